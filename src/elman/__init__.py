@@ -1,0 +1,68 @@
+"""Recurrent language models with one API; `from elman import torch` picks the framework."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elman.core.errors import ElmanError
+
+if TYPE_CHECKING:
+    from elman.core.text import Codec
+
+__version__ = "0.1.0"
+__all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
+
+FRAMEWORKS = ("numpy", "torch")
+
+
+def framework_module(name: str) -> Any:
+    """The module `elman.NAME`; an ElmanError tells how to install what it needs."""
+    if name not in FRAMEWORKS:
+        raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
+    try:
+        return import_module(f"elman.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ElmanError(
+            f"{name} is not installed: pip install 'elman[{name}]', or choose another framework"
+        ) from error
+
+
+def save(folder: str | Path, model: Any) -> None:
+    """Write a trained or loaded model, of any framework, into a new run directory.
+
+    The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
+    """
+    from elman.core import run
+
+    own = _framework_of(model)
+    fit = getattr(model, "trainer", None)
+    codec: Codec | None = getattr(model, "codec", None) or getattr(
+        getattr(fit, "data", None), "codec", None
+    )
+    if codec is None:
+        raise ElmanError("this model was neither trained on text nor loaded: fit it first")
+    history: Sequence[Any] = getattr(fit, "history", ())
+    with run.new_folder(Path(folder)) as part:
+        run.write(part, own.architecture(model), own.export_weights(model), codec, {}, history)
+
+
+def load(folder: str | Path, framework: str = "numpy") -> Any:
+    """The model of a run directory, in the framework asked for; `model.codec` has its vocabulary."""
+    from elman.core import run
+
+    of, weights, codec = run.read(Path(folder))
+    model = framework_module(framework).build(of, weights)
+    model.codec = codec
+    return model
+
+
+def _framework_of(model: Any) -> Any:
+    for name in FRAMEWORKS:
+        own = sys.modules.get(f"elman.{name}")
+        if own and isinstance(model, own.Module):
+            return own
+    raise ElmanError(f"save takes a model of one of {', '.join(FRAMEWORKS)}, got {type(model)}")

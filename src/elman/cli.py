@@ -1,0 +1,184 @@
+"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import elman
+from elman.core.errors import ElmanError
+
+if TYPE_CHECKING:
+    from elman.core.job import Training
+
+app = typer.Typer(
+    help="Train, measure and sample recurrent language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.")]
+DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
+
+
+def main() -> None:
+    """Run the command line; every error that a user can make is one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except (ElmanError, typer.TyperException) as error:
+        _fail(str(error) or "give a command: elman --help shows them", 2)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(str(error), 1)
+    except MemoryError:
+        _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+    if code == 130:  # what Typer makes of Ctrl-C
+        _fail("interrupted, nothing kept", code)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("elman:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def train(
+    text: Annotated[
+        str, typer.Argument(help="time-machine, or the path of a UTF-8 text file.")
+    ] = "time-machine",
+    edition: Annotated[
+        str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
+    ] = "gutenberg",
+    tokenizer: Annotated[str, typer.Option(help="A file's tokens: char, byte or word.")] = "char",
+    cell: Annotated[str, typer.Option(help="rnn, rnn-relu, gru or lstm.")] = "rnn",
+    hidden: Annotated[int, typer.Option(help="Hidden units of a layer.")] = 32,
+    layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
+    embedding: Annotated[
+        int, typer.Option(help="Size of a learnt input vector; 0 is one-hot.")
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Windows of an update.")] = 1024,
+    epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = 100,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate. [default: 1 with sgd, 0.005 with adam]")
+    ] = None,
+    clip: Annotated[float, typer.Option(help="Bound of the gradient's norm; 0 is none.")] = 1.0,
+    optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
+    framework: Annotated[str, typer.Option(help="What computes: numpy or torch.")] = "numpy",
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory to make. [default: a new one in runs/]")
+    ] = None,
+) -> None:
+    """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
+    settings = dict(locals())
+    from elman.core import run
+    from elman.core.job import Job, Training
+    from elman.progress import progress
+
+    folder = settings.pop("out") or _fresh_folder(Path("runs"), Path(text).stem)
+    settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
+    job = Job(**settings)
+    run.check_new(folder)
+    training = Training(job, elman.framework_module(framework))
+    with run.new_folder(folder) as part:
+        with progress(epochs) as callback:
+            training.fit(callback)
+        training.write(part)
+    _report(training, folder)
+
+
+def _fresh_folder(parent: Path, name: str) -> Path:
+    """The first of NAME, NAME-2, NAME-3 ... that does not exist."""
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def _report(training: "Training", folder: Path) -> None:
+    last = training.trainer.history[-1]
+    speed = sorted(epoch.tokens_per_second for epoch in training.trainer.history)
+    test = training.test_perplexity()
+    print(training.sample())
+    print()
+    print(f"training perplexity    {last.train_ppl:.2f}")
+    print(f"validation perplexity  {last.val_ppl:.2f}")
+    if test is not None:
+        print(f"test perplexity        {test:.2f}")
+    print(f"seconds                {last.seconds:.1f}")
+    print(f"tokens per second      {speed[len(speed) // 2]:,.0f}")
+    print(f"run                    {folder}")
+
+
+@app.command()
+def generate(
+    run: Run,
+    prefix: Annotated[str, typer.Argument(help="The text to go on from.")],
+    tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Choose among the fewest that reach probability p.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Leave out what is below p times the likeliest.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choices.")] = 0,
+) -> None:
+    """Write the text that follows a prefix; only the text goes to standard output."""
+    from elman.core import language_model
+    from elman.core.errors import require_at_least
+    from elman.core.sampling import Sampler
+
+    require_at_least(0, tokens=tokens, seed=seed)
+    sampler = Sampler(temperature, top_k, top_p, min_p)
+    model = elman.load(run)
+    ids = model.codec.prefix_ids(prefix)
+    following = language_model.generate(model, ids, tokens, sampler, seed)
+    print(model.codec.text([*ids, *following]))
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    text: Annotated[str, typer.Argument(help="time-machine, or the path of a UTF-8 text file.")],
+    edition: Annotated[
+        str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
+    ] = "gutenberg",
+) -> None:
+    """Tell how well a model predicts a text, read once from its start."""
+    from elman.core import corpus, language_model
+    from elman.core.job import TIME_MACHINE
+
+    model = elman.load(run)
+    raw = corpus.time_machine(edition) if text == TIME_MACHINE else corpus.read_text(text)
+    result = language_model.evaluate(model, raw, model.codec)
+    print(f"loss                {result.loss:.4f} nats per token")
+    print(f"perplexity          {result.perplexity:.3f}")
+    print(f"bits per character  {result.bits_per_character:.4f}")
+    print(f"bits per byte       {result.bits_per_byte:.4f}")
+    print(f"tokens              {result.tokens}")
+    print(f"unknown symbols     {result.unknown}")
+
+
+@app.command()
+def info() -> None:
+    """Show which frameworks, versions and devices are usable here."""
+    print(f"elman  {elman.__version__}  (Python {sys.version.split()[0]})")
+    for name in elman.FRAMEWORKS:
+        try:
+            module = elman.framework_module(name)
+            print(f"{name:<6} {module.version()}  {', '.join(module.devices())}")
+        except ElmanError as error:
+            print(f"{name:<6} {error}")

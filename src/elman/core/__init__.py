@@ -1,0 +1,1 @@
+"""Everything that no framework owns: text, windows, the loop, sampling, weights, run directories."""

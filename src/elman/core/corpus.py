@@ -1,0 +1,235 @@
+"""Where text comes from: the two editions of The Time Machine, or a file of the user's."""
+
+import hashlib
+import re
+import urllib.error
+import urllib.request
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from elman.core import text
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.module import DataModule
+from elman.core.windows import Minibatches, apart, windows
+
+DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
+D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
+GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
+EDITIONS = ("gutenberg", "d2l")
+
+
+def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
+    """The Time Machine by H. G. Wells, in the edition of Project Gutenberg (35) or of D2L.
+
+    Gutenberg's comes with an installed package; D2L's is taken from `root` or the user's cache, or
+    downloaded into the cache. Both are verified before they are used.
+    """
+    if edition == "gutenberg":
+        return _gutenberg()
+    if edition == "d2l":
+        in_root = Path(root) / "timemachine.txt"
+        found = in_root if _sha1(in_root) == D2L_SHA1 else Path(
+            download(DATA_URL + "timemachine.txt", str(user_cache_path("elman")), D2L_SHA1)
+        )
+        return found.read_text(encoding="utf-8")
+    raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
+
+
+def _gutenberg() -> str:
+    """Project Gutenberg's text without its licence, title page and contents."""
+    raw = (resources.files("word_text_counter") / "data" / "time_machine.txt").read_bytes()
+    if hashlib.sha256(raw).hexdigest() != GUTENBERG_SHA256:
+        raise ElmanError(
+            "the installed word-text-counter carries other bytes than expected: "
+            "reinstall it with pip install --force-reinstall 'word-text-counter==0.3.0'"
+        )
+    book = raw.decode("utf-8-sig").replace("\r\n", "\n")
+    body = book[book.index("\n I.\n") : book.index("*** END OF THE PROJECT GUTENBERG EBOOK")]
+    return body.strip() + "\n"
+
+
+def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
+    """Fetch `url` into `folder` unless it lies there already; return the file's path.
+
+    With `sha1_hash` the bytes are verified before they are kept; without, the file is fetched anew.
+    """
+    target = Path(folder) / url.split("/")[-1]
+    if sha1_hash and _sha1(target) == sha1_hash:
+        return str(target)
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            body = cast(bytes, response.read())
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise ElmanError(
+            f"cannot download {url} ({error}): put the file at {target} yourself"
+        ) from error
+    if sha1_hash and hashlib.sha1(body).hexdigest() != sha1_hash:
+        raise ElmanError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(body)
+    part.replace(target)
+    return str(target)
+
+
+def _sha1(path: Path) -> str | None:
+    return hashlib.sha1(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _sha256(raw_text: str) -> str:
+    return hashlib.sha256(raw_text.encode()).hexdigest()
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, its line ends as they are."""
+    try:
+        raw = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ElmanError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ElmanError(f"cannot read {path}: {error.strerror}") from error
+    if not raw:
+        raise ElmanError(f"{path} is empty: give a text of some thousand characters or more")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ElmanError(
+            f"{path} is no UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x}; "
+            "convert it, as with iconv -t utf-8"
+        ) from error
+
+
+class TimeMachine(DataModule):
+    """The Time Machine in overlapping windows of `num_steps` ids, as in d2l.
+
+    Windows 0 to `num_train` train the model, the `num_val` after them validate it. `X` and `Y` are
+    all windows and their targets, (windows, num_steps), as views of one id array.
+    """
+
+    edition = "gutenberg"
+    num_steps: int
+    num_train: int
+    num_val: int
+
+    # A framework's TimeMachine takes this as its __init__. It is not one here because the book
+    # replaces that __init__ by one that calls super().__init__() with no arguments.
+    def build_windows(
+        self,
+        batch_size: int,
+        num_steps: int,
+        num_train: int = 10000,
+        num_val: int = 5000,
+        edition: str = "gutenberg",
+        seed: int = 0,
+    ) -> None:
+        """Read the text and cut it into windows."""
+        DataModule.__init__(self)
+        self.save_hyperparameters()
+        require_at_least(
+            1, batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val
+        )
+        raw_text = self._download()
+        self.text_sha256 = _sha256(raw_text)
+        corpus, self.vocab = self.build(raw_text)
+        ids = np.asarray(corpus, np.int64)
+        X, Y = windows(ids, num_steps)
+        if len(X) < num_train + num_val:
+            raise ElmanError(
+                f"num_train + num_val is {num_train + num_val}, and the text has {len(X)} windows "
+                f"of {num_steps} steps: use fewer"
+            )
+        self.X, self.Y = self.to_tensor(X), self.to_tensor(Y)
+
+    def _download(self) -> str:
+        return time_machine(self.edition, self.root)
+
+    def _preprocess(self, raw_text: str) -> str:
+        return text.clean(raw_text)
+
+    def _tokenize(self, cleaned: str) -> list[str]:
+        return list(cleaned)
+
+    def build(
+        self, raw_text: str, vocab: text.Vocab | None = None
+    ) -> tuple[list[int], text.Vocab]:
+        """The ids of a text, and the vocabulary they are in (a new one unless given)."""
+        tokens = self._tokenize(self._preprocess(raw_text))
+        vocab = vocab or text.Vocab(tokens)
+        return vocab[tokens], vocab
+
+    @property
+    def codec(self) -> text.Codec:
+        """How a text becomes what a model of this data reads."""
+        return text.Codec(self.vocab, "char", clean=True)
+
+    def get_dataloader(self, train: bool) -> Minibatches:
+        """The minibatches for training, shuffled anew in every epoch, or for validation."""
+        end = self.num_train + self.num_val
+        rows = slice(0, self.num_train) if train else slice(self.num_train, end)
+        return self.get_tensorloader([self.X, self.Y], train, rows)
+
+
+class TextFile(DataModule):
+    """A UTF-8 text file, cut into a training, a validation and a test part that do not overlap.
+
+    `tokenizer` is char, byte or word; `split` gives the parts' shares in the order of the text. The
+    vocabulary is that of the training part. An epoch reads each token once, in windows whose cut
+    and order change; validation and test windows follow each other. `train`, `val` and `test` are
+    id arrays.
+    """
+
+    path: str
+    num_steps: int
+    tokenizer: str
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int,
+        num_steps: int,
+        tokenizer: str = "char",
+        split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        require_at_least(1, batch_size=batch_size, num_steps=num_steps)
+        if min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+            raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
+        raw_text = read_text(path)
+        self.text_sha256 = _sha256(raw_text)
+        tokens = text.tokenizer(tokenizer).split(raw_text)
+        train_end = round(len(tokens) * split[0])
+        val_end = round(len(tokens) * (split[0] + split[1]))
+        self.vocab = text.tokenizer(tokenizer).vocab(tokens[:train_end])
+        ids = self.vocab.encode(tokens)
+        self.train, self.val, self.test = np.split(ids, [train_end, val_end])
+        for part in (self.train, self.val, self.test):
+            windows(part, num_steps)  # raises where the part is too short
+
+    @property
+    def codec(self) -> text.Codec:
+        """How a text becomes what a model of this data reads."""
+        return text.Codec(self.vocab, self.tokenizer, clean=False)
+
+    def get_dataloader(self, train: bool) -> Minibatches:
+        """The minibatches of the training or of the validation part."""
+        if train:
+            return self._minibatches(self.train, np.random.default_rng(self.seed))
+        return self._minibatches(self.val)
+
+    def test_dataloader(self) -> Minibatches:
+        """The minibatches of the test part."""
+        return self._minibatches(self.test)
+
+    def _minibatches(
+        self, ids: NDArray[np.int64], rng: np.random.Generator | None = None
+    ) -> Minibatches:
+        arrays: Any = windows(ids, self.num_steps)
+        rows = apart(len(arrays[0]), self.num_steps, rng)
+        return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

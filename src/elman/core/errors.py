@@ -1,0 +1,16 @@
+"""One root exception: whatever a user can get wrong is an ElmanError whose message carries the cure."""
+
+
+class ElmanError(Exception):
+    """The input breaks a rule; the message states the rule, what was received and the cure."""
+
+
+class DivergedError(ElmanError):
+    """The training loss is no longer a finite number."""
+
+
+def require_at_least(least: int, **values: int) -> None:
+    """Raise an ElmanError for the first of `values` that is below `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise ElmanError(f"{name} must be {least} or more, got {value}")

@@ -1,0 +1,131 @@
+"""One training from settings to result: what `elman train` does, framework and screen apart."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elman.core import run, weights
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.language_model import generate, score
+from elman.core.metrics import perplexity
+from elman.core.sampling import Sampler
+from elman.core.trainer import Callback, check_optimizer
+
+TIME_MACHINE = "time-machine"
+PREFIX = "it has"  # the book's
+
+
+@dataclass(frozen=True)
+class Job:
+    """The settings of a training, as the command line names them."""
+
+    text: str
+    edition: str
+    tokenizer: str
+    cell: str
+    hidden: int
+    layers: int
+    embedding: int
+    steps: int
+    batch_size: int
+    epochs: int
+    lr: float
+    clip: float
+    optimizer: str
+    momentum: float
+    framework: str
+    device: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            1,
+            hidden=self.hidden,
+            layers=self.layers,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+        )
+        require_at_least(0, embedding=self.embedding, seed=self.seed)
+        if not (math.isfinite(self.clip) and self.clip >= 0):
+            raise ElmanError(f"clip must be 0 (no bound) or a finite number above, got {self.clip}")
+        check_optimizer(self.optimizer, self.lr, self.momentum)
+
+
+class Training:
+    """A job made ready in the module of its framework: everything a user can get wrong is checked.
+
+    `fit` trains; then `sample`, `test_perplexity` and `write` tell what came of it.
+    """
+
+    def __init__(self, job: Job, framework: Any) -> None:
+        self.job, self.framework = job, framework
+        self.trainer = framework.Trainer(job.epochs, self._num_gpus(), job.clip)
+        self.data = self._data()
+        self.codec = self.data.codec
+        of = weights.Architecture(
+            job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding
+        )
+        initial = weights.initial(of, job.seed)
+        self.model = framework.build(of, initial, job.lr, job.optimizer, job.momentum)
+
+    def _num_gpus(self) -> int:
+        usable = self.framework.devices()
+        if self.job.device not in ("auto", "cpu", "gpu"):
+            raise ElmanError(f"the device is auto, cpu or gpu, got {self.job.device!r}")
+        if self.job.device == "gpu" and len(usable) == 1:
+            raise ElmanError(f"{self.job.framework} can use no GPU here: leave --device out")
+        return int(self.job.device != "cpu")
+
+    def _data(self) -> Any:
+        job = self.job
+        if job.text != TIME_MACHINE:
+            return self.framework.TextFile(
+                job.text, job.batch_size, job.steps, job.tokenizer, seed=job.seed
+            )
+        if job.tokenizer != "char":
+            raise ElmanError(
+                f"The Time Machine is read by characters, as in the book, got {job.tokenizer!r}: "
+                "give the path of a text file for bytes or words"
+            )
+        return self.framework.TimeMachine(
+            job.batch_size, job.steps, edition=job.edition, seed=job.seed
+        )
+
+    def fit(self, callback: Callback) -> None:
+        """Train, and call `callback` along the way."""
+        self.trainer.callbacks.append(callback)
+        self.trainer.fit(self.model, self.data)
+
+    def sample(self, tokens: int = 20) -> str:
+        """The likeliest text after "it has", or after the text's first words where that is unknown."""
+        try:
+            prefix = self.codec.prefix_ids(PREFIX)
+        except ElmanError:
+            prefix = self.data.train[: len(PREFIX)].tolist()
+        following = generate(self.model, prefix, tokens, Sampler(temperature=0))
+        return str(self.codec.text([*prefix, *following]))
+
+    def test_perplexity(self) -> float | None:
+        """The perplexity of the test part, read as one stream; None for The Time Machine."""
+        if self.job.text == TIME_MACHINE:
+            return None
+        return perplexity(float(np.concatenate(list(score(self.model, self.data.test))).mean()))
+
+    def write(self, folder: Path) -> None:
+        """Fill `folder` with the run."""
+        training = asdict(self.job) | {
+            "text_sha256": self.data.text_sha256,
+            "framework_version": self.framework.version(),
+        }
+        run.write(
+            folder,
+            self.framework.architecture(self.model),
+            self.framework.export_weights(self.model),
+            self.codec,
+            training,
+            self.trainer.history,
+        )

@@ -1,0 +1,90 @@
+"""What a language model is for, written once over `step`: predict, generate, score, evaluate."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError
+from elman.core.metrics import Evaluation, perplexity
+from elman.core.sampling import Sampler
+from elman.core.text import Codec, Vocab
+
+CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+
+
+class Steps(Protocol):
+    """Whatever reads ids and carries a state along."""
+
+    def step(self, ids: NDArray[np.int64], state: Any) -> tuple[NDArray[Any], Any]:
+        """Read ids, (batch, steps), from a state (None at the start).
+
+        Returns the logits, (batch, steps, vocab), as a NumPy array, and the state reached.
+        """
+
+
+def generate(
+    model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
+) -> Iterator[int]:
+    """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
+    rng = np.random.default_rng(seed)
+    ids, state = list(prefix), None
+    for _ in range(tokens):
+        logits, state = model.step(np.asarray([ids]), state)
+        ids = [sampler(logits[0, -1], rng)]
+        yield ids[0]
+
+
+def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+    """Yield the losses in nats of every id but the first, in chunks, each id given all before it."""
+    state = None
+    for start in range(0, len(ids) - 1, CHUNK):
+        targets = ids[start + 1 : start + 1 + CHUNK]
+        logits, state = model.step(ids[start : start + len(targets)][None], state)
+        yield cross_entropy(logits[0].astype(np.float64), targets)
+
+
+def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
+    """Nats for each target, (tokens,), under logits (tokens, vocab)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=-1)) - shifted[np.arange(len(targets)), targets]
+
+
+def evaluate(model: Steps, text: str, codec: Codec) -> Evaluation:
+    """Read `text` once from its start, and tell how well each token was predicted."""
+    tokens = codec.tokens(text)
+    if len(tokens) < 2:
+        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(tokens)}")
+    return Evaluation(
+        nats=float(sum(losses.sum() for losses in score(model, codec.vocab.encode(tokens)))),
+        tokens=len(tokens) - 1,
+        characters=len(codec.tokenizer.join(tokens[1:])),
+        utf8_bytes=sum(map(codec.tokenizer.size, tokens[1:])),
+        unknown=sum(token not in codec.vocab for token in tokens),
+    )
+
+
+class LanguageModel:
+    """The part of a recurrent language model that is the same in every framework."""
+
+    def training_step(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a training batch; plots its perplexity."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("ppl", perplexity(self.to_float(loss)), train=True)
+        return loss
+
+    def validation_step(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a validation batch; plots its perplexity."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("ppl", perplexity(self.to_float(loss)), train=False)
+        return loss
+
+    def predict(self: Any, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
+        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+        The model runs where its weights are; `device` is taken for the book's code, and unused.
+        """
+        ids: list[int] = vocab[list(prefix)]
+        following = generate(self, ids, num_preds, Sampler(temperature=0))
+        return "".join(vocab.to_tokens([*ids, *following]))

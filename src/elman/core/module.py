@@ -1,0 +1,143 @@
+"""What a model and a data set are to the loop: HyperParameters, Module and DataModule, as in D2L."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from elman.core.board import ProgressBoard
+from elman.core.windows import Minibatches, in_order, shuffled
+
+
+def add_to_class(Class: type) -> Callable[[Any], None]:  # noqa: N803 (the book's name)
+    """A decorator that makes the function below it a method of `Class`."""
+
+    def wrapper(function: Any) -> None:
+        setattr(Class, function.__name__, function)
+
+    return wrapper
+
+
+class HyperParameters:
+    """An object that keeps its constructor's arguments as attributes."""
+
+    def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
+        """Keep the calling method's local names as attributes and as the dict `hparams`.
+
+        `self`, the names in `ignore` and names that begin with an underscore are left out.
+        """
+        frame = inspect.currentframe()
+        assert frame is not None  # CPython has frames
+        assert frame.f_back is not None  # and this one was called
+        left_out = {"self", *ignore}
+        self.hparams = {
+            name: value
+            for name, value in frame.f_back.f_locals.items()
+            if name not in left_out and not name.startswith("_")
+        }
+        for name, value in self.hparams.items():
+            setattr(self, name, value)
+
+
+class Module(HyperParameters):
+    """What every model can do whatever its framework: take a step, and plot what came of it.
+
+    A framework's Module adds `forward`, `configure_optimizers` and `to_float`.
+    """
+
+    board: ProgressBoard
+    trainer: Any
+    plot_train_per_epoch: int
+    plot_valid_per_epoch: int
+
+    def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
+        """Plot so many points an epoch, on a board of the model's own."""
+        self.save_hyperparameters()
+        self.board = ProgressBoard()
+
+    def __call__(self, *inputs: Any) -> Any:
+        """`forward`, for the frameworks that do not bring their own way of calling it."""
+        return self.forward(*inputs)
+
+    def forward(self, X: Any) -> Any:
+        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        if not hasattr(self, "net"):
+            raise NotImplementedError("define forward(), or the attribute net")
+        return self.net(X)
+
+    def loss(self, y_hat: Any, y: Any) -> Any:
+        """The mean loss of a batch of outputs."""
+        raise NotImplementedError("define loss(y_hat, y)")
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser that the trainer drives."""
+        raise NotImplementedError("define configure_optimizers()")
+
+    def to_float(self, value: Any) -> float:
+        """A number of the framework's as a Python float."""
+        return float(value)
+
+    def training_step(self, batch: Sequence[Any]) -> Any:
+        """The loss of a training batch, (inputs ..., targets)."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("loss", loss, train=True)
+        return loss
+
+    def validation_step(self, batch: Sequence[Any]) -> Any:
+        """The loss of a validation batch, (inputs ..., targets)."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("loss", loss, train=False)
+        return loss
+
+    def plot(self, key: str, value: Any, train: bool) -> None:
+        """Put a value on the board at the epoch reached, as the mean over a part of an epoch."""
+        trainer = self.trainer
+        self.board.xlabel = "epoch"
+        if train:
+            x = trainer.train_batch_idx / trainer.num_train_batches
+            every = trainer.num_train_batches / self.plot_train_per_epoch
+        else:
+            x = trainer.epoch + 1
+            every = trainer.num_val_batches / self.plot_valid_per_epoch
+        label = ("train_" if train else "val_") + key
+        self.board.draw(x, self.to_float(value), label, every_n=max(1, int(every)))
+
+
+class DataModule(HyperParameters):
+    """What every data set can do: give minibatches for training and for validation.
+
+    `root` is the folder of its files. `num_workers` is kept for the book's code, and unused: cutting
+    a batch from an array in memory is faster than passing it between processes.
+    """
+
+    batch_size: int
+    seed = 0
+
+    def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
+        self.save_hyperparameters()
+
+    def get_dataloader(self, train: bool) -> Any:
+        """The minibatches for training or for validation."""
+        raise NotImplementedError("define get_dataloader(train)")
+
+    def train_dataloader(self) -> Any:
+        """The minibatches for training."""
+        return self.get_dataloader(train=True)
+
+    def val_dataloader(self) -> Any:
+        """The minibatches for validation."""
+        return self.get_dataloader(train=False)
+
+    def to_tensor(self, array: Any) -> Any:
+        """A NumPy array as a tensor of the framework."""
+        return array
+
+    def get_tensorloader(
+        self, tensors: Sequence[Any], train: bool, indices: slice = slice(0, None)
+    ) -> Minibatches:
+        """Minibatches of the rows `indices` of some tensors, shuffled by `seed` for training."""
+        arrays = [np.asarray(tensor)[indices] for tensor in tensors]
+        count = len(arrays[0])
+        rows = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
+        return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

@@ -1,0 +1,133 @@
+"""A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves."""
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from elman.core import text, weights
+from elman.core.board import Point, save_curves
+from elman.core.errors import ElmanError
+from elman.core.trainer import Epoch
+
+HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is and what text it reads; `training` tells how it came to be.
+
+    `clean` says whether a text goes through the book's cleaning before it is tokenised.
+    """
+
+    architecture: weights.Architecture
+    tokenizer: str
+    clean: bool
+    training: dict[str, Any]
+
+
+def check_new(path: Path) -> None:
+    """Raise an ElmanError if there is something at `path`."""
+    if path.exists():
+        raise ElmanError(f"{path} exists already: choose another folder, or remove it")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
+    check_new(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp keeps others out
+        part.rename(path)
+    except OSError as error:
+        raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write(
+    folder: Path,
+    of: weights.Architecture,
+    values: weights.Weights,
+    codec: text.Codec,
+    training: dict[str, Any],
+    history: Sequence[Epoch],
+) -> None:
+    """Fill `folder` with a run."""
+    config = Config(of, codec.tokenizer_name, codec.clean, training)
+    _write_json(folder / "config.json", asdict(config))
+    _write_json(folder / "vocab.json", codec.vocab.idx_to_token)
+    weights.save(folder / "model.safetensors", values)
+    _write_history(folder / "history.csv", history)
+    curves = {
+        "training": [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
+        "validation": [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
+    }
+    save_curves(folder, curves, "epoch", "perplexity")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_history(path: Path, history: Sequence[Epoch]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(HISTORY)
+        table.writerows([getattr(epoch, column) for column in HISTORY] for epoch in history)
+
+
+def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
+    """The architecture, weights and codec of a run, checked against each other."""
+    if not (folder / "config.json").is_file():
+        raise ElmanError(f"{folder} is no run directory: it has no config.json")
+    config = _config(folder / "config.json")
+    vocab = _vocab(folder / "vocab.json")
+    if len(vocab) != config.architecture.vocab:
+        raise ElmanError(
+            f"{folder / 'vocab.json'} has {len(vocab)} tokens, and config.json says "
+            f"{config.architecture.vocab}"
+        )
+    values = weights.load(folder / "model.safetensors")
+    weights.check(values, config.architecture)
+    return config.architecture, values, text.Codec(vocab, config.tokenizer, config.clean)
+
+
+def _config(path: Path) -> Config:
+    value = _read_json(path)
+    try:
+        config = Config(**value | {"architecture": weights.Architecture(**value["architecture"])})
+    except (TypeError, KeyError) as error:
+        names = ", ".join(field.name for field in fields(Config))
+        raise ElmanError(f"{path} must hold {names}, and only these: {error}") from error
+    return config
+
+
+def _vocab(path: Path) -> text.Vocab:
+    tokens = _read_json(path)
+    vocab = text.Vocab(tokens) if _strings(tokens) else None
+    if vocab is None or vocab.idx_to_token != tokens:
+        raise ElmanError(f"{path} must be a sorted list of different tokens with <unk> among them")
+    return vocab
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ElmanError(f"cannot read {path}: {error}") from error

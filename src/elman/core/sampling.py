@@ -1,0 +1,68 @@
+"""How the next token is drawn from logits: greedy, temperature, top-k, top-p, min-p."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError, require_at_least
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Probabilities along the last axis."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws a token: the likeliest at temperature 0, else a random one of those that are left in.
+
+    `top_k` leaves in the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et
+    al. 2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024);
+    all are judged after the temperature, and what each leaves in, the next one sees rescaled.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ElmanError(f"temperature must be 0 or a finite number above, got {self.temperature}")
+        if self.top_k is not None:
+            require_at_least(1, top_k=self.top_k)
+        for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
+            if value is not None and not 0 < value <= 1:
+                raise ElmanError(f"{name} must be above 0 and at most 1, got {value}")
+
+    def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
+        """The id drawn from `logits`, (vocab,)."""
+        if self.temperature == 0:
+            return int(logits.argmax())
+        probabilities = self.probabilities(logits)
+        return int(rng.choice(len(probabilities), p=probabilities))
+
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """The probability of each token, (vocab,), at a temperature above 0."""
+        scaled = (logits.astype(np.float64) - logits.max()) / self.temperature
+        kept: NDArray[np.float64] = softmax(scaled)
+        if self.top_k is not None:
+            kept = _only(kept, np.arange(len(kept)) < self.top_k)
+        if self.top_p is not None:
+            before = np.cumsum(np.sort(kept)[::-1]) - np.sort(kept)[::-1]
+            kept = _only(kept, before < self.top_p)
+        if self.min_p is not None:
+            kept = _only(kept, np.sort(kept)[::-1] >= self.min_p * kept.max())
+        return kept
+
+
+def _only(probabilities: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """`probabilities` where `keep`, which goes from the likeliest token down, rescaled to sum 1."""
+    order = np.argsort(-probabilities, kind="stable")  # of equals, the lower id first, as argmax
+    kept = np.zeros_like(probabilities)
+    kept[order[keep]] = probabilities[order[keep]]
+    return kept / kept.sum()

@@ -1,0 +1,164 @@
+"""The only training loop. A framework supplies `update` and `validate`; D2L's hooks are its steps."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elman.core.errors import DivergedError, ElmanError
+from elman.core.metrics import Mean, perplexity
+from elman.core.module import HyperParameters
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: mean losses per token (NaN where not measured), speed and time.
+
+    `tokens_per_second` counts the training part alone; `seconds` is the time since `fit` began,
+    validation included.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    tokens_per_second: float
+    seconds: float
+
+    @property
+    def train_ppl(self) -> float:
+        """Training perplexity, the mean over the epoch's updates."""
+        return perplexity(self.train_loss)
+
+    @property
+    def val_ppl(self) -> float:
+        """Validation perplexity, after the epoch's last update."""
+        return perplexity(self.val_loss)
+
+
+class Callback:
+    """What to do along the way; override what is needed."""
+
+    def after_update(self, trainer: "Trainer") -> None:
+        """Called after every update; `trainer.train_batch_idx` counts them."""
+
+    def after_epoch(self, trainer: "Trainer") -> None:
+        """Called after every epoch; `trainer.history[-1]` is what it came to."""
+
+
+class Trainer(HyperParameters):
+    """Trains a model on data for `max_epochs` epochs, with the gradient's norm held below a bound.
+
+    With `num_gpus=1` it uses a GPU where there is one, and the CPU elsewhere; a `gradient_clip_val`
+    of 0 means no bound. `history` holds one Epoch for each epoch of the last `fit`.
+    """
+
+    max_epochs: int
+    num_gpus: int
+    gradient_clip_val: float
+
+    def __init__(
+        self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0
+    ) -> None:
+        self.save_hyperparameters()
+        self.callbacks: list[Callback] = []
+        self.history: list[Epoch] = []
+
+    def prepare_data(self, data: Any) -> None:
+        """Ask the data module for its minibatches."""
+        self.train_dataloader = data.train_dataloader()
+        self.val_dataloader = data.val_dataloader()
+        self.num_train_batches = len(self.train_dataloader)
+        self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
+
+    def prepare_model(self, model: Any) -> None:
+        """Tie the model to this trainer, and move it to the device."""
+        model.trainer = self
+        model.board.xlim = [0, self.max_epochs]
+        self.model = model
+
+    def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
+        """Move a batch to the device."""
+        return batch
+
+    def fit(self, model: Any, data: Any) -> None:
+        """Train `model` on `data` from the weights it has."""
+        self.data = data
+        self.prepare_data(data)
+        self.prepare_model(model)
+        self.optim = model.configure_optimizers()
+        self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+        self.history = []
+        self._began = time.perf_counter()
+        for self.epoch in range(self.max_epochs):
+            self.fit_epoch()
+
+    def fit_epoch(self) -> None:
+        """One pass over the training batches, then one over the validation batches."""
+        began = time.perf_counter()
+        train = self._train()
+        trained = time.perf_counter()
+        validation = self._validate()
+        self.history.append(
+            Epoch(
+                epoch=self.epoch + 1,
+                train_loss=train.value,
+                val_loss=validation.value,
+                tokens_per_second=train.weight / (trained - began),
+                seconds=time.perf_counter() - self._began,
+            )
+        )
+        for callback in self.callbacks:
+            callback.after_epoch(self)
+
+    def _train(self) -> Mean:
+        mean = Mean()
+        self.model.train()
+        for batch in self.train_dataloader:
+            loss = self.update(self.prepare_batch(batch))
+            self.train_batch_idx += 1
+            if not math.isfinite(loss):
+                raise DivergedError(
+                    f"the loss became {loss} in epoch {self.epoch + 1}, update "
+                    f"{self.train_batch_idx}: use a lower learning rate, or clip the gradient"
+                )
+            mean.add(loss, math.prod(batch[-1].shape))
+            for callback in self.callbacks:
+                callback.after_update(self)
+        return mean
+
+    def _validate(self) -> Mean:
+        mean = Mean()
+        if self.val_dataloader is None:
+            return mean
+        self.model.eval()
+        for batch in self.val_dataloader:
+            loss = self.validate(self.prepare_batch(batch))
+            self.val_batch_idx += 1
+            if loss is not None:  # the book's own validation steps return nothing
+                mean.add(loss, math.prod(batch[-1].shape))
+        return mean
+
+    def update(self, batch: Sequence[Any]) -> float:
+        """Take one optimisation step and return the batch's mean loss, in nats."""
+        raise NotImplementedError("a framework's Trainer defines update(batch)")
+
+    def validate(self, batch: Sequence[Any]) -> float | None:
+        """Return the batch's mean loss without a gradient, or None where the model gives none."""
+        raise NotImplementedError("a framework's Trainer defines validate(batch)")
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        raise NotImplementedError("a framework's Trainer defines clip_gradients(value, model)")
+
+
+def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
+    """Raise an ElmanError unless these settings make an optimiser."""
+    if optimizer not in ("sgd", "adam"):
+        raise ElmanError(f"the optimizer is sgd or adam, got {optimizer!r}")
+    if not (math.isfinite(lr) and lr > 0):
+        raise ElmanError(f"the learning rate must be a finite number above 0, got {lr}")
+    if not 0 <= momentum < 1:
+        raise ElmanError(f"momentum must be at least 0 and below 1, got {momentum}")
+    if momentum and optimizer == "adam":
+        raise ElmanError(f"momentum goes with sgd, got {momentum} with adam: leave it out")

@@ -1,0 +1,124 @@
+"""The weights that all frameworks share: names, shapes, initial values; safetensors in and out.
+
+They are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the gates stand in the order
+i f g o (LSTM) and r z n (GRU).
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialize
+
+from elman.core.errors import ElmanError, require_at_least
+
+Weights = dict[str, NDArray[Any]]
+
+GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a language model is made of; an `embedding` of 0 means one-hot input."""
+
+    cell: str
+    vocab: int
+    hidden: int
+    layers: int = 1
+    embedding: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cell not in GATES:
+            raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
+        require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
+        require_at_least(0, embedding=self.embedding)
+
+
+def layer_shapes(
+    cell: str, inputs: int, hidden: int, layers: int
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each weight of a stack of recurrent layers."""
+    gates = GATES[cell] * hidden
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(layers):
+        shapes[f"weight_ih_l{layer}"] = (gates, inputs if layer == 0 else hidden)
+        shapes[f"weight_hh_l{layer}"] = (gates, hidden)
+        shapes[f"bias_ih_l{layer}"] = (gates,)
+        shapes[f"bias_hh_l{layer}"] = (gates,)
+    return shapes
+
+
+def shapes(of: Architecture) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each weight of a language model."""
+    inputs = of.embedding or of.vocab
+    layers = layer_shapes(of.cell, inputs, of.hidden, of.layers)
+    return {
+        **({"embedding.weight": (of.vocab, of.embedding)} if of.embedding else {}),
+        **{f"rnn.{name}": shape for name, shape in layers.items()},
+        "linear.weight": (of.vocab, of.hidden),
+        "linear.bias": (of.vocab,),
+    }
+
+
+def spare(cell: str, hidden: int) -> slice:
+    """The part of `bias_hh` that only ever adds to the same part of `bias_ih`, and so stays zero.
+
+    In a GRU the reset gate multiplies the last third, which therefore counts.
+    """
+    return slice(0, 2 * hidden) if cell == "gru" else slice(None)
+
+
+def draw(
+    shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int, seed: int, prefix: str = ""
+) -> Weights:
+    """Initial weights in float32, with PyTorch's distributions: the same in every framework.
+
+    Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden); the spare
+    part of `bias_hh` is zero. Each weight has a stream of its own, named by `prefix` and its name.
+    """
+    bound = 1 / np.sqrt(hidden)
+    weights: Weights = {}
+    for name, shape in shapes.items():
+        rng = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
+        if name == "embedding.weight":
+            weights[name] = rng.standard_normal(shape, np.float32)
+        else:
+            weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        if "bias_hh" in name:
+            weights[name][spare(cell, hidden)] = 0
+    return weights
+
+
+def initial(of: Architecture, seed: int = 0) -> Weights:
+    """The weights from which every framework starts with this seed."""
+    return draw(shapes(of), of.cell, of.hidden, seed)
+
+
+def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
+    """Raise an ElmanError unless `weights` are just those of this architecture."""
+    wanted = shapes(of)
+    for name in sorted(wanted.keys() ^ weights.keys()):
+        what = "is missing" if name in wanted else "does not belong"
+        raise ElmanError(f"the weight {name} {what} in a model of {of}")
+    for name, shape in wanted.items():
+        if weights[name].shape != shape:
+            raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
+
+
+def save(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Write weights as safetensors."""
+    path.write_bytes(serialize({name: np.ascontiguousarray(weights[name]) for name in weights}))
+
+
+def load(path: Path) -> Weights:
+    """Read weights from safetensors."""
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ElmanError(f"cannot read the weights in {path}: {error}") from error

@@ -1,0 +1,85 @@
+"""Token ids -> minibatches of windows, which are views of one id array until a batch is cut."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows an epoch takes: how many, and `draw()`, which gives them in order."""
+
+    number: int
+    draw: Callable[[], NDArray[np.int64]]
+
+
+
+def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every window of `steps` ids and the same one token later, as views: two (windows, steps)."""
+    if len(ids) <= steps:
+        raise ElmanError(
+            f"a window of {steps} steps needs {steps + 1} tokens, and this part of the text has "
+            f"{len(ids)}: give a longer text or fewer steps"
+        )
+    # Writeable only because torch.from_numpy warns of arrays that are not.
+    both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)
+    return both[:, :-1], both[:, 1:]  # (windows, steps) each
+
+
+def in_order(count: int) -> Rows:
+    """Rows 0 to count - 1, the same in every epoch."""
+    return Rows(count, lambda: np.arange(count))
+
+
+def shuffled(count: int, rng: np.random.Generator) -> Rows:
+    """Rows 0 to count - 1, in a new random order in every epoch."""
+    return Rows(count, lambda: rng.permutation(count))
+
+
+def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Rows:
+    """Rows of windows that do not overlap, so that an epoch reads each token once.
+
+    Without a generator they follow each other from the first to the last. With one they start at
+    a random token and come in a random order, both anew in every epoch (D2L's random partitioning
+    of sequences), and their number stays the same.
+    """
+    if rng is None:
+        return Rows(-(-count // steps), lambda: np.arange(0, count, steps))
+    number = max(1, count // steps)
+    slack = min(steps, count - (number - 1) * steps)
+    return Rows(number, lambda: rng.permutation(rng.integers(slack) + steps * np.arange(number)))
+
+
+class Minibatches:
+    """Batches of rows of some arrays, drawn anew for every epoch.
+
+    Yields one list of arrays a batch, each (batch, ...), after `convert`; the last may be shorter.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        batch_size: int,
+        rows: Rows,
+        convert: Callable[[NDArray[Any]], Any],
+    ) -> None:
+        if batch_size < 1:
+            raise ElmanError(f"batch_size must be 1 or more, got {batch_size}")
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.rows = rows
+        self.convert = convert
+
+    def __len__(self) -> int:
+        return -(-self.rows.number // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        rows = self.rows.draw()
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            yield [self.convert(array[batch]) for array in self.arrays]

@@ -1,0 +1,553 @@
+"""The specification: recurrent language models in plain NumPy, with gradients by hand.
+
+Cells are equations on pre-activations, each with its backward pass beside it; a layer runs a cell
+through time; a model adds the input, the output layer and the loss. Arrays inside a layer are
+(steps, batch, features). Every other module must agree with this one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core import corpus, language_model, module, trainer, weights
+from elman.core.board import ProgressBoard, plot, set_figsize
+from elman.core.corpus import DATA_URL, TextFile, download
+from elman.core.errors import ElmanError
+from elman.core.module import DataModule, HyperParameters, add_to_class
+from elman.core.text import Vocab
+from elman.core.weights import Architecture, Weights
+
+__all__ = [
+    "DATA_URL",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "RNNLM",
+    "SGD",
+    "Adam",
+    "Architecture",
+    "DataModule",
+    "HyperParameters",
+    "Module",
+    "ProgressBoard",
+    "TextFile",
+    "TimeMachine",
+    "Trainer",
+    "Vocab",
+    "add_to_class",
+    "architecture",
+    "build",
+    "devices",
+    "download",
+    "export_weights",
+    "plot",
+    "set_figsize",
+    "version",
+]
+
+Array = NDArray[Any]
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), which no x makes overflow."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+# The cells. With x = W_ih x_t + b_ih and r = W_hh h_{t-1} + b_hh, both (batch, gates * hidden),
+# `forward` gives the next state, a tuple of (batch, hidden) whose first is h, and what `backward`
+# needs. `backward` takes the loss's gradient with respect to that state, and gives those with
+# respect to x, to r, and to the state before, other than through r.
+
+
+class TanhCell:
+    """h = tanh(x + r) (Elman 1990)."""
+
+    states = 1
+
+    @staticmethod
+    def forward(x: Array, r: Array, state: tuple[Array]) -> tuple[tuple[Array], Any]:
+        """The next state."""
+        h = np.tanh(x + r)
+        return (h,), h
+
+    @staticmethod
+    def backward(d_state: tuple[Array], h: Array) -> tuple[Array, Array, tuple[Any]]:
+        """The gradients."""
+        (dh,) = d_state
+        da = dh * (1 - h * h)
+        return da, da, (0.0,)
+
+
+class ReluCell:
+    """h = max(x + r, 0)."""
+
+    states = 1
+
+    @staticmethod
+    def forward(x: Array, r: Array, state: tuple[Array]) -> tuple[tuple[Array], Any]:
+        """The next state."""
+        h = np.maximum(x + r, 0)
+        return (h,), h
+
+    @staticmethod
+    def backward(d_state: tuple[Array], h: Array) -> tuple[Array, Array, tuple[Any]]:
+        """The gradients."""
+        (dh,) = d_state
+        da = dh * (h > 0)
+        return da, da, (0.0,)
+
+
+class LSTMCell:
+    """The long short-term memory of Hochreiter and Schmidhuber (1997), with a forget gate."""
+
+    states = 2
+
+    @staticmethod
+    def forward(x: Array, r: Array, state: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
+        """The next state (h, c)."""
+        _, c_before = state
+        a_i, a_f, a_g, a_o = np.split(x + r, 4, axis=1)
+        i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+        c = f * c_before + i * g
+        tanh_c = np.tanh(c)
+        return (o * tanh_c, c), (i, f, g, o, c_before, tanh_c)
+
+    @staticmethod
+    def backward(
+        d_state: tuple[Array, Array], memo: Any
+    ) -> tuple[Array, Array, tuple[Any, Array]]:
+        """The gradients."""
+        dh, dc = d_state
+        i, f, g, o, c_before, tanh_c = memo
+        dc = dc + dh * o * (1 - tanh_c * tanh_c)
+        d_i = dc * g * i * (1 - i)
+        d_f = dc * c_before * f * (1 - f)
+        d_g = dc * i * (1 - g * g)
+        d_o = dh * tanh_c * o * (1 - o)
+        da = np.concatenate([d_i, d_f, d_g, d_o], axis=1)
+        return da, da, (0.0, dc * f)
+
+
+class GRUCell:
+    """The gated recurrent unit of Cho et al. (2014), with the reset after the product."""
+
+    states = 1
+
+    @staticmethod
+    def forward(x: Array, r: Array, state: tuple[Array]) -> tuple[tuple[Array], Any]:
+        """The next state."""
+        (h_before,) = state
+        x_r, x_z, x_n = np.split(x, 3, axis=1)
+        r_r, r_z, r_n = np.split(r, 3, axis=1)
+        reset, z = sigmoid(x_r + r_r), sigmoid(x_z + r_z)
+        n = np.tanh(x_n + reset * r_n)
+        return ((1 - z) * n + z * h_before,), (reset, z, n, r_n, h_before)
+
+    @staticmethod
+    def backward(d_state: tuple[Array], memo: Any) -> tuple[Array, Array, tuple[Array]]:
+        """The gradients."""
+        (dh,) = d_state
+        reset, z, n, r_n, h_before = memo
+        d_n = dh * (1 - z) * (1 - n * n)
+        d_z = dh * (h_before - n) * z * (1 - z)
+        d_reset = d_n * r_n * reset * (1 - reset)
+        dx = np.concatenate([d_reset, d_z, d_n], axis=1)
+        dr = np.concatenate([d_reset, d_z, d_n * reset], axis=1)
+        return dx, dr, (dh * z,)
+
+
+CELLS: dict[str, Any] = {"rnn": TanhCell, "rnn-relu": ReluCell, "gru": GRUCell, "lstm": LSTMCell}
+
+
+def look_up(table: Array, ids: Array) -> Array:
+    """The rows `ids` of a table: the product of one-hot vectors with it."""
+    return table[ids]
+
+
+def look_up_backward(d_rows: Array, ids: Array, rows: int) -> Array:
+    """The gradient of the table, (rows, features): for each id the sum of its rows' gradients."""
+    flat_ids, flat = ids.ravel(), d_rows.reshape(-1, d_rows.shape[-1])  # (steps * batch, features)
+    order = np.argsort(flat_ids, kind="stable")
+    present, starts = np.unique(flat_ids[order], return_index=True)
+    d_table = np.zeros((rows, flat.shape[1]), flat.dtype)
+    d_table[present] = np.add.reduceat(flat[order], starts, axis=0)
+    return d_table
+
+
+def loss_and_gradient(logits: Array, targets: Array) -> tuple[float, Array]:
+    """The mean cross-entropy in nats, and its gradient: softmax minus one-hot, over the number.
+
+    Logits are (tokens, vocab), targets (tokens,).
+    """
+    tokens = np.arange(len(targets))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    picked = shifted[tokens, targets]
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    loss = float(np.mean(np.log(sums[:, 0]) - picked))
+    exps /= sums
+    exps[tokens, targets] -= 1
+    exps /= len(targets)
+    return loss, exps
+
+
+class Module(module.Module):
+    """A model with `parameters` and, after `backward`, `gradients`, both by canonical name."""
+
+    parameters: Weights
+    gradients: Weights
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+        self.training = False
+
+    def train(self) -> None:
+        """From here on, keep what `backward` needs."""
+        self.training = True
+
+    def eval(self) -> None:
+        """From here on, keep nothing."""
+        self.training = False
+
+
+class RNN(Module):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    Inputs are (steps, batch, num_inputs), or integers (steps, batch) that stand for one-hot
+    vectors; states (num_layers, batch, num_hiddens). Returns the outputs of the last layer,
+    (steps, batch, num_hiddens), and the state after the last step.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        seed: int = 0,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
+        cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
+        self._build(cell, num_inputs, num_hiddens, num_layers, seed)
+
+    def _build(
+        self, cell: str, num_inputs: int, num_hiddens: int, num_layers: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers)
+        self.parameters = weights.draw(shapes, cell, num_hiddens, seed, prefix="rnn.")
+
+    cell: str
+    num_inputs: int
+    num_hiddens: int
+    num_layers: int
+
+    def _layer(self, layer: int) -> tuple[Array, Array, Array, Array]:
+        """W_ih, W_hh, b_ih and b_hh of a layer."""
+        w = self.parameters
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        W_ih, W_hh, b_ih, b_hh = (w[f"{name}_l{layer}"] for name in names)
+        return W_ih, W_hh, b_ih, b_hh
+
+    def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
+        """Run all layers through all steps."""
+        states = CELLS[self.cell].states
+        if state is None:
+            shape = (self.num_layers, inputs.shape[1], self.num_hiddens)
+            state = (np.zeros(shape, self.parameters["bias_ih_l0"].dtype),) * states
+        elif states == 1:
+            state = (state,)
+        self._memos, reached = [], []
+        for layer in range(self.num_layers):
+            inputs, last = self._forward_layer(layer, inputs, tuple(part[layer] for part in state))
+            reached.append(last)
+        state = tuple(np.stack(parts) for parts in zip(*reached, strict=True))
+        return inputs, state if states > 1 else state[0]
+
+    def _forward_layer(
+        self, layer: int, inputs: Array, state: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:
+        cell = CELLS[self.cell]
+        W_ih, W_hh, b_ih, b_hh = self._layer(layer)
+        if np.issubdtype(inputs.dtype, np.integer):
+            x = look_up(W_ih.T + b_ih, inputs)  # (steps, batch, gates * hidden)
+        else:
+            x = inputs @ W_ih.T + b_ih  # (steps, batch, gates * hidden)
+        hidden, memos = [state[0]], []
+        for x_t in x:
+            state, memo = cell.forward(x_t, hidden[-1] @ W_hh.T + b_hh, state)
+            hidden.append(state[0])
+            if self.training:
+                memos.append(memo)
+        if self.training:
+            self._memos.append((inputs, np.stack(hidden[:-1]), memos))
+        return np.stack(hidden[1:]), state  # (steps, batch, hidden)
+
+    def backward(self, d_outputs: Array) -> Array | None:
+        """Fill `gradients`, and give that of the inputs (None where they were ids).
+
+        `d_outputs` is the loss's gradient with respect to the outputs of the last `forward`.
+        """
+        self.gradients = {}
+        d_inputs: Array | None = d_outputs
+        for layer in reversed(range(self.num_layers)):
+            assert d_inputs is not None  # only the first layer reads ids
+            d_inputs = self._backward_layer(layer, d_inputs)
+        return d_inputs
+
+    def _backward_layer(self, layer: int, d_outputs: Array) -> Array | None:
+        cell = CELLS[self.cell]
+        inputs, hidden_before, memos = self._memos[layer]
+        W_ih, W_hh, _, _ = self._layer(layer)
+        steps, batch, _ = d_outputs.shape
+        d_x = np.empty((steps, batch, len(W_hh)), d_outputs.dtype)
+        d_r = np.empty_like(d_x) if self.cell == "gru" else d_x
+        d_state: tuple[Any, ...] = (0.0,) * cell.states
+        for t in reversed(range(steps)):
+            d_h, *d_rest = d_state
+            d_x[t], d_r[t], (d_h, *d_rest) = cell.backward((d_outputs[t] + d_h, *d_rest), memos[t])
+            d_state = (d_h + d_r[t] @ W_hh, *d_rest)
+        flat_x = d_x.reshape(-1, len(W_hh))  # (steps * batch, gates * hidden)
+        flat_r = d_r.reshape(-1, len(W_hh))
+        d_b_hh = flat_r.sum(axis=0)
+        d_b_hh[weights.spare(self.cell, self.num_hiddens)] = 0
+        if ids := np.issubdtype(inputs.dtype, np.integer):
+            d_W_ih = look_up_backward(d_x, inputs, self.num_inputs).T
+        else:
+            d_W_ih = flat_x.T @ inputs.reshape(-1, inputs.shape[-1])
+        self.gradients |= {
+            f"weight_ih_l{layer}": d_W_ih,
+            f"weight_hh_l{layer}": flat_r.T @ hidden_before.reshape(-1, self.num_hiddens),
+            f"bias_ih_l{layer}": flat_x.sum(axis=0),
+            f"bias_hh_l{layer}": d_b_hh,
+        }
+        return None if ids else d_x @ W_ih  # (steps, batch, features)
+
+
+class GRU(RNN):
+    """A stack of gated recurrent layers."""
+
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, seed: int = 0
+    ) -> None:
+        self._build("gru", num_inputs, num_hiddens, num_layers, seed)
+
+
+class LSTM(RNN):
+    """A stack of LSTM layers; its state is a pair (H, C)."""
+
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, seed: int = 0
+    ) -> None:
+        self._build("lstm", num_inputs, num_hiddens, num_layers, seed)
+
+
+class RNNLM(language_model.LanguageModel, Module):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    Maps ids (batch, steps) to logits (batch, steps, vocab_size). An `embedding_size` of 0 means
+    one-hot input; `momentum` goes with sgd.
+    """
+
+    def __init__(
+        self,
+        rnn: RNN,
+        vocab_size: int,
+        lr: float = 0.01,
+        embedding_size: int = 0,
+        optimizer: str = "sgd",
+        momentum: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        trainer.check_optimizer(optimizer, lr, momentum)
+        self.save_hyperparameters()
+        own = {
+            name: shape
+            for name, shape in weights.shapes(architecture(self)).items()
+            if not name.startswith("rnn.")
+        }
+        self.parameters = weights.draw(own, rnn.cell, rnn.num_hiddens, seed)
+        self.parameters |= {f"rnn.{name}": value for name, value in rnn.parameters.items()}
+
+    rnn: RNN
+    vocab_size: int
+    lr: float
+    embedding_size: int
+    optimizer: str
+    momentum: float
+
+    def load_weights(self, values: Weights) -> None:
+        """Take these weights, with their precision."""
+        weights.check(values, architecture(self))
+        self.parameters = {name: np.array(value) for name, value in values.items()}
+        self.rnn.parameters = {
+            name.removeprefix("rnn."): value
+            for name, value in self.parameters.items()
+            if name.startswith("rnn.")
+        }
+
+    def train(self) -> None:
+        """From here on, keep what `backward` needs."""
+        self.training = self.rnn.training = True
+
+    def eval(self) -> None:
+        """From here on, keep nothing."""
+        self.training = self.rnn.training = False
+
+    def _read(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        inputs = ids.T  # (steps, batch)
+        if self.embedding_size:
+            inputs = look_up(self.parameters["embedding.weight"], inputs)  # (steps, batch, features)
+        hidden, state = self.rnn(inputs, state)
+        self._ids, self._hidden = ids, hidden
+        logits = hidden @ self.parameters["linear.weight"].T + self.parameters["linear.bias"]
+        return logits.swapaxes(0, 1), state  # (batch, steps, vocab)
+
+    def forward(self, X: Array, state: Any = None) -> Array:
+        """The logits of ids."""
+        return self._read(X, state)[0]
+
+    def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
+        """The logits of ids and the state after them."""
+        return self._read(ids, state)
+
+    def loss(self, y_hat: Array, y: Array) -> float:
+        """The mean cross-entropy of logits (batch, steps, vocab) for targets (batch, steps)."""
+        flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
+        loss, self._d_logits = loss_and_gradient(flat, y.T.ravel())
+        return loss
+
+    def backward(self) -> None:
+        """Fill `gradients` with those of the last loss."""
+        d_logits = self._d_logits  # (steps * batch, vocab)
+        hidden = self._hidden.reshape(len(d_logits), -1)  # (steps * batch, hidden)
+        d_hidden = (d_logits @ self.parameters["linear.weight"]).reshape(self._hidden.shape)
+        d_inputs = self.rnn.backward(d_hidden)
+        self.gradients = {f"rnn.{name}": value for name, value in self.rnn.gradients.items()}
+        self.gradients["linear.weight"] = d_logits.T @ hidden
+        self.gradients["linear.bias"] = d_logits.sum(axis=0)
+        if d_inputs is not None:
+            d_table = look_up_backward(d_inputs, self._ids.T, self.vocab_size)
+            self.gradients["embedding.weight"] = d_table
+
+    def configure_optimizers(self) -> "SGD | Adam":
+        """The optimiser named at the start."""
+        if self.optimizer == "adam":
+            return Adam(self, self.lr)
+        return SGD(self, self.lr, self.momentum)
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
+
+    def __init__(self, model: Module, lr: float, momentum: float = 0.0) -> None:
+        self.model, self.lr, self.momentum = model, lr, momentum
+        self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    def step(self) -> None:
+        """Change the model's parameters by its gradients."""
+        for name, gradient in self.model.gradients.items():
+            velocity = self.velocity[name]
+            velocity *= self.momentum
+            velocity += gradient
+            self.model.parameters[name] -= self.lr * velocity
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) with the paper's constants, as in torch.optim.Adam."""
+
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(self, model: Module, lr: float) -> None:
+        self.model, self.lr, self.steps = model, lr, 0
+        self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+        self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    def step(self) -> None:
+        """Change the model's parameters by its gradients."""
+        self.steps += 1
+        for name, gradient in self.model.gradients.items():
+            mean, square = self.mean[name], self.square[name]
+            mean += (1 - self.beta1) * (gradient - mean)
+            square += (1 - self.beta2) * (gradient * gradient - square)
+            unbiased = mean / (1 - self.beta1**self.steps)
+            deviation = np.sqrt(square / (1 - self.beta2**self.steps))
+            self.model.parameters[name] -= self.lr * unbiased / (deviation + self.epsilon)
+
+
+class Trainer(trainer.Trainer):
+    """The loop, with NumPy's step; it always runs on the CPU."""
+
+    def update(self, batch: Sequence[Any]) -> float:
+        """Take one optimisation step and return the batch's mean loss, in nats."""
+        loss = self.model.training_step(batch)
+        self.model.backward()
+        if self.gradient_clip_val > 0:
+            self.clip_gradients(self.gradient_clip_val, self.model)
+        self.optim.step()
+        return float(loss)
+
+    def validate(self, batch: Sequence[Any]) -> float | None:
+        """Return the batch's mean loss."""
+        loss: float | None = self.model.validation_step(batch)
+        return loss
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        norm = np.sqrt(sum(float(np.vdot(g, g)) for g in model.gradients.values()))
+        if norm > grad_clip_val:
+            for gradient in model.gradients.values():
+                gradient *= grad_clip_val / norm
+
+
+class TimeMachine(corpus.TimeMachine):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = corpus.TimeMachine.build_windows
+
+
+def build(
+    of: Architecture,
+    values: Weights,
+    lr: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+) -> RNNLM:
+    """A language model of this architecture with these weights."""
+    inputs = of.embedding or of.vocab
+    layers: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
+    if of.cell in layers:
+        rnn = layers[of.cell](inputs, of.hidden, of.layers)
+    else:
+        rnn = RNN(inputs, of.hidden, of.layers, "tanh" if of.cell == "rnn" else "relu")
+    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
+    model.load_weights(values)
+    return model
+
+
+def architecture(model: RNNLM) -> Architecture:
+    """What a model is made of."""
+    rnn = model.rnn
+    return Architecture(
+        rnn.cell, model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size
+    )
+
+
+def export_weights(model: RNNLM) -> Weights:
+    """The weights of a model by canonical name; copies."""
+    return {name: value.copy() for name, value in model.parameters.items()}
+
+
+def version() -> str:
+    """The version of NumPy."""
+    return np.__version__
+
+
+def devices() -> list[str]:
+    """The devices that can be used here."""
+    return ["cpu"]

@@ -1,0 +1,547 @@
+"""The names of D2L on PyTorch: `from elman import torch as d2l`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as _numpy
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from elman.core import corpus, language_model, module, trainer, weights
+from elman.core.board import ProgressBoard, plot, set_figsize
+from elman.core.corpus import DATA_URL, download
+from elman.core.errors import ElmanError
+from elman.core.module import HyperParameters, add_to_class
+from elman.core.text import Vocab
+from elman.core.weights import Architecture, Weights
+
+__all__ = [
+    "DATA_URL",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "RNNLM",
+    "Architecture",
+    "Classifier",
+    "DataModule",
+    "HyperParameters",
+    "LinearRegression",
+    "Module",
+    "ProgressBoard",
+    "RNNLMScratch",
+    "RNNScratch",
+    "TextFile",
+    "TimeMachine",
+    "Trainer",
+    "Vocab",
+    "add_to_class",
+    "arange",
+    "architecture",
+    "argmax",
+    "astype",
+    "build",
+    "check_len",
+    "check_shape",
+    "concat",
+    "cos",
+    "cpu",
+    "devices",
+    "download",
+    "exp",
+    "export_weights",
+    "float32",
+    "gpu",
+    "int32",
+    "int64",
+    "log",
+    "matmul",
+    "normal",
+    "num_gpus",
+    "numpy",
+    "ones",
+    "plot",
+    "rand",
+    "randn",
+    "reduce_mean",
+    "reduce_sum",
+    "reshape",
+    "set_figsize",
+    "sigmoid",
+    "sin",
+    "size",
+    "stack",
+    "swapaxes",
+    "tanh",
+    "tensor",
+    "to",
+    "transpose",
+    "try_all_gpus",
+    "try_gpu",
+    "version",
+    "zeros",
+]
+
+# Arrays, under the book's names.
+
+arange = torch.arange
+concat = torch.cat
+cos = torch.cos
+exp = torch.exp
+float32 = torch.float32
+int32 = torch.int32
+int64 = torch.int64
+log = torch.log
+matmul = torch.matmul
+normal = torch.normal
+ones = torch.ones
+rand = torch.rand
+randn = torch.randn
+sigmoid = torch.sigmoid
+sin = torch.sin
+stack = torch.stack
+tanh = torch.tanh
+tensor = torch.tensor
+zeros = torch.zeros
+
+argmax = torch.Tensor.argmax
+astype = torch.Tensor.type
+reduce_mean = torch.Tensor.mean
+reduce_sum = torch.Tensor.sum
+reshape = torch.Tensor.reshape
+size = torch.Tensor.numel
+swapaxes = torch.Tensor.swapaxes
+to = torch.Tensor.to
+transpose = torch.Tensor.t
+
+
+def numpy(x: torch.Tensor) -> _numpy.ndarray:
+    """A tensor as a NumPy array, without its gradient and from wherever it lies."""
+    return x.detach().cpu().numpy()
+
+
+def check_len(a: Sequence[Any], n: int) -> None:
+    """Assert that `a` has `n` elements."""
+    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
+
+
+def check_shape(a: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Assert that `a` has this shape."""
+    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
+
+
+# Devices.
+
+
+def cpu() -> torch.device:
+    """The CPU."""
+    return torch.device("cpu")
+
+
+def gpu(i: int = 0) -> torch.device:
+    """The i-th GPU: a CUDA device, or Apple's where there is no CUDA."""
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        return torch.device("mps")  # there is never a second one
+    return torch.device(f"cuda:{i}")
+
+
+def num_gpus() -> int:
+    """How many GPUs can be used here."""
+    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
+
+
+def try_gpu(i: int = 0) -> torch.device:
+    """The i-th GPU where there is one, else the CPU."""
+    return gpu(i) if num_gpus() > i else cpu()
+
+
+def try_all_gpus() -> list[torch.device]:
+    """All GPUs; an empty list where there is none."""
+    return [gpu(i) for i in range(num_gpus())]
+
+
+# Models, data and the loop.
+
+
+class Module(nn.Module, module.Module):
+    """The base class of models."""
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+
+    __call__ = nn.Module.__call__
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        return module.Module.forward(self, X)
+
+    def to_float(self, value: Any) -> float:
+        """A tensor of one element, or a number, as a Python float."""
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with the learning rate `self.lr`."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def apply_init(self, inputs: Sequence[Any], init: Any = None) -> None:
+        """Run once, so that lazy layers learn their shapes; then apply `init` to `self.net`."""
+        self.forward(*inputs)
+        if init is not None:
+            self.net.apply(init)
+
+
+class DataModule(module.DataModule):
+    """The base class of data."""
+
+    def to_tensor(self, array: _numpy.ndarray) -> torch.Tensor:
+        """A NumPy array as a tensor that shares its memory."""
+        return torch.from_numpy(array)
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+
+    def __init__(
+        self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0
+    ) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+        self.gpus = try_all_gpus()[:num_gpus]
+
+    def prepare_model(self, model: Module) -> None:
+        """Tie the model to this trainer, and move it to the GPU."""
+        super().prepare_model(model)
+        if self.gpus:
+            model.to(self.gpus[0])
+
+    def prepare_batch(self, batch: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Move a batch to the GPU."""
+        return [array.to(self.gpus[0]) for array in batch] if self.gpus else batch
+
+    def update(self, batch: Sequence[torch.Tensor]) -> float:
+        """Take one optimisation step and return the batch's mean loss."""
+        loss = self.model.training_step(batch)
+        self.optim.zero_grad()
+        with torch.no_grad():  # the book's own optimisers change parameters in place
+            loss.backward()
+            if self.gradient_clip_val > 0:
+                self.clip_gradients(self.gradient_clip_val, self.model)
+            self.optim.step()
+        return loss.item()
+
+    def validate(self, batch: Sequence[torch.Tensor]) -> float | None:
+        """Return the batch's mean loss, or None where the model gives none."""
+        with torch.no_grad():
+            loss = self.model.validation_step(batch)
+        return None if loss is None else loss.item()
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        for gradient in gradients:
+            gradient *= (grad_clip_val / norm).clamp(max=1)
+
+
+class Classifier(Module):
+    """The base class of classification models."""
+
+    def validation_step(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The loss of a validation batch; plots it and the accuracy."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+    def accuracy(
+        self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True
+    ) -> torch.Tensor:
+        """The share of correct predictions, or 1 and 0 for each."""
+        preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
+        correct = (preds == Y.reshape(-1)).type(torch.float32)
+        return correct.mean() if averaged else correct
+
+    def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """The cross-entropy in nats: the mean, or that of each prediction."""
+        flat = Y_hat.reshape(-1, Y_hat.shape[-1])  # (predictions, classes)
+        return F.cross_entropy(flat, Y.reshape(-1), reduction="mean" if averaged else "none")
+
+    def layer_summary(self, X_shape: tuple[int, ...]) -> None:
+        """Print the output shape of each layer of `self.net`."""
+        X = torch.randn(*X_shape)
+        for layer in self.net:
+            X = layer(X)
+            print(layer.__class__.__name__, "output shape:\t", X.shape)
+
+
+class LinearRegression(Module):
+    """Linear regression with the mean squared error."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.LazyLinear(1)
+        self.net.weight.data.normal_(0, 0.01)
+        self.net.bias.data.fill_(0)
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """The predictions, (batch, 1)."""
+        return self.net(X)
+
+    def loss(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The mean squared error."""
+        return F.mse_loss(y_hat, y)
+
+    def get_w_b(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight and the bias."""
+        return self.net.weight.data, self.net.bias.data
+
+
+class TimeMachine(corpus.TimeMachine, DataModule):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = corpus.TimeMachine.build_windows
+
+
+class TextFile(corpus.TextFile, DataModule):
+    """A UTF-8 text file in three parts that do not overlap."""
+
+
+class RNNScratch(Module):
+    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+
+    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.W_xh = nn.Parameter(torch.randn(num_inputs, num_hiddens) * sigma)
+        self.W_hh = nn.Parameter(torch.randn(num_hiddens, num_hiddens) * sigma)
+        self.b_h = nn.Parameter(torch.zeros(num_hiddens))
+
+    def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[list[Any], torch.Tensor]:
+        """The outputs of all steps, and the last as the state."""
+        if state is None:
+            shape = (inputs.shape[1], self.num_hiddens)
+            state = torch.zeros(shape, dtype=inputs.dtype, device=inputs.device)
+        elif isinstance(state, tuple):
+            (state,) = state
+        outputs = []
+        for X in inputs:  # (batch, num_inputs)
+            state = torch.tanh(X @ self.W_xh + state @ self.W_hh + self.b_h)
+            outputs.append(state)
+        return outputs, state
+
+
+class RNNLMScratch(language_model.LanguageModel, Classifier):
+    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+
+    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
+    what it puts there.
+    """
+
+    def __init__(self, rnn: nn.Module, vocab_size: int, lr: float = 0.01) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.init_params()
+
+    def init_params(self) -> None:
+        """Make the parameters of the output layer."""
+        self.W_hq = nn.Parameter(
+            torch.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+        )
+        self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
+
+    def one_hot(self, X: torch.Tensor) -> torch.Tensor:
+        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        first = next(self.rnn.parameters())
+        zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=first.dtype, device=X.device)
+        return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
+
+    def output_layer(self, rnn_outputs: Any) -> torch.Tensor:
+        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        return torch.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
+
+    def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
+        """The logits for ids."""
+        rnn_outputs, _ = self.rnn(self.one_hot(X), state)
+        return self.output_layer(rnn_outputs)
+
+    @torch.no_grad()
+    def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
+        """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        was_training = self.training
+        self.eval()
+        X = torch.as_tensor(ids, device=next(self.rnn.parameters()).device)
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        logits = numpy(self.output_layer(rnn_outputs))
+        self.train(was_training)
+        return logits, state
+
+
+class RNN(Module):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
+    (num_layers, batch, num_hiddens).
+    """
+
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.rnn = hold_spare_biases(
+            nn.RNN(num_inputs, num_hiddens, num_layers, nonlinearity=nonlinearity)
+        )
+
+    def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
+        """The outputs of all steps, and the state after the last."""
+        return self.rnn(inputs, H)
+
+
+class GRU(RNN):
+    """A stack of gated recurrent layers."""
+
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0
+    ) -> None:
+        Module.__init__(self)
+        self.save_hyperparameters()
+        self.rnn = hold_spare_biases(nn.GRU(num_inputs, num_hiddens, num_layers, dropout=dropout))
+
+
+class LSTM(RNN):
+    """A stack of LSTM layers; its state is a pair (H, C)."""
+
+    def __init__(
+        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0
+    ) -> None:
+        Module.__init__(self)
+        self.save_hyperparameters()
+        self.rnn = hold_spare_biases(nn.LSTM(num_inputs, num_hiddens, num_layers, dropout=dropout))
+
+
+def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
+    """Set to zero, and keep there, the biases that repeat another, so that an update counts once.
+
+    PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
+    learning rate of their sum, against every framework that has one.
+    """
+    part = weights.spare(CELLS[layers.mode], layers.hidden_size)
+
+    def hold(gradient: torch.Tensor) -> torch.Tensor:
+        held = gradient.clone()
+        held[part] = 0
+        return held
+
+    for name, bias in layers.named_parameters():
+        if name.startswith("bias_hh"):
+            bias.data[part] = 0
+            bias.register_hook(hold)
+    return layers
+
+
+class RNNLM(RNNLMScratch):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    An `embedding_size` of 0 means one-hot input; `optimizer` is sgd or adam; `momentum` goes with
+    sgd.
+    """
+
+    def __init__(
+        self,
+        rnn: nn.Module,
+        vocab_size: int,
+        lr: float = 0.01,
+        embedding_size: int = 0,
+        optimizer: str = "sgd",
+        momentum: float = 0.0,
+    ) -> None:
+        trainer.check_optimizer(optimizer, lr, momentum)
+        Classifier.__init__(self)
+        self.save_hyperparameters()
+        self.init_params()
+
+    def init_params(self) -> None:
+        """Make the embedding, where there is one, and the output layer."""
+        if self.embedding_size:
+            self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
+        self.linear = nn.LazyLinear(self.vocab_size)
+
+    def one_hot(self, X: torch.Tensor) -> torch.Tensor:
+        """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
+        return self.embedding(X.T) if self.embedding_size else super().one_hot(X)
+
+    def output_layer(self, hiddens: torch.Tensor) -> torch.Tensor:
+        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        return self.linear(hiddens).swapaxes(0, 1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser named at the start."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(self.parameters(), lr=self.lr)
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
+
+
+# Weights from and to other frameworks.
+
+CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn-relu", "GRU": "gru", "LSTM": "lstm"}
+
+
+def build(
+    of: Architecture,
+    values: Weights,
+    lr: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+) -> RNNLM:
+    """A language model of this architecture with these weights."""
+    weights.check(values, of)
+    inputs = of.embedding or of.vocab
+    layers: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
+    if of.cell in layers:
+        rnn = layers[of.cell](inputs, of.hidden, of.layers)
+    else:
+        rnn = RNN(inputs, of.hidden, of.layers, "tanh" if of.cell == "rnn" else "relu")
+    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
+    model.linear.initialize_parameters(torch.empty(1, of.hidden))
+    model.to(getattr(torch, values["linear.bias"].dtype.name))
+    tensors = {name: torch.from_numpy(_numpy.array(value)) for name, value in values.items()}
+    model.load_state_dict(
+        {name.replace("rnn.", "rnn.rnn."): value for name, value in tensors.items()}
+    )
+    return model
+
+
+def architecture(model: RNNLMScratch) -> Architecture:
+    """What a model is made of, where its layers are PyTorch's own."""
+    layers = getattr(model.rnn, "rnn", None)
+    if not isinstance(layers, nn.RNNBase) or not isinstance(
+        getattr(model, "linear", None), nn.Linear
+    ):
+        raise ElmanError(
+            "only a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear, "
+            f"has weights that other frameworks know; got {type(model.rnn).__name__}"
+        )
+    embedding = getattr(model, "embedding_size", 0)
+    cell = CELLS[layers.mode]
+    return Architecture(cell, model.vocab_size, layers.hidden_size, layers.num_layers, embedding)
+
+
+def export_weights(model: RNNLMScratch) -> Weights:
+    """The weights of a model by canonical name; copies."""
+    architecture(model)  # raises where the names would mean nothing
+    return {
+        name.replace("rnn.rnn.", "rnn."): numpy(value).copy()
+        for name, value in model.state_dict().items()
+    }
+
+
+def version() -> str:
+    """The version of PyTorch."""
+    return torch.__version__
+
+
+def devices() -> list[str]:
+    """The devices that can be used here."""
+    return [str(device) for device in (cpu(), *try_all_gpus())]
