@@ -1,5 +1,7 @@
 """One root exception: whatever a user can get wrong is an ElmanError whose message carries the cure."""
 
+from numbers import Integral
+
 
 class ElmanError(Exception):
     """The input breaks a rule; the message states the rule, what was received and the cure."""
@@ -10,7 +12,9 @@ class DivergedError(ElmanError):
 
 
 def require_at_least(least: int, **values: int) -> None:
-    """Raise an ElmanError for the first of `values` that is below `least`."""
+    """Raise an ElmanError for the first of `values` that is no whole number, or below `least`."""
     for name, value in values.items():
+        if not isinstance(value, Integral):
+            raise ElmanError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ElmanError(f"{name} must be {least} or more, got {value}")

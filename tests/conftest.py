@@ -1,0 +1,29 @@
+"""What several tests need."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def elman(tmp_path: Path) -> Command:
+    """The command line in a folder and a process of its own."""
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from elman.cli import main; main()", *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """A text of 4,000 characters in which the next one is easy to guess."""
+    path = tmp_path / "story.txt"
+    path.write_text("Once upon a time, said he. \n" * 143, encoding="utf-8")
+    return path

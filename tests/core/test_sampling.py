@@ -1,0 +1,76 @@
+"""What each sampling option leaves in, and how often it is drawn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.errors import ElmanError
+from elman.core.sampling import Sampler
+
+LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
+logits_lists = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20)
+
+
+def probabilities(**options: float) -> list[float]:
+    return [round(float(p), 6) for p in Sampler(**options).probabilities(LOGITS)]  # type: ignore[arg-type]
+
+
+def test_each_option_leaves_in_what_its_definition_says() -> None:
+    assert probabilities() == [0.1, 0.4, 0.2, 0.3]
+    assert probabilities(top_k=2) == [0, round(4 / 7, 6), 0, round(3 / 7, 6)]
+    assert probabilities(top_p=0.5) == [0, round(4 / 7, 6), 0, round(3 / 7, 6)]
+    assert probabilities(top_p=0.4) == [0, 1, 0, 0]
+    assert probabilities(min_p=0.5) == [0, round(4 / 9, 6), round(2 / 9, 6), round(3 / 9, 6)]
+    assert probabilities(temperature=0.5) == [
+        round(p**2 / 0.3, 6) for p in (0.1, 0.4, 0.2, 0.3)
+    ]
+
+
+def test_draws_are_as_frequent_as_their_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    counts = np.bincount([Sampler()(LOGITS, rng) for _ in range(20_000)], minlength=4)
+    # Four standard deviations of a binomial count.
+    expected = 20_000 * np.exp(LOGITS)
+    assert (np.abs(counts - expected) < 4 * np.sqrt(expected * (1 - np.exp(LOGITS)))).all()
+
+
+@given(logits_lists)
+def test_temperature_zero_and_top_k_of_one_take_the_likeliest(logits: list[float]) -> None:
+    values = np.array(logits, np.float32)
+    rng = np.random.default_rng(0)
+    assert Sampler(temperature=0)(values, rng) == values.argmax()
+    assert Sampler(top_k=1)(values, rng) == values.argmax()
+
+
+@given(
+    logits_lists,
+    st.floats(0.01, 10),
+    st.integers(1, 30),
+    st.floats(0.01, 1),
+    st.floats(0.01, 1),
+)
+def test_probabilities_always_sum_to_one(
+    logits: list[float], temperature: float, k: int, p: float, m: float
+) -> None:
+    kept = Sampler(temperature, k, p, m).probabilities(np.array(logits, np.float32))
+    assert kept.min() >= 0
+    assert kept.sum() == pytest.approx(1)
+    assert 1 <= np.count_nonzero(kept) <= k
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"min_p": -0.1},
+    ],
+)
+def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ElmanError, match=f"{next(iter(options))} must be"):
+        Sampler(**options)  # type: ignore[arg-type]

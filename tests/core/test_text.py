@@ -1,0 +1,83 @@
+"""Cleaning, tokenisers and the vocabulary."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.errors import ElmanError
+from elman.core.text import TOKENIZERS, Codec, Vocab, clean, tokenizer
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def test_cleaning_leaves_lower_case_letters_and_single_spaces() -> None:
+    assert clean("The Time-Machine,\n\n1895 — étude!") == "the time machine tude "
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(text=texts)
+def test_no_tokenizer_loses_anything(name: str, text: str) -> None:
+    assert TOKENIZERS[name].join(TOKENIZERS[name].split(text)) == text
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(text=texts)
+def test_token_sizes_add_up_to_the_bytes_of_the_text(name: str, text: str) -> None:
+    used = TOKENIZERS[name]
+    assert sum(map(used.size, used.split(text))) == len(text.encode())
+
+
+def test_words_take_the_space_before_them_along() -> None:
+    assert tokenizer("word").split('It has,  he said.\n"Yes"') == [
+        *["It", " has", ",", "  ", "he", " said", ".", "\n", '"', "Yes", '"']
+    ]
+
+
+@given(texts)
+def test_bytes_know_every_text(text: str) -> None:
+    used = tokenizer("byte")
+    vocab = used.vocab([])
+    assert len(vocab) == 257
+    assert all(token in vocab for token in used.split(text))
+
+
+def test_words_seen_once_are_left_to_the_unknown_symbol() -> None:
+    vocab = tokenizer("word").vocab(["a", "a", "b"])
+    assert vocab.idx_to_token == ["<unk>", "a"]
+    assert vocab["b"] == vocab.unk
+
+
+def test_vocab_is_sorted_and_counts_as_in_the_book() -> None:
+    vocab = Vocab(["b", "a", "b", "c"], min_freq=1, reserved_tokens=["<pad>"])
+    assert vocab.idx_to_token == ["<pad>", "<unk>", "a", "b", "c"]
+    assert vocab.token_freqs[0] == ("b", 2)
+    assert vocab[["a", "x"]] == [2, vocab.unk]
+    assert vocab[("a",)] == [2]
+    assert vocab.to_tokens([2, 3]) == ["a", "b"]
+    assert vocab.to_tokens(2) == "a"
+    assert vocab.to_tokens(np.array([4])) == ["c"]
+
+
+def test_vocab_flattens_lines_of_tokens() -> None:
+    assert Vocab([["b"], ["a", "b"]]).token_freqs == [("b", 2), ("a", 1)]
+
+
+@given(st.lists(st.text(max_size=3)))
+def test_encoding_many_tokens_is_looking_up_each(tokens: list[str]) -> None:
+    vocab = Vocab(tokens[::2])
+    assert vocab.encode(tokens).tolist() == vocab[tokens]
+
+
+def test_a_prefix_with_unknown_symbols_is_refused_by_name() -> None:
+    codec = Codec(Vocab(list("abc")), "char", clean=True)
+    assert codec.text(codec.prefix_ids("cab")) == "cab"
+    with pytest.raises(ElmanError, match="does not know 'X', 'é' in the prefix"):
+        codec.prefix_ids("aXé")
+    with pytest.raises(ElmanError, match="the prefix is empty"):
+        codec.prefix_ids("")
+
+
+def test_an_unknown_tokenizer_is_refused() -> None:
+    with pytest.raises(ElmanError, match="one of char, byte, word, got 'bpe'"):
+        tokenizer("bpe")

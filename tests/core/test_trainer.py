@@ -1,0 +1,145 @@
+"""The loop calls the book's hooks, counts, and stops at numbers that are no numbers."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman.core.errors import DivergedError
+from elman.core.module import DataModule, HyperParameters, Module, add_to_class
+from elman.core.trainer import Callback, Trainer
+
+
+class Constant(Module):
+    """A model whose loss is what the targets say."""
+
+    def __init__(self) -> None:
+        self.prepare_plots(2, 1)
+        self.lr = 1
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+    def forward(self, X: Any) -> Any:
+        return X
+
+    def loss(self, y_hat: Any, y: Any) -> float:
+        return float(np.mean(y))
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+class Stepping(Trainer):
+    def update(self, batch: Any) -> float:
+        return float(self.model.training_step(batch))
+
+    def validate(self, batch: Any) -> float | None:
+        return self.model.validation_step(batch)
+
+
+class Numbers(DataModule):
+    def __init__(self, targets: list[float], batch_size: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def get_dataloader(self, train: bool) -> Any:
+        Y = np.array(self.targets)[:, None]
+        return self.get_tensorloader([Y, Y], train)
+
+
+def fit(trainer: Trainer, targets: list[float] = [1.0, 2.0, 6.0], batch_size: int = 2) -> Constant:  # noqa: B006
+    model = Constant()
+    trainer.fit(model, Numbers(targets, batch_size))
+    return model
+
+
+def test_losses_count_by_tokens_not_by_batches() -> None:
+    trainer = Stepping(2)
+    fit(trainer)
+    assert [epoch.epoch for epoch in trainer.history] == [1, 2]
+    assert [epoch.train_loss for epoch in trainer.history] == pytest.approx([3, 3])
+    assert trainer.history[-1].val_ppl == pytest.approx(math.exp(3))
+    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (4, 4)
+    assert 0 < trainer.history[0].seconds < trainer.history[1].seconds
+
+
+def test_hooks_are_called_through_the_instance() -> None:
+    called = []
+
+    class Patched(Stepping):
+        pass
+
+    @add_to_class(Patched)
+    def prepare_batch(self: Patched, batch: Any) -> Any:
+        called.append("prepare_batch")
+        return batch
+
+    @add_to_class(Patched)
+    def fit_epoch(self: Patched) -> None:
+        called.append("fit_epoch")
+        Stepping.fit_epoch(self)
+
+    fit(Patched(1))
+    assert called == ["fit_epoch", *["prepare_batch"] * 4]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_training(bad: float) -> None:
+    with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch 1, update 1"):
+        fit(Stepping(3), [bad])
+
+
+def test_callbacks_see_every_update_and_epoch() -> None:
+    seen = []
+
+    class Seeing(Callback):
+        def after_update(self, trainer: Trainer) -> None:
+            seen.append(trainer.train_batch_idx)
+
+        def after_epoch(self, trainer: Trainer) -> None:
+            seen.append(f"epoch {len(trainer.history)}")
+
+    trainer = Stepping(2)
+    trainer.callbacks.append(Seeing())
+    fit(trainer)
+    assert seen == [1, 2, "epoch 1", 3, 4, "epoch 2"]
+
+
+def test_validation_may_be_left_out_and_may_return_nothing() -> None:
+    class Silent(Constant):
+        def validation_step(self, batch: Any) -> None: ...
+
+    trainer = Stepping(1)
+    trainer.fit(Silent(), Numbers([1.0], 1))
+    assert math.isnan(trainer.history[0].val_loss)
+
+    class TrainOnly(Numbers):
+        def val_dataloader(self) -> None: ...
+
+    trainer.fit(Constant(), TrainOnly([1.0], 1))
+    assert trainer.num_val_batches == 0
+
+
+def test_the_board_gets_a_point_even_from_one_batch_an_epoch() -> None:
+    model = fit(Stepping(3), [1.0], batch_size=1)
+    assert [len(line) for line in model.board.data.values()] == [3, 3]
+
+
+def test_hyperparameters_are_kept_without_self_private_and_ignored_names() -> None:
+    class Some(HyperParameters):
+        def __init__(self, a: int, b: int, _c: int) -> None:
+            self.save_hyperparameters(ignore=["b"])
+
+    assert Some(1, 2, 3).hparams == {"a": 1}
+
+
+def test_shuffling_follows_the_data_modules_seed() -> None:
+    def order(seed: int) -> list[float]:
+        data = Numbers(list(range(50)), 50)
+        data.seed = seed
+        return next(iter(data.train_dataloader()))[0].ravel().tolist()
+
+    assert order(3) == order(3) != order(4)

@@ -1,0 +1,81 @@
+"""Windows are views, cover what they must, and come in a seeded order."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.errors import ElmanError
+from elman.core.windows import Minibatches, apart, in_order, shuffled, windows
+
+sizes = st.tuples(st.integers(1, 300), st.integers(1, 40))
+
+
+def test_windows_share_the_memory_of_the_ids() -> None:
+    ids = np.arange(10_000_000)
+    X, Y = windows(ids, 32)
+    assert X.shape == Y.shape == (len(ids) - 32, 32)
+    assert np.shares_memory(X, ids)
+    assert np.shares_memory(Y, ids)
+    assert (Y[5] == X[5] + 1).all()
+
+
+def test_a_text_shorter_than_a_window_is_refused() -> None:
+    windows(np.arange(33), 32)
+    with pytest.raises(ElmanError, match=r"needs 33 tokens, and this part of the text has 32"):
+        windows(np.arange(32), 32)
+
+
+@given(sizes)
+def test_windows_in_order_predict_every_token_once(size: tuple[int, int]) -> None:
+    windows_of_text, steps = size
+    ids = np.arange(windows_of_text + steps)
+    _, Y = windows(ids, steps)
+    rows = apart(len(Y), steps)
+    predicted = Y[rows.draw()].ravel()
+    assert rows.number == len(rows.draw())
+    assert predicted.tolist() == list(range(1, len(predicted) + 1))
+    assert len(ids) - 1 - len(predicted) < steps  # only a rest shorter than a window is left out
+
+
+@given(sizes, st.integers(0, 99))
+def test_random_windows_do_not_overlap_and_change(size: tuple[int, int], seed: int) -> None:
+    windows_of_text, steps = size
+    rows = apart(windows_of_text, steps, np.random.default_rng(seed))
+    for _ in range(3):
+        drawn = np.sort(rows.draw())
+        assert len(drawn) == rows.number == max(1, windows_of_text // steps)
+        assert (np.diff(drawn) == steps).all()
+        assert 0 <= drawn[0] < steps
+        assert drawn[-1] < windows_of_text
+
+
+def test_the_cut_of_random_windows_takes_every_offset() -> None:
+    rows = apart(100, 7, np.random.default_rng(0))
+    assert {rows.draw().min() for _ in range(200)} == set(range(7))
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_an_epoch_gives_each_row_once(count: int, batch_size: int) -> None:
+    rows = shuffled(count, np.random.default_rng(0))
+    batches = Minibatches([np.arange(count), np.arange(count) * 2], batch_size, rows, lambda a: a)
+    seen = list(batches)
+    assert len(seen) == len(batches)
+    assert sorted(np.concatenate([x for x, _ in seen])) == list(range(count))
+    assert all((y == 2 * x).all() for x, y in seen)
+
+
+def test_order_follows_the_seed_and_changes_between_epochs() -> None:
+    def epochs(seed: int) -> list[list[int]]:
+        rows = shuffled(1000, np.random.default_rng(seed))
+        return [rows.draw().tolist() for _ in range(2)]
+
+    assert epochs(1) == epochs(1)
+    assert epochs(1) != epochs(2)
+    assert epochs(1)[0] != epochs(1)[1]
+    assert in_order(3).draw().tolist() == [0, 1, 2]
+
+
+def test_a_batch_of_no_rows_is_refused() -> None:
+    with pytest.raises(ElmanError, match="batch_size must be 1 or more, got 0"):
+        Minibatches([np.arange(3)], 0, in_order(3), lambda a: a)

@@ -1,0 +1,207 @@
+"""The command line with nothing but the base install."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+
+
+@pytest.fixture
+def run(elman: Command, story: Path, tmp_path: Path) -> Path:
+    done = elman("train", story, *QUICK, "--epochs", "30", "--lr", "2", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def test_train_makes_a_run_directory_and_says_what_came_of_it(
+    elman: Command, tmp_path: Path
+) -> None:
+    done = elman("train", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("it has")
+    folder = tmp_path / "runs" / "time-machine"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *["config.json", "curves.png", "curves.svg"],
+        *["history.csv", "model.safetensors", "vocab.json"],
+    ]
+    assert str(folder.relative_to(tmp_path)) in done.stdout
+    assert "validation perplexity" in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert all(word in lines[0] for word in ("train", "val", "tokens/s", "s left"))
+    assert "\x1b" not in done.stderr
+    config = json.loads((folder / "config.json").read_text())
+    assert config["training"]["edition"] == "gutenberg"
+    assert len(config["training"]["text_sha256"]) == 64
+
+
+def test_the_defaults_are_the_books(elman: Command) -> None:
+    shown = " ".join(elman("train", "--help").stdout.split())
+    for option, default in [
+        *[("steps", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
+        *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numpy"), ("cell", "rnn")],
+    ]:
+        described = shown.split(f"--{option} ")[1]
+        assert f"[default: {default}]" in described.split(" --")[0]
+    assert "[default: 1 with sgd" in shown
+
+
+def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
+    elman: Command, tmp_path: Path, story: Path
+) -> None:
+    for _ in range(2):
+        assert elman("train", story, *QUICK).returncode == 0
+    one, two = tmp_path / "runs" / "story", tmp_path / "runs" / "story-2"
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, two)]
+    assert weights[0] == weights[1]
+    columns = [
+        [row.split(",")[:3] for row in (folder / "history.csv").read_text().splitlines()]
+        for folder in (one, two)
+    ]
+    assert columns[0] == columns[1]
+
+
+def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: Path) -> None:
+    done = elman(
+        *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "4"],
+        *["--tokenizer", "word", "--optimizer", "adam", "--lr", "0.01", "--clip", "5"],
+        *["--device", "cpu", "--seed", "3", "--out", "run"],
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["tokenizer"] == "word"
+    assert config["architecture"] | {"vocab": 0} == {
+        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 4}
+    }
+    assert config["training"]["lr"] == 0.01
+    assert config["training"]["seed"] == 3
+
+
+def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) -> None:
+    greedy = elman("generate", run, "Once upon", "--tokens", "18", "--temperature", "0")
+    assert (greedy.returncode, greedy.stderr) == (0, "")
+    assert greedy.stdout == "Once upon a time, said he. \n"
+    options = ("--top-k", "5", "--top-p", "0.9", "--min-p", "0.01", "--seed", "7")
+    one, two = (elman("generate", run, "Once", *options).stdout for _ in range(2))
+    assert one == two
+    assert len(one) == len("Once") + 200 + 1
+
+
+def test_evaluate_tells_loss_bits_and_unknown_symbols(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("Once upon a time, said Zoë. \n", encoding="utf-8")
+    done = elman("evaluate", run, "other.txt")
+    assert done.returncode == 0, done.stderr
+    shown = {line[:20].strip(): line[20:].split()[0] for line in done.stdout.splitlines()}
+    assert shown["unknown symbols"] == "2"
+    assert shown["tokens"] == "28"
+    bits = float(shown["bits per character"])
+    assert bits == pytest.approx(float(shown["loss"]) / 0.693147, rel=1e-3)
+    assert float(shown["bits per byte"]) == pytest.approx(bits * 28 / 29, rel=1e-3)
+
+
+def test_info_names_every_framework(elman: Command) -> None:
+    done = elman("info")
+    assert done.returncode == 0
+    assert "numpy" in done.stdout
+    assert "torch" in done.stdout
+
+
+BAD = [
+    (["train", "empty.txt"], "empty.txt is empty"),
+    (["train", "short.txt"], "a window of 32 steps needs 33 tokens"),
+    (["train", "latin.txt"], "latin.txt is no UTF-8 text: byte 3 is 0xe9"),
+    (["train", "none.txt"], "there is no file none.txt"),
+    (["train", "."], "cannot read ."),
+    (["train", "--hidden", "0"], "hidden must be 1 or more, got 0"),
+    (["train", "--layers", "-1"], "layers must be 1 or more, got -1"),
+    (["train", "--steps", "0"], "steps must be 1 or more"),
+    (["train", "--batch-size", "0"], "batch_size must be 1 or more"),
+    (["train", "--epochs", "0"], "epochs must be 1 or more"),
+    (["train", "--seed", "-1"], "seed must be 0 or more"),
+    (["train", "--embedding", "-1"], "embedding must be 0 or more"),
+    (["train", "--hidden", "many"], "Invalid value for '--hidden'"),
+    (["train", "--steps", "1000000"], "a window of 1000000 steps needs"),
+    (["train", "--lr", "0"], "the learning rate must be a finite number above 0, got 0.0"),
+    (["train", "--lr", "-1"], "the learning rate must be"),
+    (["train", "--lr", "nan"], "the learning rate must be"),
+    (["train", "--lr", "inf"], "the learning rate must be"),
+    (["train", "--clip", "-1"], "clip must be 0"),
+    (["train", "--momentum", "2"], "momentum must be"),
+    (["train", "--optimizer", "lion"], "the optimizer is sgd or adam, got 'lion'"),
+    (["train", "--cell", "cnn"], "the cell is one of rnn, rnn-relu, gru, lstm, got 'cnn'"),
+    (["train", "--tokenizer", "word"], "read by characters"),
+    (["train", "short.txt", "--tokenizer", "bpe"], "the tokenizer is one of"),
+    (["train", "--edition", "penguin"], "the edition is one of"),
+    (["train", "--framework", "caffe"], "the framework is one of numpy, torch, got 'caffe'"),
+    (["train", "--device", "tpu"], "the device is auto, cpu or gpu"),
+    (["train", "--device", "gpu"], "numpy can use no GPU here"),
+    (["train", "--out", "short.txt"], "short.txt exists already"),
+    (["train", "--out", "."], ". exists already"),
+    (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
+    (["train", "--nonsense"], "No such option: --nonsense"),
+    (["nonsense"], "No such command 'nonsense'"),
+    (["generate", "none", "it has"], "none is no run directory"),
+    (["generate", "short.txt", "it has"], "short.txt is no run directory"),
+    (["evaluate", "none", "time-machine"], "none is no run directory"),
+    (["generate", "none", "it has", "--temperature", "-1"], "temperature must be"),
+    (["generate", "none", "it has", "--tokens", "-1"], "tokens must be 0 or more"),
+    (["generate", "none", "it has", "--top-k", "0"], "top_k must be 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(
+    elman: Command, tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    before = sorted(tmp_path.rglob("*"))
+    done = elman(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("elman: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_prefix_with_unknown_symbols_is_refused(elman: Command, run: Path) -> None:
+    done = elman("generate", run, "Zo\xeb")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the model does not know 'Z', 'ë' in the prefix" in done.stderr
+
+
+def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    done = elman(
+        *["train", story, *QUICK, "--cell", "rnn-relu", "--lr", "1e30", "--clip", "0"],
+        *["--out", "run"],
+    )
+    assert done.returncode == 2
+    assert "the loss became" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
+
+
+def test_a_framework_that_is_not_installed_names_the_extra(tmp_path: Path) -> None:
+    # None in sys.modules is Python's own mark of a module that cannot be found.
+    code = "import sys; sys.modules['torch'] = None; from elman.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--framework", "torch"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "torch is not installed: pip install 'elman[torch]'" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,181 @@
+"""The hand-written gradients are right, and the model trains, carries its state and saves memory."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elman.core import language_model, weights
+from elman.core.errors import ElmanError
+from elman.core.weights import GATES, Architecture
+from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, TextFile, Trainer, build
+
+ARCHITECTURES = [
+    Architecture(cell, 7, 5, layers, embedding)
+    for cell, layers, embedding in itertools.product(GATES, (1, 2, 3), (0, 4))
+]
+
+
+def double(of: Architecture, seed: int = 1) -> RNNLM:
+    """A model in float64; the recurrent biases that are spare are set too, for the forward pass."""
+    values = weights.initial(of, seed)
+    rng = np.random.default_rng(seed)
+    return build(of, {name: rng.normal(0, 0.5, value.shape) for name, value in values.items()})
+
+
+def batch(of: Architecture, steps: int = 6, rows: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.random.default_rng(0).integers(0, of.vocab, (rows, steps + 1))
+    return ids[:, :-1], ids[:, 1:]
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
+def test_gradients_are_those_of_finite_differences(of: Architecture) -> None:
+    model, (X, Y) = double(of), batch(of)
+    model.train()
+    model.loss(model(X), Y)
+    model.backward()
+    assert model.gradients.keys() == model.parameters.keys()
+    model.eval()
+    held = weights.spare(of.cell, of.hidden)
+    for name, value in model.parameters.items():
+        numeric = np.empty_like(value)
+        for index in np.ndindex(value.shape):
+            before, width = value[index], 1e-5
+            value[index] = before + width
+            above = model.loss(model(X), Y)
+            value[index] = before - width
+            below = model.loss(model(X), Y)
+            value[index] = before
+            numeric[index] = (above - below) / (2 * width)
+        if "bias_hh" in name:
+            numeric[held] = 0  # kept at its value
+        np.testing.assert_allclose(model.gradients[name], numeric, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
+def test_reading_in_pieces_is_reading_at_once(of: Architecture) -> None:
+    model, (X, _) = double(of), batch(of)
+    whole, _ = model.step(X)
+    first, state = model.step(X[:, :2])
+    rest, _ = model.step(X[:, 2:], state)
+    np.testing.assert_allclose(np.concatenate([first, rest], 1), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [RNN, GRU, LSTM])
+def test_ids_stand_for_one_hot_vectors(layer: type[RNN]) -> None:
+    ids = np.random.default_rng(0).integers(0, 7, (6, 3))
+    rnn = layer(7, 5)
+    by_id, _ = rnn(ids)
+    by_vector, _ = rnn(np.eye(7, dtype=np.float32)[ids])
+    np.testing.assert_allclose(by_id, by_vector, rtol=1e-5, atol=1e-6)
+
+
+def test_shapes_are_the_documented_ones() -> None:
+    outputs, (H, C) = LSTM(7, 5, num_layers=2)(np.zeros((6, 3, 7), np.float32))
+    assert (outputs.shape, H.shape, C.shape) == ((6, 3, 5), (2, 3, 5), (2, 3, 5))
+    logits = RNNLM(GRU(7, 5), 7)(np.zeros((3, 6), int))
+    assert logits.shape == (3, 6, 7)
+    assert logits.dtype == np.float32
+
+
+def test_evaluation_keeps_nothing_for_a_backward_pass() -> None:
+    rnn = RNN(7, 5)
+    rnn(np.zeros((6, 3), int))
+    assert rnn._memos == []
+
+
+class Bowl:
+    """Parameters whose gradient is themselves."""
+
+    def __init__(self) -> None:
+        self.parameters = {"w": np.array([1.0, -2.0])}
+
+    @property
+    def gradients(self) -> dict[str, np.ndarray]:
+        return {"w": self.parameters["w"].copy()}
+
+
+def test_sgd_with_momentum_takes_the_textbooks_steps() -> None:
+    model = Bowl()
+    optimizer = SGD(model, lr=0.1, momentum=0.5)  # type: ignore[arg-type]
+    optimizer.step()
+    np.testing.assert_allclose(model.parameters["w"], [0.9, -1.8])
+    optimizer.step()  # velocity 0.5 * 1 + 0.9
+    np.testing.assert_allclose(model.parameters["w"], [0.76, -1.52])
+
+
+def test_the_first_step_of_adam_is_the_learning_rate() -> None:
+    model = Bowl()
+    Adam(model, lr=0.1).step()  # type: ignore[arg-type]
+    np.testing.assert_allclose(model.parameters["w"], [0.9, -1.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Path) -> None:
+    data = TextFile(str(story), batch_size=8, num_steps=16)
+    of = Architecture(cell, len(data.vocab), 24, layers=1, embedding=8)
+    lr = 0.3 if optimizer == "sgd" else 0.01
+    momentum = 0.8 if optimizer == "sgd" else 0.0
+    model = build(of, weights.initial(of), lr, optimizer, momentum)
+    trainer = Trainer(25, gradient_clip_val=1)
+    assert language_model.evaluate(model, "Once upon a time", data.codec).perplexity > 10
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_ppl < 1.5
+    assert model.predict("Once ", 11, data.vocab) == "Once upon a time"
+    result = language_model.evaluate(model, "Once upon a time", data.codec)
+    assert (result.tokens, result.characters, result.utf8_bytes, result.unknown) == (15, 15, 15, 0)
+    assert result.bits_per_character == pytest.approx(result.loss / np.log(2))
+
+
+def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone() -> None:
+    model, (X, Y) = double(ARCHITECTURES[0]), batch(ARCHITECTURES[0])
+    model.train()
+    model.loss(model(X), Y)
+    model.backward()
+    before = {name: value.copy() for name, value in model.gradients.items()}
+    Trainer(1).clip_gradients(1e9, model)
+    assert all((model.gradients[name] == before[name]).all() for name in before)
+    Trainer(1).clip_gradients(0.01, model)
+    norm = np.sqrt(sum((value**2).sum() for value in model.gradients.values()))
+    assert norm == pytest.approx(0.01)
+
+
+def test_scores_do_not_depend_on_the_length_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = ARCHITECTURES[0]
+    model, ids = double(of), np.random.default_rng(0).integers(0, of.vocab, 100)
+    whole = np.concatenate(list(language_model.score(model, ids)))
+    monkeypatch.setattr(language_model, "CHUNK", 7)
+    pieces = np.concatenate(list(language_model.score(model, ids)))
+    assert len(whole) == 99
+    np.testing.assert_allclose(pieces, whole, rtol=1e-12)
+
+
+def test_same_seed_same_numbers(story: Path) -> None:
+    def losses(seed: int) -> list[float]:
+        data = TextFile(str(story), 8, 16, seed=seed)
+        of = Architecture("lstm", len(data.vocab), 8)
+        trainer = Trainer(2)
+        trainer.fit(build(of, weights.initial(of, seed), 1.0), data)
+        return [epoch.train_loss for epoch in trainer.history]
+
+    assert losses(0) == losses(0) != losses(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": float("nan")}, "learning rate must be"),
+        ({"lr": 0.0}, "learning rate must be"),
+        ({"optimizer": "lion"}, "the optimizer is sgd or adam"),
+        ({"momentum": 1.0}, "momentum must be"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd"),
+        ({"embedding_size": -1}, "embedding must be 0 or more"),
+    ],
+)
+def test_settings_that_make_no_model_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ElmanError, match=message):
+        RNNLM(RNN(7, 5), 7, **options)  # type: ignore[arg-type]
+    with pytest.raises(ElmanError, match="nonlinearity is tanh or relu"):
+        RNN(7, 5, nonlinearity="cosine")

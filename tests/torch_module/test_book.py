@@ -1,0 +1,289 @@
+"""The book's code runs as printed, with only its import line changed."""
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from elman import torch as d2l
+from elman.core import corpus
+from elman.core.text import clean
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+SEED = SHARED / "seed" / "rnn-concise.md"
+
+
+def is_grammatical_fragment(text: str) -> bool:
+    """Whether every pair of neighbouring words occurs in the book, the last, cut word apart."""
+    book = clean(corpus.time_machine())
+    words = text.split()[:-1]
+    return len(words) > 3 and all(
+        f" {one} {two} " in book for one, two in zip(words, words[1:], strict=False)
+    )
+
+
+def python_blocks(section: str) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+
+
+def seed_program() -> str:
+    """The PyTorch code of the seed's steps 1 to 6, with the import line changed."""
+    page = SEED.read_text(encoding="utf-8")
+    (imports,) = re.findall(r"(# For PyTorch\n.*?)\n\n", page, re.DOTALL)
+    layer, model = (
+        python_blocks(re.search(rf"### {title}\n(.*?)(?=\n##)", page, re.DOTALL)[1])  # type: ignore[index]
+        for title in ("PyTorch Implementation", "PyTorch Language Model")
+    )
+    steps = python_blocks(page[page.index("## Step 3") :])
+    program = "\n".join([imports, layer, model, "framework = 'pytorch'", steps])
+    assert program.count("from d2l import torch as d2l") == 1
+    return program.replace("from d2l import torch as d2l", "from elman import torch as d2l")
+
+
+@pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
+def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = corpus.time_machine("d2l", root=str(SHARED / "data"))
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: text)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(seed_program(), names)
+    last = names["trainer"].history[-1]
+    assert last.epoch == 100
+    assert 6.8 <= last.val_ppl <= 7.8
+    assert names["prediction"].startswith("it has")
+    assert is_grammatical_fragment(names["model"].predict("it has", 40, names["data"].vocab))
+
+
+def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+
+    class Layer(d2l.Module):
+        def __init__(self, num_inputs: int, num_hiddens: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.rnn = nn.RNN(num_inputs, num_hiddens)
+
+        def forward(self, inputs: torch.Tensor, H: Any = None) -> Any:
+            return self.rnn(inputs, H)
+
+    class Model(d2l.RNNLMScratch):
+        def init_params(self) -> None:
+            self.linear = nn.LazyLinear(self.vocab_size)
+
+        def output_layer(self, hiddens: torch.Tensor) -> torch.Tensor:
+            return d2l.swapaxes(self.linear(hiddens), 0, 1)
+
+    data = d2l.TimeMachine(batch_size=1024, num_steps=32)
+    model = Model(Layer(len(data.vocab), num_hiddens=32), len(data.vocab), lr=1)
+    assert len(model.predict("it has", 20, data.vocab)) == 26
+    trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
+    trainer.fit(model, data)
+    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
+    assert is_grammatical_fragment(model.predict("it has", 40, data.vocab, d2l.try_gpu()))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_scratch_and_concise_agree() -> None:
+    def perplexity(make: Any, seed: int) -> float:
+        torch.manual_seed(seed)
+        data = d2l.TimeMachine(batch_size=1024, num_steps=32, seed=seed)
+        trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1)
+        trainer.fit(make(len(data.vocab)), data)
+        return float(trainer.history[-1].val_ppl)
+
+    def scratch(vocab: int) -> Any:
+        return d2l.RNNLMScratch(d2l.RNNScratch(vocab, 32), vocab, lr=1)
+
+    def concise(vocab: int) -> Any:
+        return d2l.RNNLM(d2l.RNN(vocab, 32), vocab, lr=1)
+
+    medians = [
+        statistics.median(perplexity(make, seed) for seed in range(3))
+        for make in (scratch, concise)
+    ]
+    assert medians[0] == pytest.approx(medians[1], rel=0.1)
+
+
+def test_the_books_names_are_there() -> None:
+    listed = """HyperParameters ProgressBoard Module DataModule Trainer Classifier LinearRegression
+    Vocab TimeMachine RNNScratch RNNLMScratch RNN GRU LSTM RNNLM add_to_class plot set_figsize
+    download DATA_URL check_len check_shape cpu gpu num_gpus try_gpu try_all_gpus arange argmax
+    astype concat cos exp float32 int32 int64 log matmul normal numpy ones rand randn reduce_mean
+    reduce_sum reshape sigmoid sin size stack swapaxes tanh tensor to transpose zeros""".split()
+    assert [name for name in listed if not hasattr(d2l, name)] == []
+    assert set(listed) <= set(d2l.__all__)
+
+
+def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
+    rnn = d2l.RNNScratch(16, 32)
+    outputs, state = rnn(d2l.ones((100, 2, 16)))
+    d2l.check_len(outputs, 100)
+    d2l.check_shape(outputs[0], (2, 32))
+    d2l.check_shape(state, (2, 32))
+    again, _ = rnn(d2l.ones((1, 2, 16)), (state,))
+    plain, _ = rnn(d2l.ones((1, 2, 16)), state)
+    assert torch.equal(again[0], plain[0])
+    model = d2l.RNNLMScratch(rnn, 16)
+    d2l.check_shape(model(d2l.ones((1, 1), dtype=torch.int64)), (1, 1, 16))
+    with pytest.raises(AssertionError):
+        d2l.check_len(outputs, 99)
+    with pytest.raises(AssertionError):
+        d2l.check_shape(state, (2, 33))
+
+
+def test_the_books_printed_loop_takes_effect() -> None:
+    class Trainer(d2l.Trainer):
+        pass
+
+    @d2l.add_to_class(Trainer)
+    def fit_epoch(self: Any) -> None:  # section 3.4 of the book, in its words but for its comments
+        self.model.train()
+        for batch in self.train_dataloader:
+            loss = self.model.training_step(self.prepare_batch(batch))
+            self.optim.zero_grad()
+            with torch.no_grad():
+                loss.backward()
+                if self.gradient_clip_val > 0:
+                    self.clip_gradients(self.gradient_clip_val, self.model)
+                self.optim.step()
+            self.train_batch_idx += 1
+        if self.val_dataloader is None:
+            return
+        self.model.eval()
+        for batch in self.val_dataloader:
+            with torch.no_grad():
+                self.model.validation_step(self.prepare_batch(batch))
+            self.val_batch_idx += 1
+
+    data = d2l.TimeMachine(64, 8, num_train=128, num_val=64)
+    model = d2l.RNNLM(d2l.RNN(28, 8), 28, lr=1)
+    trainer = Trainer(3, gradient_clip_val=1)
+    trainer.fit(model, data)
+    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (6, 3)
+    assert trainer.history == []
+    assert [len(line) for line in model.board.data.values()] == [6, 3]
+
+
+def test_the_books_time_machine_can_be_built_anew() -> None:
+    class TimeMachine(d2l.TimeMachine):
+        pass
+
+    @d2l.add_to_class(d2l.TimeMachine)
+    def count(self: Any) -> int:
+        return len(self.X)
+
+    @d2l.add_to_class(TimeMachine)
+    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
+        super(d2l.TimeMachine, self).__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        array = d2l.tensor(
+            [corpus[i : i + num_steps + 1] for i in range(1000 - num_steps)]
+        )
+        self.X, self.Y = array[:, :-1], array[:, 1:]
+        self.num_train, self.num_val = 600, 100
+
+    data = TimeMachine(2, 10)
+    X, Y = next(iter(data.val_dataloader()))
+    assert X.dtype == torch.int64
+    assert torch.equal(X, data.X[600:602])
+    assert torch.equal(Y, data.Y[600:602])
+    assert data.count() == 990
+
+
+def test_linear_regression_finds_its_line() -> None:
+    class Line(d2l.DataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.batch_size = 32
+            self.X = d2l.randn(1000, 2)
+            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
+
+        def get_dataloader(self, train: bool) -> Any:
+            part = slice(0, 800) if train else slice(800, None)
+            return self.get_tensorloader((self.X, self.y), train, part)
+
+    torch.manual_seed(0)
+    model = d2l.LinearRegression(lr=0.03)
+    trainer = d2l.Trainer(max_epochs=5)
+    trainer.fit(model, Line())
+    w, b = model.get_w_b()
+    assert torch.allclose(w, d2l.tensor([[2.0, -3.4]]), atol=0.01)
+    assert torch.allclose(b, d2l.tensor([4.2]), atol=0.01)
+    assert trainer.history[-1].val_loss < 1e-4
+
+
+def test_a_classifier_plots_loss_and_accuracy() -> None:
+    class Sign(d2l.Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.net, self.lr = nn.Linear(1, 2), 0.5
+
+    class Signs(d2l.DataModule):
+        batch_size = 50
+
+        def get_dataloader(self, train: bool) -> Any:
+            X = torch.linspace(-1, 1, 200)[:, None]
+            return self.get_tensorloader([X, (X[:, 0] > 0).long()], train)
+
+    model = Sign()
+    d2l.Trainer(10).fit(model, Signs())
+    assert set(model.board.data) == {"train_loss", "val_loss", "val_acc"}
+    assert model.board.data["val_acc"][-1].y > 0.95
+    Y_hat = d2l.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert model.accuracy(Y_hat, d2l.tensor([0, 0]), averaged=False).tolist() == [1, 0]
+    assert model.loss(Y_hat, d2l.tensor([0, 0]), averaged=False).shape == (2,)
+
+
+def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    model = d2l.Classifier()
+    model.net = nn.Sequential(nn.LazyLinear(3), nn.Tanh())
+    model.apply_init([torch.ones(1, 5)], init=lambda layer: None)
+    model.layer_summary((2, 5))
+    assert capsys.readouterr().out.splitlines()[0] == "Linear output shape:\t torch.Size([2, 3])"
+
+
+def test_devices_fall_back_to_the_cpu() -> None:
+    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
+    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
+    assert d2l.devices()[0] == "cpu"
+    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+
+
+@pytest.mark.parametrize(("cuda", "mps", "expected"), [(2, False, "cuda:0"), (0, True, "mps")])
+def test_a_gpu_is_used_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert str(d2l.try_gpu()) == expected
+    assert d2l.num_gpus() == max(cuda, int(mps))
+    moved = []
+    model = d2l.LinearRegression(0.1)
+    monkeypatch.setattr(model, "to", moved.append)
+    trainer = d2l.Trainer(1, num_gpus=1)
+    trainer.prepare_model(model)
+    assert list(map(str, moved)) == [expected]
+    assert d2l.try_gpu(5) == d2l.cpu()
+
+
+def test_windows_in_torch_share_the_memory_of_the_ids() -> None:
+    data = d2l.TimeMachine(64, 32)
+    assert data.X.untyped_storage().data_ptr() == data.Y.untyped_storage().data_ptr()
+    assert data.X.stride() == (1, 1)
+
+
+def test_a_text_file_trains_at_word_level(story: Path) -> None:
+    data = d2l.TextFile(str(story), batch_size=8, num_steps=4, tokenizer="word")
+    rnn = d2l.RNN(12, 16, nonlinearity="relu")
+    model = d2l.RNNLM(rnn, len(data.vocab), 0.01, embedding_size=12, optimizer="adam")
+    trainer = d2l.Trainer(20)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_ppl < 1.2
