@@ -2,7 +2,7 @@
 
     python benchmarks/contenders.py NAME TEXT EPOCHS [THREADS]
 
-NAME is elman-torch, elman-numpy, bare-torch or d2l-torch; TEXT is the raw text that all of them read.
+NAME is elman-torch, elman-numpy, bare-torch or d2l-torch; TEXT is the raw text that all read.
 An epoch is 10 updates at batch 1024 and 32 steps, and 5 validation batches.
 """
 

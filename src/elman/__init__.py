@@ -51,7 +51,7 @@ def save(folder: str | Path, model: Any) -> None:
 
 
 def load(folder: str | Path, framework: str = "numpy") -> Any:
-    """The model of a run directory, in the framework asked for; `model.codec` has its vocabulary."""
+    """The model of a run directory, in a framework; `model.codec.vocab` is its vocabulary."""
     from elman.core import run
 
     of, weights, codec = run.read(Path(folder))

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+"""The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import os
 import sys

@@ -115,9 +115,7 @@ class LSTMCell:
         return (o * tanh_c, c), (i, f, g, o, c_before, tanh_c)
 
     @staticmethod
-    def backward(
-        d_state: tuple[Array, Array], memo: Any
-    ) -> tuple[Array, Array, tuple[Any, Array]]:
+    def backward(d_state: tuple[Array, Array], memo: Any) -> tuple[Array, Array, tuple[Any, Array]]:
         """The gradients."""
         dh, dc = d_state
         i, f, g, o, c_before, tanh_c = memo
@@ -241,6 +239,7 @@ class RNN(Module):
         shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers)
         self.parameters = weights.draw(shapes, cell, num_hiddens, seed, prefix="rnn.")
 
+    _memos: list[tuple[Array, Array, list[Any]]]
     cell: str
     num_inputs: int
     num_hiddens: int
@@ -402,7 +401,9 @@ class RNNLM(language_model.LanguageModel, Module):
     def _read(self, ids: Array, state: Any) -> tuple[Array, Any]:
         inputs = ids.T  # (steps, batch)
         if self.embedding_size:
-            inputs = look_up(self.parameters["embedding.weight"], inputs)  # (steps, batch, features)
+            inputs = look_up(
+                self.parameters["embedding.weight"], inputs
+            )  # (steps, batch, features)
         hidden, state = self.rnn(inputs, state)
         self._ids, self._hidden = ids, hidden
         logits = hidden @ self.parameters["linear.weight"].T + self.parameters["linear.bias"]

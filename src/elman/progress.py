@@ -1,4 +1,4 @@
-"""How far a training has come: a bar in a terminal, plain lines elsewhere; both on standard error."""
+"""How far a training has come, on standard error: a bar in a terminal, plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterator

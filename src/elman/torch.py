@@ -1,7 +1,7 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
 import torch
@@ -172,6 +172,10 @@ class Module(nn.Module, module.Module):
 
     __call__ = nn.Module.__call__
 
+    if TYPE_CHECKING:  # for PyTorch's type checking every attribute is a tensor or a module
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """The outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X)
@@ -202,9 +206,7 @@ class DataModule(module.DataModule):
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    def __init__(
-        self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0
-    ) -> None:
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
         super().__init__(max_epochs, num_gpus, gradient_clip_val)
         self.gpus = try_all_gpus()[:num_gpus]
 
@@ -254,9 +256,7 @@ class Classifier(Module):
         self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
         return loss
 
-    def accuracy(
-        self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True
-    ) -> torch.Tensor:
+    def accuracy(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """The share of correct predictions, or 1 and 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
         correct = (preds == Y.reshape(-1)).type(torch.float32)
@@ -361,6 +361,12 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
         return torch.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
 
+    def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """The cross-entropy in nats: the mean, or that of each token."""
+        if averaged:  # over time-major logits, as the layers leave them, which need no copy
+            Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
+        return super().loss(Y_hat, Y, averaged)
+
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The logits for ids."""
         rnn_outputs, _ = self.rnn(self.one_hot(X), state)
@@ -437,7 +443,10 @@ def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
     for name, bias in layers.named_parameters():
         if name.startswith("bias_hh"):
             bias.data[part] = 0
-            bias.register_hook(hold)
+            if layers.mode == "GRU":
+                bias.register_hook(hold)
+            else:
+                bias.requires_grad_(False)  # spares summing a gradient in every step
     return layers
 
 

@@ -22,9 +22,7 @@ def test_each_option_leaves_in_what_its_definition_says() -> None:
     assert probabilities(top_p=0.5) == [0, round(4 / 7, 6), 0, round(3 / 7, 6)]
     assert probabilities(top_p=0.4) == [0, 1, 0, 0]
     assert probabilities(min_p=0.5) == [0, round(4 / 9, 6), round(2 / 9, 6), round(3 / 9, 6)]
-    assert probabilities(temperature=0.5) == [
-        round(p**2 / 0.3, 6) for p in (0.1, 0.4, 0.2, 0.3)
-    ]
+    assert probabilities(temperature=0.5) == [round(p**2 / 0.3, 6) for p in (0.1, 0.4, 0.2, 0.3)]
 
 
 def test_draws_are_as_frequent_as_their_probabilities() -> None:

@@ -1,4 +1,4 @@
-"""The hand-written gradients are right, and the model trains, carries its state and saves memory."""
+"""The hand-written gradients are right, and the model trains and carries its state."""
 
 import itertools
 from pathlib import Path

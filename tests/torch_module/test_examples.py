@@ -1,11 +1,8 @@
 """Both exercises of the section work."""
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from examples import autoregressive, overfit  # noqa: E402
+from examples import autoregressive, overfit
 
 
 def test_the_model_overfits(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_logits_loss_and_gradients_agree(of: Architecture, dtype: str) -> None:
     assert relative(d2l.numpy(found), logits) < CLOSE[dtype]
     assert abs(found_loss.item() - loss) < CLOSE[dtype] * loss
     gradients = {
-        name.replace("rnn.rnn.", "rnn."): d2l.numpy(value.grad)
+        name.replace("rnn.rnn.", "rnn."): d2l.numpy(
+            torch.zeros_like(value) if value.grad is None else value.grad  # a held bias has none
+        )
         for name, value in model.named_parameters()
     }
     assert gradients.keys() == wanted.gradients.keys()
@@ -62,6 +64,8 @@ def test_logits_loss_and_gradients_agree(of: Architecture, dtype: str) -> None:
 @pytest.mark.parametrize(("cell", "layers"), list(itertools.product(GATES, (1, 2))))
 def test_trainings_follow_the_same_losses(cell: str, layers: int, optimizer: str) -> None:
     lr, momentum = (1.0, 0.5) if optimizer == "sgd" else (0.01, 0.0)
+    if cell == "rnn-relu":
+        lr /= 10  # at a rate of 1 its losses jump about, and rounding decides where to
 
     def train_losses(module: object) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)  # type: ignore[attr-defined]
@@ -125,7 +129,7 @@ def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_pytorchs(tmp_pat
 
 
 def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:
-    with pytest.raises(ElmanError, match="only a model of nn.RNN, nn.GRU or nn.LSTM"):
+    with pytest.raises(ElmanError, match=r"only a model of nn\.RNN, nn\.GRU or nn\.LSTM"):
         d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
 
 

@@ -1,1 +1,1 @@
-"""Everything that no framework owns: text, windows, the loop, sampling, weights, run directories."""
+"""Everything that no framework owns: text, windows, loop, sampling, weights, run directories."""

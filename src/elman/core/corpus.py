@@ -1,7 +1,6 @@
 """Where text comes from: the two editions of The Time Machine, or a file of the user's."""
 
 import hashlib
-import re
 import urllib.error
 import urllib.request
 from importlib import resources
@@ -33,8 +32,12 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
         return _gutenberg()
     if edition == "d2l":
         in_root = Path(root) / "timemachine.txt"
-        found = in_root if _sha1(in_root) == D2L_SHA1 else Path(
-            download(DATA_URL + "timemachine.txt", str(user_cache_path("elman")), D2L_SHA1)
+        found = (
+            in_root
+            if _sha1(in_root) == D2L_SHA1
+            else Path(
+                download(DATA_URL + "timemachine.txt", str(user_cache_path("elman")), D2L_SHA1)
+            )
         )
         return found.read_text(encoding="utf-8")
     raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
@@ -154,9 +157,7 @@ class TimeMachine(DataModule):
     def _tokenize(self, cleaned: str) -> list[str]:
         return list(cleaned)
 
-    def build(
-        self, raw_text: str, vocab: text.Vocab | None = None
-    ) -> tuple[list[int], text.Vocab]:
+    def build(self, raw_text: str, vocab: text.Vocab | None = None) -> tuple[list[int], text.Vocab]:
         """The ids of a text, and the vocabulary they are in (a new one unless given)."""
         tokens = self._tokenize(self._preprocess(raw_text))
         vocab = vocab or text.Vocab(tokens)

@@ -1,4 +1,4 @@
-"""One root exception: whatever a user can get wrong is an ElmanError whose message carries the cure."""
+"""One root exception: what a user can get wrong is an ElmanError whose message has the cure."""
 
 from numbers import Integral
 

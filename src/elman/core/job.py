@@ -101,7 +101,7 @@ class Training:
         self.trainer.fit(self.model, self.data)
 
     def sample(self, tokens: int = 20) -> str:
-        """The likeliest text after "it has", or after the text's first words where that is unknown."""
+        """The likeliest text after "it has", or after the text's start where that is unknown."""
         try:
             prefix = self.codec.prefix_ids(PREFIX)
         except ElmanError:

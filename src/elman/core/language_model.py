@@ -37,7 +37,7 @@ def generate(
 
 
 def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
-    """Yield the losses in nats of every id but the first, in chunks, each id given all before it."""
+    """Yield the losses in nats of every id but the first, given all before it, in chunks."""
     state = None
     for start in range(0, len(ids) - 1, CHUNK):
         targets = ids[start + 1 : start + 1 + CHUNK]
@@ -48,7 +48,9 @@ def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]
 def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
     """Nats for each target, (tokens,), under logits (tokens, vocab)."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.log(np.exp(shifted).sum(axis=-1)) - shifted[np.arange(len(targets)), targets]
+    picked = shifted[np.arange(len(targets)), targets]
+    losses: NDArray[Any] = np.log(np.exp(shifted).sum(axis=-1)) - picked
+    return losses
 
 
 def evaluate(model: Steps, text: str, codec: Codec) -> Evaluation:

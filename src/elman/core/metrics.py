@@ -1,4 +1,4 @@
-"""How good a model is: token-weighted cross-entropy, perplexity, bits per character and per byte."""
+"""How good a model is: cross-entropy by token, perplexity, bits per character and per byte."""
 
 import math
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""What a model and a data set are to the loop: HyperParameters, Module and DataModule, as in D2L."""
+"""What a model and a data set are to the loop: HyperParameters, Module, DataModule, as in D2L."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from elman.core.board import ProgressBoard
 from elman.core.windows import Minibatches, in_order, shuffled
 
 
-def add_to_class(Class: type) -> Callable[[Any], None]:  # noqa: N803 (the book's name)
+def add_to_class(Class: type) -> Callable[[Any], None]:
     """A decorator that makes the function below it a method of `Class`."""
 
     def wrapper(function: Any) -> None:
@@ -21,6 +21,10 @@ def add_to_class(Class: type) -> Callable[[Any], None]:  # noqa: N803 (the book'
 
 class HyperParameters:
     """An object that keeps its constructor's arguments as attributes."""
+
+    if TYPE_CHECKING:  # the names of those arguments are known to no type checker
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
         """Keep the calling method's local names as attributes and as the dict `hparams`.
@@ -107,8 +111,8 @@ class Module(HyperParameters):
 class DataModule(HyperParameters):
     """What every data set can do: give minibatches for training and for validation.
 
-    `root` is the folder of its files. `num_workers` is kept for the book's code, and unused: cutting
-    a batch from an array in memory is faster than passing it between processes.
+    `root` is the folder of its files. `num_workers` is kept for the book's code, and unused: to cut
+    a batch from an array in memory is faster than to pass it between processes.
     """
 
     batch_size: int

@@ -13,7 +13,8 @@ from elman.core.errors import ElmanError, require_at_least
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """Probabilities along the last axis."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
+    probabilities: NDArray[Any] = weights / weights.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ElmanError(f"temperature must be 0 or a finite number above, got {self.temperature}")
+            raise ElmanError(
+                f"temperature must be 0 or a finite number above, got {self.temperature}"
+            )
         if self.top_k is not None:
             require_at_least(1, top_k=self.top_k)
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
@@ -65,4 +68,5 @@ def _only(probabilities: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArra
     order = np.argsort(-probabilities, kind="stable")  # of equals, the lower id first, as argmax
     kept = np.zeros_like(probabilities)
     kept[order[keep]] = probabilities[order[keep]]
-    return kept / kept.sum()
+    kept /= kept.sum()
+    return kept

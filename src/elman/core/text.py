@@ -15,7 +15,7 @@ UNKNOWN = "<unk>"
 
 
 def clean(text: str) -> str:
-    """The book's cleaning: every run of what is no Latin letter becomes one space, all lower case."""
+    """The book's cleaning: a run of anything but Latin letters becomes a space; all lower case."""
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
@@ -46,7 +46,7 @@ def _bytes_as_characters(text: str) -> list[str]:
 
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
-    """The text of such bytes; "�" stands for bytes that are no UTF-8, and for the unknown symbol."""
+    """The text of such bytes, with "�" for what is no UTF-8 and for the unknown symbol."""
     raw = b"".join(b"\xff" if token == UNKNOWN else token.encode("latin-1") for token in tokens)
     return raw.decode("utf-8", errors="replace")
 

@@ -1,4 +1,4 @@
-"""The only training loop. A framework supplies `update` and `validate`; D2L's hooks are its steps."""
+"""The only training loop, through D2L's hooks; a framework supplies `update` and `validate`."""
 
 import math
 import time
@@ -57,9 +57,7 @@ class Trainer(HyperParameters):
     num_gpus: int
     gradient_clip_val: float
 
-    def __init__(
-        self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0
-    ) -> None:
+    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
         self.save_hyperparameters()
         self.callbacks: list[Callback] = []
         self.history: list[Epoch] = []
@@ -90,7 +88,8 @@ class Trainer(HyperParameters):
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         self.history = []
         self._began = time.perf_counter()
-        for self.epoch in range(self.max_epochs):
+        for epoch in range(self.max_epochs):
+            self.epoch = epoch
             self.fit_epoch()
 
     def fit_epoch(self) -> None:

@@ -40,9 +40,7 @@ class Architecture:
         require_at_least(0, embedding=self.embedding)
 
 
-def layer_shapes(
-    cell: str, inputs: int, hidden: int, layers: int
-) -> dict[str, tuple[int, ...]]:
+def layer_shapes(cell: str, inputs: int, hidden: int, layers: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of each weight of a stack of recurrent layers."""
     gates = GATES[cell] * hidden
     shapes: dict[str, tuple[int, ...]] = {}

@@ -18,7 +18,6 @@ class Rows:
     draw: Callable[[], NDArray[np.int64]]
 
 
-
 def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every window of `steps` ids and the same one token later, as views: two (windows, steps)."""
     if len(ids) <= steps:
