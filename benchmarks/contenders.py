@@ -1,6 +1,6 @@
 """The seed's job by one contender in this process: prints the median seconds an epoch as JSON.
 
-    python benchmarks/contenders.py NAME TEXT EPOCHS [THREADS]
+    python benchmarks/contenders.py NAME TEXT EPOCHS
 
 NAME is elman-torch, elman-numpy, bare-torch or d2l-torch; TEXT is the raw text that all read.
 An epoch is 10 updates at batch 1024 and 32 steps, and 5 validation batches.
@@ -16,16 +16,39 @@ from pathlib import Path
 STEPS, BATCH, HIDDEN, TRAIN, VAL = 32, 1024, 32, 10_000, 5_000
 
 
-def elman(framework: str, text: str, epochs: int) -> list[float]:
+def elman_numpy(text: str, epochs: int) -> list[float]:
     """`Trainer.fit` with the built-in model."""
-    import elman
-    from elman.core import weights
+    from elman import numpy as d2l
 
-    d2l = elman.framework_module(framework)
     d2l.TimeMachine._download = lambda self: text
     data = d2l.TimeMachine(BATCH, STEPS, TRAIN, VAL)
-    of = weights.Architecture("rnn", len(data.vocab), HIDDEN)
-    model = d2l.build(of, weights.initial(of), lr=1)
+    model = d2l.RNNLM(d2l.RNN(len(data.vocab), HIDDEN), len(data.vocab), lr=1)
+    return fit(d2l, model, data, epochs)
+
+
+def elman_torch(text: str, epochs: int) -> list[float]:
+    """`Trainer.fit` with the model that the book prints."""
+    from torch import nn
+
+    from elman import torch as d2l
+
+    class RNN(d2l.Module):
+        def __init__(self, num_inputs: int, num_hiddens: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.rnn = nn.RNN(num_inputs, num_hiddens)
+
+        def forward(self, inputs, H=None):
+            return self.rnn(inputs, H)
+
+    d2l.TimeMachine._download = lambda self: text
+    data = d2l.TimeMachine(BATCH, STEPS, TRAIN, VAL)
+    model = d2l.RNNLM(RNN(len(data.vocab), HIDDEN), len(data.vocab), lr=1)
+    return fit(d2l, model, data, epochs)
+
+
+def fit(d2l, model, data, epochs: int) -> list[float]:
+    """Seconds of each epoch."""
     trainer = d2l.Trainer(epochs, gradient_clip_val=1)
     trainer.fit(model, data)
     ends = [0.0, *(epoch.seconds for epoch in trainer.history)]
@@ -94,10 +117,11 @@ def d2l_torch(text: str, epochs: int) -> list[float]:
 if __name__ == "__main__":
     name, path, epochs = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     raw = path.read_text(encoding="utf-8")
-    if name == "bare-torch":
-        seconds = bare_torch(raw, epochs)
-    elif name == "d2l-torch":
-        seconds = d2l_torch(raw, epochs)
-    else:
-        seconds = elman(name.removeprefix("elman-"), raw, epochs)
+    contenders = {
+        "elman-numpy": elman_numpy,
+        "elman-torch": elman_torch,
+        "bare-torch": bare_torch,
+        "d2l-torch": d2l_torch,
+    }
+    seconds = contenders[name](raw, epochs)
     print(json.dumps(statistics.median(seconds)))

@@ -23,12 +23,8 @@ def framework_module(name: str) -> Any:
         raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
     try:
         return import_module(f"elman.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ElmanError(
-            f"{name} is not installed: pip install 'elman[{name}]', or choose another framework"
-        ) from error
+    except (ImportError, OSError) as error:  # OSError: a shared library that is not there
+        raise ElmanError(f"{name} is installed, but does not load: {error}") from error
 
 
 def save(folder: str | Path, model: Any) -> None:

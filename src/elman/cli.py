@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.")]
@@ -26,6 +27,7 @@ DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits model
 
 def main() -> None:
     """Run the command line; every error that a user can make is one line and exit code 2."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

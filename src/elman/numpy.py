@@ -486,16 +486,18 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
-        loss = self.model.training_step(batch)
-        self.model.backward()
-        if self.gradient_clip_val > 0:
-            self.clip_gradients(self.gradient_clip_val, self.model)
-        self.optim.step()
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+            loss = self.model.training_step(batch)
+            self.model.backward()
+            if self.gradient_clip_val > 0:
+                self.clip_gradients(self.gradient_clip_val, self.model)
+            self.optim.step()
         return float(loss)
 
     def validate(self, batch: Sequence[Any]) -> float | None:
         """Return the batch's mean loss."""
-        loss: float | None = self.model.validation_step(batch)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+            loss: float | None = self.model.validation_step(batch)
         return loss
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:

@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
-import torch
+
+from elman.core.errors import ElmanError, not_installed
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise not_installed("torch") from error
 from torch import nn
 from torch.nn import functional as F
 
 from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
-from elman.core.errors import ElmanError
 from elman.core.module import HyperParameters, add_to_class
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
@@ -170,8 +175,6 @@ class Module(nn.Module, module.Module):
         super().__init__()
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
-    __call__ = nn.Module.__call__
-
     if TYPE_CHECKING:  # for PyTorch's type checking every attribute is a tensor or a module
 
         def __getattr__(self, name: str) -> Any: ...
@@ -202,6 +205,10 @@ class DataModule(module.DataModule):
         """A NumPy array as a tensor that shares its memory."""
         return torch.from_numpy(array)
 
+    def to_array(self, tensor: Any) -> Any:
+        """A tensor, or what NumPy makes an array of, as an array."""
+        return numpy(tensor) if isinstance(tensor, torch.Tensor) else super().to_array(tensor)
+
 
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
@@ -222,6 +229,14 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Sequence[torch.Tensor]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
+        try:
+            return self._update(batch)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
+
+    def _update(self, batch: Sequence[torch.Tensor]) -> float:
         loss = self.model.training_step(batch)
         self.optim.zero_grad()
         with torch.no_grad():  # the book's own optimisers change parameters in place
@@ -282,8 +297,6 @@ class LinearRegression(Module):
         super().__init__()
         self.save_hyperparameters()
         self.net = nn.LazyLinear(1)
-        self.net.weight.data.normal_(0, 0.01)
-        self.net.bias.data.fill_(0)
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """The predictions, (batch, 1)."""
@@ -323,7 +336,7 @@ class RNNScratch(Module):
         if state is None:
             shape = (inputs.shape[1], self.num_hiddens)
             state = torch.zeros(shape, dtype=inputs.dtype, device=inputs.device)
-        elif isinstance(state, tuple):
+        elif not isinstance(state, torch.Tensor) or state.dim() == 3:
             (state,) = state
         outputs = []
         for X in inputs:  # (batch, num_inputs)
@@ -351,9 +364,13 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         )
         self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
 
+    def _like(self) -> torch.Tensor:
+        """A tensor of the layers' precision and device."""
+        return next(self.rnn.parameters(), torch.empty(0))
+
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
         """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
-        first = next(self.rnn.parameters())
+        first = self._like()
         zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=first.dtype, device=X.device)
         return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
 
@@ -363,7 +380,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """The cross-entropy in nats: the mean, or that of each token."""
-        if averaged:  # over time-major logits, as the layers leave them, which need no copy
+        if averaged and Y.dim() == 2:  # time-major, as the layers leave them, needs no copy
             Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
         return super().loss(Y_hat, Y, averaged)
 
@@ -377,7 +394,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
         was_training = self.training
         self.eval()
-        X = torch.as_tensor(ids, device=next(self.rnn.parameters()).device)
+        X = torch.as_tensor(ids, device=self._like().device)
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
         logits = numpy(self.output_layer(rnn_outputs))
         self.train(was_training)
@@ -443,10 +460,7 @@ def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
     for name, bias in layers.named_parameters():
         if name.startswith("bias_hh"):
             bias.data[part] = 0
-            if layers.mode == "GRU":
-                bias.register_hook(hold)
-            else:
-                bias.requires_grad_(False)  # spares summing a gradient in every step
+            bias.register_hook(hold)
     return layers
 
 
@@ -539,11 +553,13 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 def export_weights(model: RNNLMScratch) -> Weights:
     """The weights of a model by canonical name; copies."""
-    architecture(model)  # raises where the names would mean nothing
-    return {
+    of = architecture(model)
+    values = {
         name.replace("rnn.rnn.", "rnn."): numpy(value).copy()
         for name, value in model.state_dict().items()
     }
+    weights.check(values, of)  # a bidirectional layer, for one, has more
+    return values
 
 
 def version() -> str:

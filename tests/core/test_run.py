@@ -61,7 +61,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), run.new_folder(tmp_path / "a" / "run") as part:
         (part / "config.json").write_text("{}")
         raise KeyboardInterrupt
-    assert list((tmp_path / "a").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

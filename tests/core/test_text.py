@@ -74,8 +74,6 @@ def test_a_prefix_with_unknown_symbols_is_refused_by_name() -> None:
     assert codec.text(codec.prefix_ids("cab")) == "cab"
     with pytest.raises(ElmanError, match="does not know 'X', 'é' in the prefix"):
         codec.prefix_ids("aXé")
-    with pytest.raises(ElmanError, match="the prefix is empty"):
-        codec.prefix_ids("")
 
 
 def test_an_unknown_tokenizer_is_refused() -> None:

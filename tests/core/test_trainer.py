@@ -88,7 +88,9 @@ def test_hooks_are_called_through_the_instance() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_the_training(bad: float) -> None:
-    with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch 1, update 1"):
+    with pytest.raises(
+        DivergedError, match=r"the training loss became (nan|inf) in epoch 1, after 1"
+    ):
         fit(Stepping(3), [bad])
 
 
@@ -103,7 +105,7 @@ def test_callbacks_see_every_update_and_epoch() -> None:
             seen.append(f"epoch {len(trainer.history)}")
 
     trainer = Stepping(2)
-    trainer.callbacks.append(Seeing())
+    trainer.callbacks = [Seeing()]
     fit(trainer)
     assert seen == [1, 2, "epoch 1", 3, 4, "epoch 2"]
 
@@ -114,7 +116,7 @@ def test_validation_may_be_left_out_and_may_return_nothing() -> None:
 
     trainer = Stepping(1)
     trainer.fit(Silent(), Numbers([1.0], 1))
-    assert math.isnan(trainer.history[0].val_loss)
+    assert math.isnan(trainer.history[0].val_ppl)
 
     class TrainOnly(Numbers):
         def val_dataloader(self) -> None: ...

@@ -188,7 +188,7 @@ def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
         *["--out", "run"],
     )
     assert done.returncode == 2
-    assert "the loss became" in done.stderr.splitlines()[-1]
+    assert "training loss became" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
 

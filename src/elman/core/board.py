@@ -58,6 +58,7 @@ class ProgressBoard:
         self.raw_points: dict[str, list[Point]] = {}
         self.data: dict[str, list[Point]] = {}
         self._handle: Any = None
+        self._cell: int | None = None
         self._drawn_at = -SECONDS_BETWEEN_DRAWINGS
         self._stale = False
 
@@ -90,8 +91,9 @@ class ProgressBoard:
         picture = io.BytesIO()
         self.figure().savefig(picture, format="svg", bbox_inches="tight")
         image = SVG(picture.getvalue())
-        if self._handle is None:
-            self._handle = display(image, display_id=True)
+        cell = notebook().execution_count
+        if self._handle is None or self._cell != cell:
+            self._handle, self._cell = display(image, display_id=True), cell
         else:
             self._handle.update(image)
         self._drawn_at = time.monotonic()

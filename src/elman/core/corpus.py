@@ -1,7 +1,7 @@
 """Where text comes from: the two editions of The Time Machine, or a file of the user's."""
 
 import hashlib
-import urllib.error
+import http.client
 import urllib.request
 from importlib import resources
 from pathlib import Path
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from elman.core import text
+from elman.core import text as texts
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.module import DataModule
+from elman.core.text import Vocab
 from elman.core.windows import Minibatches, apart, windows
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
@@ -28,19 +29,20 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     Gutenberg's comes with an installed package; D2L's is taken from `root` or the user's cache, or
     downloaded into the cache. Both are verified before they are used.
     """
+    check_edition(edition)
     if edition == "gutenberg":
         return _gutenberg()
-    if edition == "d2l":
-        in_root = Path(root) / "timemachine.txt"
-        found = (
-            in_root
-            if _sha1(in_root) == D2L_SHA1
-            else Path(
-                download(DATA_URL + "timemachine.txt", str(user_cache_path("elman")), D2L_SHA1)
-            )
-        )
-        return found.read_text(encoding="utf-8")
-    raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
+    found = Path(root) / "timemachine.txt"
+    if _sha1(found) != D2L_SHA1:
+        url, cache = DATA_URL + "timemachine.txt", str(user_cache_path("elman"))
+        found = Path(download(url, cache, D2L_SHA1))
+    return found.read_text(encoding="utf-8")
+
+
+def check_edition(edition: str) -> None:
+    """Raise an ElmanError unless there is such an edition."""
+    if edition not in EDITIONS:
+        raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
 
 
 def _gutenberg() -> str:
@@ -67,16 +69,20 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             body = cast(bytes, response.read())
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise ElmanError(
             f"cannot download {url} ({error}): put the file at {target} yourself"
         ) from error
     if sha1_hash and hashlib.sha1(body).hexdigest() != sha1_hash:
         raise ElmanError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    part.write_bytes(body)
-    part.replace(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(body)
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ElmanError(f"cannot write {target}: {error.strerror}") from error
     return str(target)
 
 
@@ -151,22 +157,22 @@ class TimeMachine(DataModule):
     def _download(self) -> str:
         return time_machine(self.edition, self.root)
 
-    def _preprocess(self, raw_text: str) -> str:
-        return text.clean(raw_text)
+    def _preprocess(self, text: str) -> str:
+        return texts.clean(text)
 
-    def _tokenize(self, cleaned: str) -> list[str]:
-        return list(cleaned)
+    def _tokenize(self, text: str) -> list[str]:
+        return list(text)
 
-    def build(self, raw_text: str, vocab: text.Vocab | None = None) -> tuple[list[int], text.Vocab]:
+    def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[list[int], Vocab]:
         """The ids of a text, and the vocabulary they are in (a new one unless given)."""
         tokens = self._tokenize(self._preprocess(raw_text))
-        vocab = vocab or text.Vocab(tokens)
+        vocab = vocab or Vocab(tokens)
         return vocab[tokens], vocab
 
     @property
-    def codec(self) -> text.Codec:
+    def codec(self) -> texts.Codec:
         """How a text becomes what a model of this data reads."""
-        return text.Codec(self.vocab, "char", clean=True)
+        return texts.Codec(self.vocab, "char", clean=True)
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """The minibatches for training, shuffled anew in every epoch, or for validation."""
@@ -200,23 +206,23 @@ class TextFile(DataModule):
         super().__init__()
         self.save_hyperparameters()
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
-        if min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+        if len(split) != 3 or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
         raw_text = read_text(path)
         self.text_sha256 = _sha256(raw_text)
-        tokens = text.tokenizer(tokenizer).split(raw_text)
+        tokens = texts.tokenizer(tokenizer).split(raw_text)
         train_end = round(len(tokens) * split[0])
         val_end = round(len(tokens) * (split[0] + split[1]))
-        self.vocab = text.tokenizer(tokenizer).vocab(tokens[:train_end])
+        self.vocab = texts.tokenizer(tokenizer).vocab(tokens[:train_end])
         ids = self.vocab.encode(tokens)
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])
         for part in (self.train, self.val, self.test):
             windows(part, num_steps)  # raises where the part is too short
 
     @property
-    def codec(self) -> text.Codec:
+    def codec(self) -> texts.Codec:
         """How a text becomes what a model of this data reads."""
-        return text.Codec(self.vocab, self.tokenizer, clean=False)
+        return texts.Codec(self.vocab, self.tokenizer, clean=False)
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """The minibatches of the training or of the validation part."""

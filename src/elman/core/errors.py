@@ -11,6 +11,13 @@ class DivergedError(ElmanError):
     """The training loss is no longer a finite number."""
 
 
+def not_installed(framework: str) -> ElmanError:
+    """The error for a framework that cannot be imported."""
+    return ElmanError(
+        f"{framework} is not installed: pip install 'elman[{framework}]', or choose another"
+    )
+
+
 def require_at_least(least: int, **values: int) -> None:
     """Raise an ElmanError for the first of `values` that is no whole number, or below `least`."""
     for name, value in values.items():

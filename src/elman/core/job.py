@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from elman.core import run, weights
+from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.language_model import generate, score
 from elman.core.metrics import perplexity
@@ -52,6 +53,7 @@ class Job:
         require_at_least(0, embedding=self.embedding, seed=self.seed)
         if not (math.isfinite(self.clip) and self.clip >= 0):
             raise ElmanError(f"clip must be 0 (no bound) or a finite number above, got {self.clip}")
+        check_edition(self.edition)
         check_optimizer(self.optimizer, self.lr, self.momentum)
 
 
@@ -97,7 +99,7 @@ class Training:
 
     def fit(self, callback: Callback) -> None:
         """Train, and call `callback` along the way."""
-        self.trainer.callbacks.append(callback)
+        self.trainer.callbacks = [callback]
         self.trainer.fit(self.model, self.data)
 
     def sample(self, tokens: int = 20) -> str:
@@ -117,7 +119,10 @@ class Training:
 
     def write(self, folder: Path) -> None:
         """Fill `folder` with the run."""
-        training = asdict(self.job) | {
+        settings = asdict(self.job)
+        if self.job.text != TIME_MACHINE:
+            del settings["edition"]  # a file has none
+        training = settings | {
             "text_sha256": self.data.text_sha256,
             "framework_version": self.framework.version(),
         }

@@ -28,6 +28,8 @@ def generate(
     model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
+    if not len(prefix):
+        raise ElmanError("the prefix is empty: give at least one symbol to begin with")
     rng = np.random.default_rng(seed)
     ids, state = list(prefix), None
     for _ in range(tokens):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 def perplexity(loss: float) -> float:
     """exp(loss), for a loss in nats per token; infinite where that overflows."""
-    return math.exp(loss) if loss < 709 else math.inf  # exp(710) exceeds a double
+    return math.inf if loss > 709 else math.exp(loss)  # exp(710) exceeds a double
 
 
 class Mean:

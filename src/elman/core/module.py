@@ -137,11 +137,15 @@ class DataModule(HyperParameters):
         """A NumPy array as a tensor of the framework."""
         return array
 
+    def to_array(self, tensor: Any) -> Any:
+        """A tensor of the framework, or what it makes one of, as a NumPy array."""
+        return np.asarray(tensor)
+
     def get_tensorloader(
         self, tensors: Sequence[Any], train: bool, indices: slice = slice(0, None)
     ) -> Minibatches:
         """Minibatches of the rows `indices` of some tensors, shuffled by `seed` for training."""
-        arrays = [np.asarray(tensor)[indices] for tensor in tensors]
+        arrays = [self.to_array(tensor)[indices] for tensor in tensors]
         count = len(arrays[0])
         rows = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

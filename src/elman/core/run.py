@@ -5,7 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def check_new(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
     check_new(path)
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -54,6 +55,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # not empty: the run, or another's
+                parent.rmdir()
 
 
 def write(
@@ -78,7 +82,7 @@ def write(
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:
@@ -111,6 +115,8 @@ def _config(path: Path) -> Config:
     except (TypeError, KeyError) as error:
         names = ", ".join(field.name for field in fields(Config))
         raise ElmanError(f"{path} must hold {names}, and only these: {error}") from error
+    if not isinstance(config.tokenizer, str) or not isinstance(config.clean, bool):
+        raise ElmanError(f"{path} must hold a name as tokenizer, and true or false as clean")
     return config
 
 

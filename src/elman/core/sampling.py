@@ -51,22 +51,22 @@ class Sampler:
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """The probability of each token, (vocab,), at a temperature above 0."""
-        scaled = (logits.astype(np.float64) - logits.max()) / self.temperature
-        kept: NDArray[np.float64] = softmax(scaled)
+        order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
+        ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature
+        kept: NDArray[np.float64] = softmax(ranked)  # from the likeliest token down
         if self.top_k is not None:
             kept = _only(kept, np.arange(len(kept)) < self.top_k)
         if self.top_p is not None:
-            before = np.cumsum(np.sort(kept)[::-1]) - np.sort(kept)[::-1]
-            kept = _only(kept, before < self.top_p)
+            kept = _only(kept, np.cumsum(kept) - kept < self.top_p)
         if self.min_p is not None:
-            kept = _only(kept, np.sort(kept)[::-1] >= self.min_p * kept.max())
-        return kept
+            kept = _only(kept, kept >= self.min_p * kept[0])
+        probabilities = np.empty_like(kept)
+        probabilities[order] = kept
+        return probabilities
 
 
 def _only(probabilities: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`probabilities` where `keep`, which goes from the likeliest token down, rescaled to sum 1."""
-    order = np.argsort(-probabilities, kind="stable")  # of equals, the lower id first, as argmax
-    kept = np.zeros_like(probabilities)
-    kept[order[keep]] = probabilities[order[keep]]
+    """`probabilities` where `keep`, rescaled to sum 1, and zero elsewhere."""
+    kept: NDArray[np.float64] = np.where(keep, probabilities, 0)
     kept /= kept.sum()
     return kept

@@ -42,7 +42,7 @@ class Tokenizer:
 
 def _bytes_as_characters(text: str) -> list[str]:
     """The bytes of a text in UTF-8, each written as the character of that number (Latin-1)."""
-    return list(text.encode().decode("latin-1"))
+    return list(text.encode(errors="surrogateescape").decode("latin-1"))
 
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
@@ -136,8 +136,6 @@ class Codec:
     def prefix_ids(self, prefix: str) -> list[int]:
         """The ids of a prefix, taken as it is; an ElmanError for symbols that are not known."""
         tokens = self.tokenizer.split(prefix)
-        if not tokens:
-            raise ElmanError("the prefix is empty: give at least one symbol to begin with")
         unknown = sorted({token for token in tokens if token not in self.vocab})
         if unknown:
             known = "".join(token for token in self.vocab.idx_to_token if token != UNKNOWN)

@@ -56,14 +56,16 @@ class Trainer(HyperParameters):
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
+    callbacks: Sequence[Callback] = ()  # a constructor of the user's need not know of them
 
     def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
         self.save_hyperparameters()
-        self.callbacks: list[Callback] = []
-        self.history: list[Epoch] = []
 
     def prepare_data(self, data: Any) -> None:
         """Ask the data module for its minibatches."""
+        self.data = data
+        self.history: list[Epoch] = []
+        self._began = time.perf_counter()
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
         self.num_train_batches = len(self.train_dataloader)
@@ -81,13 +83,10 @@ class Trainer(HyperParameters):
 
     def fit(self, model: Any, data: Any) -> None:
         """Train `model` on `data` from the weights it has."""
-        self.data = data
         self.prepare_data(data)
         self.prepare_model(model)
         self.optim = model.configure_optimizers()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
-        self.history = []
-        self._began = time.perf_counter()
         for epoch in range(self.max_epochs):
             self.epoch = epoch
             self.fit_epoch()
@@ -116,11 +115,7 @@ class Trainer(HyperParameters):
         for batch in self.train_dataloader:
             loss = self.update(self.prepare_batch(batch))
             self.train_batch_idx += 1
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss became {loss} in epoch {self.epoch + 1}, update "
-                    f"{self.train_batch_idx}: use a lower learning rate, or clip the gradient"
-                )
+            self._check_finite(loss, "training")
             mean.add(loss, math.prod(batch[-1].shape))
             for callback in self.callbacks:
                 callback.after_update(self)
@@ -135,8 +130,16 @@ class Trainer(HyperParameters):
             loss = self.validate(self.prepare_batch(batch))
             self.val_batch_idx += 1
             if loss is not None:  # the book's own validation steps return nothing
+                self._check_finite(loss, "validation")
                 mean.add(loss, math.prod(batch[-1].shape))
         return mean
+
+    def _check_finite(self, loss: float, which: str) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the {which} loss became {loss} in epoch {self.epoch + 1}, after "
+                f"{self.train_batch_idx} updates: use a lower learning rate, or clip the gradient"
+            )
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""

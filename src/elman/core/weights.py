@@ -107,6 +107,8 @@ def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
+        if not np.issubdtype(weights[name].dtype, np.floating):
+            raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
 
 
 def save(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
