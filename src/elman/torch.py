@@ -256,8 +256,9 @@ class Trainer(trainer.Trainer):
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        scale = (grad_clip_val / norm).clamp(max=1)
         for gradient in gradients:
-            gradient *= (grad_clip_val / norm).clamp(max=1)
+            gradient *= scale
 
 
 class Classifier(Module):

@@ -77,6 +77,26 @@ for x in range(2000):
 """
 
 
+TRAINING = """
+from elman import numpy as d2l
+data = d2l.TimeMachine(64, 8, num_train=256, num_val=64)
+model = d2l.RNNLM(d2l.RNN(28, 6), 28, lr=1)
+d2l.Trainer(3).fit(model, data)
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fit_draws_both_perplexities_in_the_cell_that_calls_it() -> None:
+    cells = [TRAINING, "d2l.Trainer(3).fit(model, data)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        (picture,) = cell.outputs
+        svg = picture["data"]["image/svg+xml"]
+        assert "train_ppl" in svg
+        assert "val_ppl" in svg
+
+
 @pytest.mark.filterwarnings("ignore")  # what the notebook's machinery warns of is not ours
 def test_a_notebook_sees_one_picture_that_ends_complete() -> None:
     cells = [NOTEBOOK, "print(drawings, len(curves.fig.axes[0].lines[0].get_xdata()))"]

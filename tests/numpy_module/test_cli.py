@@ -1,10 +1,14 @@
 """The command line with nothing but the base install."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import Command
@@ -110,8 +114,8 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
 def test_info_names_every_framework(elman: Command) -> None:
     done = elman("info")
     assert done.returncode == 0
-    assert "numpy" in done.stdout
-    assert "torch" in done.stdout
+    assert f"numpy  {np.__version__}  cpu\n" in done.stdout
+    assert done.stdout.splitlines()[2].startswith("torch ")
 
 
 BAD = [
@@ -189,6 +193,7 @@ def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
     )
     assert done.returncode == 2
     assert "training loss became" in done.stderr.splitlines()[-1]
+    assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[:-1])
     assert not (tmp_path / "run").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
 
@@ -205,3 +210,62 @@ def test_a_framework_that_is_not_installed_names_the_extra(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "torch is not installed: pip install 'elman[torch]'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "option", [("--lr", "0.5"), ("--clip", "0.01"), ("--momentum", "0.5"), ("--seed", "1")]
+)
+def test_an_option_changes_the_training(
+    elman: Command, story: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    for out, words in (("one", ()), ("two", option)):
+        assert elman("train", story, *QUICK, *words, "--out", out).returncode == 0
+    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "two"))
+    assert one != two
+
+
+def test_a_model_that_breaks_in_the_last_update_is_not_kept(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    words = ("--epochs", "1", "--batch-size", "100000", "--clip", "0", "--lr", "1e30")
+    done = elman("train", story, *words, "--cell", "rnn-relu", "--out", "some/run")
+    assert done.returncode == 2
+    assert "the validation loss became" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "some").exists()
+
+
+def test_ctrl_c_ends_a_training_and_leaves_nothing(story: Path, tmp_path: Path) -> None:
+    code = "from elman.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "100000"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        training.stderr.readline()  # the first epoch is over
+        training.send_signal(signal.SIGINT)
+        lines = training.stderr.readlines()
+    assert training.returncode == 130
+    assert lines[-1] == "elman: interrupted, nothing kept\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_a_terminal_sees_a_bar_with_perplexities_speed_and_time_left(
+    story: Path, tmp_path: Path
+) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = "from elman.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "30"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    subprocess.run(command, cwd=tmp_path, stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    screen = b""
+    with contextlib.suppress(OSError):  # Linux's end of a terminal
+        while part := os.read(ours, 65536):
+            screen += part
+    os.close(ours)
+    last = screen.decode().split("\r")[-1]
+    assert "epoch 30/30" in last
+    assert all(word in last for word in ("train ", "val ", "tokens/s", "0:00:00"))
+    assert "━" in last

@@ -203,6 +203,32 @@ def test_the_books_time_machine_can_be_built_anew() -> None:
     assert data.count() == 990
 
 
+def test_the_books_own_optimizer_trains_the_built_in_layers() -> None:
+    class SGD(d2l.HyperParameters):  # section 3.4 of the book
+        def __init__(self, params: Any, lr: float) -> None:
+            self.save_hyperparameters()
+
+        def step(self) -> None:
+            for param in self.params:
+                param -= self.lr * param.grad
+
+        def zero_grad(self) -> None:
+            for param in self.params:
+                if param.grad is not None:
+                    param.grad.zero_()
+
+    class Model(d2l.RNNLM):
+        def configure_optimizers(self) -> Any:
+            return SGD(list(self.parameters()), self.lr)
+
+    data = d2l.TimeMachine(64, 8, num_train=640, num_val=64)
+    trainer = d2l.Trainer(5, gradient_clip_val=1)
+    model = Model(d2l.RNN(28, 8), 28, lr=1)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_loss < trainer.history[0].val_loss
+    assert not model.rnn.rnn.bias_hh_l0.any()
+
+
 def test_linear_regression_finds_its_line() -> None:
     class Line(d2l.DataModule):
         def __init__(self) -> None:

@@ -133,6 +133,19 @@ def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:
         d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
 
 
+def test_a_bidirectional_model_cannot_be_saved_and_says_why() -> None:
+    class Both(d2l.RNN):
+        def __init__(self, num_inputs: int, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = nn.GRU(num_inputs, num_hiddens, bidirectional=True)
+
+    model = d2l.RNNLM(Both(28, 6), 28)
+    model(torch.zeros(1, 1, dtype=torch.int64))
+    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong"):
+        d2l.export_weights(model)
+
+
 def test_spare_biases_are_held_whatever_the_optimizer() -> None:
     for rnn in (d2l.RNN(5, 4), d2l.LSTM(5, 4), d2l.GRU(5, 4, 1)):
         bias = rnn.rnn.bias_hh_l0
