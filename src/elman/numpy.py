@@ -6,6 +6,7 @@ through time; a model adds the input, the output layer and the loss. Arrays insi
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -514,6 +515,14 @@ class TimeMachine(corpus.TimeMachine):
     __init__ = corpus.TimeMachine.build_windows
 
 
+LAYERS: dict[str, Any] = {
+    "rnn": RNN,
+    "rnn-relu": partial(RNN, nonlinearity="relu"),
+    "gru": GRU,
+    "lstm": LSTM,
+}
+
+
 def build(
     of: Architecture,
     values: Weights,
@@ -522,12 +531,7 @@ def build(
     momentum: float = 0.0,
 ) -> RNNLM:
     """A language model of this architecture with these weights."""
-    inputs = of.embedding or of.vocab
-    layers: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
-    if of.cell in layers:
-        rnn = layers[of.cell](inputs, of.hidden, of.layers)
-    else:
-        rnn = RNN(inputs, of.hidden, of.layers, "tanh" if of.cell == "rnn" else "relu")
+    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers)
     model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
     model.load_weights(values)
     return model

@@ -1,6 +1,7 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
@@ -512,6 +513,14 @@ class RNNLM(RNNLMScratch):
 CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn-relu", "GRU": "gru", "LSTM": "lstm"}
 
 
+LAYERS: dict[str, Any] = {
+    "rnn": RNN,
+    "rnn-relu": partial(RNN, nonlinearity="relu"),
+    "gru": GRU,
+    "lstm": LSTM,
+}
+
+
 def build(
     of: Architecture,
     values: Weights,
@@ -521,12 +530,7 @@ def build(
 ) -> RNNLM:
     """A language model of this architecture with these weights."""
     weights.check(values, of)
-    inputs = of.embedding or of.vocab
-    layers: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
-    if of.cell in layers:
-        rnn = layers[of.cell](inputs, of.hidden, of.layers)
-    else:
-        rnn = RNN(inputs, of.hidden, of.layers, "tanh" if of.cell == "rnn" else "relu")
+    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers)
     model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
     model.linear.initialize_parameters(torch.empty(1, of.hidden))
     model.to(getattr(torch, values["linear.bias"].dtype.name))
