@@ -1,6 +1,7 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Train, measure and sample recurrent language models.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -28,8 +28,9 @@ DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits model
 def main() -> None:
     """Run the command line; every error that a user can make is one line and exit code 2."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except ElmanError as error:
         _fail(str(error), 2)

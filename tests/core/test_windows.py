@@ -22,7 +22,7 @@ def test_windows_share_the_memory_of_the_ids() -> None:
 
 def test_a_text_shorter_than_a_window_is_refused() -> None:
     windows(np.arange(33), 32)
-    with pytest.raises(ElmanError, match=r"needs 33 tokens, and this part of the text has 32"):
+    with pytest.raises(ElmanError, match=r"needs 33 tokens, and .* has 32"):
         windows(np.arange(32), 32)
 
 

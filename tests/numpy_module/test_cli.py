@@ -111,6 +111,13 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
     assert float(shown["bits per byte"]) == pytest.approx(bits * 28 / 29, rel=1e-3)
 
 
+def test_no_command_shows_the_help(elman: Command) -> None:
+    done = elman()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == elman("--help").stdout
+    assert "evaluate" in done.stdout
+
+
 def test_info_names_every_framework(elman: Command) -> None:
     done = elman("info")
     assert done.returncode == 0
@@ -235,13 +242,16 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
     assert not (tmp_path / "some").exists()
 
 
-def test_ctrl_c_ends_a_training_and_leaves_nothing(story: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_a_training_and_leaves_nothing(
+    story: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     code = "from elman.cli import main; main()"
     command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "100000"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         training.stderr.readline()  # the first epoch is over
-        training.send_signal(signal.SIGINT)
+        training.send_signal(number)
         lines = training.stderr.readlines()
     assert training.returncode == 130
     assert lines[-1] == "elman: interrupted, nothing kept\n"

@@ -135,5 +135,5 @@ def _strings(value: Any) -> bool:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error
