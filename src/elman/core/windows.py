@@ -22,8 +22,8 @@ def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDAr
     """Every window of `steps` ids and the same one token later, as views: two (windows, steps)."""
     if len(ids) <= steps:
         raise ElmanError(
-            f"a window of {steps} steps needs {steps + 1} tokens, and a part of the text (training, "
-            f"validation or test) has {len(ids)}: give a longer text or fewer steps"
+            f"a window of {steps} steps needs {steps + 1} tokens, and a part of the text "
+            f"(training, validation or test) has {len(ids)}: give a longer text or fewer steps"
         )
     # Writeable only because torch.from_numpy warns of arrays that are not.
     both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)
