@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--framework` picks the module that `tests/frameworks` tests."""
+    parser.addoption("--framework", default="numpy", help="numpy, torch, tensorflow, jax or mxnet")
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
 
-FRAMEWORKS = ("numpy", "torch")
+FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 
 
 def framework_module(name: str) -> Any:

@@ -22,6 +22,9 @@ app = typer.Typer(
 )
 
 Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.")]
+Framework = Annotated[
+    str, typer.Option(help="What computes: numpy, torch, tensorflow, jax or mxnet.")
+]
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
 
 
@@ -68,6 +71,12 @@ def train(
     embedding: Annotated[
         int, typer.Option(help="Size of a learnt input vector; 0 is one-hot.")
     ] = 0,
+    tied: Annotated[
+        bool, typer.Option("--tied", help="Let the embedding be the output layer's weight too.")
+    ] = False,
+    dropout: Annotated[
+        float, typer.Option(help="Share of outputs dropped between layers while training.")
+    ] = 0.0,
     steps: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Windows of an update.")] = 1024,
     epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = 100,
@@ -77,7 +86,7 @@ def train(
     clip: Annotated[float, typer.Option(help="Bound of the gradient's norm; 0 is none.")] = 1.0,
     optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
-    framework: Annotated[str, typer.Option(help="What computes: numpy or torch.")] = "numpy",
+    framework: Framework = "numpy",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     out: Annotated[
@@ -140,6 +149,7 @@ def generate(
         float | None, typer.Option(help="Leave out what is below p times the likeliest.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choices.")] = 0,
+    framework: Framework = "numpy",
 ) -> None:
     """Write the text that follows a prefix; only the text goes to standard output."""
     from elman.core import language_model
@@ -148,7 +158,7 @@ def generate(
 
     require_at_least(0, tokens=tokens, seed=seed)
     sampler = Sampler(temperature, top_k, top_p, min_p)
-    model = elman.load(run)
+    model = elman.load(run, framework)
     ids = model.codec.prefix_ids(prefix)
     following = language_model.generate(model, ids, tokens, sampler, seed)
     print(model.codec.text([*ids, *following]))
@@ -161,12 +171,13 @@ def evaluate(
     edition: Annotated[
         str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
     ] = "gutenberg",
+    framework: Framework = "numpy",
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
     from elman.core import corpus, language_model
     from elman.core.job import TIME_MACHINE
 
-    model = elman.load(run)
+    model = elman.load(run, framework)
     raw = corpus.time_machine(edition) if text == TIME_MACHINE else corpus.read_text(text)
     result = language_model.evaluate(model, raw, model.codec)
     print(f"loss                {result.loss:.4f} nats per token")
@@ -180,10 +191,10 @@ def evaluate(
 @app.command()
 def info() -> None:
     """Show which frameworks, versions and devices are usable here."""
-    print(f"elman  {elman.__version__}  (Python {sys.version.split()[0]})")
+    print(f"elman      {elman.__version__}  (Python {sys.version.split()[0]})")
     for name in elman.FRAMEWORKS:
         try:
             module = elman.framework_module(name)
-            print(f"{name:<6} {module.version()}  {', '.join(module.devices())}")
+            print(f"{name:<10} {module.version()}  {', '.join(module.devices())}")
         except ElmanError as error:
-            print(f"{name:<6} {error}")
+            print(f"{name:<10} {error}")

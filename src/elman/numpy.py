@@ -16,6 +16,7 @@ from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, TextFile, download
 from elman.core.errors import ElmanError
+from elman.core.metrics import perplexity
 from elman.core.module import DataModule, HyperParameters, add_to_class
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
@@ -193,22 +194,16 @@ def loss_and_gradient(logits: Array, targets: Array) -> tuple[float, Array]:
 
 
 class Module(module.Module):
-    """A model with `parameters` and, after `backward`, `gradients`, both by canonical name."""
+    """A model with `parameters` and, after `backward`, `gradients`, both by canonical name.
+
+    What `backward` needs is kept between `train()` and `eval()`.
+    """
 
     parameters: Weights
     gradients: Weights
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
-        self.training = False
-
-    def train(self) -> None:
-        """From here on, keep what `backward` needs."""
-        self.training = True
-
-    def eval(self) -> None:
-        """From here on, keep nothing."""
-        self.training = False
 
 
 class RNN(Module):
@@ -216,7 +211,10 @@ class RNN(Module):
 
     Inputs are (steps, batch, num_inputs), or integers (steps, batch) that stand for one-hot
     vectors; states (num_layers, batch, num_hiddens). Returns the outputs of the last layer,
-    (steps, batch, num_hiddens), and the state after the last step.
+    (steps, batch, num_hiddens), and the state after the last step. While it trains, `dropout` is
+    the share of the outputs that each layer but the last puts to zero, the others scaled up.
+    Bidirectional layers also run from the last step to the first: outputs are (steps, batch,
+    2 * num_hiddens), states (2 * num_layers, batch, num_hiddens), each layer's forward one first.
     """
 
     def __init__(
@@ -225,54 +223,85 @@ class RNN(Module):
         num_hiddens: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
+        dropout: float = 0,
+        bidirectional: bool = False,
         seed: int = 0,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
         cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
-        self._build(cell, num_inputs, num_hiddens, num_layers, seed)
+        self._build(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
 
     def _build(
-        self, cell: str, num_inputs: int, num_hiddens: int, num_layers: int, seed: int
+        self,
+        cell: str,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool,
+        seed: int,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers)
+        self.rng = np.random.default_rng(seed)
+        self.names = weights.layer_names(num_layers, bidirectional)
+        shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers, bidirectional)
         self.parameters = weights.draw(shapes, cell, num_hiddens, seed, prefix="rnn.")
 
-    _memos: list[tuple[Array, Array, list[Any]]]
     cell: str
     num_inputs: int
     num_hiddens: int
     num_layers: int
+    dropout: float
+    bidirectional: bool
+    _memos: dict[str, tuple[Array, Array, list[Any]]]
+    _masks: list[Any]
 
-    def _layer(self, layer: int) -> tuple[Array, Array, Array, Array]:
-        """W_ih, W_hh, b_ih and b_hh of a layer."""
+    def _weights(self, name: str) -> tuple[Array, Array, Array, Array]:
+        """W_ih, W_hh, b_ih and b_hh of a layer in one direction."""
         w = self.parameters
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        W_ih, W_hh, b_ih, b_hh = (w[f"{name}_l{layer}"] for name in names)
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        W_ih, W_hh, b_ih, b_hh = (w[kind + name] for kind in kinds)
         return W_ih, W_hh, b_ih, b_hh
 
     def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
         """Run all layers through all steps."""
         states = CELLS[self.cell].states
         if state is None:
-            shape = (self.num_layers, inputs.shape[1], self.num_hiddens)
+            number = sum(map(len, self.names))
+            shape = (number, inputs.shape[1], self.num_hiddens)
             state = (np.zeros(shape, self.parameters["bias_ih_l0"].dtype),) * states
         elif states == 1:
             state = (state,)
-        self._memos, reached = [], []
-        for layer in range(self.num_layers):
-            inputs, last = self._forward_layer(layer, inputs, tuple(part[layer] for part in state))
-            reached.append(last)
+        self._memos, self._masks = {}, []
+        reached: list[tuple[Array, ...]] = []
+        for layer, names in enumerate(self.names):
+            if layer > 0:
+                inputs = self._drop(inputs)
+            outputs = []
+            for name in names:
+                start = tuple(part[len(reached)] for part in state)
+                run, last = self._forward_layer(name, inputs[:: direction(name)], start)
+                outputs.append(run[:: direction(name)])
+                reached.append(last)
+            inputs = np.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
         state = tuple(np.stack(parts) for parts in zip(*reached, strict=True))
         return inputs, state if states > 1 else state[0]
 
+    def _drop(self, inputs: Array) -> Array:
+        """Dropout (Srivastava et al. 2014), which changes nothing but while training."""
+        rate = self.dropout if self.training else 0
+        mask = (self.rng.random(inputs.shape) >= rate).astype(inputs.dtype) / (1 - rate)
+        self._masks.append(mask)
+        dropped: Array = inputs * mask
+        return dropped
+
     def _forward_layer(
-        self, layer: int, inputs: Array, state: tuple[Array, ...]
+        self, name: str, inputs: Array, state: tuple[Array, ...]
     ) -> tuple[Array, tuple[Array, ...]]:
         cell = CELLS[self.cell]
-        W_ih, W_hh, b_ih, b_hh = self._layer(layer)
+        W_ih, W_hh, b_ih, b_hh = self._weights(name)
         if np.issubdtype(inputs.dtype, np.integer):
             x = look_up(W_ih.T + b_ih, inputs)  # (steps, batch, gates * hidden)
         else:
@@ -284,7 +313,7 @@ class RNN(Module):
             if self.training:
                 memos.append(memo)
         if self.training:
-            self._memos.append((inputs, np.stack(hidden[:-1]), memos))
+            self._memos[name] = (inputs, np.stack(hidden[:-1]), memos)
         return np.stack(hidden[1:]), state  # (steps, batch, hidden)
 
     def backward(self, d_outputs: Array) -> Array | None:
@@ -293,16 +322,23 @@ class RNN(Module):
         `d_outputs` is the loss's gradient with respect to the outputs of the last `forward`.
         """
         self.gradients = {}
-        d_inputs: Array | None = d_outputs
-        for layer in reversed(range(self.num_layers)):
-            assert d_inputs is not None  # only the first layer reads ids
-            d_inputs = self._backward_layer(layer, d_inputs)
-        return d_inputs
+        for layer, names in reversed(list(enumerate(self.names))):
+            parts = np.split(d_outputs, len(names), axis=2)  # (steps, batch, hidden) each
+            d_inputs = [
+                self._backward_layer(name, part[:: direction(name)])
+                for name, part in zip(names, parts, strict=True)
+            ]
+            if d_inputs[0] is None:
+                return None
+            d_outputs = sum(d[:: direction(name)] for name, d in zip(names, d_inputs, strict=True))
+            if layer > 0:
+                d_outputs = d_outputs * self._masks[layer - 1]
+        return d_outputs
 
-    def _backward_layer(self, layer: int, d_outputs: Array) -> Array | None:
+    def _backward_layer(self, name: str, d_outputs: Array) -> Any:
         cell = CELLS[self.cell]
-        inputs, hidden_before, memos = self._memos[layer]
-        W_ih, W_hh, _, _ = self._layer(layer)
+        inputs, hidden_before, memos = self._memos[name]
+        W_ih, W_hh, _, _ = self._weights(name)
         steps, batch, _ = d_outputs.shape
         d_x = np.empty((steps, batch, len(W_hh)), d_outputs.dtype)
         d_r = np.empty_like(d_x) if self.cell == "gru" else d_x
@@ -320,37 +356,54 @@ class RNN(Module):
         else:
             d_W_ih = flat_x.T @ inputs.reshape(-1, inputs.shape[-1])
         self.gradients |= {
-            f"weight_ih_l{layer}": d_W_ih,
-            f"weight_hh_l{layer}": flat_r.T @ hidden_before.reshape(-1, self.num_hiddens),
-            f"bias_ih_l{layer}": flat_x.sum(axis=0),
-            f"bias_hh_l{layer}": d_b_hh,
+            f"weight_ih{name}": d_W_ih,
+            f"weight_hh{name}": flat_r.T @ hidden_before.reshape(-1, self.num_hiddens),
+            f"bias_ih{name}": flat_x.sum(axis=0),
+            f"bias_hh{name}": d_b_hh,
         }
         return None if ids else d_x @ W_ih  # (steps, batch, features)
+
+
+def direction(name: str) -> int:
+    """1 for a layer that reads the steps as they come, -1 for one that begins at the last."""
+    return -1 if name.endswith("_reverse") else 1
 
 
 class GRU(RNN):
     """A stack of gated recurrent layers."""
 
     def __init__(
-        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, seed: int = 0
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
     ) -> None:
-        self._build("gru", num_inputs, num_hiddens, num_layers, seed)
+        self._build("gru", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
 
 
 class LSTM(RNN):
     """A stack of LSTM layers; its state is a pair (H, C)."""
 
     def __init__(
-        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, seed: int = 0
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
     ) -> None:
-        self._build("lstm", num_inputs, num_hiddens, num_layers, seed)
+        self._build("lstm", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
 
 
 class RNNLM(language_model.LanguageModel, Module):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     Maps ids (batch, steps) to logits (batch, steps, vocab_size). An `embedding_size` of 0 means
-    one-hot input; `momentum` goes with sgd.
+    one-hot input; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
     """
 
     def __init__(
@@ -361,10 +414,12 @@ class RNNLM(language_model.LanguageModel, Module):
         embedding_size: int = 0,
         optimizer: str = "sgd",
         momentum: float = 0.0,
+        tied: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         trainer.check_optimizer(optimizer, lr, momentum)
+        language_model.check_language_model(rnn, tied, embedding_size)
         self.save_hyperparameters()
         own = {
             name: shape
@@ -380,11 +435,12 @@ class RNNLM(language_model.LanguageModel, Module):
     embedding_size: int
     optimizer: str
     momentum: float
+    tied: bool
+    exp = staticmethod(perplexity)
 
     def load_weights(self, values: Weights) -> None:
         """Take these weights, with their precision."""
-        weights.check(values, architecture(self))
-        self.parameters = {name: np.array(value) for name, value in values.items()}
+        self.parameters = weights.checked(values, architecture(self))
         self.rnn.parameters = {
             name.removeprefix("rnn."): value
             for name, value in self.parameters.items()
@@ -399,6 +455,10 @@ class RNNLM(language_model.LanguageModel, Module):
         """From here on, keep nothing."""
         self.training = self.rnn.training = False
 
+    @property
+    def _output_weight(self) -> Array:
+        return self.parameters["embedding.weight" if self.tied else "linear.weight"]
+
     def _read(self, ids: Array, state: Any) -> tuple[Array, Any]:
         inputs = ids.T  # (steps, batch)
         if self.embedding_size:
@@ -407,7 +467,7 @@ class RNNLM(language_model.LanguageModel, Module):
             )  # (steps, batch, features)
         hidden, state = self.rnn(inputs, state)
         self._ids, self._hidden = ids, hidden
-        logits = hidden @ self.parameters["linear.weight"].T + self.parameters["linear.bias"]
+        logits = hidden @ self._output_weight.T + self.parameters["linear.bias"]
         return logits.swapaxes(0, 1), state  # (batch, steps, vocab)
 
     def forward(self, X: Array, state: Any = None) -> Array:
@@ -415,8 +475,9 @@ class RNNLM(language_model.LanguageModel, Module):
         return self._read(X, state)[0]
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
-        """The logits of ids and the state after them."""
-        return self._read(ids, state)
+        """The logits of ids and the state after them, without dropout."""
+        with self.evaluating():
+            return self._read(ids, state)
 
     def loss(self, y_hat: Array, y: Array) -> float:
         """The mean cross-entropy of logits (batch, steps, vocab) for targets (batch, steps)."""
@@ -428,14 +489,16 @@ class RNNLM(language_model.LanguageModel, Module):
         """Fill `gradients` with those of the last loss."""
         d_logits = self._d_logits  # (steps * batch, vocab)
         hidden = self._hidden.reshape(len(d_logits), -1)  # (steps * batch, hidden)
-        d_hidden = (d_logits @ self.parameters["linear.weight"]).reshape(self._hidden.shape)
+        d_hidden = (d_logits @ self._output_weight).reshape(self._hidden.shape)
         d_inputs = self.rnn.backward(d_hidden)
         self.gradients = {f"rnn.{name}": value for name, value in self.rnn.gradients.items()}
-        self.gradients["linear.weight"] = d_logits.T @ hidden
         self.gradients["linear.bias"] = d_logits.sum(axis=0)
+        d_weight = d_logits.T @ hidden
         if d_inputs is not None:
             d_table = look_up_backward(d_inputs, self._ids.T, self.vocab_size)
-            self.gradients["embedding.weight"] = d_table
+            self.gradients["embedding.weight"] = d_table + d_weight if self.tied else d_table
+        if not self.tied:
+            self.gradients["linear.weight"] = d_weight
 
     def configure_optimizers(self) -> "SGD | Adam":
         """The optimiser named at the start."""
@@ -529,10 +592,13 @@ def build(
     lr: float = 0.01,
     optimizer: str = "sgd",
     momentum: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> RNNLM:
-    """A language model of this architecture with these weights."""
-    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
+    """A language model of this architecture with these weights; the seed is that of dropout."""
+    inputs = of.embedding or of.vocab
+    rnn = LAYERS[of.cell](inputs, of.hidden, of.layers, dropout=dropout, seed=seed)
+    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
     model.load_weights(values)
     return model
 
@@ -541,7 +607,12 @@ def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
     rnn = model.rnn
     return Architecture(
-        rnn.cell, model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size
+        rnn.cell,
+        model.vocab_size,
+        rnn.num_hiddens,
+        rnn.num_layers,
+        model.embedding_size,
+        model.tied,
     )
 
 

@@ -359,6 +359,8 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         self.save_hyperparameters()
         self.init_params()
 
+    exp = staticmethod(torch.exp)
+
     def init_params(self) -> None:
         """Make the parameters of the output layer."""
         self.W_hq = nn.Parameter(
@@ -394,29 +396,40 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     @torch.no_grad()
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
         """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
-        was_training = self.training
-        self.eval()
         X = torch.as_tensor(ids, device=self._like().device)
-        rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        logits = numpy(self.output_layer(rnn_outputs))
-        self.train(was_training)
-        return logits, state
+        with self.evaluating():
+            rnn_outputs, state = self.rnn(self.one_hot(X), state)
+            return numpy(self.output_layer(rnn_outputs)), state
 
 
 class RNN(Module):
     """A stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens).
+    (num_layers, batch, num_hiddens). `dropout` acts between layers. Bidirectional layers have
+    outputs (steps, batch, 2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
     def __init__(
-        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, nonlinearity: str = "tanh"
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        dropout: float = 0,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.rnn = hold_spare_biases(
-            nn.RNN(num_inputs, num_hiddens, num_layers, nonlinearity=nonlinearity)
+            nn.RNN(
+                num_inputs,
+                num_hiddens,
+                num_layers,
+                nonlinearity=nonlinearity,
+                dropout=dropout,
+                bidirectional=bidirectional,
+            )
         )
 
     def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
@@ -428,22 +441,40 @@ class GRU(RNN):
     """A stack of gated recurrent layers."""
 
     def __init__(
-        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
     ) -> None:
         Module.__init__(self)
         self.save_hyperparameters()
-        self.rnn = hold_spare_biases(nn.GRU(num_inputs, num_hiddens, num_layers, dropout=dropout))
+        self.rnn = hold_spare_biases(
+            nn.GRU(
+                num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
+            )
+        )
 
 
 class LSTM(RNN):
     """A stack of LSTM layers; its state is a pair (H, C)."""
 
     def __init__(
-        self, num_inputs: int, num_hiddens: int, num_layers: int = 1, dropout: float = 0
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
     ) -> None:
         Module.__init__(self)
         self.save_hyperparameters()
-        self.rnn = hold_spare_biases(nn.LSTM(num_inputs, num_hiddens, num_layers, dropout=dropout))
+        self.rnn = hold_spare_biases(
+            nn.LSTM(
+                num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
+            )
+        )
 
 
 def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
@@ -470,7 +501,7 @@ class RNNLM(RNNLMScratch):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     An `embedding_size` of 0 means one-hot input; `optimizer` is sgd or adam; `momentum` goes with
-    sgd.
+    sgd; with `tied` the embedding is the output layer's weight.
     """
 
     def __init__(
@@ -481,8 +512,10 @@ class RNNLM(RNNLMScratch):
         embedding_size: int = 0,
         optimizer: str = "sgd",
         momentum: float = 0.0,
+        tied: bool = False,
     ) -> None:
         trainer.check_optimizer(optimizer, lr, momentum)
+        language_model.check_language_model(rnn, tied, embedding_size)
         Classifier.__init__(self)
         self.save_hyperparameters()
         self.init_params()
@@ -491,7 +524,11 @@ class RNNLM(RNNLMScratch):
         """Make the embedding, where there is one, and the output layer."""
         if self.embedding_size:
             self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
-        self.linear = nn.LazyLinear(self.vocab_size)
+        if self.tied:
+            self.linear = nn.Linear(self.embedding_size, self.vocab_size)
+            self.embedding.weight = self.linear.weight
+        else:
+            self.linear = nn.LazyLinear(self.vocab_size)
 
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
         """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
@@ -527,14 +564,20 @@ def build(
     lr: float = 0.01,
     optimizer: str = "sgd",
     momentum: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> RNNLM:
-    """A language model of this architecture with these weights."""
-    weights.check(values, of)
-    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum)
-    model.linear.initialize_parameters(torch.empty(1, of.hidden))
+    """A language model of this architecture with these weights; the seed is that of dropout."""
+    values = weights.checked(values, of)
+    if dropout:
+        torch.manual_seed(seed)
+    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers, dropout=dropout)
+    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
+    model.linear(torch.zeros(1, of.hidden))  # a lazy layer learns its shape
     model.to(getattr(torch, values["linear.bias"].dtype.name))
-    tensors = {name: torch.from_numpy(_numpy.array(value)) for name, value in values.items()}
+    tensors = {name: torch.from_numpy(value) for name, value in values.items()}
+    if of.tied:
+        tensors["linear.weight"] = tensors["embedding.weight"]
     model.load_state_dict(
         {name.replace("rnn.", "rnn.rnn."): value for name, value in tensors.items()}
     )
@@ -551,9 +594,14 @@ def architecture(model: RNNLMScratch) -> Architecture:
             "only a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear, "
             f"has weights that other frameworks know; got {type(model.rnn).__name__}"
         )
-    embedding = getattr(model, "embedding_size", 0)
-    cell = CELLS[layers.mode]
-    return Architecture(cell, model.vocab_size, layers.hidden_size, layers.num_layers, embedding)
+    return Architecture(
+        CELLS[layers.mode],
+        model.vocab_size,
+        layers.hidden_size,
+        layers.num_layers,
+        getattr(model, "embedding_size", 0),
+        getattr(model, "tied", False),
+    )
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
@@ -562,6 +610,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     values = {
         name.replace("rnn.rnn.", "rnn."): numpy(value).copy()
         for name, value in model.state_dict().items()
+        if not (of.tied and name == "linear.weight")
     }
     weights.check(values, of)  # a bidirectional layer, for one, has more
     return values

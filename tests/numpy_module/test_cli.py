@@ -73,7 +73,8 @@ def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
 
 def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: Path) -> None:
     done = elman(
-        *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "4"],
+        *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "8"],
+        *["--tied", "--dropout", "0.1"],
         *["--tokenizer", "word", "--optimizer", "adam", "--lr", "0.01", "--clip", "5"],
         *["--device", "cpu", "--seed", "3", "--out", "run"],
     )
@@ -81,7 +82,7 @@ def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: P
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["tokenizer"] == "word"
     assert config["architecture"] | {"vocab": 0} == {
-        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 4}
+        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True}
     }
     assert config["training"]["lr"] == 0.01
     assert config["training"]["seed"] == 3
@@ -121,8 +122,9 @@ def test_no_command_shows_the_help(elman: Command) -> None:
 def test_info_names_every_framework(elman: Command) -> None:
     done = elman("info")
     assert done.returncode == 0
-    assert f"numpy  {np.__version__}  cpu\n" in done.stdout
-    assert done.stdout.splitlines()[2].startswith("torch ")
+    assert f"numpy      {np.__version__}  cpu\n" in done.stdout
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["elman", "numpy", "torch", "tensorflow", "jax", "mxnet"]
 
 
 BAD = [
@@ -151,7 +153,7 @@ BAD = [
     (["train", "--tokenizer", "word"], "read by characters"),
     (["train", "short.txt", "--tokenizer", "bpe"], "the tokenizer is one of"),
     (["train", "--edition", "penguin"], "the edition is one of"),
-    (["train", "--framework", "caffe"], "the framework is one of numpy, torch, got 'caffe'"),
+    (["train", "--framework", "caffe"], "the framework is one of numpy, torch, tensorflow, jax, mxnet, got 'caffe'"),
     (["train", "--device", "tpu"], "the device is auto, cpu or gpu"),
     (["train", "--device", "gpu"], "numpy can use no GPU here"),
     (["train", "--out", "short.txt"], "short.txt exists already"),

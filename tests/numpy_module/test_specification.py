@@ -82,7 +82,7 @@ def test_shapes_are_the_documented_ones() -> None:
 def test_evaluation_keeps_nothing_for_a_backward_pass() -> None:
     rnn = RNN(7, 5)
     rnn(np.zeros((6, 3), int))
-    assert rnn._memos == []
+    assert rnn._memos == {}
 
 
 class Bowl:

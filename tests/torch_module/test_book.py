@@ -1,6 +1,5 @@
 """The book's code runs as printed, with only its import line changed."""
 
-import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,47 +10,16 @@ import torch
 from torch import nn
 
 from elman import torch as d2l
-from elman.core import corpus
-from elman.core.text import clean
-
-SHARED = Path(__file__).parents[2].parent / "shared"
-SEED = SHARED / "seed" / "rnn-concise.md"
-
-
-def assert_grammatical_fragments(text: str) -> None:
-    """Most words are the book's, and some stand together as they do in the book."""
-    book = clean(corpus.time_machine())
-    words = text.removeprefix("it has").split()[:-1]  # the last is cut
-    known = [word for word in words if f" {word} " in book]
-    assert len(known) >= 0.75 * len(words), text
-    assert any(f" {' '.join(words[i : i + 3])} " in book for i in range(len(words) - 2)), text
-
-
-def python_blocks(section: str) -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
-
-
-def seed_program() -> str:
-    """The PyTorch code of the seed's steps 1 to 6, with the import line changed."""
-    page = SEED.read_text(encoding="utf-8")
-    (imports,) = re.findall(r"(# For PyTorch\n.*?)\n\n", page, re.DOTALL)
-    layer, model = (
-        python_blocks(re.search(rf"### {title}\n(.*?)(?=\n##)", page, re.DOTALL)[1])  # type: ignore[index]
-        for title in ("PyTorch Implementation", "PyTorch Language Model")
-    )
-    steps = python_blocks(page[page.index("## Step 3") :])
-    program = "\n".join([imports, layer, model, "framework = 'pytorch'", steps])
-    assert program.count("from d2l import torch as d2l") == 1
-    return program.replace("from d2l import torch as d2l", "from elman import torch as d2l")
+from tests.book import SEED, assert_grammatical_fragments, d2l_edition, seed_program
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = corpus.time_machine("d2l", root=str(SHARED / "data"))
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: text)
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
     torch.manual_seed(0)
     names: dict[str, Any] = {}
-    exec(seed_program(), names)
+    layer, model = "PyTorch Implementation", "PyTorch Language Model"
+    exec(seed_program("PyTorch", "pytorch", layer, model), names)
     last = names["trainer"].history[-1]
     assert last.epoch == 100
     assert 6.8 <= last.val_ppl <= 7.8
@@ -107,25 +75,6 @@ def test_scratch_and_concise_agree() -> None:
         for make in (scratch, concise)
     ]
     assert medians[0] == pytest.approx(medians[1], rel=0.1)
-
-
-def test_the_books_names_are_there() -> None:
-    listed = set(
-        re.findall(
-            r"\w+",
-            """
-            HyperParameters ProgressBoard Module DataModule Trainer Classifier LinearRegression
-            Vocab TimeMachine RNNScratch RNNLMScratch RNN GRU LSTM RNNLM add_to_class plot
-            set_figsize download DATA_URL check_len check_shape cpu gpu num_gpus try_gpu
-            try_all_gpus arange argmax astype concat cos exp float32 int32 int64 log matmul
-            normal numpy ones rand randn reduce_mean reduce_sum reshape sigmoid sin size stack
-            swapaxes tanh tensor to transpose zeros
-            """,
-        )
-    )
-    assert len(listed) == 56
-    assert [name for name in listed if not hasattr(d2l, name)] == []
-    assert listed <= set(d2l.__all__)
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:

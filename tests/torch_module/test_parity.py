@@ -1,6 +1,5 @@
-"""PyTorch agrees with the specification: logits, loss, gradients, updates, text."""
+"""PyTorch agrees with the specification in both precisions; models of one's own; spare biases."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,10 @@ from elman import numpy as specification
 from elman import torch as d2l
 from elman.core import weights
 from elman.core.errors import ElmanError
-from elman.core.weights import GATES, Architecture
+from elman.core.weights import Architecture
+from tests.frameworks.test_parity import ARCHITECTURES, relative
 
-ARCHITECTURES = [
-    Architecture(cell, 11, 7, layers, embedding)
-    for cell, layers, embedding in itertools.product(GATES, (1, 2), (0, 5))
-]
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
-
-
-def relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The norm of the difference over the norm of what is wanted."""
-    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
 
 
 def both(of: Architecture, dtype: str) -> tuple[specification.RNNLM, d2l.RNNLM]:
@@ -58,57 +49,6 @@ def test_logits_loss_and_gradients_agree(of: Architecture, dtype: str) -> None:
     assert gradients.keys() == wanted.gradients.keys()
     for name, gradient in wanted.gradients.items():
         assert relative(gradients[name], gradient) < CLOSE[dtype], name
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize(("cell", "layers"), list(itertools.product(GATES, (1, 2))))
-def test_trainings_follow_the_same_losses(cell: str, layers: int, optimizer: str) -> None:
-    lr, momentum = (1.0, 0.5) if optimizer == "sgd" else (0.01, 0.0)
-    if cell == "rnn-relu":
-        lr /= 10  # at a rate of 1 its losses jump about, and rounding decides where to
-
-    def train_losses(module: object) -> np.ndarray:
-        data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)  # type: ignore[attr-defined]
-        of = Architecture(cell, len(data.vocab), 16, layers)
-        model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)  # type: ignore[attr-defined]
-        losses: list[float] = []
-
-        class Recording(module.Trainer):  # type: ignore[attr-defined, misc]
-            def update(self, batch: object) -> float:
-                losses.append(super().update(batch))
-                return losses[-1]
-
-        Recording(10, gradient_clip_val=1).fit(model, data)
-        return np.array(losses)
-
-    wanted, found = train_losses(specification), train_losses(d2l)
-    difference = np.abs(found - wanted) / wanted
-    assert len(wanted) == 100
-    assert difference[0] < 1e-5
-    assert difference[:10].max() < 1e-4
-    assert difference.max() < 1e-3
-
-
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_weights_go_to_torch_and_back_unchanged(of: Architecture) -> None:
-    values = weights.initial(of, 2)
-    model = d2l.build(of, values)
-    assert d2l.architecture(model) == of
-    back = d2l.export_weights(model)
-    assert back.keys() == values.keys()
-    for name, value in values.items():
-        np.testing.assert_array_equal(back[name], value)
-
-
-def test_a_model_trained_here_writes_the_same_text_in_numpy(tmp_path: Path) -> None:
-    data = d2l.TimeMachine(64, 16, num_train=640, num_val=64)
-    model = d2l.RNNLM(d2l.GRU(28, 16, num_layers=1), 28, lr=1)
-    d2l.Trainer(5, gradient_clip_val=1).fit(model, data)
-    elman.save(tmp_path / "run", model)
-    for framework in ("numpy", "torch"):
-        loaded = elman.load(tmp_path / "run", framework)
-        expected = model.predict("it has", 200, data.vocab)
-        assert loaded.predict("it has", 200, data.vocab) == expected
 
 
 def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_pytorchs(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ class Job:
     hidden: int
     layers: int
     embedding: int
+    tied: bool
+    dropout: float
     steps: int
     batch_size: int
     epochs: int
@@ -51,6 +53,12 @@ class Job:
             epochs=self.epochs,
         )
         require_at_least(0, embedding=self.embedding, seed=self.seed)
+        if not 0 <= self.dropout < 1:
+            raise ElmanError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if self.dropout and self.layers == 1:
+            raise ElmanError(
+                f"dropout acts between layers, got {self.dropout} with one layer: use more layers"
+            )
         if not (math.isfinite(self.clip) and self.clip >= 0):
             raise ElmanError(f"clip must be 0 (no bound) or a finite number above, got {self.clip}")
         check_edition(self.edition)
@@ -69,10 +77,12 @@ class Training:
         self.data = self._data()
         self.codec = self.data.codec
         of = weights.Architecture(
-            job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding
+            job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding, job.tied
         )
         initial = weights.initial(of, job.seed)
-        self.model = framework.build(of, initial, job.lr, job.optimizer, job.momentum)
+        self.model = framework.build(
+            of, initial, job.lr, job.optimizer, job.momentum, job.dropout, job.seed
+        )
 
     def _num_gpus(self) -> int:
         usable = self.framework.devices()

@@ -1,17 +1,20 @@
 """What a language model is for, written once over `step`: predict, generate, score, evaluate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
-from elman.core.metrics import Evaluation, perplexity
+from elman.core.metrics import Evaluation
 from elman.core.sampling import Sampler
 from elman.core.text import Codec, Vocab
+from elman.core.weights import check_tied
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
 
 
 class Steps(Protocol):
@@ -30,9 +33,18 @@ def generate(
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     if not len(prefix):
         raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+    if sampler.temperature == 0 and hasattr(model, "greedy"):  # compiled as a whole
+        return islice(model.greedy(prefix), tokens)
+    return islice(one_by_one(model, prefix, sampler, seed), tokens)
+
+
+def one_by_one(
+    model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int = 0
+) -> Iterator[int]:
+    """Yield the ids that follow the ids `prefix`, without end."""
     rng = np.random.default_rng(seed)
     ids, state = list(prefix), None
-    for _ in range(tokens):
+    while True:
         logits, state = model.step(np.asarray([ids]), state)
         ids = [sampler(logits[0, -1], rng)]
         yield ids[0]
@@ -45,6 +57,24 @@ def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]
         targets = ids[start + 1 : start + 1 + CHUNK]
         logits, state = model.step(ids[start : start + len(targets)][None], state)
         yield cross_entropy(logits[0].astype(np.float64), targets)
+
+
+def in_pieces(
+    step: Callable[[NDArray[np.int64], Any], tuple[NDArray[Any], Any]],
+    ids: NDArray[np.int64],
+    state: Any,
+) -> tuple[NDArray[Any], Any]:
+    """`step` for ids of any length, called with a few lengths only, each of which is compiled once.
+
+    For the frameworks that compile a step anew for every shape.
+    """
+    logits, start = [], 0
+    while start < ids.shape[1]:
+        length = next(piece for piece in PIECES if piece <= ids.shape[1] - start)
+        piece, state = step(ids[:, start : start + length], state)
+        logits.append(piece)
+        start += length
+    return np.concatenate(logits, axis=1) if len(logits) > 1 else logits[0], state
 
 
 def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
@@ -69,19 +99,37 @@ def evaluate(model: Steps, text: str, codec: Codec) -> Evaluation:
     )
 
 
+def predict(model: Steps, prefix: str, num_preds: int, vocab: Vocab) -> str:
+    """`prefix` and the `num_preds` likeliest tokens after it, one after the other."""
+    ids: list[int] = vocab[list(prefix)]
+    following = generate(model, ids, num_preds, Sampler(temperature=0))
+    return "".join(vocab.to_tokens([*ids, *following]))
+
+
+def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
+    """Raise an ElmanError unless these layers can be a language model's."""
+    if getattr(rnn, "bidirectional", False):
+        raise ElmanError(
+            "a bidirectional layer reads the tokens that a language model is to predict: "
+            "use layers with bidirectional=False"
+        )
+    if tied:
+        check_tied(tied, embedding, rnn.num_hiddens)
+
+
 class LanguageModel:
     """The part of a recurrent language model that is the same in every framework."""
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
-        self.plot("ppl", perplexity(self.to_float(loss)), train=True)
+        self.plot("ppl", self.exp(loss), train=True)
         return loss
 
     def validation_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a validation batch; plots its perplexity."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
-        self.plot("ppl", perplexity(self.to_float(loss)), train=False)
+        self.plot("ppl", self.exp(loss), train=False)
         return loss
 
     def predict(self: Any, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
@@ -89,6 +137,4 @@ class LanguageModel:
 
         The model runs where its weights are; `device` is taken for the book's code, and unused.
         """
-        ids: list[int] = vocab[list(prefix)]
-        following = generate(self, ids, num_preds, Sampler(temperature=0))
-        return "".join(vocab.to_tokens([*ids, *following]))
+        return predict(self, prefix, num_preds, vocab)

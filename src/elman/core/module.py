@@ -1,7 +1,8 @@
 """What a model and a data set are to the loop: HyperParameters, Module, DataModule, as in D2L."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,8 @@ class Module(HyperParameters):
     trainer: Any
     plot_train_per_epoch: int
     plot_valid_per_epoch: int
+    training: bool = False
+    collected: dict[str, Any] | None = None
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
         """Plot so many points an epoch, on a board of the model's own."""
@@ -82,6 +85,25 @@ class Module(HyperParameters):
         """A number of the framework's as a Python float."""
         return float(value)
 
+    def train(self) -> None:
+        """From here on `training` is true: dropout acts."""
+        self.training = True
+
+    def eval(self) -> None:
+        """From here on `training` is false."""
+        self.training = False
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within the block dropout does not act."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            if was_training:
+                self.train()
+
     def training_step(self, batch: Sequence[Any]) -> Any:
         """The loss of a training batch, (inputs ..., targets)."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
@@ -94,8 +116,25 @@ class Module(HyperParameters):
         self.plot("loss", loss, train=False)
         return loss
 
+    @contextmanager
+    def collecting(self) -> Iterator[dict[str, Any]]:
+        """Within the block `plot` only fills this dict: a step being compiled has no values yet."""
+        self.collected = {}
+        try:
+            yield self.collected
+        finally:
+            self.collected = None
+
+    def plot_all(self, values: Mapping[str, Any], train: bool) -> None:
+        """`plot` each of what a compiled step has collected."""
+        for key, value in values.items():
+            self.plot(key, value, train)
+
     def plot(self, key: str, value: Any, train: bool) -> None:
         """Put a value on the board at the epoch reached, as the mean over a part of an epoch."""
+        if self.collected is not None:
+            self.collected[key] = value
+            return
         trainer = self.trainer
         self.board.xlabel = "epoch"
         if train:

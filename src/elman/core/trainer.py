@@ -77,6 +77,10 @@ class Trainer(HyperParameters):
         model.board.xlim = [0, self.max_epochs]
         self.model = model
 
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser."""
+        self.optim = self.model.configure_optimizers()
+
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
         """Move a batch to the device."""
         return batch
@@ -85,7 +89,7 @@ class Trainer(HyperParameters):
         """Train `model` on `data` from the weights it has."""
         self.prepare_data(data)
         self.prepare_model(model)
-        self.optim = model.configure_optimizers()
+        self.prepare_optimizer()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         for epoch in range(self.max_epochs):
             self.epoch = epoch

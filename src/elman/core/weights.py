@@ -25,30 +25,57 @@ GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a language model is made of; an `embedding` of 0 means one-hot input."""
+    """What a language model is made of.
+
+    An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
+    embedding (Press and Wolf 2017).
+    """
 
     cell: str
     vocab: int
     hidden: int
     layers: int = 1
     embedding: int = 0
+    tied: bool = False
 
     def __post_init__(self) -> None:
         if self.cell not in GATES:
             raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
+        check_tied(self.tied, self.embedding, self.hidden)
 
 
-def layer_shapes(cell: str, inputs: int, hidden: int, layers: int) -> dict[str, tuple[int, ...]]:
+def check_tied(tied: bool, embedding: int, hidden: int) -> None:
+    """Raise an ElmanError unless the output layer can share the embedding, where it should."""
+    if not isinstance(tied, bool):
+        raise ElmanError(f"tied is true or false, got {tied!r}")
+    if tied and embedding != hidden:
+        raise ElmanError(
+            f"tied weights need an embedding as large as the hidden state, got {embedding} and "
+            f"{hidden}: set both to the same"
+        )
+
+
+def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:
+    """How the names of a layer's weights end, for each layer and each of its directions."""
+    ends = ("", "_reverse") if bidirectional else ("",)
+    return [[f"_l{layer}{end}" for end in ends] for layer in range(layers)]
+
+
+def layer_shapes(
+    cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of each weight of a stack of recurrent layers."""
     gates = GATES[cell] * hidden
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(layers):
-        shapes[f"weight_ih_l{layer}"] = (gates, inputs if layer == 0 else hidden)
-        shapes[f"weight_hh_l{layer}"] = (gates, hidden)
-        shapes[f"bias_ih_l{layer}"] = (gates,)
-        shapes[f"bias_hh_l{layer}"] = (gates,)
+    for names in layer_names(layers, bidirectional):
+        for name in names:
+            shapes[f"weight_ih{name}"] = (gates, inputs)
+            shapes[f"weight_hh{name}"] = (gates, hidden)
+            shapes[f"bias_ih{name}"] = (gates,)
+            shapes[f"bias_hh{name}"] = (gates,)
+        inputs = len(names) * hidden
     return shapes
 
 
@@ -59,7 +86,7 @@ def shapes(of: Architecture) -> dict[str, tuple[int, ...]]:
     return {
         **({"embedding.weight": (of.vocab, of.embedding)} if of.embedding else {}),
         **{f"rnn.{name}": shape for name, shape in layers.items()},
-        "linear.weight": (of.vocab, of.hidden),
+        **({} if of.tied else {"linear.weight": (of.vocab, of.hidden)}),
         "linear.bias": (of.vocab,),
     }
 
@@ -77,14 +104,16 @@ def draw(
 ) -> Weights:
     """Initial weights in float32, with PyTorch's distributions: the same in every framework.
 
-    Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden); the spare
-    part of `bias_hh` is zero. Each weight has a stream of its own, named by `prefix` and its name.
+    Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden), and so is an
+    embedding that is the output layer's weight too; the spare part of `bias_hh` is zero. Each
+    weight has a stream of its own, named by `prefix` and its name.
     """
     bound = 1 / np.sqrt(hidden)
+    tied = "linear.bias" in shapes and "linear.weight" not in shapes
     weights: Weights = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
-        if name == "embedding.weight":
+        if name == "embedding.weight" and not tied:
             weights[name] = rng.standard_normal(shape, np.float32)
         else:
             weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
@@ -109,6 +138,18 @@ def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
             raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
         if not np.issubdtype(weights[name].dtype, np.floating):
             raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
+
+
+def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
+    """Copies of the weights of this architecture, the spare biases added to those they repeat."""
+    check(weights, of)
+    copies = {name: np.array(value) for name, value in weights.items()}
+    part = spare(of.cell, of.hidden)
+    for name in copies:
+        if "bias_hh" in name:
+            copies[name.replace("bias_hh", "bias_ih")][part] += copies[name][part]
+            copies[name][part] = 0
+    return copies
 
 
 def save(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:

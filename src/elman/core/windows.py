@@ -77,6 +77,10 @@ class Minibatches:
     def __len__(self) -> int:
         return -(-self.rows.number // self.batch_size)
 
+    def example(self) -> list[Any]:
+        """The first row as a batch of one, which draws nothing: to learn shapes from."""
+        return [self.convert(array[:1]) for array in self.arrays]
+
     def __iter__(self) -> Iterator[list[Any]]:
         rows = self.rows.draw()
         for start in range(0, len(rows), self.batch_size):

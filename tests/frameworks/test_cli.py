@@ -1,0 +1,66 @@
+"""The command line on a framework."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command
+
+QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+
+
+@pytest.fixture
+def run(elman: Command, framework: str, story: Path, tmp_path: Path) -> Path:
+    """A run of three epochs on the framework."""
+    done = elman("train", story, *QUICK, "--framework", framework, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def last_val_ppl(run: Path) -> float:
+    return float((run / "history.csv").read_text().splitlines()[-1].split(",")[2])
+
+
+def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
+    elman: Command, module: Any, framework: str, story: Path, run: Path
+) -> None:
+    elman("train", story, *QUICK, "--framework", framework, "--out", "again")
+    elman("train", story, *QUICK, "--out", "numpy")
+    weights = [(run.parent / out / "model.safetensors").read_bytes() for out in ("run", "again")]
+    assert weights[0] == weights[1]
+    assert last_val_ppl(run) == pytest.approx(last_val_ppl(run.parent / "numpy"), rel=1e-4)
+    config = json.loads((run / "config.json").read_text())
+    assert config["training"]["framework"] == framework
+    assert config["training"]["framework_version"] == module.version()
+
+
+def test_generate_and_evaluate_give_what_the_specification_gives(
+    elman: Command, framework: str, run: Path, story: Path
+) -> None:
+    for words in (
+        ("generate", run, "Once upon", "--tokens", "200", "--temperature", "0"),
+        ("generate", run, "Once upon", "--tokens", "50", "--seed", "3"),
+        ("evaluate", run, story),
+    ):
+        wanted, found = elman(*words), elman(*words, "--framework", framework)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout == wanted.stdout
+
+
+def test_a_gpu_that_is_not_there_is_refused(elman: Command, module: Any, framework: str) -> None:
+    if len(module.devices()) > 1:
+        pytest.skip("there is a GPU here")
+    done = elman("train", *QUICK, "--framework", framework, "--device", "gpu")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"elman: {framework} can use no GPU here: leave --device out"
+    )
+
+
+def test_info_tells_the_version_and_the_devices(
+    elman: Command, module: Any, framework: str
+) -> None:
+    lines = elman("info").stdout.splitlines()
+    assert f"{framework:<10} {module.version()}  {', '.join(module.devices())}" in lines

@@ -1,0 +1,57 @@
+"""The book's names, in the same order in every framework's module."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+
+SOURCES = Path(elman.__file__).parent
+OWN = {"jax": ["get_key"]}  # names that one framework's book has more than the others
+
+
+def test_the_books_names_are_there(module: Any) -> None:
+    listed = set(
+        re.findall(
+            r"\w+",
+            """
+            HyperParameters ProgressBoard Module DataModule Trainer Classifier LinearRegression
+            Vocab TimeMachine RNNScratch RNNLMScratch RNN GRU LSTM RNNLM add_to_class plot
+            set_figsize download DATA_URL check_len check_shape cpu gpu num_gpus try_gpu
+            try_all_gpus arange argmax astype concat cos exp float32 int32 int64 log matmul
+            normal numpy ones rand randn reduce_mean reduce_sum reshape sigmoid sin size stack
+            swapaxes tanh tensor to transpose zeros
+            """,
+        )
+    )
+    assert len(listed) == 56
+    assert [name for name in listed if not hasattr(module, name)] == []
+    assert listed <= set(module.__all__)
+
+
+def public_names(name: str) -> list[str]:
+    """The public names that a module defines or imports, in the order of its text."""
+    tree = ast.parse((SOURCES / f"{name}.py").read_text(encoding="utf-8"))
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("elman."):
+            names += [alias.name for alias in node.names]
+    (listed,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and "__all__" in ast.dump(node.targets[0])
+    )
+    return [name for name in names if name in listed]
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax", "mxnet"])
+def test_all_modules_have_the_same_names_in_the_same_order(name: str) -> None:
+    found = [word for word in public_names(name) if word not in OWN.get(name, [])]
+    assert found == public_names("torch")

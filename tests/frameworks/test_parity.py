@@ -1,0 +1,189 @@
+"""A framework agrees with the specification: logits, loss, gradients, updates, text."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import elman
+from elman import numpy as specification
+from elman.core import weights
+from elman.core.errors import ElmanError
+from elman.core.weights import GATES, Architecture
+
+ARCHITECTURES = [
+    Architecture(cell, 11, 7, layers, embedding, tied)
+    for cell, layers, (embedding, tied) in itertools.product(
+        GATES, (1, 2), [(0, False), (5, False), (7, True)]
+    )
+]
+IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
+LARGE = 1000.0  # a learning rate at which an update tells the gradient to all its digits
+
+
+def relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The norm of the difference over the norm of what is wanted."""
+    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
+
+
+def some_weights(of: Architecture) -> weights.Weights:
+    """Weights that are neither small nor symmetric; those that must be are zero."""
+    rng = np.random.default_rng(3)
+    values = {}
+    for name, shape in weights.shapes(of).items():
+        values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
+        if "bias_hh" in name:
+            values[name][weights.spare(of.cell, of.hidden)] = 0
+    return values
+
+
+def one_batch(module: Any) -> Any:
+    """A data set of one batch."""
+
+    class OneBatch(module.DataModule):  # type: ignore[misc]
+        batch_size = len(IDS)
+
+        def get_dataloader(self, train: bool) -> Any:
+            return self.get_tensorloader([IDS[:, :-1], IDS[:, 1:]], train) if train else None
+
+    return OneBatch()
+
+
+def one_update(module: Any, of: Architecture) -> tuple[float, weights.Weights]:
+    """The loss of a batch, and its gradients by name."""
+    before = some_weights(of)
+    model = module.build(of, before, lr=LARGE)
+    trainer = module.Trainer(1)
+    trainer.fit(model, one_batch(module))
+    after = module.export_weights(model)
+    gradients = {name: (before[name] - after[name]) / LARGE for name in before}
+    return trainer.history[0].train_loss, gradients
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
+def test_logits_and_states_agree(module: Any, of: Architecture) -> None:
+    wanted = specification.build(of, some_weights(of))
+    found = module.build(of, some_weights(of))
+    state = wanted_state = None
+    for ids in np.split(IDS, [5, 6], axis=1):  # the second call goes on from the first
+        wanted_logits, wanted_state = wanted.step(ids, wanted_state)
+        logits, state = found.step(ids, state)
+        assert logits.shape == wanted_logits.shape
+        assert relative(logits, wanted_logits) < 1e-5
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
+def test_loss_and_gradients_agree(module: Any, of: Architecture) -> None:
+    wanted_loss, wanted = one_update(specification, of)
+    loss, found = one_update(module, of)
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    for name, gradient in wanted.items():
+        assert relative(found[name], gradient) < 1e-5, name
+
+
+def train_losses(module: Any, of: Architecture, lr: float, optimizer: str) -> np.ndarray:
+    """The losses of 100 updates."""
+    data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
+    momentum = 0.5 if optimizer == "sgd" else 0.0
+    model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)
+    losses: list[float] = []
+
+    class Recording(module.Trainer):  # type: ignore[misc]
+        def update(self, batch: Any) -> float:
+            losses.append(super().update(batch))
+            return losses[-1]
+
+    Recording(10, gradient_clip_val=1).fit(model, data)
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(("cell", "layers"), list(itertools.product(GATES, (1, 2))))
+def test_trainings_follow_the_same_losses(
+    module: Any, cell: str, layers: int, optimizer: str
+) -> None:
+    lr = 1.0 if optimizer == "sgd" else 0.01
+    if cell == "rnn-relu":
+        lr /= 10  # at a rate of 1 its losses jump about, and rounding decides where to
+    of = Architecture(cell, 28, 16, layers)
+    wanted = train_losses(specification, of, lr, optimizer)
+    found = train_losses(module, of, lr, optimizer)
+    difference = np.abs(found - wanted) / wanted
+    assert len(wanted) == 100
+    assert difference[0] < 1e-5
+    assert difference[:10].max() < 1e-4
+    assert difference.max() < 1e-3
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
+def test_weights_go_there_and_back_unchanged(module: Any, of: Architecture) -> None:
+    values = weights.initial(of, 2)
+    model = module.build(of, values)
+    assert module.architecture(model) == of
+    back = module.export_weights(model)
+    assert back.keys() == values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_model_trained_here_writes_the_same_text_in_numpy(
+    module: Any, framework: str, cell: str, tmp_path: Path
+) -> None:
+    data = module.TimeMachine(64, 16, num_train=640, num_val=64)
+    of = Architecture(cell, len(data.vocab), 16, layers=2, embedding=8)
+    model = module.build(of, weights.initial(of), lr=0.01, optimizer="adam")
+    module.Trainer(5, gradient_clip_val=1).fit(model, data)
+    elman.save(tmp_path / "run", model)
+    expected = model.predict("it has", 200, data.vocab)
+    for name in ("numpy", framework):
+        loaded = elman.load(tmp_path / "run", name)
+        assert loaded.predict("it has", 200, data.vocab) == expected
+        assert loaded.codec.vocab.idx_to_token == data.vocab.idx_to_token
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: str) -> None:
+    of = Architecture(cell, 11, 32, layers=2)
+    losses = []
+    for dropout, seed in ((0.0, 0), (0.5, 0), (0.5, 0), (0.5, 1)):
+        model = module.build(of, weights.initial(of), lr=1e-9, dropout=dropout, seed=seed)
+        plain, _ = module.build(of, weights.initial(of)).step(IDS)
+        trainer = module.Trainer(1)
+        trainer.fit(model, one_batch(module))
+        losses.append(trainer.history[0].train_loss)
+        assert relative(model.step(IDS)[0], plain) < 1e-5
+    without, first, again, other = losses
+    assert first == pytest.approx(again, rel=1e-6)  # the seed says which are dropped
+    assert len({round(loss, 4) for loss in (without, first, other)}) == 3
+
+
+def gru(module: Any, inputs: int, hidden: int, **options: Any) -> Any:
+    """A GRU, whose size of input some frameworks learn from the first batch, as in the book."""
+    told = {"num_inputs": inputs} if module.__name__ in ("elman.numpy", "elman.torch") else {}
+    return module.GRU(num_hiddens=hidden, **told, **options)
+
+
+def test_a_bidirectional_language_model_is_refused(module: Any) -> None:
+    with pytest.raises(ElmanError, match="bidirectional layer reads the tokens"):
+        module.RNNLM(gru(module, 11, 7, bidirectional=True), 11)
+
+
+def test_tied_weights_of_different_sizes_are_refused(module: Any) -> None:
+    with pytest.raises(ElmanError, match="as large as the hidden state, got 5 and 7"):
+        module.RNNLM(gru(module, 5, 7), 11, embedding_size=5, tied=True)
+
+
+def test_an_unknown_optimizer_is_refused(module: Any) -> None:
+    with pytest.raises(ElmanError, match="sgd or adam, got 'rmsprop'"):
+        module.RNNLM(gru(module, 11, 7), 11, optimizer="rmsprop")
+
+
+def test_a_loss_that_is_no_number_stops_the_training(module: Any) -> None:
+    of = Architecture("rnn-relu", 28, 8)
+    model = module.build(of, weights.initial(of), lr=1e30)
+    data = module.TimeMachine(64, 8, num_train=640, num_val=64)
+    with pytest.raises(ElmanError, match="lower learning rate, or clip"):
+        module.Trainer(2).fit(model, data)

@@ -1,0 +1,306 @@
+"""The book's code and steps run on JAX and Flax."""
+
+import itertools
+import statistics
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax import numpy as jnp
+
+from elman import jax as d2l
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from tests.book import SEED, assert_grammatical_fragments, d2l_edition, seed_steps
+
+
+@pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
+def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
+    program = seed_steps()
+    for listed in ("['mxnet', 'tensorflow']", "['mxnet', 'pytorch']"):  # JAX is in neither
+        assert listed in program
+        program = program.replace(listed, "['jax']")
+    names: dict[str, Any] = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
+    exec(program, names)
+    last = names["trainer"].history[-1]
+    assert last.epoch == 100
+    assert 6.8 <= last.val_ppl <= 7.8
+    assert names["prediction"].startswith("it has")
+    assert_grammatical_fragments(names["model"].predict("it has", 40, names["data"].vocab))
+
+
+def perplexity(make: Any, seed: int, epochs: int = 100) -> float:
+    data = d2l.TimeMachine(batch_size=1024, num_steps=32, seed=seed)
+    trainer = d2l.Trainer(epochs, gradient_clip_val=1)
+    trainer.fit(make(len(data.vocab)), data, key=jax.random.PRNGKey(seed))
+    return float(trainer.history[-1].val_ppl)
+
+
+def test_scratch_and_concise_agree() -> None:
+    def scratch(vocab: int) -> Any:
+        return d2l.RNNLMScratch(d2l.RNNScratch(vocab, 32), vocab, lr=1)
+
+    def concise(vocab: int) -> Any:
+        return d2l.RNNLM(d2l.RNN(32), vocab, lr=1)
+
+    medians = [
+        statistics.median(perplexity(make, seed) for seed in range(3))
+        for make in (scratch, concise)
+    ]
+    assert medians[0] == pytest.approx(medians[1], rel=0.1)
+
+
+def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
+    rnn = d2l.RNNScratch(num_inputs=16, num_hiddens=32)
+    (outputs, state), variables = rnn.init_with_output(d2l.get_key(), d2l.ones((100, 2, 16)))
+    d2l.check_len(outputs, 100)
+    d2l.check_shape(outputs[0], (2, 32))
+    d2l.check_shape(state, (2, 32))
+    again, _ = rnn.apply(variables, d2l.ones((1, 2, 16)), (state,))
+    plain, _ = rnn.apply(variables, d2l.ones((1, 2, 16)), state)
+    assert (again[0] == plain[0]).all()
+    model = d2l.RNNLMScratch(rnn, 16)
+    logits, _ = model.init_with_output(d2l.get_key(), d2l.ones((1, 1), dtype=d2l.int32))
+    d2l.check_shape(logits, (1, 1, 16))
+
+
+def small_data() -> Any:
+    return d2l.TimeMachine(64, 8, num_train=160, num_val=96)  # the last batches are shorter
+
+
+def test_the_books_printed_loop_takes_effect() -> None:
+    class Trainer(d2l.Trainer):
+        pass
+
+    @d2l.add_to_class(Trainer)
+    def fit_epoch(self: Any) -> None:  # section 3.4 of the book, without its batch statistics
+        self.model.training = True
+        for batch in self.train_dataloader:
+            _, grads = self.model.training_step(
+                self.state.params, self.prepare_batch(batch), self.state
+            )
+            self.state = self.state.apply_gradients(grads=grads)
+            self.train_batch_idx += 1
+        self.model.training = False
+        for batch in self.val_dataloader:
+            self.model.validation_step(self.state.params, self.prepare_batch(batch), self.state)
+            self.val_batch_idx += 1
+
+    model = d2l.RNNLM(d2l.RNN(8), 28, lr=1)
+    trainer = Trainer(3)
+    trainer.fit(model, small_data())
+    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (9, 6)
+    assert [len(line) for line in model.board.data.values()] == [9, 3]
+
+
+def test_a_step_is_compiled_once_for_each_shape_of_batch() -> None:
+    traced: list[Any] = []
+
+    class Model(d2l.RNNLM):
+        def output_layer(self, hiddens: Any) -> Any:
+            traced.append((*hiddens.shape[:2], self.training))
+            return super().output_layer(hiddens)
+
+    data = small_data()
+    model = Model(d2l.RNN(8), len(data.vocab), lr=1)
+    d2l.Trainer(5, gradient_clip_val=1).fit(model, data)
+    shapes = [(8, 32, False), (8, 32, True), (8, 64, False), (8, 64, True)]
+    assert sorted(traced[1:]) == shapes  # the first call drew the weights
+    traced.clear()
+    for length in range(1, 100, 7):
+        model.predict("the time machine by h g wells " * 5, length, data.vocab)
+        model.predict("abcdefghijklmnopqrstuvwxyz" * 5, length, data.vocab)
+        model.predict("x" * length, 40, data.vocab)
+    assert set(traced) == {(32, 1, False), (1, 1, False)}
+    assert len(traced) <= 6
+
+
+def test_what_cannot_be_compiled_runs_as_it_is() -> None:
+    class Model(d2l.RNNLM):
+        def training_step(self, params: Any, batch: Any, state: Any) -> Any:
+            value, gradients = super().training_step(params, batch, state)
+            losses.append(float(value[0]))
+            return value, gradients
+
+    losses: list[float] = []
+    trainer = d2l.Trainer(2, gradient_clip_val=1)
+    trainer.fit(Model(d2l.GRU(8), 28, lr=1), small_data())
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_training_goes_on_from_the_weights_a_model_has_unless_a_key_says_otherwise() -> None:
+    data = small_data()
+    model = d2l.RNNLM(d2l.LSTM(8), len(data.vocab), lr=1)
+    first, second, anew = (d2l.Trainer(3, gradient_clip_val=1) for _ in range(3))
+    first.fit(model, data, key=jax.random.PRNGKey(1))
+    second.fit(model, data)
+    assert second.history[0].train_loss < first.history[-1].train_loss
+    anew.fit(model, data, key=jax.random.PRNGKey(1))
+    assert anew.history[0].train_loss == pytest.approx(first.history[0].train_loss, abs=0.02)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_layers_of_flax_work_in_a_language_model(cell: str) -> None:
+    cells = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+
+    class Layer(d2l.RNN):
+        @nn.compact
+        def __call__(self, inputs: Any, state: Any = None, training: bool = False) -> Any:
+            recurrent = nn.RNN(cells[cell](self.num_hiddens), time_major=True, return_carry=True)
+            state, outputs = recurrent(inputs, initial_carry=state)
+            return outputs, state
+
+    data = small_data()
+    model = d2l.RNNLM(Layer(num_hiddens=8), len(data.vocab), lr=1)
+    trainer = d2l.Trainer(3, gradient_clip_val=1)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_loss < trainer.history[0].val_loss
+    text = model.predict("it has", 20, data.vocab, trainer.state.params)
+    assert text.startswith("it has")
+    assert len(text) == 26
+
+
+def test_prediction_takes_parameters_as_in_the_book() -> None:
+    data = small_data()
+    model = d2l.RNNLM(d2l.RNN(8), len(data.vocab), lr=1)
+    assert len(model.predict("it has", 20, data.vocab)) == 26  # before any training
+    trainer = d2l.Trainer(1)
+    trainer.fit(model, data)
+    zeros = jax.tree.map(jnp.zeros_like, trainer.state.params)
+    zeros["linear"]["bias"] = zeros["linear"]["bias"].at[data.vocab["x"]].set(1)
+    assert model.predict("it has", 40, data.vocab, zeros) == "it has" + 40 * "x"
+    trained = model.predict("it has", 40, data.vocab, trainer.state.params)
+    assert trained == model.predict("it has", 40, data.vocab, d2l.try_gpu())
+
+
+@pytest.mark.parametrize(
+    ("cell", "layers"), list(itertools.product(("rnn", "gru", "lstm"), (1, 2)))
+)
+def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
+    inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
+    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    params = {
+        name: value[14:] if "bias_hh" in name else value
+        for name, value in wanted.parameters.items()
+        if cell == "gru" or "bias_hh" not in name
+    }
+    layer = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    outputs, state = layer.apply({"params": params}, inputs)
+    wanted_outputs, wanted_state = wanted(inputs)
+    assert outputs.shape == (9, 4, 14)
+    np.testing.assert_allclose(outputs, wanted_outputs, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(state), np.asarray(wanted_state), atol=1e-5)
+    again, _ = layer.apply({"params": params}, inputs, state)
+    np.testing.assert_allclose(again, wanted(inputs, wanted_state)[0], atol=1e-5)
+
+
+def test_linear_regression_finds_its_line() -> None:
+    class Line(d2l.DataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.batch_size = 32
+            self.X = d2l.randn(1000, 2)
+            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
+
+        def get_dataloader(self, train: bool) -> Any:
+            part = slice(0, 800) if train else slice(800, None)
+            return self.get_tensorloader((self.X, self.y), train, part)
+
+    model = d2l.LinearRegression(lr=0.03)
+    trainer = d2l.Trainer(max_epochs=10)
+    trainer.fit(model, Line())
+    w, b = model.get_w_b(trainer.state)
+    assert jnp.allclose(w.ravel(), jnp.array([2.0, -3.4]), atol=0.01)
+    assert jnp.allclose(b, 4.2, atol=0.01)
+    assert set(model.board.data) == {"train_loss", "val_loss"}
+
+
+class Signs(d2l.DataModule):
+    batch_size = 50
+
+    def get_dataloader(self, train: bool) -> Any:
+        X = jnp.linspace(-1, 1, 200)[:, None]
+        return self.get_tensorloader([X, (X[:, 0] > 0).astype(int)], train)
+
+
+class Sign(d2l.Classifier):
+    lr: float = 0.5
+    training: bool = True
+
+    def setup(self) -> None:
+        self.net = nn.Sequential([nn.Dense(8), nn.tanh, nn.Dense(2)])
+
+
+def test_a_classifier_plots_loss_and_accuracy() -> None:
+    model = Sign()
+    trainer = d2l.Trainer(10)
+    trainer.fit(model, Signs())
+    assert set(model.board.data) == {"train_loss", "val_loss", "val_acc"}
+    assert model.board.data["val_acc"][-1].y > 0.95
+    X, Y = jnp.array([[-1.0], [1.0]]), jnp.array([0, 0])
+    correct = model.accuracy(trainer.state.params, (X,), Y, trainer.state, averaged=False)
+    assert correct.tolist() == [1, 0]
+    losses, _ = model.loss(trainer.state.params, (X,), Y, trainer.state, averaged=False)
+    assert losses.shape == (2,)
+
+
+def test_batch_statistics_and_dropout_follow_the_training() -> None:
+    class Normalized(Sign):
+        def forward(self, X: Any) -> Any:
+            return self.net(self.drop(self.norm(X)))
+
+        def setup(self) -> None:
+            super().setup()
+            self.norm = nn.BatchNorm(use_running_average=not self.training)
+            self.drop = nn.Dropout(0.1, deterministic=not self.training)
+
+    trainer = d2l.Trainer(2)
+    trainer.fit(Normalized(), Signs())
+    assert trainer.state.batch_stats["norm"]["var"][0] < 0.96  # it began at 1
+    assert trainer.history[-1].val_loss < trainer.history[0].val_loss
+
+
+def test_the_optimizer_is_the_models() -> None:
+    class Still(d2l.RNNLM):
+        def configure_optimizers(self) -> Any:
+            return optax.set_to_zero()
+
+    trainer = d2l.Trainer(3)
+    trainer.fit(Still(d2l.RNN(8), 28), small_data())
+    assert len({epoch.val_loss for epoch in trainer.history}) == 1
+
+
+def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    Sign().layer_summary((2, 1))
+    assert capsys.readouterr().out.splitlines()[0] == "Dense output shape:\t (2, 8)"
+
+
+def test_a_model_that_other_frameworks_cannot_know_is_refused() -> None:
+    with pytest.raises(ElmanError, match="only an RNNLM around this module's RNN, GRU or LSTM"):
+        d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
+    with pytest.raises(ElmanError, match="no weights yet: fit it first"):
+        d2l.export_weights(d2l.RNNLM(d2l.RNN(6), 28))
+    with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
+        d2l.RNN(6, nonlinearity="sin")
+
+
+def test_devices_fall_back_to_the_cpu() -> None:
+    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
+    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
+    assert d2l.devices()[0] == str(d2l.cpu())
+    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+
+
+def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = jax.devices("cpu")[0]
+    monkeypatch.setattr(d2l.jax, "devices", lambda kind: [stand_in, stand_in])
+    assert d2l.num_gpus() == 2
+    trainer = d2l.Trainer(1, num_gpus=1)
+    assert trainer.gpus == [stand_in]
+    assert trainer.device is stand_in
