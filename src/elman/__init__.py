@@ -17,10 +17,15 @@ __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
 FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
 
 
-def framework_module(name: str) -> Any:
-    """The module `elman.NAME`; an ElmanError tells how to install what it needs."""
+def check_framework(name: str) -> None:
+    """Raise an ElmanError unless there is such a framework."""
     if name not in FRAMEWORKS:
         raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
+
+
+def framework_module(name: str) -> Any:
+    """The module `elman.NAME`; an ElmanError tells how to install what it needs."""
+    check_framework(name)
     try:
         return import_module(f"elman.{name}")
     except (ImportError, OSError) as error:  # OSError: a shared library that is not there

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -86,7 +86,13 @@ def train(
     clip: Annotated[float, typer.Option(help="Bound of the gradient's norm; 0 is none.")] = 1.0,
     optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
-    framework: Framework = "numpy",
+    framework: Annotated[
+        str,
+        typer.Option(
+            help="What computes: numpy, torch, tensorflow, jax or mxnet; several with commas, or "
+            "all, to compare; NAME=INTERPRETER for one of another environment."
+        ),
+    ] = "numpy",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     out: Annotated[
@@ -102,6 +108,9 @@ def train(
     folder = settings.pop("out") or _fresh_folder(Path("runs"), Path(text).stem)
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     job = Job(**settings)
+    if framework not in elman.FRAMEWORKS:
+        _train_each(settings, folder)
+        return
     run.check_new(folder)
     training = Training(job, elman.framework_module(framework))
     with run.new_folder(folder) as part:
@@ -109,6 +118,14 @@ def train(
             training.fit(callback)
         training.write(part)
     _report(training, folder)
+
+
+def _train_each(settings: dict[str, Any], folder: Path) -> None:
+    """Train in several frameworks, and compare."""
+    from elman.core.compare import compare, places, train_each
+
+    runs = train_each(places(settings.pop("framework")), settings, folder)
+    print(compare(runs, folder.with_name(folder.name + ".png")))
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:
@@ -186,6 +203,19 @@ def evaluate(
     print(f"bits per byte       {result.bits_per_byte:.4f}")
     print(f"tokens              {result.tokens}")
     print(f"unknown symbols     {result.unknown}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, made by elman train.")],
+    plot: Annotated[Path, typer.Option(help="The picture to draw the curves into.")] = Path(
+        "compare.png"
+    ),
+) -> None:
+    """Show some runs side by side, and draw their curves into one picture."""
+    from elman.core import compare
+
+    print(compare.compare(runs, plot))
 
 
 @app.command()

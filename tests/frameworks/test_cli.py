@@ -1,6 +1,7 @@
 """The command line on a framework."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,19 @@ def test_info_tells_the_version_and_the_devices(
 ) -> None:
     lines = elman("info").stdout.splitlines()
     assert f"{framework:<10} {module.version()}  {', '.join(module.devices())}" in lines
+
+
+def test_frameworks_train_side_by_side(
+    elman: Command, framework: str, story: Path, tmp_path: Path
+) -> None:
+    both = f"numpy,{framework}={sys.executable}"
+    done = elman("train", story, *QUICK, "--tied", "--embedding", "8", "--framework", both)
+    assert done.returncode == 0, done.stderr
+    header, *rows = (line.split() for line in done.stdout.splitlines())
+    assert header[:2] == ["run", "cell"]
+    assert [row[0] for row in rows] == ["runs/story/numpy", f"runs/story/{framework}"]
+    assert float(rows[0][5]) == pytest.approx(float(rows[1][5]), abs=0.02)  # validation perplexity
+    assert (tmp_path / "runs" / "story.png").stat().st_size > 5000
+    shown = elman("compare", *(tmp_path / row[0] for row in rows), "--plot", "again.svg")
+    assert [line.split()[1:] for line in shown.stdout.splitlines()[1:]] == [row[1:] for row in rows]
+    assert (tmp_path / "again.svg").exists()

@@ -153,7 +153,10 @@ BAD = [
     (["train", "--tokenizer", "word"], "read by characters"),
     (["train", "short.txt", "--tokenizer", "bpe"], "the tokenizer is one of"),
     (["train", "--edition", "penguin"], "the edition is one of"),
-    (["train", "--framework", "caffe"], "the framework is one of numpy, torch, tensorflow, jax, mxnet, got 'caffe'"),
+    (
+        ["train", "--framework", "caffe"],
+        "the framework is one of numpy, torch, tensorflow, jax, mxnet, got 'caffe'",
+    ),
     (["train", "--device", "tpu"], "the device is auto, cpu or gpu"),
     (["train", "--device", "gpu"], "numpy can use no GPU here"),
     (["train", "--out", "short.txt"], "short.txt exists already"),

@@ -135,6 +135,28 @@ def save_curves(
         figure.savefig(folder / f"curves.{suffix}", bbox_inches="tight", dpi=150)
 
 
+def save_comparison(
+    path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]
+) -> None:
+    """Draw the training and the validation perplexities of some runs into one picture.
+
+    The first lines are the widest, so that lines that lie on each other can all be seen.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5))
+    axes = figure.subplots()
+    for number, (label, (training, validation)) in enumerate(curves.items()):
+        width = 1 + 1.5 * (len(curves) - 1 - number)
+        look: dict[str, Any] = {"color": f"C{number % 10}", "linewidth": width}
+        for points, style, name in ((training, ":", None), (validation, "-", label)):
+            axes.plot([p.x for p in points], [p.y for p in points], style, label=name, **look)
+    axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight", dpi=150)
+
+
 def use_svg_display() -> None:
     """In a notebook, draw Matplotlib's figures as SVG."""
     if notebook():

@@ -1,6 +1,8 @@
 """One training from settings to result: what `elman train` does, framework and screen apart."""
 
 import math
+import platform
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,8 @@ class Training:
         training = settings | {
             "text_sha256": self.data.text_sha256,
             "framework_version": self.framework.version(),
+            "python_version": platform.python_version(),
+            "peak_memory_mb": peak_memory_mb(),
         }
         run.write(
             folder,
@@ -144,3 +148,13 @@ class Training:
             training,
             self.trainer.history,
         )
+
+
+def peak_memory_mb() -> int | None:
+    """The most memory that this process has had in use, in millions of bytes; None on Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, and kibibytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6

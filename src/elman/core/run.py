@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -92,11 +93,36 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
         table.writerows([getattr(epoch, column) for column in HISTORY] for epoch in history)
 
 
-def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
-    """The architecture, weights and codec of a run, checked against each other."""
+def read_config(folder: Path) -> Config:
+    """What a run is a run of."""
     if not (folder / "config.json").is_file():
         raise ElmanError(f"{folder} is no run directory: it has no config.json")
-    config = _config(folder / "config.json")
+    return _config(folder / "config.json")
+
+
+def read_history(folder: Path) -> list[Epoch]:
+    """The epochs of a run, in order."""
+    path = folder / "history.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_epoch(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ElmanError(f"cannot read {path}: {error}") from error
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    return Epoch(
+        int(row["epoch"]),
+        math.log(float(row["train_ppl"])),
+        math.log(float(row["val_ppl"])),
+        float(row["tokens_per_second"]),
+        float(row["seconds"]),
+    )
+
+
+def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
+    """The architecture, weights and codec of a run, checked against each other."""
+    config = read_config(folder)
     vocab = _vocab(folder / "vocab.json")
     if len(vocab) != config.architecture.vocab:
         raise ElmanError(
@@ -117,6 +143,8 @@ def _config(path: Path) -> Config:
         raise ElmanError(f"{path} must hold {names}, and only these: {error}") from error
     if not isinstance(config.tokenizer, str) or not isinstance(config.clean, bool):
         raise ElmanError(f"{path} must hold a name as tokenizer, and true or false as clean")
+    if not isinstance(config.training, dict):
+        raise ElmanError(f"{path} must hold the settings of its training by name")
     return config
 
 

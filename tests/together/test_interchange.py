@@ -1,0 +1,67 @@
+"""PyTorch, TensorFlow and JAX in one environment and one process."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import elman as package
+from elman import load
+from elman.core import weights
+from elman.core.weights import GATES, Architecture
+from tests.conftest import Command
+
+HERE = ("numpy", "torch", "tensorflow", "jax")
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_model_goes_from_any_framework_to_any_other(cell: str, tmp_path: Path) -> None:
+    first = package.framework_module("torch")
+    data = first.TimeMachine(64, 16, num_train=640, num_val=64)
+    of = Architecture(cell, len(data.vocab), 16, layers=2, embedding=16, tied=True)
+    model = first.build(of, weights.initial(of), lr=0.01, optimizer="adam")
+    first.Trainer(5, gradient_clip_val=1).fit(model, data)
+    package.save(tmp_path / "run", model)
+    ids = np.array([data.vocab[list("the time machine by h g wells")]])
+    wanted, _ = load(tmp_path / "run").step(ids)
+    text = load(tmp_path / "run").predict("it has", 200, data.vocab)
+    for source, target in itertools.permutations(HERE, 2):
+        folder = tmp_path / f"{source}-{target}"
+        package.save(folder, load(tmp_path / "run", source))
+        loaded = load(folder, target)
+        logits, _ = loaded.step(ids)
+        np.testing.assert_allclose(logits, wanted, atol=1e-5)
+        assert loaded.predict("it has", 200, data.vocab) == text
+
+
+def test_a_saved_model_loads_into_bare_torch_layers(elman: Command, tmp_path: Path) -> None:
+    quick = ("--epochs", "1", "--batch-size", "512")
+    done = elman("train", *quick, "--cell", "lstm", "--framework", "jax", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    values = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    lstm, linear = torch.nn.LSTM(28, 32), torch.nn.Linear(32, 28)
+    for layer, prefix in ((lstm, "rnn."), (linear, "linear.")):
+        layer.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+        )
+    ids = torch.arange(28)
+    outputs, _ = lstm(torch.nn.functional.one_hot(ids, 28).float())
+    wanted, _ = load(tmp_path / "run").step(ids[None].numpy())
+    np.testing.assert_allclose(linear(outputs).detach(), wanted[0], atol=1e-5)
+
+
+def test_all_frameworks_train_one_after_the_other_and_agree(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    quick = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+    done = elman("train", story, *quick, "--cell", "gru", "--framework", "all", "--out", "all")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [row[2] for row in rows] == list(HERE)
+    assert len({row[5] for row in rows}) == 1  # validation perplexity, to two digits
+    configs = [json.loads((tmp_path / "all" / n / "config.json").read_text()) for n in HERE]
+    assert len({config["training"]["text_sha256"] for config in configs}) == 1
