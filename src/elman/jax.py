@@ -1,7 +1,7 @@
 """The names of D2L on JAX and flax.linen: `from elman import jax as d2l`."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from types import SimpleNamespace
@@ -24,7 +24,6 @@ from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class
-from elman.core.sampling import Sampler
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
 from elman.core.windows import Minibatches
@@ -95,8 +94,6 @@ __all__ = [
     "version",
     "zeros",
 ]
-
-FOLLOWING = 32  # ids that one compiled call adds to a text
 
 # Arrays, under the book's names.
 
@@ -559,7 +556,10 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         return language_model.predict(self._reader(params), prefix, num_preds, vocab)
 
     def _reader(self, params: Any) -> Any:
-        return SimpleNamespace(step=partial(self.step, params=params))
+        reader = SimpleNamespace(step=partial(self.step, params=params))
+        if looks_up(self.rnn):
+            reader.follow = partial(self.follow, params=params)
+        return reader
 
     def _first_params(self) -> Any:
         return self.init(jax.random.PRNGKey(0), jnp.zeros((1, 1), int))["params"]
@@ -768,37 +768,23 @@ class RNNLM(RNNLMScratch):
         rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
         return self.output_layer(rnn_outputs), state
 
-    def greedy(self, prefix: Sequence[int], params: Any = None) -> Iterator[int]:
-        """Yield the likeliest ids after `prefix`, one after the other, computed some at a time."""
-        params = self.params if params is None else params
-        if not looks_up(self.rnn):
-            greedily = Sampler(temperature=0)
-            yield from language_model.one_by_one(super()._reader(params), prefix, greedily)
+    def follow(self, token: int, state: Any, params: Any = None) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last."""
         if self.compiled_follow is None:
-            self.compiled_follow = jax.jit(self._follow)
-        logits, state = self.step(_numpy.asarray([prefix]), None, params)
-        ids = logits[:, -1:].argmax(axis=-1).astype(_numpy.int32)
-        yield int(ids[0, 0])
-        while True:
-            with self.evaluating():
-                ids, state, following = self.compiled_follow(params, ids, state)
-            yield from numpy(following).tolist()
+            self.compiled_follow = compiled(self._follow)
+        variables = {"params": self.params if params is None else params}
+        with self.evaluating():
+            ids, state = self.compiled_follow(variables, jnp.full((1, 1), token), state)
+        return numpy(ids).tolist(), state
 
-    def _follow(self, params: Any, ids: Any, state: Any) -> tuple[Any, Any, Any]:
-        """The next FOLLOWING ids after `ids`, (1, 1), with the last of them and its state."""
-
+    def _follow(self, variables: Any, ids: Any, state: Any) -> tuple[Any, Any]:
         def step(carry: Any, _: Any) -> tuple[Any, Any]:
-            logits, state = self.apply({"params": params}, *carry, method="read")
+            logits, state = self.apply(variables, *carry, method="read")
             ids = logits.argmax(axis=-1).astype(jnp.int32)  # (1, 1)
             return (ids, state), ids[0, 0]
 
-        (ids, state), following = jax.lax.scan(step, (ids, state), length=FOLLOWING)
-        return ids, state, following
-
-    def _reader(self, params: Any) -> Any:
-        reader = super()._reader(params)
-        reader.greedy = partial(self.greedy, params=params)
-        return reader
+        (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.FOLLOWING)
+        return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
         """The optimiser named at the start."""

@@ -88,6 +88,8 @@ __all__ = [
     "zeros",
 ]
 
+SMALL = 512  # up to this vocabulary rows of an identity matrix make one-hot vectors fastest
+
 # Arrays, under the book's names.
 
 arange = torch.arange
@@ -374,8 +376,10 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
         """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
-        first = self._like()
-        zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=first.dtype, device=X.device)
+        dtype = self._like().dtype
+        if self.vocab_size <= SMALL:
+            return F.embedding(X.T, torch.eye(self.vocab_size, dtype=dtype, device=X.device))
+        zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=dtype, device=X.device)
         return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
 
     def output_layer(self, rnn_outputs: Any) -> torch.Tensor:
@@ -400,6 +404,18 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         with self.evaluating():
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return numpy(self.output_layer(rnn_outputs)), state
+
+    @torch.inference_mode()
+    def follow(self, token: int, state: Any) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last."""
+        ids = torch.full((1, 1), token, device=self._like().device)
+        following = []
+        with self.evaluating():
+            for _ in range(language_model.FOLLOWING):
+                rnn_outputs, state = self.rnn(self.one_hot(ids), state)
+                ids = self.output_layer(rnn_outputs).argmax(dim=-1)  # (1, 1)
+                following.append(ids)
+        return torch.cat(following).flatten().tolist(), state
 
 
 class RNN(Module):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.parity import relative
 from torch import nn
 
 import elman
@@ -13,7 +14,7 @@ from elman import torch as d2l
 from elman.core import weights
 from elman.core.errors import ElmanError
 from elman.core.weights import Architecture
-from tests.frameworks.test_parity import ARCHITECTURES, relative
+from tests.frameworks.test_parity import ARCHITECTURES
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
 

@@ -14,6 +14,7 @@ from elman.core.text import Codec, Vocab
 from elman.core.weights import check_tied
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
 PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
 
 
@@ -33,21 +34,26 @@ def generate(
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     if not len(prefix):
         raise ElmanError("the prefix is empty: give at least one symbol to begin with")
-    if sampler.temperature == 0 and hasattr(model, "greedy"):  # compiled as a whole
-        return islice(model.greedy(prefix), tokens)
-    return islice(one_by_one(model, prefix, sampler, seed), tokens)
+    if sampler.temperature == 0 and hasattr(model, "follow"):
+        return islice(_in_runs(model, prefix), tokens)
+    return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
 
-def one_by_one(
-    model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int = 0
-) -> Iterator[int]:
-    """Yield the ids that follow the ids `prefix`, without end."""
+def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
     rng = np.random.default_rng(seed)
     ids, state = list(prefix), None
     while True:
         logits, state = model.step(np.asarray([ids]), state)
         ids = [sampler(logits[0, -1], rng)]
         yield ids[0]
+
+
+def _in_runs(model: Any, prefix: Sequence[int]) -> Iterator[int]:
+    logits, state = model.step(np.asarray([prefix]), None)
+    ids = [int(logits[0, -1].argmax())]
+    while True:
+        yield from ids
+        ids, state = model.follow(ids[-1], state)
 
 
 def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
