@@ -1,7 +1,7 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
@@ -349,6 +349,13 @@ class RNNScratch(Module):
         return outputs, state
 
 
+@lru_cache(maxsize=8)
+def identity(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The identity matrix, kept; its rows are the one-hot vectors."""
+    with torch.inference_mode(False):  # whoever asks first, it serves training too
+        return torch.eye(size, dtype=dtype, device=device)
+
+
 class RNNLMScratch(language_model.LanguageModel, Classifier):
     """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
@@ -378,7 +385,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
         dtype = self._like().dtype
         if self.vocab_size <= SMALL:
-            return F.embedding(X.T, torch.eye(self.vocab_size, dtype=dtype, device=X.device))
+            return F.embedding(X.T, identity(self.vocab_size, dtype, X.device))
         zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=dtype, device=X.device)
         return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
 
@@ -545,6 +552,9 @@ class RNNLM(RNNLMScratch):
             self.embedding.weight = self.linear.weight
         else:
             self.linear = nn.LazyLinear(self.vocab_size)
+
+    def _like(self) -> torch.Tensor:
+        return self.linear.weight
 
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
         """The layers' inputs for ids (batch, steps): (steps, batch, features)."""

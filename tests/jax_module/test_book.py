@@ -1,7 +1,6 @@
 """The book's code and steps run on JAX and Flax."""
 
 import itertools
-import statistics
 from typing import Any
 
 import jax
@@ -31,27 +30,6 @@ def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> 
     assert 6.8 <= last.val_ppl <= 7.8
     assert names["prediction"].startswith("it has")
     assert_grammatical_fragments(names["model"].predict("it has", 40, names["data"].vocab))
-
-
-def perplexity(make: Any, seed: int, epochs: int = 100) -> float:
-    data = d2l.TimeMachine(batch_size=1024, num_steps=32, seed=seed)
-    trainer = d2l.Trainer(epochs, gradient_clip_val=1)
-    trainer.fit(make(len(data.vocab)), data, key=jax.random.PRNGKey(seed))
-    return float(trainer.history[-1].val_ppl)
-
-
-def test_scratch_and_concise_agree() -> None:
-    def scratch(vocab: int) -> Any:
-        return d2l.RNNLMScratch(d2l.RNNScratch(vocab, 32), vocab, lr=1)
-
-    def concise(vocab: int) -> Any:
-        return d2l.RNNLM(d2l.RNN(32), vocab, lr=1)
-
-    medians = [
-        statistics.median(perplexity(make, seed) for seed in range(3))
-        for make in (scratch, concise)
-    ]
-    assert medians[0] == pytest.approx(medians[1], rel=0.1)
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:

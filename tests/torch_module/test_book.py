@@ -1,6 +1,5 @@
 """The book's code runs as printed, with only its import line changed."""
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -54,27 +53,6 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
     assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
     assert_grammatical_fragments(model.predict("it has", 40, data.vocab, d2l.try_gpu()))
     assert capsys.readouterr() == ("", "")
-
-
-def test_scratch_and_concise_agree() -> None:
-    def perplexity(make: Any, seed: int) -> float:
-        torch.manual_seed(seed)
-        data = d2l.TimeMachine(batch_size=1024, num_steps=32, seed=seed)
-        trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1)
-        trainer.fit(make(len(data.vocab)), data)
-        return float(trainer.history[-1].val_ppl)
-
-    def scratch(vocab: int) -> Any:
-        return d2l.RNNLMScratch(d2l.RNNScratch(vocab, 32), vocab, lr=1)
-
-    def concise(vocab: int) -> Any:
-        return d2l.RNNLM(d2l.RNN(vocab, 32), vocab, lr=1)
-
-    medians = [
-        statistics.median(perplexity(make, seed) for seed in range(3))
-        for make in (scratch, concise)
-    ]
-    assert medians[0] == pytest.approx(medians[1], rel=0.1)
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:

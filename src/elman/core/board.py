@@ -152,6 +152,9 @@ def save_comparison(
         for points, style, name in ((training, ":", None), (validation, "-", label)):
             axes.plot([p.x for p in points], [p.y for p in points], style, label=name, **look)
     axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, bbox_inches="tight", dpi=150)

@@ -184,7 +184,7 @@ class DataModule(HyperParameters):
         self, tensors: Sequence[Any], train: bool, indices: slice = slice(0, None)
     ) -> Minibatches:
         """Minibatches of the rows `indices` of some tensors, shuffled by `seed` for training."""
-        arrays = [self.to_array(tensor)[indices] for tensor in tensors]
+        arrays = [self.to_array(tensor[indices]) for tensor in tensors]
         count = len(arrays[0])
         rows = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

@@ -1,0 +1,323 @@
+"""The book's code runs as printed, with only its import line changed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mxnet
+import numpy
+import pytest
+from mxnet import autograd, gluon, np, npx
+from mxnet.gluon import nn, rnn
+
+from elman import mxnet as d2l
+from tests.book import SEED, assert_grammatical_fragments, d2l_edition, seed_program
+
+
+@pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
+def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
+    npx.random.seed(0)
+    names: dict[str, Any] = {}
+    layer, model = "MXNet Implementation", "TensorFlow & MXNet Language Model"
+    exec(seed_program("MXNet", "mxnet", layer, model), names)
+    last = names["trainer"].history[-1]
+    assert last.epoch == 100
+    assert 6.8 <= last.val_ppl <= 7.8
+    assert names["prediction"].startswith("it has")
+    assert_grammatical_fragments(names["model"].predict("it has", 40, names["data"].vocab))
+
+
+def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    npx.random.seed(0)
+
+    class Layer(d2l.RNN):
+        def __init__(self, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = rnn.RNN(num_hiddens, activation="tanh")
+
+    class Model(d2l.RNNLMScratch):
+        def init_params(self) -> None:
+            self.linear = nn.Dense(self.vocab_size, flatten=False)
+            self.initialize()
+
+        def output_layer(self, hiddens: np.ndarray) -> np.ndarray:
+            return d2l.swapaxes(self.linear(hiddens), 0, 1)
+
+    data = d2l.TimeMachine(batch_size=1024, num_steps=32)
+    model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
+    assert len(model.predict("it has", 20, data.vocab)) == 26
+    trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
+    trainer.fit(model, data)
+    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
+    assert len(model.predict("it has", 20, data.vocab, d2l.try_gpu())) == 26
+    assert capsys.readouterr() == ("", "")
+
+
+def small_data() -> Any:
+    return d2l.TimeMachine(64, 8, num_train=160, num_val=96)  # the last batches are shorter
+
+
+def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
+    layer = d2l.RNNScratch(16, 32)
+    outputs, state = layer(d2l.ones((100, 2, 16)))
+    d2l.check_len(outputs, 100)
+    d2l.check_shape(outputs[0], (2, 32))
+    d2l.check_shape(state, (2, 32))
+    again, _ = layer(d2l.ones((1, 2, 16)), (state,))
+    plain, _ = layer(d2l.ones((1, 2, 16)), state)
+    assert (again[0] == plain[0]).all()
+    model = d2l.RNNLMScratch(layer, 16)
+    d2l.check_shape(model(d2l.ones((1, 1), dtype=d2l.int64)), (1, 1, 16))
+    with pytest.raises(AssertionError):
+        d2l.check_len(outputs, 99)
+    with pytest.raises(AssertionError):
+        d2l.check_shape(state, (2, 33))
+
+
+def test_the_layers_of_a_stack_from_scratch_are_trained() -> None:
+    class Stack(d2l.Module):  # section 10.3 of the book
+        def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.rnns = [d2l.RNNScratch(n, num_hiddens) for n in (num_inputs, num_hiddens)]
+
+        def forward(self, inputs: Any, Hs: Any = None) -> Any:
+            Hs = Hs or [None, None]
+            for i, layer in enumerate(self.rnns):
+                outputs, Hs[i] = layer(inputs, Hs[i])
+                inputs = d2l.stack(outputs, 0)
+            return inputs, Hs
+
+    model = d2l.RNNLMScratch(Stack(28, 8), 28, lr=1)
+    parameters = model.parameters()
+    assert len(parameters) == 8
+    before = [array.asnumpy() for array in parameters]
+    trainer = d2l.Trainer(1, gradient_clip_val=1)
+    trainer.fit(model, small_data())
+    assert all((array.asnumpy() != b).any() for array, b in zip(parameters, before, strict=True))
+    assert model.predict("it has", 20, trainer.data.vocab).startswith("it has")
+
+
+def test_the_books_printed_loop_takes_effect() -> None:
+    class Trainer(d2l.Trainer):
+        pass
+
+    @d2l.add_to_class(Trainer)
+    def fit_epoch(self: Any) -> None:  # section 3.4 of the book
+        for batch in self.train_dataloader:
+            with autograd.record():
+                loss = self.model.training_step(self.prepare_batch(batch))
+            loss.backward()
+            if self.gradient_clip_val > 0:
+                self.clip_gradients(self.gradient_clip_val, self.model)
+            self.optim.step(1)
+            self.train_batch_idx += 1
+        if self.val_dataloader is None:
+            return
+        for batch in self.val_dataloader:
+            self.model.validation_step(self.prepare_batch(batch))
+            self.val_batch_idx += 1
+
+    @d2l.add_to_class(Trainer)
+    def clip_gradients(self: Any, grad_clip_val: float, model: Any) -> None:  # section 9.5
+        params = model.parameters()
+        if not isinstance(params, list):
+            params = [p.data() for p in params.values()]
+        norm = float(sum((p.grad**2).sum() for p in params)) ** 0.5
+        if norm > grad_clip_val:
+            for param in params:
+                param.grad[:] *= grad_clip_val / norm
+
+    for model in (d2l.RNNLM(d2l.RNN(8), 28, lr=1), d2l.RNNLMScratch(d2l.RNNScratch(28, 8), 28)):
+        trainer = Trainer(3, gradient_clip_val=1)
+        trainer.fit(model, small_data())
+        assert (trainer.train_batch_idx, trainer.val_batch_idx) == (9, 6)
+        assert trainer.history == []
+        assert [len(line) for line in model.board.data.values()] == [9, 3]
+
+
+def test_the_books_time_machine_can_be_built_anew() -> None:
+    class TimeMachine(d2l.TimeMachine):
+        pass
+
+    @d2l.add_to_class(d2l.TimeMachine)
+    def count(self: Any) -> int:
+        return len(self.X)
+
+    @d2l.add_to_class(TimeMachine)
+    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
+        super(d2l.TimeMachine, self).__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        array = d2l.tensor([corpus[i : i + num_steps + 1] for i in range(1000 - num_steps)])
+        self.X, self.Y = array[:, :-1], array[:, 1:]
+        self.num_train, self.num_val = 600, 100
+
+    data = TimeMachine(2, 10)
+    X, Y = next(iter(data.val_dataloader()))
+    assert (data.X[600:602] == X).all()
+    assert (data.Y[600:602] == Y).all()
+    assert data.count() == 990
+
+
+@pytest.mark.parametrize("layers", [rnn.RNN, rnn.GRU, rnn.LSTM])
+def test_the_books_subclasses_need_only_set_the_layer(layers: Any) -> None:
+    class Own(d2l.RNN):
+        def __init__(self, num_hiddens: int) -> None:
+            d2l.Module.__init__(self)
+            self.save_hyperparameters()
+            self.rnn = layers(num_hiddens, num_layers=2)
+
+    model = d2l.RNNLM(Own(8), 28, lr=1)
+    data = small_data()
+    assert model.predict("it has", 20, data.vocab).startswith("it has")  # before any training
+    trainer = d2l.Trainer(3, gradient_clip_val=1)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_loss < trainer.history[0].val_loss
+
+
+def test_the_optimizer_is_the_models() -> None:
+    class Still(d2l.RNNLM):
+        def configure_optimizers(self) -> Any:
+            return gluon.Trainer(self.parameters(), "sgd", {"learning_rate": 0.0})
+
+    trainer = d2l.Trainer(3)
+    trainer.fit(Still(d2l.RNN(8), 28), small_data())
+    assert len({epoch.val_loss for epoch in trainer.history}) == 1
+
+
+def test_linear_regression_finds_its_line() -> None:
+    class Line(d2l.DataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.batch_size = 32
+            self.X = d2l.randn(1000, 2)
+            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
+
+        def get_dataloader(self, train: bool) -> Any:
+            part = slice(0, 800) if train else slice(800, None)
+            return self.get_tensorloader((self.X, self.y), train, part)
+
+    npx.random.seed(0)
+    model = d2l.LinearRegression(lr=0.03)
+    trainer = d2l.Trainer(max_epochs=10)
+    trainer.fit(model, Line())
+    w, b = model.get_w_b()
+    assert numpy.allclose(w.asnumpy(), [[2.0, -3.4]], atol=0.01)
+    assert numpy.allclose(b.asnumpy(), [4.2], atol=0.01)
+    assert trainer.history[-1].val_loss < 1e-4
+
+
+def test_a_classifier_plots_loss_and_accuracy() -> None:
+    class Sign(d2l.Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.net, self.lr = nn.Dense(2), 0.5
+            self.net.initialize()
+
+    class Signs(d2l.DataModule):
+        batch_size = 50
+
+        def get_dataloader(self, train: bool) -> Any:
+            X = np.linspace(-1, 1, 200).reshape(200, 1)
+            return self.get_tensorloader([X, (X[:, 0] > 0).astype(d2l.int32)], train)
+
+    model = Sign()
+    d2l.Trainer(10).fit(model, Signs())
+    assert set(model.board.data) == {"train_loss", "val_loss", "val_acc"}
+    assert model.board.data["val_acc"][-1].y > 0.95
+    Y_hat = d2l.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert model.accuracy(Y_hat, d2l.tensor([0, 0]), averaged=False).tolist() == [1, 0]
+    assert model.loss(Y_hat, d2l.tensor([0, 0]), averaged=False).shape == (2,)
+
+
+def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    model = d2l.Classifier()
+    model.net = nn.Sequential()
+    model.net.add(nn.Dense(3), nn.Activation("tanh"))
+    model.net.initialize()
+    model.layer_summary((2, 5))
+    assert capsys.readouterr().out.splitlines()[0] == "Dense output shape:\t (2, 3)"
+
+
+def test_devices_fall_back_to_the_cpu() -> None:
+    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
+    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
+    assert d2l.devices()[0] == str(d2l.cpu())
+    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch, scratch: bool) -> None:
+    monkeypatch.setattr(npx, "num_gpus", lambda: 2)
+    assert d2l.try_gpu(1) == npx.gpu(1)
+    assert d2l.try_gpu(2) == d2l.cpu()
+    stand_in = mxnet.cpu(1)  # for MXNet another device, which every machine has
+    monkeypatch.setattr(npx, "gpu", lambda i: stand_in)
+    if scratch:
+        model = d2l.RNNLMScratch(d2l.RNNScratch(28, 8), 28, lr=1)
+    else:
+        model = d2l.RNNLM(d2l.RNN(8), 28, lr=1)
+    trainer = d2l.Trainer(1, num_gpus=1)
+    trainer.fit(model, small_data())
+    assert trainer.gpus == [stand_in]
+    parameters = model.parameters()
+    where = [p.ctx for p in parameters] if scratch else [p.list_ctx() for p in parameters.values()]
+    assert all(device in (stand_in, [stand_in]) for device in where)
+    assert model.predict("it has", 20, trainer.data.vocab).startswith("it has")
+
+
+def test_too_large_a_batch_is_a_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Large(d2l.RNNLM):
+        def training_step(self, batch: Any) -> Any:
+            raise mxnet.MXNetError(message)
+
+    for message, kind in (
+        ("Failed to allocate CPU Memory", MemoryError),
+        ("Shape inconsistent", mxnet.MXNetError),
+    ):
+        with pytest.raises(kind, match=message):
+            d2l.Trainer(1).fit(Large(d2l.RNN(8), 28), small_data())
+
+
+def test_arrays_that_cross_keep_their_type_and_are_copies() -> None:
+    data = d2l.DataModule()
+    for dtype in ("int64", "int32", "float32", "float64"):
+        array = numpy.arange(6, dtype=dtype).reshape(2, 3).T
+        tensor = data.to_tensor(array)
+        array[:] = 0
+        assert data.to_array(tensor).dtype == dtype
+        assert data.to_array(tensor).tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_a_text_file_trains_at_word_level(story: Path) -> None:
+    data = d2l.TextFile(str(story), batch_size=8, num_steps=4, tokenizer="word")
+    layers = d2l.RNN(16, nonlinearity="relu")
+    model = d2l.RNNLM(layers, len(data.vocab), 0.01, embedding_size=12, optimizer="adam")
+    trainer = d2l.Trainer(20)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_ppl < 1.2
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "message"),
+    [
+        ("raise AttributeError('np.bool')", "needs Python 3.11 and numpy < 1.24"),
+        ("import distutils_of_python_3_12", "needs Python 3.11 and numpy < 1.24"),
+        ("raise ModuleNotFoundError(name='mxnet')", r"pip install 'elman\[mxnet\]', or"),
+    ],
+)
+def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
+    tmp_path: Path, stand_in: str, message: str
+) -> None:
+    (tmp_path / "mxnet.py").write_text(stand_in)
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import elman.mxnet"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert re.search(rf"^elman.core.errors.ElmanError: .*{message}", done.stderr, re.MULTILINE)

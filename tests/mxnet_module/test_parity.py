@@ -1,0 +1,130 @@
+"""MXNet agrees with the specification in both precisions; models of one's own; spare biases."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from mxnet import autograd, gluon, np
+from mxnet.gluon import nn, rnn
+
+import elman
+from elman import mxnet as d2l
+from elman import numpy as specification
+from elman.core import weights
+from elman.core.errors import ElmanError
+from elman.core.weights import GATES, Architecture
+from tests.frameworks.test_parity import relative
+
+CLOSE = {"float64": 1e-10, "float32": 1e-5}
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("embedding", [0, 5])
+@pytest.mark.parametrize("cell", GATES)
+def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) -> None:
+    close = CLOSE["float32" if cell == "rnn-relu" else dtype]  # MXNet's relu is one of float32
+    of = Architecture(cell, 11, 7, 2, embedding)
+    rng = numpy.random.default_rng(3)
+    values = {name: rng.normal(0, 0.4, s).astype(dtype) for name, s in weights.shapes(of).items()}
+    wanted, model = specification.build(of, values), d2l.build(of, values)
+    ids = rng.integers(0, of.vocab, (6, 13))
+    X, Y = ids[:, :-1], ids[:, 1:]
+    wanted.train()
+    logits = wanted(X)
+    loss = wanted.loss(logits, Y)
+    wanted.backward()
+    with autograd.record():
+        found = model(d2l.from_numpy(X))
+        found_loss = model.loss(found, d2l.from_numpy(Y))
+    found_loss.backward()
+    assert relative(found.asnumpy(), logits) < close
+    assert abs(float(found_loss) - loss) < close * loss
+    parameters = d2l.parameters_by_name(model)
+    assert parameters.keys() == wanted.gradients.keys()
+    for name, gradient in wanted.gradients.items():
+        assert relative(parameters[name].grad().asnumpy(), gradient) < close, name
+
+
+@pytest.mark.parametrize(
+    ("cell", "layers"), list(itertools.product(("rnn", "gru", "lstm"), (1, 2)))
+)
+def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
+    inputs = numpy.random.default_rng(0).standard_normal((9, 4, 5), numpy.float32)
+    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    layer = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    layer.initialize()
+    layer(d2l.from_numpy(inputs))
+    for name, parameter in d2l.layer_parameters(layer.rnn).items():
+        parameter.set_data(d2l.from_numpy(wanted.parameters[name]))
+    outputs, state = layer(d2l.from_numpy(inputs))
+    wanted_outputs, wanted_state = wanted(inputs)
+    assert outputs.shape == (9, 4, 14)
+    numpy.testing.assert_allclose(outputs.asnumpy(), wanted_outputs, atol=1e-5)
+    again, _ = layer(d2l.from_numpy(inputs), state)
+    numpy.testing.assert_allclose(again.asnumpy(), wanted(inputs, wanted_state)[0], atol=1e-5)
+
+
+def test_a_layer_gives_its_state_where_it_is_given_one_as_gluons_own() -> None:
+    for layer in (d2l.GRU(4).rnn, rnn.GRU(4)):
+        layer.initialize()
+        inputs = np.ones((3, 2, 5))
+        outputs, states = layer(inputs, layer.begin_state(2))
+        assert (layer(inputs) == outputs).all()
+        assert [state.shape for state in states] == [(1, 2, 4)]
+
+
+class Own(d2l.RNN):
+    def __init__(self, layers: Any) -> None:
+        d2l.Module.__init__(self)
+        self.rnn = layers
+
+
+def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_gluons(tmp_path: Path) -> None:
+    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
+    model = d2l.RNNLM(Own(rnn.LSTM(6)), 28, lr=1)
+    d2l.Trainer(1).fit(model, data)
+    elman.save(tmp_path / "run", model)
+    expected = model.predict("it has", 50, data.vocab)
+    assert elman.load(tmp_path / "run").predict("it has", 50, data.vocab) == expected
+
+
+def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:
+    with pytest.raises(ElmanError, match=r"only a model of rnn\.RNN, rnn\.GRU or rnn\.LSTM"):
+        d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
+
+
+def test_a_bidirectional_model_cannot_be_saved_and_says_why() -> None:
+    model = d2l.RNNLM(Own(rnn.GRU(6, bidirectional=True)), 28)
+    model(np.zeros((1, 1)))
+    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong"):
+        d2l.export_weights(model)
+
+
+def test_an_output_layer_with_an_activation_cannot_be_saved() -> None:
+    class Squashed(d2l.RNNLM):
+        def init_params(self) -> None:
+            self.linear = nn.Dense(self.vocab_size, flatten=False, activation="tanh")
+            self.initialize()
+
+    with pytest.raises(ElmanError, match=r"nn\.Dense without activation as linear"):
+        d2l.export_weights(Squashed(d2l.RNN(6), 28))
+
+
+def test_spare_biases_are_held_whatever_the_optimizer() -> None:
+    for layer in (d2l.RNN(4), d2l.LSTM(4), d2l.GRU(4)):
+        layer.initialize()
+        with autograd.record():
+            loss = layer(np.random.randn(3, 2, 5))[0].sum()
+        loss.backward()
+        gluon.Trainer(layer.collect_params(), "adam").step(1)
+        bias = layer.rnn.l0_h2h_bias.data()
+        part = slice(0, 8) if isinstance(layer, d2l.GRU) else slice(None)
+        assert not bias[part].any()
+        assert isinstance(layer, d2l.GRU) == bool(bias.any())
+
+
+def test_an_unknown_nonlinearity_is_refused() -> None:
+    with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
+        d2l.RNN(6, nonlinearity="sin")
