@@ -2,8 +2,8 @@
 
     python benchmarks/perplexities.py [NAME | NAME=INTERPRETER ...]
 
-Prints the table of docs/frameworks.md: the median and the range of three seeds, 100 epochs each, for
-torch, tensorflow, jax and mxnet, unless named; one of another environment by its interpreter.
+Prints the table of docs/frameworks.md: the median and the range of three seeds, 100 epochs each,
+for torch, tensorflow, jax and mxnet, unless named; one of another environment by its interpreter.
 """
 
 import random

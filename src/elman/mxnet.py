@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as _numpy
 
-from elman.core.errors import ElmanError, not_installed
+from elman.core.errors import ElmanError
 
 try:
     import mxnet
 except (ImportError, AttributeError) as error:
-    if error.name == "mxnet":
-        raise not_installed("mxnet") from error
-    raise ElmanError(  # newer ones lack distutils, and np.bool
-        "MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of its own: "
-        "python3.11 -m venv mxnet, then mxnet/bin/pip install 'elman[mxnet]'"
+    what = "is not installed" if error.name == "mxnet" else f"does not load ({error})"
+    raise ElmanError(  # a newer Python lacks distutils, and a newer NumPy np.bool
+        f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
+        "its own: python3.11 -m venv mx, then mx/bin/pip install 'elman[mxnet]'"
     ) from error
 from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn, rnn

@@ -1,7 +1,6 @@
 """The book's job ends where the book's does."""
 
 import pytest
-
 from benchmarks.perplexities import perplexity
 
 

@@ -143,6 +143,7 @@ def save_comparison(
     The first lines are the widest, so that lines that lie on each other can all be seen.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4.5))
     axes = figure.subplots()
@@ -152,7 +153,7 @@ def save_comparison(
         for points, style, name in ((training, ":", None), (validation, "-", label)):
             axes.plot([p.x for p in points], [p.y for p in points], style, label=name, **look)
     axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
