@@ -22,11 +22,11 @@ def base(session: nox.Session) -> None:
     session.run("pytest", "tests/core", "tests/numpy_module", *session.posargs)
 
 
-def framework(session: nox.Session, name: str, env: dict[str, str] | None = None) -> None:
+def framework(session: nox.Session, name: str) -> None:
     """What every framework is asked, and what is asked of this one alone."""
     session.install(f".[test,{name}]")
     folders = ("tests/frameworks", f"tests/{name}_module")
-    session.run("pytest", *folders, "--framework", name, *session.posargs, env=env)
+    session.run("pytest", *folders, "--framework", name, *session.posargs)
 
 
 @nox.session
@@ -39,7 +39,10 @@ def torch(session: nox.Session) -> None:
 def tensorflow(session: nox.Session) -> None:
     """TensorFlow with tf_keras, for which the book is written, and with Keras 3."""
     framework(session, "tensorflow")
-    framework(session, "tensorflow", env={"TF_USE_LEGACY_KERAS": "0"})
+    keras_3 = {"TF_USE_LEGACY_KERAS": "0"}
+    quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
+    folders = ("tests/frameworks", "tests/tensorflow_module")
+    session.run("pytest", *folders, "--framework", "tensorflow", "-k", quick, env=keras_3)
 
 
 @nox.session

@@ -55,9 +55,10 @@ def program(framework: str, contender: str) -> dict[str, Work]:
     model.board.display = False
     trainer = d2l.Trainer(max_epochs=1, gradient_clip_val=1)
     trainer.fit(model, data)
+    params = [trainer.state.params] if framework == "jax" else []
     return {
         "epoch": trainer.fit_epoch,
-        "predict": lambda: model.predict("it has", 1000, data.vocab),
+        "predict": lambda: model.predict("it has", 1000, data.vocab, *params),
     }
 
 

@@ -25,16 +25,18 @@ class Contender:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        answers = [self._line()]
-        while answers[-1] not in ("ready", ""):  # a library may print before
-            answers.append(self._line())
-        self.absent = "" if answers[-1] == "ready" else " ".join(answers).strip() or "it failed"
-        if not self.absent:
+        said = ""
+        while (line := self._line()) not in ("ready\n", ""):  # a library may print before
+            said = line.strip() or said
+        self.absent = "" if line else said or "it failed"
+        if self.absent:
+            self.end()
+        else:
             self.process.send_signal(signal.SIGSTOP)
 
     def _line(self) -> str:
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return self.process.stdout.readline()
 
     def turn(self) -> float:
         """Let it work once; the seconds that it took."""
@@ -55,9 +57,11 @@ class Contender:
 def take_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
     """The seconds of each round by name; the contenders are ended afterwards."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, contender in contenders.items():
-            seconds[name].append(contender.turn())
-    for contender in contenders.values():
-        contender.end()
+    try:
+        for _ in range(rounds):
+            for name, contender in contenders.items():
+                seconds[name].append(contender.turn())
+    finally:
+        for contender in contenders.values():
+            contender.end()
     return seconds

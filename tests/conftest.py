@@ -10,7 +10,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--framework` picks the module that `tests/frameworks` tests."""
-    parser.addoption("--framework", default="numpy", help="numpy, torch, tensorflow, jax or mxnet")
+    parser.addoption("--framework", help="torch, tensorflow, jax or mxnet")
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -21,7 +21,9 @@ def elman(tmp_path: Path) -> Command:
     """The command line in a folder and a process of its own."""
 
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from elman.cli import main; main()", *map(str, words)]
+        # -P: as for the installed command, what lies in the folder is no module
+        code = "from elman.cli import main; main()"
+        command = [sys.executable, "-P", "-c", code, *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     return run

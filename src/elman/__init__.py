@@ -28,7 +28,9 @@ def framework_module(name: str) -> Any:
     check_framework(name)
     try:
         return import_module(f"elman.{name}")
-    except (ImportError, OSError) as error:  # OSError: a shared library that is not there
+    except ElmanError:
+        raise
+    except Exception as error:  # what does not fit together raises anything
         raise ElmanError(f"{name} is installed, but does not load: {error}") from error
 
 
@@ -44,6 +46,8 @@ def save(folder: str | Path, model: Any) -> None:
     codec: Codec | None = getattr(model, "codec", None) or getattr(
         getattr(fit, "data", None), "codec", None
     )
+    if fit is not None and fit.model is not model:
+        raise ElmanError("its trainer has trained another model since: save each after its fit")
     if codec is None:
         raise ElmanError("this model was neither trained on text nor loaded: fit it first")
     history: Sequence[Any] = getattr(fit, "history", ())

@@ -122,10 +122,17 @@ def train(
 
 def _train_each(settings: dict[str, Any], folder: Path) -> None:
     """Train in several frameworks, and compare."""
+    from elman.core import run
     from elman.core.compare import compare, places, train_each
 
-    runs = train_each(places(settings.pop("framework")), settings, folder)
-    print(compare(runs, folder.with_name(folder.name + ".png")))
+    picture = folder.with_name(folder.name + ".png")
+    run.check_new(picture)
+    runs, failed = train_each(places(settings.pop("framework")), settings, folder)
+    if runs:
+        print(compare(runs, picture))
+    if failed:
+        names = ", ".join(made.name for made in failed)
+        raise ElmanError(f"no run of {names}, for the reasons above")
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:

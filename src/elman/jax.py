@@ -17,7 +17,7 @@ try:
     from flax import linen as nn
     from flax.training import train_state
 except ModuleNotFoundError as error:
-    raise not_installed("jax") from error
+    raise not_installed("jax", error) from error
 from jax import numpy as jnp
 
 from elman.core import corpus, language_model, module, trainer, weights
@@ -199,7 +199,10 @@ def try_all_gpus() -> list[jax.Device]:
 
 
 class Module(nn.Module, module.Module):
-    """The base class of models; `params` are its parameters once it is built or trained."""
+    """The base class of models; `params` are its parameters once it is built or trained.
+
+    `built` are the variables it goes by where no trainer has others, `key` the seed of dropout.
+    """
 
     plot_train_per_epoch: int = field(default=2, init=False)
     plot_valid_per_epoch: int = field(default=1, init=False)
@@ -210,8 +213,16 @@ class Module(nn.Module, module.Module):
 
     @property
     def params(self) -> Any:
-        """The trainer's parameters, or those the model was built with, or None."""
-        return self.built if self.trainer is None else self.trainer.state.params
+        """The parameters as they are now, or None before there are any."""
+        return None if self.variables_now is None else self.variables_now["params"]
+
+    @property
+    def variables_now(self) -> Any:
+        """What its trainer has made of the model, or what it was built with, or None."""
+        trainer = self.trainer
+        if trainer is None or trainer.model is not self or trainer.state is None:
+            return self.built
+        return {"params": trainer.state.params, "batch_stats": trainer.state.batch_stats}
 
     def __call__(self, X: Any, *args: Any, **kwargs: Any) -> Any:
         """`forward`."""
@@ -269,17 +280,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         nonlocal run
         try:
             return run(*arguments)
-        except TypeError:  # as are the errors that tracing raises
+        except (TypeError, IndexError):  # as are the errors that tracing raises
             if run is function:
                 raise
-            run = function
-        return run(*arguments)
+        result = function(*arguments)  # which raises what is the caller's mistake
+        run = function
+        return result
 
     return call
 
 
 class Trainer(trainer.Trainer):
-    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
+
+    `state` holds what training changes: parameters, optimiser, statistics.
+    """
+
+    model: Any = None
+    state: Any = None
 
     def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
         super().__init__(max_epochs, num_gpus, gradient_clip_val)
@@ -289,11 +307,20 @@ class Trainer(trainer.Trainer):
     def fit(self, model: Module, data: Any, key: Any = None) -> None:
         """Train `model` on `data` from the weights it has, or from new ones drawn with `key`."""
         self.key = key
-        super().fit(model, data)
+        try:
+            super().fit(model, data)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
 
     def prepare_model(self, model: Module) -> None:
-        """Tie the model to this trainer."""
-        self._params = model.params if self.key is None else None
+        """Tie the model to this trainer; models keep what earlier trainings made of them."""
+        for trained in (self.model, model):
+            if trained is not None:
+                trained.built = trained.variables_now
+        self.state = None
+        model.compiled_read = model.compiled_follow = None
         super().prepare_model(model)
 
     def prepare_optimizer(self) -> None:
@@ -301,13 +328,12 @@ class Trainer(trainer.Trainer):
         super().prepare_optimizer()
         key = self.model.key if self.key is None else self.key
         params_key, dropout_key = jax.random.split(get_key() if key is None else key)
-        if self._params is None:
+        variables = self.model.built
+        if variables is None or self.key is not None:
             inputs = self._example()[:-1]
             variables = self.model.apply_init(
                 inputs, key={"params": params_key, "dropout": dropout_key}
             )
-        else:
-            variables = {"params": self._params}
         state = TrainState.create(
             apply_fn=self.model.apply,
             params=variables["params"],
@@ -823,7 +849,7 @@ def build(
         momentum=momentum,
         tied=of.tied,
     )
-    model.built = jax.tree.map(jnp.asarray, to_params(values, of))
+    model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, of))}
     model.key = jax.random.PRNGKey(seed)
     return model
 

@@ -291,8 +291,11 @@ class RNN(Module):
 
     def _drop(self, inputs: Array) -> Array:
         """Dropout (Srivastava et al. 2014), which changes nothing but while training."""
-        rate = self.dropout if self.training else 0
-        mask = (self.rng.random(inputs.shape) >= rate).astype(inputs.dtype) / (1 - rate)
+        if not (self.dropout and self.training):
+            self._masks.append(1)
+            return inputs
+        kept = self.rng.random(inputs.shape) >= self.dropout
+        mask = kept.astype(inputs.dtype) / (1 - self.dropout)
         self._masks.append(mask)
         dropped: Array = inputs * mask
         return dropped

@@ -11,7 +11,7 @@ from elman.core.errors import ElmanError, not_installed
 try:
     import torch
 except ModuleNotFoundError as error:
-    raise not_installed("torch") from error
+    raise not_installed("torch", error) from error
 from torch import nn
 from torch.nn import functional as F
 

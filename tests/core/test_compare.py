@@ -1,6 +1,8 @@
 """Runs side by side."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"  # as that of another environment
-    python.write_text(f'#!/bin/sh\nexec "{compare.sys.executable}" "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     done = elman("train", story, *QUICK, "--framework", f"numpy={python}", "--out", "made/run")
     assert done.returncode == 0, done.stderr
@@ -31,7 +33,7 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
 
 def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "find_spec", lambda name: name in ("numpy", "jax") or None)
-    found = compare.places("all,mxnet=" + compare.sys.executable)
+    found = compare.places("all,mxnet=" + sys.executable)
     assert [place.framework for place in found] == ["numpy", "jax", "mxnet"]
 
 
@@ -41,6 +43,7 @@ def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torch,torch", "each framework trains once"),
         ("numpy,caffe", "got 'caffe'"),
         ("mxnet=/nowhere/python", "no Python interpreter /nowhere/python"),
+        (f"mxnet={Path(__file__)}", "no Python interpreter"),  # a file that cannot be run
         ("", "got ''"),
     ],
 )
@@ -59,13 +62,45 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     done = elman("train", story, *QUICK, "--framework", names, "--out", "both")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last == "elman: no run of jax, for the reasons above; 1 in both"
+    assert last == "elman: no run of jax, for the reasons above"
+    assert done.stdout.splitlines()[1].split()[0] == "both/numpy"
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
+
+
+def test_what_lies_in_the_folder_is_taken_for_text_only(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not mine')")
+    story.rename(tmp_path / "-story $_{.txt")
+    done = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--", "-story $_{.txt")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "-story $_{.png").exists()
+    again = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--out", "runs/x")
+    assert again.returncode == 0
+    other = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--out", "runs/x.png")
+    assert "runs/x.png exists already" in other.stderr
+
+
+def test_a_training_that_is_stopped_leaves_nothing_half_made(story: Path, tmp_path: Path) -> None:
+    words = ["train", str(story), "--epochs", "100000", "--framework", f"numpy={sys.executable}"]
+    command = [sys.executable, "-m", "elman", *words, "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        while not training.stderr.readline().startswith("epoch"):
+            pass
+        training.terminate()
+        assert "interrupted" in training.stderr.read()
+        assert training.wait() == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
 def test_what_is_no_run_cannot_be_compared(elman: Command, story: Path, tmp_path: Path) -> None:
     assert elman("train", story, *QUICK, "--out", "run").returncode == 0
     assert "none is no run directory" in elman("compare", "run", "none").stderr
     assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr
-    (tmp_path / "run" / "history.csv").write_text("epoch,train_ppl\n1,x\n")
-    assert "cannot read run/history.csv" in elman("compare", "run").stderr
+    columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
+    for row in ("x,1,1,1,1", "9" * 400 + ",1,1,1,1", "1,-5,1,1,1", "1", "y" * 200_000):
+        (tmp_path / "run" / "history.csv").write_text(columns + row + "\n")
+        done = elman("compare", "run")
+        assert "cannot read run/history.csv" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -144,3 +144,14 @@ def test_spare_biases_start_at_zero_and_the_others_do_not() -> None:
     gru = weights.initial(Architecture("gru", 28, 6))["rnn.bias_hh_l0"]
     assert not gru[:12].any()
     assert gru[12:].all()
+
+
+def test_a_model_whose_trainer_has_trained_another_is_refused(tmp_path: Path) -> None:
+    data = TimeMachine(32, 8, num_train=32, num_val=32)
+    first, second = (RNNLM(RNN(28, 4), 28, lr=1) for _ in range(2))
+    trainer = Trainer(1)
+    trainer.fit(first, data)
+    trainer.fit(second, data)
+    elman.save(tmp_path / "second", second)
+    with pytest.raises(ElmanError, match="trained another model since"):
+        elman.save(tmp_path / "first", first)

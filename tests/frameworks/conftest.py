@@ -10,7 +10,10 @@ import elman
 @pytest.fixture(scope="session")
 def framework(pytestconfig: pytest.Config) -> str:
     """The name of the framework under test; where it cannot be imported, its tests fail."""
-    return str(pytestconfig.getoption("framework"))
+    name = pytestconfig.getoption("framework")
+    if name is None:
+        raise pytest.UsageError("say which framework is to be tested: --framework NAME")
+    return str(name)
 
 
 @pytest.fixture(scope="session")

@@ -104,6 +104,10 @@ def test_what_cannot_be_compiled_runs_as_it_is() -> None:
             losses.append(float(value[0]))
             return value, gradients
 
+        def validation_step(self, params: Any, batch: Any, state: Any) -> Any:
+            losses, _ = self.loss(params, batch[:-1], batch[-1], state, averaged=False)
+            return losses[losses > 0].mean()  # a mask whose size only the values tell
+
     losses: list[float] = []
     trainer = d2l.Trainer(2, gradient_clip_val=1)
     trainer.fit(Model(d2l.GRU(8), 28, lr=1), small_data())
@@ -120,6 +124,31 @@ def test_training_goes_on_from_the_weights_a_model_has_unless_a_key_says_otherwi
     assert second.history[0].train_loss < first.history[-1].train_loss
     anew.fit(model, data, key=jax.random.PRNGKey(1))
     assert anew.history[0].train_loss == pytest.approx(first.history[0].train_loss, abs=0.02)
+
+
+def test_models_keep_what_a_trainer_made_of_them() -> None:
+    data = small_data()
+    first, second = (d2l.RNNLM(d2l.RNN(8), len(data.vocab), lr=1) for _ in range(2))
+    trainer = d2l.Trainer(1)
+    trainer.fit(first, data)
+    made = d2l.export_weights(first)
+    trainer.fit(second, data)
+    for name, value in d2l.export_weights(first).items():
+        np.testing.assert_array_equal(value, made[name])
+    assert (d2l.export_weights(second)["linear.bias"] != made["linear.bias"]).any()
+
+
+def test_a_mistaken_call_does_not_end_compilation() -> None:
+    calls: list[bool] = []
+    compiled = d2l.compiled(lambda x: calls.append(True) or jnp.sin(x))
+    for value in ("x", 1.0, 2.0, 3.0):
+        if value == "x":
+            with pytest.raises(TypeError):
+                compiled(value)
+            calls.clear()
+        else:
+            compiled(value)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -238,10 +267,13 @@ def test_batch_statistics_and_dropout_follow_the_training() -> None:
             self.norm = nn.BatchNorm(use_running_average=not self.training)
             self.drop = nn.Dropout(0.1, deterministic=not self.training)
 
-    trainer = d2l.Trainer(2)
-    trainer.fit(Normalized(), Signs())
-    assert trainer.state.batch_stats["norm"]["var"][0] < 0.96  # it began at 1
+    trainer, model = d2l.Trainer(2), Normalized()
+    trainer.fit(model, Signs())
+    variance = trainer.state.batch_stats["norm"]["var"][0]
+    assert variance < 0.96  # it began at 1
     assert trainer.history[-1].val_loss < trainer.history[0].val_loss
+    trainer.fit(model, Signs())
+    assert trainer.state.batch_stats["norm"]["var"][0] < variance
 
 
 def test_the_optimizer_is_the_models() -> None:

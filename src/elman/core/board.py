@@ -147,17 +147,18 @@ def save_comparison(
 
     figure = Figure(figsize=(7, 4.5))
     axes = figure.subplots()
-    for number, (label, (training, validation)) in enumerate(curves.items()):
+    for number, (training, validation) in enumerate(curves.values()):
         width = 1 + 1.5 * (len(curves) - 1 - number)
         look: dict[str, Any] = {"color": f"C{number % 10}", "linewidth": width}
-        for points, style, name in ((training, ":", None), (validation, "-", label)):
-            axes.plot([p.x for p in points], [p.y for p in points], style, label=name, **look)
+        for points, style in ((training, ":"), (validation, "-")):
+            axes.plot([p.x for p in points], [p.y for p in points], style, **look)
     axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    for text in axes.legend(axes.lines[1::2], list(curves)).get_texts():
+        text.set_parse_math(False)  # a run may have any name
     figure.savefig(path, bbox_inches="tight", dpi=150)
 
 

@@ -1,5 +1,7 @@
 """Runs side by side: trained one after the other, each in a process of its own, and compared."""
 
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import elman
 from elman.core import run
 from elman.core.board import Point, save_comparison
 from elman.core.errors import ElmanError
+from elman.core.trainer import Epoch
 
 
 @dataclass(frozen=True)
@@ -40,40 +43,59 @@ def _places(name: str) -> list[Place]:
         return [Place(name, sys.executable) for name in here]
     framework, _, python = name.partition("=")
     elman.check_framework(framework)
-    if python and not Path(python).is_file():
+    found = shutil.which(python or sys.executable)
+    if found is None:
         raise ElmanError(f"there is no Python interpreter {python}")
-    return [Place(framework, python or sys.executable)]
+    return [Place(framework, os.path.abspath(found))]
 
 
-def train_each(places: Sequence[Place], options: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Train with these options of `elman train` in each place; give the runs, made in `folder`."""
+def train_each(
+    places: Sequence[Place], options: Mapping[str, Any], folder: Path
+) -> tuple[list[Path], list[Path]]:
+    """Train with these options of `elman train` in each place.
+
+    Gives the runs that were made in `folder`, and those that were not.
+    """
     run.check_new(folder)
     runs: list[Path] = []
     failed: list[Path] = []
     for place in places:
         print(f"{place.framework}:", file=sys.stderr, flush=True)
         made = folder / place.framework
-        words = [*_words(options), "--framework", place.framework, "--out", str(made)]
-        command = [place.python, "-m", "elman", "train", *words]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL)
-        (runs if done.returncode == 0 else failed).append(made)
-    if failed:
-        names = ", ".join(made.name for made in failed)
-        raise ElmanError(f"no run of {names}, for the reasons above; {len(runs)} in {folder}")
-    return runs
+        words = ["--framework", place.framework, "--out", str(made), *_words(options)]
+        # -P: what lies in the current folder is no module of ours
+        done = _run([place.python, "-P", "-m", "elman", "train", *words])
+        (runs if done else failed).append(made)
+    return runs, failed
+
+
+def _run(command: Sequence[str]) -> bool:
+    """Whether a command succeeds; when we are interrupted, it may still clean up."""
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        return False
+    try:
+        return child.wait() == 0
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:
+    """The options as words of a command line, the text last."""
     words = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if name == "text":
-            words.append(str(value))
-        elif isinstance(value, bool):
+            continue
+        if isinstance(value, bool):
             words += [flag] * value
         else:
             words += [flag, str(value)]
-    return words
+    return [*words, "--", str(options["text"])]
 
 
 COLUMNS = (
@@ -84,8 +106,11 @@ COLUMNS = (
 
 def compare(folders: Sequence[Path], plot: Path) -> str:
     """A table of some runs, one a line; their curves are drawn into the file `plot`."""
-    rows = [_row(folder) for folder in folders]
-    curves = {str(folder): _curves(run.read_history(folder)) for folder in folders}
+    rows, curves = [], {}
+    for folder in folders:
+        config, history = run.read_config(folder), run.read_history(folder)
+        rows.append(_row(folder, config, history))
+        curves[str(folder)] = _curves(history)
     try:
         save_comparison(plot, curves)
     except (OSError, ValueError) as error:  # a ValueError: no such format
@@ -93,25 +118,25 @@ def compare(folders: Sequence[Path], plot: Path) -> str:
     return _table([COLUMNS, *rows])
 
 
-def _row(folder: Path) -> tuple[str, ...]:
-    config, history = run.read_config(folder), run.read_history(folder)
+def _row(folder: Path, config: run.Config, history: Sequence[Epoch]) -> list[str]:
     training = config.training
     last = history[-1] if history else None
     speed = statistics.median([epoch.tokens_per_second for epoch in history] or [0])
-    return (
-        str(folder),
+    row = (
+        folder,
         config.architecture.cell,
-        str(training.get("framework", "-")),
-        str(training.get("framework_version", "-")),
+        training.get("framework") or "-",
+        training.get("framework_version") or "-",
         f"{last.train_ppl:.2f}" if last else "-",
         f"{last.val_ppl:.2f}" if last else "-",
         f"{speed:,.0f}" if last else "-",
         f"{last.seconds:.1f}" if last else "-",
-        str(training.get("peak_memory_mb", "-")),
+        training.get("peak_memory_mb") or "-",
     )
+    return [" ".join(str(value).split()) for value in row]  # a stranger's may hold line ends
 
 
-def _curves(history: Sequence[Any]) -> tuple[list[Point], list[Point]]:
+def _curves(history: Sequence[Epoch]) -> tuple[list[Point], list[Point]]:
     """Training and validation perplexity by epoch."""
     return (
         [Point(epoch.epoch, epoch.train_ppl) for epoch in history],

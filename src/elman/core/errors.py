@@ -11,10 +11,11 @@ class DivergedError(ElmanError):
     """The training loss is no longer a finite number."""
 
 
-def not_installed(framework: str) -> ElmanError:
-    """The error for a framework that cannot be imported."""
+def not_installed(framework: str, error: ModuleNotFoundError) -> ElmanError:
+    """The error for a framework that cannot be imported, since it or what it needs is not there."""
     return ElmanError(
-        f"{framework} is not installed: pip install 'elman[{framework}]', or choose another"
+        f"{error.name} is not installed: pip install 'elman[{framework}]', or choose another "
+        "framework"
     )
 
 

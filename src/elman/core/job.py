@@ -2,7 +2,7 @@
 
 import math
 import platform
-import sys
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,9 +152,12 @@ class Training:
 
 def peak_memory_mb() -> int | None:
     """The most memory that this process has had in use, in millions of bytes; None on Windows."""
+    status = Path("/proc/self/status")  # Linux; getrusage there begins with the parent's memory
+    if status.exists():
+        (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return int(kibibytes) * 1024 // 10**6
     try:
         import resource
     except ModuleNotFoundError:
         return None
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, and kibibytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS

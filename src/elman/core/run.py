@@ -106,13 +106,13 @@ def read_history(folder: Path) -> list[Epoch]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [_epoch(row) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error
 
 
 def _epoch(row: dict[str, str]) -> Epoch:
     return Epoch(
-        int(row["epoch"]),
+        int(float(row["epoch"])),
         math.log(float(row["train_ppl"])),
         math.log(float(row["val_ppl"])),
         float(row["tokens_per_second"]),

@@ -141,9 +141,15 @@ def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
 
 
 def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
-    """Copies of the weights of this architecture, the spare biases added to those they repeat."""
+    """Copies of the weights of this architecture, the spare biases added to those they repeat.
+
+    Half precision becomes single, in which all frameworks can compute.
+    """
     check(weights, of)
-    copies = {name: np.array(value) for name, value in weights.items()}
+    copies = {
+        name: np.array(value, np.result_type(value.dtype, np.float32))
+        for name, value in weights.items()
+    }
     part = spare(of.cell, of.hidden)
     for name in copies:
         if "bias_hh" in name:

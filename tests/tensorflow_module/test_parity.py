@@ -1,0 +1,85 @@
+"""Models of the user's own layers of Keras, and layers in both directions."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import elman
+from elman import numpy as specification
+from elman import tensorflow as d2l
+from elman.core import weights
+from elman.core.errors import ElmanError
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", d2l.LAYERS)
+def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
+    inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
+    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    found = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    found(inputs)
+    for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):
+        values = [wanted.parameters[kind + name] for kind in d2l.KINDS]
+        layer.set_weights(d2l._to_keras(cell, values))
+    outputs, state = found(inputs)
+    wanted_outputs, wanted_state = wanted(inputs)
+    assert outputs.shape == (9, 4, 14)
+    np.testing.assert_allclose(outputs, wanted_outputs, atol=1e-5)
+    again, _ = found(inputs, state)
+    np.testing.assert_allclose(again, wanted(inputs, wanted_state)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_keras(
+    kind: str, tmp_path: Path
+) -> None:
+    class Own(d2l.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = getattr(tf.keras.layers, kind)(6, return_sequences=True, return_state=True)
+
+        def forward(self, inputs: tf.Tensor, state: Any = None) -> Any:
+            outputs, *state = self.rnn(d2l.swapaxes(inputs, 0, 1), initial_state=state)
+            return d2l.swapaxes(outputs, 0, 1), state
+
+    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
+    model = d2l.RNNLM(Own(), 28, lr=1)
+    d2l.Trainer(1).fit(model, data)
+    elman.save(tmp_path / "run", model)
+    expected = model.predict("it has", 50, data.vocab)
+    for framework in ("numpy", "tensorflow"):
+        loaded = elman.load(tmp_path / "run", framework)
+        assert loaded.predict("it has", 50, data.vocab) == expected
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        tf.keras.layers.GRU(6, reset_after=False),
+        tf.keras.layers.LSTM(6, activation="relu"),
+        tf.keras.layers.SimpleRNN(6, use_bias=False),
+        tf.keras.layers.Bidirectional(tf.keras.layers.LSTM(6)),
+        None,
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_model_that_others_do_not_know_cannot_be_saved_and_says_why(layer: Any) -> None:
+    rnn = d2l.RNNScratch(28, 6)
+    if layer is not None:
+        rnn.rnn = layer
+    with pytest.raises(ElmanError, match="only a model of SimpleRNN, GRU or LSTM"):
+        d2l.export_weights(d2l.RNNLM(rnn, 28))
+
+
+def test_a_model_never_called_has_weights_all_the_same() -> None:
+    model = d2l.RNNLM(d2l.LSTM(6, num_layers=2), 28, embedding_size=5)
+    weights.check(d2l.export_weights(model), d2l.architecture(model))
+
+
+def test_an_unknown_nonlinearity_is_refused() -> None:
+    with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
+        d2l.RNN(6, nonlinearity="sin")
