@@ -46,6 +46,8 @@ def bare(framework: str, _: str) -> dict[str, Work]:
 
 def program(framework: str, contender: str) -> dict[str, Work]:
     """The book's program with the module `framework` of elman, or of d2l."""
+    if framework == "mxnet":  # as the book's code does
+        import_module("mxnet").npx.set_np()
     d2l: Any = import_module(f"{contender}.{framework}")
     d2l.TimeMachine._download = lambda self: time_machine()
     data = d2l.TimeMachine(1024, 32)

@@ -1,4 +1,4 @@
-"""The seed's job as a plain MXNet loop: Gluon's fused RNN, with parts hybridized."""
+"""The seed's job as a plain MXNet loop: Gluon's fused RNN, its parts hybridized and static."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def epoch(data: Any) -> Callable[[], None]:
     loss_function = gluon.loss.SoftmaxCrossEntropyLoss()
     for block in (layer, linear, loss_function):
         block.initialize()
-        block.hybridize()
+        block.hybridize(static_alloc=True, static_shape=True)
     parameters = gluon.ParameterDict()
     for block in (layer, linear):
         parameters.update(block.collect_params())
@@ -57,7 +57,7 @@ def predict(data: Any) -> Callable[[], None]:
     layer, linear = rnn.RNN(32, activation="tanh"), nn.Dense(vocab, flatten=False)
     for block in (layer, linear):
         block.initialize()
-        block.hybridize()
+        block.hybridize(static_alloc=True, static_shape=True)
 
     def run() -> None:
         token, state = np.zeros((1, 1), dtype=numpy.int32), layer.begin_state(1)

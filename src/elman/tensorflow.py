@@ -225,6 +225,7 @@ class Compiled:
     def _trace(self, arguments: Sequence[Any]) -> Callable[..., Any]:
         for xla in self.ways:
             with suppress(Exception):  # the user's code may raise anything
+                # AutoGraph would make float(tensor) another tensor, where it has to fail.
                 graph = tf.function(self.function, autograph=False, jit_compile=xla)
                 traced: Callable[..., Any] = graph.get_concrete_function(*arguments)
                 if xla:
@@ -558,10 +559,9 @@ class Reader:
 class RNN(Module):
     """A stack of recurrent layers; `nonlinearity` is tanh or relu.
 
-    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state is as Keras
-    gives it: (batch, num_hiddens), or a list of these where there are several layers. `dropout`
-    acts between layers. Bidirectional layers have outputs (steps, batch, 2 * num_hiddens), and each
-    a list of two states.
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
+    is (batch, num_hiddens), that of several a list. `dropout` acts between layers. Bidirectional
+    layers have outputs (steps, batch, 2 * num_hiddens) and a list of 2 * num_layers states.
     """
 
     def __init__(
@@ -586,7 +586,7 @@ class RNN(Module):
 
 
 class GRU(RNN):
-    """A stack of gated recurrent layers; its state is a list, even of one."""
+    """A stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
 
     def __init__(
         self,
@@ -696,9 +696,9 @@ class HeldGRUCell(tf.keras.layers.GRUCell):
     @property
     def bias(self) -> tf.Tensor:
         """The input and the recurrent bias, (2, 3 * hidden), of which a part gets no gradient."""
-        mask = _numpy.ones((2, 3 * self.units), _numpy.float32)
+        mask = _numpy.ones((2, 3 * self.units))
         mask[1, weights.spare("gru", self.units)] = 0
-        return self._bias * mask
+        return self._bias * tf.constant(mask, self._bias.dtype)
 
     @bias.setter
     def bias(self, value: Any) -> None:
@@ -862,7 +862,7 @@ def build(
 def architecture(model: RNNLMScratch) -> Architecture:
     """What a model is made of, where its layers are Keras' own."""
     layers, linear = _layers(model), getattr(model, "linear", None)
-    cell = _cell(layers[0])
+    cell = _cell(layers[0]) if all(map(_cell, layers)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
         raise ElmanError(
             "only a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear, has "

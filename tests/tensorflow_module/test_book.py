@@ -1,5 +1,6 @@
 """The book's code runs as printed, with only its import line changed."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,31 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from tests.book import SEED, assert_grammatical_fragments, d2l_edition, seed_program
+from elman.core import corpus
+from elman.core.text import clean
+from tests.book import SEED, d2l_edition, seed_program
+
+
+def set_seed() -> None:
+    """Make what TensorFlow and Keras draw repeat."""
+    random.seed(0)
+    tf.random.set_seed(0)
+
+
+def share_of_words(model: Any, vocab: d2l.Vocab) -> float:
+    """How much of what a model writes after some prompts are words of the book."""
+    book = set(clean(corpus.time_machine()).split())
+    words: list[str] = []
+    for prompt in ("it has ", "he was ", "and then ", "the time ", "i had ", "for a "):
+        words += model.predict(prompt, 60, vocab)[len(prompt) :].split()[:-1]  # the last is cut
+    return sum(word in book for word in words) / len(words)
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
 @pytest.mark.skipif(d2l.KERAS_3, reason="the book is written for Keras 2")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
-    tf.random.set_seed(1)
+    set_seed()
     names: dict[str, Any] = {}
     layer, model = "TensorFlow Implementation", "TensorFlow & MXNet Language Model"
     exec(seed_program("TensorFlow", "tensorflow", layer, model), names)
@@ -22,11 +40,11 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     assert last.epoch == 100
     assert 6.8 <= last.val_ppl <= 7.8
     assert names["prediction"].startswith("it has")
-    assert_grammatical_fragments(names["model"].predict("it has", 40, names["data"].vocab))
+    assert share_of_words(names["model"], names["data"].vocab) > 0.5
 
 
 def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
-    tf.random.set_seed(0)
+    set_seed()
 
     class Layer(d2l.Module):
         def __init__(self, num_hiddens: int) -> None:
@@ -54,7 +72,8 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
         trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1)
     trainer.fit(model, data)
     assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
-    assert_grammatical_fragments(model.predict("it has", 40, data.vocab, d2l.try_gpu()))
+    assert model.predict("it has", 20, data.vocab, d2l.try_gpu()).startswith("it has")
+    assert share_of_words(model, data.vocab) > 0.5
     assert capsys.readouterr() == ("", "")
 
 
@@ -210,7 +229,7 @@ def test_linear_regression_finds_its_line() -> None:
             part = slice(0, 800) if train else slice(800, None)
             return self.get_tensorloader((self.X, self.y), train, part)
 
-    tf.random.set_seed(0)
+    set_seed()
     model = d2l.LinearRegression(lr=0.03)
     trainer = d2l.Trainer(max_epochs=5)
     trainer.fit(model, Line())

@@ -12,8 +12,9 @@ def small_data() -> Any:
     return d2l.TimeMachine(64, 8, num_train=160, num_val=96)  # the last batches are shorter
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("cell", d2l.LAYERS)
-def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str) -> None:
+def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) -> None:
     traced: list[tuple[str, int]] = []
 
     class Model(d2l.RNNLM):
@@ -25,7 +26,7 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str) -> None:
             traced.append(("validate", batch[0].shape[0]))
             return super().validation_step(batch)
 
-    model = Model(d2l.LAYERS[cell](8), 28, lr=0.1, embedding_size=4, optimizer="adam")
+    model = Model(d2l.LAYERS[cell](8), 28, 0.1, embedding_size=8, optimizer="adam", tied=tied)
     trainer = d2l.Trainer(4, gradient_clip_val=1)
     trainer.fit(model, small_data())
     assert traced == [("train", 64), ("train", 32), ("validate", 64), ("validate", 32)]
@@ -49,30 +50,33 @@ def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
     assert sorted(traced) == [(1, 1), (32, 1), (32, 1)]  # from the start, and from a state
 
 
-def test_a_model_that_needs_values_trains_all_the_same() -> None:
-    losses: list[float] = []
-
-    class Model(d2l.RNNLMScratch):
+def test_a_step_that_needs_values_runs_as_it_is() -> None:
+    class Model(d2l.RNNLM):
         def training_step(self, batch: Any) -> Any:
             loss = super().training_step(batch)
             losses.append(float(loss))
             return loss
 
-        def output_layer(self, rnn_outputs: Any) -> Any:
-            logits = super().output_layer(rnn_outputs)
-            return tf.constant(logits.numpy()) if self.trainer is None else logits
-
+    losses: list[float] = []
     trainer = d2l.Trainer(3, gradient_clip_val=1)
-    model = Model(d2l.RNNScratch(28, 8, sigma=0.1), 28, lr=1)
-    model.trainer = None
-    vocab = small_data().vocab
-    assert model.predict("it has", 5, vocab).startswith("it has")
-    trainer.fit(model, small_data())
+    trainer.fit(Model(d2l.GRU(8), 28, lr=1), small_data())
     assert len(losses) == 9
     assert losses[-1] < losses[0]
-    assert [epoch.train_loss for epoch in trainer.history] == pytest.approx(
-        [sum(map(float.__mul__, losses[i : i + 3], [0.4, 0.4, 0.2])) for i in (0, 3, 6)], rel=1e-5
-    )
+    last = 0.4 * losses[6] + 0.4 * losses[7] + 0.2 * losses[8]  # by their tokens
+    assert trainer.history[-1].train_loss == pytest.approx(last)
+
+
+def test_layers_that_need_values_predict_all_the_same() -> None:
+    class Model(d2l.RNNLMScratch):
+        def output_layer(self, rnn_outputs: Any) -> Any:
+            return tf.constant(super().output_layer(rnn_outputs).numpy())
+
+    vocab = small_data().vocab
+    model = Model(d2l.RNNScratch(28, 8, sigma=1), 28)
+    wanted = d2l.RNNLMScratch(model.rnn, 28)
+    wanted.W_hq, wanted.b_q = model.W_hq, model.b_q
+    for prefix in ("it has", 40 * "x"):
+        assert model.predict(prefix, 20, vocab) == wanted.predict(prefix, 20, vocab)
 
 
 def test_what_a_step_raises_is_seen() -> None:

@@ -63,6 +63,7 @@ def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_keras(
         tf.keras.layers.LSTM(6, activation="relu"),
         tf.keras.layers.SimpleRNN(6, use_bias=False),
         tf.keras.layers.Bidirectional(tf.keras.layers.LSTM(6)),
+        d2l.GRU(6, bidirectional=True).rnn,
         None,
     ],
     ids=lambda layer: type(layer).__name__,
