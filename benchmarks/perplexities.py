@@ -24,6 +24,7 @@ PUBLISHED = {
 
 def set_seed(framework: str, seed: int) -> None:
     """Make what the framework draws repeat."""
+    random.seed(seed)  # which Keras and elman.jax go by
     if framework == "torch":
         import torch
 
@@ -32,8 +33,6 @@ def set_seed(framework: str, seed: int) -> None:
         import tensorflow
 
         tensorflow.random.set_seed(seed)
-    elif framework == "jax":
-        random.seed(seed)
     elif framework == "mxnet":
         from mxnet import npx
 

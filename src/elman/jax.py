@@ -350,8 +350,8 @@ class Trainer(trainer.Trainer):
         return next(iter(self.train_dataloader))
 
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the device."""
-        return jax.device_put(list(batch), self.device)
+        """Move a batch to the GPU; elsewhere it goes where the parameters are."""
+        return jax.device_put(list(batch), self.device) if self.gpus else list(batch)
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
@@ -429,9 +429,9 @@ class Classifier(Module):
             mutable=["batch_stats"],
             rngs={"dropout": state.dropout_rng},
         )
-        flat = Y_hat.reshape(-1, Y_hat.shape[-1])  # (predictions, classes)
-        losses = optax.softmax_cross_entropy_with_integer_labels(flat, Y.reshape(-1))
-        return (losses.mean() if averaged else losses), changed
+        targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
+        losses = optax.softmax_cross_entropy_with_integer_labels(Y_hat, targets)
+        return (losses.mean() if averaged else losses.reshape(-1)), changed
 
     def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
         """Print the output shape of each layer of `self.net`."""
