@@ -23,7 +23,7 @@ from jax import numpy as jnp
 from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class
+from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
 from elman.core.windows import Minibatches
@@ -152,16 +152,6 @@ transpose = jnp.transpose
 def numpy(x: Any) -> _numpy.ndarray:
     """An array as a NumPy array, from wherever it lies."""
     return _numpy.asarray(x)
-
-
-def check_len(a: Sequence[Any], n: int) -> None:
-    """Assert that `a` has `n` elements."""
-    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
-
-
-def check_shape(a: jax.Array, shape: tuple[int, ...]) -> None:
-    """Assert that `a` has this shape."""
-    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 # Devices.

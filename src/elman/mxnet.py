@@ -25,7 +25,7 @@ from mxnet.gluon import nn, rnn
 from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class
+from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
 
@@ -133,16 +133,6 @@ transpose = attrgetter("T")
 def numpy(x: np.ndarray) -> _numpy.ndarray:
     """An array of MXNet's as one of NumPy's, from wherever it lies."""
     return x.asnumpy()
-
-
-def check_len(a: Sequence[Any], n: int) -> None:
-    """Assert that `a` has `n` elements."""
-    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
-
-
-def check_shape(a: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Assert that `a` has this shape."""
-    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 # Devices.

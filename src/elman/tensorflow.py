@@ -34,7 +34,7 @@ except ImportError as error:
 from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class
+from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
 
@@ -155,16 +155,6 @@ transpose = tf.transpose
 def numpy(x: tf.Tensor) -> _numpy.ndarray:
     """A tensor or a variable as a NumPy array."""
     return x.numpy()
-
-
-def check_len(a: Sequence[Any], n: int) -> None:
-    """Assert that `a` has `n` elements."""
-    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
-
-
-def check_shape(a: tf.Tensor, shape: tuple[int, ...]) -> None:
-    """Assert that `a` has this shape."""
-    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 # Devices. Each can be used in a `with` statement.

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from elman.core import corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class
+from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
 
@@ -126,16 +126,6 @@ transpose = torch.Tensor.t
 def numpy(x: torch.Tensor) -> _numpy.ndarray:
     """A tensor as a NumPy array, without its gradient and from wherever it lies."""
     return x.detach().cpu().numpy()
-
-
-def check_len(a: Sequence[Any], n: int) -> None:
-    """Assert that `a` has `n` elements."""
-    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
-
-
-def check_shape(a: torch.Tensor, shape: tuple[int, ...]) -> None:
-    """Assert that `a` has this shape."""
-    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 # Devices.

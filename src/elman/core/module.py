@@ -1,7 +1,7 @@
 """What a model and a data set are to the loop: HyperParameters, Module, DataModule, as in D2L."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,16 @@ def add_to_class(Class: type) -> Callable[[Any], None]:
         setattr(Class, function.__name__, function)
 
     return wrapper
+
+
+def check_len(a: Sized, n: int) -> None:
+    """Assert that `a` has `n` elements."""
+    assert len(a) == n, f"list's length {len(a)} != expected length {n}"
+
+
+def check_shape(a: Any, shape: tuple[int, ...]) -> None:
+    """Assert that the tensor `a` has this shape."""
+    assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 class HyperParameters:
