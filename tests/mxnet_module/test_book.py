@@ -308,9 +308,9 @@ def test_a_text_file_trains_at_word_level(story: Path) -> None:
 @pytest.mark.parametrize(
     ("stand_in", "message"),
     [
-        ("raise AttributeError('np.bool')", "needs Python 3.11 and numpy < 1.24"),
-        ("import distutils_of_python_3_12", "needs Python 3.11 and numpy < 1.24"),
-        ("raise ModuleNotFoundError(name='mxnet')", r"pip install 'elman\[mxnet\]', or"),
+        ("raise AttributeError('np.bool')", r"does not load \(np.bool\)"),
+        ("import distutils_of_python_3_12", "does not load"),
+        ("raise ModuleNotFoundError(name='mxnet')", "is not installed"),
     ],
 )
 def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
@@ -320,4 +320,6 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     program = "import sys; sys.path.insert(0, sys.argv[1]); import elman.mxnet"
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert re.search(rf"^elman.core.errors.ElmanError: .*{message}", done.stderr, re.MULTILINE)
+    cure = r"needs Python 3.11 and numpy < 1.24.*pip install 'elman\[mxnet\]'"
+    said = rf"^elman.core.errors.ElmanError: mxnet {message}.*{cure}"
+    assert re.search(said, done.stderr, re.MULTILINE)
