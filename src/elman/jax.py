@@ -493,7 +493,7 @@ class RNNScratch(nn.Module):
         return outputs, state
 
 
-class RNNLMScratch(language_model.LanguageModel, Classifier):
+class RNNLMScratch(Classifier):
     """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
     A subclass may override `setup`, `one_hot` and `output_layer`; `predict` and all else use what
@@ -587,12 +587,12 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
 
 def tanh_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """H = tanh(x + r) (Elman 1990)."""
+    """The next h = tanh(x + r) (Elman 1990)."""
     return (jnp.tanh(x + r),)
 
 
 def relu_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """H = max(x + r, 0)."""
+    """The next h = max(x + r, 0)."""
     return (jax.nn.relu(x + r),)
 
 
