@@ -405,14 +405,15 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     @torch.inference_mode()
     def follow(self, token: int, state: Any) -> tuple[list[int], Any]:
         """The likeliest ids after `token`, one after the other, and the state before the last."""
-        ids = torch.full((1, 1), token, device=self._like().device)
-        following = []
+        device, inputs, following = self._like().device, {}, []
         with self.evaluating():
             for _ in range(language_model.FOLLOWING):
-                rnn_outputs, state = self.rnn(self.one_hot(ids), state)
-                ids = self.output_layer(rnn_outputs).argmax(dim=-1)  # (1, 1)
-                following.append(ids)
-        return torch.cat(following).flatten().tolist(), state
+                if token not in inputs:
+                    inputs[token] = self.one_hot(torch.full((1, 1), token, device=device))
+                rnn_outputs, state = self.rnn(inputs[token], state)
+                token = int(self.output_layer(rnn_outputs).argmax())
+                following.append(token)
+        return following, state
 
 
 class RNN(Module):

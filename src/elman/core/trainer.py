@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.metrics import Mean, perplexity
 from elman.core.module import HyperParameters
@@ -87,6 +89,7 @@ class Trainer(HyperParameters):
 
     def fit(self, model: Any, data: Any) -> None:
         """Train `model` on `data` from the weights it has."""
+        keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
         self.prepare_optimizer()
@@ -156,6 +159,17 @@ class Trainer(HyperParameters):
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
         raise NotImplementedError("a framework's Trainer defines clip_gradients(value, model)")
+
+
+def keep_freed_memory() -> None:
+    """Make the C library keep the memory of one batch for the next.
+
+    glibc hands freed memory back to the system beyond twice the size of the largest block that was
+    freed so far, up to blocks of 32 MB (mallopt(3), M_MMAP_THRESHOLD). With smaller blocks the
+    arrays of every batch would be faulted in anew, page by page. One block, allocated and never
+    touched, is free of cost.
+    """
+    np.empty(31 << 20, np.uint8)
 
 
 def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
