@@ -1,0 +1,95 @@
+"""Kernels are compiled once a machine: where their code is kept, and when it no longer holds.
+
+Numba keeps compiled code by signature and processor, and drops it when the file that holds a
+function changes. A kernel is made of several files; here all of them count, and the versions of
+Numba and llvmlite.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core import caching, config
+from platformdirs import user_cache_path
+
+log = logging.getLogger("elman")
+
+
+@lru_cache(maxsize=1)
+def stamp() -> str:
+    """A digest of everything that compiled kernels are made from, but for the processor."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+class _Locator(caching._CacheLocator):
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def get_cache_path(self) -> str:
+        folder = Path(config.CACHE_DIR) if config.CACHE_DIR else user_cache_path("elman")
+        return str(folder / "kernels")
+
+    def get_source_stamp(self) -> str:
+        return stamp()
+
+    def get_disambiguator(self) -> str:
+        return str(self.function.__module__)
+
+    @classmethod
+    def from_function(cls, function: Any, file: Any) -> "_Locator | None":
+        locator = cls(function)
+        try:
+            locator.ensure_cache_path()
+        except OSError:
+            return None
+        return locator
+
+
+class _Implementation(caching.CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _Implementation
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            loaded = super().load_overload(signature, context)
+        except Exception:  # a file that was cut off raises anything
+            loaded = None
+            self.flush()
+        if loaded is None:
+            _say_compiling()
+        return loaded
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError as error:
+            log.warning("compiled kernels cannot be kept in %s: %s", self.cache_path, error)
+
+
+@lru_cache(maxsize=1)
+def _say_compiling() -> None:
+    log.info("compiling for this processor, which takes some seconds, once")
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function when it is first called, without the interpreter's lock; keep the code.
+
+    Where no folder can be written, the code is kept for this process only.
+    """
+    dispatcher = numba.njit(nogil=True)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except RuntimeError:  # no folder
+        log.warning("no folder can be written to keep compiled kernels in")
+    return dispatcher

@@ -1,0 +1,560 @@
+"""Register tiles: small float32 matrices that a Numba kernel holds in vector registers.
+
+A tile is a grid of vectors, `rows` by `vectors`, each of `lanes` floats: a few sequences by some
+hidden units. To Numba it is one immutable value; LLVM keeps each of its vectors in a register. All
+that is done to it is emitted as vector instructions, without a loop, but for `mm`:
+
+    @njit
+    def forward(S, x, h, panel, after):  # after[0:8, 0:32] = tanh(x[0:8] + h[0:8] @ panel)
+        tile = load(S, at(x, 0, 0))
+        tile = mm(tile, at(h, 0, 0), at(panel, 0, 0), panel.shape[0])
+        store(tanh(tile), at(after, 0, 0))
+
+`at` is a place in a matrix whose columns lie side by side; `across` is the same place in the
+transposed matrix, which is read without being made. In `mm` the left matrix is read as single
+floats, each of which multiplies whole vectors of the right one, so that any product of a layer's
+forward and backward pass has operands that lie ready. No tile should be alive across an `mm`:
+storing it before and loading it after costs less than what LLVM would then move in the loop.
+"""
+
+import functools
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.core.imputils import lower_constant
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import (
+    NativeValue,
+    intrinsic,
+    lower_builtin,
+    models,
+    overload_attribute,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+from elman.kernels.vectors import FLOAT, INT32, INT64, Vectors
+
+# Types.
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The grid of a tile; `width` is its floats in a row. A kernel takes it as an argument."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        """Floats in a row."""
+        return self.vectors * self.lanes
+
+    @property
+    def half(self) -> "Shape":
+        """A grid of half as many rows, for what needs registers beside the tile."""
+        return Shape(self.rows // 2, self.vectors, self.lanes)
+
+    @property
+    def single(self) -> "Shape":
+        """A grid of one row, for one sequence."""
+        return Shape(1, self.vectors, self.lanes)
+
+
+class _Grid(types.Type):
+    def __init__(self, rows: int, vectors: int, lanes: int) -> None:
+        self.rows, self.vectors, self.lanes = rows, vectors, lanes
+        super().__init__(f"{type(self).__name__}({rows}, {vectors}, {lanes})")
+
+
+class ShapeType(_Grid):
+    """The type of a Shape, which holds its numbers; the value holds nothing."""
+
+
+class TileType(_Grid):
+    """The type of a tile."""
+
+
+class PlaceType(types.Type):
+    """The type of a place in a matrix: a pointer, and the strides of rows and columns."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(f"Place({dtype})")
+
+
+register_model(ShapeType)(models.OpaqueModel)
+
+
+@register_model(TileType)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, tile: TileType) -> None:
+        vector = ir.VectorType(FLOAT, tile.lanes)
+        super().__init__(manager, tile, ir.ArrayType(vector, tile.rows * tile.vectors))
+
+
+@register_model(PlaceType)
+class _PlaceModel(models.StructModel):
+    def __init__(self, manager: Any, place: PlaceType) -> None:
+        members = [("pointer", types.voidptr), ("row", types.intp), ("column", types.intp)]
+        super().__init__(manager, place, members)
+
+
+@typeof_impl.register(Shape)
+def _typeof_shape(shape: Shape, context: Any) -> ShapeType:
+    return ShapeType(shape.rows, shape.vectors, shape.lanes)
+
+
+@unbox(ShapeType)
+def _unbox_shape(kind: Any, value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+@lower_constant(ShapeType)
+def _constant_shape(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@overload_attribute(ShapeType, "half")
+def _half(shape: Any) -> Any:
+    half = Shape(shape.rows, shape.vectors, shape.lanes).half
+
+    def get(shape: Any) -> Any:
+        return half
+
+    return get
+
+
+@overload_attribute(ShapeType, "single")
+def _single(shape: Any) -> Any:
+    single = Shape(shape.rows, shape.vectors, shape.lanes).single
+
+    def get(shape: Any) -> Any:
+        return single
+
+    return get
+
+
+@overload_attribute(ShapeType, "rows")
+def _rows(shape: Any) -> Any:
+    rows = shape.rows
+
+    def get(shape: Any) -> Any:
+        return rows
+
+    return get
+
+
+@overload_attribute(ShapeType, "width")
+def _width(shape: Any) -> Any:
+    width = shape.vectors * shape.lanes
+
+    def get(shape: Any) -> Any:
+        return width
+
+    return get
+
+
+# Places.
+
+
+def _place(matrix: Any, transposed: bool) -> Any:
+    if not isinstance(matrix, types.Array) or matrix.ndim != 2:
+        raise TypingError("a place is one in a matrix")
+    result = PlaceType(matrix.dtype)
+    size = matrix.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        array = context.make_array(matrix)(context, builder, arguments[0])
+        stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]  # in bytes
+        offset = builder.add(
+            builder.mul(arguments[1], stride), builder.mul(arguments[2], INT64(size))
+        )
+        base = builder.bitcast(array.data, cgutils.voidptr_t)
+        place = cgutils.create_struct_proxy(result)(context, builder)
+        place.pointer = builder.gep(base, [offset])
+        elements = builder.sdiv(stride, INT64(size), flags=["exact"])
+        one = INT64(1)
+        place.row, place.column = (one, elements) if transposed else (elements, one)
+        return place._getvalue()
+
+    return result(matrix, types.intp, types.intp), generate
+
+
+@intrinsic
+def at(context: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """The place of `matrix[row, column]`."""
+    return _place(matrix, transposed=False)
+
+
+@intrinsic
+def across(context: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """The place of `matrix[row, column]` in the transposed matrix."""
+    return _place(matrix, transposed=True)
+
+
+class _Emit(Vectors):
+    """Instructions on whole tiles."""
+
+    def grid(self, kind: Any) -> list[tuple[int, int]]:
+        """Row and vector of each vector of a tile."""
+        return [(row, vector) for row in range(kind.rows) for vector in range(kind.vectors)]
+
+    def unpack(self, tile: Any) -> list[Any]:
+        """The vectors of a tile."""
+        return [self.builder.extract_value(tile, i) for i in range(tile.type.count)]
+
+    def pack(self, vectors: list[Any]) -> Any:
+        """A tile of vectors."""
+        tile = ir.Constant(ir.ArrayType(self.type, len(vectors)), ir.Undefined)
+        for i, vector in enumerate(vectors):
+            tile = self.builder.insert_value(tile, vector, i)
+        return tile
+
+    def place(self, kind: Any, value: Any) -> Any:
+        """The parts of a place."""
+        return cgutils.create_struct_proxy(kind)(self.context, self.builder, value)
+
+    def rows(self, place: Any, rows: int) -> list[Any]:
+        """The addresses at which the rows of a place begin."""
+        return [
+            self.pointer(place.pointer, self.builder.mul(INT64(row), place.row))
+            for row in range(rows)
+        ]
+
+    def named_rows(self, table: Any, kind: Any, ids: Any, rows: int) -> list[Any]:
+        """The addresses of the rows of a table that the integers at a place name."""
+        integer, size = ir.IntType(kind.dtype.bitwidth), kind.dtype.bitwidth // 8
+        addresses = []
+        for row in range(rows):
+            offset = self.builder.mul(self.builder.mul(INT64(row), ids.row), INT64(size))
+            address = self.builder.gep(ids.pointer, [offset])
+            name = self.read(address, integer, align=size)
+            if size < 8:
+                name = self.builder.sext(name, INT64)
+            addresses.append(self.pointer(table.pointer, self.builder.mul(name, table.row)))
+        return addresses
+
+    def columns(self, rows: list[Any], kind: Any) -> list[Any]:
+        """The address of each vector of a tile, whose rows begin at addresses."""
+        return [self.pointer(rows[r], INT64(v * kind.lanes)) for r, v in self.grid(kind)]
+
+
+def _of(result: Any, body: Any) -> Any:
+    """What an intrinsic returns: its signature, and code from `body(emit, arguments)`."""
+    lanes = next(k.lanes for k in (result.return_type, *result.args) if hasattr(k, "lanes"))
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        value = body(_Emit(context, builder, lanes), *arguments)
+        return context.get_dummy_value() if value is None else value
+
+    return result, generate
+
+
+def _tile(shape: Any) -> TileType:
+    return TileType(shape.rows, shape.vectors, shape.lanes)
+
+
+# Loading and storing.
+
+
+@intrinsic
+def fill(context: Any, shape: Any, number: Any) -> Any:
+    """A tile of one number."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, number: Any) -> Any:
+        return emit.pack([emit.splat(number)] * len(emit.grid(tile)))
+
+    return _of(tile(shape, types.float32), body)
+
+
+@intrinsic
+def load(context: Any, shape: Any, place: Any) -> Any:
+    """The tile at a place."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, where: Any) -> Any:
+        rows = emit.rows(emit.place(place, where), tile.rows)
+        return emit.pack([emit.load(address) for address in emit.columns(rows, tile)])
+
+    return _of(tile(shape, place), body)
+
+
+@intrinsic
+def repeat(context: Any, shape: Any, place: Any) -> Any:
+    """A tile all of whose rows are the one at a place."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, where: Any) -> Any:
+        (row,) = emit.rows(emit.place(place, where), 1)
+        vectors = [emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)]
+        return emit.pack(vectors * tile.rows)
+
+    return _of(tile(shape, place), body)
+
+
+@intrinsic
+def load_column(context: Any, shape: Any, place: Any) -> Any:
+    """A tile each of whose rows is one float, those of a column from a place down."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, where: Any) -> Any:
+        vectors = []
+        for address in emit.rows(emit.place(place, where), tile.rows):
+            vectors += [emit.splat(emit.read(address, FLOAT))] * tile.vectors
+        return emit.pack(vectors)
+
+    return _of(tile(shape, place), body)
+
+
+@intrinsic
+def store(context: Any, tile: Any, place: Any) -> Any:
+    """Write a tile at a place."""
+
+    def body(emit: _Emit, value: Any, where: Any) -> None:
+        rows = emit.rows(emit.place(place, where), tile.rows)
+        for vector, address in zip(emit.unpack(value), emit.columns(rows, tile), strict=True):
+            emit.store(vector, address)
+
+    return _of(types.void(tile, place), body)
+
+
+@intrinsic
+def look_up(context: Any, shape: Any, table: Any, ids: Any) -> Any:
+    """A tile whose rows are those of a table that ids name: one-hot vectors times the table."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, where: Any, which: Any) -> Any:
+        parts = emit.place(table, where), ids, emit.place(ids, which)
+        rows = emit.named_rows(*parts, tile.rows)
+        return emit.pack([emit.load(address) for address in emit.columns(rows, tile)])
+
+    return _of(tile(shape, table, ids), body)
+
+
+@intrinsic
+def add_to_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
+    """Add each row of a tile to the row of a table that its id names; of equal ids in turn."""
+
+    def body(emit: _Emit, value: Any, where: Any, which: Any) -> None:
+        parts = emit.place(table, where), ids, emit.place(ids, which)
+        rows = emit.named_rows(*parts, tile.rows)
+        for vector, address in zip(emit.unpack(value), emit.columns(rows, tile), strict=True):
+            emit.store(emit.add(emit.load(address), vector), address)
+
+    return _of(types.void(tile, table, ids), body)
+
+
+@intrinsic
+def add_sum_of_rows(context: Any, tile: Any, place: Any) -> Any:
+    """Add the sum of a tile's rows to the row at a place."""
+
+    def body(emit: _Emit, value: Any, where: Any) -> None:
+        (row,) = emit.rows(emit.place(place, where), 1)
+        vectors = emit.unpack(value)
+        for v in range(tile.vectors):
+            address = emit.pointer(row, INT64(v * tile.lanes))
+            total = emit.load(address)
+            for vector in vectors[v :: tile.vectors]:
+                total = emit.add(total, vector)
+            emit.store(total, address)
+
+    return _of(types.void(tile, place), body)
+
+
+# The product.
+
+
+@intrinsic
+def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
+    """`tile` plus the product of `left`, (rows, depth), and `right`, (depth, width); depth >= 1."""
+
+    def body(emit: _Emit, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
+        builder = emit.builder
+        a, b = emit.place(left, left_at), emit.place(right, right_at)
+        rows, start = emit.rows(a, tile.rows), emit.unpack(value)
+        before = builder.block
+        loop, after = builder.append_basic_block("mm"), builder.append_basic_block("mm.end")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k, sums = builder.phi(INT64), [builder.phi(emit.type) for _ in start]
+        (row,) = emit.rows(b, 1)
+        row = emit.pointer(row, builder.mul(k, b.row))
+        vectors = [emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)]
+        column = builder.mul(k, a.column)
+        added = []
+        for r in range(tile.rows):
+            factor = emit.splat(emit.read(emit.pointer(rows[r], column), FLOAT))
+            added += [
+                emit.multiply_add(factor, vector, sums[r * tile.vectors + v])
+                for v, vector in enumerate(vectors)
+            ]
+        following = builder.add(k, INT64(1))
+        again = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+        _forbid_unrolling(builder.module, again)
+        for phi, first, last in ((k, INT64(0), following), *zip(sums, start, added, strict=True)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, loop)
+        builder.position_at_end(after)
+        return emit.pack(added)
+
+    return _of(tile(tile, left, right, types.intp), body)
+
+
+def _forbid_unrolling(module: Any, branch: Any) -> None:
+    """Keep LLVM from unrolling a loop: it would then keep sums in memory."""
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([rule, INT64(len(module.metadata))])
+    loop.operands = loop, rule  # a loop's metadata must refer to itself
+    branch.set_metadata("llvm.loop", loop)
+
+
+# Arithmetic, element by element.
+
+
+def _operator(symbol: Any, method: str) -> None:
+    @infer_global(symbol)
+    class Typer(AbstractTemplate):
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            alike = len(arguments) == 2 and arguments[0] == arguments[1]
+            if alike and isinstance(arguments[0], TileType):
+                return signature(arguments[0], *arguments)
+            return None
+
+    @lower_builtin(symbol, TileType, TileType)
+    def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        emit = _Emit(context, builder, sig.return_type.lanes)
+        pairs = zip(*map(emit.unpack, arguments), strict=True)
+        return emit.pack([getattr(emit, method)(x, y) for x, y in pairs])
+
+
+_operator(operator.add, "add")
+_operator(operator.sub, "subtract")
+_operator(operator.mul, "multiply")
+_operator(operator.truediv, "divide")
+
+
+def _function(method: str, doc: str) -> Any:
+    def typer(context: Any, tile: Any) -> Any:
+        def body(emit: _Emit, value: Any) -> Any:
+            return emit.pack(getattr(emit, method)(emit.unpack(value)))
+
+        return _of(tile(tile), body)
+
+    typer.__doc__ = doc
+    return intrinsic(typer)
+
+
+tanh = _function("tanh", "tanh of each element.")
+sigmoid = _function("sigmoid", "The logistic function of each element.")
+exp = _function("exps", "exp of each element.")
+
+
+@intrinsic
+def maximum(context: Any, x: Any, y: Any) -> Any:
+    """The larger of two tiles, element by element."""
+
+    def body(emit: _Emit, left: Any, right: Any) -> Any:
+        pairs = zip(emit.unpack(left), emit.unpack(right), strict=True)
+        return emit.pack([emit.maximum(*pair) for pair in pairs])
+
+    return _of(x(x, x), body)
+
+
+@intrinsic
+def where_positive(context: Any, tile: Any, condition: Any) -> Any:
+    """`tile` where `condition` is above 0, or NaN, and 0 elsewhere."""
+
+    def body(emit: _Emit, value: Any, test: Any) -> Any:
+        zero = emit.constant(0)
+        return emit.pack(
+            [
+                emit.builder.select(emit.builder.fcmp_unordered(">", y, zero), x, zero)
+                for x, y in zip(emit.unpack(value), emit.unpack(test), strict=True)
+            ]
+        )
+
+    return _of(tile(tile, tile), body)
+
+
+# Rows.
+
+
+def _combine_rows(method: str, doc: str) -> Any:
+    def typer(context: Any, tile: Any, place: Any) -> Any:
+        def body(emit: _Emit, value: Any, where: Any) -> None:
+            combine, vectors, rows = getattr(emit, method), emit.unpack(value), []
+            for first in range(0, len(vectors), tile.vectors):
+                rows.append(functools.reduce(combine, vectors[first : first + tile.vectors]))
+            column = _column(emit, combine, rows)
+            for row, address in enumerate(emit.rows(emit.place(place, where), tile.rows)):
+                emit.store(emit.builder.extract_element(column, INT32(row)), address)
+
+        return _of(types.void(tile, place), body)
+
+    typer.__doc__ = doc
+    return intrinsic(typer)
+
+
+def _column(emit: _Emit, combine: Any, rows: list[Any]) -> Any:
+    """A vector of as many floats as there are rows, each row's lanes combined.
+
+    Two vectors become one, half of whose lanes belong to the one's rows and half to the other's, by
+    combining the first half of each row's lanes with its second half; and so on, to one vector.
+    """
+    owners = [[row] * emit.lanes for row in range(len(rows))]  # of each lane
+    share = emit.lanes  # lanes of a row, side by side
+    while share > 1:
+        share //= 2
+        firsts = [lane for lane in range(emit.lanes) if lane // share % 2 == 0]
+        seconds = [lane + share for lane in firsts]
+        if len(rows) == 1:  # nothing to join it with
+            rows, owners = rows * 2, owners * 2
+        joined, owned = [], []
+        for x, y in zip(rows[::2], rows[1::2], strict=True):
+            low = emit.join(x, y, firsts + [emit.lanes + lane for lane in firsts])
+            high = emit.join(x, y, seconds + [emit.lanes + lane for lane in seconds])
+            joined.append(combine(low, high))
+        for a, b in zip(owners[::2], owners[1::2], strict=True):
+            owned.append([a[lane] for lane in firsts] + [b[lane] for lane in firsts])
+        rows, owners = joined, owned
+    places = [owners[0].index(row) for row in sorted(set(owners[0]))]
+    return emit.shuffle(rows[0], places)
+
+
+store_max_of_rows = _combine_rows(
+    "maximum", "Write the largest of each row into a column, from a place down."
+)
+store_sum_of_rows = _combine_rows(
+    "add", "Write the sum of each row into a column, from a place down."
+)
+
+
+__all__ = [
+    "Shape",
+    "across",
+    "add_sum_of_rows",
+    "add_to_rows",
+    "at",
+    "exp",
+    "fill",
+    "load",
+    "load_column",
+    "look_up",
+    "maximum",
+    "mm",
+    "repeat",
+    "sigmoid",
+    "store",
+    "store_max_of_rows",
+    "store_sum_of_rows",
+    "tanh",
+    "where_positive",
+]

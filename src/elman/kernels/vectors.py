@@ -1,0 +1,186 @@
+"""What a kernel's intrinsics emit: arithmetic on vectors of floats, as LLVM instructions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+# "fast" without nnan and ninf: a NaN in a weight must reach the loss
+FAST = ("reassoc", "nsz", "arcp", "contract", "afn")
+
+
+class Vectors:
+    """A builder of instructions on vectors of `lanes` floats."""
+
+    def __init__(self, context: Any, builder: Any, lanes: int) -> None:
+        self.context, self.builder, self.lanes = context, builder, lanes
+        self.type = ir.VectorType(FLOAT, lanes)
+        self.integers = ir.VectorType(INT32, lanes)
+
+    # Memory.
+
+    def pointer(self, base: Any, index: Any) -> Any:
+        """The address of the float at `index`."""
+        return self.builder.gep(self.builder.bitcast(base, FLOAT.as_pointer()), [index])
+
+    def read(self, address: Any, kind: Any, align: int = 4) -> Any:
+        """A value of a type at an address."""
+        return self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=align)
+
+    def load(self, address: Any) -> Any:
+        """The vector at an address, which need not be aligned."""
+        return self.read(address, self.type)
+
+    def store(self, value: Any, address: Any) -> None:
+        """Write a vector, or a float."""
+        typed = self.builder.bitcast(address, value.type.as_pointer())
+        self.builder.store(value, typed, align=4)
+
+    # Constants and shuffles.
+
+    def constant(self, number: float) -> Any:
+        """A vector of one number."""
+        return ir.Constant(self.type, [float(number)] * self.lanes)
+
+    def constant_integers(self, number: int) -> Any:
+        """A vector of one integer."""
+        return ir.Constant(self.integers, [number] * self.lanes)
+
+    def splat(self, scalar: Any) -> Any:
+        """A vector of one scalar."""
+        one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), scalar, INT32(0))
+        return self.shuffle(one, [0] * self.lanes)
+
+    def shuffle(self, vector: Any, lanes: Sequence[int]) -> Any:
+        """The lanes of a vector in another order."""
+        return self.join(vector, vector, lanes)
+
+    def join(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
+        """A vector of some lanes of two, those of the second counted on from the first's."""
+        mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(x, y, mask)
+
+    # Arithmetic.
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """An intrinsic function of LLVM."""
+        kind = ir.FunctionType(self.type, [self.type] * len(arguments))
+        full = f"llvm.{name}.v{self.lanes}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, full)
+        return self.builder.call(function, arguments, fastmath=FAST)
+
+    def add(self, x: Any, y: Any) -> Any:
+        """x + y."""
+        return self.builder.fadd(x, y, flags=FAST)
+
+    def subtract(self, x: Any, y: Any) -> Any:
+        """x - y."""
+        return self.builder.fsub(x, y, flags=FAST)
+
+    def multiply(self, x: Any, y: Any) -> Any:
+        """x * y."""
+        return self.builder.fmul(x, y, flags=FAST)
+
+    def divide(self, x: Any, y: Any) -> Any:
+        """x / y."""
+        return self.builder.fdiv(x, y, flags=FAST)
+
+    def multiply_add(self, x: Any, y: Any, z: Any) -> Any:
+        """x * y + z."""
+        return self.call("fma", x, y, z)
+
+    def maximum(self, x: Any, y: Any) -> Any:
+        """The larger of both, and y where x is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(">", x, y), x, y)
+
+    def minimum(self, x: Any, y: Any) -> Any:
+        """The smaller of both, and y where x is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", x, y), x, y)
+
+    def clamp(self, x: Any, low: float, high: float) -> Any:
+        """x within bounds; a NaN stays one."""
+        return self.maximum(self.constant(low), self.minimum(self.constant(high), x))
+
+    def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
+        """The polynomial at x, by Horner's rule; the highest power's coefficient comes first."""
+        value = self.constant(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = self.multiply_add(value, x, self.constant(coefficient))
+        return value
+
+    def inverses(self, vectors: Sequence[Any]) -> list[Any]:
+        """1 / x of each; two share a division, which takes longer than some products.
+
+        The product of all must be a normal number.
+        """
+        if len(vectors) == 1:
+            return [self.divide(self.constant(1), vectors[0])]
+        firsts, seconds = vectors[::2], vectors[1::2]
+        products = [self.multiply(x, y) for x, y in zip(firsts, seconds, strict=True)]
+        pairs = zip(self.inverses(products), firsts, seconds, strict=True)
+        return [self.multiply(inverse, z) for inverse, x, y in pairs for z in (y, x)]
+
+    def tanh(self, vectors: Sequence[Any]) -> list[Any]:
+        """tanh, within 4e-7: the rational approximation of Eigen (MathFunctionsImpl.h, ptanh)."""
+        above, below = [], []
+        for x in vectors:
+            x = self.clamp(x, -TANH_BOUND, TANH_BOUND)
+            square = self.multiply(x, x)
+            above.append(self.multiply(x, self.polynomial(square, TANH_ABOVE)))
+            below.append(self.polynomial(square, TANH_BELOW))  # from 0.005 to 1
+        inverses: list[Any] = []
+        for first in range(0, len(below), 4):
+            inverses += self.inverses(below[first : first + 4])
+        return [self.multiply(x, y) for x, y in zip(above, inverses, strict=True)]
+
+    def sigmoid(self, vectors: Sequence[Any]) -> list[Any]:
+        """1 / (1 + exp(-x)) as 1/2 + tanh(x/2) / 2."""
+        half = self.constant(0.5)
+        halves = self.tanh([self.multiply(x, half) for x in vectors])
+        return [self.multiply_add(y, half, half) for y in halves]
+
+    def exps(self, vectors: Sequence[Any]) -> list[Any]:
+        """exp of each."""
+        return [self.exp(x) for x in vectors]
+
+    def exp(self, x: Any) -> Any:
+        """exp, within 1e-6 relative, as 2^n 2^f with |f| <= 1/2."""
+        x = self.clamp(x, -87.3, 88.0)  # 2^n stays a normal number
+        log2_e = self.constant(1.4426950408889634)
+        whole = self.call("rint", self.multiply(x, log2_e))
+        rest = self.multiply_add(x, log2_e, self.subtract(self.constant(0), whole))
+        shifted = self.builder.shl(
+            self.builder.fptosi(whole, self.integers), self.constant_integers(23)
+        )
+        bits = self.builder.bitcast(self.polynomial(rest, EXP2), self.integers)
+        return self.builder.bitcast(self.builder.add(bits, shifted), self.type)
+
+
+# tanh(x) = x P(x^2) / Q(x^2); beyond the bound float32 has 1.
+TANH_BOUND = 7.90531110763549805
+TANH_ABOVE = (
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
+TANH_BELOW = (
+    1.19825839466702e-06,
+    1.18534705686654e-04,
+    2.26843463243900e-03,
+    4.89352518554385e-03,
+)
+# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, so that exp(0) is 1.
+EXP2 = (
+    0.00132647271,
+    0.00967151265,
+    0.0555073374,
+    0.240222421,
+    0.693146978,
+    1.0,
+)

@@ -1,0 +1,117 @@
+"""What kernels do with tiles is what NumPy does with matrices."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from elman.kernels import tiles
+from elman.kernels.tiles import Shape, across, at
+
+SHAPES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4), Shape(1, 2, 16)]
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def S(request: Any) -> Shape:  # noqa: N802
+    return request.param
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def applied(S: Shape, function: Any, *matrices: np.ndarray) -> np.ndarray:
+    """The tile that a function makes of those at the start of matrices."""
+    out = np.zeros((S.rows, S.width), np.float32)
+
+    @njit
+    def one(S, x, out):  # type: ignore[no-untyped-def]
+        tiles.store(function(tiles.load(S, at(x, 0, 0))), at(out, 0, 0))
+
+    @njit
+    def two(S, x, y, out):  # type: ignore[no-untyped-def]
+        tile = function(tiles.load(S, at(x, 0, 0)), tiles.load(S, at(y, 0, 0)))
+        tiles.store(tile, at(out, 0, 0))
+
+    (one if len(matrices) == 1 else two)(S, *matrices, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("exp", np.exp),
+    ],
+)
+def test_functions_are_numpys_within_a_few_digits_of_single_precision(
+    S: Shape, name: str, wanted: Any
+) -> None:
+    x = np.linspace(-30, 30, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
+    found = applied(S, getattr(tiles, name), x)
+    np.testing.assert_allclose(found, wanted(x.astype(np.float64)), rtol=1e-6, atol=3e-7)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp"])
+def test_a_nan_stays_one(S: Shape, name: str) -> None:
+    x = np.full((S.rows, S.width), np.nan, np.float32)
+    assert np.isnan(applied(S, getattr(tiles, name), x)).all()
+
+
+def test_elements_are_compared_one_by_one(S: Shape) -> None:
+    x, y = normal(S.rows, S.width), normal(S.width, S.rows).T.copy()
+    np.testing.assert_array_equal(applied(S, tiles.maximum, x, y), np.maximum(x, y))
+    np.testing.assert_array_equal(applied(S, tiles.where_positive, x, y), np.where(y > 0, x, 0))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7, 64])
+def test_a_product_takes_either_side_as_it_lies(S: Shape, depth: int) -> None:
+    @njit
+    def product(S, x, left, turned, right, out):  # type: ignore[no-untyped-def]
+        tile = tiles.mm(tiles.load(S, at(x, 0, 0)), at(left, 0, 1), at(right, 0, 0), len(right))
+        tiles.store(tile, at(out, 0, 0))
+        tile = tiles.mm(tiles.load(S, at(x, 0, 0)), across(turned, 0, 2), at(right, 0, 0), depth)
+        tiles.store(tile, at(out, S.rows, 0))
+
+    x, left, right = normal(S.rows, S.width), normal(S.rows, depth + 3), normal(depth, S.width)
+    turned, out = normal(depth, S.rows + 4), np.zeros((2 * S.rows, S.width), np.float32)
+    product(S, x, left, turned, right, out)
+    np.testing.assert_allclose(out[: S.rows], x + left[:, 1 : depth + 1] @ right, atol=1e-5)
+    wanted = x + turned[:, 2 : S.rows + 2].T @ right
+    np.testing.assert_allclose(out[S.rows :], wanted, atol=1e-5)
+
+
+def test_rows_are_looked_up_and_added_to_by_ids(S: Shape) -> None:
+    @njit
+    def rows(S, table, ids, tile_of, sums, out):  # type: ignore[no-untyped-def]
+        tiles.store(tiles.look_up(S, at(table, 0, 0), at(ids, 0, 1)), at(out, 0, 0))
+        tiles.add_to_rows(tiles.load(S, at(tile_of, 0, 0)), at(sums, 0, 0), at(ids, 0, 1))
+
+    table, x = normal(3, S.width), normal(S.rows, S.width)
+    ids = np.random.default_rng(0).integers(0, 3, (S.rows, 4))  # some more than once
+    out, sums = np.zeros_like(x), np.zeros_like(table)
+    rows(S, table, ids, x, sums, out)
+    np.testing.assert_array_equal(out, table[ids[:, 1]])
+    wanted = np.zeros_like(table)
+    np.add.at(wanted, ids[:, 1], x)
+    np.testing.assert_allclose(sums, wanted, atol=1e-6)
+
+
+def test_rows_and_columns_are_added_up(S: Shape) -> None:
+    @njit
+    def sums(S, x, by_row, by_column, out):  # type: ignore[no-untyped-def]
+        tile = tiles.load(S, at(x, 0, 0))
+        tiles.store_sum_of_rows(tile, at(by_row, 0, 1))
+        tiles.store_max_of_rows(tile, at(by_row, 0, 2))
+        tiles.add_sum_of_rows(tile, at(by_column, 0, 0))
+        tiles.store(tiles.load_column(S, at(by_row, 0, 2)), at(out, 0, 0))
+
+    x, out = normal(S.rows, S.width), np.zeros((S.rows, S.width), np.float32)
+    by_row, by_column = np.zeros((S.rows, 3), np.float32), np.ones((1, S.width), np.float32)
+    sums(S, x, by_row, by_column, out)
+    np.testing.assert_allclose(by_row[:, 1], x.sum(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(by_row[:, 2], x.max(axis=1))
+    np.testing.assert_allclose(by_column[0], 1 + x.sum(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(out, np.repeat(by_row[:, 2:], S.width, axis=1))
