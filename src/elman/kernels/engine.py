@@ -1,0 +1,310 @@
+"""A language model's weights and gradients between their canonical form and the kernels' own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.sampling import Sampler
+from elman.core.weights import GATES, Architecture, Weights, spare
+from elman.kernels.cache import kernel
+from elman.kernels.cells import CELLS
+from elman.kernels.head import NEVER, SPARE
+from elman.kernels.sampling import settings
+from elman.kernels.stream import read, score, write
+from elman.kernels.threads import in_threads, number_of_threads
+from elman.kernels.tiles import Shape
+from elman.kernels.update import GROUP, SLOTS, Array, Batch, Gradients, Packed, Work, add_up, run
+
+Ids = NDArray[np.int64]
+States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
+
+STREAMED = 1 << 16  # floats of logits and states that one text takes up at a time
+# For each gate, the blocks that hold its parts from the input and from the state.
+BLOCKS = {
+    "rnn": ((0, 0),),
+    "rnn-relu": ((0, 0),),
+    "gru": ((0, 0), (1, 1), (3, 2)),
+    "lstm": ((0, 0), (1, 1), (2, 2), (3, 3)),
+}
+
+
+def shape_of_host() -> Shape:
+    """The tile that suits this processor: it fills the vector registers, and leaves some free."""
+    features = numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+    if "+avx512f" in features:
+        return Shape(8, 2, 16)
+    return Shape(4, 2, 8) if "+avx2" in features else Shape(4, 4, 4)
+
+
+def zeros(*shape: int) -> NDArray[np.float32]:
+    """Zeros that begin at a cache line: a vector that lies across two takes two loads."""
+    size = int(np.prod(shape)) * 4
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+@kernel
+def pack(matrix: Any, panels: Any) -> None:
+    """Copy a matrix into panels, (number, depth, width), that are as large or larger."""
+    width = panels.shape[2]
+    for k in range(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            panels[j // width, k, j % width] = matrix[k, j]
+
+
+class Engine:
+    """The kernels for one architecture, and the arrays they work on."""
+
+    def __init__(self, of: Architecture, shape: Shape | None = None) -> None:
+        self.of, self.cell, self.shape = of, CELLS[of.cell], shape or shape_of_host()
+        width = self.shape.width
+        self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
+        self.packed = self._packed()
+        self.works: dict[tuple[int, ...], tuple[Work, Gradients, Array]] = {}
+
+    def _packed(self) -> Packed:
+        of, width, above = self.of, self.shape.width, self.of.layers - 1
+        hidden, gates = self.hidden, self.cell.blocks * self.hidden
+        panels = hidden // width
+        state = self.cell.recurrent
+        linear_bias = zeros(1, self.vocab)
+        linear_bias[:] = NEVER
+        return Packed(
+            table=zeros(of.vocab, gates),
+            inputs=zeros(above, gates // width, hidden, width),
+            inputs_back=zeros(above, panels, gates, width),
+            bias=zeros(above, 1, gates),
+            state=zeros(of.layers, state * panels, hidden, width),
+            state_back=zeros(of.layers, panels, state * hidden, width),
+            linear=zeros(self.vocab // width, hidden, width),
+            linear_back=zeros(panels, of.vocab, width),
+            linear_bias=linear_bias,
+            none=zeros(1, max(hidden, self.vocab)),
+        )
+
+    def _work(
+        self, steps: int, threads: int, slots: int, layers_dropped: int
+    ) -> tuple[Work, Gradients, Array]:
+        layers, hidden, gates = self.of.layers, self.hidden, self.cell.blocks * self.hidden
+        states = (threads, layers, steps + 1, GROUP, hidden + SPARE)
+        work = Work(
+            hs=zeros(*states),
+            cs=zeros(*states),
+            gates=zeros(threads, layers, steps, GROUP, gates + SPARE),
+            d_out=zeros(threads, steps, GROUP, hidden),
+            d_h=zeros(threads, GROUP, hidden),
+            d_c=zeros(threads, GROUP, hidden),
+            dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
+            logits=zeros(threads, GROUP, self.vocab + SPARE),
+        )
+        return work, *self._gradients(slots)
+
+    def _gradients(self, slots: int) -> tuple[Gradients, Array]:
+        above, hidden, gates = self.of.layers - 1, self.hidden, self.cell.blocks * self.hidden
+        shapes: list[tuple[int, ...]] = [
+            (self.of.vocab, gates),
+            (above, gates, hidden),
+            (above, 1, gates),
+            (self.of.layers, self.cell.recurrent * hidden, hidden),
+            (round_up(self.of.vocab, self.shape.half.rows), hidden),
+            (1, self.vocab),
+        ]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        flat = zeros(slots, int(ends[-1]))
+        parts = np.split(flat, ends[:-1], axis=1)
+        return Gradients(*(p.reshape(slots, *s) for p, s in zip(parts, shapes, strict=True))), flat
+
+    def load(self, weights: Weights) -> None:
+        """Take these weights."""
+        of, packed = self.of, self.packed
+        for layer in range(of.layers):
+            bias = packed.bias[layer - 1, 0] if layer else np.zeros_like(packed.table[0])
+            self._load_layer(weights, layer, bias)
+            if layer == 0:
+                packed.table[:] += bias
+        linear = weights["embedding.weight" if of.tied else "linear.weight"]
+        pack(linear.T, packed.linear)
+        pack(linear, packed.linear_back)
+        packed.linear_bias[0, : of.vocab] = weights["linear.bias"]
+
+    def _load_layer(self, weights: Weights, layer: int, bias: Array) -> None:
+        of, packed = self.of, self.packed
+        W_ih, W_hh, b_ih, b_hh = (
+            weights[f"rnn.{kind}_l{layer}"].reshape(GATES[of.cell], of.hidden, -1)
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        bias[:] = 0
+        if layer == 0:
+            packed.table[:] = 0
+        for gate, (by_input, by_state) in enumerate(BLOCKS[of.cell]):
+            pack(W_hh[gate].T, packed.state[layer][self._panels(by_state)])
+            pack(W_hh[gate], packed.state_back[layer][:, self._units(by_state)])
+            bias[self._units(by_state)] += b_hh[gate, :, 0]
+            bias[self._units(by_input)] += b_ih[gate, :, 0]
+            if layer > 0:
+                pack(W_ih[gate].T, packed.inputs[layer - 1][self._panels(by_input)])
+                pack(W_ih[gate], packed.inputs_back[layer - 1][:, self._units(by_input)])
+            elif of.embedding:
+                inputs = weights["embedding.weight"] @ W_ih[gate].T
+                packed.table[:, self._units(by_input)] = inputs
+            else:
+                packed.table[:, self._units(by_input)] = W_ih[gate].T
+
+    def _units(self, block: int) -> slice:
+        """The columns of a block that stand for hidden units."""
+        return slice(block * self.hidden, block * self.hidden + self.of.hidden)
+
+    def _panels(self, block: int) -> slice:
+        number = self.hidden // self.shape.width
+        return slice(block * number, (block + 1) * number)
+
+    def loss(
+        self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
+    ) -> tuple[float, States]:
+        """The mean loss in nats of a batch, ids and targets (batch, steps), and the state after it.
+
+        `masks` are dropout's, (steps, batch, hidden) for each layer but the last, or none at all.
+        If it is to learn, `gradients` then has those of this loss.
+        """
+        number, steps = ids.shape
+        slots = min(SLOTS, -(-number // GROUP))
+        threads = number_of_threads(slots)
+        key = steps, threads, slots, len(masks)
+        if key not in self.works:
+            self.works[key] = self._work(*key)
+        work, self.sums, flat = self.works[key]
+        batch = self._batch(ids, targets, state, masks)
+        totals = np.zeros(slots)
+        in_threads(
+            lambda first, every: run(
+                self.shape,
+                self.cell,
+                batch,
+                self.packed,
+                work,
+                self.sums,
+                flat,
+                totals,
+                first,
+                every,
+                learn,
+            ),
+            threads,
+        )
+        if learn:
+            add_up(flat)
+        return float(totals.sum()) / (number * steps), self._states(batch.h, batch.c, number)
+
+    def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
+        number, steps = ids.shape
+        rows = round_up(number, GROUP)
+        if rows > number:
+            more = ((0, rows - number), (0, 0))
+            ids, targets = np.pad(ids, more), np.pad(targets, more)
+        h, c = (zeros(self.of.layers, rows, self.hidden) for _ in range(2))
+        padded = zeros(len(masks), steps, rows, self.hidden)
+        for to, part in zip((h, c), state, strict=False):
+            to[:, :number, : self.of.hidden] = part
+        for to, mask in zip(padded, masks, strict=True):
+            to[:, :number, : self.of.hidden] = mask
+        return Batch(number, ids, targets, h, c, padded)
+
+    def _states(self, h: Array, c: Array, number: int) -> States:
+        """The states that a cell has, (layers, batch, hidden)."""
+        parts = (h, c) if self.of.cell == "lstm" else (h,)
+        return tuple(part[:, :number, : self.of.hidden] for part in parts)
+
+    def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
+        """The logits of ids, (batch, steps, vocab), and the state after them."""
+        hs, cs, gates = self._stream(len(ids), ids.shape[1], state)
+        out = np.empty((*ids.shape, self.of.vocab), np.float32)
+        read(self.shape, self.cell, ids, self.packed, hs, cs, gates, out)
+        return out, self._states(hs[:, 0], cs[:, 0], len(ids))
+
+    def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
+        """The loss in nats of each target of one text, both (steps,), and the state after it."""
+        hs, cs, gates = self._stream(1, len(ids), state)
+        logits = zeros(gates.shape[1], self.vocab + SPARE)
+        text, aims, out = ids[None], targets[:, None], np.empty(len(ids))
+        score(self.shape, self.cell, text, aims, self.packed, hs, cs, gates, logits, out)
+        return out, self._states(hs[:, 0], cs[:, 0], 1)
+
+    def write(
+        self, prefix: Ids, tokens: int, state: States, sampler: Sampler, rng: np.random.Generator
+    ) -> tuple[Ids, States]:
+        """The ids of so many tokens after a prefix, (steps,), and the state before the last."""
+        hs, cs, gates = self._stream(1, 1, state)
+        out = np.concatenate([prefix, np.zeros(tokens, np.int64)])
+        chosen, known = settings(sampler, self.of.vocab), len(prefix)
+        write(
+            self.shape,
+            self.cell,
+            self.packed,
+            hs,
+            cs,
+            gates,
+            self.of.vocab,
+            chosen,
+            rng,
+            known,
+            out,
+        )
+        return out[known:], self._states(hs[:, 0], cs[:, 0], 1)
+
+    def _stream(self, rows: int, steps: int, state: States) -> tuple[Array, Array, Array]:
+        """States and gates for so many steps at most, the state at the start in its place."""
+        steps = max(1, min(steps, STREAMED // (rows * (self.vocab + self.hidden))))
+        hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
+        gates = zeros(self.of.layers, steps, rows, self.cell.blocks * self.hidden + SPARE)
+        for to, part in zip((hs, cs), state, strict=False):
+            to[:, 0, :, : self.of.hidden] = part
+        return hs, cs, gates
+
+    def gradients(self, weights: Weights) -> Weights:
+        """The gradients of the last loss by canonical name."""
+        of, sums = self.of, self.sums
+        gradients: Weights = {}
+        for layer in range(of.layers):
+            gradients |= self._gradients_of_layer(layer)
+        if of.embedding:
+            d_table, W_ih = gradients["rnn.weight_ih_l0"], weights["rnn.weight_ih_l0"]
+            gradients["embedding.weight"] = d_table.T @ W_ih
+            gradients["rnn.weight_ih_l0"] = d_table @ weights["embedding.weight"]
+        d_linear = sums.linear[0, : of.vocab, : of.hidden]
+        if of.tied:
+            gradients["embedding.weight"] += d_linear
+        else:
+            gradients["linear.weight"] = d_linear
+        gradients["linear.bias"] = sums.linear_bias[0, 0, : of.vocab]
+        return gradients
+
+    def _gradients_of_layer(self, layer: int) -> Weights:
+        """The gradients of a layer's weights; of the first layer's W_ih, those of its products."""
+        of, sums, blocks = self.of, self.sums, BLOCKS[self.of.cell]
+        if layer == 0:
+            d_W_ih = [sums.table[0][:, self._units(block)].T for block, _ in blocks]
+            d_bias = sums.table[0].sum(axis=0)
+        else:
+            d_W = sums.inputs[0, layer - 1][:, : of.hidden]
+            d_W_ih = [d_W[self._units(block)] for block, _ in blocks]
+            d_bias = sums.bias[0, layer - 1, 0]
+        d_W_hh = [sums.state[0, layer, self._units(block), : of.hidden] for _, block in blocks]
+        d_b_hh = np.concatenate([d_bias[self._units(block)] for _, block in blocks])
+        d_b_hh[spare(of.cell, of.hidden)] = 0
+        return {
+            f"rnn.weight_ih_l{layer}": np.concatenate(d_W_ih),
+            f"rnn.weight_hh_l{layer}": np.concatenate(d_W_hh),
+            f"rnn.bias_ih_l{layer}": np.concatenate([d_bias[self._units(b)] for b, _ in blocks]),
+            f"rnn.bias_hh_l{layer}": d_b_hh,
+        }
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple

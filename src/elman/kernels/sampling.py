@@ -1,0 +1,115 @@
+"""How the next token is drawn, as `elman.core.sampling.Sampler` does it, in compiled code."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from elman.core.sampling import Sampler
+
+
+class Settings(NamedTuple):
+    """A sampler's settings, with numbers where it has None."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
+def settings(sampler: Sampler, vocab: int) -> Settings:
+    """The settings of a sampler, those that leave everything in where it has none."""
+    top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
+    # More than 1, since the sum of probabilities may round up to more than 1 itself.
+    return Settings(sampler.temperature, top_k, sampler.top_p or 2.0, sampler.min_p or 0.0)
+
+
+@njit
+def draw(logits, sampler, rng):
+    """The id drawn from logits, (vocab,): the first of the likeliest at temperature 0."""
+    best = likeliest(logits)
+    if sampler.temperature == 0:
+        return best
+    chances = np.empty(len(logits))
+    for n in range(len(logits)):
+        chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)
+    if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
+        leave_out(chances, sampler)
+    return choice(chances, rng.random())
+
+
+@njit
+def likeliest(logits):
+    """The first of the largest."""
+    best = 0
+    for n in range(1, len(logits)):
+        if logits[n] > logits[best]:
+            best = n
+    return best
+
+
+@njit
+def leave_out(chances, sampler):
+    """Set to zero the chances, (vocab,), that the settings leave out."""
+    order = ranking(chances)
+    kept = chances[order]
+    kept[sampler.top_k :] = 0
+    whole, before = kept.sum(), 0.0
+    for n in range(len(kept)):
+        chance = kept[n] / whole
+        if before >= sampler.top_p:
+            kept[n] = 0
+        before += chance
+    for n in range(len(kept)):
+        chances[order[n]] = kept[n] if kept[n] >= sampler.min_p * kept[0] else 0
+
+
+@njit
+def ranking(chances):
+    """The ids from the likeliest down, of equals the lower first, by heapsort.
+
+    NumPy's sorts take Numba a second to compile.
+    """
+    order = np.arange(len(chances))
+    for start in range(len(order) // 2 - 1, -1, -1):
+        sift(order, start, len(order), chances)
+    for end in range(len(order) - 1, 0, -1):
+        order[0], order[end] = order[end], order[0]
+        sift(order, 0, end, chances)
+    return order
+
+
+@njit
+def sift(order, start, end, chances):
+    """Move the id at `start` down the heap, whose first is the least likely, to its place."""
+    parent, moved = start, order[start]
+    while 2 * parent + 1 < end:
+        child = 2 * parent + 1
+        if child + 1 < end and is_before(order[child], order[child + 1], chances):
+            child += 1
+        if not is_before(moved, order[child], chances):
+            break
+        order[parent] = order[child]
+        parent = child
+    order[parent] = moved
+
+
+@njit
+def is_before(a, b, chances):
+    """Whether an id ranks before another."""
+    return chances[a] > chances[b] or (chances[a] == chances[b] and a < b)
+
+
+@njit
+def choice(chances, uniform):
+    """The id that a number from 0 to 1 falls to, as in `Generator.choice`."""
+    whole = 0.0
+    for chance in chances:
+        whole += chance
+    before = 0.0
+    for n in range(len(chances)):
+        before += chances[n]
+        if uniform < before / whole:
+            return n
+    return len(chances) - 1

@@ -1,0 +1,214 @@
+"""A batch through a language model: its loss, and all gradients.
+
+A group of sequences goes through all layers and steps, forward and backward, while what it needs
+lies in the cache; a thread takes one group after the other. Groups add their gradients up in a
+fixed number of slots, chosen by the group and not by the thread, and slots are added up in order:
+any number of threads gives the same bits.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from elman.kernels import head, layer
+from elman.kernels.cache import kernel
+
+Array = NDArray[np.float32]
+
+GROUP = 32  # sequences
+SLOTS = 8
+
+
+class Packed(NamedTuple):
+    """Weights as the kernels read them, padded to whole tiles; `_back` are those of backward."""
+
+    table: Array  # (rows of ids, blocks * hidden): the first layer's inputs, with all biases
+    inputs: Array  # (layers - 1, panels, hidden, width)
+    inputs_back: Array
+    bias: Array  # (layers - 1, 1, blocks * hidden)
+    state: Array  # (layers, panels, hidden, width)
+    state_back: Array
+    linear: Array  # (panels, hidden, width)
+    linear_back: Array
+    linear_bias: Array  # (1, vocab)
+    none: Array  # (1, hidden): zeros
+
+
+class Batch(NamedTuple):
+    """A batch, in whole groups of sequences, of which the first `number` count."""
+
+    number: int
+    ids: NDArray[np.int64]  # (sequences, steps)
+    targets: NDArray[np.int64]
+    h: Array  # (layers, sequences, hidden): the state before, and then the state after
+    c: Array
+    masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
+
+
+class Work(NamedTuple):
+    """What a group needs on its way, for each thread."""
+
+    hs: Array  # (threads, layers, steps + 1, group, hidden)
+    cs: Array
+    gates: Array  # (threads, layers, steps, group, blocks * hidden)
+    d_out: Array  # (threads, steps, group, hidden)
+    d_h: Array  # (threads, group, hidden)
+    d_c: Array
+    dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
+    logits: Array  # (threads, group, vocab)
+
+
+class Gradients(NamedTuple):
+    """The gradients, for each slot; `add_up` leaves their sum in the first."""
+
+    table: Array  # (slots, rows of ids, blocks * hidden)
+    inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
+    bias: Array  # (slots, layers - 1, 1, blocks * hidden)
+    state: Array  # (slots, layers, recurrent * hidden, hidden)
+    linear: Array  # (slots, vocab, hidden)
+    linear_bias: Array  # (slots, 1, vocab)
+
+
+@njit(inline="always")
+def forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped):
+    """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none."""
+    layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], packed.state[0])
+    for n in range(1, len(gates)):
+        below = hs[n - 1][1:]
+        if len(masks):
+            multiply(below, masks[n - 1], dropped[n - 1])
+            below = dropped[n - 1]
+        layer.forward_from_layer(
+            S,
+            cell,
+            below,
+            packed.inputs[n - 1],
+            packed.bias[n - 1],
+            gates[n],
+            hs[n],
+            cs[n],
+            packed.state[n],
+        )
+
+
+@njit
+def multiply(x, masks, out):
+    """out = x * masks, (steps, rows, hidden); x and out may have more columns."""
+    for t in range(len(masks)):
+        for i in range(masks.shape[1]):
+            for j in range(masks.shape[2]):
+                out[t, i, j] = x[t, i, j] * masks[t, i, j]
+
+
+@njit(inline="always")
+def loss_of_group(S, targets, number, scale, packed, work, thread, gradients, slot, learn):
+    """The sum of a group's losses; if it is to learn, with the gradients of the last layer."""
+    total = 0.0
+    hs, logits = work.hs[thread][-1], work.logits[thread]
+    for t in range(targets.shape[1]):
+        total += head.loss(
+            S, hs[t + 1], targets, t, number, packed.linear, packed.linear_bias, logits
+        )
+        if learn:
+            head.backward(
+                S,
+                hs[t + 1],
+                targets,
+                t,
+                number,
+                scale,
+                packed.linear_back,
+                packed.none,
+                logits,
+                work.d_out[thread][t],
+                gradients.linear[slot],
+                gradients.linear_bias[slot],
+            )
+    return total
+
+
+@njit(inline="always")
+def backward_group(S, cell, ids, packed, work, thread, gradients, slot, masks):
+    """From the gradients of the last layer's outputs to those of all weights."""
+    d_out, d_h, d_c = work.d_out[thread], work.d_h[thread], work.d_c[thread]
+    for n in range(work.gates.shape[1] - 1, -1, -1):
+        gates, hs, cs = work.gates[thread][n], work.hs[thread][n], work.cs[thread][n]
+        d_h[:], d_c[:] = 0, 0
+        W, d_W = packed.state_back[n], gradients.state[slot][n]
+        if n == 0:
+            layer.backward_to_ids(
+                S, cell, gates, hs, cs, W, d_out, d_h, d_c, d_W, ids, gradients.table[slot]
+            )
+        else:
+            below = work.hs[thread][n - 1][1:]
+            if len(masks):
+                below = work.dropped[thread][n - 1]
+            layer.backward_to_layer(
+                S,
+                cell,
+                gates,
+                hs,
+                cs,
+                W,
+                d_out,
+                d_h,
+                d_c,
+                d_W,
+                below,
+                packed.inputs_back[n - 1],
+                packed.none,
+                gradients.inputs[slot][n - 1],
+                gradients.bias[slot][n - 1],
+            )
+            if len(masks):
+                multiply(d_out, masks[n - 1], d_out)
+
+
+@njit
+def copy_states(states, rows, to, to_rows, number):
+    """Copy the states of so many rows on, (layers, rows, hidden), to other rows of others."""
+    hidden = min(states.shape[2], to.shape[2])  # without spare columns
+    for n in range(len(states)):
+        for i in range(number):
+            for j in range(hidden):
+                to[n, to_rows + i, j] = states[n, rows + i, j]
+
+
+@kernel
+def run(S, cell, batch, packed, work, gradients, flat, totals, first, every, learn):
+    """The work of a thread: every so many-th slot of a batch, from the first on.
+
+    The losses, in nats, go into `totals`, a sum for each slot; `flat`, (slots, floats), is where
+    all gradients lie.
+    """
+    slots, (sequences, steps) = len(totals), batch.ids.shape
+    hs, cs, gates, dropped = work.hs[first], work.cs[first], work.gates[first], work.dropped[first]
+    scale = np.float32(1 / (batch.number * steps))
+    for slot in range(first, slots, every):
+        totals[slot] = 0
+        if learn:
+            flat[slot] = 0
+        for start in range(slot * GROUP, sequences, slots * GROUP):
+            stop, number = start + GROUP, min(GROUP, batch.number - start)
+            ids, targets = batch.ids[start:stop], batch.targets[start:stop]
+            masks = batch.masks[:, :, start:stop]
+            copy_states(batch.h, start, hs[:, 0], 0, GROUP)
+            copy_states(batch.c, start, cs[:, 0], 0, GROUP)
+            forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped)
+            copy_states(hs[:, steps], 0, batch.h, start, GROUP)
+            copy_states(cs[:, steps], 0, batch.c, start, GROUP)
+            totals[slot] += loss_of_group(
+                S, targets, number, scale, packed, work, first, gradients, slot, learn
+            )
+            if learn:
+                backward_group(S, cell, ids, packed, work, first, gradients, slot, masks)
+
+
+@kernel
+def add_up(flat):
+    """Add the rows of gradients, (slots, floats), up, in order, into the first."""
+    for slot in range(1, len(flat)):
+        for i in range(flat.shape[1]):
+            flat[0, i] += flat[slot, i]
