@@ -294,11 +294,15 @@ class RNN(Module):
         if not (self.dropout and self.training):
             self._masks.append(1)
             return inputs
-        kept = self.rng.random(inputs.shape) >= self.dropout
-        mask = kept.astype(inputs.dtype) / (1 - self.dropout)
-        self._masks.append(mask)
-        dropped: Array = inputs * mask
+        self._masks.append(self.mask(inputs.shape, inputs.dtype))
+        dropped: Array = inputs * self._masks[-1]
         return dropped
+
+    def mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """What dropout multiplies the outputs of a layer with, (steps, batch, features)."""
+        kept = self.rng.random(shape) >= self.dropout
+        mask: Array = kept.astype(dtype) / dtype.type(1 - self.dropout)
+        return mask
 
     def _forward_layer(
         self, name: str, inputs: Array, state: tuple[Array, ...]
@@ -554,11 +558,16 @@ class Trainer(trainer.Trainer):
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            loss = self.model.training_step(batch)
-            self.model.backward()
+            loss = self.learn(batch)
             if self.gradient_clip_val > 0:
                 self.clip_gradients(self.gradient_clip_val, self.model)
             self.optim.step()
+        return loss
+
+    def learn(self, batch: Sequence[Any]) -> float:
+        """The loss of a batch, whose gradients the model then has."""
+        loss = self.model.training_step(batch)
+        self.model.backward()
         return float(loss)
 
     def validate(self, batch: Sequence[Any]) -> float | None:

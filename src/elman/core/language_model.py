@@ -34,6 +34,8 @@ def generate(
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     if not len(prefix):
         raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+    if hasattr(model, "write"):
+        return islice(model.write(prefix, sampler, seed), tokens)
     if sampler.temperature == 0 and hasattr(model, "follow"):
         return islice(_in_runs(model, prefix), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
@@ -58,6 +60,9 @@ def _in_runs(model: Any, prefix: Sequence[int]) -> Iterator[int]:
 
 def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
     """Yield the losses in nats of every id but the first, given all before it, in chunks."""
+    if hasattr(model, "score"):
+        yield from model.score(ids)
+        return
     state = None
     for start in range(0, len(ids) - 1, CHUNK):
         targets = ids[start + 1 : start + 1 + CHUNK]

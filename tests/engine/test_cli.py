@@ -1,0 +1,25 @@
+"""The command line on the engine, which is its default."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COMPILING
+
+QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+
+
+def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    said = []
+    for out in ("first", "second"):
+        command = [sys.executable, "-m", "elman", "train", str(story), *QUICK, "--out", out]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    assert said[0].count(COMPILING) == 1
+    assert COMPILING not in said[1]

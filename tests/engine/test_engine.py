@@ -1,0 +1,280 @@
+"""The engine gives what the specification gives, for all sizes, and the same bits every time."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from elman import numba as engine
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.language_model import generate, score
+from elman.core.sampling import Sampler
+from elman.core.weights import GATES, Architecture, Weights, initial
+from elman.kernels import threads
+from elman.kernels.engine import Engine
+from elman.kernels.sampling import choice, draw, settings
+from elman.kernels.tiles import Shape
+
+SIZES = [  # vocab, hidden, layers, embedding, batch, steps
+    (1, 1, 1, 0, 1, 1),
+    (2, 1, 2, 1, 1, 3),
+    (28, 32, 1, 0, 64, 5),  # whole tiles
+    (31, 33, 2, 7, 37, 4),  # a little more
+    (97, 61, 3, 0, 33, 2),
+]
+
+
+def weights_of(of: Architecture) -> Weights:
+    """Weights that are not symmetric; large ones, but for where they would grow without bound."""
+    factor = 1 if of.cell == "rnn-relu" else 2
+    return {name: factor * value for name, value in initial(of, 1).items()}
+
+
+def batch_of(of: Architecture, batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.random.default_rng(0).integers(0, of.vocab, (batch, steps + 1))
+    return ids[:, :-1], ids[:, 1:]
+
+
+def learned(module: Any, of: Architecture, batch: Any, dropout: float = 0) -> Any:
+    """A model with the gradients of a batch, and the loss."""
+    model = module.build(of, weights_of(of), dropout=dropout)
+    trainer = module.Trainer(1)
+    trainer.prepare_model(model)
+    model.board.display = False
+    trainer.train_dataloader, trainer.num_train_batches, trainer.train_batch_idx = [], 1, 0
+    model.train()
+    return model, trainer.learn(batch)
+
+
+def assert_alike(of: Architecture, batch: Any, dropout: float = 0) -> None:
+    (wanted, wanted_loss), (found, loss) = (
+        learned(module, of, batch, dropout) for module in (specification, engine)
+    )
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    assert found.gradients.keys() == wanted.gradients.keys()
+    for name, gradient in wanted.gradients.items():
+        difference = np.linalg.norm(found.gradients[name] - gradient)
+        assert difference <= 1e-5 * np.linalg.norm(gradient) + 1e-9, name
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("cell", GATES)
+def test_losses_and_gradients_are_the_specifications_at_every_size(
+    cell: str, sizes: tuple[int, ...]
+) -> None:
+    vocab, hidden, layers, embedding, batch, steps = sizes
+    of = Architecture(cell, vocab, hidden, layers, embedding)
+    assert_alike(of, batch_of(of, batch, steps))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_state_is_carried_into_a_batch(cell: str) -> None:
+    of = Architecture(cell, 11, 7, 2)
+    X, Y = batch_of(of, 5, 4)
+    rng = np.random.default_rng(1)
+    state = tuple(rng.normal(0, 1, (2, 5, 7)).astype(np.float32) for _ in range(2))
+    assert_alike(of, (X, state if cell == "lstm" else state[0], Y))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
+    of = Architecture(cell, 11, 40, 3)
+    assert_alike(of, batch_of(of, 35, 4), dropout=0.5)
+
+
+@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("cell", GATES)
+def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape) -> None:
+    of = Architecture(cell, 11, 20, 2, 5)
+    X, Y = batch_of(of, 35, 4)
+    results = []
+    for kernels in (Engine(of), Engine(of, shape)):
+        kernels.load(weights_of(of))
+        loss, _ = kernels.loss(X, Y, (), [], learn=True)
+        results.append((loss, kernels.gradients(weights_of(of))))
+    (wanted, right), (loss, found) = results
+    assert loss == pytest.approx(wanted, rel=1e-6)
+    for name, gradient in right.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_any_number_of_threads_gives_the_same_bits(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("lstm", 28, 16)
+    batch = batch_of(of, 300, 6)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
+    wanted, wanted_loss = learned(engine, of, batch)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted_loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2, 4)
+    wanted, found = (module.build(of, weights_of(of)) for module in (specification, engine))
+    for length in (2, 3, 1500, 3000):
+        ids = np.random.default_rng(length).integers(0, 29, length)
+        losses = np.concatenate(list(score(found, ids)))
+        assert losses.shape == (length - 1,)
+        np.testing.assert_allclose(losses, np.concatenate(list(score(wanted, ids))), atol=2e-5)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2)
+    model = engine.build(of, weights_of(of))
+    ids = np.random.default_rng(0).integers(0, 29, (3, 700))
+    whole, _ = model.step(ids)
+    first, state = model.step(ids[:, :333])
+    rest, _ = model.step(ids[:, 333:], state)
+    np.testing.assert_array_equal(np.concatenate([first, rest], axis=1), whole)
+    logits = specification.build(of, weights_of(of)).step(ids)[0]
+    np.testing.assert_allclose(whole, logits, atol=2e-5)
+
+
+SAMPLERS = st.builds(
+    Sampler,
+    temperature=st.floats(0.1, 5),
+    top_k=st.none() | st.integers(1, 40),
+    top_p=st.none() | st.floats(0.01, 1),
+    min_p=st.none() | st.floats(0.01, 1),
+)
+LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
+
+
+@hypothesis_settings(deadline=None)  # the first draw compiles
+@given(SAMPLERS, LOGITS, st.integers(0, 2**32))
+def test_tokens_are_drawn_as_the_sampler_draws_them(
+    sampler: Sampler, logits: list[float], seed: int
+) -> None:
+    array = np.array(logits, np.float32)
+    chosen = settings(sampler, len(array))
+    found = draw(array, chosen, np.random.default_rng(seed))
+    wanted = sampler(array, np.random.default_rng(seed))
+    if (
+        found != wanted
+    ):  # where rounding decides: a chance, or a bound, that is hit to the last digit
+        chances = sampler.probabilities(array)
+        uniform = np.random.default_rng(seed).random()
+        edges = np.abs(np.cumsum(chances) - uniform).min()
+        assert edges < 1e-12 or close_to_a_bound(sampler, array)
+
+
+def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
+    """Whether a token is left out, or not, by less than rounding."""
+    for factor in (1 - 1e-12, 1 + 1e-12):
+        bounds = {
+            name: min(1.0, getattr(sampler, name) * factor)
+            for name in ("top_p", "min_p")
+            if getattr(sampler, name) is not None
+        }
+        moved = Sampler(sampler.temperature, sampler.top_k, **bounds)
+        if ((moved.probabilities(logits) > 0) != (sampler.probabilities(logits) > 0)).any():
+            return True
+    return False
+
+
+@hypothesis_settings(deadline=None)
+@given(LOGITS)
+def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
+    array = np.array(logits, np.float32)
+    chosen = settings(Sampler(temperature=0), len(array))
+    assert draw(array, chosen, np.random.default_rng(0)) == array.argmax()
+
+
+def test_a_token_without_a_chance_is_never_drawn() -> None:
+    chances = np.array([0, 1, 0, 2, 0], float)
+    drawn = {choice(chances, uniform) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
+    assert drawn == {1, 3}
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2, 4)
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    for sampler in (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05)):
+        for prefix in ([3], [1, 2, 3, 4]):
+            wanted, found = (list(generate(model, prefix, 300, sampler, 5)) for model in models)
+            assert found == wanted
+    assert len(list(islice(models[1].write([1], Sampler(), 0), 3000))) == 3000
+
+
+def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
+    of = Architecture("gru", 11, 7)
+    for name, value in weights_of(of).items():
+        if "bias_hh" in name:
+            continue
+        broken = weights_of(of)
+        broken[name] = value.copy()
+        broken[name].flat[-1] = np.nan
+        kernels = Engine(of)
+        kernels.load(broken)
+        ids = np.arange(11)[None].repeat(3, axis=0)
+        assert np.isnan(kernels.loss(ids, ids, (), [], learn=True)[0]), name
+
+
+@pytest.mark.parametrize(("ids", "told"), [([0, 11], "0 to 11"), ([-1, 3], "-1 to 3")])
+def test_ids_without_a_place_in_the_table_are_refused(ids: list[int], told: str) -> None:
+    model = engine.build(Architecture("rnn", 11, 7), initial(Architecture("rnn", 11, 7)))
+    batch = np.array([ids])
+    for call in (
+        lambda: model.step(batch),
+        lambda: model.training_step((batch, batch)),
+        lambda: list(model.score(batch[0])),
+        lambda: next(model.write(ids, Sampler(), 0)),
+    ):
+        with pytest.raises(ElmanError, match=f"ids must be from 0 to 10, got {told}"):
+            call()
+
+
+def test_a_model_with_code_of_its_own_is_refused() -> None:
+    class Scaled(engine.RNNLM):
+        def forward(self, X: Any, state: Any = None) -> Any:
+            return 2 * super().forward(X, state)
+
+    class Own(engine.GRU):
+        def forward(self, inputs: Any, state: Any = None) -> Any:
+            return super().forward(inputs, state)
+
+    for model in (Scaled(engine.RNN(11, 7), 11), engine.RNNLM(Own(11, 7), 11)):
+        with pytest.raises(ElmanError, match="has a forward of its own"):
+            model.step(np.zeros((1, 2), int))
+
+
+def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    batch = batch_of(of, 5, 4)
+    results = []
+    for module in (specification, engine):
+        model = module.build(of, weights_of(of))
+        model.train()
+        loss = model.loss(model(batch[0]), batch[1])
+        model.backward()
+        results.append((loss, model.gradients))
+    assert results[0][0] == results[1][0]
+    for name, gradient in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][name], gradient)
+
+
+def test_kernels_follow_weights_that_are_changed_by_hand() -> None:
+    of = Architecture("gru", 11, 7, 2)
+    model = engine.build(of, weights_of(of))
+    model.step(np.zeros((1, 1), int))
+    changed = {name: value + 0.1 for name, value in weights_of(of).items()}
+    for name in changed:
+        if "bias_hh" in name:
+            changed[name] = weights_of(of)[name]
+        model.parameters[name][...] = changed[name]
+    ids = np.arange(11)[None]
+    wanted = specification.build(of, changed).step(ids)[0]
+    np.testing.assert_allclose(model.step(ids)[0], wanted, atol=1e-5)
