@@ -17,9 +17,11 @@ def style(session: nox.Session) -> None:
 
 @nox.session
 def base(session: nox.Session) -> None:
-    """What the base install can do: the core, the specification and the command line."""
+    """What the base install can do: the core, the specification, the engine, the command line."""
     session.install(".[test]")
-    session.run("pytest", "tests/core", "tests/numpy_module", *session.posargs)
+    session.run("pytest", "tests/core", "tests/numpy_module", "tests/engine", *session.posargs)
+    asked = ("tests/frameworks/test_parity.py", "tests/frameworks/test_cli.py")
+    session.run("pytest", *asked, "--framework", "numba", *session.posargs)
 
 
 def framework(session: nox.Session, name: str) -> None:

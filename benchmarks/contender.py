@@ -52,7 +52,7 @@ def program(framework: str, contender: str) -> dict[str, Work]:
     d2l.TimeMachine._download = lambda self: time_machine()
     data = d2l.TimeMachine(1024, 32)
     vocab = len(data.vocab)
-    rnn = d2l.RNN(vocab, 32) if framework == "torch" else d2l.RNN(32)
+    rnn = d2l.RNN(vocab, 32) if framework in ("numba", "torch") else d2l.RNN(32)
     model = d2l.RNNLM(rnn, vocab, lr=1)
     model.board.display = False
     trainer = d2l.Trainer(max_epochs=1, gradient_clip_val=1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
 
-FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax", "mxnet")
+FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 
 
 def check_framework(name: str) -> None:

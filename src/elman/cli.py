@@ -1,5 +1,6 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
+import logging
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ app = typer.Typer(
 
 Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.")]
 Framework = Annotated[
-    str, typer.Option(help="What computes: numpy, torch, tensorflow, jax or mxnet.")
+    str, typer.Option(help="What computes: numba, numpy, torch, tensorflow, jax or mxnet.")
 ]
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
 
@@ -32,6 +33,9 @@ def main() -> None:
     """Run the command line; every error that a user can make is one line and exit code 2."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
+    notices = logging.getLogger("elman")
+    notices.setLevel(logging.INFO)
+    notices.addHandler(_Notices())
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -49,6 +53,13 @@ def main() -> None:
     if code == 130:  # what Typer makes of Ctrl-C
         _fail("interrupted, nothing kept", code)
     sys.exit(code)
+
+
+class _Notices(logging.Handler):
+    """What the package has to say, a line each on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print("elman:", record.getMessage(), file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -89,10 +100,10 @@ def train(
     framework: Annotated[
         str,
         typer.Option(
-            help="What computes: numpy, torch, tensorflow, jax or mxnet; several with commas, or "
-            "all, to compare; NAME=INTERPRETER for one of another environment."
+            help="What computes: numba, numpy, torch, tensorflow, jax or mxnet; several with "
+            "commas, or all, to compare; NAME=INTERPRETER for one of another environment."
         ),
-    ] = "numpy",
+    ] = "numba",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     out: Annotated[
@@ -173,7 +184,7 @@ def generate(
         float | None, typer.Option(help="Leave out what is below p times the likeliest.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choices.")] = 0,
-    framework: Framework = "numpy",
+    framework: Framework = "numba",
 ) -> None:
     """Write the text that follows a prefix; only the text goes to standard output."""
     from elman.core import language_model
@@ -195,7 +206,7 @@ def evaluate(
     edition: Annotated[
         str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
     ] = "gutenberg",
-    framework: Framework = "numpy",
+    framework: Framework = "numba",
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
     from elman.core import corpus, language_model

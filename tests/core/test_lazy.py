@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-FRAMEWORKS = ("torch", "tensorflow", "jax", "mxnet", "matplotlib", "IPython")
+FRAMEWORKS = ("numba", "torch", "tensorflow", "jax", "mxnet", "matplotlib", "IPython")
 
 
 def loaded_after(code: str) -> list[str]:

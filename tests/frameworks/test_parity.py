@@ -22,6 +22,7 @@ from elman.core import weights
 from elman.core.errors import ElmanError
 from elman.core.weights import GATES, Architecture
 
+LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)
     for cell, layers, (embedding, tied) in itertools.product(
@@ -130,7 +131,7 @@ def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: 
 
 def gru(module: Any, inputs: int, hidden: int, **options: Any) -> Any:
     """A GRU, whose size of input some frameworks learn from the first batch, as in the book."""
-    told = {"num_inputs": inputs} if module.__name__ in ("elman.numpy", "elman.torch") else {}
+    told = {} if module.__name__.removeprefix("elman.") in LAZY else {"num_inputs": inputs}
     return module.GRU(num_hiddens=hidden, **told, **options)
 
 

@@ -49,7 +49,7 @@ def test_the_defaults_are_the_books(elman: Command) -> None:
     shown = " ".join(elman("train", "--help").stdout.split())
     for option, default in [
         *[("steps", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
-        *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numpy"), ("cell", "rnn")],
+        *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numba"), ("cell", "rnn")],
     ]:
         described = shown.split(f"--{option} ")[1]
         assert f"[default: {default}]" in described.split(" --")[0]
@@ -124,7 +124,7 @@ def test_info_names_every_framework(elman: Command) -> None:
     assert done.returncode == 0
     assert f"numpy      {np.__version__}  cpu\n" in done.stdout
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["elman", "numpy", "torch", "tensorflow", "jax", "mxnet"]
+    assert names == ["elman", "numba", "numpy", "torch", "tensorflow", "jax", "mxnet"]
 
 
 BAD = [
@@ -155,10 +155,10 @@ BAD = [
     (["train", "--edition", "penguin"], "the edition is one of"),
     (
         ["train", "--framework", "caffe"],
-        "the framework is one of numpy, torch, tensorflow, jax, mxnet, got 'caffe'",
+        "the framework is one of numba, numpy, torch, tensorflow, jax, mxnet, got 'caffe'",
     ),
     (["train", "--device", "tpu"], "the device is auto, cpu or gpu"),
-    (["train", "--device", "gpu"], "numpy can use no GPU here"),
+    (["train", "--device", "gpu"], "numba can use no GPU here"),
     (["train", "--out", "short.txt"], "short.txt exists already"),
     (["train", "--out", "."], ". exists already"),
     (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),

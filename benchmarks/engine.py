@@ -1,0 +1,86 @@
+"""The engine beside the best bare loop of each framework, and d2l 1.0.3, on the seed's job.
+
+    python benchmarks/engine.py [--rounds N] [NAME=INTERPRETER ...]
+
+PyTorch, JAX and TensorFlow run here, or in another environment by its interpreter, which is also
+where d2l is looked for. The contenders take turns, each in a process of its own that is stopped
+while another works. Prints medians, ratios, and what share of the machine's best matrix product
+the engine's epoch comes to.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+
+from turns import Contender, take_turns
+
+from frameworks import ENVIRONMENT, SCRIPT, WORKS
+
+FRAMEWORKS = ("torch", "jax", "tensorflow")
+UPDATE = 3 * 2 * 1024 * 32 * (32 * 32 + 32 * 28)  # operations: forward, and twice for backward
+EPOCH = 10 * UPDATE + 5 * UPDATE / 3
+PEAK = """
+import time
+import numpy as np
+
+best = 0.0
+for size in (768, 1024, 2048) * 5:
+    a = np.ones((size, size), np.float32)
+    c = np.empty_like(a)
+    began = time.perf_counter()
+    np.matmul(a, a, out=c)
+    best = max(best, 2 * size**3 / (time.perf_counter() - began))
+print(best)
+"""
+
+
+def peak() -> float:
+    """The most operations in a second of NumPy's product of two matrices, in single precision."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def contenders(pythons: dict[str, str], work: str) -> dict[str, Contender]:
+    """Those that can take part, by name."""
+    commands = {"elman.numba": [sys.executable, str(SCRIPT), "numba", "elman", work]}
+    for name in FRAMEWORKS:
+        python = pythons.get(name, sys.executable)
+        commands[f"{name}, bare"] = [python, str(SCRIPT), name, "bare", work]
+    python = pythons.get("torch", sys.executable)
+    commands["torch, d2l"] = [python, str(SCRIPT), "torch", "d2l", work]
+    taking_part = {}
+    for name, command in commands.items():
+        contender = Contender(command, ENVIRONMENT)
+        if contender.absent:
+            print(f"  without {name}: {contender.absent}", flush=True)
+        else:
+            taking_part[name] = contender
+    return taking_part
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("pythons", nargs="*")
+    asked = parser.parse_args()
+    pythons = dict(word.split("=", 1) for word in asked.pythons)
+    for work, title in WORKS.items():
+        print(title, flush=True)
+        best = peak()
+        seconds = take_turns(contenders(pythons, work), asked.rounds)
+        for name, values in seconds.items():
+            ratios = [a / b for a, b in zip(values, seconds["elman.numba"], strict=True)]
+            print(
+                f"  {name:16} {1e3 * statistics.median(values):8.1f} ms  lowest "
+                f"{1e3 * min(values):8.1f}  times the engine {statistics.median(ratios):6.2f}"
+            )
+        if work == "epoch":
+            best = max(best, peak())
+            share = EPOCH / statistics.median(seconds["elman.numba"]) / best
+            print(f"  {best / 1e9:.0f} GFLOP/s is the peak, of which the engine has {share:.2f}")
+
+
+if __name__ == "__main__":
+    main()
