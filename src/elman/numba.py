@@ -120,7 +120,7 @@ class RNNLM(specification.RNNLM):
         X, *state, Y = batch
         masks = self._masks(X.shape) if learn else []
         engine = self.engine
-        loss, _ = engine.loss(self._ids_of(X), self._ids_of(Y), parts(*state), masks, learn)
+        loss = engine.loss(self._ids_of(X), self._ids_of(Y), parts(*state), masks, learn)
         if learn:
             self.gradients = engine.gradients(self.parameters)
         return loss

@@ -166,8 +166,8 @@ class Engine:
 
     def loss(
         self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
-    ) -> tuple[float, States]:
-        """The mean loss in nats of a batch, ids and targets (batch, steps), and the state after it.
+    ) -> float:
+        """The mean loss in nats of a batch, ids and targets (batch, steps), from a state.
 
         `masks` are dropout's, (steps, batch, hidden) for each layer but the last, or none at all.
         If it is to learn, `gradients` then has those of this loss.
@@ -199,7 +199,7 @@ class Engine:
         )
         if learn:
             add_up(flat)
-        return float(totals.sum()) / (number * steps), self._states(batch.h, batch.c, number)
+        return float(totals.sum() / (number * steps))
 
     def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
         number, steps = ids.shape
@@ -207,10 +207,10 @@ class Engine:
         if rows > number:
             more = ((0, rows - number), (0, 0))
             ids, targets = np.pad(ids, more), np.pad(targets, more)
-        h, c = (zeros(self.of.layers, rows, self.hidden) for _ in range(2))
-        padded = zeros(len(masks), steps, rows, self.hidden)
+        h, c = (zeros(len(state) and self.of.layers, rows, self.hidden) for _ in range(2))
         for to, part in zip((h, c), state, strict=False):
             to[:, :number, : self.of.hidden] = part
+        padded = zeros(len(masks), steps, rows, self.hidden)
         for to, mask in zip(padded, masks, strict=True):
             to[:, :number, : self.of.hidden] = mask
         return Batch(number, ids, targets, h, c, padded)

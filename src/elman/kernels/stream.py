@@ -18,8 +18,8 @@ from elman.kernels.update import copy_states, forward_group
 @njit
 def keep_state(hs, cs, steps):
     """Make the state after some steps the first."""
-    copy_states(hs[:, steps], 0, hs[:, 0], 0, hs.shape[2])
-    copy_states(cs[:, steps], 0, cs[:, 0], 0, cs.shape[2])
+    copy_states(hs[:, steps], hs[:, 0])
+    copy_states(cs[:, steps], cs[:, 0])
 
 
 @kernel

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     number: int
     ids: NDArray[np.int64]  # (sequences, steps)
     targets: NDArray[np.int64]
-    h: Array  # (layers, sequences, hidden): the state before, and then the state after
+    h: Array  # (layers, sequences, hidden): the state at the start; no layers where it is zero
     c: Array
     masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
 
@@ -167,13 +167,12 @@ def backward_group(S, cell, ids, packed, work, thread, gradients, slot, masks):
 
 
 @njit
-def copy_states(states, rows, to, to_rows, number):
-    """Copy the states of so many rows on, (layers, rows, hidden), to other rows of others."""
-    hidden = min(states.shape[2], to.shape[2])  # without spare columns
+def copy_states(states, to):
+    """Copy states, (layers, rows, hidden), into others, which may have spare columns."""
     for n in range(len(states)):
-        for i in range(number):
-            for j in range(hidden):
-                to[n, to_rows + i, j] = states[n, rows + i, j]
+        for i in range(states.shape[1]):
+            for j in range(states.shape[2]):
+                to[n, i, j] = states[n, i, j]
 
 
 @kernel
@@ -194,11 +193,11 @@ def run(S, cell, batch, packed, work, gradients, flat, totals, first, every, lea
             stop, number = start + GROUP, min(GROUP, batch.number - start)
             ids, targets = batch.ids[start:stop], batch.targets[start:stop]
             masks = batch.masks[:, :, start:stop]
-            copy_states(batch.h, start, hs[:, 0], 0, GROUP)
-            copy_states(batch.c, start, cs[:, 0], 0, GROUP)
+            hs[:, 0] = 0
+            cs[:, 0] = 0
+            copy_states(batch.h[:, start:stop], hs[:, 0])
+            copy_states(batch.c[:, start:stop], cs[:, 0])
             forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped)
-            copy_states(hs[:, steps], 0, batch.h, start, GROUP)
-            copy_states(cs[:, steps], 0, batch.c, start, GROUP)
             totals[slot] += loss_of_group(
                 S, targets, number, scale, packed, work, first, gradients, slot, learn
             )
