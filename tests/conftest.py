@@ -13,7 +13,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", help="numba, torch, tensorflow, jax or mxnet")
 
 
-COMPILING = "elman: compiling for this processor, which takes some seconds, once\n"
+COMPILING = "elman: compiling kernels for this processor, which takes some seconds the first time\n"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

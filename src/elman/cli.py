@@ -33,6 +33,7 @@ def main() -> None:
     """Run the command line; every error that a user can make is one line and exit code 2."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
+    os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
     notices = logging.getLogger("elman")
     notices.setLevel(logging.INFO)
     notices.addHandler(_Notices())

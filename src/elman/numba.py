@@ -5,6 +5,7 @@ losses, gradients and texts come from `elman.kernels`.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numba as _numba
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
+from elman.core import weights
 from elman.core.errors import ElmanError
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
 from elman.kernels.engine import Engine
 from elman.numpy import (
+    CELLS,
     DATA_URL,
     GRU,
     LSTM,
@@ -38,6 +41,9 @@ from elman.numpy import (
     plot,
     set_figsize,
 )
+
+if _numba.config.DISABLE_JIT:
+    raise ElmanError("elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it")
 
 __all__ = [
     "DATA_URL",
@@ -68,7 +74,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-WRITTEN = 1024  # tokens written at a time
+WRITTEN = (32, 1024)  # tokens written at a time, at first and at most
 SCORED = 1 << 16  # tokens scored at a time
 
 
@@ -80,54 +86,56 @@ class RNNLM(specification.RNNLM):
 
     _engine: Engine | None = None
 
-    @property
-    def engine(self) -> Engine:
-        """The kernels, with the weights as they are now."""
+    @contextmanager
+    def _kernels(self) -> Iterator[Engine]:
+        """The kernels, with the weights as they are now, for one thread at a time."""
         of = architecture(self)
+        check_built_in(self)
+        weights.check(self.parameters, of)
         if self._engine is None or self._engine.of != of:
-            check_built_in(self)
             self._engine = Engine(of)
-        self._engine.load(self.parameters)
-        return self._engine
+        with self._engine.lock:
+            self._engine.load(self.parameters)
+            yield self._engine
+
+    def compile(self) -> None:
+        """Have the kernels ready for training, which take seconds to compile the first time."""
+        ids = np.zeros((1, 1), np.int64)
+        with self._kernels() as engine:
+            engine.loss(ids, ids, (), [], learn=True)
 
     def load_weights(self, values: Weights) -> None:
         """Take these weights, in single precision."""
         single = {name: np.asarray(value, np.float32) for name, value in values.items()}
         super().load_weights(single)
 
-    def _ids_of(self, ids: Array) -> Array:
-        """Ids as the kernels take them, once it is certain that each has its place in the table."""
-        ids = np.ascontiguousarray(ids, np.int64)
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
-            raise ElmanError(
-                f"ids must be from 0 to {self.vocab_size - 1}, got {ids.min()} to {ids.max()}"
-            )
-        return ids
-
     def training_step(self, batch: Sequence[Any]) -> float:
         """The loss of a training batch; plots its perplexity, and fills `gradients`."""
-        loss = self._loss(batch, learn=True)
+        X, state, Y = self._checked(batch)
+        masks = self._masks(X.shape)
+        with self._kernels() as engine:
+            loss = engine.loss(X, Y, state, masks, learn=True)
+            self.gradients = engine.gradients(self.parameters)
+        self._d_logits = None
         self.plot("ppl", self.exp(loss), train=True)
         return loss
 
     def validation_step(self, batch: Sequence[Any]) -> float:
         """The loss of a validation batch; plots its perplexity."""
-        loss = self._loss(batch, learn=False)
+        X, state, Y = self._checked(batch)
+        with self._kernels() as engine:
+            loss = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
         self.plot("ppl", self.exp(loss), train=False)
         return loss
 
-    def _loss(self, batch: Sequence[Any], learn: bool) -> float:
-        X, *state, Y = batch
-        masks = self._masks(X.shape) if learn else []
-        engine = self.engine
-        loss = engine.loss(self._ids_of(X), self._ids_of(Y), parts(*state), masks, learn)
-        if learn:
-            self.gradients = engine.gradients(self.parameters)
-        return loss
+    def backward(self) -> None:
+        """Fill `gradients` with those of the last loss; `training_step` has done so for its own."""
+        if self._d_logits is not None:
+            super().backward()
 
-    def _masks(self, shape: tuple[int, int]) -> list[Array]:
+    def _masks(self, shape: tuple[int, ...]) -> list[Array]:
         """Dropout's masks, the same that `elman.numpy` draws."""
-        if not self.rnn.dropout:
+        if not (self.rnn.dropout and self.training):
             return []
         batch, steps = shape
         wanted = (steps, batch, self.rnn.num_hiddens)
@@ -135,57 +143,100 @@ class RNNLM(specification.RNNLM):
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
         """The logits of ids and the state after them, without dropout."""
-        logits, reached = self.engine.logits(self._ids_of(ids), parts(state))
+        ids = self._ids_of(ids, 2)
+        with self._kernels() as engine:
+            logits, reached = engine.logits(ids, self._parts(state, len(ids)))
         return logits, reached if len(reached) > 1 else reached[0]
 
     def score(self, ids: Array) -> Iterator[Array]:
         """Yield the losses in nats of every id but the first, given all before it, in chunks."""
-        engine, ids = self.engine, self._ids_of(ids)
-        state = parts()
+        ids, state = self._ids_of(ids, 1), self._parts(None, 1)
         for start in range(0, len(ids) - 1, SCORED):
             targets = ids[start + 1 : start + 1 + SCORED]
-            losses, state = engine.losses(ids[start : start + len(targets)], targets, state)
+            with self._kernels() as engine:
+                losses, state = engine.losses(ids[start : start + len(targets)], targets, state)
             yield losses
 
     def write(self, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
         """Yield the ids that follow those of the prefix, for as long as they are asked for."""
-        engine, rng = self.engine, np.random.default_rng(seed)
-        ids, state = self._ids_of(np.asarray(prefix)), parts()
+        rng, state = np.random.default_rng(seed), self._parts(None, 1)
+        ids, tokens = self._ids_of(np.asarray(prefix), 1), WRITTEN[0]
         while True:
-            ids, state = engine.write(ids, WRITTEN, state, sampler, rng)
+            with self._kernels() as engine:
+                ids, state = engine.write(ids, tokens, state, sampler, rng)
+            if ids.min() < 0:
+                raise ElmanError("the logits are no numbers: the weights of this model are broken")
             yield from ids.tolist()
-            ids = ids[-1:]
+            ids, tokens = ids[-1:], min(2 * tokens, WRITTEN[1])
+
+    def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
+        """Ids, state and targets of a batch."""
+        X, *state, Y = batch
+        X, Y = self._ids_of(X, 2), self._ids_of(Y, 2)
+        if X.shape != Y.shape or not X.size:
+            raise ElmanError(
+                "a batch has ids and targets, one or more, in the same shape, got "
+                f"{X.shape} and {Y.shape}"
+            )
+        return X, self._parts(state[0] if state else None, len(X)), Y
+
+    def _ids_of(self, ids: Any, dimensions: int) -> Array:
+        """Ids as the kernels take them, once it is certain that each has its place in the table."""
+        given = np.asarray(ids)
+        if given.ndim != dimensions or not np.issubdtype(given.dtype, np.integer):
+            raise ElmanError(
+                f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
+            )
+        if given.size and not 0 <= given.min() <= given.max() < self.vocab_size:
+            raise ElmanError(
+                f"ids must be from 0 to {self.vocab_size - 1}, got {given.min()} to {given.max()}"
+            )
+        return np.require(given, np.int64, ["C", "W"])  # for others, kernels are compiled anew
+
+    def _parts(self, state: Any, batch: int) -> tuple[Array, ...]:
+        """A state as a tuple of its one or two parts, (layers, batch, hidden); () for none."""
+        if state is None:
+            return ()
+        parts = tuple(state) if isinstance(state, tuple | list) else (state,)
+        number, wanted = CELLS[self.rnn.cell].states, (self.rnn.num_layers, batch)
+        shapes = [np.shape(part) for part in parts]
+        if shapes != [(*wanted, self.rnn.num_hiddens)] * number:
+            raise ElmanError(
+                f"the state has {number} of the shape {(*wanted, self.rnn.num_hiddens)}, "
+                f"got {', '.join(map(str, shapes))}"
+            )
+        return parts
 
 
-def parts(state: Any = None) -> tuple[Array, ...]:
-    """A state as a tuple of (layers, batch, hidden)."""
-    if state is None:
-        return ()
-    return state if isinstance(state, tuple) else (state,)
+BUILT_IN = {
+    (owner, name): getattr(owner, name)
+    for owner, names in (
+        (specification.RNNLM, ("forward", "loss", "_read", "_output_weight")),
+        (RNN, ("forward", "backward", "_drop", "_weights", "_forward_layer", "_backward_layer")),
+    )
+    for name in names
+}
 
 
 def check_built_in(model: RNNLM) -> None:
-    """Raise an ElmanError where a model's class has code that the kernels would leave out."""
-    for object_, own, names in (
-        (model, specification.RNNLM, ("forward", "loss", "backward")),
-        (model.rnn, specification.RNN, ("forward", "backward")),
-    ):
-        for name in names:
-            if getattr(type(object_), name) is not getattr(own, name):
-                raise ElmanError(
-                    f"elman.numba has kernels for the built-in models only, and "
-                    f"{type(object_).__name__} has a {name} of its own: use elman.numpy"
-                )
+    """Raise an ElmanError where a model's classes have code that the kernels would leave out."""
+    for (owner, name), function in BUILT_IN.items():
+        kind = type(model.rnn if owner is RNN else model)
+        if getattr(kind, name, None) is not function:
+            raise ElmanError(
+                "elman.numba has kernels for the built-in models only, and "
+                f"{kind.__name__} has a {name} of its own: use elman.numpy"
+            )
 
 
 class Trainer(specification.Trainer):
-    """The loop, with the kernels' step; it runs on the CPU."""
+    """The loop, with NumPy's step around the kernels; it runs on the CPU."""
 
-    def learn(self, batch: Sequence[Any]) -> float:
-        """The loss of a batch, whose gradients the model then has."""
-        if not isinstance(self.model, RNNLM):
-            return super().learn(batch)
-        return self.model.training_step(batch)
+    def fit(self, model: Any, data: Any) -> None:
+        """Train `model` on `data` from the weights it has."""
+        if getattr(type(model), "training_step", None) is RNNLM.training_step:
+            model.compile()  # which is no part of the time that training takes
+        super().fit(model, data)
 
 
 def build(

@@ -443,6 +443,7 @@ class RNNLM(language_model.LanguageModel, Module):
     optimizer: str
     momentum: float
     tied: bool
+    _d_logits: Any = None
     exp = staticmethod(perplexity)
 
     def load_weights(self, values: Weights) -> None:
@@ -558,16 +559,11 @@ class Trainer(trainer.Trainer):
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            loss = self.learn(batch)
+            loss = self.model.training_step(batch)
+            self.model.backward()
             if self.gradient_clip_val > 0:
                 self.clip_gradients(self.gradient_clip_val, self.model)
             self.optim.step()
-        return loss
-
-    def learn(self, batch: Sequence[Any]) -> float:
-        """The loss of a batch, whose gradients the model then has."""
-        loss = self.model.training_step(batch)
-        self.model.backward()
         return float(loss)
 
     def validate(self, batch: Sequence[Any]) -> float | None:

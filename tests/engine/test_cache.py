@@ -11,12 +11,13 @@ from elman.kernels import cache
 
 MODULE = """
 import logging, sys
+FACTOR = {factor}
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from elman.kernels import cache
 cache.stamp = lambda: {stamp!r}
 
 def double(x):
-    return {factor} * x
+    return FACTOR * x
 
 print(cache.kernel(double)(21))
 """
@@ -36,7 +37,7 @@ def said(tmp_path: Path, folder: Path, stamp: str = "one", factor: int = 2) -> l
     return done.stdout.splitlines()
 
 
-COMPILING = "compiling for this processor, which takes some seconds, once"
+COMPILING = "compiling kernels for this processor, which takes some seconds the first time"
 
 
 def test_the_second_process_finds_the_code_of_the_first(tmp_path: Path) -> None:
@@ -60,8 +61,36 @@ def test_code_that_was_cut_off_is_compiled_anew(tmp_path: Path) -> None:
 def test_without_a_folder_kernels_are_compiled_each_time(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-    wanted = ["no folder can be written to keep compiled kernels in", "42"]
-    assert said(tmp_path, blocked) == wanted
+    told = (
+        "compiled kernels cannot be kept, since their folder cannot be written: "
+        "set NUMBA_CACHE_DIR to one that can"
+    )
+    assert said(tmp_path, blocked) == [told, "42"]
+
+
+def test_the_engine_says_so_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = subprocess.run(
+        [sys.executable, "-m", "elman", "info"],
+        env={"NUMBA_CACHE_DIR": str(tmp_path / "file"), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("cannot be kept") == 1
+
+
+def test_processes_that_compile_at_once_do_not_take_each_others_code(tmp_path: Path) -> None:
+    def files() -> tuple[cache._File, cache._File]:
+        return tuple(cache._File(str(tmp_path), "kernel", "stamp") for _ in range(2))
+
+    one, other = files()
+    one._load_index, other._load_index = dict, dict  # each begins before the other has saved
+    one.save("int", "code for int")
+    other.save("float", "code for float")
+    reader, _ = files()
+    assert reader.load("int") in (None, "code for int")
+    assert reader.load("float") in (None, "code for float")
 
 
 def test_every_source_of_the_kernels_counts(

@@ -1,5 +1,7 @@
 """The engine gives what the specification gives, for all sizes, and the same bits every time."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -43,12 +45,11 @@ def batch_of(of: Architecture, batch: int, steps: int) -> tuple[np.ndarray, np.n
 def learned(module: Any, of: Architecture, batch: Any, dropout: float = 0) -> Any:
     """A model with the gradients of a batch, and the loss."""
     model = module.build(of, weights_of(of), dropout=dropout)
-    trainer = module.Trainer(1)
-    trainer.prepare_model(model)
-    model.board.display = False
-    trainer.train_dataloader, trainer.num_train_batches, trainer.train_batch_idx = [], 1, 0
+    model.plot = lambda *values, **options: None  # there is no trainer
     model.train()
-    return model, trainer.learn(batch)
+    loss = model.training_step(batch)
+    model.backward()
+    return model, loss
 
 
 def assert_alike(of: Architecture, batch: Any, dropout: float = 0) -> None:
@@ -212,8 +213,6 @@ def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
 def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
     of = Architecture("gru", 11, 7)
     for name, value in weights_of(of).items():
-        if "bias_hh" in name:
-            continue
         broken = weights_of(of)
         broken[name] = value.copy()
         broken[name].flat[-1] = np.nan
@@ -235,6 +234,109 @@ def test_ids_without_a_place_in_the_table_are_refused(ids: list[int], told: str)
     ):
         with pytest.raises(ElmanError, match=f"ids must be from 0 to 10, got {told}"):
             call()
+
+
+def test_a_batch_that_does_not_fit_is_refused() -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    model = engine.build(of, initial(of))
+    X, Y = batch_of(of, 3, 4)
+    H = np.zeros((2, 3, 7), np.float32)
+    for batch, told in (
+        ((X, Y[:2]), "the same shape, got"),
+        ((X, Y[:, :1]), "the same shape, got"),
+        ((X[:0], Y[:0]), "one or more"),
+        ((X[0], Y[0]), "integers in 2 dimensions, got int64 in 1"),
+        ((X + 0.5, Y), "integers in 2 dimensions, got float64 in 2"),
+        ((X, H, Y), "the state has 2 of the shape"),
+        ((X, (H[:1], H[:1]), Y), "the state has 2 of the shape"),
+    ):
+        for step in (model.training_step, model.validation_step):
+            with pytest.raises(ElmanError, match=told):
+                step(batch)
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    of = Architecture("gru", 11, 7)
+    model = engine.build(of, initial(of))
+    model.parameters["linear.weight"] = np.ones((11, 2000), np.float32)
+    with pytest.raises(ElmanError, match=r"linear\.weight must be"):
+        model.step(np.zeros((1, 1), int))
+
+
+def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
+    of = Architecture("lstm", 11, 7)
+    batch = batch_of(of, 70, 4)
+    model, _ = learned(engine, of, batch)
+    twin = copy.deepcopy(model)
+    for each in (model, twin, model, twin):
+        each.training_step(batch)
+    for name, gradient in model.gradients.items():
+        np.testing.assert_array_equal(twin.gradients[name], gradient)
+
+
+def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
+    of = Architecture("rnn", 11, 7)
+    model, _ = learned(engine, of, batch_of(of, 5, 4))
+    before = {name: value.copy() for name, value in model.gradients.items()}
+    kept = model.gradients
+    model.training_step(batch_of(of, 7, 3))
+    for name, value in before.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:
+    of = Architecture("rnn-relu", 11, 7)
+    grown = weights_of(of) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}
+    X = np.ones((5, 140), int)
+    grown["rnn.weight_ih_l0"] = -np.abs(grown["rnn.weight_ih_l0"])  # nothing grows from these ids
+    grown["rnn.bias_ih_l0"] = 0 * grown["rnn.bias_ih_l0"]
+    grown["rnn.weight_ih_l0"][:, 0] = 1  # from id 0 everything would
+    model = engine.build(of, grown)
+    model.plot = lambda *values, **options: None
+    model.training_step((X, X))
+    assert all(np.isfinite(gradient).all() for gradient in model.gradients.values())
+
+
+def test_dropout_is_for_training_alone() -> None:
+    of = Architecture("lstm", 11, 40, 2)
+    batch = batch_of(of, 5, 4)
+    model, dropped = learned(engine, of, batch, dropout=0.5)
+    model.eval()
+    _, plain = learned(engine, of, batch)
+    assert model.validation_step(batch) == plain != dropped
+
+
+def test_threads_read_one_model_as_one_thread_does() -> None:
+    of = Architecture("lstm", 29, 61, 2, 30)
+    model = engine.build(of, weights_of(of))
+    ids = np.random.default_rng(0).integers(0, 29, (2, 50))
+    wanted = model.step(ids)[0]
+    with ThreadPoolExecutor(4) as pool:
+        for logits, _ in pool.map(lambda _: model.step(ids), range(100)):
+            np.testing.assert_array_equal(logits, wanted)
+
+
+def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
+    of = Architecture("gru", 11, 7)
+    model = engine.build(of, initial(of))
+    model.parameters["linear.bias"][3] = np.nan
+    for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
+        with pytest.raises(ElmanError, match="the logits are no numbers"):
+            next(model.write([1, 2], sampler, 0))
+
+
+def test_a_step_of_ones_own_goes_through_the_specification() -> None:
+    class Own(engine.RNNLM):
+        def training_step(self, batch: Any) -> Any:
+            return self.loss(self(batch[0]), batch[-1])
+
+    data = engine.TimeMachine(64, 8, num_train=128, num_val=64)
+    vocab, histories = len(data.vocab), []
+    for kind in (Own, specification.RNNLM):
+        trainer = engine.Trainer(2, gradient_clip_val=1)
+        trainer.fit(kind(engine.RNN(vocab, 8), vocab, lr=1), data)
+        histories.append([epoch.train_loss for epoch in trainer.history])
+    assert histories[0] == histories[1]
 
 
 def test_a_model_with_code_of_its_own_is_refused() -> None:

@@ -143,7 +143,7 @@ def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
 def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
     """Copies of the weights of this architecture, the spare biases added to those they repeat.
 
-    Half precision becomes single, in which all frameworks can compute.
+    They must be finite. Half precision becomes single, in which all frameworks can compute.
     """
     check(weights, of)
     copies = {
@@ -152,6 +152,8 @@ def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
     }
     part = spare(of.cell, of.hidden)
     for name in copies:
+        if not np.isfinite(copies[name]).all():
+            raise ElmanError(f"the weight {name} holds what is no finite number")
         if "bias_hh" in name:
             copies[name.replace("bias_hh", "bias_ih")][part] += copies[name][part]
             copies[name][part] = 0

@@ -8,6 +8,7 @@ Numba and llvmlite.
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class _Locator(caching._CacheLocator):
         return stamp()
 
     def get_disambiguator(self) -> str:
-        return str(self.function.__module__)
+        return stamp()[:16]
 
     @classmethod
     def from_function(cls, function: Any, file: Any) -> "_Locator | None":
@@ -57,15 +58,34 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
+class _File(caching.IndexDataCacheFile):
+    """The code of a kernel for each signature, in a file of its own that no other writes.
+
+    Numba numbers the files, and names one in the index before it is there: of two processes that
+    compile at once, the one might then load what the other wrote.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        number = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8])
+        name = self._data_name(number)
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class _Cache(caching.FunctionCache):
     _impl_class = _Implementation
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = _File(self._cache_path, self._impl.filename_base, stamp())
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
             loaded = super().load_overload(signature, context)
         except Exception:  # a file that was cut off raises anything
             loaded = None
-            self.flush()
+            with suppress(OSError):
+                self.flush()
         if loaded is None:
             _say_compiling()
         return loaded
@@ -79,7 +99,15 @@ class _Cache(caching.FunctionCache):
 
 @lru_cache(maxsize=1)
 def _say_compiling() -> None:
-    log.info("compiling for this processor, which takes some seconds, once")
+    log.info("compiling kernels for this processor, which takes some seconds the first time")
+
+
+@lru_cache(maxsize=1)
+def _say_no_folder() -> None:
+    log.warning(
+        "compiled kernels cannot be kept, since their folder cannot be written: "
+        "set NUMBA_CACHE_DIR to one that can"
+    )
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -90,6 +118,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     dispatcher = numba.njit(nogil=True)(function)
     try:
         dispatcher._cache = _Cache(function)
-    except RuntimeError:  # no folder
-        log.warning("no folder can be written to keep compiled kernels in")
+    except RuntimeError:
+        _say_no_folder()
     return dispatcher

@@ -41,19 +41,21 @@ ZERO, ONE = np.float32(0), np.float32(1)
 class Cell:
     """A cell's name, and how many blocks its gates have, and its state makes.
 
-    A kernel takes it as an argument, and is compiled for each.
+    `keeps` says whether the backward pass needs the gates that the forward pass leaves. A kernel
+    takes a cell as an argument, and is compiled for each.
     """
 
     name: str
     blocks: int
     recurrent: int
+    keeps: bool
 
 
 CELLS = {
-    "rnn": Cell("rnn", 1, 1),
-    "rnn-relu": Cell("rnn-relu", 1, 1),
-    "gru": Cell("gru", 4, 3),
-    "lstm": Cell("lstm", 4, 4),
+    "rnn": Cell("rnn", 1, 1, False),
+    "rnn-relu": Cell("rnn-relu", 1, 1, False),
+    "gru": Cell("gru", 4, 3, True),
+    "lstm": Cell("lstm", 4, 4, True),
 }
 
 

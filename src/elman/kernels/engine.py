@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -14,6 +15,7 @@ from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
+from elman.kernels.layer import KEPT
 from elman.kernels.sampling import settings
 from elman.kernels.stream import read, score, write
 from elman.kernels.threads import in_threads, number_of_threads
@@ -35,7 +37,9 @@ BLOCKS = {
 
 def shape_of_host() -> Shape:
     """The tile that suits this processor: it fills the vector registers, and leaves some free."""
-    features = numba.config.CPU_FEATURES or llvm.get_host_cpu_features().flatten()
+    features = numba.config.CPU_FEATURES  # empty for a processor that is to be treated as any
+    if features is None:
+        features = llvm.get_host_cpu_features().flatten()
     if "+avx512f" in features:
         return Shape(8, 2, 16)
     return Shape(4, 2, 8) if "+avx2" in features else Shape(4, 4, 4)
@@ -66,7 +70,12 @@ class Engine:
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
         self.packed = self._packed()
-        self.works: dict[tuple[int, ...], tuple[Work, Gradients, Array]] = {}
+        self.lock = Lock()
+        self.sizes: tuple[int, ...] = ()
+
+    def __reduce__(self) -> Any:
+        """A copy has arrays of its own."""
+        return Engine, (self.of, self.shape)
 
     def _packed(self) -> Packed:
         of, width, above = self.of, self.shape.width, self.of.layers - 1
@@ -93,11 +102,12 @@ class Engine:
     ) -> tuple[Work, Gradients, Array]:
         layers, hidden, gates = self.of.layers, self.hidden, self.cell.blocks * self.hidden
         states = (threads, layers, steps + 1, GROUP, hidden + SPARE)
+        kept = steps if self.cell.keeps else KEPT
         work = Work(
             hs=zeros(*states),
             cs=zeros(*states),
-            gates=zeros(threads, layers, steps, GROUP, gates + SPARE),
-            d_out=zeros(threads, steps, GROUP, hidden),
+            gates=zeros(threads, layers, kept, GROUP, gates + SPARE),
+            d_out=zeros(threads, steps if layers > 1 else 1, GROUP, hidden),
             d_h=zeros(threads, GROUP, hidden),
             d_c=zeros(threads, GROUP, hidden),
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
@@ -175,10 +185,10 @@ class Engine:
         number, steps = ids.shape
         slots = min(SLOTS, -(-number // GROUP))
         threads = number_of_threads(slots)
-        key = steps, threads, slots, len(masks)
-        if key not in self.works:
-            self.works[key] = self._work(*key)
-        work, self.sums, flat = self.works[key]
+        key = (steps, threads, slots, len(masks))
+        if key != self.sizes:
+            self.sizes = key
+            self.work, self.sums, self.flat = self._work(*key)
         batch = self._batch(ids, targets, state, masks)
         totals = np.zeros(slots)
         in_threads(
@@ -187,9 +197,9 @@ class Engine:
                 self.cell,
                 batch,
                 self.packed,
-                work,
+                self.work,
                 self.sums,
-                flat,
+                self.flat,
                 totals,
                 first,
                 every,
@@ -198,21 +208,21 @@ class Engine:
             threads,
         )
         if learn:
-            add_up(flat)
+            add_up(self.flat)
         return float(totals.sum() / (number * steps))
 
     def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
         number, steps = ids.shape
-        rows = round_up(number, GROUP)
-        if rows > number:
-            more = ((0, rows - number), (0, 0))
-            ids, targets = np.pad(ids, more), np.pad(targets, more)
-        h, c = (zeros(len(state) and self.of.layers, rows, self.hidden) for _ in range(2))
+        # A whole group, with the last sequence again: what overflows in it, it would in the batch.
+        rows = np.minimum(np.arange(round_up(number, GROUP)), number - 1)
+        if len(rows) > number:
+            ids, targets = ids[rows], targets[rows]
+        h, c = (zeros(len(state) and self.of.layers, len(rows), self.hidden) for _ in range(2))
         for to, part in zip((h, c), state, strict=False):
-            to[:, :number, : self.of.hidden] = part
-        padded = zeros(len(masks), steps, rows, self.hidden)
+            to[:, :, : self.of.hidden] = part[:, rows]
+        padded = zeros(len(masks), steps, len(rows), self.hidden)
         for to, mask in zip(padded, masks, strict=True):
-            to[:, :number, : self.of.hidden] = mask
+            to[:, :, : self.of.hidden] = mask[:, rows]
         return Batch(number, ids, targets, h, c, padded)
 
     def _states(self, h: Array, c: Array, number: int) -> States:
@@ -230,7 +240,7 @@ class Engine:
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
         """The loss in nats of each target of one text, both (steps,), and the state after it."""
         hs, cs, gates = self._stream(1, len(ids), state)
-        logits = zeros(gates.shape[1], self.vocab + SPARE)
+        logits = zeros(hs.shape[1] - 1, self.vocab + SPARE)
         text, aims, out = ids[None], targets[:, None], np.empty(len(ids))
         score(self.shape, self.cell, text, aims, self.packed, hs, cs, gates, logits, out)
         return out, self._states(hs[:, 0], cs[:, 0], 1)
@@ -258,10 +268,10 @@ class Engine:
         return out[known:], self._states(hs[:, 0], cs[:, 0], 1)
 
     def _stream(self, rows: int, steps: int, state: States) -> tuple[Array, Array, Array]:
-        """States and gates for so many steps at most, the state at the start in its place."""
-        steps = max(1, min(steps, STREAMED // (rows * (self.vocab + self.hidden))))
+        """States of so many steps at most, the one at the start in its place, and gates of one."""
+        steps = max(1, min(steps, STREAMED // max(1, rows * (self.vocab + self.hidden))))
         hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
-        gates = zeros(self.of.layers, steps, rows, self.cell.blocks * self.hidden + SPARE)
+        gates = zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE)
         for to, part in zip((hs, cs), state, strict=False):
             to[:, 0, :, : self.of.hidden] = part
         return hs, cs, gates
@@ -280,8 +290,8 @@ class Engine:
         if of.tied:
             gradients["embedding.weight"] += d_linear
         else:
-            gradients["linear.weight"] = d_linear
-        gradients["linear.bias"] = sums.linear_bias[0, 0, : of.vocab]
+            gradients["linear.weight"] = d_linear.copy()
+        gradients["linear.bias"] = sums.linear_bias[0, 0, : of.vocab].copy()
         return gradients
 
     def _gradients_of_layer(self, layer: int) -> Weights:

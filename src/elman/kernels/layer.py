@@ -21,6 +21,7 @@ from elman.kernels.tiles import (
 )
 
 SPAN = 64  # rows whose gradients of weights are added up at a time: they stay in the cache
+KEPT = 4  # steps of gates, of a cell whose backward pass needs none of its forward's: two spans
 
 
 @njit
@@ -66,8 +67,8 @@ def forward_from_ids(S, cell, ids, table, gates, hs, cs, W):
 
     The inputs are rows of `table`, (ids, blocks * hidden), which holds all biases too.
     """
-    for t in range(len(gates)):
-        step = gates[t]
+    for t in range(ids.shape[1]):
+        step = gates[t % len(gates)]
         for i in range(0, len(ids), S.rows):
             for j in range(0, table.shape[1], S.width):
                 store(look_up(S, at(table, 0, j), at(ids, i, t)), at(step, i, j))
@@ -75,63 +76,57 @@ def forward_from_ids(S, cell, ids, table, gates, hs, cs, W):
 
 
 @njit(inline="always")
-def forward_from_layer(S, cell, below, W_ih, bias, gates, hs, cs, W):
-    """Run a layer through all steps of the outputs below, (steps, rows, hidden)."""
-    for t in range(len(gates)):
-        product(S, below[t], W_ih, bias, gates[t])
-        forward_step(cell, S, gates[t], hs[t], cs[t], hs[t + 1], cs[t + 1], W)
+def forward_from_layer(S, cell, steps, below, W_ih, bias, gates, hs, cs, W):
+    """Run a layer through so many steps of the outputs below, (steps, rows, hidden)."""
+    for t in range(steps):
+        step = gates[t % len(gates)]
+        product(S, below[t], W_ih, bias, step)
+        forward_step(cell, S, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W)
 
 
 @njit(inline="always")
 def backward_at(t, S, cell, gates, hs, cs, W, d_out, d_h, d_c):
     """Turn the gates of a step into the gradients of its pre-activations.
 
-    `d_out` is the gradient of the outputs, (steps, rows, hidden), to which that of the state is
+    `d_out` is the gradient of the step's output, (rows, hidden), to which that of the state is
     added; W holds the panels of W_hh.
     """
-    if t + 1 < len(gates):
-        add_product(S, gates[t + 1], W, d_out[t])
-    backward_step(cell, S, gates[t], hs[t], cs[t], hs[t + 1], cs[t + 1], d_out[t], d_h, d_c)
+    step, following = gates[t % len(gates)], gates[(t + 1) % len(gates)]
+    if t + 2 < len(hs):
+        add_product(S, following, W, d_out)
+    backward_step(cell, S, step, hs[t], cs[t], hs[t + 1], cs[t + 1], d_out, d_h, d_c)
 
 
 @njit(inline="always")
-def add_weights_at(t, S, gates, before, d_W):
+def backward_to_ids_at(t, S, gates, ids, d_table):
+    """Add the gradients of a step's pre-activations to those of the rows that its ids name."""
+    step = gates[t % len(gates)]
+    for i in range(0, len(ids), S.rows):
+        for j in range(0, d_table.shape[1], S.width):
+            add_to_rows(load(S, at(step, i, j)), at(d_table, 0, j), at(ids, i, t))
+
+
+@njit(inline="always")
+def backward_to_layer_at(t, S, gates, W_ih, none, d_bias, d_out):
+    """Make `d_out` the gradient of the output below, and add to that of the bias."""
+    step = gates[t % len(gates)]
+    product(S, step, W_ih, none, d_out)
+    for i in range(0, len(step), S.rows):
+        for j in range(0, d_bias.shape[1], S.width):
+            add_sum_of_rows(load(S, at(step, i, j)), at(d_bias, 0, j))
+
+
+@njit(inline="always")
+def add_weights_at(t, S, steps, gates, before, d_W):
     """Where a span of steps is complete, add its part to the gradient of a weight.
 
     `before`, (steps or more, rows, n), is what the weight multiplied.
     """
-    steps, rows, columns = gates.shape
+    kept, rows, columns = gates.shape
     span = max(1, SPAN // rows)  # steps
     if t % span == 0:
-        start, stop = t * rows, min(t + span, steps) * rows
-        left = gates.reshape(steps * rows, columns)[start:stop]
-        right = before.reshape(len(before) * rows, before.shape[2])[start:stop]
+        number = min(span, steps - t) * rows
+        start = t % kept * rows
+        left = gates.reshape(kept * rows, columns)[start : start + number]
+        right = before.reshape(len(before) * rows, before.shape[2])[t * rows : t * rows + number]
         add_products_of_rows(S, left, right, d_W)
-
-
-@njit(inline="always")
-def backward_to_ids(S, cell, gates, hs, cs, W, d_out, d_h, d_c, d_W, ids, d_table):
-    """Add the first layer's gradients to those of its weights, and of the rows of the table."""
-    for t in range(len(gates) - 1, -1, -1):
-        backward_at(t, S, cell, gates, hs, cs, W, d_out, d_h, d_c)
-        step = gates[t]
-        for i in range(0, len(ids), S.rows):
-            for j in range(0, d_table.shape[1], S.width):
-                add_to_rows(load(S, at(step, i, j)), at(d_table, 0, j), at(ids, i, t))
-        add_weights_at(t, S, gates, hs, d_W)
-
-
-@njit(inline="always")
-def backward_to_layer(
-    S, cell, gates, hs, cs, W, d_out, d_h, d_c, d_W, below, W_ih, none, d_W_ih, d_bias
-):
-    """Add a layer's gradients to those of its weights; `d_out` becomes that of the layer below."""
-    for t in range(len(gates) - 1, -1, -1):
-        backward_at(t, S, cell, gates, hs, cs, W, d_out, d_h, d_c)
-        step = gates[t]
-        product(S, step, W_ih, none, d_out[t])
-        for i in range(0, len(step), S.rows):
-            for j in range(0, d_bias.shape[1], S.width):
-                add_sum_of_rows(load(S, at(step, i, j)), at(d_bias, 0, j))
-        add_weights_at(t, S, gates, hs, d_W)
-        add_weights_at(t, S, gates, below, d_W_ih)

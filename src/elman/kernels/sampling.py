@@ -22,14 +22,19 @@ def settings(sampler: Sampler, vocab: int) -> Settings:
     """The settings of a sampler, those that leave everything in where it has none."""
     top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
     # More than 1, since the sum of probabilities may round up to more than 1 itself.
-    return Settings(sampler.temperature, top_k, sampler.top_p or 2.0, sampler.min_p or 0.0)
+    return Settings(
+        float(sampler.temperature), top_k, float(sampler.top_p or 2), float(sampler.min_p or 0)
+    )
 
 
 @njit
 def draw(logits, sampler, rng):
-    """The id drawn from logits, (vocab,): the first of the likeliest at temperature 0."""
+    """The id drawn from logits, (vocab,): the first of the likeliest at temperature 0.
+
+    It is -1 where a logit is no number.
+    """
     best = likeliest(logits)
-    if sampler.temperature == 0:
+    if best < 0 or sampler.temperature == 0:
         return best
     chances = np.empty(len(logits))
     for n in range(len(logits)):
@@ -41,9 +46,11 @@ def draw(logits, sampler, rng):
 
 @njit
 def likeliest(logits):
-    """The first of the largest."""
+    """The first of the largest; -1 where one is no number."""
     best = 0
-    for n in range(1, len(logits)):
+    for n in range(len(logits)):
+        if math.isnan(logits[n]):
+            return -1
         if logits[n] > logits[best]:
             best = n
     return best

@@ -1,7 +1,7 @@
 """One text at a time: reading it, scoring it, and writing on, a step after the other.
 
-States are (layers, steps + 1, rows, hidden), gates (layers, steps, rows, blocks * hidden): as many
-steps as are taken at a time.
+States are (layers, steps + 1, rows, hidden), for as many steps as are taken at a time, gates
+(layers, 1, rows, blocks * hidden).
 """
 
 import math
@@ -25,15 +25,13 @@ def keep_state(hs, cs, steps):
 @kernel
 def read(S, cell, ids, packed, hs, cs, gates, out):
     """The logits of ids, (rows, steps), into `out`, (rows, steps, vocab), from the state at 0."""
-    single, steps, most = S.single, ids.shape[1], gates.shape[1]
+    single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
     none = gates[:0]  # no dropout
     padded = np.empty((len(ids), len(packed.linear) * S.width), np.float32)
     for start in range(0, steps, most):
         number = min(most, steps - start)
-        piece = gates[:, :number]
-        forward_group(
-            single, cell, ids[:, start : start + number], packed, hs, cs, piece, none, none
-        )
+        piece = ids[:, start : start + number]
+        forward_group(single, cell, piece, packed, hs, cs, gates, none, none)
         for t in range(number):
             layer.product(single, hs[-1][t + 1], packed.linear, packed.linear_bias, padded)
             for row in range(len(out)):
@@ -45,15 +43,13 @@ def read(S, cell, ids, packed, hs, cs, gates, out):
 @kernel
 def score(S, cell, ids, targets, packed, hs, cs, gates, logits, out):
     """The loss in nats of each target, (steps, 1), after the ids, (1, steps); into `out`."""
-    single, steps, most = S.single, ids.shape[1], gates.shape[1]
+    single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
     none = gates[:0]  # no dropout
     vocab = logits.shape[1] - head.SPARE
     for start in range(0, steps, most):
         number = min(most, steps - start)
-        piece = gates[:, :number]
-        forward_group(
-            single, cell, ids[:, start : start + number], packed, hs, cs, piece, none, none
-        )
+        piece = ids[:, start : start + number]
+        forward_group(single, cell, piece, packed, hs, cs, gates, none, none)
         states = hs[-1].reshape(hs.shape[1], hs.shape[3])[1 : number + 1]  # (steps, hidden)
         layer.product(single, states, packed.linear, packed.linear_bias, logits[:number])
         head.exps(single, logits[:number], targets[start : start + number], 0)
@@ -65,13 +61,18 @@ def score(S, cell, ids, targets, packed, hs, cs, gates, logits, out):
 
 @kernel
 def write(S, cell, packed, hs, cs, gates, vocab, sampler, rng, known, out):
-    """Read the first `known` ids in `out`, from the state at 0, and write the others after them."""
+    """Read the first `known` ids in `out`, from the state at 0, and write the others after them.
+
+    It ends with a -1 where a logit is no number.
+    """
     single, none = S.single, gates[:0]
     logits = np.empty((1, len(packed.linear) * S.width), np.float32)
     for n in range(len(out) - 1):
         ids = out[n : n + 1].reshape(1, 1)
-        forward_group(single, cell, ids, packed, hs, cs, gates[:, :1], none, none)
+        forward_group(single, cell, ids, packed, hs, cs, gates, none, none)
         keep_state(hs, cs, 1)
         if n + 1 >= known:
             layer.product(single, hs[-1][1], packed.linear, packed.linear_bias, logits)
             out[n + 1] = draw(logits[0, :vocab], sampler, rng)
+            if out[n + 1] < 0:
+                return

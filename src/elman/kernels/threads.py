@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from numba.core import config
@@ -21,7 +21,10 @@ def in_threads(work: Callable[[int, int], Any], threads: int) -> None:
     if threads > 1 and _pool is None:
         _pool = ThreadPoolExecutor(thread_name_prefix="elman")
     others = [_pool.submit(work, first, threads) for first in range(1, threads)] if _pool else []
-    work(0, threads)
+    try:
+        work(0, threads)
+    finally:  # whatever happened, nobody works on the arrays after this
+        wait(others)
     for other in others:
         other.result()
 

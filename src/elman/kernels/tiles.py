@@ -438,7 +438,6 @@ def _operator(symbol: Any, method: str) -> None:
 _operator(operator.add, "add")
 _operator(operator.sub, "subtract")
 _operator(operator.mul, "multiply")
-_operator(operator.truediv, "divide")
 
 
 def _function(method: str, doc: str) -> Any:

@@ -52,8 +52,8 @@ class Work(NamedTuple):
 
     hs: Array  # (threads, layers, steps + 1, group, hidden)
     cs: Array
-    gates: Array  # (threads, layers, steps, group, blocks * hidden)
-    d_out: Array  # (threads, steps, group, hidden)
+    gates: Array  # (threads, layers, steps kept, group, blocks * hidden)
+    d_out: Array  # (threads, steps, group, hidden); of one layer only one step
     d_h: Array  # (threads, group, hidden)
     d_c: Array
     dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
@@ -75,95 +75,84 @@ class Gradients(NamedTuple):
 def forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped):
     """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none."""
     layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], packed.state[0])
+    steps = ids.shape[1]
     for n in range(1, len(gates)):
-        below = hs[n - 1][1:]
+        below, W_ih, bias = hs[n - 1][1:], packed.inputs[n - 1], packed.bias[n - 1]
         if len(masks):
-            multiply(below, masks[n - 1], dropped[n - 1])
+            for t in range(steps):
+                multiply(below[t], masks[n - 1, t], dropped[n - 1, t])
             below = dropped[n - 1]
         layer.forward_from_layer(
-            S,
-            cell,
-            below,
-            packed.inputs[n - 1],
-            packed.bias[n - 1],
-            gates[n],
-            hs[n],
-            cs[n],
-            packed.state[n],
+            S, cell, steps, below, W_ih, bias, gates[n], hs[n], cs[n], packed.state[n]
         )
 
 
 @njit
-def multiply(x, masks, out):
-    """out = x * masks, (steps, rows, hidden); x and out may have more columns."""
-    for t in range(len(masks)):
-        for i in range(masks.shape[1]):
-            for j in range(masks.shape[2]):
-                out[t, i, j] = x[t, i, j] * masks[t, i, j]
+def multiply(x, mask, out):
+    """out = x * mask, (rows, hidden); x and out may have more columns."""
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
+            out[i, j] = x[i, j] * mask[i, j]
 
 
 @njit(inline="always")
-def loss_of_group(S, targets, number, scale, packed, work, thread, gradients, slot, learn):
-    """The sum of a group's losses; if it is to learn, with the gradients of the last layer."""
+def loss_of_group(S, targets, number, packed, states, logits):
+    """The sum of a group's losses."""
     total = 0.0
-    hs, logits = work.hs[thread][-1], work.logits[thread]
     for t in range(targets.shape[1]):
         total += head.loss(
-            S, hs[t + 1], targets, t, number, packed.linear, packed.linear_bias, logits
+            S, states[t + 1], targets, t, number, packed.linear, packed.linear_bias, logits
         )
-        if learn:
-            head.backward(
-                S,
-                hs[t + 1],
-                targets,
-                t,
-                number,
-                scale,
-                packed.linear_back,
-                packed.none,
-                logits,
-                work.d_out[thread][t],
-                gradients.linear[slot],
-                gradients.linear_bias[slot],
-            )
     return total
 
 
 @njit(inline="always")
-def backward_group(S, cell, ids, packed, work, thread, gradients, slot, masks):
-    """From the gradients of the last layer's outputs to those of all weights."""
-    d_out, d_h, d_c = work.d_out[thread], work.d_h[thread], work.d_c[thread]
-    for n in range(work.gates.shape[1] - 1, -1, -1):
+def backward_group(
+    S, cell, ids, targets, number, scale, packed, work, thread, gradients, slot, masks
+):
+    """The sum of a group's losses; adds the gradients of all weights."""
+    total, steps, top = 0.0, ids.shape[1], work.hs.shape[1] - 1
+    d_outs, d_h, d_c = work.d_out[thread], work.d_h[thread], work.d_c[thread]
+    logits, d_linear = work.logits[thread], gradients.linear[slot]
+    d_linear_bias, d_table = gradients.linear_bias[slot], gradients.table[slot]
+    for n in range(top, -1, -1):
         gates, hs, cs = work.gates[thread][n], work.hs[thread][n], work.cs[thread][n]
-        d_h[:], d_c[:] = 0, 0
         W, d_W = packed.state_back[n], gradients.state[slot][n]
-        if n == 0:
-            layer.backward_to_ids(
-                S, cell, gates, hs, cs, W, d_out, d_h, d_c, d_W, ids, gradients.table[slot]
-            )
-        else:
-            below = work.hs[thread][n - 1][1:]
-            if len(masks):
-                below = work.dropped[thread][n - 1]
-            layer.backward_to_layer(
-                S,
-                cell,
-                gates,
-                hs,
-                cs,
-                W,
-                d_out,
-                d_h,
-                d_c,
-                d_W,
-                below,
-                packed.inputs_back[n - 1],
-                packed.none,
-                gradients.inputs[slot][n - 1],
-                gradients.bias[slot][n - 1],
-            )
-            if len(masks):
-                multiply(d_out, masks[n - 1], d_out)
+        below = work.hs[thread][n - 1][1:]
+        if len(masks):
+            below = work.dropped[thread][n - 1]
+        d_h[:], d_c[:] = 0, 0
+        for t in range(steps - 1, -1, -1):
+            d_out = d_outs[t % len(d_outs)]
+            if n == top:
+                h, W_linear, W_back = hs[t + 1], packed.linear, packed.linear_back
+                total += head.loss(S, h, targets, t, number, W_linear, packed.linear_bias, logits)
+                head.backward(
+                    S,
+                    h,
+                    targets,
+                    t,
+                    number,
+                    scale,
+                    W_back,
+                    packed.none,
+                    logits,
+                    d_out,
+                    d_linear,
+                    d_linear_bias,
+                )
+            layer.backward_at(t, S, cell, gates, hs, cs, W, d_out, d_h, d_c)
+            layer.add_weights_at(t, S, steps, gates, hs, d_W)
+            if n == 0:
+                layer.backward_to_ids_at(t, S, gates, ids, d_table)
+            else:
+                d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n - 1]
+                W_ih = packed.inputs_back[n - 1]
+                layer.add_weights_at(t, S, steps, gates, below, d_W_ih)
+                layer.backward_to_layer_at(t, S, gates, W_ih, packed.none, d_bias, d_out)
+                if len(masks):
+                    multiply(d_out, masks[n - 1, t], d_out)
+    return total
 
 
 @njit
@@ -198,11 +187,25 @@ def run(S, cell, batch, packed, work, gradients, flat, totals, first, every, lea
             copy_states(batch.h[:, start:stop], hs[:, 0])
             copy_states(batch.c[:, start:stop], cs[:, 0])
             forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped)
-            totals[slot] += loss_of_group(
-                S, targets, number, scale, packed, work, first, gradients, slot, learn
-            )
             if learn:
-                backward_group(S, cell, ids, packed, work, first, gradients, slot, masks)
+                totals[slot] += backward_group(
+                    S,
+                    cell,
+                    ids,
+                    targets,
+                    number,
+                    scale,
+                    packed,
+                    work,
+                    first,
+                    gradients,
+                    slot,
+                    masks,
+                )
+            else:
+                totals[slot] += loss_of_group(
+                    S, targets, number, packed, hs[-1], work.logits[first]
+                )
 
 
 @kernel
