@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-WRITTEN = (32, 1024)  # tokens written at a time, at first and at most
+WRITTEN = 1024  # tokens written at a time
 SCORED = 1 << 16  # tokens scored at a time
 
 
@@ -157,17 +157,19 @@ class RNNLM(specification.RNNLM):
                 losses, state = engine.losses(ids[start : start + len(targets)], targets, state)
             yield losses
 
-    def write(self, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
-        """Yield the ids that follow those of the prefix, for as long as they are asked for."""
+    def write(
+        self, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int
+    ) -> Iterator[int]:
+        """Yield the ids of so many tokens that follow the ids `prefix`."""
         rng, state = np.random.default_rng(seed), self._parts(None, 1)
-        ids, tokens = self._ids_of(np.asarray(prefix), 1), WRITTEN[0]
-        while True:
+        ids = self._ids_of(np.asarray(prefix), 1)
+        for start in range(0, tokens, WRITTEN):
             with self._kernels() as engine:
-                ids, state = engine.write(ids, tokens, state, sampler, rng)
+                ids, state = engine.write(ids, min(WRITTEN, tokens - start), state, sampler, rng)
             if ids.min() < 0:
                 raise ElmanError("the logits are no numbers: the weights of this model are broken")
             yield from ids.tolist()
-            ids, tokens = ids[-1:], min(2 * tokens, WRITTEN[1])
+            ids = ids[-1:]
 
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch."""

@@ -35,7 +35,7 @@ def generate(
     if not len(prefix):
         raise ElmanError("the prefix is empty: give at least one symbol to begin with")
     if hasattr(model, "write"):
-        return islice(model.write(prefix, sampler, seed), tokens)
+        return iter(model.write(prefix, tokens, sampler, seed))
     if sampler.temperature == 0 and hasattr(model, "follow"):
         return islice(_in_runs(model, prefix), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)

@@ -1,6 +1,5 @@
 """A language model's weights and gradients between their canonical form and the kernels' own."""
 
-import math
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -20,7 +19,7 @@ from elman.kernels.sampling import settings
 from elman.kernels.stream import read, score, write
 from elman.kernels.threads import in_threads, number_of_threads
 from elman.kernels.tiles import Shape
-from elman.kernels.update import GROUP, SLOTS, Array, Batch, Gradients, Packed, Work, add_up, run
+from elman.kernels.update import GROUP, SLOTS, Array, Batch, Gradients, Packed, Work, run
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
@@ -99,7 +98,7 @@ class Engine:
 
     def _work(
         self, steps: int, threads: int, slots: int, layers_dropped: int
-    ) -> tuple[Work, Gradients, Array]:
+    ) -> tuple[Work, Gradients]:
         layers, hidden, gates = self.of.layers, self.hidden, self.cell.blocks * self.hidden
         states = (threads, layers, steps + 1, GROUP, hidden + SPARE)
         kept = steps if self.cell.keeps else KEPT
@@ -113,22 +112,15 @@ class Engine:
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
             logits=zeros(threads, GROUP, self.vocab + SPARE),
         )
-        return work, *self._gradients(slots)
-
-    def _gradients(self, slots: int) -> tuple[Gradients, Array]:
-        above, hidden, gates = self.of.layers - 1, self.hidden, self.cell.blocks * self.hidden
-        shapes: list[tuple[int, ...]] = [
-            (self.of.vocab, gates),
-            (above, gates, hidden),
-            (above, 1, gates),
-            (self.of.layers, self.cell.recurrent * hidden, hidden),
-            (round_up(self.of.vocab, self.shape.half.rows), hidden),
-            (1, self.vocab),
-        ]
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        flat = zeros(slots, int(ends[-1]))
-        parts = np.split(flat, ends[:-1], axis=1)
-        return Gradients(*(p.reshape(slots, *s) for p, s in zip(parts, shapes, strict=True))), flat
+        gradients = Gradients(
+            table=zeros(slots, self.of.vocab, gates),
+            inputs=zeros(slots, layers - 1, gates, hidden),
+            bias=zeros(slots, layers - 1, 1, gates),
+            state=zeros(slots, layers, self.cell.recurrent * hidden, hidden),
+            linear=zeros(slots, round_up(self.of.vocab, self.shape.half.rows), hidden),
+            linear_bias=zeros(slots, 1, self.vocab),
+        )
+        return work, gradients
 
     def load(self, weights: Weights) -> None:
         """Take these weights."""
@@ -188,7 +180,9 @@ class Engine:
         key = (steps, threads, slots, len(masks))
         if key != self.sizes:
             self.sizes = key
-            self.work, self.sums, self.flat = self._work(*key)
+            self.work, self.slots = self._work(*key)
+        for array in self.slots if learn else ():
+            array.fill(0)
         batch = self._batch(ids, targets, state, masks)
         totals = np.zeros(slots)
         in_threads(
@@ -198,8 +192,7 @@ class Engine:
                 batch,
                 self.packed,
                 self.work,
-                self.sums,
-                self.flat,
+                self.slots,
                 totals,
                 first,
                 every,
@@ -207,8 +200,6 @@ class Engine:
             ),
             threads,
         )
-        if learn:
-            add_up(self.flat)
         return float(totals.sum() / (number * steps))
 
     def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
@@ -278,33 +269,33 @@ class Engine:
 
     def gradients(self, weights: Weights) -> Weights:
         """The gradients of the last loss by canonical name."""
-        of, sums = self.of, self.sums
-        gradients: Weights = {}
+        of, gradients = self.of, Weights()
+        sums = Gradients(*(array.sum(axis=0) for array in self.slots))  # in the order of slots
         for layer in range(of.layers):
-            gradients |= self._gradients_of_layer(layer)
+            gradients |= self._gradients_of_layer(sums, layer)
         if of.embedding:
             d_table, W_ih = gradients["rnn.weight_ih_l0"], weights["rnn.weight_ih_l0"]
             gradients["embedding.weight"] = d_table.T @ W_ih
             gradients["rnn.weight_ih_l0"] = d_table @ weights["embedding.weight"]
-        d_linear = sums.linear[0, : of.vocab, : of.hidden]
+        d_linear = sums.linear[: of.vocab, : of.hidden]
         if of.tied:
             gradients["embedding.weight"] += d_linear
         else:
-            gradients["linear.weight"] = d_linear.copy()
-        gradients["linear.bias"] = sums.linear_bias[0, 0, : of.vocab].copy()
+            gradients["linear.weight"] = d_linear
+        gradients["linear.bias"] = sums.linear_bias[0, : of.vocab]
         return gradients
 
-    def _gradients_of_layer(self, layer: int) -> Weights:
+    def _gradients_of_layer(self, sums: Gradients, layer: int) -> Weights:
         """The gradients of a layer's weights; of the first layer's W_ih, those of its products."""
-        of, sums, blocks = self.of, self.sums, BLOCKS[self.of.cell]
+        of, blocks = self.of, BLOCKS[self.of.cell]
         if layer == 0:
-            d_W_ih = [sums.table[0][:, self._units(block)].T for block, _ in blocks]
-            d_bias = sums.table[0].sum(axis=0)
+            d_W_ih = [sums.table[:, self._units(block)].T for block, _ in blocks]
+            d_bias = sums.table.sum(axis=0)
         else:
-            d_W = sums.inputs[0, layer - 1][:, : of.hidden]
+            d_W = sums.inputs[layer - 1][:, : of.hidden]
             d_W_ih = [d_W[self._units(block)] for block, _ in blocks]
-            d_bias = sums.bias[0, layer - 1, 0]
-        d_W_hh = [sums.state[0, layer, self._units(block), : of.hidden] for _, block in blocks]
+            d_bias = sums.bias[layer - 1, 0]
+        d_W_hh = [sums.state[layer, self._units(block), : of.hidden] for _, block in blocks]
         d_b_hh = np.concatenate([d_bias[self._units(block)] for _, block in blocks])
         d_b_hh[spare(of.cell, of.hidden)] = 0
         return {

@@ -61,7 +61,7 @@ class Work(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The gradients, for each slot; `add_up` leaves their sum in the first."""
+    """The gradients, for each slot, zero at the start."""
 
     table: Array  # (slots, rows of ids, blocks * hidden)
     inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
@@ -165,19 +165,16 @@ def copy_states(states, to):
 
 
 @kernel
-def run(S, cell, batch, packed, work, gradients, flat, totals, first, every, learn):
+def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
     """The work of a thread: every so many-th slot of a batch, from the first on.
 
-    The losses, in nats, go into `totals`, a sum for each slot; `flat`, (slots, floats), is where
-    all gradients lie.
+    The losses, in nats, go into `totals`, a sum for each slot.
     """
     slots, (sequences, steps) = len(totals), batch.ids.shape
     hs, cs, gates, dropped = work.hs[first], work.cs[first], work.gates[first], work.dropped[first]
     scale = np.float32(1 / (batch.number * steps))
     for slot in range(first, slots, every):
         totals[slot] = 0
-        if learn:
-            flat[slot] = 0
         for start in range(slot * GROUP, sequences, slots * GROUP):
             stop, number = start + GROUP, min(GROUP, batch.number - start)
             ids, targets = batch.ids[start:stop], batch.targets[start:stop]
@@ -206,11 +203,3 @@ def run(S, cell, batch, packed, work, gradients, flat, totals, first, every, lea
                 totals[slot] += loss_of_group(
                     S, targets, number, packed, hs[-1], work.logits[first]
                 )
-
-
-@kernel
-def add_up(flat):
-    """Add the rows of gradients, (slots, floats), up, in order, into the first."""
-    for slot in range(1, len(flat)):
-        for i in range(flat.shape[1]):
-            flat[0, i] += flat[slot, i]
