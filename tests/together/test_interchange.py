@@ -15,7 +15,7 @@ from elman.core import weights
 from elman.core.weights import GATES, Architecture
 from tests.conftest import Command
 
-HERE = ("numpy", "torch", "tensorflow", "jax")
+HERE = ("numba", "numpy", "torch", "tensorflow", "jax")
 
 
 @pytest.mark.parametrize("cell", GATES)

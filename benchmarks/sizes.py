@@ -1,0 +1,118 @@
+"""Whole updates of the engine and of PyTorch, for each cell and several sizes.
+
+    python benchmarks/sizes.py [--rounds N] [--torch INTERPRETER]
+
+An update is the forward and backward pass with one-hot input and an output layer for 28 symbols,
+clipping of the gradient's norm, and SGD. Both take turns, each in a process of its own that is
+stopped while the other works. Prints medians, their ratio, and the engine's share of the machine's
+best matrix product.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from turns import Contender, take_turns
+
+from engine import peak
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+SIZES = [  # cell, hidden units, sequences, steps
+    ("rnn", 32, 1024, 32),
+    ("lstm", 32, 1024, 32),
+    *((cell, hidden, 64, 64) for cell in GATES for hidden in (128, 256)),
+]
+VOCAB = 28
+
+
+def a_batch(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and targets."""
+    ids = np.random.default_rng(0).integers(0, VOCAB, (batch, steps + 1))
+    return ids[:, :-1].copy(), ids[:, 1:].copy()
+
+
+def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
+    """An update of the engine, as its trainer takes it."""
+    from elman import numba
+    from elman.core.weights import Architecture, initial
+
+    of = Architecture(cell, VOCAB, hidden)
+    trainer = numba.Trainer(1, gradient_clip_val=1)
+    trainer.model = model = numba.build(of, initial(of), lr=0.1)
+    trainer.optim = model.configure_optimizers()
+    model.plot = lambda *values, **options: None
+    pair = a_batch(batch, steps)
+    return lambda: trainer.update(pair)
+
+
+def torch(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
+    """An update of a plain PyTorch loop."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    kinds = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+    rnn, linear, table = kinds[cell](VOCAB, hidden), nn.Linear(hidden, VOCAB), torch.eye(VOCAB)
+    parameters = [*rnn.parameters(), *linear.parameters()]
+    optim = torch.optim.SGD(parameters, lr=0.1)
+    X, Y = (torch.from_numpy(array.T.copy()) for array in a_batch(batch, steps))
+
+    def update() -> None:
+        hiddens, _ = rnn(F.embedding(X, table))
+        loss = F.cross_entropy(linear(hiddens).reshape(-1, VOCAB), Y.reshape(-1))
+        optim.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1)
+        optim.step()
+        loss.item()
+
+    return update
+
+
+def work(name: str, cell: str, sizes: list[int]) -> None:
+    """Say `ready`, and answer each line on standard input with the seconds of an update."""
+    update = {"engine": engine, "torch": torch}[name](cell, *sizes)
+    for _ in range(5):
+        update()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        for _ in range(5):
+            update()
+        print((time.perf_counter() - began) / 5, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2], sys.argv[3], [int(word) for word in sys.argv[4:]])
+        return
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--torch", default=sys.executable)
+    asked = parser.parse_args()
+    print("| cell | hidden | batch | steps | engine | PyTorch | times | share of the peak |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for cell, *sizes in SIZES:
+        words = [cell, *map(str, sizes)]
+        contenders = {
+            name: Contender([python, __file__, "--work", name, *words], {})
+            for name, python in (("engine", sys.executable), ("torch", asked.torch))
+        }
+        seconds = take_turns(contenders, asked.rounds)
+        mine, theirs = (statistics.median(values) for values in seconds.values())
+        hidden, batch, steps = sizes
+        operations = 6 * batch * steps * hidden * (GATES[cell] * hidden + VOCAB)
+        print(
+            f"| {cell} | {hidden} | {batch} | {steps} | {1e3 * mine:.1f} ms | "
+            f"{1e3 * theirs:.1f} ms | {theirs / mine:.1f} | {operations / mine / peak():.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
