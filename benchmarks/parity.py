@@ -2,8 +2,8 @@
 
     python benchmarks/parity.py [NAME | NAME=INTERPRETER ...]
 
-Prints the table of docs/frameworks.md: for each framework (torch, tensorflow, jax and mxnet, unless
-named; one of another environment by its interpreter) and cell the largest relative differences
+Prints the table of docs/frameworks.md: for each framework (numba, torch, tensorflow, jax and mxnet,
+unless named; one of another environment by its interpreter) and cell the largest relative differences
 from `elman.numpy`, in single precision. Trajectories are those of the seed's job.
 """
 
@@ -121,7 +121,7 @@ def main() -> None:
         return
     print("| framework | cell | logits | loss | gradients | 1 update | 10 updates | 100 updates |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or ["torch", "tensorflow", "jax", "mxnet"]:
+    for name in sys.argv[1:] or ["numba", "torch", "tensorflow", "jax", "mxnet"]:
         framework, _, python = name.partition("=")
         subprocess.run([python or sys.executable, __file__, "--rows", framework], check=True)
 
