@@ -2,9 +2,9 @@
 
     python benchmarks/parity.py [NAME | NAME=INTERPRETER ...]
 
-Prints the table of docs/frameworks.md: for each framework (numba, torch, tensorflow, jax and mxnet,
-unless named; one of another environment by its interpreter) and cell the largest relative differences
-from `elman.numpy`, in single precision. Trajectories are those of the seed's job.
+Prints the table of docs/frameworks.md: for each framework (numba, torch, tensorflow, jax and
+mxnet, unless named; one of another environment by its interpreter) and cell the largest relative
+differences from `elman.numpy`, in single precision. Trajectories are those of the seed's job.
 """
 
 import subprocess
