@@ -155,3 +155,12 @@ def test_a_model_whose_trainer_has_trained_another_is_refused(tmp_path: Path) ->
     elman.save(tmp_path / "second", second)
     with pytest.raises(ElmanError, match="trained another model since"):
         elman.save(tmp_path / "first", first)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_weights_that_are_no_finite_numbers_are_refused(folder: Path, broken: float) -> None:
+    values = load_file(folder / "model.safetensors")
+    values["linear.bias"][0] = broken
+    save_file(values, folder / "model.safetensors")
+    with pytest.raises(ElmanError, match=r"the weight linear\.bias holds what is no finite number"):
+        elman.load(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMPILING
+from tests.conftest import COMPILING, Command
 
 QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--steps", "16")
 
@@ -23,3 +23,23 @@ def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
         said.append(done.stderr)
     assert said[0].count(COMPILING) == 1
     assert COMPILING not in said[1]
+
+
+def test_a_notebooks_way_of_drawing_costs_no_run(
+    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "module://of_another_environment")
+    done = elman("train", story, *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "curves.svg").exists()
+
+
+def test_without_compiling_there_is_no_engine(
+    elman: Command, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    done = elman("train", story, *QUICK)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "elman: elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it\n"
+    )

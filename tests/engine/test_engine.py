@@ -1,6 +1,9 @@
 """The engine gives what the specification gives, for all sizes, and the same bits every time."""
 
 import copy
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -116,6 +119,35 @@ def test_any_number_of_threads_gives_the_same_bits(
     assert loss == wanted_loss
     for name, gradient in wanted.gradients.items():
         np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from elman import numba
+from elman.core.weights import Architecture, initial
+
+of = Architecture("rnn", 11, 7)
+model = numba.build(of, initial(of))
+model.plot = lambda *values, **options: None
+ids = np.arange(11)[None].repeat(100, axis=0)  # more than one group, and so more than one thread
+wanted = model.training_step((ids, ids))
+child = os.fork()
+if child == 0:
+    os._exit(model.training_step((ids, ids)) != wanted)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", FORKED], env=environment, timeout=100)
+    assert done.returncode == 0
+
+
+def test_the_names_are_the_specifications() -> None:
+    assert engine.__all__ == specification.__all__
 
 
 @pytest.mark.parametrize("cell", GATES)

@@ -34,7 +34,7 @@ def generate(
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     if not len(prefix):
         raise ElmanError("the prefix is empty: give at least one symbol to begin with")
-    if hasattr(model, "write"):
+    if hasattr(model, "write"):  # compiled, from the first token to the last
         return iter(model.write(prefix, tokens, sampler, seed))
     if sampler.temperature == 0 and hasattr(model, "follow"):
         return islice(_in_runs(model, prefix), tokens)

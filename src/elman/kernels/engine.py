@@ -14,12 +14,11 @@ from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
-from elman.kernels.layer import KEPT
 from elman.kernels.sampling import settings
 from elman.kernels.stream import read, score, write
 from elman.kernels.threads import in_threads, number_of_threads
 from elman.kernels.tiles import Shape
-from elman.kernels.update import GROUP, SLOTS, Array, Batch, Gradients, Packed, Work, run
+from elman.kernels.update import GROUP, KEPT, SLOTS, Array, Batch, Gradients, Packed, Work, run
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
@@ -216,17 +215,17 @@ class Engine:
             to[:, :, : self.of.hidden] = mask[:, rows]
         return Batch(number, ids, targets, h, c, padded)
 
-    def _states(self, h: Array, c: Array, number: int) -> States:
+    def _states(self, h: Array, c: Array) -> States:
         """The states that a cell has, (layers, batch, hidden)."""
         parts = (h, c) if self.of.cell == "lstm" else (h,)
-        return tuple(part[:, :number, : self.of.hidden] for part in parts)
+        return tuple(part[:, :, : self.of.hidden] for part in parts)
 
     def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
         """The logits of ids, (batch, steps, vocab), and the state after them."""
         hs, cs, gates = self._stream(len(ids), ids.shape[1], state)
         out = np.empty((*ids.shape, self.of.vocab), np.float32)
         read(self.shape, self.cell, ids, self.packed, hs, cs, gates, out)
-        return out, self._states(hs[:, 0], cs[:, 0], len(ids))
+        return out, self._states(hs[:, 0], cs[:, 0])
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
         """The loss in nats of each target of one text, both (steps,), and the state after it."""
@@ -234,7 +233,7 @@ class Engine:
         logits = zeros(hs.shape[1] - 1, self.vocab + SPARE)
         text, aims, out = ids[None], targets[:, None], np.empty(len(ids))
         score(self.shape, self.cell, text, aims, self.packed, hs, cs, gates, logits, out)
-        return out, self._states(hs[:, 0], cs[:, 0], 1)
+        return out, self._states(hs[:, 0], cs[:, 0])
 
     def write(
         self, prefix: Ids, tokens: int, state: States, sampler: Sampler, rng: np.random.Generator
@@ -256,7 +255,7 @@ class Engine:
             known,
             out,
         )
-        return out[known:], self._states(hs[:, 0], cs[:, 0], 1)
+        return out[known:], self._states(hs[:, 0], cs[:, 0])
 
     def _stream(self, rows: int, steps: int, state: States) -> tuple[Array, Array, Array]:
         """States of so many steps at most, the one at the start in its place, and gates of one."""

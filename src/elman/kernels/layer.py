@@ -21,7 +21,6 @@ from elman.kernels.tiles import (
 )
 
 SPAN = 64  # rows whose gradients of weights are added up at a time: they stay in the cache
-KEPT = 4  # steps of gates, of a cell whose backward pass needs none of its forward's: two spans
 
 
 @njit

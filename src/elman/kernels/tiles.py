@@ -121,44 +121,21 @@ def _constant_shape(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return context.get_dummy_value()
 
 
-@overload_attribute(ShapeType, "half")
-def _half(shape: Any) -> Any:
-    half = Shape(shape.rows, shape.vectors, shape.lanes).half
+def _attribute(name: str) -> None:
+    """Let kernels read an attribute of a Shape, as a constant."""
 
-    def get(shape: Any) -> Any:
-        return half
+    @overload_attribute(ShapeType, name)
+    def attribute(shape: Any) -> Any:
+        value = getattr(Shape(shape.rows, shape.vectors, shape.lanes), name)
 
-    return get
+        def get(shape: Any) -> Any:
+            return value
 
-
-@overload_attribute(ShapeType, "single")
-def _single(shape: Any) -> Any:
-    single = Shape(shape.rows, shape.vectors, shape.lanes).single
-
-    def get(shape: Any) -> Any:
-        return single
-
-    return get
+        return get
 
 
-@overload_attribute(ShapeType, "rows")
-def _rows(shape: Any) -> Any:
-    rows = shape.rows
-
-    def get(shape: Any) -> Any:
-        return rows
-
-    return get
-
-
-@overload_attribute(ShapeType, "width")
-def _width(shape: Any) -> Any:
-    width = shape.vectors * shape.lanes
-
-    def get(shape: Any) -> Any:
-        return width
-
-    return get
+for _name in ("rows", "width", "half", "single"):
+    _attribute(_name)
 
 
 # Places.
@@ -228,16 +205,12 @@ class _Emit(Vectors):
             for row in range(rows)
         ]
 
-    def named_rows(self, table: Any, kind: Any, ids: Any, rows: int) -> list[Any]:
-        """The addresses of the rows of a table that the integers at a place name."""
-        integer, size = ir.IntType(kind.dtype.bitwidth), kind.dtype.bitwidth // 8
+    def named_rows(self, table: Any, ids: Any, rows: int) -> list[Any]:
+        """The addresses of the rows of a table that the ids at a place name, of 64 bits each."""
         addresses = []
         for row in range(rows):
-            offset = self.builder.mul(self.builder.mul(INT64(row), ids.row), INT64(size))
-            address = self.builder.gep(ids.pointer, [offset])
-            name = self.read(address, integer, align=size)
-            if size < 8:
-                name = self.builder.sext(name, INT64)
+            offset = self.builder.mul(self.builder.mul(INT64(row), ids.row), INT64(8))
+            name = self.read(self.builder.gep(ids.pointer, [offset]), INT64, align=8)
             addresses.append(self.pointer(table.pointer, self.builder.mul(name, table.row)))
         return addresses
 
@@ -332,7 +305,7 @@ def look_up(context: Any, shape: Any, table: Any, ids: Any) -> Any:
     tile = _tile(shape)
 
     def body(emit: _Emit, _: Any, where: Any, which: Any) -> Any:
-        parts = emit.place(table, where), ids, emit.place(ids, which)
+        parts = emit.place(table, where), emit.place(ids, which)
         rows = emit.named_rows(*parts, tile.rows)
         return emit.pack([emit.load(address) for address in emit.columns(rows, tile)])
 
@@ -344,7 +317,7 @@ def add_to_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
     """Add each row of a tile to the row of a table that its id names; of equal ids in turn."""
 
     def body(emit: _Emit, value: Any, where: Any, which: Any) -> None:
-        parts = emit.place(table, where), ids, emit.place(ids, which)
+        parts = emit.place(table, where), emit.place(ids, which)
         rows = emit.named_rows(*parts, tile.rows)
         for vector, address in zip(emit.unpack(value), emit.columns(rows, tile), strict=True):
             emit.store(emit.add(emit.load(address), vector), address)

@@ -18,6 +18,8 @@ from elman.kernels.cache import kernel
 Array = NDArray[np.float32]
 
 GROUP = 32  # sequences
+# Steps of gates, where the backward pass needs none of the forward's: a span, and the one after it.
+KEPT = 2 * max(1, layer.SPAN // GROUP)
 SLOTS = 8
 
 
