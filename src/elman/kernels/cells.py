@@ -1,17 +1,17 @@
 """The cells: one step of a group of sequences, forward and backward, tile by tile.
 
-`gates` is (rows, blocks * hidden). Before a step each block holds the part of a pre-activation that
-comes from the step's input, with all biases; `forward_step` adds the part that comes from the
-state, and leaves what `backward_step` needs, which in turn leaves the loss's gradients with respect
-to the pre-activations. The blocks are
+A pre-activation is a part that comes from the step's input, with all biases, and one that comes
+from the state. The first is a row of `inputs`, (any number, blocks * hidden), that an id names; the
+sums pass through `gates`, (rows, blocks * hidden), where `forward_step` leaves what `backward_step`
+needs. The blocks are
 
     rnn, rnn-relu   h
     lstm            i f g o
-    gru             r z q n     with q = W_hn h + b_hn, which the reset gate r multiplies
+    gru             n r z q     with q = W_hn h + b_hn, which the reset gate r multiplies
 
-so that the state's weights make the first blocks only (of a GRU three of four), and the GRU's two
-biases of n each have a block. Matrices come in panels, (number, depth, width): as many columns as a
-tile is wide, side by side.
+so that the state's weights make the last blocks (of a GRU three of four), and the GRU's two biases
+of n each have a block. Matrices come in panels, (number, depth, width): as many columns as a tile
+is wide, side by side.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from elman.kernels.tiles import (
     at,
     fill,
     load,
+    look_up,
     maximum,
     mm,
     sigmoid,
@@ -81,9 +82,22 @@ def _unbox_cell(kind: Any, value: Any, context: Any) -> NativeValue:
 
 
 def forward_step(
-    cell: Any, S: Any, gates: Any, h: Any, c: Any, h_to: Any, c_to: Any, W: Any
+    cell: Any,
+    S: Any,
+    inputs: Any,
+    ids: Any,
+    t: Any,
+    gates: Any,
+    h: Any,
+    c: Any,
+    h_to: Any,
+    c_to: Any,
+    W: Any,
 ) -> Any:
-    """The state (h_to, c_to) after (h, c), each (rows, hidden); W holds the panels of W_hh^T."""
+    """The state (h_to, c_to) after (h, c), each (rows, hidden), and the ids of a step, (rows, t).
+
+    W holds the panels of W_hh^T.
+    """
 
 
 def backward_step(
@@ -94,57 +108,72 @@ def backward_step(
     c: Any,
     h_to: Any,
     c_to: Any,
+    later: Any,
+    W: Any,
     d_out: Any,
     d_h: Any,
     d_c: Any,
+    d_gates: Any,
 ) -> Any:
-    """The gradients of the pre-activations, into `gates`, from that of the step's output, `d_out`.
+    """The gradients of the pre-activations of a step, into `d_gates`, (rows, blocks * hidden).
 
-    `d_h` and `d_c` hold what reaches the state past the pre-activations of later steps: they are
-    changed from the state after the step to the one before it.
+    That of the state after it is `d_out` + `later` W, for the panels W: `later` has the gradients
+    of what was made of that state, (rows, depth). What reaches the state past pre-activations is in
+    `d_h` and `d_c`, which are changed to hold that of the state before the step.
     """
 
 
 @njit(inline="always")
-def add_state(S, gates, i, j, h, panel):
-    """A tile of pre-activations."""
-    return mm(load(S, at(gates, i, j)), at(h, i, 0), at(panel, 0, 0), panel.shape[0])
+def pre_activation(S, inputs, ids, i, t, j, h, panel):
+    """A tile of a pre-activation."""
+    tile = look_up(S, at(inputs, 0, j), at(ids, i, t))
+    return mm(tile, at(h, i, 0), at(panel, 0, 0), panel.shape[0])
 
 
-def tanh_forward(cell, S, gates, h, c, h_to, c_to, W):
+@njit(inline="always")
+def gradient(S, d_out, i, j, later, panel):
+    """A tile of the gradient of the state after a step."""
+    return mm(load(S, at(d_out, i, j)), at(later, i, 0), at(panel, 0, 0), panel.shape[0])
+
+
+def tanh_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     """h_to = tanh(x + W h)."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            store(tanh(add_state(S, gates, i, j, h, panel)), at(h_to, i, j))
+            a = pre_activation(S, inputs, ids, i, t, j, h, panel)
+            store(tanh(a), at(h_to, i, j))
 
 
-def tanh_backward(cell, S, gates, h, c, h_to, c_to, d_out, d_h, d_c):
+def tanh_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     """d_x = d (1 - h_to^2)."""
-    for i in range(0, len(h), S.rows):
-        for j in range(0, d_out.shape[1], S.width):
-            d, after = load(S, at(d_out, i, j)), load(S, at(h_to, i, j))
-            store(d * (fill(S, ONE) - after * after), at(gates, i, j))
+    for p in range(len(W)):
+        j, panel = p * S.width, W[p]
+        for i in range(0, len(h), S.rows):
+            d = gradient(S, d_out, i, j, later, panel)
+            after = load(S, at(h_to, i, j))
+            store(d * (fill(S, ONE) - after * after), at(d_gates, i, j))
 
 
-def relu_forward(cell, S, gates, h, c, h_to, c_to, W):
+def relu_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     """h_to = max(x + W h, 0)."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            a = add_state(S, gates, i, j, h, panel)
+            a = pre_activation(S, inputs, ids, i, t, j, h, panel)
             store(maximum(fill(S, ZERO), a), at(h_to, i, j))
 
 
-def relu_backward(cell, S, gates, h, c, h_to, c_to, d_out, d_h, d_c):
+def relu_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     """d_x = d where h_to > 0."""
-    for i in range(0, len(h), S.rows):
-        for j in range(0, d_out.shape[1], S.width):
-            d = load(S, at(d_out, i, j))
-            store(where_positive(d, load(S, at(h_to, i, j))), at(gates, i, j))
+    for p in range(len(W)):
+        j, panel = p * S.width, W[p]
+        for i in range(0, len(h), S.rows):
+            d = gradient(S, d_out, i, j, later, panel)
+            store(where_positive(d, load(S, at(h_to, i, j))), at(d_gates, i, j))
 
 
-def lstm_forward(cell, S, gates, h, c, h_to, c_to, W):
+def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     """c_to = f c + i g, h_to = o tanh(c_to)."""
     panels = len(W) // 4
     hidden = panels * S.width
@@ -153,72 +182,82 @@ def lstm_forward(cell, S, gates, h, c, h_to, c_to, W):
         W_i, W_f, W_g, W_o = W[p], W[panels + p], W[2 * panels + p], W[3 * panels + p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            store(sigmoid(add_state(S, gates, i, j, h, W_i)), at(gates, i, j))
-            store(sigmoid(add_state(S, gates, i, at_f, h, W_f)), at(gates, i, at_f))
-            store(tanh(add_state(S, gates, i, at_g, h, W_g)), at(gates, i, at_g))
-            store(sigmoid(add_state(S, gates, i, at_o, h, W_o)), at(gates, i, at_o))
+            a = pre_activation(S, inputs, ids, i, t, j, h, W_i)
+            store(sigmoid(a), at(gates, i, j))
+            a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f)
+            store(sigmoid(a), at(gates, i, at_f))
+            a = pre_activation(S, inputs, ids, i, t, at_g, h, W_g)
+            store(tanh(a), at(gates, i, at_g))
+            a = pre_activation(S, inputs, ids, i, t, at_o, h, W_o)
+            store(sigmoid(a), at(gates, i, at_o))
             after = load(S, at(gates, i, j)) * load(S, at(gates, i, at_g))
             after = after + load(S, at(gates, i, at_f)) * load(S, at(c, i, j))
             store(after, at(c_to, i, j))
             store(tanh(after) * load(S, at(gates, i, at_o)), at(h_to, i, j))
 
 
-def lstm_backward(cell, S, gates, h, c, h_to, c_to, d_out, d_h, d_c):
+def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     """As in `elman.numpy.LSTMCell.backward`."""
     hidden = d_out.shape[1]
-    for i in range(0, len(h), S.rows):
-        for j in range(0, hidden, S.width):
-            at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
+    for p in range(len(W)):
+        j, panel = p * S.width, W[p]
+        at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
+        for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
-            d = load(S, at(d_out, i, j))
+            d = gradient(S, d_out, i, j, later, panel)
             tanh_c, o = tanh(load(S, at(c_to, i, j))), load(S, at(gates, i, at_o))
-            store(d * tanh_c * o * (one - o), at(gates, i, at_o))
+            store(d * tanh_c * o * (one - o), at(d_gates, i, at_o))
             d = load(S, at(d_c, i, j)) + d * o * (one - tanh_c * tanh_c)
             f = load(S, at(gates, i, at_f))
             store(d * f, at(d_c, i, j))
-            store(d * load(S, at(c, i, j)) * f * (one - f), at(gates, i, at_f))
+            store(d * load(S, at(c, i, j)) * f * (one - f), at(d_gates, i, at_f))
             input_gate, g = load(S, at(gates, i, j)), load(S, at(gates, i, at_g))
-            store(d * g * input_gate * (one - input_gate), at(gates, i, j))
-            store(d * input_gate * (one - g * g), at(gates, i, at_g))
+            store(d * g * input_gate * (one - input_gate), at(d_gates, i, j))
+            store(d * input_gate * (one - g * g), at(d_gates, i, at_g))
 
 
-def gru_forward(cell, S, gates, h, c, h_to, c_to, W):
+def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     """h_to = (1 - z) n + z h with n = tanh(x + r q)."""
     panels = len(W) // 3
     hidden = panels * S.width
     for p in range(panels):
         j = p * S.width
         W_r, W_z, W_q = W[p], W[panels + p], W[2 * panels + p]
-        at_z, at_q, at_n = hidden + j, 2 * hidden + j, 3 * hidden + j
+        at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            store(sigmoid(add_state(S, gates, i, j, h, W_r)), at(gates, i, j))
-            store(sigmoid(add_state(S, gates, i, at_z, h, W_z)), at(gates, i, at_z))
-            q = add_state(S, gates, i, at_q, h, W_q)
+            a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r)
+            store(sigmoid(a), at(gates, i, at_r))
+            a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z)
+            store(sigmoid(a), at(gates, i, at_z))
+            q = pre_activation(S, inputs, ids, i, t, at_q, h, W_q)
             store(q, at(gates, i, at_q))
-            n = tanh(load(S, at(gates, i, at_n)) + q * load(S, at(gates, i, j)))
-            store(n, at(gates, i, at_n))
+            x = look_up(S, at(inputs, 0, j), at(ids, i, t))
+            n = tanh(x + q * load(S, at(gates, i, at_r)))
+            store(n, at(gates, i, j))
             z = load(S, at(gates, i, at_z))
             store(n + z * (load(S, at(h, i, j)) - n), at(h_to, i, j))
 
 
-def gru_backward(cell, S, gates, h, c, h_to, c_to, d_out, d_h, d_c):
+def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     """As in `elman.numpy.GRUCell.backward`."""
     hidden = d_out.shape[1]
-    for i in range(0, len(h), S.rows):
-        for j in range(0, hidden, S.width):
-            at_z, at_q, at_n = hidden + j, 2 * hidden + j, 3 * hidden + j
+    for p in range(len(W)):
+        j, panel = p * S.width, W[p]
+        at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
+        for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
-            d = load(S, at(d_h, i, j)) + load(S, at(d_out, i, j))
-            z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, at_n))
+            d = gradient(S, d_out, i, j, later, panel)
+            d = load(S, at(d_h, i, j)) + d
+            z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, j))
             store(d * z, at(d_h, i, j))
             d = d * (one - z)
-            store(d * z * (load(S, at(h, i, j)) - n), at(gates, i, at_z))
+            store(d * z * (load(S, at(h, i, j)) - n), at(d_gates, i, at_z))
             d = d * (one - n * n)
-            store(d, at(gates, i, at_n))
-            r = load(S, at(gates, i, j))
+            store(d, at(d_gates, i, j))
+            r = load(S, at(gates, i, at_r))
             d = d * r
-            store(d * load(S, at(gates, i, at_q)) * (one - r), at(gates, i, j))
-            store(d, at(gates, i, at_q))
+            store(d * load(S, at(gates, i, at_q)) * (one - r), at(d_gates, i, at_r))
+            store(d, at(d_gates, i, at_q))
 
 
 FORWARD = {
@@ -236,10 +275,10 @@ BACKWARD = {
 
 
 @overload(forward_step, strict=False)
-def _forward_step(cell, S, gates, h, c, h_to, c_to, W):
+def _forward_step(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     return FORWARD[cell.cell]
 
 
 @overload(backward_step, strict=False)
-def _backward_step(cell, S, gates, h, c, h_to, c_to, d_out, d_h, d_c):
+def _backward_step(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     return BACKWARD[cell.cell]

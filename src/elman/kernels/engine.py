@@ -28,7 +28,7 @@ STREAMED = 1 << 16  # floats of logits and states that one text takes up at a ti
 BLOCKS = {
     "rnn": ((0, 0),),
     "rnn-relu": ((0, 0),),
-    "gru": ((0, 0), (1, 1), (3, 2)),
+    "gru": ((1, 1), (2, 2), (0, 3)),
     "lstm": ((0, 0), (1, 1), (2, 2), (3, 3)),
 }
 
@@ -67,6 +67,7 @@ class Engine:
         self.of, self.cell, self.shape = of, CELLS[of.cell], shape or shape_of_host()
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
+        self.tokens = round_up(of.vocab, self.shape.half.rows)
         self.packed = self._packed()
         self.lock = Lock()
         self.sizes: tuple[int, ...] = ()
@@ -88,9 +89,8 @@ class Engine:
             inputs_back=zeros(above, panels, gates, width),
             bias=zeros(above, 1, gates),
             state=zeros(of.layers, state * panels, hidden, width),
-            state_back=zeros(of.layers, panels, state * hidden, width),
+            state_back=zeros(of.layers, panels, state * hidden + self.tokens, width),
             linear=zeros(self.vocab // width, hidden, width),
-            linear_back=zeros(panels, of.vocab, width),
             linear_bias=linear_bias,
             none=zeros(1, max(hidden, self.vocab)),
         )
@@ -100,23 +100,23 @@ class Engine:
     ) -> tuple[Work, Gradients]:
         layers, hidden, gates = self.of.layers, self.hidden, self.cell.blocks * self.hidden
         states = (threads, layers, steps + 1, GROUP, hidden + SPARE)
-        kept = steps if self.cell.keeps else KEPT
+        kept = steps if self.cell.keeps else 1
         work = Work(
             hs=zeros(*states),
             cs=zeros(*states),
             gates=zeros(threads, layers, kept, GROUP, gates + SPARE),
+            d_rows=zeros(threads, KEPT, GROUP, gates + self.vocab + SPARE),
             d_out=zeros(threads, steps if layers > 1 else 1, GROUP, hidden),
             d_h=zeros(threads, GROUP, hidden),
             d_c=zeros(threads, GROUP, hidden),
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
-            logits=zeros(threads, GROUP, self.vocab + SPARE),
+            own=np.arange(GROUP)[:, None],
         )
         gradients = Gradients(
             table=zeros(slots, self.of.vocab, gates),
             inputs=zeros(slots, layers - 1, gates, hidden),
             bias=zeros(slots, layers - 1, 1, gates),
-            state=zeros(slots, layers, self.cell.recurrent * hidden, hidden),
-            linear=zeros(slots, round_up(self.of.vocab, self.shape.half.rows), hidden),
+            state=zeros(slots, layers, self.cell.recurrent * hidden + self.tokens, hidden),
             linear_bias=zeros(slots, 1, self.vocab),
         )
         return work, gradients
@@ -131,7 +131,7 @@ class Engine:
                 packed.table[:] += bias
         linear = weights["embedding.weight" if of.tied else "linear.weight"]
         pack(linear.T, packed.linear)
-        pack(linear, packed.linear_back)
+        pack(linear, packed.state_back[-1][:, self.cell.recurrent * self.hidden :])
         packed.linear_bias[0, : of.vocab] = weights["linear.bias"]
 
     def _load_layer(self, weights: Weights, layer: int, bias: Array) -> None:
@@ -144,8 +144,9 @@ class Engine:
         if layer == 0:
             packed.table[:] = 0
         for gate, (by_input, by_state) in enumerate(BLOCKS[of.cell]):
-            pack(W_hh[gate].T, packed.state[layer][self._panels(by_state)])
-            pack(W_hh[gate], packed.state_back[layer][:, self._units(by_state)])
+            recurrent = by_state - self.cell.blocks + self.cell.recurrent
+            pack(W_hh[gate].T, packed.state[layer][self._panels(recurrent)])
+            pack(W_hh[gate], packed.state_back[layer][:, self._units(recurrent)])
             bias[self._units(by_state)] += b_hh[gate, :, 0]
             bias[self._units(by_input)] += b_ih[gate, :, 0]
             if layer > 0:
@@ -276,7 +277,7 @@ class Engine:
             d_table, W_ih = gradients["rnn.weight_ih_l0"], weights["rnn.weight_ih_l0"]
             gradients["embedding.weight"] = d_table.T @ W_ih
             gradients["rnn.weight_ih_l0"] = d_table @ weights["embedding.weight"]
-        d_linear = sums.linear[: of.vocab, : of.hidden]
+        d_linear = sums.state[-1, self.cell.recurrent * self.hidden :][: of.vocab, : of.hidden]
         if of.tied:
             gradients["embedding.weight"] += d_linear
         else:
@@ -294,7 +295,8 @@ class Engine:
             d_W = sums.inputs[layer - 1][:, : of.hidden]
             d_W_ih = [d_W[self._units(block)] for block, _ in blocks]
             d_bias = sums.bias[layer - 1, 0]
-        d_W_hh = [sums.state[layer, self._units(block), : of.hidden] for _, block in blocks]
+        own = self.cell.blocks - self.cell.recurrent
+        d_W_hh = [sums.state[layer, self._units(block - own), : of.hidden] for _, block in blocks]
         d_b_hh = np.concatenate([d_bias[self._units(block)] for _, block in blocks])
         d_b_hh[spare(of.cell, of.hidden)] = 0
         return {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from elman.kernels.layer import add_products_of_rows, product
+from elman.kernels.layer import product
 from elman.kernels.tiles import (
     add_sum_of_rows,
     at,
@@ -61,22 +61,17 @@ def loss(S, h, targets, t, number, W, bias, logits):
 
 
 @njit(inline="always")
-def backward(S, h, targets, t, number, scale, W, none, exps, d_h, d_W, d_bias):
-    """Turn `exps` into the gradient of the logits; add to those of the weights.
-
-    W are panels of the output layer's weight; d_h is the gradient of its input h.
-    """
-    vocab = exps.shape[1] - SPARE
-    for r in range(len(h)):
-        sums = exps[r, vocab + SUM]
-        exps[r, vocab + SUM] = scale / sums if r < number else np.float32(0)
-    for i in range(0, len(h), S.rows):
+def backward(S, targets, t, number, scale, logits, d_bias):
+    """Turn what `loss` leaves into the gradient of the logits; add to that of the bias."""
+    vocab = logits.shape[1] - SPARE
+    for r in range(len(logits)):
+        sums = logits[r, vocab + SUM]
+        logits[r, vocab + SUM] = scale / sums if r < number else np.float32(0)
+    for i in range(0, len(logits), S.rows):
         for j in range(0, vocab, S.width):
-            tile = load(S, at(exps, i, j)) * load_column(S, at(exps, i, vocab + SUM))
-            store(tile, at(exps, i, j))
+            tile = load(S, at(logits, i, j)) * load_column(S, at(logits, i, vocab + SUM))
+            store(tile, at(logits, i, j))
             add_sum_of_rows(tile, at(d_bias, 0, j))
     for r in range(number):
-        exps[r, targets[r, t]] -= scale
+        logits[r, targets[r, t]] -= scale
         d_bias[0, targets[r, t]] -= scale
-    product(S, exps, W, none, d_h)
-    add_products_of_rows(S, exps, h, d_W)

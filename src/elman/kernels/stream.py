@@ -5,6 +5,7 @@ States are (layers, steps + 1, rows, hidden), for as many steps as are taken at 
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from numba import njit
@@ -22,16 +23,16 @@ def keep_state(hs, cs, steps):
     copy_states(cs[:, steps], cs[:, 0])
 
 
-@kernel
+@partial(kernel, makes_arrays=True)
 def read(S, cell, ids, packed, hs, cs, gates, out):
     """The logits of ids, (rows, steps), into `out`, (rows, steps, vocab), from the state at 0."""
     single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
-    none = gates[:0]  # no dropout
+    none, own = gates[:0], np.arange(gates.shape[2]).reshape(-1, 1)  # no dropout
     padded = np.empty((len(ids), len(packed.linear) * S.width), np.float32)
     for start in range(0, steps, most):
         number = min(most, steps - start)
         piece = ids[:, start : start + number]
-        forward_group(single, cell, piece, packed, hs, cs, gates, none, none)
+        forward_group(single, cell, piece, own, packed, hs, cs, gates, none, none)
         for t in range(number):
             layer.product(single, hs[-1][t + 1], packed.linear, packed.linear_bias, padded)
             for row in range(len(out)):
@@ -40,16 +41,16 @@ def read(S, cell, ids, packed, hs, cs, gates, out):
         keep_state(hs, cs, number)
 
 
-@kernel
+@partial(kernel, makes_arrays=True)
 def score(S, cell, ids, targets, packed, hs, cs, gates, logits, out):
     """The loss in nats of each target, (steps, 1), after the ids, (1, steps); into `out`."""
     single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
-    none = gates[:0]  # no dropout
+    none, own = gates[:0], np.arange(gates.shape[2]).reshape(-1, 1)  # no dropout
     vocab = logits.shape[1] - head.SPARE
     for start in range(0, steps, most):
         number = min(most, steps - start)
         piece = ids[:, start : start + number]
-        forward_group(single, cell, piece, packed, hs, cs, gates, none, none)
+        forward_group(single, cell, piece, own, packed, hs, cs, gates, none, none)
         states = hs[-1].reshape(hs.shape[1], hs.shape[3])[1 : number + 1]  # (steps, hidden)
         layer.product(single, states, packed.linear, packed.linear_bias, logits[:number])
         head.exps(single, logits[:number], targets[start : start + number], 0)
@@ -59,17 +60,17 @@ def score(S, cell, ids, targets, packed, hs, cs, gates, logits, out):
         keep_state(hs, cs, number)
 
 
-@kernel
+@partial(kernel, makes_arrays=True)
 def write(S, cell, packed, hs, cs, gates, vocab, sampler, rng, known, out):
     """Read the first `known` ids in `out`, from the state at 0, and write the others after them.
 
     It ends with a -1 where a logit is no number.
     """
-    single, none = S.single, gates[:0]
+    single, none, own = S.single, gates[:0], np.zeros((1, 1), np.int64)
     logits = np.empty((1, len(packed.linear) * S.width), np.float32)
     for n in range(len(out) - 1):
         ids = out[n : n + 1].reshape(1, 1)
-        forward_group(single, cell, ids, packed, hs, cs, gates, none, none)
+        forward_group(single, cell, ids, own, packed, hs, cs, gates, none, none)
         keep_state(hs, cs, 1)
         if n + 1 >= known:
             layer.product(single, hs[-1][1], packed.linear, packed.linear_bias, logits)

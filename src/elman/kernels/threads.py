@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from numba.core import config
@@ -24,9 +24,10 @@ def in_threads(work: Callable[[int, int], Any], threads: int) -> None:
     try:
         work(0, threads)
     finally:  # whatever happened, nobody works on the arrays after this
-        wait(others)
-    for other in others:
-        other.result()
+        errors = [other.exception() for other in others]
+    for error in errors:
+        if error:
+            raise error
 
 
 def _forget() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from elman.kernels import head, layer
 from elman.kernels.cache import kernel
+from elman.kernels.cells import backward_step
 
 Array = NDArray[np.float32]
 
@@ -31,9 +32,8 @@ class Packed(NamedTuple):
     inputs_back: Array
     bias: Array  # (layers - 1, 1, blocks * hidden)
     state: Array  # (layers, panels, hidden, width)
-    state_back: Array
+    state_back: Array  # (layers, panels, recurrent * hidden + tokens, width)
     linear: Array  # (panels, hidden, width)
-    linear_back: Array
     linear_bias: Array  # (1, vocab)
     none: Array  # (1, hidden): zeros
 
@@ -50,16 +50,22 @@ class Batch(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a group needs on its way, for each thread."""
+    """What a group needs on its way, for each thread.
+
+    `d_rows` has the gradients of what is made of a state: of the next step's pre-activations, and
+    of the logits. The weights of both lie side by side in `Packed.state_back`, and so do their
+    gradients.
+    """
 
     hs: Array  # (threads, layers, steps + 1, group, hidden)
     cs: Array
     gates: Array  # (threads, layers, steps kept, group, blocks * hidden)
+    d_rows: Array  # (threads, steps kept, group, blocks * hidden + vocab)
     d_out: Array  # (threads, steps, group, hidden); of one layer only one step
     d_h: Array  # (threads, group, hidden)
     d_c: Array
     dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
-    logits: Array  # (threads, group, vocab)
+    own: NDArray[np.int64]  # (group, 1): the rows of a group
 
 
 class Gradients(NamedTuple):
@@ -68,13 +74,12 @@ class Gradients(NamedTuple):
     table: Array  # (slots, rows of ids, blocks * hidden)
     inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
     bias: Array  # (slots, layers - 1, 1, blocks * hidden)
-    state: Array  # (slots, layers, recurrent * hidden, hidden)
-    linear: Array  # (slots, vocab, hidden)
+    state: Array  # (slots, layers, recurrent * hidden + tokens, hidden)
     linear_bias: Array  # (slots, 1, vocab)
 
 
 @njit(inline="always")
-def forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped):
+def forward_group(S, cell, ids, own, packed, hs, cs, gates, masks, dropped):
     """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none."""
     layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], packed.state[0])
     steps = ids.shape[1]
@@ -85,7 +90,7 @@ def forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped):
                 multiply(below[t], masks[n - 1, t], dropped[n - 1, t])
             below = dropped[n - 1]
         layer.forward_from_layer(
-            S, cell, steps, below, W_ih, bias, gates[n], hs[n], cs[n], packed.state[n]
+            S, cell, steps, below, own, W_ih, bias, gates[n], hs[n], cs[n], packed.state[n]
         )
 
 
@@ -114,46 +119,55 @@ def backward_group(
 ):
     """The sum of a group's losses; adds the gradients of all weights."""
     total, steps, top = 0.0, ids.shape[1], work.hs.shape[1] - 1
-    d_outs, d_h, d_c = work.d_out[thread], work.d_h[thread], work.d_c[thread]
-    logits, d_linear = work.logits[thread], gradients.linear[slot]
-    d_linear_bias, d_table = gradients.linear_bias[slot], gradients.table[slot]
+    d_rows, d_outs = work.d_rows[thread], work.d_out[thread]
+    d_h, d_c = work.d_h[thread], work.d_c[thread]
+    kept, d_table = len(d_rows), gradients.table[slot]
+    blocks = d_table.shape[1]
+    first = blocks - packed.state.shape[1] * S.width  # of what the state's weights make
+    recurrent = blocks - first
+    d_outs[:] = 0
     for n in range(top, -1, -1):
         gates, hs, cs = work.gates[thread][n], work.hs[thread][n], work.cs[thread][n]
-        W, d_W = packed.state_back[n], gradients.state[slot][n]
         below = work.hs[thread][n - 1][1:]
         if len(masks):
             below = work.dropped[thread][n - 1]
+        depth = packed.state_back.shape[2] if n == top else recurrent
+        W, d_W = packed.state_back[n][:, :depth], gradients.state[slot][n][:depth]
         d_h[:], d_c[:] = 0, 0
+        d_rows[(steps - 1) % kept][:, :blocks] = 0
         for t in range(steps - 1, -1, -1):
-            d_out = d_outs[t % len(d_outs)]
+            later, d_gates = d_rows[t % kept], d_rows[(t - 1) % kept]
             if n == top:
-                h, W_linear, W_back = hs[t + 1], packed.linear, packed.linear_back
-                total += head.loss(S, h, targets, t, number, W_linear, packed.linear_bias, logits)
-                head.backward(
-                    S,
-                    h,
-                    targets,
-                    t,
-                    number,
-                    scale,
-                    W_back,
-                    packed.none,
-                    logits,
-                    d_out,
-                    d_linear,
-                    d_linear_bias,
-                )
-            layer.backward_at(t, S, cell, gates, hs, cs, W, d_out, d_h, d_c)
-            layer.add_weights_at(t, S, steps, gates, hs, d_W)
+                h, logits, bias = hs[t + 1], later[:, blocks:], packed.linear_bias
+                total += head.loss(S, h, targets, t, number, packed.linear, bias, logits)
+                d_bias = gradients.linear_bias[slot]
+                head.backward(S, targets, t, number, scale, logits, d_bias)
+            layer.add_weights_at(t + 1, S, steps + 1, d_rows, first, hs, d_W)
+            backward_step(
+                cell,
+                S,
+                gates[t % len(gates)],
+                hs[t],
+                cs[t],
+                hs[t + 1],
+                cs[t + 1],
+                later[:, first:],
+                W,
+                d_outs[t % len(d_outs)],
+                d_h,
+                d_c,
+                d_gates,
+            )
             if n == 0:
-                layer.backward_to_ids_at(t, S, gates, ids, d_table)
+                layer.backward_to_ids(S, d_gates, ids, t, d_table)
             else:
                 d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n - 1]
                 W_ih = packed.inputs_back[n - 1]
-                layer.add_weights_at(t, S, steps, gates, below, d_W_ih)
-                layer.backward_to_layer_at(t, S, gates, W_ih, packed.none, d_bias, d_out)
+                layer.add_weights_at(t, S, steps, d_rows, 0, below, d_W_ih)
+                layer.backward_to_layer(S, d_gates, W_ih, packed.none, d_bias, d_outs[t])
                 if len(masks):
-                    multiply(d_out, masks[n - 1, t], d_out)
+                    multiply(d_outs[t], masks[n - 1, t], d_outs[t])
+        layer.add_weights_at(0, S, steps + 1, d_rows, first, hs, d_W[:recurrent])
     return total
 
 
@@ -174,6 +188,7 @@ def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
     """
     slots, (sequences, steps) = len(totals), batch.ids.shape
     hs, cs, gates, dropped = work.hs[first], work.cs[first], work.gates[first], work.dropped[first]
+    logits = work.d_rows[first][0][:, packed.table.shape[1] :]
     scale = np.float32(1 / (batch.number * steps))
     for slot in range(first, slots, every):
         totals[slot] = 0
@@ -185,7 +200,7 @@ def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
             cs[:, 0] = 0
             copy_states(batch.h[:, start:stop], hs[:, 0])
             copy_states(batch.c[:, start:stop], cs[:, 0])
-            forward_group(S, cell, ids, packed, hs, cs, gates, masks, dropped)
+            forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped)
             if learn:
                 totals[slot] += backward_group(
                     S,
@@ -202,6 +217,4 @@ def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
                     masks,
                 )
             else:
-                totals[slot] += loss_of_group(
-                    S, targets, number, packed, hs[-1], work.logits[first]
-                )
+                totals[slot] += loss_of_group(S, targets, number, packed, hs[-1], logits)

@@ -146,8 +146,8 @@ class Vectors:
         return [self.exp(x) for x in vectors]
 
     def exp(self, x: Any) -> Any:
-        """exp, within 1e-6 relative, as 2^n 2^f with |f| <= 1/2."""
-        x = self.clamp(x, -87.3, 88.0)  # 2^n stays a normal number
+        """exp of what is not above 88, within 1e-6 relative, as 2^n 2^f with |f| <= 1/2."""
+        x = self.maximum(self.constant(-87.3), x)  # 2^n stays a normal number
         log2_e = self.constant(1.4426950408889634)
         whole = self.call("rint", self.multiply(x, log2_e))
         rest = self.multiply_add(x, log2_e, self.subtract(self.constant(0), whole))
