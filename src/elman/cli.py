@@ -174,7 +174,9 @@ def _report(training: "Training", folder: Path) -> None:
 @app.command()
 def generate(
     run: Run,
-    prefix: Annotated[str, typer.Argument(help="The text to go on from.")],
+    prefixes: Annotated[
+        list[str], typer.Argument(metavar="PREFIX...", help="The texts to go on from.")
+    ],
     tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest.")] = None,
@@ -184,10 +186,10 @@ def generate(
     min_p: Annotated[
         float | None, typer.Option(help="Leave out what is below p times the likeliest.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choices.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first text's choices.")] = 0,
     framework: Framework = "numba",
 ) -> None:
-    """Write the text that follows a prefix; only the text goes to standard output."""
+    """Write the text that follows each prefix; only the texts go to standard output."""
     from elman.core import language_model
     from elman.core.errors import require_at_least
     from elman.core.sampling import Sampler
@@ -195,9 +197,10 @@ def generate(
     require_at_least(0, tokens=tokens, seed=seed)
     sampler = Sampler(temperature, top_k, top_p, min_p)
     model = elman.load(run, framework)
-    ids = model.codec.prefix_ids(prefix)
-    following = language_model.generate(model, ids, tokens, sampler, seed)
-    print(model.codec.text([*ids, *following]))
+    known = [model.codec.prefix_ids(prefix) for prefix in prefixes]
+    written = language_model.generate_all(model, known, tokens, sampler, seed)
+    texts = [model.codec.text(ids + more) for ids, more in zip(known, written, strict=True)]
+    print("\n\n".join(texts))
 
 
 @app.command()

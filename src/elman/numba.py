@@ -158,18 +158,26 @@ class RNNLM(specification.RNNLM):
             yield losses
 
     def write(
-        self, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int
-    ) -> Iterator[int]:
-        """Yield the ids of so many tokens that follow the ids `prefix`."""
-        rng, state = np.random.default_rng(seed), self._parts(None, 1)
-        ids = self._ids_of(np.asarray(prefix), 1)
-        for start in range(0, tokens, WRITTEN):
+        self, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int
+    ) -> Iterator[Array]:
+        """Yield the ids that follow each of the prefixes, (texts, some), until so many are there.
+
+        Text n is drawn with the seed `seed` + n.
+        """
+        rngs = [np.random.default_rng(seed + n) for n in range(len(prefixes))]
+        known, state = max(map(len, prefixes)), self._parts(None, len(prefixes))
+        starts = np.array([known - len(prefix) for prefix in prefixes])
+        ids = np.zeros((len(prefixes), known), np.int64)
+        for row, prefix, start in zip(ids, prefixes, starts, strict=True):
+            row[start:] = self._ids_of(prefix, 1)
+        for begun in range(0, tokens, WRITTEN):
+            uniforms = np.stack([rng.random(min(WRITTEN, tokens - begun)) for rng in rngs])
             with self._kernels() as engine:
-                ids, state = engine.write(ids, min(WRITTEN, tokens - start), state, sampler, rng)
+                ids, state = engine.write(ids, starts, state, sampler, uniforms)
             if ids.min() < 0:
                 raise ElmanError("the logits are no numbers: the weights of this model are broken")
-            yield from ids.tolist()
-            ids = ids[-1:]
+            yield ids
+            ids, starts = ids[:, -1:], np.zeros_like(starts)
 
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch."""

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.language_model import generate, score
+from elman.core.language_model import generate, generate_all, score
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, initial
 from elman.kernels import threads
 from elman.kernels.engine import Engine
-from elman.kernels.sampling import choice, draw, settings
+from elman.kernels.sampling import choice_of, draw, falls_to, settings
 from elman.kernels.tiles import Shape
 
 SIZES = [  # vocab, hidden, layers, embedding, batch, steps
@@ -191,7 +191,7 @@ def test_tokens_are_drawn_as_the_sampler_draws_them(
 ) -> None:
     array = np.array(logits, np.float32)
     chosen = settings(sampler, len(array))
-    found = draw(array, chosen, np.random.default_rng(seed))
+    found = draw(array, chosen, np.random.default_rng(seed).random(), choice_of(len(array)))
     wanted = sampler(array, np.random.default_rng(seed))
     if (
         found != wanted
@@ -221,12 +221,12 @@ def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
 def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
     array = np.array(logits, np.float32)
     chosen = settings(Sampler(temperature=0), len(array))
-    assert draw(array, chosen, np.random.default_rng(0)) == array.argmax()
+    assert draw(array, chosen, 0.5, choice_of(len(array))) == array.argmax()
 
 
 def test_a_token_without_a_chance_is_never_drawn() -> None:
     chances = np.array([0, 1, 0, 2, 0], float)
-    drawn = {choice(chances, uniform) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
+    drawn = {falls_to(uniform, chances) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
     assert drawn == {1, 3}
 
 
@@ -240,6 +240,23 @@ def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
             assert found == wanted
     wanted, found = (list(generate(model, [1], 3000, Sampler(), 5)) for model in models)
     assert found == wanted  # goes on where a piece ends
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_many_texts_are_written_as_each_of_them_would_be(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2, 4)
+    prefixes = [[n % 29 for n in range(length)] for length in (3, 1, 9, 40, 2, 9, 1, 5, 7, 1, 30)]
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    for sampler, tokens in ((Sampler(0), 30), (Sampler(0.8, 5), 30), (Sampler(), 1100)):
+        found = generate_all(models[1], prefixes, tokens, sampler, 5)
+        wanted = [
+            list(generate(models[1], prefix, tokens, sampler, 5 + n))
+            for n, prefix in enumerate(prefixes)
+        ]
+        assert found == wanted
+        if tokens < 100:
+            assert found == generate_all(models[0], prefixes, tokens, sampler, 5)
+    assert generate_all(models[1], prefixes, 0, Sampler()) == [[]] * len(prefixes)
 
 
 def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
@@ -262,7 +279,7 @@ def test_ids_without_a_place_in_the_table_are_refused(ids: list[int], told: str)
         lambda: model.step(batch),
         lambda: model.training_step((batch, batch)),
         lambda: list(model.score(batch[0])),
-        lambda: next(model.write(ids, 5, Sampler(), 0)),
+        lambda: next(model.write([[1], ids], 5, Sampler(), 0)),
     ):
         with pytest.raises(ElmanError, match=f"ids must be from 0 to 10, got {told}"):
             call()
@@ -355,7 +372,7 @@ def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
     model.parameters["linear.bias"][3] = np.nan
     for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
         with pytest.raises(ElmanError, match="the logits are no numbers"):
-            next(model.write([1, 2], 5, sampler, 0))
+            next(model.write([[1, 2], [3]], 5, sampler, 0))
 
 
 def test_a_step_of_ones_own_goes_through_the_specification() -> None:

@@ -43,6 +43,7 @@ def test_generate_and_evaluate_give_what_the_specification_gives(
     for words in (
         ("generate", run, "Once upon", "--tokens", "200", "--temperature", "0"),
         ("generate", run, "Once upon", "--tokens", "50", "--seed", "3"),
+        ("generate", run, "Once", "a", "to me", "--tokens", "20", "--seed", "3"),
         ("evaluate", run, story),
     ):
         wanted = elman(*words, "--framework", "numpy")

@@ -18,7 +18,7 @@ QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16"
 
 @pytest.fixture
 def run(elman: Command, story: Path, tmp_path: Path) -> Path:
-    done = elman("train", story, *QUICK, "--epochs", "30", "--lr", "2", "--out", "run")
+    done = elman("train", story, *QUICK, "--epochs", "30", "--out", "run")
     assert done.returncode == 0, done.stderr
     return tmp_path / "run"
 
@@ -96,6 +96,15 @@ def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) ->
     one, two = (elman("generate", run, "Once", *options).stdout for _ in range(2))
     assert one == two
     assert len(one) == len("Once") + 200 + 1
+
+
+def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
+    texts = [
+        elman("generate", run, prefix, "--tokens", "9", "--seed", seed).stdout
+        for prefix, seed in (("Once", "4"), ("a", "5"))
+    ]
+    both = elman("generate", run, "Once", "a", "--tokens", "9", "--seed", "4")
+    assert (both.returncode, both.stdout) == (0, "\n".join(texts))
 
 
 def test_evaluate_tells_loss_bits_and_unknown_symbols(

@@ -1,7 +1,7 @@
 """What a language model is for, written once over `step`: predict, generate, score, evaluate."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,13 +32,33 @@ def generate(
     model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
-    if not len(prefix):
-        raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+    _check_prefixes([prefix])
     if hasattr(model, "write"):  # compiled, from the first token to the last
-        return iter(model.write(prefix, tokens, sampler, seed))
+        pieces = model.write([prefix], tokens, sampler, seed)
+        return chain.from_iterable(piece[0].tolist() for piece in pieces)
     if sampler.temperature == 0 and hasattr(model, "follow"):
         return islice(_in_runs(model, prefix), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
+
+
+def generate_all(
+    model: Steps, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int = 0
+) -> list[list[int]]:
+    """The ids of `tokens` tokens that follow each of the prefixes, of text n as with `seed` + n."""
+    _check_prefixes(prefixes)
+    if hasattr(model, "write") and tokens:
+        pieces = list(model.write(prefixes, tokens, sampler, seed))
+        texts: list[list[int]] = np.concatenate(pieces, axis=1).tolist()
+        return texts
+    return [
+        list(generate(model, prefix, tokens, sampler, seed + n))
+        for n, prefix in enumerate(prefixes)
+    ]
+
+
+def _check_prefixes(prefixes: Sequence[Sequence[int]]) -> None:
+    if not all(map(len, prefixes)):
+        raise ElmanError("the prefix is empty: give at least one symbol to begin with")
 
 
 def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:

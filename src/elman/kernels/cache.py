@@ -110,13 +110,13 @@ def _say_no_folder() -> None:
     )
 
 
-def kernel(function: Callable[..., Any], makes_arrays: bool = False) -> Any:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called, without the interpreter's lock; keep the code.
 
-    Where it makes no arrays, references to them are not counted: threads that count the same ones
+    It makes no arrays: references to arrays are not counted, since threads that count the same ones
     wait for each other. Where no folder can be written, the code is kept for this process only.
     """
-    dispatcher = numba.njit(nogil=True, _nrt=makes_arrays)(function)
+    dispatcher = numba.njit(nogil=True, _nrt=False)(function)
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:

@@ -14,8 +14,8 @@ from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
-from elman.kernels.sampling import settings
-from elman.kernels.stream import read, score, write
+from elman.kernels.sampling import choice_of, settings
+from elman.kernels.stream import Stream, read, score, write
 from elman.kernels.threads import in_threads, number_of_threads
 from elman.kernels.tiles import Shape
 from elman.kernels.update import GROUP, KEPT, SLOTS, Array, Batch, Gradients, Packed, Work, run
@@ -223,49 +223,80 @@ class Engine:
 
     def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
         """The logits of ids, (batch, steps, vocab), and the state after them."""
-        hs, cs, gates = self._stream(len(ids), ids.shape[1], state)
+        rows, steps = ids.shape
+        stream = self._stream(rows, self._steps_at_once(rows, steps), rows, state)
         out = np.empty((*ids.shape, self.of.vocab), np.float32)
-        read(self.shape, self.cell, ids, self.packed, hs, cs, gates, out)
-        return out, self._states(hs[:, 0], cs[:, 0])
+        read(self.shape.single, self.cell, ids, self.packed, stream, out)
+        return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
         """The loss in nats of each target of one text, both (steps,), and the state after it."""
-        hs, cs, gates = self._stream(1, len(ids), state)
-        logits = zeros(hs.shape[1] - 1, self.vocab + SPARE)
+        steps = self._steps_at_once(1, len(ids))
+        stream = self._stream(1, steps, steps, state)
         text, aims, out = ids[None], targets[:, None], np.empty(len(ids))
-        score(self.shape, self.cell, text, aims, self.packed, hs, cs, gates, logits, out)
-        return out, self._states(hs[:, 0], cs[:, 0])
+        score(self.shape.single, self.cell, text, aims, self.packed, stream, out)
+        return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
     def write(
-        self, prefix: Ids, tokens: int, state: States, sampler: Sampler, rng: np.random.Generator
+        self, ids: Ids, starts: Ids, state: States, sampler: Sampler, uniforms: NDArray[np.float64]
     ) -> tuple[Ids, States]:
-        """The ids of so many tokens after a prefix, (steps,), and the state before the last."""
-        hs, cs, gates = self._stream(1, 1, state)
-        out = np.concatenate([prefix, np.zeros(tokens, np.int64)])
-        chosen, known = settings(sampler, self.of.vocab), len(prefix)
-        write(
-            self.shape,
-            self.cell,
-            self.packed,
+        """The ids that follow some, (rows, number), and the state before the last of them.
+
+        A row of `ids` begins at the one that `starts` has for it. There are as many as `uniforms`,
+        (rows, tokens), has numbers from 0 to 1 to draw them with.
+        """
+        shape = self.shape.single if len(ids) == 1 else self.shape
+        threads = number_of_threads(-(-len(ids) // shape.rows))
+        parts = np.array_split(np.arange(len(ids)), threads)
+        chosen, known = settings(sampler, self.of.vocab), ids.shape[1]
+        streams, outs = [], []
+        for rows in parts:
+            padded = round_up(len(rows), shape.rows)
+            outs.append(np.zeros((padded, known + uniforms.shape[1]), np.int64))
+            outs[-1][: len(rows), :known] = ids[rows]
+            streams.append(self._stream(padded, 1, padded, [part[:, rows] for part in state]))
+
+        def work(n: int, _: int) -> None:
+            rows, vocab, choice = parts[n], self.of.vocab, choice_of(self.of.vocab)
+            drawn, begun = (uniforms[rows], starts[rows])
+            write(
+                shape,
+                self.cell,
+                self.packed,
+                streams[n],
+                vocab,
+                chosen,
+                choice,
+                drawn,
+                known,
+                begun,
+                outs[n],
+            )
+
+        in_threads(work, threads)
+        reached = [
+            self._states(stream.hs[:, 0, : len(rows)], stream.cs[:, 0, : len(rows)])
+            for stream, rows in zip(streams, parts, strict=True)
+        ]
+        written = [out[: len(rows), known:] for out, rows in zip(outs, parts, strict=True)]
+        states = tuple(np.concatenate(part, axis=1) for part in zip(*reached, strict=True))
+        return np.concatenate(written), states
+
+    def _steps_at_once(self, rows: int, steps: int) -> int:
+        return max(1, min(steps, STREAMED // max(1, rows * (self.vocab + self.hidden))))
+
+    def _stream(self, rows: int, steps: int, read: int, state: Sequence[Array]) -> Stream:
+        """What it takes to read rows so many steps at a time, from a state, and `read` logits."""
+        hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
+        for to, part in zip((hs, cs), state, strict=False):
+            to[:, 0, : part.shape[1], : self.of.hidden] = part
+        return Stream(
             hs,
             cs,
-            gates,
-            self.of.vocab,
-            chosen,
-            rng,
-            known,
-            out,
+            gates=zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE),
+            logits=zeros(read, self.vocab + SPARE),
+            own=np.arange(rows)[:, None],
         )
-        return out[known:], self._states(hs[:, 0], cs[:, 0])
-
-    def _stream(self, rows: int, steps: int, state: States) -> tuple[Array, Array, Array]:
-        """States of so many steps at most, the one at the start in its place, and gates of one."""
-        steps = max(1, min(steps, STREAMED // max(1, rows * (self.vocab + self.hidden))))
-        hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
-        gates = zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE)
-        for to, part in zip((hs, cs), state, strict=False):
-            to[:, 0, :, : self.of.hidden] = part
-        return hs, cs, gates
 
     def gradients(self, weights: Weights) -> Weights:
         """The gradients of the last loss by canonical name."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from elman.core.sampling import Sampler
 
@@ -18,6 +19,14 @@ class Settings(NamedTuple):
     min_p: float
 
 
+class Choice(NamedTuple):
+    """What a draw takes, (vocab,) each."""
+
+    chances: NDArray[np.float64]
+    kept: NDArray[np.float64]
+    order: NDArray[np.int64]
+
+
 def settings(sampler: Sampler, vocab: int) -> Settings:
     """The settings of a sampler, those that leave everything in where it has none."""
     top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
@@ -27,21 +36,26 @@ def settings(sampler: Sampler, vocab: int) -> Settings:
     )
 
 
+def choice_of(vocab: int) -> Choice:
+    """What draws among so many take."""
+    return Choice(np.empty(vocab), np.empty(vocab), np.empty(vocab, np.int64))
+
+
 @njit
-def draw(logits, sampler, rng):
-    """The id drawn from logits, (vocab,): the first of the likeliest at temperature 0.
+def draw(logits, sampler, uniform, choice):
+    """The id that a number from 0 to 1 draws from logits, (vocab,); temperature 0 needs none.
 
     It is -1 where a logit is no number.
     """
     best = likeliest(logits)
     if best < 0 or sampler.temperature == 0:
         return best
-    chances = np.empty(len(logits))
+    chances = choice.chances
     for n in range(len(logits)):
         chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)
     if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
-        leave_out(chances, sampler)
-    return choice(chances, rng.random())
+        leave_out(choice, sampler)
+    return falls_to(uniform, chances)
 
 
 @njit
@@ -57,12 +71,14 @@ def likeliest(logits):
 
 
 @njit
-def leave_out(chances, sampler):
-    """Set to zero the chances, (vocab,), that the settings leave out."""
-    order = ranking(chances)
-    kept = chances[order]
-    kept[sampler.top_k :] = 0
-    whole, before = kept.sum(), 0.0
+def leave_out(choice, sampler):
+    """Set to zero the chances that the settings leave out."""
+    chances, kept, order = choice.chances, choice.kept, choice.order
+    rank(chances, order)
+    whole, before = 0.0, 0.0
+    for n in range(len(kept)):
+        kept[n] = chances[order[n]] if n < sampler.top_k else 0
+        whole += kept[n]
     for n in range(len(kept)):
         chance = kept[n] / whole
         if before >= sampler.top_p:
@@ -73,18 +89,18 @@ def leave_out(chances, sampler):
 
 
 @njit
-def ranking(chances):
-    """The ids from the likeliest down, of equals the lower first, by heapsort.
+def rank(chances, order):
+    """Make `order` the ids from the likeliest down, of equals the lower first, by heapsort.
 
     NumPy's sorts take Numba a second to compile.
     """
-    order = np.arange(len(chances))
+    for n in range(len(order)):
+        order[n] = n
     for start in range(len(order) // 2 - 1, -1, -1):
         sift(order, start, len(order), chances)
     for end in range(len(order) - 1, 0, -1):
         order[0], order[end] = order[end], order[0]
         sift(order, 0, end, chances)
-    return order
 
 
 @njit
@@ -109,7 +125,7 @@ def is_before(a, b, chances):
 
 
 @njit
-def choice(chances, uniform):
+def falls_to(uniform, chances):
     """The id that a number from 0 to 1 falls to, as in `Generator.choice`."""
     whole = 0.0
     for chance in chances:

@@ -1,19 +1,36 @@
-"""One text at a time: reading it, scoring it, and writing on, a step after the other.
+"""Texts that are read step by step, each from a state: reading, scoring, and writing on.
 
-States are (layers, steps + 1, rows, hidden), for as many steps as are taken at a time, gates
-(layers, 1, rows, blocks * hidden).
+A tile has as many rows as suits their number.
 """
 
 import math
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.sampling import draw
-from elman.kernels.update import copy_states, forward_group
+from elman.kernels.update import Array, copy_states, forward_group
+
+
+class Stream(NamedTuple):
+    """What reading takes, for as many steps as are read at a time; the state at 0 is the first."""
+
+    hs: Array  # (layers, steps + 1, rows, hidden)
+    cs: Array
+    gates: Array  # (layers, 1, rows, blocks * hidden)
+    logits: Array  # (rows, vocab), and to score one row (steps, vocab)
+    own: NDArray[np.int64]  # (rows, 1): the rows
+
+
+@njit(inline="always")
+def forward(S, cell, ids, packed, stream):
+    """Read ids, (rows, steps), without dropout."""
+    hs, cs, gates, none = stream.hs, stream.cs, stream.gates, stream.gates[:0]
+    forward_group(S, cell, ids, stream.own, packed, hs, cs, gates, none, none)
 
 
 @njit
@@ -23,57 +40,59 @@ def keep_state(hs, cs, steps):
     copy_states(cs[:, steps], cs[:, 0])
 
 
-@partial(kernel, makes_arrays=True)
-def read(S, cell, ids, packed, hs, cs, gates, out):
-    """The logits of ids, (rows, steps), into `out`, (rows, steps, vocab), from the state at 0."""
-    single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
-    none, own = gates[:0], np.arange(gates.shape[2]).reshape(-1, 1)  # no dropout
-    padded = np.empty((len(ids), len(packed.linear) * S.width), np.float32)
+@kernel
+def read(S, cell, ids, packed, stream, out):
+    """The logits of ids, (rows, steps), into `out`, (rows, steps, vocab)."""
+    hs, cs, logits = stream.hs, stream.cs, stream.logits
+    steps, most = ids.shape[1], hs.shape[1] - 1
     for start in range(0, steps, most):
         number = min(most, steps - start)
-        piece = ids[:, start : start + number]
-        forward_group(single, cell, piece, own, packed, hs, cs, gates, none, none)
+        forward(S, cell, ids[:, start : start + number], packed, stream)
         for t in range(number):
-            layer.product(single, hs[-1][t + 1], packed.linear, packed.linear_bias, padded)
+            layer.product(S, hs[-1][t + 1], packed.linear, packed.linear_bias, logits)
             for row in range(len(out)):
                 for j in range(out.shape[2]):
-                    out[row, start + t, j] = padded[row, j]
+                    out[row, start + t, j] = logits[row, j]
         keep_state(hs, cs, number)
 
 
-@partial(kernel, makes_arrays=True)
-def score(S, cell, ids, targets, packed, hs, cs, gates, logits, out):
+@kernel
+def score(S, cell, ids, targets, packed, stream, out):
     """The loss in nats of each target, (steps, 1), after the ids, (1, steps); into `out`."""
-    single, steps, most = S.single, ids.shape[1], hs.shape[1] - 1
-    none, own = gates[:0], np.arange(gates.shape[2]).reshape(-1, 1)  # no dropout
-    vocab = logits.shape[1] - head.SPARE
+    hs, cs, logits = stream.hs, stream.cs, stream.logits
+    steps, most, vocab = ids.shape[1], hs.shape[1] - 1, logits.shape[1] - head.SPARE
     for start in range(0, steps, most):
         number = min(most, steps - start)
-        piece = ids[:, start : start + number]
-        forward_group(single, cell, piece, own, packed, hs, cs, gates, none, none)
+        forward(S, cell, ids[:, start : start + number], packed, stream)
         states = hs[-1].reshape(hs.shape[1], hs.shape[3])[1 : number + 1]  # (steps, hidden)
-        layer.product(single, states, packed.linear, packed.linear_bias, logits[:number])
-        head.exps(single, logits[:number], targets[start : start + number], 0)
+        layer.product(S, states, packed.linear, packed.linear_bias, logits[:number])
+        head.exps(S, logits[:number], targets[start : start + number], 0)
         for t in range(number):
             row = logits[t]
             out[start + t] = row[vocab + head.LOSS] + math.log(row[vocab + head.SUM])
         keep_state(hs, cs, number)
 
 
-@partial(kernel, makes_arrays=True)
-def write(S, cell, packed, hs, cs, gates, vocab, sampler, rng, known, out):
-    """Read the first `known` ids in `out`, from the state at 0, and write the others after them.
+@kernel
+def write(S, cell, packed, stream, vocab, sampler, choice, uniforms, known, starts, out):
+    """Read the first `known` ids of each row of `out`, and write the others after them.
 
-    It ends with a -1 where a logit is no number.
+    A row begins at the id that `starts` has for it, so that all rows end together. Each id that is
+    drawn takes a number from 0 to 1 out of `uniforms`, (rows, ids written). It all ends with a -1
+    where a logit is no number.
     """
-    single, none, own = S.single, gates[:0], np.zeros((1, 1), np.int64)
-    logits = np.empty((1, len(packed.linear) * S.width), np.float32)
-    for n in range(len(out) - 1):
-        ids = out[n : n + 1].reshape(1, 1)
-        forward_group(single, cell, ids, own, packed, hs, cs, gates, none, none)
+    hs, cs, logits = stream.hs, stream.cs, stream.logits
+    for n in range(out.shape[1] - 1):
+        forward(S, cell, out[:, n : n + 1], packed, stream)
         keep_state(hs, cs, 1)
+        for row in range(len(starts)):
+            if n < starts[row]:
+                hs[:, 0, row] = 0
+                cs[:, 0, row] = 0
         if n + 1 >= known:
-            layer.product(single, hs[-1][1], packed.linear, packed.linear_bias, logits)
-            out[n + 1] = draw(logits[0, :vocab], sampler, rng)
-            if out[n + 1] < 0:
-                return
+            layer.product(S, hs[-1][1], packed.linear, packed.linear_bias, logits)
+            for row in range(len(uniforms)):
+                uniform = uniforms[row, n + 1 - known]
+                out[row, n + 1] = draw(logits[row, :vocab], sampler, uniform, choice)
+                if out[row, n + 1] < 0:
+                    return

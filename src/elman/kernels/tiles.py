@@ -134,7 +134,7 @@ def _attribute(name: str) -> None:
         return get
 
 
-for _name in ("rows", "width", "half", "single"):
+for _name in ("rows", "width", "half"):
     _attribute(_name)
 
 
