@@ -15,7 +15,7 @@ from pathlib import Path
 from turns import Contender, take_turns
 
 CONTENDERS = ("bare", "elman", "d2l")
-WORKS = {"epoch": "one epoch", "predict": "1,000 characters"}
+WORKS = {"epoch": "one epoch", "write": "1,000 characters"}
 ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
 SCRIPT = Path(__file__).with_name("contender.py")
 

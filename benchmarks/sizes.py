@@ -51,26 +51,11 @@ def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
 
 def torch(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     """An update of a plain PyTorch loop."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
+    from bare.torch_loop import training
 
-    kinds = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-    rnn, linear, table = kinds[cell](VOCAB, hidden), nn.Linear(hidden, VOCAB), torch.eye(VOCAB)
-    parameters = [*rnn.parameters(), *linear.parameters()]
-    optim = torch.optim.SGD(parameters, lr=0.1)
-    X, Y = (torch.from_numpy(array.T.copy()) for array in a_batch(batch, steps))
-
-    def update() -> None:
-        hiddens, _ = rnn(F.embedding(X, table))
-        loss = F.cross_entropy(linear(hiddens).reshape(-1, VOCAB), Y.reshape(-1))
-        optim.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1)
-        optim.step()
-        loss.item()
-
-    return update
+    pair = a_batch(batch, steps)
+    update, _ = training(VOCAB, hidden, cell)
+    return lambda: update(*pair)
 
 
 def work(name: str, cell: str, sizes: list[int]) -> None:

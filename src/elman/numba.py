@@ -150,11 +150,11 @@ class RNNLM(specification.RNNLM):
 
     def score(self, ids: Array) -> Iterator[Array]:
         """Yield the losses in nats of every id but the first, given all before it, in chunks."""
-        ids, state = self._ids_of(ids, 1), self._parts(None, 1)
+        state = self._parts(None, 1)
         for start in range(0, len(ids) - 1, SCORED):
-            targets = ids[start + 1 : start + 1 + SCORED]
+            piece = self._ids_of(ids[start : start + 1 + SCORED], 1)
             with self._kernels() as engine:
-                losses, state = engine.losses(ids[start : start + len(targets)], targets, state)
+                losses, state = engine.losses(piece[:-1], piece[1:], state)
             yield losses
 
     def write(
@@ -197,11 +197,13 @@ class RNNLM(specification.RNNLM):
             raise ElmanError(
                 f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
             )
-        if given.size and not 0 <= given.min() <= given.max() < self.vocab_size:
+        # In another form they would have kernels compiled anew.
+        checked: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
+        if checked.size and checked.view(np.uint64).max() >= self.vocab_size:  # or below 0
             raise ElmanError(
                 f"ids must be from 0 to {self.vocab_size - 1}, got {given.min()} to {given.max()}"
             )
-        return np.require(given, np.int64, ["C", "W"])  # for others, kernels are compiled anew
+        return checked
 
     def _parts(self, state: Any, batch: int) -> tuple[Array, ...]:
         """A state as a tuple of its one or two parts, (layers, batch, hidden); () for none."""

@@ -1,5 +1,6 @@
 """A language model's weights and gradients between their canonical form and the kernels' own."""
 
+import math
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -45,7 +46,9 @@ def shape_of_host() -> Shape:
 
 def zeros(*shape: int) -> NDArray[np.float32]:
     """Zeros that begin at a cache line: a vector that lies across two takes two loads."""
-    size = int(np.prod(shape)) * 4
+    size = math.prod(shape) * 4
+    if not size:
+        return np.zeros(shape, np.float32)
     memory = np.zeros(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(np.float32).reshape(shape)

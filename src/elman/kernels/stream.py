@@ -30,7 +30,8 @@ class Stream(NamedTuple):
 def forward(S, cell, ids, packed, stream):
     """Read ids, (rows, steps), without dropout."""
     hs, cs, gates, none = stream.hs, stream.cs, stream.gates, stream.gates[:0]
-    forward_group(S, cell, ids, stream.own, packed, hs, cs, gates, none, none)
+    own = stream.own[:, :1]  # of the type that part of the ids has: else cells are compiled twice
+    forward_group(S, cell, ids, own, packed, hs, cs, gates, none, none)
 
 
 @njit

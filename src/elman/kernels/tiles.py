@@ -344,39 +344,51 @@ def add_sum_of_rows(context: Any, tile: Any, place: Any) -> Any:
 
 # The product.
 
+PARTS = 4
+
 
 @intrinsic
 def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
-    """`tile` plus the product of `left`, (rows, depth), and `right`, (depth, width); depth >= 1."""
+    """`tile` plus the product of `left`, (rows, depth), and `right`, (depth, width); depth >= 1.
+
+    For a tile of one row the depth is a multiple of `PARTS`.
+    """
+    # A vector's sum waits for the one before it, so that some are needed on the way: a small tile
+    # has several sums for each of its vectors.
+    parts = PARTS if tile.rows == 1 else 1
 
     def body(emit: _Emit, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
         builder = emit.builder
         a, b = emit.place(left, left_at), emit.place(right, right_at)
-        rows, start = emit.rows(a, tile.rows), emit.unpack(value)
+        rows, zero = emit.rows(a, tile.rows), emit.constant(0)
+        start = emit.unpack(value) + [zero] * ((parts - 1) * tile.rows * tile.vectors)
         before = builder.block
         loop, after = builder.append_basic_block("mm"), builder.append_basic_block("mm.end")
         builder.branch(loop)
         builder.position_at_end(loop)
         k, sums = builder.phi(INT64), [builder.phi(emit.type) for _ in start]
-        (row,) = emit.rows(b, 1)
-        row = emit.pointer(row, builder.mul(k, b.row))
-        vectors = [emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)]
-        column = builder.mul(k, a.column)
-        added = []
-        for r in range(tile.rows):
-            factor = emit.splat(emit.read(emit.pointer(rows[r], column), FLOAT))
-            added += [
-                emit.multiply_add(factor, vector, sums[r * tile.vectors + v])
-                for v, vector in enumerate(vectors)
+        remaining, added = iter(sums), []
+        for part in range(parts):
+            place = builder.add(k, INT64(part))
+            row = emit.pointer(emit.rows(b, 1)[0], builder.mul(place, b.row))
+            column = builder.mul(place, a.column)
+            vectors = [
+                emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)
             ]
-        following = builder.add(k, INT64(1))
+            for address in rows:
+                factor = emit.splat(emit.read(emit.pointer(address, column), FLOAT))
+                added += [emit.multiply_add(factor, v, next(remaining)) for v in vectors]
+        following = builder.add(k, INT64(parts))
         again = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
         _forbid_unrolling(builder.module, again)
         for phi, first, last in ((k, INT64(0), following), *zip(sums, start, added, strict=True)):
             phi.add_incoming(first, before)
             phi.add_incoming(last, loop)
         builder.position_at_end(after)
-        return emit.pack(added)
+        size = tile.rows * tile.vectors
+        return emit.pack(
+            [functools.reduce(emit.add, added[vector::size]) for vector in range(size)]
+        )
 
     return _of(tile(tile, left, right, types.intp), body)
 
