@@ -42,14 +42,14 @@ def draw(path: str, rates: dict[str, list[float]], limit: float) -> None:
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
     """Measure, print and draw."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--plot", default="throughput.svg")
+    parser.add_argument("--plot", default="throughput.png")
     parser.add_argument("pythons", nargs="*")
     asked = parser.parse_args()
     pythons = dict(word.split("=", 1) for word in asked.pythons)

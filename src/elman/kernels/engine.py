@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.sampling import Sampler
-from elman.core.weights import GATES, Architecture, Weights, spare
+from elman.core.weights import GATES, Architecture, Weights, shapes, spare
 from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
@@ -24,6 +24,7 @@ from elman.kernels.update import GROUP, KEPT, SLOTS, Array, Batch, Gradients, Pa
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
 
+SLOT_FLOATS = 1 << 25  # a large model has fewer slots, so that they take no more than about these
 STREAMED = 1 << 16  # floats of logits and states that one text takes up at a time
 # For each gate, the blocks that hold its parts from the input and from the state.
 BLOCKS = {
@@ -71,6 +72,8 @@ class Engine:
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
         self.tokens = round_up(of.vocab, self.shape.half.rows)
+        gradients = sum(math.prod(shape) for shape in shapes(of).values())
+        self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // gradients))
         self.packed = self._packed()
         self.lock = Lock()
         self.sizes: tuple[int, ...] = ()
@@ -178,7 +181,7 @@ class Engine:
         If it is to learn, `gradients` then has those of this loss.
         """
         number, steps = ids.shape
-        slots = min(SLOTS, -(-number // GROUP))
+        slots = min(self.slots_at_most, -(-number // GROUP))
         threads = number_of_threads(slots)
         key = (steps, threads, slots, len(masks))
         if key != self.sizes:
