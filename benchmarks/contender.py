@@ -3,7 +3,7 @@
     python benchmarks/contender.py FRAMEWORK CONTENDER WORK [HIDDEN]
 
 CONTENDER is bare, elman or d2l; WORK is epoch (the seed's job: 10 updates and 5 validation
-batches), update (one of them), write (1,000 characters after "it has"), or score (a million
+batches), update (one of them), write (1,000 characters), or score (a million
 characters); HIDDEN is 32 unless given. It says `ready`, and then answers every line on its standard
 input with the seconds that the work took, the mean of as many times as fill a turn.
 """
@@ -37,6 +37,11 @@ def main() -> None:
     except Exception as error:
         print(f"{type(error).__name__}: {error}".splitlines()[0])
         sys.exit()
+    answer(take)
+
+
+def answer(take: Work) -> None:
+    """Say `ready`, and answer each line with the seconds of a work, the mean over a turn."""
     print("ready", flush=True)
     for _ in sys.stdin:
         began, times, elapsed = time.perf_counter(), 0, 0.0

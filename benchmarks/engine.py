@@ -5,15 +5,16 @@
 The work is an epoch of the seed's job, 1,000 characters written with 32 and with 256 hidden units,
 and a text of a million characters scored. PyTorch, JAX and TensorFlow run here, or in another
 environment by its interpreter, which is also where d2l is looked for. The contenders take turns,
-each in a process of its own that is stopped while another works. Prints medians, ratios, and what
-share of the machine's best matrix product the engine's epoch comes to.
+each in a process of its own that is stopped while another works; scoring, which takes seconds, has
+3 rounds at most. Prints medians, ratios, and what share of the machine's best matrix product the
+engine's epoch comes to.
 """
 
 import argparse
 import statistics
-import subprocess
 import sys
 
+from limits import operations, peak
 from turns import Contender, take_turns
 
 from frameworks import ENVIRONMENT, SCRIPT
@@ -26,27 +27,8 @@ WORKS = {  # title: contender.py's work and hidden units
     "a text of a million characters, 256 hidden units": ("score", "256"),
 }
 FRAMEWORKS = ("torch", "jax", "tensorflow")
-UPDATE = 3 * 2 * 1024 * 32 * (32 * 32 + 32 * 28)  # operations: forward, and twice for backward
+UPDATE = operations("rnn", 32, 1024, 32)
 EPOCH = 10 * UPDATE + 5 * UPDATE / 3
-PEAK = """
-import time
-import numpy as np
-
-best = 0.0
-for size in (768, 1024, 2048) * 5:
-    a = np.ones((size, size), np.float32)
-    c = np.empty_like(a)
-    began = time.perf_counter()
-    np.matmul(a, a, out=c)
-    best = max(best, 2 * size**3 / (time.perf_counter() - began))
-print(best)
-"""
-
-
-def peak() -> float:
-    """The most operations in a second of NumPy's product of two matrices, in single precision."""
-    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
-    return float(done.stdout)
 
 
 def contenders(pythons: dict[str, str], *work: str) -> dict[str, Contender]:

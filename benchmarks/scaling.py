@@ -3,9 +3,9 @@
     python benchmarks/scaling.py [--rounds N]
 
 An update, or the scoring of a text, and the same with hidden units, steps, batch or text doubled
-take turns. Prints medians, and how many times longer the larger one took beside how many times more
-operations it has. Then updates with one thread and with two, each in a process of its own that is
-stopped while the other works.
+take turns in one process (scoring 5 times at most). Prints medians, and how many times longer the
+larger one took beside how many times more operations it has. Then updates with one thread and with
+two, each in a process of its own that is stopped while the other works.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sizes import GATES, VOCAB, a_batch, engine
+from limits import GATES, VOCAB, operations
+from sizes import a_batch, engine
 from turns import Contender, take_turns
 
 from frameworks import SCRIPT
@@ -23,11 +24,6 @@ from frameworks import SCRIPT
 SIZES = {"hidden": 64, "batch": 512, "steps": 32}
 TEXT = 500_000  # characters
 THREADED = (32, 64, 256)  # hidden units
-
-
-def operations(cell: str, hidden: int, batch: int, steps: int) -> int:
-    """Of an update."""
-    return 6 * batch * steps * hidden * (GATES[cell] * hidden + VOCAB)
 
 
 def in_turns(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:

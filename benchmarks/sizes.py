@@ -11,22 +11,19 @@ best matrix product.
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from contender import answer
+from limits import GATES, VOCAB, operations, peak
 from turns import Contender, take_turns
 
-from engine import peak
-
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 SIZES = [  # cell, hidden units, sequences, steps
     ("rnn", 32, 1024, 32),
     ("lstm", 32, 1024, 32),
     *((cell, hidden, 64, 64) for cell in GATES for hidden in (128, 256)),
 ]
-VOCAB = 28
 
 
 def a_batch(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +60,7 @@ def work(name: str, cell: str, sizes: list[int]) -> None:
     update = {"engine": engine, "torch": torch}[name](cell, *sizes)
     for _ in range(5):
         update()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        for _ in range(5):
-            update()
-        print((time.perf_counter() - began) / 5, flush=True)
+    answer(update)
 
 
 def main() -> None:
@@ -91,10 +83,10 @@ def main() -> None:
         seconds = take_turns(contenders, asked.rounds)
         mine, theirs = (statistics.median(values) for values in seconds.values())
         hidden, batch, steps = sizes
-        operations = 6 * batch * steps * hidden * (GATES[cell] * hidden + VOCAB)
+        rate = operations(cell, *sizes) / mine
         print(
             f"| {cell} | {hidden} | {batch} | {steps} | {1e3 * mine:.1f} ms | "
-            f"{1e3 * theirs:.1f} ms | {theirs / mine:.1f} | {operations / mine / peak():.2f} |",
+            f"{1e3 * theirs:.1f} ms | {theirs / mine:.1f} | {rate / peak():.2f} |",
             flush=True,
         )
 

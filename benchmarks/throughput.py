@@ -13,18 +13,13 @@ import statistics
 import matplotlib
 
 matplotlib.use("agg")
+from limits import operations, peak
 from matplotlib import pyplot
 from turns import take_turns
 
-from engine import contenders, peak
+from engine import contenders
 
 HIDDEN = (16, 32, 64, 128, 256, 512)
-VOCAB = 28
-
-
-def operations(hidden: int) -> int:
-    """Of an update: the forward pass, and twice as many for the backward pass."""
-    return 6 * 1024 * 32 * hidden * (hidden + VOCAB)
 
 
 def draw(path: str, rates: dict[str, list[float]], limit: float) -> None:
@@ -61,7 +56,7 @@ def main() -> None:
         peaks.append(peak() / 1e9)
         seconds = take_turns(contenders(pythons, "update", str(hidden)), asked.rounds)
         for name, values in seconds.items():
-            rate = operations(hidden) / statistics.median(values) / 1e9
+            rate = operations("rnn", hidden, 1024, 32) / statistics.median(values) / 1e9
             rates.setdefault(name, []).append(rate)
     rows = rates | {"NumPy's matrix product": peaks}
     for name, values in rows.items():

@@ -19,6 +19,7 @@ from elman.core.errors import ElmanError
 from elman.core.language_model import generate, generate_all, score
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, initial
+from elman.kernels import engine as kernels
 from elman.kernels import threads
 from elman.kernels.engine import Engine
 from elman.kernels.sampling import choice_of, draw, falls_to, settings
@@ -96,10 +97,10 @@ def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape)
     of = Architecture(cell, 11, 20, 2, 5)
     X, Y = batch_of(of, 35, 4)
     results = []
-    for kernels in (Engine(of), Engine(of, shape)):
-        kernels.load(weights_of(of))
-        loss = kernels.loss(X, Y, (), [], learn=True)
-        results.append((loss, kernels.gradients(weights_of(of))))
+    for made in (Engine(of), Engine(of, shape)):
+        made.load(weights_of(of))
+        loss = made.loss(X, Y, (), [], learn=True)
+        results.append((loss, made.gradients(weights_of(of))))
     (wanted, right), (loss, found) = results
     assert loss == pytest.approx(wanted, rel=1e-6)
     for name, gradient in right.items():
@@ -119,6 +120,67 @@ def test_any_number_of_threads_gives_the_same_bits(
     assert loss == wanted_loss
     for name, gradient in wanted.gradients.items():
         np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+def test_a_large_model_has_fewer_slots_and_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 28, 16, 2)
+    X, Y = batch_of(of, 300, 6)
+    results = []
+    for floats in (kernels.SLOT_FLOATS, 1):
+        monkeypatch.setattr(kernels, "SLOT_FLOATS", floats)
+        made = Engine(of)
+        made.load(weights_of(of))
+        loss = made.loss(X, Y, (), [], learn=True)
+        results.append((made.slots_at_most, loss, made.gradients(weights_of(of))))
+    (eight, wanted, right), (two, loss, found) = results
+    assert (eight, two) == (8, 2)
+    assert loss == pytest.approx(wanted, rel=1e-12)
+    for name, gradient in right.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
+    ended = []
+
+    def work(first: int, every: int) -> None:
+        ended.append(first)
+        if first == 1:
+            raise ValueError("of a thread")
+
+    with pytest.raises(ValueError, match="of a thread"):
+        threads.in_threads(work, 3)
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_a_thread_that_cannot_be_started_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_workers", [])
+    with monkeypatch.context() as within:
+        within.setattr(threads.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.in_threads(lambda first, every: None, 2)
+    done: list[int] = []
+    threads.in_threads(lambda first, every: done.append(first), 2)
+    assert sorted(done) == [0, 1]
+
+
+def test_nothing_of_a_broken_batch_is_left_for_the_next() -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    X, Y = batch_of(of, 40, 5)
+    broken = {name: value * np.float32(np.nan) for name, value in weights_of(of).items()}
+    found = []
+    for before in ([broken], []):
+        made = Engine(of)
+        for weights in (*before, weights_of(of)):
+            made.load(weights)
+            made.loss(X, Y, (), [], learn=True)
+        found.append(made.gradients(weights_of(of)))
+    for name, gradient in found[0].items():
+        np.testing.assert_array_equal(gradient, found[1][name])
 
 
 FORKED = """
@@ -242,21 +304,44 @@ def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
     assert found == wanted  # goes on where a piece ends
 
 
+@pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("cell", GATES)
-def test_many_texts_are_written_as_each_of_them_would_be(cell: str) -> None:
+def test_many_texts_are_written_as_each_of_them_would_be(
+    cell: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
     of = Architecture(cell, 29, 19, 2, 4)
-    prefixes = [[n % 29 for n in range(length)] for length in (3, 1, 9, 40, 2, 9, 1, 5, 7, 1, 30)]
+    prefixes = [[n % 29 for n in range(1 + 7 * text % 12)] for text in range(40)]
     models = [module.build(of, weights_of(of)) for module in (specification, engine)]
-    for sampler, tokens in ((Sampler(0), 30), (Sampler(0.8, 5), 30), (Sampler(), 1100)):
-        found = generate_all(models[1], prefixes, tokens, sampler, 5)
-        wanted = [
-            list(generate(models[1], prefix, tokens, sampler, 5 + n))
-            for n, prefix in enumerate(prefixes)
-        ]
+    for sampler in (Sampler(0), Sampler(0.8, 5)):
+        wanted, found = (generate_all(model, prefixes, 30, sampler, 5) for model in models)
         assert found == wanted
-        if tokens < 100:
-            assert found == generate_all(models[0], prefixes, tokens, sampler, 5)
     assert generate_all(models[1], prefixes, 0, Sampler()) == [[]] * len(prefixes)
+    assert generate_all(models[1], [], 30, Sampler()) == []
+
+
+def test_many_texts_go_on_where_a_piece_ends() -> None:
+    of = Architecture("gru", 29, 19)
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    wanted, found = (generate_all(model, [[1], [2, 3]], 1100, Sampler(), 5) for model in models)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+def test_narrower_vectors_read_score_and_write_the_same(
+    shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("lstm", 29, 19, 2, 4)
+    ids = np.random.default_rng(0).integers(0, 29, 50)
+    results = []
+    for host in (kernels.shape_of_host(), shape):
+        monkeypatch.setattr(kernels, "shape_of_host", lambda host=host: host)
+        model = engine.build(of, weights_of(of))
+        texts = generate_all(model, [[1], [2, 3], [4]], 40, Sampler(0.8, 5), 5)
+        results.append((model.step(ids[None])[0], next(score(model, ids)), texts))
+    np.testing.assert_allclose(results[1][0], results[0][0], atol=1e-5)
+    np.testing.assert_allclose(results[1][1], results[0][1], atol=1e-5)
+    assert results[1][2] == results[0][2]
 
 
 def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
@@ -265,10 +350,10 @@ def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
         broken = weights_of(of)
         broken[name] = value.copy()
         broken[name].flat[-1] = np.nan
-        kernels = Engine(of)
-        kernels.load(broken)
+        made = Engine(of)
+        made.load(broken)
         ids = np.arange(11)[None].repeat(3, axis=0)
-        assert np.isnan(kernels.loss(ids, ids, (), [], learn=True)), name
+        assert np.isnan(made.loss(ids, ids, (), [], learn=True)), name
 
 
 @pytest.mark.parametrize(("ids", "told"), [([0, 11], "0 to 11"), ([-1, 3], "-1 to 3")])
@@ -371,6 +456,8 @@ def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
     model = engine.build(of, initial(of))
     model.parameters["linear.bias"][3] = np.nan
     for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
+        with pytest.raises(ElmanError, match="the logits are no numbers"):
+            next(model.write([[1, 2]], 5, sampler, 0))
         with pytest.raises(ElmanError, match="the logits are no numbers"):
             next(model.write([[1, 2], [3]], 5, sampler, 0))
 

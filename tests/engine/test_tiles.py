@@ -9,7 +9,8 @@ from numba import njit
 from elman.kernels import tiles
 from elman.kernels.tiles import Shape, across, at
 
-SHAPES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4), Shape(1, 2, 16)]
+TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
+SHAPES = [*TILES, *(tile.single for tile in TILES)]
 
 
 @pytest.fixture(params=SHAPES, ids=str)

@@ -44,9 +44,13 @@ def generate(
 def generate_all(
     model: Steps, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int = 0
 ) -> list[list[int]]:
-    """The ids of `tokens` tokens that follow each of the prefixes, of text n as with `seed` + n."""
+    """The ids of `tokens` tokens that follow each of the prefixes.
+
+    Text n is what `generate` writes with `seed` + n, but for rounding, which may decide otherwise
+    in a batch.
+    """
     _check_prefixes(prefixes)
-    if hasattr(model, "write") and tokens:
+    if hasattr(model, "write") and tokens and len(prefixes):
         pieces = list(model.write(prefixes, tokens, sampler, seed))
         texts: list[list[int]] = np.concatenate(pieces, axis=1).tolist()
         return texts

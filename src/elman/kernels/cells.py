@@ -2,8 +2,8 @@
 
 A pre-activation is a part that comes from the step's input, with all biases, and one that comes
 from the state. The first is a row of `inputs`, (any number, blocks * hidden), that an id names; the
-sums pass through `gates`, (rows, blocks * hidden), where `forward_step` leaves what `backward_step`
-needs. The blocks are
+sums of an LSTM and a GRU pass through `gates`, (rows, blocks * hidden), where `forward_step` leaves
+what `backward_step` needs. The blocks are
 
     rnn, rnn-relu   h
     lstm            i f g o

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.sampling import Sampler
-from elman.core.weights import GATES, Architecture, Weights, shapes, spare
+from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
@@ -24,7 +24,7 @@ from elman.kernels.update import GROUP, KEPT, SLOTS, Array, Batch, Gradients, Pa
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
 
-SLOT_FLOATS = 1 << 25  # a large model has fewer slots, so that they take no more than about these
+SLOT_FLOATS = 1 << 25  # a model whose slots would take more has fewer of them, but 2 at least
 STREAMED = 1 << 16  # floats of logits and states that one text takes up at a time
 # For each gate, the blocks that hold its parts from the input and from the state.
 BLOCKS = {
@@ -72,8 +72,7 @@ class Engine:
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
         self.tokens = round_up(of.vocab, self.shape.half.rows)
-        gradients = sum(math.prod(shape) for shape in shapes(of).values())
-        self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // gradients))
+        self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // self._floats_of_slot()))
         self.packed = self._packed()
         self.lock = Lock()
         self.sizes: tuple[int, ...] = ()
@@ -81,6 +80,11 @@ class Engine:
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
         return Engine, (self.of, self.shape)
+
+    def _floats_of_slot(self) -> int:
+        of, hidden, gates = self.of, self.hidden, self.cell.blocks * self.hidden
+        state = of.layers * (self.cell.recurrent * hidden + self.tokens) * hidden
+        return of.vocab * gates + state + (of.layers - 1) * gates * hidden
 
     def _packed(self) -> Packed:
         of, width, above = self.of, self.shape.width, self.of.layers - 1
@@ -98,7 +102,7 @@ class Engine:
             state_back=zeros(of.layers, panels, state * hidden + self.tokens, width),
             linear=zeros(self.vocab // width, hidden, width),
             linear_bias=linear_bias,
-            none=zeros(1, max(hidden, self.vocab)),
+            none=zeros(1, hidden),
         )
 
     def _work(
@@ -116,7 +120,7 @@ class Engine:
             d_h=zeros(threads, GROUP, hidden),
             d_c=zeros(threads, GROUP, hidden),
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
-            own=np.arange(GROUP)[:, None],
+            own=np.arange(GROUP, dtype=np.int64)[:, None],
         )
         gradients = Gradients(
             table=zeros(slots, self.of.vocab, gates),
@@ -263,19 +267,16 @@ class Engine:
             streams.append(self._stream(padded, 1, padded, [part[:, rows] for part in state]))
 
         def work(n: int, _: int) -> None:
-            rows, vocab, choice = parts[n], self.of.vocab, choice_of(self.of.vocab)
-            drawn, begun = (uniforms[rows], starts[rows])
+            rows, choice = parts[n], choice_of(self.of.vocab)
             write(
                 shape,
                 self.cell,
                 self.packed,
                 streams[n],
-                vocab,
                 chosen,
                 choice,
-                drawn,
-                known,
-                begun,
+                uniforms[rows],
+                starts[rows],
                 outs[n],
             )
 
@@ -301,7 +302,7 @@ class Engine:
             cs,
             gates=zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE),
             logits=zeros(read, self.vocab + SPARE),
-            own=np.arange(rows)[:, None],
+            own=np.arange(rows, dtype=np.int64)[:, None],
         )
 
     def gradients(self, weights: Weights) -> Weights:

@@ -1,8 +1,8 @@
 """A recurrent layer: a group of sequences through all steps, forward and backward.
 
-States are (steps + 1, rows, hidden), those before the first step included; gates are (steps, rows,
-blocks * hidden); both have spare columns, so that their rows do not all fall into one set of the
-first-level cache.
+States are (steps + 1, rows, hidden), those before the first step included; gates are (steps or 1,
+rows, blocks * hidden); both have spare columns, so that their rows do not all fall into one set of
+the first-level cache.
 """
 
 from numba import njit
@@ -90,7 +90,7 @@ def backward_to_layer(S, d_gates, W_ih, none, d_bias, d_out):
 
 
 @njit(inline="always")
-def add_weights_at(t, S, steps, d_rows, column, before, d_W):
+def add_weights_at(t, S, d_rows, column, before, d_W):
     """Where a span of steps is complete, add its part to the gradient of a weight.
 
     `d_rows`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
@@ -98,7 +98,7 @@ def add_weights_at(t, S, steps, d_rows, column, before, d_W):
     step 1, and step 0 is one of its own.
     """
     kept, rows, columns = d_rows.shape
-    span = max(1, SPAN // rows)  # steps
+    steps, span = len(before), max(1, SPAN // rows)
     if t == 0 or (t - 1) % span == 0:
         number = min(span, steps - t) * rows if t else rows
         start = (t - 1) % kept * rows

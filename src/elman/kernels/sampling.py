@@ -45,11 +45,13 @@ def choice_of(vocab: int) -> Choice:
 def draw(logits, sampler, uniform, choice):
     """The id that a number from 0 to 1 draws from logits, (vocab,); temperature 0 needs none.
 
-    It is -1 where a logit is no number.
+    It is -1 where a logit is no number, or an infinite one leaves no probabilities.
     """
     best = likeliest(logits)
     if best < 0 or sampler.temperature == 0:
         return best
+    if math.isinf(logits[best]):
+        return -1
     chances = choice.chances
     for n in range(len(logits)):
         chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)

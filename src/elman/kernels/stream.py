@@ -75,14 +75,15 @@ def score(S, cell, ids, targets, packed, stream, out):
 
 
 @kernel
-def write(S, cell, packed, stream, vocab, sampler, choice, uniforms, known, starts, out):
-    """Read the first `known` ids of each row of `out`, and write the others after them.
+def write(S, cell, packed, stream, sampler, choice, uniforms, starts, out):
+    """Read the ids that each row of `out` begins with, and write the others after them.
 
     A row begins at the id that `starts` has for it, so that all rows end together. Each id that is
     drawn takes a number from 0 to 1 out of `uniforms`, (rows, ids written). It all ends with a -1
-    where a logit is no number.
+    where nothing can be drawn from the logits.
     """
     hs, cs, logits = stream.hs, stream.cs, stream.logits
+    known, vocab = out.shape[1] - uniforms.shape[1], len(choice.chances)
     for n in range(out.shape[1] - 1):
         forward(S, cell, out[:, n : n + 1], packed, stream)
         keep_state(hs, cs, 1)

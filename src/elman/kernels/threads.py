@@ -1,4 +1,4 @@
-"""The threads among which a batch is divided.
+"""The threads among which a batch, or some texts, are divided.
 
 They take their work from queues, which wakes them in half the time that an executor of
 `concurrent.futures` takes; an update of the book's model lasts but some milliseconds.
@@ -14,7 +14,9 @@ from numba.core import config
 
 Work = Callable[[int, int], Any]
 
-_workers: list["SimpleQueue[tuple[Work, int, int, SimpleQueue[Any]]]"] = []
+Tasks = SimpleQueue[tuple[Work, int, int, SimpleQueue[Any]]]
+
+_workers: list[Tasks] = []
 
 
 def number_of_threads(parts: int) -> int:
@@ -25,26 +27,40 @@ def number_of_threads(parts: int) -> int:
 def in_threads(work: Work, threads: int) -> None:
     """Call `work(first, every)` in each thread, to do every so many-th part from the first on."""
     while len(_workers) < threads - 1:
-        _workers.append(SimpleQueue())
-        Thread(target=_serve, args=_workers[-1:], name="elman", daemon=True).start()
+        tasks: Tasks = SimpleQueue()
+        Thread(target=_serve, args=(tasks,), name="elman", daemon=True).start()
+        _workers.append(tasks)
     ended: SimpleQueue[Any] = SimpleQueue()
     for first in range(1, threads):
         _workers[first - 1].put((work, first, threads, ended))
     try:
         work(0, threads)
-    finally:  # whatever happened, nobody works on the arrays after this
-        errors = [ended.get() for _ in range(1, threads)]
+    finally:  # nobody works on the arrays after this, but where a second Ctrl-C comes
+        errors = _all(ended, threads - 1)
     for error in errors:
         if error:
             raise error
 
 
-def _serve(tasks: "SimpleQueue[tuple[Work, int, int, SimpleQueue[Any]]]") -> None:
+def _all(ended: SimpleQueue[Any], number: int) -> list[Any]:
+    """What so many workers end with; an interrupt is raised when all have."""
+    errors: list[Any] = []
+    try:
+        while len(errors) < number:
+            errors.append(ended.get())
+    except KeyboardInterrupt:
+        while len(errors) < number:
+            errors.append(ended.get())
+        raise
+    return errors
+
+
+def _serve(tasks: Tasks) -> None:
     while True:
         _do(*tasks.get())
 
 
-def _do(work: Work, first: int, every: int, ended: "SimpleQueue[Any]") -> None:
+def _do(work: Work, first: int, every: int, ended: SimpleQueue[Any]) -> None:
     try:
         work(first, every)
     except BaseException as error:

@@ -234,6 +234,11 @@ def _tile(shape: Any) -> TileType:
     return TileType(shape.rows, shape.vectors, shape.lanes)
 
 
+def _check_ids(ids: Any) -> None:
+    if ids.dtype != types.int64:
+        raise TypingError(f"ids have 64 bits, got {ids.dtype}")
+
+
 # Loading and storing.
 
 
@@ -302,6 +307,7 @@ def store(context: Any, tile: Any, place: Any) -> Any:
 @intrinsic
 def look_up(context: Any, shape: Any, table: Any, ids: Any) -> Any:
     """A tile whose rows are those of a table that ids name: one-hot vectors times the table."""
+    _check_ids(ids)
     tile = _tile(shape)
 
     def body(emit: _Emit, _: Any, where: Any, which: Any) -> Any:
@@ -315,6 +321,7 @@ def look_up(context: Any, shape: Any, table: Any, ids: Any) -> Any:
 @intrinsic
 def add_to_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
     """Add each row of a tile to the row of a table that its id names; of equal ids in turn."""
+    _check_ids(ids)
 
     def body(emit: _Emit, value: Any, where: Any, which: Any) -> None:
         parts = emit.place(table, where), emit.place(ids, which)

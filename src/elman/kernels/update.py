@@ -19,8 +19,7 @@ from elman.kernels.cells import backward_step
 Array = NDArray[np.float32]
 
 GROUP = 32  # sequences
-# Steps of gates, where the backward pass needs none of the forward's: a span, and the one after it.
-KEPT = 2 * max(1, layer.SPAN // GROUP)
+KEPT = 2 * max(1, layer.SPAN // GROUP)  # steps of `d_rows`: a span, and the one after it
 SLOTS = 8
 
 
@@ -59,7 +58,7 @@ class Work(NamedTuple):
 
     hs: Array  # (threads, layers, steps + 1, group, hidden)
     cs: Array
-    gates: Array  # (threads, layers, steps kept, group, blocks * hidden)
+    gates: Array  # (threads, layers, steps or 1, group, blocks * hidden)
     d_rows: Array  # (threads, steps kept, group, blocks * hidden + vocab)
     d_out: Array  # (threads, steps, group, hidden); of one layer only one step
     d_h: Array  # (threads, group, hidden)
@@ -142,7 +141,7 @@ def backward_group(
                 total += head.loss(S, h, targets, t, number, packed.linear, bias, logits)
                 d_bias = gradients.linear_bias[slot]
                 head.backward(S, targets, t, number, scale, logits, d_bias)
-            layer.add_weights_at(t + 1, S, steps + 1, d_rows, first, hs, d_W)
+            layer.add_weights_at(t + 1, S, d_rows, first, hs, d_W)
             backward_step(
                 cell,
                 S,
@@ -163,11 +162,11 @@ def backward_group(
             else:
                 d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n - 1]
                 W_ih = packed.inputs_back[n - 1]
-                layer.add_weights_at(t, S, steps, d_rows, 0, below, d_W_ih)
+                layer.add_weights_at(t, S, d_rows, 0, below, d_W_ih)
                 layer.backward_to_layer(S, d_gates, W_ih, packed.none, d_bias, d_outs[t])
                 if len(masks):
                     multiply(d_outs[t], masks[n - 1, t], d_outs[t])
-        layer.add_weights_at(0, S, steps + 1, d_rows, first, hs, d_W[:recurrent])
+        layer.add_weights_at(0, S, d_rows, first, hs, d_W[:recurrent])
     return total
 
 

@@ -1,0 +1,31 @@
+"""What an update needs, and what the machine can do."""
+
+import subprocess
+import sys
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+VOCAB = 28
+PEAK = """
+import time
+import numpy as np
+
+best = 0.0
+for size in (768, 1024, 2048) * 5:
+    a = np.ones((size, size), np.float32)
+    c = np.empty_like(a)
+    began = time.perf_counter()
+    np.matmul(a, a, out=c)
+    best = max(best, 2 * size**3 / (time.perf_counter() - began))
+print(best)
+"""
+
+
+def operations(cell: str, hidden: int, batch: int, steps: int) -> int:
+    """Of an update: the products of the forward pass, and twice as many for the backward pass."""
+    return 3 * 2 * batch * steps * hidden * (GATES[cell] * hidden + VOCAB)
+
+
+def peak() -> float:
+    """The most operations in a second of NumPy's product of two matrices, in single precision."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    return float(done.stdout)
