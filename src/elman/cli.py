@@ -4,15 +4,18 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 import elman
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, InterruptedTrainingError
 
 if TYPE_CHECKING:
+    from elman.core.checkpoint import Checkpoints
     from elman.core.job import Training
 
 app = typer.Typer(
@@ -40,6 +43,8 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
+    except InterruptedTrainingError as error:
+        _fail(str(error), 130)
     except ElmanError as error:
         _fail(str(error), 2)
     except typer.TyperException as error:
@@ -70,6 +75,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 @app.command()
 def train(
+    context: typer.Context,
     text: Annotated[
         str, typer.Argument(help="time-machine, or the path of a UTF-8 text file.")
     ] = "time-machine",
@@ -110,26 +116,82 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The run directory to make. [default: a new one in runs/]")
     ] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the training of this run directory.")
+    ] = None,
 ) -> None:
     """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
     settings = dict(locals())
+    del settings["context"], settings["resume"], settings["checkpoint_every"]
     from elman.core import run
     from elman.core.job import Job, Training
-    from elman.progress import progress
 
+    if resume is not None:
+        _resume(context, resume, checkpoint_every)
+        return
     folder = settings.pop("out") or _fresh_folder(Path("runs"), Path(text).stem)
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
-        _train_each(settings, folder)
+        _train_each(settings | {"checkpoint_every": checkpoint_every}, folder)
         return
     run.check_new(folder)
     training = Training(job, elman.framework_module(framework))
-    with run.new_folder(folder) as part:
-        with progress(epochs) as callback:
-            training.fit(callback)
-        training.write(part)
+    with run.new_training(folder, training.settings):
+        _fit(training, folder, checkpoint_every)
     _report(training, folder)
+
+
+def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> None:
+    """Go on with the training of a run directory."""
+    from elman.core import run
+    from elman.core.job import Training
+
+    given = [
+        name
+        for name in context.params
+        if name not in ("resume", "checkpoint_every")
+        and "COMMANDLINE" in str(context.get_parameter_source(name))
+    ]
+    if given:
+        raise ElmanError(
+            f"a training goes on with the settings it began with, got {', '.join(given)} beside "
+            "--resume: leave that out"
+        )
+    with run.resumed_training(folder) as settings:
+        training = Training.again(settings)
+        _fit(training, folder, checkpoint_every)
+    _report(training, folder)
+
+
+def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
+    """Train from the newest checkpoint, if there is one, and write the run."""
+    from elman.core import checkpoint, run
+    from elman.progress import progress
+
+    checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
+    begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
+    with progress(training.job.epochs) as shown, _ending_with_a_batch(checkpoints):
+        training.fit(shown, checkpoints, resume=begun)
+    training.write(folder)
+
+
+@contextmanager
+def _ending_with_a_batch(checkpoints: "Checkpoints") -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM let a batch end; Ctrl-C again does not wait."""
+
+    def stop(number: int, frame: Any) -> None:
+        checkpoints.stop()
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _train_each(settings: dict[str, Any], folder: Path) -> None:

@@ -294,11 +294,14 @@ class Trainer(trainer.Trainer):
         self.gpus = try_all_gpus()[:num_gpus]
         self.device = self.gpus[0] if self.gpus else cpu()
 
-    def fit(self, model: Module, data: Any, key: Any = None) -> None:
-        """Train `model` on `data` from the weights it has, or from new ones drawn with `key`."""
+    def fit(self, model: Module, data: Any, key: Any = None, resume: Any = None) -> None:
+        """Train `model` on `data` from the weights it has, or from new ones drawn with `key`.
+
+        With `resume`, a checkpoint, from that on.
+        """
         self.key = key
         try:
-            super().fit(model, data)
+            super().fit(model, data, resume)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -364,6 +367,21 @@ class Trainer(trainer.Trainer):
             loss,
             plots,
         )
+
+    def capture(self) -> dict[str, Any]:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        leaves = jax.tree_util.tree_leaves(self.state)
+        return {str(number): _numpy.array(leaf) for number, leaf in enumerate(leaves)}
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        leaves, tree = jax.tree_util.tree_flatten(self.state)
+        kept = [arrays[str(number)] for number in range(len(leaves))]
+        taken = [
+            jnp.asarray(array, getattr(leaf, "dtype", None))
+            for array, leaf in zip(kept, leaves, strict=True)
+        ]
+        self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.device)
 
     def validate(self, batch: Sequence[Any]) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""

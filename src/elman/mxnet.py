@@ -1,7 +1,7 @@
 """The names of D2L on MXNet: `from elman import mxnet as d2l`."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from operator import attrgetter
@@ -308,6 +308,38 @@ class Trainer(trainer.Trainer):
         if norm > grad_clip_val:
             for gradient in gradients:
                 gradient *= grad_clip_val / norm
+
+    def capture(self) -> dict[str, Any]:
+        """All that training has changed by now: weights and optimiser; copies."""
+        arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(self._parameters())}
+        for updater in getattr(self.optim, "_updaters", ()):
+            arrays["updates"] = _numpy.array(updater.optimizer.num_update)
+            for index, state in updater.states.items():
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    arrays[f"optim.{index}.{number}"] = part.asnumpy()
+        return arrays
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        for number, array in enumerate(self._parameters()):
+            array[:] = arrays[f"model.{number}"]
+        for updater in getattr(self.optim, "_updaters", ()):
+            optimizer, updates = updater.optimizer, int(arrays["updates"])
+            for index, parameter in enumerate(self.optim._params):
+                state = optimizer.create_state_multi_precision(index, parameter.data())
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    part[:] = arrays[f"optim.{index}.{number}"]
+                updater.states[index], updater.states_synced[index] = state, True
+                optimizer._index_update_count[index] = updates
+            optimizer.num_update = updates
+
+    def _parameters(self) -> list[np.ndarray]:
+        parameters = self.model.parameters()
+        if isinstance(parameters, list):
+            return parameters
+        return [parameter.data() for parameter in parameters.values()]
 
 
 class Classifier(Module):

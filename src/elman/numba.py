@@ -244,11 +244,11 @@ def check_built_in(model: RNNLM) -> None:
 class Trainer(specification.Trainer):
     """The loop, with NumPy's step around the kernels; it runs on the CPU."""
 
-    def fit(self, model: Any, data: Any) -> None:
-        """Train `model` on `data` from the weights it has."""
+    def fit(self, model: Any, data: Any, resume: Any = None) -> None:
+        """Train `model` on `data` from the weights it has, or from a checkpoint on."""
         if getattr(type(model), "training_step", None) is RNNLM.training_step:
             model.compile()  # which is no part of the time that training takes
-        super().fit(model, data)
+        super().fit(model, data, resume)
 
 
 def build(

@@ -5,7 +5,8 @@ through time; a model adds the input, the output layer and the loss. Arrays insi
 (steps, batch, features). Every other module must agree with this one.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -518,6 +519,8 @@ class RNNLM(language_model.LanguageModel, Module):
 class SGD:
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
+    memory = ("velocity",)  # what it keeps of each parameter
+
     def __init__(self, model: Module, lr: float, momentum: float = 0.0) -> None:
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
@@ -534,6 +537,7 @@ class SGD:
 class Adam:
     """Adam (Kingma and Ba 2015) with the paper's constants, as in torch.optim.Adam."""
 
+    memory = ("mean", "square")  # what it keeps of each parameter
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, model: Module, lr: float) -> None:
@@ -578,6 +582,38 @@ class Trainer(trainer.Trainer):
         if norm > grad_clip_val:
             for gradient in model.gradients.values():
                 gradient *= grad_clip_val / norm
+
+    def capture(self) -> Weights:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        arrays = {name: array.copy() for name, array in self._arrays().items()}
+        if hasattr(self.optim, "steps"):
+            arrays["steps"] = np.array(self.optim.steps)
+        for name, rng in self._generators().items():
+            text = json.dumps(rng.bit_generator.state)
+            arrays[f"generator.{name}"] = np.frombuffer(text.encode(), np.uint8)
+        return arrays
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+        if hasattr(self.optim, "steps"):
+            self.optim.steps = int(arrays["steps"])
+        for name, rng in self._generators().items():
+            rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
+
+    def _arrays(self) -> Weights:
+        """The model's parameters, and what the optimiser keeps of each."""
+        arrays = {f"model.{name}": array for name, array in self.model.parameters.items()}
+        for kind in getattr(self.optim, "memory", ()):
+            kept = getattr(self.optim, kind)
+            arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
+        return arrays
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        """Those of dropout."""
+        rng = getattr(getattr(self.model, "rnn", None), "rng", None)
+        return {"rnn": rng} if rng else {}
 
 
 class TimeMachine(corpus.TimeMachine):

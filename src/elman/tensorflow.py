@@ -4,7 +4,7 @@ import inspect
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from types import ModuleType
@@ -305,9 +305,15 @@ class Trainer(trainer.Trainer):
         """Move a batch to the GPU."""
         return [to(array, self.gpus[0]) for array in batch] if self.gpus else batch
 
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser; steps are compiled anew."""
+        super().prepare_optimizer()
+        self._updating: Compiled | None = None
+        self._validating: Compiled | None = None
+
     def update(self, batch: Sequence[tf.Tensor]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        if self.train_batch_idx == 0:
+        if self._updating is None:
             self._updating = Compiled(self._update)
             self._make_variables(batch)
         try:
@@ -318,7 +324,7 @@ class Trainer(trainer.Trainer):
 
     def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
-        if self.val_batch_idx == 0:
+        if self._validating is None:
             self._validating = Compiled(self._loss)
         loss: float | None = self._run(self._validating, batch, train=False)
         return loss
@@ -351,6 +357,21 @@ class Trainer(trainer.Trainer):
         with self.model.collecting() as plots:
             loss = self.model.validation_step(batch)
         return loss, dict(plots)
+
+    def capture(self) -> dict[str, Any]:
+        """All that training has changed by now: weights and optimiser; copies."""
+        return {str(number): value.numpy() for number, value in enumerate(self._variables())}
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        self._make_variables(self.prepare_batch(self.train_dataloader.example()))
+        for number, variable in enumerate(self._variables()):
+            variable.assign(arrays[str(number)])
+
+    def _variables(self) -> list[Any]:
+        """Those of the model and of its optimiser, whose attribute is a method in tf_keras."""
+        kept = getattr(self.optim, "variables", ())
+        return [*self.model.variables, *(kept() if callable(kept) else kept)]
 
     def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""

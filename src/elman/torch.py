@@ -1,6 +1,6 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +252,43 @@ class Trainer(trainer.Trainer):
         scale = (grad_clip_val / norm).clamp(max=1)
         for gradient in gradients:
             gradient *= scale
+
+    def capture(self) -> Weights:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        arrays = {
+            f"model.{name}": numpy(tensor).copy()
+            for name, tensor in self.model.state_dict().items()
+        }
+        for number, kept in self._of_optimizer()["state"].items():
+            for name, value in kept.items():
+                if value is not None:
+                    arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
+        arrays["generator"] = torch.get_rng_state().numpy()
+        for number, device in enumerate(self.gpus):
+            arrays[f"generator.{number}"] = torch.cuda.get_rng_state(device).numpy()
+        return arrays
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.model.load_state_dict(
+            {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
+        )
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optim."):
+                _, number, part = name.split(".")
+                kept.setdefault(int(number), {})[part] = tensor
+        if kept:
+            self.optim.load_state_dict(self._of_optimizer() | {"state": kept})
+        torch.set_rng_state(tensors["generator"])
+        for place, device in enumerate(self.gpus):
+            torch.cuda.set_rng_state(tensors[f"generator.{place}"], device)
+
+    def _of_optimizer(self) -> dict[str, Any]:
+        """The optimiser's state; one of the book's own has none."""
+        own: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
+        return own
 
 
 class Classifier(Module):

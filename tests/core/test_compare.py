@@ -81,7 +81,7 @@ def test_what_lies_in_the_folder_is_taken_for_text_only(
     assert "runs/x.png exists already" in other.stderr
 
 
-def test_a_training_that_is_stopped_leaves_nothing_half_made(story: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_stopped_can_be_gone_on_with(story: Path, tmp_path: Path) -> None:
     words = ["train", str(story), "--epochs", "100000", "--framework", f"numpy={sys.executable}"]
     command = [sys.executable, "-m", "elman", *words, "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
@@ -89,9 +89,14 @@ def test_a_training_that_is_stopped_leaves_nothing_half_made(story: Path, tmp_pa
         while not training.stderr.readline().startswith("epoch"):
             pass
         training.terminate()
-        assert "interrupted" in training.stderr.read()
+        last = training.stderr.read().splitlines()[-2:]
+        assert last == [
+            "elman: interrupted: go on with elman train --resume run/numpy",
+            "elman: interrupted",
+        ]
         assert training.wait() == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
+    kept = sorted(path.name for path in (tmp_path / "run" / "numpy").iterdir())
+    assert kept == ["checkpoints", "training.json"]
 
 
 def test_what_is_no_run_cannot_be_compared(elman: Command, story: Path, tmp_path: Path) -> None:

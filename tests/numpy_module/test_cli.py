@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tests.conftest import Command
 
@@ -257,19 +259,80 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_a_training_and_leaves_nothing(
-    story: Path, tmp_path: Path, number: signal.Signals
+def test_an_interrupt_ends_a_training_that_can_be_gone_on_with(
+    elman: Command, story: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     code = "from elman.cli import main; main()"
-    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "100000"]
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "200"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         training.stderr.readline()  # the first epoch is over
         training.send_signal(number)
         lines = training.stderr.readlines()
+    run = Path("runs/story")
     assert training.returncode == 130
-    assert lines[-1] == "elman: interrupted, nothing kept\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
+    assert lines[-1] == f"elman: interrupted: go on with elman train --resume {run}\n"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["story"]
+    early = elman("generate", run, "Once")
+    assert early.returncode == 2
+    assert early.stderr == (
+        f"elman: {run} is still in training: finish it, with elman train --resume {run}\n"
+    )
+
+    resumed = elman("train", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = elman("train", story, *QUICK, "--epochs", "200", "--out", "whole")
+    assert whole.returncode == 0, whole.stderr
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / run).iterdir()) == files
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in (run, "whole")]
+    assert weights[0] == weights[1]
+    histories = [(tmp_path / name / "history.csv").read_text() for name in (run, "whole")]
+    columns = [[line.split(",")[:3] for line in text.splitlines()] for text in histories]
+    assert columns[0] == columns[1]
+
+
+def test_only_a_run_in_training_can_be_resumed(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    def told(*words: str | Path) -> str:
+        done = elman("train", *words)
+        assert done.returncode == 2
+        return done.stderr.removeprefix("elman: ").removesuffix("\n")
+
+    assert told("--resume", "run") == "run is finished: there is nothing to resume"
+    assert told("--resume", "no") == "no is no run in training: it has no training.json"
+    assert told("--resume", "run", "--hidden", "9") == (
+        "a training goes on with the settings it began with, got hidden beside --resume: "
+        "leave that out"
+    )
+    assert told(story, "--checkpoint-every", "-1") == (
+        "checkpoints are 0 seconds apart or more, got -1.0"
+    )
+    begun = tmp_path / "begun"
+    settings = run_settings(run)
+    begun.mkdir()
+    (begun / "training.json").write_text(json.dumps(settings | {"text_sha256": "0"}))
+    assert told("--resume", "begun").startswith(f"{story} has changed since the training began")
+    (begun / "training.json").write_text("{}")
+    assert told("--resume", "begun").startswith("these are not the settings of a training")
+    with FileLock(begun / ".lock"):
+        assert told("--resume", "begun") == (
+            "begun is being trained by another process: wait for it"
+        )
+    (begun / "training.json").write_text(json.dumps(settings))
+    done = elman("train", "--resume", "begun")  # killed before its first checkpoint
+    assert done.returncode == 0, done.stderr
+    assert (begun / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def run_settings(run: Path) -> dict[str, Any]:
+    """What training.json held while a run was trained."""
+    training = json.loads((run / "config.json").read_text())["training"]
+    digest = training.pop("text_sha256")
+    for name in ("framework_version", "python_version", "peak_memory_mb"):
+        del training[name]
+    return {"job": training | {"edition": "gutenberg"}, "text_sha256": digest}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")

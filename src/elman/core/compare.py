@@ -14,7 +14,7 @@ from typing import Any
 import elman
 from elman.core import run
 from elman.core.board import Point, save_comparison
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, InterruptedTrainingError
 from elman.core.trainer import Epoch
 
 
@@ -70,7 +70,7 @@ def train_each(
 
 
 def _run(command: Sequence[str]) -> bool:
-    """Whether a command succeeds; when we are interrupted, it may still clean up."""
+    """Whether a command succeeds; when we are interrupted, it may still end its batch."""
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     except OSError as error:
@@ -78,10 +78,10 @@ def _run(command: Sequence[str]) -> bool:
         return False
     try:
         return child.wait() == 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         child.terminate()
         child.wait()
-        raise
+        raise InterruptedTrainingError("interrupted") from error
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

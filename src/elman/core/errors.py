@@ -11,6 +11,10 @@ class DivergedError(ElmanError):
     """The training loss is no longer a finite number."""
 
 
+class InterruptedTrainingError(ElmanError):
+    """A training was asked to end; the message says how to go on with it."""
+
+
 def not_installed(framework: str, error: ModuleNotFoundError) -> ElmanError:
     """The error for a framework that cannot be imported, since it or what it needs is not there."""
     return ElmanError(

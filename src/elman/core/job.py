@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+import elman
 from elman.core import run, weights
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.language_model import generate, score
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
-from elman.core.trainer import Callback, check_optimizer
+from elman.core.trainer import Callback, Checkpoint, check_optimizer
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
@@ -109,10 +110,27 @@ class Training:
             job.batch_size, job.steps, edition=job.edition, seed=job.seed
         )
 
-    def fit(self, callback: Callback) -> None:
-        """Train, and call `callback` along the way."""
-        self.trainer.callbacks = [callback]
-        self.trainer.fit(self.model, self.data)
+    def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
+        """Train, from a checkpoint on if one is given, and call the callbacks along the way."""
+        self.trainer.callbacks = callbacks
+        self.trainer.fit(self.model, self.data, resume=resume)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it takes to make this training again."""
+        return {"job": asdict(self.job), "text_sha256": self.data.text_sha256}
+
+    @classmethod
+    def again(cls, settings: dict[str, Any]) -> "Training":
+        """A training with the settings of one before, and the same text."""
+        try:
+            job, digest = Job(**settings["job"]), settings["text_sha256"]
+        except (TypeError, KeyError) as error:
+            raise ElmanError(f"these are not the settings of a training: {error}") from error
+        training = cls(job, elman.framework_module(job.framework))
+        if training.data.text_sha256 != digest:
+            raise ElmanError(f"{job.text} has changed since the training began: bring it back")
+        return training
 
     def sample(self, tokens: int = 20) -> str:
         """The likeliest text after "it has", or after the text's start where that is unknown."""

@@ -1,4 +1,7 @@
-"""A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves."""
+"""A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves.
+
+While it is trained it has checkpoints, and training.json with the settings; config.json comes last.
+"""
 
 import csv
 import json
@@ -11,11 +14,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from elman.core import text, weights
+from filelock import FileLock, Timeout
+
+from elman.core import checkpoint, disk, text, weights
 from elman.core.board import Point, save_curves
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, InterruptedTrainingError
 from elman.core.trainer import Epoch
 
+TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 
 
@@ -42,20 +48,84 @@ def check_new(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
     check_new(path)
+    with _parents(path):
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            yield part
+            part.chmod(0o755)  # mkdtemp keeps others out
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """The run directory `path`, for a training with these settings in the block.
+
+    If it fails without a checkpoint, the folder vanishes.
+    """
+    check_new(path)
+    with _parents(path):
+        with new_folder(path) as part:  # never there without its settings
+            _write_json(part / TRAINING, settings)
+        try:
+            with _training(path):
+                yield
+        finally:
+            if not ((path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def resumed_training(path: Path) -> Iterator[dict[str, Any]]:
+    """The settings of the training that made a run directory, which goes on in the block."""
+    if (path / "config.json").exists():
+        raise ElmanError(f"{path} is finished: there is nothing to resume")
+    if not (path / TRAINING).is_file():
+        raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
+    with _training(path):
+        yield _read_json(path / TRAINING)
+
+
+@contextmanager
+def _training(path: Path) -> Iterator[None]:
+    """Keep other trainings out, and tell how to go on where this one does not finish."""
+    lock = FileLock(path / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ElmanError(f"{path} is being trained by another process: wait for it") from error
+    kept = f"what was trained until the last checkpoint is in {path}"
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if checkpoint.paths(path / CHECKPOINTS):
+            message = f"interrupted: go on with elman train --resume {path}"
+            raise InterruptedTrainingError(message) from error
+        raise
+    except ElmanError as error:
+        if checkpoint.paths(path / CHECKPOINTS):
+            raise type(error)(f"{error}; {kept}") from error
+        raise
+    else:
+        (path / TRAINING).unlink(missing_ok=True)
+        shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+    finally:
+        lock.release()
+        with suppress(OSError):
+            (path / ".lock").unlink()
+
+
+@contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Make the folders above a path, and remove those that are empty again after the block."""
     missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        yield part
-        part.chmod(0o755)  # mkdtemp keeps others out
-        part.rename(path)
+        yield
     except OSError as error:
         raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
         for parent in missing:
             with suppress(OSError):  # not empty: the run, or another's
                 parent.rmdir()
@@ -69,9 +139,8 @@ def write(
     training: dict[str, Any],
     history: Sequence[Epoch],
 ) -> None:
-    """Fill `folder` with a run."""
+    """Fill `folder` with a run; that it has config.json says that it has all."""
     config = Config(of, codec.tokenizer_name, codec.clean, training)
-    _write_json(folder / "config.json", asdict(config))
     _write_json(folder / "vocab.json", codec.vocab.idx_to_token)
     weights.save(folder / "model.safetensors", values)
     _write_history(folder / "history.csv", history)
@@ -80,10 +149,11 @@ def write(
         "validation": [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
     }
     save_curves(folder, curves, "epoch", "perplexity")
+    _write_json(folder / "config.json", asdict(config))
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    disk.write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:
@@ -95,6 +165,10 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
 
 def read_config(folder: Path) -> Config:
     """What a run is a run of."""
+    if (folder / TRAINING).is_file() and not (folder / "config.json").exists():
+        raise ElmanError(
+            f"{folder} is still in training: finish it, with elman train --resume {folder}"
+        )
     if not (folder / "config.json").is_file():
         raise ElmanError(f"{folder} is no run directory: it has no config.json")
     return _config(folder / "config.json")

@@ -2,15 +2,19 @@
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.metrics import Mean, perplexity
 from elman.core.module import HyperParameters
+
+Checkpoint = tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Trainer(HyperParameters):
         """Ask the data module for its minibatches."""
         self.data = data
         self.history: list[Epoch] = []
+        self._begin_epoch()
         self._began = time.perf_counter()
         self.train_dataloader = data.train_dataloader()
         self.val_dataloader = data.val_dataloader()
@@ -87,46 +92,87 @@ class Trainer(HyperParameters):
         """Move a batch to the device."""
         return batch
 
-    def fit(self, model: Any, data: Any) -> None:
-        """Train `model` on `data` from the weights it has."""
+    def fit(self, model: Any, data: Any, resume: Checkpoint | None = None) -> None:
+        """Train `model` on `data` from the weights it has, or from a checkpoint on.
+
+        A checkpoint is what `elman.core.checkpoint.read` returns.
+        """
         keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
         self.prepare_optimizer()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
-        for epoch in range(self.max_epochs):
+        if resume is not None:
+            self._go_on_from(*resume)
+        for epoch in range(len(self.history), self.max_epochs):
             self.epoch = epoch
             self.fit_epoch()
 
+    def capture(self) -> dict[str, NDArray[Any]]:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        raise NotImplementedError("a framework's Trainer defines capture()")
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        raise NotImplementedError("a framework's Trainer defines restore(arrays)")
+
+    def facts(self) -> dict[str, Any]:
+        """Where training stands, and what its epochs came to, as JSON can hold it."""
+        drawn_from = self._drawn_from or getattr(self.train_dataloader, "state", None)
+        return {
+            "history": [asdict(epoch) for epoch in self.history],
+            "batches": self._batches,  # of the epoch after those
+            "loss": [self._in_epoch.total, self._in_epoch.weight],
+            "drawn_from": drawn_from,
+            "updates": self.train_batch_idx,
+            "validations": self.val_batch_idx,
+            "seconds": time.perf_counter() - self._began,
+        }
+
+    def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        self.restore(arrays)
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        self._batches = facts["batches"]
+        self._in_epoch.total, self._in_epoch.weight = facts["loss"]
+        self.train_batch_idx, self.val_batch_idx = facts["updates"], facts["validations"]
+        self._began = time.perf_counter() - facts["seconds"]
+        if facts["drawn_from"]:
+            self.train_dataloader.state = facts["drawn_from"]
+
     def fit_epoch(self) -> None:
         """One pass over the training batches, then one over the validation batches."""
-        began = time.perf_counter()
-        train = self._train()
+        began, tokens = time.perf_counter(), self._in_epoch.weight
+        self._train()
         trained = time.perf_counter()
-        validation = self._validate()
+        validation, train = self._validate(), self._in_epoch
         self.history.append(
             Epoch(
                 epoch=self.epoch + 1,
                 train_loss=train.value,
                 val_loss=validation.value,
-                tokens_per_second=train.weight / (trained - began),
+                tokens_per_second=(train.weight - tokens) / (trained - began),
                 seconds=time.perf_counter() - self._began,
             )
         )
+        self._begin_epoch()
         for callback in self.callbacks:
             callback.after_epoch(self)
 
-    def _train(self) -> Mean:
-        mean = Mean()
+    def _begin_epoch(self) -> None:
+        """Nothing is done of the next epoch: no batch, no loss, and no rows are drawn."""
+        self._batches, self._in_epoch, self._drawn_from = 0, Mean(), None
+
+    def _train(self) -> None:
         self.model.train()
-        for batch in self.train_dataloader:
+        self._drawn_from = getattr(self.train_dataloader, "state", None)
+        for batch in islice(self.train_dataloader, self._batches, None):
             loss = self.update(self.prepare_batch(batch))
             self.train_batch_idx += 1
+            self._batches += 1
             self._check_finite(loss, "training")
-            mean.add(loss, math.prod(batch[-1].shape))
+            self._in_epoch.add(loss, math.prod(batch[-1].shape))
             for callback in self.callbacks:
                 callback.after_update(self)
-        return mean
 
     def _validate(self) -> Mean:
         mean = Mean()

@@ -12,10 +12,14 @@ from elman.core.errors import ElmanError
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows an epoch takes: how many, and `draw()`, which gives them in order."""
+    """Which rows an epoch takes: how many, and `draw()`, which gives them in order.
+
+    What it draws with is `rng`, if it does.
+    """
 
     number: int
     draw: Callable[[], NDArray[np.int64]]
+    rng: np.random.Generator | None = None
 
 
 def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -37,7 +41,7 @@ def in_order(count: int) -> Rows:
 
 def shuffled(count: int, rng: np.random.Generator) -> Rows:
     """Rows 0 to count - 1, in a new random order in every epoch."""
-    return Rows(count, lambda: rng.permutation(count))
+    return Rows(count, lambda: rng.permutation(count), rng)
 
 
 def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Rows:
@@ -51,7 +55,9 @@ def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Row
         return Rows(-(-count // steps), lambda: np.arange(0, count, steps))
     number = max(1, count // steps)
     slack = min(steps, count - (number - 1) * steps)
-    return Rows(number, lambda: rng.permutation(rng.integers(slack) + steps * np.arange(number)))
+    return Rows(
+        number, lambda: rng.permutation(rng.integers(slack) + steps * np.arange(number)), rng
+    )
 
 
 class Minibatches:
@@ -76,6 +82,16 @@ class Minibatches:
 
     def __len__(self) -> int:
         return -(-self.rows.number // self.batch_size)
+
+    @property
+    def state(self) -> Any:
+        """That of the generator that the next epoch is drawn with; None without one."""
+        return self.rows.rng and self.rows.rng.bit_generator.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        assert self.rows.rng is not None
+        self.rows.rng.bit_generator.state = state
 
     def example(self) -> list[Any]:
         """The first row as a batch of one, which draws nothing: to learn shapes from."""

@@ -1,0 +1,82 @@
+"""A training that is gone on with from a checkpoint ends as one that was never stopped."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman.core.checkpoint import Checkpoints, paths, read_newest
+from elman.core.trainer import Callback
+from elman.core.weights import Architecture, initial
+
+EPOCHS = 3
+
+
+class Stop(Callback):
+    """Asks for an end after so many updates."""
+
+    def __init__(self, updates: int, checkpoints: Checkpoints) -> None:
+        self.updates, self.checkpoints = updates, checkpoints
+
+    def after_update(self, trainer: Any) -> None:
+        if trainer.train_batch_idx == self.updates:
+            self.checkpoints.stop()
+
+
+def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any, Any]:
+    data = module.TextFile(str(story), 8, 16, seed=3)
+    of = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
+    settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
+    model = module.build(of, initial(of, 1), lr=0.05, seed=5, **settings)
+    return module.Trainer(EPOCHS, 0, 1.0), model, data
+
+
+def outcome(module: Any, trainer: Any, model: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
+    history = [(epoch.epoch, epoch.train_loss, epoch.val_loss) for epoch in trainer.history]
+    return module.export_weights(model), history
+
+
+CASES = [
+    {"cell": "rnn", "layers": 1, "optimizer": "sgd", "momentum": 0.0, "dropout": 0.0},
+    {"cell": "lstm", "layers": 2, "optimizer": "sgd", "momentum": 0.9, "dropout": 0.0},
+    {"cell": "gru", "layers": 2, "optimizer": "adam", "momentum": 0.0, "dropout": 0.0},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["cell"])
+def test_a_resumed_training_ends_in_the_same_bits(
+    module: Any, story: Path, tmp_path: Path, case: dict[str, Any]
+) -> None:
+    assert_resumes(module, story, tmp_path, case)
+
+
+@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case["cell"])
+def test_dropout_is_resumed_too(
+    module: Any, framework: str, story: Path, tmp_path: Path, case: dict[str, Any]
+) -> None:
+    if framework in ("tensorflow", "mxnet"):
+        pytest.skip(f"{framework} does not give the state of its generator")
+    assert_resumes(module, story, tmp_path, case | {"dropout": 0.3})
+
+
+def assert_resumes(module: Any, story: Path, folder: Path, case: dict[str, Any]) -> None:
+    trainer, model, data = made_ready(module, story, case)
+    trainer.fit(model, data)
+    weights, history = outcome(module, trainer, model)
+    an_epoch = trainer.num_train_batches
+    for updates in (1, an_epoch, an_epoch + 5):
+        place = folder / str(updates)
+        trainer, model, data = made_ready(module, story, case)
+        checkpoints = Checkpoints(place, seconds=1e9)
+        trainer.callbacks = [Stop(updates, checkpoints), checkpoints]
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(model, data)
+        assert [int(path.stem) for path in paths(place)] == [updates]
+        trainer, model, data = made_ready(module, story, case)
+        trainer.fit(model, data, resume=copy.deepcopy(read_newest(place)))
+        found, found_history = outcome(module, trainer, model)
+        assert found_history == history
+        for name, weight in weights.items():
+            np.testing.assert_array_equal(found[name], weight)
