@@ -66,6 +66,23 @@ def test_any_changed_or_missing_byte_is_told_and_the_one_before_taken(
                 assert f"the checkpoint {newest} is damaged" in caplog.text
 
 
+def test_what_is_no_longer_finite_is_not_kept(tmp_path: Path) -> None:
+    class Trainer:
+        train_batch_idx = 0
+
+        def capture(self) -> dict[str, np.ndarray]:
+            return arrays(np.nan if self.train_batch_idx == 2 else 1)
+
+        def facts(self) -> dict[str, Any]:
+            return FACTS
+
+    trainer: Any = Trainer()
+    checkpoints = checkpoint.Checkpoints(tmp_path, seconds=0)
+    for trainer.train_batch_idx in (1, 2):
+        checkpoints.after_update(trainer)
+    assert [int(path.stem) for path in checkpoint.paths(tmp_path)] == [1]
+
+
 class Crash(BaseException):
     """The machine stops here."""
 

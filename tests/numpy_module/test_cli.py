@@ -175,6 +175,8 @@ BAD = [
     (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
     (["train", "--nonsense"], "No such option: --nonsense"),
     (["nonsense"], "No such command 'nonsense'"),
+    (["train", "--hidden", "9" * 30], "hidden must be 65536 or less"),
+    (["train", "--layers", "9" * 30], "layers must be 1000 or less"),
     (["generate", "none", "it has"], "none is no run directory"),
     (["generate", "short.txt", "it has"], "short.txt is no run directory"),
     (["evaluate", "none", "time-machine"], "none is no run directory"),

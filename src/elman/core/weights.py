@@ -20,6 +20,7 @@ from elman.core.errors import ElmanError, require_at_least
 
 Weights = dict[str, NDArray[Any]]
 
+MOST = {"vocab": 1 << 20, "hidden": 1 << 16, "embedding": 1 << 16, "layers": 1000}
 GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
 
 
@@ -28,7 +29,7 @@ class Architecture:
     """What a language model is made of.
 
     An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
-    embedding (Press and Wolf 2017).
+    embedding (Press and Wolf 2017). Sizes have bounds, beyond which no machine has the memory.
     """
 
     cell: str
@@ -43,6 +44,9 @@ class Architecture:
             raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ElmanError(f"{name} must be {most} or less, got {getattr(self, name)}")
         check_tied(self.tied, self.embedding, self.hidden)
 
 
