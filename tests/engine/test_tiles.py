@@ -105,17 +105,19 @@ def test_rows_are_looked_up_and_added_to_by_ids(S: Shape) -> None:
 
 def test_rows_and_columns_are_added_up(S: Shape) -> None:
     @njit
-    def sums(S, x, by_row, by_column, out):  # type: ignore[no-untyped-def]
+    def sums(S, x, by_row, by_column, out, spread):  # type: ignore[no-untyped-def]
         tile = tiles.load(S, at(x, 0, 0))
         tiles.store_sum_of_rows(tile, at(by_row, 0, 1))
-        tiles.store_max_of_rows(tile, at(by_row, 0, 2))
+        tiles.store(tiles.store_max_of_rows(tile, at(by_row, 0, 2)), at(spread, 0, 0))
         tiles.add_sum_of_rows(tile, at(by_column, 0, 0))
         tiles.store(tiles.load_column(S, at(by_row, 0, 2)), at(out, 0, 0))
 
     x, out = normal(S.rows, S.width), np.zeros((S.rows, S.width), np.float32)
     by_row, by_column = np.zeros((S.rows, 3), np.float32), np.ones((1, S.width), np.float32)
-    sums(S, x, by_row, by_column, out)
+    spread = np.zeros_like(out)
+    sums(S, x, by_row, by_column, out, spread)
     np.testing.assert_allclose(by_row[:, 1], x.sum(axis=1), atol=1e-5)
     np.testing.assert_array_equal(by_row[:, 2], x.max(axis=1))
     np.testing.assert_allclose(by_column[0], 1 + x.sum(axis=0), atol=1e-5)
     np.testing.assert_array_equal(out, np.repeat(by_row[:, 2:], S.width, axis=1))
+    np.testing.assert_array_equal(spread, out)

@@ -36,8 +36,7 @@ def exps(S, logits, targets, t):
         top = fill(S, NEVER)
         for j in range(0, vocab, S.width):
             top = maximum(top, load(S, at(logits, i, j)))
-        store_max_of_rows(top, at(logits, i, vocab + LOSS))
-        top, total = load_column(S, at(logits, i, vocab + LOSS)), fill(S, np.float32(0))
+        top, total = store_max_of_rows(top, at(logits, i, vocab + LOSS)), fill(S, np.float32(0))
         for r in range(i, i + S.rows):
             logits[r, vocab + LOSS] -= logits[r, targets[r, t]]
         for j in range(0, vocab, S.width):

@@ -480,15 +480,17 @@ def where_positive(context: Any, tile: Any, condition: Any) -> Any:
 
 def _combine_rows(method: str, doc: str) -> Any:
     def typer(context: Any, tile: Any, place: Any) -> Any:
-        def body(emit: _Emit, value: Any, where: Any) -> None:
+        def body(emit: _Emit, value: Any, where: Any) -> Any:
             combine, vectors, rows = getattr(emit, method), emit.unpack(value), []
             for first in range(0, len(vectors), tile.vectors):
                 rows.append(functools.reduce(combine, vectors[first : first + tile.vectors]))
             column = _column(emit, combine, rows)
             for row, address in enumerate(emit.rows(emit.place(place, where), tile.rows)):
                 emit.store(emit.builder.extract_element(column, INT32(row)), address)
+            spread = [emit.shuffle(column, [row] * emit.lanes) for row in range(tile.rows)]
+            return emit.pack([vector for vector in spread for _ in range(tile.vectors)])
 
-        return _of(types.void(tile, place), body)
+        return _of(tile(tile, place), body)
 
     typer.__doc__ = doc
     return intrinsic(typer)
@@ -521,10 +523,10 @@ def _column(emit: _Emit, combine: Any, rows: list[Any]) -> Any:
 
 
 store_max_of_rows = _combine_rows(
-    "maximum", "Write the largest of each row into a column, from a place down."
+    "maximum", "Write the largest of each row into a column, from a place down; a tile of them."
 )
 store_sum_of_rows = _combine_rows(
-    "add", "Write the sum of each row into a column, from a place down."
+    "add", "Write the sum of each row into a column, from a place down; a tile of them."
 )
 
 
