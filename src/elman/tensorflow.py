@@ -359,19 +359,25 @@ class Trainer(trainer.Trainer):
         return loss, dict(plots)
 
     def capture(self) -> dict[str, Any]:
-        """All that training has changed by now: weights and optimiser; copies."""
-        return {str(number): value.numpy() for number, value in enumerate(self._variables())}
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
         self._make_variables(self.prepare_batch(self.train_dataloader.example()))
-        for number, variable in enumerate(self._variables()):
-            variable.assign(arrays[str(number)])
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
 
-    def _variables(self) -> list[Any]:
-        """Those of the model and of its optimiser, whose attribute is a method in tf_keras."""
+    def _variables(self) -> dict[str, Any]:
+        """Those of the model, of its optimiser, and of dropout."""
         kept = getattr(self.optim, "variables", ())
-        return [*self.model.variables, *(kept() if callable(kept) else kept)]
+        kept = kept() if callable(kept) else kept  # a method in tf_keras
+        draws = getattr(getattr(getattr(self.model, "rnn", None), "rnn", None), "draws", None)
+        return {
+            **{f"model.{n}": variable for n, variable in enumerate(self.model.variables)},
+            **{f"optim.{n}": variable for n, variable in enumerate(kept)},
+            **({} if draws is None else {"generator": draws}),
+        }
 
     def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
@@ -656,6 +662,9 @@ class Stack(tf.keras.layers.Layer):
             hold_spare_biases(make(go_backwards=way)) for _ in range(num_layers) for way in ways
         ]
         self.dropout, self.directions = dropout, len(ways)
+        if dropout:  # what dropout is drawn from: a seed, and how often it was
+            seed = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
+            self.draws = tf.Variable([seed, 0], trainable=False)
 
     def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
         """The outputs, and the state of the only layer, or a list of those of all."""
@@ -663,12 +672,15 @@ class Stack(tf.keras.layers.Layer):
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
         for first in range(0, len(self.layers), self.directions):
-            if first > 0 and training:  # with a seed here, it depends on no other operation
-                inputs = tf.nn.dropout(inputs, self.dropout, seed=first)
+            if first > 0 and training and self.dropout:
+                seed = tf.add(self.draws, [first, 0])
+                inputs = tf.nn.experimental.stateless_dropout(inputs, self.dropout, seed)
             level = slice(first, first + self.directions)
             runs = list(map(partial(self._run, inputs), self.layers[level], given[level]))
             inputs = tf.concat([outputs for outputs, *_ in runs], -1)
             reached += [last if len(last) > 1 else last[0] for _, *last in runs]
+        if training and self.dropout:
+            self.draws.assign_add([0, 1])
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
         return inputs, reached if len(reached) > 1 else reached[0]

@@ -130,6 +130,15 @@ class Trainer(HyperParameters):
         }
 
     def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        for name, array in self.capture().items():
+            if name.startswith("generator"):
+                continue  # whose state may be longer or shorter
+            found = arrays[name].shape if name in arrays else "nothing"
+            if found != array.shape:
+                raise ElmanError(
+                    "the checkpoint is one of another training: as "
+                    f"{name} it has {found}, and this one {array.shape}"
+                )
         self.restore(arrays)
         self.history = [Epoch(**epoch) for epoch in facts["history"]]
         self._batches = facts["batches"]
