@@ -174,7 +174,7 @@ class RNNLM(specification.RNNLM):
             uniforms = np.stack([rng.random(min(WRITTEN, tokens - begun)) for rng in rngs])
             with self._kernels() as engine:
                 ids, state = engine.write(ids, starts, state, sampler, uniforms)
-            if ids.min() < 0:
+            if np.min(ids) < 0:
                 raise ElmanError("the logits are no numbers: the weights of this model are broken")
             yield ids
             ids, starts = ids[:, -1:], np.zeros_like(starts)
@@ -199,7 +199,7 @@ class RNNLM(specification.RNNLM):
             )
         # In another form they would have kernels compiled anew.
         checked: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
-        if checked.size and checked.view(np.uint64).max() >= self.vocab_size:  # or below 0
+        if checked.size and np.max(checked.view(np.uint64)) >= self.vocab_size:  # or below 0
             raise ElmanError(
                 f"ids must be from 0 to {self.vocab_size - 1}, got {given.min()} to {given.max()}"
             )

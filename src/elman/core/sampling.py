@@ -45,7 +45,7 @@ class Sampler:
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
         """The id drawn from `logits`, (vocab,)."""
         if self.temperature == 0:
-            return int(logits.argmax())
+            return int(np.argmax(logits))
         probabilities = self.probabilities(logits)
         return int(rng.choice(len(probabilities), p=probabilities))
 
