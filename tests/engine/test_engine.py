@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -248,6 +248,7 @@ LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
 
 @hypothesis_settings(deadline=None)  # the first draw compiles
 @given(SAMPLERS, LOGITS, st.integers(0, 2**32))
+@example(Sampler(top_p=0.25), [-(2.0**-126), 0.0], 0)  # other logits, the same chances
 def test_tokens_are_drawn_as_the_sampler_draws_them(
     sampler: Sampler, logits: list[float], seed: int
 ) -> None:

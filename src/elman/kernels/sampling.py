@@ -56,7 +56,7 @@ def draw(logits, sampler, uniform, choice):
     for n in range(len(logits)):
         chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)
     if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
-        leave_out(choice, sampler)
+        leave_out(logits, choice, sampler)
     return falls_to(uniform, chances)
 
 
@@ -73,10 +73,10 @@ def likeliest(logits):
 
 
 @njit
-def leave_out(choice, sampler):
+def leave_out(logits, choice, sampler):
     """Set to zero the chances that the settings leave out."""
     chances, kept, order = choice.chances, choice.kept, choice.order
-    rank(chances, order)
+    rank(logits, order)
     whole, before = 0.0, 0.0
     for n in range(len(kept)):
         kept[n] = chances[order[n]] if n < sampler.top_k else 0
@@ -91,7 +91,7 @@ def leave_out(choice, sampler):
 
 
 @njit
-def rank(chances, order):
+def rank(logits, order):
     """Make `order` the ids from the likeliest down, of equals the lower first, by heapsort.
 
     NumPy's sorts take Numba a second to compile.
@@ -99,21 +99,21 @@ def rank(chances, order):
     for n in range(len(order)):
         order[n] = n
     for start in range(len(order) // 2 - 1, -1, -1):
-        sift(order, start, len(order), chances)
+        sift(order, start, len(order), logits)
     for end in range(len(order) - 1, 0, -1):
         order[0], order[end] = order[end], order[0]
-        sift(order, 0, end, chances)
+        sift(order, 0, end, logits)
 
 
 @njit
-def sift(order, start, end, chances):
+def sift(order, start, end, logits):
     """Move the id at `start` down the heap, whose first is the least likely, to its place."""
     parent, moved = start, order[start]
     while 2 * parent + 1 < end:
         child = 2 * parent + 1
-        if child + 1 < end and is_before(order[child], order[child + 1], chances):
+        if child + 1 < end and is_before(order[child], order[child + 1], logits):
             child += 1
-        if not is_before(moved, order[child], chances):
+        if not is_before(moved, order[child], logits):
             break
         order[parent] = order[child]
         parent = child
@@ -121,9 +121,9 @@ def sift(order, start, end, chances):
 
 
 @njit
-def is_before(a, b, chances):
+def is_before(a, b, logits):
     """Whether an id ranks before another."""
-    return chances[a] > chances[b] or (chances[a] == chances[b] and a < b)
+    return logits[a] > logits[b] or (logits[a] == logits[b] and a < b)
 
 
 @njit
