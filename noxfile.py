@@ -20,8 +20,9 @@ def base(session: nox.Session) -> None:
     """What the base install can do: the core, the specification, the engine, the command line."""
     session.install(".[test]")
     session.run("pytest", "tests/core", "tests/numpy_module", "tests/engine", *session.posargs)
-    asked = ("tests/frameworks/test_parity.py", "tests/frameworks/test_cli.py")
+    asked = [f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "resume")]
     session.run("pytest", *asked, "--framework", "numba", *session.posargs)
+    session.run("pytest", asked[-1], "--framework", "numpy", *session.posargs)
 
 
 def framework(session: nox.Session, name: str) -> None:

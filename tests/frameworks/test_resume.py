@@ -1,6 +1,9 @@
 """A training that is gone on with from a checkpoint ends as one that was never stopped."""
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,13 @@ def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_
         trainer, model, data = made_ready(module, story, CASES[0] | other)
         with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
             trainer.fit(model, data, resume=read_newest(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(framework: str) -> None:
+    if framework not in ("numba", "torch"):
+        pytest.skip("only trainings of numba and torch are killed")
+    command = [sys.executable, str(Path(__file__).parents[1] / "kills.py"), framework, "60"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{framework}: 60 kills")
