@@ -300,10 +300,7 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        parameters = model.parameters()
-        if not isinstance(parameters, list):
-            parameters = [parameter.data() for parameter in parameters.values()]
-        gradients = [array.grad for array in parameters if array.grad is not None]
+        gradients = [array.grad for array in arrays_of(model) if array.grad is not None]
         norm = float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
         if norm > grad_clip_val:
             for gradient in gradients:
@@ -311,7 +308,7 @@ class Trainer(trainer.Trainer):
 
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights and optimiser; copies."""
-        arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(self._parameters())}
+        arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
             for index, state in updater.states.items():
@@ -322,7 +319,7 @@ class Trainer(trainer.Trainer):
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
-        for number, array in enumerate(self._parameters()):
+        for number, array in enumerate(arrays_of(self.model)):
             array[:] = arrays[f"model.{number}"]
         for updater in getattr(self.optim, "_updaters", ()):
             optimizer, updates = updater.optimizer, int(arrays["updates"])
@@ -335,11 +332,13 @@ class Trainer(trainer.Trainer):
                 optimizer._index_update_count[index] = updates
             optimizer.num_update = updates
 
-    def _parameters(self) -> list[np.ndarray]:
-        parameters = self.model.parameters()
-        if isinstance(parameters, list):
-            return parameters
-        return [parameter.data() for parameter in parameters.values()]
+
+def arrays_of(model: Module) -> list[np.ndarray]:
+    """The arrays of a model's parameters."""
+    parameters = model.parameters()
+    if isinstance(parameters, list):
+        return parameters
+    return [parameter.data() for parameter in parameters.values()]
 
 
 class Classifier(Module):
