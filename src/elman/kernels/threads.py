@@ -1,7 +1,7 @@
 """The threads among which a batch, or some texts, are divided.
 
-They take their work from queues, which wakes them in half the time that an executor of
-`concurrent.futures` takes; an update of the book's model lasts but some milliseconds.
+They take their work from queues, which wakes them sooner than an executor of `concurrent.futures`
+does; an update of the book's model lasts but some milliseconds.
 """
 
 import os
