@@ -16,6 +16,7 @@ import numpy as np
 import elman
 from elman import numpy as specification
 from elman.core import weights
+from elman.core.trainer import Callback
 from elman.core.weights import GATES, Architecture
 
 IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
@@ -62,7 +63,7 @@ def one_update(module: Any, of: Architecture) -> tuple[float, weights.Weights]:
     return trainer.history[0].train_loss, gradients
 
 
-def update_losses(module: Any, model: Any, data: Any) -> np.ndarray:
+def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> np.ndarray:
     """The losses of the updates of ten epochs, with the gradient's norm held below 1."""
     losses: list[float] = []
 
@@ -71,7 +72,9 @@ def update_losses(module: Any, model: Any, data: Any) -> np.ndarray:
             losses.append(super().update(batch))
             return losses[-1]
 
-    Recording(10, gradient_clip_val=1).fit(model, data)
+    trainer = Recording(10, gradient_clip_val=1)
+    trainer.callbacks = callbacks
+    trainer.fit(model, data)
     return np.array(losses)
 
 

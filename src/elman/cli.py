@@ -97,10 +97,25 @@ def train(
     ] = 0.0,
     steps: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Windows of an update.")] = 1024,
-    epochs: Annotated[int, typer.Option(help="Passes over the training windows.")] = 100,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the text; no bound with --minutes. [default: 100]"),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="End in so many minutes, whatever the epoch.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="End after so many epochs without a better one.")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate. [default: 1 with sgd, 0.005 with adam]")
     ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="The learning rate's: constant, cosine or plateau.")
+    ] = "constant",
+    warmup: Annotated[
+        float, typer.Option(help="Share of the training in which the learning rate climbs.")
+    ] = 0.0,
     clip: Annotated[float, typer.Option(help="Bound of the gradient's norm; 0 is none.")] = 1.0,
     optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
@@ -132,6 +147,8 @@ def train(
         return
     folder = settings.pop("out") or _fresh_folder(Path("runs"), Path(text).stem)
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
+    if epochs is None and minutes is None:
+        settings["epochs"] = 100
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
         _train_each(settings | {"checkpoint_every": checkpoint_every}, folder)
@@ -172,7 +189,7 @@ def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    with progress(training.job.epochs) as shown, _ending_with_a_batch(checkpoints):
+    with progress(training.trainer) as shown, _ending_with_a_batch(checkpoints):
         training.fit(shown, checkpoints, resume=begun)
     training.write(folder)
 
@@ -219,15 +236,19 @@ def _fresh_folder(parent: Path, name: str) -> Path:
 
 
 def _report(training: "Training", folder: Path) -> None:
-    last = training.trainer.history[-1]
-    speed = sorted(epoch.tokens_per_second for epoch in training.trainer.history)
+    from elman.core.trainer import best_epoch
+
+    history = training.trainer.history
+    best, last = best_epoch(history), history[-1]
+    speed = sorted(epoch.tokens_per_second for epoch in history)
     test = training.test_perplexity()
     print(training.sample())
     print()
-    print(f"training perplexity    {last.train_ppl:.2f}")
-    print(f"validation perplexity  {last.val_ppl:.2f}")
+    print(f"training perplexity    {best.train_ppl:.2f}")
+    print(f"validation perplexity  {best.val_ppl:.2f}")
     if test is not None:
         print(f"test perplexity        {test:.2f}")
+    print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")
     print(f"tokens per second      {speed[len(speed) // 2]:,.0f}")
     print(f"run                    {folder}")

@@ -256,10 +256,21 @@ class DataModule(module.DataModule):
 
 
 class TrainState(train_state.TrainState):
-    """What training changes: parameters, optimiser, statistics, and the key of dropout."""
+    """What training changes: parameters, optimiser, statistics, and the key of dropout.
+
+    What the optimiser makes of the gradients is scaled by `scale`, as its learning rate would.
+    """
 
     batch_stats: Any
     dropout_rng: Any
+    scale: Any = 1.0
+
+    def apply_gradients(self, *, grads: Any, **changes: Any) -> Any:
+        """The state after the optimiser's step."""
+        updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
+        updates = jax.tree.map(lambda update: self.scale * update, updates)
+        params = optax.apply_updates(self.params, updates)
+        return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **changes)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -333,6 +344,7 @@ class Trainer(trainer.Trainer):
             batch_stats=variables.get("batch_stats", {}),
             dropout_rng=dropout_key,
             tx=self.optim,
+            scale=jnp.float32(1),
         )
         self.state = jax.device_put(state, self.device)
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
@@ -348,7 +360,7 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        self.state, loss, plots = self._update(self.state, batch)
+        self.state, (loss, self.gradient_norm), plots = self._update(self.state, batch)
         self.model.plot_all(plots, train=True)
         return float(loss)
 
@@ -356,6 +368,7 @@ class Trainer(trainer.Trainer):
         with self.model.collecting() as plots:
             value, gradients = self.model.training_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
+        norm = global_norm(gradients)
         if self.gradient_clip_val > 0:
             gradients = self.clip_gradients(self.gradient_clip_val, gradients)
         state = state.apply_gradients(grads=gradients)
@@ -364,9 +377,14 @@ class Trainer(trainer.Trainer):
                 dropout_rng=jax.random.split(state.dropout_rng)[0],
                 batch_stats=changed.get("batch_stats", state.batch_stats),
             ),
-            loss,
+            (loss, norm),
             plots,
         )
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        scale = jax.device_put(jnp.float32(factor), self.device)
+        self.state = self.state.replace(scale=scale)
 
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights, optimiser, generators; copies."""
@@ -396,9 +414,13 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
-        norm = jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))
-        scale = jnp.minimum(1, grad_clip_val / norm)
+        scale = jnp.minimum(1, grad_clip_val / global_norm(grads))
         return jax.tree.map(lambda gradient: gradient * scale, grads)
+
+
+def global_norm(grads: Any) -> Any:
+    """The norm of all gradients as if they were one vector."""
+    return jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))
 
 
 class Classifier(Module):

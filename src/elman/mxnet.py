@@ -290,6 +290,8 @@ class Trainer(trainer.Trainer):
         loss.backward()
         if self.gradient_clip_val > 0:
             self.clip_gradients(self.gradient_clip_val, self.model)
+        else:
+            self.gradient_norm = global_norm(gradients_of(self.model))
         self.optim.step(1)
         return float(loss)
 
@@ -300,17 +302,28 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        gradients = [array.grad for array in arrays_of(model) if array.grad is not None]
-        norm = float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
+        gradients = gradients_of(model)
+        norm = self.gradient_norm = global_norm(gradients)
         if norm > grad_clip_val:
             for gradient in gradients:
                 gradient *= grad_clip_val / norm
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        before = self.optim.learning_rate
+        self.optim.set_learning_rate(self.model.lr * factor)
+        for updater in self.optim._updaters:
+            if getattr(updater.optimizer, "momentum", 0):
+                # These have the learning rate in them, and would go on with the one before.
+                for velocity in updater.states.values():
+                    velocity *= self.optim.learning_rate / before
 
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights and optimiser; copies."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
+            arrays["learning_rate"] = _numpy.array(updater.optimizer.learning_rate)
             for index, state in updater.states.items():
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):
@@ -331,6 +344,7 @@ class Trainer(trainer.Trainer):
                 updater.states[index], updater.states_synced[index] = state, True
                 optimizer._index_update_count[index] = updates
             optimizer.num_update = updates
+            optimizer.set_learning_rate(float(arrays["learning_rate"]))
 
 
 def arrays_of(model: Module) -> list[np.ndarray]:
@@ -339,6 +353,16 @@ def arrays_of(model: Module) -> list[np.ndarray]:
     if isinstance(parameters, list):
         return parameters
     return [parameter.data() for parameter in parameters.values()]
+
+
+def gradients_of(model: Module) -> list[np.ndarray]:
+    """The gradients of a model's parameters that have one."""
+    return [array.grad for array in arrays_of(model) if array.grad is not None]
+
+
+def global_norm(gradients: Sequence[np.ndarray]) -> float:
+    """The norm of all gradients as if they were one vector."""
+    return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
 
 
 class Classifier(Module):

@@ -567,6 +567,8 @@ class Trainer(trainer.Trainer):
             self.model.backward()
             if self.gradient_clip_val > 0:
                 self.clip_gradients(self.gradient_clip_val, self.model)
+            else:
+                self.gradient_norm = global_norm(self.model.gradients)
             self.optim.step()
         return float(loss)
 
@@ -578,10 +580,14 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        norm = np.sqrt(sum(float(np.vdot(g, g)) for g in model.gradients.values()))
+        norm = self.gradient_norm = global_norm(model.gradients)
         if norm > grad_clip_val:
             for gradient in model.gradients.values():
                 gradient *= grad_clip_val / norm
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        self.optim.lr = self.model.lr * factor
 
     def capture(self) -> Weights:
         """All that training has changed by now: weights, optimiser, generators; copies."""
@@ -614,6 +620,11 @@ class Trainer(trainer.Trainer):
         """Those of dropout."""
         rng = getattr(getattr(self.model, "rnn", None), "rng", None)
         return {"rnn": rng} if rng else {}
+
+
+def global_norm(gradients: Weights) -> float:
+    """The norm of all gradients as if they were one vector."""
+    return float(np.sqrt(sum(float(np.vdot(array, array)) for array in gradients.values())))
 
 
 class TimeMachine(corpus.TimeMachine):

@@ -317,17 +317,17 @@ class Trainer(trainer.Trainer):
             self._updating = Compiled(self._update)
             self._make_variables(batch)
         try:
-            loss: float = self._run(self._updating, batch, train=True)
+            loss, self.gradient_norm = self._run(self._updating, batch, train=True)
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(str(error)) from error
-        return loss
+        return float(loss)
 
     def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
         if self._validating is None:
             self._validating = Compiled(self._loss)
-        loss: float | None = self._run(self._validating, batch, train=False)
-        return loss
+        loss = self._run(self._validating, batch, train=False)
+        return None if loss is None else float(loss)
 
     def _make_variables(self, batch: Sequence[tf.Tensor]) -> None:
         """Let layers and optimiser make their variables, since a graph that does is made twice."""
@@ -337,26 +337,37 @@ class Trainer(trainer.Trainer):
 
     def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
         with self.gpus[0] if self.gpus else nullcontext():
-            loss, plots = step(*batch)
+            result, plots = step(*batch)
         self.model.plot_all(plots, train)
-        return None if loss is None else float(loss)
+        return result
 
-    def _update(self, *batch: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
+    def _update(self, *batch: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, Any]]:
         with self.model.collecting() as plots, tf.GradientTape() as tape:
             loss = self.model.training_step(batch)
         variables = self.model.trainable_variables
         gradients = tape.gradient(loss, variables)
         used = [i for i, gradient in enumerate(gradients) if gradient is not None]
         gradients = [tf.convert_to_tensor(gradients[i]) for i in used]
+        norm = tf.linalg.global_norm(gradients)
         if self.gradient_clip_val > 0:
             gradients = self.clip_gradients(self.gradient_clip_val, gradients)
         self.optim.apply_gradients(zip(gradients, [variables[i] for i in used], strict=True))
-        return loss, dict(plots)
+        return (loss, norm), dict(plots)
 
     def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any]]:
         with self.model.collecting() as plots:
             loss = self.model.validation_step(batch)
         return loss, dict(plots)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        rate = self.optim.learning_rate
+        before = float(rate)
+        rate.assign(self.model.lr * factor)
+        if getattr(self.optim, "momentum", 0):
+            # Keras' velocities have the learning rate in them, and would go on with the one before.
+            for velocity in getattr(self.optim, "momentums", ()):  # none before they are made
+                velocity.assign(velocity * (float(rate) / before))
 
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights, optimiser, generators; copies."""

@@ -236,6 +236,8 @@ class Trainer(trainer.Trainer):
             loss.backward()
             if self.gradient_clip_val > 0:
                 self.clip_gradients(self.gradient_clip_val, self.model)
+            else:
+                self.gradient_norm = global_norm(gradients_of(self.model))
             self.optim.step()
         return loss.item()
 
@@ -247,11 +249,16 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        gradients = gradients_of(model)
+        norm = self.gradient_norm = global_norm(gradients)
         scale = (grad_clip_val / norm).clamp(max=1)
         for gradient in gradients:
             gradient *= scale
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        for group in self.optim.param_groups:
+            group["lr"] = self.model.lr * factor
 
     def capture(self) -> Weights:
         """All that training has changed by now: weights, optimiser, generators; copies."""
@@ -289,6 +296,16 @@ class Trainer(trainer.Trainer):
         """The optimiser's state; one of the book's own has none."""
         own: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
         return own
+
+
+def gradients_of(model: Module) -> list[torch.Tensor]:
+    """The gradients of a model's parameters that have one."""
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def global_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norm of all gradients as if they were one vector."""
+    return torch.stack([gradient.norm() for gradient in gradients]).norm()
 
 
 class Classifier(Module):

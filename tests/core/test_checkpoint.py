@@ -70,7 +70,7 @@ def test_what_is_no_longer_finite_is_not_kept(tmp_path: Path) -> None:
     class Trainer:
         train_batch_idx = 0
 
-        def capture(self) -> dict[str, np.ndarray]:
+        def everything(self) -> dict[str, np.ndarray]:
             return arrays(np.nan if self.train_batch_idx == 2 else 1)
 
         def facts(self) -> dict[str, Any]:

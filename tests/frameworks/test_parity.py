@@ -19,7 +19,8 @@ from benchmarks.parity import (
 import elman
 from elman import numpy as specification
 from elman.core import weights
-from elman.core.errors import ElmanError
+from elman.core.errors import DivergedError, ElmanError
+from elman.core.schedule import Schedule
 from elman.core.weights import GATES, Architecture
 
 LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
@@ -82,6 +83,20 @@ def test_other_optimizers_follow_the_same_losses(
         of = Architecture(cell, len(data.vocab), 16, layers)
         model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)
         return update_losses(module, model, data)
+
+    assert_close(losses(module), losses(specification))
+
+
+@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.9), ("adam", 0.0)])
+def test_a_changing_learning_rate_changes_every_framework_alike(
+    module: Any, optimizer: str, momentum: float
+) -> None:
+    def losses(module: Any) -> np.ndarray:
+        data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
+        of = Architecture("lstm", len(data.vocab), 16)
+        lr = 0.5 if optimizer == "sgd" else 0.02
+        model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)
+        return update_losses(module, model, data, Schedule("cosine", warmup=0.3))
 
     assert_close(losses(module), losses(specification))
 
@@ -154,5 +169,8 @@ def test_a_loss_that_is_no_number_stops_the_training(module: Any) -> None:
     of = Architecture("rnn-relu", 28, 8)
     model = module.build(of, weights.initial(of), lr=1e30)
     data = module.TimeMachine(64, 8, num_train=640, num_val=64)
-    with pytest.raises(ElmanError, match="lower learning rate, or clip"):
-        module.Trainer(2).fit(model, data)
+    norm = r"norm in the last before it being [\d.e+]+: use a lower learning rate, or clip"
+    for bound in (0.0, 1e30):
+        with pytest.raises(DivergedError, match=norm):
+            module.Trainer(2, gradient_clip_val=bound).fit(model, data)
+        model = module.build(of, weights.initial(of), lr=1e30)

@@ -12,6 +12,7 @@ import pytest
 
 from elman.core.checkpoint import Checkpoints, paths, read_newest
 from elman.core.errors import ElmanError
+from elman.core.schedule import Best, Schedule
 from elman.core.trainer import Callback
 from elman.core.weights import Architecture, initial
 
@@ -34,7 +35,9 @@ def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any
     of = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
     settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
     model = module.build(of, initial(of, 1), lr=0.05, seed=5, **settings)
-    return module.Trainer(EPOCHS, 0, 1.0), model, data
+    trainer = module.Trainer(EPOCHS, 0, 1.0)
+    trainer.callbacks = [Schedule("cosine", warmup=0.2), Best()]
+    return trainer, model, data
 
 
 def outcome(module: Any, trainer: Any, model: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
@@ -74,7 +77,7 @@ def assert_resumes(module: Any, story: Path, folder: Path, case: dict[str, Any])
         place = folder / str(updates)
         trainer, model, data = made_ready(module, story, case)
         checkpoints = Checkpoints(place, seconds=1e9)
-        trainer.callbacks = [Stop(updates, checkpoints), checkpoints]
+        trainer.callbacks += [Stop(updates, checkpoints), checkpoints]
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(model, data)
         assert [int(path.stem) for path in paths(place)] == [updates]

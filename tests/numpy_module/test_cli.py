@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from elman.core.run import read_history
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
@@ -56,6 +57,32 @@ def test_the_defaults_are_the_books(elman: Command) -> None:
         described = shown.split(f"--{option} ")[1]
         assert f"[default: {default}]" in described.split(" --")[0]
     assert "[default: 1 with sgd" in shown
+
+
+def test_a_run_has_the_weights_of_its_best_epoch(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    wild = ("--lr", "0.3", "--optimizer", "adam", "--clip", "0", "--epochs", "9")
+    done = elman("train", story, *QUICK, *wild, "--patience", "3", "--out", "best")
+    assert done.returncode == 0, done.stderr
+    losses = [epoch.val_loss for epoch in read_history(tmp_path / "best")]
+    best = losses.index(min(losses)) + 1
+    assert len(losses) == min(9, best + 3)
+    assert f"epoch                  {best} of {len(losses)}" in done.stdout
+    assert (
+        elman("train", story, *QUICK, *wild, "--epochs", str(best), "--out", "short").returncode
+        == 0
+    )
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("best", "short")]
+    assert models[0] == models[1]
+    assert f"{np.exp(min(losses)):.2f}" in elman("compare", "best").stdout
+
+
+def test_a_time_is_kept_to(elman: Command, story: Path, tmp_path: Path) -> None:
+    done = elman("train", story, *QUICK[2:], "--minutes", "0.005", "--out", "timed")
+    assert done.returncode == 0, done.stderr
+    assert read_history(tmp_path / "timed")[-1].seconds > 0.2
+    assert done.stderr.splitlines()[-1].endswith(" 0 s left")
 
 
 def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
@@ -332,7 +359,7 @@ def run_settings(run: Path) -> dict[str, Any]:
     """What training.json held while a run was trained."""
     training = json.loads((run / "config.json").read_text())["training"]
     digest = training.pop("text_sha256")
-    for name in ("framework_version", "python_version", "peak_memory_mb"):
+    for name in ("epoch", "framework_version", "python_version", "peak_memory_mb"):
         del training[name]
     return {"job": training | {"edition": "gutenberg"}, "text_sha256": digest}
 

@@ -57,7 +57,7 @@ class Checkpoints(Callback):
     after_epoch = after_update
 
     def _write(self, trainer: Trainer) -> None:
-        arrays, facts = trainer.capture(), trainer.facts()
+        arrays, facts = trainer.everything(), trainer.facts()
         if all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             write(self.folder, trainer.train_batch_idx, arrays, facts)
         self._last = time.monotonic()

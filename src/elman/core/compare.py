@@ -89,7 +89,7 @@ def _words(options: Mapping[str, Any]) -> list[str]:
     words = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
-        if name == "text":
+        if name == "text" or value is None:
             continue
         if isinstance(value, bool):
             words += [flag] * value
@@ -121,14 +121,16 @@ def compare(folders: Sequence[Path], plot: Path) -> str:
 def _row(folder: Path, config: run.Config, history: Sequence[Epoch]) -> list[str]:
     training = config.training
     last = history[-1] if history else None
+    number = training.get("epoch")  # of which the model is
+    kept = next((epoch for epoch in history if epoch.epoch == number), last)
     speed = statistics.median([epoch.tokens_per_second for epoch in history] or [0])
     row = (
         folder,
         config.architecture.cell,
         training.get("framework") or "-",
         training.get("framework_version") or "-",
-        f"{last.train_ppl:.2f}" if last else "-",
-        f"{last.val_ppl:.2f}" if last else "-",
+        f"{kept.train_ppl:.2f}" if kept else "-",
+        f"{kept.val_ppl:.2f}" if kept else "-",
         f"{speed:,.0f}" if last else "-",
         f"{last.seconds:.1f}" if last else "-",
         training.get("peak_memory_mb") or "-",

@@ -16,10 +16,12 @@ from elman.core.errors import ElmanError, require_at_least
 from elman.core.language_model import generate, score
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
-from elman.core.trainer import Callback, Checkpoint, check_optimizer
+from elman.core.schedule import Best, Schedule
+from elman.core.trainer import Callback, Checkpoint, best_epoch, check_optimizer
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
+ENDLESS = 10**9  # epochs, where time sets the end
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,12 @@ class Job:
     dropout: float
     steps: int
     batch_size: int
-    epochs: int
+    epochs: int | None
+    minutes: float | None
+    patience: int | None
     lr: float
+    schedule: str
+    warmup: float
     clip: float
     optimizer: str
     momentum: float
@@ -53,8 +59,12 @@ class Job:
             layers=self.layers,
             steps=self.steps,
             batch_size=self.batch_size,
-            epochs=self.epochs,
+            epochs=1 if self.epochs is None else self.epochs,
         )
+        if self.epochs is None and self.minutes is None:
+            raise ElmanError("a training has a number of epochs or of minutes: give one")
+        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise ElmanError(f"minutes must be a finite number above 0, got {self.minutes}")
         require_at_least(0, embedding=self.embedding, seed=self.seed)
         if not 0 <= self.dropout < 1:
             raise ElmanError(f"dropout must be at least 0 and below 1, got {self.dropout}")
@@ -66,6 +76,8 @@ class Job:
             raise ElmanError(f"clip must be 0 (no bound) or a finite number above, got {self.clip}")
         check_edition(self.edition)
         check_optimizer(self.optimizer, self.lr, self.momentum)
+        Schedule(self.schedule, self.warmup)
+        Best(self.patience)
 
 
 class Training:
@@ -76,7 +88,10 @@ class Training:
 
     def __init__(self, job: Job, framework: Any) -> None:
         self.job, self.framework = job, framework
-        self.trainer = framework.Trainer(job.epochs, self._num_gpus(), job.clip)
+        epochs = ENDLESS if job.epochs is None else job.epochs
+        self.trainer = framework.Trainer(epochs, self._num_gpus(), job.clip)
+        if job.minutes is not None:
+            self.trainer.max_seconds = 60 * job.minutes
         self.data = self._data()
         self.codec = self.data.codec
         of = weights.Architecture(
@@ -111,8 +126,12 @@ class Training:
         )
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
-        """Train, from a checkpoint on if one is given, and call the callbacks along the way."""
-        self.trainer.callbacks = callbacks
+        """Train, from a checkpoint on if one is given, and call the callbacks along the way.
+
+        The model ends as it was after its best epoch.
+        """
+        own = (Schedule(self.job.schedule, self.job.warmup), Best(self.job.patience))
+        self.trainer.callbacks = (*own, *callbacks)
         self.trainer.fit(self.model, self.data, resume=resume)
 
     @property
@@ -154,6 +173,7 @@ class Training:
             del settings["edition"]  # a file has none
         training = settings | {
             "text_sha256": self.data.text_sha256,
+            "epoch": best_epoch(self.trainer.history).epoch,
             "framework_version": self.framework.version(),
             "python_version": platform.python_version(),
             "peak_memory_mb": peak_memory_mb(),

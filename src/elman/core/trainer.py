@@ -14,6 +14,7 @@ from elman.core.errors import DivergedError, ElmanError
 from elman.core.metrics import Mean, perplexity
 from elman.core.module import HyperParameters
 
+BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
 Checkpoint = tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]]
 
 
@@ -42,8 +43,17 @@ class Epoch:
         return perplexity(self.val_loss)
 
 
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The epoch with the lowest validation loss, the first of equals; the last if none has one."""
+    measured = [epoch for epoch in history if not math.isnan(epoch.val_loss)]
+    return min(measured, key=lambda epoch: epoch.val_loss) if measured else history[-1]
+
+
 class Callback:
     """What to do along the way; override what is needed."""
+
+    def before_update(self, trainer: "Trainer") -> None:
+        """Called before every update."""
 
     def after_update(self, trainer: "Trainer") -> None:
         """Called after every update; `trainer.train_batch_idx` counts them."""
@@ -51,18 +61,26 @@ class Callback:
     def after_epoch(self, trainer: "Trainer") -> None:
         """Called after every epoch; `trainer.history[-1]` is what it came to."""
 
+    def after_fit(self, trainer: "Trainer") -> None:
+        """Called after the last epoch."""
+
 
 class Trainer(HyperParameters):
     """Trains a model on data for `max_epochs` epochs, with the gradient's norm held below a bound.
 
     With `num_gpus=1` it uses a GPU where there is one, and the CPU elsewhere; a `gradient_clip_val`
-    of 0 means no bound. `history` holds one Epoch for each epoch of the last `fit`.
+    of 0 means no bound. `history` holds one Epoch for each epoch of the last `fit`. Where training
+    takes `max_seconds`, its last epoch is cut short, in time for the validation.
     """
 
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
-    callbacks: Sequence[Callback] = ()  # a constructor of the user's need not know of them
+    # A constructor of the user's need not know of these.
+    callbacks: Sequence[Callback] = ()
+    max_seconds: float = math.inf
+    best: Mapping[str, NDArray[Any]] = {}  # what `capture` gave after the best epoch, if kept
+    gradient_norm: Any = math.nan  # that of the last update, before it was clipped
 
     def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
         self.save_hyperparameters()
@@ -71,6 +89,7 @@ class Trainer(HyperParameters):
         """Ask the data module for its minibatches."""
         self.data = data
         self.history: list[Epoch] = []
+        self.best, self._stopped, self._validation_seconds = {}, False, 0.0
         self._begin_epoch()
         self._began = time.perf_counter()
         self.train_dataloader = data.train_dataloader()
@@ -105,8 +124,40 @@ class Trainer(HyperParameters):
         if resume is not None:
             self._go_on_from(*resume)
         for epoch in range(len(self.history), self.max_epochs):
+            if not self._batches and (self._stopped or (self.history and self._time_is_up)):
+                break
             self.epoch = epoch
             self.fit_epoch()
+        for callback in self.callbacks:
+            callback.after_fit(self)
+
+    def stop(self) -> None:
+        """Train no further: an epoch that has begun is validated, and is the last."""
+        self._stopped = True
+
+    @property
+    def seconds(self) -> float:
+        """How long training has taken; time before a checkpoint that it went on from counts."""
+        return time.perf_counter() - self._began
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done: of its time, where that has a bound."""
+        if self.max_seconds < math.inf:
+            return min(1.0, self.seconds / self.max_seconds)
+        return self.train_batch_idx / (self.max_epochs * self.num_train_batches)
+
+    @property
+    def _time_is_up(self) -> bool:
+        return self.seconds + self._validation_seconds >= self.max_seconds
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is the model's `lr` times `factor`."""
+        raise NotImplementedError("a framework's Trainer defines scale_learning_rate(factor)")
+
+    def everything(self) -> dict[str, NDArray[Any]]:
+        """What a checkpoint keeps: all that has changed by now, and the same of the best epoch."""
+        return {**self.capture(), **{BEST + name: array for name, array in self.best.items()}}
 
     def capture(self) -> dict[str, NDArray[Any]]:
         """All that training has changed by now: weights, optimiser, generators; copies."""
@@ -126,7 +177,8 @@ class Trainer(HyperParameters):
             "drawn_from": drawn_from,
             "updates": self.train_batch_idx,
             "validations": self.val_batch_idx,
-            "seconds": time.perf_counter() - self._began,
+            "seconds": self.seconds,
+            "stopped": self._stopped,
         }
 
     def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -140,11 +192,17 @@ class Trainer(HyperParameters):
                     f"{name} it has {found}, and this one {array.shape}"
                 )
         self.restore(arrays)
+        self.best = {
+            name.removeprefix(BEST): array
+            for name, array in arrays.items()
+            if name.startswith(BEST)
+        }
         self.history = [Epoch(**epoch) for epoch in facts["history"]]
         self._batches = facts["batches"]
         self._in_epoch.total, self._in_epoch.weight = facts["loss"]
         self.train_batch_idx, self.val_batch_idx = facts["updates"], facts["validations"]
         self._began = time.perf_counter() - facts["seconds"]
+        self._stopped = facts["stopped"]
         if facts["drawn_from"]:
             self.train_dataloader.state = facts["drawn_from"]
 
@@ -160,9 +218,10 @@ class Trainer(HyperParameters):
                 train_loss=train.value,
                 val_loss=validation.value,
                 tokens_per_second=(train.weight - tokens) / (trained - began),
-                seconds=time.perf_counter() - self._began,
+                seconds=self.seconds,
             )
         )
+        self._validation_seconds = time.perf_counter() - trained
         self._begin_epoch()
         for callback in self.callbacks:
             callback.after_epoch(self)
@@ -175,11 +234,18 @@ class Trainer(HyperParameters):
         self.model.train()
         self._drawn_from = getattr(self.train_dataloader, "state", None)
         for batch in islice(self.train_dataloader, self._batches, None):
+            if self._stopped:
+                break
+            for callback in self.callbacks:
+                callback.before_update(self)
+            norm_before = self.gradient_norm
             loss = self.update(self.prepare_batch(batch))
             self.train_batch_idx += 1
             self._batches += 1
-            self._check_finite(loss, "training")
+            self._check_finite(loss, "training", norm_before)
             self._in_epoch.add(loss, math.prod(batch[-1].shape))
+            if self._time_is_up:
+                self.stop()
             for callback in self.callbacks:
                 callback.after_update(self)
 
@@ -192,15 +258,16 @@ class Trainer(HyperParameters):
             loss = self.validate(self.prepare_batch(batch))
             self.val_batch_idx += 1
             if loss is not None:  # the book's own validation steps return nothing
-                self._check_finite(loss, "validation")
+                self._check_finite(loss, "validation", self.gradient_norm)
                 mean.add(loss, math.prod(batch[-1].shape))
         return mean
 
-    def _check_finite(self, loss: float, which: str) -> None:
+    def _check_finite(self, loss: float, which: str, norm: Any) -> None:
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the {which} loss became {loss} in epoch {self.epoch + 1}, after "
-                f"{self.train_batch_idx} updates: use a lower learning rate, or clip the gradient"
+                f"{self.train_batch_idx} updates, the gradient's norm in the last before it being "
+                f"{float(norm):.3g}: use a lower learning rate, or clip the gradient"
             )
 
     def update(self, batch: Sequence[Any]) -> float:

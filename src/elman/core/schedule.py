@@ -1,0 +1,78 @@
+"""How a training goes on: the learning rate along the way, the best epoch, and when to end."""
+
+import math
+from collections.abc import Sequence
+
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.trainer import Callback, Epoch, Trainer, best_epoch
+
+SCHEDULES = ("constant", "cosine", "plateau")
+
+
+class Schedule(Callback):
+    """Sets the learning rate before every update, as a multiple of the model's `lr`.
+
+    It climbs in a straight line through the first `warmup` share of the training. From there on
+    `constant` leaves it; `cosine` lets it fall to 0 along half a cosine (Loshchilov and Hutter
+    2017); `plateau` divides it by 4 after each epoch whose validation loss is not the lowest so
+    far, as PyTorch's word_language_model does.
+    """
+
+    def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:
+        if kind not in SCHEDULES:
+            raise ElmanError(f"the schedule is one of {', '.join(SCHEDULES)}, got {kind!r}")
+        if not 0 <= warmup < 1:
+            raise ElmanError(
+                f"warmup is a share of the training, at least 0 and below 1, got {warmup}"
+            )
+        self.kind, self.warmup = kind, warmup
+
+    def before_update(self, trainer: Trainer) -> None:
+        """Set the learning rate."""
+        if self.kind != "constant" or self.warmup:
+            trainer.scale_learning_rate(self.factor(trainer.progress, trainer.history))
+
+    def factor(self, progress: float, history: Sequence[Epoch]) -> float:
+        """What the learning rate is multiplied by, when this share of the training is done."""
+        if progress < self.warmup:
+            return max(progress / self.warmup, 1e-3)  # some frameworks' momentum cannot pass by 0
+        if self.kind == "cosine":
+            left = (1 - progress) / (1 - self.warmup)
+            return (1 - math.cos(math.pi * left)) / 2
+        if self.kind == "plateau":
+            return 0.25 ** without_gain(history)
+        return 1.0
+
+
+class Best(Callback):
+    """Lets a training end with what it was after the epoch with the lowest validation loss.
+
+    With a `patience` it ends after so many epochs in a row that were not better.
+    """
+
+    def __init__(self, patience: int | None = None) -> None:
+        if patience is not None:
+            require_at_least(1, patience=patience)
+        self.patience = patience
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        """Keep what the epoch has made, if it is the best; end where none was for too long."""
+        since = len(trainer.history) - best_epoch(trainer.history).epoch
+        if since == 0:
+            trainer.best = trainer.capture()
+        if self.patience is not None and since >= self.patience:
+            trainer.stop()
+
+    def after_fit(self, trainer: Trainer) -> None:
+        """Go back to the best epoch."""
+        if trainer.best:
+            trainer.restore(trainer.best)
+
+
+def without_gain(history: Sequence[Epoch]) -> int:
+    """How many epochs did not lower the validation loss."""
+    number, lowest = 0, math.inf
+    for epoch in history:
+        number += epoch.val_loss >= lowest
+        lowest = min(lowest, epoch.val_loss)
+    return number

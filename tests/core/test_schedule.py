@@ -1,0 +1,169 @@
+"""The learning rate along the way, the best epoch, and the end of a training by gain or time."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.errors import ElmanError
+from elman.core.schedule import SCHEDULES, Best, Schedule
+from elman.core.trainer import Callback, Epoch, Trainer, best_epoch
+from tests.core.test_trainer import Constant, Numbers
+
+
+def history(*val_losses: float) -> list[Epoch]:
+    return [Epoch(number + 1, 0, loss, 0, 0) for number, loss in enumerate(val_losses)]
+
+
+class Following(Trainer):
+    """Its validation losses are given; what it captures is the number of updates."""
+
+    def __init__(self, val_losses: list[float], max_epochs: int | None = None) -> None:
+        super().__init__(max_epochs or len(val_losses))
+        self.val_losses, self.weight, self.factors = val_losses, 0, []
+
+    def update(self, batch: Any) -> float:
+        self.weight += 1
+        return 1.0
+
+    def validate(self, batch: Any) -> float:
+        return self.val_losses[self.epoch]
+
+    def scale_learning_rate(self, factor: float) -> None:
+        self.factors.append(factor)
+
+    def capture(self) -> dict[str, np.ndarray]:
+        return {"weight": np.array(self.weight)}
+
+    def restore(self, arrays: Any) -> None:
+        self.weight = int(arrays["weight"])
+
+
+def fitted(trainer: Following, *callbacks: Callback) -> Following:
+    trainer.callbacks = callbacks
+    trainer.fit(Constant(), Numbers([0.0, 0.0], 1))  # two updates an epoch
+    return trainer
+
+
+def test_a_constant_rate_is_left_alone() -> None:
+    assert fitted(Following([1, 1]), Schedule()).factors == []
+
+
+def test_the_rate_climbs_in_a_straight_line_and_then_stays() -> None:
+    schedule = Schedule(warmup=0.5)
+    assert fitted(Following([1, 1, 1, 1]), schedule).factors == pytest.approx(
+        [0.001, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    )
+
+
+def test_a_cosine_ends_at_nothing() -> None:
+    schedule = Schedule("cosine", warmup=0.2)
+    found = [schedule.factor(progress, []) for progress in (0.1, 0.2, 0.6, 1.0)]
+    assert found == pytest.approx([0.5, 1, 0.5, 0])
+
+
+def test_a_plateau_divides_by_four_for_each_epoch_without_gain() -> None:
+    factors = fitted(Following([3, 2, 2, 1, 4, 5]), Schedule("plateau")).factors
+    assert factors[::2] == [1, 1, 1, 1 / 4, 1 / 4, 1 / 16]
+
+
+@given(
+    st.sampled_from(SCHEDULES),
+    st.floats(0, 0.99),
+    st.floats(0, 0.999),
+    st.lists(st.floats(0, 10) | st.just(float("nan")), max_size=20),
+)
+def test_no_rate_is_above_the_models_own_or_not_above_nothing(
+    kind: str, warmup: float, progress: float, losses: list[float]
+) -> None:
+    assert 0 < Schedule(kind, warmup).factor(progress, history(*losses)) <= 1
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
+def test_a_warmup_that_is_no_share_is_refused(warmup: float) -> None:
+    with pytest.raises(ElmanError, match="warmup is a share of the training"):
+        Schedule(warmup=warmup)
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(ElmanError, match="one of constant, cosine, plateau, got 'linear'"):
+        Schedule("linear")
+
+
+def test_a_training_ends_as_it_was_after_its_best_epoch() -> None:
+    trainer = fitted(Following([3, 1, 1, 2]), Best())
+    assert len(trainer.history) == 4
+    assert trainer.weight == 4
+    assert best_epoch(trainer.history).epoch == 2
+
+
+def test_a_training_ends_after_so_many_epochs_without_a_better_one() -> None:
+    trainer = fitted(Following([3, 2, 4, 1, 1, 2, 0]), Best(patience=2))
+    assert len(trainer.history) == 6
+    assert trainer.weight == 8
+
+
+def test_without_validation_the_last_epoch_is_the_best() -> None:
+    nan = float("nan")
+    assert best_epoch(history(nan, nan)).epoch == 2
+    assert best_epoch(history(nan, 3)).epoch == 2
+
+
+class Clock:
+    """A time that an update and a validation take, and nothing else does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+class Timed(Following):
+    clock: Clock
+
+    def update(self, batch: Any) -> float:
+        self.clock.now += 10
+        return super().update(batch)
+
+    def validate(self, batch: Any) -> float:
+        self.clock.now += 2
+        return super().validate(batch)
+
+
+def test_a_training_ends_in_time_for_its_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, updates, took in [(5, 1, 14), (25, 2, 24), (40, 4, 48), (60, 5, 62), (100, 8, 96)]:
+        trainer = Timed([1.0] * 10, max_epochs=10)
+        trainer.clock = Clock(monkeypatch)
+        trainer.max_seconds = seconds
+        assert fitted(trainer).weight == updates
+        assert trainer.seconds == took
+        assert trainer.history[-1].val_loss == 1
+
+
+def test_the_schedule_follows_the_time_where_that_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Timed([1.0] * 10, max_epochs=10)
+    trainer.clock = Clock(monkeypatch)
+    trainer.max_seconds = 100
+    assert fitted(trainer, Schedule(warmup=0.5)).factors == pytest.approx(
+        [0.001, 0.2, 0.48, 0.68, 0.96, *[1] * 3]
+    )
+
+
+def test_a_training_that_was_stopped_stays_stopped() -> None:
+    class Stopping(Callback):
+        def after_update(self, trainer: Trainer) -> None:
+            if trainer.train_batch_idx == 3:
+                self.taken = trainer.everything()
+                trainer.stop()
+                self.facts = trainer.facts()
+
+    stopping = Stopping()
+    assert fitted(Following([3, 1, 2, 2]), stopping).weight == 3
+    trainer = Following([3, 1, 2, 2])
+    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=(stopping.taken, stopping.facts))
+    assert trainer.weight == 3
+    assert len(trainer.history) == 2
