@@ -97,6 +97,10 @@ def train(
     ] = 0.0,
     steps: Annotated[int, typer.Option(help="Tokens of a window.")] = 32,
     batch_size: Annotated[int, typer.Option(help="Windows of an update.")] = 1024,
+    windows: Annotated[
+        str,
+        typer.Option(help="random, or stream: each goes on from the state of the one before it."),
+    ] = "random",
     epochs: Annotated[
         int | None,
         typer.Option(help="Passes over the text; no bound with --minutes. [default: 100]"),

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     raise not_installed("jax", error) from error
 from jax import numpy as jnp
 
-from elman.core import corpus, language_model, module, trainer, weights
+from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
@@ -291,6 +291,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def reached_in(changed: Mapping[str, Any]) -> Any:
+    """The state after a batch, among the variables that a model has changed on the way."""
+    return changed.get("intermediates", {}).get("reached")
+
+
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
 
@@ -360,11 +365,13 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        self.state, (loss, self.gradient_norm), plots = self._update(self.state, batch)
+        self.state, (loss, self.gradient_norm), plots, self.model.reached = self._update(
+            self.state, batch
+        )
         self.model.plot_all(plots, train=True)
         return float(loss)
 
-    def _step(self, state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Any, Any]:
+    def _step(self, state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Any, Any, Any]:
         with self.model.collecting() as plots:
             value, gradients = self.model.training_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
@@ -379,6 +386,7 @@ class Trainer(trainer.Trainer):
             ),
             (loss, norm),
             plots,
+            reached_in(changed),
         )
 
     def scale_learning_rate(self, factor: float) -> None:
@@ -389,7 +397,8 @@ class Trainer(trainer.Trainer):
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights, optimiser, generators; copies."""
         leaves = jax.tree_util.tree_leaves(self.state)
-        return {str(number): _numpy.array(leaf) for number, leaf in enumerate(leaves)}
+        arrays = {str(number): _numpy.array(leaf) for number, leaf in enumerate(leaves)}
+        return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
@@ -400,17 +409,19 @@ class Trainer(trainer.Trainer):
             for array, leaf in zip(kept, leaves, strict=True)
         ]
         self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.device)
+        self.carried = jax.device_put(checkpoint.state_of(arrays, jnp.asarray), self.device)
 
     def validate(self, batch: Sequence[Any]) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
-        loss, plots = self._validate_batch(self.state, batch)
+        loss, plots, self.model.reached = self._validate_batch(self.state, batch)
         self.model.plot_all(plots, train=False)
         return None if loss is None else float(loss)
 
-    def _validation(self, state: TrainState, batch: Sequence[Any]) -> tuple[Any, Any]:
+    def _validation(self, state: TrainState, batch: Sequence[Any]) -> tuple[Any, Any, Any]:
         with self.model.collecting() as plots:
-            loss = self.model.validation_step(state.params, batch, state)
-        return loss, plots
+            value = self.model.validation_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        return loss, plots, reached_in(changed)
 
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
@@ -456,7 +467,7 @@ class Classifier(Module):
         Y_hat, changed = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             *X,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
         )
         targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
@@ -561,10 +572,10 @@ class RNNLMScratch(Classifier):
         return value, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """The loss of a validation batch; plots its perplexity."""
-        loss, _ = self.loss(params, batch[:-1], batch[-1], state)
-        self.plot("ppl", jnp.exp(loss), train=False)
-        return loss
+        """The loss of a validation batch with what else has changed; plots its perplexity."""
+        value = self.loss(params, batch[:-1], batch[-1], state)
+        self.plot("ppl", jnp.exp(value[0]), train=False)
+        return value
 
     def one_hot(self, X: Any) -> Any:
         """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
@@ -580,8 +591,10 @@ class RNNLMScratch(Classifier):
         return self.output_layer(rnn_outputs), state
 
     def forward(self, X: Any, state: Any = None) -> Any:
-        """The logits for ids."""
-        return self.read(X, state)[0]
+        """The logits for ids; the state after them is sown."""
+        logits, state = self.read(X, state)
+        self.sow("intermediates", "reached", state, lambda _, last: last, lambda: None)
+        return logits
 
     def step(
         self, ids: _numpy.ndarray, state: Any = None, params: Any = None

@@ -22,7 +22,7 @@ except (ImportError, AttributeError) as error:
 from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core import corpus, language_model, module, trainer, weights
+from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
@@ -328,7 +328,7 @@ class Trainer(trainer.Trainer):
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):
                     arrays[f"optim.{index}.{number}"] = part.asnumpy()
-        return arrays
+        return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
@@ -345,6 +345,10 @@ class Trainer(trainer.Trainer):
                 optimizer._index_update_count[index] = updates
             optimizer.num_update = updates
             optimizer.set_learning_rate(float(arrays["learning_rate"]))
+        device = self.gpus[0] if self.gpus else cpu()
+        self.carried = checkpoint.state_of(
+            arrays, lambda array: from_numpy(array).as_in_ctx(device)
+        )
 
 
 def arrays_of(model: Module) -> list[np.ndarray]:
@@ -491,7 +495,8 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
         """The logits for ids."""
-        rnn_outputs, _ = self.rnn(self.one_hot(X), state)
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        self.reached = detached(state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
@@ -512,6 +517,13 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
                 ids = self.output_layer(rnn_outputs).argmax(axis=-1)  # (1, 1)
                 following.append(ids)
         return [int(ids.item()) for ids in following], state
+
+
+def detached(state: Any) -> Any:
+    """A state, an array or tuples or lists of such, through which no gradient flows."""
+    if isinstance(state, tuple | list):
+        return tuple(map(detached, state))
+    return state.detach() if isinstance(state, np.ndarray) else state
 
 
 def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:

@@ -114,9 +114,9 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._checked(batch)
         masks = self._masks(X.shape)
         with self._kernels() as engine:
-            loss = engine.loss(X, Y, state, masks, learn=True)
+            loss, reached = engine.loss(X, Y, state, masks, learn=True)
             self.gradients = engine.gradients(self.parameters)
-        self._d_logits = None
+        self._d_logits, self.reached = None, self._whole(reached)
         self.plot("ppl", self.exp(loss), train=True)
         return loss
 
@@ -124,7 +124,8 @@ class RNNLM(specification.RNNLM):
         """The loss of a validation batch; plots its perplexity."""
         X, state, Y = self._checked(batch)
         with self._kernels() as engine:
-            loss = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
+            loss, reached = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
+        self.reached = self._whole(reached)
         self.plot("ppl", self.exp(loss), train=False)
         return loss
 
@@ -146,7 +147,7 @@ class RNNLM(specification.RNNLM):
         ids = self._ids_of(ids, 2)
         with self._kernels() as engine:
             logits, reached = engine.logits(ids, self._parts(state, len(ids)))
-        return logits, reached if len(reached) > 1 else reached[0]
+        return logits, self._whole(reached)
 
     def score(self, ids: Array) -> Iterator[Array]:
         """Yield the losses in nats of every id but the first, given all before it, in chunks."""
@@ -180,7 +181,7 @@ class RNNLM(specification.RNNLM):
             ids, starts = ids[:, -1:], np.zeros_like(starts)
 
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
-        """Ids, state and targets of a batch."""
+        """Ids, state and targets of a batch; of a stream's, which has one, a state of zeros."""
         X, *state, Y = batch
         X, Y = self._ids_of(X, 2), self._ids_of(Y, 2)
         if X.shape != Y.shape or not X.size:
@@ -188,7 +189,13 @@ class RNNLM(specification.RNNLM):
                 "a batch has ids and targets, one or more, in the same shape, got "
                 f"{X.shape} and {Y.shape}"
             )
+        if state and state[0] is None:
+            return X, self._zeros(len(X)), Y
         return X, self._parts(state[0] if state else None, len(X)), Y
+
+    def _zeros(self, batch: int) -> tuple[Array, ...]:
+        zeros: Array = np.zeros((self.rnn.num_layers, batch, self.rnn.num_hiddens), np.float32)
+        return (zeros,) * int(CELLS[self.rnn.cell].states)
 
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
         """Ids as the kernels take them, once it is certain that each has its place in the table."""
@@ -218,6 +225,10 @@ class RNNLM(specification.RNNLM):
                 f"got {', '.join(map(str, shapes))}"
             )
         return parts
+
+    def _whole(self, parts: tuple[Array, ...]) -> Any:
+        """A state as it is given away: an array, an LSTM's in a pair, or None."""
+        return parts if len(parts) != 1 else parts[0]
 
 
 BUILT_IN = {

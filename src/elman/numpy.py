@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import corpus, language_model, module, trainer, weights
+from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, TextFile, download
 from elman.core.errors import ElmanError
@@ -481,7 +481,8 @@ class RNNLM(language_model.LanguageModel, Module):
 
     def forward(self, X: Array, state: Any = None) -> Array:
         """The logits of ids."""
-        return self._read(X, state)[0]
+        logits, self.reached = self._read(X, state)
+        return logits
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
         """The logits of ids and the state after them, without dropout."""
@@ -597,7 +598,7 @@ class Trainer(trainer.Trainer):
         for name, rng in self._generators().items():
             text = json.dumps(rng.bit_generator.state)
             arrays[f"generator.{name}"] = np.frombuffer(text.encode(), np.uint8)
-        return arrays
+        return arrays | checkpoint.parts_of(self.carried, np.asarray)
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
@@ -607,6 +608,7 @@ class Trainer(trainer.Trainer):
             self.optim.steps = int(arrays["steps"])
         for name, rng in self._generators().items():
             rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
+        self.carried = checkpoint.state_of(arrays, np.asarray)
 
     def _arrays(self) -> Weights:
         """The model's parameters, and what the optimiser keeps of each."""

@@ -31,7 +31,7 @@ except ImportError as error:
         "TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 
-from elman.core import corpus, language_model, module, trainer, weights
+from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
@@ -337,11 +337,12 @@ class Trainer(trainer.Trainer):
 
     def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
         with self.gpus[0] if self.gpus else nullcontext():
-            result, plots = step(*batch)
+            result, plots, reached = step(*batch)
+        keep(self.model, reached)
         self.model.plot_all(plots, train)
         return result
 
-    def _update(self, *batch: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, Any]]:
+    def _update(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
         with self.model.collecting() as plots, tf.GradientTape() as tape:
             loss = self.model.training_step(batch)
         variables = self.model.trainable_variables
@@ -352,12 +353,12 @@ class Trainer(trainer.Trainer):
         if self.gradient_clip_val > 0:
             gradients = self.clip_gradients(self.gradient_clip_val, gradients)
         self.optim.apply_gradients(zip(gradients, [variables[i] for i in used], strict=True))
-        return (loss, norm), dict(plots)
+        return (loss, norm), dict(plots), self.model.reached
 
-    def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any]]:
+    def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
         with self.model.collecting() as plots:
             loss = self.model.validation_step(batch)
-        return loss, dict(plots)
+        return loss, dict(plots), self.model.reached
 
     def scale_learning_rate(self, factor: float) -> None:
         """From here on the learning rate is the model's `lr` times `factor`."""
@@ -371,13 +372,15 @@ class Trainer(trainer.Trainer):
 
     def capture(self) -> dict[str, Any]:
         """All that training has changed by now: weights, optimiser, generators; copies."""
-        return {name: variable.numpy() for name, variable in self._variables().items()}
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
+        return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
         self._make_variables(self.prepare_batch(self.train_dataloader.example()))
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
+        self.carried = checkpoint.state_of(arrays, tf.constant)
 
     def _variables(self) -> dict[str, Any]:
         """Those of the model, of its optimiser, and of dropout."""
@@ -530,7 +533,8 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def forward(self, X: tf.Tensor, state: Any = None) -> tf.Tensor:
         """The logits for ids."""
-        rnn_outputs, _ = self.rnn(self.one_hot(X), state)
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        keep(self, state)
         return self.output_layer(rnn_outputs)
 
     _reader: "Reader | None" = None
@@ -546,6 +550,11 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         with self.evaluating():
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return self.output_layer(rnn_outputs), state
+
+
+def keep(model: Module, state: Any) -> None:
+    """Keep the state that a model has reached, without Keras, which would look for layers in it."""
+    model.__dict__["reached"] = state
 
 
 class Reader:

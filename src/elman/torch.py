@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
 from torch import nn
 from torch.nn import functional as F
 
-from elman.core import corpus, language_model, module, trainer, weights
+from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
@@ -273,7 +273,7 @@ class Trainer(trainer.Trainer):
         arrays["generator"] = torch.get_rng_state().numpy()
         for number, device in enumerate(self.gpus):
             arrays[f"generator.{number}"] = torch.cuda.get_rng_state(device).numpy()
-        return arrays
+        return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
@@ -291,6 +291,8 @@ class Trainer(trainer.Trainer):
         torch.set_rng_state(tensors["generator"])
         for place, device in enumerate(self.gpus):
             torch.cuda.set_rng_state(tensors[f"generator.{place}"], device)
+        where = self.gpus[0] if self.gpus else cpu()
+        self.carried = checkpoint.state_of(tensors, lambda part: part.to(where))
 
     def _of_optimizer(self) -> dict[str, Any]:
         """The optimiser's state; one of the book's own has none."""
@@ -445,7 +447,8 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The logits for ids."""
-        rnn_outputs, _ = self.rnn(self.one_hot(X), state)
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        self.reached = detached(state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
@@ -468,6 +471,13 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
                 token = int(self.output_layer(rnn_outputs).argmax())
                 following.append(token)
         return following, state
+
+
+def detached(state: Any) -> Any:
+    """A state, a tensor or tuples or lists of such, through which no gradient flows."""
+    if isinstance(state, tuple | list):
+        return tuple(map(detached, state))
+    return state.detach() if isinstance(state, torch.Tensor) else state
 
 
 class RNN(Module):

@@ -1,14 +1,15 @@
 """The loop calls the book's hooks, counts, and stops at numbers that are no numbers."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from elman.core.errors import DivergedError
+from elman.core.errors import DivergedError, ElmanError
 from elman.core.module import DataModule, HyperParameters, Module, add_to_class
 from elman.core.trainer import Callback, Trainer
+from elman.core.windows import Streams
 
 
 class Constant(Module):
@@ -30,6 +31,13 @@ class Constant(Module):
 
     def configure_optimizers(self) -> None:
         return None
+
+
+class Forgetful(Constant):
+    """A model that takes a state, and does not tell the one it has reached."""
+
+    def forward(self, X: Any, state: Any = None) -> Any:
+        return X
 
 
 class Stepping(Trainer):
@@ -102,6 +110,25 @@ def test_a_constructor_and_a_fit_of_the_books_take_effect() -> None:
     trainer = Patched(2)
     fit(trainer)
     assert len(trainer.history) == 2
+
+
+def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> None:
+    class Counting(Constant):
+        seen: ClassVar[list[Any]] = []
+
+        def forward(self, X: Any, state: Any = None) -> Any:
+            self.seen.append(state)
+            self.reached = 1 if state is None else state + 1
+            return X
+
+    class Streamed(Numbers):
+        def get_dataloader(self, train: bool) -> Any:
+            return Streams(np.arange(13), 2, 2, lambda array: array)
+
+    Stepping(2).fit(Counting(), Streamed([], 2))
+    assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice
+    with pytest.raises(ElmanError, match="Forgetful has set no attribute `reached`"):
+        Stepping(1).fit(Forgetful(), Streamed([], 2))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.windows import Minibatches, apart, in_order, shuffled, windows
+from elman.core.windows import Minibatches, Streams, apart, in_order, shuffled, windows
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 40))
 
@@ -79,3 +79,26 @@ def test_order_follows_the_seed_and_changes_between_epochs() -> None:
 def test_a_batch_of_no_rows_is_refused() -> None:
     with pytest.raises(ElmanError, match="batch_size must be 1 or more, got 0"):
         Minibatches([np.arange(3)], 0, in_order(3), lambda a: a)
+
+
+@given(st.integers(2, 400), st.integers(1, 20), st.integers(1, 30))
+def test_streams_predict_every_token_once(tokens: int, batch_size: int, steps: int) -> None:
+    batch_size = min(batch_size, tokens - 1)
+    batches = Streams(np.arange(tokens, dtype=np.uint16), batch_size, steps, lambda array: array)
+    for _ in range(2):  # epochs
+        seen = list(batches)
+        assert len(seen) == len(batches)
+        assert all(X.shape == Y.shape == (batch_size, X.shape[1]) for X, Y in seen)
+        assert [X.shape[1] for X, _ in seen[:-1]] == [steps] * (len(seen) - 1)
+        assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int64 for X, Y in seen)
+        read = np.concatenate([X for X, _ in seen], axis=1)  # (streams, tokens of a stream)
+        assert (np.diff(read) == 1).all()  # a batch goes on where the one before it ended
+        predicted = np.concatenate([Y.ravel() for _, Y in seen])
+        assert sorted(predicted) == list(range(1, len(predicted) + 1))
+        assert tokens - 1 - len(predicted) < batch_size
+    assert [part.shape for part in batches.example()] == [(1, min(steps, read.shape[1]))] * 2
+
+
+def test_more_streams_than_tokens_are_refused() -> None:
+    with pytest.raises(ElmanError, match=r"9 streams need 10 tokens, and .* has 9: use a smaller"):
+        Streams(np.arange(9), 9, 4, lambda array: array)

@@ -101,6 +101,33 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
     assert_close(losses(module), losses(specification))
 
 
+@pytest.mark.parametrize(("cell", "layers"), [*zip(GATES, (1, 2, 1, 2), strict=True)])
+def test_streams_follow_the_same_losses(module: Any, cell: str, layers: int, story: Path) -> None:
+    def losses(module: Any) -> tuple[np.ndarray, list[float]]:
+        data = module.TextFile(str(story), 12, 26, windows="stream")  # 11 batches, the last of 7
+        of = Architecture(cell, len(data.vocab), 16, layers)
+        model = module.build(of, weights.initial(of, 5), lr=0.1)
+        found = update_losses(module, model, data)
+        return found, [epoch.val_loss for epoch in model.trainer.history]
+
+    (wanted, wanted_val), (found, found_val) = losses(specification), losses(module)
+    assert len(wanted) == 110
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    np.testing.assert_allclose(found_val, wanted_val, rtol=1e-3)
+
+
+def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: Path) -> None:
+    losses = []
+    for steps in (10, 400):  # 33 batches, the last of 8, and one
+        data = module.TextFile(str(story), 9, steps, windows="stream", split=(0.75, 0.2, 0.05))
+        of = Architecture("lstm", len(data.vocab), 8, 2)
+        model = module.build(of, weights.initial(of), lr=1e-9)  # which changes nothing
+        module.Trainer(2).fit(model, data)
+        losses.append([(epoch.train_loss, epoch.val_loss) for epoch in model.trainer.history])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(losses[0][0], losses[0][1], rtol=1e-5)  # each epoch begins at zero
+
+
 @pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
 def test_weights_go_there_and_back_unchanged(module: Any, of: Architecture) -> None:
     values = weights.initial(of, 2)

@@ -190,6 +190,9 @@ BAD = [
     (["train", "--cell", "cnn"], "the cell is one of rnn, rnn-relu, gru, lstm, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
     (["train", "short.txt", "--tokenizer", "bpe"], "the tokenizer is one of"),
+    (["train", "--windows", "stream"], "The Time Machine is read in random windows"),
+    (["train", "short.txt", "--windows", "sliding"], "windows are random or stream, got 'sliding'"),
+    (["train", "short.txt", "--windows", "stream"], "1024 streams need 1025 tokens"),
     (["train", "--edition", "penguin"], "the edition is one of"),
     (
         ["train", "--framework", "caffe"],
@@ -265,7 +268,11 @@ def test_a_framework_that_is_not_installed_names_the_extra(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "option", [("--lr", "0.5"), ("--clip", "0.01"), ("--momentum", "0.5"), ("--seed", "1")]
+    "option",
+    [
+        *[("--lr", "0.5"), ("--clip", "0.01"), ("--momentum", "0.5"), ("--seed", "1")],
+        ("--windows", "stream"),
+    ],
 )
 def test_an_option_changes_the_training(
     elman: Command, story: Path, tmp_path: Path, option: tuple[str, str]

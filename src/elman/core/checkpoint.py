@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,26 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Mapping[str, Any]) -
             old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("cannot remove the old checkpoint %s: %s", old, error.strerror or error)
+
+
+def parts_of(
+    state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "carried"
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a state, which is None, one, or tuples or lists of such, named by place."""
+    if isinstance(state, tuple | list):
+        named = (parts_of(part, convert, f"{name}.{place}") for place, part in enumerate(state))
+        return {key: array for parts in named for key, array in parts.items()}
+    return {} if state is None else {name: convert(state)}
+
+
+def state_of(
+    arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "carried"
+) -> Any:
+    """The state that has these arrays, among others; in tuples, whatever it was in."""
+    if name in arrays:
+        return convert(arrays[name])
+    places = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
+    return tuple(state_of(arrays, convert, f"{name}.{n}") for n in range(len(places))) or None
 
 
 def paths(folder: Path) -> list[Path]:

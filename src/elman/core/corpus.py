@@ -15,7 +15,7 @@ from elman.core import text as texts
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.module import DataModule
 from elman.core.text import Vocab
-from elman.core.windows import Minibatches, apart, windows
+from elman.core.windows import Minibatches, Streams, apart, check_windows, windows
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
@@ -185,14 +185,16 @@ class TextFile(DataModule):
     """A UTF-8 text file, cut into a training, a validation and a test part that do not overlap.
 
     `tokenizer` is char, byte or word; `split` gives the parts' shares in the order of the text. The
-    vocabulary is that of the training part. An epoch reads each token once, in windows whose cut
-    and order change; validation and test windows follow each other. `train`, `val` and `test` are
-    id arrays.
+    vocabulary is that of the training part. With `windows` "random" an epoch reads each token once,
+    in windows whose cut and order change; validation and test windows follow each other. With
+    "stream" each part is read as `batch_size` streams from their start to their end, and the state
+    is carried from batch to batch. `train`, `val` and `test` are id arrays.
     """
 
     path: str
     num_steps: int
     tokenizer: str
+    windows: str
 
     def __init__(
         self,
@@ -202,9 +204,11 @@ class TextFile(DataModule):
         tokenizer: str = "char",
         split: tuple[float, float, float] = (0.8, 0.1, 0.1),
         seed: int = 0,
+        windows: str = "random",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_windows(windows)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         if len(split) != 3 or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
@@ -217,26 +221,28 @@ class TextFile(DataModule):
         ids = self.vocab.encode(tokens)
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])
         for part in (self.train, self.val, self.test):
-            windows(part, num_steps)  # raises where the part is too short
+            self._minibatches(part)  # raises where the part is too short
 
     @property
     def codec(self) -> texts.Codec:
         """How a text becomes what a model of this data reads."""
         return texts.Codec(self.vocab, self.tokenizer, clean=False)
 
-    def get_dataloader(self, train: bool) -> Minibatches:
+    def get_dataloader(self, train: bool) -> Minibatches | Streams:
         """The minibatches of the training or of the validation part."""
         if train:
             return self._minibatches(self.train, np.random.default_rng(self.seed))
         return self._minibatches(self.val)
 
-    def test_dataloader(self) -> Minibatches:
+    def test_dataloader(self) -> Minibatches | Streams:
         """The minibatches of the test part."""
         return self._minibatches(self.test)
 
     def _minibatches(
         self, ids: NDArray[np.int64], rng: np.random.Generator | None = None
-    ) -> Minibatches:
+    ) -> Minibatches | Streams:
+        if self.windows == "stream":
+            return Streams(ids, self.batch_size, self.num_steps, self.to_tensor)
         arrays: Any = windows(ids, self.num_steps)
         rows = apart(len(arrays[0]), self.num_steps, rng)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

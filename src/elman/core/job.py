@@ -18,6 +18,7 @@ from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
 from elman.core.trainer import Callback, Checkpoint, best_epoch, check_optimizer
+from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
@@ -39,6 +40,7 @@ class Job:
     dropout: float
     steps: int
     batch_size: int
+    windows: str
     epochs: int | None
     minutes: float | None
     patience: int | None
@@ -74,6 +76,12 @@ class Job:
             )
         if not (math.isfinite(self.clip) and self.clip >= 0):
             raise ElmanError(f"clip must be 0 (no bound) or a finite number above, got {self.clip}")
+        check_windows(self.windows)
+        if self.windows == "stream" and self.text == TIME_MACHINE:
+            raise ElmanError(
+                "The Time Machine is read in random windows, as in the book, got stream: give the "
+                "path of a text file"
+            )
         check_edition(self.edition)
         check_optimizer(self.optimizer, self.lr, self.momentum)
         Schedule(self.schedule, self.warmup)
@@ -114,7 +122,12 @@ class Training:
         job = self.job
         if job.text != TIME_MACHINE:
             return self.framework.TextFile(
-                job.text, job.batch_size, job.steps, job.tokenizer, seed=job.seed
+                job.text,
+                job.batch_size,
+                job.steps,
+                job.tokenizer,
+                seed=job.seed,
+                windows=job.windows,
             )
         if job.tokenizer != "char":
             raise ElmanError(

@@ -66,6 +66,7 @@ class Module(HyperParameters):
     plot_train_per_epoch: int
     plot_valid_per_epoch: int
     training: bool = False
+    reached: Any = None  # the state after the last batch, through which no gradient flows
     collected: dict[str, Any] | None = None
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -227,8 +227,9 @@ class Trainer(HyperParameters):
             callback.after_epoch(self)
 
     def _begin_epoch(self) -> None:
-        """Nothing is done of the next epoch: no batch, no loss, and no rows are drawn."""
+        """Nothing is done of the next epoch: no batch, no loss, no rows drawn, no state reached."""
         self._batches, self._in_epoch, self._drawn_from = 0, Mean(), None
+        self.carried: Any = None
 
     def _train(self) -> None:
         self.model.train()
@@ -239,7 +240,7 @@ class Trainer(HyperParameters):
             for callback in self.callbacks:
                 callback.before_update(self)
             norm_before = self.gradient_norm
-            loss = self.update(self.prepare_batch(batch))
+            loss = self._take(self.update, batch, self.train_dataloader)
             self.train_batch_idx += 1
             self._batches += 1
             self._check_finite(loss, "training", norm_before)
@@ -254,13 +255,29 @@ class Trainer(HyperParameters):
         if self.val_dataloader is None:
             return mean
         self.model.eval()
+        self.carried = None
         for batch in self.val_dataloader:
-            loss = self.validate(self.prepare_batch(batch))
+            loss = self._take(self.validate, batch, self.val_dataloader)
             self.val_batch_idx += 1
             if loss is not None:  # the book's own validation steps return nothing
                 self._check_finite(loss, "validation", self.gradient_norm)
                 mean.add(loss, math.prod(batch[-1].shape))
         return mean
+
+    def _take(self, step: Callable[..., Any], batch: Sequence[Any], dataloader: Any) -> Any:
+        """The loss of a batch; in a stream, from the state that the batch before has reached."""
+        batch = self.prepare_batch(batch)
+        if not getattr(dataloader, "stream", False):
+            return step(batch)
+        loss = step([*batch[:-1], self.carried, batch[-1]])
+        self.carried = self.model.reached
+        if self.carried is None:
+            raise ElmanError(
+                "a stream carries the state from batch to batch, and "
+                f"{type(self.model).__name__} has set no attribute `reached` to the state after "
+                "this one: use windows that are random, or set it in forward"
+            )
+        return loss
 
     def _check_finite(self, loss: float, which: str, norm: Any) -> None:
         if not math.isfinite(loss):

@@ -1,4 +1,7 @@
-"""Token ids -> minibatches of windows, which are views of one id array until a batch is cut."""
+"""Token ids -> minibatches: windows of them, or streams that batch after batch reads on.
+
+Both are views of one id array until a batch is cut.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,12 @@ class Rows:
     number: int
     draw: Callable[[], NDArray[np.int64]]
     rng: np.random.Generator | None = None
+
+
+def check_windows(kind: str) -> None:
+    """Raise an ElmanError unless a text can be cut in this way."""
+    if kind not in ("random", "stream"):
+        raise ElmanError(f"windows are random or stream, got {kind!r}")
 
 
 def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -102,3 +111,45 @@ class Minibatches:
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
             yield [self.convert(array[batch]) for array in self.arrays]
+
+
+class Streams:
+    """Batches of streams of ids, read side by side: each goes on where the one before ended.
+
+    The ids are cut into `batch_size` streams that follow each other, as long as each other; the
+    last token of one is the first of the next, so that all tokens are predicted once but the first
+    of all and at most `batch_size` - 1 at the end. Yields [inputs, targets], each (batch, steps),
+    after `convert`; the last batch may have fewer steps.
+    """
+
+    stream = True  # tells the loop to carry the state along
+
+    def __init__(
+        self,
+        ids: NDArray[Any],
+        batch_size: int,
+        steps: int,
+        convert: Callable[[NDArray[Any]], Any],
+    ) -> None:
+        length = (len(ids) - 1) // batch_size
+        if length < 1:
+            raise ElmanError(
+                f"{batch_size} streams need {batch_size + 1} tokens, and a part of the text "
+                f"(training, validation or test) has {len(ids)}: use a smaller batch_size"
+            )
+        end = batch_size * length
+        self.both = [part.reshape(batch_size, length) for part in (ids[:end], ids[1 : end + 1])]
+        self.steps = steps
+        self.convert = convert
+
+    def __len__(self) -> int:
+        return -(-self.both[0].shape[1] // self.steps)
+
+    def example(self) -> list[Any]:
+        """The first steps of the first stream as a batch of one: to learn shapes from."""
+        return [self.convert(part[:1, : self.steps].astype(np.int64)) for part in self.both]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for start in range(0, self.both[0].shape[1], self.steps):
+            cut = slice(start, start + self.steps)
+            yield [self.convert(part[:, cut].astype(np.int64)) for part in self.both]

@@ -178,9 +178,10 @@ class Engine:
 
     def loss(
         self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
-    ) -> float:
+    ) -> tuple[float, States]:
         """The mean loss in nats of a batch, ids and targets (batch, steps), from a state.
 
+        With it comes the state reached, if one was given to begin with; the batch may have none.
         `masks` are dropout's, (steps, batch, hidden) for each layer but the last, or none at all.
         If it is to learn, `gradients` then has those of this loss.
         """
@@ -210,7 +211,8 @@ class Engine:
             ),
             threads,
         )
-        return float(totals.sum() / (number * steps))
+        reached = self._states(batch.h[:, :number], batch.c[:, :number]) if state else ()
+        return float(totals.sum() / (number * steps)), reached
 
     def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
         number, steps = ids.shape

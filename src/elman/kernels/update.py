@@ -43,7 +43,9 @@ class Batch(NamedTuple):
     number: int
     ids: NDArray[np.int64]  # (sequences, steps)
     targets: NDArray[np.int64]
-    h: Array  # (layers, sequences, hidden): the state at the start; no layers where it is zero
+    # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
+    # where it is zero and not asked for.
+    h: Array
     c: Array
     masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
 
@@ -172,10 +174,10 @@ def backward_group(
 
 @njit
 def copy_states(states, to):
-    """Copy states, (layers, rows, hidden), into others, which may have spare columns."""
-    for n in range(len(states)):
+    """Copy states, (layers, rows, hidden); either may have spare columns, and one no layers."""
+    for n in range(min(len(states), len(to))):
         for i in range(states.shape[1]):
-            for j in range(states.shape[2]):
+            for j in range(min(states.shape[2], to.shape[2])):
                 to[n, i, j] = states[n, i, j]
 
 
@@ -200,6 +202,8 @@ def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
             copy_states(batch.h[:, start:stop], hs[:, 0])
             copy_states(batch.c[:, start:stop], cs[:, 0])
             forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped)
+            copy_states(hs[:, steps], batch.h[:, start:stop])
+            copy_states(cs[:, steps], batch.c[:, start:stop])
             if learn:
                 totals[slot] += backward_group(
                     S,
