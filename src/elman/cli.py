@@ -103,7 +103,9 @@ def train(
     ] = "random",
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the text; no bound with --minutes. [default: 100]"),
+        typer.Option(
+            help="Passes over the text; any number where minutes are given. [default: 100]"
+        ),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="End in so many minutes, whatever the epoch.")

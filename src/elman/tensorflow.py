@@ -386,10 +386,12 @@ class Trainer(trainer.Trainer):
         """Those of the model, of its optimiser, and of dropout."""
         kept = getattr(self.optim, "variables", ())
         kept = kept() if callable(kept) else kept  # a method in tf_keras
+        rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
         draws = getattr(getattr(getattr(self.model, "rnn", None), "rnn", None), "draws", None)
         return {
             **{f"model.{n}": variable for n, variable in enumerate(self.model.variables)},
             **{f"optim.{n}": variable for n, variable in enumerate(kept)},
+            **({"learning_rate": rate} if isinstance(rate, tf.Variable) else {}),
             **({} if draws is None else {"generator": draws}),
         }
 
