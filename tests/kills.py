@@ -1,25 +1,33 @@
-"""Kill trainings at random moments, go on with each, and see that all end in the same bits.
+"""Kill trainings at random moments, go on with each, and see that nothing is lost.
 
     python tests/kills.py FRAMEWORK [KILLS] [SEED]
 
 A child of this process, which has imported the framework, trains with a checkpoint after every
-update, and is killed (SIGKILL) within the time that some of it takes; the next goes on. A training
-that ends must have the weights and the history of one that nobody killed. Exits with 1 if one has
-not.
+update, and is killed (SIGKILL): every other time within the time that some of it takes, else at
+one of the calls that write. The next goes on. No update may be lost of which there was a
+checkpoint, and a training that ends must have the weights and the history of one that nobody
+killed. Exits with 1 where that is not so.
 """
 
 import csv
 import importlib
+import mmap
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 WORDS = "--cell lstm --layers 2 --dropout 0.2 --optimizer adam --epochs 8 --hidden 8"
-SIZES = "--batch-size 16 --steps 16 --checkpoint-every 0"
+SIZES = "--batch-size 16 --steps 16 --checkpoint-every 0 --schedule cosine"
+CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
+MOST_CALLS = 200  # some 30 checkpoints
+
+kept = mmap.mmap(-1, 8)  # the updates in the last checkpoint, as the child tells us
 
 
 def main() -> int:
@@ -46,12 +54,20 @@ def main() -> int:
                 continue
             resumed += any(run.glob("checkpoints/*"))
             words = ["--resume", str(run)] if run.exists() else [*begin, "--out", str(run)]
-            done += train(words, chance.uniform(0, most))
+            keep(0)
+            if done % 2:
+                killed = train(words, seconds=chance.uniform(0, most))
+            else:
+                killed = train(words, call=chance.randint(1, MOST_CALLS))
+            done += killed
+            if killed and newest(run) < int.from_bytes(kept[:], "little"):
+                print(f"{run} had a checkpoint that was lost")
+                return 1
     print(f"{framework}: {done} kills, {resumed} resumed, {ended} ended in the same bits")
     return 0
 
 
-def train(words: list[str], seconds: float | None = None) -> bool:
+def train(words: list[str], seconds: float | None = None, call: int | None = None) -> bool:
     """Train in a child, and tell whether it was killed before it had ended."""
     child = os.fork()
     if child == 0:
@@ -62,6 +78,9 @@ def train(words: list[str], seconds: float | None = None) -> bool:
         try:
             from elman.cli import main
 
+            tell_what_is_kept()
+            if call is not None:
+                die_at(call)
             main()
         except SystemExit as error:
             os._exit(int(error.code or 0))
@@ -76,6 +95,49 @@ def train(words: list[str], seconds: float | None = None) -> bool:
     if os.WEXITSTATUS(status) != 0:
         raise SystemExit(f"elman train {' '.join(words)} exited with {os.WEXITSTATUS(status)}")
     return False
+
+
+def die_at(number: int) -> None:
+    """From here on the process is killed before call `number` of those that write."""
+    made = 0
+
+    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **options: Any) -> Any:
+            nonlocal made
+            made += 1
+            if made == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*words, **options)
+
+        return call
+
+    for owner, name in CALLS:
+        setattr(owner, name, deadly(getattr(owner, name)))
+
+
+def tell_what_is_kept() -> None:
+    """From here on each checkpoint, once it is written, is told to the parent."""
+    from elman.core import checkpoint
+
+    write = checkpoint.write
+
+    def telling(folder: Path, number: int, *rest: Any) -> None:
+        write(folder, number, *rest)
+        keep(number)
+
+    checkpoint.write = telling
+
+
+def keep(number: int) -> None:
+    """Tell the parent, or begin anew."""
+    kept[:] = number.to_bytes(8, "little")
+
+
+def newest(run: Path) -> int:
+    """The updates in the newest checkpoint of a run, or all there are where it is finished."""
+    if (run / "config.json").exists():
+        return 1 << 62
+    return max((int(path.stem) for path in run.glob("checkpoints/0*.safetensors")), default=0)
 
 
 def outcome(run: Path) -> tuple[bytes, list[list[str]]]:
