@@ -167,3 +167,19 @@ def test_a_training_that_was_stopped_stays_stopped() -> None:
     trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=(stopping.taken, stopping.facts))
     assert trainer.weight == 3
     assert len(trainer.history) == 2
+
+
+def test_the_best_epoch_is_part_of_a_checkpoint() -> None:
+    class Keeping(Callback):
+        def after_update(self, trainer: Trainer) -> None:
+            if trainer.train_batch_idx == 5:
+                self.checkpoint = trainer.everything(), trainer.facts()
+
+    keeping = Keeping()
+    losses = [3.0, 1.0, 2.0, 2.0]
+    assert fitted(Following(losses), Best(), keeping).weight == 4
+    trainer = Following(losses)
+    trainer.callbacks = [Best()]
+    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=keeping.checkpoint)
+    assert len(trainer.history) == 4
+    assert trainer.weight == 4
