@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import elman
-from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.errors import ElmanError, MachineError, printable
 
 if TYPE_CHECKING:
     from elman.core.checkpoint import Checkpoints
@@ -25,15 +25,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.")]
+
+def _path(word: str) -> Path:
+    """A path on the command line: what is empty would stand for the current folder."""
+    if not word:
+        raise typer.BadParameter("it is empty: give a path")
+    return Path(word)
+
+
+_PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
+_RUN, _RUNS = _PATH | {"metavar": "RUN"}, _PATH | {"metavar": "RUN..."}
+Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.", **_RUN)]
 Framework = Annotated[
     str, typer.Option(help="What computes: numba, numpy, torch, tensorflow, jax or mxnet.")
 ]
+MOST_TOKENS = 10**7  # a text of these takes under a gigabyte
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
 
 
 def main() -> None:
-    """Run the command line; every error that a user can make is one line and exit code 2."""
+    """Run the command line; every failure is one line, and an exit code of its class."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
@@ -43,10 +54,8 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
-    except InterruptedTrainingError as error:
-        _fail(str(error), 130)
     except ElmanError as error:
-        _fail(str(error), 2)
+        _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         _fail(error.format_message(), 2)
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -65,11 +74,11 @@ class _Notices(logging.Handler):
     """What the package has to say, a line each on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print("elman:", record.getMessage(), file=sys.stderr)
+        print("elman:", printable(record.getMessage()), file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print("elman:", " ".join(message.split()), file=sys.stderr)
+    print("elman:", printable(message), file=sys.stderr)
     sys.exit(code)
 
 
@@ -135,11 +144,12 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the weights and the batches.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="The run directory to make. [default: a new one in runs/]")
+        Path | None,
+        typer.Option(help="The run directory to make. [default: a new one in runs/]", **_PATH),
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the training of this run directory.")
+        Path | None, typer.Option(help="Go on with the training of this run directory.", **_PATH)
     ] = None,
 ) -> None:
     """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
@@ -169,7 +179,7 @@ def train(
 def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> None:
     """Go on with the training of a run directory."""
     from elman.core import run
-    from elman.core.job import Training
+    from elman.core.job import Settings, Training
 
     given = [
         name
@@ -182,7 +192,7 @@ def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> No
             f"a training goes on with the settings it began with, got {', '.join(given)} beside "
             "--resume: leave that out"
         )
-    with run.resumed_training(folder) as settings:
+    with run.resumed_training(folder, Settings) as settings:
         training = Training.again(settings)
         _fit(training, folder, checkpoint_every)
     _report(training, folder)
@@ -229,13 +239,15 @@ def _train_each(settings: dict[str, Any], folder: Path) -> None:
         print(compare(runs, picture))
     if failed:
         names = ", ".join(made.name for made in failed)
-        raise ElmanError(f"no run of {names}, for the reasons above")
+        users = all(code == ElmanError.exit_code for code in failed.values())
+        kind = ElmanError if users else MachineError
+        raise kind(f"no run of {names}, for the reasons above")
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:
     """The first of NAME, NAME-2, NAME-3 ... that does not exist."""
     folder, number = parent / name, 1
-    while folder.exists():
+    while os.path.lexists(folder):
         number += 1
         folder = parent / f"{name}-{number}"
     return folder
@@ -280,10 +292,13 @@ def generate(
 ) -> None:
     """Write the text that follows each prefix; only the texts go to standard output."""
     from elman.core import language_model
-    from elman.core.errors import require_at_least
+    from elman.core.errors import require_at_least, require_at_most
+    from elman.core.job import MOST_SEED
     from elman.core.sampling import Sampler
 
     require_at_least(0, tokens=tokens, seed=seed)
+    require_at_most(MOST_TOKENS, tokens=tokens)
+    require_at_most(MOST_SEED, seed=seed)
     sampler = Sampler(temperature, top_k, top_p, min_p)
     model = elman.load(run, framework)
     known = [model.codec.prefix_ids(prefix) for prefix in prefixes]
@@ -305,6 +320,7 @@ def evaluate(
     from elman.core import corpus, language_model
     from elman.core.job import TIME_MACHINE
 
+    corpus.check_edition(edition, of_file=text != TIME_MACHINE)
     model = elman.load(run, framework)
     raw = corpus.time_machine(edition) if text == TIME_MACHINE else corpus.read_text(text)
     result = language_model.evaluate(model, raw, model.codec)
@@ -318,10 +334,12 @@ def evaluate(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories, made by elman train.")],
-    plot: Annotated[Path, typer.Option(help="The picture to draw the curves into.")] = Path(
-        "compare.png"
-    ),
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories, made by elman train.", **_RUNS)
+    ],
+    plot: Annotated[
+        Path, typer.Option(help="The picture to draw the curves into.", **_PATH)
+    ] = Path("compare.png"),
 ) -> None:
     """Show some runs side by side, and draw their curves into one picture."""
     from elman.core import compare

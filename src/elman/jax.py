@@ -22,7 +22,7 @@ from jax import numpy as jnp
 
 from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.corpus import DATA_URL, download
+from elman.core.download import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights

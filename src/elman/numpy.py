@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.corpus import DATA_URL, TextFile, download
+from elman.core.corpus import TextFile
+from elman.core.download import DATA_URL, download
 from elman.core.errors import ElmanError
 from elman.core.metrics import perplexity
 from elman.core.module import DataModule, HyperParameters, add_to_class
@@ -486,7 +487,7 @@ class RNNLM(language_model.LanguageModel, Module):
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
         """The logits of ids and the state after them, without dropout."""
-        with self.evaluating():
+        with self.evaluating(), np.errstate(over="ignore", invalid="ignore"):  # the logits show it
             return self._read(ids, state)
 
     def loss(self, y_hat: Array, y: Array) -> float:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from elman.core import checkpoint, corpus, language_model, module, trainer, weights
 from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.corpus import DATA_URL, download
+from elman.core.download import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights

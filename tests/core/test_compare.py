@@ -60,11 +60,17 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     broken.chmod(0o755)
     names = f"numpy,jax={broken}"
     done = elman("train", story, *QUICK, "--framework", names, "--out", "both")
-    assert done.returncode == 2
+    assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "elman: no run of jax, for the reasons above"
     assert done.stdout.splitlines()[1].split()[0] == "both/numpy"
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
+
+
+def test_what_the_user_got_wrong_is_so_in_every_framework(elman: Command) -> None:
+    done = elman("train", "none.txt", "--framework", f"numpy,numba={sys.executable}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "elman: no run of numpy, numba, for the reasons above"
 
 
 def test_what_lies_in_the_folder_is_taken_for_text_only(
@@ -104,6 +110,11 @@ def test_what_is_no_run_cannot_be_compared(elman: Command, story: Path, tmp_path
     assert "none is no run directory" in elman("compare", "run", "none").stderr
     assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr
     columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
+    (tmp_path / "folder").mkdir()
+    assert (
+        "cannot write folder: a picture's name"
+        in elman("compare", "run", "--plot", "folder").stderr
+    )
     for row in ("x,1,1,1,1", "9" * 400 + ",1,1,1,1", "1,-5,1,1,1", "1", "y" * 200_000):
         (tmp_path / "run" / "history.csv").write_text(columns + row + "\n")
         done = elman("compare", "run")

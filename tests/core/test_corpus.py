@@ -1,10 +1,13 @@
 """Both editions of The Time Machine, and files of the user's."""
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elman.core import corpus
 from elman.core.errors import ElmanError
@@ -38,30 +41,24 @@ def test_d2l_edition_has_the_published_size() -> None:
     assert (len(ids), len(vocab)) == (173_428, 28)
 
 
-def test_d2l_edition_is_downloaded_once_and_verified(
+def test_d2l_edition_is_downloaded_into_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, kept = tmp_path / "source.txt", tmp_path / "cache"
-    source.write_text("a book")
-    sha1 = hashlib.sha1(b"a book").hexdigest()
-    path = corpus.download(source.as_uri(), str(kept), sha1)
-    source.unlink()
-    assert corpus.download(source.as_uri(), str(kept), sha1) == path
-    with pytest.raises(ElmanError, match="cannot download"):
-        corpus.download(source.as_uri(), str(kept), "0" * 40)
+    def fetched(url: str, folder: str, sha1: str) -> str:
+        assert url == "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
+        assert sha1 == corpus.D2L_SHA1
+        (tmp_path / "book").write_text("a book")
+        return str(tmp_path / "book")
 
-
-def test_a_download_of_other_bytes_is_not_kept(tmp_path: Path) -> None:
-    source = tmp_path / "source.txt"
-    source.write_text("another book")
-    with pytest.raises(ElmanError, match="has other bytes than expected"):
-        corpus.download(source.as_uri(), str(tmp_path / "cache"), "0" * 40)
-    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(corpus, "download", fetched)
+    assert corpus.time_machine("d2l", root=str(tmp_path)) == "a book"
 
 
 def test_an_unknown_edition_is_refused() -> None:
     with pytest.raises(ElmanError, match="one of gutenberg, d2l, got 'penguin'"):
         corpus.time_machine("penguin")
+    with pytest.raises(ElmanError, match="only The Time Machine has editions, got 'd2l'"):
+        corpus.check_edition("d2l", of_file=True)
 
 
 def test_windows_and_targets_are_views_of_one_array() -> None:
@@ -78,6 +75,31 @@ def test_parts_of_a_file_do_not_overlap_and_leave_nothing_out(tmp_path: Path) ->
     assert [len(data.train), len(data.val), len(data.test)] == [800, 100, 100]
     assert data.vocab.to_tokens(data.train) == list(path.read_text(encoding="utf-8"))[:800]
     assert set(data.val) == {data.vocab.unk}  # the vocabulary is that of the training part
+
+
+@given(
+    st.integers(60, 400), st.integers(1, 5), st.integers(1, 9), st.sampled_from(["char", "byte"])
+)
+def test_no_part_of_a_file_is_seen_by_another_and_no_token_twice_in_an_epoch(
+    length: int, steps: int, batch_size: int, tokenizer: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_text("".join(chr(ord("a") + place % 26) for place in range(length)))
+        data = TextFile(str(path), batch_size, steps, tokenizer)
+    # Each id is that of its place from here on.
+    parts = np.split(np.arange(length), np.cumsum([len(data.train), len(data.val)]))
+    data.train, data.val, data.test = parts
+    for part, batches in zip(
+        parts, (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()), strict=True
+    ):
+        for _ in range(2):  # epochs
+            batch = list(batches)
+            read = np.concatenate([np.ravel(X) for X, _ in batch])
+            predicted = np.concatenate([np.ravel(Y) for _, Y in batch])
+            assert set(read) | set(predicted) <= set(part)
+            assert len(set(predicted)) == len(predicted)
+            assert (predicted == read + 1).all()
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "word"])

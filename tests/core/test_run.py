@@ -1,19 +1,37 @@
 """Run directories: written whole or not at all, and checked when they are read."""
 
+import contextlib
 import csv
+import errno
 import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import elman
-from elman.core import run, weights
-from elman.core.errors import ElmanError
+from elman.core import board, disk, run, tensors, weights
+from elman.core.errors import ElmanError, MachineError
 from elman.core.weights import Architecture
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
+from tests.core.test_checkpoint import failing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Those of a training."""
+
+    text: str
+
+
+SETTINGS = {"text": "story.txt"}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +91,137 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
+    tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(board, "_save", lambda figure, path: disk.write(path, b"a picture"))
+    call, ended = 0, False
+    while not ended:
+        call += 1
+        folder = tmp_path / str(call) / "run"
+        error = OSError(number, os.strerror(number))
+        with failing(monkeypatch, call, error) as made, contextlib.suppress(MachineError):
+            elman.save(folder, trained)
+            ended = len(made) < call
+        assert folder.exists() or not folder.parent.exists()
+    assert call > 6 * 5  # six files, each opened, written, synced and named
+
+
+def test_what_the_machine_refuses_is_told_apart_from_a_name_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("file/run", "x" * 300):
+        with (
+            pytest.raises(ElmanError, match="cannot write") as told,
+            run.new_folder(tmp_path / name),
+        ):
+            pass
+        assert told.value.exit_code == 2
+    with (
+        failing(monkeypatch, 1, PermissionError(errno.EACCES, "Permission denied")),
+        pytest.raises(MachineError, match=r"cannot write .*run: Permission denied") as told,
+        run.new_folder(tmp_path / "new" / "run"),
+    ):
+        pass
+    assert told.value.exit_code == 1
+
+
+def test_a_second_training_in_a_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    with run.new_training(tmp_path / "run", SETTINGS):
+        with (
+            pytest.raises(ElmanError, match="run is being trained by another process: wait for it"),
+            run.resumed_training(tmp_path / "run", Settings),
+        ):
+            pass
+        (tmp_path / "run" / "config.json").write_text("{}")  # what the first ends with
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("name", [".lock", ".config.json.part", "curves.svg", "checkpoints"])
+def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
+    tmp_path: Path, name: str
+) -> None:
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "training.json").write_text(json.dumps(SETTINGS))
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("precious")
+    (folder / name).symlink_to(elsewhere if name == "checkpoints" else elsewhere / "file")
+    with (
+        pytest.raises(ElmanError, match=f"{name} is a symbolic link: remove it"),
+        run.resumed_training(folder, Settings),
+    ):
+        pass
+    assert [path.read_text() for path in elsewhere.iterdir()] == ["precious"]
+
+
+def test_a_run_may_be_named_by_a_link_and_may_not_have_one(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert elman.load(tmp_path / "link").codec.clean
+    for name in ("config.json", "vocab.json", "model.safetensors"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        with pytest.raises(ElmanError, match=f"{name}: it is a symbolic link, and must be a file"):
+            elman.load(folder)
+        (folder / name).unlink()
+        (tmp_path / name).rename(folder / name)
+
+
+def test_weights_larger_than_the_model_are_not_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(path: Path) -> None:
+        raise AssertionError("what does not fit was loaded")
+
+    monkeypatch.setattr(tensors, "load", loaded)
+    model = folder / "model.safetensors"
+    values = load_file(model)
+    for changed in (
+        values | {"linear.bias": np.zeros(1 << 20, np.float32)},
+        values | {"other": np.zeros(1, np.float32)},
+        values | {"linear.bias": np.zeros(28, np.int32)},
+    ):
+        save_file(changed, model)
+        with pytest.raises(ElmanError, match=f"{model}: the weight "):
+            elman.load(folder)
+    with model.open("ab") as file:
+        file.truncate(1 << 40)  # which takes no place on the disk
+    with pytest.raises(ElmanError, match=f"cannot read {model}: it has more than"):
+        elman.load(folder)
+
+
+def test_a_vocabulary_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
+    spoil_json(folder / "config.json", tokenizer="byte")
+    tokens = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps(sorted([*tokens[:-1], "\N{SNOWMAN}"])))
+    with pytest.raises(ElmanError, match=r"vocab\.json holds tokens that are none of byte's"):
+        elman.load(folder)
+
+
+architectures = st.builds(
+    Architecture,
+    st.sampled_from(["rnn", "gru", "lstm"]),
+    *[st.integers(1, 6)] * 3,
+    embedding=st.integers(0, 5),
+)
+
+
+@given(architectures, st.integers(0, 9))
+def test_weights_are_those_of_their_architecture_alone(of: Architecture, seed: int) -> None:
+    values = weights.initial(of, seed)
+    weights.check(values, of)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "model.safetensors"
+        tensors.write(path, values)
+        found = weights.load(path, of)
+        assert all(np.array_equal(found[name], value) for name, value in values.items())
+        for change in ({"hidden": of.hidden + 1}, {"layers": of.layers + 1}, {"vocab": 7}):
+            with pytest.raises(ElmanError, match=r"model\.safetensors: the weight "):
+                weights.load(path, replace(of, **change))
+
+
 def test_a_model_without_text_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="neither trained on text nor loaded"):
         elman.save(tmp_path / "run", RNNLM(RNN(28, 6), 28))
@@ -102,17 +251,17 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
             path.write_bytes(content)
 
     spoil_json(config, extra=1)
-    refused("must hold architecture, tokenizer, clean, training")
+    refused('config.json: "extra" is no field that is known: architecture, tokenizer, clean')
     spoil_json(config, tokenizer="bpe")
-    refused("the tokenizer is one of")
+    refused("config.json: the tokenizer is one of")
     config.write_text("{")
     refused("cannot read .*config.json")
     config.write_text("[1]")
-    refused("must hold architecture")
+    refused(r"it must be an object of architecture, .*, got \[1\]")
     spoil_json(config, architecture={"cell": "cnn", "vocab": 28, "hidden": 6})
-    refused("the cell is one of")
+    refused("config.json: the cell is one of")
     spoil_json(config, architecture={"cell": "rnn", "vocab": 28, "hidden": "6"})
-    refused("hidden must be a whole number")
+    refused('config.json: architecture.hidden must be a whole number below 2\\^63, got "6"')
     vocab.write_text('["b", "a"]')
     refused("sorted list")
     vocab.write_text("[1, 2]")
@@ -120,10 +269,10 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     vocab.write_text('["<unk>", "a"]')
     refused("has 2 tokens, and config.json says 28")
     model.write_bytes(b"nonsense")
-    refused("cannot read the weights")
+    refused("cannot read .*model.safetensors: it is no safetensors file")
     values = load_file(model)
     save_file(values | {"linear.bias": np.zeros(3, np.float32)}, model)
-    refused(r"linear.bias must be \(28,\), and is \(3,\)")
+    refused(r"model.safetensors: the weight linear.bias must be \(28,\), and is \(3,\)")
     save_file({name: value for name, value in values.items() if name != "linear.bias"}, model)
     refused("linear.bias is missing")
     save_file(values | {"other": np.zeros(3, np.float32)}, model)

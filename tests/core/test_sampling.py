@@ -57,6 +57,48 @@ def test_probabilities_always_sum_to_one(
     assert 1 <= np.count_nonzero(kept) <= k
 
 
+@given(
+    logits_lists,
+    st.floats(0.01, 10),
+    st.none() | st.integers(1, 30),
+    st.none() | st.floats(0.01, 1),
+    st.none() | st.floats(0.01, 1),
+    st.integers(0, 99),
+)
+def test_what_is_drawn_is_in_the_set_that_the_options_leave(
+    logits: list[float],
+    temperature: float,
+    k: int | None,
+    p: float | None,
+    m: float | None,
+    seed: int,
+) -> None:
+    values = np.array(logits, np.float32)
+    sampler = Sampler(temperature, k, p, m)
+    rng = np.random.default_rng(seed)
+    drawn = [sampler(values, rng) for _ in range(5)]
+    assert all(sampler.probabilities(values)[token] > 0 for token in drawn)
+    for token in drawn:
+        likelier = values > values[token]
+        if k is not None:
+            assert likelier.sum() < k
+        if p is not None and k is None:
+            exact = np.exp((values.astype(float) - values.max()) / temperature)
+            assert exact[likelier].sum() / exact.sum() < p + 1e-9
+        if m is not None:
+            lost = (float(values.max()) - float(values[token])) / temperature
+            assert lost <= -np.log(m) + 1e-6
+
+
+@given(logits_lists, st.floats(5e-324, 1e-300))
+def test_next_to_no_temperature_takes_one_of_the_likeliest(
+    logits: list[float], temperature: float
+) -> None:
+    values = np.array(logits, np.float32)
+    drawn = Sampler(temperature)(values, np.random.default_rng(0))
+    assert values[drawn] == values.max()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -64,11 +106,12 @@ def test_probabilities_always_sum_to_one(
         {"temperature": float("nan")},
         {"temperature": float("inf")},
         {"top_k": 0},
+        {"top_k": 10**30},
         {"top_p": 0},
         {"top_p": 1.5},
         {"min_p": -0.1},
     ],
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ElmanError, match=f"{next(iter(options))} must be"):
+    with pytest.raises(ElmanError, match=f"{next(iter(options)).replace('_', ' ')} must be"):
         Sampler(**options)  # type: ignore[arg-type]

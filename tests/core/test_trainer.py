@@ -1,6 +1,9 @@
 """The loop calls the book's hooks, counts, and stops at numbers that are no numbers."""
 
+import itertools
 import math
+import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.module import DataModule, HyperParameters, Module, add_to_class
-from elman.core.trainer import Callback, Trainer
+from elman.core.trainer import Callback, Epoch, Facts, Trainer
 from elman.core.windows import Streams
 
 
@@ -129,6 +132,84 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice
     with pytest.raises(ElmanError, match="Forgetful has set no attribute `reached`"):
         Stepping(1).fit(Forgetful(), Streamed([], 2))
+
+
+def test_a_clock_that_is_set_meanwhile_matters_to_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.cycle([4e9, 0.0, 1e9])
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    trainer = Stepping(20)
+    fit(trainer)
+    seconds = [epoch.seconds for epoch in trainer.history]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] < 1000
+    assert all(epoch.tokens_per_second > 0 for epoch in trainer.history)
+    assert 0 <= trainer.facts().seconds - seconds[-1] < 1000
+
+
+GOOD = Facts([], 0, (0.0, 0), None, 0, 0, 0.0, stopped=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batches": -1}, "batches must be 0 or more, got -1"),
+        ({"updates": -1}, "updates must be 0 or more"),
+        ({"validations": -1}, "validations must be 0 or more"),
+        ({"loss": (0.0, -1)}, "tokens must be 0 or more"),
+        ({"loss": (math.nan, 1)}, "loss and seconds must be finite"),
+        ({"seconds": math.inf}, "loss and seconds must be finite"),
+        ({"seconds": -1.0}, "loss and seconds must be finite"),
+        ({"history": [Epoch(2, 1, 1, 1, 1)]}, "epoch 1 of the history must be 1, got 2"),
+    ],
+)
+def test_facts_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ElmanError, match=message):
+        replace(GOOD, **change)
+
+
+class Remembering(Stepping):
+    """A trainer that has something to capture."""
+
+    number = 0.0
+
+    def capture(self) -> dict[str, np.ndarray]:
+        return {"number": np.array(self.number), "generator": np.zeros(3, np.uint8)}
+
+    def restore(self, arrays: Any) -> None:
+        if arrays["generator"].max() > 9:
+            raise RuntimeError("no state of a generator")
+        self.number = float(arrays["number"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "facts"),
+    [
+        ({"number": np.array(1)}, {}),
+        ({"number": np.array([1.0])}, {}),
+        ({"number": None}, {}),
+        ({"more": np.array(1.0)}, {}),
+        ({"best.number": np.array(1.0)}, {}),
+        ({"best.number": np.array(1.0), "best.generator": np.array([10])}, {}),
+        ({"best.number": np.array([1.0]), "best.generator": np.array([1])}, {}),
+        ({"generator": None}, {}),
+        ({"generator": np.array(1.0)}, {}),
+        ({"generator": np.array([10])}, {}),
+        ({}, {"batches": 3}),
+        ({}, {"history": [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]}),
+        ({}, {"drawn_from": {"bit_generator": "PCG64"}}),
+        ({}, {"drawn_from": {"state": "x"}}),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    arrays: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    trainer = Remembering(2)
+    kept = trainer.capture() | arrays
+    kept = {name: array for name, array in kept.items() if array is not None}
+    with pytest.raises(ElmanError, match="the checkpoint is one of a"):
+        trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (kept, replace(GOOD, **facts)))
+    trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (trainer.capture(), GOOD))
+    assert len(trainer.history) == 2
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

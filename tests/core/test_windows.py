@@ -77,7 +77,7 @@ def test_order_follows_the_seed_and_changes_between_epochs() -> None:
 
 
 def test_a_batch_of_no_rows_is_refused() -> None:
-    with pytest.raises(ElmanError, match="batch_size must be 1 or more, got 0"):
+    with pytest.raises(ElmanError, match="batch size must be 1 or more, got 0"):
         Minibatches([np.arange(3)], 0, in_order(3), lambda a: a)
 
 

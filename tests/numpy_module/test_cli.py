@@ -174,7 +174,7 @@ BAD = [
     (["train", "--hidden", "0"], "hidden must be 1 or more, got 0"),
     (["train", "--layers", "-1"], "layers must be 1 or more, got -1"),
     (["train", "--steps", "0"], "steps must be 1 or more"),
-    (["train", "--batch-size", "0"], "batch_size must be 1 or more"),
+    (["train", "--batch-size", "0"], "batch size must be 1 or more"),
     (["train", "--epochs", "0"], "epochs must be 1 or more"),
     (["train", "--seed", "-1"], "seed must be 0 or more"),
     (["train", "--embedding", "-1"], "embedding must be 0 or more"),
@@ -207,12 +207,26 @@ BAD = [
     (["nonsense"], "No such command 'nonsense'"),
     (["train", "--hidden", "9" * 30], "hidden must be 65536 or less"),
     (["train", "--layers", "9" * 30], "layers must be 1000 or less"),
+    (["train", "--hidden", "65536", "--layers", "1000"], "hidden units in 1000 layers takes"),
+    (["train", "--epochs", "9" * 30], "epochs must be 500000 or less"),
+    (["train", "--seed", "4294967296"], "seed must be 4294967295 or less, got 4294967296"),
+    (["train", ""], "the text is time-machine or the path of a file, got nothing"),
+    (["train", "--out", ""], "Invalid value for '--out': it is empty: give a path"),
+    (["train", "--resume", ""], "Invalid value for '--resume': it is empty: give a path"),
+    (["train", "--out", "x" * 300, "--epochs", "1"], "cannot write xxx"),
+    (["train", "short.txt", "--edition", "d2l"], "only The Time Machine has editions, got 'd2l'"),
+    (["evaluate", "none", "short.txt", "--edition", "d2l"], "only The Time Machine has editions"),
+    (["generate", "", "it has"], "Invalid value for 'RUN': it is empty"),
+    (["generate", "none", "it has", "--tokens", "9" * 10], "tokens must be 10000000 or less"),
+    (["generate", "none", "it has", "--top-k", "9" * 30], "top k must be 2147483648 or less"),
+    (["compare", ""], "Invalid value for 'RUN...': it is empty"),
+    (["compare", "none", "--plot", "folder"], "cannot write folder: a picture's name ends with"),
     (["generate", "none", "it has"], "none is no run directory"),
     (["generate", "short.txt", "it has"], "short.txt is no run directory"),
     (["evaluate", "none", "time-machine"], "none is no run directory"),
     (["generate", "none", "it has", "--temperature", "-1"], "temperature must be"),
     (["generate", "none", "it has", "--tokens", "-1"], "tokens must be 0 or more"),
-    (["generate", "none", "it has", "--top-k", "0"], "top_k must be 1 or more"),
+    (["generate", "none", "it has", "--top-k", "0"], "top k must be 1 or more"),
 ]
 
 
@@ -246,7 +260,7 @@ def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
         *["train", story, *QUICK, "--cell", "rnn-relu", "--lr", "1e30", "--clip", "0"],
         *["--out", "run"],
     )
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "training loss became" in done.stderr.splitlines()[-1]
     assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[:-1])
     assert not (tmp_path / "run").exists()
@@ -288,7 +302,7 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
 ) -> None:
     words = ("--epochs", "1", "--batch-size", "100000", "--clip", "0", "--lr", "1e30")
     done = elman("train", story, *words, "--cell", "rnn-relu", "--out", "some/run")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "the validation loss became" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "some").exists()
@@ -351,7 +365,11 @@ def test_only_a_run_in_training_can_be_resumed(
     (begun / "training.json").write_text(json.dumps(settings | {"text_sha256": "0"}))
     assert told("--resume", "begun").startswith(f"{story} has changed since the training began")
     (begun / "training.json").write_text("{}")
-    assert told("--resume", "begun").startswith("these are not the settings of a training")
+    assert told("--resume", "begun") == "begun/training.json: the field job is missing"
+    (begun / "training.json").write_text(
+        json.dumps(settings | {"job": settings["job"] | {"lr": "1"}})
+    )
+    assert told("--resume", "begun") == ('begun/training.json: job.lr must be a number, got "1"')
     with FileLock(begun / ".lock"):
         assert told("--resume", "begun") == (
             "begun is being trained by another process: wait for it"

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from elman.core import disk
+from elman.core.errors import ElmanError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -132,7 +135,24 @@ def save_curves(
     figure = board.figure()
     figure.axes[0].grid(alpha=0.3)
     for suffix in ("svg", "png"):
-        figure.savefig(folder / f"curves.{suffix}", bbox_inches="tight", dpi=150)
+        _save(figure, folder / f"curves.{suffix}")
+
+
+def check_picture(path: Path) -> None:
+    """Raise an ElmanError unless a picture can have this name."""
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ElmanError(f"cannot write {path}: a picture's name ends with .{', .'.join(known)}")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format that the path's ending names."""
+    picture = io.BytesIO()
+    form = path.suffix[1:].lower()
+    figure.savefig(picture, format=form, bbox_inches="tight", dpi=150)
+    disk.write(path, picture.getvalue())
 
 
 def save_comparison(
@@ -140,6 +160,7 @@ def save_comparison(
 ) -> None:
     """Draw the training and the validation perplexities of some runs into one picture.
 
+    `check_picture` tells whether the path names a format that there is.
     The first lines are the widest, so that lines that lie on each other can all be seen.
     """
     from matplotlib.figure import Figure
@@ -159,7 +180,7 @@ def save_comparison(
     axes.grid(alpha=0.3)
     for text in axes.legend(axes.lines[1::2], list(curves)).get_texts():
         text.set_parse_math(False)  # a run may have any name
-    figure.savefig(path, bbox_inches="tight", dpi=150)
+    _save(figure, path)
 
 
 def use_svg_display() -> None:

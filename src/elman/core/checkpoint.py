@@ -10,23 +10,22 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialize
 
-from elman.core import disk
+from elman.core import disk, json_files, tensors
 from elman.core.errors import ElmanError
-from elman.core.trainer import Callback, Trainer
+from elman.core.tensors import Arrays
+from elman.core.trainer import Callback, Checkpoint, Facts, Trainer
 
 log = logging.getLogger("elman")
 
 KEPT = 2
 ENDING = ".safetensors"
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class Checkpoints(Callback):
@@ -63,16 +62,15 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
 
 
-def write(folder: Path, number: int, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
     """Write checkpoint `number`, and remove all but the last two."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ElmanError(f"cannot write {folder}: {error.strerror or error}") from error
-    text = json.dumps(facts)
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        raise disk.cannot("write", folder, error) from error
+    text = json.dumps(asdict(facts))
     metadata = {"facts": text, "digest": _digest(arrays, text)}
-    disk.write(folder / f"{number:012}{ENDING}", serialize(dict(arrays), metadata))
+    tensors.write(folder / f"{number:012}{ENDING}", arrays, metadata)
     for old in paths(folder)[:-KEPT]:
         try:
             old.unlink(missing_ok=True)
@@ -105,7 +103,7 @@ def paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{ENDING}") if path.stem.isdigit())
 
 
-def read_newest(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+def read_newest(folder: Path) -> Checkpoint | None:
     """The arrays and facts of the newest checkpoint that is whole; None where there is none.
 
     Those that are not are named in a warning.
@@ -118,18 +116,19 @@ def read_newest(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] 
     return None
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read(path: Path) -> Checkpoint:
     """The arrays and facts of a checkpoint; an ElmanError where it is not what was written."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        text = metadata["facts"]
-        if metadata["digest"] != _digest(arrays, text):
-            raise ElmanError(f"the checkpoint {path} is damaged: its digest is another")
-        facts: dict[str, Any] = json.loads(text)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ElmanError(f"the checkpoint {path} is damaged: {error}") from error
+        _, metadata = tensors.header(path, disk.memory())
+        arrays, text = tensors.load(path), metadata.get("facts", "")
+        if metadata.get("digest") != _digest(arrays, text):
+            raise ElmanError(f"{path} has another digest")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ElmanError(f"{path} holds what is no finite number")
+        value = json_files.parse(text.encode(), f"the facts of {path}", nan=True)
+        facts = json_files.record(Facts, value, f"the facts of {path}")
+    except ElmanError as error:
+        raise ElmanError(f"the checkpoint is damaged: {error}") from error
     return arrays, facts
 
 

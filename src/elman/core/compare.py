@@ -13,8 +13,8 @@ from typing import Any
 
 import elman
 from elman.core import run
-from elman.core.board import Point, save_comparison
-from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.board import Point, check_picture, save_comparison
+from elman.core.errors import ElmanError, InterruptedTrainingError, MachineError, printable
 from elman.core.trainer import Epoch
 
 
@@ -51,33 +51,36 @@ def _places(name: str) -> list[Place]:
 
 def train_each(
     places: Sequence[Place], options: Mapping[str, Any], folder: Path
-) -> tuple[list[Path], list[Path]]:
+) -> tuple[list[Path], dict[Path, int]]:
     """Train with these options of `elman train` in each place.
 
-    Gives the runs that were made in `folder`, and those that were not.
+    Gives the runs that were made in `folder`, and the exit codes of those that were not.
     """
     run.check_new(folder)
     runs: list[Path] = []
-    failed: list[Path] = []
+    failed: dict[Path, int] = {}
     for place in places:
         print(f"{place.framework}:", file=sys.stderr, flush=True)
         made = folder / place.framework
         words = ["--framework", place.framework, "--out", str(made), *_words(options)]
         # -P: what lies in the current folder is no module of ours
-        done = _run([place.python, "-P", "-m", "elman", "train", *words])
-        (runs if done else failed).append(made)
+        code = _run([place.python, "-P", "-m", "elman", "train", *words])
+        if code == 0:
+            runs.append(made)
+        else:
+            failed[made] = code
     return runs, failed
 
 
-def _run(command: Sequence[str]) -> bool:
-    """Whether a command succeeds; when we are interrupted, it may still end its batch."""
+def _run(command: Sequence[str]) -> int:
+    """The exit code of a command; when we are interrupted, it may still end its batch."""
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)
-        return False
+        return MachineError.exit_code
     try:
-        return child.wait() == 0
+        return child.wait()
     except KeyboardInterrupt as error:
         child.terminate()
         child.wait()
@@ -106,15 +109,13 @@ COLUMNS = (
 
 def compare(folders: Sequence[Path], plot: Path) -> str:
     """A table of some runs, one a line; their curves are drawn into the file `plot`."""
+    check_picture(plot)
     rows, curves = [], {}
     for folder in folders:
         config, history = run.read_config(folder), run.read_history(folder)
         rows.append(_row(folder, config, history))
         curves[str(folder)] = _curves(history)
-    try:
-        save_comparison(plot, curves)
-    except (OSError, ValueError) as error:  # a ValueError: no such format
-        raise ElmanError(f"cannot write {plot}: {error}") from error
+    save_comparison(plot, curves)
     return _table([COLUMNS, *rows])
 
 
@@ -135,7 +136,7 @@ def _row(folder: Path, config: run.Config, history: Sequence[Epoch]) -> list[str
         f"{last.seconds:.1f}" if last else "-",
         training.get("peak_memory_mb") or "-",
     )
-    return [" ".join(str(value).split()) for value in row]  # a stranger's may hold line ends
+    return [printable(str(value)) for value in row]  # a stranger's may hold line ends
 
 
 def _curves(history: Sequence[Epoch]) -> tuple[list[Point], list[Point]]:

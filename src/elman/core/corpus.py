@@ -1,23 +1,22 @@
 """Where text comes from: the two editions of The Time Machine, or a file of the user's."""
 
 import hashlib
-import http.client
-import urllib.request
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from elman.core import disk
 from elman.core import text as texts
+from elman.core.download import DATA_URL, download, sha1
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.module import DataModule
 from elman.core.text import Vocab
 from elman.core.windows import Minibatches, Streams, apart, check_windows, windows
 
-DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
 EDITIONS = ("gutenberg", "d2l")
@@ -33,16 +32,18 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     if edition == "gutenberg":
         return _gutenberg()
     found = Path(root) / "timemachine.txt"
-    if _sha1(found) != D2L_SHA1:
+    if sha1(found) != D2L_SHA1:
         url, cache = DATA_URL + "timemachine.txt", str(user_cache_path("elman"))
         found = Path(download(url, cache, D2L_SHA1))
     return found.read_text(encoding="utf-8")
 
 
-def check_edition(edition: str) -> None:
-    """Raise an ElmanError unless there is such an edition."""
+def check_edition(edition: str, of_file: bool = False) -> None:
+    """Raise an ElmanError unless there is such an edition, and it is not asked for of a file."""
     if edition not in EDITIONS:
         raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
+    if of_file and edition != EDITIONS[0]:
+        raise ElmanError(f"only The Time Machine has editions, got {edition!r} beside a file")
 
 
 def _gutenberg() -> str:
@@ -58,50 +59,14 @@ def _gutenberg() -> str:
     return body.strip() + "\n"
 
 
-def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
-    """Fetch `url` into `folder` unless it lies there already; return the file's path.
-
-    With `sha1_hash` the bytes are verified before they are kept; without, the file is fetched anew.
-    """
-    target = Path(folder) / url.split("/")[-1]
-    if sha1_hash and _sha1(target) == sha1_hash:
-        return str(target)
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response:
-            body = cast(bytes, response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ElmanError(
-            f"cannot download {url} ({error}): put the file at {target} yourself"
-        ) from error
-    if sha1_hash and hashlib.sha1(body).hexdigest() != sha1_hash:
-        raise ElmanError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(body)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ElmanError(f"cannot write {target}: {error.strerror}") from error
-    return str(target)
-
-
-def _sha1(path: Path) -> str | None:
-    return hashlib.sha1(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
 def _sha256(raw_text: str) -> str:
     return hashlib.sha256(raw_text.encode()).hexdigest()
 
 
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, its line ends as they are."""
-    try:
-        raw = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise ElmanError(f"there is no file {path}") from error
-    except OSError as error:
-        raise ElmanError(f"cannot read {path}: {error.strerror}") from error
+    with disk.opened(Path(path), links=True) as file:
+        raw = file.read()
     if not raw:
         raise ElmanError(f"{path} is empty: give a text of some thousand characters or more")
     try:

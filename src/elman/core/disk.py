@@ -1,29 +1,45 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files: written whole or not at all, and read only where they are files, of a bounded size."""
 
+import errno
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, MachineError
+
+# What is wrong with the name that the user gave; all else is the machine's.
+NAMES = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP),
+}
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file: when it has its name, all of it is on the disk, and so is the name.
 
-    An ElmanError tells what kept it from that; then `path` is what it was before.
+    An ElmanError tells what kept it from that; then `path` is what it was before, and so it is
+    where `content`, in pieces, ends in an exception. What lies at `path` is not written through.
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
+        part.unlink(missing_ok=True)  # left by a crash, or a stranger's link to a file elsewhere
+        with part.open("xb") as file:
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
         _keep_names(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink()
-        raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise cannot("write", path, error) from error
+        raise
 
 
 def _keep_names(folder: Path) -> None:
@@ -35,3 +51,105 @@ def _keep_names(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def cannot(do: str, path: Path | str, error: OSError) -> ElmanError:
+    """The error for a file that cannot be read, or written: the user's name, or the machine."""
+    kind = ElmanError if error.errno in NAMES else MachineError
+    return kind(f"cannot {do} {path}: {error.strerror or error}")
+
+
+@contextmanager
+def parents(path: Path) -> Iterator[None]:
+    """Make the folders above a path, and remove those that are empty again after the block."""
+    missing = [parent for parent in path.parents if not os.path.lexists(parent)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    finally:
+        for parent in missing:
+            with suppress(OSError):  # not empty: the run, or another's
+                parent.rmdir()
+
+
+@contextmanager
+def opened(path: Path, links: bool = False) -> Iterator[BufferedReader]:
+    """A file to read; an ElmanError where it is a folder, a pipe or a device.
+
+    So it is with a symbolic link, which may lead anywhere, unless `links`.
+    """
+    try:
+        with open(path, "rb", opener=_opener(links)) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise ElmanError(f"there is no file {path}") from error
+    except OSError as error:
+        raise cannot("read", path, error) from error
+    except ValueError as error:  # a NUL in its name
+        raise ElmanError(f"cannot read {str(path)!r}: no file has such a name") from error
+
+
+def _opener(links: bool) -> Any:
+    def opener(path: str, flags: int) -> int:
+        _check_file(path, os.stat(path) if links else os.lstat(path))
+        # Another may have taken its place since: wait for no pipe, and follow no link.
+        flags |= getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, flags)
+        try:
+            _check_file(path, os.fstat(descriptor))
+        except ElmanError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return opener
+
+
+def _check_file(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _kind(status.st_mode)
+        raise ElmanError(f"cannot read {path}: it is {kind}, and must be a file")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe"}
+    return kinds.get(stat.S_IFMT(mode), "a device or socket")
+
+
+def size(file: BufferedReader) -> int:
+    """How many bytes an open file has."""
+    return os.fstat(file.fileno()).st_size
+
+
+def read(path: Path, most: int) -> bytes:
+    """The content of a file that is no link, of at most so many bytes."""
+    with opened(path) as file:
+        content = file.read(most + 1) if size(file) <= most else None
+    if content is None or len(content) > most:
+        raise ElmanError(f"cannot read {path}: it has more than {most} bytes")
+    return content
+
+
+def check_folder(folder: Path) -> None:
+    """Raise an ElmanError unless all in a folder are files and folders.
+
+    What is written to a name in it then stays in it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise ElmanError(f"{entry.path} is {_kind(mode)}: remove it from its folder")
+    except OSError as error:
+        raise cannot("read", folder, error) from error
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine has; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None

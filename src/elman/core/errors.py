@@ -1,4 +1,7 @@
-"""One root exception: what a user can get wrong is an ElmanError whose message has the cure."""
+"""One root exception: what a user can get wrong is an ElmanError whose message has the cure.
+
+Each class has the exit code with which the command line ends.
+"""
 
 from numbers import Integral
 
@@ -6,13 +9,25 @@ from numbers import Integral
 class ElmanError(Exception):
     """The input breaks a rule; the message states the rule, what was received and the cure."""
 
+    exit_code = 2
+
+
+class MachineError(ElmanError):
+    """The input is good, and the machine failed: a disk, a permission, a network."""
+
+    exit_code = 1
+
 
 class DivergedError(ElmanError):
     """The training loss is no longer a finite number."""
 
+    exit_code = 1
+
 
 class InterruptedTrainingError(ElmanError):
     """A training was asked to end; the message says how to go on with it."""
+
+    exit_code = 130
 
 
 def not_installed(framework: str, error: ModuleNotFoundError) -> ElmanError:
@@ -26,7 +41,24 @@ def not_installed(framework: str, error: ModuleNotFoundError) -> ElmanError:
 def require_at_least(least: int, **values: int) -> None:
     """Raise an ElmanError for the first of `values` that is no whole number, or below `least`."""
     for name, value in values.items():
-        if not isinstance(value, Integral):
-            raise ElmanError(f"{name} must be a whole number, got {value!r}")
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise ElmanError(f"{in_words(name)} must be a whole number, got {value!r}")
         if value < least:
-            raise ElmanError(f"{name} must be {least} or more, got {value}")
+            raise ElmanError(f"{in_words(name)} must be {least} or more, got {value}")
+
+
+def require_at_most(most: int, **values: int) -> None:
+    """Raise an ElmanError for the first of `values` that is above `most`."""
+    for name, value in values.items():
+        if value > most:
+            raise ElmanError(f"{in_words(name)} must be {most} or less, got {value}")
+
+
+def in_words(name: str) -> str:
+    """A parameter as both who wrote `batch_size=8` and who wrote `--batch-size 8` know it."""
+    return name.replace("_", " ")
+
+
+def printable(text: str) -> str:
+    """A text on one line, without what would make a terminal do anything but show it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))

@@ -12,7 +12,7 @@ import numpy as np
 import elman
 from elman.core import run, weights
 from elman.core.corpus import check_edition
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, require_at_least, require_at_most
 from elman.core.language_model import generate, score
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
@@ -22,7 +22,8 @@ from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
-ENDLESS = 10**9  # epochs, where time sets the end
+MOST_EPOCHS = 500_000  # a checkpoint holds the history of all
+MOST_SEED = 2**32 - 1  # every framework takes it
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Job:
         if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
             raise ElmanError(f"minutes must be a finite number above 0, got {self.minutes}")
         require_at_least(0, embedding=self.embedding, seed=self.seed)
+        require_at_most(MOST_EPOCHS, epochs=self.epochs or 1)
+        require_at_most(MOST_SEED, seed=self.seed)
         if not 0 <= self.dropout < 1:
             raise ElmanError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.dropout and self.layers == 1:
@@ -82,10 +85,20 @@ class Job:
                 "The Time Machine is read in random windows, as in the book, got stream: give the "
                 "path of a text file"
             )
-        check_edition(self.edition)
+        if not self.text:
+            raise ElmanError(f"the text is {TIME_MACHINE} or the path of a file, got nothing")
+        check_edition(self.edition, of_file=self.text != TIME_MACHINE)
         check_optimizer(self.optimizer, self.lr, self.momentum)
         Schedule(self.schedule, self.warmup)
         Best(self.patience)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What it takes to make a training again."""
+
+    job: Job
+    text_sha256: str
 
 
 class Training:
@@ -96,7 +109,7 @@ class Training:
 
     def __init__(self, job: Job, framework: Any) -> None:
         self.job, self.framework = job, framework
-        epochs = ENDLESS if job.epochs is None else job.epochs
+        epochs = MOST_EPOCHS if job.epochs is None else job.epochs
         self.trainer = framework.Trainer(epochs, self._num_gpus(), job.clip)
         if job.minutes is not None:
             self.trainer.max_seconds = 60 * job.minutes
@@ -150,17 +163,14 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """What it takes to make this training again."""
-        return {"job": asdict(self.job), "text_sha256": self.data.text_sha256}
+        return asdict(Settings(self.job, self.data.text_sha256))
 
     @classmethod
-    def again(cls, settings: dict[str, Any]) -> "Training":
+    def again(cls, settings: Settings) -> "Training":
         """A training with the settings of one before, and the same text."""
-        try:
-            job, digest = Job(**settings["job"]), settings["text_sha256"]
-        except (TypeError, KeyError) as error:
-            raise ElmanError(f"these are not the settings of a training: {error}") from error
+        job = settings.job
         training = cls(job, elman.framework_module(job.framework))
-        if training.data.text_sha256 != digest:
+        if training.data.text_sha256 != settings.text_sha256:
             raise ElmanError(f"{job.text} has changed since the training began: bring it back")
         return training
 

@@ -70,16 +70,23 @@ def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int
     ids, state = list(prefix), None
     while True:
         logits, state = model.step(np.asarray([ids]), state)
+        _check_finite(logits[0, -1])
         ids = [sampler(logits[0, -1], rng)]
         yield ids[0]
 
 
 def _in_runs(model: Any, prefix: Sequence[int]) -> Iterator[int]:
     logits, state = model.step(np.asarray([prefix]), None)
+    _check_finite(logits[0, -1])
     ids = [int(logits[0, -1].argmax())]
     while True:
         yield from ids
         ids, state = model.follow(ids[-1], state)
+
+
+def _check_finite(values: Any) -> None:
+    if not np.isfinite(values).all():
+        raise ElmanError("the logits are no numbers: the weights of this model are broken")
 
 
 def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
@@ -91,6 +98,7 @@ def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]
     for start in range(0, len(ids) - 1, CHUNK):
         targets = ids[start + 1 : start + 1 + CHUNK]
         logits, state = model.step(ids[start : start + len(targets)][None], state)
+        _check_finite(logits)
         yield cross_entropy(logits[0].astype(np.float64), targets)
 
 
@@ -125,8 +133,10 @@ def evaluate(model: Steps, text: str, codec: Codec) -> Evaluation:
     tokens = codec.tokens(text)
     if len(tokens) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(tokens)}")
+    nats = float(sum(losses.sum() for losses in score(model, codec.vocab.encode(tokens))))
+    _check_finite(nats)
     return Evaluation(
-        nats=float(sum(losses.sum() for losses in score(model, codec.vocab.encode(tokens)))),
+        nats=nats,
         tokens=len(tokens) - 1,
         characters=len(codec.tokenizer.join(tokens[1:])),
         utf8_bytes=sum(map(codec.tokenizer.size, tokens[1:])),

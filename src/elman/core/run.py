@@ -4,25 +4,29 @@ While it is trained it has checkpoints, and training.json with the settings; con
 """
 
 import csv
-import json
+import io
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from elman.core import checkpoint, disk, text, weights
+from elman.core import checkpoint, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
 from elman.core.errors import ElmanError, InterruptedTrainingError
 from elman.core.trainer import Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
+# Bytes: settings are few, an epoch takes a line of 100, and a token of a million 64.
+MOST = {"config.json": 1 << 20, TRAINING: 1 << 20, "history.csv": 1 << 26, "vocab.json": 1 << 26}
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,13 @@ class Config:
     clean: bool
     training: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        text.tokenizer(self.tokenizer)
+
 
 def check_new(path: Path) -> None:
     """Raise an ElmanError if there is something at `path`."""
-    if path.exists():
+    if os.path.lexists(path):
         raise ElmanError(f"{path} exists already: choose another folder, or remove it")
 
 
@@ -48,7 +55,7 @@ def check_new(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
     check_new(path)
-    with _parents(path):
+    with disk.parents(path):
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             yield part
@@ -65,9 +72,9 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
     If it fails without a checkpoint, the folder vanishes.
     """
     check_new(path)
-    with _parents(path):
+    with disk.parents(path):
         with new_folder(path) as part:  # never there without its settings
-            _write_json(part / TRAINING, settings)
+            json_files.write(part / TRAINING, settings)
         try:
             with _training(path):
                 yield
@@ -77,14 +84,21 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def resumed_training(path: Path) -> Iterator[dict[str, Any]]:
-    """The settings of the training that made a run directory, which goes on in the block."""
+def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
+    """The settings of the training that made a run directory, which goes on in the block.
+
+    What they are is the dataclass `kind`.
+    """
     if (path / "config.json").exists():
         raise ElmanError(f"{path} is finished: there is nothing to resume")
     if not (path / TRAINING).is_file():
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
+    for inside in (path, path / CHECKPOINTS):
+        if inside.is_dir():
+            disk.check_folder(inside)
     with _training(path):
-        yield _read_json(path / TRAINING)
+        value = json_files.read(path / TRAINING, MOST[TRAINING])
+        yield json_files.record(kind, value, str(path / TRAINING))
 
 
 @contextmanager
@@ -116,21 +130,6 @@ def _training(path: Path) -> Iterator[None]:
             (path / ".lock").unlink()
 
 
-@contextmanager
-def _parents(path: Path) -> Iterator[None]:
-    """Make the folders above a path, and remove those that are empty again after the block."""
-    missing = [parent for parent in path.parents if not parent.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise ElmanError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        for parent in missing:
-            with suppress(OSError):  # not empty: the run, or another's
-                parent.rmdir()
-
-
 def write(
     folder: Path,
     of: weights.Architecture,
@@ -141,26 +140,23 @@ def write(
 ) -> None:
     """Fill `folder` with a run; that it has config.json says that it has all."""
     config = Config(of, codec.tokenizer_name, codec.clean, training)
-    _write_json(folder / "vocab.json", codec.vocab.idx_to_token)
-    weights.save(folder / "model.safetensors", values)
-    _write_history(folder / "history.csv", history)
+    json_files.write(folder / "vocab.json", codec.vocab.idx_to_token)
+    tensors.write(folder / "model.safetensors", values)
+    disk.write(folder / "history.csv", _history(history))
     curves = {
         "training": [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
         "validation": [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
     }
     save_curves(folder, curves, "epoch", "perplexity")
-    _write_json(folder / "config.json", asdict(config))
+    json_files.write(folder / "config.json", asdict(config))
 
 
-def _write_json(path: Path, value: Any) -> None:
-    disk.write(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(HISTORY)
-        table.writerows([getattr(epoch, column) for column in HISTORY] for epoch in history)
+def _history(history: Sequence[Epoch]) -> bytes:
+    file = io.StringIO(newline="")
+    table = csv.writer(file)
+    table.writerow(HISTORY)
+    table.writerows([getattr(epoch, column) for column in HISTORY] for epoch in history)
+    return file.getvalue().encode()
 
 
 def read_config(folder: Path) -> Config:
@@ -169,73 +165,75 @@ def read_config(folder: Path) -> Config:
         raise ElmanError(
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
-    if not (folder / "config.json").is_file():
+    if not os.path.lexists(folder / "config.json"):
         raise ElmanError(f"{folder} is no run directory: it has no config.json")
-    return _config(folder / "config.json")
+    path = folder / "config.json"
+    return json_files.record(Config, json_files.read(path, MOST["config.json"]), str(path))
 
 
 def read_history(folder: Path) -> list[Epoch]:
     """The epochs of a run, in order."""
     path = folder / "history.csv"
+    raw = disk.read(path, MOST["history.csv"])
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_epoch(row) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        rows = list(csv.reader(io.StringIO(raw.decode(), newline="")))
+        if not rows or tuple(rows[0]) != HISTORY:
+            raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
+        return [_epoch(row, number) for number, row in enumerate(rows[1:], 1)]
+    except UnicodeDecodeError as error:
+        raise ElmanError(f"cannot read {path}: byte {error.start} is not of UTF-8") from error
+    except (ElmanError, csv.Error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error
 
 
-def _epoch(row: dict[str, str]) -> Epoch:
+def _epoch(row: list[str], number: int) -> Epoch:
+    """One row of a history; a perplexity may be infinite, or not have been measured (nan)."""
+    try:
+        value = dict(zip(HISTORY, map(float, row), strict=True))
+    except ValueError as error:
+        raise ElmanError(f"row {number} must be {len(HISTORY)} numbers") from error
+    if value["epoch"] != number:
+        raise ElmanError(f"row {number} must be that of epoch {number}, got {row[0][:40]!r}")
+    for name in HISTORY:
+        if value[name] < 0 or ("ppl" in name and value[name] == 0):
+            raise ElmanError(f"{name} of epoch {number} must be above 0, got {value[name]}")
+        if "ppl" not in name and not math.isfinite(value[name]):
+            raise ElmanError(f"{name} of epoch {number} must be finite, got {value[name]}")
     return Epoch(
-        int(float(row["epoch"])),
-        math.log(float(row["train_ppl"])),
-        math.log(float(row["val_ppl"])),
-        float(row["tokens_per_second"]),
-        float(row["seconds"]),
+        number,
+        math.log(value["train_ppl"]),
+        math.log(value["val_ppl"]),
+        value["tokens_per_second"],
+        value["seconds"],
     )
 
 
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
     """The architecture, weights and codec of a run, checked against each other."""
     config = read_config(folder)
-    vocab = _vocab(folder / "vocab.json")
-    if len(vocab) != config.architecture.vocab:
+    path = folder / "vocab.json"
+    codec = _codec(path, config)
+    if len(codec.vocab) != config.architecture.vocab:
         raise ElmanError(
-            f"{folder / 'vocab.json'} has {len(vocab)} tokens, and config.json says "
+            f"{path} has {len(codec.vocab)} tokens, and config.json says "
             f"{config.architecture.vocab}"
         )
-    values = weights.load(folder / "model.safetensors")
-    weights.check(values, config.architecture)
-    return config.architecture, values, text.Codec(vocab, config.tokenizer, config.clean)
+    values = weights.load(folder / "model.safetensors", config.architecture)
+    return config.architecture, values, codec
 
 
-def _config(path: Path) -> Config:
-    value = _read_json(path)
-    try:
-        config = Config(**value | {"architecture": weights.Architecture(**value["architecture"])})
-    except (TypeError, KeyError) as error:
-        names = ", ".join(field.name for field in fields(Config))
-        raise ElmanError(f"{path} must hold {names}, and only these: {error}") from error
-    if not isinstance(config.tokenizer, str) or not isinstance(config.clean, bool):
-        raise ElmanError(f"{path} must hold a name as tokenizer, and true or false as clean")
-    if not isinstance(config.training, dict):
-        raise ElmanError(f"{path} must hold the settings of its training by name")
-    return config
-
-
-def _vocab(path: Path) -> text.Vocab:
-    tokens = _read_json(path)
+def _codec(path: Path, config: Config) -> text.Codec:
+    tokens = json_files.read(path, MOST["vocab.json"])
     vocab = text.Vocab(tokens) if _strings(tokens) else None
     if vocab is None or vocab.idx_to_token != tokens:
         raise ElmanError(f"{path} must be a sorted list of different tokens with <unk> among them")
-    return vocab
+    codec = text.Codec(vocab, config.tokenizer, config.clean)
+    try:
+        codec.text(range(len(vocab)))
+    except UnicodeError as error:
+        raise ElmanError(f"{path} holds tokens that are none of {config.tokenizer}'s") from error
+    return codec
 
 
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ElmanError(f"cannot read {path}: {error}") from error

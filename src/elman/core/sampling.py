@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
@@ -38,9 +38,10 @@ class Sampler:
             )
         if self.top_k is not None:
             require_at_least(1, top_k=self.top_k)
+            require_at_most(1 << 31, top_k=self.top_k)
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None and not 0 < value <= 1:
-                raise ElmanError(f"{name} must be above 0 and at most 1, got {value}")
+                raise ElmanError(f"{in_words(name)} must be above 0 and at most 1, got {value}")
 
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
         """The id drawn from `logits`, (vocab,)."""
@@ -52,7 +53,8 @@ class Sampler:
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """The probability of each token, (vocab,), at a temperature above 0."""
         order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
-        ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature
+        with np.errstate(over="ignore"):  # minus infinity has no chance, which is meant
+            ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature
         kept: NDArray[np.float64] = softmax(ranked)  # from the likeliest token down
         if self.top_k is not None:
             kept = _only(kept, np.arange(len(kept)) < self.top_k)

@@ -2,20 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import DivergedError, ElmanError
+from elman.core.errors import DivergedError, ElmanError, require_at_least
 from elman.core.metrics import Mean, perplexity
 from elman.core.module import HyperParameters
 
 BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
-Checkpoint = tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,38 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """The epoch with the lowest validation loss, the first of equals; the last if none has one."""
     measured = [epoch for epoch in history if not math.isnan(epoch.val_loss)]
     return min(measured, key=lambda epoch: epoch.val_loss) if measured else history[-1]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a training stands, as a checkpoint keeps it in JSON.
+
+    `batches` are those of the epoch after `history`, and `loss` is their sum and their tokens;
+    `drawn_from` is the state of the generator that drew that epoch's rows.
+    """
+
+    history: list[Epoch]
+    batches: int
+    loss: tuple[float, int]
+    drawn_from: dict[str, Any] | None
+    updates: int
+    validations: int
+    seconds: float
+    stopped: bool
+
+    def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("batches", "updates", "validations")}
+        require_at_least(0, **counts, tokens=self.loss[1])
+        for number, epoch in enumerate(self.history, 1):
+            if epoch.epoch != number:
+                raise ElmanError(
+                    f"epoch {number} of the history must be {number}, got {epoch.epoch}"
+                )
+        if not (math.isfinite(self.loss[0]) and 0 <= self.seconds < math.inf):
+            raise ElmanError(f"loss and seconds must be finite, got {self.loss[0]}, {self.seconds}")
+
+
+Checkpoint = tuple[Mapping[str, NDArray[Any]], Facts]
 
 
 class Callback:
@@ -167,44 +198,45 @@ class Trainer(HyperParameters):
         """Take what `capture` gave, after the model and its optimiser are prepared."""
         raise NotImplementedError("a framework's Trainer defines restore(arrays)")
 
-    def facts(self) -> dict[str, Any]:
-        """Where training stands, and what its epochs came to, as JSON can hold it."""
-        drawn_from = self._drawn_from or getattr(self.train_dataloader, "state", None)
-        return {
-            "history": [asdict(epoch) for epoch in self.history],
-            "batches": self._batches,  # of the epoch after those
-            "loss": [self._in_epoch.total, self._in_epoch.weight],
-            "drawn_from": drawn_from,
-            "updates": self.train_batch_idx,
-            "validations": self.val_batch_idx,
-            "seconds": self.seconds,
-            "stopped": self._stopped,
-        }
+    def facts(self) -> Facts:
+        """Where training stands, and what its epochs came to."""
+        return Facts(
+            history=list(self.history),
+            batches=self._batches,
+            loss=(self._in_epoch.total, self._in_epoch.weight),
+            drawn_from=self._drawn_from or getattr(self.train_dataloader, "state", None),
+            updates=self.train_batch_idx,
+            validations=self.val_batch_idx,
+            seconds=self.seconds,
+            stopped=self._stopped,
+        )
 
-    def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        for name, array in self.capture().items():
-            if name.startswith("generator"):
-                continue  # whose state may be longer or shorter
-            found = arrays[name].shape if name in arrays else "nothing"
-            if found != array.shape:
-                raise ElmanError(
-                    "the checkpoint is one of another training: as "
-                    f"{name} it has {found}, and this one {array.shape}"
-                )
-        self.restore(arrays)
-        self.best = {
-            name.removeprefix(BEST): array
-            for name, array in arrays.items()
-            if name.startswith(BEST)
-        }
-        self.history = [Epoch(**epoch) for epoch in facts["history"]]
-        self._batches = facts["batches"]
-        self._in_epoch.total, self._in_epoch.weight = facts["loss"]
-        self.train_batch_idx, self.val_batch_idx = facts["updates"], facts["validations"]
-        self._began = time.perf_counter() - facts["seconds"]
-        self._stopped = facts["stopped"]
-        if facts["drawn_from"]:
-            self.train_dataloader.state = facts["drawn_from"]
+    def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Facts) -> None:
+        if len(facts.history) > self.max_epochs or facts.batches > self.num_train_batches:
+            raise ElmanError("the checkpoint is one of a longer training than this one")
+        best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
+        now = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
+        own = self.capture()
+        _check_same(own, now, own)
+        try:
+            for kept in (best, now):
+                if kept:
+                    self.restore(kept)
+            if facts.drawn_from:
+                self.train_dataloader.state = facts.drawn_from
+        except Exception as error:  # each framework raises its own
+            message = "the checkpoint is one of another training: its state does not fit this one"
+            raise ElmanError(message) from error
+        own = self.capture()
+        _check_same(now, now, own)  # what this training knows nothing of
+        _check_same(best, best, own)
+        self.best = best
+        self.history = list(facts.history)
+        self._batches = facts.batches
+        self._in_epoch.total, self._in_epoch.weight = facts.loss
+        self.train_batch_idx, self.val_batch_idx = facts.updates, facts.validations
+        self._began = time.perf_counter() - facts.seconds
+        self._stopped = facts.stopped
 
     def fit_epoch(self) -> None:
         """One pass over the training batches, then one over the validation batches."""
@@ -298,6 +330,28 @@ class Trainer(HyperParameters):
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
         raise NotImplementedError("a framework's Trainer defines clip_gradients(value, model)")
+
+
+def _check_same(
+    names: Iterable[str], kept: Mapping[str, NDArray[Any]], own: Mapping[str, NDArray[Any]]
+) -> None:
+    """Raise an ElmanError unless a checkpoint's arrays are such as a training has of its own."""
+    for name in names:
+        there, here = _form(name, kept), _form(name, own)
+        if there != here:
+            raise ElmanError(
+                f"the checkpoint is one of another training: as {name} it has {there}, and this "
+                f"one {here}"
+            )
+
+
+def _form(name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    if name not in arrays:
+        return "nothing"
+    kind = "floats" if arrays[name].dtype.kind == "f" else "whole numbers"
+    if name.startswith("generator"):
+        return kind  # a generator's state may be longer or shorter
+    return f"{kind} of shape {arrays[name].shape}"
 
 
 def keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ They are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the gates
 i f g o (LSTM) and r z n (GRU).
 """
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-from safetensors.numpy import save as serialize
 
-from elman.core.errors import ElmanError, require_at_least
+from elman.core import disk, tensors
+from elman.core.errors import ElmanError, printable, require_at_least, require_at_most
 
 Weights = dict[str, NDArray[Any]]
 
@@ -45,8 +44,7 @@ class Architecture:
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
         for name, most in MOST.items():
-            if getattr(self, name) > most:
-                raise ElmanError(f"{name} must be {most} or less, got {getattr(self, name)}")
+            require_at_most(most, **{name: getattr(self, name)})
         check_tied(self.tied, self.embedding, self.hidden)
 
 
@@ -127,16 +125,26 @@ def draw(
 
 
 def initial(of: Architecture, seed: int = 0) -> Weights:
-    """The weights from which every framework starts with this seed."""
+    """The weights from which every framework starts with this seed.
+
+    An ElmanError tells where a machine has not even the memory to draw them, in double precision,
+    and to keep them in single.
+    """
+    needed, memory = 12 * sum(map(math.prod, shapes(of).values())), disk.memory()
+    if memory is not None and needed > memory:
+        raise ElmanError(
+            f"a model of {of.hidden} hidden units in {of.layers} layers takes {needed >> 20} MiB, "
+            f"and this machine has {memory >> 20}: use fewer"
+        )
     return draw(shapes(of), of.cell, of.hidden, seed)
 
 
-def check(weights: Mapping[str, NDArray[Any]], of: Architecture) -> None:
+def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture) -> None:
     """Raise an ElmanError unless `weights` are just those of this architecture."""
     wanted = shapes(of)
     for name in sorted(wanted.keys() ^ weights.keys()):
         what = "is missing" if name in wanted else "does not belong"
-        raise ElmanError(f"the weight {name} {what} in a model of {of}")
+        raise ElmanError(f"the weight {printable(name)} {what} in a model of {of}")
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
@@ -156,22 +164,31 @@ def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
     }
     part = spare(of.cell, of.hidden)
     for name in copies:
-        if not np.isfinite(copies[name]).all():
-            raise ElmanError(f"the weight {name} holds what is no finite number")
         if "bias_hh" in name:
-            copies[name.replace("bias_hh", "bias_ih")][part] += copies[name][part]
+            with np.errstate(over="ignore", invalid="ignore"):
+                copies[name.replace("bias_hh", "bias_ih")][part] += copies[name][part]
             copies[name][part] = 0
+    _check_finite(copies)
     return copies
 
 
-def save(path: Path, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Write weights as safetensors."""
-    path.write_bytes(serialize({name: np.ascontiguousarray(weights[name]) for name in weights}))
+def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ElmanError(f"the weight {name} holds what is no finite number")
 
 
-def load(path: Path) -> Weights:
-    """Read weights from safetensors."""
+def load(path: Path, of: Architecture) -> Weights:
+    """Read the weights of this architecture from safetensors.
+
+    Nothing is loaded from a file that holds others.
+    """
+    doubles = 8 * sum(map(math.prod, shapes(of).values()))
+    found, _ = tensors.header(path, doubles + tensors.MOST_HEADER)
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise ElmanError(f"cannot read the weights in {path}: {error}") from error
+        check(found, of)
+        values = tensors.load(path)
+        _check_finite(values)
+    except ElmanError as error:
+        raise ElmanError(f"{path}: {error}") from error
+    return values

@@ -83,7 +83,7 @@ class Minibatches:
         convert: Callable[[NDArray[Any]], Any],
     ) -> None:
         if batch_size < 1:
-            raise ElmanError(f"batch_size must be 1 or more, got {batch_size}")
+            raise ElmanError(f"batch size must be 1 or more, got {batch_size}")
         self.arrays = arrays
         self.batch_size = batch_size
         self.rows = rows
@@ -135,7 +135,7 @@ class Streams:
         if length < 1:
             raise ElmanError(
                 f"{batch_size} streams need {batch_size + 1} tokens, and a part of the text "
-                f"(training, validation or test) has {len(ids)}: use a smaller batch_size"
+                f"(training, validation or test) has {len(ids)}: use a smaller batch"
             )
         end = batch_size * length
         self.both = [part.reshape(batch_size, length) for part in (ids[:end], ids[1 : end + 1])]

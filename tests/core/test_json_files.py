@@ -1,0 +1,228 @@
+"""JSON is read strictly, and what a dataclass has no place for is refused by name."""
+
+import contextlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core import disk, json_files
+from elman.core.errors import ElmanError
+from elman.core.job import Job
+from elman.core.run import Config
+from elman.core.trainer import Epoch, Facts
+from elman.core.weights import Architecture
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+architectures = st.builds(
+    Architecture,
+    cell=st.sampled_from(["rnn", "gru", "lstm"]),
+    vocab=st.integers(1, 1 << 20),
+    hidden=st.integers(1, 1 << 16),
+    layers=st.integers(1, 1000),
+    embedding=st.integers(0, 1 << 16),
+)
+configs = st.builds(
+    Config,
+    architecture=architectures,
+    tokenizer=st.sampled_from(["char", "byte", "word"]),
+    clean=st.booleans(),
+    training=st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(0, 9), max_size=3),
+)
+counts = st.integers(0, 1 << 62)
+numbers = st.floats(0, 1e300)
+facts = st.builds(
+    Facts,
+    history=st.lists(
+        st.builds(Epoch, st.just(0), numbers, st.just(math.nan), numbers, numbers), max_size=3
+    ).map(lambda rows: [replace(row, epoch=number) for number, row in enumerate(rows, 1)]),
+    batches=counts,
+    loss=st.tuples(numbers, counts),
+    drawn_from=st.none() | st.just({"state": {"state": 2**127 + 1}}),
+    updates=counts,
+    validations=counts,
+    seconds=numbers,
+)
+
+
+@given(configs | facts)
+def test_what_is_written_is_read_again(record: Any) -> None:
+    text = json.dumps(asdict(record)).encode()
+    found = json_files.record(type(record), json_files.parse(text, "it", nan=True), "it")
+    assert repr(found) == repr(record)
+
+
+def spoilt(record: Any, path: list[str], change: Any) -> Any:
+    """A record as a dict, changed at the end of a path of names."""
+    value = inner = asdict(record)
+    for name in path[:-1]:
+        inner = inner[name]
+    change(inner, path[-1])
+    return value
+
+
+PATHS = [["clean"], ["tokenizer"], ["architecture"], ["architecture", "hidden"]]
+
+
+@given(configs, st.sampled_from(PATHS), values)
+def test_a_field_of_another_kind_is_refused_by_its_name(
+    config: Config, path: list[str], value: Any
+) -> None:
+    kept: Any = config
+    for name in path:
+        kept = getattr(kept, name)
+    changed = spoilt(config, path, lambda inner, name: inner.__setitem__(name, value))
+    if type(value) is type(kept) or isinstance(value, dict):  # may be one that will do
+        return
+    with pytest.raises(ElmanError, match=rf"^config: {'.'.join(path)} must be .*, got "):
+        json_files.record(Config, changed, "config")
+
+
+@given(configs, st.sampled_from(PATHS))
+def test_a_missing_field_is_named(config: Config, path: list[str]) -> None:
+    changed = spoilt(config, path, lambda inner, name: inner.pop(name))
+    with pytest.raises(ElmanError, match=rf"^config: the field {'.'.join(path)} is missing$"):
+        json_files.record(Config, changed, "config")
+
+
+@given(configs, values, st.sampled_from([[], ["architecture"]]))
+def test_an_unknown_field_is_named(config: Config, value: Any, path: list[str]) -> None:
+    changed = spoilt(config, [*path, "more"], lambda inner, name: inner.__setitem__(name, value))
+    named = ".".join([*path, '"more"'])
+    with pytest.raises(ElmanError, match=f"^config: {named} is no field that is known: "):
+        json_files.record(Config, changed, "config")
+
+
+@given(values, st.sampled_from([Config, Facts, Job, Architecture]))
+def test_no_value_whatever_gives_another_error(value: Any, kind: type) -> None:
+    with pytest.raises(ElmanError) as error:
+        json_files.record(kind, value, "it")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@dataclass(frozen=True)
+class Everything:
+    """A field of each kind that a record can have."""
+
+    whole: int
+    real: float
+    pair: tuple[int, float]
+    maybe: int | None = None
+    epochs: list[Epoch] | None = None
+
+
+GOOD: dict[str, Any] = {"whole": 1, "real": 2, "pair": [3, 4]}
+
+
+def test_a_whole_number_will_do_for_a_float_and_a_default_for_what_is_missing() -> None:
+    found = json_files.record(Everything, GOOD, "it")
+    assert found == Everything(1, 2.0, (3, 4.0))
+    assert isinstance(found.real, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"whole": True}, "whole must be a whole number below 2^63, got true"),
+        ({"whole": 1.0}, "whole must be a whole number below 2^63, got 1.0"),
+        ({"whole": 1 << 63}, "whole must be a whole number below 2^63, got 9223372036854775808"),
+        ({"real": False}, "real must be a number, got false"),
+        ({"real": 10**400}, "real must be a number, got 1" + "0" * 36 + "..."),
+        ({"pair": [1]}, "pair must have 2 values, got 1"),
+        ({"pair": [1, "2"]}, 'pair[1] must be a number, got "2"'),
+        ({"pair": {}}, "pair must be a list, got {}"),
+        ({"maybe": "1"}, 'maybe must be a whole number below 2^63, got "1"'),
+        ({"epochs": [{}]}, "the field epochs[0].epoch is missing"),
+        ({"epochs": [[]]}, "epochs[0] must be an object of epoch, train_loss, val_loss"),
+        ({"\x1b": 1}, r'"\u001b" is no field that is known'),
+    ],
+)
+def test_each_kind_of_field_has_its_rule(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ElmanError) as error:
+        json_files.record(Everything, GOOD | change, "it")
+    assert str(error.value).startswith(f"it: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"a": 1, "b": 2, "a": 1}', 'cannot read it: the name "a" comes twice'),
+        (b"[NaN]", "cannot read it: NaN is no number"),
+        (b"[-Infinity]", "cannot read it: -Infinity is no number"),
+        (b"[1e999]", "cannot read it: the number 1e999 is too large"),
+        (b"9" * 5000, "cannot read it: a number has 5000 digits"),
+        (b"[" * 100_000, "cannot read it: it is nested too deep"),
+        (b'["\\ud800"]', "cannot read it: it has half a surrogate pair"),
+        (b"[\xff]", "cannot read it: byte 1 is not of UTF-8"),
+        (b"", "cannot read it as JSON: Expecting value at line 1, column 1"),
+        (b"[1,\n2", "cannot read it as JSON: Expecting ',' delimiter at line 2, column 2"),
+    ],
+)
+def test_json_that_says_nothing_certain_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(ElmanError) as error:
+        json_files.parse(text, "it")
+    assert str(error.value) == message
+
+
+def test_pairs_of_surrogates_are_one_character() -> None:
+    assert json_files.parse(json.dumps("😀").encode(), "it") == "😀"
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_whatever_give_another_error(raw: bytes) -> None:
+    with contextlib.suppress(ElmanError):
+        json_files.parse(raw, "it")
+
+
+def test_a_file_is_read_up_to_a_size_and_where_it_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('"' + "x" * 98 + '"')
+    assert json_files.read(path, 100) == "x" * 98
+    with pytest.raises(ElmanError, match=f"cannot read {path}: it has more than 99 bytes"):
+        json_files.read(path, 99)
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(ElmanError, match="link: it is a symbolic link, and must be a file"):
+        json_files.read(tmp_path / "link", 100)
+    with disk.opened(tmp_path / "link", links=True) as file:  # one that the user names
+        assert disk.size(file) == 100
+    with pytest.raises(ElmanError, match="it is a folder, and must be a file"):
+        json_files.read(tmp_path, 100)
+    with pytest.raises(ElmanError, match="there is no file"):
+        json_files.read(tmp_path / "none", 100)
+    with pytest.raises(ElmanError, match="no file has such a name"):
+        json_files.read(tmp_path / "a\0b", 100)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for links in (False, True):
+        with (
+            pytest.raises(ElmanError, match="pipe: it is a pipe, and must be a file"),
+            disk.opened(tmp_path / "pipe", links),
+        ):
+            pass
+    with pytest.raises(ElmanError, match="it is a device or socket"):
+        json_files.read(Path("/dev/zero"), 100)
+
+
+def test_what_takes_the_place_of_a_file_meanwhile_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("1")
+    (tmp_path / "secret").write_text("2")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    earlier = os.lstat(tmp_path / "file")
+    monkeypatch.setattr(os, "lstat", lambda path: earlier)
+    with pytest.raises(ElmanError, match=r"cannot read .*link"):
+        json_files.read(tmp_path / "link", 100)

@@ -1,0 +1,531 @@
+"""Feed spoilt run directories, checkpoints, histories and texts to all that reads them.
+
+    python tests/hostile.py [NUMBER] [SEED]
+
+Each of NUMBER (10,000) inputs is a good one changed in one or two places. It must be read, or be
+refused by an ElmanError of one line: any other exception, a warning, more than ten seconds, or
+memory beyond a gibibyte is a failure, which is printed, and ends the command with 1. The table
+that is printed counts the inputs by their kind.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import elman
+from elman.cli import main as command_line
+from elman.core import checkpoint, compare, job, run
+from elman.core.corpus import TextFile, read_text
+from elman.core.errors import ElmanError
+from elman.core.language_model import evaluate, generate
+from elman.core.sampling import Sampler
+from elman.core.trainer import Callback
+
+SECONDS = 10
+MEMORY = 1 << 30
+STORY = "Once upon a time, said he. \n" * 30
+FILES = ("config.json", "vocab.json", "model.safetensors", "history.csv")
+SMALL = {"cell": "gru", "hidden": 4, "steps": 8, "batch_size": 16, "epochs": 2}
+SETTINGS: dict[str, Any] = {
+    **{"edition": "gutenberg", "tokenizer": "char", "layers": 2, "embedding": 4, "tied": True},
+    **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
+    **{"framework": "numpy", "device": "auto", "seed": 0, "windows": "random"},
+    **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
+}
+
+NUMBERS = [0, -1, 1, 2, 3, 7, 255, 1 << 16, 1 << 20, 1 << 31, 1 << 63, 10**30, -(10**40)]
+FLOATS = [0.0, -0.0, 0.5, 1.0, 1.5, -2.5, 1e-320, 1e38, 1e308, float("nan"), float("inf")]
+WORDS = ["", "x", "rnn", "lstm", "<unk>", "../..", "/etc/passwd", "\0", "\ud800", "\x1b[2J", "é"]
+
+
+class Chance(random.Random):
+    """What is drawn to spoil something."""
+
+    def value(self) -> Any:
+        """Some value of JSON, of any type, often one at a border."""
+        plain = [*NUMBERS, *FLOATS, *WORDS, None, True, False, [], {}]
+        nested: list[Any] = [[1, [2]], {"a": {"b": []}}, ["a"] * 3, {"cell": "rnn"}]
+        return self.choice(plain + nested)
+
+    def spoilt(self, value: Any) -> Any:
+        """A value of JSON with one place changed."""
+        if isinstance(value, dict) and value and self.random() < 0.85:
+            name = self.choice(list(value))
+            what = self.choice([*["inside"] * 7, "remove", "add", "rename"])
+            kept = {key: item for key, item in value.items() if what == "add" or key != name}
+            if what == "inside":
+                kept[name] = self.spoilt(value[name])
+            elif what == "add":
+                kept[self.choice([*WORDS, "extra"])] = self.value()
+            elif what == "rename":
+                kept[self.choice([name.upper(), name + " ", *WORDS])] = value[name]
+            return kept
+        if isinstance(value, list) and value and self.random() < 0.85:
+            place = self.randrange(len(value))
+            inside = [self.spoilt(value[place])] if self.random() < 0.7 else []
+            more = self.choice([[], [], [], [value[place]], [self.value()]])
+            return [*value[:place], *inside, *more, *value[place + 1 :]]
+        alike = [other for other in (*NUMBERS, *FLOATS, *WORDS) if type(other) is type(value)]
+        return self.choice(alike) if alike and self.random() < 0.5 else self.value()
+
+    def json(self, value: Any) -> bytes:
+        """A spoilt value as JSON, which may be spoilt too."""
+        text = json.dumps(self.spoilt(value)).encode()
+        return self.choice([text] * 8 + [self.broken_json(text)])
+
+    def broken_json(self, text: bytes) -> bytes:
+        """JSON as no writer makes it."""
+        return self.choice(
+            [
+                *[b"", b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"), b"\xff" + text],
+                *[b"[" * 100_000, b"[" * 500 + b"]" * 500, b'{"a":' * 50_000, b"9" * 5000],
+                *[text[:-1] + b',"clean":true,"clean":true}', text + text, text + b"\0"],
+                *[b"1e999", b'"\\ud800"', b'"\\udfff\\ud800"', text.replace(b'"', b"'")],
+                *[b" " * (1 << 21), b"[" + b"1," * (1 << 20) + b"1]"],
+            ]
+        )
+
+    def raw(self, raw: bytes) -> bytes:
+        """Bytes flipped, cut off, put in, or appended."""
+        place = self.randrange(len(raw) + 1)
+        some = self.randbytes(self.choice([1, 2, 8, 1000]))
+        return self.choice(
+            [
+                *[raw[:place], raw[place:], raw[:place] + some + raw[place:], raw + some],
+                *[raw[:place] + bytes([self.randrange(256)]) + raw[place + 1 :]] * 4,
+                *[some, b"", raw + raw],
+            ]
+        )
+
+    def safetensors(self, raw: bytes) -> bytes:
+        """A safetensors file whose header says something else, or whose length of it does."""
+        length = struct.unpack("<Q", raw[:8])[0]
+        header, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+        if self.random() < 0.2:
+            claimed = self.choice([0, 1, length - 1, length + 1, 1 << 24, 1 << 40, (1 << 64) - 1])
+            return struct.pack("<Q", claimed) + raw[8:]
+        name = self.choice([name for name in header if name != "__metadata__"])
+        tensor = header[name]
+        what = self.choice(["shape", "dtype", "data_offsets", "json", "name", "numbers"])
+        if what == "shape":
+            tensor["shape"] = self.choice(
+                [tensor["shape"][::-1], [*tensor["shape"], 1], [], [1 << 40, 1 << 40], self.value()]
+            )
+        elif what == "dtype":
+            tensor["dtype"] = self.choice(["F64", "F16", "BF16", "I32", "F8_E4M3", "X", None])
+        elif what == "data_offsets":
+            begin, end = tensor["data_offsets"]
+            tensor["data_offsets"] = self.choice(
+                [[begin + 4, end], [end, begin], [begin, end + 4], [0, 1 << 62], [begin], []]
+            )
+        elif what == "name":
+            header[self.choice([*WORDS, name.upper()])] = header.pop(name)
+        elif what == "numbers":
+            number = self.choice([np.nan, np.inf, 1e38, -3e38, 1e-40, 1e20])
+            data = np.full(len(data) // 4 + 1, number, np.float32).tobytes()[: len(data)]
+        else:
+            header = self.spoilt(header)
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + data
+
+    def text(self) -> bytes:
+        """What is hardly a text."""
+        good = STORY.encode()
+        return self.choice(
+            [
+                *[self.raw(good), self.raw(good), good, b"", b"\xef\xbb\xbf" + good],
+                *[b"\xef\xbb\xbf", good.replace(b" ", b"\0"), b"\0" * 999, b" \n\t\r" * 300],
+                *[b"x" * 20_000, b"\xff" * 999, "é\u2028\u0085".encode() * 300, good[:9]],
+                *[good.decode().encode("utf-16"), b"a\xed\xa0\x80b" * 300, b"\r\n" * 999],
+                *["😀".encode() * 300, self.randbytes(2000), b"ab " * self.randrange(1, 300)],
+            ]
+        )
+
+    def row(self, line: str) -> str:
+        """A line of a history with a cell changed, removed or added."""
+        cells = line.split(",")
+        place = self.randrange(len(cells))
+        cell = str(self.choice([*NUMBERS, *FLOATS, "", "x", "1_0", '"', "9" * 400, "y" * 200_000]))
+        more = [[cell], [cell], [cell], [], [cells[place], cell]]
+        return ",".join([*cells[:place], *self.choice(more), *cells[place + 1 :]])
+
+
+class Good:
+    """A run, a run in training, and a checkpoint to spoil copies of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.text = folder / "story.txt"
+        self.text.write_text(STORY, encoding="utf-8")
+        settings = job.Job(text=str(self.text), **(SETTINGS | SMALL))
+        training = job.Training(settings, elman.framework_module("numpy"))
+        checkpoints = checkpoint.Checkpoints(folder / "checkpoints", seconds=0)
+        training.fit(checkpoints)
+        self.settings = training.settings
+        self.run = folder / "run"
+        with run.new_folder(self.run) as part:
+            training.write(part)
+        # of the last update but one, and of the end
+        self.checkpoints = [path.read_bytes() for path in checkpoint.paths(folder / "checkpoints")]
+
+    def again(self) -> Any:
+        """A training that the checkpoint is of."""
+        return job.Training.again(job.Settings(job.Job(**self.settings["job"]), self.digest))
+
+    @property
+    def digest(self) -> str:
+        return str(self.settings["text_sha256"])
+
+
+Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
+
+
+def copied(good: Good, place: Path) -> Path:
+    """A copy of the good run."""
+    folder = place / "run"
+    folder.mkdir()
+    for name in FILES:
+        shutil.copyfile(good.run / name, folder / name)
+    return folder
+
+
+def used(folder: Path, chance: Chance) -> Callable[[], Any]:
+    """Load a run, and have it write and read: in Python, or for a share by the command line."""
+    if chance.random() < 0.1:
+        return told(["generate", str(folder), "Once", "--tokens", "3", "--framework", "numpy"])
+
+    def use() -> None:
+        model = elman.load(folder)
+        prefix = model.codec.prefix_ids("Once")
+        model.codec.text(generate(model, prefix, 5, Sampler(0.8, 5, 0.9, 0.01)))
+        evaluate(model, STORY[:100], model.codec)
+
+    return use
+
+
+def told(words: list[str]) -> Callable[[], Any]:
+    """The command line, which must not end with a traceback, and say what is wrong in a line."""
+
+    def tell() -> None:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        log, argv, before = logging.getLogger("elman"), sys.argv, signal.getsignal(signal.SIGTERM)
+        sys.argv = ["elman", *words]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                command_line()
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            sys.argv = argv
+            log.handlers.clear()
+            log.setLevel(logging.CRITICAL)
+        err.seek(0)
+        said = err.read()
+        lines = [line for line in said.splitlines() if not line.startswith("epoch ")]
+        if code:
+            if code != 2 and not (code == 1 and "loss became" in said):
+                raise AssertionError(f"exit code {code}: {said}")
+            if len(lines) != 1 + said.count("the checkpoint is damaged: "):
+                raise AssertionError(f"not one line: {said}")
+            raise ElmanError(lines[-1])
+
+    return tell
+
+
+def spoilt_json(name: str) -> Kind:
+    """One of a run's JSON files, with a field changed."""
+
+    def kind(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+        folder = copied(good, place)
+        value = json.loads((folder / name).read_text())
+        (folder / name).write_bytes(chance.json(value))
+        return used(folder, chance)
+
+    return kind
+
+
+def headers(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """The weights' header, or the weights."""
+    folder = copied(good, place)
+    path = folder / "model.safetensors"
+    path.write_bytes(chance.safetensors(path.read_bytes()))
+    return used(folder, chance)
+
+
+def raw_bytes(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """Bytes of any file of a run."""
+    folder = copied(good, place)
+    path = folder / chance.choice(FILES)
+    path.write_bytes(chance.raw(path.read_bytes()))
+    return used(folder, chance)
+
+
+def not_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A file of a run that is a link, a folder, a pipe, sparse, or not there."""
+    folder = copied(good, place)
+    path = folder / chance.choice(FILES)
+    path.unlink()
+    chance.choice(
+        [
+            lambda: None,
+            path.mkdir,
+            lambda: sparse(path, 1 << 33),
+            lambda: os.mkfifo(path),
+            lambda: path.symlink_to(good.run / path.name),
+            lambda: path.symlink_to("/dev/zero"),
+            lambda: path.symlink_to(path),
+            lambda: sparse(path, 1 << 40),
+        ]
+    )()
+    if path.name == "history.csv":
+        return lambda: run.read_history(folder)
+    return used(folder, chance)
+
+
+def sparse(path: Path, size: int) -> None:
+    """A file of zeros that takes no place on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def histories(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A history with rows and cells changed."""
+    folder = copied(good, place)
+    lines = (folder / "history.csv").read_text().splitlines()
+    line = chance.randrange(len(lines))
+    lines[line] = chance.row(lines[line])
+    text = chance.choice([lines, lines, lines, lines[:line], lines[line:], lines + lines])
+    (folder / "history.csv").write_text("\n".join(text) + chance.choice(["\n", "", "\n\n"]))
+    if chance.random() < 0.02:
+        return told(["compare", str(folder), "--plot", str(place / "curves.png")])
+    return lambda: compare._row(folder, run.read_config(folder), run.read_history(folder))
+
+
+def trainings(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """The settings of a training that is to go on."""
+    folder = place / "run"
+    folder.mkdir()
+    (folder / "training.json").write_bytes(chance.json(good.settings))
+    if chance.random() < 0.1:
+        name = chance.choice([".lock", ".config.json.part", "checkpoints", "training.json"])
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(good.text)
+
+    def resume() -> None:
+        with (
+            contextlib.suppress(EnoughError),
+            run.resumed_training(folder, job.Settings) as settings,
+        ):
+            job.Training.again(settings).fit(OneUpdate())
+
+    return resume
+
+
+class EnoughError(Exception):
+    """The training has begun."""
+
+
+class OneUpdate(Callback):
+    def after_update(self, trainer: Any) -> None:
+        raise EnoughError
+
+
+def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A checkpoint with other facts or arrays, whose digest is right, or with bytes changed."""
+    folder = place / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder.parent / "training.json").write_text(json.dumps(good.settings))
+    spoil = chance.choice([chance.raw, chance.safetensors, *[other_facts(chance)] * 4])
+    raw = spoil(chance.choice(good.checkpoints))
+    (folder / "000000000001.safetensors").write_bytes(raw)
+    if chance.random() < 0.05:
+        return told(["train", "--resume", str(folder.parent)])
+
+    def resume() -> None:
+        found = checkpoint.read_newest(folder)
+        if found is None:
+            raise ElmanError("refused")
+        training = good.again()
+        training.fit(resume=found)
+
+    return resume
+
+
+def other_facts(chance: Chance) -> Callable[[bytes], bytes]:
+    """Spoil what a checkpoint says, or has, and sign it as its writer would."""
+
+    def spoil(raw: bytes) -> bytes:
+        from safetensors.numpy import load, save
+
+        arrays = load(raw)
+        length = struct.unpack("<Q", raw[:8])[0]
+        text = json.loads(raw[8 : 8 + length])["__metadata__"]["facts"]
+        if chance.random() < 0.6:
+            text = chance.json(json.loads(text)).decode(errors="replace")
+        else:
+            name = chance.choice(list(arrays))
+            array = arrays.pop(name)
+            other = [array[..., None], array.astype(np.float64), array.astype(np.int8), array * 0]
+            other += [np.frombuffer(b'{"state": 1}', np.uint8), array.astype(np.float32) - 9]
+            if chance.random() < 0.8:
+                arrays[chance.choice([name, name, name, "x", "generator"])] = chance.choice(other)
+        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        text = text.encode(errors="replace").decode()
+        return save(arrays, {"facts": text, "digest": checkpoint._digest(arrays, text)})
+
+    return spoil
+
+
+def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """Texts of any bytes, and what is no file."""
+    path = place / "text.txt"
+    if chance.random() < 0.1:
+        chance.choice([path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")])()
+    else:
+        path.write_bytes(chance.text())
+    tokenizer = chance.choice(["char", "byte", "word"])
+    if chance.random() < 0.1:
+        return told(["evaluate", str(good.run), str(path), "--framework", "numpy"])
+    return chance.choice(
+        [
+            lambda: read_text(path),
+            lambda: list(TextFile(str(path), 4, 8, tokenizer).train_dataloader()),
+        ]
+    )
+
+
+def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """Options of every command with values that they may not have."""
+    numbers = [number for number in NUMBERS if not 255 < number < 1 << 31]  # which take long
+    number = str(chance.choice([*numbers, *FLOATS, "", "x", "é", "\x1b[2J"]))
+    option = chance.choice(
+        [
+            *["hidden", "layers", "embedding", "steps", "batch-size", "lr", "clip", "momentum"],
+            *["dropout", "seed", "cell", "tokenizer", "optimizer", "device", "framework", "out"],
+            *["edition", "checkpoint-every", "resume"],
+        ]
+    )
+    tokens = chance.choice(["tokens", "temperature", "top-k", "top-p", "min-p", "seed"])
+    small = [f"--{name}={value}" for name, value in {"hidden": 4, "steps": 8, "epochs": 1}.items()]
+    out = [] if option == "out" else [f"--out={place / 'made'}"]
+    train = ["train", str(good.text), *small, *out, "--framework=numpy", f"--{option}={number}"]
+    write = ["generate", str(good.run), "Once", "--framework=numpy", "--tokens=3"]
+    return chance.choice(
+        [
+            told(["train", f"--resume={number}"] if option == "resume" else train),
+            told([*write, f"--{tokens}={number}"]),
+            told(["generate", str(good.run), number, "--framework=numpy", "--tokens=3"]),
+        ]
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "config.json": spoilt_json("config.json"),
+    "vocab.json": spoilt_json("vocab.json"),
+    "model.safetensors": headers,
+    "bytes of a run": raw_bytes,
+    "no regular file": not_files,
+    "history.csv": histories,
+    "training.json": trainings,
+    "checkpoints": checkpoints,
+    "texts": texts,
+    "command line": words,
+}
+
+
+class HangError(BaseException):
+    """It took too long."""
+
+
+@contextlib.contextmanager
+def within_seconds() -> Iterator[None]:
+    """End the block with a HangError where it does not end by itself."""
+
+    def alarm(*_: Any) -> None:
+        raise HangError
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def accepted(act: Callable[[], Any]) -> bool:
+    """Whether an input is read; False where it is refused as it should be."""
+    try:
+        with within_seconds():
+            act()
+    except ElmanError as error:
+        if not isinstance(error, ElmanError) or len(str(error).splitlines()) != 1:
+            raise AssertionError(f"not one line: {error}") from error
+        return False
+    return True
+
+
+def attempt(number: int, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
+    """Try so many inputs: how many of each kind were refused and accepted, and what failed."""
+    counts: Counter[tuple[str, str]] = Counter()
+    failures = []
+    logging.getLogger("elman").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        good = Good(Path(folder))
+        for count in range(number):
+            chance = Chance(f"{seed} {count}")
+            name = list(KINDS)[count % len(KINDS)]
+            place = Path(folder) / "place"
+            place.mkdir()
+            act = KINDS[name](good, place, chance)
+            try:
+                counts[name, "accepted" if accepted(act) else "refused"] += 1
+            except (Exception, HangError):
+                failures.append(f"{name}, number {count}:\n{traceback.format_exc(limit=-6)}")
+            shutil.rmtree(place)
+    return counts, failures
+
+
+def bounded_memory() -> None:
+    """From here on this process can have no more than a gibibyte beyond what it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def main() -> int:
+    """Try so many inputs; 0 where none failed."""
+    number, seed = (int(word) for word in [*sys.argv[1:], "10000", "0"][:2])
+    warnings.simplefilter("error")
+    if sys.platform == "linux":
+        bounded_memory()
+    counts, failures = attempt(number, seed)
+    if failures:
+        print("\n".join(failures[:20]))
+    print(f"{'kind':<20} {'tried':>7} {'refused':>8} {'accepted':>9}")
+    for name in KINDS:
+        refused, taken = counts[name, "refused"], counts[name, "accepted"]
+        print(f"{name:<20} {refused + taken:>7} {refused:>8} {taken:>9}")
+    print(f"{len(failures)} failed of {number}")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
