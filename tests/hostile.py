@@ -46,7 +46,7 @@ SMALL = {"cell": "gru", "hidden": 4, "steps": 8, "batch_size": 16, "epochs": 2}
 SETTINGS: dict[str, Any] = {
     **{"edition": "gutenberg", "tokenizer": "char", "layers": 2, "embedding": 4, "tied": True},
     **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
-    **{"framework": "numpy", "device": "auto", "seed": 0, "windows": "random"},
+    **{"framework": "numpy", "device": "auto", "seed": 0},
     **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
 }
 
@@ -173,24 +173,22 @@ class Good:
     def __init__(self, folder: Path) -> None:
         self.text = folder / "story.txt"
         self.text.write_text(STORY, encoding="utf-8")
-        settings = job.Job(text=str(self.text), **(SETTINGS | SMALL))
-        training = job.Training(settings, elman.framework_module("numpy"))
-        checkpoints = checkpoint.Checkpoints(folder / "checkpoints", seconds=0)
-        training.fit(checkpoints)
-        self.settings = training.settings
         self.run = folder / "run"
+        self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
+        for windows in ("stream", "random"):
+            training = self._trained(folder / windows, windows)
+        self.settings = training.settings
         with run.new_folder(self.run) as part:
             training.write(part)
-        # of the last update but one, and of the end
-        self.checkpoints = [path.read_bytes() for path in checkpoint.paths(folder / "checkpoints")]
 
-    def again(self) -> Any:
-        """A training that the checkpoint is of."""
-        return job.Training.again(job.Settings(job.Job(**self.settings["job"]), self.digest))
-
-    @property
-    def digest(self) -> str:
-        return str(self.settings["text_sha256"])
+    def _trained(self, folder: Path, windows: str) -> job.Training:
+        settings = job.Job(text=str(self.text), windows=windows, **(SETTINGS | SMALL))
+        training = job.Training(settings, elman.framework_module("numpy"))
+        training.fit(checkpoint.Checkpoints(folder, seconds=0))
+        # The last two are one in an epoch and one at the end of it.
+        for path in checkpoint.paths(folder):
+            self.checkpoints.append((training.settings, path.read_bytes()))
+        return training
 
 
 Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
@@ -351,10 +349,10 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """A checkpoint with other facts or arrays, whose digest is right, or with bytes changed."""
     folder = place / "run" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder.parent / "training.json").write_text(json.dumps(good.settings))
+    settings, good_one = chance.choice(good.checkpoints)
+    (folder.parent / "training.json").write_text(json.dumps(settings))
     spoil = chance.choice([chance.raw, chance.safetensors, *[other_facts(chance)] * 4])
-    raw = spoil(chance.choice(good.checkpoints))
-    (folder / "000000000001.safetensors").write_bytes(raw)
+    (folder / "000000000001.safetensors").write_bytes(spoil(good_one))
     if chance.random() < 0.05:
         return told(["train", "--resume", str(folder.parent)])
 
@@ -362,8 +360,8 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         found = checkpoint.read_newest(folder)
         if found is None:
             raise ElmanError("refused")
-        training = good.again()
-        training.fit(resume=found)
+        again = job.Settings(job.Job(**settings["job"]), settings["text_sha256"])
+        job.Training.again(again).fit(resume=found)
 
     return resume
 

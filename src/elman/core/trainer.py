@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.board import ProgressBoard
 from elman.core.errors import DivergedError, ElmanError, require_at_least
 from elman.core.metrics import Mean, perplexity
 from elman.core.module import HyperParameters
@@ -222,6 +223,9 @@ class Trainer(HyperParameters):
             for kept in (best, now):
                 if kept:
                     self.restore(kept)
+            if self.carried is not None:
+                self._try_carried()
+                self.restore(now)
             if facts.drawn_from:
                 self.train_dataloader.state = facts.drawn_from
         except Exception as error:  # each framework raises its own
@@ -237,6 +241,13 @@ class Trainer(HyperParameters):
         self.train_batch_idx, self.val_batch_idx = facts.updates, facts.validations
         self._began = time.perf_counter() - facts.seconds
         self._stopped = facts.stopped
+
+    def _try_carried(self) -> None:
+        """Go on from the state carried, on no board: whether it fits is known by nothing less."""
+        board, self.model.board = self.model.board, ProgressBoard()
+        self.model.eval()
+        self._take(self.validate, next(iter(self.train_dataloader)), self.train_dataloader)
+        self.model.board = board
 
     def fit_epoch(self) -> None:
         """One pass over the training batches, then one over the validation batches."""
