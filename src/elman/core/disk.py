@@ -64,7 +64,10 @@ def parents(path: Path) -> Iterator[None]:
     """Make the folders above a path, and remove those that are empty again after the block."""
     missing = [parent for parent in path.parents if not os.path.lexists(parent)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ElmanError(f"cannot write {path}: {error.filename} is no folder") from error
         yield
     except OSError as error:
         raise cannot("write", path, error) from error

@@ -143,21 +143,19 @@ def _tuple(of: tuple[Any, ...], value: list[Any], name: str) -> tuple[Any, ...]:
 
 
 def _of_fields(kind: type, value: Any, name: str) -> Any:
-    wanted = {field.name: field for field in fields(kind)}
+    wanted, kinds = {field.name: field for field in fields(kind)}, get_type_hints(kind)
     names = ", ".join(wanted)
     if not isinstance(value, dict):
         raise ElmanError(f"{name or 'it'} must be an object of {names}, got {_shown(value)}")
-    below = f"{name}." if name else ""
-    for given in value:
-        if given not in wanted:
-            raise ElmanError(f"{below}{_shown(given)} is no field that is known: {names}")
-    for field in wanted.values():
-        if field.name not in value and _required(field):
-            raise ElmanError(f"the field {below}{field.name} is missing")
-    kinds = get_type_hints(kind)
-    return kind(
-        **{field: _typed(kinds[field], item, below + field) for field, item in value.items()}
-    )
+    below, given = f"{name}." if name else "", {}
+    for field, item in value.items():
+        if field not in wanted:
+            raise ElmanError(f"{below}{_shown(field)} is no field that is known: {names}")
+        given[field] = _typed(kinds[field], item, below + field)
+    for field in wanted:
+        if field not in given and _required(wanted[field]):
+            raise ElmanError(f"the field {below}{field} is missing")
+    return kind(**given)
 
 
 def _required(field: "Field[Any]") -> bool:

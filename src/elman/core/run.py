@@ -89,9 +89,9 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
 
     What they are is the dataclass `kind`.
     """
-    if (path / "config.json").exists():
+    if os.path.lexists(path / "config.json"):
         raise ElmanError(f"{path} is finished: there is nothing to resume")
-    if not (path / TRAINING).is_file():
+    if not os.path.lexists(path / TRAINING):
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
@@ -109,6 +109,8 @@ def _training(path: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise ElmanError(f"{path} is being trained by another process: wait for it") from error
+    except OSError as error:
+        raise disk.cannot("write", path / ".lock", error) from error
     kept = f"what was trained until the last checkpoint is in {path}"
     try:
         yield
@@ -161,11 +163,12 @@ def _history(history: Sequence[Epoch]) -> bytes:
 
 def read_config(folder: Path) -> Config:
     """What a run is a run of."""
-    if (folder / TRAINING).is_file() and not (folder / "config.json").exists():
+    finished = os.path.lexists(folder / "config.json")
+    if os.path.lexists(folder / TRAINING) and not finished:
         raise ElmanError(
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
-    if not os.path.lexists(folder / "config.json"):
+    if not finished:
         raise ElmanError(f"{folder} is no run directory: it has no config.json")
     path = folder / "config.json"
     return json_files.record(Config, json_files.read(path, MOST["config.json"]), str(path))

@@ -1,0 +1,111 @@
+"""docs/errors.md tells every kind of error, and its examples say what they say there."""
+
+import inspect
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+import elman
+from elman import cli
+from elman.core import compare, errors, run
+from elman.core.errors import ElmanError
+from elman.core.job import Job, Settings, Training
+
+PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+
+
+def rows(columns: int) -> list[list[str]]:
+    """The rows of the page's tables with so many columns, without headers and rules."""
+    tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
+    cut = [[line.strip("| ").split(" | ") for line in table.splitlines()[2:]] for table in tables]
+    return [
+        [cell.strip("`") for cell in row] for table in cut for row in table if len(row) == columns
+    ]
+
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
+
+
+def test_every_class_is_in_the_table_with_its_exit_code() -> None:
+    table = {name: int(code) for name, code, _, _ in rows(4)}
+    assert table == {kind.__name__: kind.exit_code for kind in CLASSES}
+    assert all(issubclass(kind, ElmanError) for kind in CLASSES)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, and with texts that can serve and that cannot."""
+    folder = tmp_path_factory.mktemp("errors")
+    (folder / "story.txt").write_text("Once upon a time, said he. \n" * 30)
+    (folder / "empty.txt").write_text("")
+    (folder / "short.txt").write_text("too short a text.")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / "folder").mkdir()
+    settings = {
+        name: field.default for name, field in inspect.signature(cli.train).parameters.items()
+    }
+    for name in ("context", "out", "resume", "checkpoint_every"):
+        del settings[name]
+    small = {"hidden": 4, "steps": 8, "batch_size": 16, "epochs": 1, "lr": 1.0}
+    job = Job(**settings | small | {"text": str(folder / "story.txt"), "framework": "numpy"})
+    training = Training(job, elman.framework_module("numpy"))
+    training.fit()
+    with run.new_folder(folder / "run") as part:
+        training.write(part)
+    return folder
+
+
+@pytest.mark.parametrize(("command", "message"), rows(2), ids=[row[0] for row in rows(2)])
+def test_a_command_says_what_the_page_says(
+    made: Path,
+    command: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(made.rglob("*"))
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"elman: {message}")
+    assert sorted(made.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("name", "content", "message"), rows(3))
+def test_a_file_is_refused_as_the_page_says(
+    made: Path, name: str, content: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    config, file = Path("run/config.json"), Path("run") / name
+    good = file.read_bytes() if file.exists() else None
+    settings = config.read_bytes()
+    file.write_text(content)
+    try:
+        with pytest.raises(ElmanError) as error:
+            if name == "training.json":
+                config.unlink()
+                with run.resumed_training(Path("run"), Settings):
+                    pass
+            elif name == "history.csv":
+                compare.compare([Path("run")], Path("curves.png"))
+            else:
+                elman.load("run")
+        assert str(file) in str(error.value)
+        assert message in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+    finally:
+        config.write_bytes(settings)
+        file.unlink()
+        if good is not None:
+            file.write_bytes(good)
