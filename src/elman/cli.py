@@ -293,12 +293,12 @@ def generate(
     """Write the text that follows each prefix; only the texts go to standard output."""
     from elman.core import language_model
     from elman.core.errors import require_at_least, require_at_most
-    from elman.core.job import MOST_SEED
+    from elman.core.job import MOST
     from elman.core.sampling import Sampler
 
     require_at_least(0, tokens=tokens, seed=seed)
     require_at_most(MOST_TOKENS, tokens=tokens)
-    require_at_most(MOST_SEED, seed=seed)
+    require_at_most(MOST["seed"], seed=seed)
     sampler = Sampler(temperature, top_k, top_p, min_p)
     model = elman.load(run, framework)
     known = [model.codec.prefix_ids(prefix) for prefix in prefixes]

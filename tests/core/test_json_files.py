@@ -62,6 +62,32 @@ def test_what_is_written_is_read_again(record: Any) -> None:
     assert repr(found) == repr(record)
 
 
+SIZES = ("hidden", "layers", "embedding", "steps", "batch_size", "epochs", "patience", "seed")
+REALS = ("dropout", "minutes", "lr", "warmup", "clip", "momentum")
+JOB: dict[str, Any] = {
+    **{"text": "story.txt", "edition": "gutenberg", "tokenizer": "char", "cell": "rnn"},
+    **{"hidden": 4, "layers": 2, "embedding": 0, "tied": False, "dropout": 0.5, "steps": 8},
+    **{"batch_size": 16, "windows": "random", "epochs": 2, "minutes": None, "patience": None},
+    **{"lr": 1.0, "schedule": "constant", "warmup": 0.0, "clip": 1.0, "optimizer": "sgd"},
+    **{"momentum": 0.0, "framework": "numpy", "device": "auto", "seed": 0},
+}
+
+
+@given(
+    st.dictionaries(st.sampled_from(SIZES), st.integers(), max_size=2),
+    st.dictionaries(st.sampled_from(REALS), st.floats(), max_size=2),
+)
+def test_whatever_job_is_begun_can_be_gone_on_with(
+    sizes: dict[str, int], reals: dict[str, float]
+) -> None:
+    try:
+        job = Job(**JOB | sizes | reals)
+    except ElmanError:
+        return
+    text = json.dumps(asdict(job)).encode()
+    assert json_files.record(Job, json_files.parse(text, "it"), "it") == job
+
+
 def spoilt(record: Any, path: list[str], change: Any) -> Any:
     """A record as a dict, changed at the end of a path of names."""
     value = inner = asdict(record)

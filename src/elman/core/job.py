@@ -22,8 +22,12 @@ from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
-MOST_EPOCHS = 500_000  # a checkpoint holds the history of all
-MOST_SEED = 2**32 - 1  # every framework takes it
+MOST = {
+    **{name: weights.MOST[name] for name in ("hidden", "layers", "embedding")},
+    **{"steps": 1 << 31, "batch_size": 1 << 31, "patience": 1 << 31},
+    "epochs": 500_000,  # a checkpoint holds the history of all
+    "seed": 2**32 - 1,  # every framework takes it
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Job:
         if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
             raise ElmanError(f"minutes must be a finite number above 0, got {self.minutes}")
         require_at_least(0, embedding=self.embedding, seed=self.seed)
-        require_at_most(MOST_EPOCHS, epochs=self.epochs or 1)
-        require_at_most(MOST_SEED, seed=self.seed)
+        for name, most in MOST.items():
+            require_at_most(most, **{name: getattr(self, name) or 0})
         if not 0 <= self.dropout < 1:
             raise ElmanError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.dropout and self.layers == 1:
@@ -109,7 +113,7 @@ class Training:
 
     def __init__(self, job: Job, framework: Any) -> None:
         self.job, self.framework = job, framework
-        epochs = MOST_EPOCHS if job.epochs is None else job.epochs
+        epochs = MOST["epochs"] if job.epochs is None else job.epochs
         self.trainer = framework.Trainer(epochs, self._num_gpus(), job.clip)
         if job.minutes is not None:
             self.trainer.max_seconds = 60 * job.minutes
