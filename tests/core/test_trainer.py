@@ -167,6 +167,9 @@ def test_facts_that_cannot_be_are_refused(change: dict[str, Any], message: str) 
         replace(GOOD, **change)
 
 
+ZEROS = np.zeros(3, np.uint8)
+
+
 class Remembering(Stepping):
     """A trainer that has something to capture."""
 
@@ -189,6 +192,8 @@ class Remembering(Stepping):
         ({"number": None}, {}),
         ({"more": np.array(1.0)}, {}),
         ({"best.number": np.array(1.0)}, {}),
+        ({f"best.{name}": np.zeros((), np.uint8) for name in ("number", "generator")}, {}),
+        ({"best.number": np.array(1.0), "best.generator": ZEROS, "best.more": ZEROS}, {}),
         ({"best.number": np.array(1.0), "best.generator": np.array([10])}, {}),
         ({"best.number": np.array([1.0]), "best.generator": np.array([1])}, {}),
         ({"generator": None}, {}),
