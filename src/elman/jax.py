@@ -555,6 +555,8 @@ class RNNLMScratch(Classifier):
     vocab_size: int
     lr: float = 0.01
 
+    built_in = cast(Any, None)  # the head that `loss_by_blocks` is for, if there is one
+
     def setup(self) -> None:
         """Make the parameters of the output layer."""
         normal = nn.initializers.normal(self.rnn.sigma)
@@ -566,16 +568,29 @@ class RNNLMScratch(Classifier):
 
         Plots the perplexity.
         """
-        with_gradients = jax.value_and_grad(self.loss, has_aux=True)
-        value, gradients = with_gradients(params, batch[:-1], batch[-1], state)
+        with_gradients = jax.value_and_grad(self.batch_loss, has_aux=True)
+        value, gradients = with_gradients(params, batch, state)
         self.plot("ppl", jnp.exp(value[0]), train=True)
         return value, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
         """The loss of a validation batch with what else has changed; plots its perplexity."""
-        value = self.loss(params, batch[:-1], batch[-1], state)
+        value = self.batch_loss(params, batch, state)
         self.plot("ppl", jnp.exp(value[0]), train=False)
         return value
+
+    def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """The loss of a batch, (ids, a state if there is one, targets), with what has changed."""
+        X, *begin, Y = batch
+        if not language_model.has_blocks(self, Y):
+            return self.loss(params, batch[:-1], Y, state)
+        return state.apply_fn(
+            {"params": params, "batch_stats": state.batch_stats},
+            *(X, Y, *begin),
+            mutable=["batch_stats", "intermediates"],
+            rngs={"dropout": state.dropout_rng},
+            method="loss_by_blocks",
+        )
 
     def one_hot(self, X: Any) -> Any:
         """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
@@ -591,10 +606,14 @@ class RNNLMScratch(Classifier):
         return self.output_layer(rnn_outputs), state
 
     def forward(self, X: Any, state: Any = None) -> Any:
-        """The logits for ids; the state after them is sown."""
+        """The logits for ids."""
         logits, state = self.read(X, state)
-        self.sow("intermediates", "reached", state, lambda _, last: last, lambda: None)
+        self.keep(state)
         return logits
+
+    def keep(self, state: Any) -> None:
+        """Put the state reached among the variables that a model changes on the way."""
+        self.sow("intermediates", "reached", state, lambda _, last: last, lambda: None)
 
     def step(
         self, ids: _numpy.ndarray, state: Any = None, params: Any = None
@@ -833,9 +852,36 @@ class RNNLM(RNNLMScratch):
 
     def read(self, X: Any, state: Any = None) -> tuple[Any, Any]:
         """The logits for ids, and the state after them."""
+        rnn_outputs, state = self.run(X, state)
+        return self.output_layer(rnn_outputs), state
+
+    def run(self, X: Any, state: Any) -> tuple[Any, Any]:
+        """The outputs of the layers for ids, (steps, batch, hidden), and the state after them."""
         sizes = {"num_inputs": self.vocab_size} if looks_up(self.rnn) else {}
         rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
-        return self.output_layer(rnn_outputs), state
+        return rnn_outputs, state
+
+    def loss_by_blocks(self, X: Any, Y: Any, state: Any = None) -> Any:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.run(X, state)
+        self.keep(state)
+        weight, bias = self._output_weights()
+
+        def row_loss(row: tuple[Any, Any]) -> Any:
+            hidden, target = row
+            logits = hidden @ weight + bias
+            return optax.softmax_cross_entropy_with_integer_labels(logits, target)
+
+        rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
+        size = language_model.rows_of_block(self.vocab_size)
+        return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
+
+    def _output_weights(self) -> tuple[Any, Any]:
+        """The output layer's weight, (hidden, vocab), and bias."""
+        if self.tied:
+            return self.embedding.embedding.T, self.bias
+        linear = self.linear.variables["params"]
+        return linear["kernel"], linear["bias"]
 
     def follow(self, token: int, state: Any, params: Any = None) -> tuple[list[int], Any]:
         """The likeliest ids after `token`, one after the other, and the state before the last."""
@@ -860,6 +906,9 @@ class RNNLM(RNNLMScratch):
         if self.optimizer == "adam":
             return optax.adam(self.lr)
         return optax.sgd(self.lr, self.momentum or None)
+
+
+RNNLM.built_in = language_model.head_of(RNNLM)
 
 
 # Weights from and to other frameworks.

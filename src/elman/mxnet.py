@@ -189,11 +189,15 @@ class Module(nn.Block, module.Module):
 
     def get_scratch_params(self) -> list[np.ndarray]:
         """The arrays among the attributes, those in lists and in other modules included."""
-        return scratch_params(list(vars(self).values()))
+        return scratch_params(list(self._own().values()))
+
+    def _own(self) -> dict[str, Any]:
+        """The attributes but for the state reached, which nobody trains."""
+        return {name: value for name, value in vars(self).items() if name != "reached"}
 
     def set_scratch_params_device(self, device: mxnet.Context) -> None:
         """Move those arrays, and make them ready for gradients."""
-        self.__dict__.update({name: moved(value, device) for name, value in vars(self).items()})
+        self.__dict__.update({name: moved(value, device) for name, value in self._own().items()})
 
     def configure_optimizers(self) -> Any:
         """SGD with the learning rate `self.lr`."""
@@ -715,12 +719,62 @@ class RNNLM(RNNLMScratch):
         """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
         return self.linear(hiddens).swapaxes(0, 1)
 
+    def loss_by_blocks(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.rnn(self.one_hot(X), state)
+        self.reached = detached(state)
+        with autograd.pause():
+            self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
+        rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
+        blocks = LossByBlocks(Y.T.reshape(-1), language_model.rows_of_block(self.vocab_size))
+        return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
+
     def configure_optimizers(self) -> gluon.Trainer:
         """The optimiser named at the start."""
         if self.optimizer == "adam":
             return gluon.Trainer(self.parameters(), Adam(self.lr))
         settings = {"learning_rate": self.lr, "momentum": self.momentum}
         return gluon.Trainer(self.parameters(), "sgd", settings)
+
+
+RNNLM.built_in = language_model.head_of(RNNLM)
+
+
+class LossByBlocks(autograd.Function):
+    """The mean cross-entropy of rows, (number, hidden), with so many rows of logits at a time."""
+
+    def __init__(self, targets: np.ndarray, size: int) -> None:
+        super().__init__()
+        self.targets, self.size = targets, size
+
+    def forward(self, rows: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """The loss, (1,): where gradients are made, MXNet takes the shape () for an unknown one."""
+        self.save_for_backward(rows, weight, bias)
+        total = np.zeros(1, ctx=rows.ctx)
+        for part in self._parts(rows):
+            chances = npx.log_softmax(np.dot(rows[part], weight.T) + bias, axis=-1)
+            total = total - npx.pick(chances, self.targets[part]).sum()
+            total.wait_to_read()  # or more blocks would be begun than memory holds
+        return total / len(rows)
+
+    def backward(self, d_loss: Any) -> list[nd.NDArray]:
+        """The gradients; here MXNet gives and takes its older arrays."""
+        rows, weight, bias = self.saved_tensors
+        pieces, d_weight, d_bias = [], np.zeros_like(weight), np.zeros_like(bias)
+        scale = d_loss.as_np_ndarray() / len(rows)
+        for part in self._parts(rows):
+            d_logits = npx.softmax(np.dot(rows[part], weight.T) + bias, axis=-1)
+            d_logits = (d_logits - npx.one_hot(self.targets[part], len(bias))) * scale
+            pieces.append(np.dot(d_logits, weight))
+            d_weight += np.dot(d_logits.T, rows[part])
+            d_bias += d_logits.sum(axis=0)
+            d_bias.wait_to_read()
+        gradients = np.concatenate(pieces), d_weight, d_bias
+        return [gradient.as_nd_ndarray() for gradient in gradients]
+
+    def _parts(self, rows: np.ndarray) -> Iterator[slice]:
+        for start in range(0, len(rows), self.size):
+            yield slice(start, start + self.size)
 
 
 class Adam(mxnet.optimizer.Adam):

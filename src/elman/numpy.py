@@ -6,7 +6,7 @@ through time; a model adds the input, the output layer and the loss. Arrays insi
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -446,6 +446,7 @@ class RNNLM(language_model.LanguageModel, Module):
     momentum: float
     tied: bool
     _d_logits: Any = None
+    _targets: Any = None  # of a loss by blocks, (steps * batch,)
     exp = staticmethod(perplexity)
 
     def load_weights(self, values: Weights) -> None:
@@ -470,6 +471,11 @@ class RNNLM(language_model.LanguageModel, Module):
         return self.parameters["embedding.weight" if self.tied else "linear.weight"]
 
     def _read(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        hidden, state = self._run(ids, state)
+        return self._logits(hidden).swapaxes(0, 1), state  # (batch, steps, vocab)
+
+    def _run(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        """The outputs of the layers, (steps, batch, hidden), and the state after them."""
         inputs = ids.T  # (steps, batch)
         if self.embedding_size:
             inputs = look_up(
@@ -477,8 +483,11 @@ class RNNLM(language_model.LanguageModel, Module):
             )  # (steps, batch, features)
         hidden, state = self.rnn(inputs, state)
         self._ids, self._hidden = ids, hidden
-        logits = hidden @ self._output_weight.T + self.parameters["linear.bias"]
-        return logits.swapaxes(0, 1), state  # (batch, steps, vocab)
+        return hidden, state
+
+    def _logits(self, hidden: Array) -> Array:
+        logits: Array = hidden @ self._output_weight.T + self.parameters["linear.bias"]
+        return logits
 
     def forward(self, X: Array, state: Any = None) -> Array:
         """The logits of ids."""
@@ -496,26 +505,61 @@ class RNNLM(language_model.LanguageModel, Module):
         loss, self._d_logits = loss_and_gradient(flat, y.T.ravel())
         return loss
 
+    def loss_by_blocks(self, X: Array, Y: Array, state: Any = None) -> float:
+        """The loss of a batch, of whose logits there is one block at a time."""
+        _, self.reached = self._run(X, state)
+        self._d_logits, self._targets = None, Y.T.ravel()
+        return sum(loss * share for _, share, loss, _ in self._blocks())
+
+    def _blocks(self) -> Iterator[tuple[slice, float, float, Array]]:
+        """Of each block its rows, their share of all, their mean loss and the logits' gradient."""
+        hidden = self._hidden.reshape(len(self._targets), -1)  # (steps * batch, hidden)
+        size = language_model.rows_of_block(self.vocab_size)
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            targets = self._targets[rows]
+            yield (
+                rows,
+                len(targets) / len(hidden),
+                *loss_and_gradient(self._logits(hidden[rows]), targets),
+            )
+
     def backward(self) -> None:
         """Fill `gradients` with those of the last loss."""
-        d_logits = self._d_logits  # (steps * batch, vocab)
-        hidden = self._hidden.reshape(len(d_logits), -1)  # (steps * batch, hidden)
-        d_hidden = (d_logits @ self._output_weight).reshape(self._hidden.shape)
-        d_inputs = self.rnn.backward(d_hidden)
+        hidden = self._hidden.reshape(-1, self._hidden.shape[-1])  # (steps * batch, hidden)
+        d_hidden, d_weight, d_bias = self._backward_head(hidden)
+        d_inputs = self.rnn.backward(d_hidden.reshape(self._hidden.shape))
         self.gradients = {f"rnn.{name}": value for name, value in self.rnn.gradients.items()}
-        self.gradients["linear.bias"] = d_logits.sum(axis=0)
-        d_weight = d_logits.T @ hidden
+        self.gradients["linear.bias"] = d_bias
         if d_inputs is not None:
             d_table = look_up_backward(d_inputs, self._ids.T, self.vocab_size)
             self.gradients["embedding.weight"] = d_table + d_weight if self.tied else d_table
         if not self.tied:
             self.gradients["linear.weight"] = d_weight
 
+    def _backward_head(self, hidden: Array) -> tuple[Array, Array, Array]:
+        """The gradients of the layers' outputs, and of the output layer's weight and bias."""
+        weight = self._output_weight
+        if self._d_logits is not None:
+            d_logits = self._d_logits  # (steps * batch, vocab)
+            return d_logits @ weight, d_logits.T @ hidden, d_logits.sum(axis=0)
+        d_hidden, d_weight = np.empty_like(hidden), np.zeros_like(weight)
+        d_bias = np.zeros(len(weight), weight.dtype)
+        for rows, share, _, d_logits in self._blocks():
+            d_logits *= share
+            d_hidden[rows] = d_logits @ weight
+            d_weight += d_logits.T @ hidden[rows]
+            d_bias += d_logits.sum(axis=0)
+        return d_hidden, d_weight, d_bias
+
     def configure_optimizers(self) -> "SGD | Adam":
         """The optimiser named at the start."""
         if self.optimizer == "adam":
             return Adam(self, self.lr)
         return SGD(self, self.lr, self.momentum)
+
+
+RNNLM.built_in = language_model.head_of(RNNLM)
 
 
 class SGD:

@@ -315,7 +315,7 @@ class Trainer(trainer.Trainer):
         """Take one optimisation step and return the batch's mean loss."""
         if self._updating is None:
             self._updating = Compiled(self._update)
-            self._make_variables(batch)
+            self._make_variables([part if part is None else part[:1] for part in batch])
         try:
             loss, self.gradient_norm = self._run(self._updating, batch, train=True)
         except tf.errors.ResourceExhaustedError as error:
@@ -791,11 +791,74 @@ class RNNLM(RNNLMScratch):
         """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
         return tf.transpose(self.linear(hiddens), (1, 0, 2))
 
+    def loss_by_blocks(self, X: tf.Tensor, Y: tf.Tensor, state: Any = None) -> tf.Tensor:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.rnn(self.one_hot(X), state)
+        keep(self, state)
+        rows = tf.reshape(hiddens, (-1, hiddens.shape[-1]))  # (steps * batch, hidden)
+        targets = tf.reshape(tf.transpose(Y), (-1,))  # (steps * batch,)
+        self.linear(rows[:1])  # a layer without variables makes them
+        weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
+        size = language_model.rows_of_block(self.vocab_size)
+        return total_by_blocks(rows, weight, bias, targets, size) / rows.shape[0]
+
     def configure_optimizers(self) -> Any:
         """The optimiser named at the start."""
         if self.optimizer == "adam":
             return Adam(float(self.lr), epsilon=1e-8)
         return tf.keras.optimizers.SGD(float(self.lr), momentum=self.momentum)
+
+
+RNNLM.built_in = language_model.head_of(RNNLM)
+
+
+def total_by_blocks(
+    rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, size: int
+) -> tf.Tensor:
+    """The sum of the cross-entropies of all rows, (number, hidden), so many at a time."""
+    number = rows.shape[0]
+
+    def block(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        aims = targets[start : start + size]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(aims, rows @ weight + bias)
+        return tf.reduce_sum(losses)
+
+    def loop(body: Callable[..., Any], *sums: tf.Tensor) -> Any:
+        """`sums` after `body` has been called with the start of each block and them."""
+        return tf.while_loop(
+            lambda start, *_: start < number,
+            lambda start, *sums: (start + size, *body(start, *sums)),
+            (0, *sums),
+            parallel_iterations=1,
+        )[1:]
+
+    @tf.custom_gradient
+    def total(rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> Any:
+        def forward(start: Any, total: tf.Tensor) -> Any:
+            return (total + block(start, rows[start : start + size], weight, bias),)
+
+        def backward(start: Any, d_rows: Any, d_weight: tf.Tensor, d_bias: tf.Tensor) -> Any:
+            parts = rows[start : start + size], weight, bias
+            with tf.GradientTape() as tape:
+                tape.watch(parts)
+                loss = block(start, *parts)
+            d_part, more_weight, more_bias = tape.gradient(loss, parts)
+            return d_rows.write(start // size, d_part), d_weight + more_weight, d_bias + more_bias
+
+        def gradients(d_total: tf.Tensor) -> Any:
+            pieces = tf.TensorArray(
+                rows.dtype,
+                -(-number // size),
+                infer_shape=False,
+                element_shape=(None, rows.shape[1]),
+            )
+            pieces, *sums = loop(backward, pieces, tf.zeros_like(weight), tf.zeros_like(bias))
+            d_rows = tf.ensure_shape(pieces.concat(), rows.shape)
+            return [d_total * gradient for gradient in (d_rows, *sums)]
+
+        return loop(forward, tf.zeros((), rows.dtype))[0], gradients
+
+    return total(rows, weight, bias)
 
 
 class Adam(tf.keras.optimizers.Adam):

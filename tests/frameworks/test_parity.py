@@ -18,7 +18,7 @@ from benchmarks.parity import (
 
 import elman
 from elman import numpy as specification
-from elman.core import weights
+from elman.core import language_model, weights
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.schedule import Schedule
 from elman.core.weights import GATES, Architecture
@@ -126,6 +126,59 @@ def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: 
         losses.append([(epoch.train_loss, epoch.val_loss) for epoch in model.trainer.history])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     np.testing.assert_allclose(losses[0][0], losses[0][1], rtol=1e-5)  # each epoch begins at zero
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From here on losses go by blocks of 10 rows; their vocabularies are put down here."""
+    seen: list[int] = []
+    monkeypatch.setattr(language_model, "MANY", 11)
+    monkeypatch.setattr(language_model, "rows_of_block", lambda vocab: seen.append(vocab) or 10)
+    return seen
+
+
+@pytest.mark.parametrize("of", ARCHITECTURES[::5], ids=str)
+def test_a_loss_by_blocks_is_the_loss_and_has_its_gradients(
+    module: Any, of: Architecture, request: pytest.FixtureRequest
+) -> None:
+    wanted_loss, wanted = one_update(module, of)
+    seen = request.getfixturevalue("blocks")
+    loss, found = one_update(module, of)
+    assert seen or module.__name__ == "elman.numba"  # whose kernels never have all logits
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    for name, gradient in wanted.items():
+        assert relative(found[name], gradient) < 1e-5, name
+
+
+def test_streams_are_validated_by_blocks_too(
+    module: Any, story: Path, request: pytest.FixtureRequest
+) -> None:
+    def history(module: Any) -> list[tuple[float, float]]:
+        data = module.TextFile(str(story), 8, 27, windows="stream", split=(0.7, 0.2, 0.1))
+        of = Architecture("lstm", len(data.vocab), 8, 2)
+        model = module.build(of, weights.initial(of), lr=0.5)
+        module.Trainer(2).fit(model, data)
+        return [(epoch.train_loss, epoch.val_loss) for epoch in model.trainer.history]
+
+    wanted = history(specification)
+    request.getfixturevalue("blocks")
+    np.testing.assert_allclose(history(module), wanted, rtol=1e-4)
+
+
+def test_a_loss_of_the_users_own_gets_all_logits_at_once(module: Any, blocks: list[int]) -> None:
+    if module.__name__ == "elman.numba":
+        pytest.skip("there are kernels for the built-in loss only")
+    called = []
+
+    class Mine(module.RNNLM):  # type: ignore[misc]
+        def loss(self, *arguments: Any) -> Any:
+            called.append(arguments)
+            return super().loss(*arguments)
+
+    model = Mine(gru(module, 11, 7), 11, lr=0.1)
+    module.Trainer(1).fit(model, one_batch(module))
+    assert called
+    assert not blocks
 
 
 @pytest.mark.parametrize("of", ARCHITECTURES, ids=str)

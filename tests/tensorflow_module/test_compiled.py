@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
+from elman.core import language_model
 
 
 def small_data() -> Any:
@@ -31,6 +32,20 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) ->
     trainer.fit(model, small_data())
     assert traced == [("train", 64), ("train", 32), ("validate", 64), ("validate", 32)]
     assert [len(line) for line in model.board.data.values()] == [12, 4]
+
+
+def test_a_loss_by_blocks_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_model, "MANY", 1)
+    monkeypatch.setattr(language_model, "BLOCK", 28 * 50)
+    graphs: list[bool] = []
+
+    class Model(d2l.RNNLM):
+        def loss_by_blocks(self, *batch: Any) -> Any:
+            graphs.append(not tf.executing_eagerly())
+            return super().loss_by_blocks(*batch)
+
+    d2l.Trainer(2, gradient_clip_val=1).fit(Model(d2l.GRU(8), 28, 0.1), small_data())
+    assert graphs == [True] * 4  # for each shape of batch once
 
 
 @pytest.mark.parametrize("cell", d2l.LAYERS)

@@ -1,6 +1,7 @@
 """What a language model is for, written once over `step`: predict, generate, score, evaluate."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Protocol
 
@@ -16,6 +17,10 @@ from elman.core.weights import check_tied
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
 FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
 PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
+MANY = 1 << 24  # logits: a batch that has more of them never has all at once, but block by block
+BLOCK = 1 << 22  # logits of a block
+# The methods that say what the logits of a model and its loss are, as far as a framework has them.
+HEAD = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
 
 class Steps(Protocol):
@@ -162,20 +167,50 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
         check_tied(tied, embedding, rnn.num_hiddens)
 
 
+def rows_of_block(vocab: int) -> int:
+    """How many rows of logits make a block."""
+    return max(1, BLOCK // vocab)
+
+
+def head_of(kind: type) -> dict[str, Any]:
+    """The methods of a class that say what its logits and its loss are."""
+    return {name: getattr(kind, name) for name in HEAD if hasattr(kind, name)}
+
+
+def has_blocks(model: Any, targets: Any) -> bool:
+    """Whether the loss of a batch goes by blocks: that of many logits, which are made as built in.
+
+    A model of whose HEAD a user has overridden something has all logits at once.
+    """
+    many = math.prod(targets.shape) * model.vocab_size > MANY
+    return many and bool(model.built_in) and head_of(type(model)) == model.built_in
+
+
 class LanguageModel:
     """The part of a recurrent language model that is the same in every framework."""
 
+    built_in: Mapping[str, Any] | None = (
+        None  # the HEAD that `loss_by_blocks` is for, if it has one
+    )
+
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
-        loss = self.loss(self(*batch[:-1]), batch[-1])
+        loss = self.batch_loss(batch)
         self.plot("ppl", self.exp(loss), train=True)
         return loss
 
     def validation_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a validation batch; plots its perplexity."""
-        loss = self.loss(self(*batch[:-1]), batch[-1])
+        loss = self.batch_loss(batch)
         self.plot("ppl", self.exp(loss), train=False)
         return loss
+
+    def batch_loss(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a batch, (ids, a state if there is one, targets)."""
+        if has_blocks(self, batch[-1]):
+            X, *state, Y = batch
+            return self.loss_by_blocks(X, Y, *state)
+        return self.loss(self(*batch[:-1]), batch[-1])
 
     def predict(self: Any, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
         """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
