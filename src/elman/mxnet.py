@@ -289,6 +289,8 @@ class Trainer(trainer.Trainer):
             raise MemoryError(str(error)) from error
 
     def _update(self, batch: Sequence[np.ndarray]) -> float:
+        for layers in dropping(self.model):  # whose generator tells no state to go on from
+            npx.random.seed((layers.draws + self.train_batch_idx) % (1 << 31))
         with autograd.record():
             loss = self.model.training_step(batch)
         loss.backward()
@@ -323,7 +325,7 @@ class Trainer(trainer.Trainer):
                     velocity *= self.optim.learning_rate / before
 
     def capture(self) -> dict[str, Any]:
-        """All that training has changed by now: weights and optimiser; copies."""
+        """All that training has changed by now: weights, optimiser, generators; copies."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
@@ -332,6 +334,8 @@ class Trainer(trainer.Trainer):
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):
                     arrays[f"optim.{index}.{number}"] = part.asnumpy()
+        for layers in dropping(self.model):
+            arrays["generator"] = _numpy.array(layers.draws)
         return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
@@ -349,6 +353,8 @@ class Trainer(trainer.Trainer):
                 optimizer._index_update_count[index] = updates
             optimizer.num_update = updates
             optimizer.set_learning_rate(float(arrays["learning_rate"]))
+        for layers in dropping(self.model):
+            layers.draws = int(arrays["generator"])
         device = self.gpus[0] if self.gpus else cpu()
         self.carried = checkpoint.state_of(
             arrays, lambda array: from_numpy(array).as_in_ctx(device)
@@ -361,6 +367,12 @@ def arrays_of(model: Module) -> list[np.ndarray]:
     if isinstance(parameters, list):
         return parameters
     return [parameter.data() for parameter in parameters.values()]
+
+
+def dropping(model: Module) -> list[Any]:
+    """The model's layers, if they are this module's and drop outputs."""
+    layers = getattr(getattr(model, "rnn", None), "rnn", None)
+    return [layers] if getattr(layers, "draws", None) is not None else []
 
 
 def gradients_of(model: Module) -> list[np.ndarray]:
@@ -616,6 +628,8 @@ class Stacked(gluon.HybridBlock):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hybridize(**COMPILED)
+        if self._dropout:  # what dropout is drawn from: a seed, to which the number of updates adds
+            self.draws = int(np.random.randint(0, 1 << 31, ()).item())
 
     def __call__(self, inputs: np.ndarray, states: Any = None) -> Any:
         """The outputs; also the states reached, where those to begin with are given."""
@@ -810,14 +824,14 @@ def build(
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
     values = weights.checked(values, of)
+    if dropout:
+        npx.random.seed(seed)
     rnn = LAYERS[of.cell](of.hidden, of.layers, dropout=dropout)
     model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
     model(np.zeros((1, 1)))  # lazy layers learn their shapes
     model.cast(values["linear.bias"].dtype)
     for name, parameter in parameters_by_name(model).items():
         parameter.set_data(from_numpy(values[name]))
-    if dropout:
-        npx.random.seed(seed)
     return model
 
 

@@ -67,10 +67,8 @@ def test_the_state_carried_along_a_stream_is_resumed_too(
 
 @pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case["cell"])
 def test_dropout_is_resumed_too(
-    module: Any, framework: str, story: Path, tmp_path: Path, case: dict[str, Any]
+    module: Any, story: Path, tmp_path: Path, case: dict[str, Any]
 ) -> None:
-    if framework == "mxnet":
-        pytest.skip("MXNet does not give the state of its generator")
     assert_resumes(module, story, tmp_path, case | {"dropout": 0.3})
 
 
