@@ -51,16 +51,19 @@ def header(path: Path, most: int | None) -> tuple[dict[str, Tensor], dict[str, s
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            found = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-            metadata = dict(file.metadata() or {})
+            found = {
+                name: Tensor(tuple(part.get_shape()), _dtype(path, name, part.get_dtype()))
+                for name, part in slices.items()
+            }
+            return found, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _broken(path, error) from error
-    for name, (_, dtype) in found.items():
-        if dtype not in DTYPES:
-            raise ElmanError(f"cannot read {path}: {name!r} is in {dtype}, which NumPy has not")
-    return {
-        n: Tensor(shape, np.dtype(DTYPES[dtype])) for n, (shape, dtype) in found.items()
-    }, metadata
+
+
+def _dtype(path: Path, name: str, kind: str) -> np.dtype[Any]:
+    if kind not in DTYPES:
+        raise ElmanError(f"cannot read {path}: {name!r} is in {kind}, which NumPy has not")
+    return np.dtype(DTYPES[kind])
 
 
 def load(path: Path) -> dict[str, NDArray[Any]]:
