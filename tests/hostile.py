@@ -474,7 +474,7 @@ def accepted(act: Callable[[], Any]) -> bool:
         with within_seconds():
             act()
     except ElmanError as error:
-        if not isinstance(error, ElmanError) or len(str(error).splitlines()) != 1:
+        if len(str(error).splitlines()) != 1:
             raise AssertionError(f"not one line: {error}") from error
         return False
     return True
