@@ -189,9 +189,8 @@ def has_blocks(model: Any, targets: Any) -> bool:
 class LanguageModel:
     """The part of a recurrent language model that is the same in every framework."""
 
-    built_in: Mapping[str, Any] | None = (
-        None  # the HEAD that `loss_by_blocks` is for, if it has one
-    )
+    # The HEAD that `loss_by_blocks` is for, in a class that has one.
+    built_in: Mapping[str, Any] | None = None
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
