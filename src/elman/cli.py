@@ -86,12 +86,19 @@ def _fail(message: str, code: int) -> NoReturn:
 def train(
     context: typer.Context,
     text: Annotated[
-        str, typer.Argument(help="time-machine, or the path of a UTF-8 text file.")
+        str,
+        typer.Argument(
+            help="time-machine, the path of a UTF-8 text file, which may be packed with gzip, or a "
+            "store made by elman prepare."
+        ),
     ] = "time-machine",
     edition: Annotated[
         str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
     ] = "gutenberg",
-    tokenizer: Annotated[str, typer.Option(help="A file's tokens: char, byte or word.")] = "char",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="A file's tokens: char, byte, word or bpe. [default: char]"),
+    ] = None,
     cell: Annotated[str, typer.Option(help="rnn, rnn-relu, gru or lstm.")] = "rnn",
     hidden: Annotated[int, typer.Option(help="Hidden units of a layer.")] = 32,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
@@ -273,6 +280,33 @@ def _report(training: "Training", folder: Path) -> None:
 
 
 @app.command()
+def prepare(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="UTF-8 text files, one after the other, which may be packed with gzip; - is "
+            "standard input.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The store to make, a folder.")],
+    tokenizer: Annotated[str, typer.Option(help="char, byte, word or bpe.")] = "char",
+    vocab: Annotated[
+        int | None, typer.Option(help="Tokens that bpe learns, up to 65536. [default: 4096]")
+    ] = None,
+) -> None:
+    """Read texts of any size once, and keep them as tokens that elman train can begin with."""
+    from elman.core.prepare import prepare
+    from elman.progress import reading
+
+    with reading() as shown:
+        facts = prepare(texts, out, tokenizer, vocab, shown)
+    print(f"tokens      {facts.tokens:,}")
+    print(f"vocabulary  {facts.vocab:,}")
+    print(f"store       {out}")
+
+
+@app.command()
 def generate(
     run: Run,
     prefixes: Annotated[
@@ -310,20 +344,26 @@ def generate(
 @app.command()
 def evaluate(
     run: Run,
-    text: Annotated[str, typer.Argument(help="time-machine, or the path of a UTF-8 text file.")],
+    text: Annotated[
+        str, typer.Argument(help="time-machine, the path of a UTF-8 text file, or a store.")
+    ],
     edition: Annotated[
         str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
     ] = "gutenberg",
     framework: Framework = "numba",
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
-    from elman.core import corpus, language_model
+    from elman.core import corpus, language_model, reading
     from elman.core.job import TIME_MACHINE
 
     corpus.check_edition(edition, of_file=text != TIME_MACHINE)
     model = elman.load(run, framework)
-    raw = corpus.time_machine(edition) if text == TIME_MACHINE else corpus.read_text(text)
-    result = language_model.evaluate(model, raw, model.codec)
+    if text == TIME_MACHINE:
+        result = language_model.evaluate(model, corpus.time_machine(edition), model.codec)
+    elif Path(text).is_dir():
+        result = language_model.evaluate_store(model, Path(text), model.codec)
+    else:
+        result = language_model.evaluate(model, reading.blocks([Path(text)]), model.codec)
     print(f"loss                {result.loss:.4f} nats per token")
     print(f"perplexity          {result.perplexity:.3f}")
     print(f"bits per character  {result.bits_per_character:.4f}")

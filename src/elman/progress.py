@@ -1,4 +1,4 @@
-"""How far a training has come, on standard error: a bar in a terminal, plain lines elsewhere."""
+"""How far work has come, on standard error: a bar in a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from elman.core.store import Report
 from elman.core.trainer import Callback, Trainer
+
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
 
 
 @contextmanager
@@ -17,8 +20,7 @@ def progress(trainer: Trainer) -> Iterator[Callback]:
     if not sys.stderr.isatty():
         yield Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*COLUMNS, console=Console(stderr=True)) as bars:
         yield Bar(bars, bars.add_task(f"epoch 0{_of(trainer)}", total=1))
 
 
@@ -58,3 +60,35 @@ class Bar(Callback):
     def after_epoch(self, trainer: Trainer) -> None:
         """Show the epoch."""
         self.bars.update(self.task, description=describe(trainer))
+
+
+@contextmanager
+def reading() -> Iterator[Report]:
+    """What shows how far texts are read, in bytes; how many there are is not always known."""
+    if not sys.stderr.isatty():
+        yield _line_each_tenth()
+        return
+    with Progress(*COLUMNS, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=None)
+            description = f"{what} {done / 1e6:,.0f} MB"
+            bars.update(tasks[what], description=description, completed=done, total=total or None)
+
+        yield show
+
+
+def _line_each_tenth() -> Report:
+    """A line whenever another tenth is read, or another 100 MB where nobody knows how many."""
+    told: set[tuple[str, int]] = set()
+
+    def show(what: str, done: int, total: int) -> None:
+        part = (what, 10 * done // total if total else done // 100_000_000)
+        if part not in told:
+            told.add(part)
+            of = f" of {total:,}" if total else ""
+            print(f"{what} {done:,}{of} bytes", file=sys.stderr, flush=True)
+
+    return show

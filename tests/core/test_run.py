@@ -252,7 +252,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
 
     spoil_json(config, extra=1)
     refused('config.json: "extra" is no field that is known: architecture, tokenizer, clean')
-    spoil_json(config, tokenizer="bpe")
+    spoil_json(config, tokenizer="syllable")
     refused("config.json: the tokenizer is one of")
     config.write_text("{")
     refused("cannot read .*config.json")

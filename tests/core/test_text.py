@@ -77,5 +77,5 @@ def test_a_prefix_with_unknown_symbols_is_refused_by_name() -> None:
 
 
 def test_an_unknown_tokenizer_is_refused() -> None:
-    with pytest.raises(ElmanError, match="one of char, byte, word, got 'bpe'"):
-        tokenizer("bpe")
+    with pytest.raises(ElmanError, match="one of char, byte, word, bpe, got 'syllable'"):
+        tokenizer("syllable")

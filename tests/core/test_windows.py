@@ -1,12 +1,15 @@
 """Windows are views, cover what they must, and come in a seeded order."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman.core import windows as windows_module
 from elman.core.errors import ElmanError
-from elman.core.windows import Minibatches, Streams, apart, in_order, shuffled, windows
+from elman.core.windows import Minibatches, OnDisk, Streams, apart, in_order, shuffled, windows
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 40))
 
@@ -102,3 +105,58 @@ def test_streams_predict_every_token_once(tokens: int, batch_size: int, steps: i
 def test_more_streams_than_tokens_are_refused() -> None:
     with pytest.raises(ElmanError, match=r"9 streams need 10 tokens, and .* has 9: use a smaller"):
         Streams(np.arange(9), 9, 4, lambda array: array)
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are drawn pool by pool from 100 ids on: pools of 8 segments of 16 ids."""
+    for name, value in (("SHUFFLED", 100), ("SEGMENT", 16), ("POOL", 128)):
+        monkeypatch.setattr(windows_module, name, value)
+
+
+@pytest.mark.usefixtures("pooled")
+@pytest.mark.parametrize("steps", [1, 3, 16, 40])
+@pytest.mark.parametrize("count", [101, 128, 1000, 1024, 3001])
+def test_windows_of_a_large_text_come_once_in_any_slices(count: int, steps: int) -> None:
+    rows = apart(count, steps, np.random.default_rng(0))
+    epochs = []
+    for size in (1, 7, 300, 10_000):
+        drawn = rows.draw()
+        assert len(drawn) == rows.number == count // steps
+        parts = [drawn[start : start + size] for start in range(0, len(drawn), size)]
+        epochs.append(np.concatenate(parts))
+        ordered = np.sort(epochs[-1])
+        assert (np.diff(ordered) == steps).all()
+        assert 0 <= ordered[0] < steps
+        assert ordered[-1] < count
+    assert len({epoch.tobytes() for epoch in epochs}) == len(epochs)
+    again = apart(count, steps, np.random.default_rng(0)).draw()
+    np.testing.assert_array_equal(again[: rows.number], epochs[0])
+
+
+@pytest.mark.usefixtures("pooled")
+def test_windows_that_follow_each_other_are_from_all_over_a_large_text() -> None:
+    drawn = apart(10_000, 4, np.random.default_rng(0)).draw()
+    pool = drawn[:32]  # 8 segments of 4 windows
+    assert len(np.unique(pool // 16)) <= 2 * 8  # a window may begin in one and end in the next
+    assert pool.max() - pool.min() > 5000
+    assert (np.abs(np.diff(pool)) == 4).mean() < 0.3
+
+
+def test_a_text_that_is_not_large_comes_in_the_order_it_always_had() -> None:
+    rng = np.random.default_rng(5)
+    wanted = rng.permutation(rng.integers(4) + 4 * np.arange(25))
+    np.testing.assert_array_equal(apart(103, 4, np.random.default_rng(5)).draw(), wanted)
+
+
+def test_ids_on_disk_are_cut_into_the_same_windows(tmp_path: Path) -> None:
+    ids = np.arange(1000, dtype=np.uint16)
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", np.uint16, "r")
+    for found, wanted in zip(windows(mapped, 7), windows(ids, 7), strict=True):
+        on_disk = OnDisk(found)
+        assert len(on_disk) == len(wanted)
+        for rows in (slice(1), np.array([900, 3, 3])):
+            np.testing.assert_array_equal(on_disk[rows], wanted[rows])
+            assert on_disk[rows].dtype == np.int64
+            assert on_disk[rows].flags.writeable

@@ -189,7 +189,7 @@ BAD = [
     (["train", "--optimizer", "lion"], "the optimizer is sgd or adam, got 'lion'"),
     (["train", "--cell", "cnn"], "the cell is one of rnn, rnn-relu, gru, lstm, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
-    (["train", "short.txt", "--tokenizer", "bpe"], "the tokenizer is one of"),
+    (["train", "short.txt", "--tokenizer", "syllable"], "the tokenizer is one of"),
     (["train", "--windows", "stream"], "The Time Machine is read in random windows"),
     (["train", "short.txt", "--windows", "sliding"], "windows are random or stream, got 'sliding'"),
     (["train", "short.txt", "--windows", "stream"], "1024 streams need 1025 tokens"),

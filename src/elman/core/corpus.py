@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from elman.core import disk
+from elman.core import store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.module import DataModule
 from elman.core.text import Vocab
-from elman.core.windows import Minibatches, Streams, apart, check_windows, windows
+from elman.core.windows import Minibatches, OnDisk, Streams, apart, check_windows, windows
 
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
@@ -61,21 +61,6 @@ def _gutenberg() -> str:
 
 def _sha256(raw_text: str) -> str:
     return hashlib.sha256(raw_text.encode()).hexdigest()
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, its line ends as they are."""
-    with disk.opened(Path(path), links=True) as file:
-        raw = file.read()
-    if not raw:
-        raise ElmanError(f"{path} is empty: give a text of some thousand characters or more")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ElmanError(
-            f"{path} is no UTF-8 text: byte {error.start} is 0x{raw[error.start]:02x}; "
-            "convert it, as with iconv -t utf-8"
-        ) from error
 
 
 class TimeMachine(DataModule):
@@ -147,18 +132,19 @@ class TimeMachine(DataModule):
 
 
 class TextFile(DataModule):
-    """A UTF-8 text file, cut into a training, a validation and a test part that do not overlap.
+    """A text of any size, cut into a training, a validation and a test part that do not overlap.
 
-    `tokenizer` is char, byte or word; `split` gives the parts' shares in the order of the text. The
-    vocabulary is that of the training part. With `windows` "random" an epoch reads each token once,
-    in windows whose cut and order change; validation and test windows follow each other. With
-    "stream" each part is read as `batch_size` streams from their start to their end, and the state
-    is carried from batch to batch. `train`, `val` and `test` are id arrays.
+    `path` is a UTF-8 file, which may be packed with gzip, or a store that `elman prepare` has made.
+    `tokenizer` is char (where none is given), byte, word or bpe, and a store has its own; `split`
+    gives the parts' shares in the order of the text. The vocabulary is that of the training part.
+    With `windows` "random" an epoch reads each token once, in windows whose cut and order change;
+    validation and test windows follow each other. With "stream" each part is read as `batch_size`
+    streams from their start to their end, and the state is carried from batch to batch. `train`,
+    `val` and `test` are id arrays on disk.
     """
 
     path: str
     num_steps: int
-    tokenizer: str
     windows: str
 
     def __init__(
@@ -166,7 +152,7 @@ class TextFile(DataModule):
         path: str,
         batch_size: int,
         num_steps: int,
-        tokenizer: str = "char",
+        tokenizer: str | None = None,
         split: tuple[float, float, float] = (0.8, 0.1, 0.1),
         seed: int = 0,
         windows: str = "random",
@@ -177,21 +163,30 @@ class TextFile(DataModule):
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         if len(split) != 3 or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
-        raw_text = read_text(path)
-        self.text_sha256 = _sha256(raw_text)
-        tokens = texts.tokenizer(tokenizer).split(raw_text)
-        train_end = round(len(tokens) * split[0])
-        val_end = round(len(tokens) * (split[0] + split[1]))
-        self.vocab = texts.tokenizer(tokenizer).vocab(tokens[:train_end])
-        ids = self.vocab.encode(tokens)
+        text = self._read(Path(path), tokenizer, split[0])
+        self.tokenizer, self.codec, self.vocab = text.tokenizer.name, text.codec, text.tokens.vocab
+        self.text_sha256, ids = text.tokens.text_sha256, text.tokens.ids
+        train_end = round(len(ids) * split[0])
+        val_end = round(len(ids) * (split[0] + split[1]))
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])
         for part in (self.train, self.val, self.test):
             self._minibatches(part)  # raises where the part is too short
 
-    @property
-    def codec(self) -> texts.Codec:
-        """How a text becomes what a model of this data reads."""
-        return texts.Codec(self.vocab, self.tokenizer, clean=False)
+    def _read(self, path: Path, tokenizer: str | None, share: float) -> store.Text:
+        if not path.is_dir():
+            return store.of_file(path, tokenizer or "char", share)
+        text = store.read(path)
+        if tokenizer not in (None, text.tokenizer.name):
+            raise ElmanError(
+                f"{path} was prepared by the tokenizer {text.tokenizer.name}, got {tokenizer!r}: "
+                "leave it out"
+            )
+        if round(len(text.tokens.ids) * share) != text.training:
+            raise ElmanError(
+                f"the vocabulary of {path} is that of its first {text.training:,} tokens: leave "
+                "split as it is"
+            )
+        return text
 
     def get_dataloader(self, train: bool) -> Minibatches | Streams:
         """The minibatches of the training or of the validation part."""
@@ -204,10 +199,10 @@ class TextFile(DataModule):
         return self._minibatches(self.test)
 
     def _minibatches(
-        self, ids: NDArray[np.int64], rng: np.random.Generator | None = None
+        self, ids: NDArray[Any], rng: np.random.Generator | None = None
     ) -> Minibatches | Streams:
         if self.windows == "stream":
             return Streams(ids, self.batch_size, self.num_steps, self.to_tensor)
-        arrays: Any = windows(ids, self.num_steps)
+        arrays = [OnDisk(view) for view in windows(ids, self.num_steps)]
         rows = apart(len(arrays[0]), self.num_steps, rng)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

@@ -1,6 +1,7 @@
 """Files: written whole or not at all, and read only where they are files, of a bounded size."""
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, MachineError
 
@@ -33,7 +36,7 @@ def write(path: Path, content: bytes | Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _keep_names(path.parent)
+        keep_names(path.parent)
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
@@ -42,7 +45,7 @@ def write(path: Path, content: bytes | Iterable[bytes]) -> None:
         raise
 
 
-def _keep_names(folder: Path) -> None:
+def keep_names(folder: Path) -> None:
     """Have the names in a folder on the disk; on Windows a file's content brings its name along."""
     if os.name == "nt":
         return
@@ -156,3 +159,15 @@ def memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give back the memory of what was read through an array that is a view of a mapped file.
+
+    It is read anew where it is asked for again. Other arrays stay as they are.
+    """
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)

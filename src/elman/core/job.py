@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import elman
 from elman.core import run, weights
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, require_at_least, require_at_most
-from elman.core.language_model import generate, score
+from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
@@ -36,7 +34,7 @@ class Job:
 
     text: str
     edition: str
-    tokenizer: str
+    tokenizer: str | None
     cell: str
     hidden: int
     layers: int
@@ -146,7 +144,7 @@ class Training:
                 seed=job.seed,
                 windows=job.windows,
             )
-        if job.tokenizer != "char":
+        if job.tokenizer not in (None, "char"):
             raise ElmanError(
                 f"The Time Machine is read by characters, as in the book, got {job.tokenizer!r}: "
                 "give the path of a text file for bytes or words"
@@ -191,7 +189,8 @@ class Training:
         """The perplexity of the test part, read as one stream; None for The Time Machine."""
         if self.job.text == TIME_MACHINE:
             return None
-        return perplexity(float(np.concatenate(list(score(self.model, self.data.test))).mean()))
+        test = self.data.test
+        return perplexity(nats(self.model, test) / (len(test) - 1))
 
     def write(self, folder: Path) -> None:
         """Fill `folder` with the run."""

@@ -1,13 +1,17 @@
 """What a language model is for, written once over `step`: predict, generate, score, evaluate."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core import store
+from elman.core.disk import release
+from elman.core.draft import Tokens
 from elman.core.errors import ElmanError
 from elman.core.metrics import Evaluation
 from elman.core.sampling import Sampler
@@ -15,6 +19,7 @@ from elman.core.text import Codec, Vocab
 from elman.core.weights import check_tied
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+COUNTED = 1 << 20  # ids looked through at a time
 FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
 PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
 MANY = 1 << 24  # logits: a batch that has more of them never has all at once, but block by block
@@ -94,17 +99,20 @@ def _check_finite(values: Any) -> None:
         raise ElmanError("the logits are no numbers: the weights of this model are broken")
 
 
-def score(model: Steps, ids: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Yield the losses in nats of every id but the first, given all before it, in chunks."""
-    if hasattr(model, "score"):
-        yield from model.score(ids)
-        return
+    for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
+        yield losses
+        release(ids)
+
+
+def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     state = None
     for start in range(0, len(ids) - 1, CHUNK):
-        targets = ids[start + 1 : start + 1 + CHUNK]
-        logits, state = model.step(ids[start : start + len(targets)][None], state)
+        chunk = ids[start : start + 1 + CHUNK].astype(np.int64)
+        logits, state = model.step(chunk[None, :-1], state)
         _check_finite(logits)
-        yield cross_entropy(logits[0].astype(np.float64), targets)
+        yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
 
 
 def in_pieces(
@@ -133,19 +141,47 @@ def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[A
     return losses
 
 
-def evaluate(model: Steps, text: str, codec: Codec) -> Evaluation:
-    """Read `text` once from its start, and tell how well each token was predicted."""
-    tokens = codec.tokens(text)
-    if len(tokens) < 2:
-        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(tokens)}")
-    nats = float(sum(losses.sum() for losses in score(model, codec.vocab.encode(tokens))))
-    _check_finite(nats)
+def nats(model: Steps, ids: NDArray[Any]) -> float:
+    """The sum of the losses in nats of every id but the first, given all before it."""
+    total = float(sum(losses.sum() for losses in score(model, ids)))
+    _check_finite(total)
+    return total
+
+
+def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
+    """Read `text`, whole or in blocks, once from its start; tell how well each token was predicted.
+
+    The ids are written to the disk meanwhile, so that a text may be of any size.
+    """
+    blocks = [text] if isinstance(text, str) else text
+    tokens = store.temporary(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+    return evaluate_tokens(model, tokens)
+
+
+def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
+    """`evaluate` for a text that `elman prepare` has made a store of, with the model's tokens."""
+    text = store.read(folder)
+    if not codec.gives_the_ids_of(text.codec):
+        raise ElmanError(
+            f"{folder} has other tokens than the model: give the text that it was made of"
+        )
+    return evaluate_tokens(model, text.tokens)
+
+
+def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:
+    """Tell how well each token of a text was predicted."""
+    ids, unknown = tokens.ids, 0
+    if len(ids) < 2:
+        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
+    for start in range(0, len(ids), COUNTED):
+        unknown += int((ids[start : start + COUNTED] == tokens.vocab.unk).sum())
+        release(ids)
     return Evaluation(
-        nats=nats,
-        tokens=len(tokens) - 1,
-        characters=len(codec.tokenizer.join(tokens[1:])),
-        utf8_bytes=sum(map(codec.tokenizer.size, tokens[1:])),
-        unknown=sum(token not in codec.vocab for token in tokens),
+        nats=nats(model, ids),
+        tokens=len(ids) - 1,
+        characters=tokens.characters,
+        utf8_bytes=tokens.utf8_bytes,
+        unknown=unknown,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from elman.core import checkpoint, disk, json_files, tensors, text, weights
+from elman.core import bpe, checkpoint, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
 from elman.core.errors import ElmanError, InterruptedTrainingError
 from elman.core.trainer import Epoch
@@ -42,7 +42,8 @@ class Config:
     training: dict[str, Any]
 
     def __post_init__(self) -> None:
-        text.tokenizer(self.tokenizer)
+        if self.tokenizer != bpe.NAME:
+            text.tokenizer(self.tokenizer)
 
 
 def check_new(path: Path) -> None:
@@ -141,8 +142,10 @@ def write(
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run; that it has config.json says that it has all."""
-    config = Config(of, codec.tokenizer_name, codec.clean, training)
+    config = Config(of, codec.tokenizer.name, codec.clean, training)
     json_files.write(folder / "vocab.json", codec.vocab.idx_to_token)
+    if codec.tokenizer.model:
+        disk.write(folder / "tokenizer.json", codec.tokenizer.model.encode())
     tensors.write(folder / "model.safetensors", values)
     disk.write(folder / "history.csv", _history(history))
     curves = {
@@ -226,17 +229,13 @@ def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Code
 
 
 def _codec(path: Path, config: Config) -> text.Codec:
-    tokens = json_files.read(path, MOST["vocab.json"])
-    vocab = text.Vocab(tokens) if _strings(tokens) else None
-    if vocab is None or vocab.idx_to_token != tokens:
-        raise ElmanError(f"{path} must be a sorted list of different tokens with <unk> among them")
-    codec = text.Codec(vocab, config.tokenizer, config.clean)
+    vocab = text.read_vocab(json_files.read(path, MOST["vocab.json"]), str(path))
+    used: str | text.Tokenizer = config.tokenizer
+    if used == bpe.NAME:
+        used = bpe.read(path.with_name("tokenizer.json"), vocab)
+    codec = text.Codec(vocab, used, config.clean)
     try:
         codec.text(range(len(vocab)))
     except UnicodeError as error:
         raise ElmanError(f"{path} holds tokens that are none of {config.tokenizer}'s") from error
     return codec
-
-
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.encoders import Bytes, Characters, Encoder, Words
 from elman.core.errors import ElmanError
 
 UNKNOWN = "<unk>"
@@ -26,16 +28,24 @@ class Tokenizer:
     `split` turns a text into tokens, `join` turns tokens into a text, and `size` is the number of
     bytes in UTF-8 that a token stands for; a token that occurs fewer
     than `min_freq` times in the training text is left to the unknown symbol.
+
+    Of a text that is still being read, the first `cut` characters have the same tokens whatever
+    follows; `encoder` makes what numbers tokens block by block, beginning with those given.
+    `model` is what was learnt from a text, as the tokeniser's own library writes it.
     """
 
+    name: str
     split: Callable[[str], list[str]]
     join: Callable[[Iterable[str]], str]
+    encoder: Callable[[Iterable[str]], Encoder]
     size: Callable[[str], int] = lambda token: len(token.encode())
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
+    cut: Callable[[str], int] = len
+    model: str = field(default="", repr=False)
 
-    def vocab(self, tokens: Sequence[str]) -> "Vocab":
-        """The vocabulary of a training text."""
+    def vocab(self, tokens: Iterable[str] | Mapping[str, int]) -> "Vocab":
+        """The vocabulary of a training text, of its tokens or of how often it has each."""
         known = [token for token, count in Counter(tokens).items() if count >= self.min_freq]
         return Vocab([*self.alphabet, *known])
 
@@ -55,20 +65,69 @@ def _characters_as_bytes(tokens: Iterable[str]) -> str:
 # joining is concatenation and no white space is lost.
 _words = re.compile(r" ?\w+| ?[^\w\s]+|\s+").findall
 
+# Neither a word nor one of GPT-2's holds white space after something else. Not all agree on what is
+# white space; these four characters are, and what is neither for Python nor in older versions of
+# Unicode is not.
+_seam = re.compile(r".*[^\s\u180e](?=[ \t\r\n])", re.DOTALL).match
+LONGEST = 1 << 20
+
+
+def cut_before_space(text: str) -> int:
+    """Where the last white space of a text begins, or 0 if that is nowhere after its start."""
+    found = _seam(text)
+    return found.end() if found else 0
+
+
 TOKENIZERS = {
-    "char": Tokenizer(list, "".join),
-    "byte": Tokenizer(
-        _bytes_as_characters, _characters_as_bytes, len, alphabet=tuple(map(chr, range(256)))
-    ),
-    "word": Tokenizer(_words, "".join, min_freq=2),
+    known.name: known
+    for known in (
+        Tokenizer("char", list, "".join, Characters),
+        Tokenizer(
+            "byte",
+            _bytes_as_characters,
+            _characters_as_bytes,
+            Bytes,
+            size=len,
+            alphabet=tuple(map(chr, range(256))),
+        ),
+        Tokenizer(
+            "word", _words, "".join, partial(Words, _words), min_freq=2, cut=cut_before_space
+        ),
+    )
 }
 
 
 def tokenizer(name: str) -> Tokenizer:
-    """The tokeniser called `name`."""
+    """The tokeniser called `name`, if it is one that has nothing to learn from a text."""
     if name not in TOKENIZERS:
-        raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, got {name!r}")
+        raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, bpe, got {name!r}")
     return TOKENIZERS[name]
+
+
+def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
+    """A text in blocks anew, so that each has the tokens that it has within the text."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        place = cut(rest)
+        if not place and len(rest) > LONGEST:
+            raise ElmanError(
+                f"the text has {len(rest):,} characters and no space or new line between them: "
+                "use the tokenizer char or byte"
+            )
+        if place:
+            yield rest[:place]
+            rest = rest[place:]
+    if rest:
+        yield rest
+
+
+def cleaned(blocks: Iterable[str]) -> Iterator[str]:
+    """`clean` for a text in blocks: a run that ends one and begins the next is one space too."""
+    ended_in_space = False
+    for block in map(clean, blocks):
+        yield block[ended_in_space and block.startswith(" ") :]
+        ended_in_space = block.endswith(" ") if block else ended_in_space
 
 
 class Vocab:
@@ -120,18 +179,35 @@ class Vocab:
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
 
 
+def read_vocab(tokens: Any, where: str) -> Vocab:
+    """The vocabulary that a JSON file holds as a list; an ElmanError where it is none."""
+    strings = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    vocab = Vocab(tokens) if strings else None
+    if vocab is None or vocab.idx_to_token != tokens:
+        raise ElmanError(f"{where} must be a sorted list of different tokens with <unk> among them")
+    return vocab
+
+
 class Codec:
     """From a text to what a model reads, and back: cleaning, tokeniser and vocabulary."""
 
-    def __init__(self, vocab: Vocab, tokenizer_name: str, clean: bool) -> None:
+    def __init__(self, vocab: Vocab, used: str | Tokenizer, clean: bool) -> None:
         self.vocab = vocab
-        self.tokenizer_name = tokenizer_name
-        self.tokenizer = tokenizer(tokenizer_name)
+        self.tokenizer = tokenizer(used) if isinstance(used, str) else used
         self.clean = clean
 
-    def tokens(self, raw_text: str) -> list[str]:
-        """The tokens of a text, cleaned where the training text was."""
-        return self.tokenizer.split(clean(raw_text) if self.clean else raw_text)
+    def gives_the_ids_of(self, other: "Codec") -> bool:
+        """Whether a text has the same ids in both."""
+        mine, its = self.tokenizer, other.tokenizer
+        return (mine.name, mine.model, self.clean) == (
+            its.name,
+            its.model,
+            other.clean,
+        ) and self.vocab.idx_to_token == other.vocab.idx_to_token
+
+    def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
+        """A text, cleaned where the training text was, in pieces that can be encoded one by one."""
+        return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
     def prefix_ids(self, prefix: str) -> list[int]:
         """The ids of a prefix, taken as it is; an ElmanError for symbols that are not known."""

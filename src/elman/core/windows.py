@@ -10,18 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.disk import release
 from elman.core.errors import ElmanError
+
+# More ids or rows than these are drawn pool by pool.
+SHUFFLED, SHUFFLED_ROWS = 1 << 26, 1 << 22
+SEGMENT, POOL, POOL_ROWS = 1 << 19, 1 << 25, 1 << 21  # ids, ids and rows
+STREAMED, STREAMS_READ = 1 << 22, 32  # ids of all streams, and streams that are read at a time
+RELEASED = 1 << 25  # bytes that are read from a file before its memory is given back
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows an epoch takes: how many, and `draw()`, which gives them in order.
+    """Which rows an epoch takes: how many, and `draw()`, which gives them in order, to be sliced.
 
     What it draws with is `rng`, if it does.
     """
 
     number: int
-    draw: Callable[[], NDArray[np.int64]]
+    draw: Callable[[], Any]
     rng: np.random.Generator | None = None
 
 
@@ -31,7 +38,7 @@ def check_windows(kind: str) -> None:
         raise ElmanError(f"windows are random or stream, got {kind!r}")
 
 
-def windows(ids: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Every window of `steps` ids and the same one token later, as views: two (windows, steps)."""
     if len(ids) <= steps:
         raise ElmanError(
@@ -61,12 +68,81 @@ def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Row
     of sequences), and their number stays the same.
     """
     if rng is None:
-        return Rows(-(-count // steps), lambda: np.arange(0, count, steps))
+        return Rows(-(-count // steps), lambda: range(0, count, steps))
     number = max(1, count // steps)
     slack = min(steps, count - (number - 1) * steps)
+    if count > SHUFFLED or number > SHUFFLED_ROWS:
+        return Rows(number, lambda: Pools(number, steps, int(rng.integers(slack)), rng), rng)
     return Rows(
         number, lambda: rng.permutation(rng.integers(slack) + steps * np.arange(number)), rng
     )
+
+
+class Pools:
+    """Rows of windows side by side, in a random order that takes little memory at any time.
+
+    The text is cut into segments, which are dealt out to pools at random; the windows of a pool
+    come in a random order, pool after pool. So windows that follow each other are from segments
+    all over the text, and yet only those segments are in memory.
+    """
+
+    def __init__(self, number: int, steps: int, start: int, rng: np.random.Generator) -> None:
+        self._number, self._steps, self._start = number, steps, start
+        self._segment = max(1, SEGMENT // steps)  # windows
+        segments = rng.permutation(-(-number // self._segment))
+        pool = max(1, min(POOL // steps, POOL_ROWS) // self._segment)  # segments
+        self._pools = [segments[place : place + pool] for place in range(0, len(segments), pool)]
+        lengths = [len(pool) * self._segment for pool in self._pools]
+        short = len(segments) * self._segment - number  # by which the text's last segment is
+        last = next(n for n, pool in enumerate(self._pools) if len(segments) - 1 in pool)
+        lengths[last] -= short
+        self._ends = np.cumsum(lengths)
+        self._seed = int(rng.integers(1 << 62))
+        self._at, self._rows = -1, np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, places: slice) -> NDArray[np.int64]:
+        """The rows at some places that follow each other."""
+        start, stop, _ = places.indices(self._number)
+        parts = [np.empty(0, np.int64)]
+        while start < stop:
+            n = int(np.searchsorted(self._ends, start, side="right"))
+            begin = int(self._ends[n - 1]) if n else 0
+            parts.append(self._pool(n)[start - begin : stop - begin])
+            start = int(self._ends[n])
+        return self._start + self._steps * np.concatenate(parts)
+
+    def _pool(self, n: int) -> NDArray[np.int64]:
+        """The windows of a pool, by their number in the text."""
+        if n != self._at:
+            rows = (self._pools[n][:, None] * self._segment + np.arange(self._segment)).ravel()
+            rng = np.random.default_rng([self._seed, n])
+            self._at, self._rows = n, rng.permutation(rows[rows < self._number])
+        return self._rows
+
+
+class OnDisk:
+    """Windows of ids in a mapped file, read when they are asked for, in the 64 bits of other ids.
+
+    What was read is given back from time to time.
+    """
+
+    def __init__(self, windows: NDArray[Any]) -> None:
+        self._windows = windows
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self._windows[rows].astype(np.int64)
+        self._read += ids.size * self._windows.itemsize
+        if self._read > RELEASED:
+            release(self._windows)
+            self._read = 0
+        return ids
 
 
 class Minibatches:
@@ -77,7 +153,7 @@ class Minibatches:
 
     def __init__(
         self,
-        arrays: Sequence[NDArray[Any]],
+        arrays: Sequence[Any],
         batch_size: int,
         rows: Rows,
         convert: Callable[[NDArray[Any]], Any],
@@ -109,7 +185,7 @@ class Minibatches:
     def __iter__(self) -> Iterator[list[Any]]:
         rows = self.rows.draw()
         for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
+            batch = np.asarray(rows[start : start + self.batch_size])
             yield [self.convert(array[batch]) for array in self.arrays]
 
 
@@ -150,6 +226,19 @@ class Streams:
         return [self.convert(part[:1, : self.steps].astype(np.int64)) for part in self.both]
 
     def __iter__(self) -> Iterator[list[Any]]:
-        for start in range(0, self.both[0].shape[1], self.steps):
-            cut = slice(start, start + self.steps)
-            yield [self.convert(part[:, cut].astype(np.int64)) for part in self.both]
+        streams, length = self.both[0].shape
+        at_once = max(1, STREAMED // (streams * self.steps)) * self.steps
+        for begin in range(0, length, at_once):
+            inputs, targets = (self._read(part[:, begin : begin + at_once]) for part in self.both)
+            for start in range(0, inputs.shape[1], self.steps):
+                cut = slice(start, start + self.steps)
+                yield [self.convert(part[:, cut].astype(np.int64)) for part in (inputs, targets)]
+
+    @staticmethod
+    def _read(part: NDArray[Any]) -> NDArray[Any]:
+        """A copy; ids on disk, of streams that lie far apart, are in memory a few at a time."""
+        copy = np.empty_like(part)
+        for start in range(0, len(part), STREAMS_READ):
+            copy[start : start + STREAMS_READ] = part[start : start + STREAMS_READ]
+            release(part)
+        return copy

@@ -1,0 +1,211 @@
+"""A text on its way to ids on disk, in pieces: nothing of it is in memory but the piece at hand.
+
+Which tokens the vocabulary has is known when all of the text has been read. Until then tokens have
+numbers in the order of first sight, which are written down as they come; then they are translated.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.encoders import Ids
+from elman.core.text import Tokenizer, Vocab
+
+IDS, SEEN = "ids.bin", "seen.jsonl"
+KINDS = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
+CHUNK = 1 << 20  # ids that are translated at a time
+
+
+def smallest_kind(tokens: int) -> np.dtype[Any]:
+    """The smallest type that holds the ids of so many tokens."""
+    return next(kind for kind in KINDS if tokens <= 256**kind.itemsize)
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a draft has come: the pieces read, the ids of each kind, and the bytes in SEEN."""
+
+    pieces: int = 0
+    lengths: list[int] = field(default_factory=lambda: [0] * len(KINDS))
+    seen: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as ids in a vocabulary, (tokens,).
+
+    `characters` and `utf8_bytes` are those of the text after its first token, which nothing
+    predicts.
+    """
+
+    ids: Ids
+    vocab: Vocab
+    characters: int
+    utf8_bytes: int
+    text_sha256: str
+
+
+def files(folder: Path, place: Place) -> Iterator[tuple[Path, int]]:
+    """What a draft has written when it has come to a place: paths, and their lengths in bytes."""
+    for kind, length in zip(KINDS, place.lengths, strict=True):
+        yield folder / f"first.{kind.itemsize}", length * kind.itemsize
+    yield folder / SEEN, place.seen
+
+
+class Draft:
+    """The ids of a text in the order of first sight, in a folder, from a place on."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, place: Place | None = None) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
+        self._begun = self._place = place or Place()
+        self._digest = hashlib.sha256()
+        self._characters = self._utf8_bytes = 0
+        known = []
+        for path, length in files(folder, self._begun):
+            if length:
+                os.truncate(path, length)
+            else:
+                path.unlink(missing_ok=True)
+        if self._begun.seen:
+            known = (folder / SEEN).read_text("utf-8").splitlines()
+        self._encoder = tokenizer.encoder(map(json.loads, known))
+        self._kept = len(known)
+
+    def _path(self, kind: np.dtype[Any]) -> Path:
+        return self.folder / f"first.{kind.itemsize}"
+
+    def read(
+        self, pieces: Iterator[str], after_each: Callable[["Draft"], None] = lambda draft: None
+    ) -> None:
+        """Read a text, in pieces, from its start; what was read before is only counted."""
+        with ExitStack() as stack:
+            self._open = {kind: stack.enter_context(_Late(self._path(kind))) for kind in KINDS}
+            for number, piece in enumerate(pieces):
+                if number == 0:
+                    self._leave_out_first(piece)
+                self._count(piece)
+                if number >= self._begun.pieces:
+                    self._write(piece)
+                    after_each(self)
+
+    def _leave_out_first(self, piece: str) -> None:
+        """Have the first token of the text counted as nothing."""
+        number = self._encoder.ids(piece)[0]
+        first = self._encoder.tokens[number]
+        head, size = piece[: len(first) + 1], self.tokenizer.size(first)
+        # It may end within a character; what is left of that counts as it is written.
+        rest = head.encode()[size:].decode(errors="replace")
+        self._characters = len(rest) - len(head)
+        self._utf8_bytes = -size
+
+    def _count(self, piece: str) -> None:
+        raw = piece.encode()
+        self._digest.update(raw)
+        self._characters += len(piece)
+        self._utf8_bytes += len(raw)
+
+    def _write(self, piece: str) -> None:
+        ids = self._encoder.ids(piece)
+        kind = smallest_kind(len(self._encoder))
+        self._open[kind].write(ids.astype(kind))
+        lengths = self._place.lengths.copy()
+        lengths[KINDS.index(kind)] += len(ids)
+        self._place = Place(self._place.pieces + 1, lengths, self._place.seen)
+
+    def keep(self) -> Place:
+        """Have all that was read on the disk, and tell what place this is."""
+        for file in self._open.values():
+            file.sync()
+        with (self.folder / SEEN).open("ab") as seen_file:
+            for token in islice(self._encoder.tokens, self._kept, None):
+                seen_file.write(json.dumps(token).encode() + b"\n")
+            self._kept = len(self._encoder)
+            seen_file.flush()
+            os.fsync(seen_file.fileno())
+            seen = seen_file.tell()
+        self._place = Place(self._place.pieces, self._place.lengths, seen)
+        return self._place
+
+    def translate(self, folder: Path, share: float, vocab: Vocab | None = None) -> Tokens:
+        """Write the ids into a folder, in a vocabulary or in that of the first share of the text.
+
+        The ids that are returned are read from the disk where they are asked for.
+        """
+        number, tokens = sum(self._place.lengths), self._encoder.tokens
+        if vocab is None:
+            counts = self._counts(round(number * share), len(tokens))
+            vocab = self.tokenizer.vocab(dict(zip(tokens, counts.tolist(), strict=True)))
+        kind = smallest_kind(len(vocab))
+        table = vocab.encode(tokens).astype(kind)
+        with (folder / IDS).open("wb") as file:
+            for ids in self._chunks():
+                file.write(table[ids].data)
+            file.flush()
+            os.fsync(file.fileno())
+        return Tokens(
+            mapped(folder / IDS, kind),
+            vocab,
+            self._characters,
+            self._utf8_bytes,
+            self._digest.hexdigest(),
+        )
+
+    def _counts(self, first: int, tokens: int) -> NDArray[np.int64]:
+        """How often each token is among the first so many."""
+        counts = np.zeros(tokens, np.int64)
+        for ids in self._chunks():
+            counts += np.bincount(ids[:first], minlength=tokens)
+            first -= min(first, len(ids))
+            if not first:
+                break
+        return counts
+
+    def _chunks(self) -> Iterator[Ids]:
+        for kind, length in zip(KINDS, self._place.lengths, strict=True):
+            if length:
+                with self._path(kind).open("rb") as file:
+                    while len(ids := np.fromfile(file, kind, CHUNK)):
+                        yield ids
+
+
+class _Late:
+    """A file that is there when something is written to its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "_Late":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, ids: Ids) -> None:
+        """Write ids."""
+        if self._file is None:
+            self._file = self._path.open("ab")
+        self._file.write(ids.data)
+
+    def sync(self) -> None:
+        """Have all of it on the disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def mapped(path: Path, kind: np.dtype[Any]) -> Ids:
+    """The ids in a file, which are read where they are asked for."""
+    if not path.stat().st_size:
+        return np.empty(0, kind)  # which no system maps
+    return np.memmap(path, kind, "r")

@@ -1,0 +1,181 @@
+"""A token store is made: in a hidden folder beside its name, which it has only when it is whole.
+
+The folder is kept when the work is interrupted, or ends in whatever way that leaves no time to
+remove it, and the same command goes on from there.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from elman.core import bpe, disk, json_files, reading, store
+from elman.core.draft import Draft, Place, files
+from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.store import Facts, Report
+from elman.core.text import Tokenizer, pieces, tokenizer
+
+STDIN = "-"
+LOCK, PLACE, COPY = ".lock", "place.json", "standard input"
+SECONDS = 5.0  # between two moments at which the work so far is kept
+LARGEST_PLACE = 1 << 24  # bytes; it names every file
+
+
+def prepare(
+    paths: Sequence[str],
+    out: Path,
+    name: str,
+    size: int | None = None,
+    report: Report = store.silent,
+) -> Facts:
+    """Make a store of some texts, one after the other; `-` is standard input.
+
+    `name` is the tokeniser's, and `size` the number of tokens that bpe is to learn.
+    """
+    _check(paths, name, size)
+    if out.exists() or out.is_symlink():
+        raise ElmanError(f"{out} exists already: choose another name, or remove it")
+    with _part(out, keep=STDIN not in paths) as part:
+        texts = [_copied(part, report) if path == STDIN else Path(path) for path in paths]
+        command = _command(texts, name, size)
+        begun = _begun(part, command)
+        used = _tokenizer(part, texts, name, size, report)
+        text = reading.blocks(texts, store.progress("reading", texts, report))
+        draft = Draft(part, used, begun)
+        draft.read(pieces(text, used.cut), _Keeping(part, command))
+        return _finish(part, draft, out)
+
+
+def _check(paths: Sequence[str], name: str, size: int | None) -> None:
+    if list(paths).count(STDIN) > 1:
+        raise ElmanError("standard input can be read once, got - twice")
+    if name == bpe.NAME:
+        bpe.check_size(bpe.VOCAB if size is None else size)
+    elif size is not None:
+        raise ElmanError(f"vocab goes with bpe, got {size} with {name}: leave it out")
+    else:
+        tokenizer(name)
+
+
+@contextmanager
+def _part(out: Path, keep: bool) -> Iterator[Path]:
+    """The folder to work in, for this process alone.
+
+    It is removed at the end, unless the work was interrupted and may go on.
+    """
+    part, kept = out.with_name(f".{out.name}.part"), False
+    lock = FileLock(part / LOCK, blocking=False)
+    try:
+        part.mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ElmanError(f"{out} is being made by another process: wait for it") from error
+    except OSError as error:
+        raise disk.cannot("write", out, error) from error
+    try:
+        yield part
+    except KeyboardInterrupt as error:
+        kept = keep and (part / PLACE).exists()
+        if not kept:
+            raise
+        message = "interrupted: the same command goes on where this one stopped"
+        raise InterruptedTrainingError(message) from error
+    except OSError as error:
+        raise disk.cannot("write", out, error) from error
+    finally:
+        if os.name == "nt":  # where an open file cannot be removed
+            lock.release()
+        if not kept:
+            shutil.rmtree(part, ignore_errors=True)
+        lock.release()
+
+
+def _copied(part: Path, report: Report) -> Path:
+    """Standard input as a file."""
+    path, done = part / COPY, 0
+    with path.open("wb") as file:
+        while content := sys.stdin.buffer.read(reading.BLOCK):
+            file.write(content)
+            done += len(content)
+            report("copying", done, 0)
+    return path
+
+
+def _command(texts: Sequence[Path], name: str, size: int | None) -> dict[str, Any]:
+    """What is to be done, by which it is told from other work."""
+    inputs = []
+    for path in texts:
+        with disk.opened(path, links=True) as file:
+            status = os.fstat(file.fileno())
+        inputs.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
+    settings = {"tokenizer": name, "vocab": size, "block": reading.BLOCK, "format": store.FORMAT}
+    return settings | {"inputs": inputs}
+
+
+def _begun(part: Path, command: dict[str, Any]) -> Place | None:
+    """The place that the same work has come to; what is left of other work is removed."""
+    with suppress(ElmanError, KeyError, TypeError, ValueError):  # there is none, or it is damaged
+        kept = json_files.read(part / PLACE, LARGEST_PLACE)
+        place = json_files.record(Place, kept["place"], PLACE)
+        written = all(
+            path.exists() and path.stat().st_size >= size
+            for path, size in files(part, place)
+            if size
+        )
+        if kept["command"] == command and written:
+            return place
+    for path in part.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, COPY):
+            path.unlink()
+    return None
+
+
+def _tokenizer(
+    part: Path, texts: Sequence[Path], name: str, size: int | None, report: Report
+) -> Tokenizer:
+    """The tokeniser; what bpe has learnt is kept."""
+    if name != bpe.NAME:
+        return tokenizer(name)
+    model = part / store.MODEL
+    if not model.exists():
+        learnt = store.learnt(texts, bpe.VOCAB if size is None else size, report)
+        disk.write(model, learnt.model.encode())
+    return bpe.read(model)
+
+
+class _Keeping:
+    """Keeps the work so far from time to time."""
+
+    def __init__(self, part: Path, command: dict[str, Any]) -> None:
+        self.part, self.command, self.last = part, command, time.monotonic()
+
+    def __call__(self, draft: Draft) -> None:
+        if time.monotonic() - self.last >= SECONDS:
+            kept = {"command": self.command, "place": asdict(draft.keep())}
+            json_files.write(self.part / PLACE, kept)
+            self.last = time.monotonic()
+
+
+def _finish(part: Path, draft: Draft, out: Path) -> Facts:
+    """Give the store its name, once it is whole."""
+    whole = part / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    tokens = draft.translate(whole, store.SHARE)
+    if not len(tokens.ids):
+        raise ElmanError("there is no text in what was given: give one of some thousand characters")
+    training = round(len(tokens.ids) * store.SHARE)
+    facts = store.write(whole, store.Text(tokens, draft.tokenizer, training))
+    del tokens  # Windows moves no folder with a file that is mapped
+    whole.rename(out)
+    disk.keep_names(out.absolute().parent)
+    return facts

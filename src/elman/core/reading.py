@@ -1,0 +1,61 @@
+"""Texts in UTF-8, read from files block by block: plain or gzip, of any size."""
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from elman.core import disk
+from elman.core.errors import ElmanError
+
+BLOCK = 1 << 20  # bytes read at a time
+GZIP = b"\x1f\x8b"  # which begins no text in UTF-8
+
+
+def blocks(
+    paths: Iterable[Path], advance: Callable[[int], None] = lambda read: None
+) -> Iterator[str]:
+    """The text of some files, one after the other, line ends as they are, in blocks.
+
+    `advance` is told how many bytes of the files each block took. A byte order mark is left out.
+    """
+    for path in paths:
+        with disk.opened(path, links=True) as file:
+            packed = file.peek()[: len(GZIP)] == GZIP or path.suffix == ".gz"
+            content = gzip.GzipFile(fileobj=file) if packed else file
+            told = 0
+            for text in _decoded(path, cast(BinaryIO, content)):
+                yield text
+                advance(file.tell() - told)
+                told = file.tell()
+
+
+def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read = 0
+    while True:
+        content = _read(path, file)
+        begun = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+        try:
+            text = decoder.decode(content, final=not content)
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise ElmanError(
+                f"{path} is no UTF-8 text: byte {read - begun + error.start} is 0x{byte:02x}; "
+                "convert it, as with iconv -t utf-8"
+            ) from error
+        if not read and not content:
+            raise ElmanError(f"{path} is empty: give a text of some thousand characters or more")
+        yield text.removeprefix("\ufeff") if read == begun else text
+        read += len(content)
+        if not content:
+            return
+
+
+def _read(path: Path, file: BinaryIO) -> bytes:
+    try:
+        return file.read(BLOCK)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ElmanError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,180 @@
+"""Token stores: a text of any size as ids on disk, in a folder with its vocabulary.
+
+Other files are read through a store that nobody sees, and that vanishes with the process.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from elman.core import bpe, disk, json_files, reading
+from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
+from elman.core.errors import ElmanError
+from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, read_vocab, tokenizer
+
+FORMAT = 1
+FACTS, VOCAB, MODEL = "store.json", "vocab.json", "tokenizer.json"
+SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
+LEARNT_FROM = 16 << 20  # characters, at most
+LARGEST_FACTS, LARGEST_VOCAB = 1 << 16, 1 << 28  # bytes
+CHECKED = 1 << 22  # ids at a time
+Report = Callable[[str, int, int], None]  # what is done, how far, of how much
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What store.json holds; `training` is the number of tokens that the vocabulary is that of."""
+
+    format: int
+    tokenizer: str
+    vocab: int
+    dtype: str
+    tokens: int
+    training: int
+    characters: int
+    utf8_bytes: int
+    text_sha256: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that was read: its tokens, what made them, and how many the vocabulary is of."""
+
+    tokens: Tokens
+    tokenizer: Tokenizer
+    training: int
+
+    @property
+    def codec(self) -> Codec:
+        """How a text becomes ids as these."""
+        return Codec(self.tokens.vocab, self.tokenizer, clean=False)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def write(folder: Path, text: Text) -> Facts:
+    """Write what a store has beside the ids."""
+    tokens, used = text.tokens, text.tokenizer
+    facts = Facts(
+        FORMAT,
+        used.name,
+        len(tokens.vocab),
+        tokens.ids.dtype.name,
+        len(tokens.ids),
+        text.training,
+        tokens.characters,
+        tokens.utf8_bytes,
+        tokens.text_sha256,
+    )
+    json_files.write(folder / VOCAB, tokens.vocab.idx_to_token)
+    if used.model:
+        disk.write(folder / MODEL, used.model.encode())
+    json_files.write(folder / FACTS, asdict(facts))
+    return facts
+
+
+def read(folder: Path) -> Text:
+    """A store; an ElmanError tells what keeps a folder from being one that is whole."""
+    if not (folder / FACTS).exists():
+        raise ElmanError(f"cannot read {folder}: it is a folder, and no token store")
+    facts = _facts(folder / FACTS)
+    vocab = read_vocab(json_files.read(folder / VOCAB, LARGEST_VOCAB), str(folder / VOCAB))
+    if len(vocab) != facts.vocab:
+        raise ElmanError(f"{folder / VOCAB} has {len(vocab)} tokens, and store.json {facts.vocab}")
+    used = (
+        bpe.read(folder / MODEL, vocab)
+        if facts.tokenizer == bpe.NAME
+        else tokenizer(facts.tokenizer)
+    )
+    path, kind = folder / IDS, np.dtype(facts.dtype).newbyteorder("<")
+    with disk.opened(path) as file:
+        size = disk.size(file)
+    if size != facts.tokens * kind.itemsize:
+        raise ElmanError(
+            f"{path} has {size:,} bytes, and {facts.tokens:,} tokens take "
+            f"{facts.tokens * kind.itemsize:,}: prepare the store anew"
+        )
+    ids = mapped(path, kind)
+    for start in range(0, len(ids), CHECKED):
+        if ids[start : start + CHECKED].max() >= len(vocab):
+            raise ElmanError(f"{path} holds ids above {len(vocab) - 1}: prepare the store anew")
+        disk.release(ids)
+    tokens = Tokens(ids, vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
+    return Text(tokens, used, facts.training)
+
+
+def _facts(path: Path) -> Facts:
+    value = json_files.read(path, LARGEST_FACTS)
+    if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
+        raise ElmanError(
+            f"{path} has the format {str(value['format'])[:40]!r}, and this elman reads {FORMAT}: "
+            "prepare the store anew"
+        )
+    facts = json_files.record(Facts, value, str(path))
+    for name in ("tokens", "training", "characters", "utf8_bytes"):
+        if getattr(facts, name) < 0:
+            raise ElmanError(f"{path} must hold 0 or more {name}, got {getattr(facts, name)}")
+    if facts.dtype not in [kind.name for kind in KINDS]:
+        raise ElmanError(f"{path} must hold uint8, uint16 or uint32 as dtype, got {facts.dtype!r}")
+    return facts
+
+
+def of_file(path: Path, name: str, share: float = SHARE) -> Text:
+    """The text of a file, whose vocabulary is that of its first share."""
+    used = learnt([path], bpe.VOCAB) if name == bpe.NAME else tokenizer(name)
+    tokens = temporary(pieces(reading.blocks([path]), used.cut), used, share)
+    return Text(tokens, used, round(len(tokens.ids) * share))
+
+
+def temporary(
+    text: Iterator[str], used: Tokenizer, share: float = SHARE, vocab: Vocab | None = None
+) -> Tokens:
+    """The tokens of a text, in pieces, whose ids vanish from the disk with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="elman-"))
+    try:
+        draft = Draft(folder, used)
+        draft.read(text)
+        tokens = draft.translate(folder, share, vocab)
+        if os.name == "nt":  # which removes no file that is mapped
+            tokens = replace(tokens, ids=np.array(tokens.ids))
+        return tokens
+    except OSError as error:
+        raise disk.cannot("write", folder, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def learnt(files: Sequence[Path], size: int, report: Report = silent) -> Tokenizer:
+    """The tokeniser that bpe learns from the first 80 % of a text, or an even sample of them."""
+    left = round(SHARE * sum(map(len, reading.blocks(files))))
+    share = min(1.0, LEARNT_FROM / max(1, left))
+    text = pieces(reading.blocks(files, progress("learning", files, report)), cut_before_space)
+    return bpe.learn(_sample(text, left, share), size)
+
+
+def _sample(text: Iterable[str], left: int, share: float) -> Iterator[str]:
+    for piece in text:
+        piece = piece[:left]
+        left -= len(piece)
+        if not piece:
+            break
+        yield piece[: round(len(piece) * share)]
+
+
+def progress(what: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
+    """Reports how far files are read, when it is told what was read."""
+    total, done = sum(file.stat().st_size for file in files), 0
+
+    def advance(read: int) -> None:
+        nonlocal done
+        done += read
+        report(what, done, total)
+
+    return advance

@@ -1,0 +1,141 @@
+"""Byte pair encoding: every text comes back, and files of others' are checked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core import bpe
+from elman.core.errors import ElmanError
+from elman.core.text import UNKNOWN, Tokenizer, Vocab
+
+# What some call white space and some do not, and what GPT-2's borders of words depend on.
+ODD = " \t\r\n\x0b\x0c\x1c\x1f\x85\xa0\u180e\u200b\u2028\u3000\ufeff'sdmtlvre1a,\u0301é日𝄞"
+texts = st.text(st.one_of(st.sampled_from(ODD), st.characters(exclude_categories=["Cs"])))
+STORY = "It's the time, said the traveller; they'll see 日本 and the thé.\n\n" * 20
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Tokenizer:
+    return bpe.learn([STORY], 280)
+
+
+def library_of(learnt: Tokenizer) -> Any:
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_str(learnt.model)
+
+
+@given(text=texts)
+def test_every_text_comes_back(learnt: Tokenizer, text: str) -> None:
+    tokens = learnt.split(text)
+    assert learnt.join(tokens) == text
+    assert sum(map(learnt.size, tokens)) == len(text.encode())
+    assert library_of(learnt).decode(library_of(learnt).encode(text).ids) == text
+
+
+@given(text=texts)
+def test_pieces_have_the_ids_that_the_library_gives_the_whole(learnt: Tokenizer, text: str) -> None:
+    ids = learnt.encoder(()).ids(text).tolist()
+    assert ids == library_of(learnt).encode(text).ids
+    assert ids == learnt.vocab(())[learnt.split(text)]
+
+
+def test_pieces_that_are_forgotten_are_joined_again(
+    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpe, "KEPT", 3)
+    encoder = learnt.encoder(())
+    first = encoder.ids(STORY).tolist()
+    assert encoder.ids("They see").tolist() == learnt.vocab(())[learnt.split("They see")]
+    assert encoder.ids(STORY).tolist() == first
+
+
+def test_it_has_as_many_tokens_as_asked_for_or_as_there_are(learnt: Tokenizer) -> None:
+    assert len(learnt.vocab(())) == 280
+    assert "Ġthe" in learnt.vocab(())
+    assert len(bpe.learn(["ab ab"], 1000).vocab(())) == 257 + 2
+    assert len(bpe.learn([], 257).vocab(())) == 257
+
+
+@pytest.mark.parametrize(("size", "message"), [(256, "257 or more"), (65_537, "65536 or less")])
+def test_a_vocabulary_out_of_bounds_is_refused(size: int, message: str) -> None:
+    with pytest.raises(ElmanError, match=f"vocab must be {message}, got {size}"):
+        bpe.check_size(size)
+
+
+def test_the_unknown_symbol_is_no_token_of_a_text() -> None:
+    learnt = bpe.learn(["<unk> <unk><unk>" * 99], 300)
+    assert UNKNOWN not in learnt.split("a <unk> b<unk>")
+    assert learnt.join([UNKNOWN, "a"]) == "�a"
+
+
+def test_what_was_learnt_is_read_from_a_file(learnt: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(learnt.model, encoding="utf-8")
+    again = bpe.read(path, learnt.vocab(()))
+    assert again.model == learnt.model
+    assert again.split(STORY) == learnt.split(STORY)
+    assert bpe.read(path).alphabet == learnt.alphabet
+
+
+def spoilt(model: dict[str, Any]) -> Iterator[tuple[Any, str]]:
+    inner, vocab = model["model"], model["model"]["vocab"]
+    yield [], "holds no byte pair encoding"
+    yield model | {"model": 3}, "holds no byte pair encoding"
+    yield model | {"model": inner | {"vocab": ["a"]}}, "are not those of vocab.json"
+    yield model | {"model": inner | {"vocab": vocab | {"a": 0}}}, "are not those of vocab.json"
+    yield model | {"model": inner | {"vocab": vocab | {"zz": 280}}}, "are not those of vocab.json"
+    yield model | {"model": inner | {"merges": [["a", "𝄞"]]}}, "joins tokens that it does not have"
+    yield model | {"model": inner | {"merges": [["z", "z"]]}}, "joins tokens that it does not have"
+    yield model | {"model": inner | {"merges": [[1, 2]]}}, "holds no byte pair encoding"
+    yield model | {"model": inner | {"merges": 5}}, "holds no byte pair encoding"
+    yield model | {"model": inner | {"type": "Unigram"}}, "must read bytes as GPT-2 does"
+    foreign = Vocab([*vocab, "日"]).token_to_idx
+    yield model | {"model": inner | {"vocab": foreign}}, "are not those of vocab.json"
+    yield model | {"normalizer": {"type": "NFC"}}, "must read bytes as GPT-2 does"
+    yield model | {"pre_tokenizer": None}, "holds no byte pair encoding"
+    other = model["pre_tokenizer"] | {"add_prefix_space": True}
+    yield model | {"pre_tokenizer": other}, "must read bytes as GPT-2 does"
+
+
+def test_a_file_that_learning_cannot_have_made_is_refused(
+    learnt: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, vocab = tmp_path / "tokenizer.json", learnt.vocab(())
+    for value, message in spoilt(json.loads(learnt.model)):
+        path.write_text(json.dumps(value))
+        with pytest.raises(ElmanError, match=message):
+            bpe.read(path, vocab)
+    path.write_text(learnt.model)
+    with pytest.raises(ElmanError, match=r"are not those of vocab.json"):
+        bpe.read(path, Vocab(["a"]))
+    no_byte = Vocab([token for token in vocab.idx_to_token if token != "z"])
+    model = json.loads(learnt.model)
+    model["model"] |= {"vocab": no_byte.token_to_idx, "merges": []}
+    path.write_text(json.dumps(model))
+    with pytest.raises(ElmanError, match="a token for each of the 256 bytes"):
+        bpe.read(path, no_byte)
+    path.write_text("{")
+    with pytest.raises(ElmanError, match="cannot read"):
+        bpe.read(path, vocab)
+    monkeypatch.setattr(bpe, "LARGEST", 10)
+    path.write_text(learnt.model)
+    with pytest.raises(ElmanError, match="more than 10 bytes"):
+        bpe.read(path, vocab)
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    code = (
+        "import sys; sys.modules['tokenizers'] = None\n"  # Python's mark of what cannot be found
+        "from elman.core import bpe\n"
+        "bpe.learn([], 300)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "tokenizers is not installed: pip install 'elman[bpe]'" in done.stderr

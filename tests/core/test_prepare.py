@@ -1,0 +1,337 @@
+"""`elman prepare`: a store is whole or not there, and what was interrupted goes on."""
+
+import errno
+import gzip
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from elman.core import prepare as preparing
+from elman.core import reading, store
+from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.prepare import prepare
+from tests.conftest import Command
+
+TEXT = "Once upon a time, said Zoë; the end — 時. \n" * 99
+TOKENIZER_NAMES = ("char", "byte", "word", "bpe")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> list[str]:
+    """Two files, the second of which brings new symbols, and ids that take two bytes."""
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt.gz"
+    one.write_text(TEXT, encoding="utf-8")
+    others = " ".join(map(chr, range(0x400, 0x600)))
+    two.write_bytes(gzip.compress((others + TEXT).encode()))
+    return [str(one), str(two)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def size_for(name: str) -> int | None:
+    return 280 if name == "bpe" else None
+
+
+def test_files_are_one_text(texts: list[str], tmp_path: Path) -> None:
+    prepare(texts, tmp_path / "store", "char")
+    text = store.read(tmp_path / "store")
+    found = text.codec.text(text.tokens.ids)
+    assert found == "".join(reading.blocks(map(Path, texts)))
+    assert sorted(contents(tmp_path / "store")) == ["ids.bin", "store.json", "vocab.json"]
+
+
+def test_standard_input_is_a_text(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(texts, tmp_path / "files", "word")
+    raw = Path(texts[1]).read_bytes()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+    prepare([texts[0], "-"], tmp_path / "piped", "word")
+    assert contents(tmp_path / "piped") == contents(tmp_path / "files")
+    with pytest.raises(ElmanError, match="can be read once, got - twice"):
+        prepare(["-", "-"], tmp_path / "twice", "word")
+
+
+def test_progress_is_reported(texts: list[str], tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    prepare(texts, tmp_path / "store", "char", report=lambda *words: told.append(words))
+    total = sum(Path(path).stat().st_size for path in texts)
+    assert told[-1] == ("reading", total, total)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+class Killed(BaseException):
+    """The process ends here, and does nothing more."""
+
+
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Killed])
+def test_wherever_it_is_stopped_the_same_bytes_come_out(
+    texts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    interrupt: type[BaseException],
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 2000)
+    monkeypatch.setattr(preparing, "SECONDS", 0)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    prepare(texts, tmp_path / "whole", name, size_for(name))
+    whole, number, ended = contents(tmp_path / "whole"), 0, False
+    places: list[int] = []
+    monkeypatch.setattr(preparing, "Draft", recording(places))
+    while not ended:
+        number += 1
+        out = tmp_path / str(number)
+        with stopping(monkeypatch, number, interrupt) as calls:
+            try:
+                prepare(texts, out, name, size_for(name))
+                ended = calls[0] < number
+            except (interrupt, InterruptedTrainingError):
+                pass
+        if not out.exists():
+            prepare(texts, out, name, size_for(name))
+        assert contents(out) == whole
+    assert number > 20
+    assert len({*places} - {0}) > 3  # some went on from where they had been stopped
+
+
+def recording(places: list[int]) -> Any:
+    def make(part: Path, used: Any, place: Any) -> Any:
+        places.append(place.pieces if place else 0)
+        return store.Draft(part, used, place)
+
+    return make
+
+
+class stopping:  # noqa: N801
+    """Within the block the call of that number, of those that reach the disk, does not return."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, number: int, error: type[BaseException]) -> None:
+        self.number, self.error, self.context = number, error, patch.context()
+
+    def __enter__(self) -> list[int]:
+        within, calls = self.context.__enter__(), [0]
+
+        def wrapped(function: Any) -> Any:
+            def call(*words: Any, **options: Any) -> Any:
+                calls[0] += 1
+                if calls[0] == self.number:
+                    raise self.error
+                return function(*words, **options)
+
+            return call
+
+        if self.error is Killed:  # a killed process removes nothing
+            within.setattr("shutil.rmtree", lambda path, **options: None)
+        for owner, name in ((Path, "open"), (Path, "rename"), (Path, "replace"), (os, "fsync")):
+            within.setattr(owner, name, wrapped(getattr(owner, name)))
+        return calls
+
+    def __exit__(self, *error: Any) -> None:
+        self.context.__exit__(*error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_process_is_gone_on_with(texts: list[str], tmp_path: Path) -> None:
+    Path(texts[0]).write_text(TEXT * 300, encoding="utf-8")
+    out = tmp_path / "store"
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from elman.core import prepare, reading\n"
+        "reading.BLOCK, prepare.SECONDS = 100_000, 0\n"
+        "def report(what, done, total):\n"
+        "    if done > int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "prepare.prepare(sys.argv[3:], Path(sys.argv[2]), 'word', report=report)\n"
+    )
+    command = [sys.executable, "-c", code]
+    for killed_at in (300_000, 900_000):
+        done = subprocess.run([*command, str(killed_at), str(out), *texts])
+        assert done.returncode == -signal.SIGKILL
+        assert not out.exists()
+        assert (tmp_path / ".store.part" / "place.json").exists()
+    assert subprocess.run([*command, "999999999", str(out), *texts]).returncode == 0
+    assert subprocess.run([*command, "999999999", f"{out}-2", *texts]).returncode == 0
+    assert contents(out) == contents(tmp_path / "store-2")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["one.txt", "store", "store-2", "two.txt.gz"]
+
+
+def interrupted(texts: list[str], out: Path, name: str, patch: pytest.MonkeyPatch) -> None:
+    """A store that is half made."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with patch.context() as within:
+        within.setattr(reading, "BLOCK", 1000)
+        within.setattr(preparing, "SECONDS", 0)
+        with pytest.raises(InterruptedTrainingError, match="the same command goes on"):
+            prepare(texts, out, name, report=report)
+
+
+def change(number: int, part: Path, texts: list[str]) -> None:
+    if number == 1:
+        os.utime(texts[0], ns=(1, 1))
+    if number == 2:
+        (part / "place.json").write_text("{")
+    if number == 3:
+        (part / "first.1").write_bytes(b"")
+
+
+def test_other_work_is_begun_anew(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(texts, tmp_path / "whole", "byte")
+    out = tmp_path / "store"
+    for number in range(4):
+        interrupted(texts, out, "byte" if number else "word", monkeypatch)
+        change(number, tmp_path / ".store.part", texts)
+        prepare(texts, out, "byte")
+        assert contents(out) == contents(tmp_path / "whole")
+        for path in out.iterdir():
+            path.unlink()
+        out.rmdir()
+
+
+def test_two_at_once_are_kept_apart(texts: list[str], tmp_path: Path) -> None:
+    part = tmp_path / ".store.part"
+    part.mkdir()
+    with (
+        FileLock(part / ".lock"),
+        pytest.raises(ElmanError, match="store is being made by another process"),
+    ):
+        prepare(texts, tmp_path / "store", "char")
+    prepare(texts, tmp_path / "store", "char")
+
+
+def test_a_failure_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    bad = tmp_path / "one.txt"
+    with pytest.raises(ElmanError, match=r"cannot write .*none.store: No such file"):
+        prepare(texts, tmp_path / "none" / "store", "char")
+    with pytest.raises(ElmanError, match="exists already"):
+        prepare(texts, bad, "char")
+    good = bad.read_bytes()
+    for content, message in ((good + b"\xff", "no UTF-8"), (b"", "is empty")):
+        bad.write_bytes(content)
+        with pytest.raises(ElmanError, match=message):
+            prepare(texts, tmp_path / "store", "char")
+    bad.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(ElmanError, match="there is no text in what was given"):
+        prepare(texts[:1], tmp_path / "store", "char")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_nothing(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(os, "fsync", full)
+    for seconds in (0, 1000):
+        monkeypatch.setattr(preparing, "SECONDS", seconds)
+        with pytest.raises(ElmanError, match=r"cannot write .*: No space left on device"):
+            prepare(texts, tmp_path / "store", "char")
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+MEMORY = """
+import re
+from pathlib import Path
+import elman.core.windows as windows
+from elman.core import reading
+from elman.core.language_model import evaluate
+from elman.core.prepare import prepare
+from elman.numpy import TextFile
+from tests.core.test_prepare import Guess
+
+windows.RELEASED = windows.SHUFFLED = windows.POOL = 1 << 20  # as if the texts were larger
+
+def peak():
+    return int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0])
+
+for name in ("small", "large"):
+    prepare([f"{name}.txt"], Path(name), "char")
+    for data in (TextFile(name, 1024, 32), TextFile(f"{name}.txt", 1024, 32)):
+        for train in (True, False):
+            for batch in data.get_dataloader(train):
+                pass
+    evaluate(Guess(), reading.blocks([Path(f"{name}.txt")]), data.codec)
+    print(peak())
+"""
+
+
+class Guess:
+    """A model that is as quick as can be."""
+
+    def score(self, ids: Any) -> Iterator[Any]:
+        for start in range(0, len(ids), 1 << 16):
+            yield ids[start : start + (1 << 16)].astype(float)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    for name, times in (("small", 20), ("large", 160)):
+        (tmp_path / f"{name}.txt").write_text(TEXT * 100 * times, encoding="utf-8")
+    tests = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([tests, *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    small, large = (int(line) * 1024 for line in done.stdout.split())
+    grown = (tmp_path / "large.txt").stat().st_size - (tmp_path / "small.txt").stat().st_size
+    assert grown > 60e6
+    assert large - small < grown / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.txt"], "there is no file none.txt"),
+        (["."], "cannot read .: it is a folder"),
+        (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
+        (["one.txt", "--vocab", "300"], "vocab goes with bpe, got 300 with char"),
+        (["one.txt", "--tokenizer", "bpe", "--vocab", "9"], "vocab must be 257 or more, got 9"),
+        (["two.txt.gz", "-", "-"], "standard input can be read once"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(
+    elman: Command, texts: list[str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    done = elman("prepare", *words, "--out", "store")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_tells_how_far_it_is_and_what_it_made(
+    elman: Command, texts: list[str], tmp_path: Path
+) -> None:
+    done = elman("prepare", *texts, "--out", "store", "--tokenizer", "word")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"(reading [\d,]+ of [\d,]+ bytes\n)+", done.stderr)
+    facts = store.read(tmp_path / "store")
+    assert done.stdout.split("\n")[0] == f"tokens      {len(facts.tokens.ids):,}"

@@ -1,0 +1,95 @@
+"""Files are read block by block, and where the blocks end changes nothing."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core import reading
+from elman.core.errors import ElmanError
+from elman.core.text import TOKENIZERS, clean, cleaned, pieces
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def cut(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+@given(text=texts, size=st.integers(1, 9), packed=st.booleans(), mark=st.booleans())
+def test_blocks_are_the_text_whatever_their_size(
+    tmp_path_factory: pytest.TempPathFactory, text: str, size: int, packed: bool, mark: bool
+) -> None:
+    path = tmp_path_factory.mktemp("texts") / "text"
+    content = b"\xef\xbb\xbf" * mark + text.encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    advanced: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "BLOCK", size)
+        found = "".join(reading.blocks([path, path], advanced.append))
+    wanted = content.decode("utf-8-sig")
+    assert found == wanted + wanted
+    assert sum(advanced) == 2 * path.stat().st_size
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(text=st.text(st.sampled_from(" \n\t\x1c\u180e\u3000aé,")), size=st.integers(1, 9))
+def test_pieces_have_the_tokens_of_the_whole(name: str, text: str, size: int) -> None:
+    used = TOKENIZERS[name]
+    split = [token for piece in pieces(cut(text, size), used.cut) for token in used.split(piece)]
+    assert split == used.split(text)
+
+
+@given(text=st.text(st.sampled_from(" aB,\né")), size=st.integers(1, 9))
+def test_cleaning_in_blocks_is_cleaning(text: str, size: int) -> None:
+    assert "".join(cleaned(cut(text, size))) == clean(text)
+
+
+@given(text=texts, size=st.integers(1, 9), name=st.sampled_from(sorted(TOKENIZERS)))
+def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
+    text: str, size: int, name: str
+) -> None:
+    used = TOKENIZERS[name]
+    encoder = used.encoder(())
+    found = [encoder.ids(piece).tolist() for piece in pieces(cut(text, size), used.cut)]
+    assert [encoder.tokens[number] for piece in found for number in piece] == used.split(text)
+    again = used.encoder(encoder.tokens)
+    assert len(again) == len(encoder) == len(set(encoder.tokens))
+    assert again.ids(text).tolist() == [number for piece in found for number in piece]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbfgood \xff bad", "is no UTF-8 text: byte 8 is 0xff"),
+        (b"cut off \xc3", "is no UTF-8 text: byte 8 is 0xc3"),
+        (gzip.compress(b"good \xff bad"), "is no UTF-8 text: byte 5 is 0xff"),
+        (gzip.compress(b"a text that is cut off")[:-12], "cannot read"),
+        (gzip.compress(b"a text that is changed")[:-8] + b"12345678", "cannot read"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1 << 20])
+def test_what_is_no_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str, size: int
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK", size)
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with pytest.raises(ElmanError, match=message):
+        list(reading.blocks([path]))
+
+
+def test_a_name_that_promises_gzip_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "text.gz"
+    path.write_text("plain")
+    with pytest.raises(ElmanError, match=r"cannot read .*: Not a gzipped file"):
+        list(reading.blocks([path]))
+
+
+def test_words_without_an_end_are_refused() -> None:
+    with pytest.raises(ElmanError, match="no space or new line between them: use the tokenizer"):
+        list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
+    assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2

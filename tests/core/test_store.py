@@ -1,0 +1,211 @@
+"""A store gives what the text itself gives, and one that is not whole is refused."""
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core import reading, store
+from elman.core.draft import smallest_kind
+from elman.core.errors import ElmanError
+from elman.core.language_model import evaluate, evaluate_store
+from elman.core.prepare import prepare
+from elman.core.text import TOKENIZERS, Codec, Vocab
+from elman.core.weights import Architecture, initial
+from elman.numpy import TextFile, build
+
+TOKENIZER_NAMES = ("char", "byte", "word", "bpe")
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+TEXT = "Once upon a time, said Zoë; the end — 時. \n" * 99 + "Quite new words, and ünknown ones."
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def prepared(text: Path, name: str) -> Path:
+    out = text.with_name(f"{name}.store")
+    prepare([str(text)], out, name, 300 if name == "bpe" else None)
+    return out
+
+
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+def test_a_store_is_as_good_as_the_text(
+    text: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elman.core.bpe.VOCAB", 300)
+    monkeypatch.setattr(reading, "BLOCK", 1000)
+    kept = TextFile(str(prepared(text, name)), 8, 4)
+    monkeypatch.setattr(reading, "BLOCK", 1 << 20)
+    read = TextFile(str(text), 8, 4, name)
+    assert kept.tokenizer == read.tokenizer == name
+    assert kept.text_sha256 == read.text_sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert kept.vocab.idx_to_token == read.vocab.idx_to_token
+    for part in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(kept, part), getattr(read, part))
+    for train in (True, False):
+        batches = [list(data.get_dataloader(train)) for data in (kept, read)]
+        assert len(batches[0]) == len(batches[1]) > 0
+        for mine, other in zip(*batches, strict=True):
+            np.testing.assert_array_equal(mine, other)
+            assert [array.dtype for array in mine] == [np.int64, np.int64]
+    assert kept.codec.gives_the_ids_of(read.codec)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(text=texts, size=st.integers(1, 50))
+def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, size: int) -> None:
+    used = TOKENIZERS[name]
+    blocks = [text[start : start + size] for start in range(0, len(text), size)]
+    vocab, tokens = used.vocab([]), used.split(text)
+    codec = Codec(vocab, used, clean=False)
+    read = store.temporary(codec.pieces(blocks), used, 0.8)
+    wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
+    assert read.vocab.idx_to_token == wanted.idx_to_token
+    assert read.ids.tolist() == wanted[tokens]
+    assert read.ids.dtype == smallest_kind(len(wanted))
+    if tokens:
+        assert read.characters == len(used.join(tokens[1:]))
+        assert read.utf8_bytes == sum(map(used.size, tokens[1:]))
+
+
+def test_ids_take_as_few_bytes_as_they_need(tmp_path: Path) -> None:
+    for number, kind in ((255, "uint8"), (256, "uint16"), (65_535, "uint16"), (65_536, "uint32")):
+        path = tmp_path / f"{number}.txt"
+        path.write_text("".join(chr(0x10000 + n) for n in range(number)) * 2, encoding="utf-8")
+        ids = TextFile(str(path), 8, 4).train
+        assert ids.dtype == kind
+        assert (np.array(ids[:number]) == 1 + np.arange(number)).all()  # <unk> is the first
+
+
+def test_nothing_is_left_where_temporary_files_are(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(empty))
+    data = TextFile(str(text), 8, 4)
+    assert list(empty.iterdir()) == []
+    assert data.codec.text(data.train).startswith("Once upon")
+
+    def interrupted(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("elman.core.draft.Draft.translate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        TextFile(str(text), 8, 4)
+    assert list(empty.iterdir()) == []
+
+
+def test_a_full_disk_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("elman.core.draft.Draft.translate", full)
+    with pytest.raises(ElmanError, match=r"cannot write .*: No space left on device"):
+        TextFile(str(text), 8, 4)
+    with pytest.raises(ElmanError, match=r"cannot write .*byte\.store: No space left on device"):
+        prepared(text, "byte")
+    assert [path.name for path in text.parent.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> None:
+    folder = prepared(text, name)
+    codec = store.read(folder).codec
+    of = Architecture("gru", len(codec.vocab), 4)
+    model = build(of, initial(of))
+    whole = evaluate(model, TEXT, codec)
+    assert evaluate_store(model, folder, codec) == whole
+    blocks = [TEXT[start : start + 7] for start in range(0, len(TEXT), 7)]
+    assert evaluate(model, blocks, codec) == whole
+    first = codec.tokenizer.split(TEXT)[0]
+    assert whole.utf8_bytes == len(TEXT.encode()) - len(first)
+    assert (whole.unknown > 0) == (name in ("char", "word"))
+    other = Codec(Vocab(["a"]), codec.tokenizer, clean=False)
+    for model_codec in (other, Codec(codec.vocab, codec.tokenizer, clean=True)):
+        with pytest.raises(ElmanError, match="has other tokens than the model"):
+            evaluate_store(model, folder, model_codec)
+
+
+def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
+    folder = str(prepared(text, "word"))
+    assert TextFile(folder, 8, 4, "word").tokenizer == "word"
+    with pytest.raises(ElmanError, match="prepared by the tokenizer word, got 'char'"):
+        TextFile(folder, 8, 4, "char")
+    with pytest.raises(ElmanError, match="leave split as it is"):
+        TextFile(folder, 8, 4, split=(0.5, 0.25, 0.25))
+
+
+FACTS = [
+    ({"format": 2}, "has the format '2', and this elman reads 1"),
+    ({"extra": 1}, '"extra" is no field that is known'),
+    ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
+    ({"tokens": True}, "tokens must be a whole number"),
+    ({"tokens": -1}, "must hold 0 or more tokens, got -1"),
+    ({"tokens": 5}, "bytes, and 5 tokens take"),
+    ({"tokenizer": None}, "tokenizer must be a text, got null"),
+    ({"tokenizer": "syllable"}, "the tokenizer is one of"),
+    ({"tokenizer": "bpe"}, "there is no file .*tokenizer.json"),
+    ({"dtype": "float64"}, "must hold uint8, uint16 or uint32 as dtype"),
+    ({"dtype": "uint32"}, "tokens take"),
+    ({"vocab": 9}, "tokens, and store.json 9"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), FACTS, ids=[str(next(iter(row))) for row in FACTS])
+def test_facts_that_are_not_true_are_refused(
+    text: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = prepared(text, "char")
+    facts = json.loads((folder / "store.json").read_text())
+    (folder / "store.json").write_text(json.dumps(facts | changes))
+    with pytest.raises(ElmanError, match=message):
+        store.read(folder)
+
+
+def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
+    folder = prepared(text, "char")
+    good = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def refused(name: str, content: bytes | None, message: str) -> None:
+        path = folder / name
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ElmanError, match=message):
+            store.read(folder)
+        path.write_bytes(good[path])
+
+    ids = good[folder / "ids.bin"]
+    refused("ids.bin", None, "there is no file .*ids.bin")
+    refused("ids.bin", ids[:-1], "bytes, and .* tokens take .*: prepare the store anew")
+    refused("ids.bin", ids[:-1] + b"\xff", "holds ids above")
+    refused("vocab.json", None, "there is no file .*vocab.json")
+    refused("vocab.json", b'["b", "a"]', "must be a sorted list")
+    refused("vocab.json", b"[1]", "must be a sorted list")
+    refused("store.json", b"{", "cannot read .*store.json")
+    refused("store.json", b"[" * 9000, "cannot read .*store.json")
+    refused("store.json", b"[]", "must be an object of format, tokenizer")
+    refused("store.json", b" " * (store.LARGEST_FACTS + 1), "more than 65536 bytes")
+    refused("store.json", None, "it is a folder, and no token store")
+    assert store.read(folder).tokens.ids.tobytes() == ids
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "vocab.json", "store.json"])
+def test_links_are_refused(text: Path, name: str) -> None:
+    folder = prepared(text, "char")
+    (folder / name).rename(text.with_name("elsewhere"))
+    (folder / name).symlink_to(text.with_name("elsewhere"))
+    with pytest.raises(ElmanError, match="it is a symbolic link"):
+        store.read(folder)
