@@ -21,7 +21,7 @@ from elman.core import board, disk, run, tensors, weights
 from elman.core.errors import ElmanError, MachineError
 from elman.core.weights import Architecture
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
-from tests.core.test_checkpoint import failing
+from tests.faults import failing
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of
         call += 1
         folder = tmp_path / str(call) / "run"
         error = OSError(number, os.strerror(number))
-        with failing(monkeypatch, call, error) as made, contextlib.suppress(MachineError):
+        with failing(call, error) as made, contextlib.suppress(MachineError):
             elman.save(folder, trained)
             ended = len(made) < call
         assert folder.exists() or not folder.parent.exists()
@@ -120,7 +120,7 @@ def test_what_the_machine_refuses_is_told_apart_from_a_name_that_cannot_be(
             pass
         assert told.value.exit_code == 2
     with (
-        failing(monkeypatch, 1, PermissionError(errno.EACCES, "Permission denied")),
+        failing(1, PermissionError(errno.EACCES, "Permission denied")),
         pytest.raises(MachineError, match=r"cannot write .*run: Permission denied") as told,
         run.new_folder(tmp_path / "new" / "run"),
     ):
