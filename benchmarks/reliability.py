@@ -160,7 +160,8 @@ def cost(rounds: int = 10, epochs: int = 20) -> None:
     print(
         f"{epochs} epochs of the book's job on the engine take {without:.3f} s without "
         f"checkpoints, and {with_them:.3f} s with those of the default interval: "
-        f"{with_them / without:.3f} times (medians of {rounds}, in turns). Writing one takes {1000 * write:.1f} ms, "
+        f"{with_them / without:.3f} times (medians of {rounds}, in turns). Writing one takes "
+        f"{1000 * write:.1f} ms, "
         f"{100 * write / 60:.3f} % of the minute between two."
     )
 
