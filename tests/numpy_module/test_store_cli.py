@@ -9,6 +9,7 @@ import elman as package
 from elman.core.errors import ElmanError
 from elman.numpy import TextFile
 from tests.conftest import Command
+from tests.numpy_module.test_cli import run_settings
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
 
@@ -44,13 +45,9 @@ def test_a_training_on_a_store_goes_on_if_the_store_is_the_same(
 ) -> None:
     assert elman("prepare", story, "--out", "kept").returncode == 0
     assert elman("train", "kept", *QUICK, "--out", "run").returncode == 0
-    training = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
-    digest = training.pop("text_sha256")
-    for name in ("framework_version", "python_version", "peak_memory_mb"):
-        del training[name]
     begun = tmp_path / "begun"
     begun.mkdir()
-    settings = {"job": training | {"edition": "gutenberg"}, "text_sha256": digest}
+    settings = run_settings(tmp_path / "run")
     (begun / "training.json").write_text(json.dumps(settings))
     story.write_text("It was another text. \n" * 100)
     (tmp_path / "kept").rename(tmp_path / "aside")
@@ -66,7 +63,6 @@ def test_a_training_on_a_store_goes_on_if_the_store_is_the_same(
     assert weights[0] == weights[1]
 
 
-@pytest.fixture
 def test_a_run_with_byte_pairs_has_all_that_reading_and_writing_take(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
