@@ -31,8 +31,8 @@ import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, compare, job, run
-from elman.core.corpus import TextFile, read_text
+from elman.core import checkpoint, compare, job, reading, run
+from elman.core.corpus import TextFile
 from elman.core.errors import ElmanError
 from elman.core.language_model import evaluate, generate
 from elman.core.sampling import Sampler
@@ -403,7 +403,7 @@ def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         return told(["evaluate", str(good.run), str(path), "--framework", "numpy"])
     return chance.choice(
         [
-            lambda: read_text(path),
+            lambda: "".join(reading.blocks([Path(path)])),
             lambda: list(TextFile(str(path), 4, 8, tokenizer).train_dataloader()),
         ]
     )
