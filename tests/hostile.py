@@ -1,4 +1,4 @@
-"""Feed spoilt run directories, checkpoints, histories and texts to all that reads them.
+"""Feed spoilt run directories, checkpoints, histories, stores and texts to all that reads them.
 
     python tests/hostile.py [NUMBER] [SEED]
 
@@ -31,10 +31,11 @@ import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, compare, job, reading, run
+from elman.core import checkpoint, compare, job, run
 from elman.core.corpus import TextFile
 from elman.core.errors import ElmanError
 from elman.core.language_model import evaluate, generate
+from elman.core.prepare import prepare
 from elman.core.sampling import Sampler
 from elman.core.trainer import Callback
 
@@ -168,7 +169,7 @@ class Chance(random.Random):
 
 
 class Good:
-    """A run, a run in training, and a checkpoint to spoil copies of."""
+    """A run, a run in training, a checkpoint and two stores to spoil copies of."""
 
     def __init__(self, folder: Path) -> None:
         self.text = folder / "story.txt"
@@ -180,6 +181,9 @@ class Good:
         self.settings = training.settings
         with run.new_folder(self.run) as part:
             training.write(part)
+        self.stores = [folder / name for name in ("char", "bpe")]
+        for store in self.stores:
+            prepare([str(self.text)], store, store.name, 300 if store.name == "bpe" else None)
 
     def _trained(self, folder: Path, windows: str) -> job.Training:
         settings = job.Job(text=str(self.text), windows=windows, **(SETTINGS | SMALL))
@@ -391,6 +395,24 @@ def other_facts(chance: Chance) -> Callable[[bytes], bytes]:
     return spoil
 
 
+def stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A token store with one of its files changed, or replaced."""
+    folder = place / "store"
+    shutil.copytree(chance.choice(good.stores), folder)
+    path = chance.choice(sorted(folder.iterdir()))
+    raw = path.read_bytes()
+    if chance.random() < 0.1:
+        path.unlink()
+        chance.choice([lambda: None, path.mkdir, lambda: path.symlink_to("/dev/zero")])()
+    elif path.suffix == ".json" and chance.random() < 0.7:
+        path.write_bytes(chance.json(json.loads(raw)))
+    else:
+        path.write_bytes(chance.raw(raw))
+    if chance.random() < 0.1:
+        return told(["evaluate", str(good.run), str(folder), "--framework", "numpy"])
+    return lambda: list(TextFile(str(folder), 4, 8).train_dataloader())
+
+
 def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """Texts of any bytes, and what is no file."""
     path = place / "text.txt"
@@ -401,12 +423,7 @@ def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     tokenizer = chance.choice(["char", "byte", "word"])
     if chance.random() < 0.1:
         return told(["evaluate", str(good.run), str(path), "--framework", "numpy"])
-    return chance.choice(
-        [
-            lambda: "".join(reading.blocks([Path(path)])),
-            lambda: list(TextFile(str(path), 4, 8, tokenizer).train_dataloader()),
-        ]
-    )
+    return lambda: list(TextFile(str(path), 4, 8, tokenizer).train_dataloader())
 
 
 def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
@@ -443,6 +460,7 @@ KINDS: dict[str, Kind] = {
     "history.csv": histories,
     "training.json": trainings,
     "checkpoints": checkpoints,
+    "stores": stores,
     "texts": texts,
     "command line": words,
 }
