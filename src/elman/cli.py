@@ -289,7 +289,7 @@ def prepare(
             "standard input.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The store to make, a folder.")],
+    out: Annotated[Path, typer.Option(help="The store to make, a folder.", **_PATH)],
     tokenizer: Annotated[str, typer.Option(help="char, byte, word or bpe.")] = "char",
     vocab: Annotated[
         int | None, typer.Option(help="Tokens that bpe learns, up to 65536. [default: 4096]")
