@@ -35,6 +35,7 @@ FACTS = Facts(
     updates=3,
     validations=0,
     seconds=0.25,
+    validation_seconds=0.5,
     stopped=False,
 )
 

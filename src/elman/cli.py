@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import elman
+from elman.core import disk
 from elman.core.errors import ElmanError, MachineError, printable
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits model
 
 def main() -> None:
     """Run the command line; every failure is one line, and an exit code of its class."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever began us has closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
@@ -62,7 +66,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(str(error), 1)
+        told = disk.cannot("use", error.filename or "standard output", error)
+        _fail(str(told), told.exit_code)
     except MemoryError:
         _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
     if code == 130:  # what Typer makes of Ctrl-C

@@ -26,7 +26,6 @@ from elman.core.download import DATA_URL, download
 from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.text import Vocab
 from elman.core.weights import Architecture, Weights
-from elman.core.windows import Minibatches
 
 __all__ = [
     "DATA_URL",
@@ -339,7 +338,7 @@ class Trainer(trainer.Trainer):
         params_key, dropout_key = jax.random.split(get_key() if key is None else key)
         variables = self.model.built
         if variables is None or self.key is not None:
-            inputs = self._example()[:-1]
+            inputs = self.example()[:-1]
             variables = self.model.apply_init(
                 inputs, key={"params": params_key, "dropout": dropout_key}
             )
@@ -353,11 +352,6 @@ class Trainer(trainer.Trainer):
         )
         self.state = jax.device_put(state, self.device)
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
-
-    def _example(self) -> Sequence[Any]:
-        if isinstance(self.train_dataloader, Minibatches):
-            return self.train_dataloader.example()
-        return next(iter(self.train_dataloader))
 
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
         """Move a batch to the GPU; elsewhere it goes where the parameters are."""
@@ -390,7 +384,7 @@ class Trainer(trainer.Trainer):
         )
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
         scale = jax.device_put(jnp.float32(factor), self.device)
         self.state = self.state.replace(scale=scale)
 

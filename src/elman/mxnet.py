@@ -314,10 +314,15 @@ class Trainer(trainer.Trainer):
             for gradient in gradients:
                 gradient *= grad_clip_val / norm
 
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser."""
+        super().prepare_optimizer()
+        self._rate: Any = getattr(self.optim, "learning_rate", None)
+
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
         before = self.optim.learning_rate
-        self.optim.set_learning_rate(self.model.lr * factor)
+        self.optim.set_learning_rate(self._rate * factor)
         for updater in self.optim._updaters:
             if getattr(updater.optimizer, "momentum", 0):
                 # These have the learning rate in them, and would go on with the one before.
@@ -329,7 +334,7 @@ class Trainer(trainer.Trainer):
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
-            arrays["learning_rate"] = _numpy.array(updater.optimizer.learning_rate)
+            arrays["learning_rate"] = _numpy.array(float(updater.optimizer.learning_rate))
             for index, state in updater.states.items():
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):
@@ -338,6 +343,10 @@ class Trainer(trainer.Trainer):
             arrays["generator"] = _numpy.array(layers.draws)
         return arrays | checkpoint.parts_of(self.carried, numpy)
 
+    def prepare_restore(self) -> None:
+        """Have lazy layers learn their shapes."""
+        self.model(*self.prepare_batch(self.example())[:-1])
+
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
         for number, array in enumerate(arrays_of(self.model)):
@@ -345,6 +354,8 @@ class Trainer(trainer.Trainer):
         for updater in getattr(self.optim, "_updaters", ()):
             optimizer, updates = updater.optimizer, int(arrays["updates"])
             for index, parameter in enumerate(self.optim._params):
+                if parameter.grad_req == "null":  # it is not trained
+                    continue
                 state = optimizer.create_state_multi_precision(index, parameter.data())
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):

@@ -226,8 +226,9 @@ class RNNLM(specification.RNNLM):
             )
         return parts
 
-    def _whole(self, parts: tuple[Array, ...]) -> Any:
-        """A state as it is given away: an array, an LSTM's in a pair, or None."""
+    @staticmethod
+    def _whole(parts: tuple[Array, ...]) -> Any:
+        """A state as it is given away: an array, or an LSTM's two in a pair."""
         return parts if len(parts) != 1 else parts[0]
 
 

@@ -631,9 +631,14 @@ class Trainer(trainer.Trainer):
             for gradient in model.gradients.values():
                 gradient *= grad_clip_val / norm
 
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser."""
+        super().prepare_optimizer()
+        self._rate: Any = getattr(self.optim, "lr", None)
+
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
-        self.optim.lr = self.model.lr * factor
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        self.optim.lr = self._rate * factor
 
     def capture(self) -> Weights:
         """All that training has changed by now: weights, optimiser, generators; copies."""

@@ -310,6 +310,8 @@ class Trainer(trainer.Trainer):
         super().prepare_optimizer()
         self._updating: Compiled | None = None
         self._validating: Compiled | None = None
+        rate: Any = getattr(self.optim, "learning_rate", None)
+        self._rate: Any = float(rate) if hasattr(rate, "assign") else None
 
     def update(self, batch: Sequence[tf.Tensor]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
@@ -361,10 +363,10 @@ class Trainer(trainer.Trainer):
         return loss, dict(plots), self.model.reached
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
         rate = self.optim.learning_rate
         before = float(rate)
-        rate.assign(self.model.lr * factor)
+        rate.assign(self._rate * factor)
         if getattr(self.optim, "momentum", 0):
             # Keras' velocities have the learning rate in them, and would go on with the one before.
             for velocity in getattr(self.optim, "momentums", ()):  # none before they are made
@@ -375,9 +377,12 @@ class Trainer(trainer.Trainer):
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         return arrays | checkpoint.parts_of(self.carried, numpy)
 
+    def prepare_restore(self) -> None:
+        """Have the variables there."""
+        self._make_variables(self.prepare_batch(self.example()))
+
     def restore(self, arrays: Mapping[str, Any]) -> None:
         """Take what `capture` gave, after the model and its optimiser are prepared."""
-        self._make_variables(self.prepare_batch(self.train_dataloader.example()))
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self.carried = checkpoint.state_of(arrays, tf.constant)
@@ -389,11 +394,16 @@ class Trainer(trainer.Trainer):
         rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
         draws = getattr(getattr(getattr(self.model, "rnn", None), "rnn", None), "draws", None)
         return {
-            **{f"model.{n}": variable for n, variable in enumerate(self.model.variables)},
+            **{f"model.{n}": variable for n, variable in enumerate(self._of_model())},
             **{f"optim.{n}": variable for n, variable in enumerate(kept)},
             **({"learning_rate": rate} if isinstance(rate, tf.Variable) else {}),
             **({} if draws is None else {"generator": draws}),
         }
+
+    def _of_model(self) -> list[Any]:
+        """The model's variables; Keras 3 leaves out those that are no layer's, and are trained."""
+        known = [*self.model.variables, *self.model.trainable_variables]
+        return list({id(variable): variable for variable in known}.values())
 
     def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""

@@ -256,12 +256,17 @@ class Trainer(trainer.Trainer):
             gradient *= scale
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
-        for group in self.optim.param_groups:
-            group["lr"] = self.model.lr * factor
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        for group in self.optim.param_groups:  # in which PyTorch's schedulers keep it so
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def capture(self) -> Weights:
         """All that training has changed by now: weights, optimiser, generators; copies."""
+        if not self.model.state_dict():
+            raise ElmanError(
+                "what is kept of a model are its parameters, and "
+                f"{type(self.model).__name__} has none: make its tensors nn.Parameter"
+            )
         arrays = {
             f"model.{name}": numpy(tensor).copy()
             for name, tensor in self.model.state_dict().items()
@@ -271,8 +276,8 @@ class Trainer(trainer.Trainer):
                 if value is not None:
                     arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
         arrays["generator"] = torch.get_rng_state().numpy()
-        for number, device in enumerate(self.gpus):
-            arrays[f"generator.{number}"] = torch.cuda.get_rng_state(device).numpy()
+        for device in self.gpus[:1]:
+            arrays["generator.gpu"] = own(device).get_rng_state(*place(device)).numpy()
         return arrays | checkpoint.parts_of(self.carried, numpy)
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
@@ -289,8 +294,8 @@ class Trainer(trainer.Trainer):
         if kept:
             self.optim.load_state_dict(self._of_optimizer() | {"state": kept})
         torch.set_rng_state(tensors["generator"])
-        for place, device in enumerate(self.gpus):
-            torch.cuda.set_rng_state(tensors[f"generator.{place}"], device)
+        for device in self.gpus[:1]:
+            own(device).set_rng_state(tensors["generator.gpu"], *place(device))
         where = self.gpus[0] if self.gpus else cpu()
         self.carried = checkpoint.state_of(tensors, lambda part: part.to(where))
 
@@ -300,6 +305,16 @@ class Trainer(trainer.Trainer):
         return own
 
 
+def own(device: torch.device) -> Any:
+    """PyTorch's module for a kind of GPU: torch.cuda or torch.mps."""
+    return getattr(torch, device.type)
+
+
+def place(device: torch.device) -> tuple[torch.device, ...]:
+    """What says which of the GPUs is meant; Apple's is the only one."""
+    return (device,) if device.type == "cuda" else ()
+
+
 def gradients_of(model: Module) -> list[torch.Tensor]:
     """The gradients of a model's parameters that have one."""
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -307,7 +322,8 @@ def gradients_of(model: Module) -> list[torch.Tensor]:
 
 def global_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """The norm of all gradients as if they were one vector."""
-    return torch.stack([gradient.norm() for gradient in gradients]).norm()
+    norms = [gradient.norm() for gradient in gradients]
+    return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
 
 
 class Classifier(Module):

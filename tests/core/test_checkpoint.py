@@ -52,7 +52,7 @@ def test_what_is_no_longer_finite_is_not_kept(tmp_path: Path) -> None:
     trainer: Any = Trainer()
     checkpoints = checkpoint.Checkpoints(tmp_path, seconds=0)
     for trainer.train_batch_idx in (1, 2):
-        checkpoints.after_update(trainer)
+        checkpoints.keep(trainer)
     assert [int(path.stem) for path in checkpoint.paths(tmp_path)] == [1]
 
 

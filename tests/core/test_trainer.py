@@ -146,7 +146,7 @@ def test_a_clock_that_is_set_meanwhile_matters_to_no_time(monkeypatch: pytest.Mo
     assert 0 <= trainer.facts().seconds - seconds[-1] < 1000
 
 
-GOOD = Facts([], 0, (0.0, 0), None, 0, 0, 0.0, stopped=False)
+GOOD = Facts([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ GOOD = Facts([], 0, (0.0, 0), None, 0, 0, 0.0, stopped=False)
         ({"updates": -1}, "updates must be 0 or more"),
         ({"validations": -1}, "validations must be 0 or more"),
         ({"loss": (0.0, -1)}, "tokens must be 0 or more"),
-        ({"loss": (math.nan, 1)}, "loss and seconds must be finite"),
-        ({"seconds": math.inf}, "loss and seconds must be finite"),
-        ({"seconds": -1.0}, "loss and seconds must be finite"),
+        ({"loss": (math.nan, 1)}, "the loss must be finite"),
+        ({"seconds": math.inf}, "seconds must be 0 or more"),
+        ({"validation_seconds": -1.0}, "validation_seconds must be 0 or more"),
         ({"history": [Epoch(2, 1, 1, 1, 1)]}, "epoch 1 of the history must be 1, got 2"),
     ],
 )

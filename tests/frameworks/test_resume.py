@@ -34,7 +34,7 @@ def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any
     data = module.TextFile(str(story), 8, 16, seed=3, windows=case.get("windows", "random"))
     of = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
     settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
-    model = module.build(of, initial(of, 1), lr=0.05, seed=5, **settings)
+    model = module.build(of, initial(of, 1), lr=case.get("lr", 0.05), seed=5, **settings)
     trainer = module.Trainer(EPOCHS, 0, 1.0)
     trainer.callbacks = [Schedule("cosine", warmup=0.2), Best()]
     return trainer, model, data
@@ -46,7 +46,7 @@ def outcome(module: Any, trainer: Any, model: Any) -> tuple[dict[str, np.ndarray
 
 
 CASES = [
-    {"cell": "rnn", "layers": 1, "optimizer": "sgd", "momentum": 0.0, "dropout": 0.0},
+    {"cell": "rnn", "layers": 1, "optimizer": "sgd", "momentum": 0.0, "dropout": 0.0, "lr": 1},
     {"cell": "lstm", "layers": 2, "optimizer": "sgd", "momentum": 0.9, "dropout": 0.0},
     {"cell": "gru", "layers": 2, "optimizer": "adam", "momentum": 0.0, "dropout": 0.0},
 ]

@@ -13,6 +13,7 @@ from elman import numpy as specification
 from elman import torch as d2l
 from elman.core import weights
 from elman.core.errors import ElmanError
+from elman.core.schedule import Best
 from elman.core.weights import Architecture
 from tests.frameworks.test_parity import ARCHITECTURES
 
@@ -97,3 +98,34 @@ def test_spare_biases_are_held_whatever_the_optimizer() -> None:
         optimizer.step()
         assert not bias[part].any()
         assert isinstance(rnn, d2l.GRU) == bool((bias != before).any())
+
+
+def test_a_model_of_plain_tensors_trains_and_is_not_kept() -> None:
+    class Scratch(d2l.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.zeros(1, requires_grad=True)
+
+        def loss(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return ((y_hat - y) ** 2).mean()
+
+        def forward(self, X: torch.Tensor) -> torch.Tensor:
+            return X * self.w
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD([self.w], lr=0.1)
+
+    class Line(d2l.DataModule):
+        batch_size = 4
+
+        def get_dataloader(self, train: bool) -> object:
+            X = torch.ones(8, 1)
+            return self.get_tensorloader([X, 2 * X], train)
+
+    model = Scratch()
+    trainer = d2l.Trainer(max_epochs=20)
+    trainer.fit(model, Line())
+    assert abs(model.w.item() - 2) < 0.01
+    trainer.callbacks = [Best()]
+    with pytest.raises(ElmanError, match="Scratch has none: make its tensors"):
+        trainer.fit(model, Line())

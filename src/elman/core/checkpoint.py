@@ -45,15 +45,13 @@ class Checkpoints(Callback):
         """End the training after its batch."""
         self._stopping = True
 
-    def after_update(self, trainer: Trainer) -> None:
+    def keep(self, trainer: Trainer) -> None:
         """Write a checkpoint where it is time."""
         if self._stopping:
             self._write(trainer)
             raise KeyboardInterrupt
         if time.monotonic() - self._last >= self.seconds:
             self._write(trainer)
-
-    after_epoch = after_update
 
     def _write(self, trainer: Trainer) -> None:
         arrays, facts = trainer.everything(), trainer.facts()
@@ -103,12 +101,12 @@ def paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{ENDING}") if path.stem.isdigit())
 
 
-def read_newest(folder: Path) -> Checkpoint | None:
+def read_newest(folder: str | Path) -> Checkpoint | None:
     """The arrays and facts of the newest checkpoint that is whole; None where there is none.
 
     Those that are not are named in a warning.
     """
-    for path in reversed(paths(folder)):
+    for path in reversed(paths(Path(folder))):
         try:
             return read(path)
         except ElmanError as error:

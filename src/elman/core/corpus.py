@@ -174,7 +174,7 @@ class TextFile(DataModule):
 
     def _read(self, path: Path, tokenizer: str | None, share: float) -> store.Text:
         if not path.is_dir():
-            return store.of_file(path, tokenizer or "char", share)
+            return store.of_file(path, "char" if tokenizer is None else tokenizer, share)
         text = store.read(path)
         if tokenizer not in (None, text.tokenizer.name):
             raise ElmanError(

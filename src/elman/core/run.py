@@ -112,7 +112,7 @@ def _training(path: Path) -> Iterator[None]:
         raise ElmanError(f"{path} is being trained by another process: wait for it") from error
     except OSError as error:
         raise disk.cannot("write", path / ".lock", error) from error
-    kept = f"what was trained until the last checkpoint is in {path}"
+    kept = f"go on from the last checkpoint with elman train --resume {path}"
     try:
         yield
     except KeyboardInterrupt as error:

@@ -7,10 +7,11 @@ from elman.core.errors import ElmanError, require_at_least
 from elman.core.trainer import Callback, Epoch, Trainer, best_epoch
 
 SCHEDULES = ("constant", "cosine", "plateau")
+LEAST = 1e-6  # of a learning rate: momentum that has the rate in it cannot go on from 0
 
 
 class Schedule(Callback):
-    """Sets the learning rate before every update, as a multiple of the model's `lr`.
+    """Sets the learning rate before every update, as a share of what it was at the start.
 
     It climbs in a straight line through the first `warmup` share of the training. From there on
     `constant` leaves it; `cosine` lets it fall to 0 along half a cosine (Loshchilov and Hutter
@@ -29,25 +30,33 @@ class Schedule(Callback):
 
     def before_update(self, trainer: Trainer) -> None:
         """Set the learning rate."""
-        if self.kind != "constant" or self.warmup:
+        if self.kind == "constant" and not self.warmup:
+            return
+        try:
             trainer.scale_learning_rate(self.factor(trainer.progress, trainer.history))
+        except (AttributeError, TypeError) as error:
+            raise ElmanError(
+                "a schedule changes the learning rate, and "
+                f"{type(trainer.optim).__name__} has none that can be set: use no schedule"
+            ) from error
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
         """What the learning rate is multiplied by, when this share of the training is done."""
         if progress < self.warmup:
-            return max(progress / self.warmup, 1e-3)  # some frameworks' momentum cannot pass by 0
+            return max(progress / self.warmup, 1e-3)
         if self.kind == "cosine":
             left = (1 - progress) / (1 - self.warmup)
-            return (1 - math.cos(math.pi * left)) / 2
+            return max((1 - math.cos(math.pi * left)) / 2, LEAST)
         if self.kind == "plateau":
-            return 0.25 ** without_gain(history)
+            return max(0.25 ** without_gain(history), LEAST)
         return 1.0
 
 
 class Best(Callback):
     """Lets a training end with what it was after the epoch with the lowest validation loss.
 
-    With a `patience` it ends after so many epochs in a row that were not better.
+    With a `patience`, for which there must be validation, it ends after so many epochs in a row
+    that were not better.
     """
 
     def __init__(self, patience: int | None = None) -> None:
@@ -60,13 +69,16 @@ class Best(Callback):
         since = len(trainer.history) - best_epoch(trainer.history).epoch
         if since == 0:
             trainer.best = trainer.capture()
+        if self.patience is not None and math.isnan(trainer.history[-1].val_loss):
+            raise ElmanError("patience waits for a lower validation loss, and there is none")
         if self.patience is not None and since >= self.patience:
             trainer.stop()
 
     def after_fit(self, trainer: Trainer) -> None:
-        """Go back to the best epoch."""
-        if trainer.best:
-            trainer.restore(trainer.best)
+        """Go back to the best epoch, but for generators, which would repeat themselves."""
+        kept = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
+        if kept:
+            trainer.restore({**trainer.capture(), **kept})
 
 
 def without_gain(history: Sequence[Epoch]) -> int:

@@ -64,6 +64,7 @@ class Facts:
     updates: int
     validations: int
     seconds: float
+    validation_seconds: float
     stopped: bool
 
     def __post_init__(self) -> None:
@@ -74,8 +75,11 @@ class Facts:
                 raise ElmanError(
                     f"epoch {number} of the history must be {number}, got {epoch.epoch}"
                 )
-        if not (math.isfinite(self.loss[0]) and 0 <= self.seconds < math.inf):
-            raise ElmanError(f"loss and seconds must be finite, got {self.loss[0]}, {self.seconds}")
+        for name in ("seconds", "validation_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ElmanError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not math.isfinite(self.loss[0]):
+            raise ElmanError(f"the loss must be finite, got {self.loss[0]}")
 
 
 Checkpoint = tuple[Mapping[str, NDArray[Any]], Facts]
@@ -93,8 +97,11 @@ class Callback:
     def after_epoch(self, trainer: "Trainer") -> None:
         """Called after every epoch; `trainer.history[-1]` is what it came to."""
 
+    def keep(self, trainer: "Trainer") -> None:
+        """Called after every update and every epoch, when all callbacks have been told of it."""
+
     def after_fit(self, trainer: "Trainer") -> None:
-        """Called after the last epoch."""
+        """Called after the last epoch, by `fit`."""
 
 
 class Trainer(HyperParameters):
@@ -102,7 +109,7 @@ class Trainer(HyperParameters):
 
     With `num_gpus=1` it uses a GPU where there is one, and the CPU elsewhere; a `gradient_clip_val`
     of 0 means no bound. `history` holds one Epoch for each epoch of the last `fit`. Where training
-    takes `max_seconds`, its last epoch is cut short, in time for the validation.
+    takes `max_seconds`, its last epoch is cut short, in time for a validation as long as the last.
     """
 
     max_epochs: int
@@ -122,6 +129,7 @@ class Trainer(HyperParameters):
         self.data = data
         self.history: list[Epoch] = []
         self.best, self._stopped, self._validation_seconds = {}, False, 0.0
+        self.gradient_norm = math.nan
         self._begin_epoch()
         self._began = time.perf_counter()
         self.train_dataloader = data.train_dataloader()
@@ -160,8 +168,7 @@ class Trainer(HyperParameters):
                 break
             self.epoch = epoch
             self.fit_epoch()
-        for callback in self.callbacks:
-            callback.after_fit(self)
+        self._tell("after_fit")
 
     def stop(self) -> None:
         """Train no further: an epoch that has begun is validated, and is the last."""
@@ -174,18 +181,26 @@ class Trainer(HyperParameters):
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done: of its time, where that has a bound."""
-        if self.max_seconds < math.inf:
-            return min(1.0, self.seconds / self.max_seconds)
-        return self.train_batch_idx / (self.max_epochs * self.num_train_batches)
+        """The share of the training that is done: of its updates, or its time if that is more."""
+        updates = self.train_batch_idx / (self.max_epochs * self.num_train_batches)
+        return max(updates, min(1.0, self.seconds / self.max_seconds))
 
     @property
     def _time_is_up(self) -> bool:
         return self.seconds + self._validation_seconds >= self.max_seconds
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is the model's `lr` times `factor`."""
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
         raise NotImplementedError("a framework's Trainer defines scale_learning_rate(factor)")
+
+    def example(self) -> Any:
+        """A batch to learn shapes from; drawn as any other where the data have none for that."""
+        if hasattr(self.train_dataloader, "example"):
+            return self.train_dataloader.example()
+        return next(iter(self.train_dataloader))
+
+    def prepare_restore(self) -> None:
+        """Have everything there that a checkpoint has values for."""
 
     def everything(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps: all that has changed by now, and the same of the best epoch."""
@@ -209,6 +224,7 @@ class Trainer(HyperParameters):
             updates=self.train_batch_idx,
             validations=self.val_batch_idx,
             seconds=self.seconds,
+            validation_seconds=self._validation_seconds,
             stopped=self._stopped,
         )
 
@@ -217,6 +233,7 @@ class Trainer(HyperParameters):
             raise ElmanError("the checkpoint is one of a longer training than this one")
         best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
         now = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
+        self.prepare_restore()
         own = self.capture()
         _check_same(own, now, own)
         try:
@@ -240,6 +257,7 @@ class Trainer(HyperParameters):
         self._in_epoch.total, self._in_epoch.weight = facts.loss
         self.train_batch_idx, self.val_batch_idx = facts.updates, facts.validations
         self._began = time.perf_counter() - facts.seconds
+        self._validation_seconds = facts.validation_seconds
         self._stopped = facts.stopped
 
     def _try_carried(self) -> None:
@@ -251,6 +269,8 @@ class Trainer(HyperParameters):
 
     def fit_epoch(self) -> None:
         """One pass over the training batches, then one over the validation batches."""
+        if self._stopped and not self._batches:
+            return  # a `fit` of the book's does not ask
         began, tokens = time.perf_counter(), self._in_epoch.weight
         self._train()
         trained = time.perf_counter()
@@ -266,8 +286,12 @@ class Trainer(HyperParameters):
         )
         self._validation_seconds = time.perf_counter() - trained
         self._begin_epoch()
+        self._tell("after_epoch")
+        self._tell("keep")
+
+    def _tell(self, what: str) -> None:
         for callback in self.callbacks:
-            callback.after_epoch(self)
+            getattr(callback, what)(self)
 
     def _begin_epoch(self) -> None:
         """Nothing is done of the next epoch: no batch, no loss, no rows drawn, no state reached."""
@@ -278,20 +302,17 @@ class Trainer(HyperParameters):
         self.model.train()
         self._drawn_from = getattr(self.train_dataloader, "state", None)
         for batch in islice(self.train_dataloader, self._batches, None):
-            if self._stopped:
+            if self._stopped or (self._batches and self._time_is_up):
                 break
-            for callback in self.callbacks:
-                callback.before_update(self)
+            self._tell("before_update")
             norm_before = self.gradient_norm
             loss = self._take(self.update, batch, self.train_dataloader)
             self.train_batch_idx += 1
             self._batches += 1
             self._check_finite(loss, "training", norm_before)
             self._in_epoch.add(loss, math.prod(batch[-1].shape))
-            if self._time_is_up:
-                self.stop()
-            for callback in self.callbacks:
-                callback.after_update(self)
+            self._tell("after_update")
+            self._tell("keep")
 
     def _validate(self) -> Mean:
         mean = Mean()
@@ -326,8 +347,8 @@ class Trainer(HyperParameters):
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the {which} loss became {loss} in epoch {self.epoch + 1}, after "
-                f"{self.train_batch_idx} updates, the gradient's norm in the last before it being "
-                f"{float(norm):.3g}: use a lower learning rate, or clip the gradient"
+                f"{self.train_batch_idx} updates{_told(float(norm))}: use a lower learning rate, "
+                "or clip the gradient"
             )
 
     def update(self, batch: Sequence[Any]) -> float:
@@ -341,6 +362,13 @@ class Trainer(HyperParameters):
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
         raise NotImplementedError("a framework's Trainer defines clip_gradients(value, model)")
+
+
+def _told(norm: float) -> str:
+    """What is told of the norm of the gradient before, if it is known."""
+    return (
+        "" if math.isnan(norm) else f", the gradient's norm in the last before it being {norm:.3g}"
+    )
 
 
 def _check_same(
