@@ -145,11 +145,14 @@ def ended(place: Path, number: int, error: BaseException) -> bool:
     if isinstance(error, Kill):
         child = os.fork()
         if child == 0:
+            code = 1
             try:
-                wrote(place, number, error)
+                code = 0 if wrote(place, number, error) else 1
             finally:
-                os._exit(0)
-        return os.WIFEXITED(os.waitpid(child, 0)[1])
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, -signal.SIGKILL)
+        return code == 0
     return wrote(place, number, error)
 
 
@@ -206,6 +209,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, error in ERRORS.items():
             calls = fail_everywhere(Path(folder) / name, error)
+            assert calls > 6
             print(f"| {name} | at each of {calls} calls of a write | a whole checkpoint |")
         changes = change_everywhere(Path(folder) / "changed")
     print(f"| bit flipped, or cut off | {changes} times | the one before, and a warning |")

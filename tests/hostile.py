@@ -55,6 +55,8 @@ NUMBERS = [0, -1, 1, 2, 3, 7, 255, 1 << 16, 1 << 20, 1 << 31, 1 << 63, 10**30, -
 FLOATS = [0.0, -0.0, 0.5, 1.0, 1.5, -2.5, 1e-320, 1e38, 1e308, float("nan"), float("inf")]
 WORDS = ["", "x", "rnn", "lstm", "<unk>", "../..", "/etc/passwd", "\0", "\ud800", "\x1b[2J", "é"]
 
+MANY_NAMES = ("{" + "".join(f'"{name}":1,' for name in range(70_000)) + '"69999":1}').encode()
+
 
 class Chance(random.Random):
     """What is drawn to spoil something."""
@@ -99,9 +101,16 @@ class Chance(random.Random):
                 *[b"[" * 100_000, b"[" * 500 + b"]" * 500, b'{"a":' * 50_000, b"9" * 5000],
                 *[text[:-1] + b',"clean":true,"clean":true}', text + text, text + b"\0"],
                 *[b"1e999", b'"\\ud800"', b'"\\udfff\\ud800"', text.replace(b'"', b"'")],
-                *[b" " * (1 << 21), b"[" + b"1," * (1 << 20) + b"1]"],
+                *[b" " * (1 << 21), b"[" + b"1," * (1 << 20) + b"1]", MANY_NAMES],
+                self.nested(),
             ]
         )
+
+    def nested(self) -> bytes:
+        """A field with so many lists in each other as can hardly be, or just not."""
+        name = self.choice(["clean", "format", "job", "architecture"])
+        depth = self.choice([98, 99, 100, self.randrange(800, 1000)])
+        return f'{{"{name}": {"[" * depth}{"]" * depth}}}'.encode()
 
     def raw(self, raw: bytes) -> bytes:
         """Bytes flipped, cut off, put in, or appended."""

@@ -173,7 +173,7 @@ def train(
     if resume is not None:
         _resume(context, resume, checkpoint_every)
         return
-    folder = settings.pop("out") or _fresh_folder(Path("runs"), Path(text).stem)
+    folder = settings.pop("out") or _fresh_folder(Path("runs"), _name(text))
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     if epochs is None and minutes is None:
         settings["epochs"] = 100
@@ -254,6 +254,11 @@ def _train_each(settings: dict[str, Any], folder: Path) -> None:
         users = all(code == ElmanError.exit_code for code in failed.values())
         kind = ElmanError if users else MachineError
         raise kind(f"no run of {names}, for the reasons above")
+
+
+def _name(text: str) -> str:
+    """What a run on a text is called: `.` and `..` are folders that have a name."""
+    return Path(os.path.abspath(text)).stem or "run"
 
 
 def _fresh_folder(parent: Path, name: str) -> Path:

@@ -1,15 +1,17 @@
 """A checkpoint is whole or not at all, and one that is not is never gone on from."""
 
+import hashlib
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from elman.core import checkpoint
+from elman.core import checkpoint, disk
 from elman.core.trainer import Facts
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
@@ -23,6 +25,28 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path) -> None:
         assert found[name].shape == array.shape
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_digest_takes_no_copy_and_is_that_of_the_bytes() -> None:
+    large = np.ones((1 << 10, 1 << 10))
+    tracemalloc.start()
+    checkpoint._digest({"large": large}, "")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < large.nbytes / 8
+    for array in (*arrays().values(), np.zeros((0, 3)), np.array([True, False])):
+        digest = hashlib.sha256(f"factsname {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+        assert checkpoint._digest({"name": array}, "facts") == digest.hexdigest()
+
+
+def test_the_names_of_a_new_folder_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(disk, "keep_names", synced.append)
+    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), FACTS)
+    assert synced == [tmp_path, tmp_path / "checkpoints"]
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_training_that_is_stopped_can_be_gone_on_with(story: Path, tmp_path: P
         ]
         assert training.wait() == 130
     kept = sorted(path.name for path in (tmp_path / "run" / "numpy").iterdir())
-    assert kept == ["checkpoints", "training.json"]
+    assert kept == [".lock", "checkpoints", "training.json"]
 
 
 def test_what_is_no_run_cannot_be_compared(elman: Command, story: Path, tmp_path: Path) -> None:

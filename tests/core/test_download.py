@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -149,7 +150,8 @@ def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fails(descriptor: int) -> None:
-        raise OSError(number, os.strerror(number))
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
 
     response = answer(monkeypatch, BOOK)
     monkeypatch.setattr(os, "fsync", fails)

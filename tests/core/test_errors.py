@@ -17,6 +17,11 @@ from elman.core.job import Job, Settings, Training
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
 
+def test_a_text_is_shown_on_one_line_with_its_spaces() -> None:
+    assert errors.printable("no  such  file\r\nor\nfolder\n") == "no  such  file or folder"
+    assert errors.printable("\x1b[2J\t\udce9") == "\ufffd[2J\ufffd\ufffd"
+
+
 def rows(columns: int) -> list[list[str]]:
     """The rows of the page's tables with so many columns, without headers and rules."""
     tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)

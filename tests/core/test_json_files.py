@@ -24,6 +24,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
+# Those of Unicode, and those that stand for bytes of a file name that are no UTF-8.
+characters = st.characters(codec="utf-8") | st.characters(
+    min_codepoint=0xDC80, max_codepoint=0xDCFF, categories=["Cs"]
+)
 architectures = st.builds(
     Architecture,
     cell=st.sampled_from(["rnn", "gru", "lstm"]),
@@ -37,7 +41,9 @@ configs = st.builds(
     architecture=architectures,
     tokenizer=st.sampled_from(["char", "byte", "word"]),
     clean=st.booleans(),
-    training=st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(0, 9), max_size=3),
+    training=st.dictionaries(
+        st.text(characters), st.integers(0, 9) | st.text(characters), max_size=3
+    ),
 )
 counts = st.integers(0, 1 << 62)
 numbers = st.floats(0, 1e300)
@@ -188,7 +194,8 @@ def test_each_kind_of_field_has_its_rule(change: dict[str, Any], message: str) -
         (b"[1e999]", "cannot read it: the number 1e999 is too large"),
         (b"9" * 5000, "cannot read it: a number has 5000 digits"),
         (b"[" * 100_000, "cannot read it: it is nested too deep"),
-        (b'["\\ud800"]', "cannot read it: it has half a surrogate pair"),
+        (b"[" * 101 + b"]" * 101, "cannot read it: it is nested too deep"),
+        (b'{"a":' * 990 + b"1" + b"}" * 990, "cannot read it: it is nested too deep"),
         (b"[\xff]", "cannot read it: byte 1 is not of UTF-8"),
         (b"", "cannot read it as JSON: Expecting value at line 1, column 1"),
         (b"[1,\n2", "cannot read it as JSON: Expecting ',' delimiter at line 2, column 2"),
@@ -198,6 +205,27 @@ def test_json_that_says_nothing_certain_is_refused(text: bytes, message: str) ->
     with pytest.raises(ElmanError) as error:
         json_files.parse(text, "it")
     assert str(error.value) == message
+
+
+def test_a_hundred_lists_may_be_in_each_other() -> None:
+    assert json_files.parse(b"[" * 100 + b"]" * 100, "it")
+
+
+def test_a_name_that_comes_twice_is_found_at_once_among_many() -> None:
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str(self) == other
+
+    names = [Name(number) for number in range(1000)]
+    with pytest.raises(ValueError, match='"999" comes twice'):
+        json_files._object([(name, 1) for name in [*names, Name("999")]])
+    assert compared < 2000
 
 
 def test_pairs_of_surrogates_are_one_character() -> None:

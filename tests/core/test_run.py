@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import elman
 from elman.core import board, disk, run, tensors, weights
-from elman.core.errors import ElmanError, MachineError
+from elman.core.errors import ElmanError, InterruptedTrainingError, MachineError
 from elman.core.weights import Architecture
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 from tests.faults import failing
@@ -139,6 +140,55 @@ def test_a_second_training_in_a_folder_is_refused_and_the_first_goes_on(tmp_path
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(disk, "keep_names", lambda path: synced.append((path, os.listdir(path))))
+    with run.new_folder(tmp_path / "runs" / "run"):
+        pass
+    assert synced == [(tmp_path, ["runs"]), (tmp_path / "runs", ["run"])]
+
+
+def test_who_waited_for_an_interrupted_training_is_alone_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
+    next_one, release = FileLock(tmp_path / "run" / ".lock", blocking=False), FileLock.release
+
+    def released(lock: FileLock, force: bool = False) -> None:
+        release(lock, force)
+        if lock is not next_one and not next_one.is_locked:
+            next_one.acquire()  # another process, that very moment
+
+    with monkeypatch.context() as within:
+        within.setattr(FileLock, "release", released)
+        with pytest.raises(InterruptedTrainingError), run.new_training(tmp_path / "run", SETTINGS):
+            raise KeyboardInterrupt
+    with (
+        pytest.raises(ElmanError, match="is being trained by another process"),
+        run.resumed_training(tmp_path / "run", Settings),
+    ):
+        pass
+    next_one.release()
+
+
+def test_nobody_goes_on_with_a_training_that_is_about_to_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, left = FileLock.release, []
+
+    def released(lock: FileLock, force: bool = False) -> None:
+        left.append((tmp_path / "run" / "training.json").exists())
+        release(lock, force)
+
+    monkeypatch.setattr(FileLock, "release", released)
+    with pytest.raises(KeyboardInterrupt), run.new_training(tmp_path / "run", SETTINGS):
+        raise KeyboardInterrupt
+    assert not left[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [".lock", ".config.json.part", "curves.svg", "checkpoints"])
 def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
     tmp_path: Path, name: str
@@ -179,7 +229,7 @@ def test_weights_larger_than_the_model_are_not_read(
     model = folder / "model.safetensors"
     values = load_file(model)
     for changed in (
-        values | {"linear.bias": np.zeros(1 << 20, np.float32)},
+        values | {"linear.bias": np.zeros(1 << 17, np.float32)},
         values | {"other": np.zeros(1, np.float32)},
         values | {"linear.bias": np.zeros(28, np.int32)},
     ):
@@ -190,6 +240,22 @@ def test_weights_larger_than_the_model_are_not_read(
         file.truncate(1 << 40)  # which takes no place on the disk
     with pytest.raises(ElmanError, match=f"cannot read {model}: it has more than"):
         elman.load(folder)
+
+
+def test_a_header_longer_than_any_models_is_not_parsed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = load_file(folder / "model.safetensors")
+    save_file(values, folder / "model.safetensors", {"more": "x" * weights.MOST_HEADER})
+    monkeypatch.setattr(tensors, "safe_open", None)
+    with pytest.raises(ElmanError, match=r"its header has 104\d{4} bytes"):
+        elman.load(folder)
+
+
+def test_the_header_of_the_deepest_model_is_short_enough() -> None:
+    deepest = weights.shapes(Architecture("lstm", 1 << 20, 1 << 16, 1000, 1 << 16))
+    entry = {"dtype": "F64", "shape": [1 << 18, 1 << 16], "data_offsets": [1 << 46, 1 << 46]}
+    assert len(json.dumps(dict.fromkeys(deepest, entry))) < weights.MOST_HEADER
 
 
 def test_a_vocabulary_that_the_tokenizer_cannot_write_is_refused(folder: Path) -> None:
@@ -262,12 +328,12 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     refused("config.json: the cell is one of")
     spoil_json(config, architecture={"cell": "rnn", "vocab": 28, "hidden": "6"})
     refused('config.json: architecture.hidden must be a whole number below 2\\^63, got "6"')
-    vocab.write_text('["b", "a"]')
+    vocab.write_text(json.dumps(json.loads(vocab.read_text())[::-1]))
     refused("sorted list")
-    vocab.write_text("[1, 2]")
+    vocab.write_text(json.dumps(list(range(28))))
     refused("sorted list")
     vocab.write_text('["<unk>", "a"]')
-    refused("has 2 tokens, and config.json says 28")
+    refused("has 2 tokens, and must have 28")
     model.write_bytes(b"nonsense")
     refused("cannot read .*model.safetensors: it is no safetensors file")
     values = load_file(model)

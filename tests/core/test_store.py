@@ -159,7 +159,8 @@ FACTS = [
     ({"tokenizer": "bpe"}, "there is no file .*tokenizer.json"),
     ({"dtype": "float64"}, "must hold uint8, uint16 or uint32 as dtype"),
     ({"dtype": "uint32"}, "tokens take"),
-    ({"vocab": 9}, "tokens, and store.json 9"),
+    ({"vocab": 9}, "tokens, and must have 9"),
+    ({"vocab": (1 << 20) + 1}, "must hold 1048576 or less as vocab, got 1048577"),
 ]
 
 
@@ -192,8 +193,10 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
     refused("ids.bin", ids[:-1], "bytes, and .* tokens take .*: prepare the store anew")
     refused("ids.bin", ids[:-1] + b"\xff", "holds ids above")
     refused("vocab.json", None, "there is no file .*vocab.json")
-    refused("vocab.json", b'["b", "a"]', "must be a sorted list")
-    refused("vocab.json", b"[1]", "must be a sorted list")
+    tokens = json.loads(good[folder / "vocab.json"])
+    refused("vocab.json", json.dumps(tokens[::-1]).encode(), "must be a sorted list")
+    refused("vocab.json", b"{}", "must be a sorted list")
+    refused("vocab.json", b"[1]", f"has 1 tokens, and must have {len(tokens)}")
     refused("store.json", b"{", "cannot read .*store.json")
     refused("store.json", b"[" * 9000, "cannot read .*store.json")
     refused("store.json", b"[]", "must be an object of format, tokenizer")

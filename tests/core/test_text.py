@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.text import TOKENIZERS, Codec, Vocab, clean, tokenizer
+from elman.core.text import TOKENIZERS, Codec, Vocab, clean, read_vocab, tokenizer
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -79,3 +79,15 @@ def test_a_prefix_with_unknown_symbols_is_refused_by_name() -> None:
 def test_an_unknown_tokenizer_is_refused() -> None:
     with pytest.raises(ElmanError, match="one of char, byte, word, bpe, got 'syllable'"):
         tokenizer("syllable")
+
+
+def test_a_vocabulary_of_another_size_is_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_vocab(["<unk>", "a"], "it", 2).idx_to_token == ["<unk>", "a"]
+    monkeypatch.setattr("elman.core.text.Vocab", None)
+    with pytest.raises(ElmanError, match="it has 3 tokens, and must have 2"):
+        read_vocab(["<unk>", "a", "b"], "it", 2)
+
+
+def test_half_a_surrogate_pair_is_no_token() -> None:
+    with pytest.raises(ElmanError, match="cannot read it: it has half a surrogate pair"):
+        read_vocab(["<unk>", "\ud800"], "it", 2)

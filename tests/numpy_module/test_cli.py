@@ -342,6 +342,24 @@ def test_an_interrupt_ends_a_training_that_can_be_gone_on_with(
     assert columns[0] == columns[1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_name_that_is_no_utf8_is_as_good_as_any(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    text, run = (os.fsdecode(b"caf\xe9" + ending) for ending in (b".txt", b""))
+    story.rename(tmp_path / text)
+    done = elman("train", text, *QUICK, "--framework", "numpy")
+    assert done.returncode == 0, done.stderr
+    made = Path("runs") / run
+    assert elman("generate", made, "Once", "--framework", "numpy").returncode == 0
+    assert "caf\ufffd" in elman("compare", made).stdout
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "training.json").write_text(json.dumps(run_settings(tmp_path / made)))
+    done = elman("train", "--resume", "begun")
+    assert done.returncode == 0, done.stderr
+
+
 def test_only_a_run_in_training_can_be_resumed(
     elman: Command, run: Path, story: Path, tmp_path: Path
 ) -> None:

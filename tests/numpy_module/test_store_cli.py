@@ -1,6 +1,8 @@
 """Training, evaluating and writing with stores and with byte pair encoding."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,18 @@ def test_a_model_with_byte_pairs_is_saved_and_loaded(
     (tmp_path / "run" / "tokenizer.json").unlink()
     with pytest.raises(ElmanError, match=r"there is no file .*tokenizer\.json"):
         package.load(tmp_path / "run")
+
+
+def test_a_run_on_the_current_folder_has_its_name(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    assert elman("prepare", story, "--out", "kept").returncode == 0
+    code = "import os; os.chdir('kept'); from elman.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", ".", *QUICK, "--framework", "numpy"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "kept" / "runs").iterdir()] == ["kept"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from elman.core import disk
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,8 +178,9 @@ def save_comparison(
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    for text in axes.legend(axes.lines[1::2], list(curves)).get_texts():
-        text.set_parse_math(False)  # a run may have any name
+    names = [printable(name) for name in curves]  # a run may have any
+    for text in axes.legend(axes.lines[1::2], names).get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
 
 

@@ -64,6 +64,7 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
     """Write checkpoint `number`, and remove all but the last two."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        disk.keep_names(folder.parent)
     except OSError as error:
         raise disk.cannot("write", folder, error) from error
     text = json.dumps(asdict(facts))
@@ -117,7 +118,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 def read(path: Path) -> Checkpoint:
     """The arrays and facts of a checkpoint; an ElmanError where it is not what was written."""
     try:
-        _, metadata = tensors.header(path, disk.memory())
+        _, metadata = tensors.header(path, disk.memory(), tensors.MOST_HEADER)
         arrays, text = tensors.load(path), metadata.get("facts", "")
         if metadata.get("digest") != _digest(arrays, text):
             raise ElmanError(f"{path} has another digest")
@@ -135,5 +136,5 @@ def _digest(arrays: Arrays, text: str) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

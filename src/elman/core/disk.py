@@ -24,8 +24,9 @@ NAMES = {
 def write(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file: when it has its name, all of it is on the disk, and so is the name.
 
-    An ElmanError tells what kept it from that; then `path` is what it was before, and so it is
-    where `content`, in pieces, ends in an exception. What lies at `path` is not written through.
+    An ElmanError tells what kept it from that. Then `path` is what it was before, or, where only
+    its name could not be synced, the new file; where `content`, in pieces, ends in an exception, it
+    is what it was. What lies at `path` is not written through.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -69,6 +70,8 @@ def parents(path: Path) -> Iterator[None]:
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            for parent in missing:
+                keep_names(parent.parent)
         except FileExistsError as error:
             raise ElmanError(f"cannot write {path}: {error.filename} is no folder") from error
         yield

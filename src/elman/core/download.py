@@ -1,4 +1,4 @@
-"""Files from the network: over https alone, of a bounded size, in a bounded time, verified."""
+"""Files from the network: over https alone, of a bounded size, not waited for long, verified."""
 
 import hashlib
 import http.client
@@ -15,7 +15,8 @@ from elman.core.errors import ElmanError, MachineError
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
 MOST_BYTES = 1 << 30
-MOST_SECONDS, MOST_SECONDS_OF_A_READ = 600, 30
+MOST_SECONDS = 600  # after which no more of a file is taken; looked at when some of it arrives
+MOST_SECONDS_OF_A_READ = 30
 PIECE = 1 << 16
 
 

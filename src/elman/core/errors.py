@@ -61,4 +61,4 @@ def in_words(name: str) -> str:
 
 def printable(text: str) -> str:
     """A text on one line, without what would make a terminal do anything but show it."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.splitlines()))

@@ -2,7 +2,7 @@
 
 import json
 import math
-import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from elman.core import disk
 from elman.core.errors import ElmanError
 
 MOST_DIGITS = 100  # a generator's state is a whole number of 39
+MOST_NESTED = 100  # the depth of a record is below ten
 Record = TypeVar("Record")
 
 
@@ -29,8 +30,8 @@ def read(path: Path, most: int) -> Any:
 def parse(raw: bytes, where: str, nan: bool = False) -> Any:
     """The value of a JSON text; `where` is its name in an ElmanError.
 
-    Names that come twice, infinite numbers, NaN unless `nan`, half surrogate pairs, and nesting
-    beyond Python's own are refused.
+    Names that come twice, infinite numbers, NaN unless `nan`, and what is nested too deep are
+    refused. A text may have half a surrogate pair: so Python writes a file name that is no UTF-8.
     """
 
     def constant(name: str) -> float:
@@ -46,14 +47,11 @@ def parse(raw: bytes, where: str, nan: bool = False) -> Any:
             parse_int=_whole,
             parse_float=_finite,
         )
-        if re.search(rb"\\u[dD][89a-fA-F]", raw):
-            json.dumps(value, ensure_ascii=False).encode()
+        _check_depth(value)
     except RecursionError as error:
         raise ElmanError(f"cannot read {where}: it is nested too deep") from error
     except UnicodeDecodeError as error:
         raise ElmanError(f"cannot read {where}: byte {error.start} is not of UTF-8") from error
-    except UnicodeEncodeError as error:
-        raise ElmanError(f"cannot read {where}: it has half a surrogate pair") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ElmanError(f"cannot read {where} as JSON: {error.msg} at {place}") from error
@@ -65,10 +63,25 @@ def parse(raw: bytes, where: str, nan: bool = False) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the name {_shown(twice)} comes twice")
     return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _inside(value: Any) -> list[Any]:
+    """The lists and objects that a value holds."""
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [inner for inner in held if isinstance(inner, dict | list)]
 
 
 def _whole(digits: str) -> int:

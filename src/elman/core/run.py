@@ -62,6 +62,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             yield part
             part.chmod(0o755)  # mkdtemp keeps others out
             part.rename(path)
+            disk.keep_names(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -78,9 +79,15 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
             json_files.write(part / TRAINING, settings)
         try:
             with _training(path):
-                yield
+                try:
+                    yield
+                finally:
+                    if not (
+                        (path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)
+                    ):
+                        (path / TRAINING).unlink(missing_ok=True)  # so that nobody goes on with it
         finally:
-            if not ((path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)):
+            if not any((path / name).exists() for name in ("config.json", TRAINING)):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -104,7 +111,11 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
 
 @contextmanager
 def _training(path: Path) -> Iterator[None]:
-    """Keep other trainings out, and tell how to go on where this one does not finish."""
+    """Keep other trainings out, and tell how to go on where this one does not finish.
+
+    The lock stays where somebody may go on: who has opened it already would lock what is no longer
+    there, and the next one another file.
+    """
     lock = FileLock(path / ".lock", blocking=False)
     try:
         lock.acquire()
@@ -128,9 +139,11 @@ def _training(path: Path) -> Iterator[None]:
         (path / TRAINING).unlink(missing_ok=True)
         shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
     finally:
+        may_go_on = (path / TRAINING).exists()
         lock.release()
-        with suppress(OSError):
-            (path / ".lock").unlink()
+        if not may_go_on:
+            with suppress(OSError):
+                (path / ".lock").unlink()
 
 
 def write(
@@ -219,17 +232,13 @@ def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Code
     config = read_config(folder)
     path = folder / "vocab.json"
     codec = _codec(path, config)
-    if len(codec.vocab) != config.architecture.vocab:
-        raise ElmanError(
-            f"{path} has {len(codec.vocab)} tokens, and config.json says "
-            f"{config.architecture.vocab}"
-        )
     values = weights.load(folder / "model.safetensors", config.architecture)
     return config.architecture, values, codec
 
 
 def _codec(path: Path, config: Config) -> text.Codec:
-    vocab = text.read_vocab(json_files.read(path, MOST["vocab.json"]), str(path))
+    tokens = json_files.read(path, MOST["vocab.json"])
+    vocab = text.read_vocab(tokens, str(path), config.architecture.vocab)
     used: str | text.Tokenizer = config.tokenizer
     if used == bpe.NAME:
         used = bpe.read(path.with_name("tokenizer.json"), vocab)

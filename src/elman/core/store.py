@@ -16,12 +16,13 @@ from elman.core import bpe, disk, json_files, reading
 from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
 from elman.core.errors import ElmanError
 from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, read_vocab, tokenizer
+from elman.core.weights import MOST
 
 FORMAT = 1
 FACTS, VOCAB, MODEL = "store.json", "vocab.json", "tokenizer.json"
 SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
 LEARNT_FROM = 16 << 20  # characters, at most
-LARGEST_FACTS, LARGEST_VOCAB = 1 << 16, 1 << 28  # bytes
+LARGEST_FACTS, LARGEST_VOCAB = 1 << 16, 1 << 26  # bytes
 CHECKED = 1 << 22  # ids at a time
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
 
@@ -85,9 +86,8 @@ def read(folder: Path) -> Text:
     if not (folder / FACTS).exists():
         raise ElmanError(f"cannot read {folder}: it is a folder, and no token store")
     facts = _facts(folder / FACTS)
-    vocab = read_vocab(json_files.read(folder / VOCAB, LARGEST_VOCAB), str(folder / VOCAB))
-    if len(vocab) != facts.vocab:
-        raise ElmanError(f"{folder / VOCAB} has {len(vocab)} tokens, and store.json {facts.vocab}")
+    tokens = json_files.read(folder / VOCAB, LARGEST_VOCAB)
+    vocab = read_vocab(tokens, str(folder / VOCAB), facts.vocab)
     used = (
         bpe.read(folder / MODEL, vocab)
         if facts.tokenizer == bpe.NAME
@@ -106,8 +106,8 @@ def read(folder: Path) -> Text:
         if ids[start : start + CHECKED].max() >= len(vocab):
             raise ElmanError(f"{path} holds ids above {len(vocab) - 1}: prepare the store anew")
         disk.release(ids)
-    tokens = Tokens(ids, vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
-    return Text(tokens, used, facts.training)
+    made = Tokens(ids, vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
+    return Text(made, used, facts.training)
 
 
 def _facts(path: Path) -> Facts:
@@ -121,6 +121,8 @@ def _facts(path: Path) -> Facts:
     for name in ("tokens", "training", "characters", "utf8_bytes"):
         if getattr(facts, name) < 0:
             raise ElmanError(f"{path} must hold 0 or more {name}, got {getattr(facts, name)}")
+    if facts.vocab > MOST["vocab"]:
+        raise ElmanError(f"{path} must hold {MOST['vocab']} or less as vocab, got {facts.vocab}")
     if facts.dtype not in [kind.name for kind in KINDS]:
         raise ElmanError(f"{path} must hold uint8, uint16 or uint32 as dtype, got {facts.dtype!r}")
     return facts

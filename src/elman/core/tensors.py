@@ -13,7 +13,7 @@ from safetensors.numpy import save as serialize
 from elman.core import disk
 from elman.core.errors import ElmanError
 
-MOST_HEADER = 10**8  # bytes, as for safetensors itself
+MOST_HEADER = 10**8  # bytes: that of safetensors itself
 DTYPES = {
     **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
     **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
@@ -36,15 +36,17 @@ def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) ->
     disk.write(path, serialize(contiguous, metadata))
 
 
-def header(path: Path, most: int | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def header(
+    path: Path, most: int | None, most_header: int
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file, none loaded, and the texts beside them.
 
-    An ElmanError tells where the file is not as long as its header says, or has more than `most`
-    bytes, if there is such a bound.
+    An ElmanError tells where the file is not as long as its header says, has more than `most`
+    bytes, if there is such a bound, or a header of more than `most_header`, which is not parsed.
     """
     with disk.opened(path) as file:
         size, length = disk.size(file), int.from_bytes(file.read(8), "little")
-    if length > min(MOST_HEADER, size):
+    if length > min(most_header, size):
         raise _broken(path, f"its header has {length} bytes")
     if most is not None and size > most:
         raise ElmanError(f"cannot read {path}: it has more than {most} bytes")

@@ -179,12 +179,21 @@ class Vocab:
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
 
 
-def read_vocab(tokens: Any, where: str) -> Vocab:
-    """The vocabulary that a JSON file holds as a list; an ElmanError where it is none."""
+def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
+    """The vocabulary of this size that a JSON file holds as a list.
+
+    An ElmanError tells where it is none, before memory is taken for one of another size.
+    """
+    if isinstance(tokens, list) and len(tokens) != size:
+        raise ElmanError(f"{where} has {len(tokens)} tokens, and must have {size}")
     strings = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     vocab = Vocab(tokens) if strings else None
     if vocab is None or vocab.idx_to_token != tokens:
         raise ElmanError(f"{where} must be a sorted list of different tokens with <unk> among them")
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError as error:
+        raise ElmanError(f"cannot read {where}: it has half a surrogate pair") from error
     return vocab
 
 

@@ -20,6 +20,7 @@ from elman.core.errors import ElmanError, printable, require_at_least, require_a
 Weights = dict[str, NDArray[Any]]
 
 MOST = {"vocab": 1 << 20, "hidden": 1 << 16, "embedding": 1 << 16, "layers": 1000}
+MOST_HEADER = 1 << 20  # bytes: a model of 1,000 layers has 4,003 weights, each in about 100
 GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
 
 
@@ -184,7 +185,7 @@ def load(path: Path, of: Architecture) -> Weights:
     Nothing is loaded from a file that holds others.
     """
     doubles = 8 * sum(map(math.prod, shapes(of).values()))
-    found, _ = tensors.header(path, doubles + tensors.MOST_HEADER)
+    found, _ = tensors.header(path, doubles + MOST_HEADER, MOST_HEADER)
     try:
         check(found, of)
         values = tensors.load(path)
