@@ -56,6 +56,7 @@ facts = st.builds(
     updates=counts,
     validations=counts,
     seconds=numbers,
+    validation_seconds=numbers,
 )
 
 
