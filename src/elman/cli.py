@@ -167,7 +167,7 @@ def train(
     """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
     settings = dict(locals())
     del settings["context"], settings["resume"], settings["checkpoint_every"]
-    from elman.core import run
+    from elman.core import disk, run
     from elman.core.job import Job, Training
 
     if resume is not None:
@@ -181,7 +181,7 @@ def train(
     if framework not in elman.FRAMEWORKS:
         _train_each(settings | {"checkpoint_every": checkpoint_every}, folder)
         return
-    run.check_new(folder)
+    disk.check_new(folder)
     training = Training(job, elman.framework_module(framework))
     with run.new_training(folder, training.settings):
         _fit(training, folder, checkpoint_every)
@@ -241,11 +241,11 @@ def _ending_with_a_batch(checkpoints: "Checkpoints") -> Iterator[None]:
 
 def _train_each(settings: dict[str, Any], folder: Path) -> None:
     """Train in several frameworks, and compare."""
-    from elman.core import run
+    from elman.core import disk
     from elman.core.compare import compare, places, train_each
 
     picture = folder.with_name(folder.name + ".png")
-    run.check_new(picture)
+    disk.check_new(picture)
     runs, failed = train_each(places(settings.pop("framework")), settings, folder)
     if runs:
         print(compare(runs, picture))
@@ -364,8 +364,9 @@ def evaluate(
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
     from elman.core import corpus, language_model, reading
-    from elman.core.job import TIME_MACHINE
+    from elman.core.job import TIME_MACHINE, check_text
 
+    check_text(text)
     corpus.check_edition(edition, of_file=text != TIME_MACHINE)
     model = elman.load(run, framework)
     if text == TIME_MACHINE:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,25 @@ def test_pieces_have_the_ids_that_the_library_gives_the_whole(learnt: Tokenizer,
     assert ids == learnt.vocab(())[learnt.split(text)]
 
 
+@pytest.mark.parametrize("bound", ["KEPT", "KEPT_IDS"])
 def test_pieces_that_are_forgotten_are_joined_again(
-    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(bpe, "KEPT", 3)
+    monkeypatch.setattr(bpe, bound, 3)
     encoder = learnt.encoder(())
     first = encoder.ids(STORY).tolist()
     assert encoder.ids("They see").tolist() == learnt.vocab(())[learnt.split("They see")]
     assert encoder.ids(STORY).tolist() == first
+
+
+def test_few_but_long_pieces_are_forgotten_too(
+    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpe, "KEPT_IDS", 1000)
+    encoder: Any = learnt.encoder(())
+    for number in range(20):
+        encoder.ids(f" {number:x<900}")
+        assert len(encoder._ids) < 2000
 
 
 def test_it_has_as_many_tokens_as_asked_for_or_as_there_are(learnt: Tokenizer) -> None:
@@ -83,6 +95,18 @@ def test_what_was_learnt_is_read_from_a_file(learnt: Tokenizer, tmp_path: Path) 
     assert again.model == learnt.model
     assert again.split(STORY) == learnt.split(STORY)
     assert bpe.read(path).alphabet == learnt.alphabet
+
+
+def test_more_tokens_than_16_bits_can_hold_are_refused(learnt: Tokenizer, tmp_path: Path) -> None:
+    more = (one + two + three for one, two, three in product(bpe.ALPHABET[33:75], repeat=3))
+    vocab = Vocab([*learnt.vocab(()).idx_to_token, *more])
+    model = json.loads(learnt.model)
+    model["model"]["vocab"] = vocab.token_to_idx
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(model))
+    for given_vocab in (vocab, None):
+        with pytest.raises(ElmanError, match=f"must have 65536 tokens or fewer, got {len(vocab)}"):
+            bpe.read(path, given_vocab)
 
 
 def spoilt(model: dict[str, Any]) -> Iterator[tuple[Any, str]]:

@@ -1,6 +1,7 @@
 """Both editions of The Time Machine, and files of the user's."""
 
 import hashlib
+import math
 import tempfile
 from pathlib import Path
 
@@ -130,8 +131,9 @@ def test_a_missing_file_and_a_bad_split_are_refused(tmp_path: Path, story: Path)
         TextFile(str(tmp_path / "none.txt"), 8, 32)
     with pytest.raises(ElmanError, match="cannot read"):
         TextFile(str(tmp_path), 8, 32)
-    with pytest.raises(ElmanError, match="split must be three shares"):
-        TextFile(str(story), 8, 32, split=(0.9, 0.2, 0.1))
+    for split in ((0.9, 0.2, 0.1), (math.nan, 0.5, 0.5), (0.5, math.nan, 0.5), (1.1, -0.2, 0.1)):
+        with pytest.raises(ElmanError, match="split must be three shares"):
+            TextFile(str(story), 8, 32, split=split)
 
 
 def test_more_windows_than_the_text_has_are_refused() -> None:

@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from elman.core import prepare as preparing
 from elman.core import reading, store
-from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.prepare import prepare
+from elman.core.weights import MOST
 from tests.conftest import Command
 
 TEXT = "Once upon a time, said Zoë; the end — 時. \n" * 99
@@ -62,6 +63,9 @@ def test_standard_input_is_a_text(
     assert contents(tmp_path / "piped") == contents(tmp_path / "files")
     with pytest.raises(ElmanError, match="can be read once, got - twice"):
         prepare(["-", "-"], tmp_path / "twice", "word")
+    monkeypatch.setattr("sys.stdin", None)  # as where the shell closes it
+    with pytest.raises(ElmanError, match="standard input is closed"):
+        prepare(["-"], tmp_path / "closed", "word")
 
 
 def test_progress_is_reported(texts: list[str], tmp_path: Path) -> None:
@@ -70,6 +74,9 @@ def test_progress_is_reported(texts: list[str], tmp_path: Path) -> None:
     total = sum(Path(path).stat().st_size for path in texts)
     assert told[-1] == ("reading", total, total)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    told.clear()
+    prepare(texts, tmp_path / "bpe", "bpe", 280, lambda *words: told.append(words))
+    assert list(dict.fromkeys(what for what, _, _ in told)) == ["measuring", "learning", "reading"]
 
 
 class Killed(BaseException):
@@ -99,7 +106,7 @@ def test_wherever_it_is_stopped_the_same_bytes_come_out(
             try:
                 prepare(texts, out, name, size_for(name))
                 ended = calls[0] < number
-            except (interrupt, InterruptedTrainingError):
+            except (interrupt, InterruptedWorkError):
                 pass
         if not out.exists():
             prepare(texts, out, name, size_for(name))
@@ -180,32 +187,91 @@ def interrupted(texts: list[str], out: Path, name: str, patch: pytest.MonkeyPatc
     with patch.context() as within:
         within.setattr(reading, "BLOCK", 1000)
         within.setattr(preparing, "SECONDS", 0)
-        with pytest.raises(InterruptedTrainingError, match="the same command goes on"):
+        with pytest.raises(InterruptedWorkError, match="the same command goes on"):
             prepare(texts, out, name, report=report)
 
 
 def change(number: int, part: Path, texts: list[str]) -> None:
-    if number == 1:
-        os.utime(texts[0], ns=(1, 1))
+    one = Path(texts[0])
+    if number == 1:  # as long as before
+        one.write_bytes(one.read_bytes().swapcase())
+        os.utime(one, ns=(1, 1))
     if number == 2:
-        (part / "place.json").write_text("{")
+        status = one.stat()
+        one.write_text("Quite another text. \n" * 99)
+        os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
     if number == 3:
+        (part / "place.json").write_text("{")
+    if number == 4:
         (part / "first.1").write_bytes(b"")
 
 
 def test_other_work_is_begun_anew(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare(texts, tmp_path / "whole", "byte")
-    out = tmp_path / "store"
-    for number in range(4):
+    monkeypatch.setattr(reading, "BLOCK", 1000)
+    for number in range(5):
+        out, whole = tmp_path / str(number), tmp_path / f"{number} whole"
         interrupted(texts, out, "byte" if number else "word", monkeypatch)
-        change(number, tmp_path / ".store.part", texts)
+        change(number, tmp_path / f".{number}.part", texts)
         prepare(texts, out, "byte")
-        assert contents(out) == contents(tmp_path / "whole")
-        for path in out.iterdir():
-            path.unlink()
-        out.rmdir()
+        prepare(texts, whole, "byte")
+        assert contents(out) == contents(whole)
+
+
+def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
+    prepare(texts, tmp_path / "new" / "er" / "store", "char")
+    assert store.read(tmp_path / "new" / "er" / "store").training
+
+
+def test_what_is_not_elmans_is_neither_removed_nor_written_to(
+    texts: list[str], tmp_path: Path
+) -> None:
+    mine, part = tmp_path / "mine", tmp_path / ".store.part"
+    (mine / "whole").mkdir(parents=True)
+    for name in ("letter", "place.json", "whole/ids.bin"):
+        (mine / name).write_text("dear")
+    before = contents_below(mine)
+
+    def refused(message: str) -> None:
+        with pytest.raises(ElmanError, match=message):
+            prepare([texts[0]], tmp_path / "store", "char")
+        assert contents_below(mine) == before
+
+    part.symlink_to(mine)
+    refused("is a symbolic link: remove it")
+    part.unlink()
+    part.mkdir()
+    for name in ("standard input", "place.json", "first.1", ".lock", "whole"):
+        (part / name).symlink_to(mine if name == "whole" else mine / "letter")
+        refused("is a symbolic link: remove it")
+        (part / name).unlink()
+    for name in ("letter", "mine/letter", "place.json/letter", "whole/letter", "whole/.lock"):
+        (part / name).parent.mkdir(exist_ok=True)
+        (part / name).write_text("dear")
+        refused("is in the way, and none of elman's")
+        assert contents_below(part) == {name: "dear"}
+        (part / name).unlink()
+        if "/" in name:
+            (part / name).parent.rmdir()
+    part.rmdir()
+    part.write_text("dear")
+    refused("cannot write .*store: File exists")
+    assert part.read_text() == "dear"
+
+
+def contents_below(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+def test_more_tokens_than_a_model_can_have_are_refused(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST, "vocab", 9)
+    with pytest.raises(ElmanError, match="and a model has 9 at most: use the tokenizer bpe"):
+        prepare(texts, tmp_path / "store", "word")
+    assert sorted(tmp_path.iterdir()) == sorted(map(Path, texts))
 
 
 def test_two_at_once_are_kept_apart(texts: list[str], tmp_path: Path) -> None:
@@ -222,15 +288,15 @@ def test_two_at_once_are_kept_apart(texts: list[str], tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     bad = tmp_path / "one.txt"
-    with pytest.raises(ElmanError, match=r"cannot write .*none.store: No such file"):
-        prepare(texts, tmp_path / "none" / "store", "char")
+    with pytest.raises(ElmanError, match=r"cannot write .*one.txt.store: .*one.txt is no folder"):
+        prepare(texts, bad / "store", "char")
     with pytest.raises(ElmanError, match="exists already"):
         prepare(texts, bad, "char")
     good = bad.read_bytes()
     for content, message in ((good + b"\xff", "no UTF-8"), (b"", "is empty")):
         bad.write_bytes(content)
         with pytest.raises(ElmanError, match=message):
-            prepare(texts, tmp_path / "store", "char")
+            prepare(texts, tmp_path / "new" / "store", "char")
     bad.write_bytes(b"\xef\xbb\xbf")
     with pytest.raises(ElmanError, match="there is no text in what was given"):
         prepare(texts[:1], tmp_path / "store", "char")
@@ -309,6 +375,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["none.txt"], "there is no file none.txt"),
+        ([""], "a text is the path of a file, or - for standard input, got nothing"),
         (["."], "cannot read .: it is a folder"),
         (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
         (["one.txt", "--vocab", "300"], "vocab goes with bpe, got 300 with char"),

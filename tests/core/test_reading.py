@@ -90,6 +90,20 @@ def test_a_name_that_promises_gzip_is_believed(tmp_path: Path) -> None:
 
 
 def test_words_without_an_end_are_refused() -> None:
-    with pytest.raises(ElmanError, match="no space or new line between them: use the tokenizer"):
+    with pytest.raises(ElmanError, match=r"a run of more than .* without a border between words"):
         list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
     assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_report_that_fails_is_no_fault_of_the_text(
+    tmp_path: Path, error: type[Exception]
+) -> None:
+    path = tmp_path / "text"
+    path.write_text("a text")
+
+    def advance(read: int) -> None:
+        raise error("no terminal")
+
+    with pytest.raises(error, match="no terminal"):
+        list(reading.blocks([path], advance))

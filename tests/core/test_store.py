@@ -159,6 +159,8 @@ FACTS = [
     ({"tokenizer": "bpe"}, "there is no file .*tokenizer.json"),
     ({"dtype": "float64"}, "must hold uint8, uint16 or uint32 as dtype"),
     ({"dtype": "uint32"}, "tokens take"),
+    ({"characters": 0}, "must hold 1 or more characters and utf8_bytes where there are tokens"),
+    ({"utf8_bytes": 0}, "must hold 1 or more characters and utf8_bytes where there are tokens"),
     ({"vocab": 9}, "tokens, and must have 9"),
     ({"vocab": (1 << 20) + 1}, "must hold 1048576 or less as vocab, got 1048577"),
 ]
@@ -203,6 +205,28 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
     refused("store.json", b" " * (store.LARGEST_FACTS + 1), "more than 65536 bytes")
     refused("store.json", None, "it is a folder, and no token store")
     assert store.read(folder).tokens.ids.tobytes() == ids
+
+
+def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
+    folder = prepared(text, "byte")
+    tokens = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps([*tokens[:-1], "日"]))
+    with pytest.raises(ElmanError, match=r"vocab\.json holds tokens that are none of byte's"):
+        store.read(folder)
+
+
+def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
+    text.write_text("red blue red green " * 99 + "violet " * 900)
+    assert "violet" not in "".join(store.of_file(text, "bpe", 0.2).tokens.vocab.idx_to_token)
+    assert "Ġviolet" in store.of_file(text, "bpe", 0.8).tokens.vocab
+
+
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+def test_half_a_surrogate_pair_is_refused(text: Path, name: str) -> None:
+    codec = store.read(prepared(text, name)).codec
+    of = Architecture("gru", len(codec.vocab), 4)
+    with pytest.raises(ElmanError, match=r"holds '\\udc80', half a surrogate pair"):
+        evaluate(build(of, initial(of)), "Once \udc80 upon", codec)
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "vocab.json", "store.json"])

@@ -16,7 +16,7 @@ import numpy as np
 
 from elman.core import json_files, text
 from elman.core.encoders import Ids, Words
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, not_installed, require_at_least
 from elman.core.text import UNKNOWN, Tokenizer, Vocab
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ NAME = "bpe"
 VOCAB = 4096  # tokens, where nobody says how many
 FEWEST, MOST = 257, 65_536  # the bytes and the unknown symbol; what 16 bits can hold
 LARGEST = 32 << 20  # bytes of a tokenizer.json; one with the most tokens takes about 5 MB
-KEPT = 1 << 17  # pieces of text whose tokens are remembered
+# Pieces of text whose tokens are remembered, and those tokens: a piece may have any length.
+KEPT, KEPT_IDS = 1 << 17, 1 << 22
 
 
 def _alphabet() -> list[str]:
@@ -81,6 +82,8 @@ def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
         as_gpt2 = _is_as_in_gpt2(value)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ElmanError(f"{path} holds no byte pair encoding: {error!r}") from error
+    if len(vocab) > MOST:
+        raise ElmanError(f"{path} must have {MOST} tokens or fewer, got {len(vocab)}")
     if not same:
         raise ElmanError(f"the tokens of {path} are not those of vocab.json beside it")
     if not as_gpt2:
@@ -117,9 +120,7 @@ def _library() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError as error:
-        raise ElmanError(
-            f"{error.name} is not installed: pip install 'elman[bpe]', or choose another tokenizer"
-        ) from error
+        raise not_installed("bpe", error, "tokenizer") from error
     return tokenizers
 
 
@@ -181,7 +182,7 @@ class BytePairs:
 
     def ids(self, text: str) -> Ids:
         """The ids of a text's tokens."""
-        if len(self._ends) > KEPT:
+        if len(self._ends) > KEPT or len(self._ids) > KEPT_IDS:
             self._forget()
         numbers = self._pieces.ids(text)
         self._learn(self._pieces.tokens[len(self._ends) - 1 :])

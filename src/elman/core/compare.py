@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import elman
-from elman.core import run
+from elman.core import disk, run
 from elman.core.board import Point, check_picture, save_comparison
-from elman.core.errors import ElmanError, InterruptedTrainingError, MachineError, printable
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, printable
 from elman.core.trainer import Epoch
 
 
@@ -56,7 +56,7 @@ def train_each(
 
     Gives the runs that were made in `folder`, and the exit codes of those that were not.
     """
-    run.check_new(folder)
+    disk.check_new(folder)
     runs: list[Path] = []
     failed: dict[Path, int] = {}
     for place in places:
@@ -84,7 +84,7 @@ def _run(command: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         child.terminate()
         child.wait()
-        raise InterruptedTrainingError("interrupted") from error
+        raise InterruptedWorkError("interrupted") from error
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -161,7 +161,8 @@ class TextFile(DataModule):
         self.save_hyperparameters()
         check_windows(windows)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
-        if len(split) != 3 or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+        # Written so that no comparison with nan makes it good.
+        if not (len(split) == 3 and min(split) > 0 and abs(sum(split) - 1) <= 1e-9):
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
         text = self._read(Path(path), tokenizer, split[0])
         self.tokenizer, self.codec, self.vocab = text.tokenizer.name, text.codec, text.tokens.vocab

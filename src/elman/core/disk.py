@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, MachineError
@@ -63,6 +64,24 @@ def cannot(do: str, path: Path | str, error: OSError) -> ElmanError:
     return kind(f"cannot {do} {path}: {error.strerror or error}")
 
 
+def check_new(path: Path) -> None:
+    """Raise an ElmanError if there is something at `path`."""
+    if os.path.lexists(path):
+        raise ElmanError(f"{path} exists already: choose another name, or remove it")
+
+
+def lock(path: Path, busy: str) -> BaseFileLock:
+    """A lock that this process has on the file; an ElmanError, `busy`, where another has it."""
+    held = FileLock(path, blocking=False)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise ElmanError(busy) from error
+    except OSError as error:
+        raise cannot("write", path, error) from error
+    return held
+
+
 @contextmanager
 def parents(path: Path) -> Iterator[None]:
     """Make the folders above a path, and remove those that are empty again after the block."""
@@ -85,17 +104,22 @@ def parents(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path, links: bool = False) -> Iterator[BufferedReader]:
-    """A file to read; an ElmanError where it is a folder, a pipe or a device.
+    """A file to read; an ElmanError where it is a folder, a pipe or a device, or a read fails.
 
     So it is with a symbolic link, which may lead anywhere, unless `links`.
     """
     try:
-        with open(path, "rb", opener=_opener(links)) as file:
+        with _open(path, links) as file:
             yield file
     except FileNotFoundError as error:
         raise ElmanError(f"there is no file {path}") from error
     except OSError as error:
         raise cannot("read", path, error) from error
+
+
+def _open(path: Path, links: bool) -> BufferedReader:
+    try:
+        return open(path, "rb", opener=_opener(links))
     except ValueError as error:  # a NUL in its name
         raise ElmanError(f"cannot read {str(path)!r}: no file has such a name") from error
 

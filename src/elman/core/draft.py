@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.encoders import Ids
+from elman.core.errors import ElmanError
 from elman.core.text import Tokenizer, Vocab
+from elman.core.weights import MOST
 
 IDS, SEEN = "ids.bin", "seen.jsonl"
 KINDS = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
@@ -90,9 +92,9 @@ class Draft:
         with ExitStack() as stack:
             self._open = {kind: stack.enter_context(_Late(self._path(kind))) for kind in KINDS}
             for number, piece in enumerate(pieces):
+                self._count(piece)
                 if number == 0:
                     self._leave_out_first(piece)
-                self._count(piece)
                 if number >= self._begun.pieces:
                     self._write(piece)
                     after_each(self)
@@ -104,11 +106,17 @@ class Draft:
         head, size = piece[: len(first) + 1], self.tokenizer.size(first)
         # It may end within a character; what is left of that counts as it is written.
         rest = head.encode()[size:].decode(errors="replace")
-        self._characters = len(rest) - len(head)
-        self._utf8_bytes = -size
+        self._characters += len(rest) - len(head)
+        self._utf8_bytes -= size
 
     def _count(self, piece: str) -> None:
-        raw = piece.encode()
+        try:
+            raw = piece.encode()
+        except UnicodeEncodeError as error:
+            raise ElmanError(
+                f"the text holds {piece[error.start]!a}, half a surrogate pair, which no UTF-8 "
+                "has: leave it out"
+            ) from error
         self._digest.update(raw)
         self._characters += len(piece)
         self._utf8_bytes += len(raw)
@@ -144,6 +152,11 @@ class Draft:
         if vocab is None:
             counts = self._counts(round(number * share), len(tokens))
             vocab = self.tokenizer.vocab(dict(zip(tokens, counts.tolist(), strict=True)))
+            if len(vocab) > MOST["vocab"]:
+                raise ElmanError(
+                    f"the text has {len(vocab):,} different tokens, and a model has "
+                    f"{MOST['vocab']:,} at most: use the tokenizer bpe or byte"
+                )
         kind = smallest_kind(len(vocab))
         table = vocab.encode(tokens).astype(kind)
         with (folder / IDS).open("wb") as file:

@@ -24,17 +24,16 @@ class DivergedError(ElmanError):
     exit_code = 1
 
 
-class InterruptedTrainingError(ElmanError):
-    """A training was asked to end; the message says how to go on with it."""
+class InterruptedWorkError(ElmanError):
+    """The work was asked to end; the message says how to go on with it."""
 
     exit_code = 130
 
 
-def not_installed(framework: str, error: ModuleNotFoundError) -> ElmanError:
-    """The error for a framework that cannot be imported, since it or what it needs is not there."""
+def not_installed(extra: str, error: ModuleNotFoundError, kind: str = "framework") -> ElmanError:
+    """The error for what cannot be imported, since it or what it needs is not there."""
     return ElmanError(
-        f"{error.name} is not installed: pip install 'elman[{framework}]', or choose another "
-        "framework"
+        f"{error.name} is not installed: pip install 'elman[{extra}]', or choose another {kind}"
     )
 
 

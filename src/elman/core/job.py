@@ -87,12 +87,17 @@ class Job:
                 "The Time Machine is read in random windows, as in the book, got stream: give the "
                 "path of a text file"
             )
-        if not self.text:
-            raise ElmanError(f"the text is {TIME_MACHINE} or the path of a file, got nothing")
+        check_text(self.text)
         check_edition(self.edition, of_file=self.text != TIME_MACHINE)
         check_optimizer(self.optimizer, self.lr, self.momentum)
         Schedule(self.schedule, self.warmup)
         Best(self.patience)
+
+
+def check_text(text: str) -> None:
+    """Raise an ElmanError for an empty name, which would stand for the current folder."""
+    if not text:
+        raise ElmanError(f"the text is {TIME_MACHINE} or the path of a file, got nothing")
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from elman.core import bpe, disk, json_files, reading, store
+from elman.core.codec import MODEL
 from elman.core.draft import Draft, Place, files
-from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.store import Facts, Report
 from elman.core.text import Tokenizer, pieces, tokenizer
 
 STDIN = "-"
-LOCK, PLACE, COPY = ".lock", "place.json", "standard input"
+LOCK, PLACE, COPY, WHOLE = ".lock", "place.json", "standard input", "whole"
+OWN = (LOCK, PLACE, COPY, WHOLE, MODEL, *(path.name for path, _ in files(Path(), Place())))
 SECONDS = 5.0  # between two moments at which the work so far is kept
 LARGEST_PLACE = 1 << 24  # bytes; it names every file
 
@@ -40,9 +40,8 @@ def prepare(
     `name` is the tokeniser's, and `size` the number of tokens that bpe is to learn.
     """
     _check(paths, name, size)
-    if out.exists() or out.is_symlink():
-        raise ElmanError(f"{out} exists already: choose another name, or remove it")
-    with _part(out, keep=STDIN not in paths) as part:
+    disk.check_new(out)
+    with disk.parents(out), _part(out, keep=STDIN not in paths) as part:
         texts = [_copied(part, report) if path == STDIN else Path(path) for path in paths]
         command = _command(texts, name, size)
         begun = _begun(part, command)
@@ -56,6 +55,10 @@ def prepare(
 def _check(paths: Sequence[str], name: str, size: int | None) -> None:
     if list(paths).count(STDIN) > 1:
         raise ElmanError("standard input can be read once, got - twice")
+    if "" in paths:
+        raise ElmanError("a text is the path of a file, or - for standard input, got nothing")
+    if STDIN in paths and sys.stdin is None:
+        raise ElmanError("standard input is closed: pipe a text into it, or give a file")
     if name == bpe.NAME:
         bpe.check_size(bpe.VOCAB if size is None else size)
     elif size is not None:
@@ -71,14 +74,9 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
     It is removed at the end, unless the work was interrupted and may go on.
     """
     part, kept = out.with_name(f".{out.name}.part"), False
-    lock = FileLock(part / LOCK, blocking=False)
-    try:
-        part.mkdir(exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ElmanError(f"{out} is being made by another process: wait for it") from error
-    except OSError as error:
-        raise disk.cannot("write", out, error) from error
+    part.mkdir(exist_ok=True)
+    _check_own(part)
+    lock = disk.lock(part / LOCK, f"{out} is being made by another process: wait for it")
     try:
         yield part
     except KeyboardInterrupt as error:
@@ -86,9 +84,7 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
         if not kept:
             raise
         message = "interrupted: the same command goes on where this one stopped"
-        raise InterruptedTrainingError(message) from error
-    except OSError as error:
-        raise disk.cannot("write", out, error) from error
+        raise InterruptedWorkError(message) from error
     finally:
         if os.name == "nt":  # where an open file cannot be removed
             lock.release()
@@ -97,10 +93,28 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
         lock.release()
 
 
+def _check_own(part: Path) -> None:
+    """Raise an ElmanError where a folder to work in holds what this module does not put there.
+
+    All in it may be removed and written to.
+    """
+    if part.is_symlink():
+        raise ElmanError(f"{part} is a symbolic link: remove it")
+    for folder, names in ((part, OWN), (part / WHOLE, store.FILES)):
+        if not folder.exists():
+            continue
+        disk.check_folder(folder)
+        own = {*names, *(f".{name}.part" for name in names)}  # as disk.write calls them at first
+        for path in folder.iterdir():
+            if path.name not in own or path.is_dir() != (path.name == WHOLE):
+                raise ElmanError(f"{path} is in the way, and none of elman's: move it elsewhere")
+
+
 def _copied(part: Path, report: Report) -> Path:
     """Standard input as a file."""
     path, done = part / COPY, 0
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
         while content := sys.stdin.buffer.read(reading.BLOCK):
             file.write(content)
             done += len(content)
@@ -145,9 +159,9 @@ def _tokenizer(
     """The tokeniser; what bpe has learnt is kept."""
     if name != bpe.NAME:
         return tokenizer(name)
-    model = part / store.MODEL
+    model = part / MODEL
     if not model.exists():
-        learnt = store.learnt(texts, bpe.VOCAB if size is None else size, report)
+        learnt = store.learnt(texts, bpe.VOCAB if size is None else size, report=report)
         disk.write(model, learnt.model.encode())
     return bpe.read(model)
 
@@ -167,7 +181,7 @@ class _Keeping:
 
 def _finish(part: Path, draft: Draft, out: Path) -> Facts:
     """Give the store its name, once it is whole."""
-    whole = part / "whole"
+    whole = part / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     tokens = draft.translate(whole, store.SHARE)

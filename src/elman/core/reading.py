@@ -22,14 +22,20 @@ def blocks(
     `advance` is told how many bytes of the files each block took. A byte order mark is left out.
     """
     for path in paths:
-        with disk.opened(path, links=True) as file:
-            packed = file.peek()[: len(GZIP)] == GZIP or path.suffix == ".gz"
-            content = gzip.GzipFile(fileobj=file) if packed else file
-            told = 0
-            for text in _decoded(path, cast(BinaryIO, content)):
-                yield text
-                advance(file.tell() - told)
-                told = file.tell()
+        for text, read in _blocks_of(path):
+            yield text
+            advance(read)
+
+
+def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
+    """The text of a file in blocks, and how many bytes of the file each took."""
+    with disk.opened(path, links=True) as file:
+        packed = file.peek()[: len(GZIP)] == GZIP or path.suffix == ".gz"
+        content = gzip.GzipFile(fileobj=file) if packed else file
+        told = 0
+        for text in _decoded(path, cast(BinaryIO, content)):
+            yield text, file.tell() - told
+            told = file.tell()
 
 
 def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:

@@ -15,11 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
-from elman.core import bpe, checkpoint, disk, json_files, tensors, text, weights
+from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
-from elman.core.errors import ElmanError, InterruptedTrainingError
+from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.trainer import Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
@@ -46,16 +44,10 @@ class Config:
             text.tokenizer(self.tokenizer)
 
 
-def check_new(path: Path) -> None:
-    """Raise an ElmanError if there is something at `path`."""
-    if os.path.lexists(path):
-        raise ElmanError(f"{path} exists already: choose another folder, or remove it")
-
-
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
-    check_new(path)
+    disk.check_new(path)
     with disk.parents(path):
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
@@ -73,7 +65,7 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
 
     If it fails without a checkpoint, the folder vanishes.
     """
-    check_new(path)
+    disk.check_new(path)
     with disk.parents(path):
         with new_folder(path) as part:  # never there without its settings
             json_files.write(part / TRAINING, settings)
@@ -116,20 +108,14 @@ def _training(path: Path) -> Iterator[None]:
     The lock stays where somebody may go on: who has opened it already would lock what is no longer
     there, and the next one another file.
     """
-    lock = FileLock(path / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ElmanError(f"{path} is being trained by another process: wait for it") from error
-    except OSError as error:
-        raise disk.cannot("write", path / ".lock", error) from error
+    lock = disk.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
     kept = f"go on from the last checkpoint with elman train --resume {path}"
     try:
         yield
     except KeyboardInterrupt as error:
         if checkpoint.paths(path / CHECKPOINTS):
             message = f"interrupted: go on with elman train --resume {path}"
-            raise InterruptedTrainingError(message) from error
+            raise InterruptedWorkError(message) from error
         raise
     except ElmanError as error:
         if checkpoint.paths(path / CHECKPOINTS):
@@ -150,15 +136,15 @@ def write(
     folder: Path,
     of: weights.Architecture,
     values: weights.Weights,
-    codec: text.Codec,
+    used: text.Codec,
     training: dict[str, Any],
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run; that it has config.json says that it has all."""
-    config = Config(of, codec.tokenizer.name, codec.clean, training)
-    json_files.write(folder / "vocab.json", codec.vocab.idx_to_token)
-    if codec.tokenizer.model:
-        disk.write(folder / "tokenizer.json", codec.tokenizer.model.encode())
+    config = Config(of, used.tokenizer.name, used.clean, training)
+    json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
+    if used.tokenizer.model:
+        disk.write(folder / codec.MODEL, used.tokenizer.model.encode())
     tensors.write(folder / "model.safetensors", values)
     disk.write(folder / "history.csv", _history(history))
     curves = {
@@ -231,20 +217,12 @@ def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Code
     """The architecture, weights and codec of a run, checked against each other."""
     config = read_config(folder)
     path = folder / "vocab.json"
-    codec = _codec(path, config)
+    used = _codec(path, config)
     values = weights.load(folder / "model.safetensors", config.architecture)
-    return config.architecture, values, codec
+    return config.architecture, values, used
 
 
 def _codec(path: Path, config: Config) -> text.Codec:
     tokens = json_files.read(path, MOST["vocab.json"])
     vocab = text.read_vocab(tokens, str(path), config.architecture.vocab)
-    used: str | text.Tokenizer = config.tokenizer
-    if used == bpe.NAME:
-        used = bpe.read(path.with_name("tokenizer.json"), vocab)
-    codec = text.Codec(vocab, used, config.clean)
-    try:
-        codec.text(range(len(vocab)))
-    except UnicodeError as error:
-        raise ElmanError(f"{path} holds tokens that are none of {config.tokenizer}'s") from error
-    return codec
+    return codec.read(path.parent, vocab, config.tokenizer, config.clean)

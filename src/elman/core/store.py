@@ -12,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core import bpe, disk, json_files, reading
+from elman.core import bpe, codec, disk, json_files, reading
+from elman.core.codec import MODEL, VOCAB
 from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
 from elman.core.errors import ElmanError
 from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, read_vocab, tokenizer
 from elman.core.weights import MOST
 
 FORMAT = 1
-FACTS, VOCAB, MODEL = "store.json", "vocab.json", "tokenizer.json"
+FACTS = "store.json"
+FILES = (IDS, FACTS, VOCAB, MODEL)
 SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
 LEARNT_FROM = 16 << 20  # characters, at most
 LARGEST_FACTS, LARGEST_VOCAB = 1 << 16, 1 << 26  # bytes
@@ -88,11 +90,7 @@ def read(folder: Path) -> Text:
     facts = _facts(folder / FACTS)
     tokens = json_files.read(folder / VOCAB, LARGEST_VOCAB)
     vocab = read_vocab(tokens, str(folder / VOCAB), facts.vocab)
-    used = (
-        bpe.read(folder / MODEL, vocab)
-        if facts.tokenizer == bpe.NAME
-        else tokenizer(facts.tokenizer)
-    )
+    used = codec.read(folder, vocab, facts.tokenizer, clean=False).tokenizer
     path, kind = folder / IDS, np.dtype(facts.dtype).newbyteorder("<")
     with disk.opened(path) as file:
         size = disk.size(file)
@@ -123,6 +121,11 @@ def _facts(path: Path) -> Facts:
             raise ElmanError(f"{path} must hold 0 or more {name}, got {getattr(facts, name)}")
     if facts.vocab > MOST["vocab"]:
         raise ElmanError(f"{path} must hold {MOST['vocab']} or less as vocab, got {facts.vocab}")
+    if facts.tokens > 1 and not (facts.characters and facts.utf8_bytes):
+        raise ElmanError(
+            f"{path} must hold 1 or more characters and utf8_bytes where there are tokens, got "
+            f"{facts.characters} and {facts.utf8_bytes}"
+        )
     if facts.dtype not in [kind.name for kind in KINDS]:
         raise ElmanError(f"{path} must hold uint8, uint16 or uint32 as dtype, got {facts.dtype!r}")
     return facts
@@ -130,7 +133,7 @@ def _facts(path: Path) -> Facts:
 
 def of_file(path: Path, name: str, share: float = SHARE) -> Text:
     """The text of a file, whose vocabulary is that of its first share."""
-    used = learnt([path], bpe.VOCAB) if name == bpe.NAME else tokenizer(name)
+    used = learnt([path], bpe.VOCAB, share) if name == bpe.NAME else tokenizer(name)
     tokens = temporary(pieces(reading.blocks([path]), used.cut), used, share)
     return Text(tokens, used, round(len(tokens.ids) * share))
 
@@ -153,12 +156,14 @@ def temporary(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def learnt(files: Sequence[Path], size: int, report: Report = silent) -> Tokenizer:
-    """The tokeniser that bpe learns from the first 80 % of a text, or an even sample of them."""
-    left = round(SHARE * sum(map(len, reading.blocks(files))))
-    share = min(1.0, LEARNT_FROM / max(1, left))
+def learnt(
+    files: Sequence[Path], size: int, share: float = SHARE, report: Report = silent
+) -> Tokenizer:
+    """The tokeniser that bpe learns from the first share of a text, or an even sample of it."""
+    measured = reading.blocks(files, progress("measuring", files, report))
+    left = round(share * sum(map(len, measured)))
     text = pieces(reading.blocks(files, progress("learning", files, report)), cut_before_space)
-    return bpe.learn(_sample(text, left, share), size)
+    return bpe.learn(_sample(text, left, min(1.0, LEARNT_FROM / max(1, left))), size)
 
 
 def _sample(text: Iterable[str], left: int, share: float) -> Iterator[str]:

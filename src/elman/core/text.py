@@ -26,8 +26,8 @@ class Tokenizer:
     """Two functions, each the other's inverse, and the tokens known before any text is read.
 
     `split` turns a text into tokens, `join` turns tokens into a text, and `size` is the number of
-    bytes in UTF-8 that a token stands for; a token that occurs fewer
-    than `min_freq` times in the training text is left to the unknown symbol.
+    bytes in UTF-8 that a token stands for; a token that occurs fewer than `min_freq` times in the
+    training text is left to the unknown symbol.
 
     Of a text that is still being read, the first `cut` characters have the same tokens whatever
     follows; `encoder` makes what numbers tokens block by block, beginning with those given.
@@ -112,8 +112,8 @@ def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
         place = cut(rest)
         if not place and len(rest) > LONGEST:
             raise ElmanError(
-                f"the text has {len(rest):,} characters and no space or new line between them: "
-                "use the tokenizer char or byte"
+                f"the text has a run of more than {LONGEST:,} characters without a border "
+                "between words: only the tokenizers char and byte can read it"
             )
         if place:
             yield rest[:place]
