@@ -26,15 +26,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, compare, job, run
+from elman.core import checkpoint, compare, job, reading, run
+from elman.core import prepare as preparing
 from elman.core.corpus import TextFile
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate, generate
+from elman.core.language_model import evaluate, evaluate_store, generate
 from elman.core.prepare import prepare
 from elman.core.sampling import Sampler
 from elman.core.trainer import Callback
@@ -42,10 +44,11 @@ from elman.core.trainer import Callback
 SECONDS = 10
 MEMORY = 1 << 30
 STORY = "Once upon a time, said he. \n" * 30
-FILES = ("config.json", "vocab.json", "model.safetensors", "history.csv")
+FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
+BLOCK = 100  # bytes of the text that is half read
 SMALL = {"cell": "gru", "hidden": 4, "steps": 8, "batch_size": 16, "epochs": 2}
 SETTINGS: dict[str, Any] = {
-    **{"edition": "gutenberg", "tokenizer": "char", "layers": 2, "embedding": 4, "tied": True},
+    **{"edition": "gutenberg", "layers": 2, "embedding": 4, "tied": True},
     **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
     **{"framework": "numpy", "device": "auto", "seed": 0},
     **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
@@ -178,24 +181,45 @@ class Chance(random.Random):
 
 
 class Good:
-    """A run, a run in training, a checkpoint and two stores to spoil copies of."""
+    """Runs, checkpoints, stores and one that is half made, to spoil copies of."""
 
     def __init__(self, folder: Path) -> None:
         self.text = folder / "story.txt"
         self.text.write_text(STORY, encoding="utf-8")
-        self.run = folder / "run"
-        self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
-        for windows in ("stream", "random"):
-            training = self._trained(folder / windows, windows)
-        self.settings = training.settings
-        with run.new_folder(self.run) as part:
-            training.write(part)
         self.stores = [folder / name for name in ("char", "bpe")]
         for store in self.stores:
             prepare([str(self.text)], store, store.name, 300 if store.name == "bpe" else None)
+        self.half_made = self._half_made(folder / "half")
+        self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
+        self.run, self.bpe_run = folder / "run", folder / "bpe run"
+        self._write(self._trained(folder / "on bpe", text=str(self.stores[1])), self.bpe_run)
+        self._trained(folder / "stream", tokenizer="char", windows="stream")
+        training = self._trained(folder / "random", tokenizer="char")
+        self.settings = training.settings
+        self._write(training, self.run)
 
-    def _trained(self, folder: Path, windows: str) -> job.Training:
-        settings = job.Job(text=str(self.text), windows=windows, **(SETTINGS | SMALL))
+    def _write(self, training: job.Training, path: Path) -> None:
+        with run.new_folder(path) as part:
+            training.write(part)
+
+    def _half_made(self, out: Path) -> Path:
+        """What an interrupted `elman prepare` has left."""
+
+        def report(what: str, done: int, total: int) -> None:
+            if done > total / 2:
+                raise KeyboardInterrupt
+
+        with (
+            mock.patch.multiple(preparing, SECONDS=0),
+            mock.patch.multiple(reading, BLOCK=BLOCK),
+            contextlib.suppress(ElmanError),
+        ):
+            prepare([str(self.text)], out, "char", report=report)
+        return out.with_name(".half.part")
+
+    def _trained(self, folder: Path, **changes: str) -> job.Training:
+        given = {"text": str(self.text), "windows": "random", "tokenizer": None} | changes
+        settings = job.Job(**(SETTINGS | SMALL | given))
         training = job.Training(settings, elman.framework_module("numpy"))
         training.fit(checkpoint.Checkpoints(folder, seconds=0))
         # The last two are one in an epoch and one at the end of it.
@@ -207,13 +231,19 @@ class Good:
 Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
 
 
-def copied(good: Good, place: Path) -> Path:
-    """A copy of the good run."""
+def copied(good: Good, place: Path, chance: Chance | None = None) -> Path:
+    """A copy of the good run by characters, or for a share of the chances that by byte pairs."""
+    of = good.bpe_run if chance is not None and chance.random() < 0.3 else good.run
     folder = place / "run"
     folder.mkdir()
-    for name in FILES:
-        shutil.copyfile(good.run / name, folder / name)
+    for path in files(of):
+        shutil.copyfile(path, folder / path.name)
     return folder
+
+
+def files(folder: Path) -> list[Path]:
+    """What a run is read from."""
+    return [path for name in FILES if (path := folder / name).exists()]
 
 
 def used(folder: Path, chance: Chance) -> Callable[[], Any]:
@@ -264,12 +294,28 @@ def spoilt_json(name: str) -> Kind:
     """One of a run's JSON files, with a field changed."""
 
     def kind(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
-        folder = copied(good, place)
+        folder = copied(good, place, chance)
         value = json.loads((folder / name).read_text())
         (folder / name).write_bytes(chance.json(value))
         return used(folder, chance)
 
     return kind
+
+
+def byte_pairs(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """The tokenizer.json of a run by byte pairs, or of a store that a model of its tokens reads."""
+    folder = place / "folder"
+    shutil.copytree(chance.choice([good.bpe_run, good.stores[1]]), folder)
+    path = folder / "tokenizer.json"
+    path.write_bytes(
+        chance.choice([chance.json(json.loads(path.read_bytes())), chance.raw(path.read_bytes())])
+    )
+    if (folder / "config.json").exists():
+        return used(folder, chance)
+    if chance.random() < 0.1:
+        return told(["evaluate", str(good.bpe_run), str(folder), "--framework", "numpy"])
+    model = elman.load(good.bpe_run)
+    return lambda: evaluate_store(model, folder, model.codec)
 
 
 def headers(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
@@ -282,16 +328,16 @@ def headers(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
 def raw_bytes(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """Bytes of any file of a run."""
-    folder = copied(good, place)
-    path = folder / chance.choice(FILES)
+    folder = copied(good, place, chance)
+    path = chance.choice(files(folder))
     path.write_bytes(chance.raw(path.read_bytes()))
     return used(folder, chance)
 
 
 def not_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """A file of a run that is a link, a folder, a pipe, sparse, or not there."""
-    folder = copied(good, place)
-    path = folder / chance.choice(FILES)
+    folder = copied(good, place, chance)
+    path = chance.choice(files(folder))
     path.unlink()
     chance.choice(
         [
@@ -299,7 +345,7 @@ def not_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
             path.mkdir,
             lambda: sparse(path, 1 << 33),
             lambda: os.mkfifo(path),
-            lambda: path.symlink_to(good.run / path.name),
+            lambda: path.symlink_to(good.bpe_run / path.name),
             lambda: path.symlink_to("/dev/zero"),
             lambda: path.symlink_to(path),
             lambda: sparse(path, 1 << 40),
@@ -422,6 +468,38 @@ def stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     return lambda: list(TextFile(str(folder), 4, 8).train_dataloader())
 
 
+def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A store that is half made, with one of its files changed or replaced, or another beside."""
+    part = place / ".store.part"
+    shutil.copytree(good.half_made, part)
+    mine = place / "mine"
+    mine.write_text("dear")
+    path = chance.choice(sorted(part.iterdir()))
+    raw = path.read_bytes()
+    if chance.random() < 0.4:
+        name = chance.choice([path.name, "letter", "standard input", "whole", "first.1", ".lock"])
+        path = part / name
+        path.unlink(missing_ok=True)
+        chance.choice(
+            [path.mkdir, lambda: path.symlink_to(mine), lambda: path.write_text("dear")]
+        )()
+    elif path.name == "place.json" and chance.random() < 0.7:
+        path.write_bytes(chance.json(json.loads(raw)))
+    else:
+        path.write_bytes(chance.raw(raw))
+
+    def go_on() -> None:
+        try:
+            with mock.patch.multiple(reading, BLOCK=BLOCK):
+                prepare([str(good.text)], place / "store", "char")
+        finally:
+            if mine.read_text() != "dear":
+                raise AssertionError("what is not elman's was written to")
+        list(TextFile(str(place / "store"), 4, 8).train_dataloader())
+
+    return go_on
+
+
 def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """Texts of any bytes, and what is no file."""
     path = place / "text.txt"
@@ -463,6 +541,7 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 KINDS: dict[str, Kind] = {
     "config.json": spoilt_json("config.json"),
     "vocab.json": spoilt_json("vocab.json"),
+    "tokenizer.json": byte_pairs,
     "model.safetensors": headers,
     "bytes of a run": raw_bytes,
     "no regular file": not_files,
@@ -470,6 +549,7 @@ KINDS: dict[str, Kind] = {
     "training.json": trainings,
     "checkpoints": checkpoints,
     "stores": stores,
+    "half-made stores": half_made,
     "texts": texts,
     "command line": words,
 }

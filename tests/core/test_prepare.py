@@ -219,6 +219,23 @@ def test_other_work_is_begun_anew(
         assert contents(out) == contents(whole)
 
 
+@pytest.mark.parametrize("name", ["first.1", "seen.jsonl"])
+@pytest.mark.parametrize("content", [b"\xff", b'"ab"\n', b'"a"\n', b"3\n"])
+def test_what_was_kept_and_is_damaged_is_told(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    out = tmp_path / "store"
+    interrupted(texts[:1], out, "char", monkeypatch)
+    path = tmp_path / ".store.part" / name
+    size = path.stat().st_size
+    path.write_bytes((content * (size // len(content))).rjust(size))
+    monkeypatch.setattr(reading, "BLOCK", 1000)
+    with pytest.raises(ElmanError, match=f"{name} is damaged: give the same command again"):
+        prepare(texts[:1], out, "char")
+    prepare(texts[:1], out, "char")
+    assert store.read(out).tokens.characters == len(TEXT) - 1
+
+
 def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "new" / "er" / "store", "char")
     assert store.read(tmp_path / "new" / "er" / "store").training

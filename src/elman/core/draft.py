@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.encoders import Ids
+from elman.core.encoders import Encoder, Ids
 from elman.core.errors import ElmanError
 from elman.core.text import Tokenizer, Vocab
 from elman.core.weights import MOST
@@ -71,16 +71,27 @@ class Draft:
         self._begun = self._place = place or Place()
         self._digest = hashlib.sha256()
         self._characters = self._utf8_bytes = 0
-        known = []
         for path, length in files(folder, self._begun):
             if length:
                 os.truncate(path, length)
             else:
                 path.unlink(missing_ok=True)
-        if self._begun.seen:
-            known = (folder / SEEN).read_text("utf-8").splitlines()
-        self._encoder = tokenizer.encoder(map(json.loads, known))
-        self._kept = len(known)
+        self._encoder, self._kept = self._seen() if self._begun.seen else (tokenizer.encoder(()), 0)
+
+    def _seen(self) -> tuple[Encoder, int]:
+        """What numbers tokens, and how many it began with, which were seen before."""
+        try:
+            known = list(map(json.loads, (self.folder / SEEN).read_text("utf-8").splitlines()))
+            "".join(known).encode()
+            encoder = self.tokenizer.encoder(known)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(SEEN) from error
+        if len({*known}) < len(known):
+            raise self._damaged(SEEN)
+        return encoder, len(known)
+
+    def _damaged(self, name: str) -> ElmanError:
+        return ElmanError(f"{self.folder / name} is damaged: give the same command again")
 
     def _path(self, kind: np.dtype[Any]) -> Path:
         return self.folder / f"first.{kind.itemsize}"
@@ -187,6 +198,8 @@ class Draft:
             if length:
                 with self._path(kind).open("rb") as file:
                     while len(ids := np.fromfile(file, kind, CHUNK)):
+                        if ids.max() >= len(self._encoder):
+                            raise self._damaged(self._path(kind).name)
                         yield ids
 
 

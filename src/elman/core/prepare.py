@@ -143,7 +143,8 @@ def _begun(part: Path, command: dict[str, Any]) -> Place | None:
             for path, size in files(part, place)
             if size
         )
-        if kept["command"] == command and written:
+        possible = min(place.pieces, place.seen, *place.lengths) >= 0
+        if kept["command"] == command and written and possible:
             return place
     for path in part.iterdir():
         if path.is_dir():
