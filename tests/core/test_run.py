@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 import elman
 from elman.core import board, disk, run, tensors, weights
-from elman.core.errors import ElmanError, InterruptedTrainingError, MachineError
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.weights import Architecture
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 from tests.faults import failing
@@ -163,7 +163,7 @@ def test_who_waited_for_an_interrupted_training_is_alone_with_it(
 
     with monkeypatch.context() as within:
         within.setattr(FileLock, "release", released)
-        with pytest.raises(InterruptedTrainingError), run.new_training(tmp_path / "run", SETTINGS):
+        with pytest.raises(InterruptedWorkError), run.new_training(tmp_path / "run", SETTINGS):
             raise KeyboardInterrupt
     with (
         pytest.raises(ElmanError, match="is being trained by another process"),
