@@ -160,8 +160,9 @@ def cost(rounds: int = 10, epochs: int = 50, every: float = 0.5) -> None:
     write = statistics.median(writes)
     print(
         f"{epochs} epochs of the book's job on the engine take {without:.3f} s without "
-        f"checkpoints; with one every {every} s, and the best epoch kept, they take {with_them / without:.3f} "
-        f"times that (medians of {rounds}, in turns). Writing one takes {1000 * write:.1f} ms, "
+        f"checkpoints; with one every {every} s, and the best epoch kept, they take "
+        f"{with_them / without:.3f} times that (medians of {rounds}, in turns). Writing one "
+        f"takes {1000 * write:.1f} ms, "
         f"which is {100 * write / 60:.3f} % of the minute between two."
     )
 

@@ -7,7 +7,8 @@ writes it. The work is done by the library `tokenizers`, and `tokenizer.json` is
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,11 +63,29 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
         initial_alphabet=ALPHABET,
         show_progress=False,
     )
-    made.train_from_iterator(texts, trainer)
+    _interruptibly(lambda: made.train_from_iterator(texts, trainer))
     model = json.loads(made.to_str())["model"]
     return _tokenizer(
         library, Vocab(list(model["vocab"])), [tuple(pair) for pair in model["merges"]]
     )
+
+
+def _interruptibly(work: Callable[[], None]) -> None:
+    """Work in a thread, so that Ctrl-C need not wait until the library gives the word back."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
 
 
 def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
