@@ -8,6 +8,8 @@ and times the seed's job with checkpoints and without. Prints Markdown, and draw
 """
 
 import argparse
+import os
+import platform
 import re
 import statistics
 import subprocess
@@ -34,6 +36,27 @@ COMMAND = (
     "atexit.register(lambda: print('peak', peak(), file=sys.stderr)); "
     "from elman.cli import main; main()"
 )
+
+
+HEADER = """# Reliability
+
+What `python benchmarks/reliability.py {}` printed, on {} cores ({}).
+
+A training is killed with SIGKILL, every other time at one of the calls that write, else at a
+random moment, and gone on with until it ends; its weights and history must be those of one that
+was never stopped, and no checkpoint that was written may be lost. Faults are injected at every call
+that writes a checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones
+spoilt in one or two places: each must be read, or refused in one line, within ten seconds and a
+gibibyte. Memory is the most that a process had in use (VmHWM), the Python interpreter and its
+libraries included.
+"""
+
+
+def processor() -> str:
+    """The name of the processor, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    return names[0] if names else platform.processor()
 
 
 def told(*words: str) -> str:
@@ -176,6 +199,7 @@ def main() -> None:
     parser.add_argument("--plot", default="docs/memory.png")
     parser.add_argument("frameworks", nargs="*", default=["numba"])
     asked = parser.parse_args()
+    print(HEADER.format(" ".join(sys.argv[1:]), os.cpu_count(), processor()))
     kills(asked.frameworks, asked.kills)
     faults()
     bad_inputs(asked.bad)
