@@ -379,3 +379,14 @@ def test_weights_that_are_no_finite_numbers_are_refused(folder: Path, broken: fl
     save_file(values, folder / "model.safetensors")
     with pytest.raises(ElmanError, match=r"the weight linear\.bias holds what is no finite number"):
         elman.load(folder)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_said_to_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", denied)
+    with pytest.raises(MachineError, match=r"cannot read .*config.json: Permission denied"):
+        elman.load(tmp_path)

@@ -64,9 +64,20 @@ def cannot(do: str, path: Path | str, error: OSError) -> ElmanError:
     return kind(f"cannot {do} {path}: {error.strerror or error}")
 
 
+def there(path: Path) -> bool:
+    """Whether there is something at a path; an ElmanError where the machine does not let us see."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise cannot("read", path, error) from error
+    return True
+
+
 def check_new(path: Path) -> None:
     """Raise an ElmanError if there is something at `path`."""
-    if os.path.lexists(path):
+    if os.path.lexists(path):  # what cannot be seen is told of when it is written
         raise ElmanError(f"{path} exists already: choose another name, or remove it")
 
 

@@ -119,6 +119,8 @@ def _copied(part: Path, report: Report) -> Path:
             file.write(content)
             done += len(content)
             report("copying", done, 0)
+    if not done:
+        raise ElmanError("standard input is empty: give a text of some thousand characters or more")
     return path
 
 

@@ -6,7 +6,6 @@ While it is trained it has checkpoints, and training.json with the settings; con
 import csv
 import io
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -89,9 +88,9 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
 
     What they are is the dataclass `kind`.
     """
-    if os.path.lexists(path / "config.json"):
+    if disk.there(path / "config.json"):
         raise ElmanError(f"{path} is finished: there is nothing to resume")
-    if not os.path.lexists(path / TRAINING):
+    if not disk.there(path / TRAINING):
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
@@ -165,8 +164,8 @@ def _history(history: Sequence[Epoch]) -> bytes:
 
 def read_config(folder: Path) -> Config:
     """What a run is a run of."""
-    finished = os.path.lexists(folder / "config.json")
-    if os.path.lexists(folder / TRAINING) and not finished:
+    finished = disk.there(folder / "config.json")
+    if disk.there(folder / TRAINING) and not finished:
         raise ElmanError(
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
