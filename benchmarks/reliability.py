@@ -48,7 +48,8 @@ was never stopped, and no checkpoint that was written may be lost. Faults are in
 that writes a checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones
 spoilt in one or two places: each must be read, or refused in one line, within ten seconds and a
 gibibyte. Memory is the most that a process had in use (VmHWM), the Python interpreter and its
-libraries included.
+libraries included; a training reads all of its text, trains for six seconds, validates, and scores
+its test part; the first one compiles kernels, which takes memory too.
 """
 
 
