@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import elman
-from elman.core import disk
 from elman.core.errors import ElmanError, MachineError, printable
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        from elman.core import disk
+
         told = disk.cannot("use", error.filename or "standard output", error)
         _fail(str(told), told.exit_code)
     except MemoryError:
