@@ -163,3 +163,12 @@ def test_without_the_library_the_extra_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "tokenizers is not installed: pip install 'elman[bpe]'" in done.stderr
+
+
+def test_what_fails_while_learning_is_told() -> None:
+    def texts() -> Iterator[str]:
+        yield "Once upon a time"
+        raise ElmanError("the disk is gone")
+
+    with pytest.raises(ElmanError, match="the disk is gone"):
+        bpe.learn(texts(), 300)
