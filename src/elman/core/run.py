@@ -21,8 +21,8 @@ from elman.core.trainer import Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
-# Bytes: settings are few, an epoch takes a line of 100, and a token of a million 64.
-MOST = {"config.json": 1 << 20, TRAINING: 1 << 20, "history.csv": 1 << 26, "vocab.json": 1 << 26}
+# Bytes: settings are few, and an epoch takes a line of 100.
+MOST = {"config.json": 1 << 20, TRAINING: 1 << 20, "history.csv": 1 << 26}
 Settings = TypeVar("Settings")
 
 
@@ -215,13 +215,6 @@ def _epoch(row: list[str], number: int) -> Epoch:
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
     """The architecture, weights and codec of a run, checked against each other."""
     config = read_config(folder)
-    path = folder / "vocab.json"
-    used = _codec(path, config)
+    used = codec.read(folder, config.architecture.vocab, config.tokenizer, config.clean)
     values = weights.load(folder / "model.safetensors", config.architecture)
     return config.architecture, values, used
-
-
-def _codec(path: Path, config: Config) -> text.Codec:
-    tokens = json_files.read(path, MOST["vocab.json"])
-    vocab = text.read_vocab(tokens, str(path), config.architecture.vocab)
-    return codec.read(path.parent, vocab, config.tokenizer, config.clean)

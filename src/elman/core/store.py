@@ -16,7 +16,7 @@ from elman.core import bpe, codec, disk, json_files, reading
 from elman.core.codec import MODEL, VOCAB
 from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
 from elman.core.errors import ElmanError
-from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, read_vocab, tokenizer
+from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, tokenizer
 from elman.core.weights import MOST
 
 FORMAT = 1
@@ -24,7 +24,7 @@ FACTS = "store.json"
 FILES = (IDS, FACTS, VOCAB, MODEL)
 SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
 LEARNT_FROM = 16 << 20  # characters, at most
-LARGEST_FACTS, LARGEST_VOCAB = 1 << 16, 1 << 26  # bytes
+LARGEST_FACTS = 1 << 16  # bytes
 CHECKED = 1 << 22  # ids at a time
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
 
@@ -88,9 +88,7 @@ def read(folder: Path) -> Text:
     if not (folder / FACTS).exists():
         raise ElmanError(f"cannot read {folder}: it is a folder, and no token store")
     facts = _facts(folder / FACTS)
-    tokens = json_files.read(folder / VOCAB, LARGEST_VOCAB)
-    vocab = read_vocab(tokens, str(folder / VOCAB), facts.vocab)
-    used = codec.read(folder, vocab, facts.tokenizer, clean=False).tokenizer
+    used = codec.read(folder, facts.vocab, facts.tokenizer, clean=False)
     path, kind = folder / IDS, np.dtype(facts.dtype).newbyteorder("<")
     with disk.opened(path) as file:
         size = disk.size(file)
@@ -101,11 +99,11 @@ def read(folder: Path) -> Text:
         )
     ids = mapped(path, kind)
     for start in range(0, len(ids), CHECKED):
-        if ids[start : start + CHECKED].max() >= len(vocab):
-            raise ElmanError(f"{path} holds ids above {len(vocab) - 1}: prepare the store anew")
+        if ids[start : start + CHECKED].max() >= facts.vocab:
+            raise ElmanError(f"{path} holds ids above {facts.vocab - 1}: prepare the store anew")
         disk.release(ids)
-    made = Tokens(ids, vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
-    return Text(made, used, facts.training)
+    made = Tokens(ids, used.vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
+    return Text(made, used.tokenizer, facts.training)
 
 
 def _facts(path: Path) -> Facts:
