@@ -173,8 +173,6 @@ class Draft:
         with (folder / IDS).open("wb") as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
-            file.flush()
-            os.fsync(file.fileno())
         return Tokens(
             mapped(folder / IDS, kind),
             vocab,

@@ -16,7 +16,7 @@ from typing import Any
 
 from elman.core import bpe, disk, json_files, reading, store
 from elman.core.codec import MODEL
-from elman.core.draft import Draft, Place, files
+from elman.core.draft import IDS, Draft, Place, files
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.store import Facts, Report
 from elman.core.text import Tokenizer, pieces, tokenizer
@@ -188,6 +188,8 @@ def _finish(part: Path, draft: Draft, out: Path) -> Facts:
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     tokens = draft.translate(whole, store.SHARE)
+    with (whole / IDS).open("r+b") as file:
+        os.fsync(file.fileno())
     if not len(tokens.ids):
         raise ElmanError("there is no text in what was given: give one of some thousand characters")
     training = round(len(tokens.ids) * store.SHARE)
