@@ -573,11 +573,13 @@ class SGD:
 
     def step(self) -> None:
         """Change the model's parameters by its gradients."""
-        for name, gradient in self.model.gradients.items():
-            velocity = self.velocity[name]
-            velocity *= self.momentum
-            velocity += gradient
-            self.model.parameters[name] -= self.lr * velocity
+        for name, change in self.model.gradients.items():
+            if self.momentum:
+                velocity = self.velocity[name]
+                velocity *= self.momentum
+                velocity += change
+                change = velocity
+            self.model.parameters[name] -= self.lr * change
 
 
 class Adam:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, spare
-from elman.kernels.cache import kernel
 from elman.kernels.cells import CELLS
 from elman.kernels.head import NEVER, SPARE
 from elman.kernels.sampling import choice_of, settings
@@ -55,13 +54,14 @@ def zeros(*shape: int) -> NDArray[np.float32]:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-@kernel
-def pack(matrix: Any, panels: Any) -> None:
+def pack(matrix: Array, panels: Array) -> None:
     """Copy a matrix into panels, (number, depth, width), that are as large or larger."""
-    width = panels.shape[2]
-    for k in range(matrix.shape[0]):
-        for j in range(matrix.shape[1]):
-            panels[j // width, k, j % width] = matrix[k, j]
+    (rows, columns), width = matrix.shape, panels.shape[2]
+    whole, rest = divmod(columns, width)
+    side_by_side = matrix[:, : whole * width].reshape(rows, whole, width)
+    panels[:whole, :rows] = side_by_side.transpose(1, 0, 2)
+    if rest:
+        panels[whole, :rows, :rest] = matrix[:, whole * width :]
 
 
 class Engine:
