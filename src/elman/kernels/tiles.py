@@ -241,6 +241,8 @@ def _check_ids(ids: Any) -> None:
 
 # Loading and storing.
 
+LINE = 16  # floats in a line of the cache
+
 
 @intrinsic
 def fill(context: Any, shape: Any, number: Any) -> Any:
@@ -302,6 +304,19 @@ def store(context: Any, tile: Any, place: Any) -> Any:
             emit.store(vector, address)
 
     return _of(types.void(tile, place), body)
+
+
+@intrinsic
+def prefetch(context: Any, shape: Any, place: Any) -> Any:
+    """Ask for the tile at a place, that it be in the second-level cache when it is loaded."""
+    tile = _tile(shape)
+
+    def body(emit: _Emit, _: Any, where: Any) -> None:
+        for row in emit.rows(emit.place(place, where), tile.rows):
+            for first in range(0, tile.vectors * tile.lanes, LINE):
+                emit.prefetch(emit.pointer(row, INT64(first)))
+
+    return _of(types.void(shape, place), body)
 
 
 @intrinsic
@@ -543,6 +558,7 @@ __all__ = [
     "look_up",
     "maximum",
     "mm",
+    "prefetch",
     "repeat",
     "sigmoid",
     "store",

@@ -38,6 +38,15 @@ class Vectors:
         typed = self.builder.bitcast(address, value.type.as_pointer())
         self.builder.store(value, typed, align=4)
 
+    def prefetch(self, address: Any) -> None:
+        """Ask for the line at an address, to be read, in the second-level cache."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        to_read, second_level, data = INT32(0), INT32(2), INT32(1)
+        pointer = self.builder.bitcast(address, byte)
+        self.builder.call(function, [pointer, to_read, second_level, data])
+
     # Constants and shuffles.
 
     def constant(self, number: float) -> Any:
