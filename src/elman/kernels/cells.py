@@ -138,14 +138,17 @@ def gradient(S, d_out, i, j, later, panel):
 
 
 @njit(inline="always")
-def prefetch_gates(S, gates, i, j, hidden):
-    """Ask for a tile of each of four blocks of gates.
+def prefetch_step(S, gates, states, i, j, hidden):
+    """Ask for a tile of each of four blocks of gates, and of states.
 
     Those of all steps take more than a core's own cache has, so that they come from afar, forward
-    and backward; a product that is made before they are needed leaves them time.
+    and backward; a product that is made before they are needed leaves them time. For one sequence
+    there is no more than one step of gates, which stays.
     """
-    for block in range(4):
-        prefetch(S, at(gates, i, block * hidden + j))
+    if S.rows > 1:
+        for block in range(4):
+            prefetch(S, at(gates, i, block * hidden + j))
+        prefetch(S, at(states, i, j))
 
 
 def tanh_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
@@ -194,9 +197,7 @@ def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
         W_i, W_f, W_g, W_o = W[p], W[panels + p], W[2 * panels + p], W[3 * panels + p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            prefetch_gates(S, gates, i, j, hidden)
-            prefetch(S, at(c_to, i, j))
-            prefetch(S, at(h_to, i, j))
+            prefetch_step(S, gates, c_to, i, j, hidden)
             a = pre_activation(S, inputs, ids, i, t, j, h, W_i)
             store(sigmoid(a), at(gates, i, j))
             a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f)
@@ -219,8 +220,7 @@ def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
-            prefetch_gates(S, gates, i, j, hidden)
-            prefetch(S, at(c, i, j))
+            prefetch_step(S, gates, c, i, j, hidden)
             d = gradient(S, d_out, i, j, later, panel)
             tanh_c, o = tanh(load(S, at(c_to, i, j))), load(S, at(gates, i, at_o))
             store(d * tanh_c * o * (one - o), at(d_gates, i, at_o))
@@ -242,8 +242,7 @@ def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
         W_r, W_z, W_q = W[p], W[panels + p], W[2 * panels + p]
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            prefetch_gates(S, gates, i, j, hidden)
-            prefetch(S, at(h_to, i, j))
+            prefetch_step(S, gates, h_to, i, j, hidden)
             a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r)
             store(sigmoid(a), at(gates, i, at_r))
             a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z)
@@ -265,8 +264,7 @@ def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
-            prefetch_gates(S, gates, i, j, hidden)
-            prefetch(S, at(h, i, j))
+            prefetch_step(S, gates, h, i, j, hidden)
             d = gradient(S, d_out, i, j, later, panel)
             d = load(S, at(d_h, i, j)) + d
             z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, j))
