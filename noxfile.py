@@ -6,6 +6,16 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["style", "base", "torch", "tensorflow", "jax", "mxnet", "together"]
 
 
+def test(session: nox.Session, *words: str, **env: str) -> None:
+    """Run some tests, in as many processes as there are cores.
+
+    Threads of a pool that has nothing to do are told to sleep: on cores that others work on they
+    would keep these waiting.
+    """
+    asked = ("-n", "auto", *words, *session.posargs)
+    session.run("pytest", *asked, env={"OMP_WAIT_POLICY": "PASSIVE", **env})
+
+
 @nox.session
 def style(session: nox.Session) -> None:
     """Formatting, lint and types."""
@@ -19,17 +29,16 @@ def style(session: nox.Session) -> None:
 def base(session: nox.Session) -> None:
     """What the base install can do: the core, the specification, the engine, the command line."""
     session.install(".[test]")
-    session.run("pytest", "tests/core", "tests/numpy_module", "tests/engine", *session.posargs)
+    test(session, "tests/core", "tests/numpy_module", "tests/engine")
     asked = [f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "resume")]
-    session.run("pytest", *asked, "--framework", "numba", *session.posargs)
-    session.run("pytest", asked[-1], "--framework", "numpy", *session.posargs)
+    test(session, *asked, "--framework", "numba")
+    test(session, asked[-1], "--framework", "numpy")
 
 
 def framework(session: nox.Session, name: str) -> None:
     """What every framework is asked, and what is asked of this one alone."""
     session.install(f".[test,{name}]")
-    folders = ("tests/frameworks", f"tests/{name}_module")
-    session.run("pytest", *folders, "--framework", name, *session.posargs)
+    test(session, "tests/frameworks", f"tests/{name}_module", "--framework", name)
 
 
 @nox.session
@@ -42,10 +51,10 @@ def torch(session: nox.Session) -> None:
 def tensorflow(session: nox.Session) -> None:
     """TensorFlow with tf_keras, for which the book is written, and with Keras 3."""
     framework(session, "tensorflow")
-    keras_3 = {"TF_USE_LEGACY_KERAS": "0"}
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
     folders = ("tests/frameworks", "tests/tensorflow_module")
-    session.run("pytest", *folders, "--framework", "tensorflow", "-k", quick, env=keras_3)
+    asked = (*folders, "--framework", "tensorflow", "-k", quick)
+    test(session, *asked, TF_USE_LEGACY_KERAS="0")
 
 
 @nox.session
@@ -64,4 +73,4 @@ def mxnet(session: nox.Session) -> None:
 def together(session: nox.Session) -> None:
     """PyTorch, TensorFlow and JAX in one environment."""
     session.install(".[test,torch,tensorflow,jax]")
-    session.run("pytest", "tests/together", *session.posargs)
+    test(session, "tests/together")
