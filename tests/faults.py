@@ -24,7 +24,7 @@ import pytest
 
 from elman.core import checkpoint
 from elman.core.errors import ElmanError, MachineError
-from elman.core.trainer import Epoch, Facts
+from elman.core.history import Epoch, Facts
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 FACTS = Facts(

@@ -272,7 +272,7 @@ def _fresh_folder(parent: Path, name: str) -> Path:
 
 
 def _report(training: "Training", folder: Path) -> None:
-    from elman.core.trainer import best_epoch
+    from elman.core.history import best_epoch
 
     history = training.trainer.history
     best, last = best_epoch(history), history[-1]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from elman.core import disk, json_files
 from elman.core.errors import ElmanError
+from elman.core.history import Epoch, Facts
 from elman.core.job import Job
 from elman.core.run import Config
-from elman.core.trainer import Epoch, Facts
 from elman.core.weights import Architecture
 
 values = st.recursive(

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
+from elman.core.history import Epoch, best_epoch
 from elman.core.schedule import SCHEDULES, Best, Schedule
-from elman.core.trainer import Callback, Epoch, Trainer, best_epoch
+from elman.core.trainer import Callback, Trainer
 from tests.core.test_trainer import Constant, Numbers
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from elman.core.errors import DivergedError, ElmanError
+from elman.core.history import Epoch, Facts
 from elman.core.module import DataModule, HyperParameters, Module, add_to_class
-from elman.core.trainer import Callback, Epoch, Facts, Trainer
+from elman.core.trainer import Callback, Trainer
 from elman.core.windows import Streams
 
 

@@ -82,4 +82,5 @@ def test_frameworks_train_side_by_side(
     assert (tmp_path / "runs" / "story.png").stat().st_size > 5000
     shown = elman("compare", *(tmp_path / row[0] for row in rows), "--plot", "again.svg")
     assert [line.split()[1:] for line in shown.stdout.splitlines()[1:]] == [row[1:] for row in rows]
+    assert shown.stderr == "elman: the curves are in again.svg\n"
     assert (tmp_path / "again.svg").exists()

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from elman.core import disk, json_files, tensors
 from elman.core.errors import ElmanError
+from elman.core.history import Checkpoint, Facts
 from elman.core.tensors import Arrays
-from elman.core.trainer import Callback, Checkpoint, Facts, Trainer
+from elman.core.trainer import Callback, Trainer
 
 log = logging.getLogger("elman")
 

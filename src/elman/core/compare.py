@@ -1,5 +1,6 @@
 """Runs side by side: trained one after the other, each in a process of its own, and compared."""
 
+import logging
 import os
 import shutil
 import statistics
@@ -15,7 +16,9 @@ import elman
 from elman.core import disk, run
 from elman.core.board import Point, check_picture, save_comparison
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, printable
-from elman.core.trainer import Epoch
+from elman.core.history import Epoch
+
+log = logging.getLogger("elman")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def compare(folders: Sequence[Path], plot: Path) -> str:
         rows.append(_row(folder, config, history))
         curves[str(folder)] = _curves(history)
     save_comparison(plot, curves)
+    log.info("the curves are in %s", plot)
     return _table([COLUMNS, *rows])
 
 

@@ -11,11 +11,12 @@ import elman
 from elman.core import run, weights
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, require_at_least, require_at_most
+from elman.core.history import Checkpoint, best_epoch
 from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
-from elman.core.trainer import Callback, Checkpoint, best_epoch, check_optimizer
+from elman.core.trainer import Callback, check_optimizer
 from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.trainer import Epoch
+from elman.core.history import Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from elman.core.errors import ElmanError, require_at_least
-from elman.core.trainer import Callback, Epoch, Trainer, best_epoch
+from elman.core.history import Epoch, best_epoch
+from elman.core.trainer import Callback, Trainer
 
 SCHEDULES = ("constant", "cosine", "plateau")
 LEAST = 1e-6  # of a learning rate: momentum that has the rate in it cannot go on from 0

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -11,78 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.board import ProgressBoard
-from elman.core.errors import DivergedError, ElmanError, require_at_least
-from elman.core.metrics import Mean, perplexity
+from elman.core.errors import DivergedError, ElmanError
+from elman.core.history import Checkpoint, Epoch, Facts
+from elman.core.metrics import Mean
 from elman.core.module import HyperParameters
 
 BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to: mean losses per token (NaN where not measured), speed and time.
-
-    `tokens_per_second` counts the training part alone; `seconds` is the time since `fit` began,
-    validation included.
-    """
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    tokens_per_second: float
-    seconds: float
-
-    @property
-    def train_ppl(self) -> float:
-        """Training perplexity, the mean over the epoch's updates."""
-        return perplexity(self.train_loss)
-
-    @property
-    def val_ppl(self) -> float:
-        """Validation perplexity, after the epoch's last update."""
-        return perplexity(self.val_loss)
-
-
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch with the lowest validation loss, the first of equals; the last if none has one."""
-    measured = [epoch for epoch in history if not math.isnan(epoch.val_loss)]
-    return min(measured, key=lambda epoch: epoch.val_loss) if measured else history[-1]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Where a training stands, as a checkpoint keeps it in JSON.
-
-    `batches` are those of the epoch after `history`, and `loss` is their sum and their tokens;
-    `drawn_from` is the state of the generator that drew that epoch's rows.
-    """
-
-    history: list[Epoch]
-    batches: int
-    loss: tuple[float, int]
-    drawn_from: dict[str, Any] | None
-    updates: int
-    validations: int
-    seconds: float
-    validation_seconds: float
-    stopped: bool
-
-    def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("batches", "updates", "validations")}
-        require_at_least(0, **counts, tokens=self.loss[1])
-        for number, epoch in enumerate(self.history, 1):
-            if epoch.epoch != number:
-                raise ElmanError(
-                    f"epoch {number} of the history must be {number}, got {epoch.epoch}"
-                )
-        for name in ("seconds", "validation_seconds"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ElmanError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not math.isfinite(self.loss[0]):
-            raise ElmanError(f"the loss must be finite, got {self.loss[0]}")
-
-
-Checkpoint = tuple[Mapping[str, NDArray[Any]], Facts]
 
 
 class Callback:
