@@ -9,8 +9,8 @@ nox.options.sessions = ["style", "base", "torch", "tensorflow", "jax", "mxnet", 
 def test(session: nox.Session, *words: str, **env: str) -> None:
     """Run some tests, in as many processes as there are cores.
 
-    Threads of a pool that has nothing to do are told to sleep: on cores that others work on they
-    would keep these waiting.
+    OpenMP's threads are told to sleep when they have nothing to do: on cores that others work on
+    they would keep these waiting. To debug, add `-- -n0`.
     """
     asked = ("-n", "auto", *words, *session.posargs)
     session.run("pytest", *asked, env={"OMP_WAIT_POLICY": "PASSIVE", **env})

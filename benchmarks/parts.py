@@ -3,8 +3,9 @@
     python benchmarks/parts.py [--rounds N]
 
 One thread takes all of it: an update of the trainer, its kernels, and the parts of the kernels,
-each alone on a group's arrays and as often as in the update. They take turns of ten times; a part
-that holds a product is timed with it, and the product's time is then taken off. Prints medians and
+each alone on a group's arrays and as often as in the update (but for what the first step does
+alone, which is among the rest). They take turns of ten times; a part that holds a product is timed
+with it, and the product's time is then taken off. Prints medians and
 shares, and the time that the operations would take at the best rate of NumPy's matrix product on
 one thread.
 """
@@ -82,15 +83,15 @@ def add_rows(S, times, d_gates, ids, d_table):
 def works() -> dict[str, Callable[[], Any]]:
     """An update, its kernels, and their parts."""
     of = Architecture("rnn", VOCAB, HIDDEN)
-    engine_of = Engine(of)
-    engine_of.load(initial(of))
+    kernels = Engine(of)
+    kernels.load(initial(of))
     ids, targets = a_batch(BATCH, STEPS)
-    engine_of.loss(ids, targets, (), [], learn=True)
-    S, cell, packed, work = engine_of.shape, engine_of.cell, engine_of.packed, engine_of.work
-    slots, batch = engine_of.slots, engine_of._batch(ids, targets, (), [])
+    kernels.loss(ids, targets, (), [], learn=True)
+    S, cell, packed, work = kernels.shape, kernels.cell, kernels.packed, kernels.work
+    slots, batch = kernels.slots, kernels._batch(ids, targets, (), [])
     totals = np.zeros(len(slots.table))
     h, h_to, gates, rows = work.hs[0, 0, 1], work.hs[0, 0, 2], work.gates[0, 0, 0], work.d_rows[0]
-    later, d_gates, logits = rows[1], rows[2], rows[1][:, engine_of.hidden :]
+    later, d_gates, logits = rows[1], rows[2], rows[1][:, kernels.hidden :]
     W, W_back = packed.state[0], packed.state_back[0]
     d_out, d_table, d_W = work.d_out[0, 0], slots.table[0], slots.state[0, 0]
     ids, targets, bias = ids[:GROUP], targets[:GROUP], packed.linear_bias
@@ -123,23 +124,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=40)
     turns = {name: partial(turn, work) for name, work in works().items()}
-    of = {n: t / TURN for n, t in in_turns(turns, parser.parse_args().rounds).items()}
+    seconds = {n: t / TURN for n, t in in_turns(turns, parser.parse_args().rounds).items()}
     parts = {
         "products": sum(
-            of[n] for n in ("forward product", "logits", "backward product", "weights")
+            seconds[n] for n in ("forward product", "logits", "backward product", "weights")
         ),
-        "looking up rows of the table, tanh": of["forward"] - of["forward product"],
-        "softmax, loss, their gradients": of["output"] - of["logits"],
-        "the derivative of tanh": of["backward"] - of["backward product"],
-        "adding to rows of the table": of["rows"],
+        "looking up rows of the table, tanh": seconds["forward"] - seconds["forward product"],
+        "softmax, loss, their gradients": seconds["output"] - seconds["logits"],
+        "the derivative of tanh": seconds["backward"] - seconds["backward product"],
+        "adding to rows of the table": seconds["rows"],
     }
-    parts["the rest of the kernels"] = of["kernels"] - sum(parts.values())
-    parts["outside the kernels"] = of["update"] - of["kernels"]
+    parts["the rest of the kernels"] = seconds["kernels"] - sum(parts.values())
+    parts["outside the kernels"] = seconds["update"] - seconds["kernels"]
     print("| part | time | share |")
     print("|---|---|---|")
-    for name, seconds in parts.items():
-        print(f"| {name} | {1e3 * seconds:.2f} ms | {seconds / of['update']:.2f} |")
-    print(f"| an update | {1e3 * of['update']:.2f} ms | 1.00 |")
+    for name, part in parts.items():
+        print(f"| {name} | {1e3 * part:.2f} ms | {part / seconds['update']:.2f} |")
+    print(f"| an update | {1e3 * seconds['update']:.2f} ms | 1.00 |")
     limit = operations(*SIZES) / peak(threads=1)
     print(f"\nThe operations at NumPy's best rate: {1e3 * limit:.2f} ms")
 

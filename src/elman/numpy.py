@@ -565,11 +565,14 @@ RNNLM.built_in = language_model.head_of(RNNLM)
 class SGD:
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
-    memory = ("velocity",)  # what it keeps of each parameter
-
     def __init__(self, model: Module, lr: float, momentum: float = 0.0) -> None:
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """What it keeps of each parameter."""
+        return ("velocity",) if self.momentum else ()
 
     def step(self) -> None:
         """Change the model's parameters by its gradients."""

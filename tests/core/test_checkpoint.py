@@ -1,7 +1,9 @@
 """A checkpoint is whole or not at all, and one that is not is never gone on from."""
 
+import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 import tracemalloc
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from elman.core import checkpoint, disk
+from elman.core.errors import ElmanError, MachineError
 from elman.core.history import Facts
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
@@ -40,6 +43,21 @@ def test_a_digest_takes_no_copy_and_is_that_of_the_bytes() -> None:
         assert checkpoint._digest({"name": array}, "facts") == digest.hexdigest()
 
 
+def test_a_drive_that_syncs_no_folders_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def sync_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync_files)
+    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), FACTS)
+    assert checkpoint.read_newest(tmp_path / "checkpoints")
+
+
 def test_the_names_of_a_new_folder_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,21 +67,62 @@ def test_the_names_of_a_new_folder_are_on_the_disk(
     assert synced == [tmp_path, tmp_path / "checkpoints"]
 
 
+def numbers(folder: Path) -> list[int]:
+    return [int(path.stem) for path in checkpoint.paths(folder)]
+
+
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
-    for number in (9, 10, 100, 99):
+    for number in (9, 10, 100):
         checkpoint.write(tmp_path, number, arrays(number), FACTS)
-    assert [int(path.stem) for path in checkpoint.paths(tmp_path)] == [99, 100]
+    assert numbers(tmp_path) == [10, 100]
+
+
+def test_what_was_not_gone_on_from_makes_room(tmp_path: Path) -> None:
+    for number in (10, 90, 100):
+        (tmp_path / f"{number:012}.safetensors").write_bytes(b"cut off")
+    (tmp_path / ".000000000110.safetensors.part").write_bytes(b"killed while it was written")
+    for number in (20, 30):
+        checkpoint.write(tmp_path, number, arrays(number), FACTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000000000020.safetensors",
+        "000000000030.safetensors",
+    ]
 
 
 def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:
     assert checkpoint.read_newest(tmp_path / "none") is None
 
 
+def test_where_none_is_whole_nothing_begins_anew_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "000000000001.safetensors").write_bytes(b"cut off")
+    with pytest.raises(
+        ElmanError, match=r"no checkpoint in .* is whole: remove them to begin anew"
+    ):
+        checkpoint.read_newest(tmp_path)
+
+
+def test_what_the_machine_cannot_read_now_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.write(tmp_path, 1, arrays(), FACTS)
+
+    def open_no_more(*path: Any, **options: Any) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as within:
+        within.setattr(os, "open", open_no_more)
+        with pytest.raises(MachineError, match="Too many open files"):
+            checkpoint.read_newest(tmp_path)
+    assert checkpoint.read_newest(tmp_path)
+
+
 def test_any_changed_or_missing_byte_is_told_and_the_one_before_taken(tmp_path: Path) -> None:
     assert change_everywhere(tmp_path) > 1000
 
 
-def test_what_is_no_longer_finite_is_not_kept(tmp_path: Path) -> None:
+def test_what_is_no_longer_finite_is_not_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Trainer:
         train_batch_idx = 0
 
@@ -77,7 +136,8 @@ def test_what_is_no_longer_finite_is_not_kept(tmp_path: Path) -> None:
     checkpoints = checkpoint.Checkpoints(tmp_path, seconds=0)
     for trainer.train_batch_idx in (1, 2):
         checkpoints.keep(trainer)
-    assert [int(path.stem) for path in checkpoint.paths(tmp_path)] == [1]
+    assert numbers(tmp_path) == [1]
+    assert caplog.messages == ["no checkpoint is written of what is no longer finite"]
 
 
 @pytest.mark.parametrize("name", sorted(ERRORS.keys() - {"kill"}))

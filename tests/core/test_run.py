@@ -189,6 +189,34 @@ def test_nobody_goes_on_with_a_training_that_is_about_to_vanish(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_no_file_can_be_locked_no_folder_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def acquire(lock: FileLock) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with (
+        pytest.raises(MachineError, match="No locks available"),
+        run.new_training(tmp_path / "run", SETTINGS),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("config.json", "training.json", ".lock", "checkpoints/000000000001.safetensors"):
+        (folder / name).write_text("{}")
+    with (
+        pytest.raises(ElmanError, match="run is finished: there is nothing to resume"),
+        run.resumed_training(folder, Settings),
+    ):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
 @pytest.mark.parametrize("name", [".lock", ".config.json.part", "curves.svg", "checkpoints"])
 def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
     tmp_path: Path, name: str

@@ -105,6 +105,18 @@ def test_sgd_with_momentum_takes_the_textbooks_steps() -> None:
     np.testing.assert_allclose(model.parameters["w"], [0.76, -1.52])
 
 
+def test_sgd_keeps_what_it_needs_with_momentum_and_nothing_without() -> None:
+    model = Bowl()
+    optimizer = SGD(model, lr=0.1)  # type: ignore[arg-type]
+    optimizer.step()
+    np.testing.assert_allclose(model.parameters["w"], [0.9, -1.8])
+    assert not optimizer.memory
+    optimizer.momentum = 0.5  # from here on
+    optimizer.step()
+    np.testing.assert_allclose(model.parameters["w"], [0.81, -1.62])
+    assert optimizer.memory == ("velocity",)
+
+
 def test_the_first_step_of_adam_is_the_learning_rate() -> None:
     model = Bowl()
     Adam(model, lr=0.1).step()  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core import disk, json_files, tensors
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, MachineError
 from elman.core.history import Checkpoint, Facts
 from elman.core.tensors import Arrays
 from elman.core.trainer import Callback, Trainer
@@ -58,11 +58,17 @@ class Checkpoints(Callback):
         arrays, facts = trainer.everything(), trainer.facts()
         if all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             write(self.folder, trainer.train_batch_idx, arrays, facts)
+        else:
+            log.warning("no checkpoint is written of what is no longer finite")
         self._last = time.monotonic()
 
 
+class DamagedError(ElmanError):
+    """A checkpoint is not what was written."""
+
+
 def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
-    """Write checkpoint `number`, and remove all but the last two."""
+    """Write checkpoint `number`, and remove all but this one and the one before it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         disk.keep_names(folder.parent)
@@ -71,7 +77,9 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
     text = json.dumps(asdict(facts))
     metadata = {"facts": text, "digest": _digest(arrays, text)}
     tensors.write(folder / f"{number:012}{ENDING}", arrays, metadata)
-    for old in paths(folder)[:-KEPT]:
+    kept = [path for path in paths(folder) if int(path.stem) <= number][-KEPT:]
+    # Those after it were not gone on from; what a write that was killed has left has another name.
+    for old in {*paths(folder), *folder.glob(f".*{ENDING}.part")} - {*kept}:
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
@@ -104,20 +112,23 @@ def paths(folder: Path) -> list[Path]:
 
 
 def read_newest(folder: str | Path) -> Checkpoint | None:
-    """The arrays and facts of the newest checkpoint that is whole; None where there is none.
+    """The arrays and facts of the newest checkpoint that is whole; None where there is none at all.
 
-    Those that are not are named in a warning.
+    Those that are not are named in a warning; a DamagedError where they are all there is.
     """
-    for path in reversed(paths(Path(folder))):
+    found = paths(Path(folder))
+    for path in reversed(found):
         try:
             return read(path)
-        except ElmanError as error:
+        except DamagedError as error:
             log.warning("%s", error)
+    if found:
+        raise DamagedError(f"no checkpoint in {folder} is whole: remove them to begin anew")
     return None
 
 
 def read(path: Path) -> Checkpoint:
-    """The arrays and facts of a checkpoint; an ElmanError where it is not what was written."""
+    """The arrays and facts of a checkpoint; a DamagedError where it is not what was written."""
     try:
         _, metadata = tensors.header(path, disk.memory(), tensors.MOST_HEADER)
         arrays, text = tensors.load(path), metadata.get("facts", "")
@@ -127,8 +138,10 @@ def read(path: Path) -> Checkpoint:
             raise ElmanError(f"{path} holds what is no finite number")
         value = json_files.parse(text.encode(), f"the facts of {path}", nan=True)
         facts = json_files.record(Facts, value, f"the facts of {path}")
+    except MachineError:  # it may be whole
+        raise
     except ElmanError as error:
-        raise ElmanError(f"the checkpoint is damaged: {error}") from error
+        raise DamagedError(f"the checkpoint is damaged: {error}") from error
     return arrays, facts
 
 

@@ -48,12 +48,18 @@ def write(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def keep_names(folder: Path) -> None:
-    """Have the names in a folder on the disk; on Windows a file's content brings its name along."""
+    """Have the names in a folder on the disk, where the system can be told so.
+
+    On Windows a file's content brings its name along, and some network drives sync no folders.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
-from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.history import Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
@@ -68,8 +68,10 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
     with disk.parents(path):
         with new_folder(path) as part:  # never there without its settings
             json_files.write(part / TRAINING, settings)
+        held = False
         try:
             with _training(path):
+                held = True
                 try:
                     yield
                 finally:
@@ -77,6 +79,10 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
                         (path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)
                     ):
                         (path / TRAINING).unlink(missing_ok=True)  # so that nobody goes on with it
+        except MachineError:
+            if not held:  # no file can be locked here
+                (path / TRAINING).unlink(missing_ok=True)
+            raise
         finally:
             if not any((path / name).exists() for name in ("config.json", TRAINING)):
                 shutil.rmtree(path, ignore_errors=True)
@@ -88,13 +94,17 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
 
     What they are is the dataclass `kind`.
     """
-    if disk.there(path / "config.json"):
-        raise ElmanError(f"{path} is finished: there is nothing to resume")
-    if not disk.there(path / TRAINING):
+    finished = disk.there(path / "config.json")
+    if not finished and not disk.there(path / TRAINING):
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
             disk.check_folder(inside)
+    if finished:
+        if disk.there(path / TRAINING):
+            with _training(path):
+                pass  # which removes what a crash has left of the training
+        raise ElmanError(f"{path} is finished: there is nothing to resume")
     with _training(path):
         value = json_files.read(path / TRAINING, MOST[TRAINING])
         yield json_files.record(kind, value, str(path / TRAINING))
@@ -116,13 +126,15 @@ def _training(path: Path) -> Iterator[None]:
             message = f"interrupted: go on with elman train --resume {path}"
             raise InterruptedWorkError(message) from error
         raise
+    except checkpoint.DamagedError:
+        raise
     except ElmanError as error:
         if checkpoint.paths(path / CHECKPOINTS):
             raise type(error)(f"{error}; {kept}") from error
         raise
     else:
-        (path / TRAINING).unlink(missing_ok=True)
         shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+        (path / TRAINING).unlink(missing_ok=True)
     finally:
         may_go_on = (path / TRAINING).exists()
         lock.release()

@@ -141,9 +141,9 @@ def gradient(S, d_out, i, j, later, panel):
 def prefetch_step(S, gates, states, i, j, hidden):
     """Ask for a tile of each of four blocks of gates, and of states.
 
-    Those of all steps take more than a core's own cache has, so that they come from afar, forward
-    and backward; a product that is made before they are needed leaves them time. For one sequence
-    there is no more than one step of gates, which stays.
+    With many hidden units those of all steps take more than a core's own cache has, and come from
+    afar, forward and backward; a product that is made before they are needed leaves them time. A
+    text that is read alone has one step of gates, which stays.
     """
     if S.rows > 1:
         for block in range(4):
