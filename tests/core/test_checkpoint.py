@@ -95,9 +95,7 @@ def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:
 
 def test_where_none_is_whole_nothing_begins_anew_by_itself(tmp_path: Path) -> None:
     (tmp_path / "000000000001.safetensors").write_bytes(b"cut off")
-    with pytest.raises(
-        ElmanError, match=r"no checkpoint in .* is whole: remove them to begin anew"
-    ):
+    with pytest.raises(ElmanError, match=r"no checkpoint in .* is whole: remove it"):
         checkpoint.read_newest(tmp_path)
 
 

@@ -123,7 +123,9 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
         except DamagedError as error:
             log.warning("%s", error)
     if found:
-        raise DamagedError(f"no checkpoint in {folder} is whole: remove them to begin anew")
+        raise DamagedError(
+            f"no checkpoint in {folder} is whole: remove it, and what is resumed begins anew"
+        )
     return None
 
 

@@ -126,9 +126,7 @@ def _training(path: Path) -> Iterator[None]:
             message = f"interrupted: go on with elman train --resume {path}"
             raise InterruptedWorkError(message) from error
         raise
-    except checkpoint.DamagedError:
-        raise
-    except ElmanError as error:
+    except MachineError as error:
         if checkpoint.paths(path / CHECKPOINTS):
             raise type(error)(f"{error}; {kept}") from error
         raise
