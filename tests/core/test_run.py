@@ -189,6 +189,19 @@ def test_nobody_goes_on_with_a_training_that_is_about_to_vanish(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_to_go_on_is_told_where_it_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
+    cure = "; go on from the last checkpoint with elman train --resume "
+    for error, told in ((MachineError("disk full"), cure), (ElmanError("another text"), "")):
+        name = type(error).__name__
+        with (
+            pytest.raises(type(error)) as raised,
+            run.new_training(tmp_path / name, SETTINGS),
+        ):
+            raise error
+        assert str(raised.value) == f"{error}{told and told + str(tmp_path / name)}"
+
+
 def test_where_no_file_can_be_locked_no_folder_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
