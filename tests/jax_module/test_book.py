@@ -14,10 +14,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from tests.book import SEED, d2l_edition, has_grammatical_fragments, seed_steps
-
-# The most likely text may go round in a circle, and which does depends on the processor.
-STARTS = ("it has", "the time", "there was", "i was", "and the", "in the", "he said", "as i")
+from tests.book import SEED, assert_grammatical_fragments, d2l_edition, seed_steps
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
@@ -28,15 +25,14 @@ def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> 
         assert listed in program
         program = program.replace(listed, "['jax']")
     names: dict[str, Any] = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
-    random.seed(2)  # the book's keys are random; with 0 all texts go round in a circle
+    # The book's keys are random, and about half of the models, as with 0 and 1, go round in a circle.
+    random.seed(2)
     exec(program, names)
     last = names["trainer"].history[-1]
     assert last.epoch == 100
     assert 6.8 <= last.val_ppl <= 7.8
     assert names["prediction"].startswith("it has")
-    predict, vocab = names["model"].predict, names["data"].vocab
-    texts = {start: predict(start, 40, vocab) for start in STARTS}
-    assert any(has_grammatical_fragments(text, start) for start, text in texts.items()), texts
+    assert_grammatical_fragments(names["model"].predict("it has", 40, names["data"].vocab))
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
