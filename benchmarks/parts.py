@@ -5,9 +5,8 @@
 One thread takes all of it: an update of the trainer, its kernels, and the parts of the kernels,
 each alone on a group's arrays and as often as in the update (but for what the first step does
 alone, which is among the rest). They take turns of ten times; a part that holds a product is timed
-with it, and the product's time is then taken off. Prints medians and
-shares, and the time that the operations would take at the best rate of NumPy's matrix product on
-one thread.
+with it, and the product's time is then taken off. Prints medians and shares, and the time that the
+operations would take at the best rate of NumPy's matrix product on one thread.
 """
 
 import argparse
