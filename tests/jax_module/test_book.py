@@ -25,7 +25,7 @@ def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> 
         assert listed in program
         program = program.replace(listed, "['jax']")
     names: dict[str, Any] = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
-    # The book's keys are random, and about half of the models, as with 0 and 1, go round in a circle.
+    # The book's keys are random; with some, 0 and 1 among them, the text is not like the book's.
     random.seed(2)
     exec(program, names)
     last = names["trainer"].history[-1]
