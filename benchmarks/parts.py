@@ -27,6 +27,7 @@ from elman.core.weights import Architecture, initial
 from elman.kernels import head, layer
 from elman.kernels.cells import backward_step, forward_step
 from elman.kernels.engine import Engine
+from elman.kernels.layer import SPAN
 from elman.kernels.update import GROUP, run
 
 SIZES = ("rnn", 32, 1024, 32)
@@ -64,19 +65,46 @@ def backward(S, times, cell, h, later, W, d_out, d_gates):
 
 
 @njit
-def output(S, times, h, targets, W, bias, logits, d_bias):
-    """The output layer, its loss and gradients."""
-    for n in range(times):
-        t = n % targets.shape[1]
-        head.loss(S, h, targets, t, len(h), W, bias, logits)
-        head.backward(S, targets, t, len(h), np.float32(1e-6), logits, d_bias)
-
-
-@njit
 def add_rows(S, times, d_gates, ids, d_table):
     """The gradients of the rows of the table."""
     for n in range(times):
         layer.backward_to_ids(S, d_gates, ids, n % ids.shape[1], d_table)
+
+
+@njit
+def turn_states(T, times, h, across_h):
+    """The states as the output layer takes them."""
+    for _ in range(times):
+        head.turn(T, h, across_h)
+
+
+@njit
+def output(T, times, W, bias, across_h, logits):
+    """The product of the output layer."""
+    for _ in range(times):
+        head.product(T, W, bias, across_h, logits)
+
+
+@njit
+def softmax(T, times, targets, scales, logits, d_bias):
+    """The loss and the gradient of logits."""
+    for _ in range(times):
+        head.softmax(T, logits, targets)
+        head.softmax_back(T, targets, scales, logits, d_bias)
+
+
+@njit
+def output_back(S, times, d_logits, W, d_h):
+    """The product of the output layer, backward."""
+    for _ in range(times):
+        head.product_back(S, d_logits, W, d_h)
+
+
+@njit
+def add_output_weights(T, times, d_logits, states, d_W):
+    """The gradient of the output layer's weight, of some steps at a time."""
+    for _ in range(times):
+        head.add_weight_at(0, T, d_logits, states, d_W)
 
 
 def works() -> dict[str, Callable[[], Any]]:
@@ -86,29 +114,32 @@ def works() -> dict[str, Callable[[], Any]]:
     kernels.load(initial(of))
     ids, targets = a_batch(BATCH, STEPS)
     kernels.loss(ids, targets, (), [], learn=True)
-    S, cell, packed, work = kernels.shape, kernels.cell, kernels.packed, kernels.work
-    slots, batch = kernels.slots, kernels._batch(ids, targets, (), [])
+    S, T, cell = kernels.shape, kernels.head_shape, kernels.cell
+    packed, work, slots = kernels.packed, kernels.work, kernels.slots
+    batch = kernels._batch(ids, targets, (), [])
     totals = np.zeros(len(slots.table))
-    h, h_to, gates, rows = work.hs[0, 0, 1], work.hs[0, 0, 2], work.gates[0, 0, 0], work.d_rows[0]
-    later, d_gates, logits = rows[1], rows[2], rows[1][:, kernels.hidden :]
-    W, W_back = packed.state[0], packed.state_back[0]
-    d_out, d_table, d_W = work.d_out[0, 0], slots.table[0], slots.state[0, 0]
-    ids, targets, bias = ids[:GROUP], targets[:GROUP], packed.linear_bias
-    span = max(1, layer.SPAN // GROUP)
-    left = rows.reshape(-1, rows.shape[2])[: span * GROUP]
-    right = work.hs[0, 0].reshape(-1, work.hs.shape[4])[: span * GROUP]
-    d_bias = slots.linear_bias[0]
+    states, gates, rows = work.hs[0, 0], work.gates[0, 0, 0], work.d_gates[0]
+    h, h_to, later, d_gates = states[1], states[2], rows[1], rows[2]
+    W, W_back, d_out = packed.state[0], packed.state_back[0], work.d_out[0, 0]
+    across_h, spans, aims = work.across_h[0], work.logits[0], work.targets[0, :1]
+    logits, scales, bias = spans[:, :GROUP], batch.scales[:, :GROUP], packed.linear_bias
+    d_linear, d_bias = slots.linear[0], slots.linear_bias[0]
+    ids, left = ids[:GROUP], rows[:SPAN].reshape(-1, rows.shape[2])
+    right = states[:SPAN].reshape(-1, states.shape[2])
     return {
         "update": engine(*SIZES),
-        "kernels": lambda: run(S, cell, batch, packed, work, slots, totals, 0, 1, True),
+        "kernels": lambda: run(S, T, cell, batch, packed, work, slots, totals, 0, 1, True),
         "forward product": lambda: product(S, TIMES, h, W, packed.none, d_out),
-        "logits": lambda: product(S, TIMES, h, packed.linear, bias, logits),
+        "output": lambda: output(T, TIMES, packed.linear_forward, bias, across_h, logits),
+        "output back": lambda: output_back(S, TIMES, logits, packed.linear_back, d_out),
         "backward product": lambda: product(S, TIMES, later, W_back, packed.none, d_out),
-        "weights": lambda: add_weights(S, TIMES // span, left, right, d_W),
+        "output weights": lambda: add_output_weights(T, TIMES // SPAN, spans, states, d_linear),
+        "weights": lambda: add_weights(S, TIMES // SPAN, left, right, slots.state[0, 0]),
         "forward": lambda: forward(S, TIMES, cell, packed.table, ids, gates, h, h_to, W),
         "backward": lambda: backward(S, TIMES, cell, h, later, W_back, d_out, d_gates),
-        "output": lambda: output(S, TIMES, h, targets, packed.linear, bias, logits, d_bias),
-        "rows": lambda: add_rows(S, TIMES, d_gates, ids, d_table),
+        "softmax": lambda: softmax(T, TIMES, aims, scales, logits, d_bias),
+        "turn": lambda: turn_states(T, TIMES, h, across_h),
+        "rows": lambda: add_rows(S, TIMES, d_gates, ids, slots.table[0]),
     }
 
 
@@ -124,12 +155,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     turns = {name: partial(turn, work) for name, work in works().items()}
     seconds = {n: t / TURN for n, t in in_turns(turns, parser.parse_args().rounds).items()}
+    products = [name for name in seconds if "product" in name or "weights" in name]
     parts = {
-        "products": sum(
-            seconds[n] for n in ("forward product", "logits", "backward product", "weights")
-        ),
+        "products": sum(seconds[name] for name in [*products, "output", "output back"]),
         "looking up rows of the table, tanh": seconds["forward"] - seconds["forward product"],
-        "softmax, loss, their gradients": seconds["output"] - seconds["logits"],
+        "turning states": seconds["turn"],
+        "softmax, loss, their gradients": seconds["softmax"],
         "the derivative of tanh": seconds["backward"] - seconds["backward product"],
         "adding to rows of the table": seconds["rows"],
     }

@@ -10,7 +10,8 @@ from elman.kernels import tiles
 from elman.kernels.tiles import Shape, across, at
 
 TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
-SHAPES = [*TILES, *(tile.single for tile in TILES)]
+# A tile for logits may have a row less.
+SHAPES = [*TILES, Shape(7, 2, 16), *(tile.single for tile in TILES)]
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -55,7 +56,14 @@ def test_functions_are_numpys_within_a_few_digits_of_single_precision(
     np.testing.assert_allclose(found, wanted(x.astype(np.float64)), rtol=1e-6, atol=3e-7)
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp"])
+def test_the_logarithm_is_numpys_at_every_scale(S: Shape) -> None:
+    x = np.geomspace(1e-37, 1e37, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
+    np.testing.assert_allclose(applied(S, tiles.log, x), np.log(x.astype(np.float64)), rtol=2e-7)
+    near = 1 + np.linspace(-0.4, 0.4, S.rows * S.width, dtype=np.float32).reshape(x.shape)
+    np.testing.assert_allclose(applied(S, tiles.log, near), np.log(np.float64(near)), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp", "log"])
 def test_a_nan_stays_one(S: Shape, name: str) -> None:
     x = np.full((S.rows, S.width), np.nan, np.float32)
     assert np.isnan(applied(S, getattr(tiles, name), x)).all()
@@ -65,6 +73,15 @@ def test_elements_are_compared_one_by_one(S: Shape) -> None:
     x, y = normal(S.rows, S.width), normal(S.width, S.rows).T.copy()
     np.testing.assert_array_equal(applied(S, tiles.maximum, x, y), np.maximum(x, y))
     np.testing.assert_array_equal(applied(S, tiles.where_positive, x, y), np.where(y > 0, x, 0))
+
+
+def test_tiles_are_divided_element_by_element(S: Shape) -> None:
+    @njit
+    def ratio(x, y):  # type: ignore[no-untyped-def]
+        return x / y
+
+    x, y = normal(S.rows, S.width), 2 + np.abs(normal(S.rows, S.width + 1))[:, 1:]
+    np.testing.assert_allclose(applied(S, ratio, x, y.copy()), x / y, rtol=3e-7)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 7, 64])
@@ -103,21 +120,44 @@ def test_rows_are_looked_up_and_added_to_by_ids(S: Shape) -> None:
     np.testing.assert_allclose(sums, wanted, atol=1e-6)
 
 
-def test_rows_and_columns_are_added_up(S: Shape) -> None:
+def test_rows_are_combined_into_one(S: Shape) -> None:
     @njit
-    def sums(S, x, by_row, by_column, out, spread):  # type: ignore[no-untyped-def]
+    def combined(S, x, out):  # type: ignore[no-untyped-def]
         tile = tiles.load(S, at(x, 0, 0))
-        tiles.store_sum_of_rows(tile, at(by_row, 0, 1))
-        tiles.store(tiles.store_max_of_rows(tile, at(by_row, 0, 2)), at(spread, 0, 0))
-        tiles.add_sum_of_rows(tile, at(by_column, 0, 0))
-        tiles.store(tiles.load_column(S, at(by_row, 0, 2)), at(out, 0, 0))
+        tiles.store(tiles.sum_of_rows(tile), at(out, 0, 0))
+        tiles.store(tiles.max_of_rows(tile), at(out, 1, 0))
 
-    x, out = normal(S.rows, S.width), np.zeros((S.rows, S.width), np.float32)
-    by_row, by_column = np.zeros((S.rows, 3), np.float32), np.ones((1, S.width), np.float32)
-    spread = np.zeros_like(out)
-    sums(S, x, by_row, by_column, out, spread)
-    np.testing.assert_allclose(by_row[:, 1], x.sum(axis=1), atol=1e-5)
-    np.testing.assert_array_equal(by_row[:, 2], x.max(axis=1))
-    np.testing.assert_allclose(by_column[0], 1 + x.sum(axis=0), atol=1e-5)
-    np.testing.assert_array_equal(out, np.repeat(by_row[:, 2:], S.width, axis=1))
-    np.testing.assert_array_equal(spread, out)
+    x, out = normal(S.rows, S.width), np.zeros((2, S.width), np.float32)
+    combined(S, x, out)
+    np.testing.assert_allclose(out[0], x.sum(axis=0), atol=1e-5)
+    np.testing.assert_array_equal(out[1], x.max(axis=0))
+
+
+def test_a_column_is_repeated(S: Shape) -> None:
+    @njit
+    def repeated(S, x, out):  # type: ignore[no-untyped-def]
+        tiles.store(tiles.load_column(S, at(x, 0, 1)), at(out, 0, 0))
+
+    x, out = normal(S.rows, 3), np.zeros((S.rows, S.width), np.float32)
+    repeated(S, x, out)
+    np.testing.assert_array_equal(out, np.repeat(x[:, 1:2], S.width, axis=1))
+
+
+@pytest.mark.parametrize("first", [0, 5, 1 << 31])
+def test_of_each_column_one_row_is_chosen_if_it_is_there(S: Shape, first: int) -> None:
+    @njit
+    def choose(S, x, first, rows, out):  # type: ignore[no-untyped-def]
+        tiles.store(tiles.chosen(tiles.load(S, at(x, 0, 0)), first, at(rows, 0, 0)), at(out, 0, 0))
+
+    x, out = normal(S.rows, S.width), np.ones((S.rows, S.width), np.float32)
+    rows = np.arange(S.width, dtype=np.int32)[None] % 11
+    choose(S, x, first, rows, out)
+    numbers = first + np.arange(S.rows)[:, None]
+    np.testing.assert_array_equal(out, np.where(numbers == rows, x, 0))
+
+
+@pytest.mark.parametrize("shape", TILES, ids=str)
+def test_a_square_is_turned(shape: Shape) -> None:
+    square = shape.square
+    x = normal(square.rows, square.width)
+    np.testing.assert_array_equal(applied(square, tiles.turned, x), x.T)

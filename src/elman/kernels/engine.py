@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cells import CELLS
-from elman.kernels.head import NEVER, SPARE
+from elman.kernels.head import BELOW, NEVER
+from elman.kernels.layer import SPAN, SPARE
 from elman.kernels.sampling import choice_of, settings
 from elman.kernels.stream import Stream, read, score, write
 from elman.kernels.threads import in_threads, number_of_threads
@@ -24,7 +25,7 @@ Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c
 
 SLOT_FLOATS = 1 << 25  # a model whose slots would take more has fewer of them, but 2 at least
-STREAMED = 1 << 16  # floats of logits and states that one text takes up at a time
+STREAMED = 1 << 16  # floats of states that one text takes up at a time
 # For each gate, the blocks that hold its parts from the input and from the state.
 BLOCKS = {
     "rnn": ((0, 0),),
@@ -44,14 +45,24 @@ def shape_of_host() -> Shape:
     return Shape(4, 2, 8) if "+avx2" in features else Shape(4, 4, 4)
 
 
-def zeros(*shape: int) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line: a vector that lies across two takes two loads."""
-    size = math.prod(shape) * 4
+def shape_of_head(vocab: int, shape: Shape) -> Shape:
+    """The tile for the logits of so many tokens: that of two which leaves fewer rows idle."""
+    rows = min(shape.rows, shape.rows - 1, key=lambda rows: round_up(vocab, rows))
+    return Shape(rows, shape.vectors, shape.lanes)
+
+
+def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+    """Zeros that begin at a cache line: a vector that lies across two takes two loads.
+
+    Two threads that write to one line wait for each other, too.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if not size:
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, dtype)
     memory = np.zeros(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    array: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return array
 
 
 def pack(matrix: Array, panels: Array) -> None:
@@ -71,7 +82,8 @@ class Engine:
         self.of, self.cell, self.shape = of, CELLS[of.cell], shape or shape_of_host()
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
-        self.tokens = round_up(of.vocab, self.shape.half.rows)
+        self.head_shape = shape_of_head(of.vocab, self.shape)
+        self.tokens = round_up(of.vocab, self.head_shape.rows)
         self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // self._floats_of_slot()))
         self.packed = self._packed()
         self.lock = Lock()
@@ -83,15 +95,17 @@ class Engine:
 
     def _floats_of_slot(self) -> int:
         of, hidden, gates = self.of, self.hidden, self.cell.blocks * self.hidden
-        state = of.layers * (self.cell.recurrent * hidden + self.tokens) * hidden
-        return of.vocab * gates + state + (of.layers - 1) * gates * hidden
+        state = of.layers * self.cell.recurrent * hidden * hidden
+        linear = self.tokens * (hidden + GROUP)
+        return of.vocab * gates + state + (of.layers - 1) * gates * hidden + linear
 
     def _packed(self) -> Packed:
         of, width, above = self.of, self.shape.width, self.of.layers - 1
+        rows = self.head_shape.rows
         hidden, gates = self.hidden, self.cell.blocks * self.hidden
         panels = hidden // width
         state = self.cell.recurrent
-        linear_bias = zeros(1, self.vocab)
+        linear_bias = zeros(1, max(self.vocab, self.tokens))
         linear_bias[:] = NEVER
         return Packed(
             table=zeros(of.vocab, gates),
@@ -99,8 +113,10 @@ class Engine:
             inputs_back=zeros(above, panels, gates, width),
             bias=zeros(above, 1, gates),
             state=zeros(of.layers, state * panels, hidden, width),
-            state_back=zeros(of.layers, panels, state * hidden + self.tokens, width),
+            state_back=zeros(of.layers, panels, state * hidden, width),
             linear=zeros(self.vocab // width, hidden, width),
+            linear_forward=zeros(self.tokens // rows, hidden, rows),
+            linear_back=zeros(panels, self.tokens, width),
             linear_bias=linear_bias,
             none=zeros(1, hidden),
         )
@@ -115,19 +131,24 @@ class Engine:
             hs=zeros(*states),
             cs=zeros(*states),
             gates=zeros(threads, layers, kept, GROUP, gates + SPARE),
-            d_rows=zeros(threads, KEPT, GROUP, gates + self.vocab + SPARE),
+            d_gates=zeros(threads, KEPT, GROUP, gates + SPARE),
             d_out=zeros(threads, steps if layers > 1 else 1, GROUP, hidden),
             d_h=zeros(threads, GROUP, hidden),
             d_c=zeros(threads, GROUP, hidden),
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
             own=np.arange(GROUP, dtype=np.int64)[:, None],
+            targets=zeros(threads, steps, GROUP, dtype=np.int32),
+            across_h=zeros(threads, hidden, GROUP),
+            logits=zeros(threads, self.tokens + BELOW, SPAN * GROUP),
+            losses=zeros(threads, GROUP, dtype=np.float64),
         )
         gradients = Gradients(
             table=zeros(slots, self.of.vocab, gates),
             inputs=zeros(slots, layers - 1, gates, hidden),
             bias=zeros(slots, layers - 1, 1, gates),
-            state=zeros(slots, layers, self.cell.recurrent * hidden + self.tokens, hidden),
-            linear_bias=zeros(slots, 1, self.vocab),
+            state=zeros(slots, layers, self.cell.recurrent * hidden, hidden),
+            linear=zeros(slots, self.tokens, hidden),
+            linear_bias=zeros(slots, self.tokens, GROUP),
         )
         return work, gradients
 
@@ -141,7 +162,8 @@ class Engine:
                 packed.table[:] += bias
         linear = weights["embedding.weight" if of.tied else "linear.weight"]
         pack(linear.T, packed.linear)
-        pack(linear, packed.state_back[-1][:, self.cell.recurrent * self.hidden :])
+        pack(linear.T, packed.linear_forward)
+        pack(linear, packed.linear_back)
         packed.linear_bias[0, : of.vocab] = weights["linear.bias"]
 
     def _load_layer(self, weights: Weights, layer: int, bias: Array) -> None:
@@ -199,6 +221,7 @@ class Engine:
         in_threads(
             lambda first, every: run(
                 self.shape,
+                self.head_shape,
                 self.cell,
                 batch,
                 self.packed,
@@ -226,7 +249,9 @@ class Engine:
         padded = zeros(len(masks), steps, len(rows), self.hidden)
         for to, mask in zip(padded, masks, strict=True):
             to[:, :, : self.of.hidden] = mask[:, rows]
-        return Batch(number, ids, targets, h, c, padded)
+        scales = zeros(1, len(rows))
+        scales[:, :number] = 1 / (number * steps)
+        return Batch(number, ids, targets, h, c, scales, padded)
 
     def _states(self, h: Array, c: Array) -> States:
         """The states that a cell has, (layers, batch, hidden)."""
@@ -236,17 +261,19 @@ class Engine:
     def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
         """The logits of ids, (batch, steps, vocab), and the state after them."""
         rows, steps = ids.shape
-        stream = self._stream(rows, self._steps_at_once(rows, steps), rows, state)
+        stream = self._stream(rows, self._steps_at_once(rows, steps), state)
         out = np.empty((*ids.shape, self.of.vocab), np.float32)
         read(self.shape.single, self.cell, ids, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
         """The loss in nats of each target of one text, both (steps,), and the state after it."""
-        steps = self._steps_at_once(1, len(ids))
-        stream = self._stream(1, steps, steps, state)
-        text, aims, out = ids[None], targets[:, None], np.empty(len(ids))
-        score(self.shape.single, self.cell, text, aims, self.packed, stream, out)
+        steps = round_up(self._steps_at_once(1, len(ids)), GROUP)
+        stream = self._stream(1, steps, state)
+        out = np.empty(len(ids))
+        aims = np.zeros((1, round_up(len(ids), GROUP)), np.int32)
+        aims[0, : len(ids)] = targets
+        score(self.shape, self.head_shape, self.cell, ids[None], aims, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
     def write(
@@ -266,7 +293,7 @@ class Engine:
             padded = round_up(len(rows), shape.rows)
             outs.append(np.zeros((padded, known + uniforms.shape[1]), np.int64))
             outs[-1][: len(rows), :known] = ids[rows]
-            streams.append(self._stream(padded, 1, padded, [part[:, rows] for part in state]))
+            streams.append(self._stream(padded, 1, [part[:, rows] for part in state]))
 
         def work(n: int, _: int) -> None:
             rows, choice = parts[n], choice_of(self.of.vocab)
@@ -292,10 +319,10 @@ class Engine:
         return np.concatenate(written), states
 
     def _steps_at_once(self, rows: int, steps: int) -> int:
-        return max(1, min(steps, STREAMED // max(1, rows * (self.vocab + self.hidden))))
+        return max(1, min(steps, STREAMED // max(1, rows * self.hidden)))
 
-    def _stream(self, rows: int, steps: int, read: int, state: Sequence[Array]) -> Stream:
-        """What it takes to read rows so many steps at a time, from a state, and `read` logits."""
+    def _stream(self, rows: int, steps: int, state: Sequence[Array]) -> Stream:
+        """What it takes to read rows so many steps at a time, from a state."""
         hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
         for to, part in zip((hs, cs), state, strict=False):
             to[:, 0, : part.shape[1], : self.of.hidden] = part
@@ -303,8 +330,10 @@ class Engine:
             hs,
             cs,
             gates=zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE),
-            logits=zeros(read, self.vocab + SPARE),
+            logits=zeros(rows, self.vocab + SPARE),
             own=np.arange(rows, dtype=np.int64)[:, None],
+            across_h=zeros(self.hidden, GROUP),
+            across_logits=zeros(self.tokens + BELOW, GROUP),
         )
 
     def gradients(self, weights: Weights) -> Weights:
@@ -317,12 +346,12 @@ class Engine:
             d_table, W_ih = gradients["rnn.weight_ih_l0"], weights["rnn.weight_ih_l0"]
             gradients["embedding.weight"] = d_table.T @ W_ih
             gradients["rnn.weight_ih_l0"] = d_table @ weights["embedding.weight"]
-        d_linear = sums.state[-1, self.cell.recurrent * self.hidden :][: of.vocab, : of.hidden]
+        d_linear = sums.linear[: of.vocab, : of.hidden]
         if of.tied:
             gradients["embedding.weight"] += d_linear
         else:
             gradients["linear.weight"] = d_linear
-        gradients["linear.bias"] = sums.linear_bias[0, : of.vocab]
+        gradients["linear.bias"] = sums.linear_bias[: of.vocab].sum(axis=1)
         return gradients
 
     def _gradients_of_layer(self, sums: Gradients, layer: int) -> Weights:

@@ -1,76 +1,127 @@
-"""The output layer: logits, softmax, loss and their gradients, for one step of a group."""
+"""The output layer: logits, softmax, loss and their gradients, for one step of a group.
 
-import math
+Logits are (tokens, sequences): a softmax then adds up whole vectors, each of whose lanes is a
+sequence. The tiles T for them have as many rows as leave the fewest to stand for no token. The
+states are turned to meet them, (hidden, sequences).
+"""
 
 import numpy as np
 from numba import njit
 
-from elman.kernels.layer import product
+from elman.kernels.layer import SPAN
 from elman.kernels.tiles import (
-    add_sum_of_rows,
+    across,
     at,
+    chosen,
     exp,
     fill,
     load,
     load_column,
+    log,
+    max_of_rows,
     maximum,
+    mm,
+    repeat,
     store,
-    store_max_of_rows,
-    store_sum_of_rows,
+    sum_of_rows,
+    turned,
 )
 
-NEVER = np.float32(-1e30)  # the logit of a column that stands for no token
+ZERO = np.float32(0)
+NEVER = np.float32(-1e30)  # the logit of a row that stands for no token
 
-# Logits are (rows, vocab + SPARE). Beside those of a row stand its loss and the sum of its exps: in
-# an array of their own they would share the place in the cache with the logits of other rows, and
-# the processor then takes a load for one that waits for a store.
-SPARE = 16
-LOSS, SUM = 0, 1
+# Below the logits stand three rows, with the largest logit of each sequence, the loss of its target
+# in nats, and the sum of the exps.
+BELOW = 3
+TOP, LOSS, SUM = 0, 1, 2
 
 
 @njit
-def exps(S, logits, targets, t):
-    """Turn logits into their exps; the loss of a target is now LOSS + log(SUM)."""
-    vocab = logits.shape[1] - SPARE
-    for i in range(0, len(logits), S.rows):
-        top = fill(S, NEVER)
-        for j in range(0, vocab, S.width):
-            top = maximum(top, load(S, at(logits, i, j)))
-        top, total = store_max_of_rows(top, at(logits, i, vocab + LOSS)), fill(S, np.float32(0))
-        for r in range(i, i + S.rows):
-            logits[r, vocab + LOSS] -= logits[r, targets[r, t]]
-        for j in range(0, vocab, S.width):
-            tile = exp(load(S, at(logits, i, j)) - top)
+def turn(T, h, out):
+    """out = h^T, (hidden, rows); the states may have more columns."""
+    Q = T.square
+    for i in range(0, out.shape[1], Q.rows):
+        for j in range(0, len(out), Q.rows):
+            store(turned(load(Q, at(h, i, j))), at(out, j, i))
+
+
+@njit
+def product(T, W, bias, h, logits):
+    """logits = W h + bias, (1, tokens), for the panels of W^T, (number, hidden, a tile's rows)."""
+    for p in range(len(W)):
+        i, panel = p * T.rows, W[p]
+        for j in range(0, h.shape[1], T.width):
+            tile = load_column(T, across(bias, 0, i))
+            store(mm(tile, across(panel, 0, 0), at(h, 0, j), len(h)), at(logits, i, j))
+
+
+@njit
+def softmax(T, logits, targets):
+    """Turn logits into their exps, and leave what stands below them; of targets, (1, sequences)."""
+    R, tokens = T.single, len(logits) - BELOW
+    for j in range(0, logits.shape[1], T.width):
+        top, aimed, total = fill(R, NEVER), fill(R, ZERO), fill(R, ZERO)
+        for i in range(0, tokens, T.rows):
+            tile = load(T, at(logits, i, j))
+            top = maximum(top, max_of_rows(tile))
+            aimed = aimed + sum_of_rows(chosen(tile, i, at(targets, 0, j)))
+        store(top, at(logits, tokens + TOP, j))
+        for i in range(0, tokens, T.rows):
+            tile = exp(load(T, at(logits, i, j)) - repeat(T, at(logits, tokens + TOP, j)))
             store(tile, at(logits, i, j))
-            total = total + tile
-        store_sum_of_rows(total, at(logits, i, vocab + SUM))
+            total = total + sum_of_rows(tile)
+        store(total, at(logits, tokens + SUM, j))
+        store(top - aimed + log(total), at(logits, tokens + LOSS, j))
 
 
 @njit(inline="always")
-def loss(S, h, targets, t, number, W, bias, logits):
-    """The sum of the losses of the first `number` rows in nats; leaves what `exps` does."""
-    product(S, h, W, bias, logits)
-    exps(S.half, logits, targets, t)
-    vocab = logits.shape[1] - SPARE
-    total, sums = 0.0, 1.0
-    for r in range(number):
-        total += logits[r, vocab + LOSS]
-        sums *= logits[r, vocab + SUM]  # at most (2^31)^32, within double precision
-    return total + math.log(sums)
+def forward(T, h, targets, W, bias, across_h, logits):
+    """Leave in `logits` what `softmax` does, of the states h."""
+    turn(T, h, across_h)
+    product(T, W, bias, across_h, logits)
+    softmax(T, logits, targets)
 
 
-@njit(inline="always")
-def backward(S, targets, t, number, scale, logits, d_bias):
-    """Turn what `loss` leaves into the gradient of the logits; add to that of the bias."""
-    vocab = logits.shape[1] - SPARE
-    for r in range(len(logits)):
-        sums = logits[r, vocab + SUM]
-        logits[r, vocab + SUM] = scale / sums if r < number else np.float32(0)
-    for i in range(0, len(logits), S.rows):
-        for j in range(0, vocab, S.width):
-            tile = load(S, at(logits, i, j)) * load_column(S, at(logits, i, vocab + SUM))
+@njit
+def softmax_back(T, targets, scales, logits, d_bias):
+    """Turn what `softmax` leaves into the gradient of the logits, and add to that of the bias.
+
+    A loss counts as often as `scales` has it, (1, sequences). A token's gradient of the bias is the
+    sum of a row of `d_bias`, (tokens, sequences).
+    """
+    R, tokens = T.single, len(d_bias)
+    for j in range(0, logits.shape[1], T.width):
+        scale = load(R, at(scales, 0, j)) / load(R, at(logits, tokens + SUM, j))
+        store(scale, at(logits, tokens + SUM, j))
+        for i in range(0, tokens, T.rows):
+            tile = load(T, at(logits, i, j)) * repeat(T, at(logits, tokens + SUM, j))
+            tile = tile - chosen(repeat(T, at(scales, 0, j)), i, at(targets, 0, j))
             store(tile, at(logits, i, j))
-            add_sum_of_rows(tile, at(d_bias, 0, j))
-    for r in range(number):
-        logits[r, targets[r, t]] -= scale
-        d_bias[0, targets[r, t]] -= scale
+            store(load(T, at(d_bias, i, j)) + tile, at(d_bias, i, j))
+
+
+@njit
+def product_back(S, d_logits, W, d_h):
+    """d_h = d_logits^T W, (rows, hidden), for the panels of the weight, (number, tokens, width)."""
+    for p in range(len(W)):
+        j, panel = p * S.width, W[p]
+        for i in range(0, len(d_h), S.rows):
+            tile = mm(fill(S, ZERO), across(d_logits, 0, i), at(panel, 0, 0), len(panel))
+            store(tile, at(d_h, i, j))
+
+
+@njit
+def add_weight_at(t, T, d_logits, states, d_W):
+    """Where a span of steps is complete, add its part to the gradient of the weight.
+
+    `d_logits`, (tokens or more, a span of steps * rows), has the gradients of the logits made of
+    `states`, (steps, rows, hidden or more), those of step t in place t modulo the span.
+    """
+    if t % SPAN == 0:
+        steps, rows, columns = states.shape
+        number = min(SPAN, steps - t) * rows
+        h = states.reshape(steps * rows, columns)[t * rows : t * rows + number]
+        for i in range(0, len(d_W), T.rows):
+            for j in range(0, d_W.shape[1], T.width):
+                tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(h, 0, j), number)
+                store(tile, at(d_W, i, j))

@@ -10,16 +10,17 @@ from numba import njit
 from elman.kernels.cells import forward_step
 from elman.kernels.tiles import (
     across,
-    add_sum_of_rows,
     add_to_rows,
     at,
     load,
     mm,
     repeat,
     store,
+    sum_of_rows,
 )
 
-SPAN = 64  # rows whose gradients of weights are added up at a time: they stay in the cache
+SPARE = 16  # columns
+SPAN = 2  # steps whose gradients of weights are added up at a time: they stay in the cache
 
 
 @njit
@@ -34,19 +35,11 @@ def product(S, left, W, bias, out):
 
 @njit
 def add_products_of_rows(S, left, right, out):
-    """out += left^T @ right, for (rows, m) and (rows, n); m is a multiple of half a tile's rows."""
-    whole = len(out) // S.rows * S.rows
-    for i in range(0, whole, S.rows):
+    """out += left^T @ right, for (rows, m) and (rows, n)."""
+    for i in range(0, len(out), S.rows):
         for j in range(0, out.shape[1], S.width):
             tile = mm(load(S, at(out, i, j)), across(left, 0, i), at(right, 0, j), len(left))
             store(tile, at(out, i, j))
-    if whole < len(out):
-        H = S.half
-        for j in range(0, out.shape[1], H.width):
-            tile = mm(
-                load(H, at(out, whole, j)), across(left, 0, whole), at(right, 0, j), len(left)
-            )
-            store(tile, at(out, whole, j))
 
 
 @njit(inline="always")
@@ -86,7 +79,8 @@ def backward_to_layer(S, d_gates, W_ih, none, d_bias, d_out):
     product(S, d_gates, W_ih, none, d_out)
     for i in range(0, len(d_gates), S.rows):
         for j in range(0, d_bias.shape[1], S.width):
-            add_sum_of_rows(load(S, at(d_gates, i, j)), at(d_bias, 0, j))
+            row = load(S.single, at(d_bias, 0, j))
+            store(row + sum_of_rows(load(S, at(d_gates, i, j))), at(d_bias, 0, j))
 
 
 @njit(inline="always")
@@ -98,9 +92,8 @@ def add_weights_at(t, S, d_rows, column, before, d_W):
     step 1, and step 0 is one of its own.
     """
     kept, rows, columns = d_rows.shape
-    steps, span = len(before), max(1, SPAN // rows)
-    if t == 0 or (t - 1) % span == 0:
-        number = min(span, steps - t) * rows if t else rows
+    if t == 0 or (t - 1) % SPAN == 0:
+        number = min(SPAN, len(before) - t) * rows if t else rows
         start = (t - 1) % kept * rows
         left = d_rows.reshape(kept * rows, columns)[start : start + number, column:]
         right = before.reshape(len(before) * rows, before.shape[2])[t * rows : t * rows + number]

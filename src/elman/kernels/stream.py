@@ -3,7 +3,6 @@
 A tile has as many rows as suits their number.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +21,11 @@ class Stream(NamedTuple):
     hs: Array  # (layers, steps + 1, rows, hidden)
     cs: Array
     gates: Array  # (layers, 1, rows, blocks * hidden)
-    logits: Array  # (rows, vocab), and to score one row (steps, vocab)
+    logits: Array  # (rows, vocab)
     own: NDArray[np.int64]  # (rows, 1): the rows
+    # Of a text that is scored, some steps at a time.
+    across_h: Array  # (hidden, group)
+    across_logits: Array  # (tokens, group)
 
 
 @njit(inline="always")
@@ -58,19 +60,24 @@ def read(S, cell, ids, packed, stream, out):
 
 
 @kernel
-def score(S, cell, ids, targets, packed, stream, out):
-    """The loss in nats of each target, (steps, 1), after the ids, (1, steps); into `out`."""
-    hs, cs, logits = stream.hs, stream.cs, stream.logits
-    steps, most, vocab = ids.shape[1], hs.shape[1] - 1, logits.shape[1] - head.SPARE
+def score(S, T, cell, ids, targets, packed, stream, out):
+    """The loss in nats of each target, (1, steps), after the ids, (1, steps); into `out`.
+
+    Logits and losses are those of a group of steps at a time, so that there are targets, of no
+    matter which tokens, for whole groups.
+    """
+    hs, cs, logits, across_h = stream.hs, stream.cs, stream.across_logits, stream.across_h
+    steps, group, most = ids.shape[1], across_h.shape[1], hs.shape[1] - 1
+    states, losses = hs[-1].reshape(most + 1, hs.shape[3]), logits[len(logits) - head.BELOW :]
+    W, bias = packed.linear_forward, packed.linear_bias
     for start in range(0, steps, most):
         number = min(most, steps - start)
-        forward(S, cell, ids[:, start : start + number], packed, stream)
-        states = hs[-1].reshape(hs.shape[1], hs.shape[3])[1 : number + 1]  # (steps, hidden)
-        layer.product(S, states, packed.linear, packed.linear_bias, logits[:number])
-        head.exps(S, logits[:number], targets[start : start + number], 0)
-        for t in range(number):
-            row = logits[t]
-            out[start + t] = row[vocab + head.LOSS] + math.log(row[vocab + head.SUM])
+        forward(S.single, cell, ids[:, start : start + number], packed, stream)
+        for t in range(0, number, group):
+            aims = targets[:, start + t : start + t + group]
+            head.forward(T, states[t + 1 :], aims, W, bias, across_h, logits)
+            for n in range(min(group, number - t)):
+                out[start + t + n] = losses[head.LOSS, n]
         keep_state(hs, cs, number)
 
 

@@ -57,14 +57,14 @@ class Shape:
         return self.vectors * self.lanes
 
     @property
-    def half(self) -> "Shape":
-        """A grid of half as many rows, for what needs registers beside the tile."""
-        return Shape(self.rows // 2, self.vectors, self.lanes)
-
-    @property
     def single(self) -> "Shape":
         """A grid of one row, for one sequence."""
         return Shape(1, self.vectors, self.lanes)
+
+    @property
+    def square(self) -> "Shape":
+        """A grid of as many rows as columns."""
+        return Shape(self.lanes, 1, self.lanes)
 
 
 class _Grid(types.Type):
@@ -134,7 +134,7 @@ def _attribute(name: str) -> None:
         return get
 
 
-for _name in ("rows", "width", "half"):
+for _name in ("rows", "width", "single", "square"):
     _attribute(_name)
 
 
@@ -213,6 +213,13 @@ class _Emit(Vectors):
             name = self.read(self.builder.gep(ids.pointer, [offset]), INT64, align=8)
             addresses.append(self.pointer(table.pointer, self.builder.mul(name, table.row)))
         return addresses
+
+    def combined(self, combine: Any, vectors: list[Any]) -> Any:
+        """One vector of some, pair by pair, so that few wait for each other."""
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=False)
+            vectors = [combine(*pair) for pair in pairs] + vectors[len(vectors) // 2 * 2 :]
+        return vectors[0]
 
     def columns(self, rows: list[Any], kind: Any) -> list[Any]:
         """The address of each vector of a tile, whose rows begin at addresses."""
@@ -347,23 +354,6 @@ def add_to_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
     return _of(types.void(tile, table, ids), body)
 
 
-@intrinsic
-def add_sum_of_rows(context: Any, tile: Any, place: Any) -> Any:
-    """Add the sum of a tile's rows to the row at a place."""
-
-    def body(emit: _Emit, value: Any, where: Any) -> None:
-        (row,) = emit.rows(emit.place(place, where), 1)
-        vectors = emit.unpack(value)
-        for v in range(tile.vectors):
-            address = emit.pointer(row, INT64(v * tile.lanes))
-            total = emit.load(address)
-            for vector in vectors[v :: tile.vectors]:
-                total = emit.add(total, vector)
-            emit.store(total, address)
-
-    return _of(types.void(tile, place), body)
-
-
 # The product.
 
 PARTS = 4
@@ -445,6 +435,7 @@ def _operator(symbol: Any, method: str) -> None:
 _operator(operator.add, "add")
 _operator(operator.sub, "subtract")
 _operator(operator.mul, "multiply")
+_operator(operator.truediv, "divide")
 
 
 def _function(method: str, doc: str) -> Any:
@@ -461,6 +452,7 @@ def _function(method: str, doc: str) -> Any:
 tanh = _function("tanh", "tanh of each element.")
 sigmoid = _function("sigmoid", "The logistic function of each element.")
 exp = _function("exps", "exp of each element.")
+log = _function("logs", "The natural logarithm of each element, which is above 0.")
 
 
 @intrinsic
@@ -490,80 +482,92 @@ def where_positive(context: Any, tile: Any, condition: Any) -> Any:
     return _of(tile(tile, tile), body)
 
 
+@intrinsic
+def chosen(context: Any, tile: Any, first: Any, rows: Any) -> Any:
+    """`tile`, whose rows are counted from the first on, where a column's is that at a place.
+
+    There is 0 elsewhere. The place is one of 32 bits.
+    """
+    if rows.dtype != types.int32:
+        raise TypingError(f"rows that are chosen have 32 bits, got {rows.dtype}")
+
+    def body(emit: _Emit, value: Any, first: Any, where: Any) -> Any:
+        builder, zero = emit.builder, emit.constant(0)
+        (start,) = emit.rows(emit.place(rows, where), 1)
+        addresses = [emit.pointer(start, INT64(v * tile.lanes)) for v in range(tile.vectors)]
+        wanted = [emit.read(address, emit.integers) for address in addresses]
+        vectors = []
+        for (row, v), vector in zip(emit.grid(tile), emit.unpack(value), strict=True):
+            number = emit.splat(builder.trunc(builder.add(first, INT64(row)), INT32))
+            here = builder.icmp_signed("==", wanted[v], number)
+            vectors.append(builder.select(here, vector, zero))
+        return emit.pack(vectors)
+
+    return _of(tile(tile, types.intp, rows), body)
+
+
 # Rows.
 
 
 def _combine_rows(method: str, doc: str) -> Any:
-    def typer(context: Any, tile: Any, place: Any) -> Any:
-        def body(emit: _Emit, value: Any, where: Any) -> Any:
-            combine, vectors, rows = getattr(emit, method), emit.unpack(value), []
-            for first in range(0, len(vectors), tile.vectors):
-                rows.append(functools.reduce(combine, vectors[first : first + tile.vectors]))
-            column = _column(emit, combine, rows)
-            for row, address in enumerate(emit.rows(emit.place(place, where), tile.rows)):
-                emit.store(emit.builder.extract_element(column, INT32(row)), address)
-            spread = [emit.shuffle(column, [row] * emit.lanes) for row in range(tile.rows)]
-            return emit.pack([vector for vector in spread for _ in range(tile.vectors)])
+    def typer(context: Any, tile: Any) -> Any:
+        row = TileType(1, tile.vectors, tile.lanes)
 
-        return _of(tile(tile, place), body)
+        def body(emit: _Emit, value: Any) -> Any:
+            combine, vectors = getattr(emit, method), emit.unpack(value)
+            columns = [vectors[v :: tile.vectors] for v in range(tile.vectors)]
+            return emit.pack([emit.combined(combine, column) for column in columns])
+
+        return _of(row(tile), body)
 
     typer.__doc__ = doc
     return intrinsic(typer)
 
 
-def _column(emit: _Emit, combine: Any, rows: list[Any]) -> Any:
-    """A vector of as many floats as there are rows, each row's lanes combined.
-
-    Two vectors become one, half of whose lanes belong to the one's rows and half to the other's, by
-    combining the first half of each row's lanes with its second half; and so on, to one vector.
-    """
-    owners = [[row] * emit.lanes for row in range(len(rows))]  # of each lane
-    share = emit.lanes  # lanes of a row, side by side
-    while share > 1:
-        share //= 2
-        firsts = [lane for lane in range(emit.lanes) if lane // share % 2 == 0]
-        seconds = [lane + share for lane in firsts]
-        if len(rows) == 1:  # nothing to join it with
-            rows, owners = rows * 2, owners * 2
-        joined, owned = [], []
-        for x, y in zip(rows[::2], rows[1::2], strict=True):
-            low = emit.join(x, y, firsts + [emit.lanes + lane for lane in firsts])
-            high = emit.join(x, y, seconds + [emit.lanes + lane for lane in seconds])
-            joined.append(combine(low, high))
-        for a, b in zip(owners[::2], owners[1::2], strict=True):
-            owned.append([a[lane] for lane in firsts] + [b[lane] for lane in firsts])
-        rows, owners = joined, owned
-    places = [owners[0].index(row) for row in sorted(set(owners[0]))]
-    return emit.shuffle(rows[0], places)
+max_of_rows = _combine_rows("maximum", "A tile of one row: the largest of each column.")
+sum_of_rows = _combine_rows("add", "A tile of one row: the sum of each column.")
 
 
-store_max_of_rows = _combine_rows(
-    "maximum", "Write the largest of each row into a column, from a place down; a tile of them."
-)
-store_sum_of_rows = _combine_rows(
-    "add", "Write the sum of each row into a column, from a place down; a tile of them."
-)
+@intrinsic
+def turned(context: Any, tile: Any) -> Any:
+    """The transposed tile, of one that is square."""
+    if tile.vectors != 1 or tile.rows != tile.lanes:
+        raise TypingError("a tile that is turned is a square")
+
+    def body(emit: _Emit, value: Any) -> Any:
+        rows, lanes = emit.unpack(value), range(emit.lanes)
+        # To lay the first half of the rows between those of the second turns one bit of a place.
+        between = [lane // 2 + lane % 2 * emit.lanes for lane in lanes]
+        low, high = between, [lane + emit.lanes // 2 for lane in between]
+        for _ in range(emit.lanes.bit_length() - 1):
+            pairs = list(zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True))
+            rows = [emit.join(x, y, part) for x, y in pairs for part in (low, high)]
+        return emit.pack(rows)
+
+    return _of(tile(tile), body)
 
 
 __all__ = [
     "Shape",
     "across",
-    "add_sum_of_rows",
     "add_to_rows",
     "at",
+    "chosen",
     "exp",
     "fill",
     "load",
     "load_column",
+    "log",
     "look_up",
+    "max_of_rows",
     "maximum",
     "mm",
     "prefetch",
     "repeat",
     "sigmoid",
     "store",
-    "store_max_of_rows",
-    "store_sum_of_rows",
+    "sum_of_rows",
     "tanh",
+    "turned",
     "where_positive",
 ]

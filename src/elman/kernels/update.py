@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
+from elman.kernels.layer import SPAN
 
 Array = NDArray[np.float32]
 
 GROUP = 32  # sequences
-KEPT = 2 * max(1, layer.SPAN // GROUP)  # steps of `d_rows`: a span, and the one after it
+KEPT = 2 * SPAN  # steps of `d_gates`: a span, and the one after it
 SLOTS = 8
 
 
@@ -31,8 +32,10 @@ class Packed(NamedTuple):
     inputs_back: Array
     bias: Array  # (layers - 1, 1, blocks * hidden)
     state: Array  # (layers, panels, hidden, width)
-    state_back: Array  # (layers, panels, recurrent * hidden + tokens, width)
+    state_back: Array  # (layers, panels, recurrent * hidden, width)
     linear: Array  # (panels, hidden, width)
+    linear_forward: Array  # (panels, hidden, rows of a tile): for many sequences
+    linear_back: Array  # (panels, tokens, width)
     linear_bias: Array  # (1, vocab)
     none: Array  # (1, hidden): zeros
 
@@ -47,26 +50,26 @@ class Batch(NamedTuple):
     # where it is zero and not asked for.
     h: Array
     c: Array
+    scales: Array  # (1, sequences): by how much a loss counts in the mean
     masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
 
 
 class Work(NamedTuple):
-    """What a group needs on its way, for each thread.
-
-    `d_rows` has the gradients of what is made of a state: of the next step's pre-activations, and
-    of the logits. The weights of both lie side by side in `Packed.state_back`, and so do their
-    gradients.
-    """
+    """What a group needs on its way, for each thread."""
 
     hs: Array  # (threads, layers, steps + 1, group, hidden)
     cs: Array
     gates: Array  # (threads, layers, steps or 1, group, blocks * hidden)
-    d_rows: Array  # (threads, steps kept, group, blocks * hidden + vocab)
+    d_gates: Array  # (threads, steps kept, group, blocks * hidden)
     d_out: Array  # (threads, steps, group, hidden); of one layer only one step
     d_h: Array  # (threads, group, hidden)
     d_c: Array
     dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
     own: NDArray[np.int64]  # (group, 1): the rows of a group
+    targets: NDArray[np.int32]  # (threads, steps, group)
+    across_h: Array  # (threads, hidden, group): the states of a step
+    logits: Array  # (threads, tokens, steps of a span * group)
+    losses: NDArray[np.float64]  # (threads, group): their sums over the steps
 
 
 class Gradients(NamedTuple):
@@ -75,8 +78,9 @@ class Gradients(NamedTuple):
     table: Array  # (slots, rows of ids, blocks * hidden)
     inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
     bias: Array  # (slots, layers - 1, 1, blocks * hidden)
-    state: Array  # (slots, layers, recurrent * hidden + tokens, hidden)
-    linear_bias: Array  # (slots, 1, vocab)
+    state: Array  # (slots, layers, recurrent * hidden, hidden)
+    linear: Array  # (slots, tokens, hidden)
+    linear_bias: Array  # (slots, tokens, group): the parts of each sequence
 
 
 @njit(inline="always")
@@ -104,46 +108,42 @@ def multiply(x, mask, out):
 
 
 @njit(inline="always")
-def loss_of_group(S, targets, number, packed, states, logits):
-    """The sum of a group's losses."""
-    total = 0.0
-    for t in range(targets.shape[1]):
-        total += head.loss(
-            S, states[t + 1], targets, t, number, packed.linear, packed.linear_bias, logits
-        )
-    return total
+def logits_of_step(T, states, t, packed, work, thread):
+    """What `head.forward` leaves of a step's logits; adds the losses to those of the group."""
+    logits = work.logits[thread][:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
+    W, bias, across_h = packed.linear_forward, packed.linear_bias, work.across_h[thread]
+    head.forward(T, states[t + 1], work.targets[thread, t : t + 1], W, bias, across_h, logits)
+    losses, row = work.losses[thread], logits[len(logits) - head.BELOW + head.LOSS]
+    for r in range(len(losses)):
+        losses[r] += row[r]
+    return logits
 
 
 @njit(inline="always")
-def backward_group(
-    S, cell, ids, targets, number, scale, packed, work, thread, gradients, slot, masks
-):
-    """The sum of a group's losses; adds the gradients of all weights."""
-    total, steps, top = 0.0, ids.shape[1], work.hs.shape[1] - 1
-    d_rows, d_outs = work.d_rows[thread], work.d_out[thread]
+def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slot, masks):
+    """Add the gradients of all weights, and the losses."""
+    steps, top = ids.shape[1], work.hs.shape[1] - 1
+    all_d_gates, d_outs = work.d_gates[thread], work.d_out[thread]
     d_h, d_c = work.d_h[thread], work.d_c[thread]
-    kept, d_table = len(d_rows), gradients.table[slot]
-    blocks = d_table.shape[1]
-    first = blocks - packed.state.shape[1] * S.width  # of what the state's weights make
-    recurrent = blocks - first
-    d_outs[:] = 0
+    kept, d_table = len(all_d_gates), gradients.table[slot]
+    first = d_table.shape[1] - packed.state_back.shape[2]  # of what the state's weights make
     for n in range(top, -1, -1):
         gates, hs, cs = work.gates[thread][n], work.hs[thread][n], work.cs[thread][n]
         below = work.hs[thread][n - 1][1:]
         if len(masks):
             below = work.dropped[thread][n - 1]
-        depth = packed.state_back.shape[2] if n == top else recurrent
-        W, d_W = packed.state_back[n][:, :depth], gradients.state[slot][n][:depth]
-        d_h[:], d_c[:] = 0, 0
-        d_rows[(steps - 1) % kept][:, :blocks] = 0
+        d_W = gradients.state[slot][n]
+        d_h[:], d_c[:], all_d_gates[(steps - 1) % kept] = 0, 0, 0
         for t in range(steps - 1, -1, -1):
-            later, d_gates = d_rows[t % kept], d_rows[(t - 1) % kept]
+            later, d_gates = all_d_gates[t % kept], all_d_gates[(t - 1) % kept]
+            d_out = d_outs[t % len(d_outs)]
             if n == top:
-                h, logits, bias = hs[t + 1], later[:, blocks:], packed.linear_bias
-                total += head.loss(S, h, targets, t, number, packed.linear, bias, logits)
-                d_bias = gradients.linear_bias[slot]
-                head.backward(S, targets, t, number, scale, logits, d_bias)
-            layer.add_weights_at(t + 1, S, d_rows, first, hs, d_W)
+                logits = logits_of_step(T, hs, t, packed, work, thread)
+                aims, d_bias = work.targets[thread, t : t + 1], gradients.linear_bias[slot]
+                head.softmax_back(T, aims, scales, logits, d_bias)
+                head.product_back(S, logits, packed.linear_back, d_out)
+                head.add_weight_at(t, T, work.logits[thread], hs[1:], gradients.linear[slot])
+            layer.add_weights_at(t + 1, S, all_d_gates, first, hs, d_W)
             backward_step(
                 cell,
                 S,
@@ -153,8 +153,8 @@ def backward_group(
                 hs[t + 1],
                 cs[t + 1],
                 later[:, first:],
-                W,
-                d_outs[t % len(d_outs)],
+                packed.state_back[n],
+                d_out,
                 d_h,
                 d_c,
                 d_gates,
@@ -164,12 +164,11 @@ def backward_group(
             else:
                 d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n - 1]
                 W_ih = packed.inputs_back[n - 1]
-                layer.add_weights_at(t, S, d_rows, 0, below, d_W_ih)
+                layer.add_weights_at(t, S, all_d_gates, 0, below, d_W_ih)
                 layer.backward_to_layer(S, d_gates, W_ih, packed.none, d_bias, d_outs[t])
                 if len(masks):
                     multiply(d_outs[t], masks[n - 1, t], d_outs[t])
-        layer.add_weights_at(0, S, d_rows, first, hs, d_W[:recurrent])
-    return total
+        layer.add_weights_at(0, S, all_d_gates, first, hs, d_W)
 
 
 @njit
@@ -182,36 +181,37 @@ def copy_states(states, to):
 
 
 @kernel
-def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
+def run(S, T, cell, batch, packed, work, gradients, totals, first, every, learn):
     """The work of a thread: every so many-th slot of a batch, from the first on.
 
     The losses, in nats, go into `totals`, a sum for each slot.
     """
     slots, (sequences, steps) = len(totals), batch.ids.shape
     hs, cs, gates, dropped = work.hs[first], work.cs[first], work.gates[first], work.dropped[first]
-    logits = work.d_rows[first][0][:, packed.table.shape[1] :]
-    scale = np.float32(1 / (batch.number * steps))
+    losses, targets = work.losses[first], work.targets[first]
     for slot in range(first, slots, every):
         totals[slot] = 0
         for start in range(slot * GROUP, sequences, slots * GROUP):
             stop, number = start + GROUP, min(GROUP, batch.number - start)
-            ids, targets = batch.ids[start:stop], batch.targets[start:stop]
+            ids = batch.ids[start:stop]
+            for r in range(GROUP):
+                for t in range(steps):
+                    targets[t, r] = batch.targets[start + r, t]
             masks = batch.masks[:, :, start:stop]
-            hs[:, 0] = 0
-            cs[:, 0] = 0
+            hs[:, 0], cs[:, 0], losses[:] = 0, 0, 0
             copy_states(batch.h[:, start:stop], hs[:, 0])
             copy_states(batch.c[:, start:stop], cs[:, 0])
             forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped)
             copy_states(hs[:, steps], batch.h[:, start:stop])
             copy_states(cs[:, steps], batch.c[:, start:stop])
             if learn:
-                totals[slot] += backward_group(
+                scales = batch.scales[:, start:stop]
+                backward_group(
                     S,
+                    T,
                     cell,
                     ids,
-                    targets,
-                    number,
-                    scale,
+                    scales,
                     packed,
                     work,
                     first,
@@ -220,4 +220,6 @@ def run(S, cell, batch, packed, work, gradients, totals, first, every, learn):
                     masks,
                 )
             else:
-                totals[slot] += loss_of_group(S, targets, number, packed, hs[-1], logits)
+                for t in range(steps):
+                    logits_of_step(T, hs[-1], t, packed, work, first)
+            totals[slot] += losses[:number].sum()

@@ -59,7 +59,8 @@ class Vectors:
 
     def splat(self, scalar: Any) -> Any:
         """A vector of one scalar."""
-        one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), scalar, INT32(0))
+        kind = ir.VectorType(scalar.type, self.lanes)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, INT32(0))
         return self.shuffle(one, [0] * self.lanes)
 
     def shuffle(self, vector: Any, lanes: Sequence[int]) -> Any:
@@ -166,6 +167,27 @@ class Vectors:
         bits = self.builder.bitcast(self.polynomial(rest, EXP2), self.integers)
         return self.builder.bitcast(self.builder.add(bits, shifted), self.type)
 
+    def logs(self, vectors: Sequence[Any]) -> list[Any]:
+        """log of each."""
+        return [self.log(x) for x in vectors]
+
+    def log(self, x: Any) -> Any:
+        """log of a normal number, within 2e-7: that of Cephes (logf.c); a NaN stays one."""
+        # x = 2^n y with y from 0.7 to 1.4
+        bits = self.builder.sub(
+            self.builder.bitcast(x, self.integers), self.constant_integers(LEAST_BITS)
+        )
+        whole = self.builder.ashr(bits, self.constant_integers(23))
+        low = self.builder.and_(bits, self.constant_integers((1 << 23) - 1))
+        low = self.builder.add(low, self.constant_integers(LEAST_BITS))
+        n, one = self.builder.sitofp(whole, self.type), self.constant(1)
+        y = self.subtract(self.builder.bitcast(low, self.type), one)
+        square = self.multiply(y, y)
+        value = self.multiply(self.multiply(y, square), self.polynomial(y, LOG))
+        value = self.add(y, self.multiply_add(square, self.constant(-0.5), value))
+        value = self.multiply_add(n, self.constant(0.6931471805599453), value)
+        return self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, value)
+
 
 # tanh(x) = x P(x^2) / Q(x^2); beyond the bound float32 has 1.
 TANH_BOUND = 7.90531110763549805
@@ -192,4 +214,17 @@ EXP2 = (
     0.240222421,
     0.693146978,
     1.0,
+)
+# log(1 + y) = y - y^2 / 2 + y^3 P(y)
+LEAST_BITS = 0x3F3504F3  # those of 2^-0.5
+LOG = (
+    7.0376836292e-2,
+    -1.1514610310e-1,
+    1.1676998740e-1,
+    -1.2420140846e-1,
+    1.4249322787e-1,
+    -1.6668057665e-1,
+    2.0000714765e-1,
+    -2.4999993993e-1,
+    3.3333331174e-1,
 )
