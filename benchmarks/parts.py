@@ -130,7 +130,7 @@ def works() -> dict[str, Callable[[], Any]]:
         "update": engine(*SIZES),
         "kernels": lambda: run(S, T, cell, batch, packed, work, slots, totals, 0, 1, True),
         "forward product": lambda: product(S, TIMES, h, W, packed.none, d_out),
-        "output": lambda: output(T, TIMES, packed.linear_forward, bias, across_h, logits),
+        "output": lambda: output(T, TIMES, packed.linear, bias, across_h, logits),
         "output back": lambda: output_back(S, TIMES, logits, packed.linear_back, d_out),
         "backward product": lambda: product(S, TIMES, later, W_back, packed.none, d_out),
         "output weights": lambda: add_output_weights(T, TIMES // SPAN, spans, states, d_linear),

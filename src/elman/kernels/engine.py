@@ -46,8 +46,13 @@ def shape_of_host() -> Shape:
 
 
 def shape_of_head(vocab: int, shape: Shape) -> Shape:
-    """The tile for the logits of so many tokens: that of two which leaves fewer rows idle."""
-    rows = min(shape.rows, shape.rows - 1, key=lambda rows: round_up(vocab, rows))
+    """The tile for the logits of so many tokens.
+
+    Where one panel has all of them, it may have a row less, if that leaves fewer rows idle.
+    """
+    rows = shape.rows
+    if vocab <= shape.width and round_up(vocab, rows - 1) < round_up(vocab, rows):
+        rows -= 1
     return Shape(rows, shape.vectors, shape.lanes)
 
 
@@ -101,11 +106,10 @@ class Engine:
 
     def _packed(self) -> Packed:
         of, width, above = self.of, self.shape.width, self.of.layers - 1
-        rows = self.head_shape.rows
         hidden, gates = self.hidden, self.cell.blocks * self.hidden
         panels = hidden // width
         state = self.cell.recurrent
-        linear_bias = zeros(1, max(self.vocab, self.tokens))
+        linear_bias = zeros(1, self.vocab)
         linear_bias[:] = NEVER
         return Packed(
             table=zeros(of.vocab, gates),
@@ -115,7 +119,6 @@ class Engine:
             state=zeros(of.layers, state * panels, hidden, width),
             state_back=zeros(of.layers, panels, state * hidden, width),
             linear=zeros(self.vocab // width, hidden, width),
-            linear_forward=zeros(self.tokens // rows, hidden, rows),
             linear_back=zeros(panels, self.tokens, width),
             linear_bias=linear_bias,
             none=zeros(1, hidden),
@@ -162,7 +165,6 @@ class Engine:
                 packed.table[:] += bias
         linear = weights["embedding.weight" if of.tied else "linear.weight"]
         pack(linear.T, packed.linear)
-        pack(linear.T, packed.linear_forward)
         pack(linear, packed.linear_back)
         packed.linear_bias[0, : of.vocab] = weights["linear.bias"]
 

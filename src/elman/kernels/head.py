@@ -1,8 +1,8 @@
 """The output layer: logits, softmax, loss and their gradients, for one step of a group.
 
 Logits are (tokens, sequences): a softmax then adds up whole vectors, each of whose lanes is a
-sequence. The tiles T for them have as many rows as leave the fewest to stand for no token. The
-states are turned to meet them, (hidden, sequences).
+sequence. The tiles T for them may have a row less than others, so that fewer rows stand for no
+token. The states are turned to meet them, (hidden, sequences).
 """
 
 import numpy as np
@@ -47,12 +47,12 @@ def turn(T, h, out):
 
 @njit
 def product(T, W, bias, h, logits):
-    """logits = W h + bias, (1, tokens), for the panels of W^T, (number, hidden, a tile's rows)."""
-    for p in range(len(W)):
-        i, panel = p * T.rows, W[p]
+    """logits = W h + bias, (1, tokens), for the panels of W^T; a tile's rows are in one panel."""
+    for i in range(0, len(logits) - BELOW, T.rows):
+        panel, column = W[i // W.shape[2]], i % W.shape[2]
         for j in range(0, h.shape[1], T.width):
             tile = load_column(T, across(bias, 0, i))
-            store(mm(tile, across(panel, 0, 0), at(h, 0, j), len(h)), at(logits, i, j))
+            store(mm(tile, across(panel, 0, column), at(h, 0, j), len(h)), at(logits, i, j))
 
 
 @njit

@@ -34,7 +34,6 @@ class Packed(NamedTuple):
     state: Array  # (layers, panels, hidden, width)
     state_back: Array  # (layers, panels, recurrent * hidden, width)
     linear: Array  # (panels, hidden, width)
-    linear_forward: Array  # (panels, hidden, rows of a tile): for many sequences
     linear_back: Array  # (panels, tokens, width)
     linear_bias: Array  # (1, vocab)
     none: Array  # (1, hidden): zeros
@@ -111,7 +110,7 @@ def multiply(x, mask, out):
 def logits_of_step(T, states, t, packed, work, thread):
     """What `head.forward` leaves of a step's logits; adds the losses to those of the group."""
     logits = work.logits[thread][:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
-    W, bias, across_h = packed.linear_forward, packed.linear_bias, work.across_h[thread]
+    W, bias, across_h = packed.linear, packed.linear_bias, work.across_h[thread]
     head.forward(T, states[t + 1], work.targets[thread, t : t + 1], W, bias, across_h, logits)
     losses, row = work.losses[thread], logits[len(logits) - head.BELOW + head.LOSS]
     for r in range(len(losses)):
