@@ -174,16 +174,20 @@ def train(
     if resume is not None:
         _resume(context, resume, checkpoint_every)
         return
-    folder = settings.pop("out") or _fresh_folder(Path("runs"), _name(text))
+    folder = settings.pop("out")
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     if epochs is None and minutes is None:
         settings["epochs"] = 100
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
-        _train_each(settings | {"checkpoint_every": checkpoint_every}, folder)
+        several = folder or _fresh_folder(Path("runs"), _name(text))
+        _train_each(settings | {"checkpoint_every": checkpoint_every}, several)
         return
-    disk.check_new(folder)
+    if folder is not None:
+        disk.check_new(folder)
     training = Training(job, elman.framework_module(framework))
+    # Another training may have begun while this one read its text.
+    folder = folder or _fresh_folder(Path("runs"), _name(text))
     with run.new_training(folder, training.settings):
         _fit(training, folder, checkpoint_every)
     _report(training, folder)

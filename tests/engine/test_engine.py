@@ -419,6 +419,33 @@ def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
         np.testing.assert_array_equal(kept[name], value)
 
 
+@pytest.mark.parametrize("shape", [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
+def test_kernels_write_to_their_arrays_alone(
+    shape: Shape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: list[np.ndarray] = []
+
+    def zeros(*sizes: int, dtype: Any = np.float32) -> np.ndarray:
+        inside = np.prod(sizes, dtype=int) * np.dtype(dtype).itemsize
+        memory = np.full(inside + 8192 + 64, 0xFF, np.uint8)
+        start = 4096 + -(memory.ctypes.data + 4096) % 64
+        memory[start : start + inside] = 0
+        beside.extend((memory[:start], memory[start + inside :]))
+        return memory[start : start + inside].view(dtype).reshape(sizes)
+
+    monkeypatch.setattr(kernels, "zeros", zeros)
+    of = Architecture("gru", vocab, hidden, 2)
+    one = Engine(of, shape)
+    one.load(weights_of(of))
+    for batch, steps in ((1, 1), (33, 3)):
+        assert np.isfinite(one.loss(*batch_of(of, batch, steps), (), [], learn=True)[0])
+    for steps in (1, 33):
+        (ids,), (targets,) = batch_of(of, 1, steps)
+        assert np.isfinite(one.losses(ids, targets, ())[0]).all()
+    assert all((margin == 0xFF).all() for margin in beside)
+
+
 def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:
     of = Architecture("rnn-relu", 11, 7)
     grown = weights_of(of) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}

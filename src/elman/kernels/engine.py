@@ -45,15 +45,9 @@ def shape_of_host() -> Shape:
     return Shape(4, 2, 8) if "+avx2" in features else Shape(4, 4, 4)
 
 
-def shape_of_head(vocab: int, shape: Shape) -> Shape:
-    """The tile for the logits of so many tokens.
-
-    Where one panel has all of them, it may have a row less, if that leaves fewer rows idle.
-    """
-    rows = shape.rows
-    if vocab <= shape.width and round_up(vocab, rows - 1) < round_up(vocab, rows):
-        rows -= 1
-    return Shape(rows, shape.vectors, shape.lanes)
+def shape_of_head(shape: Shape) -> Shape:
+    """The tile for logits: of seven rows at most, four times which the book's 28 symbols are."""
+    return Shape(min(shape.rows, 7), shape.vectors, shape.lanes)
 
 
 def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
@@ -87,7 +81,7 @@ class Engine:
         self.of, self.cell, self.shape = of, CELLS[of.cell], shape or shape_of_host()
         width = self.shape.width
         self.hidden, self.vocab = round_up(of.hidden, width), round_up(of.vocab, width)
-        self.head_shape = shape_of_head(of.vocab, self.shape)
+        self.head_shape = shape_of_head(self.shape)
         self.tokens = round_up(of.vocab, self.head_shape.rows)
         self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // self._floats_of_slot()))
         self.packed = self._packed()
@@ -109,7 +103,7 @@ class Engine:
         hidden, gates = self.hidden, self.cell.blocks * self.hidden
         panels = hidden // width
         state = self.cell.recurrent
-        linear_bias = zeros(1, self.vocab)
+        linear_bias = zeros(1, max(self.vocab, self.tokens))
         linear_bias[:] = NEVER
         return Packed(
             table=zeros(of.vocab, gates),
@@ -119,7 +113,7 @@ class Engine:
             state=zeros(of.layers, state * panels, hidden, width),
             state_back=zeros(of.layers, panels, state * hidden, width),
             linear=zeros(self.vocab // width, hidden, width),
-            linear_back=zeros(panels, self.tokens, width),
+            linear_rows=zeros(self.tokens, hidden + SPARE),
             linear_bias=linear_bias,
             none=zeros(1, hidden),
         )
@@ -165,7 +159,7 @@ class Engine:
                 packed.table[:] += bias
         linear = weights["embedding.weight" if of.tied else "linear.weight"]
         pack(linear.T, packed.linear)
-        pack(linear, packed.linear_back)
+        packed.linear_rows[: of.vocab, : of.hidden] = linear
         packed.linear_bias[0, : of.vocab] = weights["linear.bias"]
 
     def _load_layer(self, weights: Weights, layer: int, bias: Array) -> None:
@@ -273,7 +267,7 @@ class Engine:
         steps = round_up(self._steps_at_once(1, len(ids)), GROUP)
         stream = self._stream(1, steps, state)
         out = np.empty(len(ids))
-        aims = np.zeros((1, round_up(len(ids), GROUP)), np.int32)
+        aims = zeros(1, round_up(len(ids), GROUP), dtype=np.int32)
         aims[0, : len(ids)] = targets
         score(self.shape, self.head_shape, self.cell, ids[None], aims, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
@@ -332,7 +326,7 @@ class Engine:
             hs,
             cs,
             gates=zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE),
-            logits=zeros(rows, self.vocab + SPARE),
+            logits=zeros(rows, self.vocab),
             own=np.arange(rows, dtype=np.int64)[:, None],
             across_h=zeros(self.hidden, GROUP),
             across_logits=zeros(self.tokens + BELOW, GROUP),

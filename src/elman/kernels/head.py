@@ -1,8 +1,8 @@
-"""The output layer: logits, softmax, loss and their gradients, for one step of a group.
+"""The output layer: logits, softmax, loss and their gradients, for a group of states.
 
 Logits are (tokens, sequences): a softmax then adds up whole vectors, each of whose lanes is a
-sequence. The tiles T for them may have a row less than others, so that fewer rows stand for no
-token. The states are turned to meet them, (hidden, sequences).
+sequence. Their tiles T may have fewer rows than others. The states are turned to meet them,
+(hidden, sequences).
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ from elman.kernels.tiles import (
 )
 
 ZERO = np.float32(0)
-NEVER = np.float32(-1e30)  # the logit of a row that stands for no token
+NEVER = np.float32(-1e30)  # the logit of what stands for no token
 
 # Below the logits stand three rows, with the largest logit of each sequence, the loss of its target
 # in nats, and the sum of the exps.
@@ -47,12 +47,11 @@ def turn(T, h, out):
 
 @njit
 def product(T, W, bias, h, logits):
-    """logits = W h + bias, (1, tokens), for the panels of W^T; a tile's rows are in one panel."""
-    for i in range(0, len(logits) - BELOW, T.rows):
-        panel, column = W[i // W.shape[2]], i % W.shape[2]
+    """logits = W h + bias, (1, tokens); W is (tokens, hidden), and may have more columns."""
+    for i in range(0, len(W), T.rows):
         for j in range(0, h.shape[1], T.width):
             tile = load_column(T, across(bias, 0, i))
-            store(mm(tile, across(panel, 0, column), at(h, 0, j), len(h)), at(logits, i, j))
+            store(mm(tile, at(W, i, 0), at(h, 0, j), len(h)), at(logits, i, j))
 
 
 @njit
@@ -102,11 +101,10 @@ def softmax_back(T, targets, scales, logits, d_bias):
 
 @njit
 def product_back(S, d_logits, W, d_h):
-    """d_h = d_logits^T W, (rows, hidden), for the panels of the weight, (number, tokens, width)."""
-    for p in range(len(W)):
-        j, panel = p * S.width, W[p]
+    """d_h = d_logits^T W, (rows, hidden)."""
+    for j in range(0, d_h.shape[1], S.width):
         for i in range(0, len(d_h), S.rows):
-            tile = mm(fill(S, ZERO), across(d_logits, 0, i), at(panel, 0, 0), len(panel))
+            tile = mm(fill(S, ZERO), across(d_logits, 0, i), at(W, 0, j), len(W))
             store(tile, at(d_h, i, j))
 
 

@@ -84,17 +84,17 @@ def backward_to_layer(S, d_gates, W_ih, none, d_bias, d_out):
 
 
 @njit(inline="always")
-def add_weights_at(t, S, d_rows, column, before, d_W):
+def add_weights_at(t, S, d_gates, column, before, d_W):
     """Where a span of steps is complete, add its part to the gradient of a weight.
 
-    `d_rows`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
+    `d_gates`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
     m), that of step t in place t - 1; those from a column on belong to the weight. Spans begin at
     step 1, and step 0 is one of its own.
     """
-    kept, rows, columns = d_rows.shape
+    kept, rows, columns = d_gates.shape
     if t == 0 or (t - 1) % SPAN == 0:
         number = min(SPAN, len(before) - t) * rows if t else rows
         start = (t - 1) % kept * rows
-        left = d_rows.reshape(kept * rows, columns)[start : start + number, column:]
+        left = d_gates.reshape(kept * rows, columns)[start : start + number, column:]
         right = before.reshape(len(before) * rows, before.shape[2])[t * rows : t * rows + number]
         add_products_of_rows(S, left, right, d_W)

@@ -25,7 +25,7 @@ class Stream(NamedTuple):
     own: NDArray[np.int64]  # (rows, 1): the rows
     # Of a text that is scored, some steps at a time.
     across_h: Array  # (hidden, group)
-    across_logits: Array  # (tokens, group)
+    across_logits: Array  # (tokens and what stands below, group)
 
 
 @njit(inline="always")
@@ -69,7 +69,7 @@ def score(S, T, cell, ids, targets, packed, stream, out):
     hs, cs, logits, across_h = stream.hs, stream.cs, stream.across_logits, stream.across_h
     steps, group, most = ids.shape[1], across_h.shape[1], hs.shape[1] - 1
     states, losses = hs[-1].reshape(most + 1, hs.shape[3]), logits[len(logits) - head.BELOW :]
-    W, bias = packed.linear, packed.linear_bias
+    W, bias = packed.linear_rows, packed.linear_bias
     for start in range(0, steps, most):
         number = min(most, steps - start)
         forward(S.single, cell, ids[:, start : start + number], packed, stream)

@@ -1,8 +1,9 @@
 """Register tiles: small float32 matrices that a Numba kernel holds in vector registers.
 
 A tile is a grid of vectors, `rows` by `vectors`, each of `lanes` floats: a few sequences by some
-hidden units. To Numba it is one immutable value; LLVM keeps each of its vectors in a register. All
-that is done to it is emitted as vector instructions, without a loop, but for `mm`:
+hidden units, or a few tokens by some sequences. To Numba it is one immutable value; LLVM keeps each
+of its vectors in a register. All that is done to it is emitted as vector instructions, without a
+loop, but for `mm`:
 
     @njit
     def forward(S, x, h, panel, after):  # after[0:8, 0:32] = tanh(x[0:8] + h[0:8] @ panel)
@@ -58,7 +59,7 @@ class Shape:
 
     @property
     def single(self) -> "Shape":
-        """A grid of one row, for one sequence."""
+        """A grid of one row."""
         return Shape(1, self.vectors, self.lanes)
 
     @property
@@ -452,7 +453,7 @@ def _function(method: str, doc: str) -> Any:
 tanh = _function("tanh", "tanh of each element.")
 sigmoid = _function("sigmoid", "The logistic function of each element.")
 exp = _function("exps", "exp of each element.")
-log = _function("logs", "The natural logarithm of each element, which is above 0.")
+log = _function("logs", "The natural logarithm of each element, a normal number.")
 
 
 @intrinsic

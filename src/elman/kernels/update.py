@@ -33,8 +33,8 @@ class Packed(NamedTuple):
     bias: Array  # (layers - 1, 1, blocks * hidden)
     state: Array  # (layers, panels, hidden, width)
     state_back: Array  # (layers, panels, recurrent * hidden, width)
-    linear: Array  # (panels, hidden, width)
-    linear_back: Array  # (panels, tokens, width)
+    linear: Array  # (panels, hidden, width), for one sequence or a few
+    linear_rows: Array  # (tokens, hidden), for groups
     linear_bias: Array  # (1, vocab)
     none: Array  # (1, hidden): zeros
 
@@ -67,7 +67,7 @@ class Work(NamedTuple):
     own: NDArray[np.int64]  # (group, 1): the rows of a group
     targets: NDArray[np.int32]  # (threads, steps, group)
     across_h: Array  # (threads, hidden, group): the states of a step
-    logits: Array  # (threads, tokens, steps of a span * group)
+    logits: Array  # (threads, tokens and what stands below, steps of a span * group)
     losses: NDArray[np.float64]  # (threads, group): their sums over the steps
 
 
@@ -110,7 +110,7 @@ def multiply(x, mask, out):
 def logits_of_step(T, states, t, packed, work, thread):
     """What `head.forward` leaves of a step's logits; adds the losses to those of the group."""
     logits = work.logits[thread][:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
-    W, bias, across_h = packed.linear, packed.linear_bias, work.across_h[thread]
+    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
     head.forward(T, states[t + 1], work.targets[thread, t : t + 1], W, bias, across_h, logits)
     losses, row = work.losses[thread], logits[len(logits) - head.BELOW + head.LOSS]
     for r in range(len(losses)):
@@ -140,7 +140,7 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
                 logits = logits_of_step(T, hs, t, packed, work, thread)
                 aims, d_bias = work.targets[thread, t : t + 1], gradients.linear_bias[slot]
                 head.softmax_back(T, aims, scales, logits, d_bias)
-                head.product_back(S, logits, packed.linear_back, d_out)
+                head.product_back(S, logits, packed.linear_rows, d_out)
                 head.add_weight_at(t, T, work.logits[thread], hs[1:], gradients.linear[slot])
             layer.add_weights_at(t + 1, S, all_d_gates, first, hs, d_W)
             backward_step(
