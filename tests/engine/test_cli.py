@@ -43,3 +43,23 @@ def test_without_compiling_there_is_no_engine(
     assert done.stderr == (
         "elman: elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it\n"
     )
+
+
+def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_path: Path) -> None:
+    code = """if True:
+        from pathlib import Path
+        from elman import cli
+        from elman.core import job
+
+        class Meanwhile(job.Training):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                Path("runs/story").mkdir(parents=True)
+
+        job.Training = Meanwhile
+        cli.main()
+    """
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "story-2" / "config.json").exists()
