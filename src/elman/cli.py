@@ -180,14 +180,15 @@ def train(
         settings["epochs"] = 100
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
-        several = folder or _fresh_folder(Path("runs"), _name(text))
-        _train_each(settings | {"checkpoint_every": checkpoint_every}, several)
+        _train_each(
+            settings | {"checkpoint_every": checkpoint_every}, folder or _fresh_folder(text)
+        )
         return
     if folder is not None:
         disk.check_new(folder)
     training = Training(job, elman.framework_module(framework))
     # Another training may have begun while this one read its text.
-    folder = folder or _fresh_folder(Path("runs"), _name(text))
+    folder = folder or _fresh_folder(text)
     with run.new_training(folder, training.settings):
         _fit(training, folder, checkpoint_every)
     _report(training, folder)
@@ -261,17 +262,13 @@ def _train_each(settings: dict[str, Any], folder: Path) -> None:
         raise kind(f"no run of {names}, for the reasons above")
 
 
-def _name(text: str) -> str:
-    """What a run on a text is called: `.` and `..` are folders that have a name."""
-    return Path(os.path.abspath(text)).stem or "run"
-
-
-def _fresh_folder(parent: Path, name: str) -> Path:
-    """The first of NAME, NAME-2, NAME-3 ... that does not exist."""
-    folder, number = parent / name, 1
+def _fresh_folder(text: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, runs/NAME-3 ... that does not exist, for a text."""
+    name = Path(os.path.abspath(text)).stem or "run"  # . and .. are folders that have a name
+    folder, number = Path("runs", name), 1
     while os.path.lexists(folder):
         number += 1
-        folder = parent / f"{name}-{number}"
+        folder = Path("runs", f"{name}-{number}")
     return folder
 
 

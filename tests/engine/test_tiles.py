@@ -10,7 +10,7 @@ from elman.kernels import tiles
 from elman.kernels.tiles import Shape, across, at
 
 TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
-# A tile for logits may have a row less.
+# A tile for logits has seven rows at most.
 SHAPES = [*TILES, Shape(7, 2, 16), *(tile.single for tile in TILES)]
 
 
