@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from elman.core import corpus
-from elman.core.text import clean
+from elman.core.language_model import generate
+from elman.core.sampling import Sampler
+from elman.core.text import Vocab, clean
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SEED = SHARED / "seed" / "rnn-concise.md"
@@ -15,13 +18,24 @@ def d2l_edition() -> str:
     return corpus.time_machine("d2l", root=str(SHARED / "data"))
 
 
-def assert_grammatical_fragments(text: str) -> None:
-    """Most words are the book's, and some stand together as they do in the book."""
-    book = clean(corpus.time_machine())
-    words = text.removeprefix("it has").split()[:-1]  # the last is cut
-    known = [word for word in words if f" {word} " in book]
-    assert len(known) >= 0.75 * len(words), text
-    assert any(f" {' '.join(words[i : i + 3])} " in book for i in range(len(words) - 2)), text
+def assert_writes_like_the_book(model: Any, vocab: Vocab) -> None:
+    """Most words that a model draws are the book's, and some stand together as they do there.
+
+    The likeliest text of a trained model may be a circle of two words, with one key and not with
+    another; drawn at a low temperature it is long enough, and various enough, to tell. Of 16
+    trainings in JAX 73 to 93 % of the words were the book's and 2 to 27 % of the threes in a row,
+    and after two epochs 17 to 67 % and none.
+    """
+    book, prefix = clean(corpus.time_machine()), vocab[list("it has")]
+    ids = generate(model, prefix, 1000, Sampler(temperature=0.3))
+    words = "".join(vocab.to_tokens([*prefix, *ids])).split()[2:-1]  # the last is cut
+    threes = [" ".join(words[i : i + 3]) for i in range(len(words) - 2)]
+    assert _share_in(book, words) >= 2 / 3, words
+    assert _share_in(book, threes) >= 0.01, words
+
+
+def _share_in(book: str, parts: list[str]) -> float:
+    return sum(f" {part} " in book for part in parts) / len(parts)
 
 
 def _python(section: str) -> str:

@@ -8,24 +8,13 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.core import corpus
-from elman.core.text import clean
-from tests.book import SEED, d2l_edition, seed_program
+from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_program
 
 
 def set_seed() -> None:
     """Make what TensorFlow and Keras draw repeat."""
     random.seed(0)
     tf.random.set_seed(0)
-
-
-def share_of_words(model: Any, vocab: d2l.Vocab) -> float:
-    """How much of what a model writes after some prompts are words of the book."""
-    book = set(clean(corpus.time_machine()).split())
-    words: list[str] = []
-    for prompt in ("it has ", "he was ", "and then ", "the time ", "i had ", "for a "):
-        words += model.predict(prompt, 60, vocab)[len(prompt) :].split()[:-1]  # the last is cut
-    return sum(word in book for word in words) / len(words)
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
@@ -40,7 +29,7 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     assert last.epoch == 100
     assert 6.8 <= last.val_ppl <= 7.8
     assert names["prediction"].startswith("it has")
-    assert share_of_words(names["model"], names["data"].vocab) > 0.5
+    assert_writes_like_the_book(names["model"], names["data"].vocab)
 
 
 def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +62,7 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
     trainer.fit(model, data)
     assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
     assert model.predict("it has", 20, data.vocab, d2l.try_gpu()).startswith("it has")
-    assert share_of_words(model, data.vocab) > 0.5
+    assert_writes_like_the_book(model, data.vocab)
     assert capsys.readouterr() == ("", "")
 
 
