@@ -17,7 +17,6 @@ from typing import Any
 
 os.environ["NUMBA_NUM_THREADS"] = "1"  # before Numba is imported
 
-import numpy as np
 from limits import VOCAB, operations, peak
 from numba import njit
 from scaling import in_turns
@@ -28,6 +27,7 @@ from elman.kernels import head, layer
 from elman.kernels.cells import backward_step, forward_step
 from elman.kernels.engine import Engine
 from elman.kernels.layer import SPAN
+from elman.kernels.threads import counter
 from elman.kernels.update import GROUP, run
 
 SIZES = ("rnn", 32, 1024, 32)
@@ -116,8 +116,7 @@ def works() -> dict[str, Callable[[], Any]]:
     kernels.loss(ids, targets, (), [], learn=True)
     S, T, cell = kernels.shape, kernels.head_shape, kernels.cell
     packed, work, slots = kernels.packed, kernels.work, kernels.slots
-    batch = kernels._batch(ids, targets, (), [])
-    totals = np.zeros(len(slots.table))
+    batch, whole = kernels.batch, (kernels.batch, packed, work, slots, kernels.totals)
     states, gates, rows = work.hs[0, 0], work.gates[0, 0, 0], work.d_gates[0]
     h, h_to, later, d_gates = states[1], states[2], rows[1], rows[2]
     W, W_back, d_out = packed.state[0], packed.state_back[0], work.d_out[0, 0]
@@ -128,7 +127,7 @@ def works() -> dict[str, Callable[[], Any]]:
     right = states[:SPAN].reshape(-1, states.shape[2])
     return {
         "update": engine(*SIZES),
-        "kernels": lambda: run(S, T, cell, batch, packed, work, slots, totals, 0, 1, True),
+        "kernels": lambda: run(S, T, cell, *whole, kernels.board, 0, counter(1)),
         "forward product": lambda: product(S, TIMES, h, W, packed.none, d_out),
         "output": lambda: output(T, TIMES, packed.linear_rows, bias, across_h, logits),
         "output back": lambda: output_back(S, TIMES, logits, packed.linear_rows, d_out),

@@ -141,30 +141,65 @@ def test_a_large_model_has_fewer_slots_and_the_same_gradients(
         np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-7)
 
 
-def test_an_error_in_any_thread_is_raised_when_all_have_ended() -> None:
-    ended = []
+def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 28, 16)
+    batch = batch_of(of, 300, 6)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
+    wanted, wanted_loss = learned(engine, of, batch)
+    monkeypatch.setattr(threads.Helper, "call", lambda *arguments: None)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted_loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
 
-    def work(first: int, every: int) -> None:
-        ended.append(first)
-        if first == 1:
-            raise ValueError("of a thread")
 
-    with pytest.raises(ValueError, match="of a thread"):
-        threads.in_threads(work, 3)
-    assert sorted(ended) == [0, 1, 2]
+def test_a_thread_helps_until_no_batch_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = threads.Helper()
+    monkeypatch.setattr(threads, "_helpers", [helper])
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
+    of = Architecture("rnn", 11, 7)
+    X, Y = batch_of(of, 100, 5)
+    made = Engine(of)
+    made.load(weights_of(of))
+    for _ in range(3):
+        made.loss(X, Y, (), [], learn=True)
+        while helper.awake[0]:
+            pass
+    assert helper.calls.empty()
+
+
+def test_two_models_share_the_threads() -> None:
+    kinds = [Architecture("rnn", 11, 7), Architecture("lstm", 28, 16)]
+    batches = [batch_of(of, 300, 6) for of in kinds]
+    alone = [learned(engine, of, batch)[1] for of, batch in zip(kinds, batches, strict=True)]
+    models = [engine.build(of, weights_of(of)) for of in kinds]
+    for model in models:
+        model.plot = lambda *values, **options: None  # there is no trainer
+
+    def train(n: int) -> set[float]:
+        return {models[n].training_step(batches[n]) for _ in range(30)}
+
+    for _ in range(10):
+        assert [models[n].training_step(batches[n]) for n in (0, 1)] == alone
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(train, (0, 1))) == [{loss} for loss in alone]
 
 
 def test_a_thread_that_cannot_be_started_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(thread: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threads, "_workers", [])
+    monkeypatch.setattr(threads, "_helpers", [])
+    done, board = [], threads.new_board()
     with monkeypatch.context() as within:
         within.setattr(threads.Thread, "start", start)
         with pytest.raises(RuntimeError, match="can't start"):
-            threads.in_threads(lambda first, every: None, 2)
-    done: list[int] = []
-    threads.in_threads(lambda first, every: done.append(first), 2)
+            threads.in_threads(lambda thread, awake: None, 2, board)
+    threads.in_threads(lambda thread, awake: done.append(thread), 2, board)
+    while len(done) < 2:
+        pass
     assert sorted(done) == [0, 1]
 
 

@@ -110,6 +110,11 @@ def _say_no_folder() -> None:
     )
 
 
+# How a part of kernels is compiled: LLVM puts it whole into each. Left to itself, it does so or not
+# by the length of what is there already, and a call at every step costs some per cent.
+INLINED = {"forceinline": True}
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called, without the interpreter's lock; keep the code.
 

@@ -22,6 +22,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
+from elman.kernels.cache import INLINED
 from elman.kernels.tiles import (
     at,
     fill,
@@ -298,6 +299,6 @@ def _forward_step(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
     return FORWARD[cell.cell]
 
 
-@overload(backward_step, strict=False)
+@overload(backward_step, strict=False, jit_options=INLINED)
 def _backward_step(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
     return BACKWARD[cell.cell]

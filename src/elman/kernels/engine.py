@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
@@ -17,7 +18,7 @@ from elman.kernels.head import BELOW, NEVER
 from elman.kernels.layer import SPAN, SPARE
 from elman.kernels.sampling import choice_of, settings
 from elman.kernels.stream import Stream, read, score, write
-from elman.kernels.threads import in_threads, number_of_threads
+from elman.kernels.threads import in_threads, new_board, number_of_threads
 from elman.kernels.tiles import Shape
 from elman.kernels.update import GROUP, KEPT, SLOTS, Array, Batch, Gradients, Packed, Work, run
 
@@ -87,6 +88,7 @@ class Engine:
         self.packed = self._packed()
         self.lock = Lock()
         self.sizes: tuple[int, ...] = ()
+        self.room = 0
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
@@ -204,50 +206,61 @@ class Engine:
         If it is to learn, `gradients` then has those of this loss.
         """
         number, steps = ids.shape
-        slots = min(self.slots_at_most, -(-number // GROUP))
-        threads = number_of_threads(slots)
-        key = (steps, threads, slots, len(masks))
-        if key != self.sizes:
-            self.sizes = key
-            self.work, self.slots = self._work(*key)
-        for array in self.slots if learn else ():
-            array.fill(0)
-        batch = self._batch(ids, targets, state, masks)
-        totals = np.zeros(slots)
+        self._make_room(number, steps, bool(state), len(masks))
+        if learn:
+            for array in self.slots:
+                array.fill(0)
+        self._take(ids, targets, state, masks, learn)
+        fixed = (self.batch, self.packed, self.work, self.slots, self.totals, self.board)
         in_threads(
-            lambda first, every: run(
-                self.shape,
-                self.head_shape,
-                self.cell,
-                batch,
-                self.packed,
-                self.work,
-                self.slots,
-                totals,
-                first,
-                every,
-                learn,
+            lambda thread, awake: run(
+                self.shape, self.head_shape, self.cell, *fixed, thread, awake
             ),
-            threads,
+            self.threads,
+            self.board,
         )
-        reached = self._states(batch.h[:, :number], batch.c[:, :number]) if state else ()
-        return float(totals.sum() / (number * steps)), reached
+        reached = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
+        copies = tuple(part.copy() for part in reached) if state else ()
+        return float(self.totals.sum() / (number * steps)), copies
 
-    def _batch(self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array]) -> Batch:
-        number, steps = ids.shape
-        # A whole group, with the last sequence again: what overflows in it, it would in the batch.
-        rows = np.minimum(np.arange(round_up(number, GROUP)), number - 1)
-        if len(rows) > number:
-            ids, targets = ids[rows], targets[rows]
-        h, c = (zeros(len(state) and self.of.layers, len(rows), self.hidden) for _ in range(2))
-        for to, part in zip((h, c), state, strict=False):
-            to[:, :, : self.of.hidden] = part[:, rows]
-        padded = zeros(len(masks), steps, len(rows), self.hidden)
-        for to, mask in zip(padded, masks, strict=True):
-            to[:, :, : self.of.hidden] = mask[:, rows]
-        scales = zeros(1, len(rows))
-        scales[:, :number] = 1 / (number * steps)
-        return Batch(number, ids, targets, h, c, scales, padded)
+    def _make_room(self, number: int, steps: int, states: bool, masks: int) -> None:
+        """Have the arrays for so many sequences; helpers keep to those of the board."""
+        room = round_up(number, GROUP)
+        slots = min(self.slots_at_most, room // GROUP)
+        threads = number_of_threads(slots)
+        sizes = (steps, threads, slots, states, masks)
+        if sizes == self.sizes and room <= self.room:
+            return
+        self.sizes, self.room, self.threads = sizes, room, threads
+        self.work, self.slots = self._work(steps, threads, slots, masks)
+        self.totals, self.board = np.zeros(slots), new_board()
+        of_states = (self.of.layers if states else 0, room, self.hidden)
+        self.batch = Batch(
+            size=zeros(3, dtype=np.int64),
+            ids=zeros(room, steps, dtype=np.int64),
+            targets=zeros(room, steps, dtype=np.int64),
+            h=zeros(*of_states),
+            c=zeros(*of_states),
+            scales=zeros(1, room),
+            masks=zeros(masks, steps, room, self.hidden),
+        )
+
+    def _take(
+        self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
+    ) -> None:
+        """Take a batch."""
+        (number, steps), hidden, batch = ids.shape, self.of.hidden, self.batch
+        sequences = round_up(number, GROUP)
+        batch.size[:] = sequences, number, learn
+        batch.scales[0, :number], batch.scales[0, number:] = 1 / (number * steps), 0
+        _fill(batch.ids, ids, sequences)
+        _fill(batch.targets, targets, sequences)
+        for to, part in zip((batch.h, batch.c), state, strict=False):
+            for layer, values in zip(to, part, strict=True):
+                _fill(layer[:, :hidden], values, sequences)
+        for to, mask in zip(batch.masks, masks, strict=True):
+            for step, values in zip(to, mask, strict=True):
+                _fill(step[:, :hidden], values, sequences)
 
     def _states(self, h: Array, c: Array) -> States:
         """The states that a cell has, (layers, batch, hidden)."""
@@ -291,7 +304,7 @@ class Engine:
             outs[-1][: len(rows), :known] = ids[rows]
             streams.append(self._stream(padded, 1, [part[:, rows] for part in state]))
 
-        def work(n: int, _: int) -> None:
+        def work(n: int) -> None:
             rows, choice = parts[n], choice_of(self.of.vocab)
             write(
                 shape,
@@ -305,7 +318,8 @@ class Engine:
                 outs[n],
             )
 
-        in_threads(work, threads)
+        with ThreadPoolExecutor(threads) as executor:
+            list(executor.map(work, range(threads)))
         reached = [
             self._states(stream.hs[:, 0, : len(rows)], stream.cs[:, 0, : len(rows)])
             for stream, rows in zip(streams, parts, strict=True)
@@ -370,6 +384,12 @@ class Engine:
             f"rnn.bias_ih_l{layer}": np.concatenate([d_bias[self._units(b)] for b, _ in blocks]),
             f"rnn.bias_hh_l{layer}": d_b_hh,
         }
+
+
+def _fill(to: NDArray[Any], rows: NDArray[Any], number: int) -> None:
+    """Fill a number of rows, with the last again: what overflows in it, it would in the batch."""
+    to[: len(rows)] = rows
+    to[len(rows) : number] = rows[-1]
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -8,6 +8,7 @@ sequence. Their tiles T may have fewer rows than others. The states are turned t
 import numpy as np
 from numba import njit
 
+from elman.kernels.cache import INLINED
 from elman.kernels.layer import SPAN
 from elman.kernels.tiles import (
     across,
@@ -36,7 +37,7 @@ BELOW = 3
 TOP, LOSS, SUM = 0, 1, 2
 
 
-@njit
+@njit(**INLINED)
 def turn(T, h, out):
     """out = h^T, (hidden, rows); the states may have more columns."""
     Q = T.square
@@ -45,7 +46,7 @@ def turn(T, h, out):
             store(turned(load(Q, at(h, i, j))), at(out, j, i))
 
 
-@njit
+@njit(**INLINED)
 def product(T, W, bias, h, logits):
     """logits = W h + bias, (1, tokens); W is (tokens, hidden), and may have more columns."""
     for i in range(0, len(W), T.rows):
@@ -54,7 +55,7 @@ def product(T, W, bias, h, logits):
             store(mm(tile, at(W, i, 0), at(h, 0, j), len(h)), at(logits, i, j))
 
 
-@njit
+@njit(**INLINED)
 def softmax(T, logits, targets):
     """Turn logits into their exps, and leave what stands below them; of targets, (1, sequences)."""
     R, tokens = T.single, len(logits) - BELOW
@@ -81,7 +82,7 @@ def forward(T, h, targets, W, bias, across_h, logits):
     softmax(T, logits, targets)
 
 
-@njit
+@njit(**INLINED)
 def softmax_back(T, targets, scales, logits, d_bias):
     """Turn what `softmax` leaves into the gradient of the logits, and add to that of the bias.
 
@@ -99,7 +100,7 @@ def softmax_back(T, targets, scales, logits, d_bias):
             store(load(T, at(d_bias, i, j)) + tile, at(d_bias, i, j))
 
 
-@njit
+@njit(**INLINED)
 def product_back(S, d_logits, W, d_h):
     """d_h = d_logits^T W, (rows, hidden)."""
     for j in range(0, d_h.shape[1], S.width):
@@ -108,7 +109,7 @@ def product_back(S, d_logits, W, d_h):
             store(tile, at(d_h, i, j))
 
 
-@njit
+@njit(**INLINED)
 def add_weight_at(t, T, d_logits, states, d_W):
     """Where a span of steps is complete, add its part to the gradient of the weight.
 

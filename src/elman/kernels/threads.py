@@ -1,22 +1,44 @@
-"""The threads among which a batch, or some texts, are divided.
+"""The threads among which a batch is divided.
 
-They take their work from queues, which wakes them sooner than an executor of `concurrent.futures`
-does; an update of the book's model lasts but some milliseconds.
+An update of the book's model lasts a millisecond, and a thread that sleeps takes a tenth of that to
+wake and to have its data in the cache again. So one that has helped with a batch looks out for the
+next for a while, in compiled code, before it sleeps.
 """
 
 import os
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
 from numba.core import config
+from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-Work = Callable[[int, int], Any]
+Counter = NDArray[np.int64]  # (1,)
+Work = Callable[[int, Counter], None]
 
-Tasks = SimpleQueue[tuple[Work, int, int, SimpleQueue[Any]]]
+LOOKS = 1 << 21  # that a helper takes before it sleeps: half a millisecond, or a little more
 
-_workers: list[Tasks] = []
+
+class Board(NamedTuple):
+    """How far a batch is: threads take the next of its parts, and count those that have ended."""
+
+    next: Counter
+    ended: Counter
+
+
+def counter(value: int) -> Counter:
+    """A counter that begins at a value, in a line of the cache that has nothing else."""
+    return np.full(24, value, np.int64)[8:9]
+
+
+def new_board() -> Board:
+    """A board on which no batch has begun."""
+    return Board(counter(1 << 62), counter(0))
 
 
 def number_of_threads(parts: int) -> int:
@@ -24,50 +46,113 @@ def number_of_threads(parts: int) -> int:
     return min(int(config.NUMBA_NUM_THREADS), parts)
 
 
-def in_threads(work: Work, threads: int) -> None:
-    """Call `work(first, every)` in each thread, to do every so many-th part from the first on."""
-    while len(_workers) < threads - 1:
-        tasks: Tasks = SimpleQueue()
-        Thread(target=_serve, args=(tasks,), name="elman", daemon=True).start()
-        _workers.append(tasks)
-    ended: SimpleQueue[Any] = SimpleQueue()
-    for first in range(1, threads):
-        _workers[first - 1].put((work, first, threads, ended))
-    try:
-        work(0, threads)
-    finally:  # nobody works on the arrays after this, but where a second Ctrl-C comes
-        errors = _all(ended, threads - 1)
-    for error in errors:
-        if error:
-            raise error
+# In compiled code.
 
 
-def _all(ended: SimpleQueue[Any], number: int) -> list[Any]:
-    """What so many workers end with; an interrupt is raised when all have."""
-    errors: list[Any] = []
-    try:
-        while len(errors) < number:
-            errors.append(ended.get())
-    except KeyboardInterrupt:
-        while len(errors) < number:
-            errors.append(ended.get())
-        raise
-    return errors
+def _address(context: Any, builder: Any, kind: Any, counter: Any) -> Any:
+    return context.make_array(kind)(context, builder, counter).data
 
 
-def _serve(tasks: Tasks) -> None:
-    while True:
-        _do(*tasks.get())
+@intrinsic
+def value_of(context: Any, counter: Any) -> Any:
+    """What a counter holds now."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        address = _address(context, builder, sig.args[0], arguments[0])
+        return builder.load_atomic(address, "acquire", 8)
+
+    return types.int64(counter), generate
 
 
-def _do(work: Work, first: int, every: int, ended: SimpleQueue[Any]) -> None:
-    try:
-        work(first, every)
-    except BaseException as error:
-        ended.put(error)
-    else:
-        ended.put(None)
+@intrinsic
+def set_to(context: Any, counter: Any, value: Any) -> Any:
+    """Set a counter; whoever sees the value sees all that was written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        address = _address(context, builder, sig.args[0], arguments[0])
+        builder.store_atomic(arguments[1], address, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(counter, types.int64), generate
+
+
+@intrinsic
+def count(context: Any, counter: Any) -> Any:
+    """Add 1 to a counter; what it held before, which no other thread gets."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        address = _address(context, builder, sig.args[0], arguments[0])
+        return builder.atomic_rmw("add", address, ir.IntType(64)(1), "acq_rel")
+
+    return types.int64(counter), generate
+
+
+@njit
+def begin(board):
+    """Lay out the parts of a batch for all threads."""
+    set_to(board.ended, 0)
+    set_to(board.next, 0)
+
+
+@njit
+def wait_for_end(board, parts):
+    """Wait until all parts are ended."""
+    while value_of(board.ended) < parts:
+        pass
+
+
+@njit
+def another_comes(board, parts):
+    """Whether a batch has parts to take, within a while."""
+    looks = 0
+    while value_of(board.next) >= parts and looks < LOOKS:
+        looks += 1
+    return looks < LOOKS
+
+
+# In Python.
+
+
+class Helper:
+    """A thread that helps with every batch of a board, until none has come for a while.
+
+    A batch does not wait for it: what it does not take is done without it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[tuple[Work, int]] = SimpleQueue()
+        self.awake, self.board = counter(0), new_board()
+        Thread(target=self._serve, name="elman", daemon=True).start()
+
+    def call(self, work: Work, thread: int, board: Board) -> None:
+        """Have it call `work(thread, awake)`, unless it still looks at this board.
+
+        The work sets `awake` to 0 when it looks no more.
+        """
+        looks = self.awake[0] and self.board is board
+        if not looks and self.calls.empty():
+            self.awake[0], self.board = 1, board
+            self.calls.put((work, thread))
+
+    def _serve(self) -> None:
+        while True:
+            self._do(*self.calls.get())  # and keep no reference to it
+
+    def _do(self, work: Work, thread: int) -> None:
+        work(thread, self.awake)
+
+
+_helpers: list[Helper] = []
+
+
+def in_threads(work: Work, threads: int, board: Board) -> None:
+    """Call `work(0, _)`, with `work(1, awake)` and so on in other threads to help."""
+    while len(_helpers) < threads - 1:
+        _helpers.append(Helper())
+    for n in range(1, threads):
+        _helpers[n - 1].call(work, n, board)
+    work(0, counter(1))
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_workers.clear)
+    os.register_at_fork(after_in_child=_helpers.clear)

@@ -1,9 +1,9 @@
 """A batch through a language model: its loss, and all gradients.
 
 A group of sequences goes through all layers and steps, forward and backward, while what it needs
-lies in the cache; a thread takes one group after the other. Groups add their gradients up in a
-fixed number of slots, chosen by the group and not by the thread, and slots are added up in order:
-any number of threads gives the same bits.
+lies in the cache. Groups add their gradients up in a fixed number of slots, chosen by the group and
+not by the thread; a thread takes one slot after the other, and slots are added up in order: any
+number of threads gives the same bits.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
 from elman.kernels.layer import SPAN
+from elman.kernels.threads import another_comes, begin, count, set_to, wait_for_end
 
 Array = NDArray[np.float32]
 
@@ -40,9 +41,9 @@ class Packed(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch, in whole groups of sequences, of which the first `number` count."""
+    """A batch, in whole groups of sequences; the arrays may have room for more."""
 
-    number: int
+    size: NDArray[np.int64]  # (3,): the sequences, how many of them count, whether to learn
     ids: NDArray[np.int64]  # (sequences, steps)
     targets: NDArray[np.int64]
     # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
@@ -179,19 +180,23 @@ def copy_states(states, to):
                 to[n, i, j] = states[n, i, j]
 
 
-@kernel
-def run(S, T, cell, batch, packed, work, gradients, totals, first, every, learn):
-    """The work of a thread: every so many-th slot of a batch, from the first on.
-
-    The losses, in nats, go into `totals`, a sum for each slot.
-    """
-    slots, (sequences, steps) = len(totals), batch.ids.shape
-    hs, cs, gates, dropped = work.hs[first], work.cs[first], work.gates[first], work.dropped[first]
-    losses, targets = work.losses[first], work.targets[first]
-    for slot in range(first, slots, every):
+@njit(inline="always")
+def take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread):
+    """Take one slot of a batch after the other, as long as there are any."""
+    slots, steps = len(totals), batch.ids.shape[1]
+    sequences, number, learn = batch.size
+    hs, cs, gates, dropped = (
+        work.hs[thread],
+        work.cs[thread],
+        work.gates[thread],
+        work.dropped[thread],
+    )
+    losses, targets = work.losses[thread], work.targets[thread]
+    slot = count(board.next)
+    while slot < slots:
         totals[slot] = 0
         for start in range(slot * GROUP, sequences, slots * GROUP):
-            stop, number = start + GROUP, min(GROUP, batch.number - start)
+            stop, counting = start + GROUP, min(GROUP, number - start)
             ids = batch.ids[start:stop]
             for r in range(GROUP):
                 for t in range(steps):
@@ -213,12 +218,32 @@ def run(S, T, cell, batch, packed, work, gradients, totals, first, every, learn)
                     scales,
                     packed,
                     work,
-                    first,
+                    thread,
                     gradients,
                     slot,
                     masks,
                 )
             else:
                 for t in range(steps):
-                    logits_of_step(T, hs[-1], t, packed, work, first)
-            totals[slot] += losses[:number].sum()
+                    logits_of_step(T, hs[-1], t, packed, work, thread)
+            totals[slot] += losses[:counting].sum()
+        count(board.ended)
+        slot = count(board.next)
+
+
+@kernel
+def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake):
+    """The work of a thread: the first begins a batch and ends it, the others help.
+
+    They help with all that follow, until none has come for a while. The losses, in nats, go into
+    `totals`, a sum for each slot.
+    """
+    slots = len(totals)
+    if thread == 0:
+        begin(board)
+    while thread == 0 or another_comes(board, slots):
+        take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread)
+        if thread == 0:
+            wait_for_end(board, slots)
+            return
+    set_to(awake, 0)
