@@ -17,7 +17,7 @@ from elman.core import weights
 from elman.core.errors import ElmanError
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
-from elman.kernels.engine import Engine
+from elman.kernels.engine import Engine, check_ids
 from elman.numpy import (
     CELLS,
     DATA_URL,
@@ -183,7 +183,7 @@ class RNNLM(specification.RNNLM):
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch; of a stream's, which has one, a state of zeros."""
         X, *state, Y = batch
-        X, Y = self._ids_of(X, 2), self._ids_of(Y, 2)
+        X, Y = _in_form(X, 2), _in_form(Y, 2)
         if X.shape != Y.shape or not X.size:
             raise ElmanError(
                 "a batch has ids and targets, one or more, in the same shape, got "
@@ -199,17 +199,8 @@ class RNNLM(specification.RNNLM):
 
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
         """Ids as the kernels take them, once it is certain that each has its place in the table."""
-        given = np.asarray(ids)
-        if given.ndim != dimensions or not np.issubdtype(given.dtype, np.integer):
-            raise ElmanError(
-                f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
-            )
-        # In another form they would have kernels compiled anew.
-        checked: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
-        if checked.size and np.max(checked.view(np.uint64)) >= self.vocab_size:  # or below 0
-            raise ElmanError(
-                f"ids must be from 0 to {self.vocab_size - 1}, got {given.min()} to {given.max()}"
-            )
+        checked = _in_form(ids, dimensions)
+        check_ids(checked, self.vocab_size)
         return checked
 
     def _parts(self, state: Any, batch: int) -> tuple[Array, ...]:
@@ -230,6 +221,17 @@ class RNNLM(specification.RNNLM):
     def _whole(parts: tuple[Array, ...]) -> Any:
         """A state as it is given away: an array, or an LSTM's two in a pair."""
         return parts if len(parts) != 1 else parts[0]
+
+
+def _in_form(ids: Any, dimensions: int) -> Array:
+    """Ids of 64 bits in a row: in another form they would have kernels compiled anew."""
+    given = np.asarray(ids)
+    if given.ndim != dimensions or not np.issubdtype(given.dtype, np.integer):
+        raise ElmanError(
+            f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
+        )
+    form: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
+    return form
 
 
 BUILT_IN = {

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.errors import ElmanError
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, spare
 from elman.kernels.cells import CELLS
@@ -136,6 +137,7 @@ class Engine:
             d_c=zeros(threads, GROUP, hidden),
             dropped=zeros(threads, layers_dropped, steps, GROUP, hidden + SPARE),
             own=np.arange(GROUP, dtype=np.int64)[:, None],
+            ids=zeros(threads, GROUP, steps, dtype=np.int64),
             targets=zeros(threads, steps, GROUP, dtype=np.int32),
             across_h=zeros(threads, hidden, GROUP),
             logits=zeros(threads, self.tokens + BELOW, SPAN * GROUP),
@@ -221,7 +223,11 @@ class Engine:
         )
         reached = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
         copies = tuple(part.copy() for part in reached) if state else ()
-        return float(self.totals.sum() / (number * steps)), copies
+        total = self.totals.sum()
+        if np.isnan(total):
+            check_ids(ids, self.of.vocab)
+            check_ids(targets, self.of.vocab)
+        return float(total / (number * steps)), copies
 
     def _make_room(self, number: int, steps: int, states: bool, masks: int) -> None:
         """Have the arrays for so many sequences; helpers keep to those of the board."""
@@ -237,8 +243,7 @@ class Engine:
         of_states = (self.of.layers if states else 0, room, self.hidden)
         self.batch = Batch(
             size=zeros(3, dtype=np.int64),
-            ids=zeros(room, steps, dtype=np.int64),
-            targets=zeros(room, steps, dtype=np.int64),
+            places=zeros(2, dtype=np.int64),
             h=zeros(*of_states),
             c=zeros(*of_states),
             scales=zeros(1, room),
@@ -253,8 +258,7 @@ class Engine:
         sequences = round_up(number, GROUP)
         batch.size[:] = sequences, number, learn
         batch.scales[0, :number], batch.scales[0, number:] = 1 / (number * steps), 0
-        _fill(batch.ids, ids, sequences)
-        _fill(batch.targets, targets, sequences)
+        batch.places[:] = ids.ctypes.data, targets.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):
             for layer, values in zip(to, part, strict=True):
                 _fill(layer[:, :hidden], values, sequences)
@@ -386,8 +390,14 @@ class Engine:
         }
 
 
+def check_ids(ids: Ids, vocab: int) -> None:
+    """Raise an ElmanError unless each id has its place in the table."""
+    if ids.size and np.max(ids.view(np.uint64)) >= vocab:  # or below 0
+        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {ids.min()} to {ids.max()}")
+
+
 def _fill(to: NDArray[Any], rows: NDArray[Any], number: int) -> None:
-    """Fill a number of rows, with the last again: what overflows in it, it would in the batch."""
+    """Fill a number of rows, the last again where there are fewer."""
     to[: len(rows)] = rows
     to[len(rows) : number] = rows[-1]
 

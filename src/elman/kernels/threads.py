@@ -87,6 +87,17 @@ def count(context: Any, counter: Any) -> Any:
     return types.int64(counter), generate
 
 
+@intrinsic
+def integer_at(context: Any, address: Any, n: Any) -> Any:
+    """The n-th integer of 64 bits from an address on: of an array that the thread was not given."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        first = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(first, [arguments[1]]))
+
+    return types.int64(types.int64, types.int64), generate
+
+
 @njit
 def begin(board):
     """Lay out the parts of a batch for all threads."""

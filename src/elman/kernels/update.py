@@ -16,7 +16,14 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
 from elman.kernels.layer import SPAN
-from elman.kernels.threads import another_comes, begin, count, set_to, wait_for_end
+from elman.kernels.threads import (
+    another_comes,
+    begin,
+    count,
+    integer_at,
+    set_to,
+    wait_for_end,
+)
 
 Array = NDArray[np.float32]
 
@@ -44,8 +51,8 @@ class Batch(NamedTuple):
     """A batch, in whole groups of sequences; the arrays may have room for more."""
 
     size: NDArray[np.int64]  # (3,): the sequences, how many of them count, whether to learn
-    ids: NDArray[np.int64]  # (sequences, steps)
-    targets: NDArray[np.int64]
+    # (2,): where the ids are, and the targets, (sequences that count, steps), 64 bits each.
+    places: NDArray[np.int64]
     # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
     # where it is zero and not asked for.
     h: Array
@@ -66,6 +73,7 @@ class Work(NamedTuple):
     d_c: Array
     dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
     own: NDArray[np.int64]  # (group, 1): the rows of a group
+    ids: NDArray[np.int64]  # (threads, group, steps)
     targets: NDArray[np.int32]  # (threads, steps, group)
     across_h: Array  # (threads, hidden, group): the states of a step
     logits: Array  # (threads, tokens and what stands below, steps of a span * group)
@@ -181,26 +189,44 @@ def copy_states(states, to):
 
 
 @njit(inline="always")
+def take_ids(batch, start, vocab, ids, targets):
+    """Copy a group's ids, and its targets turned; whether all are from 0 to below `vocab`.
+
+    A group that is not whole has the last sequence again: what overflows in it, it would anyway.
+    """
+    number, steps = batch.size[1], ids.shape[1]
+    first_id, first_target = batch.places
+    known = True
+    for r in range(GROUP):
+        begun = min(start + r, number - 1) * steps
+        for t in range(steps):
+            ids[r, t] = integer_at(first_id, begun + t)
+            known &= (ids[r, t] >= 0) & (ids[r, t] < vocab)
+        for t in range(steps):
+            target = integer_at(first_target, begun + t)
+            known &= (target >= 0) & (target < vocab)
+            targets[t, r] = target
+    return known
+
+
+@njit(inline="always")
 def take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread):
     """Take one slot of a batch after the other, as long as there are any."""
-    slots, steps = len(totals), batch.ids.shape[1]
-    sequences, number, learn = batch.size
-    hs, cs, gates, dropped = (
-        work.hs[thread],
-        work.cs[thread],
-        work.gates[thread],
-        work.dropped[thread],
-    )
-    losses, targets = work.losses[thread], work.targets[thread]
+    (_, vocab, _), slots = gradients.table.shape, len(totals)
+    ids, targets = work.ids[thread], work.targets[thread]
+    losses, steps = work.losses[thread], ids.shape[1]
+    hs, cs, gates = work.hs[thread], work.cs[thread], work.gates[thread]
+    dropped = work.dropped[thread]
     slot = count(board.next)
     while slot < slots:
+        # Read here: a thread that was held up may have its slot from the next batch.
+        sequences, number, learn = batch.size
         totals[slot] = 0
         for start in range(slot * GROUP, sequences, slots * GROUP):
             stop, counting = start + GROUP, min(GROUP, number - start)
-            ids = batch.ids[start:stop]
-            for r in range(GROUP):
-                for t in range(steps):
-                    targets[t, r] = batch.targets[start + r, t]
+            if not take_ids(batch, start, vocab, ids, targets):
+                totals[slot] = np.nan
+                continue
             masks = batch.masks[:, :, start:stop]
             hs[:, 0], cs[:, 0], losses[:] = 0, 0, 0
             copy_states(batch.h[:, start:stop], hs[:, 0])
@@ -236,7 +262,7 @@ def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake
     """The work of a thread: the first begins a batch and ends it, the others help.
 
     They help with all that follow, until none has come for a while. The losses, in nats, go into
-    `totals`, a sum for each slot.
+    `totals`, a sum for each slot, which is NaN where an id or a target is none.
     """
     slots = len(totals)
     if thread == 0:
