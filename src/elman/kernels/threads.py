@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Counter = NDArray[np.int64]  # (1,)
 Work = Callable[[int, Counter], None]
 
-LOOKS = 1 << 21  # that a helper takes before it sleeps: half a millisecond, or a little more
+LOOKS = 1 << 22  # that a helper takes before it sleeps: a millisecond, more or less
 
 
 class Board(NamedTuple):
