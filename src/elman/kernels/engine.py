@@ -322,8 +322,11 @@ class Engine:
                 outs[n],
             )
 
-        with ThreadPoolExecutor(threads) as executor:
-            list(executor.map(work, range(threads)))
+        if threads == 1:
+            work(0)  # as nearly always; to start a thread takes as long as some hundred tokens
+        else:
+            with ThreadPoolExecutor(threads) as executor:
+                list(executor.map(work, range(threads)))
         reached = [
             self._states(stream.hs[:, 0, : len(rows)], stream.cs[:, 0, : len(rows)])
             for stream, rows in zip(streams, parts, strict=True)
