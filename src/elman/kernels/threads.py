@@ -18,6 +18,8 @@ from numba.core import config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from elman.kernels.cache import kernel
+
 Counter = NDArray[np.int64]  # (1,)
 Work = Callable[[int, Counter], None]
 
@@ -37,8 +39,8 @@ def counter(value: int) -> Counter:
 
 
 def new_board() -> Board:
-    """A board on which no batch has begun."""
-    return Board(counter(1 << 62), counter(0))
+    """A board all of whose parts are taken and ended."""
+    return Board(counter(1 << 62), counter(1 << 62))
 
 
 def number_of_threads(parts: int) -> int:
@@ -59,18 +61,18 @@ def value_of(context: Any, counter: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         address = _address(context, builder, sig.args[0], arguments[0])
-        return builder.load_atomic(address, "acquire", 8)
+        return builder.load_atomic(address, "seq_cst", 8)
 
     return types.int64(counter), generate
 
 
 @intrinsic
 def set_to(context: Any, counter: Any, value: Any) -> Any:
-    """Set a counter; whoever sees the value sees all that was written before."""
+    """Set a counter; who sees the value sees all that was written before."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         address = _address(context, builder, sig.args[0], arguments[0])
-        builder.store_atomic(arguments[1], address, "release", 8)
+        builder.store_atomic(arguments[1], address, "seq_cst", 8)
         return context.get_dummy_value()
 
     return types.void(counter, types.int64), generate
@@ -82,7 +84,7 @@ def count(context: Any, counter: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         address = _address(context, builder, sig.args[0], arguments[0])
-        return builder.atomic_rmw("add", address, ir.IntType(64)(1), "acq_rel")
+        return builder.atomic_rmw("add", address, ir.IntType(64)(1), "seq_cst")
 
     return types.int64(counter), generate
 
@@ -98,7 +100,7 @@ def integer_at(context: Any, address: Any, n: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@njit
+@kernel
 def begin(board):
     """Lay out the parts of a batch for all threads."""
     set_to(board.ended, 0)
@@ -113,12 +115,20 @@ def wait_for_end(board, parts):
 
 
 @njit
-def another_comes(board, parts):
-    """Whether a batch has parts to take, within a while."""
-    looks = 0
-    while value_of(board.next) >= parts and looks < LOOKS:
-        looks += 1
-    return looks < LOOKS
+def another_comes(board, parts, awake):
+    """Whether a batch has parts to take, within a while; else `awake` is 0.
+
+    Who begins a batch looks at `awake` after it has laid out the parts, and here the last look at
+    the parts comes after `awake` is set: one of the two sees the other.
+    """
+    for _ in range(LOOKS):
+        if value_of(board.next) < parts:
+            return True
+    set_to(awake, 0)
+    if value_of(board.next) < parts:
+        set_to(awake, 1)
+        return True
+    return False
 
 
 # In Python.
@@ -136,10 +146,7 @@ class Helper:
         Thread(target=self._serve, name="elman", daemon=True).start()
 
     def call(self, work: Work, thread: int, board: Board) -> None:
-        """Have it call `work(thread, awake)`, unless it still looks at this board.
-
-        The work sets `awake` to 0 when it looks no more.
-        """
+        """Have it call `work(thread, awake)`, unless it still looks at this board."""
         looks = self.awake[0] and self.board is board
         if not looks and self.calls.empty():
             self.awake[0], self.board = 1, board
@@ -157,12 +164,15 @@ _helpers: list[Helper] = []
 
 
 def in_threads(work: Work, threads: int, board: Board) -> None:
-    """Call `work(0, _)`, with `work(1, awake)` and so on in other threads to help."""
+    """Begin a batch with `work(0, _)`, and `work(1, awake)` and so on in other threads to help."""
     while len(_helpers) < threads - 1:
         _helpers.append(Helper())
-    for n in range(1, threads):
-        _helpers[n - 1].call(work, n, board)
-    work(0, counter(1))
+    try:
+        begin(board)
+        for n in range(1, threads):
+            _helpers[n - 1].call(work, n, board)
+    finally:  # nobody works on the arrays after this, but where a second Ctrl-C comes
+        work(0, counter(1))
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads

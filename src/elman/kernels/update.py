@@ -16,14 +16,7 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
 from elman.kernels.layer import SPAN
-from elman.kernels.threads import (
-    another_comes,
-    begin,
-    count,
-    integer_at,
-    set_to,
-    wait_for_end,
-)
+from elman.kernels.threads import another_comes, count, integer_at, wait_for_end
 
 Array = NDArray[np.float32]
 
@@ -259,17 +252,14 @@ def take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread
 
 @kernel
 def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake):
-    """The work of a thread: the first begins a batch and ends it, the others help.
+    """The work of a thread: the first sees a batch through to its end, the others help.
 
     They help with all that follow, until none has come for a while. The losses, in nats, go into
     `totals`, a sum for each slot, which is NaN where an id or a target is none.
     """
     slots = len(totals)
-    if thread == 0:
-        begin(board)
-    while thread == 0 or another_comes(board, slots):
+    while thread == 0 or another_comes(board, slots, awake):
         take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread)
         if thread == 0:
             wait_for_end(board, slots)
             return
-    set_to(awake, 0)
