@@ -129,7 +129,7 @@ def works() -> dict[str, Callable[[], Any]]:
     def all_kernels() -> Any:
         begin(kernels.board)
         run(S, T, cell, *whole, kernels.board, 0, counter(1))
-        return pair  # which stays where it is
+        return pair  # the ids and targets, which the batch only points to
 
     return {
         "update": engine(*SIZES),

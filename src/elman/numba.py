@@ -92,11 +92,12 @@ class RNNLM(specification.RNNLM):
         of = architecture(self)
         check_built_in(self)
         weights.check(self.parameters, of)
-        if self._engine is None or self._engine.of != of:
-            self._engine = Engine(of)
-        with self._engine.lock:
-            self._engine.load(self.parameters)
-            yield self._engine
+        engine = self._engine
+        if engine is None or engine.of != of:
+            engine = self._engine = Engine(of)
+        with engine.lock:
+            engine.load(self.parameters)
+            yield engine
 
     def compile(self) -> None:
         """Have the kernels ready for training, which take seconds to compile the first time."""

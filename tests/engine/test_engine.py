@@ -24,6 +24,7 @@ from elman.kernels import threads
 from elman.kernels.engine import Engine
 from elman.kernels.sampling import choice_of, draw, falls_to, settings
 from elman.kernels.tiles import Shape
+from elman.kernels.update import run
 
 SIZES = [  # vocab, hidden, layers, embedding, batch, steps
     (1, 1, 1, 0, 1, 1),
@@ -155,19 +156,37 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
         np.testing.assert_array_equal(found.gradients[name], gradient)
 
 
-def test_a_thread_helps_until_no_batch_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = threads.Helper()
-    monkeypatch.setattr(threads, "_helpers", [helper])
+def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
     of = Architecture("rnn", 11, 7)
-    X, Y = batch_of(of, 100, 5)
+    X, Y = (part.copy() for part in batch_of(of, 300, 5))
     made = Engine(of)
     made.load(weights_of(of))
-    for _ in range(3):
-        made.loss(X, Y, (), [], learn=True)
-        while helper.awake[0]:
-            pass
-    assert helper.calls.empty()
+    made.loss(X, Y, (), [], learn=True)
+    wanted, totals, awake = made.gradients(weights_of(of)), made.totals.copy(), threads.counter(1)
+    for array in (*made.slots, made.totals):
+        array.fill(0)
+    made._take(X, Y, (), [], learn=True)
+    threads.begin(made.board)
+    whole = (made.batch, made.packed, made.work, made.slots, made.totals, made.board)
+    run(made.shape, made.head_shape, made.cell, *whole, 1, awake)
+    assert awake[0] == 0
+    np.testing.assert_array_equal(made.totals, totals)
+    for name, gradient in made.gradients(weights_of(of)).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def test_an_interrupted_batch_is_seen_through() -> None:
+    calls: list[int] = []
+
+    def work(thread: int, awake: Any) -> None:
+        calls.append(thread)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_threads(work, 1, threads.new_board())
+    assert calls == [0, 0]
 
 
 def test_two_models_share_the_threads() -> None:
@@ -203,16 +222,18 @@ def test_a_thread_that_cannot_be_started_does_no_harm(monkeypatch: pytest.Monkey
     assert sorted(done) == [0, 1]
 
 
-def test_nothing_of_a_broken_batch_is_left_for_the_next() -> None:
+@pytest.mark.parametrize("states", [0, 2])
+def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
     of = Architecture("lstm", 11, 7, 2)
     X, Y = batch_of(of, 40, 5)
+    state = (np.zeros((2, 40, 7), np.float32),) * states
     broken = {name: value * np.float32(np.nan) for name, value in weights_of(of).items()}
     found = []
     for before in ([broken], []):
         made = Engine(of)
         for weights in (*before, weights_of(of)):
             made.load(weights)
-            made.loss(X, Y, (), [], learn=True)
+            made.loss(X, Y, state, [], learn=True)
         found.append(made.gradients(weights_of(of)))
     for name, gradient in found[0].items():
         np.testing.assert_array_equal(gradient, found[1][name])
@@ -395,10 +416,12 @@ def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
 @pytest.mark.parametrize(("ids", "told"), [([0, 11], "0 to 11"), ([-1, 3], "-1 to 3")])
 def test_ids_without_a_place_in_the_table_are_refused(ids: list[int], told: str) -> None:
     model = engine.build(Architecture("rnn", 11, 7), initial(Architecture("rnn", 11, 7)))
-    batch = np.array([ids])
+    batch, many = np.array([ids]), np.zeros((300, 2), np.int64)
+    last = np.concatenate([many, batch])
     for call in (
         lambda: model.step(batch),
-        lambda: model.training_step((batch, batch)),
+        lambda: model.training_step((last, many[[0] * 301])),
+        lambda: model.validation_step((many[[0] * 301], last)),
         lambda: list(model.score(batch[0])),
         lambda: next(model.write([[1], ids], 5, Sampler(), 0)),
     ):

@@ -205,8 +205,10 @@ class Engine:
 
         With it comes the state reached, if one was given to begin with; the batch may have none.
         `masks` are dropout's, (steps, batch, hidden) for each layer but the last, or none at all.
-        If it is to learn, `gradients` then has those of this loss.
+        If it is to learn, `gradients` then has those of this loss. An ElmanError tells of ids that
+        have no place in the table.
         """
+        ids, targets = (np.ascontiguousarray(part, np.int64) for part in (ids, targets))
         number, steps = ids.shape
         self._make_room(number, steps, bool(state), len(masks))
         if learn:
@@ -237,7 +239,7 @@ class Engine:
         sizes = (steps, threads, slots, states, masks)
         if sizes == self.sizes and room <= self.room:
             return
-        self.sizes, self.room, self.threads = sizes, room, threads
+        self.sizes = ()  # of nothing, until all is there
         self.work, self.slots = self._work(steps, threads, slots, masks)
         self.totals, self.board = np.zeros(slots), new_board()
         of_states = (self.of.layers if states else 0, room, self.hidden)
@@ -249,6 +251,7 @@ class Engine:
             scales=zeros(1, room),
             masks=zeros(masks, steps, room, self.hidden),
         )
+        self.sizes, self.room, self.threads = sizes, room, threads
 
     def _take(
         self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
@@ -262,6 +265,7 @@ class Engine:
         for to, part in zip((batch.h, batch.c), state, strict=False):
             for layer, values in zip(to, part, strict=True):
                 _fill(layer[:, :hidden], values, sequences)
+                layer[:, hidden:] = 0  # what a broken batch has left there
         for to, mask in zip(batch.masks, masks, strict=True):
             for step, values in zip(to, mask, strict=True):
                 _fill(step[:, :hidden], values, sequences)

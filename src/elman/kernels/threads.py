@@ -141,7 +141,7 @@ class Helper:
     """
 
     def __init__(self) -> None:
-        self.calls: SimpleQueue[tuple[Work, int]] = SimpleQueue()
+        self.calls: SimpleQueue[tuple[Work, int, Board]] = SimpleQueue()
         self.awake, self.board = counter(0), new_board()
         Thread(target=self._serve, name="elman", daemon=True).start()
 
@@ -149,14 +149,14 @@ class Helper:
         """Have it call `work(thread, awake)`, unless it still looks at this board."""
         looks = self.awake[0] and self.board is board
         if not looks and self.calls.empty():
-            self.awake[0], self.board = 1, board
-            self.calls.put((work, thread))
+            self.calls.put((work, thread, board))
 
     def _serve(self) -> None:
         while True:
             self._do(*self.calls.get())  # and keep no reference to it
 
-    def _do(self, work: Work, thread: int) -> None:
+    def _do(self, work: Work, thread: int, board: Board) -> None:
+        self.board, self.awake[0] = board, 1
         work(thread, self.awake)
 
 
@@ -171,8 +171,10 @@ def in_threads(work: Work, threads: int, board: Board) -> None:
         begin(board)
         for n in range(1, threads):
             _helpers[n - 1].call(work, n, board)
-    finally:  # nobody works on the arrays after this, but where a second Ctrl-C comes
         work(0, counter(1))
+    except BaseException:  # nobody is at the arrays after this, but where a second Ctrl-C comes
+        work(0, counter(1))
+        raise
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads

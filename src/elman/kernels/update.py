@@ -258,6 +258,7 @@ def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake
     `totals`, a sum for each slot, which is NaN where an id or a target is none.
     """
     slots = len(totals)
+    # One loop for both, so that what takes slots is compiled once.
     while thread == 0 or another_comes(board, slots, awake):
         take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread)
         if thread == 0:
