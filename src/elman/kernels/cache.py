@@ -121,7 +121,9 @@ def kernel(function: Callable[..., Any]) -> Any:
     It makes no arrays: references to arrays are not counted, since threads that count the same ones
     wait for each other. Where no folder can be written, the code is kept for this process only.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(
+        function
+    )
     try:
         dispatcher._cache = _Cache(function)
     except RuntimeError:

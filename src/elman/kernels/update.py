@@ -202,16 +202,28 @@ def take_ids(batch, start, vocab, ids, targets):
     return known
 
 
-@njit(inline="always")
-def take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread):
-    """Take one slot of a batch after the other, as long as there are any."""
-    (_, vocab, _), slots = gradients.table.shape, len(totals)
+@kernel
+def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake):
+    """The work of a thread: one slot of a batch after the other, as long as there are any.
+
+    The first thread then waits until all are ended; another helps with the batches that follow,
+    until none has come for a while. The losses, in nats, go into `totals`, a sum for each slot,
+    which is NaN where an id or a target is none.
+    """
+    slots, vocab = len(totals), gradients.table.shape[1]
     ids, targets = work.ids[thread], work.targets[thread]
     losses, steps = work.losses[thread], ids.shape[1]
     hs, cs, gates = work.hs[thread], work.cs[thread], work.gates[thread]
     dropped = work.dropped[thread]
-    slot = count(board.next)
-    while slot < slots:
+    while True:
+        slot = count(board.next)
+        if slot >= slots:
+            if thread == 0:
+                wait_for_end(board, slots)
+                return
+            if not another_comes(board, slots, awake):
+                return
+            continue
         # Read here: a thread that was held up may have its slot from the next batch.
         sequences, number, learn = batch.size
         totals[slot] = 0
@@ -247,20 +259,3 @@ def take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread
                     logits_of_step(T, hs[-1], t, packed, work, thread)
             totals[slot] += losses[:counting].sum()
         count(board.ended)
-        slot = count(board.next)
-
-
-@kernel
-def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake):
-    """The work of a thread: the first sees a batch through to its end, the others help.
-
-    They help with all that follow, until none has come for a while. The losses, in nats, go into
-    `totals`, a sum for each slot, which is NaN where an id or a target is none.
-    """
-    slots = len(totals)
-    # One loop for both, so that what takes slots is compiled once.
-    while thread == 0 or another_comes(board, slots, awake):
-        take_slots(S, T, cell, batch, packed, work, gradients, totals, board, thread)
-        if thread == 0:
-            wait_for_end(board, slots)
-            return
