@@ -400,7 +400,7 @@ class Engine:
 def check_ids(ids: Ids, vocab: int) -> None:
     """Raise an ElmanError unless each id has its place in the table."""
     if ids.size and np.max(ids.view(np.uint64)) >= vocab:  # or below 0
-        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {ids.min()} to {ids.max()}")
+        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
 
 
 def _fill(to: NDArray[Any], rows: NDArray[Any], number: int) -> None:
