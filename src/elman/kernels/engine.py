@@ -256,7 +256,7 @@ class Engine:
     def _take(
         self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
     ) -> None:
-        """Take a batch."""
+        """Have the kernels find a batch, which lies where it is but for states and masks."""
         (number, steps), hidden, batch = ids.shape, self.of.hidden, self.batch
         sequences = round_up(number, GROUP)
         batch.size[:] = sequences, number, learn
