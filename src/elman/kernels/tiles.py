@@ -26,14 +26,19 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
-from numba.core.imputils import lower_constant
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    signature,
+)
 from numba.extending import (
     NativeValue,
     intrinsic,
     lower_builtin,
     models,
-    overload_attribute,
     register_model,
     typeof_impl,
     unbox,
@@ -117,26 +122,27 @@ def _unbox_shape(kind: Any, value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
 
 
-@lower_constant(ShapeType)
-def _constant_shape(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    return context.get_dummy_value()
+def _read(kind: ShapeType, name: str) -> Any:
+    return getattr(Shape(kind.rows, kind.vectors, kind.lanes), name, None)
 
 
-def _attribute(name: str) -> None:
-    """Let kernels read an attribute of a Shape, as a constant."""
+@infer_getattr
+class _ShapeAttributes(AttributeTemplate):
+    """Let kernels read what a Shape has, as constants."""
 
-    @overload_attribute(ShapeType, name)
-    def attribute(shape: Any) -> Any:
-        value = getattr(Shape(shape.rows, shape.vectors, shape.lanes), name)
+    key = ShapeType
 
-        def get(shape: Any) -> Any:
-            return value
+    def generic_resolve(self, kind: ShapeType, name: str) -> Any:
+        value = _read(kind, name)
+        if isinstance(value, Shape):
+            return _typeof_shape(value, None)
+        return None if value is None else types.intp
 
-        return get
 
-
-for _name in ("rows", "width", "single", "square"):
-    _attribute(_name)
+@lower_getattr_generic(ShapeType)
+def _lower_attribute(context: Any, builder: Any, kind: ShapeType, _: Any, name: str) -> Any:
+    value = _read(kind, name)
+    return context.get_dummy_value() if isinstance(value, Shape) else INT64(value)
 
 
 # Places.
