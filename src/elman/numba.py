@@ -227,10 +227,12 @@ class RNNLM(specification.RNNLM):
 def _in_form(ids: Any, dimensions: int) -> Array:
     """Ids of 64 bits in a row: in another form they would have kernels compiled anew."""
     given = np.asarray(ids)
-    if given.ndim != dimensions or not np.issubdtype(given.dtype, np.integer):
+    if given.ndim != dimensions or given.dtype.kind not in "iu":
         raise ElmanError(
             f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
         )
+    if given.dtype == np.int64 and given.flags.carray:
+        return given
     form: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
     return form
 

@@ -7,7 +7,7 @@ through time; a model adds the input, the output layer and the loss. Arrays insi
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -715,10 +715,13 @@ def build(
     return model
 
 
+_known = lru_cache(maxsize=8, typed=True)(Architecture)  # each batch of the engine asks
+
+
 def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
     rnn = model.rnn
-    return Architecture(
+    return _known(
         rnn.cell,
         model.vocab_size,
         rnn.num_hiddens,

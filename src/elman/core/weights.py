@@ -8,7 +8,9 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -82,16 +84,18 @@ def layer_shapes(
     return shapes
 
 
-def shapes(of: Architecture) -> dict[str, tuple[int, ...]]:
+@lru_cache(maxsize=8)  # every batch of the engine asks
+def shapes(of: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Name and shape of each weight of a language model."""
     inputs = of.embedding or of.vocab
     layers = layer_shapes(of.cell, inputs, of.hidden, of.layers)
-    return {
+    found = {
         **({"embedding.weight": (of.vocab, of.embedding)} if of.embedding else {}),
         **{f"rnn.{name}": shape for name, shape in layers.items()},
         **({} if of.tied else {"linear.weight": (of.vocab, of.hidden)}),
         "linear.bias": (of.vocab,),
     }
+    return MappingProxyType(found)
 
 
 def spare(cell: str, hidden: int) -> slice:
@@ -149,7 +153,7 @@ def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
-        if not np.issubdtype(weights[name].dtype, np.floating):
+        if weights[name].dtype.kind != "f":
             raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
 
 
