@@ -27,8 +27,8 @@ from elman.kernels import head, layer
 from elman.kernels.cells import backward_step, forward_step
 from elman.kernels.engine import Engine
 from elman.kernels.layer import SPAN
+from elman.kernels.packing import GROUP
 from elman.kernels.threads import begin, counter
-from elman.kernels.update import GROUP, run
 
 SIZES = ("rnn", 32, 1024, 32)
 _, HIDDEN, BATCH, STEPS = SIZES
@@ -47,7 +47,7 @@ def product(S, times, left, W, bias, out):
 def add_weights(S, times, left, right, out):
     """The gradients of weights, of some steps at a time."""
     for _ in range(times):
-        layer.add_products_of_rows(S, left, right, out)
+        layer.add_products_of_rows(S, SPAN * GROUP, left, right, out)
 
 
 @njit
@@ -116,19 +116,17 @@ def works() -> dict[str, Callable[[], Any]]:
     kernels.loss(ids, targets, (), [], learn=True)
     S, T, cell = kernels.shape, kernels.head_shape, kernels.cell
     packed, work, slots = kernels.packed, kernels.work, kernels.slots
-    batch, whole = kernels.batch, (kernels.batch, packed, work, slots, kernels.totals)
     states, gates, rows = work.hs[0, 0], work.gates[0, 0, 0], work.d_gates[0]
     h, h_to, later, d_gates = states[1], states[2], rows[1], rows[2]
     W, W_back, d_out = packed.state[0], packed.state_back[0], work.d_out[0, 0]
     across_h, spans, aims = work.across_h[0], work.logits[0], work.targets[0, :1]
-    logits, scales, bias = spans[:, :GROUP], batch.scales[:, :GROUP], packed.linear_bias
-    d_linear, d_bias = slots.linear[0], slots.linear_bias[0]
-    ids, left = ids[:GROUP], rows[:SPAN].reshape(-1, rows.shape[2])
-    right = states[:SPAN].reshape(-1, states.shape[2])
+    logits, scales, bias = spans[:, :GROUP], work.scales[0], packed.linear_bias
+    d_linear, d_bias = slots.linear[0], slots.by_sequence[0]
+    ids = ids[:GROUP]
 
     def all_kernels() -> Any:
         begin(kernels.board)
-        run(S, T, cell, *whole, kernels.board, 0, counter(1))
+        kernels.run(*kernels.arguments, 0, counter(1))
         return pair  # the ids and targets, which the batch only points to
 
     return {
@@ -139,7 +137,7 @@ def works() -> dict[str, Callable[[], Any]]:
         "output back": lambda: output_back(S, TIMES, logits, packed.linear_rows, d_out),
         "backward product": lambda: product(S, TIMES, later, W_back, packed.none, d_out),
         "output weights": lambda: add_output_weights(T, TIMES // SPAN, spans, states, d_linear),
-        "weights": lambda: add_weights(S, TIMES // SPAN, left, right, slots.state[0, 0]),
+        "weights": lambda: add_weights(S, TIMES // SPAN, rows[0], states[0], slots.state[0, 0]),
         "forward": lambda: forward(S, TIMES, cell, packed.table, ids, gates, h, h_to, W),
         "backward": lambda: backward(S, TIMES, cell, h, later, W_back, d_out, d_gates),
         "softmax": lambda: softmax(T, TIMES, aims, scales, logits, d_bias),

@@ -20,7 +20,7 @@ from elman.core.language_model import generate, generate_all, score
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, initial
 from elman.kernels import engine as kernels
-from elman.kernels import threads
+from elman.kernels import layout, threads
 from elman.kernels.engine import Engine
 from elman.kernels.sampling import choice_of, draw, falls_to, settings
 from elman.kernels.tiles import Shape
@@ -84,6 +84,37 @@ def test_a_state_is_carried_into_a_batch(cell: str) -> None:
     rng = np.random.default_rng(1)
     state = tuple(rng.normal(0, 1, (2, 5, 7)).astype(np.float32) for _ in range(2))
     assert_alike(of, (X, state if cell == "lstm" else state[0], Y))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
+    of = Architecture(cell, 11, 40, 2)
+    X, Y = batch_of(of, 35, 5)
+    zeros = np.zeros((2, 35, 40), np.float32)
+    (wanted, loss), (found, same) = (
+        learned(engine, of, batch) for batch in ((X, Y), (X, (zeros,) * (1 + (cell == "lstm")), Y))
+    )
+    assert same == loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
+    learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
+    before = list(run.signatures)
+    for vocab, hidden, layers, embedding, batch, steps in SIZES:
+        of = Architecture(cell, vocab, hidden, layers, embedding)
+        X, Y = batch_of(of, batch, steps)
+        state = np.zeros((layers, batch, hidden), np.float32)
+        learned(engine, of, (X, (state, state) if cell == "lstm" else state, Y))
+        learned(engine, of, (X, Y), dropout=0.5 if layers > 1 else 0)
+    assert list(run.signatures) == before
+
+
+def test_a_model_of_more_floats_than_kernels_count_is_refused() -> None:
+    with pytest.raises(ElmanError, match="models of up to 4,294,967,296 floats, and this one has"):
+        Engine(Architecture("lstm", 11, 1 << 15))
 
 
 @pytest.mark.parametrize("cell", GATES)
@@ -164,12 +195,13 @@ def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch)
     made.load(weights_of(of))
     made.loss(X, Y, (), [], learn=True)
     wanted, totals, awake = made.gradients(weights_of(of)), made.totals.copy(), threads.counter(1)
-    for array in (*made.slots, made.totals):
+    while any(helper.awake[0] for helper in threads._helpers):
+        pass  # those that look for this batch would take parts of it
+    for array in (*made.slots, made.totals, made.layout.canonical.gradients):
         array.fill(0)
     made._take(X, Y, (), [], learn=True)
     threads.begin(made.board)
-    whole = (made.batch, made.packed, made.work, made.slots, made.totals, made.board)
-    run(made.shape, made.head_shape, made.cell, *whole, 1, awake)
+    made.run(*made.arguments, 1, awake)
     assert awake[0] == 0
     np.testing.assert_array_equal(made.totals, totals)
     for name, gradient in made.gradients(weights_of(of)).items():
@@ -492,7 +524,9 @@ def test_kernels_write_to_their_arrays_alone(
         beside.extend((memory[:start], memory[start + inside :]))
         return memory[start : start + inside].view(dtype).reshape(sizes)
 
-    monkeypatch.setattr(kernels, "zeros", zeros)
+    for module in (kernels, layout):
+        monkeypatch.setattr(module, "zeros", zeros)
+    monkeypatch.setattr(layout, "LINE", 4096)  # what stands in one vector is that far apart
     of = Architecture("gru", vocab, hidden, 2)
     one = Engine(of, shape)
     one.load(weights_of(of))
@@ -502,6 +536,13 @@ def test_kernels_write_to_their_arrays_alone(
         (ids,), (targets,) = batch_of(of, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == 0xFF).all() for margin in beside)
+    for whole, *parts in (one.packed[2:], one.slots):
+        between = np.ones(whole.shape[-1], bool)
+        for array in parts:
+            begin = (array.ctypes.data - whole.ctypes.data) // 4
+            between[begin : begin + array.size // (whole.size // whole.shape[-1])] = False
+        assert between.sum() > 4096
+        assert not whole[..., between].any()
 
 
 def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:

@@ -129,3 +129,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     except RuntimeError:
         _say_no_folder()
     return dispatcher
+
+
+def compiled(kernel: Any, *arguments: Any) -> Any:
+    """The code of a kernel for arguments of these types, which then is not looked up by them."""
+    return kernel.compile(tuple(map(numba.typeof, arguments)))

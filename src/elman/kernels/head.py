@@ -117,9 +117,8 @@ def add_weight_at(t, T, d_logits, states, d_W):
     `states`, (steps, rows, hidden or more), those of step t in place t modulo the span.
     """
     if t % SPAN == 0:
-        steps, rows, columns = states.shape
-        number = min(SPAN, steps - t) * rows
-        h = states.reshape(steps * rows, columns)[t * rows : t * rows + number]
+        steps, rows, _ = states.shape
+        number, h = min(SPAN, steps - t) * rows, states[t]  # and those of the steps after it
         for i in range(0, len(d_W), T.rows):
             for j in range(0, d_W.shape[1], T.width):
                 tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(h, 0, j), number)

@@ -34,35 +34,36 @@ def product(S, left, W, bias, out):
 
 
 @njit
-def add_products_of_rows(S, left, right, out):
-    """out += left^T @ right, for (rows, m) and (rows, n)."""
+def add_products_of_rows(S, rows, left, right, out):
+    """out += left^T @ right, for (rows, m) and (rows, n); these may go on where the arrays end."""
     for i in range(0, len(out), S.rows):
         for j in range(0, out.shape[1], S.width):
-            tile = mm(load(S, at(out, i, j)), across(left, 0, i), at(right, 0, j), len(left))
+            tile = mm(load(S, at(out, i, j)), across(left, 0, i), at(right, 0, j), rows)
             store(tile, at(out, i, j))
 
 
 @njit(inline="always")
-def forward_from_ids(S, cell, ids, table, gates, hs, cs, W):
+def forward_from_ids(S, cell, ids, table, gates, hs, cs, W, depth):
     """Run the first layer through all steps of ids, (rows, steps); W holds the panels of W_hh^T.
 
-    The inputs are rows of `table`, (ids, blocks * hidden), which holds all biases too.
+    The inputs are rows of `table`, (ids, blocks * hidden), which holds all biases too. The first
+    step takes so many units of the state before it, after which there are zeros.
     """
     for t in range(ids.shape[1]):
-        step = gates[t % len(gates)]
-        forward_step(cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W)
+        step, W_hh = gates[t % len(gates)], W[:, : depth if t == 0 else W.shape[1]]
+        forward_step(cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W_hh)
 
 
 @njit(inline="always")
-def forward_from_layer(S, cell, steps, below, own, W_ih, bias, gates, hs, cs, W):
+def forward_from_layer(S, cell, steps, below, own, W_ih, bias, gates, hs, cs, W, depth):
     """Run a layer through so many steps of the outputs below, (steps, rows, hidden).
 
     `own`, (rows, 1), names the rows in order.
     """
     for t in range(steps):
-        step = gates[t % len(gates)]
+        step, W_hh = gates[t % len(gates)], W[:, : depth if t == 0 else W.shape[1]]
         product(S, below[t], W_ih, bias, step)
-        forward_step(cell, S, step, own, 0, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W)
+        forward_step(cell, S, step, own, 0, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W_hh)
 
 
 @njit(inline="always")
@@ -89,12 +90,10 @@ def add_weights_at(t, S, d_gates, column, before, d_W):
 
     `d_gates`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
     m), that of step t in place t - 1; those from a column on belong to the weight. Spans begin at
-    step 1, and step 0 is one of its own.
+    step 1, and step 0 is one of its own. The rows of a step follow on those of the one before it.
     """
-    kept, rows, columns = d_gates.shape
-    if t == 0 or (t - 1) % SPAN == 0:
+    kept, rows, _ = d_gates.shape
+    if t < len(before) and (t == 0 or (t - 1) % SPAN == 0):
         number = min(SPAN, len(before) - t) * rows if t else rows
-        start = (t - 1) % kept * rows
-        left = d_gates.reshape(kept * rows, columns)[start : start + number, column:]
-        right = before.reshape(len(before) * rows, before.shape[2])[t * rows : t * rows + number]
-        add_products_of_rows(S, left, right, d_W)
+        left = d_gates[(t - 1) % kept][:, column:]
+        add_products_of_rows(S, number, left, before[t], d_W)

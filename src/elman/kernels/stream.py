@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from elman.kernels import head, layer
 from elman.kernels.cache import kernel
+from elman.kernels.packing import Array
 from elman.kernels.sampling import draw
-from elman.kernels.update import Array, copy_states, forward_group
+from elman.kernels.update import copy_states, forward_group
 
 
 class Stream(NamedTuple):
@@ -33,7 +34,7 @@ def forward(S, cell, ids, packed, stream):
     """Read ids, (rows, steps), without dropout."""
     hs, cs, gates, none = stream.hs, stream.cs, stream.gates, stream.gates[:0]
     own = stream.own[:, :1]  # of the type that part of the ids has: else cells are compiled twice
-    forward_group(S, cell, ids, own, packed, hs, cs, gates, none, none)
+    forward_group(S, cell, ids, own, packed, hs, cs, gates, none, none, packed.state.shape[2])
 
 
 @njit
@@ -68,7 +69,7 @@ def score(S, T, cell, ids, targets, packed, stream, out):
     """
     hs, cs, logits, across_h = stream.hs, stream.cs, stream.across_logits, stream.across_h
     steps, group, most = ids.shape[1], across_h.shape[1], hs.shape[1] - 1
-    states, losses = hs[-1].reshape(most + 1, hs.shape[3]), logits[len(logits) - head.BELOW :]
+    states, losses = hs[-1, :, 0], logits[len(logits) - head.BELOW :]
     W, bias = packed.linear_rows, packed.linear_bias
     for start in range(0, steps, most):
         number = min(most, steps - start)

@@ -108,8 +108,8 @@ def begin(board):
 
 
 @njit
-def wait_for_end(board, parts):
-    """Wait until all parts are ended."""
+def wait_for(board, parts):
+    """Wait until so many parts are ended."""
     while value_of(board.ended) < parts:
         pass
 

@@ -16,28 +16,12 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
 from elman.kernels.layer import SPAN
-from elman.kernels.threads import another_comes, count, integer_at, wait_for_end
+from elman.kernels.packing import GROUP, PARTS, Array, add_up_biases, add_up_part, pack_part
+from elman.kernels.threads import another_comes, count, integer_at, wait_for
 
-Array = NDArray[np.float32]
-
-GROUP = 32  # sequences
 KEPT = 2 * SPAN  # steps of `d_gates`: a span, and the one after it
 SLOTS = 8
-
-
-class Packed(NamedTuple):
-    """Weights as the kernels read them, padded to whole tiles; `_back` are those of backward."""
-
-    table: Array  # (rows of ids, blocks * hidden): the first layer's inputs, with all biases
-    inputs: Array  # (layers - 1, panels, hidden, width)
-    inputs_back: Array
-    bias: Array  # (layers - 1, 1, blocks * hidden)
-    state: Array  # (layers, panels, hidden, width)
-    state_back: Array  # (layers, panels, recurrent * hidden, width)
-    linear: Array  # (panels, hidden, width), for one sequence or a few
-    linear_rows: Array  # (tokens, hidden), for groups
-    linear_bias: Array  # (1, vocab)
-    none: Array  # (1, hidden): zeros
+FEW = 4  # units of a state that are multiplied where all are zero: `mm` cannot do without
 
 
 class Batch(NamedTuple):
@@ -50,7 +34,6 @@ class Batch(NamedTuple):
     # where it is zero and not asked for.
     h: Array
     c: Array
-    scales: Array  # (1, sequences): by how much a loss counts in the mean
     masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
 
 
@@ -71,32 +54,26 @@ class Work(NamedTuple):
     across_h: Array  # (threads, hidden, group): the states of a step
     logits: Array  # (threads, tokens and what stands below, steps of a span * group)
     losses: NDArray[np.float64]  # (threads, group): their sums over the steps
-
-
-class Gradients(NamedTuple):
-    """The gradients, for each slot, zero at the start."""
-
-    table: Array  # (slots, rows of ids, blocks * hidden)
-    inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
-    bias: Array  # (slots, layers - 1, 1, blocks * hidden)
-    state: Array  # (slots, layers, recurrent * hidden, hidden)
-    linear: Array  # (slots, tokens, hidden)
-    linear_bias: Array  # (slots, tokens, group): the parts of each sequence
+    scales: Array  # (threads, 1, group): by how much a loss counts in the mean
 
 
 @njit(inline="always")
-def forward_group(S, cell, ids, own, packed, hs, cs, gates, masks, dropped):
-    """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none."""
-    layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], packed.state[0])
+def forward_group(S, cell, ids, own, packed, hs, cs, gates, masks, dropped, depth):
+    """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none.
+
+    Of the first states only so many units are taken, after which there are zeros.
+    """
+    W = packed.state
+    layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], W[0], depth)
     steps = ids.shape[1]
     for n in range(1, len(gates)):
-        below, W_ih, bias = hs[n - 1][1:], packed.inputs[n - 1], packed.bias[n - 1]
+        below, W_ih, bias = hs[n - 1][1:], packed.inputs[n - 1], packed.bias[n]
         if len(masks):
             for t in range(steps):
                 multiply(below[t], masks[n - 1, t], dropped[n - 1, t])
             below = dropped[n - 1]
         layer.forward_from_layer(
-            S, cell, steps, below, own, W_ih, bias, gates[n], hs[n], cs[n], packed.state[n]
+            S, cell, steps, below, own, W_ih, bias, gates[n], hs[n], cs[n], W[n], depth
         )
 
 
@@ -121,7 +98,7 @@ def logits_of_step(T, states, t, packed, work, thread):
 
 
 @njit(inline="always")
-def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slot, masks):
+def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slot, masks, carried):
     """Add the gradients of all weights, and the losses."""
     steps, top = ids.shape[1], work.hs.shape[1] - 1
     all_d_gates, d_outs = work.d_gates[thread], work.d_out[thread]
@@ -133,18 +110,18 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
         below = work.hs[thread][n - 1][1:]
         if len(masks):
             below = work.dropped[thread][n - 1]
-        d_W = gradients.state[slot][n]
+        W_back, d_W = packed.state_back[n], gradients.state[slot][n]
         d_h[:], d_c[:], all_d_gates[(steps - 1) % kept] = 0, 0, 0
         for t in range(steps - 1, -1, -1):
             later, d_gates = all_d_gates[t % kept], all_d_gates[(t - 1) % kept]
             d_out = d_outs[t % len(d_outs)]
             if n == top:
                 logits = logits_of_step(T, hs, t, packed, work, thread)
-                aims, d_bias = work.targets[thread, t : t + 1], gradients.linear_bias[slot]
+                aims, d_bias = work.targets[thread, t : t + 1], gradients.by_sequence[slot]
                 head.softmax_back(T, aims, scales, logits, d_bias)
                 head.product_back(S, logits, packed.linear_rows, d_out)
                 head.add_weight_at(t, T, work.logits[thread], hs[1:], gradients.linear[slot])
-            layer.add_weights_at(t + 1, S, all_d_gates, first, hs, d_W)
+            layer.add_weights_at(t + 1, S, all_d_gates, first, hs[:steps], d_W)
             backward_step(
                 cell,
                 S,
@@ -154,7 +131,7 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
                 hs[t + 1],
                 cs[t + 1],
                 later[:, first:],
-                packed.state_back[n],
+                W_back[:, : FEW if t == steps - 1 else W_back.shape[1]],
                 d_out,
                 d_h,
                 d_c,
@@ -163,13 +140,14 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
             if n == 0:
                 layer.backward_to_ids(S, d_gates, ids, t, d_table)
             else:
-                d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n - 1]
+                d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n]
                 W_ih = packed.inputs_back[n - 1]
                 layer.add_weights_at(t, S, all_d_gates, 0, below, d_W_ih)
                 layer.backward_to_layer(S, d_gates, W_ih, packed.none, d_bias, d_outs[t])
                 if len(masks):
                     multiply(d_outs[t], masks[n - 1, t], d_outs[t])
-        layer.add_weights_at(0, S, all_d_gates, first, hs, d_W)
+        if carried:
+            layer.add_weights_at(0, S, all_d_gates, first, hs, d_W)
 
 
 @njit
@@ -203,59 +181,78 @@ def take_ids(batch, start, vocab, ids, targets):
 
 
 @kernel
-def run(S, T, cell, batch, packed, work, gradients, totals, board, thread, awake):
-    """The work of a thread: one slot of a batch after the other, as long as there are any.
+def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, thread, awake):
+    """The work of a thread: one part of a batch after the other, as long as there are any.
 
-    The first thread then waits until all are ended; another helps with the batches that follow,
-    until none has come for a while. The losses, in nats, go into `totals`, a sum for each slot,
-    which is NaN where an id or a target is none.
+    The first parts pack the weights, then come the slots, and the last add up their gradients;
+    those of a kind wait for all that come before. The first thread stays until all are ended;
+    another helps with the batches that follow, until none has come for a while. The losses, in
+    nats, go into `totals`, a sum for each slot, which is NaN where an id or a target is none.
     """
     slots, vocab = len(totals), gradients.table.shape[1]
+    parts = PARTS + slots + PARTS
     ids, targets = work.ids[thread], work.targets[thread]
-    losses, steps = work.losses[thread], ids.shape[1]
+    losses, scales, steps = work.losses[thread], work.scales[thread], ids.shape[1]
     hs, cs, gates = work.hs[thread], work.cs[thread], work.gates[thread]
-    dropped = work.dropped[thread]
+    dropped, carried = work.dropped[thread], len(batch.h) > 0
+    depth = packed.state.shape[2] if carried else FEW
     while True:
-        slot = count(board.next)
-        if slot >= slots:
+        part = count(board.next)
+        if part >= parts:
             if thread == 0:
-                wait_for_end(board, slots)
+                wait_for(board, parts)
                 return
-            if not another_comes(board, slots, awake):
+            if not another_comes(board, parts, awake):
                 return
             continue
-        # Read here: a thread that was held up may have its slot from the next batch.
+        # Read here: a thread that was held up may have its part from the next batch.
         sequences, number, learn = batch.size
-        totals[slot] = 0
-        for start in range(slot * GROUP, sequences, slots * GROUP):
-            stop, counting = start + GROUP, min(GROUP, number - start)
-            if not take_ids(batch, start, vocab, ids, targets):
-                totals[slot] = np.nan
-                continue
-            masks = batch.masks[:, :, start:stop]
-            hs[:, 0], cs[:, 0], losses[:] = 0, 0, 0
-            copy_states(batch.h[:, start:stop], hs[:, 0])
-            copy_states(batch.c[:, start:stop], cs[:, 0])
-            forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped)
-            copy_states(hs[:, steps], batch.h[:, start:stop])
-            copy_states(cs[:, steps], batch.c[:, start:stop])
+        slot = part - PARTS
+        if slot < 0:
+            pack_part(part, canonical, packed)
+        elif slot >= slots:
+            wait_for(board, PARTS + slots)
             if learn:
-                scales = batch.scales[:, start:stop]
-                backward_group(
-                    S,
-                    T,
-                    cell,
-                    ids,
-                    scales,
-                    packed,
-                    work,
-                    thread,
-                    gradients,
-                    slot,
-                    masks,
-                )
-            else:
-                for t in range(steps):
-                    logits_of_step(T, hs[-1], t, packed, work, thread)
-            totals[slot] += losses[:counting].sum()
+                add_up_part(slot - slots, slots, gradients, canonical)
+        else:
+            wait_for(board, PARTS)
+            totals[slot] = 0
+            if learn:
+                gradients.whole[slot, :] = 0
+            for start in range(slot * GROUP, sequences, slots * GROUP):
+                stop = start + GROUP
+                if not take_ids(batch, start, vocab, ids, targets):
+                    totals[slot] = np.nan
+                    continue
+                masks = batch.masks[:, :, start:stop]
+                hs[:, 0], cs[:, 0], losses[:] = 0, 0, 0
+                copy_states(batch.h[:, start:stop], hs[:, 0])
+                copy_states(batch.c[:, start:stop], cs[:, 0])
+                forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped, depth)
+                copy_states(hs[:, steps], batch.h[:, start:stop])
+                copy_states(cs[:, steps], batch.c[:, start:stop])
+                if learn:
+                    for r in range(GROUP):
+                        scales[0, r] = 1 / (number * steps) if start + r < number else 0
+                    backward_group(
+                        S,
+                        T,
+                        cell,
+                        ids,
+                        scales,
+                        packed,
+                        work,
+                        thread,
+                        gradients,
+                        slot,
+                        masks,
+                        carried,
+                    )
+                else:
+                    for t in range(steps):
+                        logits_of_step(T, hs[-1], t, packed, work, thread)
+                for r in range(min(GROUP, number - start)):
+                    totals[slot] += losses[r]
+            if learn:
+                add_up_biases(gradients, slot)
         count(board.ended)

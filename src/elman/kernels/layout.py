@@ -1,0 +1,248 @@
+"""Which of a model's weights is where in what the kernels read, and in the gradients of a slot.
+
+The weights stand in one vector, and what the kernels read stands in another; a slot is one, too.
+Which float comes from where is found once, by laying out numbers instead of weights and gradients.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError
+from elman.core.weights import GATES, Architecture, Weights, shapes, spare
+from elman.kernels.cells import CELLS
+from elman.kernels.head import NEVER
+from elman.kernels.layer import SPARE
+from elman.kernels.packing import GROUP, Canonical, Gradients, Numbers, Packed
+from elman.kernels.tiles import LINE, Shape
+
+# For each gate, the blocks that hold its parts from the input and from the state.
+BLOCKS = {
+    "rnn": ((0, 0),),
+    "rnn-relu": ((0, 0),),
+    "gru": ((1, 1), (2, 2), (0, 3)),
+    "lstm": ((0, 0), (1, 1), (2, 2), (3, 3)),
+}
+
+Sizes = Mapping[str, tuple[int, ...]]
+
+
+def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+    """Zeros that begin at a cache line: a vector that lies across two takes two loads.
+
+    Two threads that write to one line wait for each other, too.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return np.zeros(shape, dtype)
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    array: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return array
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple
+
+
+def floats_of(sizes: Sizes) -> int:
+    """The floats of arrays of these sizes, each from a line of the cache on."""
+    return sum(round_up(math.prod(size), LINE) for size in sizes.values())
+
+
+def cut(whole: NDArray[Any], sizes: Sizes) -> dict[str, NDArray[Any]]:
+    """Arrays of these sizes, one after the other in the last axis, each from a line on."""
+    arrays, start = {}, 0
+    for name, size in sizes.items():
+        number = math.prod(size)
+        arrays[name] = whole[..., start : start + number].reshape(*whole.shape[:-1], *size)
+        start += round_up(number, LINE)
+    return arrays
+
+
+def pack_panels(matrix: NDArray[Any], panels: NDArray[Any]) -> None:
+    """Copy a matrix into panels, (number, depth, width), that are as large or larger."""
+    (rows, columns), width = matrix.shape, panels.shape[2]
+    whole, rest = divmod(columns, width)
+    side_by_side = matrix[:, : whole * width].reshape(rows, whole, width)
+    panels[:whole, :rows] = side_by_side.transpose(1, 0, 2)
+    if rest:
+        panels[whole, :rows, :rest] = matrix[:, whole * width :]
+
+
+class Layout:
+    """The weights of a language model as the kernels read them, and how to come by them."""
+
+    def __init__(self, of: Architecture, shape: Shape, head_shape: Shape) -> None:
+        self.of, self.cell, self.width = of, CELLS[of.cell], shape.width
+        self.hidden, self.vocab = (round_up(n, self.width) for n in (of.hidden, of.vocab))
+        self.tokens = round_up(of.vocab, head_shape.rows)
+        self.gates = self.cell.blocks * self.hidden
+        # An embedding is multiplied with the first layer's weight, which gives that of one-hot ids.
+        self.shapes = shapes(Architecture(of.cell, of.vocab, of.hidden, of.layers))
+        ends = np.cumsum([math.prod(size) for size in self.shapes.values()]).tolist()
+        parts = map(slice, [0, *ends[:-1]], ends)
+        self.parts = list(zip(self.shapes, parts, self.shapes.values(), strict=True))
+        self.number = ends[-1]
+        self._check_size()
+        self.packed = self._packed()
+        self.canonical = self._canonical()
+
+    def _check_size(self) -> None:
+        floats = self.number + max(floats_of(self._sizes()), self.floats_of_slot)
+        if floats >= 1 << 32:
+            raise ElmanError(
+                f"elman.numba has models of up to {1 << 32:,} floats, and this one has {floats:,}: "
+                "make it smaller, or take another framework"
+            )
+
+    def _sizes(self) -> Sizes:
+        """Of what is packed, but for the table and the biases."""
+        panels, above, width = self.hidden // self.width, self.of.layers - 1, self.width
+        gates, recurrent = self.gates, self.cell.recurrent
+        return {
+            "inputs": (above, gates // width, self.hidden, width),
+            "inputs_back": (above, panels, gates, width),
+            "state": (self.of.layers, recurrent * panels, self.hidden, width),
+            "state_back": (self.of.layers, panels, recurrent * self.hidden, width),
+            "linear": (self.vocab // width, self.hidden, width),
+            "linear_rows": (self.tokens, self.hidden + SPARE),
+            "linear_bias": (1, max(self.vocab, self.tokens)),
+            "none": (1, self.hidden),
+        }
+
+    def _sizes_of_slot(self) -> Sizes:
+        layers, hidden, gates = self.of.layers, self.hidden, self.gates
+        return {
+            "table": (self.of.vocab, gates),
+            "inputs": (layers - 1, gates, hidden),
+            "bias": (layers, 1, gates),
+            "state": (layers, self.cell.recurrent * hidden, hidden),
+            "linear": (self.tokens, hidden),
+            "linear_bias": (self.tokens,),
+            "by_sequence": (self.tokens, GROUP),
+            "none": (1,),
+        }
+
+    @property
+    def floats_of_slot(self) -> int:
+        """The floats of a slot."""
+        return floats_of(self._sizes_of_slot())
+
+    def slots(self, number: int) -> Gradients:
+        """Room for the gradients of so many slots."""
+        whole = zeros(number, self.floats_of_slot)
+        return Gradients(whole, **cut(whole, self._sizes_of_slot()))
+
+    def _packed(self) -> Packed:
+        table, bias = zeros(self.of.vocab, self.gates), zeros(self.of.layers, 1, self.gates)
+        rest = zeros(floats_of(self._sizes()))
+        return Packed(table, bias, rest, **cut(rest, self._sizes()))
+
+    def _canonical(self) -> Canonical:
+        weights = zeros(self.number + 2)
+        weights[-1] = NEVER
+        zero, never = self.number, self.number + 1
+        table = np.full(self.packed.table.shape, zero, np.uint32)
+        biases = np.full((2, self.of.layers, self.gates), zero, np.uint32)
+        rest = np.full(self.packed.rest.shape, zero, np.uint32)
+        packed, numbers = cut(rest, self._sizes()), np.arange(self.number, dtype=np.uint32)
+        named = self._named(numbers)
+        for layer in range(self.of.layers):
+            self._lay_out(layer, named, table, biases, packed)
+        linear, number = named["linear.weight"], self.of.vocab
+        pack_panels(linear.T, packed["linear"])
+        packed["linear_rows"][:number, : self.of.hidden] = linear
+        packed["linear_bias"][0] = never
+        packed["linear_bias"][0, :number] = named["linear.bias"]
+        return Canonical(weights, zeros(self.number), table, biases, rest, self._origins())
+
+    def _lay_out(
+        self, layer: int, weights: Weights, table: Numbers, biases: Numbers, packed: Weights
+    ) -> None:
+        """Write the numbers of a layer's weights where they are packed."""
+        W_ih, W_hh, b_ih, b_hh = (
+            weights[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        for gate, (by_input, by_state) in enumerate(BLOCKS[self.of.cell]):
+            recurrent = by_state - self._own
+            pack_panels(W_hh[gate].T, packed["state"][layer][self._panels(recurrent)])
+            pack_panels(W_hh[gate], packed["state_back"][layer][:, self._units(recurrent)])
+            biases[0, layer, self._units(by_input)] = b_ih[gate, :, 0]
+            biases[1, layer, self._units(by_state)] = b_hh[gate, :, 0]
+            if layer == 0:
+                table[:, self._units(by_input)] = W_ih[gate].T
+                continue
+            pack_panels(W_ih[gate].T, packed["inputs"][layer - 1][self._panels(by_input)])
+            back = packed["inputs_back"][layer - 1]
+            pack_panels(W_ih[gate], back[:, self._units(by_input)])
+
+    def _origins(self) -> Numbers:
+        """Which float of a slot is the gradient of a weight, for all weights in order."""
+        slot = cut(np.arange(self.floats_of_slot, dtype=np.uint32), self._sizes_of_slot())
+        found = {
+            "linear.weight": slot["linear"][: self.of.vocab, : self.of.hidden],
+            "linear.bias": slot["linear_bias"][: self.of.vocab],
+        }
+        for layer in range(self.of.layers):
+            found |= self._origins_of(layer, slot)
+        return np.concatenate([found[name].ravel() for name in self.shapes])
+
+    def _origins_of(self, layer: int, slot: Weights) -> Weights:
+        blocks, hidden = BLOCKS[self.of.cell], self.of.hidden
+        d_W_ih = slot["inputs"][layer - 1][:, :hidden] if layer else slot["table"].T
+        d_W_hh, d_bias = slot["state"][layer][:, :hidden], slot["bias"][layer, 0]
+        d_b_hh = np.concatenate([d_bias[self._units(block)] for _, block in blocks])
+        d_b_hh[spare(self.of.cell, hidden)] = slot["none"][0]
+        return {
+            f"rnn.weight_ih_l{layer}": np.concatenate([d_W_ih[self._units(b)] for b, _ in blocks]),
+            f"rnn.weight_hh_l{layer}": np.concatenate(
+                [d_W_hh[self._units(block - self._own)] for _, block in blocks]
+            ),
+            f"rnn.bias_ih_l{layer}": np.concatenate([d_bias[self._units(b)] for b, _ in blocks]),
+            f"rnn.bias_hh_l{layer}": d_b_hh,
+        }
+
+    @property
+    def _own(self) -> int:
+        """The blocks before those that the state's weights make."""
+        return self.cell.blocks - self.cell.recurrent
+
+    def _units(self, block: int) -> slice:
+        """The columns of a block that stand for hidden units."""
+        return slice(block * self.hidden, block * self.hidden + self.of.hidden)
+
+    def _panels(self, block: int) -> slice:
+        number = self.hidden // self.width
+        return slice(block * number, (block + 1) * number)
+
+    def _named(self, vector: NDArray[Any]) -> Weights:
+        """The parts of a vector of all weights, or of something for each of them, by name."""
+        return {name: vector[part].reshape(shape) for name, part, shape in self.parts}
+
+    def take(self, weights: Weights) -> None:
+        """Take these weights, which are then to be packed."""
+        taken = dict(weights)
+        if self.of.embedding:
+            embedding = weights["embedding.weight"]
+            taken["rnn.weight_ih_l0"] = weights["rnn.weight_ih_l0"] @ embedding.T
+            if self.of.tied:
+                taken["linear.weight"] = embedding
+        vectors = [taken[name].ravel() for name in self.shapes]
+        np.concatenate(vectors, out=self.canonical.weights[: self.number])
+
+    def gradients(self, weights: Weights) -> Weights:
+        """The gradients that have been added up, of these weights."""
+        found = self._named(self.canonical.gradients.copy())
+        if self.of.embedding:
+            d_inputs = found["rnn.weight_ih_l0"]
+            found["embedding.weight"] = d_inputs.T @ weights["rnn.weight_ih_l0"]
+            found["rnn.weight_ih_l0"] = d_inputs @ weights["embedding.weight"]
+            if self.of.tied:
+                found["embedding.weight"] += found.pop("linear.weight")
+        return found
