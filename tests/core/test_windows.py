@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from elman.core import windows as windows_module
 from elman.core.errors import ElmanError
-from elman.core.windows import Minibatches, OnDisk, Streams, apart, in_order, shuffled, windows
+from elman.core.windows import (
+    Minibatches,
+    OnDisk,
+    Rows,
+    Streams,
+    apart,
+    in_order,
+    shuffled,
+    windows,
+)
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 40))
 
@@ -77,6 +86,25 @@ def test_order_follows_the_seed_and_changes_between_epochs() -> None:
     assert epochs(1) != epochs(2)
     assert epochs(1)[0] != epochs(1)[1]
     assert in_order(3).draw().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        windows(np.arange(50, dtype=np.uint8), 4)[1],
+        np.arange(60.0).reshape(20, 3),
+        np.arange(20)[:, None] > 7,
+        np.arange(40).reshape(2, 20).T,  # a row's items are apart
+        np.arange(20 * 6).reshape(20, 2, 3),
+        np.arange(20),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_a_batch_has_the_rows_that_are_drawn(array: np.ndarray) -> None:
+    rows = Rows(3, lambda: np.array([7, 0, 19]))
+    ((batch,),) = Minibatches([array], 3, rows, lambda a: a)
+    assert batch.dtype == array.dtype
+    np.testing.assert_array_equal(batch, array[[7, 0, 19]])
 
 
 def test_a_batch_of_no_rows_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A language model's weights and gradients between their canonical form and the kernels' own."""
+"""The kernels for a language model: batches, texts and ids to score are given to them."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
