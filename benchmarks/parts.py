@@ -54,14 +54,14 @@ def add_weights(S, times, left, right, out):
 def forward(S, times, cell, table, ids, gates, h, h_to, W):
     """A step of the cell."""
     for n in range(times):
-        forward_step(cell, S, table, ids, n % ids.shape[1], gates, h, h, h_to, h_to, W)
+        forward_step(cell, S, table, ids, n % ids.shape[1], gates, h, h, h_to, h_to, W, W.shape[1])
 
 
 @njit
 def backward(S, times, cell, h, later, W, d_out, d_gates):
     """A step of the cell, backward."""
     for _ in range(times):
-        backward_step(cell, S, h, h, h, h, h, later, W, d_out, d_out, d_out, d_gates)
+        backward_step(cell, S, h, h, h, h, h, later, W, W.shape[1], d_out, d_out, d_out, d_gates)
 
 
 @njit

@@ -721,14 +721,11 @@ _known = lru_cache(maxsize=8, typed=True)(Architecture)  # each batch of the eng
 def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
     rnn = model.rnn
-    return _known(
-        rnn.cell,
-        model.vocab_size,
-        rnn.num_hiddens,
-        rnn.num_layers,
-        model.embedding_size,
-        model.tied,
-    )
+    sizes = (model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size, model.tied)
+    try:
+        return _known(rnn.cell, *sizes)
+    except TypeError:  # what cannot be looked up is no size
+        return Architecture(rnn.cell, *sizes)
 
 
 def export_weights(model: RNNLM) -> Weights:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from elman.core.weights import GATES, Architecture, Weights, initial
 from elman.kernels import engine as kernels
 from elman.kernels import layout, threads
 from elman.kernels.engine import Engine
+from elman.kernels.packing import SHARES
 from elman.kernels.sampling import choice_of, draw, falls_to, settings
 from elman.kernels.tiles import Shape
 from elman.kernels.update import run
@@ -78,6 +80,12 @@ def test_losses_and_gradients_are_the_specifications_at_every_size(
 
 
 @pytest.mark.parametrize("cell", GATES)
+def test_tied_weights_have_the_gradients_of_both_ends(cell: str) -> None:
+    of = Architecture(cell, 31, 33, 2, 33, tied=True)
+    assert_alike(of, batch_of(of, 37, 4))
+
+
+@pytest.mark.parametrize("cell", GATES)
 def test_a_state_is_carried_into_a_batch(cell: str) -> None:
     of = Architecture(cell, 11, 7, 2)
     X, Y = batch_of(of, 5, 4)
@@ -113,7 +121,7 @@ def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
 
 
 def test_a_model_of_more_floats_than_kernels_count_is_refused() -> None:
-    with pytest.raises(ElmanError, match="models of up to 4,294,967,296 floats, and this one has"):
+    with pytest.raises(ElmanError, match="models of fewer than 4,294,967,296 floats"):
         Engine(Architecture("lstm", 11, 1 << 15))
 
 
@@ -206,6 +214,32 @@ def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(made.totals, totals)
     for name, gradient in made.gradients(weights_of(of)).items():
         np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def test_parts_of_a_batch_wait_for_all_that_come_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
+    of = Architecture("rnn", 11, 7)
+    X, Y = (part.copy() for part in batch_of(of, 300, 5))
+    made = Engine(of)
+    made.load(weights_of(of))
+    made.loss(X, Y, (), [], learn=True)
+    wanted, board, gradients = made.totals.copy(), made.board, made.layout.canonical.gradients
+    for before, of_them in ((SHARES, made.totals), (SHARES + len(wanted), gradients)):
+        made._take(X, Y, (), [], learn=True)
+        of_them[:] = np.inf
+        board.ended[0], board.next[0] = before - 1, before  # another thread has the last of those
+        late = Thread(target=made.run, args=(*made.arguments, 0, threads.counter(1)))
+        late.start()
+        while board.next[0] == before:
+            pass
+        late.join(0.05)
+        assert np.isinf(of_them).all()
+        board.ended[0] += 1  # what nothing else writes while the thread waits
+        late.join()
+        assert np.isfinite(of_them).all()
+    np.testing.assert_array_equal(made.totals, wanted)
 
 
 def test_an_interrupted_batch_is_seen_through() -> None:
@@ -441,8 +475,9 @@ def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
         broken[name].flat[-1] = np.nan
         made = Engine(of)
         made.load(broken)
-        ids = np.arange(11)[None].repeat(3, axis=0)
-        assert np.isnan(made.loss(ids, ids, (), [], learn=True)[0]), name
+        one_step = np.arange(11)[:, None]
+        for ids in (one_step, one_step.T):
+            assert np.isnan(made.loss(ids, ids, (), [], learn=True)[0]), name
 
 
 @pytest.mark.parametrize(("ids", "told"), [([0, 11], "0 to 11"), ([-1, 3], "-1 to 3")])
@@ -478,6 +513,12 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
         for step in (model.training_step, model.validation_step):
             with pytest.raises(ElmanError, match=told):
                 step(batch)
+
+
+@pytest.mark.parametrize("module", [specification, engine])
+def test_what_is_no_number_is_no_size(module: Any) -> None:
+    with pytest.raises(ElmanError, match=r"vocab must be a whole number, got \[28\]"):
+        module.RNNLM(module.RNN(28, 8), [28])
 
 
 def test_weights_of_another_shape_are_refused() -> None:

@@ -191,7 +191,9 @@ class Minibatches:
 
 def _cut(array: Any, rows: NDArray[Any]) -> Any:
     """array[rows]: NumPy copies rows faster when each is one item to it."""
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.strides[1] != array.itemsize:
+    if type(array) is not np.ndarray or array.dtype.kind not in "iu" or array.ndim != 2:
+        return array[rows]
+    if not array.shape[1] or array.strides[1] != array.itemsize:
         return array[rows]
     items = array.view(f"V{array.shape[1] * array.itemsize}")[:, 0]
     return items[rows].view(array.dtype).reshape(len(rows), array.shape[1])

@@ -95,10 +95,11 @@ def forward_step(
     h_to: Any,
     c_to: Any,
     W: Any,
+    depth: Any,
 ) -> Any:
     """The state (h_to, c_to) after (h, c), each (rows, hidden), and the ids of a step, (rows, t).
 
-    W holds the panels of W_hh^T.
+    W holds the panels of W_hh^T. The first `depth` units of h are taken: all, or the others are 0.
     """
 
 
@@ -112,6 +113,7 @@ def backward_step(
     c_to: Any,
     later: Any,
     W: Any,
+    depth: Any,
     d_out: Any,
     d_h: Any,
     d_c: Any,
@@ -120,22 +122,23 @@ def backward_step(
     """The gradients of the pre-activations of a step, into `d_gates`, (rows, blocks * hidden).
 
     That of the state after it is `d_out` + `later` W, for the panels W: `later` has the gradients
-    of what was made of that state, (rows, depth). What reaches the state past pre-activations is in
-    `d_h` and `d_c`, which are changed to hold that of the state before the step.
+    of what was made of that state, of which the first `depth` columns are taken: all, or the others
+    are 0. What reaches the state past pre-activations is in `d_h` and `d_c`, which are changed to
+    hold that of the state before the step.
     """
 
 
 @njit(inline="always")
-def pre_activation(S, inputs, ids, i, t, j, h, panel):
+def pre_activation(S, inputs, ids, i, t, j, h, panel, depth):
     """A tile of a pre-activation."""
     tile = look_up(S, at(inputs, 0, j), at(ids, i, t))
-    return mm(tile, at(h, i, 0), at(panel, 0, 0), panel.shape[0])
+    return mm(tile, at(h, i, 0), at(panel, 0, 0), depth)
 
 
 @njit(inline="always")
-def gradient(S, d_out, i, j, later, panel):
+def gradient(S, d_out, i, j, later, panel, depth):
     """A tile of the gradient of the state after a step."""
-    return mm(load(S, at(d_out, i, j)), at(later, i, 0), at(panel, 0, 0), panel.shape[0])
+    return mm(load(S, at(d_out, i, j)), at(later, i, 0), at(panel, 0, 0), depth)
 
 
 @njit(inline="always")
@@ -152,44 +155,44 @@ def prefetch_step(S, gates, states, i, j, hidden):
         prefetch(S, at(states, i, j))
 
 
-def tanh_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
+def tanh_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
     """h_to = tanh(x + W h)."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            a = pre_activation(S, inputs, ids, i, t, j, h, panel)
+            a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
             store(tanh(a), at(h_to, i, j))
 
 
-def tanh_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
+def tanh_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
     """d_x = d (1 - h_to^2)."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            d = gradient(S, d_out, i, j, later, panel)
+            d = gradient(S, d_out, i, j, later, panel, depth)
             after = load(S, at(h_to, i, j))
             store(d * (fill(S, ONE) - after * after), at(d_gates, i, j))
 
 
-def relu_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
+def relu_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
     """h_to = max(x + W h, 0)."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            a = pre_activation(S, inputs, ids, i, t, j, h, panel)
+            a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
             store(maximum(fill(S, ZERO), a), at(h_to, i, j))
 
 
-def relu_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
+def relu_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
     """d_x = d where h_to > 0."""
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            d = gradient(S, d_out, i, j, later, panel)
+            d = gradient(S, d_out, i, j, later, panel, depth)
             store(where_positive(d, load(S, at(h_to, i, j))), at(d_gates, i, j))
 
 
-def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
+def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
     """c_to = f c + i g, h_to = o tanh(c_to)."""
     panels = len(W) // 4
     hidden = panels * S.width
@@ -199,13 +202,13 @@ def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             prefetch_step(S, gates, c_to, i, j, hidden)
-            a = pre_activation(S, inputs, ids, i, t, j, h, W_i)
+            a = pre_activation(S, inputs, ids, i, t, j, h, W_i, depth)
             store(sigmoid(a), at(gates, i, j))
-            a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f)
+            a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f, depth)
             store(sigmoid(a), at(gates, i, at_f))
-            a = pre_activation(S, inputs, ids, i, t, at_g, h, W_g)
+            a = pre_activation(S, inputs, ids, i, t, at_g, h, W_g, depth)
             store(tanh(a), at(gates, i, at_g))
-            a = pre_activation(S, inputs, ids, i, t, at_o, h, W_o)
+            a = pre_activation(S, inputs, ids, i, t, at_o, h, W_o, depth)
             store(sigmoid(a), at(gates, i, at_o))
             after = load(S, at(gates, i, j)) * load(S, at(gates, i, at_g))
             after = after + load(S, at(gates, i, at_f)) * load(S, at(c, i, j))
@@ -213,7 +216,7 @@ def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
             store(tanh(after) * load(S, at(gates, i, at_o)), at(h_to, i, j))
 
 
-def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
+def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
     """As in `elman.numpy.LSTMCell.backward`."""
     hidden = d_out.shape[1]
     for p in range(len(W)):
@@ -222,7 +225,7 @@ def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, c, i, j, hidden)
-            d = gradient(S, d_out, i, j, later, panel)
+            d = gradient(S, d_out, i, j, later, panel, depth)
             tanh_c, o = tanh(load(S, at(c_to, i, j))), load(S, at(gates, i, at_o))
             store(d * tanh_c * o * (one - o), at(d_gates, i, at_o))
             d = load(S, at(d_c, i, j)) + d * o * (one - tanh_c * tanh_c)
@@ -234,7 +237,7 @@ def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d
             store(d * input_gate * (one - g * g), at(d_gates, i, at_g))
 
 
-def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
+def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
     """h_to = (1 - z) n + z h with n = tanh(x + r q)."""
     panels = len(W) // 3
     hidden = panels * S.width
@@ -244,11 +247,11 @@ def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             prefetch_step(S, gates, h_to, i, j, hidden)
-            a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r)
+            a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r, depth)
             store(sigmoid(a), at(gates, i, at_r))
-            a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z)
+            a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z, depth)
             store(sigmoid(a), at(gates, i, at_z))
-            q = pre_activation(S, inputs, ids, i, t, at_q, h, W_q)
+            q = pre_activation(S, inputs, ids, i, t, at_q, h, W_q, depth)
             store(q, at(gates, i, at_q))
             x = look_up(S, at(inputs, 0, j), at(ids, i, t))
             n = tanh(x + q * load(S, at(gates, i, at_r)))
@@ -257,7 +260,7 @@ def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
             store(n + z * (load(S, at(h, i, j)) - n), at(h_to, i, j))
 
 
-def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
+def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
     """As in `elman.numpy.GRUCell.backward`."""
     hidden = d_out.shape[1]
     for p in range(len(W)):
@@ -266,7 +269,7 @@ def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, h, i, j, hidden)
-            d = gradient(S, d_out, i, j, later, panel)
+            d = gradient(S, d_out, i, j, later, panel, depth)
             d = load(S, at(d_h, i, j)) + d
             z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, j))
             store(d * z, at(d_h, i, j))
@@ -295,10 +298,10 @@ BACKWARD = {
 
 
 @overload(forward_step, strict=False)
-def _forward_step(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W):
+def _forward_step(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
     return FORWARD[cell.cell]
 
 
 @overload(backward_step, strict=False, jit_options=INLINED)
-def _backward_step(cell, S, gates, h, c, h_to, c_to, later, W, d_out, d_h, d_c, d_gates):
+def _backward_step(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
     return BACKWARD[cell.cell]

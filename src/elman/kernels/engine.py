@@ -171,7 +171,7 @@ class Engine:
         rows, steps = ids.shape
         stream = self._stream(rows, self._steps_at_once(rows, steps), state)
         out = np.empty((*ids.shape, self.of.vocab), np.float32)
-        pack(self.layout.canonical, self.packed)
+        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
         read(self.shape.single, self.cell, ids, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
@@ -182,7 +182,7 @@ class Engine:
         out = np.empty(len(ids))
         aims = zeros(1, round_up(len(ids), GROUP), dtype=np.int32)
         aims[0, : len(ids)] = targets
-        pack(self.layout.canonical, self.packed)
+        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
         score(self.shape, self.head_shape, self.cell, ids[None], aims, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
@@ -219,7 +219,7 @@ class Engine:
                 outs[n],
             )
 
-        pack(self.layout.canonical, self.packed)
+        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
         if threads == 1:
             work(0)  # as nearly always; to start a thread takes as long as some hundred tokens
         else:
@@ -244,7 +244,7 @@ class Engine:
         return Stream(
             hs,
             cs,
-            gates=zeros(self.of.layers, 1, rows, self.cell.blocks * self.hidden + SPARE),
+            gates=zeros(self.of.layers, 1, rows, self.layout.gates + SPARE),
             logits=zeros(rows, self.layout.vocab),
             own=np.arange(rows, dtype=np.int64)[:, None],
             across_h=zeros(self.hidden, GROUP),

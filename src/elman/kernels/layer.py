@@ -50,8 +50,8 @@ def forward_from_ids(S, cell, ids, table, gates, hs, cs, W, depth):
     step takes so many units of the state before it, after which there are zeros.
     """
     for t in range(ids.shape[1]):
-        step, W_hh = gates[t % len(gates)], W[:, : depth if t == 0 else W.shape[1]]
-        forward_step(cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W_hh)
+        step, units = gates[t % len(gates)], W.shape[1] if t else depth
+        forward_step(cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W, units)
 
 
 @njit(inline="always")
@@ -61,9 +61,9 @@ def forward_from_layer(S, cell, steps, below, own, W_ih, bias, gates, hs, cs, W,
     `own`, (rows, 1), names the rows in order.
     """
     for t in range(steps):
-        step, W_hh = gates[t % len(gates)], W[:, : depth if t == 0 else W.shape[1]]
+        step, units = gates[t % len(gates)], W.shape[1] if t else depth
         product(S, below[t], W_ih, bias, step)
-        forward_step(cell, S, step, own, 0, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W_hh)
+        forward_step(cell, S, step, own, 0, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W, units)
 
 
 @njit(inline="always")

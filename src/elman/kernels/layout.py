@@ -27,6 +27,8 @@ BLOCKS = {
     "lstm": ((0, 0), (1, 1), (2, 2), (3, 3)),
 }
 
+FIRST = "rnn.weight_ih_l0"
+
 Sizes = Mapping[str, tuple[int, ...]]
 
 
@@ -75,18 +77,20 @@ def pack_panels(matrix: NDArray[Any], panels: NDArray[Any]) -> None:
 
 
 class Layout:
-    """The weights of a language model as the kernels read them, and how to come by them."""
+    """The weights of a language model as the kernels read them, and how to come by them.
+
+    An embedding is multiplied with the first layer's weight, which gives that of one-hot ids.
+    """
 
     def __init__(self, of: Architecture, shape: Shape, head_shape: Shape) -> None:
         self.of, self.cell, self.width = of, CELLS[of.cell], shape.width
         self.hidden, self.vocab = (round_up(n, self.width) for n in (of.hidden, of.vocab))
         self.tokens = round_up(of.vocab, head_shape.rows)
         self.gates = self.cell.blocks * self.hidden
-        # An embedding is multiplied with the first layer's weight, which gives that of one-hot ids.
-        self.shapes = shapes(Architecture(of.cell, of.vocab, of.hidden, of.layers))
-        ends = np.cumsum([math.prod(size) for size in self.shapes.values()]).tolist()
-        parts = map(slice, [0, *ends[:-1]], ends)
-        self.parts = list(zip(self.shapes, parts, self.shapes.values(), strict=True))
+        sizes = dict(shapes(Architecture(of.cell, of.vocab, of.hidden, of.layers)))
+        self.first = sizes.pop(FIRST)[::-1]  # a row for each id
+        ends = np.cumsum([math.prod(size) for size in (self.first, *sizes.values())]).tolist()
+        self.parts = list(zip(sizes, map(slice, ends[:-1], ends[1:]), sizes.values(), strict=True))
         self.number = ends[-1]
         self._check_size()
         self.packed = self._packed()
@@ -96,7 +100,7 @@ class Layout:
         floats = self.number + max(floats_of(self._sizes()), self.floats_of_slot)
         if floats >= 1 << 32:
             raise ElmanError(
-                f"elman.numba has models of up to {1 << 32:,} floats, and this one has {floats:,}: "
+                f"elman.numba has models of fewer than {1 << 32:,} floats, got {floats:,}: "
                 "make it smaller, or take another framework"
             )
 
@@ -106,14 +110,19 @@ class Layout:
         gates, recurrent = self.gates, self.cell.recurrent
         return {
             "inputs": (above, gates // width, self.hidden, width),
-            "inputs_back": (above, panels, gates, width),
             "state": (self.of.layers, recurrent * panels, self.hidden, width),
-            "state_back": (self.of.layers, panels, recurrent * self.hidden, width),
             "linear": (self.vocab // width, self.hidden, width),
             "linear_rows": (self.tokens, self.hidden + SPARE),
             "linear_bias": (1, max(self.vocab, self.tokens)),
             "none": (1, self.hidden),
+            "inputs_back": (above, panels, gates, width),
+            "state_back": (self.of.layers, panels, recurrent * self.hidden, width),
         }
+
+    @property
+    def floats_to_read(self) -> int:
+        """How many floats of the rest are for the forward pass; they come first."""
+        return floats_of({k: size for k, size in self._sizes().items() if "back" not in k})
 
     def _sizes_of_slot(self) -> Sizes:
         layers, hidden, gates = self.of.layers, self.hidden, self.gates
@@ -147,43 +156,41 @@ class Layout:
         weights = zeros(self.number + 2)
         weights[-1] = NEVER
         zero, never = self.number, self.number + 1
-        table = np.full(self.packed.table.shape, zero, np.uint32)
         biases = np.full((2, self.of.layers, self.gates), zero, np.uint32)
         rest = np.full(self.packed.rest.shape, zero, np.uint32)
-        packed, numbers = cut(rest, self._sizes()), np.arange(self.number, dtype=np.uint32)
-        named = self._named(numbers)
+        packed = cut(rest, self._sizes())
+        numbers = self._named(np.arange(self.number, dtype=np.uint32))
         for layer in range(self.of.layers):
-            self._lay_out(layer, named, table, biases, packed)
-        linear, number = named["linear.weight"], self.of.vocab
+            self._lay_out(layer, numbers, biases, packed)
+        linear, number = numbers["linear.weight"], self.of.vocab
         pack_panels(linear.T, packed["linear"])
         packed["linear_rows"][:number, : self.of.hidden] = linear
         packed["linear_bias"][0] = never
-        packed["linear_bias"][0, :number] = named["linear.bias"]
-        return Canonical(weights, zeros(self.number), table, biases, rest, self._origins())
+        packed["linear_bias"][0, :number] = numbers["linear.bias"]
+        columns = self._of_inputs(np.arange(self.gates, dtype=np.uint32))
+        return Canonical(weights, zeros(self.number), columns, biases, rest, self._origins())
 
-    def _lay_out(
-        self, layer: int, weights: Weights, table: Numbers, biases: Numbers, packed: Weights
-    ) -> None:
+    def _lay_out(self, layer: int, numbers: Weights, biases: Numbers, packed: Weights) -> None:
         """Write the numbers of a layer's weights where they are packed."""
-        W_ih, W_hh, b_ih, b_hh = (
-            weights[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        of_kind = {
+            kind: numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[layer == 0 :]
+        }
+        W_hh, b_ih, b_hh = of_kind["weight_hh"], of_kind["bias_ih"], of_kind["bias_hh"]
         for gate, (by_input, by_state) in enumerate(BLOCKS[self.of.cell]):
             recurrent = by_state - self._own
             pack_panels(W_hh[gate].T, packed["state"][layer][self._panels(recurrent)])
             pack_panels(W_hh[gate], packed["state_back"][layer][:, self._units(recurrent)])
             biases[0, layer, self._units(by_input)] = b_ih[gate, :, 0]
             biases[1, layer, self._units(by_state)] = b_hh[gate, :, 0]
-            if layer == 0:
-                table[:, self._units(by_input)] = W_ih[gate].T
-                continue
-            pack_panels(W_ih[gate].T, packed["inputs"][layer - 1][self._panels(by_input)])
-            back = packed["inputs_back"][layer - 1]
-            pack_panels(W_ih[gate], back[:, self._units(by_input)])
+            if layer:
+                W_ih = of_kind["weight_ih"]
+                pack_panels(W_ih[gate].T, packed["inputs"][layer - 1][self._panels(by_input)])
+                back = packed["inputs_back"][layer - 1]
+                pack_panels(W_ih[gate], back[:, self._units(by_input)])
 
     def _origins(self) -> Numbers:
-        """Which float of a slot is the gradient of a weight, for all weights in order."""
+        """Which float of a slot is the gradient of a weight, for all after the first in order."""
         slot = cut(np.arange(self.floats_of_slot, dtype=np.uint32), self._sizes_of_slot())
         found = {
             "linear.weight": slot["linear"][: self.of.vocab, : self.of.hidden],
@@ -191,22 +198,30 @@ class Layout:
         }
         for layer in range(self.of.layers):
             found |= self._origins_of(layer, slot)
-        return np.concatenate([found[name].ravel() for name in self.shapes])
+        return np.concatenate([found[name].ravel() for name, _, _ in self.parts])
 
     def _origins_of(self, layer: int, slot: Weights) -> Weights:
-        blocks, hidden = BLOCKS[self.of.cell], self.of.hidden
-        d_W_ih = slot["inputs"][layer - 1][:, :hidden] if layer else slot["table"].T
-        d_W_hh, d_bias = slot["state"][layer][:, :hidden], slot["bias"][layer, 0]
-        d_b_hh = np.concatenate([d_bias[self._units(block)] for _, block in blocks])
-        d_b_hh[spare(self.of.cell, hidden)] = slot["none"][0]
-        return {
-            f"rnn.weight_ih_l{layer}": np.concatenate([d_W_ih[self._units(b)] for b, _ in blocks]),
-            f"rnn.weight_hh_l{layer}": np.concatenate(
-                [d_W_hh[self._units(block - self._own)] for _, block in blocks]
-            ),
-            f"rnn.bias_ih_l{layer}": np.concatenate([d_bias[self._units(b)] for b, _ in blocks]),
+        d_bias, d_W_hh = slot["bias"][layer, 0], slot["state"][layer][:, : self.of.hidden]
+        d_b_hh = self._of_states(d_bias)
+        d_b_hh[spare(self.of.cell, self.of.hidden)] = slot["none"][0]
+        found = {
+            f"rnn.weight_hh_l{layer}": self._of_states(d_W_hh, self._own),
+            f"rnn.bias_ih_l{layer}": self._of_inputs(d_bias),
             f"rnn.bias_hh_l{layer}": d_b_hh,
         }
+        if layer:
+            d_W_ih = slot["inputs"][layer - 1][:, : self.of.hidden]
+            found[f"rnn.weight_ih_l{layer}"] = self._of_inputs(d_W_ih)
+        return found
+
+    def _of_inputs(self, rows: Numbers) -> Numbers:
+        """Of rows for the units of each block, those for the input's part of each gate."""
+        return np.concatenate([rows[self._units(block)] for block, _ in BLOCKS[self.of.cell]])
+
+    def _of_states(self, rows: Numbers, first: int = 0) -> Numbers:
+        """The same for the state's part; the rows may begin with a later block."""
+        blocks = BLOCKS[self.of.cell]
+        return np.concatenate([rows[self._units(block - first)] for _, block in blocks])
 
     @property
     def _own(self) -> int:
@@ -221,28 +236,35 @@ class Layout:
         number = self.hidden // self.width
         return slice(block * number, (block + 1) * number)
 
+    def _inputs_in(self, vector: NDArray[Any]) -> NDArray[Any]:
+        """The first layer's part of a vector of all weights, (rows of ids, units of gates)."""
+        return vector[: math.prod(self.first)].reshape(self.first)
+
     def _named(self, vector: NDArray[Any]) -> Weights:
-        """The parts of a vector of all weights, or of something for each of them, by name."""
+        """The other parts of a vector of all weights, or of something for each of them, by name."""
         return {name: vector[part].reshape(shape) for name, part, shape in self.parts}
 
     def take(self, weights: Weights) -> None:
         """Take these weights, which are then to be packed."""
-        taken = dict(weights)
+        inputs = weights[FIRST].T
         if self.of.embedding:
-            embedding = weights["embedding.weight"]
-            taken["rnn.weight_ih_l0"] = weights["rnn.weight_ih_l0"] @ embedding.T
-            if self.of.tied:
-                taken["linear.weight"] = embedding
-        vectors = [taken[name].ravel() for name in self.shapes]
-        np.concatenate(vectors, out=self.canonical.weights[: self.number])
+            inputs = weights["embedding.weight"] @ inputs
+        self._inputs_in(self.canonical.weights)[:] = inputs
+        taken = dict(weights)
+        if self.of.tied:
+            taken["linear.weight"] = weights["embedding.weight"]
+        vectors = [taken[name].ravel() for name, _, _ in self.parts]
+        np.concatenate(vectors, out=self.canonical.weights[math.prod(self.first) : self.number])
 
     def gradients(self, weights: Weights) -> Weights:
         """The gradients that have been added up, of these weights."""
-        found = self._named(self.canonical.gradients.copy())
+        found = {name: part.copy() for name, part in self._named(self.canonical.gradients).items()}
+        d_inputs = self._inputs_in(self.canonical.gradients)
         if self.of.embedding:
-            d_inputs = found["rnn.weight_ih_l0"]
-            found["embedding.weight"] = d_inputs.T @ weights["rnn.weight_ih_l0"]
-            found["rnn.weight_ih_l0"] = d_inputs @ weights["embedding.weight"]
-            if self.of.tied:
-                found["embedding.weight"] += found.pop("linear.weight")
+            found["embedding.weight"] = d_inputs @ weights[FIRST]
+            found[FIRST] = d_inputs.T @ weights["embedding.weight"]
+        else:
+            found[FIRST] = d_inputs.T.copy()
+        if self.of.tied:
+            found["embedding.weight"] += found.pop("linear.weight")
         return found

@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 Numbers = NDArray[np.uint32]
 
 GROUP = 32  # sequences
-PARTS = 8  # in which weights are packed, and gradients added up
+SHARES = 8  # in which weights are packed, and gradients added up
 
 
 class Packed(NamedTuple):
@@ -59,65 +59,80 @@ def _typeof_gradients(gradients: Gradients, context: Any) -> Any:
 
 
 class Canonical(NamedTuple):
-    """All weights, one after the other, and their gradients; where the kernels have them."""
+    """All weights, one after the other, and their gradients; where the kernels have them.
+
+    Those of the first layer's inputs come first, (rows of ids, units of its gates).
+    """
 
     weights: Array  # those of the model, then a zero, then the logit of what stands for no token
     gradients: Array
-    table: Numbers  # (rows of ids, blocks * hidden): which weight is where in the table
-    biases: Numbers  # (2, layers, blocks * hidden): which two make up a bias
-    rest: Numbers  # (floats,): which is where in the rest
-    slots: Numbers  # which float of a slot is the gradient of a weight
+    columns: Numbers  # (units of gates,): which column of the table each is
+    biases: Numbers  # (2, layers, blocks * hidden): which two weights make up a bias
+    rest: Numbers  # (floats,): which weight is where in the rest
+    slots: Numbers  # which float of a slot is the gradient of each weight after the first
 
 
 @njit
 def share(part, length):
     """The first of those that are a part's, and the first that are not; whole lines of floats."""
     lines = (length + LINE - 1) // LINE
-    return lines * part // PARTS * LINE, min(length, lines * (part + 1) // PARTS * LINE)
+    return lines * part // SHARES * LINE, min(length, lines * (part + 1) // SHARES * LINE)
 
 
 @njit
-def pack_part(part, canonical, packed):
-    """Pack a part of the weights."""
-    weights, places, biases = canonical.weights, canonical.rest, canonical.biases
-    start, stop = share(part, len(places))
+def pack_share(part, floats, weights, columns, biases, places, table, bias, rest):
+    """Pack a share of the weights; of the rest, so many floats of all."""
+    start, stop = share(part, floats)
     for n in range(start, stop):
-        packed.rest[n] = weights[places[n]]
-    for n in range(len(packed.bias) if part == 0 else 0):
-        for j in range(packed.bias.shape[2]):
-            packed.bias[n, 0, j] = weights[biases[0, n, j]] + weights[biases[1, n, j]]
-    start, stop = len(packed.table) * part // PARTS, len(packed.table) * (part + 1) // PARTS
-    for row in range(start, stop):
-        for j in range(packed.table.shape[1]):
-            bias = weights[biases[0, 0, j]] + weights[biases[1, 0, j]]
-            packed.table[row, j] = weights[canonical.table[row, j]] + bias
+        rest[n] = weights[places[n]]
+    for n in range(len(bias) if part == 0 else 0):
+        for j in range(bias.shape[2]):
+            bias[n, 0, j] = weights[biases[0, n, j]] + weights[biases[1, n, j]]
+    for row in range(len(table) * part // SHARES, len(table) * (part + 1) // SHARES):
+        for j in range(table.shape[1]):
+            table[row, j] = weights[biases[0, 0, j]] + weights[biases[1, 0, j]]
+        for n in range(len(columns)):
+            table[row, columns[n]] += weights[row * len(columns) + n]
 
 
 @kernel
-def pack(canonical, packed):
-    """Pack all weights."""
-    for part in range(PARTS):
-        pack_part(part, canonical, packed)
+def pack(floats, canonical, packed):
+    """Pack all weights, but of the rest only so many floats."""
+    for part in range(SHARES):
+        pack_share(
+            part,
+            floats,
+            canonical.weights,
+            canonical.columns,
+            canonical.biases,
+            canonical.rest,
+            packed.table,
+            packed.bias,
+            packed.rest,
+        )
 
 
 @njit
-def add_up_biases(gradients, slot):
-    """Add up the gradients of the first layer's bias, and those of the output layer's."""
-    table, bias = gradients.table[slot], gradients.bias[slot]
+def add_up_biases(table, bias, by_sequence, linear_bias):
+    """Add up the gradients of the first layer's bias, (1, columns), and of the output layer's."""
     for row in range(len(table)):
         for j in range(table.shape[1]):
-            bias[0, 0, j] += table[row, j]
-    by_sequence, linear_bias = gradients.by_sequence[slot], gradients.linear_bias[slot]
+            bias[0, j] += table[row, j]
     for token in range(len(by_sequence)):
         for r in range(by_sequence.shape[1]):
             linear_bias[token] += by_sequence[token, r]
 
 
 @njit
-def add_up_part(part, slots, gradients, canonical):
-    """Add up a part of the gradients of so many slots, in their order."""
-    start, stop = share(part, len(canonical.gradients))
-    canonical.gradients[start:stop] = 0
+def add_up_share(part, slots, whole, table, columns, origins, sums):
+    """Add up a share of the gradients of so many slots, in their order."""
+    rows, width = table.shape[1], len(columns)
+    first, last = rows * part // SHARES, rows * (part + 1) // SHARES
+    start, stop = share(part, len(origins))
+    sums[first * width : last * width], sums[rows * width + start : rows * width + stop] = 0, 0
     for slot in range(slots):
+        for row in range(first, last):
+            for n in range(width):
+                sums[row * width + n] += table[slot, row, columns[n]]
         for n in range(start, stop):
-            canonical.gradients[n] += gradients.whole[slot, canonical.slots[n]]
+            sums[rows * width + n] += whole[slot, origins[n]]

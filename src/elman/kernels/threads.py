@@ -5,6 +5,7 @@ wake and to have its data in the cache again. So one that has helped with a batc
 next for a while, in compiled code, before it sleeps.
 """
 
+import ctypes
 import os
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -12,9 +13,10 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import njit, types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ Counter = NDArray[np.int64]  # (1,)
 Work = Callable[[int, Counter], None]
 
 LOOKS = 1 << 22  # that a helper takes before it sleeps: a millisecond, more or less
+LOOKS_AT_ONCE = 1 << 14  # before a thread that waits lets others run that have no core
 
 
 class Board(NamedTuple):
@@ -46,6 +49,13 @@ def new_board() -> Board:
 def number_of_threads(parts: int) -> int:
     """Among how many threads so many parts are divided: one a core, or NUMBA_NUM_THREADS."""
     return min(int(config.NUMBA_NUM_THREADS), parts)
+
+
+if os.name == "nt":
+    _give_way: Any = ctypes.windll.kernel32.SwitchToThread  # type: ignore[attr-defined]
+else:
+    _give_way = ctypes.CDLL(None).sched_yield
+llvm.add_symbol("elman_give_way", ctypes.cast(_give_way, ctypes.c_void_p).value)
 
 
 # In compiled code.
@@ -100,6 +110,18 @@ def integer_at(context: Any, address: Any, n: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
+@intrinsic
+def give_way(context: Any) -> Any:
+    """Let another thread run that has no core, if there is one."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "elman_give_way"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @kernel
 def begin(board):
     """Lay out the parts of a batch for all threads."""
@@ -110,8 +132,11 @@ def begin(board):
 @njit
 def wait_for(board, parts):
     """Wait until so many parts are ended."""
+    looks = 0
     while value_of(board.ended) < parts:
-        pass
+        looks += 1
+        if looks % LOOKS_AT_ONCE == 0:
+            give_way()
 
 
 @njit
@@ -121,9 +146,11 @@ def another_comes(board, parts, awake):
     Who begins a batch looks at `awake` after it has laid out the parts, and here the last look at
     the parts comes after `awake` is set: one of the two sees the other.
     """
-    for _ in range(LOOKS):
+    for looks in range(LOOKS):
         if value_of(board.next) < parts:
             return True
+        if looks % LOOKS_AT_ONCE == 0:
+            give_way()
     set_to(awake, 0)
     if value_of(board.next) < parts:
         set_to(awake, 1)

@@ -16,12 +16,12 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.cells import backward_step
 from elman.kernels.layer import SPAN
-from elman.kernels.packing import GROUP, PARTS, Array, add_up_biases, add_up_part, pack_part
+from elman.kernels.packing import GROUP, SHARES, Array, add_up_biases, add_up_share, pack_share
 from elman.kernels.threads import another_comes, count, integer_at, wait_for
 
 KEPT = 2 * SPAN  # steps of `d_gates`: a span, and the one after it
 SLOTS = 8
-FEW = 4  # units of a state that are multiplied where all are zero: `mm` cannot do without
+FEW = 1  # units of a state that are multiplied where all are zero: `mm` cannot do without
 
 
 class Batch(NamedTuple):
@@ -86,12 +86,11 @@ def multiply(x, mask, out):
 
 
 @njit(inline="always")
-def logits_of_step(T, states, t, packed, work, thread):
+def logits_of_step(T, states, t, targets, W, bias, across_h, span, losses):
     """What `head.forward` leaves of a step's logits; adds the losses to those of the group."""
-    logits = work.logits[thread][:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
-    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
-    head.forward(T, states[t + 1], work.targets[thread, t : t + 1], W, bias, across_h, logits)
-    losses, row = work.losses[thread], logits[len(logits) - head.BELOW + head.LOSS]
+    logits = span[:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
+    head.forward(T, states[t + 1], targets[t : t + 1], W, bias, across_h, logits)
+    row = logits[len(logits) - head.BELOW + head.LOSS]
     for r in range(len(losses)):
         losses[r] += row[r]
     return logits
@@ -101,6 +100,8 @@ def logits_of_step(T, states, t, packed, work, thread):
 def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slot, masks, carried):
     """Add the gradients of all weights, and the losses."""
     steps, top = ids.shape[1], work.hs.shape[1] - 1
+    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
+    targets, span, losses = work.targets[thread], work.logits[thread], work.losses[thread]
     all_d_gates, d_outs = work.d_gates[thread], work.d_out[thread]
     d_h, d_c = work.d_h[thread], work.d_c[thread]
     kept, d_table = len(all_d_gates), gradients.table[slot]
@@ -116,11 +117,11 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
             later, d_gates = all_d_gates[t % kept], all_d_gates[(t - 1) % kept]
             d_out = d_outs[t % len(d_outs)]
             if n == top:
-                logits = logits_of_step(T, hs, t, packed, work, thread)
-                aims, d_bias = work.targets[thread, t : t + 1], gradients.by_sequence[slot]
+                logits = logits_of_step(T, hs, t, targets, W, bias, across_h, span, losses)
+                aims, d_bias = targets[t : t + 1], gradients.by_sequence[slot]
                 head.softmax_back(T, aims, scales, logits, d_bias)
-                head.product_back(S, logits, packed.linear_rows, d_out)
-                head.add_weight_at(t, T, work.logits[thread], hs[1:], gradients.linear[slot])
+                head.product_back(S, logits, W, d_out)
+                head.add_weight_at(t, T, span, hs[1:], gradients.linear[slot])
             layer.add_weights_at(t + 1, S, all_d_gates, first, hs[:steps], d_W)
             backward_step(
                 cell,
@@ -131,7 +132,8 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
                 hs[t + 1],
                 cs[t + 1],
                 later[:, first:],
-                W_back[:, : FEW if t == steps - 1 else W_back.shape[1]],
+                W_back,
+                FEW if t == steps - 1 else W_back.shape[1],
                 d_out,
                 d_h,
                 d_c,
@@ -189,13 +191,16 @@ def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, th
     another helps with the batches that follow, until none has come for a while. The losses, in
     nats, go into `totals`, a sum for each slot, which is NaN where an id or a target is none.
     """
-    slots, vocab = len(totals), gradients.table.shape[1]
-    parts = PARTS + slots + PARTS
+    rest, columns, sums = packed.rest, canonical.columns, canonical.gradients
+    whole, table = gradients.whole, gradients.table
+    slots, vocab = len(totals), table.shape[1]
+    parts = SHARES + slots + SHARES
     ids, targets = work.ids[thread], work.targets[thread]
     losses, scales, steps = work.losses[thread], work.scales[thread], ids.shape[1]
     hs, cs, gates = work.hs[thread], work.cs[thread], work.gates[thread]
-    dropped, carried = work.dropped[thread], len(batch.h) > 0
-    depth = packed.state.shape[2] if carried else FEW
+    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
+    span, dropped, carried = work.logits[thread], work.dropped[thread], len(batch.h) > 0
+    depth = FEW if steps > 1 and not carried else packed.state.shape[2]  # a NaN is met anyway
     while True:
         part = count(board.next)
         if part >= parts:
@@ -207,18 +212,28 @@ def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, th
             continue
         # Read here: a thread that was held up may have its part from the next batch.
         sequences, number, learn = batch.size
-        slot = part - PARTS
+        slot = part - SHARES
         if slot < 0:
-            pack_part(part, canonical, packed)
+            pack_share(
+                part,
+                len(rest),
+                canonical.weights,
+                columns,
+                canonical.biases,
+                canonical.rest,
+                packed.table,
+                packed.bias,
+                rest,
+            )
         elif slot >= slots:
-            wait_for(board, PARTS + slots)
+            wait_for(board, SHARES + slots)
             if learn:
-                add_up_part(slot - slots, slots, gradients, canonical)
+                add_up_share(slot - slots, slots, whole, table, columns, canonical.slots, sums)
         else:
-            wait_for(board, PARTS)
+            wait_for(board, SHARES)
             totals[slot] = 0
             if learn:
-                gradients.whole[slot, :] = 0
+                whole[slot, :] = 0
             for start in range(slot * GROUP, sequences, slots * GROUP):
                 stop = start + GROUP
                 if not take_ids(batch, start, vocab, ids, targets):
@@ -250,9 +265,11 @@ def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, th
                     )
                 else:
                     for t in range(steps):
-                        logits_of_step(T, hs[-1], t, packed, work, thread)
+                        logits_of_step(T, hs[-1], t, targets, W, bias, across_h, span, losses)
                 for r in range(min(GROUP, number - start)):
                     totals[slot] += losses[r]
             if learn:
-                add_up_biases(gradients, slot)
+                linear_bias = gradients.linear_bias[slot]
+                first = gradients.bias[slot][0]
+                add_up_biases(table[slot], first, gradients.by_sequence[slot], linear_bias)
         count(board.ended)

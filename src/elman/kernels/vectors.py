@@ -189,7 +189,8 @@ class Vectors:
         return self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, value)
 
 
-# tanh(x) = x P(x^2) / Q(x^2) within 2e-7: a minimax fit. Beyond the bound float32 has 1.
+# tanh(x) = x P(x^2) / Q(x^2) within 2e-7 but for rounding: a minimax fit. Beyond the bound all
+# is 1 in single precision.
 TANH_BOUND = 7.90531110763549805
 TANH_ABOVE = (1.1501263e-05, 0.00295762654, 0.129317558, 0.999999868)
 TANH_BELOW = (2.48280217e-07, 0.000239610906, 0.0238424063, 0.462649773, 1.0)
