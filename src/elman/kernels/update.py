@@ -2,8 +2,9 @@
 
 A group of sequences goes through all layers and steps, forward and backward, while what it needs
 lies in the cache. Groups add their gradients up in a fixed number of slots, chosen by the group and
-not by the thread; a thread takes one slot after the other, and slots are added up in order: any
-number of threads gives the same bits.
+not by the thread, and slots are added up in order: any number of threads gives the same bits. A
+thread takes one part of the batch after the other: a share of the weights to pack, a slot, or a
+share of the gradients to add up.
 """
 
 from typing import NamedTuple
