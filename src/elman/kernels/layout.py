@@ -172,22 +172,24 @@ class Layout:
 
     def _lay_out(self, layer: int, numbers: Weights, biases: Numbers, packed: Weights) -> None:
         """Write the numbers of a layer's weights where they are packed."""
-        of_kind = {
-            kind: numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[layer == 0 :]
-        }
-        W_hh, b_ih, b_hh = of_kind["weight_hh"], of_kind["bias_ih"], of_kind["bias_hh"]
-        for gate, (by_input, by_state) in enumerate(BLOCKS[self.of.cell]):
+        blocks, W_hh = BLOCKS[self.of.cell], self._by_gate(numbers, "weight_hh", layer)
+        b_ih, b_hh = (self._by_gate(numbers, kind, layer) for kind in ("bias_ih", "bias_hh"))
+        for gate, (by_input, by_state) in enumerate(blocks):
             recurrent = by_state - self._own
             pack_panels(W_hh[gate].T, packed["state"][layer][self._panels(recurrent)])
             pack_panels(W_hh[gate], packed["state_back"][layer][:, self._units(recurrent)])
             biases[0, layer, self._units(by_input)] = b_ih[gate, :, 0]
             biases[1, layer, self._units(by_state)] = b_hh[gate, :, 0]
-            if layer:
-                W_ih = of_kind["weight_ih"]
-                pack_panels(W_ih[gate].T, packed["inputs"][layer - 1][self._panels(by_input)])
-                back = packed["inputs_back"][layer - 1]
-                pack_panels(W_ih[gate], back[:, self._units(by_input)])
+        if layer == 0:
+            return
+        W_ih, above = self._by_gate(numbers, "weight_ih", layer), layer - 1
+        for gate, (by_input, _) in enumerate(blocks):
+            pack_panels(W_ih[gate].T, packed["inputs"][above][self._panels(by_input)])
+            pack_panels(W_ih[gate], packed["inputs_back"][above][:, self._units(by_input)])
+
+    def _by_gate(self, numbers: Weights, kind: str, layer: int) -> Numbers:
+        """A kind of weight of a layer, (gates, hidden, columns)."""
+        return numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
 
     def _origins(self) -> Numbers:
         """Which float of a slot is the gradient of a weight, for all after the first in order."""
@@ -201,6 +203,7 @@ class Layout:
         return np.concatenate([found[name].ravel() for name, _, _ in self.parts])
 
     def _origins_of(self, layer: int, slot: Weights) -> Weights:
+        """The same for the weights of a layer, by name."""
         d_bias, d_W_hh = slot["bias"][layer, 0], slot["state"][layer][:, : self.of.hidden]
         d_b_hh = self._of_states(d_bias)
         d_b_hh[spare(self.of.cell, self.of.hidden)] = slot["none"][0]
