@@ -7,7 +7,7 @@ through time; a model adds the input, the output layer and the loss. Arrays insi
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -715,17 +715,17 @@ def build(
     return model
 
 
-_known = lru_cache(maxsize=8, typed=True)(Architecture)  # each batch of the engine asks
-
-
 def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
     rnn = model.rnn
-    sizes = (model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size, model.tied)
-    try:
-        return _known(rnn.cell, *sizes)
-    except TypeError:  # what cannot be looked up is no size
-        return Architecture(rnn.cell, *sizes)
+    return Architecture(
+        rnn.cell,
+        model.vocab_size,
+        rnn.num_hiddens,
+        rnn.num_layers,
+        model.embedding_size,
+        model.tied,
+    )
 
 
 def export_weights(model: RNNLM) -> Weights:
