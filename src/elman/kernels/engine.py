@@ -69,6 +69,10 @@ class Engine:
         """Take these weights."""
         self.layout.take(weights)
 
+    def _pack(self) -> None:
+        """Pack what is needed to read; a batch is packed by its own threads."""
+        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
+
     def gradients(self, weights: Weights) -> Weights:
         """The gradients of the last loss, of these weights, by canonical name."""
         return self.layout.gradients(weights)
@@ -171,7 +175,7 @@ class Engine:
         rows, steps = ids.shape
         stream = self._stream(rows, self._steps_at_once(rows, steps), state)
         out = np.empty((*ids.shape, self.of.vocab), np.float32)
-        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
+        self._pack()
         read(self.shape.single, self.cell, ids, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
@@ -182,7 +186,7 @@ class Engine:
         out = np.empty(len(ids))
         aims = zeros(1, round_up(len(ids), GROUP), dtype=np.int32)
         aims[0, : len(ids)] = targets
-        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
+        self._pack()
         score(self.shape, self.head_shape, self.cell, ids[None], aims, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
 
@@ -219,7 +223,7 @@ class Engine:
                 outs[n],
             )
 
-        pack(self.layout.floats_to_read, self.layout.canonical, self.packed)
+        self._pack()
         if threads == 1:
             work(0)  # as nearly always; to start a thread takes as long as some hundred tokens
         else:

@@ -92,6 +92,9 @@ class Layout:
         ends = np.cumsum([math.prod(size) for size in (self.first, *sizes.values())]).tolist()
         self.parts = list(zip(sizes, map(slice, ends[:-1], ends[1:]), sizes.values(), strict=True))
         self.number = ends[-1]
+        # Of the rest, those for the forward pass come first.
+        forward = {kind: size for kind, size in self._sizes().items() if "back" not in kind}
+        self.floats_to_read = floats_of(forward)
         self._check_size()
         self.packed = self._packed()
         self.canonical = self._canonical()
@@ -118,11 +121,6 @@ class Layout:
             "inputs_back": (above, panels, gates, width),
             "state_back": (self.of.layers, panels, recurrent * self.hidden, width),
         }
-
-    @property
-    def floats_to_read(self) -> int:
-        """How many floats of the rest are for the forward pass; they come first."""
-        return floats_of({k: size for k, size in self._sizes().items() if "back" not in k})
 
     def _sizes_of_slot(self) -> Sizes:
         layers, hidden, gates = self.of.layers, self.hidden, self.gates
