@@ -14,10 +14,11 @@ from elman.kernels.tiles import (
     across,
     at,
     chosen,
-    exp,
+    exp2,
     fill,
     load,
     load_column,
+    load_turned,
     log,
     max_of_rows,
     maximum,
@@ -25,14 +26,14 @@ from elman.kernels.tiles import (
     repeat,
     store,
     sum_of_rows,
-    turned,
 )
 
 ZERO = np.float32(0)
+LOG2_E = np.float32(1.4426950408889634)
 NEVER = np.float32(-1e30)  # the logit of what stands for no token
 
-# Below the logits stand three rows, with the largest logit of each sequence, the loss of its target
-# in nats, and the sum of the exps.
+# Below the logits stand three rows: the largest logit of each sequence in bits, the loss of its
+# target in nats, and the sum of the exps.
 BELOW = 3
 TOP, LOSS, SUM = 0, 1, 2
 
@@ -43,7 +44,7 @@ def turn(T, h, out):
     Q = T.square
     for i in range(0, out.shape[1], Q.rows):
         for j in range(0, len(out), Q.rows):
-            store(turned(load(Q, at(h, i, j))), at(out, j, i))
+            store(load_turned(Q, at(h, i, j)), at(out, j, i))
 
 
 @njit(**INLINED)
@@ -65,9 +66,10 @@ def softmax(T, logits, targets):
             tile = load(T, at(logits, i, j))
             top = maximum(top, max_of_rows(tile))
             aimed = aimed + sum_of_rows(chosen(tile, i, at(targets, 0, j)))
-        store(top, at(logits, tokens + TOP, j))
+        store(top * fill(R, LOG2_E), at(logits, tokens + TOP, j))
         for i in range(0, tokens, T.rows):
-            tile = exp(load(T, at(logits, i, j)) - repeat(T, at(logits, tokens + TOP, j)))
+            bits = load(T, at(logits, i, j)) * fill(T, LOG2_E)
+            tile = exp2(bits - repeat(T, at(logits, tokens + TOP, j)))
             store(tile, at(logits, i, j))
             total = total + sum_of_rows(tile)
         store(total, at(logits, tokens + SUM, j))

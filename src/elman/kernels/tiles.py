@@ -44,7 +44,7 @@ from numba.extending import (
     unbox,
 )
 
-from elman.kernels.vectors import FLOAT, INT32, INT64, Vectors
+from elman.kernels.vectors import FLOAT, INT32, INT64, QUARTET, Vectors
 
 # Types.
 
@@ -69,8 +69,9 @@ class Shape:
 
     @property
     def square(self) -> "Shape":
-        """A grid of as many rows as columns."""
-        return Shape(self.lanes, 1, self.lanes)
+        """A grid of as many rows as columns, one that a processor turns fast."""
+        lanes = min(self.lanes, 8)  # the lanes of longer vectors are exchanged at half the rate
+        return Shape(lanes, 1, lanes)
 
 
 class _Grid(types.Type):
@@ -458,7 +459,7 @@ def _function(method: str, doc: str) -> Any:
 
 tanh = _function("tanh", "tanh of each element.")
 sigmoid = _function("sigmoid", "The logistic function of each element.")
-exp = _function("exps", "exp of each element.")
+exp2 = _function("powers", "2^x of each element x.")
 log = _function("logs", "The natural logarithm of each element, a normal number.")
 
 
@@ -536,22 +537,24 @@ sum_of_rows = _combine_rows("add", "A tile of one row: the sum of each column.")
 
 
 @intrinsic
-def turned(context: Any, tile: Any) -> Any:
-    """The transposed tile, of one that is square."""
-    if tile.vectors != 1 or tile.rows != tile.lanes:
+def load_turned(context: Any, shape: Any, place: Any) -> Any:
+    """The transposed matrix of that at a place, as large as the tile, which is a square."""
+    tile = _tile(shape)
+    if tile.vectors != 1 or tile.rows != tile.lanes or tile.lanes % QUARTET:
         raise TypingError("a tile that is turned is a square")
 
-    def body(emit: _Emit, value: Any) -> Any:
-        rows, lanes = emit.unpack(value), range(emit.lanes)
-        # To lay the first half of the rows between those of the second turns one bit of a place.
-        between = [lane // 2 + lane % 2 * emit.lanes for lane in lanes]
-        low, high = between, [lane + emit.lanes // 2 for lane in between]
-        for _ in range(emit.lanes.bit_length() - 1):
-            pairs = list(zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True))
-            rows = [emit.join(x, y, part) for x, y in pairs for part in (low, high)]
-        return emit.pack(rows)
+    def body(emit: _Emit, _: Any, where: Any) -> Any:
+        rows = emit.rows(emit.place(place, where), tile.rows)
+        quartet, columns = ir.VectorType(FLOAT, QUARTET), []
+        for first in range(0, tile.lanes, QUARTET):
+            parts = [emit.read(emit.pointer(row, INT64(first)), quartet) for row in rows]
+            a, b, c, d = (emit.combined(emit.beside, parts[r::QUARTET]) for r in range(QUARTET))
+            for half in ((0, 4, 1, 5), (2, 6, 3, 7)):
+                x, y = emit.exchange(a, b, half), emit.exchange(c, d, half)
+                columns += [emit.exchange(x, y, pair) for pair in ((0, 1, 4, 5), (2, 3, 6, 7))]
+        return emit.pack(columns)
 
-    return _of(tile(tile), body)
+    return _of(tile(shape, place), body)
 
 
 __all__ = [
@@ -560,10 +563,11 @@ __all__ = [
     "add_to_rows",
     "at",
     "chosen",
-    "exp",
+    "exp2",
     "fill",
     "load",
     "load_column",
+    "load_turned",
     "log",
     "look_up",
     "max_of_rows",
@@ -575,6 +579,5 @@ __all__ = [
     "store",
     "sum_of_rows",
     "tanh",
-    "turned",
     "where_positive",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
+QUARTET = 4  # floats, within which processors exchange lanes faster than among more
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 # "fast" without nnan and ninf: a NaN in a weight must reach the loss
 FAST = ("reassoc", "nsz", "arcp", "contract", "afn")
@@ -72,6 +73,16 @@ class Vectors:
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return self.builder.shuffle_vector(x, y, mask)
 
+    def exchange(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
+        """Of each quartet of x and the one of y in its place, the lanes that are named."""
+        starts = range(0, x.type.count, QUARTET)
+        number = x.type.count - QUARTET  # what lies between a lane of x and the next of y
+        return self.join(x, y, [s + n + n // QUARTET * number for s in starts for n in lanes])
+
+    def beside(self, x: Any, y: Any) -> Any:
+        """The lanes of one vector and then those of another."""
+        return self.join(x, y, range(2 * x.type.count))
+
     # Arithmetic.
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -133,34 +144,39 @@ class Vectors:
         return [self.multiply(inverse, z) for inverse, x, y in pairs for z in (y, x)]
 
     def tanh(self, vectors: Sequence[Any]) -> list[Any]:
-        """tanh, within 5e-7, as a rational function."""
-        above, below = [], []
-        for x in vectors:
-            x = self.clamp(x, -TANH_BOUND, TANH_BOUND)
-            square = self.multiply(x, x)
-            above.append(self.multiply(x, self.polynomial(square, TANH_ABOVE)))
-            below.append(self.polynomial(square, TANH_BELOW))  # from 1 to 200
-        inverses: list[Any] = []
-        for first in range(0, len(below), 4):
-            inverses += self.inverses(below[first : first + 4])
-        return [self.multiply(x, y) for x, y in zip(above, inverses, strict=True)]
+        """tanh, within 6e-7, as a rational function."""
+        ratios = self._ratios(vectors, TANH_BOUND, TANH_ABOVE, TANH_BELOW)
+        return [self.multiply(x, y) for x, y in ratios]
 
     def sigmoid(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / (1 + exp(-x)) as 1/2 + tanh(x/2) / 2."""
-        half = self.constant(0.5)
-        halves = self.tanh([self.multiply(x, half) for x in vectors])
-        return [self.multiply_add(y, half, half) for y in halves]
+        """1 / (1 + exp(-x)), within 3e-7, as 1/2 + tanh(x/2) / 2."""
+        ratios = self._ratios(vectors, 2 * TANH_BOUND, SIGMOID_ABOVE, SIGMOID_BELOW)
+        return [self.multiply_add(x, y, self.constant(0.5)) for x, y in ratios]
 
-    def exps(self, vectors: Sequence[Any]) -> list[Any]:
-        """exp of each."""
-        return [self.exp(x) for x in vectors]
+    def _ratios(
+        self, vectors: Sequence[Any], bound: float, above: Sequence[float], below: Sequence[float]
+    ) -> list[tuple[Any, Any]]:
+        """x P(x^2) and 1 / Q(x^2) of each x, which is held within a bound."""
+        tops, bottoms = [], []
+        for x in vectors:
+            x = self.clamp(x, -bound, bound)
+            square = self.multiply(x, x)
+            tops.append(self.multiply(x, self.polynomial(square, above)))
+            bottoms.append(self.polynomial(square, below))
+        inverses: list[Any] = []
+        for first in range(0, len(bottoms), 4):
+            inverses += self.inverses(bottoms[first : first + 4])
+        return list(zip(tops, inverses, strict=True))
 
-    def exp(self, x: Any) -> Any:
-        """exp of what is not above 88, within 1e-6 relative, as 2^n 2^f with |f| <= 1/2."""
-        x = self.maximum(self.constant(-87.3), x)  # 2^n stays a normal number
-        log2_e = self.constant(1.4426950408889634)
-        whole = self.call("rint", self.multiply(x, log2_e))
-        rest = self.multiply_add(x, log2_e, self.subtract(self.constant(0), whole))
+    def powers(self, vectors: Sequence[Any]) -> list[Any]:
+        """2^x of each."""
+        return [self.power(x) for x in vectors]
+
+    def power(self, x: Any) -> Any:
+        """2^x of what is below 128, within 2e-7 relative, as 2^n 2^f with |f| <= 1/2."""
+        x = self.maximum(self.constant(-126), x)  # 2^n stays a normal number
+        whole = self.call("rint", x)
+        rest = self.subtract(x, whole)
         shifted = self.builder.shl(
             self.builder.fptosi(whole, self.integers), self.constant_integers(23)
         )
@@ -189,12 +205,17 @@ class Vectors:
         return self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, value)
 
 
-# tanh(x) = x P(x^2) / Q(x^2) within 2e-7 but for rounding: a minimax fit. Beyond the bound all
-# is 1 in single precision.
+# tanh(x) = x P(x^2) / Q(x^2) within 2e-7 but for rounding: a minimax fit, in which the first
+# coefficient of Q is 1, so that a product is saved; Q is from 4e6 to 8e8, of which the product of
+# four is a normal number. Beyond the bound all is 1 in single precision.
 TANH_BOUND = 7.90531110763549805
-TANH_ABOVE = (1.1501263e-05, 0.00295762654, 0.129317558, 0.999999868)
-TANH_BELOW = (2.48280217e-07, 0.000239610906, 0.0238424063, 0.462649773, 1.0)
-# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, so that exp(0) is 1.
+TANH_ABOVE = (46.323719, 11912.4521, 520853.219, 4027706.0)
+TANH_BELOW = (1.0, 965.082458, 96030.2266, 1863417.5, 4027706.75)
+# The same at x / 2, halved; here Q is from 1 to 185.
+_LEAST = TANH_BELOW[-1]
+SIGMOID_ABOVE = tuple(c / 4 ** (4 - k) / _LEAST for k, c in enumerate(TANH_ABOVE))
+SIGMOID_BELOW = tuple(c / 4 ** (4 - k) / _LEAST for k, c in enumerate(TANH_BELOW))
+# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, so that 2^0 is 1.
 EXP2 = (
     0.00132647271,
     0.00967151265,
