@@ -156,6 +156,16 @@ def test_of_each_column_one_row_is_chosen_if_it_is_there(S: Shape, first: int) -
     np.testing.assert_array_equal(out, np.where(numbers == rows, x, 0))
 
 
+def test_vectors_that_are_kept_in_memory_begin_at_a_line_of_the_cache(S: Shape) -> None:
+    @njit
+    def copy(S, x, out):  # type: ignore[no-untyped-def]
+        tiles.store(tiles.load(S, at(x, 0, 0)), at(out, 0, 0))
+
+    copy(S, normal(S.rows, S.width), np.empty((S.rows, S.width), np.float32))
+    (code,) = copy.inspect_llvm().values()
+    assert "alignstack=64" in code
+
+
 @pytest.mark.parametrize("shape", TILES, ids=str)
 def test_a_square_is_turned(shape: Shape) -> None:
     @njit

@@ -239,10 +239,21 @@ def _of(result: Any, body: Any) -> Any:
     lanes = next(k.lanes for k in (result.return_type, *result.args) if hasattr(k, "lanes"))
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
         value = body(_Emit(context, builder, lanes), *arguments)
         return context.get_dummy_value() if value is None else value
 
     return result, generate
+
+
+def _align_stack(function: Any) -> None:
+    """Have vectors that a function keeps in memory begin at a line of the cache.
+
+    LLVM finds out that there are any when it is too late to see to it; then chance decides.
+    """
+    # llvmlite writes the alignment beside other attributes only; Numba's code never unwinds.
+    function.attributes.add("nounwind")
+    function.attributes.alignstack = 4 * LINE  # bytes
 
 
 def _tile(shape: Any) -> TileType:
