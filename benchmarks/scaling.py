@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from limits import GATES, VOCAB, operations
 from sizes import a_batch, engine
 from turns import Contender, take_turns
@@ -63,7 +64,7 @@ def texts(cell: str, rounds: int) -> tuple[float, float]:
     from elman.core.weights import Architecture, initial
 
     of = Architecture(cell, VOCAB, SIZES["hidden"])
-    model, ids = numba.build(of, initial(of)), a_batch(1, 2 * TEXT)[0][0]
+    model, ids = numba.build(of, initial(of)), a_batch(1, 2 * TEXT, np.int64)[0][0]
     works = {
         "once": lambda: list(model.score(ids[:TEXT])),
         "twice": lambda: list(model.score(ids)),

@@ -26,9 +26,9 @@ SIZES = [  # cell, hidden units, sequences, steps
 ]
 
 
-def a_batch(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and targets."""
-    ids = np.random.default_rng(0).integers(0, VOCAB, (batch, steps + 1))
+def a_batch(batch: int, steps: int, id_type: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and targets, as a module's data gives them."""
+    ids = np.random.default_rng(0).integers(0, VOCAB, (batch, steps + 1), id_type)
     return ids[:, :-1].copy(), ids[:, 1:].copy()
 
 
@@ -42,7 +42,7 @@ def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     trainer.model = model = numba.build(of, initial(of), lr=0.1)
     trainer.optim = model.configure_optimizers()
     model.plot = lambda *values, **options: None
-    pair = a_batch(batch, steps)
+    pair = a_batch(batch, steps, numba.TimeMachine.id_type)
     return lambda: trainer.update(pair)
 
 
@@ -50,7 +50,7 @@ def torch(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     """An update of a plain PyTorch loop."""
     from bare.torch_loop import training
 
-    pair = a_batch(batch, steps)
+    pair = a_batch(batch, steps, np.int64)
     update, _ = training(VOCAB, hidden, cell)
     return lambda: update(*pair)
 

@@ -30,8 +30,6 @@ from elman.numpy import (
     HyperParameters,
     Module,
     ProgressBoard,
-    TextFile,
-    TimeMachine,
     Vocab,
     add_to_class,
     architecture,
@@ -101,7 +99,7 @@ class RNNLM(specification.RNNLM):
 
     def compile(self) -> None:
         """Have the kernels ready for training, which take seconds to compile the first time."""
-        ids = np.zeros((1, 1), np.int64)
+        ids = np.zeros((1, 1), np.int32)
         with self._kernels() as engine:
             engine.loss(ids, ids, (), [], learn=True)
 
@@ -184,7 +182,7 @@ class RNNLM(specification.RNNLM):
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch; of a stream's, which has one, a state of zeros."""
         X, *state, Y = batch
-        X, Y = _in_form(X, 2), _in_form(Y, 2)
+        X, Y = _integers(X, 2), _integers(Y, 2)
         if X.shape != Y.shape or not X.size:
             raise ElmanError(
                 "a batch has ids and targets, one or more, in the same shape, got "
@@ -200,9 +198,10 @@ class RNNLM(specification.RNNLM):
 
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
         """Ids as the kernels take them, once it is certain that each has its place in the table."""
-        checked = _in_form(ids, dimensions)
-        check_ids(checked, self.vocab_size)
-        return checked
+        # In another form they would have kernels compiled anew.
+        form: NDArray[np.int64] = np.require(_integers(ids, dimensions), np.int64, ["C", "W"])
+        check_ids(form, self.vocab_size)
+        return form
 
     def _parts(self, state: Any, batch: int) -> tuple[Array, ...]:
         """A state as a tuple of its one or two parts, (layers, batch, hidden); () for none."""
@@ -224,17 +223,14 @@ class RNNLM(specification.RNNLM):
         return parts if len(parts) != 1 else parts[0]
 
 
-def _in_form(ids: Any, dimensions: int) -> Array:
-    """Ids of 64 bits in a row: in another form they would have kernels compiled anew."""
+def _integers(ids: Any, dimensions: int) -> Array:
+    """An array of ids, as they are given."""
     given = np.asarray(ids)
     if given.ndim != dimensions or given.dtype.kind not in "iu":
         raise ElmanError(
             f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
         )
-    if given.dtype == np.int64 and given.flags.carray:
-        return given
-    form: NDArray[np.int64] = np.require(given, np.int64, ["C", "W"])
-    return form
+    return given
 
 
 BUILT_IN = {
@@ -266,6 +262,18 @@ class Trainer(specification.Trainer):
         if getattr(type(model), "training_step", None) is RNNLM.training_step:
             model.compile()  # which is no part of the time that training takes
         super().fit(model, data, resume)
+
+
+class TimeMachine(specification.TimeMachine):
+    """The Time Machine in overlapping windows, as in d2l, its ids as the kernels read them."""
+
+    id_type = np.int32
+
+
+class TextFile(specification.TextFile):
+    """A text of any size, as that of `elman.numpy`, its ids as the kernels read them."""
+
+    id_type = np.int32
 
 
 def build(

@@ -115,13 +115,13 @@ def test_a_batch_of_no_rows_is_refused() -> None:
 @given(st.integers(2, 400), st.integers(1, 20), st.integers(1, 30))
 def test_streams_predict_every_token_once(tokens: int, batch_size: int, steps: int) -> None:
     batch_size = min(batch_size, tokens - 1)
-    batches = Streams(np.arange(tokens, dtype=np.uint16), batch_size, steps, lambda array: array)
+    batches = Streams(np.arange(tokens, dtype=np.uint16), batch_size, steps, np.copy, np.int32)
     for _ in range(2):  # epochs
         seen = list(batches)
         assert len(seen) == len(batches)
         assert all(X.shape == Y.shape == (batch_size, X.shape[1]) for X, Y in seen)
         assert [X.shape[1] for X, _ in seen[:-1]] == [steps] * (len(seen) - 1)
-        assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int64 for X, Y in seen)
+        assert all((Y == X + 1).all() and X.dtype == Y.dtype == np.int32 for X, Y in seen)
         read = np.concatenate([X for X, _ in seen], axis=1)  # (streams, tokens of a stream)
         assert (np.diff(read) == 1).all()  # a batch goes on where the one before it ended
         predicted = np.concatenate([Y.ravel() for _, Y in seen])
@@ -132,7 +132,7 @@ def test_streams_predict_every_token_once(tokens: int, batch_size: int, steps: i
 
 def test_more_streams_than_tokens_are_refused() -> None:
     with pytest.raises(ElmanError, match=r"9 streams need 10 tokens, and .* has 9: use a smaller"):
-        Streams(np.arange(9), 9, 4, lambda array: array)
+        Streams(np.arange(9), 9, 4, np.copy, np.int64)
 
 
 @pytest.fixture
@@ -182,9 +182,9 @@ def test_ids_on_disk_are_cut_into_the_same_windows(tmp_path: Path) -> None:
     ids.tofile(tmp_path / "ids")
     mapped = np.memmap(tmp_path / "ids", np.uint16, "r")
     for found, wanted in zip(windows(mapped, 7), windows(ids, 7), strict=True):
-        on_disk = OnDisk(found)
+        on_disk = OnDisk(found, np.int32)
         assert len(on_disk) == len(wanted)
         for rows in (slice(1), np.array([900, 3, 3])):
             np.testing.assert_array_equal(on_disk[rows], wanted[rows])
-            assert on_disk[rows].dtype == np.int64
+            assert on_disk[rows].dtype == np.int32
             assert on_disk[rows].flags.writeable

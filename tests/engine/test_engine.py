@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
 def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
     of = Architecture("rnn", 11, 7)
-    X, Y = (part.copy() for part in batch_of(of, 300, 5))
+    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
     made = Engine(of)
     made.load(weights_of(of))
     made.loss(X, Y, (), [], learn=True)
@@ -221,7 +222,7 @@ def test_parts_of_a_batch_wait_for_all_that_come_before_them(
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
     of = Architecture("rnn", 11, 7)
-    X, Y = (part.copy() for part in batch_of(of, 300, 5))
+    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
     made = Engine(of)
     made.load(weights_of(of))
     made.loss(X, Y, (), [], learn=True)
@@ -480,10 +481,45 @@ def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
             assert np.isnan(made.loss(ids, ids, (), [], learn=True)[0]), name
 
 
-@pytest.mark.parametrize(("ids", "told"), [([0, 11], "0 to 11"), ([-1, 3], "-1 to 3")])
-def test_ids_without_a_place_in_the_table_are_refused(ids: list[int], told: str) -> None:
+@pytest.mark.parametrize("id_type", [np.int32, np.uint8, ">i8"])
+def test_integers_of_any_type_are_ids(id_type: Any) -> None:
+    of = Architecture("gru", 11, 7)
+    batch = batch_of(of, 40, 5)
+    wanted, loss = learned(engine, of, batch)
+    for order in ("C", "F"):
+        found, same = learned(engine, of, [part.astype(id_type, order) for part in batch])
+        assert same == loss
+        for name, gradient in wanted.gradients.items():
+            np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+def test_data_of_the_engine_has_ids_as_its_kernels_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, text = tmp_path / "text", "the time machine " * 40
+    path.write_text(text)
+    monkeypatch.setattr(engine.TimeMachine, "_download", lambda data: text)
+    for data in (
+        engine.TimeMachine(4, 5, 100, 100),
+        *(engine.TextFile(str(path), 4, 5, windows=kind) for kind in ("random", "stream")),
+    ):
+        assert {part.dtype for part in next(iter(data.train_dataloader()))} == {np.dtype("i4")}
+
+
+@pytest.mark.parametrize(
+    ("ids", "id_type", "told"),
+    [
+        ([0, 11], np.int32, "0 to 11"),
+        ([-1, 3], np.int32, "-1 to 3"),
+        ([-1, 3], np.int64, "-1 to 3"),
+        ([0, 1 << 32], np.int64, "0 to 4294967296"),
+    ],
+)
+def test_ids_without_a_place_in_the_table_are_refused(
+    ids: list[int], id_type: Any, told: str
+) -> None:
     model = engine.build(Architecture("rnn", 11, 7), initial(Architecture("rnn", 11, 7)))
-    batch, many = np.array([ids]), np.zeros((300, 2), np.int64)
+    batch, many = np.array([ids], id_type), np.zeros((300, 2), id_type)
     last = np.concatenate([many, batch])
     for call in (
         lambda: model.step(batch),

@@ -95,7 +95,7 @@ class TimeMachine(DataModule):
         raw_text = self._download()
         self.text_sha256 = _sha256(raw_text)
         corpus, self.vocab = self.build(raw_text)
-        ids = np.asarray(corpus, np.int64)
+        ids = np.asarray(corpus, self.id_type)
         X, Y = windows(ids, num_steps)
         if len(X) < num_train + num_val:
             raise ElmanError(
@@ -203,7 +203,7 @@ class TextFile(DataModule):
         self, ids: NDArray[Any], rng: np.random.Generator | None = None
     ) -> Minibatches | Streams:
         if self.windows == "stream":
-            return Streams(ids, self.batch_size, self.num_steps, self.to_tensor)
-        arrays = [OnDisk(view) for view in windows(ids, self.num_steps)]
+            return Streams(ids, self.batch_size, self.num_steps, self.to_tensor, self.id_type)
+        arrays = [OnDisk(view, self.id_type) for view in windows(ids, self.num_steps)]
         rows = apart(len(arrays[0]), self.num_steps, rng)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)

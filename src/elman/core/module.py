@@ -167,6 +167,7 @@ class DataModule(HyperParameters):
 
     batch_size: int
     seed = 0
+    id_type: Any = np.int64  # of the ids of tokens
 
     def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
         self.save_hyperparameters()

@@ -124,20 +124,20 @@ class Pools:
 
 
 class OnDisk:
-    """Windows of ids in a mapped file, read when they are asked for, in the 64 bits of other ids.
+    """Windows of ids in a mapped file, read when they are asked for, as ids of a type.
 
     What was read is given back from time to time.
     """
 
-    def __init__(self, windows: NDArray[Any]) -> None:
-        self._windows = windows
+    def __init__(self, windows: NDArray[Any], id_type: Any) -> None:
+        self._windows, self._id_type = windows, id_type
         self._read = 0
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, rows: Any) -> NDArray[np.int64]:
-        ids: NDArray[np.int64] = self._windows[rows].astype(np.int64)
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        ids: NDArray[Any] = self._windows[rows].astype(self._id_type)
         self._read += ids.size * self._windows.itemsize
         if self._read > RELEASED:
             release(self._windows)
@@ -204,8 +204,8 @@ class Streams:
 
     The ids are cut into `batch_size` streams that follow each other, as long as each other; the
     last token of one is the first of the next, so that all tokens are predicted once but the first
-    of all and at most `batch_size` - 1 at the end. Yields [inputs, targets], each (batch, steps),
-    after `convert`; the last batch may have fewer steps.
+    of all and at most `batch_size` - 1 at the end. Yields [inputs, targets], each (batch, steps) of
+    a type, after `convert`; the last batch may have fewer steps.
     """
 
     stream = True  # tells the loop to carry the state along
@@ -216,6 +216,7 @@ class Streams:
         batch_size: int,
         steps: int,
         convert: Callable[[NDArray[Any]], Any],
+        id_type: Any,
     ) -> None:
         length = (len(ids) - 1) // batch_size
         if length < 1:
@@ -226,14 +227,14 @@ class Streams:
         end = batch_size * length
         self.both = [part.reshape(batch_size, length) for part in (ids[:end], ids[1 : end + 1])]
         self.steps = steps
-        self.convert = convert
+        self.convert, self.id_type = convert, id_type
 
     def __len__(self) -> int:
         return -(-self.both[0].shape[1] // self.steps)
 
     def example(self) -> list[Any]:
         """The first steps of the first stream as a batch of one: to learn shapes from."""
-        return [self.convert(part[:1, : self.steps].astype(np.int64)) for part in self.both]
+        return [self.convert(part[:1, : self.steps].astype(self.id_type)) for part in self.both]
 
     def __iter__(self) -> Iterator[list[Any]]:
         streams, length = self.both[0].shape
@@ -242,7 +243,8 @@ class Streams:
             inputs, targets = (self._read(part[:, begin : begin + at_once]) for part in self.both)
             for start in range(0, inputs.shape[1], self.steps):
                 cut = slice(start, start + self.steps)
-                yield [self.convert(part[:, cut].astype(np.int64)) for part in (inputs, targets)]
+                both = (part[:, cut].astype(self.id_type) for part in (inputs, targets))
+                yield [self.convert(part) for part in both]
 
     @staticmethod
     def _read(part: NDArray[Any]) -> NDArray[Any]:

@@ -100,16 +100,22 @@ class Engine:
         )
 
     def loss(
-        self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
+        self,
+        ids: NDArray[Any],
+        targets: NDArray[Any],
+        state: States,
+        masks: Sequence[Array],
+        learn: bool,
     ) -> tuple[float, States]:
         """The mean loss in nats of a batch, ids and targets (batch, steps), from a state.
 
         With it comes the state reached, if one was given to begin with; the batch may have none.
+        Ids of 32 bits, in a row, are read where they lie; others are copied.
         `masks` are dropout's, (steps, batch, hidden) for each layer but the last, or none at all.
         If it is to learn, `gradients` then has those of this loss. An ElmanError tells of ids that
         have no place in the table.
         """
-        ids, targets = (np.ascontiguousarray(part, np.int64) for part in (ids, targets))
+        ids, targets = (in_32_bits(part, self.of.vocab) for part in (ids, targets))
         number, steps = ids.shape
         self._make_room(number, steps, bool(state), len(masks))
         self._take(ids, targets, state, masks, learn)
@@ -150,7 +156,12 @@ class Engine:
         self.sizes, self.room, self.threads = sizes, room, threads
 
     def _take(
-        self, ids: Ids, targets: Ids, state: States, masks: Sequence[Array], learn: bool
+        self,
+        ids: NDArray[np.int32],
+        targets: NDArray[np.int32],
+        state: States,
+        masks: Sequence[Array],
+        learn: bool,
     ) -> None:
         """Have the kernels find a batch, which lies where it is but for states and masks."""
         number, hidden, batch = len(ids), self.of.hidden, self.batch
@@ -256,10 +267,21 @@ class Engine:
         )
 
 
-def check_ids(ids: Ids, vocab: int) -> None:
+def check_ids(ids: NDArray[Any], vocab: int) -> None:
     """Raise an ElmanError unless each id has its place in the table."""
-    if ids.size and np.max(ids.view(np.uint64)) >= vocab:  # or below 0
+    wide = ids.astype(np.int64, copy=False).view(np.uint64)  # an id below 0 is a large number
+    if ids.size and np.max(wide) >= vocab:
         raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
+
+
+def in_32_bits(ids: NDArray[Any], vocab: int) -> NDArray[np.int32]:
+    """Ids as the kernels for batches take them: a batch passes through the cache in half the time.
+
+    An ElmanError tells of ids of other bits that have no place in the table.
+    """
+    if ids.dtype != np.int32:
+        check_ids(ids, vocab)
+    return np.ascontiguousarray(ids, np.int32)
 
 
 def _fill(to: NDArray[Any], rows: NDArray[Any], number: int) -> None:

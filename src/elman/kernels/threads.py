@@ -101,11 +101,12 @@ def count(context: Any, counter: Any) -> Any:
 
 @intrinsic
 def integer_at(context: Any, address: Any, n: Any) -> Any:
-    """The n-th integer of 64 bits from an address on: of an array that the thread was not given."""
+    """The n-th integer of 32 bits from an address on: of an array that the thread was not given."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        first = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.load(builder.gep(first, [arguments[1]]))
+        first = builder.inttoptr(arguments[0], ir.IntType(32).as_pointer())
+        number = builder.load(builder.gep(first, [arguments[1]]), align=4)
+        return builder.sext(number, ir.IntType(64))
 
     return types.int64(types.int64, types.int64), generate
 

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     """A batch, in whole groups of sequences; the arrays may have room for more."""
 
     size: NDArray[np.int64]  # (3,): the sequences, how many of them count, whether to learn
-    # (2,): where the ids are, and the targets, (sequences that count, steps), 64 bits each.
+    # (2,): where the ids are, and the targets, (sequences that count, steps), 32 bits each.
     places: NDArray[np.int64]
     # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
     # where it is zero and not asked for.
