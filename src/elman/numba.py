@@ -83,16 +83,17 @@ class RNNLM(specification.RNNLM):
     """
 
     _engine: Engine | None = None
+    _described: tuple[Any, ...] = ()  # the model that the engine is for
 
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """The kernels, with the weights as they are now, for one thread at a time."""
-        of = architecture(self)
-        check_built_in(self)
-        weights.check(self.parameters, of)
+        described = specification.described(self)
+        if self._engine is None or self._described != described:
+            self._engine, self._described = Engine(Architecture(*described)), described
         engine = self._engine
-        if engine is None or engine.of != of:
-            engine = self._engine = Engine(of)
+        check_built_in(self)
+        weights.check(self.parameters, engine.of)
         with engine.lock:
             engine.load(self.parameters)
             yield engine

@@ -717,15 +717,14 @@ def build(
 
 def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
+    return Architecture(*described(model))
+
+
+def described(model: RNNLM) -> tuple[Any, ...]:
+    """What an Architecture says of a model, in its order and unchecked."""
     rnn = model.rnn
-    return Architecture(
-        rnn.cell,
-        model.vocab_size,
-        rnn.num_hiddens,
-        rnn.num_layers,
-        model.embedding_size,
-        model.tied,
-    )
+    sizes = model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size
+    return rnn.cell, *sizes, model.tied
 
 
 def export_weights(model: RNNLM) -> Weights:

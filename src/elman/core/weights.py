@@ -147,7 +147,8 @@ def initial(of: Architecture, seed: int = 0) -> Weights:
 def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture) -> None:
     """Raise an ElmanError unless `weights` are just those of this architecture."""
     wanted = shapes(of)
-    for name in sorted(wanted.keys() ^ weights.keys()):
+    if wanted.keys() != weights.keys():
+        name = min(wanted.keys() ^ weights.keys())
         what = "is missing" if name in wanted else "does not belong"
         raise ElmanError(f"the weight {printable(name)} {what} in a model of {of}")
     for name, shape in wanted.items():

@@ -1,5 +1,6 @@
 """The kernels for a language model: batches, texts and ids to score are given to them."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -121,13 +122,15 @@ class Engine:
         self._take(ids, targets, state, masks, learn)
         run, arguments = self.run, self.arguments
         in_threads(lambda thread, awake: run(*arguments, thread, awake), self.threads, self.board)
-        reached = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
-        copies = tuple(part.copy() for part in reached) if state else ()
-        total = self.totals.sum()
-        if np.isnan(total):
+        reached: States = ()
+        if state:
+            parts = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
+            reached = tuple(part.copy() for part in parts)
+        total = sum(self.totals.tolist())
+        if math.isnan(total):
             check_ids(ids, self.of.vocab)
             check_ids(targets, self.of.vocab)
-        return float(total / (number * steps)), copies
+        return total / (number * steps), reached
 
     def _make_room(self, number: int, steps: int, states: bool, masks: int) -> None:
         """Have the arrays for so many sequences; helpers keep to those of the board."""
@@ -141,8 +144,7 @@ class Engine:
         self.totals, self.board = np.zeros(slots), new_board()
         of_states = (self.of.layers if states else 0, room, self.hidden)
         self.batch = Batch(
-            size=zeros(3, dtype=np.int64),
-            places=zeros(2, dtype=np.int64),
+            about=zeros(5, dtype=np.int64),
             h=zeros(*of_states),
             c=zeros(*of_states),
             masks=zeros(masks, steps, room, self.hidden),
@@ -166,8 +168,7 @@ class Engine:
         """Have the kernels find a batch, which lies where it is but for states and masks."""
         number, hidden, batch = len(ids), self.of.hidden, self.batch
         sequences = round_up(number, GROUP)
-        batch.size[:] = sequences, number, learn
-        batch.places[:] = ids.ctypes.data, targets.ctypes.data
+        batch.about[:] = sequences, number, learn, ids.ctypes.data, targets.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):
             for layer, values in zip(to, part, strict=True):
                 _fill(layer[:, :hidden], values, sequences)

@@ -98,6 +98,8 @@ class Layout:
         self._check_size()
         self.packed = self._packed()
         self.canonical = self._canonical()
+        self.weights = self._named(self.canonical.weights)
+        self.sums = self._named(self.canonical.gradients)  # of the gradients
 
     def _check_size(self) -> None:
         floats = self.number + max(floats_of(self._sizes()), self.floats_of_slot)
@@ -237,35 +239,29 @@ class Layout:
         number = self.hidden // self.width
         return slice(block * number, (block + 1) * number)
 
-    def _inputs_in(self, vector: NDArray[Any]) -> NDArray[Any]:
-        """The first layer's part of a vector of all weights, (rows of ids, units of gates)."""
-        return vector[: math.prod(self.first)].reshape(self.first)
-
     def _named(self, vector: NDArray[Any]) -> Weights:
-        """The other parts of a vector of all weights, or of something for each of them, by name."""
-        return {name: vector[part].reshape(shape) for name, part, shape in self.parts}
+        """The parts of a vector of all weights, or of something for each of them, by name."""
+        first = vector[: math.prod(self.first)].reshape(self.first).T
+        rest = {name: vector[part].reshape(shape) for name, part, shape in self.parts}
+        return {FIRST: first, **rest}
 
     def take(self, weights: Weights) -> None:
         """Take these weights, which are then to be packed."""
-        inputs = weights[FIRST].T
-        if self.of.embedding:
-            inputs = weights["embedding.weight"] @ inputs
-        self._inputs_in(self.canonical.weights)[:] = inputs
         taken = dict(weights)
+        if self.of.embedding:
+            taken[FIRST] = weights[FIRST] @ weights["embedding.weight"].T
         if self.of.tied:
             taken["linear.weight"] = weights["embedding.weight"]
-        vectors = [taken[name].ravel() for name, _, _ in self.parts]
-        np.concatenate(vectors, out=self.canonical.weights[math.prod(self.first) : self.number])
+        for name, part in self.weights.items():
+            part[:] = taken[name]
 
     def gradients(self, weights: Weights) -> Weights:
         """The gradients that have been added up, of these weights."""
-        found = {name: part.copy() for name, part in self._named(self.canonical.gradients).items()}
-        d_inputs = self._inputs_in(self.canonical.gradients)
+        found = {name: part.copy() for name, part in self.sums.items()}
         if self.of.embedding:
-            found["embedding.weight"] = d_inputs @ weights[FIRST]
-            found[FIRST] = d_inputs.T @ weights["embedding.weight"]
-        else:
-            found[FIRST] = d_inputs.T.copy()
+            d_first = found[FIRST]
+            found[FIRST] = d_first @ weights["embedding.weight"]
+            found["embedding.weight"] = d_first.T @ weights[FIRST]
         if self.of.tied:
             found["embedding.weight"] += found.pop("linear.weight")
         return found

@@ -28,9 +28,9 @@ FEW = 1  # units of a state that are multiplied where all are zero: `mm` cannot 
 class Batch(NamedTuple):
     """A batch, in whole groups of sequences; the arrays may have room for more."""
 
-    size: NDArray[np.int64]  # (3,): the sequences, how many of them count, whether to learn
-    # (2,): where the ids are, and the targets, (sequences that count, steps), 32 bits each.
-    places: NDArray[np.int64]
+    # (5,): the sequences, how many of them count, whether to learn, and where the ids are and the
+    # targets, (sequences that count, steps), of 32 bits each.
+    about: NDArray[np.int64]
     # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
     # where it is zero and not asked for.
     h: Array
@@ -168,8 +168,8 @@ def take_ids(batch, start, vocab, ids, targets):
 
     A group that is not whole has the last sequence again: what overflows in it, it would anyway.
     """
-    number, steps = batch.size[1], ids.shape[1]
-    first_id, first_target = batch.places
+    _, number, _, first_id, first_target = batch.about
+    steps = ids.shape[1]
     known = True
     for r in range(GROUP):
         begun = min(start + r, number - 1) * steps
@@ -212,7 +212,7 @@ def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, th
                 return
             continue
         # Read here: a thread that was held up may have its part from the next batch.
-        sequences, number, learn = batch.size
+        sequences, number, learn, _, _ = batch.about
         slot = part - SHARES
         if slot < 0:
             pack_share(
