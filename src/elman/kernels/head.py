@@ -85,13 +85,12 @@ def forward(T, h, targets, W, bias, across_h, logits):
 
 
 @njit(**INLINED)
-def softmax_back(T, targets, scales, logits, d_bias):
-    """Turn what `softmax` leaves into the gradient of the logits, and add to that of the bias.
+def softmax_back(T, targets, scales, logits):
+    """Turn what `softmax` leaves into the gradient of the logits.
 
-    A loss counts as often as `scales` has it, (1, sequences). A token's gradient of the bias is the
-    sum of a row of `d_bias`, (tokens, sequences).
+    A loss counts as often as `scales` has it, (1, sequences).
     """
-    R, tokens = T.single, len(d_bias)
+    R, tokens = T.single, len(logits) - BELOW
     for j in range(0, logits.shape[1], T.width):
         scale = load(R, at(scales, 0, j)) / load(R, at(logits, tokens + SUM, j))
         store(scale, at(logits, tokens + SUM, j))
@@ -99,7 +98,6 @@ def softmax_back(T, targets, scales, logits, d_bias):
             tile = load(T, at(logits, i, j)) * repeat(T, at(logits, tokens + SUM, j))
             tile = tile - chosen(repeat(T, at(scales, 0, j)), i, at(targets, 0, j))
             store(tile, at(logits, i, j))
-            store(load(T, at(d_bias, i, j)) + tile, at(d_bias, i, j))
 
 
 @njit(**INLINED)
@@ -112,11 +110,12 @@ def product_back(S, d_logits, W, d_h):
 
 
 @njit(**INLINED)
-def add_weight_at(t, T, d_logits, states, d_W):
-    """Where a span of steps is complete, add its part to the gradient of the weight.
+def add_gradients_at(t, T, d_logits, states, d_W, d_bias):
+    """Where a span of steps is complete, add its part to the gradients of the weight and the bias.
 
     `d_logits`, (tokens or more, a span of steps * rows), has the gradients of the logits made of
-    `states`, (steps, rows, hidden or more), those of step t in place t modulo the span.
+    `states`, (steps, rows, hidden or more), those of step t in place t modulo the span. A token's
+    gradient of the bias is the sum of a row of `d_bias`, (tokens, rows).
     """
     if t % SPAN == 0:
         steps, rows, _ = states.shape
@@ -125,3 +124,8 @@ def add_weight_at(t, T, d_logits, states, d_W):
             for j in range(0, d_W.shape[1], T.width):
                 tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(h, 0, j), number)
                 store(tile, at(d_W, i, j))
+            for j in range(0, rows, T.width):
+                tile = load(T, at(d_bias, i, j))
+                for k in range(j, number, rows):
+                    tile = tile + load(T, at(d_logits, i, k))
+                store(tile, at(d_bias, i, j))

@@ -20,7 +20,7 @@ from elman.kernels.tiles import (
 )
 
 SPARE = 16  # columns
-SPAN = 2  # steps whose gradients of weights are added up at a time: they stay in the cache
+SPAN = 4  # steps whose gradients of weights are added up at a time: they stay in the cache
 
 
 @njit

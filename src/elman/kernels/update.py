@@ -119,10 +119,10 @@ def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slo
             d_out = d_outs[t % len(d_outs)]
             if n == top:
                 logits = logits_of_step(T, hs, t, targets, W, bias, across_h, span, losses)
-                aims, d_bias = targets[t : t + 1], gradients.by_sequence[slot]
-                head.softmax_back(T, aims, scales, logits, d_bias)
+                head.softmax_back(T, targets[t : t + 1], scales, logits)
                 head.product_back(S, logits, W, d_out)
-                head.add_weight_at(t, T, span, hs[1:], gradients.linear[slot])
+                d_linear, d_bias = gradients.linear[slot], gradients.by_sequence[slot]
+                head.add_gradients_at(t, T, span, hs[1:], d_linear, d_bias)
             layer.add_weights_at(t + 1, S, all_d_gates, first, hs[:steps], d_W)
             backward_step(
                 cell,
