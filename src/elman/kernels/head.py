@@ -32,8 +32,8 @@ ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)
 NEVER = np.float32(-1e30)  # the logit of what stands for no token
 
-# Below the logits stand three rows: the largest logit of each sequence in bits, the loss of its
-# target in nats, and the sum of the exps.
+# Below the logits stand three rows, with the largest logit of each sequence, the loss of its target
+# in nats, and the sum of the exps.
 BELOW = 3
 TOP, LOSS, SUM = 0, 1, 2
 
@@ -66,10 +66,10 @@ def softmax(T, logits, targets):
             tile = load(T, at(logits, i, j))
             top = maximum(top, max_of_rows(tile))
             aimed = aimed + sum_of_rows(chosen(tile, i, at(targets, 0, j)))
-        store(top * fill(R, LOG2_E), at(logits, tokens + TOP, j))
+        store(top, at(logits, tokens + TOP, j))
         for i in range(0, tokens, T.rows):
-            bits = load(T, at(logits, i, j)) * fill(T, LOG2_E)
-            tile = exp2(bits - repeat(T, at(logits, tokens + TOP, j)))
+            below = load(T, at(logits, i, j)) - repeat(T, at(logits, tokens + TOP, j))
+            tile = exp2(below * fill(T, LOG2_E))
             store(tile, at(logits, i, j))
             total = total + sum_of_rows(tile)
         store(total, at(logits, tokens + SUM, j))
