@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.core import weights
+from elman.core import corpus, weights
 from elman.core.errors import ElmanError
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
@@ -82,16 +82,16 @@ class RNNLM(specification.RNNLM):
     `forward`, `loss` and `backward`, called by hand, are those of `elman.numpy`.
     """
 
-    _engine: Engine | None = None
-    _described: tuple[Any, ...] = ()  # the model that the engine is for
+    _made: tuple[Any, Engine] | None = None  # an engine, and the model that it is for
 
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """The kernels, with the weights as they are now, for one thread at a time."""
         described = specification.described(self)
-        if self._engine is None or self._described != described:
-            self._engine, self._described = Engine(Architecture(*described)), described
-        engine = self._engine
+        made = self._made
+        if made is None or made[0] != described:
+            made = self._made = described, Engine(Architecture(*described))
+        engine = made[1]
         check_built_in(self)
         weights.check(self.parameters, engine.of)
         with engine.lock:
@@ -198,7 +198,7 @@ class RNNLM(specification.RNNLM):
         return (zeros,) * int(CELLS[self.rnn.cell].states)
 
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
-        """Ids as the kernels take them, once it is certain that each has its place in the table."""
+        """Ids as the kernels for texts take them, each of which has its place in the table."""
         # In another form they would have kernels compiled anew.
         form: NDArray[np.int64] = np.require(_integers(ids, dimensions), np.int64, ["C", "W"])
         check_ids(form, self.vocab_size)
@@ -265,13 +265,14 @@ class Trainer(specification.Trainer):
         super().fit(model, data, resume)
 
 
-class TimeMachine(specification.TimeMachine):
+class TimeMachine(corpus.TimeMachine):
     """The Time Machine in overlapping windows, as in d2l, its ids as the kernels read them."""
 
+    __init__ = corpus.TimeMachine.build_windows
     id_type = np.int32
 
 
-class TextFile(specification.TextFile):
+class TextFile(corpus.TextFile):
     """A text of any size, as that of `elman.numpy`, its ids as the kernels read them."""
 
     id_type = np.int32

@@ -33,7 +33,7 @@ SIZES = [  # vocab, hidden, layers, embedding, batch, steps
     (1, 1, 1, 0, 1, 1),
     (2, 1, 2, 1, 1, 3),
     (28, 32, 1, 0, 64, 5),  # whole tiles
-    (31, 33, 2, 7, 37, 4),  # a little more
+    (31, 33, 2, 7, 37, 11),  # a little more
     (97, 61, 3, 0, 33, 2),
 ]
 
@@ -468,6 +468,23 @@ def test_narrower_vectors_read_score_and_write_the_same(
     assert results[1][2] == results[0][2]
 
 
+@pytest.mark.parametrize("logit", [0.3, 20, 25.1, 1.2e8, 1.2e20])
+def test_what_is_certain_costs_nothing(logit: float) -> None:
+    of = Architecture("rnn", 11, 7)
+    weights = weights_of(of)
+    weights["linear.weight"] *= 0
+    weights["linear.bias"] = np.where(np.arange(11) == 3, logit, 0).astype(np.float32)
+    made, ids = Engine(of), np.full((40, 5), 3)
+    made.load(weights)
+    loss, _ = made.loss(ids, ids, (), [], learn=True)
+    others = 10 * np.exp(-logit)
+    assert loss == pytest.approx(np.log1p(others), abs=2e-7)
+    assert loss >= 0
+    gradient = made.gradients(weights)["linear.bias"]
+    assert gradient[3] == pytest.approx(-others / (1 + others), abs=2e-7)
+    assert (made.losses(ids[0], ids[0], ())[0] >= 0).all()
+
+
 def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
     of = Architecture("gru", 11, 7)
     for name, value in weights_of(of).items():
@@ -504,6 +521,23 @@ def test_data_of_the_engine_has_ids_as_its_kernels_read_them(
         *(engine.TextFile(str(path), 4, 5, windows=kind) for kind in ("random", "stream")),
     ):
         assert {part.dtype for part in next(iter(data.train_dataloader()))} == {np.dtype("i4")}
+
+
+def test_the_books_time_machine_can_be_built_anew() -> None:
+    class TimeMachine(engine.TimeMachine):
+        pass
+
+    @engine.add_to_class(TimeMachine)
+    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
+        super(engine.TimeMachine, self).__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build("the time machine " * 40)
+        array = np.array([corpus[i : i + num_steps + 1] for i in range(300)])
+        self.X, self.Y = array[:, :-1], array[:, 1:]
+        self.num_train, self.num_val = 200, 100
+
+    X, _ = next(iter(TimeMachine(2, 10).val_dataloader()))
+    assert X.shape == (2, 10)
 
 
 @pytest.mark.parametrize(

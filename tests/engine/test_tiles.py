@@ -7,6 +7,7 @@ import pytest
 from numba import njit
 
 from elman.kernels import tiles
+from elman.kernels.cache import INLINED
 from elman.kernels.tiles import Shape, across, at
 
 TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
@@ -51,9 +52,17 @@ def applied(S: Shape, function: Any, *matrices: np.ndarray) -> np.ndarray:
 def test_functions_are_numpys_within_a_few_digits_of_single_precision(
     S: Shape, name: str, wanted: Any
 ) -> None:
-    x = np.linspace(-30, 30, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
-    found = applied(S, getattr(tiles, name), x)
-    np.testing.assert_allclose(found, wanted(x.astype(np.float64)), rtol=1e-6, atol=3e-7)
+    for least, most in ((-30, 30), (-9, 9), (-1, 1), (1e-9, 2e-9)):
+        x = np.linspace(least, most, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
+        found = applied(S, getattr(tiles, name), x)
+        np.testing.assert_allclose(found, wanted(x.astype(np.float64)), rtol=1e-6, atol=3e-7)
+
+
+def test_powers_of_two_are_close_at_every_scale(S: Shape) -> None:
+    x = np.linspace(-126, 127.9, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
+    wanted = np.exp2(x.astype(np.float64))
+    np.testing.assert_allclose(applied(S, tiles.exp2, x), wanted, rtol=2e-7)
+    np.testing.assert_array_equal(applied(S, tiles.exp2, x - 300), np.float32(2**-126))
 
 
 def test_the_logarithm_is_numpys_at_every_scale(S: Shape) -> None:
@@ -161,9 +170,17 @@ def test_vectors_that_are_kept_in_memory_begin_at_a_line_of_the_cache(S: Shape) 
     def copy(S, x, out):  # type: ignore[no-untyped-def]
         tiles.store(tiles.load(S, at(x, 0, 0)), at(out, 0, 0))
 
-    copy(S, normal(S.rows, S.width), np.empty((S.rows, S.width), np.float32))
-    (code,) = copy.inspect_llvm().values()
-    assert "alignstack=64" in code
+    inlined = njit(**INLINED)(copy.py_func)
+
+    @njit
+    def part(S, x, out):  # type: ignore[no-untyped-def]
+        tiles.align_stack()
+        inlined(S, x, out)
+
+    for function in (copy, part):
+        function(S, normal(S.rows, S.width), np.empty((S.rows, S.width), np.float32))
+        (code,) = function.inspect_llvm().values()
+        assert "alignstack=64" in code
 
 
 @pytest.mark.parametrize("shape", TILES, ids=str)

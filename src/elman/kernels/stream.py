@@ -13,6 +13,7 @@ from elman.kernels import head, layer
 from elman.kernels.cache import kernel
 from elman.kernels.packing import Array
 from elman.kernels.sampling import draw
+from elman.kernels.tiles import align_stack
 from elman.kernels.update import copy_states, forward_group
 
 
@@ -67,6 +68,7 @@ def score(S, T, cell, ids, targets, packed, stream, out):
     Logits and losses are those of a group of steps at a time, so that there are targets, of no
     matter which tokens, for whole groups.
     """
+    align_stack()
     hs, cs, logits, across_h = stream.hs, stream.cs, stream.across_logits, stream.across_h
     steps, group, most = ids.shape[1], across_h.shape[1], hs.shape[1] - 1
     states, losses = hs[-1, :, 0], logits[len(logits) - head.BELOW :]

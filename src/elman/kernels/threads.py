@@ -105,7 +105,7 @@ def integer_at(context: Any, address: Any, n: Any) -> Any:
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         first = builder.inttoptr(arguments[0], ir.IntType(32).as_pointer())
-        number = builder.load(builder.gep(first, [arguments[1]]), align=4)
+        number = builder.load(builder.gep(first, [arguments[1]]), align=1)
         return builder.sext(number, ir.IntType(64))
 
     return types.int64(types.int64, types.int64), generate

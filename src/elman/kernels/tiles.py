@@ -249,11 +249,23 @@ def _of(result: Any, body: Any) -> Any:
 def _align_stack(function: Any) -> None:
     """Have vectors that a function keeps in memory begin at a line of the cache.
 
-    LLVM finds out that there are any when it is too late to see to it; then chance decides.
+    LLVM finds out that there are any when it is too late to see to it; then chance decides. It
+    forgets what was asked of a function that it inlines.
     """
     # llvmlite writes the alignment beside other attributes only; Numba's code never unwinds.
     function.attributes.add("nounwind")
     function.attributes.alignstack = 4 * LINE  # bytes
+
+
+@intrinsic
+def align_stack(context: Any) -> Any:
+    """Do so for a function which has tiles only in those that are inlined into it."""
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 def _tile(shape: Any) -> TileType:
@@ -572,6 +584,7 @@ __all__ = [
     "Shape",
     "across",
     "add_to_rows",
+    "align_stack",
     "at",
     "chosen",
     "exp2",

@@ -132,7 +132,7 @@ class Vectors:
         return value
 
     def inverses(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / x of each; two share a division, which takes longer than some products.
+        """1 / x of each; all share a division, which takes longer than some products.
 
         The product of all must be a normal number.
         """
