@@ -18,7 +18,6 @@ from typing import Any
 
 os.environ["NUMBA_NUM_THREADS"] = "1"  # before Numba is imported
 
-import numpy as np
 from limits import VOCAB, operations, peak
 from numba import njit
 from scaling import in_turns
@@ -32,6 +31,7 @@ from elman.kernels.layer import SPAN
 from elman.kernels.layout import zeros
 from elman.kernels.packing import GROUP
 from elman.kernels.threads import begin, counter
+from elman.kernels.tiles import align_stack
 from elman.numba import TimeMachine
 
 BOOK = ("rnn", "32", "1024", "32")
@@ -67,6 +67,7 @@ def forward(S, times, cell, table, ids, gates, hs, cs, W):
 @njit
 def backward(S, times, cell, steps, gates, hs, cs, later, W, d_out, d_h, d_c, d_gates):
     """The steps of the cell, backward."""
+    align_stack()
     for n in range(times):
         t = steps - 1 - n % steps
         step, depth = gates[t % len(gates)], W.shape[1]
@@ -86,6 +87,7 @@ def add_rows(S, times, d_gates, ids, d_table):
 @njit
 def turn_states(T, times, hs, across_h):
     """The states as the output layer takes them."""
+    align_stack()
     for n in range(times):
         head.turn(T, hs[-1 - n % len(hs)], across_h)
 
@@ -93,6 +95,7 @@ def turn_states(T, times, hs, across_h):
 @njit
 def output(T, times, W, bias, across_h, logits):
     """The product of the output layer."""
+    align_stack()
     for _ in range(times):
         head.product(T, W, bias, across_h, logits)
 
@@ -100,6 +103,7 @@ def output(T, times, W, bias, across_h, logits):
 @njit
 def softmax(T, times, targets, scales, logits):
     """The loss and the gradient of logits."""
+    align_stack()
     for _ in range(times):
         head.softmax(T, logits, targets)
         head.softmax_back(T, targets, scales, logits)
@@ -108,6 +112,7 @@ def softmax(T, times, targets, scales, logits):
 @njit
 def output_back(S, times, d_logits, W, d_h):
     """The product of the output layer, backward."""
+    align_stack()
     for _ in range(times):
         head.product_back(S, d_logits, W, d_h)
 
@@ -115,6 +120,7 @@ def output_back(S, times, d_logits, W, d_h):
 @njit
 def add_output_gradients(T, times, d_logits, states, d_W, d_bias):
     """The gradients of the output layer's weight and bias, of some steps at a time."""
+    align_stack()
     for _ in range(times):
         head.add_gradients_at(0, T, d_logits, states, d_W, d_bias)
 
@@ -133,7 +139,7 @@ def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[
     across_h, spans, aims = work.across_h[0], work.logits[0], work.targets[0, :1]
     logits, scales, bias = spans[:, :GROUP], work.scales[0], packed.linear_bias
     d_linear, d_bias = slots.linear[0], slots.by_sequence[0]
-    ids, times = ids[:GROUP].astype(np.int64), -(-batch // GROUP) * steps
+    ids, times = work.ids[0], batch // GROUP * steps
     made = zeros(GROUP, len(W) * S.width)
     none, first = zeros(1, made.shape[1]), packed.table.shape[1] - made.shape[1]
     later, d_h, d_c = rows[:, :, first:], work.d_h[0], work.d_c[0]
@@ -186,7 +192,9 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*")
     asked = parser.parse_args()
     cell, *numbers = asked.sizes or BOOK
-    sizes = (cell, *map(int, numbers))
+    sizes = cell, _, batch, steps = (cell, *map(int, numbers))
+    if batch % GROUP or steps % SPAN:
+        parser.error(f"a batch has whole groups of {GROUP} and whole spans of {SPAN} steps")
     needed = operations(*sizes)
     at_fastest = needed / fastest()
     times = max(1, round(SECONDS / at_fastest))
