@@ -149,7 +149,7 @@ class Vectors:
         return [self.multiply(x, y) for x, y in ratios]
 
     def sigmoid(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / (1 + exp(-x)), within 3e-7, as 1/2 + tanh(x/2) / 2."""
+        """1 / (1 + exp(-x)), within 4e-7, as 1/2 + tanh(x/2) / 2."""
         ratios = self._ratios(vectors, 2 * TANH_BOUND, SIGMOID_ABOVE, SIGMOID_BELOW)
         return [self.multiply_add(x, y, self.constant(0.5)) for x, y in ratios]
 
