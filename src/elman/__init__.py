@@ -4,12 +4,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elman.core.errors import ElmanError
-
-if TYPE_CHECKING:
-    from elman.core.text import Codec
 
 __version__ = "0.1.0"
 __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
@@ -39,20 +36,24 @@ def save(folder: str | Path, model: Any) -> None:
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
     """
-    from elman.core import run
+    from elman.core import codec, run
 
     own = _framework_of(model)
     fit = getattr(model, "trainer", None)
-    codec: Codec | None = getattr(model, "codec", None) or getattr(
-        getattr(fit, "data", None), "codec", None
-    )
     if fit is not None and fit.model is not model:
         raise ElmanError("its trainer has trained another model since: save each after its fit")
-    if codec is None:
+    used = codec.shared(model, getattr(fit, "data", None))  # a fit of the user's own may not ask
+    if used is None:
         raise ElmanError("this model was neither trained on text nor loaded: fit it first")
+    of = own.architecture(model)
+    if of.vocab != len(used.vocab):
+        raise ElmanError(
+            f"the model has {of.vocab} tokens, and its text {len(used.vocab)}: give it vocab_size="
+            "len(data.vocab)"
+        )
     history: Sequence[Any] = getattr(fit, "history", ())
     with run.new_folder(Path(folder)) as part:
-        run.write(part, own.architecture(model), own.export_weights(model), codec, {}, history)
+        run.write(part, of, own.export_weights(model), used, {}, history)
 
 
 def load(folder: str | Path, framework: str = "numpy") -> Any:

@@ -1,6 +1,7 @@
-"""The codec of a folder with vocab.json: that of a run, or of a store."""
+"""The codec of a folder with vocab.json, a run or a store; and that of a model and its data."""
 
 from pathlib import Path
+from typing import Any
 
 from elman.core import bpe, json_files, text
 from elman.core.errors import ElmanError
@@ -23,3 +24,38 @@ def read(folder: Path, size: int, name: str, clean: bool) -> text.Codec:
     except UnicodeError as error:
         raise ElmanError(f"{path} holds tokens that are none of {name}'s") from error
     return codec
+
+
+def shared(model: Any, data: Any) -> text.Codec | None:
+    """The codec of a model and of the data that it is trained on: the model's, or else the data's.
+
+    An ElmanError where the data number tokens otherwise than the model. Data of the user's own may
+    have a `vocab` alone, or not even that.
+    """
+    used: text.Codec | None = getattr(model, "codec", None)
+    given: text.Codec | None = getattr(data, "codec", None)
+    vocab = getattr(data, "vocab", None) if given is None else given.vocab
+    tokens = getattr(vocab, "idx_to_token", None)
+    if tokens is None:
+        return used
+    if used is None:
+        _check_room(model, len(tokens))
+        return given
+    same = tokens == used.vocab.idx_to_token if given is None else used.has_the_tokens_of(given)
+    if not same:
+        raise ElmanError(
+            f"the model numbers {len(used.vocab)} tokens ({used.tokenizer.name}), and the data "
+            f"{len(tokens)} others or in another order: read the text with the model's, as in "
+            "TextFile(..., codec=model.codec)"
+        )
+    return used
+
+
+def _check_room(model: Any, tokens: int) -> None:
+    """Raise an ElmanError for data of more tokens than the model has."""
+    size = getattr(model, "vocab_size", tokens)
+    if tokens > size:
+        raise ElmanError(
+            f"the data have {tokens} tokens, and the model {size}: give it vocab_size="
+            "len(data.vocab)"
+        )

@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 from elman.core import store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
+from elman.core.draft import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.module import DataModule
 from elman.core.text import Vocab
@@ -120,9 +121,17 @@ class TimeMachine(DataModule):
         return vocab[tokens], vocab
 
     @property
-    def codec(self) -> texts.Codec:
-        """How a text becomes what a model of this data reads."""
-        return texts.Codec(self.vocab, "char", clean=True)
+    def codec(self) -> texts.Codec | None:
+        """How a text becomes what a model of this data reads.
+
+        None where the user's own `_tokenize` makes longer tokens than characters. A text is cleaned
+        unless their own `_preprocess` leaves more than the book's cleaning does.
+        """
+        tokens = [token for token in self.vocab.idx_to_token if token != texts.UNKNOWN]
+        if any(len(token) > 1 for token in tokens):
+            return None
+        cleaned = all(texts.clean(token) == token for token in tokens)
+        return texts.Codec(self.vocab, "char", cleaned)
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """The minibatches for training, shuffled anew in every epoch, or for validation."""
@@ -140,7 +149,8 @@ class TextFile(DataModule):
     With `windows` "random" an epoch reads each token once, in windows whose cut and order change;
     validation and test windows follow each other. With "stream" each part is read as `batch_size`
     streams from their start to their end, and the state is carried from batch to batch. `train`,
-    `val` and `test` are id arrays on disk.
+    `val` and `test` are id arrays on disk. With `codec`, that of a model, the text is read in the
+    model's tokens, whatever its training part has.
     """
 
     path: str
@@ -156,6 +166,7 @@ class TextFile(DataModule):
         split: tuple[float, float, float] = (0.8, 0.1, 0.1),
         seed: int = 0,
         windows: str = "random",
+        codec: texts.Codec | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -164,9 +175,13 @@ class TextFile(DataModule):
         # Written so that no comparison with nan makes it good.
         if not (len(split) == 3 and min(split) > 0 and abs(sum(split) - 1) <= 1e-9):
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
-        text = self._read(Path(path), tokenizer, split[0])
-        self.tokenizer, self.codec, self.vocab = text.tokenizer.name, text.codec, text.tokens.vocab
-        self.text_sha256, ids = text.tokens.text_sha256, text.tokens.ids
+        if codec is None:
+            text = self._read(Path(path), tokenizer, split[0])
+            tokens, self.codec = text.tokens, text.codec
+        else:
+            tokens, self.codec = self._read_as(Path(path), tokenizer, codec), codec
+        self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
+        self.text_sha256, ids = tokens.text_sha256, tokens.ids
         train_end = round(len(ids) * split[0])
         val_end = round(len(ids) * (split[0] + split[1]))
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])
@@ -188,6 +203,18 @@ class TextFile(DataModule):
                 "split as it is"
             )
         return text
+
+    def _read_as(self, path: Path, tokenizer: str | None, codec: texts.Codec) -> Tokens:
+        if not isinstance(codec, texts.Codec):
+            raise ElmanError(f"codec is that of a model, model.codec, got {type(codec).__name__}")
+        if tokenizer not in (None, codec.tokenizer.name):
+            raise ElmanError(
+                f"the codec has the tokenizer {codec.tokenizer.name}, got {tokenizer!r}: leave it "
+                "out"
+            )
+        if path.is_dir():
+            return store.read_as(path, codec).tokens
+        return store.of_file_as(path, codec)
 
     def get_dataloader(self, train: bool) -> Minibatches | Streams:
         """The minibatches of the training or of the validation part."""

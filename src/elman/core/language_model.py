@@ -160,12 +160,7 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
     """`evaluate` for a text that `elman prepare` has made a store of, with the model's tokens."""
-    text = store.read(folder)
-    if not codec.gives_the_ids_of(text.codec):
-        raise ElmanError(
-            f"{folder} has other tokens than the model: give the text that it was made of"
-        )
-    return evaluate_tokens(model, text.tokens)
+    return evaluate_tokens(model, store.read_as(folder, codec).tokens)
 
 
 def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:

@@ -106,6 +106,16 @@ def read(folder: Path) -> Text:
     return Text(made, used.tokenizer, facts.training)
 
 
+def read_as(folder: Path, used: Codec) -> Text:
+    """A store of the tokens that a model has; an ElmanError for one of others."""
+    text = read(folder)
+    if not used.gives_the_ids_of(text.codec):
+        raise ElmanError(
+            f"{folder} has other tokens than the model: give the text that it was made of"
+        )
+    return text
+
+
 def _facts(path: Path) -> Facts:
     value = json_files.read(path, LARGEST_FACTS)
     if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
@@ -134,6 +144,11 @@ def of_file(path: Path, name: str, share: float = SHARE) -> Text:
     used = learnt([path], bpe.VOCAB, share) if name == bpe.NAME else tokenizer(name)
     tokens = temporary(pieces(reading.blocks([path]), used.cut), used, share)
     return Text(tokens, used, round(len(tokens.ids) * share))
+
+
+def of_file_as(path: Path, used: Codec) -> Tokens:
+    """The text of a file in the tokens that a model has."""
+    return temporary(used.pieces(reading.blocks([path])), used.tokenizer, vocab=used.vocab)
 
 
 def temporary(

@@ -205,14 +205,15 @@ class Codec:
         self.tokenizer = tokenizer(used) if isinstance(used, str) else used
         self.clean = clean
 
-    def gives_the_ids_of(self, other: "Codec") -> bool:
-        """Whether a text has the same ids in both."""
+    def has_the_tokens_of(self, other: "Codec") -> bool:
+        """True if both number the same tokens alike, whatever text they clean before."""
         mine, its = self.tokenizer, other.tokenizer
-        return (mine.name, mine.model, self.clean) == (
-            its.name,
-            its.model,
-            other.clean,
-        ) and self.vocab.idx_to_token == other.vocab.idx_to_token
+        same = (mine.name, mine.model) == (its.name, its.model)
+        return same and self.vocab.idx_to_token == other.vocab.idx_to_token
+
+    def gives_the_ids_of(self, other: "Codec") -> bool:
+        """True if a text has the same ids in both."""
+        return self.clean == other.clean and self.has_the_tokens_of(other)
 
     def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
         """A text, cleaned where the training text was, in pieces that can be encoded one by one."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core import codec
 from elman.core.board import ProgressBoard
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.history import Checkpoint, Epoch, Facts
@@ -87,8 +88,10 @@ class Trainer(HyperParameters):
     def fit(self, model: Any, data: Any, resume: Checkpoint | None = None) -> None:
         """Train `model` on `data` from the weights it has, or from a checkpoint on.
 
-        A checkpoint is what `elman.core.checkpoint.read` returns.
+        A checkpoint is what `elman.core.checkpoint.read` returns. From here on the model has the
+        codec of the data; an ElmanError if it has another, before anything is changed.
         """
+        shared = codec.shared(model, data)
         keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
@@ -96,6 +99,7 @@ class Trainer(HyperParameters):
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         if resume is not None:
             self._go_on_from(*resume)
+        model.codec = shared
         for epoch in range(len(self.history), self.max_epochs):
             if not self._batches and (self._stopped or (self.history and self._time_is_up)):
                 break

@@ -1,0 +1,174 @@
+"""A model keeps the tokens that it was trained with, and is trained and asked with no others."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import elman
+from elman.core import prepare, store
+from elman.core.errors import ElmanError
+from elman.core.language_model import evaluate
+from elman.core.text import Codec, Vocab, clean
+from elman.numpy import RNN, RNNLM, DataModule, TextFile, TimeMachine, Trainer
+
+CURE = re.escape("read the text with the model's, as in TextFile(..., codec=model.codec)")
+
+
+def fitted(data: Any, **settings: Any) -> RNNLM:
+    model = RNNLM(RNN(len(data.vocab), 6), len(data.vocab), lr=1)
+    Trainer(1, gradient_clip_val=1).fit(model, data)
+    return model
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    """A text whose symbols are some of the story's."""
+    path = tmp_path / "lower.txt"
+    path.write_text("once upon a time. said he\n" * 120, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(story: Path, tmp_path: Path) -> Path:
+    elman.save(tmp_path / "run", fitted(TextFile(str(story), 8, 16)))
+    return tmp_path / "run"
+
+
+def test_a_loaded_model_is_trained_on_no_text_that_numbers_tokens_otherwise(
+    run: Path, lower: Path, tmp_path: Path
+) -> None:
+    model, other = elman.load(run), TextFile(str(lower), 8, 16)
+    before, trainer = {name: value.copy() for name, value in model.parameters.items()}, Trainer(1)
+    with pytest.raises(ElmanError, match=CURE):
+        trainer.fit(model, other)
+    assert all(np.array_equal(value, before[name]) for name, value in model.parameters.items())
+    assert not hasattr(trainer, "data")
+    data = TextFile(str(lower), 8, 16, codec=model.codec)
+    Trainer(20, gradient_clip_val=1).fit(model, data)
+    elman.save(tmp_path / "again", model)
+    again = elman.load(tmp_path / "again")
+    text = data.codec.text(data.val)
+    seen = model.trainer.history[-1].val_ppl
+    assert evaluate(again, text, again.codec).perplexity == pytest.approx(seen, rel=0.2)
+
+
+def test_a_trained_model_goes_on_with_no_text_of_another_vocabulary_of_its_size(
+    lower: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "upper.txt").write_text(lower.read_text().upper())
+    data, other = (TextFile(str(tmp_path / f"{name}.txt"), 8, 16) for name in ("lower", "upper"))
+    assert len(data.vocab) == len(other.vocab)
+    model = fitted(data)
+    with pytest.raises(ElmanError, match=CURE):
+        Trainer(1).fit(model, other)
+    Trainer(1).fit(model, TextFile(str(lower), 4, 8))  # the same tokens
+
+
+class Numbered(DataModule):
+    """Data of the user's own that have a vocabulary."""
+
+    batch_size = 4
+
+    def __init__(self, vocab: Vocab | None) -> None:
+        super().__init__()
+        if vocab is not None:
+            self.vocab = vocab
+
+    def get_dataloader(self, train: bool) -> Any:
+        ids = np.ones((8, 5), int)
+        return self.get_tensorloader([ids[:, :-1], ids[:, 1:]], train)
+
+
+def test_data_of_ones_own_are_known_by_their_vocabulary(run: Path) -> None:
+    model = elman.load(run)
+    tokens = model.codec.vocab.idx_to_token
+    with pytest.raises(ElmanError, match=CURE):
+        Trainer(1).fit(model, Numbered(Vocab([*tokens[:-1], "ÿ"])))
+    for vocab in (Vocab(tokens), None):  # without one, who can tell
+        Trainer(1).fit(model, Numbered(vocab))
+        assert model.codec.vocab.idx_to_token == tokens
+    with pytest.raises(ElmanError, match="the data have 9 tokens, and the model 5: give it vocab_"):
+        Trainer(1).fit(RNNLM(RNN(5, 6), 5), Numbered(Vocab("abcdefgh")))
+
+
+def test_what_a_fit_of_ones_own_has_trained_on_is_not_saved_as_something_else(
+    run: Path, lower: Path, tmp_path: Path
+) -> None:
+    class Careless(Trainer):
+        def fit(self, model: Any, data: Any) -> None:  # type: ignore[override]
+            self.prepare_data(data)
+            self.prepare_model(model)
+
+    model = elman.load(run)
+    Careless(1).fit(model, TextFile(str(lower), 8, 16))
+    with pytest.raises(ElmanError, match=CURE):
+        elman.save(tmp_path / "again", model)
+
+
+def test_a_model_larger_than_its_vocabulary_is_not_saved(lower: Path, tmp_path: Path) -> None:
+    data = TextFile(str(lower), 8, 16)
+    model = RNNLM(RNN(64, 6), 64)
+    Trainer(1).fit(model, data)
+    with pytest.raises(ElmanError, match=f"has 64 tokens, and its text {len(data.vocab)}: give it"):
+        elman.save(tmp_path / "run", model)
+
+
+class Words(TimeMachine):
+    def _tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+
+class Cased(TimeMachine):
+    def _preprocess(self, text: str) -> str:
+        return re.sub("[^A-Za-z]+", " ", text)
+
+
+def test_the_book_read_in_ones_own_way_is_not_saved_as_the_books_characters(
+    tmp_path: Path,
+) -> None:
+    model = fitted(Words(64, 4, num_train=64, num_val=64))
+    assert model.codec is None
+    with pytest.raises(ElmanError, match="neither trained on text"):
+        elman.save(tmp_path / "run", model)
+    assert not fitted(Cased(64, 4, num_train=64, num_val=64)).codec.clean
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word"])
+def test_a_text_is_read_in_a_models_tokens_and_cut_as_ever(
+    lower: Path, story: Path, tokenizer: str
+) -> None:
+    codec = TextFile(str(story), 8, 16, tokenizer).codec
+    split = (0.5, 0.25, 0.25)
+    data = TextFile(str(lower), 8, 16, split=split, codec=codec)
+    ids = np.concatenate([data.train, data.val, data.test])
+    np.testing.assert_array_equal(ids, codec.vocab[codec.tokenizer.split(lower.read_text())])
+    assert abs(len(data.train) - 2 * len(data.val)) <= 2
+    assert (data.codec, data.vocab, data.tokenizer) == (codec, codec.vocab, tokenizer)
+
+
+def test_what_the_book_was_cleaned_of_a_text_is_cleaned_of(story: Path) -> None:
+    codec = TimeMachine(64, 8, num_train=64, num_val=64).codec
+    assert codec is not None
+    data = TextFile(str(story), 8, 16, codec=codec)
+    assert codec.text(data.train).startswith("once upon a time said he once upon")
+    whole = np.concatenate([data.train, data.val, data.test])
+    assert codec.text(whole) == clean(story.read_text())
+
+
+def test_a_codec_and_what_contradicts_it_are_refused(story: Path, tmp_path: Path) -> None:
+    codec = TextFile(str(story), 8, 16, "word").codec
+    with pytest.raises(ElmanError, match="the codec has the tokenizer word, got 'char': leave it"):
+        TextFile(str(story), 8, 16, "char", codec=codec)
+    with pytest.raises(ElmanError, match=r"codec is that of a model, model\.codec, got Vocab"):
+        TextFile(str(story), 8, 16, codec=codec.vocab)  # type: ignore[arg-type]
+    prepare.prepare([str(story)], tmp_path / "chars", "char", None)
+    with pytest.raises(ElmanError, match="chars has other tokens than the model: give the text"):
+        TextFile(str(tmp_path / "chars"), 8, 16, codec=codec)
+    prepare.prepare([str(story)], tmp_path / "words", "word", None)
+    data = TextFile(str(tmp_path / "words"), 8, 16, "word", (0.5, 0.3, 0.2), codec=codec)
+    kept = store.read(tmp_path / "words").tokens.ids
+    np.testing.assert_array_equal(data.train, kept[: len(data.train)])
+    assert isinstance(data.codec, Codec)
