@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
     **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
     **{"framework": "numpy", "device": "auto", "seed": 0},
     **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
+    **{"vocab_size": None, "min_freq": None, "newlines": None},
 }
 
 NUMBERS = [0, -1, 1, 2, 3, 7, 255, 1 << 16, 1 << 20, 1 << 31, 1 << 63, 10**30, -(10**40)]
@@ -521,7 +522,7 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         [
             *["hidden", "layers", "embedding", "steps", "batch-size", "lr", "clip", "momentum"],
             *["dropout", "seed", "cell", "tokenizer", "optimizer", "device", "framework", "out"],
-            *["edition", "checkpoint-every", "resume"],
+            *["edition", "checkpoint-every", "resume", "vocab-size", "min-freq", "newlines"],
         ]
     )
     tokens = chance.choice(["tokens", "temperature", "top-k", "top-p", "min-p", "seed"])

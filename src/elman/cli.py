@@ -39,6 +39,21 @@ Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.
 Framework = Annotated[
     str, typer.Option(help="What computes: numba, numpy, torch, tensorflow, jax or mxnet.")
 ]
+VocabSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of the vocabulary, the most frequent ones; bpe learns so many. [default: all; "
+        "4096 for bpe]"
+    ),
+]
+MinFreq = Annotated[
+    int | None,
+    typer.Option(
+        help="Leave tokens that the training part has less often to <unk>. [default: 2 for word, "
+        "1 for char]"
+    ),
+]
+NEWLINES = "universal reads the line ends CR LF and CR as LF, keep takes them as they are."
 MOST_TOKENS = 10**7  # a text of these takes under a gigabyte
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
 
@@ -104,6 +119,11 @@ def train(
     tokenizer: Annotated[
         str | None,
         typer.Option(help="A file's tokens: char, byte, word or bpe. [default: char]"),
+    ] = None,
+    vocab_size: VocabSize = None,
+    min_freq: MinFreq = None,
+    newlines: Annotated[
+        str | None, typer.Option(help=f"{NEWLINES} [default: universal, or a store's]")
     ] = None,
     cell: Annotated[str, typer.Option(help="rnn, rnn-relu, gru or lstm.")] = "rnn",
     hidden: Annotated[int, typer.Option(help="Hidden units of a layer.")] = 32,
@@ -303,16 +323,16 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option(help="The store to make, a folder.", **_PATH)],
     tokenizer: Annotated[str, typer.Option(help="char, byte, word or bpe.")] = "char",
-    vocab: Annotated[
-        int | None, typer.Option(help="Tokens that bpe learns, up to 65536. [default: 4096]")
-    ] = None,
+    vocab_size: VocabSize = None,
+    min_freq: MinFreq = None,
+    newlines: Annotated[str, typer.Option(help=NEWLINES)] = "universal",
 ) -> None:
     """Read texts of any size once, and keep them as tokens that elman train can begin with."""
     from elman.core.prepare import prepare
     from elman.progress import reading
 
     with reading() as shown:
-        facts = prepare(texts, out, tokenizer, vocab, shown)
+        facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)
     print(f"tokens      {facts.tokens:,}")
     print(f"vocabulary  {facts.vocab:,}")
     print(f"store       {out}")

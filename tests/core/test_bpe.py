@@ -78,7 +78,7 @@ def test_it_has_as_many_tokens_as_asked_for_or_as_there_are(learnt: Tokenizer) -
 
 @pytest.mark.parametrize(("size", "message"), [(256, "257 or more"), (65_537, "65536 or less")])
 def test_a_vocabulary_out_of_bounds_is_refused(size: int, message: str) -> None:
-    with pytest.raises(ElmanError, match=f"vocab must be {message}, got {size}"):
+    with pytest.raises(ElmanError, match=f"vocab size must be {message}, got {size}"):
         bpe.check_size(size)
 
 

@@ -40,6 +40,7 @@ configs = st.builds(
     Config,
     architecture=architectures,
     tokenizer=st.sampled_from(["char", "byte", "word"]),
+    newlines=st.sampled_from(["universal", "keep"]),
     clean=st.booleans(),
     training=st.dictionaries(texts, st.integers(0, 9) | texts, max_size=3),
 )
@@ -75,6 +76,7 @@ JOB: dict[str, Any] = {
     **{"batch_size": 16, "windows": "random", "epochs": 2, "minutes": None, "patience": None},
     **{"lr": 1.0, "schedule": "constant", "warmup": 0.0, "clip": 1.0, "optimizer": "sgd"},
     **{"momentum": 0.0, "framework": "numpy", "device": "auto", "seed": 0},
+    **{"vocab_size": None, "min_freq": None, "newlines": None},
 }
 
 

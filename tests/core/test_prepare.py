@@ -75,7 +75,7 @@ def test_progress_is_reported(texts: list[str], tmp_path: Path) -> None:
     assert told[-1] == ("reading", total, total)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     told.clear()
-    prepare(texts, tmp_path / "bpe", "bpe", 280, lambda *words: told.append(words))
+    prepare(texts, tmp_path / "bpe", "bpe", 280, report=lambda *words: told.append(words))
     assert list(dict.fromkeys(what for what, _, _ in told)) == ["measuring", "learning", "reading"]
 
 
@@ -286,7 +286,9 @@ def test_more_tokens_than_a_model_can_have_are_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MOST, "vocab", 9)
-    with pytest.raises(ElmanError, match="and a model has 9 at most: use the tokenizer bpe"):
+    with pytest.raises(
+        ElmanError, match="and a model has 9 at most: give a vocab size, or use bpe"
+    ):
         prepare(texts, tmp_path / "store", "word")
     assert sorted(tmp_path.iterdir()) == sorted(map(Path, texts))
 
@@ -395,8 +397,12 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         ([""], "a text is the path of a file, or - for standard input, got nothing"),
         (["."], "cannot read .: it is a folder"),
         (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
-        (["one.txt", "--vocab", "300"], "vocab goes with bpe, got 300 with char"),
-        (["one.txt", "--tokenizer", "bpe", "--vocab", "9"], "vocab must be 257 or more, got 9"),
+        (["one.txt", "--tokenizer", "byte", "--vocab-size", "9"], "vocab size goes with tokens"),
+        (["one.txt", "--vocab-size", "1"], "vocab size must be 2 or more, got 1"),
+        (["one.txt", "--tokenizer", "bpe", "--vocab-size", "9"], "vocab size must be 257 or more"),
+        (["one.txt", "--tokenizer", "bpe", "--min-freq", "9"], "min freq goes with char and word"),
+        (["one.txt", "--min-freq", "0"], "min freq must be 1 or more, got 0"),
+        (["one.txt", "--newlines", "crlf"], "newlines are universal or keep, got 'crlf'"),
         (["two.txt.gz", "-", "-"], "standard input can be read once"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman import load, save
 from elman.core import reading, store
 from elman.core.draft import smallest_kind
 from elman.core.errors import ElmanError
@@ -19,7 +20,7 @@ from elman.core.language_model import evaluate, evaluate_store
 from elman.core.prepare import prepare
 from elman.core.text import TOKENIZERS, Codec, Vocab
 from elman.core.weights import Architecture, initial
-from elman.numpy import TextFile, build
+from elman.numpy import RNN, RNNLM, TextFile, Trainer, build
 
 TOKENIZER_NAMES = ("char", "byte", "word", "bpe")
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -68,7 +69,7 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     used = TOKENIZERS[name]
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     vocab, tokens = used.vocab([]), used.split(text)
-    codec = Codec(vocab, used, clean=False)
+    codec = Codec(vocab, used, clean=False, newlines="keep")
     read = store.temporary(codec.pieces(blocks), used, 0.8)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
     assert read.vocab.idx_to_token == wanted.idx_to_token
@@ -141,14 +142,14 @@ def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> Non
 def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
     folder = str(prepared(text, "word"))
     assert TextFile(folder, 8, 4, "word").tokenizer == "word"
-    with pytest.raises(ElmanError, match="prepared by the tokenizer word, got 'char'"):
+    with pytest.raises(ElmanError, match="prepared with the tokenizer word, got 'char'"):
         TextFile(folder, 8, 4, "char")
     with pytest.raises(ElmanError, match="leave split as it is"):
         TextFile(folder, 8, 4, split=(0.5, 0.25, 0.25))
 
 
 FACTS = [
-    ({"format": 2}, "has the format '2', and this elman reads 1"),
+    ({"format": 3}, "has the format '3', and this elman reads 2"),
     ({"extra": 1}, '"extra" is no field that is known'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
@@ -215,10 +216,73 @@ def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
         store.read(folder)
 
 
+@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_change_nothing_of_what_is_read(
+    text: Path, name: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elman.core.bpe.VOCAB", 300)
+    monkeypatch.setattr(reading, "BLOCK", 43)  # so that some end between CR and LF
+    windows = text.with_name("windows.txt")
+    windows.write_text(TEXT, encoding="utf-8", newline=end)
+    assert windows.read_bytes().count(end.encode()) == TEXT.count("\n")
+    kept, same = store.read(prepared(windows, name)), store.of_file(text, store.Reading(name))
+    for other in (kept, store.of_file(windows, store.Reading(name))):
+        assert other.tokens.vocab.idx_to_token == same.tokens.vocab.idx_to_token
+        np.testing.assert_array_equal(other.tokens.ids, same.tokens.ids)
+        for fact in ("characters", "utf8_bytes", "text_sha256"):
+            assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
+    model = build(of := Architecture("rnn", len(kept.tokens.vocab), 4), initial(of))
+    measured = [evaluate(model, reading.blocks([path]), kept.codec) for path in (text, windows)]
+    folder = windows.with_name(f"{name}.store")
+    assert measured[0] == measured[1] == evaluate_store(model, folder, kept.codec)
+
+
+def test_line_ends_that_are_kept_are_kept_by_store_and_run(text: Path, tmp_path: Path) -> None:
+    text.write_text(TEXT, encoding="utf-8", newline="\r\n")
+    prepare([str(text)], tmp_path / "store", "char", newlines="keep")
+    data = TextFile(str(text), 8, 4, newlines="keep")
+    assert data.text_sha256 == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert data.text_sha256 == TextFile(str(tmp_path / "store"), 8, 4).text_sha256
+    assert "\r" in data.vocab
+    model = RNNLM(RNN(len(data.vocab), 4), len(data.vocab))
+    Trainer(1).fit(model, data)
+    save(tmp_path / "run", model)
+    loaded = load(tmp_path / "run")
+    assert loaded.codec.newlines == "keep"
+    assert evaluate(loaded, "a\r\nb", loaded.codec).tokens == 3
+    universal = Codec(data.vocab, "char", clean=False)
+    assert not universal.gives_the_ids_of(loaded.codec)
+    assert evaluate(loaded, "a\r\nb", universal).tokens == 2
+    with pytest.raises(
+        ElmanError, match="store was prepared with the newlines keep, got 'universal'"
+    ):
+        TextFile(str(tmp_path / "store"), 8, 4, newlines="universal")
+
+
+def test_the_vocabulary_can_be_bounded(text: Path, tmp_path: Path) -> None:
+    text.write_text("a b b a c c d d " * 99 + "a ")
+    prepare([str(text)], tmp_path / "store", "word", vocab_size=5)
+    for path, size in ((text, 5), (tmp_path / "store", None)):
+        name = None if size is None else "word"
+        data = TextFile(str(path), 8, 4, name, vocab_size=size)
+        assert data.vocab.idx_to_token == [" a", " b", " c", " d", "<unk>"]
+    assert TextFile(str(text), 8, 4, "word", vocab_size=4).vocab.idx_to_token == [
+        *(" a", " b", " c", "<unk>")
+    ]  # of equals those that sort first
+    rare = TextFile(str(text), 8, 4, min_freq=400)
+    assert rare.vocab.idx_to_token == [" ", "<unk>"]
+    assert len(TextFile(str(text), 8, 4, "bpe", vocab_size=258).vocab) == 258
+    with pytest.raises(ElmanError, match="was prepared with a vocab size of its own, got 9: leave"):
+        TextFile(str(tmp_path / "store"), 8, 4, vocab_size=9)
+
+
 def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
     text.write_text("red blue red green " * 99 + "violet " * 900)
-    assert "violet" not in "".join(store.of_file(text, "bpe", 0.2).tokens.vocab.idx_to_token)
-    assert "Ġviolet" in store.of_file(text, "bpe", 0.8).tokens.vocab
+    assert "violet" not in "".join(
+        store.of_file(text, store.Reading("bpe"), 0.2).tokens.vocab.idx_to_token
+    )
+    assert "Ġviolet" in store.of_file(text, store.Reading("bpe"), 0.8).tokens.vocab
 
 
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.text import TOKENIZERS, Codec, Vocab, clean, read_vocab, tokenizer
+from elman.core.text import (
+    TOKENIZERS,
+    Codec,
+    Vocab,
+    clean,
+    read_vocab,
+    tokenizer,
+    with_newlines,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -46,6 +54,38 @@ def test_words_seen_once_are_left_to_the_unknown_symbol() -> None:
     vocab = tokenizer("word").vocab(["a", "a", "b"])
     assert vocab.idx_to_token == ["<unk>", "a"]
     assert vocab["b"] == vocab.unk
+
+
+@given(st.text("ab"), st.integers(2, 4), st.integers(1, 3))
+def test_a_bounded_vocabulary_has_the_most_frequent_tokens(
+    text: str, vocab_size: int, min_freq: int
+) -> None:
+    bounded = tokenizer("char", vocab_size, min_freq)
+    vocab = bounded.vocab(text)
+    assert vocab.idx_to_token == bounded.vocab(text[::-1]).idx_to_token  # the order is nothing
+    known, left = ({*vocab.idx_to_token} - {"<unk>"}), {*text} - {*vocab.idx_to_token}
+    assert len(vocab) <= vocab_size
+    assert all(text.count(token) >= min_freq for token in known)
+    for token in left:
+        if text.count(token) >= min_freq:
+            assert len(vocab) == vocab_size
+            assert all((text.count(more), token) >= (text.count(token), more) for more in known)
+
+
+@pytest.mark.parametrize("name", ["byte", "char", "word"])
+def test_bounds_that_no_vocabulary_has_are_refused(name: str) -> None:
+    for bounds in ({"vocab_size": 1}, {"min_freq": 0}, {"vocab_size": 1.5}, {"min_freq": "2"}):
+        with pytest.raises(ElmanError, match=r"vocab size|min freq"):
+            tokenizer(name, **bounds)  # type: ignore[arg-type]
+
+
+@given(st.text("a\r\n"), st.lists(st.integers(0, 9)))
+def test_line_ends_are_universal_wherever_a_block_ends(text: str, cuts: list[int]) -> None:
+    ends = [*sorted(cuts), len(text)]
+    blocks = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert "".join(with_newlines(blocks, "keep")) == text
+    wanted = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert "".join(with_newlines(blocks, "universal")) == wanted
 
 
 def test_vocab_is_sorted_and_counts_as_in_the_book() -> None:

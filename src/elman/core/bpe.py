@@ -17,7 +17,7 @@ import numpy as np
 
 from elman.core import json_files, text
 from elman.core.encoders import Ids, Words
-from elman.core.errors import ElmanError, not_installed, require_at_least
+from elman.core.errors import ElmanError, not_installed, require_at_least, require_at_most
 from elman.core.text import UNKNOWN, Tokenizer, Vocab
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ _pieces = re.compile(r"\s*\S+(?:[^\S \t\r\n]\s*\S*)*|\s+").findall
 
 def check_size(size: int) -> None:
     """Raise an ElmanError unless a vocabulary can have so many tokens."""
-    require_at_least(FEWEST, vocab=size)
-    if size > MOST:
-        raise ElmanError(f"vocab must be {MOST} or less, got {size}")
+    require_at_least(FEWEST, vocab_size=size)
+    require_at_most(MOST, vocab_size=size)
 
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:

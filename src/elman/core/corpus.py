@@ -13,7 +13,7 @@ from elman.core import store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
 from elman.core.draft import Tokens
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, in_words, require_at_least
 from elman.core.module import DataModule
 from elman.core.text import Vocab
 from elman.core.windows import Minibatches, OnDisk, Streams, apart, check_windows, windows
@@ -144,8 +144,13 @@ class TextFile(DataModule):
     """A text of any size, cut into a training, a validation and a test part that do not overlap.
 
     `path` is a UTF-8 file, which may be packed with gzip, or a store that `elman prepare` has made.
-    `tokenizer` is char (where none is given), byte, word or bpe, and a store has its own; `split`
-    gives the parts' shares in the order of the text. The vocabulary is that of the training part.
+    `tokenizer` is char (where none is given), byte, word or bpe; `split` gives the parts' shares in
+    the order of the text. The vocabulary is that of the training part: its tokens that occur
+    `min_freq` times or more, by words twice where it is not given, and of these the most frequent,
+    so that with the unknown symbol there are `vocab_size` at most; bpe learns so many. `newlines`
+    are universal (where none are given), which reads CR LF and a lone CR as LF, or keep, which
+    takes line ends as they are. A store has all four of its own.
+
     With `windows` "random" an epoch reads each token once, in windows whose cut and order change;
     validation and test windows follow each other. With "stream" each part is read as `batch_size`
     streams from their start to their end, and the state is carried from batch to batch. `train`,
@@ -167,6 +172,9 @@ class TextFile(DataModule):
         seed: int = 0,
         windows: str = "random",
         codec: texts.Codec | None = None,
+        vocab_size: int | None = None,
+        min_freq: int | None = None,
+        newlines: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -175,12 +183,18 @@ class TextFile(DataModule):
         # Written so that no comparison with nan makes it good.
         if not (len(split) == 3 and min(split) > 0 and abs(sum(split) - 1) <= 1e-9):
             raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
+        asked = {
+            **{"tokenizer": tokenizer, "vocab_size": vocab_size},
+            **{"min_freq": min_freq, "newlines": newlines},
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
         if codec is None:
-            text = self._read(Path(path), tokenizer, split[0])
+            text = self._read(Path(path), given, split[0])
             tokens, self.codec = text.tokens, text.codec
         else:
-            tokens, self.codec = self._read_as(Path(path), tokenizer, codec), codec
+            tokens, self.codec = self._read_as(Path(path), given, codec), codec
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
+        self.newlines = self.codec.newlines
         self.text_sha256, ids = tokens.text_sha256, tokens.ids
         train_end = round(len(ids) * split[0])
         val_end = round(len(ids) * (split[0] + split[1]))
@@ -188,15 +202,11 @@ class TextFile(DataModule):
         for part in (self.train, self.val, self.test):
             self._minibatches(part)  # raises where the part is too short
 
-    def _read(self, path: Path, tokenizer: str | None, share: float) -> store.Text:
+    def _read(self, path: Path, given: dict[str, Any], share: float) -> store.Text:
         if not path.is_dir():
-            return store.of_file(path, "char" if tokenizer is None else tokenizer, share)
+            return store.of_file(path, store.Reading(**given), share)
         text = store.read(path)
-        if tokenizer not in (None, text.tokenizer.name):
-            raise ElmanError(
-                f"{path} was prepared by the tokenizer {text.tokenizer.name}, got {tokenizer!r}: "
-                "leave it out"
-            )
+        _check_same(given, text.codec, f"{path} was prepared with")
         if round(len(text.tokens.ids) * share) != text.training:
             raise ElmanError(
                 f"the vocabulary of {path} is that of its first {text.training:,} tokens: leave "
@@ -204,14 +214,10 @@ class TextFile(DataModule):
             )
         return text
 
-    def _read_as(self, path: Path, tokenizer: str | None, codec: texts.Codec) -> Tokens:
+    def _read_as(self, path: Path, given: dict[str, Any], codec: texts.Codec) -> Tokens:
         if not isinstance(codec, texts.Codec):
             raise ElmanError(f"codec is that of a model, model.codec, got {type(codec).__name__}")
-        if tokenizer not in (None, codec.tokenizer.name):
-            raise ElmanError(
-                f"the codec has the tokenizer {codec.tokenizer.name}, got {tokenizer!r}: leave it "
-                "out"
-            )
+        _check_same(given, codec, "the codec has")
         if path.is_dir():
             return store.read_as(path, codec).tokens
         return store.of_file_as(path, codec)
@@ -234,3 +240,12 @@ class TextFile(DataModule):
         arrays = [OnDisk(view, self.id_type) for view in windows(ids, self.num_steps)]
         rows = apart(len(arrays[0]), self.num_steps, rng)
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)
+
+
+def _check_same(given: dict[str, Any], codec: texts.Codec, owner: str) -> None:
+    """Raise an ElmanError where a text is asked for otherwise than its codec reads it."""
+    own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
+    for name, value in given.items():
+        if own.get(name) != value:
+            known = f"the {name} {own[name]}" if name in own else f"a {in_words(name)} of its own"
+            raise ElmanError(f"{owner} {known}, got {value!r}: leave it out")

@@ -166,7 +166,7 @@ class Draft:
             if len(vocab) > MOST["vocab"]:
                 raise ElmanError(
                     f"the text has {len(vocab):,} different tokens, and a model has "
-                    f"{MOST['vocab']:,} at most: use the tokenizer bpe or byte"
+                    f"{MOST['vocab']:,} at most: give a vocab size, or use bpe"
                 )
         kind = smallest_kind(len(vocab))
         table = vocab.encode(tokens).astype(kind)

@@ -10,7 +10,7 @@ from typing import Any
 import elman
 from elman.core import run, weights
 from elman.core.corpus import check_edition
-from elman.core.errors import ElmanError, require_at_least, require_at_most
+from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 from elman.core.history import Checkpoint, best_epoch
 from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
@@ -36,6 +36,9 @@ class Job:
     text: str
     edition: str
     tokenizer: str | None
+    vocab_size: int | None
+    min_freq: int | None
+    newlines: str | None
     cell: str
     hidden: int
     layers: int
@@ -149,7 +152,16 @@ class Training:
                 job.tokenizer,
                 seed=job.seed,
                 windows=job.windows,
+                vocab_size=job.vocab_size,
+                min_freq=job.min_freq,
+                newlines=job.newlines,
             )
+        for name in ("vocab_size", "min_freq", "newlines"):
+            if (value := getattr(job, name)) is not None:
+                raise ElmanError(
+                    f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave "
+                    "it out"
+                )
         if job.tokenizer not in (None, "char"):
             raise ElmanError(
                 f"The Time Machine is read by characters, as in the book, got {job.tokenizer!r}: "

@@ -18,8 +18,8 @@ from elman.core import bpe, disk, json_files, reading, store
 from elman.core.codec import MODEL
 from elman.core.draft import IDS, Draft, Place, files
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.store import Facts, Report
-from elman.core.text import Tokenizer, pieces, tokenizer
+from elman.core.store import Facts, Reading, Report
+from elman.core.text import UNIVERSAL, Tokenizer, pieces
 
 STDIN = "-"
 LOCK, PLACE, COPY, WHOLE = ".lock", "place.json", "standard input", "whole"
@@ -31,40 +31,37 @@ LARGEST_PLACE = 1 << 24  # bytes; it names every file
 def prepare(
     paths: Sequence[str],
     out: Path,
-    name: str,
-    size: int | None = None,
+    tokenizer: str,
+    vocab_size: int | None = None,
+    min_freq: int | None = None,
+    newlines: str = UNIVERSAL,
     report: Report = store.silent,
 ) -> Facts:
     """Make a store of some texts, one after the other; `-` is standard input.
 
-    `name` is the tokeniser's, and `size` the number of tokens that bpe is to learn.
+    How they are read is told as in `TextFile`.
     """
-    _check(paths, name, size)
+    how = Reading(tokenizer, vocab_size, min_freq, newlines)
+    _check(paths)
     disk.check_new(out)
     with disk.parents(out), _part(out, keep=STDIN not in paths) as part:
         texts = [_copied(part, report) if path == STDIN else Path(path) for path in paths]
-        command = _command(texts, name, size)
+        command = _command(texts, how)
         begun = _begun(part, command)
-        used = _tokenizer(part, texts, name, size, report)
-        text = reading.blocks(texts, store.progress("reading", texts, report))
+        used = _tokenizer(part, texts, how, report)
+        text = how.blocks(texts, store.progress("reading", texts, report))
         draft = Draft(part, used, begun)
         draft.read(pieces(text, used.cut), _Keeping(part, command))
-        return _finish(part, draft, out)
+        return _finish(part, draft, newlines, out)
 
 
-def _check(paths: Sequence[str], name: str, size: int | None) -> None:
+def _check(paths: Sequence[str]) -> None:
     if list(paths).count(STDIN) > 1:
         raise ElmanError("standard input can be read once, got - twice")
     if "" in paths:
         raise ElmanError("a text is the path of a file, or - for standard input, got nothing")
     if STDIN in paths and sys.stdin is None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
-    if name == bpe.NAME:
-        bpe.check_size(bpe.VOCAB if size is None else size)
-    elif size is not None:
-        raise ElmanError(f"vocab goes with bpe, got {size} with {name}: leave it out")
-    else:
-        tokenizer(name)
 
 
 @contextmanager
@@ -124,15 +121,14 @@ def _copied(part: Path, report: Report) -> Path:
     return path
 
 
-def _command(texts: Sequence[Path], name: str, size: int | None) -> dict[str, Any]:
+def _command(texts: Sequence[Path], how: Reading) -> dict[str, Any]:
     """What is to be done, by which it is told from other work."""
     inputs = []
     for path in texts:
         with disk.opened(path, links=True) as file:
             status = os.fstat(file.fileno())
         inputs.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
-    settings = {"tokenizer": name, "vocab": size, "block": reading.BLOCK, "format": store.FORMAT}
-    return settings | {"inputs": inputs}
+    return asdict(how) | {"block": reading.BLOCK, "format": store.FORMAT, "inputs": inputs}
 
 
 def _begun(part: Path, command: dict[str, Any]) -> Place | None:
@@ -156,17 +152,15 @@ def _begun(part: Path, command: dict[str, Any]) -> Place | None:
     return None
 
 
-def _tokenizer(
-    part: Path, texts: Sequence[Path], name: str, size: int | None, report: Report
-) -> Tokenizer:
+def _tokenizer(part: Path, texts: Sequence[Path], how: Reading, report: Report) -> Tokenizer:
     """The tokeniser; what bpe has learnt is kept."""
-    if name != bpe.NAME:
-        return tokenizer(name)
     model = part / MODEL
-    if not model.exists():
-        learnt = store.learnt(texts, bpe.VOCAB if size is None else size, report=report)
-        disk.write(model, learnt.model.encode())
-    return bpe.read(model)
+    if how.tokenizer == bpe.NAME and model.exists():
+        return bpe.read(model)
+    made = how.made(texts, store.SHARE, report)
+    if made.model:
+        disk.write(model, made.model.encode())
+    return made
 
 
 class _Keeping:
@@ -182,7 +176,7 @@ class _Keeping:
             self.last = time.monotonic()
 
 
-def _finish(part: Path, draft: Draft, out: Path) -> Facts:
+def _finish(part: Path, draft: Draft, newlines: str, out: Path) -> Facts:
     """Give the store its name, once it is whole."""
     whole = part / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
@@ -193,7 +187,7 @@ def _finish(part: Path, draft: Draft, out: Path) -> Facts:
     if not len(tokens.ids):
         raise ElmanError("there is no text in what was given: give one of some thousand characters")
     training = round(len(tokens.ids) * store.SHARE)
-    facts = store.write(whole, store.Text(tokens, draft.tokenizer, training))
+    facts = store.write(whole, store.Text(tokens, draft.tokenizer, newlines, training))
     del tokens  # Windows moves no folder with a file that is mapped
     whole.rename(out)
     disk.keep_names(out.absolute().parent)

@@ -30,17 +30,20 @@ Settings = TypeVar("Settings")
 class Config:
     """What a model is and what text it reads; `training` tells how it came to be.
 
-    `clean` says whether a text goes through the book's cleaning before it is tokenised.
+    `clean` says whether a text goes through the book's cleaning before it is tokenised, and
+    `newlines` how its line ends are read.
     """
 
     architecture: weights.Architecture
     tokenizer: str
     clean: bool
+    newlines: str
     training: dict[str, Any]
 
     def __post_init__(self) -> None:
         if self.tokenizer != bpe.NAME:
             text.tokenizer(self.tokenizer)
+        text.check_newlines(self.newlines)
 
 
 @contextmanager
@@ -150,7 +153,7 @@ def write(
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run; that it has config.json says that it has all."""
-    config = Config(of, used.tokenizer.name, used.clean, training)
+    config = Config(of, used.tokenizer.name, used.clean, used.newlines, training)
     json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
     if used.tokenizer.model:
         disk.write(folder / codec.MODEL, used.tokenizer.model.encode())
@@ -225,6 +228,7 @@ def _epoch(row: list[str], number: int) -> Epoch:
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, text.Codec]:
     """The architecture, weights and codec of a run, checked against each other."""
     config = read_config(folder)
-    used = codec.read(folder, config.architecture.vocab, config.tokenizer, config.clean)
+    size = config.architecture.vocab
+    used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines)
     values = weights.load(folder / "model.safetensors", config.architecture)
     return config.architecture, values, used

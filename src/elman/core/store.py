@@ -16,10 +16,20 @@ from elman.core import bpe, codec, disk, json_files, reading
 from elman.core.codec import MODEL, VOCAB
 from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
 from elman.core.errors import ElmanError
-from elman.core.text import Codec, Tokenizer, Vocab, cut_before_space, pieces, tokenizer
+from elman.core.text import (
+    UNIVERSAL,
+    Codec,
+    Tokenizer,
+    Vocab,
+    check_newlines,
+    cut_before_space,
+    pieces,
+    tokenizer,
+    with_newlines,
+)
 from elman.core.weights import MOST
 
-FORMAT = 1
+FORMAT = 2
 FACTS = "store.json"
 FILES = (IDS, FACTS, VOCAB, MODEL)
 SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
@@ -29,12 +39,17 @@ CHECKED = 1 << 22  # ids at a time
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What store.json holds; `training` is the number of tokens that the vocabulary is that of."""
 
     format: int
     tokenizer: str
+    newlines: str
     vocab: int
     dtype: str
     tokens: int
@@ -43,6 +58,51 @@ class Facts:
     utf8_bytes: int
     text_sha256: str
 
+    def __post_init__(self) -> None:
+        check_newlines(self.newlines)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text becomes tokens; an ElmanError where it cannot.
+
+    `vocab_size` and `min_freq` bound the vocabulary; where they are None it has its tokeniser's
+    usual bounds.
+    """
+
+    tokenizer: str = "char"
+    vocab_size: int | None = None
+    min_freq: int | None = None
+    newlines: str = UNIVERSAL
+
+    def __post_init__(self) -> None:
+        check_newlines(self.newlines)
+        if self.tokenizer != bpe.NAME:
+            tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+            return
+        if self.min_freq is not None:
+            raise ElmanError(
+                f"min freq goes with char and word, got {self.min_freq} with bpe: leave it out"
+            )
+        bpe.check_size(self.learnt_size)
+
+    @property
+    def learnt_size(self) -> int:
+        """The number of tokens that bpe learns."""
+        return bpe.VOCAB if self.vocab_size is None else self.vocab_size
+
+    def made(self, files: Sequence[Path], share: float, report: Report = silent) -> Tokenizer:
+        """The tokeniser; what bpe has to learn, it learns from the first share of some files."""
+        if self.tokenizer == bpe.NAME:
+            return learnt(files, self, share, report)
+        return tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+
+    def blocks(
+        self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
+    ) -> Iterator[str]:
+        """The text of some files, one after the other, in blocks."""
+        return with_newlines(reading.blocks(files, advance), self.newlines)
+
 
 @dataclass(frozen=True)
 class Text:
@@ -50,16 +110,13 @@ class Text:
 
     tokens: Tokens
     tokenizer: Tokenizer
+    newlines: str
     training: int
 
     @property
     def codec(self) -> Codec:
         """How a text becomes ids as these."""
-        return Codec(self.tokens.vocab, self.tokenizer, clean=False)
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
+        return Codec(self.tokens.vocab, self.tokenizer, clean=False, newlines=self.newlines)
 
 
 def write(folder: Path, text: Text) -> Facts:
@@ -68,6 +125,7 @@ def write(folder: Path, text: Text) -> Facts:
     facts = Facts(
         FORMAT,
         used.name,
+        text.newlines,
         len(tokens.vocab),
         tokens.ids.dtype.name,
         len(tokens.ids),
@@ -88,7 +146,7 @@ def read(folder: Path) -> Text:
     if not (folder / FACTS).exists():
         raise ElmanError(f"cannot read {folder}: it is a folder, and no token store")
     facts = _facts(folder / FACTS)
-    used = codec.read(folder, facts.vocab, facts.tokenizer, clean=False)
+    used = codec.read(folder, facts.vocab, facts.tokenizer, clean=False, newlines=facts.newlines)
     path, kind = folder / IDS, np.dtype(facts.dtype).newbyteorder("<")
     with disk.opened(path) as file:
         size = disk.size(file)
@@ -103,7 +161,7 @@ def read(folder: Path) -> Text:
             raise ElmanError(f"{path} holds ids above {facts.vocab - 1}: prepare the store anew")
         disk.release(ids)
     made = Tokens(ids, used.vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
-    return Text(made, used.tokenizer, facts.training)
+    return Text(made, used.tokenizer, used.newlines, facts.training)
 
 
 def read_as(folder: Path, used: Codec) -> Text:
@@ -139,11 +197,11 @@ def _facts(path: Path) -> Facts:
     return facts
 
 
-def of_file(path: Path, name: str, share: float = SHARE) -> Text:
+def of_file(path: Path, how: Reading, share: float = SHARE) -> Text:
     """The text of a file, whose vocabulary is that of its first share."""
-    used = learnt([path], bpe.VOCAB, share) if name == bpe.NAME else tokenizer(name)
-    tokens = temporary(pieces(reading.blocks([path]), used.cut), used, share)
-    return Text(tokens, used, round(len(tokens.ids) * share))
+    used = how.made([path], share)
+    tokens = temporary(pieces(how.blocks([path]), used.cut), used, share)
+    return Text(tokens, used, how.newlines, round(len(tokens.ids) * share))
 
 
 def of_file_as(path: Path, used: Codec) -> Tokens:
@@ -169,14 +227,13 @@ def temporary(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def learnt(
-    files: Sequence[Path], size: int, share: float = SHARE, report: Report = silent
-) -> Tokenizer:
+def learnt(files: Sequence[Path], how: Reading, share: float, report: Report) -> Tokenizer:
     """The tokeniser that bpe learns from the first share of a text, or an even sample of it."""
-    measured = reading.blocks(files, progress("measuring", files, report))
+    measured = how.blocks(files, progress("measuring", files, report))
     left = round(share * sum(map(len, measured)))
-    text = pieces(reading.blocks(files, progress("learning", files, report)), cut_before_space)
-    return bpe.learn(_sample(text, left, min(1.0, LEARNT_FROM / max(1, left))), size)
+    text = pieces(how.blocks(files, progress("learning", files, report)), cut_before_space)
+    sample = _sample(text, left, min(1.0, LEARNT_FROM / max(1, left)))
+    return bpe.learn(sample, how.learnt_size)
 
 
 def _sample(text: Iterable[str], left: int, share: float) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Text in and out: the book's cleaning, tokenisers that lose nothing, and the vocabulary."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.encoders import Bytes, Characters, Encoder, Words
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, in_words, require_at_least
 
 UNKNOWN = "<unk>"
+UNIVERSAL, KEEP = NEWLINES = ("universal", "keep")
 
 
 def clean(text: str) -> str:
@@ -26,8 +28,9 @@ class Tokenizer:
     """Two functions, each the other's inverse, and the tokens known before any text is read.
 
     `split` turns a text into tokens, `join` turns tokens into a text, and `size` is the number of
-    bytes in UTF-8 that a token stands for; a token that occurs fewer than `min_freq` times in the
-    training text is left to the unknown symbol.
+    bytes in UTF-8 that a token stands for. A token that occurs fewer than `min_freq` times in the
+    training text is left to the unknown symbol, and so are all but the most frequent where the
+    vocabulary, the unknown symbol included, has at most `vocab_size` tokens.
 
     Of a text that is still being read, the first `cut` characters have the same tokens whatever
     follows; `encoder` makes what numbers tokens block by block, beginning with those given.
@@ -41,12 +44,20 @@ class Tokenizer:
     size: Callable[[str], int] = lambda token: len(token.encode())
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
+    vocab_size: int | None = None
     cut: Callable[[str], int] = len
     model: str = field(default="", repr=False)
 
     def vocab(self, tokens: Iterable[str] | Mapping[str, int]) -> "Vocab":
-        """The vocabulary of a training text, of its tokens or of how often it has each."""
-        known = [token for token, count in Counter(tokens).items() if count >= self.min_freq]
+        """The vocabulary of a training text, of its tokens or of how often it has each.
+
+        Of tokens that are as frequent as each other, those that sort first are taken.
+        """
+        counts = Counter(tokens)
+        known = [token for token, count in counts.items() if count >= self.min_freq]
+        if self.vocab_size is not None:
+            known.sort(key=lambda token: (-counts[token], token))
+            known = known[: self.vocab_size - 1]
         return Vocab([*self.alphabet, *known])
 
 
@@ -97,11 +108,41 @@ TOKENIZERS = {
 }
 
 
-def tokenizer(name: str) -> Tokenizer:
-    """The tokeniser called `name`, if it is one that has nothing to learn from a text."""
+def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
+    """The tokeniser called `name`, if it is one that has nothing to learn from a text.
+
+    Its vocabulary is bounded by `vocab_size` and `min_freq`, where they are given.
+    """
     if name not in TOKENIZERS:
         raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, bpe, got {name!r}")
-    return TOKENIZERS[name]
+    found = TOKENIZERS[name]
+    bounds = {"vocab_size": vocab_size, "min_freq": min_freq}
+    given = {bound: value for bound, value in bounds.items() if value is not None}
+    for bound, value in given.items():
+        if found.alphabet:
+            raise ElmanError(
+                f"{in_words(bound)} goes with tokens that are found in the text, got {value} with "
+                f"{name}: leave it out"
+            )
+        require_at_least(2 if bound == "vocab_size" else 1, **{bound: value})
+    return replace(found, **given)  # type: ignore[arg-type]
+
+
+def check_newlines(newlines: str) -> None:
+    """Raise an ElmanError unless line ends can be read in this way."""
+    if newlines not in NEWLINES:
+        raise ElmanError(f"newlines are {' or '.join(NEWLINES)}, got {newlines!r}")
+
+
+def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:
+    """A text in blocks; where newlines are universal, CR LF and a lone CR become LF."""
+    if newlines == KEEP:
+        yield from blocks
+        return
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    for block in blocks:
+        yield decoder.decode(block)
+    yield decoder.decode("", final=True)
 
 
 def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
@@ -198,12 +239,15 @@ def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
 
 
 class Codec:
-    """From a text to what a model reads, and back: cleaning, tokeniser and vocabulary."""
+    """From a text to what a model reads, and back: line ends, cleaning, tokeniser, vocabulary."""
 
-    def __init__(self, vocab: Vocab, used: str | Tokenizer, clean: bool) -> None:
+    def __init__(
+        self, vocab: Vocab, used: str | Tokenizer, clean: bool, newlines: str = UNIVERSAL
+    ) -> None:
+        check_newlines(newlines)
         self.vocab = vocab
         self.tokenizer = tokenizer(used) if isinstance(used, str) else used
-        self.clean = clean
+        self.clean, self.newlines = clean, newlines
 
     def has_the_tokens_of(self, other: "Codec") -> bool:
         """True if both number the same tokens alike, whatever text they clean before."""
@@ -213,10 +257,12 @@ class Codec:
 
     def gives_the_ids_of(self, other: "Codec") -> bool:
         """True if a text has the same ids in both."""
-        return self.clean == other.clean and self.has_the_tokens_of(other)
+        same = (self.clean, self.newlines) == (other.clean, other.newlines)
+        return same and self.has_the_tokens_of(other)
 
     def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
-        """A text, cleaned where the training text was, in pieces that can be encoded one by one."""
+        """A text, read as the training text was, in pieces that can be encoded one by one."""
+        blocks = with_newlines(blocks, self.newlines)
         return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
     def prefix_ids(self, prefix: str) -> list[int]:
