@@ -627,18 +627,23 @@ class RNNLMScratch(Classifier):
         with self.evaluating():
             return language_model.in_pieces(read, ids, state)
 
-    def predict(self, prefix: str, num_preds: int, vocab: Vocab, params: Any = None) -> str:
+    def predict(
+        self, prefix: str, num_preds: int, vocab: Vocab | None = None, params: Any = None
+    ) -> str:
         """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
 
-        Without `params` (a device in their place is taken for the seed's code, and unused) they are
-        the model's, or such as a training might begin with.
+        A model that was trained on a text, or loaded, knows its vocabulary. Without `params` (a
+        device in their place is taken for the seed's code, and unused) they are the model's, or
+        such as a training might begin with.
         """
         if not isinstance(params, Mapping):
             params = self.params or self._first_params()
         return language_model.predict(self._reader(params), prefix, num_preds, vocab)
 
     def _reader(self, params: Any) -> Any:
-        reader = SimpleNamespace(step=partial(self.step, params=params))
+        reader = SimpleNamespace(
+            step=partial(self.step, params=params), codec=self.codec, vocab_size=self.vocab_size
+        )
         if looks_up(self.rnn):
             reader.follow = partial(self.follow, params=params)
         return reader

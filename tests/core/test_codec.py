@@ -10,7 +10,8 @@ import pytest
 import elman
 from elman.core import prepare, store
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate
+from elman.core.language_model import evaluate, generate
+from elman.core.sampling import Sampler
 from elman.core.text import Codec, Vocab, clean
 from elman.numpy import RNN, RNNLM, DataModule, TextFile, TimeMachine, Trainer
 
@@ -172,3 +173,41 @@ def test_a_codec_and_what_contradicts_it_are_refused(story: Path, tmp_path: Path
     kept = store.read(tmp_path / "words").tokens.ids
     np.testing.assert_array_equal(data.train, kept[: len(data.train)])
     assert isinstance(data.codec, Codec)
+
+
+def test_a_model_writes_on_in_its_own_tokens(story: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "zoe.txt").write_text("Zoë said, oh, no. " * 200)
+    for tokenizer in ("word", "bpe", "byte", "char"):
+        data = TextFile(str(tmp_path / "zoe.txt"), 4, 8, tokenizer)
+        model = fitted(data)
+        elman.save(tmp_path / tokenizer, model)
+        for known in (model, elman.load(tmp_path / tokenizer)):
+            text = known.predict(" Zoë said", 20)
+            assert text.startswith(" Zoë said")
+            assert text == known.predict(" Zoë said", 20, data.vocab)
+            ids = known.codec.prefix_ids(" Zoë said")
+            following = generate(known, ids, 20, Sampler(temperature=0))
+            assert text == known.codec.text([*ids, *following])
+            if tokenizer in ("word", "char"):
+                with pytest.raises(ElmanError, match="the model does not know 'ß' in the prefix"):
+                    known.predict("ß", 1)
+    assert known.predict("ß said", 1, data.vocab).startswith("<unk> said")  # as in the book
+
+
+def test_a_vocabulary_that_cannot_be_the_models_is_refused(lower: Path) -> None:
+    data = TextFile(str(lower), 8, 16)
+    tokens = data.vocab.idx_to_token
+    new, model = RNNLM(RNN(len(tokens), 4), len(tokens)), fitted(data)
+    with pytest.raises(ElmanError, match="neither trained nor loaded needs a vocab: give one"):
+        new.predict("once", 1)
+    for known in (new, model):
+        with pytest.raises(ElmanError, match="the vocab has 3 tokens, and the model 1"):
+            known.predict("once", 1, Vocab("ab"))
+    others = Vocab([*tokens[:-1], "ÿ"])
+    with pytest.raises(ElmanError, match="not the one that the model was trained with: leave it"):
+        model.predict("once", 1, others)
+    assert new.predict("once", 1, others).startswith("once")
+    with pytest.raises(ElmanError, match="predict reads characters, and the vocab has 'word': tr"):
+        new.predict("once", 1, Vocab([*tokens[:-1], "word"]))
+    new.predict("once", 1, Vocab([*tokens[:-1], "<pad>"]))

@@ -1,6 +1,7 @@
 """What a language model is for, written once over `step`: predict, generate, score, evaluate."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -180,11 +181,46 @@ def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:
     )
 
 
-def predict(model: Steps, prefix: str, num_preds: int, vocab: Vocab) -> str:
-    """`prefix` and the `num_preds` likeliest tokens after it, one after the other."""
-    ids: list[int] = vocab[list(prefix)]
+def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str:
+    """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+    Text is read and written by the codec of the model, which has `step`, `codec` and `vocab_size`,
+    or by the characters of `vocab` where it has none. As in the book a character that the given
+    `vocab` does not know is the unknown symbol; else an ElmanError tells of it.
+    """
+    used = _codec(model, vocab)
+    as_in_the_book = vocab is not None and used.tokenizer.name == "char"
+    ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
     following = generate(model, ids, num_preds, Sampler(temperature=0))
-    return "".join(vocab.to_tokens([*ids, *following]))
+    return used.text([*ids, *following])
+
+
+def _codec(model: Any, vocab: Vocab | None) -> Codec:
+    """The codec of a model, or of a vocabulary; an ElmanError where they cannot both be right."""
+    known: Codec | None = model.codec
+    if vocab is None:
+        if known is None:
+            raise ElmanError("a model that was neither trained nor loaded needs a vocab: give one")
+        return known
+    if len(vocab) != model.vocab_size:
+        raise ElmanError(
+            f"the vocab has {len(vocab)} tokens, and the model {model.vocab_size}: give that of "
+            "its training data"
+        )
+    if known is not None:
+        if known.vocab.idx_to_token != vocab.idx_to_token:
+            raise ElmanError(
+                "the vocab is not the one that the model was trained with: leave it out, or give "
+                "model.codec.vocab"
+            )
+        return known
+    tokens = (token for token in vocab.idx_to_token if not re.fullmatch("<.+>", token))
+    if word := next((token for token in tokens if len(token) > 1), None):
+        raise ElmanError(
+            f"without a codec predict reads characters, and the vocab has {word!r}: train the "
+            "model on a TextFile, which has one"
+        )
+    return Codec(vocab, "char", clean=False)
 
 
 def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
@@ -242,9 +278,12 @@ class LanguageModel:
             return self.loss_by_blocks(X, Y, *state)
         return self.loss(self(*batch[:-1]), batch[-1])
 
-    def predict(self: Any, prefix: str, num_preds: int, vocab: Vocab, device: Any = None) -> str:
+    def predict(
+        self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
+    ) -> str:
         """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
 
-        The model runs where its weights are; `device` is taken for the book's code, and unused.
+        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
+        weights are; `device` is taken for the book's code, and unused.
         """
         return predict(self, prefix, num_preds, vocab)
