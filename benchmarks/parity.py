@@ -16,7 +16,7 @@ import numpy as np
 import elman
 from elman import numpy as specification
 from elman.core import weights
-from elman.core.trainer import Callback
+from elman.core.callback import Callback
 from elman.core.weights import GATES, Architecture
 
 IDS = np.random.default_rng(4).integers(0, 11, (6, 13))

@@ -34,12 +34,12 @@ import elman
 from elman.cli import main as command_line
 from elman.core import checkpoint, compare, job, reading, run
 from elman.core import prepare as preparing
+from elman.core.callback import Callback
 from elman.core.corpus import TextFile
 from elman.core.errors import ElmanError
 from elman.core.language_model import evaluate, evaluate_store, generate
 from elman.core.prepare import prepare
 from elman.core.sampling import Sampler
-from elman.core.trainer import Callback
 
 SECONDS = 10
 MEMORY = 1 << 30

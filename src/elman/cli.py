@@ -239,12 +239,11 @@ def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> No
 def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
     """Train from the newest checkpoint, if there is one, and write the run."""
     from elman.core import checkpoint, run
-    from elman.progress import progress
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    with progress(training.trainer) as shown, _ending_with_a_batch(checkpoints):
-        training.fit(shown, checkpoints, resume=begun)
+    with _ending_with_a_batch(checkpoints):
+        training.fit(checkpoints, resume=begun)
     training.write(folder)
 
 
@@ -329,7 +328,7 @@ def prepare(
 ) -> None:
     """Read texts of any size once, and keep them as tokens that elman train can begin with."""
     from elman.core.prepare import prepare
-    from elman.progress import reading
+    from elman.core.progress import reading
 
     with reading() as shown:
         facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)

@@ -304,8 +304,14 @@ class Trainer(trainer.Trainer):
     model: Any = None
     state: Any = None
 
-    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+    def __init__(
+        self,
+        max_epochs: int,
+        num_gpus: int = 0,
+        gradient_clip_val: float = 0,
+        show_progress: bool = True,
+    ) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
         self.gpus = try_all_gpus()[:num_gpus]
         self.device = self.gpus[0] if self.gpus else cpu()
 

@@ -262,8 +262,14 @@ def from_numpy(array: _numpy.ndarray) -> np.ndarray:
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+    def __init__(
+        self,
+        max_epochs: int,
+        num_gpus: int = 0,
+        gradient_clip_val: float = 0,
+        show_progress: bool = True,
+    ) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
         self.gpus = try_all_gpus()[:num_gpus]
 
     def prepare_model(self, model: Module) -> None:

@@ -297,8 +297,14 @@ class Trainer(trainer.Trainer):
     With `num_gpus=0` TensorFlow chooses the device. Steps are compiled, for each `fit` anew.
     """
 
-    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val)
+    def __init__(
+        self,
+        max_epochs: int,
+        num_gpus: int = 0,
+        gradient_clip_val: float = 0,
+        show_progress: bool = True,
+    ) -> None:
+        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
         self.gpus = try_all_gpus()[:num_gpus]
 
     def prepare_batch(self, batch: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:

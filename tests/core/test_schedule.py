@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman.core.callback import Callback
 from elman.core.errors import ElmanError
 from elman.core.history import Epoch, best_epoch
 from elman.core.schedule import SCHEDULES, Best, Schedule
-from elman.core.trainer import Callback, Trainer
+from elman.core.trainer import Trainer
 from tests.core.test_trainer import Constant, Numbers
 
 

@@ -1,7 +1,9 @@
 """The loop calls the book's hooks, counts, and stops at numbers that are no numbers."""
 
+import copy
 import itertools
 import math
+import re
 import time
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -9,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from elman.core.callback import Callback
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.history import Epoch, Facts
 from elman.core.module import DataModule, HyperParameters, Module, add_to_class
-from elman.core.trainer import Callback, Trainer
+from elman.core.trainer import Trainer
 from elman.core.windows import Streams
 
 
@@ -277,3 +280,35 @@ def test_shuffling_follows_the_data_modules_seed() -> None:
         return next(iter(data.train_dataloader()))[0].ravel().tolist()
 
     assert order(3) == order(3) != order(4)
+
+
+def test_a_plain_script_sees_a_line_for_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(Stepping(2)).trainer
+    out, lines = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(
+        r"epoch 1/2  train loss \S+  val loss \S+  \d+ s left\n"
+        r"epoch 2/2  train loss \S+  val loss \S+  0 s left\n",
+        lines,
+    )
+    assert copy.deepcopy(trainer).max_epochs == 2  # nothing of what was shown is kept
+
+
+def test_progress_is_off_by_one_argument_and_unknown_to_a_constructor_of_the_users(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit(Stepping(2, show_progress=False))
+    assert capsys.readouterr().err == ""
+
+    class Own(Stepping):
+        def __init__(self, max_epochs: int) -> None:
+            self.save_hyperparameters()
+            self.num_gpus, self.gradient_clip_val = 0, 0
+
+    fit(Own(1))
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_epoch_without_batches_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Stepping(1), [])
+    assert "epoch 1/1" in capsys.readouterr().err

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elman.core.callback import Callback
 from elman.core.checkpoint import Checkpoints, paths, read_newest
 from elman.core.errors import ElmanError
 from elman.core.schedule import Best, Schedule
-from elman.core.trainer import Callback
 from elman.core.weights import Architecture, initial
 
 EPOCHS = 3

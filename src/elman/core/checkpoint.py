@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core import disk, json_files, tensors
+from elman.core.callback import Callback
 from elman.core.errors import ElmanError, MachineError
 from elman.core.history import Checkpoint, Facts
 from elman.core.tensors import Arrays
-from elman.core.trainer import Callback, Trainer
+from elman.core.trainer import Trainer
 
 log = logging.getLogger("elman")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import elman
 from elman.core import run, weights
+from elman.core.callback import Callback
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 from elman.core.history import Checkpoint, best_epoch
@@ -16,7 +17,7 @@ from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
-from elman.core.trainer import Callback, check_optimizer
+from elman.core.trainer import check_optimizer
 from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"

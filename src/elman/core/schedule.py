@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from elman.core.callback import Callback
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.history import Epoch, best_epoch
-from elman.core.trainer import Callback, Trainer
+from elman.core.trainer import Trainer
 
 SCHEDULES = ("constant", "cosine", "plateau")
 LEAST = 1e-6  # of a learning rate: momentum that has the rate in it cannot go on from 0

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -11,51 +12,48 @@ from numpy.typing import NDArray
 
 from elman.core import codec
 from elman.core.board import ProgressBoard
+from elman.core.callback import Callback
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.history import Checkpoint, Epoch, Facts
 from elman.core.metrics import Mean
 from elman.core.module import HyperParameters
+from elman.core.progress import progress
 
 BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
-
-
-class Callback:
-    """What to do along the way; override what is needed."""
-
-    def before_update(self, trainer: "Trainer") -> None:
-        """Called before every update."""
-
-    def after_update(self, trainer: "Trainer") -> None:
-        """Called after every update; `trainer.train_batch_idx` counts them."""
-
-    def after_epoch(self, trainer: "Trainer") -> None:
-        """Called after every epoch; `trainer.history[-1]` is what it came to."""
-
-    def keep(self, trainer: "Trainer") -> None:
-        """Called after every update and every epoch, when all callbacks have been told of it."""
-
-    def after_fit(self, trainer: "Trainer") -> None:
-        """Called after the last epoch, by `fit`."""
 
 
 class Trainer(HyperParameters):
     """Trains a model on data for `max_epochs` epochs, with the gradient's norm held below a bound.
 
-    With `num_gpus=1` it uses a GPU where there is one, and the CPU elsewhere; a `gradient_clip_val`
-    of 0 means no bound. `history` holds one Epoch for each epoch of the last `fit`. Where training
-    takes `max_seconds`, its last epoch is cut short, in time for a validation as long as the last.
+    Arguments, beside d2l's `max_epochs`:
+
+    - `num_gpus`: with 1 a GPU is used where there is one, and the CPU elsewhere.
+    - `gradient_clip_val`: the bound of the gradient's norm; 0 means none.
+    - `show_progress`: print a line for each epoch on standard error, or a bar where that is a
+      terminal; in a notebook the curves show the progress.
+
+    `history` holds one Epoch for each epoch of the last `fit`. Where training takes `max_seconds`,
+    its last epoch is cut short, in time for a validation as long as the last.
     """
 
     max_epochs: int
     num_gpus: int
     gradient_clip_val: float
     # A constructor of the user's need not know of these.
+    show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
     best: Mapping[str, NDArray[Any]] = {}  # what `capture` gave after the best epoch, if kept
+    _shown: Callback = Callback()  # what shows the progress, within `fit`
     gradient_norm: Any = math.nan  # that of the last update, before it was clipped
 
-    def __init__(self, max_epochs: int, num_gpus: int = 0, gradient_clip_val: float = 0) -> None:
+    def __init__(
+        self,
+        max_epochs: int,
+        num_gpus: int = 0,
+        gradient_clip_val: float = 0,
+        show_progress: bool = True,
+    ) -> None:
         self.save_hyperparameters()
 
     def prepare_data(self, data: Any) -> None:
@@ -100,12 +98,21 @@ class Trainer(HyperParameters):
         if resume is not None:
             self._go_on_from(*resume)
         model.codec = shared
-        for epoch in range(len(self.history), self.max_epochs):
-            if not self._batches and (self._stopped or (self.history and self._time_is_up)):
-                break
-            self.epoch = epoch
-            self.fit_epoch()
+        with self._showing_progress():
+            for epoch in range(len(self.history), self.max_epochs):
+                if not self._batches and (self._stopped or (self.history and self._time_is_up)):
+                    break
+                self.epoch = epoch
+                self.fit_epoch()
         self._tell("after_fit")
+
+    @contextmanager
+    def _showing_progress(self) -> Iterator[None]:
+        with progress(self) as self._shown:
+            try:
+                yield
+            finally:
+                del self._shown  # a bar has locks: with it no trainer could be copied
 
     def stop(self) -> None:
         """Train no further: an epoch that has begun is validated, and is the last."""
@@ -119,7 +126,8 @@ class Trainer(HyperParameters):
     @property
     def progress(self) -> float:
         """The share of the training that is done: of its updates, or its time if that is more."""
-        updates = self.train_batch_idx / (self.max_epochs * self.num_train_batches)
+        total = self.max_epochs * self.num_train_batches
+        updates = self.train_batch_idx / total if total else 1.0
         return max(updates, min(1.0, self.seconds / self.max_seconds))
 
     @property
@@ -227,7 +235,7 @@ class Trainer(HyperParameters):
         self._tell("keep")
 
     def _tell(self, what: str) -> None:
-        for callback in self.callbacks:
+        for callback in (*self.callbacks, self._shown):
             getattr(callback, what)(self)
 
     def _begin_epoch(self) -> None:
