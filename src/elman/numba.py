@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numba as _numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from elman.core import corpus, weights
 from elman.core.errors import ElmanError
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
+from elman.kernels import numba as _numba
 from elman.kernels.engine import Engine, check_ids
 from elman.numpy import (
     CELLS,

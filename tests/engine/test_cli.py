@@ -45,6 +45,15 @@ def test_without_compiling_there_is_no_engine(
     )
 
 
+def test_settings_of_numba_in_the_current_folder_are_not_read(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: kept\ndisable_jit: 1\n")
+    done = elman("train", story, *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_path: Path) -> None:
     code = """if True:
         from pathlib import Path

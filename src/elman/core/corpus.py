@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
-from elman.core import store
+from elman.core import disk, store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
 from elman.core.draft import Tokens
@@ -34,7 +33,7 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
         return _gutenberg()
     found = Path(root) / "timemachine.txt"
     if sha1(found) != D2L_SHA1:
-        url, cache = DATA_URL + "timemachine.txt", str(user_cache_path("elman"))
+        url, cache = DATA_URL + "timemachine.txt", str(disk.user_cache())
         found = Path(download(url, cache, D2L_SHA1))
     return found.read_text(encoding="utf-8")
 

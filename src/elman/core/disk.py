@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from elman.core.errors import ElmanError, MachineError
 
@@ -195,6 +196,19 @@ def check_folder(folder: Path) -> None:
                     raise ElmanError(f"{entry.path} is {_kind(mode)}: remove it from its folder")
     except OSError as error:
         raise cannot("read", folder, error) from error
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made anew; a MachineError where none is known."""
+    try:
+        folder = user_cache_path("elman")
+    except (OSError, RuntimeError) as error:
+        raise MachineError(f"the user's cache folder is not known: {error}") from error
+    if not folder.is_absolute():  # of a user without a home, and then in the current folder
+        raise MachineError(
+            "the user's cache folder is not known: set HOME, or XDG_CACHE_HOME, to an absolute path"
+        )
+    return folder
 
 
 def memory() -> int | None:

@@ -1,12 +1,16 @@
-"""Kernels are compiled once a machine: where their code is kept, and when it no longer holds.
+"""Kernels are compiled once a machine: when their code no longer holds, and what is loaded.
 
-Numba keeps compiled code by signature and processor, and drops it when the file that holds a
-function changes. A kernel is made of several files; here all of them count, and the versions of
-Numba and llvmlite.
+The code of a kernel, for the types of its arguments and a processor, is a file of its own, which
+begins with a digest of the rest. It holds as long as nothing that it was made from has changed: all
+files of this folder, and the versions of Python, Numba, llvmlite and NumPy.
 """
 
 import hashlib
 import logging
+import os
+import pickle
+import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -15,8 +19,13 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba.core import caching, config
-from platformdirs import user_cache_path
+import numpy as np
+from numba.core import caching
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from elman.core.errors import ElmanError
+from elman.kernels.folder import own_folder
 
 log = logging.getLogger("elman")
 
@@ -24,90 +33,92 @@ log = logging.getLogger("elman")
 @lru_cache(maxsize=1)
 def stamp() -> str:
     """A digest of everything that compiled kernels are made from, but for the processor."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    digest = hashlib.sha256(repr(versions).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
-class _Locator(caching._CacheLocator):
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def get_cache_path(self) -> str:
-        folder = Path(config.CACHE_DIR) if config.CACHE_DIR else user_cache_path("elman")
-        return str(folder / "kernels")
-
-    def get_source_stamp(self) -> str:
-        return stamp()
-
-    def get_disambiguator(self) -> str:
-        return stamp()[:16]
-
-    @classmethod
-    def from_function(cls, function: Any, file: Any) -> "_Locator | None":
-        locator = cls(function)
-        try:
-            locator.ensure_cache_path()
-        except OSError:
-            return None
-        return locator
+@lru_cache(maxsize=1)
+def folder() -> Path | None:
+    """The folder for compiled code; None, after a warning, where there is none."""
+    try:
+        return own_folder()
+    except ElmanError as error:
+        log.warning(
+            "compiled kernels cannot be kept, and are compiled by each process: %s; set "
+            "NUMBA_CACHE_DIR to a folder that you alone can write to",
+            error,
+        )
+        return None
 
 
-class _Implementation(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+class _Cache(caching.NullCache):
+    """The code of a kernel, in a file for each signature and processor.
 
-
-class _File(caching.IndexDataCacheFile):
-    """The code of a kernel for each signature, in a file of its own that no other writes.
-
-    Numba numbers the files, and names one in the index before it is there: of two processes that
-    compile at once, the one might then load what the other wrote.
+    Numba's own has an index of the files, and unpickles whatever it finds in them.
     """
 
-    def save(self, key: Any, data: Any) -> None:
-        number = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8])
-        name = self._data_name(number)
-        self._save_data(name, data)
-        self._save_index(self._load_index() | {key: name})
+    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+        self.name, self.folder = f"{function.__module__}.{function.__qualname__}", folder
 
-
-class _Cache(caching.FunctionCache):
-    _impl_class = _Implementation
-
-    def __init__(self, function: Any) -> None:
-        super().__init__(function)
-        self._cache_file = _File(self._cache_path, self._impl.filename_base, stamp())
+    def _entry(self, signature: Any, codegen: Any) -> tuple[Path, Any]:
+        """The file for a signature and a processor, and what it must be for."""
+        key = (stamp(), self.name, signature, codegen.magic_tuple())
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return self.folder / f"{self.name.rpartition('.')[2]}-{digest[:32]}.nbc", key
 
     def load_overload(self, signature: Any, context: Any) -> Any:
+        context.refresh()
+        path, wanted = self._entry(signature, context.codegen())
         try:
-            loaded = super().load_overload(signature, context)
-        except Exception:  # a file that was cut off raises anything
-            loaded = None
-            with suppress(OSError):
-                self.flush()
-        if loaded is None:
-            _say_compiling()
-        return loaded
+            key, code = pickle.loads(read(path))
+            if key == wanted:
+                return CompileResult._rebuild(context, *code)
+        except Exception as error:  # of what was compiled with other packages, it may be anything
+            log.debug("%s is not loaded: %r", path, error)
+        _say_compiling()
+        return None
 
-    def save_overload(self, signature: Any, data: Any) -> None:
+    def save_overload(self, signature: Any, result: Any) -> None:
+        if result.library.has_dynamic_globals:  # addresses that hold for this process alone
+            return
+        path, key = self._entry(signature, result.codegen)
         try:
-            super().save_overload(signature, data)
+            write(path, dumps((key, result._reduce())))
         except OSError as error:
-            log.warning("compiled kernels cannot be kept in %s: %s", self.cache_path, error)
+            log.warning("compiled kernels cannot be kept in %s: %s", self.folder, error)
+
+
+DIGEST = hashlib.sha256().digest_size
+
+
+def read(path: Path) -> bytes:
+    """What `write` has written; a ValueError where it is damaged."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+        raise ValueError("it is damaged")
+    return content[DIGEST:]
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file, with its digest; it is whole before it has its name."""
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 @lru_cache(maxsize=1)
 def _say_compiling() -> None:
     log.info("compiling kernels for this processor, which takes some seconds the first time")
-
-
-@lru_cache(maxsize=1)
-def _say_no_folder() -> None:
-    log.warning(
-        "compiled kernels cannot be kept, since their folder cannot be written: "
-        "set NUMBA_CACHE_DIR to one that can"
-    )
 
 
 # How a part of kernels is compiled: LLVM puts it whole into each. Left to itself, it does so or not
@@ -119,15 +130,14 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called, without the interpreter's lock; keep the code.
 
     It makes no arrays: references to arrays are not counted, since threads that count the same ones
-    wait for each other. Where no folder can be written, the code is kept for this process only.
+    wait for each other. Where there is no folder for it, the code is kept for this process only.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(
         function
     )
-    try:
-        dispatcher._cache = _Cache(function)
-    except RuntimeError:
-        _say_no_folder()
+    kept = folder()
+    if kept is not None:
+        dispatcher._cache = _Cache(function, kept)
     return dispatcher
 
 

@@ -1,0 +1,71 @@
+"""The folder for compiled code: this user's own, to which no other can write.
+
+Whoever can write to it has this user's processes run what they like.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from elman.core import disk
+from elman.core.errors import ElmanError, MachineError
+
+
+def own_folder() -> Path:
+    """The folder, which is made if need be: in NUMBA_CACHE_DIR, or in the user's cache folder.
+
+    An ElmanError tells why there is none that can be trusted, or written to.
+    """
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    folder = (Path(given) if given else disk.user_cache()) / "kernels"
+    if not folder.is_absolute():
+        raise ElmanError(f"NUMBA_CACHE_DIR must be an absolute path, got {given}")
+    try:
+        for path in (*reversed(folder.parents), folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+        real = folder.resolve(strict=True)  # a link counts as the folder that it leads to
+        if hasattr(os, "geteuid"):
+            _check_owners(folder, real)
+    except FileExistsError as error:
+        raise ElmanError(f"{error.filename} is no folder") from error
+    except OSError as error:
+        raise disk.cannot("write", folder, error) from error
+    if not os.access(real, os.W_OK):
+        raise MachineError(f"{folder} cannot be written")
+    return real
+
+
+def _check_owners(folder: Path, real: Path) -> None:
+    """Raise a MachineError if another user can write to a folder, or put another in its place."""
+    # Whoever owns the root can do so anyway; in a container that need not be the user 0.
+    trusted = {os.geteuid(), 0, os.stat("/").st_uid}
+    for path in (*real.parents, *folder.parents):
+        status = path.stat()
+        sticky = status.st_mode & stat.S_ISVTX  # as in /tmp, nobody moves what others own
+        if status.st_uid not in trusted:
+            raise MachineError(f"{path} belongs to another user")
+        if not sticky and _others_may_write(status):
+            raise MachineError(f"others may write to {path}")
+    status = real.stat()
+    if status.st_uid != os.geteuid():
+        raise MachineError(f"{real} belongs to another user")
+    if _others_may_write(status):
+        raise MachineError(f"others may write to {real}")
+
+
+def _others_may_write(status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_of_this_user_alone(status.st_gid)
+
+
+def _is_of_this_user_alone(group: int) -> bool:
+    """Whether a group has the user's name and no other member, as many systems give to each."""
+    import grp
+    import pwd
+
+    try:
+        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return False
+    return found.gr_name == user and not set(found.gr_mem) - {user}
