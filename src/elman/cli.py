@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -352,6 +353,9 @@ def generate(
     min_p: Annotated[
         float | None, typer.Option(help="Leave out what is below p times the likeliest.")
     ] = None,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Let <unk> be written too.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the first text's choices.")] = 0,
     framework: Framework = "numba",
 ) -> None:
@@ -364,8 +368,10 @@ def generate(
     require_at_least(0, tokens=tokens, seed=seed)
     require_at_most(MOST_TOKENS, tokens=tokens)
     require_at_most(MOST["seed"], seed=seed)
-    sampler = Sampler(temperature, top_k, top_p, min_p)
+    sampler = Sampler(temperature, top_k, top_p, min_p)  # refuses what is wrong before it reads
     model = elman.load(run, framework)
+    if not allow_unknown:
+        sampler = replace(sampler, excluded=(model.codec.vocab.unk,))
     known = [model.codec.prefix_ids(prefix) for prefix in prefixes]
     written = language_model.generate_all(model, known, tokens, sampler, seed)
     texts = [model.codec.text(ids + more) for ids, more in zip(known, written, strict=True)]

@@ -888,19 +888,24 @@ class RNNLM(RNNLMScratch):
         linear = self.linear.variables["params"]
         return linear["kernel"], linear["bias"]
 
-    def follow(self, token: int, state: Any, params: Any = None) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last."""
+    def follow(
+        self, token: int, state: Any, mask: _numpy.ndarray, params: Any = None
+    ) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
         if self.compiled_follow is None:
             self.compiled_follow = compiled(self._follow)
         variables = {"params": self.params if params is None else params}
         with self.evaluating():
-            ids, state = self.compiled_follow(variables, jnp.full((1, 1), token), state)
+            ids, state = self.compiled_follow(variables, jnp.full((1, 1), token), state, mask)
         return numpy(ids).tolist(), state
 
-    def _follow(self, variables: Any, ids: Any, state: Any) -> tuple[Any, Any]:
+    def _follow(self, variables: Any, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         def step(carry: Any, _: Any) -> tuple[Any, Any]:
             logits, state = self.apply(variables, *carry, method="read")
-            ids = logits.argmax(axis=-1).astype(jnp.int32)  # (1, 1)
+            ids = (logits + mask).argmax(axis=-1).astype(jnp.int32)  # (1, 1)
             return (ids, state), ids[0, 0]
 
         (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.FOLLOWING)

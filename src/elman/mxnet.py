@@ -540,14 +540,18 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return numpy(self.output_layer(rnn_outputs)), state
 
-    def follow(self, token: int, state: Any) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last."""
-        _, device = self._like()
+    def follow(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
+        dtype, device = self._like()
         ids, following = np.full((1, 1), token, ctx=device), []
+        added = from_numpy(mask).astype(dtype).as_in_ctx(device)
         with autograd.pause():
             for _ in range(language_model.FOLLOWING):
                 rnn_outputs, state = self.rnn(self.one_hot(ids), state)
-                ids = self.output_layer(rnn_outputs).argmax(axis=-1)  # (1, 1)
+                ids = (self.output_layer(rnn_outputs) + added).argmax(axis=-1)  # (1, 1)
                 following.append(ids)
         return [int(ids.item()) for ids in following], state
 

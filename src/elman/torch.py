@@ -482,15 +482,19 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
             return numpy(self.output_layer(rnn_outputs)), state
 
     @torch.inference_mode()
-    def follow(self, token: int, state: Any) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last."""
+    def follow(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
         device, inputs, following = self._like().device, {}, []
+        added = torch.as_tensor(mask, device=device)
         with self.evaluating():
             for _ in range(language_model.FOLLOWING):
                 if token not in inputs:
                     inputs[token] = self.one_hot(torch.full((1, 1), token, device=device))
                 rnn_outputs, state = self.rnn(inputs[token], state)
-                token = int(self.output_layer(rnn_outputs).argmax())
+                token = int((self.output_layer(rnn_outputs) + added).argmax())
                 following.append(token)
         return following, state
 

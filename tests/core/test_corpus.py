@@ -151,3 +151,10 @@ def test_the_books_hooks_take_effect() -> None:
 
     data = Shouting(8, 4, num_train=100, num_val=10)
     assert "TRAVELLER" in data.vocab
+
+
+def test_a_text_whose_words_are_all_unknown_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(f"word{n}" for n in range(200)))
+    with pytest.raises(ElmanError, match="is too rare for the vocabulary"):
+        TextFile(str(path), 4, 4, "word")

@@ -1,5 +1,7 @@
 """What each sampling option leaves in, and how often it is drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,8 @@ LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
 logits_lists = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20)
 
 
-def probabilities(**options: float) -> list[float]:
-    return [round(float(p), 6) for p in Sampler(**options).probabilities(LOGITS)]  # type: ignore[arg-type]
+def probabilities(**options: Any) -> list[float]:
+    return [round(float(p), 6) for p in Sampler(**options).probabilities(LOGITS)]
 
 
 def test_each_option_leaves_in_what_its_definition_says() -> None:
@@ -115,3 +117,28 @@ def test_next_to_no_temperature_takes_one_of_the_likeliest(
 def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ElmanError, match=f"{next(iter(options)).replace('_', ' ')} must be"):
         Sampler(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_excluded_is_never_drawn_and_the_others_share_its_chance() -> None:
+    allowed = np.array([0.1, 0, 0.2, 0.3]) / 0.6
+    assert probabilities(excluded=(1,)) == [round(p, 6) for p in allowed]
+    assert probabilities(excluded=(1,), top_k=2) == [0, 0, 0.4, 0.6]
+    assert probabilities(excluded=(1,), top_p=0.45) == [0, 0, 0, 1]
+    assert probabilities(excluded=(1,), min_p=0.5) == [0, 0, 0.4, 0.6]
+    assert Sampler(temperature=0, excluded=(1,))(LOGITS, np.random.default_rng(0)) == 3
+    assert LOGITS.argmax() == 1  # what was passed in is unchanged
+
+    rng = np.random.default_rng(0)
+    drawn = [Sampler(excluded=(1,))(LOGITS, rng) for _ in range(20_000)]
+    counts, expected = np.bincount(drawn, minlength=4)[allowed > 0], 20_000 * allowed[allowed > 0]
+    assert len(drawn) == counts.sum()
+    # The 99.99 % point of chi-square with two degrees of freedom.
+    assert ((counts - expected) ** 2 / expected).sum() < 18.4
+
+
+def test_a_sampler_that_excludes_every_token_or_another_models_is_refused() -> None:
+    with pytest.raises(ElmanError, match="every token of the vocabulary is excluded, 4 of 4"):
+        Sampler(excluded=(0, 1, 2, 3))(LOGITS, np.random.default_rng(0))
+    for excluded in ((4,), (-1,)):
+        with pytest.raises(ElmanError, match="excluded ids must be from 0 to 3, got"):
+            Sampler(excluded=excluded).probabilities(LOGITS)

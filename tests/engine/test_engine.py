@@ -4,7 +4,9 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -370,14 +372,16 @@ LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
 
 
 @hypothesis_settings(deadline=None)  # the first draw compiles
-@given(SAMPLERS, LOGITS, st.integers(0, 2**32))
-@example(Sampler(top_p=0.25), [-(2.0**-126), 0.0], 0)  # other logits, the same chances
+@given(SAMPLERS, LOGITS, st.integers(0, 2**32), st.sets(st.integers(0, 28)))
+@example(Sampler(top_p=0.25), [-(2.0**-126), 0.0], 0, ())  # other logits, the same chances
 def test_tokens_are_drawn_as_the_sampler_draws_them(
-    sampler: Sampler, logits: list[float], seed: int
+    sampler: Sampler, logits: list[float], seed: int, excluded: Collection[int]
 ) -> None:
     array = np.array(logits, np.float32)
-    chosen = settings(sampler, len(array))
-    found = draw(array, chosen, np.random.default_rng(seed).random(), choice_of(len(array)))
+    sampler = replace(sampler, excluded=tuple(n for n in excluded if n < len(array) - 1))
+    chosen, choice = settings(sampler, len(array)), choice_of(len(array))
+    found = draw(array.copy(), chosen, np.random.default_rng(seed).random(), choice)
+    assert found not in sampler.excluded
     wanted = sampler(array, np.random.default_rng(seed))
     if (
         found != wanted
@@ -396,7 +400,7 @@ def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
             for name in ("top_p", "min_p")
             if getattr(sampler, name) is not None
         }
-        moved = Sampler(sampler.temperature, sampler.top_k, **bounds)
+        moved = replace(sampler, **bounds)
         if ((moved.probabilities(logits) > 0) != (sampler.probabilities(logits) > 0)).any():
             return True
     return False
@@ -420,12 +424,28 @@ def test_a_token_without_a_chance_is_never_drawn() -> None:
 def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
     of = Architecture(cell, 29, 19, 2, 4)
     models = [module.build(of, weights_of(of)) for module in (specification, engine)]
-    for sampler in (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05)):
+    plain = (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05))
+    for sampler in (*plain, Sampler(0, excluded=(7,)), Sampler(0.8, 5, excluded=(7, 0))):
         for prefix in ([3], [1, 2, 3, 4]):
             wanted, found = (list(generate(model, prefix, 300, sampler, 5)) for model in models)
             assert found == wanted
     wanted, found = (list(generate(model, [1], 3000, Sampler(), 5)) for model in models)
     assert found == wanted  # goes on where a piece ends
+
+
+def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
+    of = Architecture("rnn", 11, 7)
+    values = weights_of(of) | {"linear.bias": 50 * np.eye(11, dtype="f4")[5]}
+    model = engine.build(of, values)
+    for temperature in (0, 1):
+        allowed, free = Sampler(temperature, excluded=(5,)), Sampler(temperature)
+        for texts in ([[1]], [[1], [2, 3]]):
+            assert 5 not in np.ravel(generate_all(model, texts, 40, allowed))
+            assert set(np.ravel(generate_all(model, texts, 40, free))) == {5}
+    with pytest.raises(ElmanError, match="excluded ids must be from 0 to 10, got"):
+        generate_all(model, [[1]], 1, Sampler(excluded=(11,)))
+    with pytest.raises(ElmanError, match="every token of the vocabulary is excluded"):
+        generate_all(model, [[1]], 1, Sampler(excluded=tuple(range(11))))
 
 
 @pytest.mark.parametrize("number", [1, 3])

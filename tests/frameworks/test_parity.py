@@ -21,6 +21,7 @@ from elman import numpy as specification
 from elman.core import language_model, weights
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.schedule import Schedule
+from elman.core.text import Vocab
 from elman.core.weights import GATES, Architecture
 
 LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
@@ -206,6 +207,18 @@ def test_a_model_trained_here_writes_the_same_text_in_numpy(
         loaded = elman.load(tmp_path / "run", name)
         assert loaded.predict("it has", 200, data.vocab) == expected
         assert loaded.codec.vocab.idx_to_token == data.vocab.idx_to_token
+
+
+def test_the_unknown_symbol_is_not_written_though_it_is_the_likeliest(module: Any) -> None:
+    vocab = Vocab(list("abcdefghij"))
+    of = Architecture("gru", len(vocab), 7)
+    bias = np.zeros(len(vocab), np.float32)
+    bias[vocab.unk] = 50
+    model = module.build(of, weights.initial(of) | {"linear.bias": bias})
+    assert model.step(np.zeros((1, 1), int))[0].argmax() == vocab.unk
+    text = model.predict("abc", 100, vocab)
+    assert len(text) == 103  # in runs, where a framework compiles them
+    assert "<unk>" not in text
 
 
 @pytest.mark.parametrize("cell", GATES)

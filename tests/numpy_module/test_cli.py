@@ -136,6 +136,28 @@ def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
     assert (both.returncode, both.stdout) == (0, "\n".join(texts))
 
 
+def test_the_unknown_symbol_is_written_only_where_it_is_allowed(
+    elman: Command, tmp_path: Path
+) -> None:
+    # Of every two words one is seen only once, and so unknown.
+    text = "".join(f"word {''.join(chr(97 + int(d)) for d in str(n))} " for n in range(400))
+    (tmp_path / "words.txt").write_text(text)
+    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words")
+    trained = elman("train", "words.txt", *QUICK, "--epochs", "9", *words)
+    assert trained.returncode == 0, trained.stderr
+    assert "<unk>" not in trained.stdout
+    for temperature in ("0", "1"):
+        options = ("--tokens", "30", "--temperature", temperature)
+        made = [
+            elman("generate", "words", " word word", *options, *more)
+            for more in ((), ("--framework", "numpy"), ("--allow-unknown",))
+        ]
+        assert [done.stderr for done in made] == ["", "", ""]
+        assert made[0].stdout == made[1].stdout
+        assert "<unk>" not in made[0].stdout
+        assert "<unk>" in made[2].stdout
+
+
 def test_evaluate_tells_loss_bits_and_unknown_symbols(
     elman: Command, run: Path, tmp_path: Path
 ) -> None:

@@ -195,6 +195,11 @@ class TextFile(DataModule):
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
         self.text_sha256, ids = tokens.text_sha256, tokens.ids
+        if len(self.vocab) == 1:
+            raise ElmanError(
+                f"every token of the training part of {path} is too rare for the vocabulary, and "
+                "so unknown: give a longer text, or the tokenizer char, byte or bpe"
+            )
         train_end = round(len(ids) * split[0])
         val_end = round(len(ids) * (split[0] + split[1]))
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])

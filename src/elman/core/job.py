@@ -22,6 +22,7 @@ from elman.core.windows import check_windows
 
 TIME_MACHINE = "time-machine"
 PREFIX = "it has"  # the book's
+LOOKED_THROUGH = 1 << 20  # ids in which a sample's prefix is looked for
 MOST = {
     **{name: weights.MOST[name] for name in ("hidden", "layers", "embedding")},
     **{"steps": 1 << 31, "batch_size": 1 << 31, "patience": 1 << 31},
@@ -200,9 +201,16 @@ class Training:
         try:
             prefix = self.codec.prefix_ids(PREFIX)
         except ElmanError:
-            prefix = self.data.train[: len(PREFIX)].tolist()
-        following = generate(self.model, prefix, tokens, Sampler(temperature=0))
+            prefix = self._start(len(PREFIX))
+        sampler = Sampler(temperature=0, excluded=(self.codec.vocab.unk,))
+        following = generate(self.model, prefix, tokens, sampler)
         return str(self.codec.text([*prefix, *following]))
+
+    def _start(self, tokens: int) -> list[int]:
+        """The first ids of the training part, without unknown symbols."""
+        ids, unk = self.data.train[:LOOKED_THROUGH], self.codec.vocab.unk
+        found: list[int] = ids[ids != unk][:tokens].tolist()
+        return found or [int(unk == 0)]  # any id but that of the unknown symbol
 
     def test_perplexity(self) -> float | None:
         """The perplexity of the test part, read as one stream; None for The Time Machine."""

@@ -48,7 +48,7 @@ def generate(
         pieces = model.write([prefix], tokens, sampler, seed)
         return chain.from_iterable(piece[0].tolist() for piece in pieces)
     if sampler.temperature == 0 and hasattr(model, "follow"):
-        return islice(_in_runs(model, prefix), tokens)
+        return islice(_in_runs(model, prefix, sampler), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
 
@@ -86,13 +86,14 @@ def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int
         yield ids[0]
 
 
-def _in_runs(model: Any, prefix: Sequence[int]) -> Iterator[int]:
+def _in_runs(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int]:
     logits, state = model.step(np.asarray([prefix]), None)
     _check_finite(logits[0, -1])
-    ids = [int(logits[0, -1].argmax())]
+    mask = sampler.mask(logits.shape[-1])
+    ids = [int((logits[0, -1] + mask).argmax())]
     while True:
         yield from ids
-        ids, state = model.follow(ids[-1], state)
+        ids, state = model.follow(ids[-1], state, mask)
 
 
 def _check_finite(values: Any) -> None:
@@ -186,12 +187,14 @@ def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str
 
     Text is read and written by the codec of the model, which has `step`, `codec` and `vocab_size`,
     or by the characters of `vocab` where it has none. As in the book a character that the given
-    `vocab` does not know is the unknown symbol; else an ElmanError tells of it.
+    `vocab` does not know is the unknown symbol; else an ElmanError tells of it. The unknown
+    symbol is never written.
     """
     used = _codec(model, vocab)
     as_in_the_book = vocab is not None and used.tokenizer.name == "char"
     ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
-    following = generate(model, ids, num_preds, Sampler(temperature=0))
+    sampler = Sampler(temperature=0, excluded=(used.vocab.unk,))
+    following = generate(model, ids, num_preds, sampler)
     return used.text([*ids, *following])
 
 

@@ -24,12 +24,14 @@ class Sampler:
     `top_k` leaves in the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et
     al. 2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024);
     all are judged after the temperature, and what each leaves in, the next one sees rescaled.
+    The ids in `excluded` are never drawn, whatever their logits.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    excluded: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -46,12 +48,13 @@ class Sampler:
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
         """The id drawn from `logits`, (vocab,)."""
         if self.temperature == 0:
-            return int(np.argmax(logits))
+            return int(np.argmax(logits + self.mask(len(logits))))
         probabilities = self.probabilities(logits)
         return int(rng.choice(len(probabilities), p=probabilities))
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """The probability of each token, (vocab,), at a temperature above 0."""
+        logits = logits + self.mask(len(logits))
         order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
         with np.errstate(over="ignore"):  # minus infinity has no chance, which is meant
             ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature
@@ -65,6 +68,22 @@ class Sampler:
         probabilities = np.empty_like(kept)
         probabilities[order] = kept
         return probabilities
+
+    def mask(self, vocab: int) -> NDArray[np.float32]:
+        """The values to add to logits, (vocab,): minus infinity for excluded ids, 0 elsewhere.
+
+        Raises an ElmanError unless the ids are of the vocabulary and leave a token to draw.
+        """
+        excluded = set(self.excluded)
+        if not all(0 <= token < vocab for token in excluded):
+            raise ElmanError(f"excluded ids must be from 0 to {vocab - 1}, got {self.excluded}")
+        if len(excluded) == vocab:
+            raise ElmanError(
+                f"every token of the vocabulary is excluded, {vocab} of {vocab}: allow one or more"
+            )
+        mask = np.zeros(vocab, np.float32)
+        mask[list(excluded)] = -np.inf
+        return mask
 
 
 def _only(probabilities: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:

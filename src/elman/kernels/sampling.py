@@ -17,6 +17,7 @@ class Settings(NamedTuple):
     top_k: int
     top_p: float
     min_p: float
+    excluded: NDArray[np.int64]
 
 
 class Choice(NamedTuple):
@@ -29,10 +30,15 @@ class Choice(NamedTuple):
 
 def settings(sampler: Sampler, vocab: int) -> Settings:
     """The settings of a sampler, those that leave everything in where it has none."""
+    sampler.mask(vocab)  # checks the ids that are excluded
     top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
     # More than 1, since the sum of probabilities may round up to more than 1 itself.
     return Settings(
-        float(sampler.temperature), top_k, float(sampler.top_p or 2), float(sampler.min_p or 0)
+        float(sampler.temperature),
+        top_k,
+        float(sampler.top_p or 2),
+        float(sampler.min_p or 0),
+        np.array(sampler.excluded, np.int64),
     )
 
 
@@ -45,8 +51,11 @@ def choice_of(vocab: int) -> Choice:
 def draw(logits, sampler, uniform, choice):
     """The id that a number from 0 to 1 draws from logits, (vocab,); temperature 0 needs none.
 
-    It is -1 where a logit is no number, or an infinite one leaves no probabilities.
+    It is -1 where a logit is no number, or an infinite one leaves no probabilities. The logits of
+    excluded ids become minus infinity.
     """
+    for n in sampler.excluded:
+        logits[n] = -math.inf
     best = likeliest(logits)
     if best < 0 or sampler.temperature == 0:
         return best
