@@ -2,11 +2,13 @@
 
 import errno
 import hashlib
+import math
 import os
 import stat
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from elman.core import checkpoint, disk
 from elman.core.errors import ElmanError, MachineError
-from elman.core.history import Facts
+from elman.core.history import Epoch, Facts
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
 
@@ -87,6 +89,48 @@ def test_what_was_not_gone_on_from_makes_room(tmp_path: Path) -> None:
         "000000000020.safetensors",
         "000000000030.safetensors",
     ]
+
+
+def test_only_numbers_name_a_checkpoint(tmp_path: Path) -> None:
+    for name in ("²", "٣", "1a", "-1"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    checkpoint.write(tmp_path, 3, arrays(), FACTS)
+    assert numbers(tmp_path) == [3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"updates": 1}, "2 batches take as many updates, got 1"),
+        ({"batches": 35, "updates": 0}, "35 batches take as many updates, got 0"),
+        ({"batches": 0}, "0 batches cannot have 7 tokens"),
+        ({"loss": (0.0, 0)}, "2 batches cannot have 0 tokens"),
+        ({"seconds": 1e-4}, "seconds must be 0.001 or more, as in the history"),
+        (
+            {"history": [], "batches": 0, "loss": (0.0, 0), "updates": 0, "stopped": True},
+            "a training that has not begun cannot have stopped",
+        ),
+        ({"history": [Epoch(1, 1.0, 1.0, math.nan, 0.0)]}, "tokens_per_second of epoch 1 must be"),
+        ({"history": [Epoch(1, 1.0, 1.0, 1.0, -1.0)]}, "seconds of epoch 1 must be 0 or more"),
+    ],
+)
+def test_what_cannot_be_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ElmanError, match=message):
+        replace(FACTS, **changes)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "train_batches", "val_batches"), [(0, 2, 0), (1, 1, 0), (1, 2, 0), (9, 9, 0)]
+)
+def test_where_no_such_training_can_be_is_refused(
+    epochs: int, train_batches: int, val_batches: int
+) -> None:
+    here = replace(FACTS, updates=4, validations=1)  # of one epoch and two batches
+    here.check_against(1, 2, 1)
+    with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
+        replace(here, updates=2).check_against(1, 2, 1)
+    with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
+        here.check_against(epochs, train_batches, val_batches)
 
 
 def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import contextlib
 import json
 import math
 import os
+import subprocess
+import sys
+import tracemalloc
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,24 +47,30 @@ configs = st.builds(
     clean=st.booleans(),
     training=st.dictionaries(texts, st.integers(0, 9) | texts, max_size=3),
 )
-counts = st.integers(0, 1 << 62)
+counts = st.integers(0, 1 << 60)
 numbers = st.floats(0, 1e300)
-facts = st.builds(
-    Facts,
-    history=st.lists(
-        st.builds(Epoch, st.just(0), numbers, st.just(math.nan), numbers, numbers), max_size=3
-    ).map(lambda rows: [replace(row, epoch=number) for number, row in enumerate(rows, 1)]),
-    batches=counts,
-    loss=st.tuples(numbers, counts),
-    drawn_from=st.none() | st.just({"state": {"state": 2**127 + 1}}),
-    updates=counts,
-    validations=counts,
-    seconds=numbers,
-    validation_seconds=numbers,
-)
 
 
-@given(configs | facts)
+@st.composite
+def states(draw: st.DrawFn) -> Facts:
+    """Where a training can stand."""
+    rows = st.builds(Epoch, st.just(0), numbers, st.just(math.nan), numbers, numbers)
+    history = [replace(row, epoch=n) for n, row in enumerate(draw(st.lists(rows, max_size=3)), 1)]
+    batches = draw(counts)
+    return Facts(
+        history=history,
+        batches=batches,
+        loss=(draw(numbers), batches + draw(counts) if batches else 0),
+        drawn_from=draw(st.none() | st.just({"state": {"state": 2**127 + 1}})),
+        updates=len(history) + batches + draw(counts),
+        validations=draw(counts),
+        seconds=draw(numbers) + (history[-1].seconds if history else 0),
+        validation_seconds=draw(numbers),
+        stopped=bool(history),
+    )
+
+
+@given(configs | states())
 def test_what_is_written_is_read_again(record: Any) -> None:
     text = json.dumps(asdict(record)).encode()
     found = json_files.record(type(record), json_files.parse(text, "it", nan=True), "it")
@@ -210,6 +219,71 @@ def test_json_that_says_nothing_certain_is_refused(text: bytes, message: str) ->
 
 def test_a_hundred_lists_may_be_in_each_other() -> None:
     assert json_files.parse(b"[" * 100 + b"]" * 100, "it")
+
+
+def inner(value: Any) -> list[Any]:
+    return list(value.values() if isinstance(value, dict) else value)
+
+
+def depth(value: Any) -> int:
+    return 0 if isinstance(value, str) else 1 + max(map(depth, inner(value)), default=0)
+
+
+def lists_and_commas(value: Any) -> int:
+    if isinstance(value, str):
+        return 0
+    return 1 + max(0, len(value) - 1) + sum(map(lists_and_commas, inner(value)))
+
+
+symbols = st.text('"[]{},:\\a')
+nested = st.recursive(
+    symbols,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(symbols, inner, max_size=4),
+)
+
+
+@given(nested, st.integers(1, 9))
+def test_depth_and_values_are_counted_before_they_are_made(value: Any, scanned: int) -> None:
+    text = json.dumps([value]).encode()
+    most = lists_and_commas([value])
+    with pytest.MonkeyPatch.context() as bounds:
+        bounds.setattr(json_files, "SCANNED", scanned)
+        bounds.setattr(json_files, "MOST_NESTED", depth([value]))
+        json_files._check_counts(text, most)
+        bounds.setattr(json_files, "MOST_NESTED", depth([value]) - 1)
+        with pytest.raises(ValueError, match="nested too deep"):
+            json_files._check_counts(text, most)
+        bounds.setattr(json_files, "MOST_NESTED", 100)
+        with pytest.raises(ValueError, match=r"lists or .* values"):
+            json_files._check_counts(text, most - 1)
+
+
+def test_many_lists_are_refused_before_memory_is_taken() -> None:
+    text = b"[[[]]," + b"[[]]," * (1 << 18) + b"[]]"
+    tracemalloc.start()
+    with pytest.raises(ElmanError, match=r"it has more than 524,288 lists or 2,097,152 values"):
+        json_files.parse(text, "it")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a stack there is no smaller than 1 MiB")
+def test_no_depth_is_too_much_for_a_small_stack() -> None:
+    code = (
+        "import threading\n"
+        "from elman.core import json_files\n"
+        "def refused(text):\n"
+        "    try: json_files.parse(text, 'it')\n"
+        "    except json_files.ElmanError as error: print(error)\n"
+        "threading.stack_size(128 << 10)\n"
+        "for text in (b'[' * 500_000 + b']' * 500_000, b'{\"a\":' * 500_000):\n"
+        "    thread = threading.Thread(target=refused, args=[text])\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == 2 * "cannot read it: it is nested too deep\n", done
 
 
 def test_a_name_that_comes_twice_is_found_at_once_among_many() -> None:

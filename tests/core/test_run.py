@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import tempfile
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -263,10 +264,10 @@ def test_a_run_may_be_named_by_a_link_and_may_not_have_one(folder: Path, tmp_pat
 def test_weights_larger_than_the_model_are_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loaded(path: Path) -> None:
+    def loaded(file: Any) -> None:
         raise AssertionError("what does not fit was loaded")
 
-    monkeypatch.setattr(tensors, "load", loaded)
+    monkeypatch.setattr(tensors.Opened, "load", loaded)
     model = folder / "model.safetensors"
     values = load_file(model)
     for changed in (
@@ -288,7 +289,7 @@ def test_a_header_longer_than_any_models_is_not_parsed(
 ) -> None:
     values = load_file(folder / "model.safetensors")
     save_file(values, folder / "model.safetensors", {"more": "x" * weights.MOST_HEADER})
-    monkeypatch.setattr(tensors, "safe_open", None)
+    monkeypatch.setattr(tensors, "_header", None)
     with pytest.raises(ElmanError, match=r"its header has 104\d{4} bytes"):
         elman.load(folder)
 
@@ -343,6 +344,26 @@ def spoil_json(path: Path, **changes: Any) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="is no run directory"):
         elman.load(tmp_path)
+
+
+def test_a_history_of_nothing_but_line_ends_is_refused_at_once(folder: Path) -> None:
+    path = folder / "history.csv"
+    with path.open("a") as file:
+        file.write("\n" * (1 << 21))
+    tracemalloc.start()
+    with pytest.raises(ElmanError, match=r"cannot read .*history.csv: row \d must be 5 numbers"):
+        run.read_history(folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
+
+
+def test_a_history_has_no_more_epochs_than_a_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MOST_EPOCHS", 1)
+    with pytest.raises(ElmanError, match=r"history.csv: epochs must be 1 or less, got 2"):
+        run.read_history(folder)
 
 
 def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> None:

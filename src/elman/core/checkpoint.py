@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import disk, json_files, tensors
+from elman.core import disk, json_files, memory, tensors
 from elman.core.callback import Callback
 from elman.core.errors import ElmanError, MachineError
-from elman.core.history import Checkpoint, Facts
+from elman.core.history import MOST_EPOCHS, Checkpoint, Facts
 from elman.core.tensors import Arrays
 from elman.core.trainer import Trainer
 
@@ -28,6 +28,7 @@ log = logging.getLogger("elman")
 
 KEPT = 2
 ENDING = ".safetensors"
+MOST_VALUES = 8 * MOST_EPOCHS  # an epoch takes six, with itself
 
 
 class Checkpoints(Callback):
@@ -57,7 +58,7 @@ class Checkpoints(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         arrays, facts = trainer.everything(), trainer.facts()
-        if all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+        if all(map(tensors.is_finite, arrays.values())):
             write(self.folder, trainer.train_batch_idx, arrays, facts)
         else:
             log.warning("no checkpoint is written of what is no longer finite")
@@ -109,7 +110,8 @@ def state_of(
 
 def paths(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest last."""
-    return sorted(path for path in folder.glob(f"*{ENDING}") if path.stem.isdigit())
+    found = folder.glob(f"*{ENDING}")
+    return sorted(path for path in found if path.stem.isascii() and path.stem.isdigit())
 
 
 def read_newest(folder: str | Path) -> Checkpoint | None:
@@ -133,13 +135,13 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 def read(path: Path) -> Checkpoint:
     """The arrays and facts of a checkpoint; a DamagedError where it is not what was written."""
     try:
-        _, metadata = tensors.header(path, disk.memory(), tensors.MOST_HEADER)
-        arrays, text = tensors.load(path), metadata.get("facts", "")
-        if metadata.get("digest") != _digest(arrays, text):
+        with tensors.opened(path, memory.limit(), tensors.MOST_HEADER) as file:
+            arrays, text = file.load(), file.metadata.get("facts", "")
+        if file.metadata.get("digest") != _digest(arrays, text):
             raise ElmanError(f"{path} has another digest")
-        if not all(np.isfinite(array).all() for array in arrays.values()):
+        if not all(map(tensors.is_finite, arrays.values())):
             raise ElmanError(f"{path} holds what is no finite number")
-        value = json_files.parse(text.encode(), f"the facts of {path}", nan=True)
+        value = json_files.parse(text.encode(), f"the facts of {path}", True, MOST_VALUES)
         facts = json_files.record(Facts, value, f"the facts of {path}")
     except MachineError:  # it may be whole
         raise

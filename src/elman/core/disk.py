@@ -177,7 +177,8 @@ def size(file: BufferedReader) -> int:
 def read(path: Path, most: int) -> bytes:
     """The content of a file that is no link, of at most so many bytes."""
     with opened(path) as file:
-        content = file.read(most + 1) if size(file) <= most else None
+        length = size(file)
+        content = file.read(length + 1) if length <= most else None  # one more, if it has grown
     if content is None or len(content) > most:
         raise ElmanError(f"cannot read {path}: it has more than {most} bytes")
     return content
@@ -209,14 +210,6 @@ def user_cache() -> Path:
             "the user's cache folder is not known: set HOME, or XDG_CACHE_HOME, to an absolute path"
         )
     return folder
-
-
-def memory() -> int | None:
-    """Bytes of memory that this machine has; None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
 
 
 def release(array: NDArray[Any]) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.metrics import perplexity
 
+MOST_EPOCHS = 500_000  # a checkpoint holds the history of all
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -68,11 +70,42 @@ class Facts:
                 raise ElmanError(
                     f"epoch {number} of the history must be {number}, got {epoch.epoch}"
                 )
+            for name in ("tokens_per_second", "seconds"):
+                if not 0 <= getattr(epoch, name) < math.inf:
+                    raise ElmanError(
+                        f"{name} of epoch {number} must be 0 or more, got {getattr(epoch, name)}"
+                    )
         for name in ("seconds", "validation_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ElmanError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not math.isfinite(self.loss[0]):
             raise ElmanError(f"the loss must be finite, got {self.loss[0]}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise an ElmanError where no training can have come to all of this."""
+        if self.updates < self.batches:
+            raise ElmanError(f"{self.batches} batches take as many updates, got {self.updates}")
+        if self.loss[1] < self.batches or (self.loss[1] > 0 and not self.batches):
+            raise ElmanError(f"{self.batches} batches cannot have {self.loss[1]} tokens")
+        if self.stopped and not self.updates:
+            raise ElmanError("a training that has not begun cannot have stopped")
+        if self.history and self.seconds < self.history[-1].seconds:
+            raise ElmanError(
+                f"seconds must be {self.history[-1].seconds} or more, as in the history, got "
+                f"{self.seconds}"
+            )
+
+    def check_against(self, epochs: int, train_batches: int, val_batches: int) -> None:
+        """Raise an ElmanError unless a training of such epochs, in batches, can be here."""
+        ended, before = len(self.history), self.updates - self.batches
+        if (
+            ended > epochs
+            or self.batches > train_batches
+            or not ended * min(1, train_batches) <= before <= ended * train_batches
+            or self.validations > (ended + 1) * val_batches
+        ):
+            raise ElmanError("the checkpoint is one of another training, longer or shorter")
 
 
 Checkpoint = tuple[Mapping[str, NDArray[Any]], Facts]

@@ -12,7 +12,7 @@ from elman.core import run, weights
 from elman.core.callback import Callback
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
-from elman.core.history import Checkpoint, best_epoch
+from elman.core.history import MOST_EPOCHS, Checkpoint, best_epoch
 from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
 from elman.core.sampling import Sampler
@@ -26,7 +26,7 @@ LOOKED_THROUGH = 1 << 20  # ids in which a sample's prefix is looked for
 MOST = {
     **{name: weights.MOST[name] for name in ("hidden", "layers", "embedding")},
     **{"steps": 1 << 31, "batch_size": 1 << 31, "patience": 1 << 31},
-    "epochs": 500_000,  # a checkpoint holds the history of all
+    "epochs": MOST_EPOCHS,
     "seed": 2**32 - 1,  # every framework takes it
 }
 
@@ -131,6 +131,9 @@ class Training:
         of = weights.Architecture(
             job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding, job.tied
         )
+        # Weights, their gradients, and what the optimiser keeps; after an epoch the best of it all.
+        kept = 1 + (2 if job.optimizer == "adam" else bool(job.momentum))
+        weights.require_memory(of, kept + 1 + kept)
         initial = weights.initial(of, job.seed)
         self.model = framework.build(
             of, initial, job.lr, job.optimizer, job.momentum, job.dropout, job.seed

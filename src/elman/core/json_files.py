@@ -9,11 +9,19 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from elman.core import disk
 from elman.core.errors import ElmanError
 
 MOST_DIGITS = 100  # a generator's state is a whole number of 39
 MOST_NESTED = 100  # the depth of a record is below ten
+MOST_LISTS = 1 << 19  # lists and objects: a checkpoint has one for each of at most 500,000 epochs
+MOST_VALUES = 1 << 21  # twice the tokens of the largest vocabulary
+SCANNED = 1 << 20  # bytes at a time
+DEPTH = np.zeros(256, np.int8)  # what a byte outside of texts adds to the depth
+DEPTH[[*b"[{"]], DEPTH[[*b"]}"]] = 1, -1
+OTHERS = bytes({*range(256)} - {*b'[]{},"'})
 Record = TypeVar("Record")
 
 
@@ -27,11 +35,13 @@ def read(path: Path, most: int) -> Any:
     return parse(disk.read(path, most), str(path))
 
 
-def parse(raw: bytes, where: str, nan: bool = False) -> Any:
+def parse(raw: bytes, where: str, nan: bool = False, values: int = MOST_VALUES) -> Any:
     """The value of a JSON text; `where` is its name in an ElmanError.
 
-    Names that come twice, infinite numbers, NaN unless `nan`, and what is nested too deep are
-    refused. A text may have half a surrogate pair: so Python writes a file name that is no UTF-8.
+    A text that is nested too deep, or has more than MOST_LISTS lists and objects or more than so
+    many values, is refused before any value is made. So are, when they are met, names that come
+    twice, infinite numbers, and NaN unless `nan`. A text may have half a surrogate pair: so Python
+    writes a file name that is no UTF-8.
     """
 
     def constant(name: str) -> float:
@@ -40,16 +50,14 @@ def parse(raw: bytes, where: str, nan: bool = False) -> Any:
         raise ValueError(f"{name} is no number")
 
     try:
-        value = json.loads(
+        _check_counts(raw, values)
+        return json.loads(
             raw.decode(),
             object_pairs_hook=_object,
             parse_constant=constant,
             parse_int=_whole,
             parse_float=_finite,
         )
-        _check_depth(value)
-    except RecursionError as error:
-        raise ElmanError(f"cannot read {where}: it is nested too deep") from error
     except UnicodeDecodeError as error:
         raise ElmanError(f"cannot read {where}: byte {error.start} is not of UTF-8") from error
     except json.JSONDecodeError as error:
@@ -57,7 +65,29 @@ def parse(raw: bytes, where: str, nan: bool = False) -> Any:
         raise ElmanError(f"cannot read {where} as JSON: {error.msg} at {place}") from error
     except ValueError as error:
         raise ElmanError(f"cannot read {where}: {error}") from error
-    return value
+
+
+def _check_counts(raw: bytes, values: int) -> None:
+    """Raise a ValueError where a JSON text is nested too deep, or has too many values.
+
+    It holds of all that a parser reads before it meets a mistake.
+    """
+    symbols = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, OTHERS)
+    depth = lists = commas = 0
+    in_text = False
+    for start in range(0, len(symbols), SCANNED):
+        part = np.frombuffer(symbols[start : start + SCANNED], np.uint8)
+        in_texts = np.logical_xor.accumulate(part == ord('"')) ^ in_text
+        outside = part[~in_texts]
+        changes = DEPTH[outside]
+        depths = depth + changes.cumsum(dtype=np.int64)
+        lists += int(np.count_nonzero(changes > 0))
+        commas += int(np.count_nonzero(outside == ord(",")))
+        if depths.max(initial=0) > MOST_NESTED:
+            raise ValueError("it is nested too deep")
+        if lists > MOST_LISTS or lists + commas > values:
+            raise ValueError(f"it has more than {MOST_LISTS:,} lists or {values:,} values")
+        depth, in_text = int(depths[-1]) if len(depths) else depth, bool(in_texts[-1])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,21 +97,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"the name {_shown(twice)} comes twice")
     return value
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MOST_NESTED):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return
-    raise RecursionError
-
-
-def _inside(value: Any) -> list[Any]:
-    """The lists and objects that a value holds."""
-    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [inner for inner in held if isinstance(inner, dict | list)]
 
 
 def _whole(digits: str) -> int:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, weights
 from elman.core.board import Point, save_curves
-from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.history import Epoch
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
+from elman.core.history import MOST_EPOCHS, Epoch
 
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
@@ -193,10 +193,11 @@ def read_history(folder: Path) -> list[Epoch]:
     path = folder / "history.csv"
     raw = disk.read(path, MOST["history.csv"])
     try:
-        rows = list(csv.reader(io.StringIO(raw.decode(), newline="")))
-        if not rows or tuple(rows[0]) != HISTORY:
+        raw.decode()  # whose mistake is told by its place in the file
+        rows = csv.reader(io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline=""))
+        if tuple(next(rows, ())) != HISTORY:
             raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
-        return [_epoch(row, number) for number, row in enumerate(rows[1:], 1)]
+        return [_epoch(row, number) for number, row in enumerate(rows, 1)]
     except UnicodeDecodeError as error:
         raise ElmanError(f"cannot read {path}: byte {error.start} is not of UTF-8") from error
     except (ElmanError, csv.Error) as error:
@@ -205,6 +206,7 @@ def read_history(folder: Path) -> list[Epoch]:
 
 def _epoch(row: list[str], number: int) -> Epoch:
     """One row of a history; a perplexity may be infinite, or not have been measured (nan)."""
+    require_at_most(MOST_EPOCHS, epochs=number)
     try:
         value = dict(zip(HISTORY, map(float, row), strict=True))
     except ValueError as error:

@@ -1,19 +1,29 @@
-"""Safetensors files: what they hold is known, and can be refused, before it is loaded."""
+"""Safetensors files: what they hold is known, and can be refused, before it is loaded.
 
-from collections.abc import Mapping
+A file is the length of its header in 8 bytes, the header in JSON, and the tensors one after the
+other (https://github.com/huggingface/safetensors#format). Both are read from a file that is opened
+once, each tensor straight into its array.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from elman.core import disk
-from elman.core.errors import ElmanError
+from elman.core import disk, json_files
+from elman.core.errors import ElmanError, printable
 
 MOST_HEADER = 10**8  # bytes: that of safetensors itself
+TEXTS = "__metadata__"  # the name in a header under which it has no tensor
+MOST_DIMENSIONS = 32  # as in NumPy 1
+CHECKED = 1 << 20  # values at a time
 DTYPES = {
     **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
     **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
@@ -30,53 +40,111 @@ class Tensor:
     dtype: np.dtype[Any]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in the JSON of a header; its bytes are counted from the header's end."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose header is good: its tensors, in the order of their bytes, and its texts."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    file: BufferedReader  # where the first tensor begins
+
+    def load(self) -> dict[str, NDArray[Any]]:
+        """Read all tensors, once."""
+        return {name: self._array(tensor) for name, tensor in self.tensors.items()}
+
+    def _array(self, tensor: Tensor) -> NDArray[Any]:
+        try:
+            array = np.empty(tensor.shape, tensor.dtype.newbyteorder("<"))
+        except ValueError as error:  # of no items, and yet too large
+            raise _broken(self.path, error) from error
+        raw = array.reshape(-1).view(np.uint8)
+        if self.file.readinto(raw.data) != len(raw):
+            raise _broken(self.path, "it was cut off while it was read")
+        return array.astype(tensor.dtype, copy=False)
+
+
 def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     """Write arrays and texts, each by name."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     disk.write(path, serialize(contiguous, metadata))
 
 
-def header(
-    path: Path, most: int | None, most_header: int
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, none loaded, and the texts beside them.
+@contextmanager
+def opened(path: Path, most: int | None, most_header: int) -> Iterator[Opened]:
+    """A file to load tensors from.
 
     An ElmanError tells where the file is not as long as its header says, has more than `most`
     bytes, if there is such a bound, or a header of more than `most_header`, which is not parsed.
     """
     with disk.opened(path) as file:
         size, length = disk.size(file), int.from_bytes(file.read(8), "little")
-    if length > min(most_header, size):
-        raise _broken(path, f"its header has {length} bytes")
-    if most is not None and size > most:
-        raise ElmanError(f"cannot read {path}: it has more than {most} bytes")
+        if length > min(most_header, size - 8):
+            raise _broken(path, f"its header has {length} bytes")
+        if most is not None and size > most:
+            raise ElmanError(f"cannot read {path}: it has more than {most} bytes")
+        entries, metadata = _header(path, file.read(length))
+        yield Opened(path, _tensors(path, entries, size - 8 - length), metadata, file)
+
+
+def _header(path: Path, raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            found = {
-                name: Tensor(tuple(part.get_shape()), _dtype(path, name, part.get_dtype()))
-                for name, part in slices.items()
-            }
-            return found, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        value = json_files.parse(raw, "its header")
+        if not isinstance(value, dict) or not _are_texts(metadata := value.pop(TEXTS, {})):
+            raise ElmanError("its header must be an object, and its metadata one of texts")
+        "".join([*value, *metadata, *metadata.values()]).encode()
+        entries = {name: json_files.record(Entry, value[name], printable(name)) for name in value}
+    except UnicodeEncodeError as error:
+        raise _broken(path, "its header has half a surrogate pair") from error
+    except ElmanError as error:
         raise _broken(path, error) from error
+    return entries, metadata
 
 
-def _dtype(path: Path, name: str, kind: str) -> np.dtype[Any]:
-    if kind not in DTYPES:
-        raise ElmanError(f"cannot read {path}: {name!r} is in {kind}, which NumPy has not")
-    return np.dtype(DTYPES[kind])
+def _are_texts(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
 
 
-def load(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a file whose header is good."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _broken(path, error) from error
+def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, Tensor]:
+    """The tensors of a header, which must fill the bytes after it without gaps."""
+    end, found = 0, {}
+    for name in sorted(entries, key=lambda name: entries[name].data_offsets):
+        entry = entries[name]
+        if entry.dtype not in DTYPES:
+            kind = printable(entry.dtype[:40])
+            raise ElmanError(
+                f"cannot read {path}: {printable(name)} is in {kind}, no type of NumPy"
+            )
+        tensor = Tensor(tuple(entry.shape), np.dtype(DTYPES[entry.dtype]))
+        if len(tensor.shape) > MOST_DIMENSIONS or min(tensor.shape, default=0) < 0:
+            raise _broken(path, f"{printable(name)} has a shape that no tensor has")
+        begin, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
+        if entry.data_offsets != (begin, end) or end > size:
+            raise _broken(path, f"the bytes of {printable(name)} are not where they should be")
+        found[name] = tensor
+    if end != size:
+        raise _broken(path, f"{size} bytes follow the header, and its tensors have {end}")
+    return found
+
+
+def is_finite(array: NDArray[Any]) -> bool:
+    """Whether there is no infinity and no NaN in an array, looked through a part at a time."""
+    flat = array.reshape(-1)
+    return array.dtype.kind != "f" or all(
+        np.isfinite(flat[start : start + CHECKED]).all() for start in range(0, len(flat), CHECKED)
+    )
 
 
 def _broken(path: Path, reason: object) -> ElmanError:
-    why = str(reason).removeprefix("Error while deserializing header: ")
-    return ElmanError(f"cannot read {path}: it is no safetensors file, or not all of one ({why})")
+    return ElmanError(
+        f"cannot read {path}: it is no safetensors file, or not all of one ({reason})"
+    )

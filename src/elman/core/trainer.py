@@ -174,8 +174,7 @@ class Trainer(HyperParameters):
         )
 
     def _go_on_from(self, arrays: Mapping[str, NDArray[Any]], facts: Facts) -> None:
-        if len(facts.history) > self.max_epochs or facts.batches > self.num_train_batches:
-            raise ElmanError("the checkpoint is one of a longer training than this one")
+        facts.check_against(self.max_epochs, self.num_train_batches, self.num_val_batches)
         best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
         now = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
         self.prepare_restore()

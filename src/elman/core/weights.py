@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import disk, tensors
+from elman.core import memory, tensors
 from elman.core.errors import ElmanError, printable, require_at_least, require_at_most
 
 Weights = dict[str, NDArray[Any]]
@@ -129,18 +129,23 @@ def draw(
     return weights
 
 
+def require_memory(of: Architecture, numbers: int) -> None:
+    """Raise an ElmanError where a machine has not the memory for `numbers` floats a weight."""
+    needed, most = 4 * numbers * sum(map(math.prod, shapes(of).values())), memory.limit()
+    if most is not None and needed > most:
+        raise ElmanError(
+            f"a model of {of.hidden} hidden units in {of.layers} layers takes {needed >> 20} MiB, "
+            f"and there are {most >> 20} for this process: use fewer"
+        )
+
+
 def initial(of: Architecture, seed: int = 0) -> Weights:
     """The weights from which every framework starts with this seed.
 
     An ElmanError tells where a machine has not even the memory to draw them, in double precision,
     and to keep them in single.
     """
-    needed, memory = 12 * sum(map(math.prod, shapes(of).values())), disk.memory()
-    if memory is not None and needed > memory:
-        raise ElmanError(
-            f"a model of {of.hidden} hidden units in {of.layers} layers takes {needed >> 20} MiB, "
-            f"and this machine has {memory >> 20}: use fewer"
-        )
+    require_memory(of, 3)
     return draw(shapes(of), of.cell, of.hidden, seed)
 
 
@@ -180,21 +185,22 @@ def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
 
 def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
     for name, value in weights.items():
-        if not np.isfinite(value).all():
+        if not tensors.is_finite(value):
             raise ElmanError(f"the weight {name} holds what is no finite number")
 
 
 def load(path: Path, of: Architecture) -> Weights:
     """Read the weights of this architecture from safetensors.
 
-    Nothing is loaded from a file that holds others.
+    Nothing is loaded from a file that holds others, or where there is no memory for a copy as well.
     """
+    require_memory(of, 2)
     doubles = 8 * sum(map(math.prod, shapes(of).values()))
-    found, _ = tensors.header(path, doubles + MOST_HEADER, MOST_HEADER)
-    try:
-        check(found, of)
-        values = tensors.load(path)
-        _check_finite(values)
-    except ElmanError as error:
-        raise ElmanError(f"{path}: {error}") from error
+    with tensors.opened(path, doubles + MOST_HEADER, MOST_HEADER) as file:
+        try:
+            check(file.tensors, of)
+            values = file.load()
+            _check_finite(values)
+        except ElmanError as error:
+            raise ElmanError(f"{path}: {error}") from error
     return values

@@ -1,0 +1,130 @@
+"""Safetensors are read as the library reads them, from one open file, or refused in one line."""
+
+import json
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from safetensors.numpy import load, save
+
+from elman.core import tensors
+from elman.core.errors import ElmanError
+
+names = st.text(st.characters(codec="utf-8"), max_size=9).filter(
+    lambda name: name != "__metadata__"
+)
+values = st.sampled_from(list(tensors.DTYPES.values())).flatmap(
+    lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0))
+)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+        return file.load(), file.metadata
+
+
+@given(
+    st.dictionaries(names, values, min_size=1, max_size=3),
+    st.dictionaries(names, names, max_size=2),
+)
+def test_what_the_library_writes_is_read_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, written: dict[str, Any], texts: dict[str, str]
+) -> None:
+    path = tmp_path_factory.mktemp("it") / "file"
+    raw = save(written, texts)
+    path.write_bytes(raw)
+    found, metadata = read(path)
+    assert metadata == texts
+    for name, array in load(raw).items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+    assert found.keys() == written.keys()
+
+
+def of(header: Any, data: bytes = bytes(8)) -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def entry(shape: Any = (2,), dtype: Any = "F32", begin: Any = 0, end: Any = 8) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "its header has 0 bytes"),
+        (bytes(8), "cannot read its header as JSON"),
+        (of({"a": entry()})[:-1], "the bytes of a are not where they should be"),
+        (of({"a": entry()}) + b"x", "9 bytes follow the header, and its tensors have 8"),
+        (of([]), "its header must be an object"),
+        (of({"a": 1}), "a: it must be an object of dtype, shape, data_offsets"),
+        (of({"a": entry(begin=4, end=12)}), "the bytes of a are not where they should be"),
+        (of({"a": entry(), "b": entry()}), "the bytes of b are not where they should be"),
+        (of({"a": entry([-2])}), "a has a shape that no tensor has"),
+        (of({"a": entry([1] * 100_000)}), "a has a shape that no tensor has"),
+        (of({"a": entry([1 << 62, 1 << 62])}), "the bytes of a are not where they should be"),
+        (of({"a": entry([0, 1 << 62], end=0)}, b""), "no safetensors file"),
+        (of({"a": entry(dtype="BF16")}), "a is in BF16, no type of NumPy"),
+        (of({"a": entry(dtype=None)}), "a: dtype must be a text"),
+        (of({"__metadata__": {"a": 1}}), "its metadata one of texts"),
+        (of({"__metadata__": {"a": "\ud800"}}), "its header has half a surrogate pair"),
+        (of(b'{"a": 1, "a": 1}'), 'the name "a" comes twice'),
+        (of(b"[" * 100_000), "it is nested too deep"),
+        (struct.pack("<Q", 1 << 40) + b"{}", "its header has 1099511627776 bytes"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused(tmp_path: Path, raw: bytes, message: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(raw)
+    with pytest.raises(ElmanError, match=message) as error:
+        read(path)
+    assert str(error.value).startswith(f"cannot read {path}: ")
+
+
+def test_what_takes_the_place_of_an_open_file_is_not_read(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_bytes(save({"a": np.zeros(2)}))
+    other.write_bytes(save({"a": np.ones(2)}))
+    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+        path.unlink()
+        path.symlink_to(other)
+        assert not file.load()["a"].any()
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(save({"a": np.zeros(1 << 16)}))
+    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+        with path.open("r+b") as same:
+            same.truncate(1 << 15)
+        with pytest.raises(ElmanError, match="it was cut off while it was read"):
+            file.load()
+
+
+def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(save({"a": np.zeros(1 << 23, np.uint8)}))
+    tracemalloc.start()
+    found, _ = read(path)
+    assert tensors.is_finite(found["a"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * (1 << 23)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_whatever_is_not_finite_is_found(monkeypatch: pytest.MonkeyPatch, broken: float) -> None:
+    monkeypatch.setattr(tensors, "CHECKED", 3)
+    for place in range(8):
+        array = np.zeros((2, 4))
+        assert tensors.is_finite(array)
+        array.flat[place] = broken
+        assert not tensors.is_finite(array.T)
+    assert tensors.is_finite(np.zeros((0, 3)))
