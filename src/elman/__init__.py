@@ -54,6 +54,7 @@ def save(folder: str | Path, model: Any) -> None:
     history: Sequence[Any] = getattr(fit, "history", ())
     with run.new_folder(Path(folder)) as part:
         run.write(part, of, own.export_weights(model), used, {}, history)
+        run.draw(part, history)
 
 
 def load(folder: str | Path, framework: str = "numpy") -> Any:

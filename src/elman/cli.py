@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from elman.core.checkpoint import Checkpoints
     from elman.core.job import Training
 
+log = logging.getLogger("elman")
 app = typer.Typer(
     help="Train, measure and sample recurrent language models.",
     add_completion=False,
@@ -67,9 +68,10 @@ def main() -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
-    notices = logging.getLogger("elman")
-    notices.setLevel(logging.INFO)
-    notices.addHandler(_Notices())
+    os.environ["MATPLOTLIBRC"] = os.devnull  # and are drawn with nobody's settings
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # as that it makes a cache
+    log.setLevel(logging.INFO)
+    log.addHandler(_Notices())
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
@@ -269,12 +271,17 @@ def _train_each(settings: dict[str, Any], folder: Path) -> None:
     """Train in several frameworks, and compare."""
     from elman.core import disk
     from elman.core.compare import compare, places, train_each
+    from elman.core.pictures import load_matplotlib
 
     picture = folder.with_name(folder.name + ".png")
     disk.check_new(picture)
     runs, failed = train_each(places(settings.pop("framework")), settings, folder)
     if runs:
-        print(compare(runs, picture))
+        load_matplotlib()
+        try:
+            compare(runs, picture, print)
+        except MachineError as error:  # the runs are there
+            log.warning("%s", error)
     if failed:
         names = ", ".join(made.name for made in failed)
         users = all(code == ElmanError.exit_code for code in failed.values())
@@ -293,9 +300,14 @@ def _fresh_folder(text: str) -> Path:
 
 
 def _report(training: "Training", folder: Path) -> None:
+    """Draw the curves of a run, and tell what came of it."""
+    from elman.core import run
     from elman.core.history import best_epoch
+    from elman.core.pictures import load_matplotlib
 
     history = training.trainer.history
+    load_matplotlib()
+    run.draw(folder, history)
     best, last = best_epoch(history), history[-1]
     speed = sorted(epoch.tokens_per_second for epoch in history)
     test = training.test_perplexity()
@@ -420,9 +432,11 @@ def compare(
     ] = Path("compare.png"),
 ) -> None:
     """Show some runs side by side, and draw their curves into one picture."""
-    from elman.core import compare
+    from elman.core.compare import compare
+    from elman.core.pictures import load_matplotlib
 
-    print(compare.compare(runs, plot))
+    load_matplotlib()
+    compare(runs, plot, print)
 
 
 @app.command()

@@ -1,14 +1,15 @@
-"""Curves: kept everywhere, drawn in place in a notebook, written to files by a run."""
+"""Curves: kept everywhere, drawn in place in a notebook."""
 
-from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import nbformat
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from elman.core.board import Point, ProgressBoard, plot, save_curves
+from elman.core.board import PALE, Point, ProgressBoard, plot
 
 mpl.use("Agg")
 
@@ -38,10 +39,72 @@ def test_a_figure_shows_every_curve_with_its_label() -> None:
     assert (axes.get_xlabel(), axes.get_yscale()) == ("epoch", "log")
 
 
-def test_curves_are_written_as_svg_and_png(tmp_path: Path) -> None:
-    save_curves(tmp_path, {"training": [Point(1, 9), Point(2, 8)]}, "epoch", "perplexity")
-    assert b"<svg" in (tmp_path / "curves.svg").read_bytes()[:500]
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+def lines(board: ProgressBoard) -> dict[str, Any]:
+    """The lines that a board draws, by the label of their axis."""
+    return {axes.get_ylabel(): axes.lines for axes in board.figure().axes}
+
+
+def test_a_curve_of_few_points_shows_them_and_one_of_many_is_a_line() -> None:
+    board = ProgressBoard()
+    board.draw(1, 1, "one")
+    for x in range(20):
+        board.draw(x, x, "many")
+    assert [line.get_marker() for line in lines(board)[""]] == [".", "None"]
+
+
+def test_a_second_fit_begins_new_curves_of_the_same_colours() -> None:
+    board = ProgressBoard()
+    for _ in range(2):
+        board.begin()
+        for x in range(3):
+            board.draw(x, 3 - x, "train_ppl")
+            board.draw(x, 4 - x, "val_ppl", every_n=2)  # the third waits, and joins no new curve
+    (drawn,) = lines(board).values()
+    assert [list(line.get_xdata()) for line in drawn] == [[0, 1, 2]] * 2 + [[0.5]] * 2
+    assert [line.get_color() for line in drawn] == ["C0", "C0", "C1", "C1"]
+    assert [line.get_alpha() for line in drawn] == [PALE, 1, PALE, 1]
+    legend = board.figure().axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["train_ppl", "val_ppl"]
+
+
+def test_each_quantity_has_an_axis_of_its_own_and_every_curve_its_look() -> None:
+    board = ProgressBoard()
+    for x in range(3):
+        for label in ("train_ppl", "train_norm", "val_ppl", "val_norm", "train_lr"):
+            board.draw(x, 1000 if "ppl" in label else x, label)
+    for _ in range(2):  # again, as in a notebook
+        drawn = lines(board)
+    assert {name: len(found) for name, found in drawn.items()} == {"ppl": 2, "norm": 2, "lr": 1}
+    top = board.figure().axes[1].get_ylim()[1]
+    assert top < 3  # where a perplexity of 1,000 is not
+    looks = {(line.get_color(), line.get_linestyle()) for found in drawn.values() for line in found}
+    assert len(looks) == 5
+
+
+def test_curves_without_the_books_names_share_an_axis() -> None:
+    board = ProgressBoard()
+    for label in ("sin", "cos", "train_loss"):
+        board.draw(1, 1, label)
+    assert len(board.figure().axes) == 1
+
+
+def test_axes_of_the_users_are_drawn_on() -> None:
+    figure = Figure()
+    board = ProgressBoard(axes=figure.subplots())
+    board.draw(1, 1, "line")
+    assert board.figure() is figure
+
+
+def test_a_drawing_that_fails_in_a_notebook_is_a_warning_and_the_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("elman.core.board.notebook", lambda: True)
+    board = ProgressBoard()
+    with mpl.rc_context({"axes.prop_cycle": mpl.cycler("color", [])}):
+        for x in range(3):
+            board.draw(x, x, "line")
+    assert len(board.data["line"]) == 3
+    assert caplog.text.count("the curves are not drawn: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -95,6 +158,7 @@ def test_fit_draws_both_perplexities_in_the_cell_that_calls_it() -> None:
         svg = picture["data"]["image/svg+xml"]
         assert "train_ppl" in svg
         assert "val_ppl" in svg
+        assert [output.get("name") for output in cell.outputs] == [None]  # and no lines
 
 
 @pytest.mark.filterwarnings("ignore")  # what the notebook's machinery warns of is not ours

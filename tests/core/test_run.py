@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import elman
-from elman.core import board, disk, run, tensors, weights
+from elman.core import disk, pictures, run, tensors, weights
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.weights import Architecture
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
@@ -97,7 +97,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
     tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(board, "_save", lambda figure, path: disk.write(path, b"a picture"))
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: disk.write(path, b"a picture"))
     call, ended = 0, False
     while not ended:
         call += 1

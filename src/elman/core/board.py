@@ -1,20 +1,23 @@
-"""Curves: live in a notebook, a file elsewhere. Matplotlib is loaded when something is drawn."""
+"""Curves: live in a notebook, kept elsewhere. Matplotlib is loaded when something is drawn."""
 
 import io
+import logging
+import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from elman.core import disk
-from elman.core.errors import ElmanError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 SECONDS_BETWEEN_DRAWINGS = 0.4
+FEW = 10  # points that a line alone does not show: of one it would show nothing
+PALE = 0.35  # the opacity of the curves of earlier fits
+OUTWARD = 65  # points between the axes on the right
+log = logging.getLogger("elman")
 
 
 class Point(NamedTuple):
@@ -34,7 +37,13 @@ def notebook() -> Any:
 class ProgressBoard:
     """Curves that grow point by point; in a notebook they are drawn in place, elsewhere only kept.
 
-    The arguments are d2l's. `data` maps a label to its points so far.
+    The arguments are d2l's: the labels, limits and scales of the axes, line styles and colours that
+    the curves take in turn, and Matplotlib's figure, axes and size in inches; with `display=False`
+    nothing is drawn in place. `data` maps a label to its points so far, and `earlier` has what
+    `data` was before each `begin`.
+
+    Curves named `train_X` and `val_X` are of the quantity X. The first quantity has the axis on the
+    left, and each other one an axis of its own on the right.
     """
 
     def __init__(
@@ -60,10 +69,18 @@ class ProgressBoard:
         self.display = display
         self.raw_points: dict[str, list[Point]] = {}
         self.data: dict[str, list[Point]] = {}
+        self.earlier: list[dict[str, list[Point]]] = []
+        self._twins: list[Axes] = []
         self._handle: Any = None
         self._cell: int | None = None
         self._drawn_at = -SECONDS_BETWEEN_DRAWINGS
         self._stale = False
+
+    def begin(self) -> None:
+        """Begin new curves, as a new `fit` does; those so far are drawn pale beside them."""
+        if self.data:
+            self.earlier.append(self.data)
+        self.data, self.raw_points = {}, {}
 
     def draw(self, x: float, y: float, label: str, every_n: int = 1) -> None:
         """Add to the curve `label` the mean of every `every_n` points."""
@@ -91,8 +108,14 @@ class ProgressBoard:
     def _show(self) -> None:
         from IPython.display import SVG, display
 
-        picture = io.BytesIO()
-        self.figure().savefig(picture, format="svg", bbox_inches="tight")
+        self._drawn_at, self._stale = time.monotonic(), False
+        try:
+            picture = io.BytesIO()
+            self.figure().savefig(picture, format="svg", bbox_inches="tight")
+        except Exception as error:  # the user's settings may ask for what is not there
+            self.display = False
+            log.warning("the curves are not drawn: %s", error)
+            return
         image = SVG(picture.getvalue())
         cell = notebook().execution_count
         if self._handle is None or self._cell != cell:
@@ -100,88 +123,82 @@ class ProgressBoard:
         else:
             self._handle.update(image)
         self._drawn_at = time.monotonic()
-        self._stale = False
 
     def figure(self) -> "Figure":
         """The curves as a Matplotlib figure."""
-        from matplotlib.figure import Figure
-
-        if self.fig is None:
-            self.fig = Figure(figsize=self.figsize)
-        if self.axes is None:
-            self.axes = self.fig.subplots()
-        axes = self.axes
-        axes.clear()
-        for (label, line), ls, color in zip(self.data.items(), self.ls, self.colors, strict=False):
-            x, y = [point.x for point in line], [point.y for point in line]
-            axes.plot(x, y, linestyle=ls, color=color, label=label)
+        figure, axes = self._cleared()
         axes.set(xscale=self.xscale, yscale=self.yscale)
         axes.set(xlabel=self.xlabel or "x", ylabel=self.ylabel or "")
+        labels = list(dict.fromkeys(label for data in self._all() for label in data))
+        beside = self._axes_by_quantity(axes, labels)
+        lines = [
+            self._draw_curves(beside.get(_quantity(label), axes), label, number)
+            for number, label in enumerate(labels)
+        ]
         if self.xlim:
             axes.set_xlim(*self.xlim)
         if self.ylim:
             axes.set_ylim(*self.ylim)
-        if self.data:
-            axes.legend()
-        return self.fig
+        if lines:
+            (self._twins or [axes])[-1].legend(handles=lines)  # what is drawn last hides nothing
+        return figure
+
+    def _all(self) -> list[dict[str, list[Point]]]:
+        return [*self.earlier, self.data]
+
+    def _cleared(self) -> "tuple[Figure, Axes]":
+        """The figure, and its axes on the left with nothing on them."""
+        from matplotlib.figure import Figure
+
+        if self.axes is None:
+            self.fig = self.fig or Figure(figsize=self.figsize)
+            self.axes = self.fig.subplots()
+        figure: Any = self.fig or self.axes.figure
+        self.fig = figure
+        for twin in self._twins:
+            twin.remove()
+        self._twins = []
+        self.axes.clear()
+        return figure, self.axes
+
+    def _axes_by_quantity(self, axes: "Axes", labels: Sequence[str]) -> "dict[str | None, Axes]":
+        """The axes of each quantity that has a name; those on the right are made."""
+        names = [name for name in dict.fromkeys(map(_quantity, labels)) if name]
+        beside: dict[str | None, Axes] = {}
+        for number, name in enumerate(names[1:]):
+            twin = axes.twinx()
+            twin.spines["right"].set_position(("outward", OUTWARD * number))
+            twin.set_ylabel(name)
+            self._twins.append(twin)
+            beside[name] = twin
+        if beside and not self.ylabel:
+            axes.set_ylabel(names[0])
+        return beside
+
+    def _draw_curves(self, axes: "Axes", label: str, number: int) -> "Line2D":
+        """Draw the curve of a label, and those of earlier fits; the last is the legend's."""
+        ls = self.ls[(number + number // len(self.ls)) % len(self.ls)]
+        color = self.colors[number % len(self.colors)]
+        curves = [data[label] for data in self._all() if data.get(label)]
+        for points in curves or [[]]:
+            xy = [point.x for point in points], [point.y for point in points]
+            (line,) = axes.plot(*xy, linestyle=ls, color=color, marker=marker(points), alpha=PALE)
+        whole = marker(points) is not None and not self.ylim  # a point at the border is seen whole
+        line.set(alpha=1, label=label, clip_on=not whole)
+        return line
 
 
-def save_curves(
-    folder: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str
-) -> None:
-    """Write `curves.svg` and `curves.png`, one line for each curve, into `folder`."""
-    board = ProgressBoard(xlabel, ylabel, figsize=(6, 4))
-    board.data = {label: list(points) for label, points in curves.items()}
-    figure = board.figure()
-    figure.axes[0].grid(alpha=0.3)
-    for suffix in ("svg", "png"):
-        _save(figure, folder / f"curves.{suffix}")
+def marker(points: Sequence[Point]) -> str | None:
+    """What marks the points of a curve, where they are few."""
+    return "." if sum(math.isfinite(point.y) for point in points) < FEW else None
 
 
-def check_picture(path: Path) -> None:
-    """Raise an ElmanError unless a picture can have this name."""
-    from matplotlib.figure import Figure
-
-    known = Figure().canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise ElmanError(f"cannot write {path}: a picture's name ends with .{', .'.join(known)}")
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format that the path's ending names."""
-    picture = io.BytesIO()
-    form = path.suffix[1:].lower()
-    figure.savefig(picture, format=form, bbox_inches="tight", dpi=150)
-    disk.write(path, picture.getvalue())
-
-
-def save_comparison(
-    path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]
-) -> None:
-    """Draw the training and the validation perplexities of some runs into one picture.
-
-    `check_picture` tells whether the path names a format that there is.
-    The first lines are the widest, so that lines that lie on each other can all be seen.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 4.5))
-    axes = figure.subplots()
-    for number, (training, validation) in enumerate(curves.values()):
-        width = 1 + 1.5 * (len(curves) - 1 - number)
-        look: dict[str, Any] = {"color": f"C{number % 10}", "linewidth": width}
-        for points, style in ((training, ":"), (validation, "-")):
-            axes.plot([p.x for p in points], [p.y for p in points], style, **look)
-    axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-    axes.grid(alpha=0.3)
-    names = [printable(name) for name in curves]  # a run may have any
-    for text in axes.legend(axes.lines[1::2], names).get_texts():
-        text.set_parse_math(False)
-    _save(figure, path)
+def _quantity(label: str) -> str | None:
+    """The name of what a curve of a training shows; None for other curves."""
+    for part in ("train_", "val_"):
+        if label.startswith(part):
+            return label.removeprefix(part)
+    return None
 
 
 def use_svg_display() -> None:

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 
 import elman
 from elman.core import disk, run
-from elman.core.board import Point, check_picture, save_comparison
+from elman.core.board import Point
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, printable
 from elman.core.history import Epoch
+from elman.core.pictures import check_picture, save_comparison
 
 log = logging.getLogger("elman")
 
@@ -110,17 +111,17 @@ COLUMNS = (
 )
 
 
-def compare(folders: Sequence[Path], plot: Path) -> str:
-    """A table of some runs, one a line; their curves are drawn into the file `plot`."""
+def compare(folders: Sequence[Path], plot: Path, show: Callable[[str], None]) -> None:
+    """Show a table of some runs, one a line, and draw their curves into the file `plot`."""
     check_picture(plot)
     rows, curves = [], {}
     for folder in folders:
         config, history = run.read_config(folder), run.read_history(folder)
         rows.append(_row(folder, config, history))
         curves[str(folder)] = _curves(history)
+    show(_table([COLUMNS, *rows]))
     save_comparison(plot, curves)
     log.info("the curves are in %s", plot)
-    return _table([COLUMNS, *rows])
 
 
 def _row(folder: Path, config: run.Config, history: Sequence[Epoch]) -> list[str]:

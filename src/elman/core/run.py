@@ -1,10 +1,12 @@
 """A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves.
 
-While it is trained it has checkpoints, and training.json with the settings; config.json comes last.
+While it is trained it has checkpoints, and training.json with the settings; config.json comes last,
+but for the curves, which are drawn when nothing can be lost any more.
 """
 
 import csv
 import io
+import logging
 import math
 import shutil
 import tempfile
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, weights
-from elman.core.board import Point, save_curves
+from elman.core.board import Point
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
 from elman.core.history import MOST_EPOCHS, Epoch
+from elman.core.pictures import save_curves
 
+log = logging.getLogger("elman")
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 # Bytes: settings are few, and an epoch takes a line of 100.
@@ -152,19 +156,28 @@ def write(
     training: dict[str, Any],
     history: Sequence[Epoch],
 ) -> None:
-    """Fill `folder` with a run; that it has config.json says that it has all."""
+    """Fill `folder` with a run, curves apart; that it has config.json says that it has all."""
     config = Config(of, used.tokenizer.name, used.clean, used.newlines, training)
     json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
     if used.tokenizer.model:
         disk.write(folder / codec.MODEL, used.tokenizer.model.encode())
     tensors.write(folder / "model.safetensors", values)
     disk.write(folder / "history.csv", _history(history))
+    json_files.write(folder / "config.json", asdict(config))
+
+
+def draw(folder: Path, history: Sequence[Epoch]) -> None:
+    """Draw the curves of a run; where that fails, a warning says why."""
+    if not history:
+        return
     curves = {
         "training": [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
         "validation": [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
     }
-    save_curves(folder, curves, "epoch", "perplexity")
-    json_files.write(folder / "config.json", asdict(config))
+    try:
+        save_curves(folder, curves, "epoch", "perplexity")
+    except ElmanError as error:
+        log.warning("%s; all else of the run is kept", error)
 
 
 def _history(history: Sequence[Epoch]) -> bytes:

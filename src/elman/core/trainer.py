@@ -93,6 +93,7 @@ class Trainer(HyperParameters):
         keep_freed_memory()
         self.prepare_data(data)
         self.prepare_model(model)
+        model.board.begin()
         self.prepare_optimizer()
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         if resume is not None:

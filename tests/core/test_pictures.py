@@ -1,0 +1,76 @@
+"""Curves as files: drawn with nobody's settings, and never at a run's expense."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from elman.core.board import Point
+from elman.core.errors import MachineError
+from elman.core.pictures import save_comparison, save_curves
+from tests.conftest import Command
+
+QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")
+CURVES = {"training": [Point(1, 9), Point(2, 8)]}
+SPOILT = {"text.usetex": True, "font.size": 1e9, "axes.prop_cycle": mpl.cycler("color", [])}
+
+
+def test_curves_are_written_as_svg_and_png(tmp_path: Path) -> None:
+    save_curves(tmp_path, {"training": [Point(1, 9), Point(2, 8)]}, "epoch", "perplexity")
+    assert b"<svg" in (tmp_path / "curves.svg").read_bytes()[:500]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_users_settings_change_no_picture_and_are_not_changed(tmp_path: Path) -> None:
+    pictures = []
+    for settings in ({}, SPOILT):
+        with mpl.rc_context(settings):
+            before = dict(mpl.rcParams)
+            save_curves(tmp_path, CURVES, "epoch", "perplexity")
+            assert dict(mpl.rcParams) == before
+        pictures.append((tmp_path / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+def test_a_picture_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # where no LaTeX is
+    with pytest.raises(MachineError) as error:
+        save_comparison(tmp_path / "a.pgf", {"run": (CURVES["training"], [])})
+    assert str(error.value).startswith(f"cannot draw {tmp_path}/a.pgf: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"text.usetex: True\nfont.size: 1e9\nx: y\n", b"\xff\xfe"])
+def test_no_matplotlibrc_is_read(
+    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    (tmp_path / "user").mkdir()
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "user"))  # where it makes its cache anew
+    for folder in (tmp_path, tmp_path / "user"):
+        (folder / "matplotlibrc").write_bytes(content)
+    done = elman("train", story, *QUICK, "--out", "run")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr  # a line an epoch
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_run_and_a_table_need_no_picture(
+    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken" / "matplotlib"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise RuntimeError('out of ink')")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent), prepend=":")
+    trained = elman("train", story, *QUICK, "--framework", "numpy,numba", "--out", "runs")
+    assert trained.returncode == 0
+    assert [line.split()[0] for line in trained.stdout.splitlines()[1:]] == [
+        *("runs/numpy", "runs/numba")
+    ]
+    told = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
+    line = "elman: cannot draw {}: out of ink"
+    run = line.format("curves.svg") + "; all else of the run is kept"
+    assert told == [run, run, line.format("runs.png")]
+    assert (tmp_path / "runs" / "numba" / "config.json").exists()
+    compared = elman("compare", "runs/numpy")
+    assert compared.returncode == 1
+    assert compared.stdout.splitlines()[1].startswith("runs/numpy")
+    assert compared.stderr == line.format("compare.png") + "\n"
