@@ -1,5 +1,6 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
+import codecs
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import elman
-from elman.core.errors import ElmanError, MachineError, printable
+from elman.core.errors import ElmanError, MachineError, escaped, printable
 
 if TYPE_CHECKING:
     from elman.core.checkpoint import Checkpoints
@@ -33,6 +34,25 @@ def _path(word: str) -> Path:
     if not word:
         raise typer.BadParameter("it is empty: give a path")
     return Path(word)
+
+
+def _text(word: str) -> str:
+    """A text on the command line: UTF-8, if it is, even where the locale has no such characters."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        return word
+
+
+def _show(text: str) -> None:
+    """Print what may hold anything: to a terminal without what would make it do anything else."""
+    print(escaped(text) if sys.stdout.isatty() else text)
+
+
+def _message(error: typer.TyperException) -> str:
+    """The message of a word that Typer refuses, with the word where Typer leaves it out."""
+    found: Any = getattr(error.__cause__, "errors", list)()  # as Pydantic has them
+    return error.format_message() + (f", got {found[0]['input']!r}" if found else "")
 
 
 _PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
@@ -66,6 +86,9 @@ def main() -> None:
         if getattr(sys, name) is None:  # whoever began us has closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if codecs.lookup(stream.encoding).name == "ascii":  # as in the locale C, whatever is shown
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
     os.environ["MATPLOTLIBRC"] = os.devnull  # and are drawn with nobody's settings
@@ -78,7 +101,7 @@ def main() -> None:
     except ElmanError as error:
         _fail(str(error), error.exit_code)
     except typer.TyperException as error:
-        _fail(error.format_message(), 2)
+        _fail(_message(error), 2)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -311,7 +334,7 @@ def _report(training: "Training", folder: Path) -> None:
     best, last = best_epoch(history), history[-1]
     speed = sorted(epoch.tokens_per_second for epoch in history)
     test = training.test_perplexity()
-    print(training.sample())
+    _show(training.sample())
     print()
     print(f"training perplexity    {best.train_ppl:.2f}")
     print(f"validation perplexity  {best.val_ppl:.2f}")
@@ -320,7 +343,7 @@ def _report(training: "Training", folder: Path) -> None:
     print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")
     print(f"tokens per second      {speed[len(speed) // 2]:,.0f}")
-    print(f"run                    {folder}")
+    _show(f"run                    {folder}")
 
 
 @app.command()
@@ -347,14 +370,15 @@ def prepare(
         facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)
     print(f"tokens      {facts.tokens:,}")
     print(f"vocabulary  {facts.vocab:,}")
-    print(f"store       {out}")
+    _show(f"store       {out}")
 
 
 @app.command()
 def generate(
     run: Run,
     prefixes: Annotated[
-        list[str], typer.Argument(metavar="PREFIX...", help="The texts to go on from.")
+        list[str],
+        typer.Argument(metavar="PREFIX...", parser=_text, help="The texts to go on from."),
     ],
     tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
@@ -387,7 +411,7 @@ def generate(
     known = [model.codec.prefix_ids(prefix) for prefix in prefixes]
     written = language_model.generate_all(model, known, tokens, sampler, seed)
     texts = [model.codec.text(ids + more) for ids, more in zip(known, written, strict=True)]
-    print("\n\n".join(texts))
+    _show("\n\n".join(texts))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from elman.core import corpus
 from elman.core.errors import ElmanError
+from elman.core.prepare import prepare
 from elman.core.text import clean
 from elman.numpy import TextFile, TimeMachine
 
@@ -158,3 +159,27 @@ def test_a_text_whose_words_are_all_unknown_is_refused(tmp_path: Path) -> None:
     path.write_text(" ".join(f"word{n}" for n in range(200)))
     with pytest.raises(ElmanError, match="is too rare for the vocabulary"):
         TextFile(str(path), 4, 4, "word")
+
+
+@pytest.mark.parametrize("windows", ["random", "stream"])
+def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
+    story: Path, windows: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for batch_size, updates in ((100, 1), (60, 2)):
+        caplog.clear()
+        TextFile(str(story), batch_size, 32, windows=windows)
+        (told,) = caplog.messages
+        assert told.startswith(f"an epoch has {updates} update{'s' * (updates > 1)}: a batch takes")
+        assert told.endswith("use a smaller batch size, such as 10")
+    caplog.clear()
+    better = TextFile(str(story), 10, 32, windows=windows)
+    assert len(better.train_dataloader()) >= 9
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("address", ["https://example.org//book.txt", "ftp://a", "S3://b/c"])
+def test_an_address_is_not_taken_for_a_path(address: str) -> None:
+    with pytest.raises(ElmanError, match=f"^{address} is an address: download it first"):
+        TextFile(address, 8, 32)
+    with pytest.raises(ElmanError, match=f"^{address} is an address: download it first"):
+        prepare([address], Path("store"), "char")

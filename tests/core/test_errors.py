@@ -22,6 +22,19 @@ def test_a_text_is_shown_on_one_line_with_its_spaces() -> None:
     assert errors.printable("\x1b[2J\t\udce9") == "\ufffd[2J\ufffd\ufffd"
 
 
+def test_a_message_is_bounded_and_keeps_its_rule_and_its_cure() -> None:
+    shown = errors.printable(f"the rule, got {'x' * 900_000}: the cure")
+    assert len(shown) < 1100
+    assert shown.startswith("the rule, got xxx")
+    assert shown.endswith("xxx: the cure")
+
+
+def test_what_a_terminal_would_obey_is_escaped_and_all_else_stays() -> None:
+    assert errors.escaped("\x1b[2J\x07\r\x7f\x9b\udce9") == "\\x1b[2J\\x07\\r\\x7f\\x9b\\udce9"
+    text = "lines\n\tand Zo\xeb \u6642\u3000\U0001f469\u200d\U0001f680 \xa0\u061c\ue000"
+    assert errors.escaped(text) == text
+
+
 def rows(columns: int) -> list[list[str]]:
     """The rows of the page's tables with so many columns, without headers and rules."""
     tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)

@@ -1,13 +1,14 @@
 """Files are read block by block, and where the blocks end changes nothing."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import reading
+from elman.core import disk, reading
 from elman.core.errors import ElmanError
 from elman.core.text import TOKENIZERS, clean, cleaned, pieces
 
@@ -32,6 +33,19 @@ def test_blocks_are_the_text_whatever_their_size(
     wanted = content.decode("utf-8-sig")
     assert found == wanted + wanted
     assert sum(advanced) == 2 * path.stat().st_size
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_file_that_would_have_to_be_waited_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "kmsg"  # as /proc/kmsg it looks like a file, and may have nothing to read
+    os.mkfifo(pipe)
+    monkeypatch.setattr(disk, "_check_file", lambda path, status: None)
+    with pipe.open("r+b", buffering=0):
+        for read in (lambda: list(reading.blocks([pipe])), lambda: disk.read(pipe, 9)):
+            with pytest.raises(ElmanError, match="kmsg: it has nothing to read, and must be a fil"):
+                read()
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -5,6 +5,7 @@ import csv
 import errno
 import json
 import os
+import stat
 import tempfile
 import tracemalloc
 from dataclasses import dataclass, replace
@@ -335,6 +336,18 @@ def test_a_model_without_text_cannot_be_saved(tmp_path: Path) -> None:
         elman.save(tmp_path / "run", RNNLM(RNN(28, 6), 28))
     with pytest.raises(ElmanError, match="save takes a model of one of"):
         elman.save(tmp_path / "run", object())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o007, 0o770)])
+def test_a_run_is_for_whom_the_umask_says(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with run.new_folder(tmp_path / "run") as part:
+            (part / "file").touch()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == mode
 
 
 def spoil_json(path: Path, **changes: Any) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from elman.core.run import read_history
+from elman.core.run import new_folder, read_history, write
+from elman.core.text import Codec, Vocab
+from elman.core.weights import Architecture, initial
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
@@ -201,6 +203,7 @@ BAD = [
     (["train", "--seed", "-1"], "seed must be 0 or more"),
     (["train", "--embedding", "-1"], "embedding must be 0 or more"),
     (["train", "--hidden", "many"], "Invalid value for '--hidden'"),
+    (["train", "--epochs", "1e3"], "'1e3'"),
     (["train", "--steps", "1000000"], "a window of 1000000 steps needs"),
     (["train", "--lr", "0"], "the learning rate must be a finite number above 0, got 0.0"),
     (["train", "--lr", "-1"], "the learning rate must be"),
@@ -275,6 +278,45 @@ def test_a_prefix_with_unknown_symbols_is_refused(elman: Command, run: Path) -> 
     assert "the model does not know 'Z', 'ë' in the prefix" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems decode words otherwise")
+def test_a_prefix_is_utf8_whatever_the_locale(
+    elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "run", "caf\xe9 \u2014 ")
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    words = ("generate", "run", "\xe9", "--tokens", "0", "--framework", "numpy")
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\xc3\xa9\n", b"")
+    done = subprocess.run([*command[:6], "\xfc", *words[3:]], cwd=tmp_path, capture_output=True)
+    assert done.stderr.decode().startswith("elman: the model does not know '\xfc' in the prefix")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_is_shown_what_would_command_it(tmp_path: Path) -> None:
+    made(tmp_path / "run", "\x1b[2J\r")
+    words = ("generate", "run", "\x1b[2J", "--tokens", "0", "--framework", "numpy")
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout == b"\x1b[2J\n"
+    terminal, end = os.openpty()
+    try:
+        subprocess.run(command, cwd=tmp_path, stdout=end, check=True)
+        assert os.read(terminal, 99) == b"\\x1b[2J\r\n"
+    finally:
+        os.close(terminal)
+        os.close(end)
+
+
+def made(folder: Path, text: str) -> None:
+    """A run of a model that knows the characters of a text."""
+    codec = Codec(Vocab(list(text)), "char", clean=False)
+    of = Architecture("rnn", len(codec.vocab), 4)
+    with new_folder(folder) as part:
+        write(part, of, initial(of), codec, {}, [])
+
+
 def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
@@ -326,7 +368,7 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
     done = elman("train", story, *words, "--cell", "rnn-relu", "--out", "some/run")
     assert done.returncode == 1
     assert "the validation loss became" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2  # one of them advice
     assert not (tmp_path / "some").exists()
 
 

@@ -1,6 +1,7 @@
 """Where text comes from: the two editions of The Time Machine, or a file of the user's."""
 
 import hashlib
+import logging
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from elman.core.download import DATA_URL, download, sha1
 from elman.core.draft import Tokens
 from elman.core.errors import ElmanError, in_words, require_at_least
 from elman.core.module import DataModule
+from elman.core.reading import check_path
 from elman.core.text import Vocab
 from elman.core.windows import Minibatches, OnDisk, Streams, apart, check_windows, windows
 
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
 EDITIONS = ("gutenberg", "d2l")
+FEW_UPDATES, MANY_UPDATES = 2, 10  # in an epoch
+
+log = logging.getLogger("elman")
 
 
 def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
@@ -177,6 +182,7 @@ class TextFile(DataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_path(str(path))
         check_windows(windows)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         # Written so that no comparison with nan makes it good.
@@ -205,6 +211,7 @@ class TextFile(DataModule):
         self.train, self.val, self.test = np.split(ids, [train_end, val_end])
         for part in (self.train, self.val, self.test):
             self._minibatches(part)  # raises where the part is too short
+        self._advise()
 
     def _read(self, path: Path, given: dict[str, Any], share: float) -> store.Text:
         if not path.is_dir():
@@ -225,6 +232,18 @@ class TextFile(DataModule):
         if path.is_dir():
             return store.read_as(path, codec).tokens
         return store.of_file_as(path, codec)
+
+    def _advise(self) -> None:
+        """Warn of batches so large that an epoch has next to no updates."""
+        updates = len(self._minibatches(self.train))
+        better = max(1, len(self.train) // (self.num_steps * MANY_UPDATES))
+        if updates <= FEW_UPDATES and better < self.batch_size:
+            log.warning(
+                "an epoch has %s: a batch takes %d windows of %d tokens, and the training part has "
+                "%d: use a smaller batch size, such as %d",
+                *("1 update" if updates == 1 else f"{updates} updates", self.batch_size),
+                *(self.num_steps, len(self.train), better),
+            )
 
     def get_dataloader(self, train: bool) -> Minibatches | Streams:
         """The minibatches of the training or of the validation part."""

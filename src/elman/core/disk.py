@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +137,20 @@ def opened(path: Path, links: bool = False) -> Iterator[BufferedReader]:
 
 def _open(path: Path, links: bool) -> BufferedReader:
     try:
-        return open(path, "rb", opener=_opener(links))
+        return BufferedReader(_Ready(path, opener=_opener(links)))
     except ValueError as error:  # a NUL in its name
         raise ElmanError(f"cannot read {str(path)!r}: no file has such a name") from error
+
+
+class _Ready(FileIO):
+    """A file that is not waited for: one of the system's may have nothing to read for ever."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; an ElmanError where that would have to be waited for."""
+        read = super().readinto(buffer)
+        if read is None:
+            raise ElmanError(f"cannot read {self.name}: it has nothing to read, and must be a file")
+        return read
 
 
 def _opener(links: bool) -> Any:

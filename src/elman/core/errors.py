@@ -4,6 +4,9 @@ Each class has the exit code with which the command line ends.
 """
 
 from numbers import Integral
+from unicodedata import category
+
+MOST_SHOWN, CURE = 1000, 300  # characters of a message, and of its end
 
 
 class ElmanError(Exception):
@@ -59,5 +62,16 @@ def in_words(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text on one line, without what would make a terminal do anything but show it."""
+    """A text on one line of bounded length, without what would make a terminal do anything else."""
+    if (
+        len(text) > MOST_SHOWN
+    ):  # of what the user gave; the rule before it and the cure after it stay
+        text = f"{text[: MOST_SHOWN - CURE]} ... {text[-CURE:]}"
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.splitlines()))
+
+
+def escaped(text: str) -> str:
+    """A text whose lines and tabs stay, with other control characters as in Python's strings."""
+    return "".join(
+        ascii(c)[1:-1] if category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text
+    )

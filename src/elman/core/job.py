@@ -15,6 +15,7 @@ from elman.core.errors import ElmanError, in_words, require_at_least, require_at
 from elman.core.history import MOST_EPOCHS, Checkpoint, best_epoch
 from elman.core.language_model import generate, nats
 from elman.core.metrics import perplexity
+from elman.core.reading import check_path
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
 from elman.core.trainer import check_optimizer
@@ -101,9 +102,10 @@ class Job:
 
 
 def check_text(text: str) -> None:
-    """Raise an ElmanError for an empty name, which would stand for the current folder."""
+    """Raise an ElmanError for an empty name, which would stand for the current folder, or a URL."""
     if not text:
         raise ElmanError(f"the text is {TIME_MACHINE} or the path of a file, got nothing")
+    check_path(text)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ def _check(paths: Sequence[str]) -> None:
         raise ElmanError("standard input can be read once, got - twice")
     if "" in paths:
         raise ElmanError("a text is the path of a file, or - for standard input, got nothing")
+    for path in paths:
+        reading.check_path(path)
     if STDIN in paths and sys.stdin is None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
 

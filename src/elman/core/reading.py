@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from elman.core.errors import ElmanError
 
 BLOCK = 1 << 20  # bytes read at a time
 GZIP = b"\x1f\x8b"  # which begins no text in UTF-8
+
+
+def check_path(text: str) -> None:
+    """Raise an ElmanError for what is an address, and cannot be the path of a text."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise ElmanError(f"{text} is an address: download it first, and give the path of the file")
 
 
 def blocks(

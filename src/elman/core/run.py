@@ -8,8 +8,8 @@ import csv
 import io
 import logging
 import math
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -55,10 +55,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
     disk.check_new(path)
     with disk.parents(path):
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        part.mkdir()  # for whom the umask says, as mkdtemp would not
         try:
             yield part
-            part.chmod(0o755)  # mkdtemp keeps others out
             part.rename(path)
             disk.keep_names(path.parent)
         finally:
