@@ -1,9 +1,12 @@
 """Downloads are over https, verified, bounded in size and time, and kept whole or not at all."""
 
+import contextlib
 import hashlib
 import http.client
 import os
+import socket
 import stat
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -145,6 +148,46 @@ def test_a_server_that_drips_is_left_however_short_each_wait(
     assert now < 640
 
 
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["status", "header", "continue", "body", "length", "chunk"],
+)
+def test_there_is_an_end_whatever_a_server_drips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, drop: bytes
+) -> None:
+    monkeypatch.setattr(download, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(http.client.HTTPSConnection, "connect", http.client.HTTPConnection.connect)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server, begin, drop))
+        thread.start()
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/book.txt"
+        with pytest.raises(MachineError, match=r"\(it takes more than 0.3 seconds\): put the file"):
+            download.download(url, str(tmp_path / "cache"))
+        thread.join(10)  # the connection is closed
+        assert not thread.is_alive()
+    assert not (tmp_path / "cache").exists()
+
+
+def drip(server: socket.socket, begin: bytes, drop: bytes) -> None:
+    """Send a beginning and then drops, until nobody takes them or some seconds are over."""
+    client, _ = server.accept()
+    with client, contextlib.suppress(OSError):
+        client.recv(1 << 16)
+        client.sendall(begin)
+        for _ in range(1000):
+            client.sendall(drop)
+            threading.Event().wait(0.01)
+
+
 @pytest.mark.parametrize("number", [28, 13, 5])
 def test_a_disk_that_fails_is_told_of_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -197,8 +240,8 @@ def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
 
 def test_the_opener_knows_no_other_protocol() -> None:
     for url in ("http://127.0.0.1:9/x", Path(__file__).as_uri(), "data:,x"):
-        with pytest.raises(URLError, match="unknown url type"):
-            download._open(url)
+        with pytest.raises(URLError, match="unknown url type"), download._open(url):
+            pass
 
 
 def test_what_is_left_of_a_crash_is_in_nobodys_way(

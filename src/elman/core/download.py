@@ -2,10 +2,13 @@
 
 import hashlib
 import http.client
+import socket
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,7 +18,7 @@ from elman.core.errors import ElmanError, MachineError
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
 MOST_BYTES = 1 << 30
-MOST_SECONDS = 600  # after which no more of a file is taken; looked at when some of it arrives
+MOST_SECONDS = 600  # after which a server is left, whatever it sends
 MOST_SECONDS_OF_A_READ = 30
 PIECE = 1 << 16
 
@@ -52,21 +55,26 @@ def sha1(path: Path) -> str | None:
 
 def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:
     """What lies at an address, in pieces; an ElmanError at the end where it is something else."""
-    digest = hashlib.sha1()
+    digest, began = hashlib.sha1(), time.monotonic()
     try:
-        for piece in _pieces(url):
+        for piece in _pieces(url, began):
             digest.update(piece)
             yield piece
     except (OSError, http.client.HTTPException, ValueError) as error:
+        why = _late() if time.monotonic() - began > MOST_SECONDS else error
         raise MachineError(
-            f"cannot download {url} ({error}): put the file at {target} yourself"
+            f"cannot download {url} ({why}): put the file at {target} yourself"
         ) from error
     if sha1_hash and digest.hexdigest() != sha1_hash:
         raise MachineError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
 
 
-def _pieces(url: str) -> Iterator[bytes]:
-    began, received = time.monotonic(), 0
+def _late() -> TimeoutError:
+    return TimeoutError(f"it takes more than {MOST_SECONDS} seconds")
+
+
+def _pieces(url: str, began: float) -> Iterator[bytes]:
+    received = 0
     with _open(url) as response:
         length = response.length  # None where the server does not tell
         while length is None or received < length:
@@ -76,7 +84,7 @@ def _pieces(url: str) -> Iterator[bytes]:
             if received > MOST_BYTES or (length or 0) > MOST_BYTES:
                 raise ValueError(f"it has more than {MOST_BYTES} bytes")
             if time.monotonic() - began > MOST_SECONDS:
-                raise TimeoutError(f"it takes more than {MOST_SECONDS} seconds")
+                raise _late()
             if not piece:
                 break
             yield piece
@@ -99,17 +107,67 @@ class _HttpsAlone(urllib.request.HTTPRedirectHandler):
         return request
 
 
-def _open(url: str) -> http.client.HTTPResponse:
-    """The answer to a request, by an opener that knows no protocol but https."""
-    opener = urllib.request.OpenerDirector()
+class _Connection(http.client.HTTPSConnection):
+    """A connection that another thread can end, whatever is waited for."""
+
+    reached: socket.socket | None = None  # urllib takes `sock` away
+
+    def connect(self) -> None:
+        """Connect, and keep the socket."""
+        super().connect()
+        self.reached = self.sock
+
+    def end(self) -> None:
+        """Have nothing more arrive."""
+        if (used := self.reached or self.sock) is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """Makes connections that can be ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: list[_Connection] = []
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """The answer to a request."""
+        return self.do_open(self._connection, request)
+
+    def _connection(self, host: str, **names: Any) -> _Connection:
+        self.connections.append(_Connection(host, **names))
+        return self.connections[-1]
+
+    def end_in_time(self, done: threading.Event) -> None:
+        """End all connections when it is too late, also those that are made later, until `done`."""
+        wait = MOST_SECONDS
+        while not done.wait(wait):
+            wait = 1
+            for connection in self.connections:
+                connection.end()
+
+
+@contextmanager
+def _open(url: str) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request, by an opener that knows no protocol but https.
+
+    A timeout of the socket's is for each read, and a server may send a byte before each ends: a
+    thread sees to it that there is an end to the address, the header and the body together.
+    """
+    opener, https, done = urllib.request.OpenerDirector(), _Https(), threading.Event()
     for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        _HttpsAlone,
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        https,
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _HttpsAlone(),
     ):
-        opener.add_handler(handler())
-    response: http.client.HTTPResponse = opener.open(url, timeout=MOST_SECONDS_OF_A_READ)
-    return response
+        opener.add_handler(handler)
+    threading.Thread(target=https.end_in_time, args=(done,), daemon=True).start()
+    try:
+        with opener.open(url, timeout=MOST_SECONDS_OF_A_READ) as response:
+            yield response
+    finally:
+        done.set()
