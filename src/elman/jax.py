@@ -200,6 +200,11 @@ class Module(nn.Module, module.Module):
     # Without annotations, of which flax would make fields.
     trainer = built = key = compiled_read = compiled_follow = cast(Any, None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: the variables as they are now, and nothing compiled."""
+        compiled = {"compiled_read": None, "compiled_follow": None}
+        return {**module.Module.__getstate__(self), "built": self.variables_now, **compiled}
+
     @property
     def params(self) -> Any:
         """The parameters as they are now, or None before there are any."""

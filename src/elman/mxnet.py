@@ -176,6 +176,20 @@ class Module(nn.Block, module.Module):
         super().__init__()
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: all but the trainer, and nothing compiled."""
+        self.apply(forget_compiled)
+        return module.Module.__getstate__(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle has, and make it ready for gradients again."""
+        vars(self).update(state)
+        for parameter in each_parameter(self):
+            if parameter._data is not None:
+                parameter._init_grad()
+        for array in self.get_scratch_params():
+            array.attach_grad()
+
     def forward(self, X: np.ndarray) -> np.ndarray:
         """The outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X)
@@ -205,6 +219,14 @@ class Module(nn.Block, module.Module):
         if isinstance(parameters, list):
             return SGD(parameters, self.lr)
         return gluon.Trainer(parameters, "sgd", {"learning_rate": self.lr})
+
+
+def forget_compiled(block: nn.Block) -> None:
+    """Have a block compiled anew when it is next called."""
+    if isinstance(block, gluon.HybridBlock):
+        block._clear_cached_op()
+    for parameter in block.params.values():
+        parameter._var = None  # a symbol, which comes back from a pickle as another kind
 
 
 def scratch_params(value: Any) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as _numpy
 
@@ -234,6 +234,17 @@ class Module(module.Module, tf.keras.Model):
         self.built = True  # Keras 3 would call the model on symbols to build it,
         self.__dict__.pop("loss", None)  # and hides the method loss by an attribute
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise an ElmanError: a copy of Keras' would have no variables, if it could be made."""
+        raise ElmanError(
+            "a model of TensorFlow is neither copied nor pickled: elman.save(folder, model) writes "
+            "it, and elman.load reads it"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        """Raise the same."""
+        self.__reduce__()
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         """`call`, by way of Keras, whose layers then know whether the model trains."""

@@ -172,6 +172,11 @@ class Module(nn.Module, module.Module):
 
         def __getattr__(self, name: str) -> Any: ...
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: all but the trainer, and what PyTorch leaves out."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "trainer"}
+
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """The outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X)
@@ -536,6 +541,12 @@ class RNN(Module):
             )
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle has, which leaves out what holds the biases."""
+        super().__setstate__(state)
+        if getattr(self.rnn, "holds_spare_biases", False):
+            hold_spare_biases(self.rnn)
+
     def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
         """The outputs of all steps, and the state after the last."""
         return self.rnn(inputs, H)
@@ -598,6 +609,7 @@ def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
         if name.startswith("bias_hh"):
             bias.data[part] = 0
             bias.register_hook(hold)
+    layers.holds_spare_biases = True
     return layers
 
 

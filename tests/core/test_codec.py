@@ -1,5 +1,7 @@
 """A model keeps the tokens that it was trained with, and is trained and asked with no others."""
 
+import copy
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,51 @@ def test_a_vocabulary_that_cannot_be_the_models_is_refused(lower: Path) -> None:
     with pytest.raises(ElmanError, match="predict reads characters, and the vocab has 'word': tr"):
         new.predict("once", 1, Vocab([*tokens[:-1], "word"]))
     new.predict("once", 1, Vocab([*tokens[:-1], "<pad>"]))
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "windows"), [("char", "random"), ("word", "stream"), ("bpe", "random")]
+)
+def test_data_and_trainers_come_back_from_a_pickle_as_they_were(
+    story: Path, tmp_path: Path, tokenizer: str, windows: str
+) -> None:
+    if tokenizer == "bpe":
+        pytest.importorskip("tokenizers")
+    data = TextFile(str(story), 8, 16, tokenizer, windows=windows)
+    model = fitted(data)
+    trainer = pickle.loads(pickle.dumps(model.trainer))
+    assert trainer.model.trainer is trainer
+    assert trainer.history == model.trainer.history
+    elman.save(tmp_path / "run", trainer.model)
+    again = pickle.loads(pickle.dumps(data))
+    for part in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(data, part))
+    values, same = (fitted(each).parameters for each in (data, again))
+    assert all(np.array_equal(values[name], same[name]) for name in values)
+    codec = copy.deepcopy(again.codec)
+    assert codec.gives_the_ids_of(data.codec)
+    assert codec.tokenizer.split("Once upon") == data.codec.tokenizer.split("Once upon")
+    evaluate(model, story.read_text(), codec)
+
+
+def test_a_pickled_batch_has_each_id_once_and_not_once_for_each_window(story: Path) -> None:
+    batches = TextFile(str(story), 8, 64).train_dataloader()
+    next(iter(batches))
+    raw, twin = pickle.dumps(batches), copy.deepcopy(batches)
+    assert len(raw) < 5 * story.stat().st_size
+    for copied in (pickle.loads(raw), twin):
+        assert copied.state == batches.state
+    for one, two, three in zip(batches, pickle.loads(raw), twin, strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+    assert batches.state == twin.state  # a copy draws from a generator of its own
+
+
+def test_the_book_and_a_board_come_back_from_a_pickle(tmp_path: Path) -> None:
+    data = TimeMachine(64, 4, num_train=64, num_val=64)
+    model = fitted(data)
+    model.board.figure()
+    again = pickle.loads(pickle.dumps(model))
+    assert again.board.data == model.board.data
+    twin = pickle.loads(pickle.dumps(data))
+    np.testing.assert_array_equal(twin.X, data.X)

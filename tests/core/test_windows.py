@@ -1,6 +1,7 @@
 """Windows are views, cover what they must, and come in a seeded order."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,8 +102,11 @@ def test_order_follows_the_seed_and_changes_between_epochs() -> None:
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_a_batch_has_the_rows_that_are_drawn(array: np.ndarray) -> None:
-    rows = Rows(3, lambda: np.array([7, 0, 19]))
-    ((batch,),) = Minibatches([array], 3, rows, lambda a: a)
+    class Chosen(Rows):
+        def draw(self) -> Any:
+            return np.array([7, 0, 19])
+
+    ((batch,),) = Minibatches([array], 3, Chosen(3), lambda a: a)
     assert batch.dtype == array.dtype
     np.testing.assert_array_equal(batch, array[[7, 0, 19]])
 

@@ -1,8 +1,11 @@
-"""In every module a model keeps the tokens that it was trained with."""
+"""In every module a model keeps the tokens that it was trained with, and so do its copies."""
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import elman
@@ -10,27 +13,29 @@ from elman.core.errors import ElmanError
 from elman.core.weights import Architecture, initial
 
 
-@pytest.fixture
-def texts(tmp_path: Path) -> tuple[str, str]:
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Two texts of as many symbols, which are not the same."""
-    lower, upper = tmp_path / "lower.txt", tmp_path / "upper.txt"
+    folder = tmp_path_factory.mktemp("texts")
+    lower, upper = folder / "lower.txt", folder / "upper.txt"
     lower.write_text("once upon a time\n" * 60)
     upper.write_text("ONCE UPON A TIME\n" * 60)
     return str(lower), str(upper)
 
 
-def trained(module: Any, text: str) -> Any:
-    data = module.TextFile(text, 64, 8)
+@pytest.fixture(scope="module")
+def model(module: Any, texts: tuple[str, str]) -> Any:
+    """A model of the first text."""
+    data = module.TextFile(texts[0], 64, 8)
     of = Architecture("rnn", len(data.vocab), 4)
     model = module.build(of, initial(of), lr=1)
     module.Trainer(1).fit(model, data)
     return model
 
 
-def test_a_model_is_trained_on_no_text_that_numbers_tokens_otherwise(
-    module: Any, framework: str, texts: tuple[str, str], tmp_path: Path
+def test_a_model_is_trained_and_asked_with_no_tokens_but_its_own(
+    module: Any, framework: str, model: Any, texts: tuple[str, str], tmp_path: Path
 ) -> None:
-    model = trained(module, texts[0])
     tokens = module.TextFile(texts[0], 64, 8).vocab.idx_to_token
     assert model.codec.vocab.idx_to_token == tokens
     elman.save(tmp_path / "run", model)
@@ -41,3 +46,21 @@ def test_a_model_is_trained_on_no_text_that_numbers_tokens_otherwise(
     assert loaded.predict("once", 1) == loaded.predict("once", 1, loaded.codec.vocab)
     with pytest.raises(ElmanError, match="the vocab is not the one that the model was trained"):
         loaded.predict("once", 1, module.Vocab([*tokens[:-1], "~"]))
+
+
+def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
+    module: Any, framework: str, model: Any, texts: tuple[str, str]
+) -> None:
+    if framework == "tensorflow":
+        for failing in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(ElmanError, match="neither copied nor pickled: elman"):
+                failing(model)
+        return
+    raw = pickle.dumps(model)
+    assert len(raw) < 50_000  # without the trainer, and the text
+    models = [model, pickle.loads(raw)]
+    assert copy.deepcopy(model).codec.gives_the_ids_of(model.codec)
+    for each in models:
+        module.Trainer(1).fit(each, module.TextFile(texts[0], 64, 8, codec=model.codec))
+    values, again = map(module.export_weights, models)
+    assert all(np.array_equal(values[name], again[name]) for name in values)

@@ -76,6 +76,11 @@ class ProgressBoard:
         self._drawn_at = -SECONDS_BETWEEN_DRAWINGS
         self._stale = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: all but the place in the notebook that is drawn into."""
+        shown = {"_handle": None, "_drawn_at": -SECONDS_BETWEEN_DRAWINGS, "_stale": False}
+        return {**vars(self), **shown}
+
     def begin(self) -> None:
         """Begin new curves, as a new `fit` does; those so far are drawn pale beside them."""
         if self.data:

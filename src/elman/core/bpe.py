@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,21 +154,29 @@ def _over(library: Any, model: Any) -> "tokenizers.Tokenizer":
 def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Tokenizer:
     """The tokeniser that has this vocabulary and joins these pairs, the first ones first."""
     made = _over(library, library.models.BPE(vocab.token_to_idx, pairs))
-
-    def split(raw_text: str) -> list[str]:
-        raw_text = raw_text.encode(errors="surrogateescape").decode(errors="replace")
-        return list(made.encode(raw_text, add_special_tokens=False).tokens)
-
     return Tokenizer(
         NAME,
-        split,
+        partial(_split, made),
         _join,
-        lambda tokens: BytePairs(made, vocab.idx_to_token),
+        partial(_encoder, made, vocab.idx_to_token),
         size=len,
         alphabet=tuple(token for token in vocab.idx_to_token if token != UNKNOWN),
         cut=text.cut_before_space,
         model=made.to_str(),
     )
+
+
+def _split(made: "tokenizers.Tokenizer", raw_text: str) -> list[str]:
+    """The tokens of a text."""
+    raw_text = raw_text.encode(errors="surrogateescape").decode(errors="replace")
+    return list(made.encode(raw_text, add_special_tokens=False).tokens)
+
+
+def _encoder(
+    made: "tokenizers.Tokenizer", vocab: Sequence[str], begun: Iterable[str]
+) -> "BytePairs":
+    """Numbers tokens as the vocabulary does, whichever it is to begin with."""
+    return BytePairs(made, vocab)
 
 
 def _join(tokens: Iterable[str]) -> str:

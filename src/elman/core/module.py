@@ -70,6 +70,10 @@ class Module(HyperParameters):
     reached: Any = None  # the state after the last batch, through which no gradient flows
     collected: dict[str, Any] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle have: all but the trainer, whose data may be of any size."""
+        return {name: value for name, value in vars(self).items() if name != "trainer"}
+
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
         """Plot so many points an epoch, on a board of the model's own."""
         self.save_hyperparameters()

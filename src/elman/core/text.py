@@ -23,6 +23,11 @@ def clean(text: str) -> str:
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
+def utf8_size(token: str) -> int:
+    """The number of bytes that a token has in UTF-8."""
+    return len(token.encode())
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """Two functions, each the other's inverse, and the tokens known before any text is read.
@@ -41,7 +46,7 @@ class Tokenizer:
     split: Callable[[str], list[str]]
     join: Callable[[Iterable[str]], str]
     encoder: Callable[[Iterable[str]], Encoder]
-    size: Callable[[str], int] = lambda token: len(token.encode())
+    size: Callable[[str], int] = utf8_size
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
     vocab_size: int | None = None

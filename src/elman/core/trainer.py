@@ -56,6 +56,12 @@ class Trainer(HyperParameters):
     ) -> None:
         self.save_hyperparameters()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle has, and the model with it, which has left its trainer."""
+        vars(self).update(state)
+        if "model" in state:
+            self.model.trainer = self
+
     def prepare_data(self, data: Any) -> None:
         """Ask the data module for its minibatches."""
         self.data = data

@@ -22,14 +22,14 @@ RELEASED = 1 << 25  # bytes that are read from a file before its memory is given
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows an epoch takes: how many, and `draw()`, which gives them in order, to be sliced.
-
-    What it draws with is `rng`, if it does.
-    """
+    """The rows of an epoch: 0 to `number` - 1, in random order where there is a generator."""
 
     number: int
-    draw: Callable[[], Any]
     rng: np.random.Generator | None = None
+
+    def draw(self) -> Any:
+        """The rows of the next epoch in order, to be sliced."""
+        return np.arange(self.number) if self.rng is None else self.rng.permutation(self.number)
 
 
 def check_windows(kind: str) -> None:
@@ -52,12 +52,12 @@ def windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def in_order(count: int) -> Rows:
     """Rows 0 to count - 1, the same in every epoch."""
-    return Rows(count, lambda: np.arange(count))
+    return Rows(count)
 
 
 def shuffled(count: int, rng: np.random.Generator) -> Rows:
     """Rows 0 to count - 1, in a new random order in every epoch."""
-    return Rows(count, lambda: rng.permutation(count), rng)
+    return Rows(count, rng)
 
 
 def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Rows:
@@ -68,14 +68,31 @@ def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Row
     of sequences), and their number stays the same.
     """
     if rng is None:
-        return Rows(-(-count // steps), lambda: range(0, count, steps))
+        return Apart(-(-count // steps), steps=steps)
     number = max(1, count // steps)
     slack = min(steps, count - (number - 1) * steps)
-    if count > SHUFFLED or number > SHUFFLED_ROWS:
-        return Rows(number, lambda: Pools(number, steps, int(rng.integers(slack)), rng), rng)
-    return Rows(
-        number, lambda: rng.permutation(rng.integers(slack) + steps * np.arange(number)), rng
-    )
+    return Apart(number, rng, steps, slack, count > SHUFFLED or number > SHUFFLED_ROWS)
+
+
+@dataclass(frozen=True)
+class Apart(Rows):
+    """Rows that are `steps` apart.
+
+    With a generator the first is one of 0 to `slack` - 1, and they come from pools if `pooled`.
+    """
+
+    steps: int = 1
+    slack: int = 1
+    pooled: bool = False
+
+    def draw(self) -> Any:
+        """The rows of the next epoch in order, to be sliced."""
+        if self.rng is None:
+            return range(0, self.number * self.steps, self.steps)
+        start = int(self.rng.integers(self.slack))
+        if self.pooled:
+            return Pools(self.number, self.steps, start, self.rng)
+        return self.rng.permutation(start + self.steps * np.arange(self.number))
 
 
 class Pools:
@@ -136,6 +153,11 @@ class OnDisk:
     def __len__(self) -> int:
         return len(self._windows)
 
+    def __reduce__(self) -> Any:
+        """A copy has each id once, in memory, and not once for each window that it is in."""
+        ids = np.concatenate([self._windows[:, 0], self._windows[-1, 1:]])
+        return _on_disk, (ids, self._windows.shape[1], self._id_type)
+
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         ids: NDArray[Any] = self._windows[rows].astype(self._id_type)
         self._read += ids.size * self._windows.itemsize
@@ -143,6 +165,11 @@ class OnDisk:
             release(self._windows)
             self._read = 0
         return ids
+
+
+def _on_disk(ids: NDArray[Any], steps: int, id_type: Any) -> OnDisk:
+    """All windows of so many steps."""
+    return OnDisk(np.lib.stride_tricks.sliding_window_view(ids, steps), id_type)
 
 
 class Minibatches:
