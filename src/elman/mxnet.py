@@ -17,7 +17,7 @@ except (ImportError, AttributeError) as error:
     what = "is not installed" if error.name == "mxnet" else f"does not load ({error})"
     raise ElmanError(  # a newer Python lacks distutils, and a newer NumPy np.bool
         f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
-        "its own: python3.11 -m venv mx, then mx/bin/pip install 'elman[mxnet]'"
+        "its own: in a clone of elman, python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
     ) from error
 from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn, rnn

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as _numpy
 
-from elman.core.errors import ElmanError, not_installed
+from elman.core.errors import ElmanError, not_installed, requirements
 
 # The book is written for Keras 2, which is tf_keras today. TensorFlow chooses its Keras when
 # tf.keras is first used, and until then tf.keras is no real module.
@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
     raise not_installed("tensorflow", error) from error
 except ImportError as error:
     raise ElmanError(
-        f"{error} TensorFlow is to use tf_keras: pip install 'elman[tensorflow]', or set "
-        "TF_USE_LEGACY_KERAS=0 for Keras 3"
+        f"{error} TensorFlow is to use tf_keras: pip install "
+        f"{requirements('tensorflow') or 'tf_keras'}, or set TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 
 from elman.core import checkpoint, corpus, language_model, module, trainer, weights

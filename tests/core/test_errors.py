@@ -4,6 +4,7 @@ import inspect
 import re
 import shlex
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,20 @@ def test_a_file_is_refused_as_the_page_says(
         file.unlink()
         if good is not None:
             file.write_bytes(good)
+
+
+def test_the_packages_of_an_extra_are_words_for_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert errors.requirements("jax").split()[0].startswith('"')
+    assert [word.strip('"').partition(">")[0] for word in errors.requirements("jax").split()] == [
+        *("flax", "jax", "optax")
+    ]
+    assert "python_version" not in errors.requirements("mxnet")
+    assert errors.requirements("none") == ""
+    missing = ModuleNotFoundError(name="flax")
+    assert 'flax is not installed: pip install "flax>=' in str(errors.not_installed("jax", missing))
+
+    def unknown(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(errors, "requires", unknown)
+    assert "pip install flax, or" in str(errors.not_installed("jax", missing))

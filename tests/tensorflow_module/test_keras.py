@@ -39,8 +39,8 @@ print(Model.__module__, issubclass(d2l.Module, Model))
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("tensorflow", "tensorflow is not installed: pip install 'elman[tensorflow]'"),
-        ("tf_keras", "pip install 'elman[tensorflow]', or set TF_USE_LEGACY_KERAS=0 for Keras 3"),
+        ("tensorflow", 'tensorflow is not installed: pip install "tensorflow>='),
+        ("tf_keras", '"tf-keras>=2.20", or set TF_USE_LEGACY_KERAS=0 for Keras 3'),
     ],
 )
 def test_what_is_not_installed_is_named(missing: str, message: str) -> None:

@@ -3,6 +3,8 @@
 Each class has the exit code with which the command line ends.
 """
 
+import re
+from importlib.metadata import PackageNotFoundError, requires
 from numbers import Integral
 from unicodedata import category
 
@@ -35,9 +37,23 @@ class InterruptedWorkError(ElmanError):
 
 def not_installed(extra: str, error: ModuleNotFoundError, kind: str = "framework") -> ElmanError:
     """The error for what cannot be imported, since it or what it needs is not there."""
+    needed = requirements(extra) or error.name
     return ElmanError(
-        f"{error.name} is not installed: pip install 'elman[{extra}]', or choose another {kind}"
+        f"{error.name} is not installed: pip install {needed}, or choose another {kind}"
     )
+
+
+def requirements(extra: str) -> str:
+    """The packages of an extra of elman's, as words for pip in any shell; empty if unknown.
+
+    They can be installed wherever elman came from, as the extra itself could not.
+    """
+    try:
+        declared = requires("elman") or []
+    except PackageNotFoundError:  # run from its source
+        declared = []
+    own = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
+    return " ".join(f'"{line.partition(";")[0].strip()}"' for line in declared if own.search(line))
 
 
 def require_at_least(least: int, **values: int) -> None:
