@@ -183,7 +183,7 @@ class Module(nn.Block, module.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle has, and make it ready for gradients again."""
-        vars(self).update(state)
+        self.__dict__.update(state)
         for parameter in each_parameter(self):
             if parameter._data is not None:
                 parameter._init_grad()
