@@ -3,9 +3,12 @@
 import errno
 import gzip
 import io
+import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +19,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from elman.core import disk, draft, reading, store
 from elman.core import prepare as preparing
-from elman.core import reading, store
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.prepare import prepare
+from elman.core.text import tokenizer
 from elman.core.weights import MOST
 from tests.conftest import Command
 
@@ -220,7 +224,7 @@ def test_other_work_is_begun_anew(
 
 
 @pytest.mark.parametrize("name", ["first.1", "seen.jsonl"])
-@pytest.mark.parametrize("content", [b"\xff", b'"ab"\n', b'"a"\n', b"3\n"])
+@pytest.mark.parametrize("content", [b"\xff", b'"ab"\n', b'"a"\n', b"3\n", b"\0"])
 def test_what_was_kept_and_is_damaged_is_told(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
 ) -> None:
@@ -234,6 +238,96 @@ def test_what_was_kept_and_is_damaged_is_told(
         prepare(texts[:1], out, "char")
     prepare(texts[:1], out, "char")
     assert store.read(out).tokens.characters == len(TEXT) - 1
+
+
+def test_a_text_that_was_replaced_meanwhile_is_not_gone_on_with(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, one = tmp_path / "store", Path(texts[0])
+    status = one.stat()
+    for changed in (one.read_bytes().swapcase(), b" " * status.st_size):
+        interrupted(texts[:1], out, "word", monkeypatch)
+        one.write_bytes(changed)
+        os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with monkeypatch.context() as within:
+            within.setattr(reading, "BLOCK", 1000)
+            with pytest.raises(ElmanError, match="the text has changed since the work on it was"):
+                prepare(texts[:1], out, "word")
+        assert not (tmp_path / ".store.part").exists()
+        one.write_text(TEXT, encoding="utf-8")
+        os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_forged_place_is_told(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "store"
+    for name, value in {"lengths": [7, 0, 0], "seen": 4, "written": []}.items():
+        interrupted(texts[:1], out, "char", monkeypatch)
+        path = tmp_path / ".store.part" / "place.json"
+        kept = json.loads(path.read_text())
+        kept["place"][name] = value
+        path.write_text(json.dumps(kept))
+        monkeypatch.setattr(reading, "BLOCK", 1000)
+        with pytest.raises(ElmanError, match="is damaged: give the same command again"):
+            prepare(texts[:1], out, "char")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
+def test_another_users_folder_is_not_worked_in(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, user = tmp_path / "store", os.geteuid()
+    interrupted(texts, out, "char", monkeypatch)
+    before = contents_below(tmp_path / ".store.part")
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pytest.raises(ElmanError, match=r"\.store\.part belongs to another user"):
+        prepare(texts, out, "char")
+    assert contents_below(tmp_path / ".store.part") == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
+def test_others_are_kept_out_of_the_folder_that_is_worked_in(
+    texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, modes = tmp_path / ".store.part", []
+
+    def report(what: str, done: int, total: int) -> None:
+        modes.append(stat.S_IMODE(part.stat().st_mode))
+
+    for _ in range(2):
+        interrupted(texts, tmp_path / "store", "char", monkeypatch)
+        part.chmod(0o777)
+        prepare(texts, tmp_path / "store", "char", report=report)
+        shutil.rmtree(tmp_path / "store")
+    prepare(texts, tmp_path / "store", "char", report=report)
+    assert {*modes} == {0o700}
+    assert (tmp_path / "store").stat().st_mode & 0o700 == 0o700
+
+
+@pytest.mark.parametrize("name", ["first.1", "first.2", "seen.jsonl"])
+def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("dear")
+    folder = tmp_path / "part"
+    folder.mkdir()
+    made = draft.Draft(folder, tokenizer("char"))
+    (folder / name).symlink_to(precious)
+    with pytest.raises(OSError, match="symbolic link"):
+        made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.keep())
+    with pytest.raises(ElmanError, match="cannot write"):
+        disk.lock(folder / name, "busy")
+    assert precious.read_text() == "dear"
+
+
+def test_more_words_than_memory_is_meant_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "MOST_SEEN", 100)
+    (tmp_path / "text").write_text(" ".join(map(str, range(200))))
+    with pytest.raises(ElmanError, match=r"more than 100 different words.*: use the tokenizer bpe"):
+        prepare([str(tmp_path / "text")], tmp_path / "store", "word")
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
@@ -273,7 +367,7 @@ def test_what_is_not_elmans_is_neither_removed_nor_written_to(
             (part / name).parent.rmdir()
     part.rmdir()
     part.write_text("dear")
-    refused("cannot write .*store: File exists")
+    refused("is in the way, and none of elman's")
     assert part.read_text() == "dear"
 
 

@@ -250,6 +250,22 @@ def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
     assert [path.read_text() for path in elsewhere.iterdir()] == ["precious"]
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
+def test_another_users_training_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "training.json").write_text(json.dumps(SETTINGS))
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with (
+        pytest.raises(ElmanError, match="run belongs to another user: use a copy of your own"),
+        run.resumed_training(tmp_path / "run", Settings),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["training.json"]
+
+
 def test_a_run_may_be_named_by_a_link_and_may_not_have_one(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     assert elman.load(tmp_path / "link").codec.clean

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -283,6 +285,46 @@ def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
         store.of_file(text, store.Reading("bpe"), 0.2).tokens.vocab.idx_to_token
     )
     assert "Ġviolet" in store.of_file(text, store.Reading("bpe"), 0.8).tokens.vocab
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")
+@pytest.mark.parametrize("use", ["read('random')", "read('stream')", "evaluate()"])
+def test_a_store_that_is_cut_while_it_is_read_is_told_of(
+    text: Path, tmp_path: Path, use: str
+) -> None:
+    text.write_text("once upon a time " * 2000)
+    prepare([str(text)], tmp_path / "cut", "char")
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from elman.core import windows\n"
+        "from elman.core.corpus import TextFile\n"
+        "from elman.core.errors import ElmanError\n"
+        "from elman.core.language_model import evaluate_tokens\n"
+        "windows.STREAMED = 64\n"
+        "def cut(): os.truncate('cut/ids.bin', 9)\n"
+        "def read(kind):\n"
+        "    for batch in TextFile('cut', 4, 8, windows=kind).train_dataloader(): cut()\n"
+        "class Model:\n"
+        "    def score(self, ids):\n"
+        "        for start in range(0, len(ids), 4096):\n"
+        "            losses = ids[start : start + 4096].astype(float)\n"
+        "            cut()\n"
+        "            yield losses\n"
+        "from elman.core import store\n"
+        "def evaluate(): evaluate_tokens(Model(), store.read(Path('cut')).tokens)\n"
+        "try:\n"
+        f"    {use}\n"
+        "except ElmanError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == (
+        "the file of a text's ids was cut off while it was read, from 34,000 bytes to 9: prepare "
+        "the store anew\n"
+    ), (done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader, FileIO
+from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def lock(path: Path, busy: str) -> BaseFileLock:
     """A lock that this process has on the file; an ElmanError, `busy`, where another has it."""
     held = FileLock(path, blocking=False)
     try:
+        os.close(no_links(str(path), os.O_CREAT | os.O_RDWR))  # the lock would follow one
         held.acquire()
     except Timeout as error:
         raise ElmanError(busy) from error
@@ -169,6 +170,11 @@ def _opener(links: bool) -> Any:
     return opener
 
 
+def no_links(path: str, flags: int) -> int:
+    """Open a file, for `open(..., opener=no_links)`, but for a symbolic link."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _check_file(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _kind(status.st_mode)
@@ -180,7 +186,7 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device or socket")
 
 
-def size(file: BufferedReader) -> int:
+def size(file: BufferedRandom | BufferedReader) -> int:
     """How many bytes an open file has."""
     return os.fstat(file.fileno()).st_size
 
@@ -210,6 +216,17 @@ def check_folder(folder: Path) -> None:
         raise cannot("read", folder, error) from error
 
 
+def check_owner(path: Path) -> None:
+    """Raise an ElmanError where a file or folder belongs to another user, who may change it."""
+    try:
+        if hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid():
+            raise ElmanError(
+                f"{path} belongs to another user: use a copy of your own, or remove it"
+            )
+    except OSError as error:
+        raise cannot("read", path, error) from error
+
+
 def user_cache() -> Path:
     """The user's folder for what can be made anew; a MachineError where none is known."""
     try:
@@ -228,8 +245,27 @@ def release(array: NDArray[Any]) -> None:
 
     It is read anew where it is asked for again. Other arrays stay as they are.
     """
+    file = _mapped(array)
+    if file is not None and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
+def check_whole(array: NDArray[Any]) -> None:
+    """Raise an ElmanError where a mapped file, of which an array is a view, was cut off.
+
+    To read what is no longer there would end the process, without a word.
+    """
+    file = _mapped(array)
+    if file is not None and file.size() < len(file):
+        raise ElmanError(
+            f"the file of a text's ids was cut off while it was read, from {len(file):,} bytes to "
+            f"{file.size():,}: prepare the store anew"
+        )
+
+
+def _mapped(array: NDArray[Any]) -> mmap.mmap | None:
+    """The mapped file of which an array is a view."""
     base: Any = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
-    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base

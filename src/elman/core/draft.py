@@ -9,7 +9,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BufferedRandom, BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core import disk
 from elman.core.encoders import Encoder, Ids
 from elman.core.errors import ElmanError
 from elman.core.text import Tokenizer, Vocab
@@ -25,6 +27,7 @@ from elman.core.weights import MOST
 IDS, SEEN = "ids.bin", "seen.jsonl"
 KINDS = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
 CHUNK = 1 << 20  # ids that are translated at a time
+MOST_SEEN = 1 << 22  # different tokens: as words they take about 700 MB
 
 
 def smallest_kind(tokens: int) -> np.dtype[Any]:
@@ -34,11 +37,16 @@ def smallest_kind(tokens: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a draft has come: the pieces read, the ids of each kind, and the bytes in SEEN."""
+    """How far a draft has come: the pieces read, the ids of each kind, and the bytes in SEEN.
+
+    `text` is the digest of the text that was read, and `written` has that of each of the files.
+    """
 
     pieces: int = 0
     lengths: list[int] = field(default_factory=lambda: [0] * len(KINDS))
     seen: int = 0
+    text: str = ""
+    written: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,17 +79,18 @@ class Draft:
         self._begun = self._place = place or Place()
         self._digest = hashlib.sha256()
         self._characters = self._utf8_bytes = 0
+        self._digested, self._digests = Place(), [hashlib.sha256() for _ in files(folder, Place())]
         for path, length in files(folder, self._begun):
-            if length:
-                os.truncate(path, length)
-            else:
-                path.unlink(missing_ok=True)
+            _cut(path, length)
+        if self._begun.pieces:
+            self._check_written()
         self._encoder, self._kept = self._seen() if self._begun.seen else (tokenizer.encoder(()), 0)
 
     def _seen(self) -> tuple[Encoder, int]:
         """What numbers tokens, and how many it began with, which were seen before."""
         try:
-            known = list(map(json.loads, (self.folder / SEEN).read_text("utf-8").splitlines()))
+            with disk.opened(self.folder / SEEN) as file:
+                known = list(map(json.loads, file))
             "".join(known).encode()
             encoder = self.tokenizer.encoder(known)
         except (TypeError, ValueError) as error:
@@ -93,6 +102,24 @@ class Draft:
     def _damaged(self, name: str) -> ElmanError:
         return ElmanError(f"{self.folder / name} is damaged: give the same command again")
 
+    def _check_written(self) -> None:
+        found, told = self._written(self._begun), self._begun.written
+        for number, (path, _) in enumerate(files(self.folder, self._begun)):
+            if told[number : number + 1] != [found[number]]:
+                raise self._damaged(path.name)
+
+    def _written(self, place: Place) -> list[str]:
+        """The digests of what the files have at a place; each byte is read once for all places."""
+        before, now = files(self.folder, self._digested), files(self.folder, place)
+        for digest, (path, start), (_, end) in zip(self._digests, before, now, strict=True):
+            if start < end:
+                with disk.opened(path) as file:
+                    file.seek(start)
+                    while part := file.read(min(CHUNK, end - file.tell())):
+                        digest.update(part)
+        self._digested = place
+        return [digest.hexdigest() for digest in self._digests]
+
     def _path(self, kind: np.dtype[Any]) -> Path:
         return self.folder / f"first.{kind.itemsize}"
 
@@ -102,13 +129,23 @@ class Draft:
         """Read a text, in pieces, from its start; what was read before is only counted."""
         with ExitStack() as stack:
             self._open = {kind: stack.enter_context(_Late(self._path(kind))) for kind in KINDS}
-            for number, piece in enumerate(pieces):
+            number = 0
+            for number, piece in enumerate(pieces, 1):
                 self._count(piece)
-                if number == 0:
+                if number == 1:
                     self._leave_out_first(piece)
-                if number >= self._begun.pieces:
+                if number > self._begun.pieces:
                     self._write(piece)
                     after_each(self)
+                elif number == self._begun.pieces and self._digest.hexdigest() != self._begun.text:
+                    raise self._changed()
+            if number < self._begun.pieces:
+                raise self._changed()
+
+    def _changed(self) -> ElmanError:
+        return ElmanError(
+            "the text has changed since the work on it was interrupted: give the same command again"
+        )
 
     def _leave_out_first(self, piece: str) -> None:
         """Have the first token of the text counted as nothing."""
@@ -134,24 +171,32 @@ class Draft:
 
     def _write(self, piece: str) -> None:
         ids = self._encoder.ids(piece)
+        if len(self._encoder) > MOST_SEEN:
+            raise ElmanError(
+                f"the text has more than {MOST_SEEN:,} different words, each of which is kept in "
+                "memory: use the tokenizer bpe or byte"
+            )
         kind = smallest_kind(len(self._encoder))
         self._open[kind].write(ids.astype(kind))
         lengths = self._place.lengths.copy()
         lengths[KINDS.index(kind)] += len(ids)
-        self._place = Place(self._place.pieces + 1, lengths, self._place.seen)
+        self._place = replace(self._place, pieces=self._place.pieces + 1, lengths=lengths)
 
     def keep(self) -> Place:
         """Have all that was read on the disk, and tell what place this is."""
         for file in self._open.values():
             file.sync()
-        with (self.folder / SEEN).open("ab") as seen_file:
+        with open(self.folder / SEEN, "ab", opener=disk.no_links) as seen_file:
             for token in islice(self._encoder.tokens, self._kept, None):
                 seen_file.write(json.dumps(token).encode() + b"\n")
             self._kept = len(self._encoder)
             seen_file.flush()
             os.fsync(seen_file.fileno())
             seen = seen_file.tell()
-        self._place = Place(self._place.pieces, self._place.lengths, seen)
+        written = self._written(replace(self._place, seen=seen))
+        self._place = replace(
+            self._place, seen=seen, text=self._digest.hexdigest(), written=written
+        )
         return self._place
 
     def translate(self, folder: Path, share: float, vocab: Vocab | None = None) -> Tokens:
@@ -162,7 +207,9 @@ class Draft:
         number, tokens = sum(self._place.lengths), self._encoder.tokens
         if vocab is None:
             counts = self._counts(round(number * share), len(tokens))
-            vocab = self.tokenizer.vocab(dict(zip(tokens, counts.tolist(), strict=True)))
+            # Rare words are most of them, and take memory.
+            frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
+            vocab = self.tokenizer.vocab({tokens[n]: int(counts[n]) for n in frequent.tolist()})
             if len(vocab) > MOST["vocab"]:
                 raise ElmanError(
                     f"the text has {len(vocab):,} different tokens, and a model has "
@@ -170,11 +217,13 @@ class Draft:
                 )
         kind = smallest_kind(len(vocab))
         table = vocab.encode(tokens).astype(kind)
-        with (folder / IDS).open("wb") as file:
+        with (folder / IDS).open("x+b") as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
+            file.flush()
+            translated = mapped(file, kind)
         return Tokens(
-            mapped(folder / IDS, kind),
+            translated,
             vocab,
             self._characters,
             self._utf8_bytes,
@@ -194,11 +243,15 @@ class Draft:
     def _chunks(self) -> Iterator[Ids]:
         for kind, length in zip(KINDS, self._place.lengths, strict=True):
             if length:
-                with self._path(kind).open("rb") as file:
-                    while len(ids := np.fromfile(file, kind, CHUNK)):
+                left = length
+                with disk.opened(self._path(kind)) as file:
+                    while len(ids := np.fromfile(file, kind, min(left, CHUNK))):
                         if ids.max() >= len(self._encoder):
                             raise self._damaged(self._path(kind).name)
+                        left -= len(ids)
                         yield ids
+                if left:
+                    raise self._damaged(self._path(kind).name)
 
 
 class _Late:
@@ -218,7 +271,7 @@ class _Late:
     def write(self, ids: Ids) -> None:
         """Write ids."""
         if self._file is None:
-            self._file = self._path.open("ab")
+            self._file = open(self._path, "ab", opener=disk.no_links)  # noqa: SIM115
         self._file.write(ids.data)
 
     def sync(self) -> None:
@@ -228,8 +281,17 @@ class _Late:
             os.fsync(self._file.fileno())
 
 
-def mapped(path: Path, kind: np.dtype[Any]) -> Ids:
-    """The ids in a file, which are read where they are asked for."""
-    if not path.stat().st_size:
+def _cut(path: Path, length: int) -> None:
+    """Leave a file of this length, or none."""
+    if not length:
+        path.unlink(missing_ok=True)
+        return
+    with open(path, "r+b", opener=disk.no_links) as file:
+        file.truncate(length)
+
+
+def mapped(file: BufferedRandom | BufferedReader, kind: np.dtype[Any]) -> Ids:
+    """The ids in an open file, which are read where they are asked for."""
+    if not disk.size(file):
         return np.empty(0, kind)  # which no system maps
-    return np.memmap(path, kind, "r")
+    return np.memmap(file, kind, "r")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core import store
-from elman.core.disk import release
+from elman.core.disk import check_whole, release
 from elman.core.draft import Tokens
 from elman.core.errors import ElmanError
 from elman.core.metrics import Evaluation
@@ -103,9 +103,11 @@ def _check_finite(values: Any) -> None:
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Yield the losses in nats of every id but the first, given all before it, in chunks."""
+    check_whole(ids)
     for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
         yield losses
         release(ids)
+        check_whole(ids)
 
 
 def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
@@ -171,6 +173,7 @@ def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
     for start in range(0, len(ids), COUNTED):
+        check_whole(ids)
         unknown += int((ids[start : start + COUNTED] == tokens.vocab.unk).sum())
         release(ids)
     return Evaluation(

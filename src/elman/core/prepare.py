@@ -73,8 +73,10 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
     It is removed at the end, unless the work was interrupted and may go on.
     """
     part, kept = out.with_name(f".{out.name}.part"), False
-    part.mkdir(exist_ok=True)
-    _check_own(part)
+    try:
+        part.mkdir(0o700)
+    except FileExistsError:
+        _take_over(part)
     lock = disk.lock(part / LOCK, f"{out} is being made by another process: wait for it")
     try:
         yield part
@@ -92,19 +94,25 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
         lock.release()
 
 
-def _check_own(part: Path) -> None:
-    """Raise an ElmanError where a folder to work in holds what this module does not put there.
+def _take_over(part: Path) -> None:
+    """Keep others out of a folder to work in, of which all may be removed and written to.
 
-    All in it may be removed and written to.
+    An ElmanError tells where it, or anything in it, is another user's, or was not put there by this
+    module.
     """
     if part.is_symlink():
         raise ElmanError(f"{part} is a symbolic link: remove it")
+    if not part.is_dir():
+        raise ElmanError(f"{part} is in the way, and none of elman's: move it elsewhere")
+    disk.check_owner(part)
+    part.chmod(0o700)
     for folder, names in ((part, OWN), (part / WHOLE, store.FILES)):
         if not folder.exists():
             continue
         disk.check_folder(folder)
         own = {*names, *(f".{name}.part" for name in names)}  # as disk.write calls them at first
         for path in folder.iterdir():
+            disk.check_owner(path)
             if path.name not in own or path.is_dir() != (path.name == WHOLE):
                 raise ElmanError(f"{path} is in the way, and none of elman's: move it elsewhere")
 
@@ -184,7 +192,7 @@ def _finish(part: Path, draft: Draft, newlines: str, out: Path) -> Facts:
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     tokens = draft.translate(whole, store.SHARE)
-    with (whole / IDS).open("r+b") as file:
+    with open(whole / IDS, "r+b", opener=disk.no_links) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):
         raise ElmanError("there is no text in what was given: give one of some thousand characters")

@@ -106,6 +106,7 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
+            disk.check_owner(inside.resolve())
             disk.check_folder(inside)
     if finished:
         if disk.there(path / TRAINING):

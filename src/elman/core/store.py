@@ -150,13 +150,14 @@ def read(folder: Path) -> Text:
     path, kind = folder / IDS, np.dtype(facts.dtype).newbyteorder("<")
     with disk.opened(path) as file:
         size = disk.size(file)
-    if size != facts.tokens * kind.itemsize:
-        raise ElmanError(
-            f"{path} has {size:,} bytes, and {facts.tokens:,} tokens take "
-            f"{facts.tokens * kind.itemsize:,}: prepare the store anew"
-        )
-    ids = mapped(path, kind)
+        if size != facts.tokens * kind.itemsize:
+            raise ElmanError(
+                f"{path} has {size:,} bytes, and {facts.tokens:,} tokens take "
+                f"{facts.tokens * kind.itemsize:,}: prepare the store anew"
+            )
+        ids = mapped(file, kind)
     for start in range(0, len(ids), CHECKED):
+        disk.check_whole(ids)
         if ids[start : start + CHECKED].max() >= facts.vocab:
             raise ElmanError(f"{path} holds ids above {facts.vocab - 1}: prepare the store anew")
         disk.release(ids)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.disk import release
+from elman.core.disk import check_whole, release
 from elman.core.errors import ElmanError
 
 # More ids or rows than these are drawn pool by pool.
@@ -159,6 +159,7 @@ class OnDisk:
         return _on_disk, (ids, self._windows.shape[1], self._id_type)
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
+        check_whole(self._windows)
         ids: NDArray[Any] = self._windows[rows].astype(self._id_type)
         self._read += ids.size * self._windows.itemsize
         if self._read > RELEASED:
@@ -278,6 +279,7 @@ class Streams:
         """A copy; ids on disk, of streams that lie far apart, are in memory a few at a time."""
         copy = np.empty_like(part)
         for start in range(0, len(part), STREAMS_READ):
+            check_whole(part)
             copy[start : start + STREAMS_READ] = part[start : start + STREAMS_READ]
             release(part)
         return copy
