@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -207,8 +207,16 @@ def train(
         typer.Option(help="The run directory to make. [default: a new one in runs/]", **_PATH),
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin with the model of this finished run: its weights, architecture and tokens.",
+            **_RUN,
+        ),
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the training of this run directory.", **_PATH)
+        Path | None,
+        typer.Option(help="Go on with the interrupted training of this run directory.", **_RUN),
     ] = None,
 ) -> None:
     """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
@@ -224,6 +232,10 @@ def train(
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     if epochs is None and minutes is None:
         settings["epochs"] = 100
+    if init is not None:
+        of = asdict(run.read_config(init).architecture)
+        own = [name for name in of if name in settings and name not in _given(context)]
+        settings |= {name: of[name] for name in own} | {"init": str(init)}
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
         _train_each(
@@ -240,17 +252,18 @@ def train(
     _report(training, folder)
 
 
+def _given(context: typer.Context) -> list[str]:
+    """The parameters that the command line names."""
+    sources = {name: str(context.get_parameter_source(name)) for name in context.params}
+    return [name for name, source in sources.items() if "COMMANDLINE" in source]
+
+
 def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> None:
     """Go on with the training of a run directory."""
     from elman.core import run
     from elman.core.job import Settings, Training
 
-    given = [
-        name
-        for name in context.params
-        if name not in ("resume", "checkpoint_every")
-        and "COMMANDLINE" in str(context.get_parameter_source(name))
-    ]
+    given = [name for name in _given(context) if name not in ("resume", "checkpoint_every")]
     if given:
         raise ElmanError(
             f"a training goes on with the settings it began with, got {', '.join(given)} beside "

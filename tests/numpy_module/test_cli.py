@@ -432,7 +432,7 @@ def test_only_a_run_in_training_can_be_resumed(
         assert done.returncode == 2
         return done.stderr.removeprefix("elman: ").removesuffix("\n")
 
-    assert told("--resume", "run") == "run is finished: there is nothing to resume"
+    assert told("--resume", "run").startswith("run is finished: there is nothing to resume; elman")
     assert told("--resume", "no") == "no is no run in training: it has no training.json"
     assert told("--resume", "run", "--hidden", "9") == (
         "a training goes on with the settings it began with, got hidden beside --resume: "

@@ -1,5 +1,7 @@
 """One training from settings to result: what `elman train` does, framework and screen apart."""
 
+import hashlib
+import json
 import math
 import platform
 import re
@@ -7,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import elman
-from elman.core import run, weights
+from elman.core import disk, run, weights
 from elman.core.callback import Callback
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
@@ -18,6 +22,7 @@ from elman.core.metrics import perplexity
 from elman.core.reading import check_path
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
+from elman.core.text import Codec
 from elman.core.trainer import check_optimizer
 from elman.core.windows import check_windows
 
@@ -63,6 +68,7 @@ class Job:
     framework: str
     device: str
     seed: int
+    init: str | None = None  # the run whose weights and tokens it begins with
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -114,6 +120,33 @@ class Settings:
 
     job: Job
     text_sha256: str
+    init_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a training begins with that goes on with the model of a run."""
+
+    of: weights.Architecture
+    values: weights.Weights
+    codec: Codec
+
+    def check(self, job: Job) -> None:
+        """Raise an ElmanError where the job has another architecture."""
+        for name, known in asdict(self.of).items():
+            if name != "vocab" and (given := getattr(job, name)) != known:
+                raise ElmanError(f"{job.init} has {name} {known}, got {given}: leave it out")
+
+    @property
+    def sha256(self) -> str:
+        """A digest of all that a training takes from it."""
+        codec = self.codec
+        facts = [asdict(self.of), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
+        facts += [codec.newlines, codec.vocab.idx_to_token]
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        for name in sorted(self.values):
+            digest.update(np.ascontiguousarray(self.values[name]).data)
+        return digest.hexdigest()
 
 
 class Training:
@@ -122,13 +155,17 @@ class Training:
     `fit` trains; then `sample`, `test_perplexity` and `write` tell what came of it.
     """
 
-    def __init__(self, job: Job, framework: Any) -> None:
+    def __init__(self, job: Job, framework: Any, origin: Origin | None = None) -> None:
         self.job, self.framework = job, framework
+        if job.init is not None:
+            origin = origin or Origin(*run.read(Path(job.init)))
+            origin.check(job)
+        self.init_sha256 = None if origin is None else origin.sha256
         epochs = MOST["epochs"] if job.epochs is None else job.epochs
         self.trainer = framework.Trainer(epochs, self._num_gpus(), job.clip)
         if job.minutes is not None:
             self.trainer.max_seconds = 60 * job.minutes
-        self.data = self._data()
+        self.data = self._data(None if origin is None else origin.codec)
         self.codec = self.data.codec
         of = weights.Architecture(
             job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding, job.tied
@@ -136,7 +173,7 @@ class Training:
         # Weights, their gradients, and what the optimiser keeps; after an epoch the best of it all.
         kept = 1 + (2 if job.optimizer == "adam" else bool(job.momentum))
         weights.require_memory(of, kept + 1 + kept)
-        initial = weights.initial(of, job.seed)
+        initial = weights.initial(of, job.seed) if origin is None else origin.values
         self.model = framework.build(
             of, initial, job.lr, job.optimizer, job.momentum, job.dropout, job.seed
         )
@@ -149,7 +186,7 @@ class Training:
             raise ElmanError(f"{self.job.framework} can use no GPU here: leave --device out")
         return int(self.job.device != "cpu")
 
-    def _data(self) -> Any:
+    def _data(self, codec: Codec | None) -> Any:
         job = self.job
         if job.text != TIME_MACHINE:
             return self.framework.TextFile(
@@ -162,6 +199,7 @@ class Training:
                 vocab_size=job.vocab_size,
                 min_freq=job.min_freq,
                 newlines=job.newlines,
+                codec=codec,
             )
         for name in ("vocab_size", "min_freq", "newlines"):
             if (value := getattr(job, name)) is not None:
@@ -174,9 +212,15 @@ class Training:
                 f"The Time Machine is read by characters, as in the book, got {job.tokenizer!r}: "
                 "give the path of a text file for bytes or words"
             )
-        return self.framework.TimeMachine(
+        data = self.framework.TimeMachine(
             job.batch_size, job.steps, edition=job.edition, seed=job.seed
         )
+        if codec is not None and not codec.has_the_tokens_of(data.codec):
+            raise ElmanError(
+                f"{job.init} has other tokens than The Time Machine: give the path of a text file, "
+                "which is read in those of the run"
+            )
+        return data
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
         """Train, from a checkpoint on if one is given, and call the callbacks along the way.
@@ -190,13 +234,19 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]:
         """What it takes to make this training again."""
-        return asdict(Settings(self.job, self.data.text_sha256))
+        return asdict(Settings(self.job, self.data.text_sha256, self.init_sha256))
 
     @classmethod
     def again(cls, settings: Settings) -> "Training":
-        """A training with the settings of one before, and the same text."""
-        job = settings.job
-        training = cls(job, elman.framework_module(job.framework))
+        """A training with the settings of one before, with the same text and the same run."""
+        job, origin = settings.job, None
+        if job.init is not None:
+            if not disk.there(Path(job.init)):
+                raise ElmanError(f"{job.init} has gone since the training began: bring it back")
+            origin = Origin(*run.read(Path(job.init)))
+            if origin.sha256 != settings.init_sha256:
+                raise ElmanError(f"{job.init} has changed since the training began: bring it back")
+        training = cls(job, elman.framework_module(job.framework), origin)
         if training.data.text_sha256 != settings.text_sha256:
             raise ElmanError(f"{job.text} has changed since the training began: bring it back")
         return training
@@ -231,6 +281,7 @@ class Training:
             del settings["edition"]  # a file has none
         training = settings | {
             "text_sha256": self.data.text_sha256,
+            "init_sha256": self.init_sha256,
             "epoch": best_epoch(self.trainer.history).epoch,
             "framework_version": self.framework.version(),
             "python_version": platform.python_version(),

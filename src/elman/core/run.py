@@ -112,7 +112,10 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
         if disk.there(path / TRAINING):
             with _training(path):
                 pass  # which removes what a crash has left of the training
-        raise ElmanError(f"{path} is finished: there is nothing to resume")
+        raise ElmanError(
+            f"{path} is finished: there is nothing to resume; elman train TEXT --init {path} "
+            "trains its model further"
+        )
     with _training(path):
         value = json_files.read(path / TRAINING, MOST[TRAINING])
         yield json_files.record(kind, value, str(path / TRAINING))

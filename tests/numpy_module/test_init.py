@@ -1,0 +1,107 @@
+"""The model of a run is trained further: on another text, or on the same one, with new settings."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import elman as package
+from elman import cli
+from elman.core import json_files
+from elman.core.errors import ElmanError
+from elman.core.job import Job, Settings, Training
+from elman.core.run import new_folder
+from tests.conftest import Command
+
+FEW = ("--epochs", "1", "--batch-size", "64", "--steps", "16", "--framework", "numpy")
+
+
+def job(**given: Any) -> Job:
+    """The settings that the command line has where little is given."""
+    names = [name for name in inspect.signature(Job).parameters if name != "init"]
+    usual = {name: inspect.signature(cli.train).parameters[name].default for name in names}
+    small = {"hidden": 8, "steps": 16, "batch_size": 64, "epochs": 1, "lr": 1.0}
+    return Job(**usual | small | {"framework": "numpy"} | given)
+
+
+def trained(settings: Job) -> Training:
+    training = Training(settings, package.framework_module("numpy"))
+    training.fit()
+    return training
+
+
+@pytest.fixture
+def run(story: Path, tmp_path: Path) -> Path:
+    training = trained(job(text=str(story), cell="gru", embedding=4, epochs=9, batch_size=16))
+    with new_folder(tmp_path / "run") as part:
+        training.write(part)
+    (tmp_path / "other.txt").write_text("said a pen, once a time on. \n" * 140)
+    return tmp_path / "run"
+
+
+def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a_run(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    nothing = ("--lr", "1e-30", "--hidden", "8", "--out", "same")  # changes no weight
+    done = elman("train", "other.txt", *FEW, *nothing, "--init", "run")
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "same"))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    vocabs = [(tmp_path / name / "vocab.json").read_text() for name in ("run", "same")]
+    assert vocabs[0] == vocabs[1]
+    files = [tmp_path / name / "config.json" for name in ("run", "same")]
+    configs = [json.loads(file.read_text()) for file in files]
+    assert configs[0]["architecture"] == configs[1]["architecture"]
+    assert configs[1]["training"]["init"] == "run"
+    assert len(configs[1]["training"]["init_sha256"]) == 64
+
+
+def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
+    architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
+    more = trained(job(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))
+    begun = float((run / "history.csv").read_text().splitlines()[-1].split(",")[2])
+    assert more.trainer.history[0].val_ppl < begun
+    data = package.framework_module("numpy").TextFile(str(story), 16, 16)
+    assert all(
+        np.array_equal(getattr(more.data, part), getattr(data, part))
+        for part in ("train", "val", "test")
+    )
+
+
+def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) -> None:
+    assert elman("train", *FEW, "--hidden", "8", "--out", "run").returncode == 0
+    refused = elman("train", "--resume", "run")
+    cure = "elman train TEXT --init run trains its model further"
+    assert refused.stderr == f"elman: run is finished: there is nothing to resume; {cure}\n"
+    done = elman("train", "time-machine", *FEW, "--edition", "gutenberg", "--init", "run")
+    assert done.returncode == 0, done.stderr
+    rows = [
+        (folder / "history.csv").read_text().splitlines()[1].split(",")
+        for folder in (tmp_path / "run", tmp_path / "runs" / "time-machine")
+    ]
+    assert float(rows[1][1]) < float(rows[0][1])  # the perplexity in training
+
+
+def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, story: Path) -> None:
+    settings = job(text=str(story), init=str(run), cell="gru", embedding=4)
+    begun = trained(settings)
+    kept = json_files.record(Settings, json.loads(json.dumps(begun.settings)), "training.json")
+    again = Training.again(kept)
+    again.fit()
+    values, same = begun.model.parameters, again.model.parameters
+    assert all(np.array_equal(values[name], same[name]) for name in values)
+    elsewhere = run.with_name("elsewhere")
+    run.rename(elsewhere)
+    with pytest.raises(ElmanError, match="run has gone since the training began: bring it"):
+        Training.again(kept)
+    for other in (begun, trained(job(text=str(story), hidden=5))):
+        with new_folder(run) as part:
+            other.write(part)
+        with pytest.raises(ElmanError, match="run has changed since the training began: bring it"):
+            Training.again(kept)
+        shutil.rmtree(run)
