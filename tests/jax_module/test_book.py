@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from tests import docs
 from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_steps
 
 
@@ -172,6 +173,20 @@ def test_layers_of_flax_work_in_a_language_model(cell: str) -> None:
     text = model.predict("it has", 20, data.vocab, trainer.state.params)
     assert text.startswith("it has")
     assert len(text) == 26
+
+
+def test_the_example_of_a_layer_of_flax_runs_as_the_page_prints_it() -> None:
+    names: dict[str, Any] = {"d2l": d2l, "nn": nn}
+    (example,) = (
+        block
+        for block in docs.blocks(docs.ROOT / "docs" / "frameworks.md", "python")
+        if docs.CELL in block
+    )
+    exec(example, names)
+    data = small_data()
+    trainer = d2l.Trainer(1, gradient_clip_val=1)
+    trainer.fit(d2l.RNNLM(names["LSTM"](num_hiddens=8), len(data.vocab), lr=1), data)
+    assert trainer.history[0].val_ppl < 30
 
 
 def test_prediction_takes_parameters_as_in_the_book() -> None:

@@ -1,0 +1,81 @@
+"""What README and docs print runs as printed, only smaller."""
+
+import gzip
+import os
+import shlex
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from elman.cli import app
+from tests.docs import CELL, PAGES, ROOT, blocks, commands
+
+STORY = "It has been said, once upon a time. \n" * 300
+# No kernels are compiled, and an epoch is enough to see that the command works.
+SMALLER = {
+    "train": ("--framework", "numpy", "--epochs", "1"),
+    "generate": ("--framework", "numpy"),
+    "evaluate": ("--framework", "numpy"),
+}
+# These have tests of their own, and would take long here.
+ELSEWHERE = ("--framework all", "elman info", "elman evaluate runs/time-machine")
+
+
+def elman(line: str) -> None:
+    """Run a line of the command line in this process, made smaller."""
+    _, command, *words = shlex.split(line)
+    found = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
+    app([command, *chain(*found), *SMALLER.get(command, ())], standalone_mode=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as README leaves it: texts, and the run of its first command."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "my-text.txt").write_text(STORY, encoding="utf-8")
+    for number in (1, 2):
+        (folder / f"part-{number}.txt.gz").write_bytes(gzip.compress(STORY.encode()))
+    before = Path.cwd()
+    os.chdir(folder)
+    elman("elman train")
+    os.chdir(before)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs_as_printed(
+    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    for block in blocks(page, "python"):
+        if CELL not in block:
+            exec(block.replace("max_epochs=100", "max_epochs=2"), names)
+    if page.name == "README.md":
+        assert capsys.readouterr().out.startswith("it has")
+
+
+def test_the_first_commands_of_readme_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    for line in "\n".join(blocks(ROOT / "README.md", "bash")[1:3]).splitlines():
+        if line and not any(words in line for words in ELSEWHERE):
+            elman(line)
+    assert len(list(Path("runs").glob("my-text*"))) == 4
+    assert (folder / "runs" / "story" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for line in commands(page):
+        _, name, *words = shlex.split(line)
+        if name.startswith("-"):
+            continue
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        named = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert named <= {*options, "--help", "--"}, line
