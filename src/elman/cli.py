@@ -1,23 +1,25 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
-import codecs
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import elman
-from elman.core.errors import ElmanError, MachineError, escaped, printable
+from elman.core import terminal
+from elman.core.errors import (
+    ElmanError,
+    InterruptedWorkError,
+    MachineError,
+    escaped,
+    printable,
+)
 
 if TYPE_CHECKING:
-    from elman.core.checkpoint import Checkpoints
     from elman.core.job import Training
 
 log = logging.getLogger("elman")
@@ -82,39 +84,41 @@ DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits model
 
 def main() -> None:
     """Run the command line; every failure is one line, and an exit code of its class."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # whoever began us has closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    for stream in (sys.stdout, sys.stderr):
-        if codecs.lookup(stream.encoding).name == "ascii":  # as in the locale C, whatever is shown
-            stream.reconfigure(encoding="utf-8", errors=stream.errors)  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as little behind as Ctrl-C
+    terminal.set_up()
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
     os.environ["MATPLOTLIBRC"] = os.devnull  # and are drawn with nobody's settings
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # as that it makes a cache
     log.setLevel(logging.INFO)
     log.addHandler(_Notices())
+    code = _run(sys.argv[1:] or ["--help"])
+    terminal.release_signals()
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """The exit code of a command; what made it fail has been told."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code: int = app(words, standalone_mode=False) or 0
         sys.stdout.flush()
     except ElmanError as error:
-        _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
-        _fail(_message(error), 2)
+        return _fail(_message(error), 2)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except OSError as error:
         from elman.core import disk
 
         told = disk.cannot("use", error.filename or "standard output", error)
-        _fail(str(told), told.exit_code)
+        return _fail(str(told), told.exit_code)
     except MemoryError:
-        _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
-    if code == 130:  # what Typer makes of Ctrl-C
-        _fail("interrupted, nothing kept", code)
-    sys.exit(code)
+        return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+    except KeyboardInterrupt:  # while its output waits for a reader
+        code = terminal.INTERRUPTED
+    if code == terminal.INTERRUPTED:  # what Typer makes of Ctrl-C
+        return _fail("interrupted, nothing kept", code)
+    return code
 
 
 class _Notices(logging.Handler):
@@ -124,9 +128,9 @@ class _Notices(logging.Handler):
         print("elman:", printable(record.getMessage()), file=sys.stderr)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(message: str, code: int) -> int:
     print("elman:", printable(message), file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
 @app.command()
@@ -228,7 +232,7 @@ def train(
     if resume is not None:
         _resume(context, resume, checkpoint_every)
         return
-    folder = settings.pop("out")
+    folder, numbered = settings.pop("out") or _folder(text), out is None
     settings["lr"] = DEFAULT_LR.get(optimizer, 1.0) if lr is None else lr
     if epochs is None and minutes is None:
         settings["epochs"] = 100
@@ -238,16 +242,12 @@ def train(
         settings |= {name: of[name] for name in own} | {"init": str(init)}
     job = Job(**settings)
     if framework not in elman.FRAMEWORKS:
-        _train_each(
-            settings | {"checkpoint_every": checkpoint_every}, folder or _fresh_folder(text)
-        )
+        _train_each(settings | {"checkpoint_every": checkpoint_every}, folder, numbered)
         return
-    if folder is not None:
+    if not numbered:
         disk.check_new(folder)
     training = Training(job, elman.framework_module(framework))
-    # Another training may have begun while this one read its text.
-    folder = folder or _fresh_folder(text)
-    with run.new_training(folder, training.settings):
+    with run.new_training(folder, training.settings, numbered) as folder:
         _fit(training, folder, checkpoint_every)
     _report(training, folder)
 
@@ -281,37 +281,19 @@ def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    with _ending_with_a_batch(checkpoints):
+    with terminal.ending_with_a_batch(checkpoints):
         training.fit(checkpoints, resume=begun)
-    training.write(folder)
+        training.write(folder)
 
 
-@contextmanager
-def _ending_with_a_batch(checkpoints: "Checkpoints") -> Iterator[None]:
-    """Within the block Ctrl-C and SIGTERM let a batch end; Ctrl-C again does not wait."""
-
-    def stop(number: int, frame: Any) -> None:
-        checkpoints.stop()
-        if number == signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _train_each(settings: dict[str, Any], folder: Path) -> None:
+def _train_each(settings: dict[str, Any], folder: Path, numbered: bool) -> None:
     """Train in several frameworks, and compare."""
-    from elman.core import disk
-    from elman.core.compare import compare, places, train_each
+    from elman.core.compare import compare, new_group, places, train_each
     from elman.core.pictures import load_matplotlib
 
-    picture = folder.with_name(folder.name + ".png")
-    disk.check_new(picture)
-    runs, failed = train_each(places(settings.pop("framework")), settings, folder)
+    where = places(settings.pop("framework"))
+    with new_group(folder, numbered) as (folder, picture):
+        runs, failed = train_each(where, settings, folder)
     if runs:
         load_matplotlib()
         try:
@@ -325,18 +307,20 @@ def _train_each(settings: dict[str, Any], folder: Path) -> None:
         raise kind(f"no run of {names}, for the reasons above")
 
 
-def _fresh_folder(text: str) -> Path:
-    """The first of runs/NAME, runs/NAME-2, runs/NAME-3 ... that does not exist, for a text."""
-    name = Path(os.path.abspath(text)).stem or "run"  # . and .. are folders that have a name
-    folder, number = Path("runs", name), 1
-    while os.path.lexists(folder):
-        number += 1
-        folder = Path("runs", f"{name}-{number}")
-    return folder
+def _folder(text: str) -> Path:
+    """The run directory of a training that is given none, if nothing has its name."""
+    return Path("runs", Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
 
 
 def _report(training: "Training", folder: Path) -> None:
     """Draw the curves of a run, and tell what came of it."""
+    try:
+        _draw_and_tell(training, folder)
+    except KeyboardInterrupt as error:
+        raise InterruptedWorkError(f"interrupted: {folder} is finished") from error
+
+
+def _draw_and_tell(training: "Training", folder: Path) -> None:
     from elman.core import run
     from elman.core.history import best_epoch
     from elman.core.pictures import load_matplotlib

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 from dataclasses import dataclass, replace
@@ -140,6 +142,44 @@ def test_a_second_training_in_a_folder_is_refused_and_the_first_goes_on(tmp_path
             pass
         (tmp_path / "run" / "config.json").write_text("{}")  # what the first ends with
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from elman.core import run
+
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for name in "abcdefgh":
+            with run.new_training(Path("runs", name), {}, numbered=True) as folder:
+                (folder / "config.json").write_text("{}")
+            print(folder.name, flush=True)
+    """
+    command = [sys.executable, "-c", code]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+        trainings = [
+            stack.enter_context(subprocess.Popen(command, cwd=tmp_path, **pipes)) for _ in range(3)
+        ]
+        for training in trainings:
+            assert training.stdout.readline() == "ready\n"
+        for training in trainings:
+            training.stdin.write("\n")
+            training.stdin.flush()
+        names = [line for training in trainings for line in training.stdout.read().split()]
+    assert sorted(names) == sorted(
+        f"{name}{more}" for name in "abcdefgh" for more in ("", "-2", "-3")
+    )
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "runs").iterdir())
+
+
+def test_a_name_that_is_taken_at_the_last_moment_is_not_taken_away(tmp_path: Path) -> None:
+    with pytest.raises(ElmanError, match="run exists already"), run.new_folder(tmp_path / "run"):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "file").write_text("precious")
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "file"]
 
 
 def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(

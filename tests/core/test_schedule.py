@@ -183,6 +183,52 @@ def test_how_long_validation_takes_is_known_after_a_checkpoint_too(
         assert trainer.seconds == 38
 
 
+class Slow(Timed):
+    """Validation takes 20 s a batch, and an update 1."""
+
+    def update(self, batch: Any) -> float:
+        self.clock.now += 1
+        return Following.update(self, batch)
+
+    def validate(self, batch: Any) -> float:
+        self.clock.now += 20
+        return Following.validate(self, batch)
+
+
+class Counting(Callback):
+    """How many batches of validation each epoch had, and a checkpoint within the second epoch."""
+
+    def __init__(self) -> None:
+        self.totals: list[int] = []
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        self.totals.append(trainer.val_batch_idx)
+
+    def before_validate(self, trainer: Trainer) -> None:
+        if len(trainer.history) == 1 and trainer.val_batch_idx == 4:
+            self.checkpoint = trainer.everything(), trainer.facts()
+
+
+def test_where_time_is_bounded_all_validations_take_the_batches_that_a_tenth_of_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting, clock, data = Counting(), Clock(monkeypatch), Numbers([0.0] * 4, 1)
+    for resume in (False, True):
+        trainer = Slow([1.0] * 10)
+        trainer.clock, trainer.max_seconds, trainer.callbacks = clock, 300, [counting]
+        trainer.fit(Constant(), data, resume=counting.checkpoint if resume else None)
+        assert trainer.seconds <= 300
+    assert counting.totals == [3, 6, 9, 12, 6, 9, 12]
+
+
+def test_a_first_validation_that_has_no_end_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Slow([1.0])
+    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 500
+    trainer.fit(Constant(), Numbers([0.0] * 1000, 1))
+    assert trainer.seconds == 500 + 20 + 60  # all other batches together have 50 s
+    assert trainer.history[0].val_loss == 1
+
+
 def test_patience_without_validation_is_refused() -> None:
     class TrainOnly(Numbers):
         def val_dataloader(self) -> None: ...

@@ -25,6 +25,20 @@ def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
     assert COMPILING not in said[1]
 
 
+def test_an_interrupt_while_kernels_are_compiled_does_not_wait_for_them(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    command = [sys.executable, "-m", "elman", "train", str(story), *QUICK, "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert training.stderr.readline() == COMPILING
+        training.terminate()
+        assert training.stderr.readlines() == ["elman: interrupted, nothing kept\n"]
+    assert training.returncode == 130
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_notebooks_way_of_drawing_costs_no_run(
     elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

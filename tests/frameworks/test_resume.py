@@ -21,13 +21,17 @@ KILLS = {"numba": 80, "torch": 40}  # a training of torch takes longer
 
 
 class Stop(Callback):
-    """Asks for an end after so many updates."""
+    """Asks for an end after so many updates, or within the validation that comes after them."""
 
     def __init__(self, updates: int, checkpoints: Checkpoints) -> None:
         self.updates, self.checkpoints = updates, checkpoints
 
     def after_update(self, trainer: Any) -> None:
-        if trainer.train_batch_idx == self.updates:
+        if trainer.train_batch_idx == self.updates and self.updates % trainer.num_train_batches:
+            self.checkpoints.stop()
+
+    def before_validate(self, trainer: Any) -> None:
+        if trainer.train_batch_idx == self.updates and trainer.val_batch_idx % 3 == 2:
             self.checkpoints.stop()
 
 
@@ -43,7 +47,7 @@ def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any
 
 def outcome(module: Any, trainer: Any, model: Any) -> tuple[dict[str, np.ndarray], list[Any]]:
     history = [(epoch.epoch, epoch.train_loss, epoch.val_loss) for epoch in trainer.history]
-    return module.export_weights(model), history
+    return module.export_weights(model), [*history, trainer.val_batch_idx]
 
 
 CASES = [

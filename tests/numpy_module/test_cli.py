@@ -406,6 +406,44 @@ def test_an_interrupt_ends_a_training_that_can_be_gone_on_with(
     assert columns[0] == columns[1]
 
 
+def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
+    story: Path, tmp_path: Path
+) -> None:
+    code = """if True:
+        import signal
+        from elman import cli
+        from elman.core import job
+
+        class Interrupted(job.Training):
+            def write(self, folder):
+                signal.raise_signal(signal.SIGTERM) if "write" in str(folder) else None
+                super().write(folder)
+
+            def test_perplexity(self):
+                signal.raise_signal(signal.SIGINT)
+
+        job.Training = Interrupted
+        cli.main()
+    """
+    for out in ("report", "write"):
+        words = ["train", str(story), *QUICK, "--framework", "numpy", "--out", out]
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (130, "")
+        assert done.stderr.splitlines()[2:] == [f"elman: interrupted: {out} is finished"]
+        names = {path.name for path in (tmp_path / out).iterdir()}
+        assert "config.json" in names
+        assert not names & {"training.json", "checkpoints", ".lock"}
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "elman", "info"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (130, "elman: interrupted, nothing kept\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
 def test_a_name_that_is_no_utf8_is_as_good_as_any(
     elman: Command, story: Path, tmp_path: Path

@@ -15,6 +15,9 @@ class Callback:
     def after_update(self, trainer: "Trainer") -> None:
         """Called after every update; `trainer.train_batch_idx` counts them."""
 
+    def before_validate(self, trainer: "Trainer") -> None:
+        """Called before every batch of a validation."""
+
     def after_epoch(self, trainer: "Trainer") -> None:
         """Called after every epoch; `trainer.history[-1]` is what it came to."""
 

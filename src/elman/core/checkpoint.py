@@ -34,27 +34,35 @@ MOST_VALUES = 8 * MOST_EPOCHS  # an epoch takes six, with itself
 class Checkpoints(Callback):
     """Keeps the last two checkpoints of a training in a folder, so many seconds apart.
 
-    After `stop()` the training ends with the batch it is at: one more checkpoint is written, and
-    KeyboardInterrupt raised.
+    After `stop()` the training ends with the batch it is at, one of validation too: one more
+    checkpoint is written, and KeyboardInterrupt raised. `begun` tells whether there was a batch.
     """
+
+    begun = stopping = False
 
     def __init__(self, folder: str | Path, seconds: float = 60) -> None:
         if not seconds >= 0:
             raise ElmanError(f"checkpoints are 0 seconds apart or more, got {seconds}")
         self.folder, self.seconds = Path(folder), seconds
-        self._stopping, self._last = False, time.monotonic()
+        self._last = time.monotonic()
 
     def stop(self) -> None:
         """End the training after its batch."""
-        self._stopping = True
+        self.stopping = True
 
     def keep(self, trainer: Trainer) -> None:
         """Write a checkpoint where it is time."""
-        if self._stopping:
-            self._write(trainer)
-            raise KeyboardInterrupt
+        self.before_validate(trainer)
         if time.monotonic() - self._last >= self.seconds:
             self._write(trainer)
+
+    def before_validate(self, trainer: Trainer) -> None:
+        """Write a checkpoint where the training is to end: validation is then done anew."""
+        if not self.begun:  # what came before, as compiling, takes long and has nothing to keep
+            self.begun, self._last = True, time.monotonic()
+        if self.stopping:
+            self._write(trainer)
+            raise KeyboardInterrupt
 
     def _write(self, trainer: Trainer) -> None:
         arrays, facts = trainer.everything(), trainer.facts()

@@ -6,7 +6,8 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,30 @@ def _places(name: str) -> list[Place]:
     return [Place(framework, os.path.abspath(found))]
 
 
+@contextmanager
+def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
+    """A new folder for runs, which vanishes if it stays empty, and the picture beside it.
+
+    Where one exists and they may be `numbered`, it is the first of NAME-2, NAME-3 ... that is free.
+    """
+
+    def make(path: Path) -> None:
+        disk.check_new(_picture(path))
+        path.mkdir()
+
+    with disk.parents(path):
+        path = disk.make_new(path, make, numbered)
+        try:
+            yield path, _picture(path)
+        finally:
+            with suppress(OSError):  # not empty
+                path.rmdir()
+
+
+def _picture(path: Path) -> Path:
+    return path.with_name(path.name + ".png")
+
+
 def train_each(
     places: Sequence[Place], options: Mapping[str, Any], folder: Path
 ) -> tuple[list[Path], dict[Path, int]]:
@@ -60,7 +85,6 @@ def train_each(
 
     Gives the runs that were made in `folder`, and the exit codes of those that were not.
     """
-    disk.check_new(folder)
     runs: list[Path] = []
     failed: dict[Path, int] = {}
     for place in places:

@@ -4,7 +4,7 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRandom, BufferedReader, FileIO
 from pathlib import Path
@@ -82,10 +82,37 @@ def there(path: Path) -> bool:
     return True
 
 
+class TakenError(ElmanError):
+    """Something has the name already that is to be made."""
+
+
 def check_new(path: Path) -> None:
-    """Raise an ElmanError if there is something at `path`."""
+    """Raise a TakenError if there is something at `path`."""
     if os.path.lexists(path):  # what cannot be seen is told of when it is written
-        raise ElmanError(f"{path} exists already: choose another name, or remove it")
+        raise TakenError(f"{path} exists already: choose another name, or remove it")
+
+
+def make_new(path: Path, make: Callable[[Path], Any], numbered: bool = False) -> Path:
+    """Have `make` make something at a path, or, `numbered`, at the first of NAME, NAME-2 ...
+
+    It must raise an OSError where another process has made something there at that moment. The
+    path that was free is returned; a TakenError is raised where none was.
+    """
+    name, number = path.name, 1
+    while True:
+        try:
+            check_new(path)
+            try:
+                make(path)
+            except OSError:
+                check_new(path)
+                raise
+            return path
+        except TakenError:
+            if not numbered:
+                raise
+        number += 1
+        path = path.with_name(f"{name}-{number}")
 
 
 def lock(path: Path, busy: str) -> BaseFileLock:

@@ -4,10 +4,11 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elman.core.board import notebook
 from elman.core.callback import Callback
+from elman.core.terminal import BestEffortStream
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,7 +24,8 @@ def bars() -> "Progress":
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     # What is printed meanwhile goes above the bars, unless it goes to a file.
-    return Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
+    screen: Any = BestEffortStream(sys.stderr)
+    return Progress(*columns, console=Console(file=screen), redirect_stdout=sys.stdout.isatty())
 
 
 @contextmanager
@@ -55,13 +57,17 @@ def describe(trainer: "Trainer") -> str:
     return f"epoch {epoch.epoch}{_of(trainer)}  {shown}"
 
 
+def _print(line: str) -> None:
+    print(line, file=BestEffortStream(sys.stderr), flush=True)
+
+
 class Lines(Callback):
     """One line an epoch, with the time left."""
 
     def after_epoch(self, trainer: "Trainer") -> None:
         """Print the epoch's line."""
         left = trainer.seconds * (1 / trainer.progress - 1)
-        print(f"{describe(trainer)}  {left:.0f} s left", file=sys.stderr, flush=True)
+        _print(f"{describe(trainer)}  {left:.0f} s left")
 
 
 class Bar(Callback):
@@ -106,6 +112,6 @@ def _line_each_tenth() -> "Report":
         if part not in told:
             told.add(part)
             of = f" of {total:,}" if total else ""
-            print(f"{what} {done:,}{of} bytes", file=sys.stderr, flush=True)
+            _print(f"{what} {done:,}{of} bytes")
 
     return show

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,28 +60,27 @@ def new_folder(path: Path) -> Iterator[Path]:
         part.mkdir()  # for whom the umask says, as mkdtemp would not
         try:
             yield part
-            part.rename(path)
+            disk.make_new(path, part.rename)
             disk.keep_names(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
-def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
+def new_training(path: Path, settings: dict[str, Any], numbered: bool = False) -> Iterator[Path]:
     """The run directory `path`, for a training with these settings in the block.
 
+    Where that exists and it may be `numbered`, it is the first of NAME-2, NAME-3 ... that does not.
     If it fails without a checkpoint, the folder vanishes.
     """
-    disk.check_new(path)
     with disk.parents(path):
-        with new_folder(path) as part:  # never there without its settings
-            json_files.write(part / TRAINING, settings)
+        path = disk.make_new(path, partial(_begin, settings=settings), numbered)
         held = False
         try:
             with _training(path):
                 held = True
                 try:
-                    yield
+                    yield path
                 finally:
                     if not (
                         (path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)
@@ -93,6 +93,11 @@ def new_training(path: Path, settings: dict[str, Any]) -> Iterator[None]:
         finally:
             if not any((path / name).exists() for name in ("config.json", TRAINING)):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _begin(path: Path, settings: dict[str, Any]) -> None:
+    with new_folder(path) as part:  # never there without its settings
+        json_files.write(part / TRAINING, settings)
 
 
 @contextmanager
@@ -133,6 +138,8 @@ def _training(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        if (path / "config.json").exists():
+            raise InterruptedWorkError(f"interrupted: {path} is finished") from error
         if checkpoint.paths(path / CHECKPOINTS):
             message = f"interrupted: go on with elman train --resume {path}"
             raise InterruptedWorkError(message) from error
@@ -141,10 +148,10 @@ def _training(path: Path) -> Iterator[None]:
         if checkpoint.paths(path / CHECKPOINTS):
             raise type(error)(f"{error}; {kept}") from error
         raise
-    else:
-        shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
-        (path / TRAINING).unlink(missing_ok=True)
     finally:
+        if (path / "config.json").exists():
+            shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+            (path / TRAINING).unlink(missing_ok=True)
         may_go_on = (path / TRAINING).exists()
         lock.release()
         if not may_go_on:

@@ -1,5 +1,6 @@
 """The only training loop, through D2L's hooks; a framework supplies `update` and `validate`."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,10 @@ from elman.core.metrics import Mean
 from elman.core.module import HyperParameters
 from elman.core.progress import progress
 
+log = logging.getLogger("elman")
+
+VALIDATION_SHARE = 0.1  # of the time, where that is bounded
+CUT_SHORT = "each validation reads %d of %d batches, as many as a tenth of the time was enough for"
 BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
 
 
@@ -33,7 +38,8 @@ class Trainer(HyperParameters):
       terminal; in a notebook the curves show the progress.
 
     `history` holds one Epoch for each epoch of the last `fit`. Where training takes `max_seconds`,
-    its last epoch is cut short, in time for a validation as long as the last.
+    its last epoch is cut short, in time for a validation as long as the last. The first validation
+    then ends after a tenth of that time, and all others with the same batch.
     """
 
     max_epochs: int
@@ -174,7 +180,7 @@ class Trainer(HyperParameters):
             loss=(self._in_epoch.total, self._in_epoch.weight),
             drawn_from=self._drawn_from or getattr(self.train_dataloader, "state", None),
             updates=self.train_batch_idx,
-            validations=self.val_batch_idx,
+            validations=self.val_batch_idx - self._validated,  # the others are done anew
             seconds=self.seconds,
             validation_seconds=self._validation_seconds,
             stopped=self._stopped,
@@ -231,7 +237,8 @@ class Trainer(HyperParameters):
                 epoch=self.epoch + 1,
                 train_loss=train.value,
                 val_loss=validation.value,
-                tokens_per_second=(train.weight - tokens) / (trained - began),
+                # After a stop within the validation there was nothing left to train.
+                tokens_per_second=(train.weight - tokens) / max(trained - began, 1e-9),
                 seconds=self.seconds,
             )
         )
@@ -247,6 +254,7 @@ class Trainer(HyperParameters):
     def _begin_epoch(self) -> None:
         """Nothing is done of the next epoch: no batch, no loss, no rows drawn, no state reached."""
         self._batches, self._in_epoch, self._drawn_from = 0, Mean(), None
+        self._validated = 0
         self.carried: Any = None
 
     def _train(self) -> None:
@@ -271,13 +279,30 @@ class Trainer(HyperParameters):
             return mean
         self.model.eval()
         self.carried = None
-        for batch in self.val_dataloader:
+        for batch in self._validation_batches():
+            self._tell("before_validate")
             loss = self._take(self.validate, batch, self.val_dataloader)
             self.val_batch_idx += 1
+            self._validated += 1
             if loss is not None:  # the book's own validation steps return nothing
                 self._check_finite(loss, "validation", self.gradient_norm)
                 mean.add(loss, math.prod(batch[-1].shape))
         return mean
+
+    def _validation_batches(self) -> Iterator[Sequence[Any]]:
+        """All batches, or, where time is bounded, as many as the first validation had time for."""
+        bounded, until, known = self.max_seconds < math.inf, math.inf, None
+        if bounded and self.history:
+            known = max(1, self.val_batch_idx // len(self.history))
+        for batch in self.val_dataloader:
+            if self._validated == known:
+                return
+            if time.perf_counter() >= until:
+                log.info(CUT_SHORT, self._validated, self.num_val_batches)
+                return
+            yield batch
+            if bounded and not known and self._validated == 1:  # which may have been compiled
+                until = time.perf_counter() + VALIDATION_SHARE * self.max_seconds
 
     def _take(self, step: Callable[..., Any], batch: Sequence[Any], dataloader: Any) -> Any:
         """The loss of a batch; in a stream, from the state that the batch before has reached."""

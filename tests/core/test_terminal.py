@@ -1,0 +1,100 @@
+"""Readers that have gone, and signals that ask for an end."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from elman.core import terminal
+from elman.core.checkpoint import Checkpoints
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    names = [name for name in terminal.ENDING if hasattr(signal, name)]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    terminal.set_up()
+    return Checkpoints(tmp_path)
+
+
+def test_what_nobody_can_read_is_dropped() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with contextlib.suppress(BrokenPipeError), open(theirs, "w") as pipe:
+        stream = terminal.BestEffortStream(pipe)
+        for _ in range(100):
+            assert stream.write("a line of a thousand characters" * 33) == 1023
+            stream.flush()
+        assert stream.fileno() == theirs
+        assert not stream.isatty()
+
+
+needs_hangup = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+EACH = [*["SIGINT", "SIGTERM"], pytest.param("SIGHUP", marks=needs_hangup)]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_training_that_has_begun_ends_with_its_batch(checkpoints: Checkpoints, name: str) -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+        checkpoints.begun = True
+        signal.raise_signal(getattr(signal, name))
+        assert checkpoints.stopping
+        reached = True
+    assert reached
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_training_that_has_not_begun_ends_at_once(checkpoints: Checkpoints, name: str) -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+        signal.raise_signal(getattr(signal, name))
+        reached = True
+    assert not reached
+
+
+def test_the_second_interrupt_from_the_keyboard_does_not_wait(checkpoints: Checkpoints) -> None:
+    times = 0
+    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+        checkpoints.begun = True
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            times += 1
+    assert times == 1
+
+
+@needs_hangup
+def test_what_a_hangup_has_begun_to_tidy_up_is_not_disturbed(checkpoints: Checkpoints) -> None:
+    tidy = False
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            tidy = True
+    assert tidy
+
+
+@needs_hangup
+@pytest.mark.parametrize("name", EACH)
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, name: str) -> None:
+    number = getattr(signal, name)
+    signal.signal(number, signal.SIG_IGN)  # as SIGHUP is under nohup
+    terminal.set_up()
+    with terminal.ending_with_a_batch(Checkpoints(tmp_path)):
+        signal.raise_signal(number)
+    terminal.release_signals()
+    assert signal.getsignal(number) == signal.SIG_IGN
