@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -407,7 +408,7 @@ def generate(
         sampler = replace(sampler, excluded=(model.codec.vocab.unk,))
     known = [model.codec.prefix_ids(prefix) for prefix in prefixes]
     written = language_model.generate_all(model, known, tokens, sampler, seed)
-    texts = [model.codec.text(ids + more) for ids, more in zip(known, written, strict=True)]
+    texts = [model.codec.text(chain(ids, more)) for ids, more in zip(known, written, strict=True)]
     _show("\n\n".join(texts))
 
 

@@ -1,10 +1,12 @@
 """Byte pair encoding: every text comes back, and files of others' are checked."""
 
 import json
+import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,26 @@ def test_pieces_have_the_ids_that_the_library_gives_the_whole(learnt: Tokenizer,
     ids = learnt.encoder(()).ids(text).tolist()
     assert ids == library_of(learnt).encode(text).ids
     assert ids == learnt.vocab(())[learnt.split(text)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("a \n時"), st.integers(1, 5000)), max_size=4))
+def test_it_learns_from_runs_of_a_bounded_length(runs: list[tuple[str, int]]) -> None:
+    whole = "".join(symbol * length for symbol, length in runs)
+    parts = list(bpe._in_short_runs([whole, "ab c"]))
+    assert "".join(parts) == whole + "ab c"
+    assert all(
+        len(run) <= bpe.LONGEST_RUN for part in parts for run in re.findall(r"\S+|\s+", part)
+    )
+    short = "ab cd\n" * 1000
+    assert list(bpe._in_short_runs([short])) == [short]
+
+
+def test_a_text_is_joined_without_its_tokens_in_memory() -> None:
+    tracemalloc.start()
+    assert bpe._join(repeat("Ġthe", 100_000)) == " the" * 100_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 400_000
 
 
 @pytest.mark.parametrize("bound", ["KEPT", "KEPT_IDS"])

@@ -8,7 +8,7 @@ writes it. The work is done by the library `tokenizers`, and `tokenizer.json` is
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -48,6 +48,12 @@ BYTES = {ord(character): byte for byte, character in enumerate(ALPHABET)}
 _pieces = re.compile(r"\s*\S+(?:[^\S \t\r\n]\s*\S*)*|\s+").findall
 
 
+LONGEST_RUN = 1024  # characters, beside white space or within it, of a piece to learn from
+_long_runs = re.compile(
+    rf"(?<!\S)\S{{{LONGEST_RUN + 1},}}|(?<!\s)\s{{{LONGEST_RUN + 1},}}"
+).finditer
+
+
 def check_size(size: int) -> None:
     """Raise an ElmanError unless a vocabulary can have so many tokens."""
     require_at_least(FEWEST, vocab_size=size)
@@ -63,11 +69,22 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
         initial_alphabet=ALPHABET,
         show_progress=False,
     )
-    _interruptibly(lambda: made.train_from_iterator(texts, trainer))
+    _interruptibly(lambda: made.train_from_iterator(_in_short_runs(texts), trainer))
     model = json.loads(made.to_str())["model"]
     return _tokenizer(
         library, Vocab(list(model["vocab"])), [tuple(pair) for pair in model["merges"]]
     )
+
+
+def _in_short_runs(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, with runs without a border cut: learning takes the square of their length."""
+    for raw_text in texts:
+        start = 0
+        for run in _long_runs(raw_text):
+            for end in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
+                yield raw_text[start:end]
+                start = end
+        yield raw_text[start:]
 
 
 def _interruptibly(work: Callable[[], None]) -> None:
@@ -181,10 +198,11 @@ def _encoder(
 
 def _join(tokens: Iterable[str]) -> str:
     """The text of such tokens, with "�" for what is no UTF-8 and for the unknown symbol."""
-    raw = b"".join(
-        b"\xff" if token == UNKNOWN else bytes(map(BYTES.__getitem__, map(ord, token)))
-        for token in tokens
-    )
+    known, raw = {UNKNOWN: b"\xff"}, bytearray()
+    for token in tokens:
+        if token not in known:
+            known[token] = bytes(map(BYTES.__getitem__, map(ord, token)))
+        raw += known[token]
     return raw.decode("utf-8", errors="replace")
 
 

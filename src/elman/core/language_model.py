@@ -54,19 +54,17 @@ def generate(
 
 def generate_all(
     model: Steps, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int = 0
-) -> list[list[int]]:
-    """The ids of `tokens` tokens that follow each of the prefixes.
+) -> list[NDArray[np.int64]]:
+    """The ids of `tokens` tokens that follow each of the prefixes, (tokens,) each.
 
     Text n is what `generate` writes with `seed` + n, but for rounding, which may decide otherwise
     in a batch.
     """
     _check_prefixes(prefixes)
     if hasattr(model, "write") and tokens and len(prefixes):
-        pieces = list(model.write(prefixes, tokens, sampler, seed))
-        texts: list[list[int]] = np.concatenate(pieces, axis=1).tolist()
-        return texts
+        return list(np.concatenate([*model.write(prefixes, tokens, sampler, seed)], axis=1))
     return [
-        list(generate(model, prefix, tokens, sampler, seed + n))
+        np.fromiter(generate(model, prefix, tokens, sampler, seed + n), np.int64)
         for n, prefix in enumerate(prefixes)
     ]
 

@@ -285,4 +285,4 @@ class Codec:
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of some ids."""
-        return self.tokenizer.join(self.vocab.to_tokens(list(ids)))
+        return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
