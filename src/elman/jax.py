@@ -1,5 +1,6 @@
 """The names of D2L on JAX and flax.linen: `from elman import jax as d2l`."""
 
+import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
@@ -811,6 +812,20 @@ class LSTM(Layers):
     cell = "lstm"
 
 
+def check_call(rnn: nn.Module) -> None:
+    """Raise an ElmanError unless layers can be called as an RNNLM calls them."""
+    signature = inspect.signature(type(rnn).__call__)
+    try:
+        signature.bind(rnn, "inputs", "state", "training")
+    except TypeError as error:
+        _, *takes = signature.parameters
+        raise ElmanError(
+            "an RNNLM calls its layers with (inputs, state, training), and "
+            f"{type(rnn).__name__} takes ({', '.join(takes)}): give its __call__ training=False "
+            "after state"
+        ) from error
+
+
 def looks_up(rnn: nn.Module) -> bool:
     """Whether these layers are this module's own, which take ids for one-hot vectors."""
     return type(rnn) in (RNN, GRU, LSTM)
@@ -832,6 +847,7 @@ class RNNLM(RNNLMScratch):
     def __post_init__(self) -> None:
         trainer.check_optimizer(self.optimizer, self.lr, self.momentum)
         language_model.check_language_model(self.rnn, self.tied, self.embedding_size)
+        check_call(self.rnn)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -980,12 +996,11 @@ def to_params(values: Weights, of: Architecture) -> dict[str, Any]:
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """What a model is made of, where its layers are this module's."""
+    if not isinstance(model, RNNLM) or not looks_up(model.rnn):
+        wanted = "an RNNLM around this module's RNN, GRU or LSTM"
+        cure = "flax.serialization.to_bytes(model.params)"
+        raise weights.not_canonical(wanted, model, cure)
     rnn = model.rnn
-    if not isinstance(model, RNNLM) or not looks_up(rnn):
-        raise ElmanError(
-            "only an RNNLM around this module's RNN, GRU or LSTM has weights that other frameworks "
-            f"know; got {type(model).__name__} around {type(rnn).__name__}"
-        )
     sizes = rnn.num_hiddens, rnn.num_layers, model.embedding_size
     return Architecture(rnn.cell, model.vocab_size, *sizes, model.tied)
 

@@ -880,15 +880,17 @@ def build(
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """What a model is made of, where its layers are Gluon's own."""
-    layers: Any = getattr(model.rnn, "rnn", None)
+    layers: Any = getattr(getattr(model, "rnn", None), "rnn", None)
     linear: Any = getattr(model, "linear", None)
     known = isinstance(layers, rnn.RNN | rnn.GRU | rnn.LSTM) and isinstance(linear, nn.Dense)
     if not known or linear.act is not None:
-        raise ElmanError(
-            "only a model of rnn.RNN, rnn.GRU or rnn.LSTM as rnn.rnn, and of nn.Dense without "
-            "activation as linear, has weights that other frameworks know; "
-            f"got {type(model.rnn).__name__}"
+        wanted = (
+            "a model of rnn.RNN, rnn.GRU or rnn.LSTM as rnn.rnn, and of nn.Dense without "
+            "activation as linear,"
         )
+        scratch = isinstance(model.parameters(), list)
+        cure = "npx.save(path, model.parameters())" if scratch else "model.save_parameters(path)"
+        raise weights.not_canonical(wanted, model, cure)
     return Architecture(
         CELLS[layers._mode],
         model.vocab_size,

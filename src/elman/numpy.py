@@ -717,6 +717,9 @@ def build(
 
 def architecture(model: RNNLM) -> Architecture:
     """What a model is made of."""
+    if not isinstance(model, RNNLM):
+        cure = "numpy.savez(path, **model.parameters)"
+        raise weights.not_canonical("an RNNLM", model, cure)
     return Architecture(*described(model))
 
 

@@ -933,7 +933,7 @@ def _cell(layer: Any) -> str | None:
 
 
 def _layers(model: RNNLMScratch) -> list[Any]:
-    rnn = getattr(model.rnn, "rnn", None)
+    rnn = getattr(getattr(model, "rnn", None), "rnn", None)
     return list(rnn.layers) if isinstance(rnn, Stack) else [rnn]
 
 
@@ -999,10 +999,9 @@ def architecture(model: RNNLMScratch) -> Architecture:
     layers, linear = _layers(model), getattr(model, "linear", None)
     cell = _cell(layers[0]) if all(map(_cell, layers)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
-        raise ElmanError(
-            "only a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear, has "
-            f"weights that other frameworks know; got {type(model.rnn).__name__}"
-        )
+        wanted = "a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear,"
+        cure = "tf.train.Checkpoint(model=model).write(path)"
+        raise weights.not_canonical(wanted, model, cure)
     return Architecture(
         cell,
         model.vocab_size,

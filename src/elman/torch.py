@@ -761,14 +761,12 @@ def build(
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """What a model is made of, where its layers are PyTorch's own."""
-    layers = getattr(model.rnn, "rnn", None)
+    layers = getattr(getattr(model, "rnn", None), "rnn", None)
     if not isinstance(layers, nn.RNNBase) or not isinstance(
         getattr(model, "linear", None), nn.Linear
     ):
-        raise ElmanError(
-            "only a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear, "
-            f"has weights that other frameworks know; got {type(model.rnn).__name__}"
-        )
+        wanted = "a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear,"
+        raise weights.not_canonical(wanted, model, "torch.save(model.state_dict(), path)")
     return Architecture(
         CELLS[layers.mode],
         model.vocab_size,

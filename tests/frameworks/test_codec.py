@@ -12,6 +12,11 @@ import elman
 from elman.core.errors import ElmanError
 from elman.core.weights import Architecture, initial
 
+IMPORTS = {
+    **{"numba": "import numpy", "torch": "import torch", "tensorflow": "import tensorflow as tf"},
+    **{"jax": "import flax", "mxnet": "from mxnet import npx"},
+}
+
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
@@ -64,3 +69,19 @@ def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
         module.Trainer(1).fit(each, module.TextFile(texts[0], 64, 8, codec=model.codec))
     values, again = map(module.export_weights, models)
     assert all(np.array_equal(values[name], again[name]) for name in values)
+
+
+def test_save_of_a_model_of_ones_own_names_what_keeps_it(
+    module: Any, framework: str, model: Any, tmp_path: Path
+) -> None:
+    if hasattr(module, "RNNLMScratch"):
+        own = module.RNNLMScratch(module.RNNScratch(9, 5), 9)
+    else:
+        own = type("Own", (module.Module,), {"parameters": {"weight": np.ones(3)}})()
+    own.codec = model.codec
+    with pytest.raises(ElmanError, match="has weights that other frameworks know, got") as told:
+        elman.save(tmp_path / "run", own)
+    cure = str(told.value).partition("keep what is its own with ")[2]
+    names = {"model": own, "path": str(tmp_path / "kept")}
+    exec(f"{IMPORTS[framework]}\nkept = {cure}", names)
+    assert names["kept"] or any(tmp_path.glob("kept*"))

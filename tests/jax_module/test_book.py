@@ -331,3 +331,16 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     trainer = d2l.Trainer(1, num_gpus=1)
     assert trainer.gpus == [stand_in]
     assert trainer.device is stand_in
+
+
+def test_layers_that_take_no_training_are_refused_when_the_model_is_made() -> None:
+    class Own(nn.Module):
+        num_hiddens: int
+
+        @nn.compact
+        def __call__(self, inputs: Any, state: Any = None) -> Any:
+            return nn.Dense(self.num_hiddens)(inputs), state
+
+    with pytest.raises(ElmanError, match=r"Own takes \(inputs, state\): give its __call__ traini"):
+        d2l.RNNLM(Own(5), 28)
+    d2l.RNNLMScratch(Own(5), 28)  # which calls its layers without

@@ -62,6 +62,16 @@ def check_tied(tied: bool, embedding: int, hidden: int) -> None:
         )
 
 
+def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
+    """The error for a model that only its own framework can keep: with `cure`."""
+    rnn = getattr(model, "rnn", None)
+    got = type(model).__name__ + ("" if rnn is None else f" around {type(rnn).__name__}")
+    return ElmanError(
+        f"only {wanted} has weights that other frameworks know, got {got}: keep what is its own "
+        f"with {cure}"
+    )
+
+
 def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:
     """How the names of a layer's weights end, for each layer and each of its directions."""
     ends = ("", "_reverse") if bidirectional else ("",)
