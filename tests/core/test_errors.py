@@ -3,6 +3,7 @@
 import inspect
 import re
 import shlex
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_command_says_what_the_page_says(
     monkeypatch.chdir(made)
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
