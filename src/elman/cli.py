@@ -87,7 +87,8 @@ def main() -> None:
     """Run the command line; every failure is one line, and an exit code of its class."""
     terminal.set_up()
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
-    os.environ["MATPLOTLIBRC"] = os.devnull  # and are drawn with nobody's settings
+    # Nobody's settings change what is drawn or computed.
+    os.environ["MATPLOTLIBRC"] = os.environ["KERAS_HOME"] = os.devnull
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # as that it makes a cache
     log.setLevel(logging.INFO)
     log.addHandler(_Notices())

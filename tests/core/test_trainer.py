@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import re
+import sys
 import time
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -314,3 +315,12 @@ def test_progress_is_off_by_one_argument_and_unknown_to_a_constructor_of_the_use
 def test_an_epoch_without_batches_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     fit(Stepping(1), [])
     assert "epoch 1/1" in capsys.readouterr().err
+
+
+def test_a_terminal_that_cannot_draw_in_place_sees_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    fit(Stepping(2))
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["1/2", "2/2"]

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.conftest import Command
 
 
 def run(code: str) -> str:
@@ -34,6 +37,16 @@ from elman import tensorflow as d2l
 print(Model.__module__, issubclass(d2l.Module, Model))
 """
     assert run(code) == "keras.src.models.model True"
+
+
+def test_the_command_line_reads_no_settings_of_keras(
+    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    words = ("--framework", "tensorflow", "--epochs", "1", "--optimizer", "adam", "--hidden", "4")
+    done = elman("train", story, *words, "--embedding", "4", "--tied", "--batch-size", "16")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

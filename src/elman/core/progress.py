@@ -1,6 +1,7 @@
 """Progress on standard error: a bar in a terminal, plain lines elsewhere."""
 
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
     from elman.core.store import Report
     from elman.core.trainer import Trainer
+
+
+def _draws_bars() -> bool:
+    """True if standard error is a terminal that can draw in place."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def bars() -> "Progress":
@@ -33,7 +39,7 @@ def progress(trainer: "Trainer") -> Iterator[Callback]:
     """A callback that shows the progress of a training; in a notebook its curves do."""
     if not trainer.show_progress or notebook() or sys.stderr is None:
         yield Callback()
-    elif not sys.stderr.isatty():
+    elif not _draws_bars():
         yield Lines()
     else:
         with bars() as shown:
@@ -88,7 +94,7 @@ class Bar(Callback):
 @contextmanager
 def reading() -> Iterator["Report"]:
     """What shows how far texts are read, in bytes; how many there are is not always known."""
-    if not sys.stderr.isatty():
+    if not _draws_bars():
         yield _line_each_tenth()
         return
     with bars() as shown:
