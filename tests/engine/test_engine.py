@@ -348,6 +348,29 @@ def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> No
         np.testing.assert_allclose(losses, np.concatenate(list(score(wanted, ids))), atol=2e-5)
 
 
+@pytest.mark.parametrize(("cell", "kept"), [("lstm", "if"), ("gru", "z")])
+def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> None:
+    of = Architecture(cell, 29, 19, 2)
+    weights = weights_of(of)
+    gates = {"i": (0, -20), "f": (1, 20), "z": (1, 20)}  # where each is, and what it is given
+    for layer in range(2):
+        for gate in kept:
+            block, value = gates[gate]
+            rows = slice(block * 19, block * 19 + 19)
+            weights[f"rnn.bias_ih_l{layer}"][rows] = value
+            weights[f"rnn.bias_hh_l{layer}"][rows] = 0
+            weights[f"rnn.weight_ih_l{layer}"][rows] = 0
+            weights[f"rnn.weight_hh_l{layer}"][rows] = 0
+    state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
+    made, ids = Engine(of), np.random.default_rng(1).integers(0, 29, 100_000)
+    made.load(weights)
+    _, reached = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
+    np.testing.assert_array_equal(reached[-1], state)
+    batch, states = ids[:300].reshape(1, -1).repeat(40, axis=0), state.repeat(40, axis=1)
+    _, reached = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], learn=True)
+    np.testing.assert_array_equal(reached[-1], states)
+
+
 @pytest.mark.parametrize("cell", GATES)
 def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
     of = Architecture(cell, 29, 19, 2)

@@ -83,6 +83,19 @@ def test_the_logarithm_is_numpys_at_every_scale(S: Shape) -> None:
     np.testing.assert_allclose(applied(S, tiles.log, near), np.log(np.float64(near)), atol=1e-7)
 
 
+@pytest.mark.parametrize(("name", "low", "bound"), [("tanh", -1, 9.02), ("sigmoid", 0, 17.33)])
+def test_what_rounds_to_a_limit_is_the_limit(S: Shape, name: str, low: float, bound: float) -> None:
+    beyond = np.append(np.geomspace(bound, 3e38, S.rows * S.width - 1), np.inf).astype(np.float32)
+    near = np.linspace(0.8 * bound, bound, S.rows * S.width, dtype=np.float32)
+    for x in (beyond, near, np.where(np.arange(beyond.size) % 2, 1, beyond)):
+        x = x.reshape(S.rows, S.width)
+        for sign, limit in ((1, 1), (-1, low)):
+            found = applied(S, getattr(tiles, name), (sign * x).astype(np.float32))
+            np.testing.assert_array_equal(found[x >= bound], limit)
+            assert (found >= low).all()
+            assert (found <= 1).all()
+
+
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp2", "log"])
 def test_a_nan_stays_one(S: Shape, name: str) -> None:
     x = np.full((S.rows, S.width), np.nan, np.float32)

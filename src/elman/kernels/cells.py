@@ -238,7 +238,7 @@ def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h,
 
 
 def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    """h_to = (1 - z) n + z h with n = tanh(x + r q)."""
+    """h_to = h + (1 - z) (n - h) with n = tanh(x + r q): exactly h where z is 1."""
     panels = len(W) // 3
     hidden = panels * S.width
     for p in range(panels):
@@ -256,8 +256,8 @@ def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
             x = look_up(S, at(inputs, 0, j), at(ids, i, t))
             n = tanh(x + q * load(S, at(gates, i, at_r)))
             store(n, at(gates, i, j))
-            z = load(S, at(gates, i, at_z))
-            store(n + z * (load(S, at(h, i, j)) - n), at(h_to, i, j))
+            z, before = load(S, at(gates, i, at_z)), load(S, at(h, i, j))
+            store(before + (fill(S, ONE) - z) * (n - before), at(h_to, i, j))
 
 
 def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):

@@ -144,23 +144,26 @@ class Vectors:
         return [self.multiply(inverse, z) for inverse, x, y in pairs for z in (y, x)]
 
     def tanh(self, vectors: Sequence[Any]) -> list[Any]:
-        """tanh, within 6e-7, as a rational function."""
+        """tanh, within 6e-7, as a rational function; exactly 1 and -1 where it rounds to them."""
         ratios = self._ratios(vectors, TANH_BOUND, TANH_ABOVE, TANH_BELOW)
-        return [self.multiply(x, y) for x, y in ratios]
+        return [self.clamp(self.multiply(x, y), -1, 1) for x, y in ratios]
 
     def sigmoid(self, vectors: Sequence[Any]) -> list[Any]:
         """1 / (1 + exp(-x)), within 4e-7, as 1/2 + tanh(x/2) / 2."""
         ratios = self._ratios(vectors, 2 * TANH_BOUND, SIGMOID_ABOVE, SIGMOID_BELOW)
-        return [self.multiply_add(x, y, self.constant(0.5)) for x, y in ratios]
+        half = self.constant(0.5)
+        return [self.clamp(self.multiply_add(x, y, half), 0, 1) for x, y in ratios]
 
     def _ratios(
         self, vectors: Sequence[Any], bound: float, above: Sequence[float], below: Sequence[float]
     ) -> list[tuple[Any, Any]]:
-        """x P(x^2) and 1 / Q(x^2) of each x, which is held within a bound."""
+        """x P(x^2) and 1 / Q(x^2) of each x, where x^2 is held within that of a bound.
+
+        Beyond the bound the ratio grows as x does, and so is above 1 where all is 1 when rounded.
+        """
         tops, bottoms = [], []
         for x in vectors:
-            x = self.clamp(x, -bound, bound)
-            square = self.multiply(x, x)
+            square = self.minimum(self.multiply(x, x), self.constant(bound * bound))
             tops.append(self.multiply(x, self.polynomial(square, above)))
             bottoms.append(self.polynomial(square, below))
         inverses: list[Any] = []
@@ -207,7 +210,7 @@ class Vectors:
 
 # tanh(x) = x P(x^2) / Q(x^2) within 2e-7 but for rounding: a minimax fit, in which the first
 # coefficient of Q is 1, so that a product is saved; Q is from 4e6 to 8e8, of which the product of
-# four is a normal number. Beyond the bound all is 1 in single precision.
+# four is a normal number. At the bound it is 1.
 TANH_BOUND = 7.90531110763549805
 TANH_ABOVE = (46.323719, 11912.4521, 520853.219, 4027706.0)
 TANH_BELOW = (1.0, 965.082458, 96030.2266, 1863417.5, 4027706.75)
