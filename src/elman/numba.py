@@ -4,6 +4,7 @@ Models, layers and optimisers are those of `elman.numpy`, in single precision; a
 losses, gradients and texts come from `elman.kernels`.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -82,15 +83,17 @@ class RNNLM(specification.RNNLM):
     `forward`, `loss` and `backward`, called by hand, are those of `elman.numpy`.
     """
 
-    _made: tuple[Any, Engine] | None = None  # an engine, and the model that it is for
+    _made: tuple[Any, Engine] | None = None  # an engine, and the model and process it is for
 
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """The kernels, with the weights as they are now, for one thread at a time."""
         described = specification.described(self)
-        made = self._made
-        if made is None or made[0] != described:
-            made = self._made = described, Engine(Architecture(*described))
+        # A forked process has an engine of its own: its parent's may be in the middle of a batch,
+        # in the hands of a thread that did not come along.
+        wanted, made = (described, os.getpid()), self._made
+        if made is None or made[0] != wanted:
+            made = self._made = wanted, Engine(Architecture(*described))
         engine = made[1]
         check_built_in(self)
         weights.check(self.parameters, engine.of)

@@ -326,10 +326,50 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+FORKED_MEANWHILE = """
+import os, signal, sys
+from threading import Thread
+import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
+from elman import numba
+from elman.core.weights import Architecture, initial
+
+of = Architecture("rnn", 11, 7)
+model = numba.build(of, initial(of))
+model.plot = lambda *values, **options: None
+ids = np.arange(11)[None].repeat(300, axis=0)
+wanted = model.training_step((ids, ids))
+done = False
+
+def train():
+    while not done:
+        assert model.training_step((ids, ids)) == wanted
+        with global_compiler_lock:
+            sum(range(300_000))
+
+thread = Thread(target=train)
+thread.start()
+codes = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends a child that waits for ever
+        with global_compiler_lock:
+            os._exit(model.training_step((ids, ids)) != wanted)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if codes[-1]:
+        break
+done = True
+thread.join()
+sys.exit(any(codes))
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_has_threads_of_its_own() -> None:
+@pytest.mark.parametrize("script", [FORKED, FORKED_MEANWHILE], ids=["alone", "meanwhile"])
+def test_a_forked_process_has_threads_locks_and_arrays_of_its_own(script: str) -> None:
     environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", FORKED], env=environment, timeout=100)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=100)
     assert done.returncode == 0
 
 

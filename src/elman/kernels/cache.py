@@ -22,6 +22,7 @@ import numba
 import numpy as np
 from numba.core import caching
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from elman.core.errors import ElmanError
@@ -144,3 +145,12 @@ def kernel(function: Callable[..., Any]) -> Any:
 def compiled(kernel: Any, *arguments: Any) -> Any:
     """The code of a kernel for arguments of these types, which then is not looked up by them."""
     return kernel.compile(tuple(map(numba.typeof, arguments)))
+
+
+# No process is forked while another thread compiles, which would never end that in the child.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
