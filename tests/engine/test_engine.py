@@ -275,20 +275,30 @@ def test_two_models_share_the_threads() -> None:
         assert list(pool.map(train, (0, 1))) == [{loss} for loss in alone]
 
 
-def test_a_thread_that_cannot_be_started_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: Any) -> None:
-        raise RuntimeError("can't start new thread")
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_thread_can_be_started_there_are_fewer(
+    allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("gru", 28, 16)
+    batch, prefixes = batch_of(of, 300, 6), [[n] for n in range(20)]
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(threads, "_helpers", [])
+    model, wanted = learned(engine, of, batch)
+    texts = generate_all(model, prefixes, 30, Sampler(), 5)
+    start, left = Thread.start, [None] * allowed
+
+    def start_some(thread: Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
 
     monkeypatch.setattr(threads, "_helpers", [])
-    done, board = [], threads.new_board()
-    with monkeypatch.context() as within:
-        within.setattr(threads.Thread, "start", start)
-        with pytest.raises(RuntimeError, match="can't start"):
-            threads.in_threads(lambda thread, awake: None, 2, board)
-    threads.in_threads(lambda thread, awake: done.append(thread), 2, board)
-    while len(done) < 2:
-        pass
-    assert sorted(done) == [0, 1]
+    monkeypatch.setattr(Thread, "start", start_some)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted
+    left[:] = [None] * allowed
+    assert generate_all(found, prefixes, 30, Sampler(), 5) == texts
 
 
 @pytest.mark.parametrize("states", [0, 2])

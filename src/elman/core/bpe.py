@@ -98,7 +98,10 @@ def _interruptibly(work: Callable[[], None]) -> None:
             failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be started: then Ctrl-C waits
+        run()
     while thread.is_alive():
         thread.join(0.1)
     if failed:

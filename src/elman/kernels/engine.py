@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
@@ -22,7 +21,7 @@ from elman.kernels.layout import Layout, round_up, zeros
 from elman.kernels.packing import GROUP, Array, pack
 from elman.kernels.sampling import choice_of, settings
 from elman.kernels.stream import Stream, read, score, write
-from elman.kernels.threads import counter, in_threads, new_board, number_of_threads
+from elman.kernels.threads import counter, for_each, in_threads, new_board, number_of_threads
 from elman.kernels.tiles import Shape
 from elman.kernels.update import KEPT, SLOTS, Batch, Work, run
 
@@ -239,8 +238,7 @@ class Engine:
         if threads == 1:
             work(0)  # as nearly always; to start a thread takes as long as some hundred tokens
         else:
-            with ThreadPoolExecutor(threads) as executor:
-                list(executor.map(work, range(threads)))
+            for_each(work, threads)
         reached = [
             self._states(stream.hs[:, 0, : len(rows)], stream.cs[:, 0, : len(rows)])
             for stream, rows in zip(streams, parts, strict=True)

@@ -8,6 +8,8 @@ next for a while, in compiled code, before it sleeps.
 import ctypes
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
@@ -193,16 +195,42 @@ _helpers: list[Helper] = []
 
 def in_threads(work: Work, threads: int, board: Board) -> None:
     """Begin a batch with `work(0, _)`, and `work(1, awake)` and so on in other threads to help."""
-    while len(_helpers) < threads - 1:
-        _helpers.append(Helper())
+    _have_helpers(threads - 1)
     try:
         begin(board)
-        for n in range(1, threads):
-            _helpers[n - 1].call(work, n, board)
+        for n, helper in enumerate(_helpers[: threads - 1], 1):
+            helper.call(work, n, board)
         work(0, counter(1))
     except BaseException:  # nobody is at the arrays after this, but where a second Ctrl-C comes
         work(0, counter(1))
         raise
+
+
+def _have_helpers(number: int) -> None:
+    """Start threads until there are so many, or as many as the system lets us have."""
+    while len(_helpers) < number:
+        try:
+            _helpers.append(Helper())
+        except RuntimeError:  # no more can be started
+            return
+
+
+def for_each(work: Callable[[int], None], number: int) -> None:
+    """Call `work(0)`, `work(1)` and so on, each in a thread, as far as these can be started."""
+    left = iter(range(number))
+
+    def some() -> None:
+        for n in left:
+            work(n)
+
+    with ThreadPoolExecutor(number) as executor:
+        others = []
+        with suppress(RuntimeError):  # no more threads can be started
+            for _ in range(number - 1):
+                others.append(executor.submit(some))
+        some()
+        for other in others:
+            other.result()
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
