@@ -301,6 +301,40 @@ def test_where_no_thread_can_be_started_there_are_fewer(
     assert generate_all(found, prefixes, 30, Sampler(), 5) == texts
 
 
+def test_after_a_second_interrupt_nothing_is_done_to_arrays_that_a_helper_is_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 11, 7)
+    batch, made = batch_of(of, 300, 5), Engine(of)
+
+    def interrupted(work: Any, number: int, board: Any) -> None:
+        threads.begin(board)
+        board.next[0] += 1  # a helper has taken a part
+        raise KeyboardInterrupt
+
+    def learn() -> list[Any]:
+        made.load(weights_of(of))
+        return [made.loss(*batch, (), [], learn=True)[0], made.gradients(weights_of(of))]
+
+    wanted, wanted_gradients = learn()
+    with monkeypatch.context() as within:
+        within.setattr(kernels, "in_threads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learn()
+    assert [part.tolist() for part in made.taken] == [part.tolist() for part in batch]
+    found: list[Any] = []
+    waiting = Thread(target=lambda: found.extend(learn()), daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert not found
+    made.board.ended[0] += 1  # and ends it
+    waiting.join(60)
+    assert found[0] == wanted
+    for name, gradient in wanted_gradients.items():
+        np.testing.assert_array_equal(found[1][name], gradient)
+    assert not made.taken
+
+
 @pytest.mark.parametrize("states", [0, 2])
 def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
     of = Architecture("lstm", 11, 7, 2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -60,6 +61,7 @@ class Engine:
         self.lock = Lock()
         self.sizes: tuple[int, ...] = ()
         self.room = 0
+        self.taken: list[NDArray[np.int32]] = []
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
@@ -67,7 +69,14 @@ class Engine:
 
     def load(self, weights: Weights) -> None:
         """Take these weights."""
+        if self.taken:
+            self._finish()
         self.layout.take(weights)
+
+    def _finish(self) -> None:
+        """End a batch that a second Ctrl-C has left to helpers, which are at these arrays."""
+        self.run(*self.arguments, 0, counter(0))
+        self.taken.clear()
 
     def _pack(self) -> None:
         """Pack what is needed to read; a batch is packed by its own threads."""
@@ -119,8 +128,8 @@ class Engine:
         number, steps = ids.shape
         self._make_room(number, steps, bool(state), len(masks))
         self._take(ids, targets, state, masks, learn)
-        run, arguments = self.run, self.arguments
-        in_threads(lambda thread, awake: run(*arguments, thread, awake), self.threads, self.board)
+        in_threads(self.work_of_thread, self.threads, self.board)
+        self.taken.clear()
         reached: States = ()
         if state:
             parts = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
@@ -154,6 +163,8 @@ class Engine:
             *(self.packed, self.work, self.slots, self.totals, self.board),
         )
         self.run = compiled(run, *self.arguments, 0, counter(0))
+        self.taken = []  # the ids and targets of a batch, until it is ended
+        self.work_of_thread = partial(_work_of_thread, self.run, self.arguments, self.taken)
         self.sizes, self.room, self.threads = sizes, room, threads
 
     def _take(
@@ -165,6 +176,7 @@ class Engine:
         learn: bool,
     ) -> None:
         """Have the kernels find a batch, which lies where it is but for states and masks."""
+        self.taken[:] = ids, targets
         number, hidden, batch = len(ids), self.of.hidden, self.batch
         sequences = round_up(number, GROUP)
         batch.about[:] = sequences, number, learn, ids.ctypes.data, targets.ctypes.data
@@ -264,6 +276,11 @@ class Engine:
             across_h=zeros(self.hidden, GROUP),
             across_logits=zeros(self.layout.tokens + BELOW, GROUP),
         )
+
+
+def _work_of_thread(run: Any, arguments: Any, taken: Any, thread: int, awake: Any) -> None:
+    """The work of a thread, which keeps what it may read of a batch, whatever becomes of that."""
+    run(*arguments, thread, awake)
 
 
 def check_ids(ids: NDArray[Any], vocab: int) -> None:
