@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,6 +93,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # as that it makes a cache
     log.setLevel(logging.INFO)
     log.addHandler(_Notices())
+    _spare_threads()
     code = _run(sys.argv[1:] or ["--help"])
     terminal.release_signals()
     sys.exit(code)
@@ -116,11 +118,32 @@ def _run(words: list[str]) -> int:
         return _fail(str(told), told.exit_code)
     except MemoryError:
         return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
     except KeyboardInterrupt:  # while its output waits for a reader
         code = terminal.INTERRUPTED
     if code == terminal.INTERRUPTED:  # what Typer makes of Ctrl-C
         return _fail("interrupted, nothing kept", code)
     return code
+
+
+def _spare_threads() -> None:
+    """Have libraries start no threads where few can be started: without these they would end us.
+
+    Two copies of OpenBLAS, NumPy's and SciPy's, want one for each core.
+    """
+    known = Event()
+    threads = [Thread(target=known.wait, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    finally:
+        known.set()
 
 
 class _Notices(logging.Handler):

@@ -1,5 +1,6 @@
 """The command line on the engine, which is its default."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,33 @@ def test_settings_of_numba_in_the_current_folder_are_not_read(
     done = elman("train", story, *QUICK, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "kept").exists()
+
+
+def test_where_no_thread_can_be_started_training_goes_on(story: Path, tmp_path: Path) -> None:
+    code = """if True:
+        import threading
+
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = start
+        from elman import cli
+        cli.main()
+    """
+    for words in (
+        ("train", story, *QUICK, "--out", "run"),
+        ("generate", "run", "O", "On", "Once"),
+        ("prepare", story, "--tokenizer", "bpe", "--vocab-size", "300", "--out", "store"),
+    ):
+        command = [sys.executable, "-c", code, *map(str, words)]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"NUMBA_NUM_THREADS": "4"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_path: Path) -> None:

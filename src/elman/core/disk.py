@@ -256,11 +256,10 @@ def check_owner(path: Path) -> None:
 
 def user_cache() -> Path:
     """The user's folder for what can be made anew; a MachineError where none is known."""
-    try:
+    folder = Path()
+    with suppress(RuntimeError):  # of a user without a home, as a path in the current folder is
         folder = user_cache_path("elman")
-    except (OSError, RuntimeError) as error:
-        raise MachineError(f"the user's cache folder is not known: {error}") from error
-    if not folder.is_absolute():  # of a user without a home, and then in the current folder
+    if not folder.is_absolute():
         raise MachineError(
             "the user's cache folder is not known: set HOME, or XDG_CACHE_HOME, to an absolute path"
         )
