@@ -120,9 +120,9 @@ def test_wherever_it_is_stopped_the_same_bytes_come_out(
 
 
 def recording(places: list[int]) -> Any:
-    def make(part: Path, used: Any, place: Any) -> Any:
+    def make(used: Any, part: Path, place: Any) -> Any:
         places.append(place.pieces if place else 0)
-        return store.Draft(part, used, place)
+        return store.Draft(used, part, place)
 
     return make
 
@@ -305,13 +305,35 @@ def test_others_are_kept_out_of_the_folder_that_is_worked_in(
     assert (tmp_path / "store").stat().st_mode & 0o700 == 0o700
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_finished_is_said_to_be_and_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    (tmp_path / "text.txt").write_text("Once upon a time, said he. \n" * 9)
+    words = ([str(tmp_path / "text.txt")], tmp_path / "store", "char")
+
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as within:
+        within.setattr(disk, "keep_names", lambda folder: None)
+        within.setattr(store, "write", lambda *words: within.setattr(disk, "keep_names", interrupt))
+        if killed:
+            within.setattr(preparing.shutil, "rmtree", lambda *words, **options: None)
+        with pytest.raises(InterruptedWorkError, match="store is finished"):
+            prepare(*words)
+    with pytest.raises(ElmanError, match="store exists already"):
+        prepare(*words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "text.txt"]
+
+
 @pytest.mark.parametrize("name", ["first.1", "first.2", "seen.jsonl"])
 def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("dear")
     folder = tmp_path / "part"
     folder.mkdir()
-    made = draft.Draft(folder, tokenizer("char"))
+    made = draft.Draft(tokenizer("char"), folder)
     (folder / name).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
         made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.keep())

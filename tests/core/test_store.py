@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,7 +103,7 @@ def test_nothing_is_left_where_temporary_files_are(
     assert list(empty.iterdir()) == []
     assert data.codec.text(data.train).startswith("Once upon")
 
-    def interrupted(*words: Any) -> None:
+    def interrupted(*words: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("elman.core.draft.Draft.translate", interrupted)
@@ -110,8 +112,26 @@ def test_nothing_is_left_where_temporary_files_are(
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there a file that is open keeps its name")
+def test_nothing_is_left_where_a_process_is_killed(text: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code = """if True:
+        import os, signal, sys
+        from elman.core import draft
+        from elman.numpy import TextFile
+
+        draft.Draft._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
+        TextFile(sys.argv[1], 8, 4)
+    """
+    environment = os.environ | {"TMPDIR": str(empty)}
+    done = subprocess.run([sys.executable, "-c", code, str(text)], env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert list(empty.iterdir()) == []
+
+
 def test_a_full_disk_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*words: Any) -> None:
+    def full(*words: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("elman.core.draft.Draft.translate", full)

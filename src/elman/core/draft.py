@@ -7,8 +7,9 @@ numbers in the order of first sight, which are written down as they come; then t
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedRandom, BufferedReader
 from itertools import islice
@@ -72,19 +73,32 @@ def files(folder: Path, place: Place) -> Iterator[tuple[Path, int]]:
 
 
 class Draft:
-    """The ids of a text in the order of first sight, in a folder, from a place on."""
+    """The ids of a text in the order of first sight, in a folder, from a place on.
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, place: Place | None = None) -> None:
-        self.folder, self.tokenizer = folder, tokenizer
+    Without a folder its files have no names: however the process ends, nothing is left of them.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, folder: Path | None = None, place: Place | None = None
+    ) -> None:
+        self.tokenizer, self._named = tokenizer, folder is not None
+        self.folder = folder or Path(tempfile.gettempdir())
         self._begun = self._place = place or Place()
         self._digest = hashlib.sha256()
         self._characters = self._utf8_bytes = 0
-        self._digested, self._digests = Place(), [hashlib.sha256() for _ in files(folder, Place())]
-        for path, length in files(folder, self._begun):
-            _cut(path, length)
+        self._digested, self._digests = Place(), [hashlib.sha256() for _ in (*KINDS, SEEN)]
+        if self._named:
+            for path, length in files(self.folder, self._begun):
+                _cut(path, length)
         if self._begun.pieces:
             self._check_written()
+        self._open: dict[np.dtype[Any], _Late] = {}
         self._encoder, self._kept = self._seen() if self._begun.seen else (tokenizer.encoder(()), 0)
+
+    def close(self) -> None:
+        """Have files without a name vanish."""
+        for file in self._open.values():
+            file.close()
 
     def _seen(self) -> tuple[Encoder, int]:
         """What numbers tokens, and how many it began with, which were seen before."""
@@ -128,7 +142,9 @@ class Draft:
     ) -> None:
         """Read a text, in pieces, from its start; what was read before is only counted."""
         with ExitStack() as stack:
-            self._open = {kind: stack.enter_context(_Late(self._path(kind))) for kind in KINDS}
+            for kind in KINDS:
+                file = _Late(self._path(kind) if self._named else None)
+                self._open[kind] = stack.enter_context(file)
             number = 0
             for number, piece in enumerate(pieces, 1):
                 self._count(piece)
@@ -199,10 +215,13 @@ class Draft:
         )
         return self._place
 
-    def translate(self, folder: Path, share: float, vocab: Vocab | None = None) -> Tokens:
+    def translate(
+        self, share: float, folder: Path | None = None, vocab: Vocab | None = None
+    ) -> Tokens:
         """Write the ids into a folder, in a vocabulary or in that of the first share of the text.
 
-        The ids that are returned are read from the disk where they are asked for.
+        Without a folder they are in a file that has no name. The ids that are returned are read
+        from the disk where they are asked for.
         """
         number, tokens = sum(self._place.lengths), self._encoder.tokens
         if vocab is None:
@@ -217,7 +236,7 @@ class Draft:
                 )
         kind = smallest_kind(len(vocab))
         table = vocab.encode(tokens).astype(kind)
-        with (folder / IDS).open("x+b") as file:
+        with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
             file.flush()
@@ -244,7 +263,7 @@ class Draft:
         for kind, length in zip(KINDS, self._place.lengths, strict=True):
             if length:
                 left = length
-                with disk.opened(self._path(kind)) as file:
+                with self._open[kind].again() as file:
                     while len(ids := np.fromfile(file, kind, min(left, CHUNK))):
                         if ids.max() >= len(self._encoder):
                             raise self._damaged(self._path(kind).name)
@@ -255,9 +274,12 @@ class Draft:
 
 
 class _Late:
-    """A file that is there when something is written to its end."""
+    """A file that is there when something is written to its end.
 
-    def __init__(self, path: Path) -> None:
+    Without a path it is temporary, and stays open to be read.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: BinaryIO | None = None
 
@@ -265,13 +287,31 @@ class _Late:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._path is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Close it; where it is temporary, it vanishes."""
         if self._file is not None:
             self._file.close()
+
+    @contextmanager
+    def again(self) -> Iterator[BinaryIO]:
+        """The file from its start, to read."""
+        if self._path is not None:
+            with disk.opened(self._path) as file:
+                yield file
+        elif self._file is not None:
+            self._file.seek(0)
+            yield self._file
 
     def write(self, ids: Ids) -> None:
         """Write ids."""
         if self._file is None:
-            self._file = open(self._path, "ab", opener=disk.no_links)  # noqa: SIM115
+            if self._path is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            else:
+                self._file = open(self._path, "ab", opener=disk.no_links)  # noqa: SIM115
         self._file.write(ids.data)
 
     def sync(self) -> None:

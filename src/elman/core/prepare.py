@@ -43,6 +43,9 @@ def prepare(
     """
     how = Reading(tokenizer, vocab_size, min_freq, newlines)
     _check(paths)
+    if out.name and out.is_dir() and _name(out).is_dir():
+        with _part(out, keep=False):
+            pass  # which removes what a process has left that was killed when it had finished
     disk.check_new(out)
     with disk.parents(out), _part(out, keep=STDIN not in paths) as part:
         texts = [_copied(part, report) if path == STDIN else Path(path) for path in paths]
@@ -50,7 +53,7 @@ def prepare(
         begun = _begun(part, command)
         used = _tokenizer(part, texts, how, report)
         text = how.blocks(texts, store.progress("reading", texts, report))
-        draft = Draft(part, used, begun)
+        draft = Draft(used, part, begun)
         draft.read(pieces(text, used.cut), _Keeping(part, command))
         return _finish(part, draft, newlines, out)
 
@@ -66,13 +69,17 @@ def _check(paths: Sequence[str]) -> None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
 
 
+def _name(out: Path) -> Path:
+    return out.with_name(f".{out.name}.part")
+
+
 @contextmanager
 def _part(out: Path, keep: bool) -> Iterator[Path]:
     """The folder to work in, for this process alone.
 
     It is removed at the end, unless the work was interrupted and may go on.
     """
-    part, kept = out.with_name(f".{out.name}.part"), False
+    part, kept = _name(out), False
     try:
         part.mkdir(0o700)
     except FileExistsError:
@@ -81,6 +88,8 @@ def _part(out: Path, keep: bool) -> Iterator[Path]:
     try:
         yield part
     except KeyboardInterrupt as error:
+        if out.exists():
+            raise InterruptedWorkError(f"interrupted: {out} is finished") from error
         kept = keep and (part / PLACE).exists()
         if not kept:
             raise
@@ -191,7 +200,7 @@ def _finish(part: Path, draft: Draft, newlines: str, out: Path) -> Facts:
     whole = part / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
-    tokens = draft.translate(whole, store.SHARE)
+    tokens = draft.translate(store.SHARE, whole)
     with open(whole / IDS, "r+b", opener=disk.no_links) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):

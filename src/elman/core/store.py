@@ -4,8 +4,6 @@ Other files are read through a store that nobody sees, and that vanishes with th
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -214,18 +212,17 @@ def temporary(
     text: Iterator[str], used: Tokenizer, share: float = SHARE, vocab: Vocab | None = None
 ) -> Tokens:
     """The tokens of a text, in pieces, whose ids vanish from the disk with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="elman-"))
+    draft = Draft(used)
     try:
-        draft = Draft(folder, used)
         draft.read(text)
-        tokens = draft.translate(folder, share, vocab)
-        if os.name == "nt":  # which removes no file that is mapped
-            tokens = replace(tokens, ids=np.array(tokens.ids))
-        return tokens
+        tokens = draft.translate(share, vocab=vocab)
     except OSError as error:
-        raise disk.cannot("write", folder, error) from error
+        raise disk.cannot("write", draft.folder, error) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        draft.close()
+    if os.name == "nt":  # which removes no file that is mapped
+        return replace(tokens, ids=np.array(tokens.ids))
+    return tokens
 
 
 def learnt(files: Sequence[Path], how: Reading, share: float, report: Report) -> Tokenizer:
