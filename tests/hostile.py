@@ -20,6 +20,7 @@ import signal
 import struct
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections import Counter
@@ -32,12 +33,13 @@ import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, compare, job, reading, run
+from elman.core import checkpoint, compare, job, json_files, reading, run, store, tensors
 from elman.core import prepare as preparing
+from elman.core import windows as windows_module
 from elman.core.callback import Callback
 from elman.core.corpus import TextFile
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate, evaluate_store, generate
+from elman.core.language_model import evaluate, evaluate_store, generate, score
 from elman.core.prepare import prepare
 from elman.core.sampling import Sampler
 
@@ -59,6 +61,11 @@ NUMBERS = [0, -1, 1, 2, 3, 7, 255, 1 << 16, 1 << 20, 1 << 31, 1 << 63, 10**30, -
 FLOATS = [0.0, -0.0, 0.5, 1.0, 1.5, -2.5, 1e-320, 1e38, 1e308, float("nan"), float("inf")]
 WORDS = ["", "x", "rnn", "lstm", "<unk>", "../..", "/etc/passwd", "\0", "\ud800", "\x1b[2J", "é"]
 
+# What a large file repeats.
+UNITS = [
+    *[b"[[]],", b"[],", b'{"a":{}},', b'{"":[', b'"",', b'"abcdefgh",', b"1,", b",", b"["],
+    *[b"\n", b"1,1,1,1,1\n", b'"\n', b"\\", b'\\"', b" ", "\U0001f600".encode()],
+]
 MANY_NAMES = ("{" + "".join(f'"{name}":1,' for name in range(70_000)) + '"69999":1}').encode()
 
 
@@ -102,13 +109,19 @@ class Chance(random.Random):
         return self.choice(
             [
                 *[b"", b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"), b"\xff" + text],
-                *[b"[" * 100_000, b"[" * 500 + b"]" * 500, b'{"a":' * 50_000, b"9" * 5000],
+                *[b"[" * 500_000, b"[" * 500 + b"]" * 500, b'{"a":' * 50_000, b"9" * 5000],
                 *[text[:-1] + b',"clean":true,"clean":true}', text + text, text + b"\0"],
                 *[b"1e999", b'"\\ud800"', b'"\\udfff\\ud800"', text.replace(b'"', b"'")],
                 *[b" " * (1 << 21), b"[" + b"1," * (1 << 20) + b"1]", MANY_NAMES],
                 self.nested(),
             ]
         )
+
+    def large(self) -> bytes:
+        """What takes much more memory as values than as bytes."""
+        size = self.choice([1 << 18, 1 << 20, 1 << 20, 1 << 22, 1 << 25])
+        unit = self.choice(UNITS)
+        return self.choice([b"", b"[", b'{"a":[']) + unit * (size // len(unit))
 
     def nested(self) -> bytes:
         """A field with so many lists in each other as can hardly be, or just not."""
@@ -168,6 +181,7 @@ class Chance(random.Random):
                 *[b"\xef\xbb\xbf", good.replace(b" ", b"\0"), b"\0" * 999, b" \n\t\r" * 300],
                 *[b"x" * 20_000, b"\xff" * 999, "é\u2028\u0085".encode() * 300, good[:9]],
                 *[good.decode().encode("utf-16"), b"a\xed\xa0\x80b" * 300, b"\r\n" * 999],
+                *[b"a" * 20_000, b" " * 20_000, " ".join(map(str, range(5000))).encode()],
                 *["😀".encode() * 300, self.randbytes(2000), b"ab " * self.randrange(1, 300)],
             ]
         )
@@ -188,9 +202,9 @@ class Good:
         self.text = folder / "story.txt"
         self.text.write_text(STORY, encoding="utf-8")
         self.stores = [folder / name for name in ("char", "bpe")]
-        for store in self.stores:
-            prepare([str(self.text)], store, store.name, 300 if store.name == "bpe" else None)
-        self.half_made = self._half_made(folder / "half")
+        for path in self.stores:
+            prepare([str(self.text)], path, path.name, 300 if path.name == "bpe" else None)
+        self.half_made = half_made_of(self.text, folder / "half")
         self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
         self.run, self.bpe_run = folder / "run", folder / "bpe run"
         self._write(self._trained(folder / "on bpe", text=str(self.stores[1])), self.bpe_run)
@@ -203,21 +217,6 @@ class Good:
         with run.new_folder(path) as part:
             training.write(part)
 
-    def _half_made(self, out: Path) -> Path:
-        """What an interrupted `elman prepare` has left."""
-
-        def report(what: str, done: int, total: int) -> None:
-            if done > total / 2:
-                raise KeyboardInterrupt
-
-        with (
-            mock.patch.multiple(preparing, SECONDS=0),
-            mock.patch.multiple(reading, BLOCK=BLOCK),
-            contextlib.suppress(ElmanError),
-        ):
-            prepare([str(self.text)], out, "char", report=report)
-        return out.with_name(".half.part")
-
     def _trained(self, folder: Path, **changes: str) -> job.Training:
         given = {"text": str(self.text), "windows": "random", "tokenizer": None} | changes
         settings = job.Job(**(SETTINGS | SMALL | given))
@@ -227,6 +226,22 @@ class Good:
         for path in checkpoint.paths(folder):
             self.checkpoints.append((training.settings, path.read_bytes()))
         return training
+
+
+def half_made_of(text: Path, out: Path) -> Path:
+    """What an interrupted `elman prepare` has left."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with (
+        mock.patch.multiple(preparing, SECONDS=0),
+        mock.patch.multiple(reading, BLOCK=BLOCK),
+        contextlib.suppress(ElmanError),
+    ):
+        prepare([str(text)], out, "char", report=report)
+    return out.with_name(f".{out.name}.part")
 
 
 Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
@@ -284,7 +299,8 @@ def told(words: list[str]) -> Callable[[], Any]:
         if code:
             if code != 2 and not (code == 1 and "loss became" in said):
                 raise AssertionError(f"exit code {code}: {said}")
-            if len(lines) != 1 + said.count("the checkpoint is damaged: "):
+            advice = ("elman: the checkpoint is damaged: ", "elman: an epoch has ")
+            if len(lines) != 1 + sum(map(said.count, advice)):
                 raise AssertionError(f"not one line: {said}")
             raise ElmanError(lines[-1])
 
@@ -412,7 +428,8 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     settings, good_one = chance.choice(good.checkpoints)
     (folder.parent / "training.json").write_text(json.dumps(settings))
     spoil = chance.choice([chance.raw, chance.safetensors, *[other_facts(chance)] * 4])
-    (folder / "000000000001.safetensors").write_bytes(spoil(good_one))
+    number = chance.choice(["000000000001"] * 8 + ["²", "1" * 200])
+    (folder / f"{number}.safetensors").write_bytes(spoil(good_one))
     if chance.random() < 0.05:
         return told(["train", "--resume", str(folder.parent)])
 
@@ -501,6 +518,97 @@ def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     return go_on
 
 
+def large_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A file of a run, or the facts of a checkpoint, with many values in few bytes."""
+    folder = copied(good, place, chance)
+    path, raw = chance.choice([*files(folder), folder / "facts"]), chance.large()
+    if path.name == "facts":
+        text = raw.decode(errors="replace")
+        arrays = {"w": np.zeros(chance.choice([1, 1 << 26]), np.uint8)}
+        signed = {"facts": text, "digest": checkpoint._digest(arrays, text)}
+        tensors.write(folder / "1.safetensors", arrays, signed)
+        return lambda: checkpoint.read_newest(folder)
+    if path.suffix == ".safetensors":
+        raw = struct.pack("<Q", len(raw)) + raw
+    path.write_bytes(chance.choice([raw, path.read_bytes() + raw]))
+    if path.name == "history.csv":
+        return lambda: run.read_history(folder)
+    return used(folder, chance)
+
+
+def small_stacks(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """JSON that is read in a thread with little memory for calls in each other."""
+    text = chance.choice([chance.broken_json(b"{}"), chance.nested(), chance.large()])
+
+    def read() -> None:
+        failed: list[BaseException] = []
+
+        def parse() -> None:
+            try:
+                json_files.parse(text, "it")
+            except BaseException as error:
+                failed.append(error)
+
+        before = threading.stack_size(128 << 10)
+        try:
+            thread = threading.Thread(target=parse)
+            thread.start()
+        finally:
+            threading.stack_size(before)
+        thread.join()
+        if failed:
+            raise failed[0]
+
+    return read
+
+
+def cut_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A token store whose ids are cut off while they are read."""
+    folder = place / "store"
+    shutil.copytree(good.stores[0], folder)
+    length = chance.randrange((folder / "ids.bin").stat().st_size)
+    windows = chance.choice(["random", "stream"])
+
+    def read() -> None:
+        data = TextFile(str(folder), 4, 8, windows=windows)
+        with mock.patch.multiple(windows_module, STREAMED=64):
+            for _ in data.train_dataloader():
+                os.truncate(folder / "ids.bin", length)
+
+    def evaluated() -> None:
+        text = store.read(folder)
+        for _ in score(elman.load(good.run), text.tokens.ids):
+            os.truncate(folder / "ids.bin", length)
+
+    return chance.choice([read, read, evaluated])
+
+
+def replaced(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A text that is replaced by one of the same size and time, when its store is half made."""
+    text, out = place / "story.txt", place / "store"
+    text.write_text(STORY)
+    status, part = text.stat(), half_made_of(text, out)
+    raw = bytearray(STORY.encode())
+    place_of_change = chance.randrange(len(raw))
+    raw[place_of_change : place_of_change + 9] = chance.choice([b"Once upon", b"q" * 9])
+    text.write_bytes(raw[: status.st_size])
+    os.utime(text, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if chance.random() < 0.3 and os.geteuid() == 0:
+        os.chown(part, 12_345, 12_345)
+    elif chance.random() < 0.2:
+        part.chmod(0o777)
+
+    def go_on() -> None:
+        with mock.patch.multiple(reading, BLOCK=BLOCK):
+            prepare([str(text)], out, "char")
+        prepare([str(text)], place / "anew", "char")
+        for name in store.FILES[:3]:
+            if (out / name).read_bytes() != (place / "anew" / name).read_bytes():
+                raise AssertionError(f"{name} is that of another text")
+
+    return go_on
+
+
 def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """Texts of any bytes, and what is no file."""
     path = place / "text.txt"
@@ -508,7 +616,7 @@ def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         chance.choice([path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")])()
     else:
         path.write_bytes(chance.text())
-    tokenizer = chance.choice(["char", "byte", "word"])
+    tokenizer = chance.choice(["char", "byte", "word", "char", "byte", "word", "bpe"])
     if chance.random() < 0.1:
         return told(["evaluate", str(good.run), str(path), "--framework", "numpy"])
     return lambda: list(TextFile(str(path), 4, 8, tokenizer).train_dataloader())
@@ -517,7 +625,6 @@ def texts(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """Options of every command with values that they may not have."""
     numbers = [number for number in NUMBERS if not 255 < number < 1 << 31]  # which take long
-    number = str(chance.choice([*numbers, *FLOATS, "", "x", "é", "\x1b[2J"]))
     option = chance.choice(
         [
             *["hidden", "layers", "embedding", "steps", "batch-size", "lr", "clip", "momentum"],
@@ -525,6 +632,8 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
             *["edition", "checkpoint-every", "resume", "vocab-size", "min-freq", "newlines"],
         ]
     )
+    large = [1 << 16] if option == "hidden" else []  # which is more than there is memory for
+    number = str(chance.choice([*numbers, *large, *FLOATS, "", "x", "é", "\x1b[2J"]))
     tokens = chance.choice(["tokens", "temperature", "top-k", "top-p", "min-p", "seed"])
     small = [f"--{name}={value}" for name, value in {"hidden": 4, "steps": 8, "epochs": 1}.items()]
     out = [] if option == "out" else [f"--out={place / 'made'}"]
@@ -551,6 +660,10 @@ KINDS: dict[str, Kind] = {
     "checkpoints": checkpoints,
     "stores": stores,
     "half-made stores": half_made,
+    "large files": large_files,
+    "small stacks": small_stacks,
+    "cut stores": cut_stores,
+    "replaced texts": replaced,
     "texts": texts,
     "command line": words,
 }

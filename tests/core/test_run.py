@@ -415,10 +415,13 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         elman.load(tmp_path)
 
 
-def test_a_history_of_nothing_but_line_ends_is_refused_at_once(folder: Path) -> None:
+@pytest.mark.parametrize("unit", ["\n", "1,", '""'])
+def test_a_history_of_nothing_but_line_ends_or_cells_is_refused_at_once(
+    folder: Path, unit: str
+) -> None:
     path = folder / "history.csv"
     with path.open("a") as file:
-        file.write("\n" * (1 << 21))
+        file.write(unit * (1 << 21))
     tracemalloc.start()
     with pytest.raises(ElmanError, match=r"cannot read .*history.csv: row \d must be 5 numbers"):
         run.read_history(folder)

@@ -28,6 +28,7 @@ TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 # Bytes: settings are few, and an epoch takes a line of 100.
 MOST = {"config.json": 1 << 20, TRAINING: 1 << 20, "history.csv": 1 << 26}
+LONGEST_ROW = 1000  # characters of a history
 Settings = TypeVar("Settings")
 
 
@@ -218,7 +219,9 @@ def read_history(folder: Path) -> list[Epoch]:
     raw = disk.read(path, MOST["history.csv"])
     try:
         raw.decode()  # whose mistake is told by its place in the file
-        rows = csv.reader(io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline=""))
+        file = io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")
+        # A longer line becomes several, which are no rows.
+        rows = csv.reader(iter(lambda: file.readline(LONGEST_ROW), ""))
         if tuple(next(rows, ())) != HISTORY:
             raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
         return [_epoch(row, number) for number, row in enumerate(rows, 1)]
