@@ -520,7 +520,7 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 
 class TextFile(corpus.TextFile, DataModule):
-    """A UTF-8 text file in three parts that do not overlap."""
+    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 
 class RNNScratch(nn.Module):
@@ -769,8 +769,14 @@ class RNN(Layers):
     """A stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). `dropout` acts between layers. Bidirectional layers have
-    outputs (steps, batch, 2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+
+    - `num_hiddens`: hidden units of a layer.
+    - `num_layers`: layers, one above the other.
+    - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
+    - `dropout`: share of a layer's outputs that training puts to zero before the next.
+    - `bidirectional`: also run from the last step to the first.
     """
 
     num_hiddens: int
@@ -791,7 +797,10 @@ class RNN(Layers):
 
 
 class GRU(Layers):
-    """A stack of gated recurrent layers."""
+    """A stack of gated recurrent layers.
+
+    `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
+    """
 
     num_hiddens: int
     num_layers: int = 1
@@ -802,7 +811,10 @@ class GRU(Layers):
 
 
 class LSTM(Layers):
-    """A stack of LSTM layers; its state is a pair (H, C)."""
+    """A stack of LSTM layers; its state is a pair (H, C).
+
+    `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
+    """
 
     num_hiddens: int
     num_layers: int = 1
@@ -834,8 +846,10 @@ def looks_up(rnn: nn.Module) -> bool:
 class RNNLM(RNNLMScratch):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    An `embedding_size` of 0 means one-hot input; `optimizer` is sgd or adam; `momentum` goes with
-    sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
+    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
+    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    `training` is Flax's: false for a model that only reads.
     """
 
     training: bool = True

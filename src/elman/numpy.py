@@ -229,6 +229,16 @@ class RNN(Module):
         bidirectional: bool = False,
         seed: int = 0,
     ) -> None:
+        """Make the layers.
+
+        - `num_inputs`: features of an input; of one-hot input the size of the vocabulary.
+        - `num_hiddens`: hidden units of a layer.
+        - `num_layers`: layers, one above the other.
+        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
+        - `dropout`: share of a layer's outputs that training puts to zero before the next.
+        - `bidirectional`: also run from the last step to the first.
+        - `seed`: that of the initial weights and of dropout.
+        """
         if nonlinearity not in ("tanh", "relu"):
             raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
         cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
@@ -411,8 +421,7 @@ class LSTM(RNN):
 class RNNLM(language_model.LanguageModel, Module):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    Maps ids (batch, steps) to logits (batch, steps, vocab_size). An `embedding_size` of 0 means
-    one-hot input; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, vocab_size).
     """
 
     def __init__(
@@ -426,6 +435,13 @@ class RNNLM(language_model.LanguageModel, Module):
         tied: bool = False,
         seed: int = 0,
     ) -> None:
+        """Make the model.
+
+        `rnn` is an RNN, GRU or LSTM, `vocab_size` the number of tokens, `lr` the learning rate. An
+        `embedding_size` of 0 means one-hot input; `optimizer` is sgd or adam; `momentum` goes with
+        sgd; with `tied` the embedding is the output layer's weight; `seed` is that of the initial
+        weights.
+        """
         super().__init__()
         trainer.check_optimizer(optimizer, lr, momentum)
         language_model.check_language_model(rnn, tied, embedding_size)

@@ -395,7 +395,7 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 
 class TextFile(corpus.TextFile, DataModule):
-    """A UTF-8 text file in three parts that do not overlap."""
+    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
 
 
 class RNNScratch(Module):
@@ -528,6 +528,15 @@ class RNN(Module):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
+        """Make the layers.
+
+        - `num_inputs`: features of an input; of one-hot input the size of the vocabulary.
+        - `num_hiddens`: hidden units of a layer.
+        - `num_layers`: layers, one above the other.
+        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
+        - `dropout`: share of a layer's outputs that training puts to zero before the next.
+        - `bidirectional`: also run from the last step to the first.
+        """
         super().__init__()
         self.save_hyperparameters()
         self.rnn = hold_spare_biases(
@@ -616,8 +625,9 @@ def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
 class RNNLM(RNNLMScratch):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    An `embedding_size` of 0 means one-hot input; `optimizer` is sgd or adam; `momentum` goes with
-    sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
+    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
+    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The book's names, in the same order in every framework's module."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ def test_the_books_names_are_there(module: Any) -> None:
     assert len(listed) == 56
     assert [name for name in listed if not hasattr(module, name)] == []
     assert listed <= set(module.__all__)
+
+
+@pytest.mark.parametrize(
+    "name", ["Trainer", "TimeMachine", "TextFile", "RNN", "GRU", "LSTM", "RNNLM"]
+)
+def test_the_help_of_a_constructor_tells_of_every_argument(module: Any, name: str) -> None:
+    kind = getattr(module, name)
+    told = f"{inspect.getdoc(kind)}\n{inspect.getdoc(kind.__init__)}"
+    taken = set(inspect.signature(kind.__init__).parameters) - {"self", "parent", "name"}  # Flax's
+    assert [argument for argument in taken if f"`{argument}`" not in told] == []
 
 
 def public_names(name: str) -> list[str]:

@@ -32,7 +32,7 @@ MOST_VALUES = 8 * MOST_EPOCHS  # an epoch takes six, with itself
 
 
 class Checkpoints(Callback):
-    """Keeps the last two checkpoints of a training in a folder, so many seconds apart.
+    """Keeps the last two checkpoints of a training in `folder`, `seconds` apart.
 
     After `stop()` the training ends with the batch it is at, one of validation too: one more
     checkpoint is written, and KeyboardInterrupt raised. `begun` tells whether there was a batch.

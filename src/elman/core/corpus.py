@@ -91,7 +91,15 @@ class TimeMachine(DataModule):
         edition: str = "gutenberg",
         seed: int = 0,
     ) -> None:
-        """Read the text and cut it into windows."""
+        """Read the text and cut it into windows.
+
+        - `batch_size`: windows of a batch.
+        - `num_steps`: characters of a window.
+        - `num_train`, `num_val`: windows for training, and those after them for validation.
+        - `edition`: gutenberg, which is installed, or d2l, the book's file, which is taken from the
+          folder `root`, ../data, or downloaded once.
+        - `seed`: that of the order of the training windows.
+        """
         DataModule.__init__(self)
         self.save_hyperparameters()
         require_at_least(
@@ -147,19 +155,7 @@ class TimeMachine(DataModule):
 class TextFile(DataModule):
     """A text of any size, cut into a training, a validation and a test part that do not overlap.
 
-    `path` is a UTF-8 file, which may be packed with gzip, or a store that `elman prepare` has made.
-    `tokenizer` is char (where none is given), byte, word or bpe; `split` gives the parts' shares in
-    the order of the text. The vocabulary is that of the training part: its tokens that occur
-    `min_freq` times or more, by words twice where it is not given, and of these the most frequent,
-    so that with the unknown symbol there are `vocab_size` at most; bpe learns so many. `newlines`
-    are universal (where none are given), which reads CR LF and a lone CR as LF, or keep, which
-    takes line ends as they are. A store has all four of its own.
-
-    With `windows` "random" an epoch reads each token once, in windows whose cut and order change;
-    validation and test windows follow each other. With "stream" each part is read as `batch_size`
-    streams from their start to their end, and the state is carried from batch to batch. `train`,
-    `val` and `test` are id arrays on disk. With `codec`, that of a model, the text is read in the
-    model's tokens, whatever its training part has.
+    `train`, `val` and `test` are their ids, arrays on disk.
     """
 
     path: str
@@ -180,6 +176,28 @@ class TextFile(DataModule):
         min_freq: int | None = None,
         newlines: str | None = None,
     ) -> None:
+        """Read the text, or the store.
+
+        - `path`: a UTF-8 file, which may be packed with gzip, or a store made by `elman prepare`.
+        - `batch_size`: windows of a batch, or streams.
+        - `num_steps`: tokens of a window.
+        - `tokenizer`: char (where none is given), byte, word or bpe.
+        - `split`: shares of the training, validation and test part, in the order of the text.
+        - `seed`: that of the cut and the order of the training windows.
+        - `windows`: random or stream. With random an epoch reads each token once, in windows whose
+          cut and order change; validation and test windows follow each other. With stream each
+          part is read as `batch_size` streams from their start to their end, and the state is
+          carried from batch to batch.
+        - `codec`: that of a model; the text is read in its tokens, whatever its training part has.
+        - `vocab_size`: tokens of the vocabulary at most, the most frequent of the training part,
+          the unknown symbol included; bpe learns so many.
+        - `min_freq`: how often a token must occur in the training part to be in the vocabulary;
+          by words twice where it is not given.
+        - `newlines`: universal (where none are given), which reads CR LF and a lone CR as LF, or
+          keep, which takes line ends as they are.
+
+        A store has a tokenizer, a vocabulary and line ends of its own.
+        """
         super().__init__()
         self.save_hyperparameters()
         check_path(str(path))

@@ -15,10 +15,10 @@ LEAST = 1e-6  # of a learning rate: momentum that has the rate in it cannot go o
 class Schedule(Callback):
     """Sets the learning rate before every update, as a share of what it was at the start.
 
-    It climbs in a straight line through the first `warmup` share of the training. From there on
-    `constant` leaves it; `cosine` lets it fall to 0 along half a cosine (Loshchilov and Hutter
-    2017); `plateau` divides it by 4 after each epoch whose validation loss is not the lowest so
-    far, as PyTorch's word_language_model does.
+    `kind` is constant, cosine or plateau. The rate climbs in a straight line through the first
+    `warmup` share of the training. From there on `constant` leaves it; `cosine` lets it fall to 0
+    along half a cosine (Loshchilov and Hutter 2017); `plateau` divides it by 4 after each epoch
+    whose validation loss is not the lowest so far, as PyTorch's word_language_model does.
     """
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:

@@ -30,13 +30,6 @@ BEST = "best."  # begins the names, in a checkpoint, of what the best epoch capt
 class Trainer(HyperParameters):
     """Trains a model on data for `max_epochs` epochs, with the gradient's norm held below a bound.
 
-    Arguments, beside d2l's `max_epochs`:
-
-    - `num_gpus`: with 1 a GPU is used where there is one, and the CPU elsewhere.
-    - `gradient_clip_val`: the bound of the gradient's norm; 0 means none.
-    - `show_progress`: print a line for each epoch on standard error, or a bar where that is a
-      terminal; in a notebook the curves show the progress.
-
     `history` holds one Epoch for each epoch of the last `fit`. Where training takes `max_seconds`,
     its last epoch is cut short, in time for a validation as long as the last. The first validation
     then ends after a tenth of that time, and all others with the same batch.
@@ -60,6 +53,14 @@ class Trainer(HyperParameters):
         gradient_clip_val: float = 0,
         show_progress: bool = True,
     ) -> None:
+        """Keep the settings, which are d2l's and one more.
+
+        - `max_epochs`: passes over the training data.
+        - `num_gpus`: with 1 a GPU is used where there is one, and the CPU elsewhere.
+        - `gradient_clip_val`: bound of the gradient's norm over all weights; 0 means none.
+        - `show_progress`: print a line for each epoch on standard error, or a bar where that is a
+          terminal; in a notebook the curves show the progress.
+        """
         self.save_hyperparameters()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
