@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, is_one_of
 
 __version__ = "0.1.0"
 __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
@@ -16,7 +16,7 @@ FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 
 def check_framework(name: str) -> None:
     """Raise an ElmanError unless there is such a framework."""
-    if name not in FRAMEWORKS:
+    if not is_one_of(name, FRAMEWORKS):
         raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
 
 
@@ -36,8 +36,9 @@ def save(folder: str | Path, model: Any) -> None:
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
     """
-    from elman.core import codec, run
+    from elman.core import codec, disk, run
 
+    path = disk.path(folder, "a run directory")
     own = _framework_of(model)
     fit = getattr(model, "trainer", None)
     if fit is not None and fit.model is not model:
@@ -52,16 +53,17 @@ def save(folder: str | Path, model: Any) -> None:
             "len(data.vocab)"
         )
     history: Sequence[Any] = getattr(fit, "history", ())
-    with run.new_folder(Path(folder)) as part:
+    with run.new_folder(path) as part:
         run.write(part, of, own.export_weights(model), used, {}, history)
         run.draw(part, history)
 
 
 def load(folder: str | Path, framework: str = "numpy") -> Any:
     """The model of a run directory, in a framework; `model.codec.vocab` is its vocabulary."""
-    from elman.core import run
+    from elman.core import disk, run
 
-    of, weights, codec = run.read(Path(folder))
+    check_framework(framework)
+    of, weights, codec = run.read(disk.path(folder, "a run directory"))
     model = framework_module(framework).build(of, weights)
     model.codec = codec
     return model

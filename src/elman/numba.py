@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from elman import numpy as specification
 from elman.core import corpus, weights
 from elman.core.errors import ElmanError
+from elman.core.language_model import check_ids, integers
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
 from elman.kernels import numba as _numba
-from elman.kernels.engine import Engine, check_ids
+from elman.kernels.engine import Engine
 from elman.numpy import (
     CELLS,
     DATA_URL,
@@ -186,7 +187,7 @@ class RNNLM(specification.RNNLM):
     def _checked(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch; of a stream's, which has one, a state of zeros."""
         X, *state, Y = batch
-        X, Y = _integers(X, 2), _integers(Y, 2)
+        X, Y = integers(X, 2), integers(Y, 2)
         if X.shape != Y.shape or not X.size:
             raise ElmanError(
                 "a batch has ids and targets, one or more, in the same shape, got "
@@ -203,7 +204,7 @@ class RNNLM(specification.RNNLM):
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
         """Ids as the kernels for texts take them, each of which has its place in the table."""
         # In another form they would have kernels compiled anew.
-        form: NDArray[np.int64] = np.require(_integers(ids, dimensions), np.int64, ["C", "W"])
+        form: NDArray[np.int64] = np.require(integers(ids, dimensions), np.int64, ["C", "W"])
         check_ids(form, self.vocab_size)
         return form
 
@@ -225,16 +226,6 @@ class RNNLM(specification.RNNLM):
     def _whole(parts: tuple[Array, ...]) -> Any:
         """A state as it is given away: an array, or an LSTM's two in a pair."""
         return parts if len(parts) != 1 else parts[0]
-
-
-def _integers(ids: Any, dimensions: int) -> Array:
-    """An array of ids, as they are given."""
-    given = np.asarray(ids)
-    if given.ndim != dimensions or given.dtype.kind not in "iu":
-        raise ElmanError(
-            f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
-        )
-    return given
 
 
 BUILT_IN = {

@@ -17,7 +17,7 @@ from elman.core import checkpoint, corpus, language_model, module, trainer, weig
 from elman.core.board import ProgressBoard, plot, set_figsize
 from elman.core.corpus import TextFile
 from elman.core.download import DATA_URL, download
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, is_one_of, require_at_least
 from elman.core.metrics import perplexity
 from elman.core.module import DataModule, HyperParameters, add_to_class
 from elman.core.text import Vocab
@@ -239,7 +239,7 @@ class RNN(Module):
         - `bidirectional`: also run from the last step to the first.
         - `seed`: that of the initial weights and of dropout.
         """
-        if nonlinearity not in ("tanh", "relu"):
+        if not is_one_of(nonlinearity, ("tanh", "relu")):
             raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
         cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
         self._build(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
@@ -254,6 +254,8 @@ class RNN(Module):
         bidirectional: bool,
         seed: int,
     ) -> None:
+        weights.check_layers(num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+        require_at_least(0, seed=seed)
         super().__init__()
         self.save_hyperparameters()
         self.rng = np.random.default_rng(seed)
@@ -279,13 +281,14 @@ class RNN(Module):
 
     def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
         """Run all layers through all steps."""
+        self._check_inputs(inputs)
         states = CELLS[self.cell].states
+        shape = (sum(map(len, self.names)), inputs.shape[1], self.num_hiddens)
         if state is None:
-            number = sum(map(len, self.names))
-            shape = (number, inputs.shape[1], self.num_hiddens)
             state = (np.zeros(shape, self.parameters["bias_ih_l0"].dtype),) * states
         elif states == 1:
             state = (state,)
+        _check_state(state, [shape] * states)
         self._memos, self._masks = {}, []
         reached: list[tuple[Array, ...]] = []
         for layer, names in enumerate(self.names):
@@ -300,6 +303,15 @@ class RNN(Module):
             inputs = np.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
         state = tuple(np.stack(parts) for parts in zip(*reached, strict=True))
         return inputs, state if states > 1 else state[0]
+
+    def _check_inputs(self, inputs: Any) -> None:
+        if isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.integer):
+            language_model.check_ids(language_model.integers(inputs, 2), self.num_inputs)
+        elif not isinstance(inputs, np.ndarray) or inputs.shape[2:] != (self.num_inputs,):
+            raise ElmanError(
+                f"inputs are an array (steps, batch, {self.num_inputs}), or of ids (steps, batch), "
+                f"got {getattr(inputs, 'shape', inputs)!r}"
+            )
 
     def _drop(self, inputs: Array) -> Array:
         """Dropout (Srivastava et al. 2014), which changes nothing but while training."""
@@ -383,6 +395,14 @@ class RNN(Module):
         return None if ids else d_x @ W_ih  # (steps, batch, features)
 
 
+def _check_state(parts: Any, wanted: list[tuple[int, ...]]) -> None:
+    """Raise an ElmanError unless a state has arrays of these shapes."""
+    whole = parts if isinstance(parts, tuple | list) else [parts]
+    got = [getattr(part, "shape", part) for part in whole]
+    if got != wanted:
+        raise ElmanError(f"the state has {len(wanted)} of the shape {wanted[0]}, got {got!r}")
+
+
 def direction(name: str) -> int:
     """1 for a layer that reads the steps as they come, -1 for one that begins at the last."""
     return -1 if name.endswith("_reverse") else 1
@@ -443,8 +463,18 @@ class RNNLM(language_model.LanguageModel, Module):
         weights.
         """
         super().__init__()
+        if not hasattr(rnn, "num_hiddens"):
+            raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
         trainer.check_optimizer(optimizer, lr, momentum)
         language_model.check_language_model(rnn, tied, embedding_size)
+        require_at_least(1, vocab=vocab_size)
+        require_at_least(0, embedding=embedding_size, seed=seed)
+        wanted = embedding_size or vocab_size
+        if getattr(rnn, "num_inputs", wanted) != wanted:
+            raise ElmanError(
+                f"the rnn reads {rnn.num_inputs} inputs, and gets {wanted}: give it num_inputs of "
+                "vocab_size, or of embedding_size where there is one"
+            )
         self.save_hyperparameters()
         own = {
             name: shape
@@ -492,8 +522,10 @@ class RNNLM(language_model.LanguageModel, Module):
 
     def _run(self, ids: Array, state: Any) -> tuple[Array, Any]:
         """The outputs of the layers, (steps, batch, hidden), and the state after them."""
+        ids = language_model.integers(ids, 2)
         inputs = ids.T  # (steps, batch)
         if self.embedding_size:
+            language_model.check_ids(ids, self.vocab_size)
             inputs = look_up(
                 self.parameters["embedding.weight"], inputs
             )  # (steps, batch, features)
@@ -517,12 +549,18 @@ class RNNLM(language_model.LanguageModel, Module):
 
     def loss(self, y_hat: Array, y: Array) -> float:
         """The mean cross-entropy of logits (batch, steps, vocab) for targets (batch, steps)."""
+        y = language_model.integers(y, 2)
+        wanted = (*y.shape, self.vocab_size)
+        if (got := getattr(y_hat, "shape", y_hat)) != wanted:
+            raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
+        language_model.check_ids(y, self.vocab_size)
         flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
         loss, self._d_logits = loss_and_gradient(flat, y.T.ravel())
         return loss
 
     def loss_by_blocks(self, X: Array, Y: Array, state: Any = None) -> float:
         """The loss of a batch, of whose logits there is one block at a time."""
+        language_model.check_ids(Y, self.vocab_size)
         _, self.reached = self._run(X, state)
         self._d_logits, self._targets = None, Y.T.ravel()
         return sum(loss * share for _, share, loss, _ in self._blocks())
@@ -582,6 +620,7 @@ class SGD:
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     def __init__(self, model: Module, lr: float, momentum: float = 0.0) -> None:
+        trainer.check_optimizer("sgd", lr, momentum)
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
 
@@ -608,6 +647,7 @@ class Adam:
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, model: Module, lr: float) -> None:
+        trainer.check_optimizer("adam", lr, 0.0)
         self.model, self.lr, self.steps = model, lr, 0
         self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
         self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}

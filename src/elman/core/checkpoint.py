@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from elman.core import disk, json_files, memory, tensors
 from elman.core.callback import Callback
-from elman.core.errors import ElmanError, MachineError
+from elman.core.errors import ElmanError, MachineError, is_number
 from elman.core.history import MOST_EPOCHS, Checkpoint, Facts
 from elman.core.tensors import Arrays
 from elman.core.trainer import Trainer
@@ -41,9 +41,9 @@ class Checkpoints(Callback):
     begun = stopping = False
 
     def __init__(self, folder: str | Path, seconds: float = 60) -> None:
-        if not seconds >= 0:
-            raise ElmanError(f"checkpoints are 0 seconds apart or more, got {seconds}")
-        self.folder, self.seconds = Path(folder), seconds
+        if not (is_number(seconds) and seconds >= 0):
+            raise ElmanError(f"checkpoints are 0 seconds apart or more, got {seconds!r}")
+        self.folder, self.seconds = disk.path(folder, "a folder of checkpoints"), seconds
         self._last = time.monotonic()
 
     def stop(self) -> None:
@@ -127,7 +127,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 
     Those that are not are named in a warning; a DamagedError where they are all there is.
     """
-    found = paths(Path(folder))
+    found = paths(disk.path(folder, "a folder of checkpoints"))
     for path in reversed(found):
         try:
             return read(path)

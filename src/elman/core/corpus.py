@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from elman.core import disk, store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
 from elman.core.draft import Tokens
-from elman.core.errors import ElmanError, in_words, require_at_least
+from elman.core.errors import ElmanError, in_words, is_number, is_one_of, require_at_least
 from elman.core.module import DataModule
 from elman.core.reading import check_path
 from elman.core.text import Vocab
@@ -36,7 +37,7 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     check_edition(edition)
     if edition == "gutenberg":
         return _gutenberg()
-    found = Path(root) / "timemachine.txt"
+    found = disk.path(root, "the folder of texts") / "timemachine.txt"
     if sha1(found) != D2L_SHA1:
         url, cache = DATA_URL + "timemachine.txt", str(disk.user_cache())
         found = Path(download(url, cache, D2L_SHA1))
@@ -45,7 +46,7 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
 
 def check_edition(edition: str, of_file: bool = False) -> None:
     """Raise an ElmanError unless there is such an edition, and it is not asked for of a file."""
-    if edition not in EDITIONS:
+    if not is_one_of(edition, EDITIONS):
         raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
     if of_file and edition != EDITIONS[0]:
         raise ElmanError(f"only The Time Machine has editions, got {edition!r} beside a file")
@@ -105,6 +106,7 @@ class TimeMachine(DataModule):
         require_at_least(
             1, batch_size=batch_size, num_steps=num_steps, num_train=num_train, num_val=num_val
         )
+        require_at_least(0, seed=seed)
         raw_text = self._download()
         self.text_sha256 = _sha256(raw_text)
         corpus, self.vocab = self.build(raw_text)
@@ -201,21 +203,21 @@ class TextFile(DataModule):
         super().__init__()
         self.save_hyperparameters()
         check_path(str(path))
+        place = disk.path(path, "a text")
         check_windows(windows)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
-        # Written so that no comparison with nan makes it good.
-        if not (len(split) == 3 and min(split) > 0 and abs(sum(split) - 1) <= 1e-9):
-            raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split}")
+        require_at_least(0, seed=seed)
+        _check_split(split)
         asked = {
             **{"tokenizer": tokenizer, "vocab_size": vocab_size},
             **{"min_freq": min_freq, "newlines": newlines},
         }
         given = {name: value for name, value in asked.items() if value is not None}
         if codec is None:
-            text = self._read(Path(path), given, split[0])
+            text = self._read(place, given, split[0])
             tokens, self.codec = text.tokens, text.codec
         else:
-            tokens, self.codec = self._read_as(Path(path), given, codec), codec
+            tokens, self.codec = self._read_as(place, given, codec), codec
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
         self.text_sha256, ids = tokens.text_sha256, tokens.ids
@@ -283,10 +285,18 @@ class TextFile(DataModule):
         return Minibatches(arrays, self.batch_size, rows, self.to_tensor)
 
 
+def _check_split(split: Any) -> None:
+    shares = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else []
+    # Written so that no comparison with nan makes it good.
+    good = len(shares) == 3 and all(map(is_number, shares))
+    if not (good and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):
+        raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split!r}")
+
+
 def _check_same(given: dict[str, Any], codec: texts.Codec, owner: str) -> None:
     """Raise an ElmanError where a text is asked for otherwise than its codec reads it."""
     own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
     for name, value in given.items():
-        if own.get(name) != value:
+        if not (isinstance(value, str) and value == own.get(name)):
             known = f"the {name} {own[name]}" if name in own else f"a {in_words(name)} of its own"
             raise ElmanError(f"{owner} {known}, got {value!r}: leave it out")

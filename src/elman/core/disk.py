@@ -71,6 +71,15 @@ def cannot(do: str, path: Path | str, error: OSError) -> ElmanError:
     return kind(f"cannot {do} {path}: {error.strerror or error}")
 
 
+def path(given: Any, what: str) -> Path:
+    """The path that a user has given; an ElmanError where it cannot be one of what it is for."""
+    name = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    with suppress(UnicodeEncodeError):
+        if isinstance(name, str) and b"\0" not in os.fsencode(name):
+            return Path(name)
+    raise ElmanError(f"{what} is given by its path, got {given!r}")
+
+
 def there(path: Path) -> bool:
     """Whether there is something at a path; an ElmanError where the machine does not let us see."""
     try:

@@ -32,7 +32,7 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
     name = url.split("?")[0].split("/")[-1]
     if name in ("", ".", ".."):
         raise ElmanError(f"the address of a download ends with the name of a file, got {url}")
-    target = Path(folder) / name
+    target = disk.path(folder, "the folder of a download") / name
     if sha1_hash and sha1(target) == sha1_hash:
         return str(target)
     with (
@@ -93,7 +93,7 @@ def _pieces(url: str, began: float) -> Iterator[bytes]:
 
 
 def _check_https(url: str) -> None:
-    if not url.startswith("https://"):
+    if not (isinstance(url, str) and url.startswith("https://")):
         raise ElmanError(f"downloads are over https alone, got {url}")
 
 

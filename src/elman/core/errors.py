@@ -3,9 +3,12 @@
 Each class has the exit code with which the command line ends.
 """
 
+import math
 import re
+from collections.abc import Callable, Collection
 from importlib.metadata import PackageNotFoundError, requires
 from numbers import Integral
+from typing import Any
 from unicodedata import category
 
 MOST_SHOWN, CURE = 1000, 300  # characters of a message, and of its end
@@ -70,6 +73,32 @@ def require_at_most(most: int, **values: int) -> None:
     for name, value in values.items():
         if value > most:
             raise ElmanError(f"{in_words(name)} must be {most} or less, got {value}")
+
+
+def require_number(rule: str, fits: Callable[[float], bool], **values: Any) -> None:
+    """Raise an ElmanError for the first of `values` that is no real number, or does not fit."""
+    for name, value in values.items():
+        if not (is_number(value) and fits(value)):
+            raise ElmanError(f"{in_words(name)} must be {rule}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """True for a real number, be it infinite or nan, and for no truth value, text or array."""
+    one = not isinstance(value, bool) and getattr(value, "shape", ()) == ()
+    return one and hasattr(value, "__float__")
+
+
+def is_finite(value: Any) -> bool:
+    """True for a real number that a float can hold."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_one_of(value: Any, options: Collection[str]) -> bool:
+    """True for a text among these, and for a value of another kind never."""
+    return isinstance(value, str) and value in options
 
 
 def in_words(name: str) -> str:

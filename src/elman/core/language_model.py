@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from elman.core import store
 from elman.core.disk import check_whole, release
 from elman.core.draft import Tokens
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, require_at_least
 from elman.core.metrics import Evaluation
 from elman.core.sampling import Sampler
 from elman.core.text import Codec, Vocab
@@ -39,11 +39,31 @@ class Steps(Protocol):
         """
 
 
+def integers(ids: Any, dimensions: int) -> NDArray[Any]:
+    """An array of ids, of any integer type; an ElmanError for anything else."""
+    try:
+        given = np.asarray(ids)
+    except ValueError as error:  # rows of different lengths
+        raise ElmanError(f"ids are integers in {dimensions} dimensions: {error}") from error
+    if given.ndim != dimensions or given.dtype.kind not in "iu":
+        raise ElmanError(
+            f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
+        )
+    return given
+
+
+def check_ids(ids: NDArray[Any], vocab: int) -> None:
+    """Raise an ElmanError unless each id has its place in the table."""
+    wide = ids.astype(np.int64, copy=False).view(np.uint64)  # an id below 0 is a large number
+    if ids.size and np.max(wide) >= vocab:
+        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
+
+
 def generate(
     model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
-    _check_prefixes([prefix])
+    _check_request(model, [prefix], tokens, sampler, seed)
     if hasattr(model, "write"):  # compiled, from the first token to the last
         pieces = model.write([prefix], tokens, sampler, seed)
         return chain.from_iterable(piece[0].tolist() for piece in pieces)
@@ -60,7 +80,7 @@ def generate_all(
     Text n is what `generate` writes with `seed` + n, but for rounding, which may decide otherwise
     in a batch.
     """
-    _check_prefixes(prefixes)
+    _check_request(model, prefixes, tokens, sampler, seed)
     if hasattr(model, "write") and tokens and len(prefixes):
         return list(np.concatenate([*model.write(prefixes, tokens, sampler, seed)], axis=1))
     return [
@@ -69,9 +89,22 @@ def generate_all(
     ]
 
 
-def _check_prefixes(prefixes: Sequence[Sequence[int]]) -> None:
-    if not all(map(len, prefixes)):
-        raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
+    _check_model(model, "write")
+    require_at_least(0, tokens=tokens, seed=seed)
+    if not isinstance(sampler, Sampler):
+        raise ElmanError(f"the sampler is a Sampler, got {sampler!r}")
+    if not isinstance(prefixes, Sequence | np.ndarray):
+        raise ElmanError(f"prefixes are lists of ids, got {prefixes!r}")
+    for prefix in prefixes:
+        if isinstance(prefix, Sized) and not len(prefix):
+            raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+        integers(prefix, 1)
+
+
+def _check_model(model: Any, compiled: str) -> None:
+    if not (hasattr(model, "step") or hasattr(model, compiled)):
+        raise ElmanError(f"a language model has a method step(ids, state), got {model!r}")
 
 
 def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
@@ -101,6 +134,8 @@ def _check_finite(values: Any) -> None:
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Yield the losses in nats of every id but the first, given all before it, in chunks."""
+    _check_model(model, "score")
+    ids = integers(ids, 1)
     check_whole(ids)
     for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
         yield losses
@@ -114,6 +149,7 @@ def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
         chunk = ids[start : start + 1 + CHUNK].astype(np.int64)
         logits, state = model.step(chunk[None, :-1], state)
         _check_finite(logits)
+        check_ids(chunk, logits.shape[-1])  # not every framework asks
         yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
 
 
@@ -155,9 +191,19 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
 
     The ids are written to the disk meanwhile, so that a text may be of any size.
     """
-    blocks = [text] if isinstance(text, str) else text
+    if not isinstance(codec, Codec):
+        raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
+    if not isinstance(text, Iterable) or isinstance(text, bytes):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
+    blocks = [text] if isinstance(text, str) else map(_block, text)
     tokens = store.temporary(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
     return evaluate_tokens(model, tokens)
+
+
+def _block(block: Any) -> str:
+    if not isinstance(block, str):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
+    return block
 
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
@@ -191,6 +237,9 @@ def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str
     `vocab` does not know is the unknown symbol; else an ElmanError tells of it. The unknown
     symbol is never written.
     """
+    if not isinstance(prefix, str):
+        raise ElmanError(f"the prefix is a text, got {prefix!r}")
+    require_at_least(0, num_preds=num_preds)
     used = _codec(model, vocab)
     as_in_the_book = vocab is not None and used.tokenizer.name == "char"
     ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
@@ -206,6 +255,8 @@ def _codec(model: Any, vocab: Vocab | None) -> Codec:
         if known is None:
             raise ElmanError("a model that was neither trained nor loaded needs a vocab: give one")
         return known
+    if not hasattr(vocab, "idx_to_token"):
+        raise ElmanError(f"vocab is a Vocab, got {vocab!r}")
     if len(vocab) != model.vocab_size:
         raise ElmanError(
             f"the vocab has {len(vocab)} tokens, and the model {model.vocab_size}: give that of "
@@ -234,7 +285,7 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
             "a bidirectional layer reads the tokens that a language model is to predict: "
             "use layers with bidirectional=False"
         )
-    if tied:
+    if tied is not False:
         check_tied(tied, embedding, rnn.num_hiddens)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from elman.core.board import ProgressBoard
+from elman.core.errors import is_finite, require_number
 from elman.core.windows import Minibatches, in_order, shuffled
 
 
@@ -76,6 +77,12 @@ class Module(HyperParameters):
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
         """Plot so many points an epoch, on a board of the model's own."""
+        require_number(
+            "a finite number above 0",
+            lambda number: is_finite(number) and number > 0,
+            plot_train_per_epoch=plot_train_per_epoch,
+            plot_valid_per_epoch=plot_valid_per_epoch,
+        )
         self.save_hyperparameters()
         self.board = ProgressBoard()
 

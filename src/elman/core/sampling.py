@@ -1,13 +1,18 @@
 """How the next token is drawn from logits: greedy, temperature, top-k, top-p, min-p."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
+from elman.core.errors import (
+    ElmanError,
+    is_finite,
+    require_at_least,
+    require_at_most,
+    require_number,
+)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
@@ -34,16 +39,17 @@ class Sampler:
     excluded: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ElmanError(
-                f"temperature must be 0 or a finite number above, got {self.temperature}"
-            )
+        require_number(
+            "0 or a finite number above",
+            lambda value: is_finite(value) and value >= 0,
+            temperature=self.temperature,
+        )
         if self.top_k is not None:
             require_at_least(1, top_k=self.top_k)
             require_at_most(1 << 31, top_k=self.top_k)
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
-            if value is not None and not 0 < value <= 1:
-                raise ElmanError(f"{in_words(name)} must be above 0 and at most 1, got {value}")
+            if value is not None:
+                require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
 
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
         """The id drawn from `logits`, (vocab,)."""

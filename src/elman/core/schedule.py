@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from elman.core.callback import Callback
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, is_number, is_one_of, require_at_least
 from elman.core.history import Epoch, best_epoch
 from elman.core.trainer import Trainer
 
@@ -22,11 +22,11 @@ class Schedule(Callback):
     """
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:
-        if kind not in SCHEDULES:
+        if not is_one_of(kind, SCHEDULES):
             raise ElmanError(f"the schedule is one of {', '.join(SCHEDULES)}, got {kind!r}")
-        if not 0 <= warmup < 1:
+        if not (is_number(warmup) and 0 <= warmup < 1):
             raise ElmanError(
-                f"warmup is a share of the training, at least 0 and below 1, got {warmup}"
+                f"warmup is a share of the training, at least 0 and below 1, got {warmup!r}"
             )
         self.kind, self.warmup = kind, warmup
 

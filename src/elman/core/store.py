@@ -13,7 +13,7 @@ import numpy as np
 from elman.core import bpe, codec, disk, json_files, reading
 from elman.core.codec import MODEL, VOCAB
 from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, is_one_of
 from elman.core.text import (
     UNIVERSAL,
     Codec,
@@ -75,7 +75,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_newlines(self.newlines)
-        if self.tokenizer != bpe.NAME:
+        if not is_one_of(self.tokenizer, (bpe.NAME,)):
             tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
             return
         if self.min_freq is not None:

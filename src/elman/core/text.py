@@ -1,6 +1,7 @@
 """Text in and out: the book's cleaning, tokenisers that lose nothing, and the vocabulary."""
 
 import io
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.encoders import Bytes, Characters, Encoder, Words
-from elman.core.errors import ElmanError, in_words, require_at_least
+from elman.core.errors import ElmanError, in_words, is_one_of, require_at_least
 
 UNKNOWN = "<unk>"
 UNIVERSAL, KEEP = NEWLINES = ("universal", "keep")
@@ -118,7 +119,7 @@ def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = N
 
     Its vocabulary is bounded by `vocab_size` and `min_freq`, where they are given.
     """
-    if name not in TOKENIZERS:
+    if not is_one_of(name, TOKENIZERS):
         raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, bpe, got {name!r}")
     found = TOKENIZERS[name]
     bounds = {"vocab_size": vocab_size, "min_freq": min_freq}
@@ -135,7 +136,7 @@ def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = N
 
 def check_newlines(newlines: str) -> None:
     """Raise an ElmanError unless line ends can be read in this way."""
-    if newlines not in NEWLINES:
+    if not is_one_of(newlines, NEWLINES):
         raise ElmanError(f"newlines are {' or '.join(NEWLINES)}, got {newlines!r}")
 
 
@@ -189,8 +190,18 @@ class Vocab:
         min_freq: int = 0,
         reserved_tokens: Sequence[str] = (),
     ) -> None:
-        if len(tokens) and isinstance(tokens[0], (list, tuple)):
-            tokens = [token for line in tokens for token in line]
+        require_at_least(0, min_freq=min_freq)
+        try:
+            if len(tokens) and isinstance(tokens[0], (list, tuple)):
+                tokens = [token for line in tokens for token in line]
+            self._number(tokens, min_freq, reserved_tokens)
+        except (TypeError, KeyError) as error:
+            raise ElmanError(
+                "a vocabulary is of a list of tokens, or of lists of tokens, which are texts, got "
+                f"{type(tokens).__name__}: {error}"
+            ) from error
+
+    def _number(self, tokens: Sequence[Any], min_freq: int, reserved_tokens: Sequence[str]) -> None:
         self.token_freqs = Counter(tokens).most_common()
         frequent = (token for token, freq in self.token_freqs if freq >= min_freq)
         self.idx_to_token: list[str] = sorted({UNKNOWN, *reserved_tokens, *frequent})
@@ -205,14 +216,23 @@ class Vocab:
     def __getitem__(self, tokens: Any) -> Any:
         """The id of a token, or a list of ids for a list of tokens; `unk` for what is not known."""
         if not isinstance(tokens, (list, tuple)):
-            return self.token_to_idx.get(tokens, self.unk)
+            try:
+                return self.token_to_idx.get(tokens, self.unk)
+            except TypeError as error:
+                raise ElmanError(f"a vocabulary has texts, got {tokens!r}") from error
         return [self[token] for token in tokens]
 
     def to_tokens(self, indices: Any) -> Any:
         """The token of an id, or a list of tokens for a list or one-dimensional array of ids."""
-        if np.ndim(indices) == 0:
-            return self.idx_to_token[int(indices)]
-        return [self.idx_to_token[int(index)] for index in indices]
+        if isinstance(indices, (list, tuple)) or np.ndim(indices) > 0:
+            return [self.to_tokens(index) for index in indices]
+        try:
+            index = operator.index(indices)
+        except TypeError:
+            index = -1
+        if not 0 <= index < len(self):
+            raise ElmanError(f"ids must be from 0 to {len(self) - 1}, got {indices!r}")
+        return self.idx_to_token[index]
 
     @property
     def unk(self) -> int:
@@ -272,7 +292,15 @@ class Codec:
 
     def prefix_ids(self, prefix: str) -> list[int]:
         """The ids of a prefix, taken as it is; an ElmanError for symbols that are not known."""
-        tokens = self.tokenizer.split(prefix)
+        if not isinstance(prefix, str):
+            raise ElmanError(f"the prefix is a text, got {prefix!r}")
+        try:
+            tokens = self.tokenizer.split(prefix)
+        except UnicodeEncodeError as error:
+            raise ElmanError(
+                f"the prefix holds {prefix[error.start]!a}, half a surrogate pair, which no UTF-8 "
+                "has: leave it out"
+            ) from error
         unknown = sorted({token for token in tokens if token not in self.vocab})
         if unknown:
             known = "".join(token for token in self.vocab.idx_to_token if token != UNKNOWN)

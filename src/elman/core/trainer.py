@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from elman.core import codec
 from elman.core.board import ProgressBoard
 from elman.core.callback import Callback
-from elman.core.errors import DivergedError, ElmanError
+from elman.core.errors import (
+    DivergedError,
+    ElmanError,
+    is_finite,
+    is_one_of,
+    require_at_least,
+    require_number,
+)
 from elman.core.history import Checkpoint, Epoch, Facts
 from elman.core.metrics import Mean
 from elman.core.module import HyperParameters
@@ -61,6 +68,12 @@ class Trainer(HyperParameters):
         - `show_progress`: print a line for each epoch on standard error, or a bar where that is a
           terminal; in a notebook the curves show the progress.
         """
+        require_at_least(0, max_epochs=max_epochs, num_gpus=num_gpus)
+        require_number(
+            "0 (no bound) or a finite number above",
+            lambda bound: is_finite(bound) and bound >= 0,
+            gradient_clip_val=gradient_clip_val,
+        )
         self.save_hyperparameters()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,6 +115,12 @@ class Trainer(HyperParameters):
         A checkpoint is what `elman.core.checkpoint.read` returns. From here on the model has the
         codec of the data; an ElmanError if it has another, before anything is changed.
         """
+        for name, given, method in (
+            ("model", model, "configure_optimizers"),
+            ("data", data, "train_dataloader"),
+        ):
+            if not hasattr(given, method):
+                raise ElmanError(f"fit takes a {name} that has {method}(), got {given!r}")
         shared = codec.shared(model, data)
         keep_freed_memory()
         self.prepare_data(data)
@@ -383,11 +402,11 @@ def keep_freed_memory() -> None:
 
 def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
     """Raise an ElmanError unless these settings make an optimiser."""
-    if optimizer not in ("sgd", "adam"):
+    if not is_one_of(optimizer, ("sgd", "adam")):
         raise ElmanError(f"the optimizer is sgd or adam, got {optimizer!r}")
-    if not (math.isfinite(lr) and lr > 0):
-        raise ElmanError(f"the learning rate must be a finite number above 0, got {lr}")
-    if not 0 <= momentum < 1:
-        raise ElmanError(f"momentum must be at least 0 and below 1, got {momentum}")
+    require_number(
+        "a finite number above 0", lambda rate: is_finite(rate) and rate > 0, the_learning_rate=lr
+    )
+    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, momentum=momentum)
     if momentum and optimizer == "adam":
         raise ElmanError(f"momentum goes with sgd, got {momentum} with adam: leave it out")

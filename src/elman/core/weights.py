@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core import memory, tensors
-from elman.core.errors import ElmanError, printable, require_at_least, require_at_most
+from elman.core.errors import (
+    ElmanError,
+    is_one_of,
+    printable,
+    require_at_least,
+    require_at_most,
+    require_number,
+)
 
 Weights = dict[str, NDArray[Any]]
 
@@ -42,7 +49,7 @@ class Architecture:
     tied: bool = False
 
     def __post_init__(self) -> None:
-        if self.cell not in GATES:
+        if not is_one_of(self.cell, GATES):
             raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
@@ -70,6 +77,19 @@ def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
         f"only {wanted} has weights that other frameworks know, got {got}: keep what is its own "
         f"with {cure}"
     )
+
+
+def check_layers(
+    num_inputs: int, num_hiddens: int, num_layers: int, dropout: float, bidirectional: bool
+) -> None:
+    """Raise an ElmanError unless there can be such a stack of recurrent layers."""
+    sizes = {"num_inputs": num_inputs, "num_hiddens": num_hiddens, "num_layers": num_layers}
+    require_at_least(1, **sizes)
+    for name, most in (("num_hiddens", "hidden"), ("num_layers", "layers")):
+        require_at_most(MOST[most], **{name: sizes[name]})
+    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, dropout=dropout)
+    if not isinstance(bidirectional, bool):
+        raise ElmanError(f"bidirectional is true or false, got {bidirectional!r}")
 
 
 def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.disk import check_whole, release
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, is_one_of
 
 # More ids or rows than these are drawn pool by pool.
 SHUFFLED, SHUFFLED_ROWS = 1 << 26, 1 << 22
@@ -34,7 +34,7 @@ class Rows:
 
 def check_windows(kind: str) -> None:
     """Raise an ElmanError unless a text can be cut in this way."""
-    if kind not in ("random", "stream"):
+    if not is_one_of(kind, ("random", "stream")):
         raise ElmanError(f"windows are random or stream, got {kind!r}")
 
 

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError
+from elman.core.language_model import check_ids
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
 from elman.kernels.cache import compiled
@@ -281,13 +281,6 @@ class Engine:
 def _work_of_thread(run: Any, arguments: Any, taken: Any, thread: int, awake: Any) -> None:
     """The work of a thread, which keeps what it may read of a batch, whatever becomes of that."""
     run(*arguments, thread, awake)
-
-
-def check_ids(ids: NDArray[Any], vocab: int) -> None:
-    """Raise an ElmanError unless each id has its place in the table."""
-    wide = ids.astype(np.int64, copy=False).view(np.uint64)  # an id below 0 is a large number
-    if ids.size and np.max(wide) >= vocab:
-        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
 
 
 def in_32_bits(ids: NDArray[Any], vocab: int) -> NDArray[np.int32]:
