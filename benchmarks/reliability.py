@@ -50,6 +50,20 @@ spoilt in one or two places: each must be read, or refused in one line, within t
 gibibyte. Memory is the most that a process had in use (VmHWM), the Python interpreter and its
 libraries included; a training reads all of its text, trains for six seconds, validates, and scores
 its test part; the first one compiles kernels, which takes memory too.
+
+## Who is trusted with what
+
+The environment variables, the user's own home and the installed packages are trusted: who can
+change them can run code anyway. The current folder is not: nothing in it is run, or read as
+settings (but `python -m elman`, unlike `elman`, looks there for modules, as Python does; `python
+-P -m elman` does not). Runs, stores, checkpoints, texts and downloads are data, whoever they are
+from: nothing in them is run, no link in them is followed, and they are measured before memory is
+taken. Another user's folder is read as data, and never worked in: nothing half-made in it is gone
+on with, no training continues there, and no compiled code is loaded from it. There is no defence
+against others who may write to the folder in which a run or a store is made, unless it is sticky
+as `/tmp` is, nor against who forges the digests of a half-made store of one's own. Where the ids
+of a store are cut off within the moment between a look at the file and its reading, the system
+ends the process without a word (SIGBUS).
 """
 
 
