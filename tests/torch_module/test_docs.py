@@ -35,7 +35,8 @@ def elman(line: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as README leaves it: texts, and the run of its first command."""
     folder = tmp_path_factory.mktemp("docs")
-    (folder / "my-text.txt").write_text(STORY, encoding="utf-8")
+    for name in ("my-text.txt", "other-text.txt"):
+        (folder / name).write_text(STORY, encoding="utf-8")
     for number in (1, 2):
         (folder / f"part-{number}.txt.gz").write_bytes(gzip.compress(STORY.encode()))
     before = Path.cwd()
