@@ -201,7 +201,7 @@ def in_threads(work: Work, threads: int, board: Board) -> None:
         for n, helper in enumerate(_helpers[: threads - 1], 1):
             helper.call(work, n, board)
         work(0, counter(1))
-    except BaseException:  # nobody is at the arrays after this, but where a second Ctrl-C comes
+    except BaseException:  # after this no helper is at the arrays, unless a second Ctrl-C comes
         work(0, counter(1))
         raise
 
