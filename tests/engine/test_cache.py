@@ -103,6 +103,10 @@ def test_the_engine_says_so_once(tmp_path: Path) -> None:
     assert done.stderr.count("cannot be kept") == 1
 
 
+ON_UNIX = pytest.mark.skipif(os.name == "nt", reason="folders have no owners here")
+
+
+@ON_UNIX
 def test_the_folder_is_made_for_this_user_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +130,7 @@ def test_a_folder_of_the_current_folder_is_refused(
     assert not any(tmp_path.iterdir())
 
 
+@ON_UNIX
 def test_a_user_without_a_home_has_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,9 +141,6 @@ def test_a_user_without_a_home_has_no_folder(
     with pytest.raises(ElmanError, match="the user's cache folder is not known"):
         own_folder()
     assert not any(tmp_path.iterdir())
-
-
-ON_UNIX = pytest.mark.skipif(os.name == "nt", reason="folders have no owners here")
 
 
 @ON_UNIX
