@@ -1,10 +1,12 @@
 """What a training survives, and the memory that texts of any size take; docs/reliability.md.
 
-    python benchmarks/reliability.py [--kills N] [--bad N] [--most MEGABYTES] [--plot PATH] NAME ...
+    python benchmarks/reliability.py [--kills N] [--pipes N] [--bad N] [--most MEGABYTES]
+                                     [--plot PATH] NAME ...
 
-Kills N trainings of each framework NAME, has every call of the writing of a checkpoint fail,
-changes every byte of one, tries N bad inputs, trains and scores texts of 1 to so many megabytes,
-and times the seed's job with checkpoints and without. Prints Markdown, and draws the memory.
+Kills N trainings of each framework NAME, takes pipes and terminals away from N trainings and as
+many resumes, has every call of the writing of a checkpoint fail, changes every byte of one, tries
+N bad inputs, trains and scores texts of 1 to so many megabytes, and times the seed's job with
+checkpoints and without. Prints Markdown, and draws the memory.
 """
 
 import argparse
@@ -44,12 +46,14 @@ What `python benchmarks/reliability.py {}` printed, on {} cores ({}).
 
 A training is killed with SIGKILL, every other time at one of the calls that write, else at a
 random moment, and gone on with until it ends; its weights and history must be those of one that
-was never stopped, and no checkpoint that was written may be lost. Faults are injected at every call
-that writes a checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones
-spoilt in one or two places: each must be read, or refused in one line, within ten seconds and a
-gibibyte. Memory is the most that a process had in use (VmHWM), the Python interpreter and its
-libraries included; a training reads all of its text, trains for six seconds, validates, and scores
-its test part; the first one compiles kernels, which takes memory too.
+was never stopped, and no checkpoint that was written may be lost. So it must be where a pipe or a
+terminal that a training prints to goes away at a random moment: with a pipe the training goes on;
+a terminal that hangs up ends it with a checkpoint. Faults are injected at every call that writes a
+checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones spoilt in one or
+two places: each must be read, or refused in one line, within ten seconds and a gibibyte. Memory is
+the most that a process had in use (VmHWM), the Python interpreter and its libraries included; a
+training reads all of its text, trains for six seconds, validates, and scores its test part; the
+first one compiles kernels, which takes memory too.
 
 ## Who is trusted with what
 
@@ -92,6 +96,18 @@ def kills(frameworks: Sequence[str], number: int) -> None:
         done, resumed, ended = re.findall(r"\d+", line.removeprefix(name))
         print(f"| {name} | {done} | {resumed} | {ended} | 0 |", flush=True)
     print()
+
+
+def pipes(number: int) -> None:
+    """Trainings whose pipe or terminal goes away."""
+    print("## Pipes and terminals\n")
+    print("| what goes away | from trainings | from resumes | lost |")
+    print("|---|---|---|---|")
+    lines = told("tests/pipes.py", str(number)).splitlines()
+    trainings, resumes = (re.findall(r"(\d+) ([a-z][a-z ]*)", line) for line in lines)
+    for (one, way), (other, _) in list(zip(trainings, resumes, strict=True))[:-1]:
+        print(f"| {way} | {one} | {other} | 0 |")
+    print(flush=True)
 
 
 def faults() -> None:
@@ -209,6 +225,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--pipes", type=int, default=50)
     parser.add_argument("--bad", type=int, default=10_000)
     parser.add_argument("--most", type=int, default=1000)
     parser.add_argument("--plot", default="docs/memory.png")
@@ -216,6 +233,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(HEADER.format(" ".join(sys.argv[1:]), os.cpu_count(), processor()))
     kills(asked.frameworks, asked.kills)
+    pipes(asked.pipes)
     faults()
     bad_inputs(asked.bad)
     memory(asked.frameworks, asked.most, asked.plot)

@@ -75,7 +75,8 @@ __all__ = [
 
 Array = NDArray[Any]
 WRITTEN = 1024  # tokens written at a time
-SCORED = 1 << 16  # tokens scored at a time
+SCORED = 1 << 16  # tokens scored at a time, at most
+SCORED_PRODUCTS = 1 << 33  # the weights times the tokens scored at a time: about a second
 
 
 class RNNLM(specification.RNNLM):
@@ -156,8 +157,10 @@ class RNNLM(specification.RNNLM):
     def score(self, ids: Array) -> Iterator[Array]:
         """Yield the losses in nats of every id but the first, given all before it, in chunks."""
         state = self._parts(None, 1)
-        for start in range(0, len(ids) - 1, SCORED):
-            piece = self._ids_of(ids[start : start + 1 + SCORED], 1)
+        size = sum(value.size for value in self.parameters.values())
+        number = max(1, min(SCORED, SCORED_PRODUCTS // size))
+        for start in range(0, len(ids) - 1, number):
+            piece = self._ids_of(ids[start : start + 1 + number], 1)
             with self._kernels() as engine:
                 losses, state = engine.losses(piece[:-1], piece[1:], state)
             yield losses

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from elman.core.callback import Callback
 from elman.core.errors import ElmanError
 from elman.core.history import Epoch, best_epoch
+from elman.core.language_model import nats
 from elman.core.schedule import SCHEDULES, Best, Schedule
 from elman.core.trainer import Trainer
 from tests.core.test_trainer import Constant, Numbers
@@ -227,6 +228,19 @@ def test_a_first_validation_that_has_no_end_is_cut_short(monkeypatch: pytest.Mon
     trainer.fit(Constant(), Numbers([0.0] * 1000, 1))
     assert trainer.seconds == 500 + 20 + 60  # all other batches together have 50 s
     assert trainer.history[0].val_loss == 1
+
+
+def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    class Model:
+        def score(self, ids: Any) -> Any:
+            for _ in range(100):
+                clock.now += 3
+                yield np.full(5, 2.0)
+
+    assert nats(Model(), np.zeros(501, int), seconds=10) == (40, 20)
+    assert nats(Model(), np.zeros(501, int)) == (1000, 500)
 
 
 def test_patience_without_validation_is_refused() -> None:

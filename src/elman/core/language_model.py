@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice
 from pathlib import Path
@@ -179,11 +180,19 @@ def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[A
     return losses
 
 
-def nats(model: Steps, ids: NDArray[Any]) -> float:
-    """The sum of the losses in nats of every id but the first, given all before it."""
-    total = float(sum(losses.sum() for losses in score(model, ids)))
+def nats(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+    """The sum of the losses in nats of every id but the first, given all before it.
+
+    With it comes how many they are: after so many seconds no more are added.
+    """
+    total, tokens, until = 0.0, 0, time.perf_counter() + seconds
+    for losses in score(model, ids):
+        total += float(losses.sum())
+        tokens += len(losses)
+        if time.perf_counter() >= until:
+            break
     _check_finite(total)
-    return total
+    return total, tokens
 
 
 def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
@@ -221,7 +230,7 @@ def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:
         unknown += int((ids[start : start + COUNTED] == tokens.vocab.unk).sum())
         release(ids)
     return Evaluation(
-        nats=nats(model, ids),
+        nats=nats(model, ids)[0],
         tokens=len(ids) - 1,
         characters=tokens.characters,
         utf8_bytes=tokens.utf8_bytes,

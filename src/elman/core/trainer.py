@@ -29,7 +29,7 @@ from elman.core.progress import progress
 
 log = logging.getLogger("elman")
 
-VALIDATION_SHARE = 0.1  # of the time, where that is bounded
+SHARE_OF_TIME = 0.1  # where that is bounded: what a validation, or a test, may take of it
 CUT_SHORT = "each validation reads %d of %d batches, as many as a tenth of the time was enough for"
 BEST = "best."  # begins the names, in a checkpoint, of what the best epoch captured
 
@@ -322,7 +322,7 @@ class Trainer(HyperParameters):
                 return
             yield batch
             if bounded and not known and self._validated == 1:  # which may have been compiled
-                until = time.perf_counter() + VALIDATION_SHARE * self.max_seconds
+                until = time.perf_counter() + SHARE_OF_TIME * self.max_seconds
 
     def _take(self, step: Callable[..., Any], batch: Sequence[Any], dataloader: Any) -> Any:
         """The loss of a batch; in a stream, from the state that the batch before has reached."""

@@ -1,0 +1,18 @@
+"""Trainings whose pipe or terminal goes away; `tests/pipes.py` has the ways."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(__file__).parents[1] / "pipes.py"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork on Windows")
+def test_a_training_that_nobody_listens_to_any_more_loses_nothing() -> None:
+    command = [sys.executable, str(COMMAND), "4", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cut = "1 standard error, 1 standard output, 1 both, 1 terminal, 0 lost"
+    assert done.stdout.splitlines() == [f"trainings: {cut}", f"resumes: {cut}"]
