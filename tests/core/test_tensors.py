@@ -2,13 +2,14 @@
 
 import json
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load, save
@@ -29,6 +30,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return file.load(), file.metadata
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(names, values, min_size=1, max_size=3),
     st.dictionaries(names, names, max_size=2),
@@ -88,6 +90,7 @@ def test_a_header_that_cannot_be_is_refused(tmp_path: Path, raw: bytes, message:
     assert str(error.value).startswith(f"cannot read {path}: ")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no open file can be removed there")
 def test_what_takes_the_place_of_an_open_file_is_not_read(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(save({"a": np.zeros(2)}))
