@@ -5,7 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A machine that is busy, or a kernel that is compiled, makes no test fail.
+hypothesis.settings.register_profile("elman", deadline=None)
+hypothesis.settings.load_profile("elman")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

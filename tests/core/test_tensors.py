@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load, save
@@ -30,7 +30,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return file.load(), file.metadata
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(names, values, min_size=1, max_size=3),
     st.dictionaries(names, names, max_size=2),

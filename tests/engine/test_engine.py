@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from elman import numba as engine
@@ -478,7 +477,6 @@ SAMPLERS = st.builds(
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
 
 
-@hypothesis_settings(deadline=None)  # the first draw compiles
 @given(SAMPLERS, LOGITS, st.integers(0, 2**32), st.sets(st.integers(0, 28)))
 @example(Sampler(top_p=0.25), [-(2.0**-126), 0.0], 0, ())  # other logits, the same chances
 def test_tokens_are_drawn_as_the_sampler_draws_them(
@@ -513,7 +511,6 @@ def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
     return False
 
 
-@hypothesis_settings(deadline=None)
 @given(LOGITS)
 def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
     array = np.array(logits, np.float32)
