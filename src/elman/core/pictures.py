@@ -1,6 +1,7 @@
 """Curves as files, drawn as Matplotlib draws by default: nobody's settings change or spoil them."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def load_matplotlib() -> None:
-    """Import Matplotlib from its own folder, so that it reads no matplotlibrc in the current one.
+    """Import Matplotlib from its own folder if the current one has a matplotlibrc, which it reads.
 
     For the command line: other threads would see the folder change.
     """
-    found = find_spec("matplotlib")
+    found = find_spec("matplotlib") if os.path.exists("matplotlibrc") else None
     if found is not None and found.origin is not None:
         with chdir(Path(found.origin).parent), suppress(Exception):  # told by what draws
             import matplotlib  # noqa: F401
