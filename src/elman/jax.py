@@ -4,7 +4,7 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -310,16 +310,15 @@ class Trainer(trainer.Trainer):
     model: Any = None
     state: Any = None
 
-    def __init__(
-        self,
-        max_epochs: int,
-        num_gpus: int = 0,
-        gradient_clip_val: float = 0,
-        show_progress: bool = True,
-    ) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
-        self.gpus = try_all_gpus()[:num_gpus]
-        self.device = self.gpus[0] if self.gpus else cpu()
+    @cached_property
+    def gpus(self) -> list[jax.Device]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
+
+    @cached_property
+    def device(self) -> jax.Device:
+        """The device to train on."""
+        return self.gpus[0] if self.gpus else cpu()
 
     def fit(self, model: Module, data: Any, key: Any = None, resume: Any = None) -> None:
         """Train `model` on `data` from the weights it has, or from new ones drawn with `key`.

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from operator import attrgetter
 from typing import Any
@@ -284,15 +284,10 @@ def from_numpy(array: _numpy.ndarray) -> np.ndarray:
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    def __init__(
-        self,
-        max_epochs: int,
-        num_gpus: int = 0,
-        gradient_clip_val: float = 0,
-        show_progress: bool = True,
-    ) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
-        self.gpus = try_all_gpus()[:num_gpus]
+    @cached_property
+    def gpus(self) -> list[mxnet.Context]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
 
     def prepare_model(self, model: Module) -> None:
         """Tie the model to this trainer, and move it to the GPU."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -308,15 +308,10 @@ class Trainer(trainer.Trainer):
     With `num_gpus=0` TensorFlow chooses the device. Steps are compiled, for each `fit` anew.
     """
 
-    def __init__(
-        self,
-        max_epochs: int,
-        num_gpus: int = 0,
-        gradient_clip_val: float = 0,
-        show_progress: bool = True,
-    ) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
-        self.gpus = try_all_gpus()[:num_gpus]
+    @cached_property
+    def gpus(self) -> list[Any]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
 
     def prepare_batch(self, batch: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
         """Move a batch to the GPU."""

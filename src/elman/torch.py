@@ -1,7 +1,7 @@
 """The names of D2L on PyTorch: `from elman import torch as d2l`."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
@@ -211,15 +211,10 @@ class DataModule(module.DataModule):
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    def __init__(
-        self,
-        max_epochs: int,
-        num_gpus: int = 0,
-        gradient_clip_val: float = 0,
-        show_progress: bool = True,
-    ) -> None:
-        super().__init__(max_epochs, num_gpus, gradient_clip_val, show_progress)
-        self.gpus = try_all_gpus()[:num_gpus]
+    @cached_property
+    def gpus(self) -> list[torch.device]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
 
     def prepare_model(self, model: Module) -> None:
         """Tie the model to this trainer, and move it to the GPU."""

@@ -209,31 +209,34 @@ class TextFile(DataModule):
         require_at_least(0, seed=seed)
         _check_split(split)
         asked = {
-            **{"tokenizer": tokenizer, "vocab_size": vocab_size},
-            **{"min_freq": min_freq, "newlines": newlines},
+            "tokenizer": tokenizer,
+            "vocab_size": vocab_size,
+            "min_freq": min_freq,
+            "newlines": newlines,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        if codec is None:
-            text = self._read(place, given, split[0])
-            tokens, self.codec = text.tokens, text.codec
-        else:
-            tokens, self.codec = self._read_as(place, given, codec), codec
+        tokens, self.codec = self._read(place, given, split[0], codec)
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
-        self.text_sha256, ids = tokens.text_sha256, tokens.ids
         if len(self.vocab) == 1:
             raise ElmanError(
                 f"every token of the training part of {path} is too rare for the vocabulary, and "
                 "so unknown: give a longer text, or the tokenizer char, byte or bpe"
             )
-        train_end = round(len(ids) * split[0])
-        val_end = round(len(ids) * (split[0] + split[1]))
-        self.train, self.val, self.test = np.split(ids, [train_end, val_end])
-        for part in (self.train, self.val, self.test):
-            self._minibatches(part)  # raises where the part is too short
+        self.text_sha256 = tokens.text_sha256
+        self._split(tokens.ids, split)
         self._advise()
 
-    def _read(self, path: Path, given: dict[str, Any], share: float) -> store.Text:
+    def _read(
+        self, path: Path, given: dict[str, Any], share: float, codec: texts.Codec | None
+    ) -> tuple[Tokens, texts.Codec]:
+        """The tokens of a text and their codec, which may be given."""
+        if codec is not None:
+            return self._read_as(path, given, codec), codec
+        text = self._read_anew(path, given, share)
+        return text.tokens, text.codec
+
+    def _read_anew(self, path: Path, given: dict[str, Any], share: float) -> store.Text:
         if not path.is_dir():
             return store.of_file(path, store.Reading(**given), share)
         text = store.read(path)
@@ -252,6 +255,14 @@ class TextFile(DataModule):
         if path.is_dir():
             return store.read_as(path, codec).tokens
         return store.of_file_as(path, codec)
+
+    def _split(self, ids: NDArray[Any], split: tuple[float, float, float]) -> None:
+        """Cut the ids into parts, each long enough for its windows."""
+        train_end = round(len(ids) * split[0])
+        val_end = round(len(ids) * (split[0] + split[1]))
+        self.train, self.val, self.test = np.split(ids, [train_end, val_end])
+        for part in (self.train, self.val, self.test):
+            self._minibatches(part)  # raises where the part is too short
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has next to no updates."""

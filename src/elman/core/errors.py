@@ -108,9 +108,7 @@ def in_words(name: str) -> str:
 
 def printable(text: str) -> str:
     """A text on one line of bounded length, without what would make a terminal do anything else."""
-    if (
-        len(text) > MOST_SHOWN
-    ):  # of what the user gave; the rule before it and the cure after it stay
+    if len(text) > MOST_SHOWN:  # what the user gave is cut; the rule before it and the cure stay
         text = f"{text[: MOST_SHOWN - CURE]} ... {text[-CURE:]}"
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.splitlines()))
 

@@ -1,10 +1,12 @@
-"""Memory that this process can have, by the machine and by the bounds that were set for it."""
+"""Memory: the bounds on this process, and reuse of what a batch has freed."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 CGROUP, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
@@ -49,3 +51,14 @@ def _bounds(root: Path, group: str, name: str) -> Iterator[int]:
     for folder in (inside, *inside.parents):
         with suppress(OSError, ValueError):  # "max" is no bound
             yield int((root / folder / name).read_text())
+
+
+def keep_freed() -> None:
+    """Make the C library keep the memory of one batch for the next.
+
+    glibc hands freed memory back to the system beyond twice the size of the largest block that was
+    freed so far, up to blocks of 32 MB (mallopt(3), M_MMAP_THRESHOLD). With smaller blocks the
+    arrays of every batch would be faulted in anew, page by page. One block, allocated and never
+    touched, is free of cost.
+    """
+    np.empty(31 << 20, np.uint8)

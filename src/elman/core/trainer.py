@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import codec
+from elman.core import codec, memory
 from elman.core.board import ProgressBoard
 from elman.core.callback import Callback
 from elman.core.errors import (
@@ -122,7 +121,7 @@ class Trainer(HyperParameters):
             if not hasattr(given, method):
                 raise ElmanError(f"fit takes a {name} that has {method}(), got {given!r}")
         shared = codec.shared(model, data)
-        keep_freed_memory()
+        memory.keep_freed()
         self.prepare_data(data)
         self.prepare_model(model)
         model.board.begin()
@@ -387,17 +386,6 @@ def _form(name: str, arrays: Mapping[str, NDArray[Any]]) -> str:
     if name.startswith("generator"):
         return kind  # a generator's state may be longer or shorter
     return f"{kind} of shape {arrays[name].shape}"
-
-
-def keep_freed_memory() -> None:
-    """Make the C library keep the memory of one batch for the next.
-
-    glibc hands freed memory back to the system beyond twice the size of the largest block that was
-    freed so far, up to blocks of 32 MB (mallopt(3), M_MMAP_THRESHOLD). With smaller blocks the
-    arrays of every batch would be faulted in anew, page by page. One block, allocated and never
-    touched, is free of cost.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
