@@ -281,6 +281,7 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     with d2l.try_gpu(1), d2l.try_gpu(2):
         pass
     trainer = d2l.Trainer(1, num_gpus=1)
+    assert len(trainer.gpus) == 1
     assert asked == ["/GPU:1", "/CPU:0", "/GPU:0", "/GPU:1"]
     data = d2l.TimeMachine(64, 8, num_train=128, num_val=64)
     model = d2l.RNNLM(d2l.RNN(8), 28)
