@@ -1,4 +1,4 @@
-"""How far each framework is from the specification: logits, loss, gradients, trajectory.
+"""Differences of each framework from the specification: logits, loss, gradients, trajectory.
 
     python benchmarks/parity.py [NAME | NAME=INTERPRETER ...]
 

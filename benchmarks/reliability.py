@@ -1,4 +1,4 @@
-"""What a training survives, and the memory that texts of any size take; docs/reliability.md.
+"""Kills, faults and bad inputs survived, and the memory of texts of any size; docs/reliability.md.
 
     python benchmarks/reliability.py [--kills N] [--pipes N] [--bad N] [--most MEGABYTES]
                                      [--plot PATH] NAME ...
@@ -79,7 +79,7 @@ def processor() -> str:
 
 
 def told(*words: str) -> str:
-    """What a program of the tests prints; its failure is ours."""
+    """Output of a program of the tests; its failure is ours."""
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")

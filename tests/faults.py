@@ -41,7 +41,7 @@ FACTS = Facts(
 
 
 def arrays(number: float = 1) -> dict[str, np.ndarray]:
-    """What a checkpoint may hold."""
+    """Arrays that a checkpoint may hold."""
     return {
         "model.W": np.full((3, 4), number, np.float32).T,
         "steps": np.array(7),
@@ -157,7 +157,7 @@ def ended(place: Path, number: int, error: BaseException) -> bool:
 
 
 def wrote(place: Path, number: int, error: BaseException) -> bool:
-    """Whether a checkpoint was written before call `number`, which fails, was reached."""
+    """True if a checkpoint was written before call `number`, which fails, was reached."""
     told: BaseException | None = None
     with failing(number, error) as made:
         try:

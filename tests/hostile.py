@@ -70,7 +70,7 @@ MANY_NAMES = ("{" + "".join(f'"{name}":1,' for name in range(70_000)) + '"69999"
 
 
 class Chance(random.Random):
-    """What is drawn to spoil something."""
+    """Random choices by which something is spoilt."""
 
     def value(self) -> Any:
         """Some value of JSON, of any type, often one at a border."""
@@ -118,7 +118,7 @@ class Chance(random.Random):
         )
 
     def large(self) -> bytes:
-        """What takes much more memory as values than as bytes."""
+        """Bytes that take much more memory as values."""
         size = self.choice([1 << 18, 1 << 20, 1 << 20, 1 << 22, 1 << 25])
         unit = self.choice(UNITS)
         return self.choice([b"", b"[", b'{"a":[']) + unit * (size // len(unit))
@@ -173,7 +173,7 @@ class Chance(random.Random):
         return struct.pack("<Q", len(text)) + text + data
 
     def text(self) -> bytes:
-        """What is hardly a text."""
+        """Bytes that are hardly a text."""
         good = STORY.encode()
         return self.choice(
             [
@@ -229,7 +229,7 @@ class Good:
 
 
 def half_made_of(text: Path, out: Path) -> Path:
-    """What an interrupted `elman prepare` has left."""
+    """Files that an interrupted `elman prepare` has left."""
 
     def report(what: str, done: int, total: int) -> None:
         if done > total / 2:
@@ -258,7 +258,7 @@ def copied(good: Good, place: Path, chance: Chance | None = None) -> Path:
 
 
 def files(folder: Path) -> list[Path]:
-    """What a run is read from."""
+    """Files that a run is read from."""
     return [path for name in FILES if (path := folder / name).exists()]
 
 
@@ -690,7 +690,7 @@ def within_seconds() -> Iterator[None]:
 
 
 def accepted(act: Callable[[], Any]) -> bool:
-    """Whether an input is read; False where it is refused as it should be."""
+    """True if an input is read; False where it is refused as it should be."""
     try:
         with within_seconds():
             act()

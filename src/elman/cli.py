@@ -147,7 +147,7 @@ def _spare_threads() -> None:
 
 
 class _Notices(logging.Handler):
-    """What the package has to say, a line each on standard error."""
+    """Log records of the package, a line each on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print("elman:", printable(record.getMessage()), file=sys.stderr)

@@ -168,7 +168,7 @@ def gpu(i: int = 0) -> jax.Device:
 
 
 def num_gpus() -> int:
-    """How many GPUs can be used here."""
+    """Number of GPUs that can be used here."""
     try:
         return len(jax.devices("gpu"))
     except RuntimeError:  # JAX knows none
@@ -202,7 +202,7 @@ class Module(nn.Module, module.Module):
     trainer = built = key = compiled_read = compiled_follow = cast(Any, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: the variables as they are now, and nothing compiled."""
+        """State of a copy or a pickle: the variables as they are now, and nothing compiled."""
         compiled = {"compiled_read": None, "compiled_follow": None}
         return {**module.Module.__getstate__(self), "built": self.variables_now, **compiled}
 
@@ -213,7 +213,7 @@ class Module(nn.Module, module.Module):
 
     @property
     def variables_now(self) -> Any:
-        """What its trainer has made of the model, or what it was built with, or None."""
+        """Variables that its trainer has made of the model, or those it was built with, or None."""
         trainer = self.trainer
         if trainer is None or trainer.model is not self or trainer.state is None:
             return self.built
@@ -261,7 +261,7 @@ class DataModule(module.DataModule):
 
 
 class TrainState(train_state.TrainState):
-    """What training changes: parameters, optimiser, statistics, and the key of dropout.
+    """State that training changes: parameters, optimiser, statistics, and the key of dropout.
 
     What the optimiser makes of the gradients is scaled by `scale`, as its learning rate would.
     """
@@ -838,7 +838,7 @@ def check_call(rnn: nn.Module) -> None:
 
 
 def looks_up(rnn: nn.Module) -> bool:
-    """Whether these layers are this module's own, which take ids for one-hot vectors."""
+    """True if these layers are this module's own, which take ids for one-hot vectors."""
     return type(rnn) in (RNN, GRU, LSTM)
 
 
@@ -1008,7 +1008,7 @@ def to_params(values: Weights, of: Architecture) -> dict[str, Any]:
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """What a model is made of, where its layers are this module's."""
+    """Architecture of a model whose layers are this module's."""
     if not isinstance(model, RNNLM) or not looks_up(model.rnn):
         wanted = "an RNNLM around this module's RNN, GRU or LSTM"
         cure = "flax.serialization.to_bytes(model.params)"

@@ -149,7 +149,7 @@ def gpu(i: int = 0) -> mxnet.Context:
 
 
 def num_gpus() -> int:
-    """How many GPUs can be used here."""
+    """Number of GPUs that can be used here."""
     return npx.num_gpus()
 
 
@@ -177,7 +177,7 @@ class Module(nn.Block, module.Module):
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: all but the trainer, and nothing compiled."""
+        """State of a copy or a pickle: all but the trainer, and nothing compiled."""
         self.apply(forget_compiled)
         return module.Module.__getstate__(self)
 
@@ -883,7 +883,7 @@ def build(
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """What a model is made of, where its layers are Gluon's own."""
+    """Architecture of a model whose layers are Gluon's own."""
     layers: Any = getattr(getattr(model, "rnn", None), "rnn", None)
     linear: Any = getattr(model, "linear", None)
     known = isinstance(layers, rnn.RNN | rnn.GRU | rnn.LSTM) and isinstance(linear, nn.Dense)

@@ -323,7 +323,7 @@ class RNN(Module):
         return dropped
 
     def mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """What dropout multiplies the outputs of a layer with, (steps, batch, features)."""
+        """Factors of dropout for the outputs of a layer, (steps, batch, features)."""
         kept = self.rng.random(shape) >= self.dropout
         mask: Array = kept.astype(dtype) / dtype.type(1 - self.dropout)
         return mask
@@ -626,7 +626,7 @@ class SGD:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """What it keeps of each parameter."""
+        """Arrays that it keeps of each parameter."""
         return ("velocity",) if self.momentum else ()
 
     def step(self) -> None:
@@ -730,7 +730,7 @@ class Trainer(trainer.Trainer):
         return arrays
 
     def _generators(self) -> dict[str, np.random.Generator]:
-        """Those of dropout."""
+        """Generators of dropout."""
         rng = getattr(getattr(self.model, "rnn", None), "rng", None)
         return {"rnn": rng} if rng else {}
 
@@ -772,7 +772,7 @@ def build(
 
 
 def architecture(model: RNNLM) -> Architecture:
-    """What a model is made of."""
+    """Architecture of a model."""
     if not isinstance(model, RNNLM):
         cure = "numpy.savez(path, **model.parameters)"
         raise weights.not_canonical("an RNNLM", model, cure)
@@ -780,7 +780,7 @@ def architecture(model: RNNLM) -> Architecture:
 
 
 def described(model: RNNLM) -> tuple[Any, ...]:
-    """What an Architecture says of a model, in its order and unchecked."""
+    """Fields of an Architecture for a model, in their order and unchecked."""
     rnn = model.rnn
     sizes = model.vocab_size, rnn.num_hiddens, rnn.num_layers, model.embedding_size
     return rnn.cell, *sizes, model.tied

@@ -136,7 +136,7 @@ reshape = tf.reshape
 
 
 def size(a: tf.Tensor) -> int:
-    """How many elements a tensor has."""
+    """Number of elements in a tensor."""
     return int(tf.size(a))
 
 
@@ -171,7 +171,7 @@ def gpu(i: int = 0) -> Any:
 
 
 def num_gpus() -> int:
-    """How many GPUs can be used here."""
+    """Number of GPUs that can be used here."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
@@ -203,7 +203,7 @@ class Compiled:
         self.graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the function gives."""
+        """Call the function, compiled where it can be."""
         leaves = [leaf for leaf in tf.nest.flatten(arguments) if leaf is not None]
         if not all(hasattr(leaf, "shape") for leaf in leaves):
             return self.function(*arguments)
@@ -260,7 +260,7 @@ class Module(module.Module, tf.keras.Model):
 
     @property
     def training(self) -> bool:
-        """Whether the model trains, and all models in it."""
+        """Mode of the model and of all models in it: true while they train."""
         return self._training
 
     @training.setter
@@ -400,7 +400,7 @@ class Trainer(trainer.Trainer):
         self.carried = checkpoint.state_of(arrays, tf.constant)
 
     def _variables(self) -> dict[str, Any]:
-        """Those of the model, of its optimiser, and of dropout."""
+        """Variables of the model, of its optimiser, and of dropout."""
         kept = getattr(self.optim, "variables", ())
         kept = kept() if callable(kept) else kept  # a method in tf_keras
         rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
@@ -607,7 +607,7 @@ class Reader:
         return logits.numpy(), state
 
     def fits(self) -> bool:
-        """Whether the model still has the variables and the code that were compiled."""
+        """True if the model still has the variables and the code that were compiled."""
         now = self._parts()
         return len(now) == len(self.made_of) and all(map(operator.is_, now, self.made_of))
 
@@ -738,7 +738,7 @@ class Stack(tf.keras.layers.Layer):
         return inputs, reached if len(reached) > 1 else reached[0]
 
     def _states(self, state: Any) -> list[Any]:
-        """What each layer starts from."""
+        """State that each layer starts from."""
         if state is None:
             return [None] * len(self.layers)
         tensors = tf.nest.flatten(state)
@@ -900,7 +900,7 @@ class Adam(tf.keras.optimizers.Adam):
 
     @property
     def epsilon(self) -> tf.Tensor:
-        """What Keras is to add in this step."""
+        """Number for Keras to add in this step."""
         step = tf.cast(self.iterations, tf.float32) + 1
         return self._epsilon * tf.sqrt(1 - self.beta_2**step)
 
@@ -924,7 +924,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def _is(layer: Any, kind: Any, settings: dict[str, Any]) -> bool:
-    """Whether a layer is of a kind of Keras', with a bias and these settings."""
+    """True if a layer is of a kind of Keras', with a bias and these settings."""
     wanted = settings | {"use_bias": True}
     return isinstance(layer, kind) and wanted.items() <= layer.get_config().items()
 
@@ -999,7 +999,7 @@ def build(
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """What a model is made of, where its layers are Keras' own."""
+    """Architecture of a model whose layers are Keras' own."""
     layers, linear = _layers(model), getattr(model, "linear", None)
     cell = _cell(layers[0]) if all(map(_cell, layers)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):

@@ -144,7 +144,7 @@ def gpu(i: int = 0) -> torch.device:
 
 
 def num_gpus() -> int:
-    """How many GPUs can be used here."""
+    """Number of GPUs that can be used here."""
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
 
 
@@ -173,7 +173,7 @@ class Module(nn.Module, module.Module):
         def __getattr__(self, name: str) -> Any: ...
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: all but the trainer, and what PyTorch leaves out."""
+        """State of a copy or a pickle: all but the trainer, and what PyTorch leaves out."""
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "trainer"}
 
@@ -317,7 +317,7 @@ def own(device: torch.device) -> Any:
 
 
 def place(device: torch.device) -> tuple[torch.device, ...]:
-    """What says which of the GPUs is meant; Apple's is the only one."""
+    """Argument that names a GPU of several; empty for Apple's, the only one."""
     return (device,) if device.type == "cuda" else ()
 
 
@@ -765,7 +765,7 @@ def build(
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """What a model is made of, where its layers are PyTorch's own."""
+    """Architecture of a model whose layers are PyTorch's own."""
     layers = getattr(getattr(model, "rnn", None), "rnn", None)
     if not isinstance(layers, nn.RNNBase) or not isinstance(
         getattr(model, "linear", None), nn.Linear

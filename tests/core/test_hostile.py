@@ -1,4 +1,4 @@
-"""What is spoilt is read or refused, and nothing else happens; `tests/hostile.py` has the kinds."""
+"""Spoilt inputs are read or refused, and nothing else happens; `tests/hostile.py` has the kinds."""
 
 import subprocess
 import sys

@@ -53,7 +53,7 @@ numbers = st.floats(0, 1e300)
 
 @st.composite
 def states(draw: st.DrawFn) -> Facts:
-    """Where a training can stand."""
+    """States in which a training can be."""
     rows = st.builds(Epoch, st.just(0), numbers, st.just(math.nan), numbers, numbers)
     history = [replace(row, epoch=n) for n, row in enumerate(draw(st.lists(rows, max_size=3)), 1)]
     batches = draw(counts)

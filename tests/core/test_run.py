@@ -31,7 +31,7 @@ from tests.faults import failing
 
 @dataclass(frozen=True)
 class Settings:
-    """Those of a training."""
+    """Settings of a training."""
 
     text: str
 

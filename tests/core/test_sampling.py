@@ -1,4 +1,4 @@
-"""What each sampling option leaves in, and how often it is drawn."""
+"""Sampling: tokens that each option leaves in, and how often they are drawn."""
 
 from typing import Any
 

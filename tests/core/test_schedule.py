@@ -197,7 +197,7 @@ class Slow(Timed):
 
 
 class Counting(Callback):
-    """How many batches of validation each epoch had, and a checkpoint within the second epoch."""
+    """Counts the batches of validation, and takes a checkpoint within the second epoch."""
 
     def __init__(self) -> None:
         self.totals: list[int] = []

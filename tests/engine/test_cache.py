@@ -30,7 +30,7 @@ print(cache.kernel(double)(21))
 
 
 def said(tmp_path: Path, folder: Path, stamp: str = "one", factor: int = 2) -> list[str]:
-    """What a process says that calls a kernel."""
+    """Output of a process that calls a kernel."""
     source = tmp_path / "module.py"
     source.write_text(MODULE.format(stamp=stamp, factor=factor))
     done = subprocess.run(
@@ -210,7 +210,7 @@ def test_numba_reads_no_settings_from_the_current_folder(tmp_path: Path) -> None
 
 
 class Planted:
-    """What runs code of its own when it is unpickled."""
+    """An object that runs code of its own when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return os.mkdir, ("ran",)

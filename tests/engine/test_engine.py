@@ -498,7 +498,7 @@ def test_tokens_are_drawn_as_the_sampler_draws_them(
 
 
 def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
-    """Whether a token is left out, or not, by less than rounding."""
+    """True if a token is left out, or not, by less than rounding."""
     for factor in (1 - 1e-12, 1 + 1e-12):
         bounds = {
             name: min(1.0, getattr(sampler, name) * factor)

@@ -1,4 +1,4 @@
-"""What kernels do with tiles is what NumPy does with matrices."""
+"""Kernels do with tiles what NumPy does with matrices."""
 
 from typing import Any
 

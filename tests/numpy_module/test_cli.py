@@ -501,7 +501,7 @@ def test_only_a_run_in_training_can_be_resumed(
 
 
 def run_settings(run: Path) -> dict[str, Any]:
-    """What training.json held while a run was trained."""
+    """Settings that training.json held while a run was trained."""
     training = json.loads((run / "config.json").read_text())["training"]
     digest = training.pop("text_sha256")
     for name in ("epoch", "framework_version", "python_version", "peak_memory_mb"):

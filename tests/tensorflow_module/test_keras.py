@@ -11,7 +11,7 @@ from tests.conftest import Command
 
 
 def run(code: str) -> str:
-    """What a new process prints in which no Keras has been chosen."""
+    """Output of a new process in which no Keras has been chosen."""
     environment = {name: value for name, value in os.environ.items() if "KERAS" not in name}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

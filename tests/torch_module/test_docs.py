@@ -1,4 +1,4 @@
-"""What README and docs print runs as printed, only smaller."""
+"""Examples of README and docs run as printed, only smaller."""
 
 import gzip
 import os

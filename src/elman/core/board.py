@@ -77,7 +77,7 @@ class ProgressBoard:
         self._stale = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: all but the place in the notebook that is drawn into."""
+        """State of a copy or a pickle: all but the place in the notebook that is drawn into."""
         shown = {"_handle": None, "_drawn_at": -SECONDS_BETWEEN_DRAWINGS, "_stale": False}
         return {**vars(self), **shown}
 
@@ -194,7 +194,7 @@ class ProgressBoard:
 
 
 def marker(points: Sequence[Point]) -> str | None:
-    """What marks the points of a curve, where they are few."""
+    """Marker for a curve of few points; None for one of many."""
     return "." if sum(math.isfinite(point.y) for point in points) < FEW else None
 
 

@@ -32,7 +32,7 @@ class Place:
 
 
 def places(names: str) -> list[Place]:
-    """Where to train: `names` are frameworks, or `all` that are installed here, with commas.
+    """Places to train: `names` are frameworks, or `all` that are installed here, with commas.
 
     NAME=INTERPRETER names a framework of another environment.
     """

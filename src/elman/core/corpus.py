@@ -1,4 +1,4 @@
-"""Where text comes from: the two editions of The Time Machine, or a file of the user's."""
+"""Sources of text: the two editions of The Time Machine, or a file of the user's."""
 
 import hashlib
 import logging
@@ -136,7 +136,7 @@ class TimeMachine(DataModule):
 
     @property
     def codec(self) -> texts.Codec | None:
-        """How a text becomes what a model of this data reads.
+        """Codec from a text to what a model of this data reads.
 
         None where the user's own `_tokenize` makes longer tokens than characters. A text is cleaned
         unless their own `_preprocess` leaves more than the book's cleaning does.

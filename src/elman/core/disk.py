@@ -81,7 +81,7 @@ def path(given: Any, what: str) -> Path:
 
 
 def there(path: Path) -> bool:
-    """Whether there is something at a path; an ElmanError where the machine does not let us see."""
+    """True if there is something at a path; an ElmanError where the machine does not let us see."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -223,7 +223,7 @@ def _kind(mode: int) -> str:
 
 
 def size(file: BufferedRandom | BufferedReader) -> int:
-    """How many bytes an open file has."""
+    """Number of bytes in an open file."""
     return os.fstat(file.fileno()).st_size
 
 

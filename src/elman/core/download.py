@@ -54,7 +54,7 @@ def sha1(path: Path) -> str | None:
 
 
 def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:
-    """What lies at an address, in pieces; an ElmanError at the end where it is something else."""
+    """Yield a file in pieces; a MachineError at the end unless its digest is the one expected."""
     digest, began = hashlib.sha1(), time.monotonic()
     try:
         for piece in _pieces(url, began):

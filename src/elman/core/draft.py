@@ -38,7 +38,7 @@ def smallest_kind(tokens: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a draft has come: the pieces read, the ids of each kind, and the bytes in SEEN.
+    """Position of a draft: the pieces read, the ids of each kind, and the bytes in SEEN.
 
     `text` is the digest of the text that was read, and `written` has that of each of the files.
     """
@@ -66,7 +66,7 @@ class Tokens:
 
 
 def files(folder: Path, place: Place) -> Iterator[tuple[Path, int]]:
-    """What a draft has written when it has come to a place: paths, and their lengths in bytes."""
+    """Files of a draft at a place: paths, and their lengths in bytes."""
     for kind, length in zip(KINDS, place.lengths, strict=True):
         yield folder / f"first.{kind.itemsize}", length * kind.itemsize
     yield folder / SEEN, place.seen
@@ -101,7 +101,7 @@ class Draft:
             file.close()
 
     def _seen(self) -> tuple[Encoder, int]:
-        """What numbers tokens, and how many it began with, which were seen before."""
+        """Encoder that begins with the tokens seen before, and their number."""
         try:
             with disk.opened(self.folder / SEEN) as file:
                 known = list(map(json.loads, file))
@@ -250,7 +250,7 @@ class Draft:
         )
 
     def _counts(self, first: int, tokens: int) -> NDArray[np.int64]:
-        """How often each token is among the first so many."""
+        """Occurrences of each token among the first so many."""
         counts = np.zeros(tokens, np.int64)
         for ids in self._chunks():
             counts += np.bincount(ids[:first], minlength=tokens)

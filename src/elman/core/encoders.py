@@ -19,7 +19,7 @@ class Encoder(Protocol):
         """The tokens numbered by now, in order."""
 
     def __len__(self) -> int:
-        """How many they are."""
+        """Number of tokens."""
 
     def ids(self, text: str) -> Ids:
         """The numbers of a text's tokens."""

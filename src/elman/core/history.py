@@ -1,4 +1,4 @@
-"""What a training has come to: its epochs, and where it stands, as a checkpoint keeps it."""
+"""Training history, and the state of a training as a checkpoint keeps it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ MOST_EPOCHS = 500_000  # a checkpoint holds the history of all
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to: mean losses per token (NaN where not measured), speed and time.
+    """One epoch: mean losses per token (NaN where not measured), speed and time.
 
     `tokens_per_second` counts the training part alone; `seconds` is the time since `fit` began,
     validation included.
@@ -46,7 +46,7 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 
 @dataclass(frozen=True)
 class Facts:
-    """Where a training stands, as a checkpoint keeps it in JSON.
+    """State of a training, arrays apart, as a checkpoint keeps it in JSON.
 
     `batches` are those of the epoch after `history`, and `loss` is their sum and their tokens;
     `drawn_from` is the state of the generator that drew that epoch's rows.

@@ -119,7 +119,7 @@ def check_text(text: str) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What it takes to make a training again."""
+    """Settings from which a training can be made again."""
 
     job: Job
     text_sha256: str
@@ -128,7 +128,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a training begins with that goes on with the model of a run."""
+    """Model of a run that a training begins with."""
 
     of: weights.Architecture
     values: weights.Weights
@@ -236,7 +236,7 @@ class Training:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it takes to make this training again."""
+        """Settings from which this training can be made again."""
         return asdict(Settings(self.job, self.data.text_sha256, self.init_sha256))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a language model is for, written once over `step`: predict, generate, score, evaluate."""
+"""Use of a language model, written once over `step`: predict, generate, score, evaluate."""
 
 import math
 import re
@@ -299,7 +299,7 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
 
 
 def rows_of_block(vocab: int) -> int:
-    """How many rows of logits make a block."""
+    """Number of rows of logits in a block."""
     return max(1, BLOCK // vocab)
 
 
@@ -309,7 +309,7 @@ def head_of(kind: type) -> dict[str, Any]:
 
 
 def has_blocks(model: Any, targets: Any) -> bool:
-    """Whether the loss of a batch goes by blocks: that of many logits, which are made as built in.
+    """True if a loss is computed by blocks: that of many logits, which are made as built in.
 
     A model of whose HEAD a user has overridden something has all logits at once.
     """

@@ -1,4 +1,4 @@
-"""How good a model is: cross-entropy by token, perplexity, bits per character and per byte."""
+"""Quality of a model: cross-entropy by token, perplexity, bits per character and per byte."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model makes of a text, counted over every token but the first, which nothing precedes.
+    """Evaluation of a text, over every token but the first, which nothing precedes.
 
     `nats` is the sum of their losses; `tokens`, `characters` and `utf8_bytes` are how many were
     predicted; `unknown` counts the tokens of the whole text that the vocabulary lacks.

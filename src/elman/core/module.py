@@ -1,4 +1,4 @@
-"""What a model and a data set are to the loop: HyperParameters, Module, DataModule, as in D2L."""
+"""Base classes of models and data sets, as in D2L: HyperParameters, Module, DataModule."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
@@ -57,7 +57,7 @@ class HyperParameters:
 
 
 class Module(HyperParameters):
-    """What every model can do whatever its framework: take a step, and plot what came of it.
+    """Base of models of every framework: takes a step, and plots what came of it.
 
     A framework's Module adds `forward`, `configure_optimizers` and `to_float`.
     """
@@ -72,7 +72,7 @@ class Module(HyperParameters):
     collected: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle have: all but the trainer, whose data may be of any size."""
+        """State of a copy or a pickle: all but the trainer, whose data may be of any size."""
         return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
@@ -171,7 +171,7 @@ class Module(HyperParameters):
 
 
 class DataModule(HyperParameters):
-    """What every data set can do: give minibatches for training and for validation.
+    """Base of data sets: gives minibatches for training and for validation.
 
     `root` is the folder of its files. `num_workers` is kept for the book's code, and unused: to cut
     a batch from an array in memory is faster than to pass it between processes.

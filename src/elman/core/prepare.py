@@ -141,7 +141,7 @@ def _copied(part: Path, report: Report) -> Path:
 
 
 def _command(texts: Sequence[Path], how: Reading) -> dict[str, Any]:
-    """What is to be done, by which it is told from other work."""
+    """Description of the work to do, by which it is told from other work."""
     inputs = []
     for path in texts:
         with disk.opened(path, links=True) as file:

@@ -47,7 +47,7 @@ def progress(trainer: "Trainer") -> Iterator[Callback]:
 
 
 def _of(trainer: "Trainer") -> str:
-    """How many epochs there will be, where it is they that set the end."""
+    """Suffix with the number of epochs, empty where time sets the end."""
     return f"/{trainer.max_epochs}" if trainer.max_seconds == math.inf else ""
 
 
@@ -93,7 +93,7 @@ class Bar(Callback):
 
 @contextmanager
 def reading() -> Iterator["Report"]:
-    """What shows how far texts are read, in bytes; how many there are is not always known."""
+    """Report of how far texts are read, in bytes; their number is not always known."""
     if not _draws_bars():
         yield _line_each_tenth()
         return

@@ -34,7 +34,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Config:
-    """What a model is and what text it reads; `training` tells how it came to be.
+    """Architecture of a model and reading of its text; `training` tells how it came to be.
 
     `clean` says whether a text goes through the book's cleaning before it is tokenised, and
     `newlines` how its line ends are read.
@@ -201,7 +201,7 @@ def _history(history: Sequence[Epoch]) -> bytes:
 
 
 def read_config(folder: Path) -> Config:
-    """What a run is a run of."""
+    """Read config.json of a run, checked."""
     finished = disk.there(folder / "config.json")
     if disk.there(folder / TRAINING) and not finished:
         raise ElmanError(

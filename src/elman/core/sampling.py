@@ -1,4 +1,4 @@
-"""How the next token is drawn from logits: greedy, temperature, top-k, top-p, min-p."""
+"""Sampling of the next token from logits: greedy, temperature, top-k, top-p, min-p."""
 
 from dataclasses import dataclass
 from typing import Any

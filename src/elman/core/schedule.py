@@ -1,4 +1,4 @@
-"""How a training goes on: the learning rate along the way, the best epoch, and when to end."""
+"""Course of a training: the learning rate along the way, the best epoch, and the end."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Schedule(Callback):
             ) from error
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
-        """What the learning rate is multiplied by, when this share of the training is done."""
+        """Factor of the learning rate when this share of the training is done."""
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
         if self.kind == "cosine":
@@ -84,7 +84,7 @@ class Best(Callback):
 
 
 def without_gain(history: Sequence[Epoch]) -> int:
-    """How many epochs did not lower the validation loss."""
+    """Number of epochs that did not lower the validation loss."""
     number, lowest = 0, math.inf
     for epoch in history:
         number += epoch.val_loss >= lowest

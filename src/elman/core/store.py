@@ -43,7 +43,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What store.json holds; `training` is the number of tokens that the vocabulary is that of."""
+    """Contents of store.json; `training` is the number of tokens that the vocabulary is that of."""
 
     format: int
     tokenizer: str
@@ -62,7 +62,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a text becomes tokens; an ElmanError where it cannot.
+    """Settings for reading a text as tokens; an ElmanError where they do not fit together.
 
     `vocab_size` and `min_freq` bound the vocabulary; where they are None it has its tokeniser's
     usual bounds.
@@ -113,7 +113,7 @@ class Text:
 
     @property
     def codec(self) -> Codec:
-        """How a text becomes ids as these."""
+        """Codec that gives such ids."""
         return Codec(self.tokens.vocab, self.tokenizer, clean=False, newlines=self.newlines)
 
 

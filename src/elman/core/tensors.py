@@ -34,7 +34,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """What the header of a file says of a tensor."""
+    """Shape and type of a tensor, from the header of a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -137,7 +137,7 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
 
 
 def is_finite(array: NDArray[Any]) -> bool:
-    """Whether there is no infinity and no NaN in an array, looked through a part at a time."""
+    """True if an array has no infinity and no NaN; a part is looked through at a time."""
     flat = array.reshape(-1)
     return array.dtype.kind != "f" or all(
         np.isfinite(flat[start : start + CHECKED]).all() for start in range(0, len(flat), CHECKED)

@@ -90,7 +90,7 @@ LONGEST = 1 << 20
 
 
 def cut_before_space(text: str) -> int:
-    """Where the last white space of a text begins, or 0 if that is nowhere after its start."""
+    """Index of the last white space of a text, or 0 where none begins after its start."""
     found = _seam(text)
     return found.end() if found else 0
 

@@ -152,7 +152,7 @@ class Trainer(HyperParameters):
 
     @property
     def seconds(self) -> float:
-        """How long training has taken; time before a checkpoint that it went on from counts."""
+        """Seconds of training, those before a checkpoint that it went on from included."""
         return time.perf_counter() - self._began
 
     @property
@@ -180,7 +180,7 @@ class Trainer(HyperParameters):
         """Have everything there that a checkpoint has values for."""
 
     def everything(self) -> dict[str, NDArray[Any]]:
-        """What a checkpoint keeps: all that has changed by now, and the same of the best epoch."""
+        """Arrays of a checkpoint: all that has changed by now, and the same of the best epoch."""
         return {**self.capture(), **{BEST + name: array for name, array in self.best.items()}}
 
     def capture(self) -> dict[str, NDArray[Any]]:
@@ -192,7 +192,7 @@ class Trainer(HyperParameters):
         raise NotImplementedError("a framework's Trainer defines restore(arrays)")
 
     def facts(self) -> Facts:
-        """Where training stands, and what its epochs came to."""
+        """State of the training, arrays apart, and its history."""
         return Facts(
             history=list(self.history),
             batches=self._batches,
@@ -360,7 +360,7 @@ class Trainer(HyperParameters):
 
 
 def _told(norm: float) -> str:
-    """What is told of the norm of the gradient before, if it is known."""
+    """End of a message: the norm of the gradient before, if it is known."""
     return (
         "" if math.isnan(norm) else f", the gradient's norm in the last before it being {norm:.3g}"
     )

@@ -35,7 +35,7 @@ GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a language model is made of.
+    """Cell, sizes and options of a language model.
 
     An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
     embedding (Press and Wolf 2017). Sizes have bounds, beyond which no machine has the memory.
@@ -93,7 +93,7 @@ def check_layers(
 
 
 def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:
-    """How the names of a layer's weights end, for each layer and each of its directions."""
+    """Endings of the names of a layer's weights, for each layer and each of its directions."""
     ends = ("", "_reverse") if bidirectional else ("",)
     return [[f"_l{layer}{end}" for end in ends] for layer in range(layers)]
 

@@ -198,7 +198,7 @@ class Minibatches:
 
     @property
     def state(self) -> Any:
-        """That of the generator that the next epoch is drawn with; None without one."""
+        """State of the generator that draws the next epoch; None without one."""
         return self.rows.rng and self.rows.rng.bit_generator.state
 
     @state.setter

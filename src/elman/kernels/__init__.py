@@ -1,4 +1,4 @@
-"""What the engine compiles, from the registers up, with Numba, which is imported here first."""
+"""The engine's kernels, from the registers up, compiled by Numba, which is imported here first."""
 
 import sys
 import warnings

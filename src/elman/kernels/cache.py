@@ -96,7 +96,7 @@ DIGEST = hashlib.sha256().digest_size
 
 
 def read(path: Path) -> bytes:
-    """What `write` has written; a ValueError where it is damaged."""
+    """Read a file of `write`; a ValueError where it is damaged."""
     content = path.read_bytes()
     if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
         raise ValueError("it is damaged")

@@ -263,7 +263,7 @@ class Engine:
         return max(1, min(steps, STREAMED // max(1, rows * self.hidden)))
 
     def _stream(self, rows: int, steps: int, state: Sequence[Array]) -> Stream:
-        """What it takes to read rows so many steps at a time, from a state."""
+        """Arrays for reading rows so many steps at a time, from a state."""
         hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
         for to, part in zip((hs, cs), state, strict=False):
             to[:, 0, : part.shape[1], : self.of.hidden] = part

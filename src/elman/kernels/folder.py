@@ -60,7 +60,7 @@ def _others_may_write(status: os.stat_result) -> bool:
 
 
 def _is_of_this_user_alone(group: int) -> bool:
-    """Whether a group has the user's name and no other member, as many systems give to each."""
+    """True if a group has the user's name and no other member, as many systems give to each."""
     import grp
     import pwd
 

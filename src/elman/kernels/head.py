@@ -111,7 +111,7 @@ def product_back(S, d_logits, W, d_h):
 
 @njit(**INLINED)
 def add_gradients_at(t, T, d_logits, states, d_W, d_bias):
-    """Where a span of steps is complete, add its part to the gradients of the weight and the bias.
+    """Add the part of a span of steps, once complete, to the gradients of weight and bias.
 
     `d_logits`, (tokens or more, a span of steps * rows), has the gradients of the logits made of
     `states`, (steps, rows, hidden or more), those of step t in place t modulo the span. A token's

@@ -86,7 +86,7 @@ def backward_to_layer(S, d_gates, W_ih, none, d_bias, d_out):
 
 @njit(inline="always")
 def add_weights_at(t, S, d_gates, column, before, d_W):
-    """Where a span of steps is complete, add its part to the gradient of a weight.
+    """Add the part of a span of steps, once it is complete, to the gradient of a weight.
 
     `d_gates`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
     m), that of step t in place t - 1; those from a column on belong to the weight. Spans begin at

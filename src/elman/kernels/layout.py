@@ -1,4 +1,4 @@
-"""Which of a model's weights is where in what the kernels read, and in the gradients of a slot.
+"""Places of a model's weights in what the kernels read, and in the gradients of a slot.
 
 The weights stand in one vector, and what the kernels read stands in another; a slot is one, too.
 Which float comes from where is found once, by laying out numbers instead of weights and gradients.
@@ -192,7 +192,7 @@ class Layout:
         return numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
 
     def _origins(self) -> Numbers:
-        """Which float of a slot is the gradient of a weight, for all after the first in order."""
+        """Indices in a slot of the gradients of weights, for all after the first in order."""
         slot = cut(np.arange(self.floats_of_slot, dtype=np.uint32), self._sizes_of_slot())
         found = {
             "linear.weight": slot["linear"][: self.of.vocab, : self.of.hidden],

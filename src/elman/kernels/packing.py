@@ -53,7 +53,7 @@ class Gradients(NamedTuple):
 
 @typeof_impl.register(Gradients)
 def _typeof_gradients(gradients: Gradients, context: Any) -> Any:
-    """That of arrays with any strides, which is the same for any number of slots and layers."""
+    """Numba's type for any number of slots and layers, of arrays with any strides."""
     kinds = [typeof_impl(array, context).copy(layout="A") for array in gradients]
     return types.containers.NamedTuple(kinds, Gradients)
 

@@ -1,4 +1,4 @@
-"""How the next token is drawn, as `elman.core.sampling.Sampler` does it, in compiled code."""
+"""Sampling of the next token as by `elman.core.sampling.Sampler`, in compiled code."""
 
 import math
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Settings(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a draw takes, (vocab,) each."""
+    """Arrays that a draw works in, (vocab,) each."""
 
     chances: NDArray[np.float64]
     kept: NDArray[np.float64]
@@ -43,7 +43,7 @@ def settings(sampler: Sampler, vocab: int) -> Settings:
 
 
 def choice_of(vocab: int) -> Choice:
-    """What draws among so many take."""
+    """Arrays for draws among so many tokens."""
     return Choice(np.empty(vocab), np.empty(vocab), np.empty(vocab, np.int64))
 
 
@@ -131,7 +131,7 @@ def sift(order, start, end, logits):
 
 @njit
 def is_before(a, b, logits):
-    """Whether an id ranks before another."""
+    """True if an id ranks before another."""
     return logits[a] > logits[b] or (logits[a] == logits[b] and a < b)
 
 

@@ -18,7 +18,7 @@ from elman.kernels.update import copy_states, forward_group
 
 
 class Stream(NamedTuple):
-    """What reading takes, for as many steps as are read at a time; the state at 0 is the first."""
+    """Arrays for reading, for as many steps as are read at a time; the state at 0 is the first."""
 
     hs: Array  # (layers, steps + 1, rows, hidden)
     cs: Array

@@ -32,7 +32,7 @@ LOOKS_AT_ONCE = 1 << 14  # before a thread that waits lets others run that have 
 
 
 class Board(NamedTuple):
-    """How far a batch is: threads take the next of its parts, and count those that have ended."""
+    """Progress of a batch: threads take the next of its parts, and count those that have ended."""
 
     next: Counter
     ended: Counter
@@ -69,7 +69,7 @@ def _address(context: Any, builder: Any, kind: Any, counter: Any) -> Any:
 
 @intrinsic
 def value_of(context: Any, counter: Any) -> Any:
-    """What a counter holds now."""
+    """Value of a counter now."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         address = _address(context, builder, sig.args[0], arguments[0])
@@ -144,7 +144,7 @@ def wait_for(board, parts):
 
 @njit
 def another_comes(board, parts, awake):
-    """Whether a batch has parts to take, within a while; else `awake` is 0.
+    """True if a batch has parts to take within a while; else `awake` is 0.
 
     Who begins a batch looks at `awake` after it has laid out the parts, and here the last look at
     the parts comes after `awake` is set: one of the two sees the other.

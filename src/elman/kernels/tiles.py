@@ -235,7 +235,7 @@ class _Emit(Vectors):
 
 
 def _of(result: Any, body: Any) -> Any:
-    """What an intrinsic returns: its signature, and code from `body(emit, arguments)`."""
+    """Result of an intrinsic: its signature, and code from `body(emit, arguments)`."""
     lanes = next(k.lanes for k in (result.return_type, *result.args) if hasattr(k, "lanes"))
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:

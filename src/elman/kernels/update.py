@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a group needs on its way, for each thread."""
+    """Arrays that a group needs on its way, for each thread."""
 
     hs: Array  # (threads, layers, steps + 1, group, hidden)
     cs: Array
@@ -88,7 +88,7 @@ def multiply(x, mask, out):
 
 @njit(inline="always")
 def logits_of_step(T, states, t, targets, W, bias, across_h, span, losses):
-    """What `head.forward` leaves of a step's logits; adds the losses to those of the group."""
+    """Logits of a step as `head.forward` leaves them; their losses are added to the group's."""
     logits = span[:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
     head.forward(T, states[t + 1], targets[t : t + 1], W, bias, across_h, logits)
     row = logits[len(logits) - head.BELOW + head.LOSS]

@@ -1,4 +1,4 @@
-"""What a kernel's intrinsics emit: arithmetic on vectors of floats, as LLVM instructions."""
+"""Arithmetic on vectors of floats, as the LLVM instructions that intrinsics emit."""
 
 from collections.abc import Sequence
 from typing import Any
