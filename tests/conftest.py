@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -26,11 +27,13 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def elman(tmp_path: Path) -> Command:
     """The command line in a folder and a process of its own."""
 
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, stdin: Any = None) -> subprocess.CompletedProcess[str]:
         # -P: as for the installed command, what lies in the folder is no module
         code = "from elman.cli import main; main()"
         command = [sys.executable, "-P", "-c", code, *map(str, words)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=stdin
+        )
         done.stderr = done.stderr.replace(COMPILING, "")  # said on a machine that is new to it
         return done
 

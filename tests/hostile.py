@@ -33,7 +33,7 @@ import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, compare, job, json_files, reading, run, store, tensors
+from elman.core import checkpoint, job, json_files, reading, results, run, store, tensors
 from elman.core import prepare as preparing
 from elman.core import windows as windows_module
 from elman.core.callback import Callback
@@ -389,7 +389,12 @@ def histories(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     (folder / "history.csv").write_text("\n".join(text) + chance.choice(["\n", "", "\n\n"]))
     if chance.random() < 0.02:
         return told(["compare", str(folder), "--plot", str(place / "curves.png")])
-    return lambda: compare._row(folder, run.read_config(folder), run.read_history(folder))
+
+    def compare() -> str:
+        found = results.result(folder, run.read_config(folder), run.read_history(folder))
+        return results.table([found, found])
+
+    return compare
 
 
 def trainings(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:

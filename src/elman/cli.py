@@ -1,8 +1,10 @@
 """The command line: parse, call, print. What is heavy is imported by the command that needs it."""
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -23,14 +25,31 @@ from elman.core.errors import (
 
 if TYPE_CHECKING:
     from elman.core.job import Training
+    from elman.core.results import Result
 
 log = logging.getLogger("elman")
 app = typer.Typer(
-    help="Train, measure and sample recurrent language models.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"elman {elman.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Train, measure and sample recurrent language models."""
 
 
 def _path(word: str) -> Path:
@@ -80,6 +99,8 @@ MinFreq = Annotated[
     ),
 ]
 NEWLINES = "universal reads the line ends CR LF and CR as LF, keep takes them as they are."
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+LOWER_BOUND = "  (a lower bound: the spelling of unknown tokens is not counted)"
 MOST_TOKENS = 10**7  # a text of these takes under a gigabyte
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
 
@@ -322,7 +343,7 @@ def _train_each(settings: dict[str, Any], folder: Path, numbered: bool) -> None:
     if runs:
         load_matplotlib()
         try:
-            compare(runs, picture, print)
+            compare(runs, picture, _print_table)
         except MachineError as error:  # the runs are there
             log.warning("%s", error)
     if failed:
@@ -346,7 +367,7 @@ def _report(training: "Training", folder: Path) -> None:
 
 
 def _draw_and_tell(training: "Training", folder: Path) -> None:
-    from elman.core import run
+    from elman.core import parts, run
     from elman.core.history import best_epoch
     from elman.core.pictures import load_matplotlib
 
@@ -355,13 +376,22 @@ def _draw_and_tell(training: "Training", folder: Path) -> None:
     run.draw(folder, history)
     best, last = best_epoch(history), history[-1]
     speed = sorted(epoch.tokens_per_second for epoch in history)
-    test = training.test_perplexity()
+    test = training.test()
+    if test is not None:
+        run.add_test(folder, test)
     _show(training.sample())
     print()
-    print(f"training perplexity    {best.train_ppl:.2f}")
-    print(f"validation perplexity  {best.val_ppl:.2f}")
+    unknown = {
+        name: f"  ({parts.described(*counts)})" if counts[0] else ""
+        for name, counts in training.unknown.items()
+    }
+    print(f"training perplexity    {best.train_ppl:.2f}{unknown.get('training part', '')}")
+    print(f"validation perplexity  {best.val_ppl:.2f}{unknown.get('validation part', '')}")
     if test is not None:
-        print(f"test perplexity        {test:.2f}")
+        print(f"test perplexity        {test.perplexity:.2f}{unknown['test part']}")
+        if test.characters:
+            bound = LOWER_BOUND if test.unknown else ""
+            print(f"test bits/character    {test.bits_per_character:.3f}{bound}")
     print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")
     print(f"tokens per second      {speed[len(speed) // 2]:,.0f}")
@@ -440,15 +470,19 @@ def generate(
 def evaluate(
     run: Run,
     text: Annotated[
-        str, typer.Argument(help="time-machine, the path of a UTF-8 text file, or a store.")
+        str,
+        typer.Argument(
+            help="time-machine, the path of a UTF-8 text file, a store, or - for standard input."
+        ),
     ],
     edition: Annotated[
         str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")
     ] = "gutenberg",
     framework: Framework = "numba",
+    as_json: Json = False,
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
-    from elman.core import corpus, language_model, reading
+    from elman.core import corpus, language_model, parts, reading
     from elman.core.job import TIME_MACHINE, check_text
 
     check_text(text)
@@ -458,14 +492,30 @@ def evaluate(
         result = language_model.evaluate(model, corpus.time_machine(edition), model.codec)
     elif Path(text).is_dir():
         result = language_model.evaluate_store(model, Path(text), model.codec)
+    elif text == reading.STDIN:
+        blocks = reading.blocks_of_standard_input()
+        result = language_model.evaluate(model, blocks, model.codec)
     else:
         result = language_model.evaluate(model, reading.blocks([Path(text)]), model.codec)
-    print(f"loss                {result.loss:.4f} nats per token")
-    print(f"perplexity          {result.perplexity:.3f}")
-    print(f"bits per character  {result.bits_per_character:.4f}")
-    print(f"bits per byte       {result.bits_per_byte:.4f}")
+    parts.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
+    if as_json:
+        _print_json(result.fields())
+        return
+    unknown = parts.described(result.unknown, result.tokens + 1)
+    beside, bound = (f"  ({unknown})", LOWER_BOUND) if result.unknown else ("", "")
+    print(f"loss                {result.loss:.4f} nats per token{beside}")
+    print(f"perplexity          {result.perplexity:.3f}{beside}")
+    print(f"bits per character  {result.bits_per_character:.4f}{bound}")
+    print(f"bits per byte       {result.bits_per_byte:.4f}{bound}")
     print(f"tokens              {result.tokens}")
     print(f"unknown symbols     {result.unknown}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object; numbers that are not finite are null."""
+    from elman.core import json_files
+
+    print(json.dumps(json_files.finite(value), indent=2, allow_nan=False))
 
 
 @app.command()
@@ -476,22 +526,44 @@ def compare(
     plot: Annotated[
         Path, typer.Option(help="The picture to draw the curves into.", **_PATH)
     ] = Path("compare.png"),
+    as_json: Json = False,
 ) -> None:
     """Show some runs side by side, and draw their curves into one picture."""
     from elman.core.compare import compare
     from elman.core.pictures import load_matplotlib
 
     load_matplotlib()
-    compare(runs, plot, print)
+    compare(runs, plot, _print_runs if as_json else _print_table)
+
+
+def _print_table(runs: "Sequence[Result]") -> None:
+    from elman.core.results import table
+
+    print(table(runs))
+
+
+def _print_runs(runs: "Sequence[Result]") -> None:
+    _print_json({"runs": [asdict(run) for run in runs]})
 
 
 @app.command()
-def info() -> None:
+def info(as_json: Json = False) -> None:
     """Show which frameworks, versions and devices are usable here."""
-    print(f"elman      {elman.__version__}  (Python {sys.version.split()[0]})")
-    for name in elman.FRAMEWORKS:
-        try:
-            module = elman.framework_module(name)
-            print(f"{name:<10} {module.version()}  {', '.join(module.devices())}")
-        except ElmanError as error:
-            print(f"{name:<10} {error}")
+    python = sys.version.split()[0]
+    found = {name: _framework(name) for name in elman.FRAMEWORKS}
+    if as_json:
+        _print_json({"elman": elman.__version__, "python": python, "frameworks": found})
+        return
+    print(f"elman      {elman.__version__}  (Python {python})")
+    for name, facts in found.items():
+        told = facts.get("error") or f"{facts['version']}  {', '.join(facts['devices'])}"
+        print(f"{name:<10} {told}")
+
+
+def _framework(name: str) -> dict[str, Any]:
+    """The version and the devices of a framework, or the error with which it does not load."""
+    try:
+        module = elman.framework_module(name)
+    except ElmanError as error:
+        return {"error": str(error)}
+    return {"version": module.version(), "devices": module.devices()}

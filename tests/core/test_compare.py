@@ -22,9 +22,10 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     python.chmod(0o755)
     done = elman("train", story, *QUICK, "--framework", f"numpy={python}", "--out", "made/run")
     assert done.returncode == 0, done.stderr
-    header, row = done.stdout.splitlines()
-    assert header.split()[:4] == ["run", "cell", "framework", "version"]
-    assert row.split()[:3] == ["made/run/numpy", "rnn", "numpy"]
+    *above, header, row = done.stdout.splitlines()
+    assert "framework numpy" in " ".join(above)
+    assert header.split()[0] == "run"
+    assert row.split()[0] == "made/run/numpy"
     assert (tmp_path / "made" / "run.png").exists()
     config = json.loads((tmp_path / "made" / "run" / "numpy" / "config.json").read_text())
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
@@ -63,7 +64,7 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "elman: no run of jax, for the reasons above"
-    assert done.stdout.splitlines()[1].split()[0] == "both/numpy"
+    assert done.stdout.splitlines()[-1].split()[0] == "both/numpy"
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
 
 

@@ -65,6 +65,11 @@ def test_a_store_is_as_good_as_the_text(
             np.testing.assert_array_equal(mine, other)
             assert [array.dtype for array in mine] == [np.int64, np.int64]
     assert kept.codec.gives_the_ids_of(read.codec)
+    tested = [(data.test_tokens.characters, data.test_tokens.utf8_bytes) for data in (kept, read)]
+    assert tested[0] == tested[1]
+    if not read.unknown["test part"][0]:
+        rest = read.codec.text(read.test[1:])
+        assert tested[0] == (len(rest), len(rest.encode()))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -74,7 +79,7 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     vocab, tokens = used.vocab([]), used.split(text)
     codec = Codec(vocab, used, clean=False, newlines="keep")
-    read = store.temporary(codec.pieces(blocks), used, 0.8)
+    read = store.temporary(codec.pieces(blocks), used)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
     assert read.vocab.idx_to_token == wanted.idx_to_token
     assert read.ids.tolist() == wanted[tokens]
@@ -82,6 +87,11 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     if tokens:
         assert read.characters == len(used.join(tokens[1:]))
         assert read.utf8_bytes == sum(map(used.size, tokens[1:]))
+    tested = tokens[round(len(tokens) * 0.9) + 1 :]
+    assert read.test_utf8_bytes == sum(map(used.size, tested))
+    assert read.test_characters == len(
+        text.encode()[-read.test_utf8_bytes or len(text.encode()) :].decode(errors="ignore")
+    )
 
 
 def test_ids_take_as_few_bytes_as_they_need(tmp_path: Path) -> None:
@@ -252,7 +262,8 @@ def test_line_ends_change_nothing_of_what_is_read(
     for other in (kept, store.of_file(windows, store.Reading(name))):
         assert other.tokens.vocab.idx_to_token == same.tokens.vocab.idx_to_token
         np.testing.assert_array_equal(other.tokens.ids, same.tokens.ids)
-        for fact in ("characters", "utf8_bytes", "text_sha256"):
+        facts = ("characters", "utf8_bytes", "test_characters", "test_utf8_bytes", "text_sha256")
+        for fact in facts:
             assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
     model = build(of := Architecture("rnn", len(kept.tokens.vocab), 4), initial(of))
     measured = [evaluate(model, reading.blocks([path]), kept.codec) for path in (text, windows)]
@@ -302,9 +313,9 @@ def test_the_vocabulary_can_be_bounded(text: Path, tmp_path: Path) -> None:
 def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
     text.write_text("red blue red green " * 99 + "violet " * 900)
     assert "violet" not in "".join(
-        store.of_file(text, store.Reading("bpe"), 0.2).tokens.vocab.idx_to_token
+        store.of_file(text, store.Reading("bpe"), (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
     )
-    assert "Ġviolet" in store.of_file(text, store.Reading("bpe"), 0.8).tokens.vocab
+    assert "Ġviolet" in store.of_file(text, store.Reading("bpe")).tokens.vocab
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")

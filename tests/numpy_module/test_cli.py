@@ -1,6 +1,7 @@
 """The command line with nothing but the base install."""
 
 import contextlib
+import gzip
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from elman import __version__
 from elman.core.run import new_folder, read_history, write
 from elman.core.text import Codec, Vocab
 from elman.core.weights import Architecture, initial
@@ -166,12 +168,92 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
     (tmp_path / "other.txt").write_text("Once upon a time, said Zoë. \n", encoding="utf-8")
     done = elman("evaluate", run, "other.txt")
     assert done.returncode == 0, done.stderr
-    shown = {line[:20].strip(): line[20:].split()[0] for line in done.stdout.splitlines()}
+    shown = {line[:20].strip(): line[20:] for line in done.stdout.splitlines()}
     assert shown["unknown symbols"] == "2"
     assert shown["tokens"] == "28"
-    bits = float(shown["bits per character"])
-    assert bits == pytest.approx(float(shown["loss"]) / 0.693147, rel=1e-3)
-    assert float(shown["bits per byte"]) == pytest.approx(bits * 28 / 29, rel=1e-3)
+    assert shown["perplexity"].endswith("  (2 of 29 tokens unknown, 6.90%)")
+    assert "  (a lower bound: " in shown["bits per character"]
+    assert "  (a lower bound: " in shown["bits per byte"]
+    bits = float(shown["bits per character"].split()[0])
+    assert bits == pytest.approx(float(shown["loss"].split()[0]) / 0.693147, rel=1e-3)
+    assert float(shown["bits per byte"].split()[0]) == pytest.approx(bits * 28 / 29, rel=1e-3)
+    assert done.stderr.startswith("elman: in the text 2 of 29 tokens unknown, 6.90%: ")
+
+    told = json.loads(elman("evaluate", run, "other.txt", "--json").stdout)
+    assert told.pop("loss") == pytest.approx(float(shown["loss"].split()[0]), abs=1e-4)
+    for name in ("perplexity", "bits_per_character", "bits_per_byte"):
+        assert told.pop(name) == pytest.approx(
+            float(shown[name.replace("_", " ")].split()[0]), 1e-3
+        )
+    assert told.pop("unknown_share") == pytest.approx(2 / 29)
+    assert told == {
+        **{"lower_bound": True, "tokens": 28, "characters": 28, "utf8_bytes": 29, "unknown": 2}
+    }
+
+
+def test_evaluate_reads_standard_input_as_it_reads_a_file(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    wanted = elman("evaluate", run, story)
+    assert "lower bound" not in wanted.stdout  # all is known
+    assert wanted.stderr == ""
+    raw, piped = story.read_bytes(), tmp_path / "piped"
+    for content in (raw, gzip.compress(raw)):
+        piped.write_bytes(content)
+        with piped.open("rb") as stdin:
+            done = elman("evaluate", run, "-", stdin=stdin)
+        assert (done.stdout, done.stderr) == (wanted.stdout, "")
+    empty = elman("evaluate", run, "-", stdin=subprocess.DEVNULL)
+    assert empty.returncode == 2
+    assert "standard input is empty" in empty.stderr
+
+
+def test_train_tells_how_many_tokens_are_unknown_and_keeps_what_the_test_part_gave(
+    elman: Command, tmp_path: Path
+) -> None:
+    text = "Once upon a time, " * 100 + " ".join(f"word{n}" for n in range(99))
+    (tmp_path / "words.txt").write_text(text)
+    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words", "--steps", "4")
+    done = elman("train", "words.txt", *QUICK, *words)
+    assert done.returncode == 0, done.stderr
+    shown = {line[:23].strip(): line[23:] for line in done.stdout.splitlines()}
+    assert shown["validation perplexity"].endswith(" of 60 tokens unknown, 65.00%)")
+    assert shown["test perplexity"].endswith("  (60 of 60 tokens unknown, 100.00%)")
+    assert "  (a lower bound: " in shown["test bits/character"]
+    assert "in the test part 60 of 60 tokens unknown, 100.00%: " in done.stderr
+    training = json.loads((tmp_path / "words" / "config.json").read_text())["training"]
+    perplexity = float(shown["test perplexity"].split()[0])
+    assert np.exp(training["test_loss"]) == pytest.approx(perplexity, abs=0.01)
+    characters = len("".join(f" word{n}" for n in range(40, 99)))
+    assert training["test_bits_per_character"] == pytest.approx(
+        training["test_loss"] * 59 / np.log(2) / characters
+    )
+    assert training["test_unknown_share"] == 1
+
+
+def test_compare_shows_what_differs_as_a_table_and_as_json(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    assert elman("train", story, *QUICK, "--lr", "0.5", "--out", "other").returncode == 0
+    done = elman("compare", run, "other")
+    assert done.returncode == 0, done.stderr
+    header = next(line for line in done.stdout.splitlines() if line.startswith("run "))
+    assert header.split()[:3] == ["run", "epochs", "lr"]
+    assert "text story.txt" in done.stdout
+    told = json.loads(elman("compare", run, "other", "--json").stdout)["runs"]
+    assert [each["settings"]["lr"] for each in told] == [1.0, 0.5]
+    assert all(each["settings"]["tokenizer"] == "char" for each in told)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert told[1]["results"]["test_loss"] == config["training"]["test_loss"]
+    assert f"{told[1]['results']['test_loss']:.4f}" in done.stdout.splitlines()[-1]
+
+
+def test_help_and_version_are_where_they_are_looked_for(elman: Command) -> None:
+    for words in ((), ("train",), ("info",)):
+        long, short = elman(*words, "--help"), elman(*words, "-h")
+        assert (short.returncode, short.stderr) == (0, "")
+        assert short.stdout == long.stdout != ""
+    assert elman("--version").stdout == f"elman {__version__}\n"
 
 
 def test_no_command_shows_the_help(elman: Command) -> None:
@@ -187,6 +269,9 @@ def test_info_names_every_framework(elman: Command) -> None:
     assert f"numpy      {np.__version__}  cpu\n" in done.stdout
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert names == ["elman", "numba", "numpy", "torch", "tensorflow", "jax", "mxnet"]
+    told = json.loads(elman("info", "--json").stdout)
+    assert list(told["frameworks"]) == names[1:]
+    assert told["frameworks"]["numpy"] == {"version": np.__version__, "devices": ["cpu"]}
 
 
 BAD = [
@@ -419,7 +504,7 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
                 signal.raise_signal(signal.SIGTERM) if "write" in str(folder) else None
                 super().write(folder)
 
-            def test_perplexity(self):
+            def test(self):
                 signal.raise_signal(signal.SIGINT)
 
         job.Training = Interrupted
@@ -476,7 +561,7 @@ def test_only_a_run_in_training_can_be_resumed(
         "a training goes on with the settings it began with, got hidden beside --resume: "
         "leave that out"
     )
-    assert told(story, "--checkpoint-every", "-1") == (
+    assert told(story, *QUICK, "--checkpoint-every", "-1") == (
         "checkpoints are 0 seconds apart or more, got -1.0"
     )
     begun = tmp_path / "begun"
@@ -504,7 +589,9 @@ def run_settings(run: Path) -> dict[str, Any]:
     """Settings that training.json held while a run was trained."""
     training = json.loads((run / "config.json").read_text())["training"]
     digest = training.pop("text_sha256")
-    for name in ("epoch", "framework_version", "python_version", "peak_memory_mb"):
+    for name in ("epoch", "framework_version", "python_version", "peak_memory_mb", "init_sha256"):
+        del training[name]
+    for name in ("test_loss", "test_bits_per_character", "test_unknown_share"):
         del training[name]
     return {"job": training | {"edition": "gutenberg"}, "text_sha256": digest}
 

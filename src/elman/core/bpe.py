@@ -180,6 +180,7 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
         _join,
         partial(_encoder, made, vocab.idx_to_token),
         size=len,
+        characters=_characters,
         alphabet=tuple(token for token in vocab.idx_to_token if token != UNKNOWN),
         cut=text.cut_before_space,
         model=made.to_str(),
@@ -197,6 +198,11 @@ def _encoder(
 ) -> "BytePairs":
     """Numbers tokens as the vocabulary does, whichever it is to begin with."""
     return BytePairs(made, vocab)
+
+
+def _characters(token: str) -> int:
+    """The number of characters that begin in a token; an unknown one has none."""
+    return sum(not text.begins_within(BYTES.get(ord(byte), 0x80)) for byte in token)
 
 
 def _join(tokens: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +15,10 @@ from typing import Any
 import elman
 from elman.core import disk, run
 from elman.core.board import Point
-from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, printable
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.history import Epoch
 from elman.core.pictures import check_picture, save_comparison
+from elman.core.results import Result, result
 
 log = logging.getLogger("elman")
 
@@ -129,43 +129,17 @@ def _words(options: Mapping[str, Any]) -> list[str]:
     return [*words, "--", str(options["text"])]
 
 
-COLUMNS = (
-    *("run", "cell", "framework", "version", "train ppl", "val ppl"),
-    *("tokens/s", "seconds", "peak MB"),
-)
-
-
-def compare(folders: Sequence[Path], plot: Path, show: Callable[[str], None]) -> None:
-    """Show a table of some runs, one a line, and draw their curves into the file `plot`."""
+def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:
+    """Show some runs side by side, and draw their curves into the file `plot`."""
     check_picture(plot)
-    rows, curves = [], {}
+    results, curves = [], {}
     for folder in folders:
         config, history = run.read_config(folder), run.read_history(folder)
-        rows.append(_row(folder, config, history))
+        results.append(result(folder, config, history))
         curves[str(folder)] = _curves(history)
-    show(_table([COLUMNS, *rows]))
+    show(results)
     save_comparison(plot, curves)
     log.info("the curves are in %s", plot)
-
-
-def _row(folder: Path, config: run.Config, history: Sequence[Epoch]) -> list[str]:
-    training = config.training
-    last = history[-1] if history else None
-    number = training.get("epoch")  # of which the model is
-    kept = next((epoch for epoch in history if epoch.epoch == number), last)
-    speed = statistics.median([epoch.tokens_per_second for epoch in history] or [0])
-    row = (
-        folder,
-        config.architecture.cell,
-        training.get("framework") or "-",
-        training.get("framework_version") or "-",
-        f"{kept.train_ppl:.2f}" if kept else "-",
-        f"{kept.val_ppl:.2f}" if kept else "-",
-        f"{speed:,.0f}" if last else "-",
-        f"{last.seconds:.1f}" if last else "-",
-        training.get("peak_memory_mb") or "-",
-    )
-    return [printable(str(value)) for value in row]  # a stranger's may hold line ends
 
 
 def _curves(history: Sequence[Epoch]) -> tuple[list[Point], list[Point]]:
@@ -174,16 +148,3 @@ def _curves(history: Sequence[Epoch]) -> tuple[list[Point], list[Point]]:
         [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
         [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need; all but the first four, which are words, to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if place < 4 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

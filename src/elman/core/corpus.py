@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import disk, store
+from elman.core import disk, parts, store
 from elman.core import text as texts
 from elman.core.download import DATA_URL, download, sha1
-from elman.core.draft import Tokens
+from elman.core.draft import Split, Tokens, ends_of
 from elman.core.errors import ElmanError, in_words, is_number, is_one_of, require_at_least
 from elman.core.module import DataModule
 from elman.core.reading import check_path
@@ -157,7 +158,9 @@ class TimeMachine(DataModule):
 class TextFile(DataModule):
     """A text of any size, cut into a training, a validation and a test part that do not overlap.
 
-    `train`, `val` and `test` are their ids, arrays on disk.
+    `train`, `val` and `test` are their ids, arrays on disk; `unknown` has how many tokens of each
+    part the vocabulary lacks, and of how many. `test_tokens` has the test part with its size, which
+    is not known (None) where a store is split otherwise than it was prepared for.
     """
 
     path: str
@@ -215,7 +218,7 @@ class TextFile(DataModule):
             "newlines": newlines,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        tokens, self.codec = self._read(place, given, split[0], codec)
+        tokens, self.codec = self._read(place, given, split, codec)
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
         if len(self.vocab) == 1:
@@ -226,43 +229,61 @@ class TextFile(DataModule):
         self.text_sha256 = tokens.text_sha256
         self._split(tokens.ids, split)
         self._advise()
+        self.test_tokens = None
+        if tuple(split) == store.SPLIT or not place.is_dir():
+            self.test_tokens = replace(
+                tokens,
+                ids=self.test,
+                characters=tokens.test_characters,
+                utf8_bytes=tokens.test_utf8_bytes,
+            )
+        self._describe_parts()
 
     def _read(
-        self, path: Path, given: dict[str, Any], share: float, codec: texts.Codec | None
+        self, path: Path, given: dict[str, Any], split: Split, codec: texts.Codec | None
     ) -> tuple[Tokens, texts.Codec]:
         """The tokens of a text and their codec, which may be given."""
         if codec is not None:
-            return self._read_as(path, given, codec), codec
-        text = self._read_anew(path, given, share)
+            return self._read_as(path, given, split, codec), codec
+        text = self._read_anew(path, given, split)
         return text.tokens, text.codec
 
-    def _read_anew(self, path: Path, given: dict[str, Any], share: float) -> store.Text:
+    def _read_anew(self, path: Path, given: dict[str, Any], split: Split) -> store.Text:
         if not path.is_dir():
-            return store.of_file(path, store.Reading(**given), share)
+            return store.of_file(path, store.Reading(**given), split)
         text = store.read(path)
         _check_same(given, text.codec, f"{path} was prepared with")
-        if round(len(text.tokens.ids) * share) != text.training:
+        if ends_of(len(text.tokens.ids), split)[0] != text.training:
             raise ElmanError(
                 f"the vocabulary of {path} is that of its first {text.training:,} tokens: leave "
                 "split as it is"
             )
         return text
 
-    def _read_as(self, path: Path, given: dict[str, Any], codec: texts.Codec) -> Tokens:
+    def _read_as(
+        self, path: Path, given: dict[str, Any], split: Split, codec: texts.Codec
+    ) -> Tokens:
         if not isinstance(codec, texts.Codec):
             raise ElmanError(f"codec is that of a model, model.codec, got {type(codec).__name__}")
         _check_same(given, codec, "the codec has")
         if path.is_dir():
             return store.read_as(path, codec).tokens
-        return store.of_file_as(path, codec)
+        return store.of_file_as(path, codec, split)
 
-    def _split(self, ids: NDArray[Any], split: tuple[float, float, float]) -> None:
+    def _split(self, ids: NDArray[Any], split: Split) -> None:
         """Cut the ids into parts, each long enough for its windows."""
-        train_end = round(len(ids) * split[0])
-        val_end = round(len(ids) * (split[0] + split[1]))
-        self.train, self.val, self.test = np.split(ids, [train_end, val_end])
+        self.train, self.val, self.test = np.split(ids, ends_of(len(ids), split))
         for part in (self.train, self.val, self.test):
             self._minibatches(part)  # raises where the part is too short
+
+    def _describe_parts(self) -> None:
+        """Count what is unknown, and warn of parts that are hard to compare."""
+        own = {"training part": self.train, "validation part": self.val, "test part": self.test}
+        self.unknown = {
+            name: (parts.count(ids, self.vocab.unk), len(ids)) for name, ids in own.items()
+        }
+        parts.warn_of_unknown(self.unknown)
+        parts.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has next to no updates."""

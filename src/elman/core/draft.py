@@ -29,11 +29,17 @@ IDS, SEEN = "ids.bin", "seen.jsonl"
 KINDS = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
 CHUNK = 1 << 20  # ids that are translated at a time
 MOST_SEEN = 1 << 22  # different tokens: as words they take about 700 MB
+Split = tuple[float, float, float]  # the shares of the training, validation and test part
 
 
 def smallest_kind(tokens: int) -> np.dtype[Any]:
     """The smallest type that holds the ids of so many tokens."""
     return next(kind for kind in KINDS if tokens <= 256**kind.itemsize)
+
+
+def ends_of(tokens: int, split: Split) -> tuple[int, int]:
+    """Where the training and the validation part of so many tokens end."""
+    return round(tokens * split[0]), round(tokens * (split[0] + split[1]))
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,15 @@ class Tokens:
     """A text as ids in a vocabulary, (tokens,).
 
     `characters` and `utf8_bytes` are those of the text after its first token, which nothing
-    predicts.
+    predicts; `test_characters` and `test_utf8_bytes` those of its test part, likewise.
     """
 
     ids: Ids
     vocab: Vocab
     characters: int
     utf8_bytes: int
+    test_characters: int
+    test_utf8_bytes: int
     text_sha256: str
 
 
@@ -216,16 +224,17 @@ class Draft:
         return self._place
 
     def translate(
-        self, share: float, folder: Path | None = None, vocab: Vocab | None = None
+        self, split: Split, folder: Path | None = None, vocab: Vocab | None = None
     ) -> Tokens:
-        """Write the ids into a folder, in a vocabulary or in that of the first share of the text.
+        """Write the ids into a folder, in a vocabulary or in that of the training part.
 
-        Without a folder they are in a file that has no name. The ids that are returned are read
-        from the disk where they are asked for.
+        `split` has the shares of the training, the validation and the test part. Without a folder
+        the ids are in a file that has no name. The ids that are returned are read from the disk
+        where they are asked for.
         """
         number, tokens = sum(self._place.lengths), self._encoder.tokens
         if vocab is None:
-            counts = self._counts(round(number * share), len(tokens))
+            counts = self._counts(round(number * split[0]), len(tokens))
             # Rare words are most of them, and take memory.
             frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
             vocab = self.tokenizer.vocab({tokens[n]: int(counts[n]) for n in frequent.tolist()})
@@ -236,9 +245,15 @@ class Draft:
                 )
         kind = smallest_kind(len(vocab))
         table = vocab.encode(tokens).astype(kind)
+        measures = (self.tokenizer.characters, self.tokenizer.size)
+        sizes = [np.fromiter(map(of, tokens), np.int32, len(tokens)) for of in measures]
+        before, tested = ends_of(number, split)[1] + 1, [0, 0]
         with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
+                for place, size in enumerate(sizes):
+                    tested[place] += int(size[ids[before:]].sum())
+                before -= min(before, len(ids))
             file.flush()
             translated = mapped(file, kind)
         return Tokens(
@@ -246,6 +261,8 @@ class Draft:
             vocab,
             self._characters,
             self._utf8_bytes,
+            tested[0],
+            tested[1],
             self._digest.hexdigest(),
         )
 

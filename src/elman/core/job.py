@@ -18,8 +18,8 @@ from elman.core.callback import Callback
 from elman.core.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 from elman.core.history import MOST_EPOCHS, Checkpoint, best_epoch
-from elman.core.language_model import generate, nats
-from elman.core.metrics import perplexity
+from elman.core.language_model import evaluate_tokens, generate
+from elman.core.metrics import Evaluation
 from elman.core.reading import check_path
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
@@ -155,7 +155,7 @@ class Origin:
 class Training:
     """A job made ready in the module of its framework: everything a user can get wrong is checked.
 
-    `fit` trains; then `sample`, `test_perplexity` and `write` tell what came of it.
+    `fit` trains; then `sample`, `test` and `write` tell what came of it.
     """
 
     def __init__(self, job: Job, framework: Any, origin: Origin | None = None) -> None:
@@ -270,18 +270,26 @@ class Training:
         found: list[int] = ids[ids != unk][:tokens].tolist()
         return found or [int(unk == 0)]  # any id but that of the unknown symbol
 
-    def test_perplexity(self) -> float | None:
-        """The perplexity of the test part, read as one stream; None for The Time Machine.
+    @property
+    def unknown(self) -> dict[str, tuple[int, int]]:
+        """How many tokens of each part are unknown, and of how many; the book's has none."""
+        return {} if self.job.text == TIME_MACHINE else dict(self.data.unknown)
+
+    def test(self) -> Evaluation | None:
+        """Evaluate the model on the test part, read as one stream; None for The Time Machine.
 
         Where time is bounded, a tenth of it is spent, and a notice tells how far that has come.
         """
         if self.job.text == TIME_MACHINE:
             return None
+        seconds = SHARE_OF_TIME * self.trainer.max_seconds
+        result = evaluate_tokens(self.model, self.data.test_tokens, seconds)
         all_of_it = len(self.data.test) - 1
-        total, tokens = nats(self.model, self.data.test, SHARE_OF_TIME * self.trainer.max_seconds)
-        if tokens < all_of_it:
-            log.info("the test perplexity is that of the first %d of %d tokens", tokens, all_of_it)
-        return perplexity(total / tokens)
+        if result.tokens < all_of_it:
+            log.info(
+                "the test perplexity is that of the first %d of %d tokens", result.tokens, all_of_it
+            )
+        return result
 
     def write(self, folder: Path) -> None:
         """Fill `folder` with the run."""

@@ -30,6 +30,15 @@ def write(path: Path, value: Any) -> None:
     disk.write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def finite(value: Any) -> Any:
+    """A value as JSON can have it: with None for numbers that are infinite, or none."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read(path: Path, most: int) -> Any:
     """The value in a JSON file of at most so many bytes."""
     return parse(disk.read(path, most), str(path))

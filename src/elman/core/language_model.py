@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import store
+from elman.core import parts, store
 from elman.core.disk import check_whole, release
 from elman.core.draft import Tokens
 from elman.core.errors import ElmanError, require_at_least
@@ -21,7 +21,6 @@ from elman.core.text import Codec, Vocab
 from elman.core.weights import check_tied
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
-COUNTED = 1 << 20  # ids looked through at a time
 FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
 PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
 MANY = 1 << 24  # logits: a batch that has more of them never has all at once, but block by block
@@ -220,21 +219,22 @@ def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
     return evaluate_tokens(model, store.read_as(folder, codec).tokens)
 
 
-def evaluate_tokens(model: Steps, tokens: Tokens) -> Evaluation:
-    """Tell how well each token of a text was predicted."""
-    ids, unknown = tokens.ids, 0
+def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> Evaluation:
+    """Tell how well each token of a text was predicted, or those read in so many seconds.
+
+    How many characters those have is not known, and told as 0.
+    """
+    ids = tokens.ids
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
-    for start in range(0, len(ids), COUNTED):
-        check_whole(ids)
-        unknown += int((ids[start : start + COUNTED] == tokens.vocab.unk).sum())
-        release(ids)
+    total, number = nats(model, ids, seconds)
+    whole = number == len(ids) - 1
     return Evaluation(
-        nats=nats(model, ids)[0],
-        tokens=len(ids) - 1,
-        characters=tokens.characters,
-        utf8_bytes=tokens.utf8_bytes,
-        unknown=unknown,
+        nats=total,
+        tokens=number,
+        characters=tokens.characters if whole else 0,
+        utf8_bytes=tokens.utf8_bytes if whole else 0,
+        unknown=parts.count(ids[: number + 1], tokens.vocab.unk),
     )
 
 

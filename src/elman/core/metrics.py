@@ -53,10 +53,36 @@ class Evaluation:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per Unicode character of the text."""
-        return self.nats / math.log(2) / self.characters
+        """Bits per Unicode character of the text; infinite where no character begins in it."""
+        return self._bits_per(self.characters)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte of the text in UTF-8."""
-        return self.nats / math.log(2) / self.utf8_bytes
+        return self._bits_per(self.utf8_bytes)
+
+    def _bits_per(self, number: int) -> float:
+        return self.nats / math.log(2) / number if number else math.inf
+
+    def fields(self) -> dict[str, float | int | bool]:
+        """All of it by name, for JSON; `lower_bound` tells of the bits."""
+        return {
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "bits_per_character": self.bits_per_character,
+            "bits_per_byte": self.bits_per_byte,
+            "lower_bound": self.unknown > 0,
+            "tokens": self.tokens,
+            "characters": self.characters,
+            "utf8_bytes": self.utf8_bytes,
+            "unknown": self.unknown,
+            "unknown_share": self.unknown_share,
+        }
+
+    @property
+    def unknown_share(self) -> float:
+        """The share of unknown tokens in the whole text, from 0 to 1.
+
+        Where it is above 0, the bits are a lower bound: nothing is counted for spelling them.
+        """
+        return self.unknown / (self.tokens + 1)

@@ -6,7 +6,6 @@ remove it, and the same command goes on from there.
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +15,12 @@ from typing import Any
 
 from elman.core import bpe, disk, json_files, reading, store
 from elman.core.codec import MODEL
-from elman.core.draft import IDS, Draft, Place, files
+from elman.core.draft import IDS, Draft, Place, ends_of, files
 from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.reading import STDIN
 from elman.core.store import Facts, Reading, Report
 from elman.core.text import UNIVERSAL, Tokenizer, pieces
 
-STDIN = "-"
 LOCK, PLACE, COPY, WHOLE = ".lock", "place.json", "standard input", "whole"
 OWN = (LOCK, PLACE, COPY, WHOLE, MODEL, *(path.name for path, _ in files(Path(), Place())))
 SECONDS = 5.0  # between two moments at which the work so far is kept
@@ -65,8 +64,8 @@ def _check(paths: Sequence[str]) -> None:
         raise ElmanError("a text is the path of a file, or - for standard input, got nothing")
     for path in paths:
         reading.check_path(path)
-    if STDIN in paths and sys.stdin is None:
-        raise ElmanError("standard input is closed: pipe a text into it, or give a file")
+    if STDIN in paths:
+        reading.standard_input()  # raises where there is none
 
 
 def _name(out: Path) -> Path:
@@ -131,7 +130,7 @@ def _copied(part: Path, report: Report) -> Path:
     path, done = part / COPY, 0
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
-        while content := sys.stdin.buffer.read(reading.BLOCK):
+        while content := reading.standard_input().read(reading.BLOCK):
             file.write(content)
             done += len(content)
             report("copying", done, 0)
@@ -176,7 +175,7 @@ def _tokenizer(part: Path, texts: Sequence[Path], how: Reading, report: Report) 
     model = part / MODEL
     if how.tokenizer == bpe.NAME and model.exists():
         return bpe.read(model)
-    made = how.made(texts, store.SHARE, report)
+    made = how.made(texts, store.SPLIT[0], report)
     if made.model:
         disk.write(model, made.model.encode())
     return made
@@ -200,12 +199,12 @@ def _finish(part: Path, draft: Draft, newlines: str, out: Path) -> Facts:
     whole = part / WHOLE
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
-    tokens = draft.translate(store.SHARE, whole)
+    tokens = draft.translate(store.SPLIT, whole)
     with open(whole / IDS, "r+b", opener=disk.no_links) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):
         raise ElmanError("there is no text in what was given: give one of some thousand characters")
-    training = round(len(tokens.ids) * store.SHARE)
+    training = ends_of(len(tokens.ids), store.SPLIT)[0]
     facts = store.write(whole, store.Text(tokens, draft.tokenizer, newlines, training))
     del tokens  # Windows moves no folder with a file that is mapped
     whole.rename(out)

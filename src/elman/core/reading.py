@@ -2,7 +2,9 @@
 
 import codecs
 import gzip
+import io
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from elman.core import disk
 from elman.core.errors import ElmanError
 
 BLOCK = 1 << 20  # bytes read at a time
+STDIN = "-"
 GZIP = b"\x1f\x8b"  # which begins no text in UTF-8
 
 
@@ -32,6 +35,21 @@ def blocks(
         for text, read in _blocks_of(path):
             yield text
             advance(read)
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input."""
+    if sys.stdin is None:
+        raise ElmanError("standard input is closed: pipe a text into it, or give a file")
+    return sys.stdin.buffer
+
+
+def blocks_of_standard_input() -> Iterator[str]:
+    """The text of standard input, plain or gzip, in blocks."""
+    file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
+    packed = file.peek()[: len(GZIP)] == GZIP
+    content = gzip.GzipFile(fileobj=file) if packed else file
+    return _decoded(Path("standard input"), cast(BinaryIO, content))
 
 
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from elman.core import bpe, checkpoint, codec, disk, json_files, tensors, text, 
 from elman.core.board import Point
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
 from elman.core.history import MOST_EPOCHS, Epoch
+from elman.core.metrics import Evaluation
 from elman.core.pictures import save_curves
 
 log = logging.getLogger("elman")
@@ -188,6 +189,21 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
     }
     try:
         save_curves(folder, curves, "epoch", "perplexity")
+    except ElmanError as error:
+        log.warning("%s; all else of the run is kept", error)
+
+
+def add_test(folder: Path, test: Evaluation) -> None:
+    """Add to config.json what the model of a run makes of the test part."""
+    more = {
+        "test_loss": test.loss,
+        "test_bits_per_character": test.bits_per_character,
+        "test_unknown_share": test.unknown_share,
+    }
+    try:
+        config = read_config(folder)
+        training = config.training | json_files.finite(more)
+        json_files.write(folder / "config.json", asdict(replace(config, training=training)))
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
 

@@ -51,6 +51,11 @@ class Sampler:
             if value is not None:
                 require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
 
+        if not isinstance(self.excluded, tuple):
+            raise ElmanError(f"excluded must be a tuple of ids, got {self.excluded!r}")
+        for token in self.excluded:
+            require_at_least(0, excluded=token)
+
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
         """The id drawn from `logits`, (vocab,)."""
         if self.temperature == 0:
@@ -81,7 +86,7 @@ class Sampler:
         Raises an ElmanError unless the ids are of the vocabulary and leave a token to draw.
         """
         excluded = set(self.excluded)
-        if not all(0 <= token < vocab for token in excluded):
+        if not all(token < vocab for token in excluded):
             raise ElmanError(f"excluded ids must be from 0 to {vocab - 1}, got {self.excluded}")
         if len(excluded) == vocab:
             raise ElmanError(

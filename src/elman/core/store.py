@@ -12,7 +12,7 @@ import numpy as np
 
 from elman.core import bpe, codec, disk, json_files, reading
 from elman.core.codec import MODEL, VOCAB
-from elman.core.draft import IDS, KINDS, Draft, Tokens, mapped
+from elman.core.draft import IDS, KINDS, Draft, Split, Tokens, ends_of, mapped
 from elman.core.errors import ElmanError, is_one_of
 from elman.core.text import (
     UNIVERSAL,
@@ -30,7 +30,7 @@ from elman.core.weights import MOST
 FORMAT = 2
 FACTS = "store.json"
 FILES = (IDS, FACTS, VOCAB, MODEL)
-SHARE = 0.8  # of the tokens: the training part, whose vocabulary it is
+SPLIT = (0.8, 0.1, 0.1)  # of the tokens; the vocabulary is that of the training part
 LEARNT_FROM = 16 << 20  # characters, at most
 LARGEST_FACTS = 1 << 16  # bytes
 CHECKED = 1 << 22  # ids at a time
@@ -54,6 +54,8 @@ class Facts:
     training: int
     characters: int
     utf8_bytes: int
+    test_characters: int
+    test_utf8_bytes: int
     text_sha256: str
 
     def __post_init__(self) -> None:
@@ -130,6 +132,8 @@ def write(folder: Path, text: Text) -> Facts:
         text.training,
         tokens.characters,
         tokens.utf8_bytes,
+        tokens.test_characters,
+        tokens.test_utf8_bytes,
         tokens.text_sha256,
     )
     json_files.write(folder / VOCAB, tokens.vocab.idx_to_token)
@@ -159,7 +163,15 @@ def read(folder: Path) -> Text:
         if ids[start : start + CHECKED].max() >= facts.vocab:
             raise ElmanError(f"{path} holds ids above {facts.vocab - 1}: prepare the store anew")
         disk.release(ids)
-    made = Tokens(ids, used.vocab, facts.characters, facts.utf8_bytes, facts.text_sha256)
+    made = Tokens(
+        ids,
+        used.vocab,
+        facts.characters,
+        facts.utf8_bytes,
+        facts.test_characters,
+        facts.test_utf8_bytes,
+        facts.text_sha256,
+    )
     return Text(made, used.tokenizer, used.newlines, facts.training)
 
 
@@ -181,7 +193,8 @@ def _facts(path: Path) -> Facts:
             "prepare the store anew"
         )
     facts = json_files.record(Facts, value, str(path))
-    for name in ("tokens", "training", "characters", "utf8_bytes"):
+    counts = ("tokens", "training", "characters", "utf8_bytes")
+    for name in (*counts, "test_characters", "test_utf8_bytes"):
         if getattr(facts, name) < 0:
             raise ElmanError(f"{path} must hold 0 or more {name}, got {getattr(facts, name)}")
     if facts.vocab > MOST["vocab"]:
@@ -196,26 +209,26 @@ def _facts(path: Path) -> Facts:
     return facts
 
 
-def of_file(path: Path, how: Reading, share: float = SHARE) -> Text:
-    """The text of a file, whose vocabulary is that of its first share."""
-    used = how.made([path], share)
-    tokens = temporary(pieces(how.blocks([path]), used.cut), used, share)
-    return Text(tokens, used, how.newlines, round(len(tokens.ids) * share))
+def of_file(path: Path, how: Reading, split: Split = SPLIT) -> Text:
+    """The text of a file, whose vocabulary is that of its training part."""
+    used = how.made([path], split[0])
+    tokens = temporary(pieces(how.blocks([path]), used.cut), used, split)
+    return Text(tokens, used, how.newlines, ends_of(len(tokens.ids), split)[0])
 
 
-def of_file_as(path: Path, used: Codec) -> Tokens:
+def of_file_as(path: Path, used: Codec, split: Split = SPLIT) -> Tokens:
     """The text of a file in the tokens that a model has."""
-    return temporary(used.pieces(reading.blocks([path])), used.tokenizer, vocab=used.vocab)
+    return temporary(used.pieces(reading.blocks([path])), used.tokenizer, split, used.vocab)
 
 
 def temporary(
-    text: Iterator[str], used: Tokenizer, share: float = SHARE, vocab: Vocab | None = None
+    text: Iterator[str], used: Tokenizer, split: Split = SPLIT, vocab: Vocab | None = None
 ) -> Tokens:
     """The tokens of a text, in pieces, whose ids vanish from the disk with the process."""
     draft = Draft(used)
     try:
         draft.read(text)
-        tokens = draft.translate(share, vocab=vocab)
+        tokens = draft.translate(split, vocab=vocab)
     except OSError as error:
         raise disk.cannot("write", draft.folder, error) from error
     finally:

@@ -33,10 +33,11 @@ def utf8_size(token: str) -> int:
 class Tokenizer:
     """Two functions, each the other's inverse, and the tokens known before any text is read.
 
-    `split` turns a text into tokens, `join` turns tokens into a text, and `size` is the number of
-    bytes in UTF-8 that a token stands for. A token that occurs fewer than `min_freq` times in the
-    training text is left to the unknown symbol, and so are all but the most frequent where the
-    vocabulary, the unknown symbol included, has at most `vocab_size` tokens.
+    `split` turns a text into tokens, `join` turns tokens into a text, `size` is the number of
+    bytes in UTF-8 that a token stands for, and `characters` that of the characters that begin in
+    it. A token that occurs fewer than `min_freq` times in the training text is left to the unknown
+    symbol, and so are all but the most frequent where the vocabulary, the unknown symbol included,
+    has at most `vocab_size` tokens.
 
     Of a text that is still being read, the first `cut` characters have the same tokens whatever
     follows; `encoder` makes what numbers tokens block by block, beginning with those given.
@@ -48,6 +49,7 @@ class Tokenizer:
     join: Callable[[Iterable[str]], str]
     encoder: Callable[[Iterable[str]], Encoder]
     size: Callable[[str], int] = utf8_size
+    characters: Callable[[str], int] = len
     alphabet: tuple[str, ...] = ()
     min_freq: int = 1
     vocab_size: int | None = None
@@ -70,6 +72,16 @@ class Tokenizer:
 def _bytes_as_characters(text: str) -> list[str]:
     """The bytes of a text in UTF-8, each written as the character of that number (Latin-1)."""
     return list(text.encode(errors="surrogateescape").decode("latin-1"))
+
+
+def _characters_begun(token: str) -> int:
+    """The number of such bytes that begin a character in UTF-8."""
+    return sum(not begins_within(ord(byte)) for byte in token)
+
+
+def begins_within(byte: int) -> bool:
+    """Return True for a byte that goes on with a character in UTF-8."""
+    return byte & 0xC0 == 0x80
 
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
@@ -105,6 +117,7 @@ TOKENIZERS = {
             _characters_as_bytes,
             Bytes,
             size=len,
+            characters=_characters_begun,
             alphabet=tuple(map(chr, range(256))),
         ),
         Tokenizer(
