@@ -230,6 +230,20 @@ def test_a_first_validation_that_has_no_end_is_cut_short(monkeypatch: pytest.Mon
     assert trainer.history[0].val_loss == 1
 
 
+def test_a_validation_that_is_cut_short_has_its_point_on_the_board(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Plotting(Slow):
+        def validate(self, batch: Any) -> float:
+            self.model.validation_step(batch)
+            return super().validate(batch)
+
+    trainer, data, model = Plotting([1.0] * 10), Numbers([2.0] * 4, 1), Constant()
+    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 300
+    trainer.fit(model, data)
+    assert model.board.data["val_loss"] == [(epoch.epoch, 2.0) for epoch in trainer.history]
+
+
 def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 

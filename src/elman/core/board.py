@@ -94,10 +94,17 @@ class ProgressBoard:
         waiting.append(Point(x, y))
         if len(waiting) < every_n:
             return
-        line.append(Point(*(sum(values) / len(values) for values in zip(*waiting, strict=True))))
+        line.append(_mean(waiting))
         waiting.clear()
         if self.display and (shell := notebook()):
             self._draw_now_or_later(shell)
+
+    def complete(self, begin: str) -> None:
+        """Add the mean of the points that wait for more, where a label begins so."""
+        for label, waiting in self.raw_points.items():
+            if waiting and label.startswith(begin):
+                self.data[label].append(_mean(waiting))
+                waiting.clear()
 
     def _draw_now_or_later(self, shell: Any) -> None:
         if time.monotonic() - self._drawn_at >= SECONDS_BETWEEN_DRAWINGS:
@@ -191,6 +198,10 @@ class ProgressBoard:
         whole = marker(points) is not None and not self.ylim  # a point at the border is seen whole
         line.set(alpha=1, label=label, clip_on=not whole)
         return line
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    return Point(*(sum(values) / len(values) for values in zip(*points, strict=True)))
 
 
 def marker(points: Sequence[Point]) -> str | None:

@@ -306,6 +306,8 @@ class Trainer(HyperParameters):
             if loss is not None:  # the book's own validation steps return nothing
                 self._check_finite(loss, "validation", self.gradient_norm)
                 mean.add(loss, math.prod(batch[-1].shape))
+        if self._validated < self.num_val_batches:
+            self.model.board.complete("val_")  # it waits for as many batches as there are
         return mean
 
     def _validation_batches(self) -> Iterator[Sequence[Any]]:
