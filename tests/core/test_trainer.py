@@ -317,6 +317,23 @@ def test_an_epoch_without_batches_is_shown_too(capsys: pytest.CaptureFixture[str
     assert "epoch 1/1" in capsys.readouterr().err
 
 
+def test_a_stream_of_the_users_that_can_only_write_sees_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Written:
+        lines: ClassVar[list[str]] = []
+
+        def write(self, text: str) -> int:
+            self.lines.append(text)
+            return len(text)
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "stderr", Written())
+    fit(Stepping(1))
+    assert "epoch 1/1" in "".join(Written.lines)
+
+
 def test_a_terminal_that_cannot_draw_in_place_sees_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def _draws_bars() -> bool:
     """True if standard error is a terminal that can draw in place."""
-    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a stream of the user's may lack it
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def bars() -> "Progress":
