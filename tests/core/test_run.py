@@ -70,6 +70,13 @@ def test_a_saved_model_comes_back_with_its_weights_vocabulary_and_history(
     assert (folder / "curves.png").exists()
 
 
+def test_a_run_that_tells_of_no_line_ends_was_trained_on_them_as_they_are(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["newlines"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert elman.load(folder).codec.newlines == "keep"
+
+
 def test_a_loaded_model_can_be_saved_again(folder: Path, tmp_path: Path) -> None:
     elman.save(tmp_path / "again", elman.load(folder))
     assert elman.load(tmp_path / "again").codec.clean

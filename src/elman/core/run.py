@@ -38,14 +38,14 @@ class Config:
     """Architecture of a model and reading of its text; `training` tells how it came to be.
 
     `clean` says whether a text goes through the book's cleaning before it is tokenised, and
-    `newlines` how its line ends are read.
+    `newlines` how its line ends are read; a run that does not tell was trained on them as they are.
     """
 
     architecture: weights.Architecture
     tokenizer: str
     clean: bool
-    newlines: str
     training: dict[str, Any]
+    newlines: str = text.KEEP
 
     def __post_init__(self) -> None:
         if self.tokenizer != bpe.NAME:
@@ -170,7 +170,7 @@ def write(
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run, curves apart; that it has config.json says that it has all."""
-    config = Config(of, used.tokenizer.name, used.clean, used.newlines, training)
+    config = Config(of, used.tokenizer.name, used.clean, training, used.newlines)
     json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
     if used.tokenizer.model:
         disk.write(folder / codec.MODEL, used.tokenizer.model.encode())
