@@ -34,6 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("4:cpu,memory:/a", {"memory/memory.limit_in_bytes": "6000"}, 6000),
         ("4:cpu:/a", {"memory/a/memory.limit_in_bytes": "6000"}, 10**12),
         ("0::/a", {}, 10**12),
+        ("no group", {}, 10**12),
     ],
 )
 def test_a_control_group_and_those_above_it_bound_the_memory(

@@ -111,6 +111,10 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "prefix_ids": (known.codec.prefix_ids, {"prefix": "a"}),
         "prefix_ids, byte": (Codec(Vocab(["a"]), "byte", clean=False).prefix_ids, {"prefix": "a"}),
         "Sampler": (Sampler, {"temperature": 1.0, "top_k": 1, "top_p": 0.5, "min_p": 0.5}),
+        "Sampler, excluded": (
+            lambda **given: Sampler(**given)(np.zeros(3), np.random.default_rng(0)),
+            {"excluded": (1,)},
+        ),
         "Schedule": (Schedule, {"kind": "cosine", "warmup": 0.1}),
         "Best": (Best, {"patience": 1}),
         "Checkpoints": (Checkpoints, {"folder": "checkpoints", "seconds": 60}),

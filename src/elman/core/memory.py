@@ -36,7 +36,7 @@ def _address_space() -> Iterator[int]:
 
 def _groups() -> Iterator[int]:
     """The bounds of the control groups of Linux, in either version, and of those above them."""
-    with suppress(OSError, UnicodeDecodeError):  # another system, or one that hides them
+    with suppress(OSError, ValueError):  # another system, or one that hides them
         for line in CGROUP.read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if not controllers:

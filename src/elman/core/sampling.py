@@ -1,6 +1,8 @@
 """Sampling of the next token from logits: greedy, temperature, top-k, top-p, min-p."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,9 @@ class Sampler:
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None:
                 require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
+        ids = self.excluded
+        if not (isinstance(ids, Collection) and all(isinstance(token, Integral) for token in ids)):
+            raise ElmanError(f"excluded must be a tuple of ids, got {ids!r}")
 
         if not isinstance(self.excluded, tuple):
             raise ElmanError(f"excluded must be a tuple of ids, got {self.excluded!r}")
