@@ -185,7 +185,7 @@ def train(
     text: Annotated[
         str,
         typer.Argument(
-            help="time-machine, the path of a UTF-8 text file, which may be packed with gzip, or a "
+            help="time-machine, the path of a UTF-8 text file, gzip-compressed or not, or a "
             "store made by elman prepare."
         ),
     ] = "time-machine",
@@ -404,7 +404,7 @@ def prepare(
         list[str],
         typer.Argument(
             metavar="TEXT...",
-            help="UTF-8 text files, one after the other, which may be packed with gzip; - is "
+            help="UTF-8 text files, one after the other, gzip-compressed or not; - is "
             "standard input.",
         ),
     ],

@@ -167,7 +167,7 @@ def test_there_is_an_end_whatever_a_server_drips(
     monkeypatch.setattr(http.client.HTTPSConnection, "connect", http.client.HTTPConnection.connect)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=drip, args=(server, begin, drop))
+        thread = threading.Thread(target=drip, args=(server, begin, drop), daemon=True)
         thread.start()
         url = f"https://127.0.0.1:{server.getsockname()[1]}/book.txt"
         with pytest.raises(MachineError, match=r"\(it takes more than 0.3 seconds\): put the file"):

@@ -14,7 +14,7 @@ from elman.numpy import TextFile
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture, path: Path, content: str, name: str) -> list[str]:
-    """What is said when a text is read."""
+    """Messages given when a text is read."""
     path.write_text(content, encoding="utf-8")
     caplog.clear()
     with caplog.at_level(logging.WARNING, "elman"):

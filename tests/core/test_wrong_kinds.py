@@ -42,13 +42,13 @@ IDS = np.array([[0, 1, 2]])
 
 def text(name: str = "text.txt") -> str:
     """A text in a folder of its own, which is there until the tests end."""
-    return str(folder() / name)
+    return str(Path(folder().name, name))
 
 
 @lru_cache
-def folder() -> Path:
-    made = Path(tempfile.mkdtemp(prefix="elman-test-"))
-    (made / "text.txt").write_text("Once upon a time, said he. \n" * 40, encoding="utf-8")
+def folder() -> "tempfile.TemporaryDirectory[str]":
+    made = tempfile.TemporaryDirectory(prefix="elman-test-")
+    Path(made.name, "text.txt").write_text("Once upon a time, said he. \n" * 40, encoding="utf-8")
     return made
 
 
@@ -58,14 +58,19 @@ def model() -> RNNLM:
     return made
 
 
+Calls = dict[str, tuple[Callable[..., Any], dict[str, Any]]]
+
+
 @lru_cache
-def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+def calls() -> Calls:
     """The calls that a user may make, with arguments that are right."""
+    return models() | trainings() | texts_and_runs() | uses(model()) | batches(model())
+
+
+def models() -> Calls:
+    """Layers, models and optimisers."""
     stack = {"num_inputs": 5, "num_hiddens": 3, "num_layers": 1, "dropout": 0.0, "seed": 0}
     bidirectional = {"bidirectional": False}
-    sizes = {"batch_size": 8, "num_steps": 4, "seed": 0}
-    request = {"tokens": 2, "sampler": Sampler(), "seed": 0}
-    known = model()
     return {
         "RNN": (RNN, {**stack, **bidirectional, "nonlinearity": "tanh"}),
         "GRU": (GRU, stack | bidirectional),
@@ -85,13 +90,30 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             },
         ),
         "Module": (Module, {"plot_train_per_epoch": 2, "plot_valid_per_epoch": 1}),
-        "SGD": (lambda **given: SGD(known, **given), {"lr": 0.1, "momentum": 0.0}),
-        "Adam": (lambda **given: Adam(known, **given), {"lr": 0.1}),
+        "SGD": (lambda **given: SGD(model(), **given), {"lr": 0.1, "momentum": 0.0}),
+        "Adam": (lambda **given: Adam(model(), **given), {"lr": 0.1}),
+    }
+
+
+def trainings() -> Calls:
+    """Trainers, and what they call along the way."""
+    return {
         "Trainer": (Trainer, {"max_epochs": 1, "num_gpus": 0, "gradient_clip_val": 0}),
         "fit": (
             lambda **given: Trainer(1, show_progress=False).fit(**given),
             {"model": RNNLM(RNN(19, 3), 19), "data": TextFile(text(), 8, 4)},
         ),
+        "Schedule": (Schedule, {"kind": "cosine", "warmup": 0.1}),
+        "Best": (Best, {"patience": 1}),
+        "Checkpoints": (Checkpoints, {"folder": "checkpoints", "seconds": 60}),
+        "read_newest": (read_newest, {"folder": text("none")}),
+    }
+
+
+def texts_and_runs() -> Calls:
+    """Texts, vocabularies and run directories."""
+    sizes = {"batch_size": 8, "num_steps": 4, "seed": 0}
+    return {
         "TextFile": (
             TextFile,
             {
@@ -99,13 +121,28 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
                 **{"vocab_size": 9, "min_freq": 1, "newlines": "keep", "tokenizer": "char"},
             },
         ),
-        "TextFile, codec": (TextFile, {"path": text(), **sizes, "codec": known.codec}),
+        "TextFile, codec": (TextFile, {"path": text(), **sizes, "codec": model().codec}),
         "TimeMachine": (
             TimeMachine,
             {**sizes, "num_train": 10, "num_val": 5, "edition": "gutenberg"},
         ),
         "time_machine": (corpus.time_machine, {"edition": "gutenberg"}),
         "Vocab": (Vocab, {"tokens": ["a", "b"], "min_freq": 0, "reserved_tokens": ["c"]}),
+        "save": (elman.save, {"folder": text("run"), "model": model()}),
+        "load": (elman.load, {"folder": text("none"), "framework": "numpy"}),
+        "framework_module": (elman.framework_module, {"name": "numpy"}),
+        "prepare": (
+            lambda **given: prepare.prepare([text()], Path("store"), **given),
+            {"tokenizer": "char", "vocab_size": 9, "min_freq": 1, "newlines": "keep"},
+        ),
+        "download": (download, {"url": "http://example.org/a", "folder": text("none")}),
+    }
+
+
+def uses(known: RNNLM) -> Calls:
+    """Uses of a model and of its codec."""
+    request = {"tokens": 2, "sampler": Sampler(), "seed": 0}
+    return {
         "Vocab[]": (known.codec.vocab.__getitem__, {"tokens": "a"}),
         "to_tokens": (known.codec.vocab.to_tokens, {"indices": 1}),
         "prefix_ids": (known.codec.prefix_ids, {"prefix": "a"}),
@@ -115,13 +152,6 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             lambda **given: Sampler(**given)(np.zeros(3), np.random.default_rng(0)),
             {"excluded": (1,)},
         ),
-        "Schedule": (Schedule, {"kind": "cosine", "warmup": 0.1}),
-        "Best": (Best, {"patience": 1}),
-        "Checkpoints": (Checkpoints, {"folder": "checkpoints", "seconds": 60}),
-        "read_newest": (read_newest, {"folder": text("none")}),
-        "save": (elman.save, {"folder": text("run"), "model": known}),
-        "load": (elman.load, {"folder": text("none"), "framework": "numpy"}),
-        "framework_module": (elman.framework_module, {"name": "numpy"}),
         "predict": (known.predict, {"prefix": "a", "num_preds": 2, "vocab": known.codec.vocab}),
         "generate": (
             lambda **given: list(language_model.generate(**given)),
@@ -139,11 +169,12 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             language_model.evaluate,
             {"model": known, "text": "abc", "codec": known.codec},
         ),
-        "prepare": (
-            lambda **given: prepare.prepare([text()], Path("store"), **given),
-            {"tokenizer": "char", "vocab_size": 9, "min_freq": 1, "newlines": "keep"},
-        ),
-        "download": (download, {"url": "http://example.org/a", "folder": text("none")}),
+    }
+
+
+def batches(known: RNNLM) -> Calls:
+    """Ids and states given to a model and to its layers."""
+    return {
         "step": (known.step, {"ids": IDS, "state": np.zeros((1, 1, 3))}),
         "model": (known.forward, {"X": IDS, "state": np.zeros((1, 1, 3))}),
         "loss": (known.loss, {"y_hat": known(IDS), "y": IDS}),

@@ -202,7 +202,7 @@ def _encoder(
 
 def _characters(token: str) -> int:
     """The number of characters that begin in a token; an unknown one has none."""
-    return sum(not text.begins_within(BYTES.get(ord(byte), 0x80)) for byte in token)
+    return sum(not text.is_continuation(BYTES.get(ord(byte), 0x80)) for byte in token)
 
 
 def _join(tokens: Iterable[str]) -> str:

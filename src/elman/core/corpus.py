@@ -173,7 +173,7 @@ class TextFile(DataModule):
         batch_size: int,
         num_steps: int,
         tokenizer: str | None = None,
-        split: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        split: Split = store.SPLIT,
         seed: int = 0,
         windows: str = "random",
         codec: texts.Codec | None = None,
@@ -183,7 +183,7 @@ class TextFile(DataModule):
     ) -> None:
         """Read the text, or the store.
 
-        - `path`: a UTF-8 file, which may be packed with gzip, or a store made by `elman prepare`.
+        - `path`: a UTF-8 file, gzip-compressed or not, or a store made by `elman prepare`.
         - `batch_size`: windows of a batch, or streams.
         - `num_steps`: tokens of a window.
         - `tokenizer`: char (where none is given), byte, word or bpe.
@@ -221,22 +221,11 @@ class TextFile(DataModule):
         tokens, self.codec = self._read(place, given, split, codec)
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
-        if len(self.vocab) == 1:
-            raise ElmanError(
-                f"every token of the training part of {path} is too rare for the vocabulary, and "
-                "so unknown: give a longer text, or the tokenizer char, byte or bpe"
-            )
         self.text_sha256 = tokens.text_sha256
         self._split(tokens.ids, split)
         self._advise()
-        self.test_tokens = None
-        if tuple(split) == store.SPLIT or not place.is_dir():
-            self.test_tokens = replace(
-                tokens,
-                ids=self.test,
-                characters=tokens.test_characters,
-                utf8_bytes=tokens.test_utf8_bytes,
-            )
+        sized = tuple(split) == store.SPLIT or not place.is_dir()
+        self.test_tokens = self._tested(tokens) if sized else None
         self._describe_parts()
 
     def _read(
@@ -246,6 +235,11 @@ class TextFile(DataModule):
         if codec is not None:
             return self._read_as(path, given, split, codec), codec
         text = self._read_anew(path, given, split)
+        if len(text.tokens.vocab) == 1:
+            raise ElmanError(
+                f"every token of the training part of {path} is too rare for the vocabulary, and "
+                "so unknown: give a longer text, or the tokenizer char, byte or bpe"
+            )
         return text.tokens, text.codec
 
     def _read_anew(self, path: Path, given: dict[str, Any], split: Split) -> store.Text:
@@ -275,6 +269,11 @@ class TextFile(DataModule):
         self.train, self.val, self.test = np.split(ids, ends_of(len(ids), split))
         for part in (self.train, self.val, self.test):
             self._minibatches(part)  # raises where the part is too short
+
+    def _tested(self, tokens: Tokens) -> Tokens:
+        """The test part of the tokens of a text."""
+        characters, utf8_bytes = tokens.test_characters, tokens.test_utf8_bytes
+        return replace(tokens, ids=self.test, characters=characters, utf8_bytes=utf8_bytes)
 
     def _describe_parts(self) -> None:
         """Count what is unknown, and warn of parts that are hard to compare."""

@@ -38,7 +38,7 @@ def smallest_kind(tokens: int) -> np.dtype[Any]:
 
 
 def ends_of(tokens: int, split: Split) -> tuple[int, int]:
-    """Where the training and the validation part of so many tokens end."""
+    """Ends of the training and of the validation part of so many tokens."""
     return round(tokens * split[0]), round(tokens * (split[0] + split[1]))
 
 

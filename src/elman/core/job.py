@@ -272,7 +272,7 @@ class Training:
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:
-        """How many tokens of each part are unknown, and of how many; the book's has none."""
+        """Numbers of unknown tokens and of all tokens, for each part; none for The Time Machine."""
         return {} if self.job.text == TIME_MACHINE else dict(self.data.unknown)
 
     def test(self) -> Evaluation | None:

@@ -77,7 +77,7 @@ def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> Non
 
 
 def counts_of(ids: Ids, vocab: Vocab) -> NDArray[np.int64]:
-    """How often ids have each known token, (vocab,); where they are many, in an even sample."""
+    """Occurrences of each known token, (vocab,); of many ids in an even sample."""
     if len(ids) > SAMPLED:
         starts = np.linspace(0, len(ids) - BLOCK, SAMPLED // BLOCK).astype(np.int64)
         ids = np.concatenate([_copied(ids, start) for start in starts.tolist()])

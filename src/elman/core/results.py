@@ -44,7 +44,7 @@ class Result:
 
 
 def result(folder: Path, config: run.Config, history: Sequence[Epoch]) -> Result:
-    """What a run directory says of its training."""
+    """Settings and results of a run directory."""
     training, architecture = config.training, asdict(config.architecture)
     settings = {"text": None, **architecture, **training, "tokenizer": config.tokenizer}
     number = training.get("epoch")  # of which the model is
@@ -137,7 +137,7 @@ def _lines(table: dict[str, list[str]], words: int) -> list[str]:
 
 
 def _notes(runs: Sequence[Result], differing: set[str]) -> list[str]:
-    """What does not compare."""
+    """Notes on numbers that do not compare."""
     notes = []
     if "text" in differing:
         notes.append("the texts differ, so that no loss and no perplexity compares")

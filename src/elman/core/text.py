@@ -76,11 +76,11 @@ def _bytes_as_characters(text: str) -> list[str]:
 
 def _characters_begun(token: str) -> int:
     """The number of such bytes that begin a character in UTF-8."""
-    return sum(not begins_within(ord(byte)) for byte in token)
+    return sum(not is_continuation(ord(byte)) for byte in token)
 
 
-def begins_within(byte: int) -> bool:
-    """Return True for a byte that goes on with a character in UTF-8."""
+def is_continuation(byte: int) -> bool:
+    """True for a byte that continues a character in UTF-8."""
     return byte & 0xC0 == 0x80
 
 
