@@ -27,16 +27,16 @@ def style(session: nox.Session) -> None:
 
 @nox.session
 def base(session: nox.Session) -> None:
-    """What the base install can do: the core, the specification, the engine, the command line."""
+    """Base install: the core, the specification, the engine, the command line."""
     session.install(".[test]")
     test(session, "tests/core", "tests/numpy_module", "tests/engine")
-    asked = [f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "resume")]
+    asked = [f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "codec", "resume")]
     test(session, *asked, "--framework", "numba")
     test(session, asked[-1], "--framework", "numpy")
 
 
 def framework(session: nox.Session, name: str) -> None:
-    """What every framework is asked, and what is asked of this one alone."""
+    """Tests that every framework is asked, and those of this one alone."""
     session.install(f".[test,{name}]")
     test(session, "tests/frameworks", f"tests/{name}_module", "--framework", name)
 
