@@ -627,6 +627,7 @@ class RNNLMScratch(Classifier):
 
         With the parameters `params`, where they are given.
         """
+        ids = language_model.ids_of(ids, self.vocab_size)
         if self.compiled_read is None:
             self.compiled_read = compiled(partial(self.apply, method="read"))
         variables = {"params": self.params if params is None else params}

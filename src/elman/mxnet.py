@@ -552,7 +552,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
         """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
         _, device = self._like()
-        X = from_numpy(ids).as_in_ctx(device)
+        X = from_numpy(language_model.ids_of(ids, self.vocab_size)).as_in_ctx(device)
         with autograd.pause():
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return numpy(self.output_layer(rnn_outputs)), state

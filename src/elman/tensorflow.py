@@ -565,6 +565,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
         """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        ids = language_model.ids_of(ids, self.vocab_size)
         if self._reader is None or (state is None and not self._reader.fits()):
             self._reader = Reader(self, ids[:, :1])
         return language_model.in_pieces(self._reader, ids, state)

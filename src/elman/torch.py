@@ -476,6 +476,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     @torch.no_grad()
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
         """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        ids = language_model.ids_of(ids, self.vocab_size)
         X = torch.as_tensor(ids, device=self._like().device)
         with self.evaluating():
             rnn_outputs, state = self.rnn(self.one_hot(X), state)

@@ -85,3 +85,13 @@ def test_save_of_a_model_of_ones_own_names_what_keeps_it(
     names = {"model": own, "path": str(tmp_path / "kept")}
     exec(f"{IMPORTS[framework]}\nkept = {cure}", names)
     assert names["kept"] or any(tmp_path.glob("kept*"))
+
+
+def test_ids_that_the_model_has_not_are_refused(model: Any) -> None:
+    size = model.vocab_size
+    for wrong in ([[-1, 0]], [[0, size]]):
+        with pytest.raises(ElmanError, match=f"ids must be from 0 to {size - 1}, got"):
+            model.step(np.array(wrong))
+    with pytest.raises(ElmanError, match="ids are integers in 2 dimensions, got float64 in 2"):
+        model.step(np.zeros((1, 2)))
+    assert model.step(np.array([[0, size - 1]]))[0].shape == (1, 2, size)

@@ -59,6 +59,13 @@ def check_ids(ids: NDArray[Any], vocab: int) -> None:
         raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
 
 
+def ids_of(ids: Any, vocab: int) -> NDArray[Any]:
+    """Ids as an array (batch, steps); an ElmanError unless each has its place in the table."""
+    given = integers(ids, 2)
+    check_ids(given, vocab)
+    return given
+
+
 def generate(
     model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
 ) -> Iterator[int]:
