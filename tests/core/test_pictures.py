@@ -62,9 +62,8 @@ def test_a_run_and_a_table_need_no_picture(
     monkeypatch.setenv("PYTHONPATH", str(broken.parent), prepend=":")
     trained = elman("train", story, *QUICK, "--framework", "numpy,numba", "--out", "runs")
     assert trained.returncode == 0
-    assert [line.split()[0] for line in trained.stdout.splitlines()[1:]] == [
-        *("runs/numpy", "runs/numba")
-    ]
+    rows = [line.split()[0] for line in trained.stdout.splitlines() if line.startswith("runs/")]
+    assert rows == ["runs/numpy", "runs/numba"]
     told = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
     line = "elman: cannot draw {}: out of ink"
     run = line.format("curves.svg") + "; all else of the run is kept"
@@ -72,5 +71,5 @@ def test_a_run_and_a_table_need_no_picture(
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
     compared = elman("compare", "runs/numpy")
     assert compared.returncode == 1
-    assert compared.stdout.splitlines()[1].startswith("runs/numpy")
+    assert compared.stdout.splitlines()[-1].startswith("runs/numpy")
     assert compared.stderr == line.format("compare.png") + "\n"
