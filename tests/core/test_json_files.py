@@ -104,6 +104,12 @@ def test_whatever_job_is_begun_can_be_gone_on_with(
     assert json_files.record(Job, json_files.parse(text, "it"), "it") == job
 
 
+def test_settings_that_an_earlier_training_did_not_have_are_left_as_they_were_then() -> None:
+    earlier = {name: value for name, value in JOB.items() if value is not None or name in SIZES}
+    earlier |= {"minutes": None}
+    assert json_files.record(Job, earlier, "it") == Job(**JOB)
+
+
 def spoilt(record: Any, path: list[str], change: Any) -> Any:
     """A record as a dict, changed at the end of a path of names."""
     value = inner = asdict(record)

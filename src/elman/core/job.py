@@ -47,9 +47,6 @@ class Job:
     text: str
     edition: str
     tokenizer: str | None
-    vocab_size: int | None
-    min_freq: int | None
-    newlines: str | None
     cell: str
     hidden: int
     layers: int
@@ -71,6 +68,9 @@ class Job:
     framework: str
     device: str
     seed: int
+    vocab_size: int | None = None
+    min_freq: int | None = None
+    newlines: str | None = None
     init: str | None = None  # the run whose weights and tokens it begins with
 
     def __post_init__(self) -> None:
