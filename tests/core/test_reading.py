@@ -125,3 +125,16 @@ def test_a_report_that_fails_is_no_fault_of_the_text(
 
     with pytest.raises(error, match="no terminal"):
         list(reading.blocks([path], advance))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_standard_input_that_others_have_set_not_to_wait_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end, other_end = os.pipe()
+    os.set_blocking(end, False)
+    with open(end) as file, open(other_end, "wb", buffering=0) as written:
+        monkeypatch.setattr("sys.stdin", file)
+        written.write(b"Once")
+        assert reading.standard_input().read(4) == b"Once"
+        assert os.get_blocking(end)  # else the next read would find an end here

@@ -3,10 +3,12 @@
 import codecs
 import gzip
 import io
+import os
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -41,6 +43,8 @@ def standard_input() -> BinaryIO:
     """The bytes of standard input."""
     if sys.stdin is None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
+    with suppress(AttributeError, OSError):  # it is no file, or Windows has no such flag
+        os.set_blocking(sys.stdin.fileno(), True)  # else it would seem to end where it is slow
     return sys.stdin.buffer
 
 
