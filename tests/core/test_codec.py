@@ -97,6 +97,14 @@ def test_data_of_ones_own_are_known_by_their_vocabulary(run: Path) -> None:
         Trainer(1).fit(RNNLM(RNN(5, 6), 5), Numbered(Vocab("abcdefgh")))
 
 
+def test_what_data_of_ones_own_call_a_codec_may_be_anything(run: Path) -> None:
+    model = elman.load(run)
+    data = Numbered(model.codec.vocab)
+    data.codec = "utf-8"
+    Trainer(1).fit(model, data)
+    assert model.codec.vocab is data.vocab
+
+
 def test_what_a_fit_of_ones_own_has_trained_on_is_not_saved_as_something_else(
     run: Path, lower: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ def shared(model: Any, data: Any) -> text.Codec | None:
     """
     used: text.Codec | None = getattr(model, "codec", None)
     given: text.Codec | None = getattr(data, "codec", None)
+    if not isinstance(given, text.Codec):  # the user's own may call anything so
+        given = None
     vocab = getattr(data, "vocab", None) if given is None else given.vocab
     tokens = getattr(vocab, "idx_to_token", None)
     if tokens is None:
