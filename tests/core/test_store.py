@@ -181,7 +181,7 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
 
 
 FACTS = [
-    ({"format": 3}, "has the format '3', and this elman reads 2"),
+    ({"format": 4}, "has the format '4', and this elman reads 3"),
     ({"extra": 1}, '"extra" is no field that is known'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
@@ -207,6 +207,15 @@ def test_facts_that_are_not_true_are_refused(
     facts = json.loads((folder / "store.json").read_text())
     (folder / "store.json").write_text(json.dumps(facts | changes))
     with pytest.raises(ElmanError, match=message):
+        store.read(folder)
+
+
+def test_a_store_of_an_earlier_version_is_to_be_prepared_anew(text: Path) -> None:
+    folder = prepared(text, "char")
+    facts = json.loads((folder / "store.json").read_text())
+    earlier = {name: facts[name] for name in facts if not name.startswith("test_")}
+    (folder / "store.json").write_text(json.dumps(earlier | {"format": 2}))
+    with pytest.raises(ElmanError, match=r"has the format '2'.*prepare the store anew"):
         store.read(folder)
 
 

@@ -27,7 +27,7 @@ from elman.core.text import (
 )
 from elman.core.weights import MOST
 
-FORMAT = 2
+FORMAT = 3
 FACTS = "store.json"
 FILES = (IDS, FACTS, VOCAB, MODEL)
 SPLIT = (0.8, 0.1, 0.1)  # of the tokens; the vocabulary is that of the training part
