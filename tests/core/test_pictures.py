@@ -4,10 +4,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from elman.core.board import Point
 from elman.core.errors import MachineError
-from elman.core.pictures import save_comparison, save_curves
+from elman.core.pictures import _draw_runs, save_comparison, save_curves
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")
@@ -38,6 +40,19 @@ def test_a_picture_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         save_comparison(tmp_path / "a.pgf", {"run": (CURVES["training"], [])})
     assert str(error.value).startswith(f"cannot draw {tmp_path}/a.pgf: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 34])
+def test_the_curves_of_many_runs_can_be_told_apart(runs: int) -> None:
+    axes = Figure().subplots()
+    _draw_runs(axes, {f"run-{number}": (CURVES["training"],) * 2 for number in range(runs)})
+    lines = axes.lines[1::2]
+    assert len({to_hex(line.get_color()) for line in lines}) == runs
+    assert sorted((line.get_linewidth() for line in lines), reverse=True)[0] <= 7
+    axes.figure.canvas.draw()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1  # covers no curve
 
 
 @pytest.mark.parametrize("content", [b"text.usetex: True\nfont.size: 1e9\nx: y\n", b"\xff\xfe"])

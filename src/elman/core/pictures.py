@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from elman.core import disk
 from elman.core.board import Point, ProgressBoard, marker
 from elman.core.errors import ElmanError, MachineError, printable
@@ -16,6 +18,8 @@ from elman.core.errors import ElmanError, MachineError, printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+WIDEST = 6.0  # points that the first line of a comparison is wider than the last, at most
 
 
 def load_matplotlib() -> None:
@@ -109,10 +113,15 @@ def save_comparison(
 
 
 def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:
-    """The first lines are the widest, so that lines that lie on each other can all be seen."""
-    for number, (training, validation) in enumerate(curves.values()):
-        width = 1 + 1.5 * (len(curves) - 1 - number)
-        look: dict[str, Any] = {"color": f"C{number % 10}", "linewidth": width}
+    """Draw two lines for each run, and the legend beside them.
+
+    The first lines are the widest, so that lines that lie on each other can all be seen.
+    """
+    extra = min(1.5 * (len(curves) - 1), WIDEST)
+    widths = np.linspace(1 + extra, 1, len(curves))
+    colours = _colours(len(curves))
+    for (training, validation), width, colour in zip(curves.values(), widths, colours, strict=True):
+        look: dict[str, Any] = {"color": colour, "linewidth": width, "markersize": 5 + 2 * width}
         for points, style in ((training, ":"), (validation, "-")):
             xy = [p.x for p in points], [p.y for p in points]
             axes.plot(*xy, linestyle=style, marker=marker(points), **look)
@@ -121,5 +130,15 @@ def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequenc
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     names = [printable(name) for name in curves]  # a run may have any
-    for text in axes.legend(axes.lines[1::2], names).get_texts():
+    legend = axes.legend(axes.lines[1::2], names, loc="upper left", bbox_to_anchor=(1, 1))
+    for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _colours(number: int) -> list[Any]:
+    """So many colours, each another: of more than ten a spectrum."""
+    from matplotlib import colormaps
+
+    if number <= 10:
+        return [f"C{place}" for place in range(number)]
+    return [colormaps["turbo"](place) for place in np.linspace(0, 1, number)]
