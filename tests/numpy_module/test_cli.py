@@ -386,7 +386,6 @@ def test_a_terminal_is_shown_what_would_command_it(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout == b"\x1b[2J\n"
     terminal, end = os.openpty()
-    os.set_blocking(terminal, False)
     try:
         subprocess.run(command, cwd=tmp_path, stdout=end, check=True)
         assert os.read(terminal, 99) == b"\\x1b[2J\r\n"
