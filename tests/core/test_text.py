@@ -116,6 +116,15 @@ def test_a_prefix_with_unknown_symbols_is_refused_by_name() -> None:
         codec.prefix_ids("aXé")
 
 
+def test_a_message_says_how_many_tokens_of_the_vocabulary_it_leaves_out() -> None:
+    characters = Codec(Vocab([chr(ord("a") + place) for place in range(100)]), "char", clean=False)
+    with pytest.raises(ElmanError, match=r"it knows 'abc.* and 20 more tokens$"):
+        characters.prefix_ids("Z")
+    words = Codec(Vocab([f"{place:02}{'a' * 37}" for place in range(5)]), "word", clean=False)
+    with pytest.raises(ElmanError, match=r"it knows '00a{37}01a{37}' and 3 more tokens$"):
+        words.prefix_ids("Z")
+
+
 def test_an_unknown_tokenizer_is_refused() -> None:
     with pytest.raises(ElmanError, match="one of char, byte, word, bpe, got 'syllable'"):
         tokenizer("syllable")

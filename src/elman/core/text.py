@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from elman.core.encoders import Bytes, Characters, Encoder, Words
 from elman.core.errors import ElmanError, in_words, is_one_of, require_at_least
 
 UNKNOWN = "<unk>"
+SHOWN = 80  # characters of the vocabulary that a message has, at most
 UNIVERSAL, KEEP = NEWLINES = ("universal", "keep")
 
 
@@ -316,13 +318,19 @@ class Codec:
             ) from error
         unknown = sorted({token for token in tokens if token not in self.vocab})
         if unknown:
-            known = "".join(token for token in self.vocab.idx_to_token if token != UNKNOWN)
             raise ElmanError(
                 f"the model does not know {', '.join(map(repr, unknown[:8]))} in the prefix; "
-                f"it knows {known[:80]!r}"
+                f"it knows {self._known()}"
             )
         ids: list[int] = self.vocab[tokens]
         return ids
+
+    def _known(self) -> str:
+        """The first tokens of the vocabulary, as a message shows them, and the number of others."""
+        tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
+        shown = sum(end <= SHOWN for end in accumulate(map(len, tokens)))
+        more = f" and {len(tokens) - shown:,} more tokens" if shown < len(tokens) else ""
+        return f"{''.join(tokens[:shown])!r}{more}"
 
     def text(self, ids: Iterable[int]) -> str:
         """The text of some ids."""
