@@ -321,6 +321,7 @@ BAD = [
     (["train", "--epochs", "9" * 30], "epochs must be 500000 or less"),
     (["train", "--seed", "4294967296"], "seed must be 4294967295 or less, got 4294967296"),
     (["train", ""], "the text is time-machine or the path of a file, got nothing"),
+    (["train", "-"], "give the path of a file, or a store made by elman prepare - --out STORE"),
     (["train", "--out", ""], "Invalid value for '--out': it is empty: give a path"),
     (["train", "--resume", ""], "Invalid value for '--resume': it is empty: give a path"),
     (["train", "--out", "x" * 300, "--epochs", "1"], "cannot write xxx"),

@@ -20,7 +20,7 @@ from elman.core.errors import ElmanError, in_words, require_at_least, require_at
 from elman.core.history import MOST_EPOCHS, Checkpoint, best_epoch
 from elman.core.language_model import evaluate_tokens, generate
 from elman.core.metrics import Evaluation
-from elman.core.reading import check_path
+from elman.core.reading import STDIN, check_path
 from elman.core.sampling import Sampler
 from elman.core.schedule import Best, Schedule
 from elman.core.text import Codec
@@ -104,6 +104,11 @@ class Job:
                 "path of a text file"
             )
         check_text(self.text)
+        if self.text == STDIN:
+            raise ElmanError(
+                "a training reads its text again when it goes on, and cannot read standard input, "
+                "got -: give the path of a file, or a store made by elman prepare - --out STORE"
+            )
         check_edition(self.edition, of_file=self.text != TIME_MACHINE)
         check_optimizer(self.optimizer, self.lr, self.momentum)
         Schedule(self.schedule, self.warmup)
