@@ -60,8 +60,9 @@ def test_all_frameworks_train_one_after_the_other_and_agree(
     quick = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
     done = elman("train", story, *quick, "--cell", "gru", "--framework", "all", "--out", "all")
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert [row[2] for row in rows] == list(HERE)
-    assert len({row[5] for row in rows}) == 1  # validation perplexity, to two digits
+    shown = elman("compare", *(f"all/{name}" for name in HERE), "--json")
+    runs = json.loads(shown.stdout)["runs"]
+    assert [run["settings"]["framework"] for run in runs] == list(HERE)
+    assert len({f"{run['results']['val_ppl']:.2f}" for run in runs}) == 1
     configs = [json.loads((tmp_path / "all" / n / "config.json").read_text()) for n in HERE]
     assert len({config["training"]["text_sha256"] for config in configs}) == 1
