@@ -5,8 +5,8 @@
 
 Kills N trainings of each framework NAME, takes pipes and terminals away from N trainings and as
 many resumes, has every call of the writing of a checkpoint fail, changes every byte of one, tries
-N bad inputs, trains and scores texts of 1 to so many megabytes, and times the seed's job with
-checkpoints and without. Prints Markdown, and draws the memory.
+N bad inputs and each of some attacks, trains and scores texts of 1 to so many megabytes, and times
+the seed's job with checkpoints and without. Prints Markdown, and draws the memory.
 """
 
 import argparse
@@ -50,10 +50,11 @@ was never stopped, and no checkpoint that was written may be lost. So it must be
 terminal that a training prints to goes away at a random moment: with a pipe the training goes on;
 a terminal that hangs up ends it with a checkpoint. Faults are injected at every call that writes a
 checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones spoilt in one or
-two places: each must be read, or refused in one line, within ten seconds and a gibibyte. Memory is
-the most that a process had in use (VmHWM), the Python interpreter and its libraries included; a
-training reads all of its text, trains for six seconds, validates, and scores its test part; the
-first one compiles kernels, which takes memory too.
+two places: each must be read, or refused in one line, within ten seconds and a gibibyte. Each
+attack (`python tests/attacks.py`) has a claim of its own. Memory is the most that a process had in
+use (VmHWM), the Python interpreter and its libraries included; a training reads all of its text,
+trains for six seconds, validates, and scores its test part; the first one compiles kernels, which
+takes memory too.
 
 ## Who is trusted with what
 
@@ -128,6 +129,12 @@ def bad_inputs(number: int) -> None:
         kind, *counts = row.rsplit(maxsplit=3)
         print(f"| {kind} | " + " | ".join(counts) + " | 0 |")
     print(flush=True)
+
+
+def attacks() -> None:
+    """Attempts of a stranger on the command line."""
+    print("## Attacks\n")
+    print(told("tests/attacks.py") + "\n", flush=True)
 
 
 def peak_memory(*words: str) -> int:
@@ -236,6 +243,7 @@ def main() -> None:
     pipes(asked.pipes)
     faults()
     bad_inputs(asked.bad)
+    attacks()
     memory(asked.frameworks, asked.most, asked.plot)
     cost()
 

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, is_one_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __version__ = "0.1.0"
 __all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
@@ -31,7 +33,7 @@ def framework_module(name: str) -> Any:
         raise ElmanError(f"{name} is installed, but does not load: {error}") from error
 
 
-def save(folder: str | Path, model: Any) -> None:
+def save(folder: "str | Path", model: Any) -> None:
     """Write a trained or loaded model, of any framework, into a new run directory.
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
@@ -58,7 +60,7 @@ def save(folder: str | Path, model: Any) -> None:
         run.draw(part, history)
 
 
-def load(folder: str | Path, framework: str = "numpy") -> Any:
+def load(folder: "str | Path", framework: str = "numpy") -> Any:
     """The model of a run directory, in a framework; `model.codec.vocab` is its vocabulary."""
     from elman.core import disk, run
 

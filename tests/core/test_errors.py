@@ -5,7 +5,7 @@ import re
 import shlex
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -142,7 +142,7 @@ def test_the_packages_of_an_extra_are_words_for_pip(monkeypatch: pytest.MonkeyPa
     assert 'flax is not installed: pip install "flax>=' in str(errors.not_installed("jax", missing))
 
     def unknown(name: str) -> None:
-        raise PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(errors, "requires", unknown)
+    monkeypatch.setattr(metadata, "requires", unknown)
     assert "pip install flax, or" in str(errors.not_installed("jax", missing))

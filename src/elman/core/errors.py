@@ -6,7 +6,6 @@ Each class has the exit code with which the command line ends.
 import math
 import re
 from collections.abc import Callable, Collection
-from importlib.metadata import PackageNotFoundError, requires
 from numbers import Integral
 from typing import Any
 from unicodedata import category
@@ -51,9 +50,11 @@ def requirements(extra: str) -> str:
 
     They can be installed wherever elman came from, as the extra itself could not.
     """
+    from importlib import metadata  # which takes longer than all else that the package imports
+
     try:
-        declared = requires("elman") or []
-    except PackageNotFoundError:  # run from its source
+        declared = metadata.requires("elman") or []
+    except metadata.PackageNotFoundError:  # run from its source
         declared = []
     own = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
     return " ".join(f'"{line.partition(";")[0].strip()}"' for line in declared if own.search(line))
