@@ -77,8 +77,8 @@ def test_frameworks_train_side_by_side(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the same in all: ")
     runs = [f"runs/story/{name}" for name in ("numpy", framework)]
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("runs/")]
-    assert [row[0] for row in rows] == runs
+    rows = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("runs/")]
+    assert rows[:2] == runs  # a table that is too wide for a screen goes on below
     assert (tmp_path / "runs" / "story.png").stat().st_size > 5000
     again = elman("compare", *runs, "--plot", "again.svg")
     assert again.stdout == done.stdout
