@@ -632,7 +632,8 @@ def main() -> int:
             except Exception as error:
                 failed += 1
                 row = ("NO", f"{error}" if isinstance(error, AssertionError) else repr(error)[:150])
-        print(f"| {name} | {row[0]} | {row[1]} |".replace("\n", " "), flush=True)
+        outcome = row[1].replace(f"{folder}/", "").replace("\n", " ")
+        print(f"| {name} | {row[0]} | {outcome} |", flush=True)
     return int(failed > 0)
 
 
