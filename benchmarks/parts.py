@@ -24,14 +24,14 @@ from scaling import in_turns
 from sizes import a_batch, engine
 
 from elman.core.weights import Architecture, initial
-from elman.kernels import head, layer
-from elman.kernels.cells import backward_step, forward_step
-from elman.kernels.engine import Engine
-from elman.kernels.layer import SPAN
-from elman.kernels.layout import zeros
-from elman.kernels.packing import GROUP
-from elman.kernels.threads import begin, counter
-from elman.kernels.tiles import align_stack
+from elman.kernels.codegen.threads import begin, counter
+from elman.kernels.codegen.tiles import align_stack
+from elman.kernels.host.engine import Engine
+from elman.kernels.host.weight_layout import zeros
+from elman.kernels.rnn import head, layer
+from elman.kernels.rnn.cells import backward_step, forward_step
+from elman.kernels.rnn.layer import SPAN
+from elman.kernels.rnn.packing import GROUP
 from elman.numba import TimeMachine
 
 BOOK = ("rnn", "32", "1024", "32")

@@ -19,7 +19,7 @@ from elman.core.language_model import check_ids, integers
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
 from elman.kernels import numba as _numba
-from elman.kernels.engine import Engine
+from elman.kernels.host.engine import Engine
 from elman.numpy import (
     CELLS,
     DATA_URL,

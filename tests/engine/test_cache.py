@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.kernels import cache
-from elman.kernels.folder import own_folder
+from elman.kernels.codegen import cache
+from elman.kernels.codegen.folder import own_folder
 
 MODULE = """
 import logging, sys
 FACTOR = {factor}
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from elman.kernels import cache
+from elman.kernels.codegen import cache
 cache.stamp = lambda: {stamp!r}
 
 def double(x):
@@ -185,7 +185,7 @@ def test_a_folder_of_another_user_is_refused(
 WITH_SETTINGS = """
 import os
 from elman.kernels import numba
-from elman.kernels.cache import kernel
+from elman.kernels.codegen.cache import kernel
 
 os.chdir("later")  # Numba asks for its settings again before it compiles
 assert kernel(lambda x: 2 * x)(21) == 42
@@ -249,15 +249,19 @@ def test_each_signature_has_a_file_of_its_own(tmp_path: Path) -> None:
 def test_every_source_of_the_kernels_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = sorted(Path(cache.__file__).parent.glob("*.py"))
+    sources = sorted(path.relative_to(cache.KERNELS) for path in cache.KERNELS.rglob("*.py"))
+    rooms = {source.parts[0] for source in sources if len(source.parts) > 1}
+    assert rooms == {"codegen", "rnn", "host"}
     stamps = set()
     for changed in (None, *sources):
         for source in sources:
-            text = source.read_text() + ("# changed" if source == changed else "")
-            (tmp_path / source.name).write_text(text)
-        monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
-        cache.stamp.cache_clear()
-        stamps.add(cache.stamp())
+            text = (cache.KERNELS / source).read_text()
+            (tmp_path / source).parent.mkdir(exist_ok=True)
+            (tmp_path / source).write_text(text + ("# changed" if source == changed else ""))
+        with monkeypatch.context() as within:
+            within.setattr(cache, "KERNELS", tmp_path)
+            cache.stamp.cache_clear()
+            stamps.add(cache.stamp())
     cache.stamp.cache_clear()
     assert len(stamps) == len(sources) + 1
 

@@ -22,13 +22,14 @@ from elman.core.errors import ElmanError
 from elman.core.language_model import generate, generate_all, score
 from elman.core.sampling import Sampler
 from elman.core.weights import GATES, Architecture, Weights, initial
-from elman.kernels import engine as kernels
-from elman.kernels import layout, threads
-from elman.kernels.engine import Engine
-from elman.kernels.packing import SHARES
-from elman.kernels.sampling import choice_of, draw, falls_to, settings
-from elman.kernels.tiles import Shape
-from elman.kernels.update import run
+from elman.kernels.codegen import threads
+from elman.kernels.codegen.tiles import Shape
+from elman.kernels.host import engine as kernels
+from elman.kernels.host import weight_layout
+from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.packing import SHARES
+from elman.kernels.rnn.sampling import choice_of, draw, falls_to, settings
+from elman.kernels.rnn.update import run
 
 SIZES = [  # vocab, hidden, layers, embedding, batch, steps
     (1, 1, 1, 0, 1, 1),
@@ -759,9 +760,9 @@ def test_kernels_write_to_their_arrays_alone(
         beside.extend((memory[:start], memory[start + inside :]))
         return memory[start : start + inside].view(dtype).reshape(sizes)
 
-    for module in (kernels, layout):
+    for module in (kernels, weight_layout):
         monkeypatch.setattr(module, "zeros", zeros)
-    monkeypatch.setattr(layout, "LINE", 4096)  # what stands in one vector is that far apart
+    monkeypatch.setattr(weight_layout, "LINE", 4096)  # what stands in one vector is that far apart
     of = Architecture("gru", vocab, hidden, 2)
     one = Engine(of, shape)
     one.load(weights_of(of))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from elman.kernels import tiles
-from elman.kernels.cache import INLINED
-from elman.kernels.tiles import Shape, across, at
+from elman.kernels.codegen import tiles
+from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.tiles import Shape, across, at
 
 TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
 # A tile for logits has seven rows at most.

@@ -1,4 +1,26 @@
-"""The engine's kernels, from the registers up, compiled by Numba, which is imported here first."""
+"""Kernels of the engine, compiled by Numba, which is imported here first.
+
+Rooms, each of which imports only those below it:
+
+    host      Python around the kernels: weight layout, `Engine`; no compiled code
+    rnn       a language model as compiled code: training, scoring, sampling; starts no thread
+    codegen   instructions on register tiles, threads, the cache of compiled code; knows no cell
+
+Terms used throughout:
+
+    tile      small float32 matrix held in vector registers
+    S, T      tile shapes: S of the layers, T of the output layer, whose tile may have fewer rows
+    panel     columns of a matrix that are as wide as a tile, (depth, width), stored contiguously
+    block     `hidden` columns that hold one part of a gate's pre-activation
+    group     32 sequences that run together through all layers and steps, so that their states
+              stay in the cache
+    slot      a set of gradient accumulators; slot k adds up groups k, k + slots, k + 2 slots, ...
+    chunk     share of the weights that one thread packs, or of the gradients that it reduces
+    span      4 consecutive steps whose parts of a weight's gradient are added at once
+    pack      copy weights from canonical order into the order in which kernels read them
+    reduce    add the slots up, in order, into gradients in canonical order
+    h_T       transposed states, (hidden, sequences); likewise logits_T
+"""
 
 import sys
 import warnings
@@ -7,12 +29,12 @@ from typing import Any
 
 
 def _numba() -> Any:
-    """Numba, without the settings that lie in the current folder, whoever has put them there.
+    """Import Numba without reading settings from the current folder, which others may control.
 
-    It would read a file there, as it is imported and whenever it compiles: not if it finds no
-    library to read YAML with, and then knows of no name for the file.
+    Numba reads `.numba_config.yaml` on import and before each compilation. It skips the file if
+    it cannot import a YAML library, or has no name for the file.
     """
-    if "numba" in sys.modules:  # imported by the user, with the settings that it then had
+    if "numba" in sys.modules:  # imported by the user, whose settings stand
         return import_module("numba")
     yaml = sys.modules.pop("yaml", None)
     sys.modules["yaml"] = None  # type: ignore[assignment]

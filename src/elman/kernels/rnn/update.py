@@ -13,12 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from elman.kernels import head, layer
-from elman.kernels.cache import kernel
-from elman.kernels.cells import backward_step
-from elman.kernels.layer import SPAN
-from elman.kernels.packing import GROUP, SHARES, Array, add_up_biases, add_up_share, pack_share
-from elman.kernels.threads import another_comes, count, integer_at, wait_for
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.threads import another_comes, count, integer_at, wait_for
+from elman.kernels.rnn import head, layer
+from elman.kernels.rnn.cells import backward_step
+from elman.kernels.rnn.layer import SPAN
+from elman.kernels.rnn.packing import GROUP, SHARES, Array, add_up_biases, add_up_share, pack_share
 
 KEPT = 2 * SPAN  # steps of `d_gates`: a span, and the one after it
 SLOTS = 8

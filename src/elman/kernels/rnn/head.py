@@ -8,9 +8,8 @@ sequence. Their tiles T may have fewer rows than others. The states are turned t
 import numpy as np
 from numba import njit
 
-from elman.kernels.cache import INLINED
-from elman.kernels.layer import SPAN
-from elman.kernels.tiles import (
+from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.tiles import (
     across,
     at,
     chosen,
@@ -27,6 +26,7 @@ from elman.kernels.tiles import (
     store,
     sum_of_rows,
 )
+from elman.kernels.rnn.layer import SPAN
 
 ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)

@@ -26,9 +26,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from elman.core.errors import ElmanError
-from elman.kernels.folder import own_folder
+from elman.kernels.codegen.folder import own_folder
 
 log = logging.getLogger("elman")
+
+KERNELS = Path(__file__).parents[1]  # folder of all sources that are compiled
 
 
 @lru_cache(maxsize=1)
@@ -36,7 +38,7 @@ def stamp() -> str:
     """A digest of everything that compiled kernels are made from, but for the processor."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     digest = hashlib.sha256(repr(versions).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(KERNELS.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

@@ -9,12 +9,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from elman.kernels import head, layer
-from elman.kernels.cache import kernel
-from elman.kernels.packing import Array
-from elman.kernels.sampling import draw
-from elman.kernels.tiles import align_stack
-from elman.kernels.update import copy_states, forward_group
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.tiles import align_stack
+from elman.kernels.rnn import head, layer
+from elman.kernels.rnn.packing import Array
+from elman.kernels.rnn.sampling import draw
+from elman.kernels.rnn.update import copy_states, forward_group
 
 
 class Stream(NamedTuple):

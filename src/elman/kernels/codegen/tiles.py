@@ -44,7 +44,7 @@ from numba.extending import (
     unbox,
 )
 
-from elman.kernels.vectors import FLOAT, INT32, INT64, QUARTET, Vectors
+from elman.kernels.codegen.vectors import FLOAT, INT32, INT64, QUARTET, Vectors
 
 # Types.
 

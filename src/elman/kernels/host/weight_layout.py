@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
 from elman.core.weights import GATES, Architecture, Weights, shapes, spare
-from elman.kernels.cells import CELLS
-from elman.kernels.head import NEVER
-from elman.kernels.layer import SPARE
-from elman.kernels.packing import GROUP, Canonical, Gradients, Numbers, Packed
-from elman.kernels.tiles import LINE, Shape
+from elman.kernels.codegen.tiles import LINE, Shape
+from elman.kernels.rnn.cells import CELLS
+from elman.kernels.rnn.head import NEVER
+from elman.kernels.rnn.layer import SPARE
+from elman.kernels.rnn.packing import GROUP, Canonical, Gradients, Numbers, Packed
 
 # For each gate, the blocks that hold its parts from the input and from the state.
 BLOCKS = {

@@ -22,7 +22,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from elman.kernels.cache import kernel
+from elman.kernels.codegen.cache import kernel
 
 Counter = NDArray[np.int64]  # (1,)
 Work = Callable[[int, Counter], None]

@@ -11,8 +11,8 @@ from numba.core import types
 from numba.extending import typeof_impl
 from numpy.typing import NDArray
 
-from elman.kernels.cache import kernel
-from elman.kernels.tiles import LINE
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.tiles import LINE
 
 Array = NDArray[np.float32]
 Numbers = NDArray[np.uint32]

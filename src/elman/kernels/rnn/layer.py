@@ -7,8 +7,7 @@ the first-level cache.
 
 from numba import njit
 
-from elman.kernels.cells import forward_step
-from elman.kernels.tiles import (
+from elman.kernels.codegen.tiles import (
     across,
     add_to_rows,
     at,
@@ -18,6 +17,7 @@ from elman.kernels.tiles import (
     store,
     sum_of_rows,
 )
+from elman.kernels.rnn.cells import forward_step
 
 SPARE = 16  # columns
 SPAN = 4  # steps whose gradients of weights are added up at a time: they stay in the cache

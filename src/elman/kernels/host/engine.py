@@ -14,17 +14,23 @@ from numpy.typing import NDArray
 from elman.core.language_model import check_ids
 from elman.core.sampling import Sampler
 from elman.core.weights import Architecture, Weights
-from elman.kernels.cache import compiled
-from elman.kernels.cells import CELLS
-from elman.kernels.head import BELOW
-from elman.kernels.layer import SPAN, SPARE
-from elman.kernels.layout import Layout, round_up, zeros
-from elman.kernels.packing import GROUP, Array, pack
-from elman.kernels.sampling import choice_of, settings
-from elman.kernels.stream import Stream, read, score, write
-from elman.kernels.threads import counter, for_each, in_threads, new_board, number_of_threads
-from elman.kernels.tiles import Shape
-from elman.kernels.update import KEPT, SLOTS, Batch, Work, run
+from elman.kernels.codegen.cache import compiled
+from elman.kernels.codegen.threads import (
+    counter,
+    for_each,
+    in_threads,
+    new_board,
+    number_of_threads,
+)
+from elman.kernels.codegen.tiles import Shape
+from elman.kernels.host.weight_layout import Layout, round_up, zeros
+from elman.kernels.rnn.cells import CELLS
+from elman.kernels.rnn.head import BELOW
+from elman.kernels.rnn.layer import SPAN, SPARE
+from elman.kernels.rnn.packing import GROUP, Array, pack
+from elman.kernels.rnn.sampling import choice_of, settings
+from elman.kernels.rnn.stream import Stream, read, score, write
+from elman.kernels.rnn.update import KEPT, SLOTS, Batch, Work, run
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # of a cell: h, and an LSTM's c

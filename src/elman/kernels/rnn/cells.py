@@ -22,8 +22,8 @@ from numba import njit
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
-from elman.kernels.cache import INLINED
-from elman.kernels.tiles import (
+from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.tiles import (
     at,
     fill,
     load,

@@ -1,0 +1,1 @@
+"""Python around the compiled code: where each weight lies, and the `Engine`."""

@@ -1,0 +1,1 @@
+"""A recurrent language model as compiled code: cells, layers, loss, update, text."""
