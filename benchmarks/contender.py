@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.corpus import time_machine
+from elman.core.data.corpus import time_machine
 
 Work = Callable[[], Any]
 TURN = 0.1  # seconds: a process that was stopped takes some milliseconds to be at full speed

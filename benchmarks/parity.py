@@ -15,9 +15,9 @@ import numpy as np
 
 import elman
 from elman import numpy as specification
-from elman.core import weights
-from elman.core.callback import Callback
-from elman.core.weights import GATES, Architecture
+from elman.core.model import weights
+from elman.core.model.weights import GATES, Architecture
+from elman.core.training.callback import Callback
 
 IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
 LARGE = 1000.0  # a learning rate at which an update tells the gradient to all its digits

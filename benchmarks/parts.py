@@ -23,7 +23,7 @@ from numba import njit
 from scaling import in_turns
 from sizes import a_batch, engine
 
-from elman.core.weights import Architecture, initial
+from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.threads import begin, counter
 from elman.kernels.codegen.tiles import align_stack
 from elman.kernels.host.engine import Engine

@@ -27,14 +27,14 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 from elman import numba
-from elman.core import checkpoint
-from elman.core.corpus import time_machine
-from elman.core.schedule import Best
+from elman.core.data.corpus import time_machine
+from elman.core.training import checkpoint
+from elman.core.training.schedule import Best
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 10**6
 COMMAND = (
-    "import atexit, sys; from elman.core.job import peak_memory_mb as peak; "
+    "import atexit, sys; from elman.core.experiments.train import peak_memory_mb as peak; "
     "atexit.register(lambda: print('peak', peak(), file=sys.stderr)); "
     "from elman.cli import main; main()"
 )

@@ -61,7 +61,7 @@ def doublings(rounds: int) -> None:
 def texts(cell: str, rounds: int) -> tuple[float, float]:
     """The seconds that it takes to score a text, and one of twice its length."""
     from elman import numba
-    from elman.core.weights import Architecture, initial
+    from elman.core.model.weights import Architecture, initial
 
     of = Architecture(cell, VOCAB, SIZES["hidden"])
     model, ids = numba.build(of, initial(of)), a_batch(1, 2 * TEXT, np.int64)[0][0]

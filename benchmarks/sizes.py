@@ -35,7 +35,7 @@ def a_batch(batch: int, steps: int, id_type: Any) -> tuple[np.ndarray, np.ndarra
 def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     """An update of the engine, as its trainer takes it."""
     from elman import numba
-    from elman.core.weights import Architecture, initial
+    from elman.core.model.weights import Architecture, initial
 
     of = Architecture(cell, VOCAB, hidden)
     trainer = numba.Trainer(1, gradient_clip_val=1)

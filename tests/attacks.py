@@ -239,7 +239,7 @@ def signed(folder: Path, facts: bytes, arrays: dict[str, Any]) -> None:
     """A checkpoint with these facts, whose digest is right."""
     from safetensors.numpy import save
 
-    from elman.core import checkpoint
+    from elman.core.training import checkpoint
 
     text = facts.decode()
     path = sorted((folder / "checkpoints").glob("0*.safetensors"))[-1]
@@ -533,7 +533,7 @@ def python_errors(folder: Path) -> str:
 
     import elman
     from elman.core.errors import ElmanError
-    from elman.core.sampling import Sampler
+    from elman.core.model.sampling import Sampler
 
     made = trained(folder)
     model = elman.load(made)
@@ -565,7 +565,7 @@ def latches(folder: Path) -> str:
     import numpy as np
 
     from elman import numba
-    from elman.core import weights
+    from elman.core.model import weights
 
     of = weights.Architecture("lstm", 2, 1)
     values = {name: np.zeros(shape, np.float32) for name, shape in weights.shapes(of).items()}

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from elman.core import corpus
-from elman.core.language_model import generate
-from elman.core.sampling import Sampler
-from elman.core.text import Vocab, clean
+from elman.core.data import corpus
+from elman.core.model.language_model import generate
+from elman.core.model.sampling import Sampler
+from elman.core.text.tokenizers import clean
+from elman.core.text.vocab import Vocab
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SEED = SHARED / "seed" / "rnn-concise.md"

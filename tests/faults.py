@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core import checkpoint
 from elman.core.errors import ElmanError, MachineError
-from elman.core.history import Epoch, Facts
+from elman.core.training import checkpoint
+from elman.core.training.history import Epoch, Facts
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 FACTS = Facts(

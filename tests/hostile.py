@@ -33,15 +33,19 @@ import numpy as np
 
 import elman
 from elman.cli import main as command_line
-from elman.core import checkpoint, job, json_files, reading, results, run, store, tensors
-from elman.core import prepare as preparing
-from elman.core import windows as windows_module
-from elman.core.callback import Callback
-from elman.core.corpus import TextFile
+from elman.core.data import batching as windows_module
+from elman.core.data import prepare as preparing
+from elman.core.data import store
+from elman.core.data.corpus import TextFile
+from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate, evaluate_store, generate, score
-from elman.core.prepare import prepare
-from elman.core.sampling import Sampler
+from elman.core.experiments import results, run, train
+from elman.core.files import json_files, tensors
+from elman.core.model.language_model import evaluate, evaluate_store, generate, score
+from elman.core.model.sampling import Sampler
+from elman.core.text import text_files
+from elman.core.training import checkpoint
+from elman.core.training.callback import Callback
 
 SECONDS = 10
 MEMORY = 1 << 30
@@ -213,14 +217,14 @@ class Good:
         self.settings = training.settings
         self._write(training, self.run)
 
-    def _write(self, training: job.Training, path: Path) -> None:
+    def _write(self, training: train.Training, path: Path) -> None:
         with run.new_folder(path) as part:
             training.write(part)
 
-    def _trained(self, folder: Path, **changes: str) -> job.Training:
+    def _trained(self, folder: Path, **changes: str) -> train.Training:
         given = {"text": str(self.text), "windows": "random", "tokenizer": None} | changes
-        settings = job.Job(**(SETTINGS | SMALL | given))
-        training = job.Training(settings, elman.framework_module("numpy"))
+        settings = train.Job(**(SETTINGS | SMALL | given))
+        training = train.Training(settings, elman.framework_module("numpy"))
         training.fit(checkpoint.Checkpoints(folder, seconds=0))
         # The last two are one in an epoch and one at the end of it.
         for path in checkpoint.paths(folder):
@@ -237,7 +241,7 @@ def half_made_of(text: Path, out: Path) -> Path:
 
     with (
         mock.patch.multiple(preparing, SECONDS=0),
-        mock.patch.multiple(reading, BLOCK=BLOCK),
+        mock.patch.multiple(text_files, BLOCK=BLOCK),
         contextlib.suppress(ElmanError),
     ):
         prepare([str(text)], out, "char", report=report)
@@ -410,9 +414,9 @@ def trainings(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     def resume() -> None:
         with (
             contextlib.suppress(EnoughError),
-            run.resumed_training(folder, job.Settings) as settings,
+            run.resumed_training(folder, train.Settings) as settings,
         ):
-            job.Training.again(settings).fit(OneUpdate())
+            train.Training.again(settings).fit(OneUpdate())
 
     return resume
 
@@ -442,8 +446,8 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         found = checkpoint.read_newest(folder)
         if found is None:
             raise ElmanError("refused")
-        again = job.Settings(job.Job(**settings["job"]), settings["text_sha256"])
-        job.Training.again(again).fit(resume=found)
+        again = train.Settings(train.Job(**settings["job"]), settings["text_sha256"])
+        train.Training.again(again).fit(resume=found)
 
     return resume
 
@@ -513,7 +517,7 @@ def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def go_on() -> None:
         try:
-            with mock.patch.multiple(reading, BLOCK=BLOCK):
+            with mock.patch.multiple(text_files, BLOCK=BLOCK):
                 prepare([str(good.text)], place / "store", "char")
         finally:
             if mine.read_text() != "dear":
@@ -604,7 +608,7 @@ def replaced(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         part.chmod(0o777)
 
     def go_on() -> None:
-        with mock.patch.multiple(reading, BLOCK=BLOCK):
+        with mock.patch.multiple(text_files, BLOCK=BLOCK):
             prepare([str(text)], out, "char")
         prepare([str(text)], place / "anew", "char")
         for name in store.FILES[:3]:

@@ -117,7 +117,7 @@ def die_at(number: int) -> None:
 
 def tell_what_is_kept() -> None:
     """From here on each checkpoint, once it is written, is told to the parent."""
-    from elman.core import checkpoint
+    from elman.core.training import checkpoint
 
     write = checkpoint.write
 

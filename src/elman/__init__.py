@@ -38,7 +38,9 @@ def save(folder: "str | Path", model: Any) -> None:
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
     """
-    from elman.core import codec, disk, run
+    from elman.core.experiments import run
+    from elman.core.files import disk
+    from elman.core.text import codec
 
     path = disk.path(folder, "a run directory")
     own = _framework_of(model)
@@ -62,7 +64,8 @@ def save(folder: "str | Path", model: Any) -> None:
 
 def load(folder: "str | Path", framework: str = "numpy") -> Any:
     """The model of a run directory, in a framework; `model.codec.vocab` is its vocabulary."""
-    from elman.core import disk, run
+    from elman.core.experiments import run
+    from elman.core.files import disk
 
     check_framework(framework)
     of, weights, codec = run.read(disk.path(folder, "a run directory"))

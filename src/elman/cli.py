@@ -14,18 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import elman
-from elman.core import terminal
-from elman.core.errors import (
-    ElmanError,
-    InterruptedWorkError,
-    MachineError,
-    escaped,
-    printable,
-)
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, escaped, printable
+from elman.core.training import terminal
 
 if TYPE_CHECKING:
-    from elman.core.job import Training
-    from elman.core.results import Result
+    from elman.core.experiments.results import Result
+    from elman.core.experiments.train import Training
 
 log = logging.getLogger("elman")
 app = typer.Typer(
@@ -133,7 +127,7 @@ def _run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        from elman.core import disk
+        from elman.core.files import disk
 
         told = disk.cannot("use", error.filename or "standard output", error)
         return _fail(str(told), told.exit_code)
@@ -272,8 +266,9 @@ def train(
     """Train a model on a text; with no further word, D2L's RNN on The Time Machine."""
     settings = dict(locals())
     del settings["context"], settings["resume"], settings["checkpoint_every"]
-    from elman.core import disk, run
-    from elman.core.job import Job, Training
+    from elman.core.experiments import run
+    from elman.core.experiments.train import Job, Training
+    from elman.core.files import disk
 
     if resume is not None:
         _resume(context, resume, checkpoint_every)
@@ -306,8 +301,8 @@ def _given(context: typer.Context) -> list[str]:
 
 def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> None:
     """Go on with the training of a run directory."""
-    from elman.core import run
-    from elman.core.job import Settings, Training
+    from elman.core.experiments import run
+    from elman.core.experiments.train import Settings, Training
 
     given = [name for name in _given(context) if name not in ("resume", "checkpoint_every")]
     if given:
@@ -323,7 +318,8 @@ def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> No
 
 def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
     """Train from the newest checkpoint, if there is one, and write the run."""
-    from elman.core import checkpoint, run
+    from elman.core.experiments import run
+    from elman.core.training import checkpoint
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
@@ -334,8 +330,8 @@ def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
 
 def _train_each(settings: dict[str, Any], folder: Path, numbered: bool) -> None:
     """Train in several frameworks, and compare."""
-    from elman.core.compare import compare, new_group, places, train_each
-    from elman.core.pictures import load_matplotlib
+    from elman.core.experiments.compare import compare, new_group, places, train_each
+    from elman.core.training.figures import load_matplotlib
 
     where = places(settings.pop("framework"))
     with new_group(folder, numbered) as (folder, picture):
@@ -367,9 +363,10 @@ def _report(training: "Training", folder: Path) -> None:
 
 
 def _draw_and_tell(training: "Training", folder: Path) -> None:
-    from elman.core import parts, run
-    from elman.core.history import best_epoch
-    from elman.core.pictures import load_matplotlib
+    from elman.core.data import parts
+    from elman.core.experiments import run
+    from elman.core.training.figures import load_matplotlib
+    from elman.core.training.history import best_epoch
 
     history = training.trainer.history
     load_matplotlib()
@@ -415,8 +412,8 @@ def prepare(
     newlines: Annotated[str, typer.Option(help=NEWLINES)] = "universal",
 ) -> None:
     """Read texts of any size once, and keep them as tokens that elman train can begin with."""
-    from elman.core.prepare import prepare
-    from elman.core.progress import reading
+    from elman.core.data.prepare import prepare
+    from elman.core.training.progress import reading
 
     with reading() as shown:
         facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)
@@ -448,10 +445,10 @@ def generate(
     framework: Framework = "numba",
 ) -> None:
     """Write the text that follows each prefix; only the texts go to standard output."""
-    from elman.core import language_model
     from elman.core.errors import require_at_least, require_at_most
-    from elman.core.job import MOST
-    from elman.core.sampling import Sampler
+    from elman.core.experiments.train import MOST
+    from elman.core.model import language_model
+    from elman.core.model.sampling import Sampler
 
     require_at_least(0, tokens=tokens, seed=seed)
     require_at_most(MOST_TOKENS, tokens=tokens)
@@ -482,8 +479,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
-    from elman.core import corpus, language_model, parts, reading
-    from elman.core.job import TIME_MACHINE, check_text
+    from elman.core.data import corpus, parts
+    from elman.core.experiments.train import TIME_MACHINE, check_text
+    from elman.core.model import language_model
+    from elman.core.text import text_files
 
     check_text(text)
     corpus.check_edition(edition, of_file=text != TIME_MACHINE)
@@ -492,11 +491,11 @@ def evaluate(
         result = language_model.evaluate(model, corpus.time_machine(edition), model.codec)
     elif Path(text).is_dir():
         result = language_model.evaluate_store(model, Path(text), model.codec)
-    elif text == reading.STDIN:
-        blocks = reading.blocks_of_standard_input()
+    elif text == text_files.STDIN:
+        blocks = text_files.blocks_of_standard_input()
         result = language_model.evaluate(model, blocks, model.codec)
     else:
-        result = language_model.evaluate(model, reading.blocks([Path(text)]), model.codec)
+        result = language_model.evaluate(model, text_files.blocks([Path(text)]), model.codec)
     parts.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
     if as_json:
         _print_json(result.fields())
@@ -513,7 +512,7 @@ def evaluate(
 
 def _print_json(value: dict[str, Any]) -> None:
     """Print one JSON object; numbers that are not finite are null."""
-    from elman.core import json_files
+    from elman.core.files import json_files
 
     print(json.dumps(json_files.finite(value), indent=2, allow_nan=False))
 
@@ -529,15 +528,15 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show some runs side by side, and draw their curves into one picture."""
-    from elman.core.compare import compare
-    from elman.core.pictures import load_matplotlib
+    from elman.core.experiments.compare import compare
+    from elman.core.training.figures import load_matplotlib
 
     load_matplotlib()
     compare(runs, plot, _print_runs if as_json else _print_table)
 
 
 def _print_table(runs: "Sequence[Result]") -> None:
-    from elman.core.results import table
+    from elman.core.experiments.results import table
 
     print(table(runs))
 

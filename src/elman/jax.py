@@ -21,12 +21,14 @@ except ModuleNotFoundError as error:
     raise not_installed("jax", error) from error
 from jax import numpy as jnp
 
-from elman.core import checkpoint, corpus, language_model, module, trainer, weights
-from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.download import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.text import Vocab
-from elman.core.weights import Architecture, Weights
+from elman.core.data import corpus, data_module
+from elman.core.files.download import DATA_URL, download
+from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
+from elman.core.model import language_model, weights
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.vocab import Vocab
+from elman.core.training import checkpoint, module, trainer
+from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 __all__ = [
     "DATA_URL",
@@ -252,7 +254,7 @@ class Module(nn.Module, module.Module):
         return self.init(key, *dummy_input)
 
 
-class DataModule(module.DataModule):
+class DataModule(data_module.DataModule):
     """The base class of data; minibatches are NumPy arrays, as in d2l."""
 
     def to_tensor(self, array: _numpy.ndarray) -> _numpy.ndarray:

@@ -22,12 +22,14 @@ except (ImportError, AttributeError) as error:
 from mxnet import autograd, gluon, init, nd, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core import checkpoint, corpus, language_model, module, trainer, weights
-from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.download import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.text import Vocab
-from elman.core.weights import Architecture, Weights
+from elman.core.data import corpus, data_module
+from elman.core.files.download import DATA_URL, download
+from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
+from elman.core.model import language_model, weights
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.vocab import Vocab
+from elman.core.training import checkpoint, module, trainer
+from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 npx.set_np()
 
@@ -264,7 +266,7 @@ class SGD(HyperParameters):
             param -= self.lr * param.grad
 
 
-class DataModule(module.DataModule):
+class DataModule(data_module.DataModule):
     """The base class of data."""
 
     def to_tensor(self, array: _numpy.ndarray) -> np.ndarray:

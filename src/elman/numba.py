@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.core import corpus, weights
+from elman.core.data import corpus
 from elman.core.errors import ElmanError
-from elman.core.language_model import check_ids, integers
-from elman.core.sampling import Sampler
-from elman.core.weights import Architecture, Weights
+from elman.core.model import weights
+from elman.core.model.language_model import check_ids, integers
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture, Weights
 from elman.kernels import numba as _numba
 from elman.kernels.host.engine import Engine
 from elman.numpy import (

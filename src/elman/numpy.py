@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core import checkpoint, corpus, language_model, module, trainer, weights
-from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.corpus import TextFile
-from elman.core.download import DATA_URL, download
+from elman.core.data import corpus
+from elman.core.data.corpus import TextFile
+from elman.core.data.data_module import DataModule
 from elman.core.errors import ElmanError, is_one_of, require_at_least
-from elman.core.metrics import perplexity
-from elman.core.module import DataModule, HyperParameters, add_to_class
-from elman.core.text import Vocab
-from elman.core.weights import Architecture, Weights
+from elman.core.files.download import DATA_URL, download
+from elman.core.hyperparameters import HyperParameters, add_to_class
+from elman.core.model import language_model, weights
+from elman.core.model.metrics import perplexity
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.vocab import Vocab
+from elman.core.training import checkpoint, module, trainer
+from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 __all__ = [
     "DATA_URL",

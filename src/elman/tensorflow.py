@@ -31,12 +31,14 @@ except ImportError as error:
         f"{requirements('tensorflow') or 'tf_keras'}, or set TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 
-from elman.core import checkpoint, corpus, language_model, module, trainer, weights
-from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.download import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.text import Vocab
-from elman.core.weights import Architecture, Weights
+from elman.core.data import corpus, data_module
+from elman.core.files.download import DATA_URL, download
+from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
+from elman.core.model import language_model, weights
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.vocab import Vocab
+from elman.core.training import checkpoint, module, trainer
+from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 sys.modules.setdefault("tensorflow.keras", tf.keras)  # or importing from it would choose again
 
@@ -290,7 +292,7 @@ class Module(module.Module, tf.keras.Model):
         return tf.keras.optimizers.SGD(lr)
 
 
-class DataModule(module.DataModule):
+class DataModule(data_module.DataModule):
     """The base class of data."""
 
     def to_tensor(self, array: _numpy.ndarray) -> tf.Tensor:

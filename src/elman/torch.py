@@ -15,12 +15,14 @@ except ModuleNotFoundError as error:
 from torch import nn
 from torch.nn import functional as F
 
-from elman.core import checkpoint, corpus, language_model, module, trainer, weights
-from elman.core.board import ProgressBoard, plot, set_figsize
-from elman.core.download import DATA_URL, download
-from elman.core.module import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.text import Vocab
-from elman.core.weights import Architecture, Weights
+from elman.core.data import corpus, data_module
+from elman.core.files.download import DATA_URL, download
+from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
+from elman.core.model import language_model, weights
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.vocab import Vocab
+from elman.core.training import checkpoint, module, trainer
+from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 __all__ = [
     "DATA_URL",
@@ -196,7 +198,7 @@ class Module(nn.Module, module.Module):
             self.net.apply(init)
 
 
-class DataModule(module.DataModule):
+class DataModule(data_module.DataModule):
     """The base class of data."""
 
     def to_tensor(self, array: _numpy.ndarray) -> torch.Tensor:

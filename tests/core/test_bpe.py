@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import bpe
 from elman.core.errors import ElmanError
-from elman.core.text import UNKNOWN, Tokenizer, Vocab
+from elman.core.text import bpe
+from elman.core.text.tokenizers import Tokenizer
+from elman.core.text.vocab import UNKNOWN, Vocab
 
 # What some call white space and some do not, and what GPT-2's borders of words depend on.
 ODD = " \t\r\n\x0b\x0c\x1c\x1f\x85\xa0\u180e\u200b\u2028\u3000\ufeff'sdmtlvre1a,\u0301é日𝄞"
@@ -180,7 +181,7 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
 def test_without_the_library_its_package_is_named() -> None:
     code = (
         "import sys; sys.modules['tokenizers'] = None\n"  # Python's mark of what cannot be found
-        "from elman.core import bpe\n"
+        "from elman.core.text import bpe\n"
         "bpe.learn([], 300)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core import checkpoint, disk
 from elman.core.errors import ElmanError, MachineError
-from elman.core.history import Epoch, Facts
+from elman.core.files import disk
+from elman.core.training import checkpoint
+from elman.core.training.history import Epoch, Facts
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
 

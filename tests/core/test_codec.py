@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core import prepare, store
+from elman.core.data import prepare, store
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate, generate
-from elman.core.sampling import Sampler
-from elman.core.text import Codec, Vocab, clean
+from elman.core.model.language_model import evaluate, generate
+from elman.core.model.sampling import Sampler
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import clean
+from elman.core.text.vocab import Vocab
 from elman.numpy import RNN, RNNLM, DataModule, TextFile, TimeMachine, Trainer
 
 CURE = re.escape("read the text with the model's, as in TextFile(..., codec=model.codec)")

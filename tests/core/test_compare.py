@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from elman.core import compare
 from elman.core.errors import ElmanError
+from elman.core.experiments import compare
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")

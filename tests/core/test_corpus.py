@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import corpus
+from elman.core.data import corpus
+from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.prepare import prepare
-from elman.core.text import clean
+from elman.core.text.tokenizers import clean
 from elman.numpy import TextFile, TimeMachine
 
 D2L_EDITION = Path(__file__).parents[2].parent / "shared" / "data" / "timemachine.txt"

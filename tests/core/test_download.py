@@ -16,8 +16,8 @@ from urllib.request import Request
 
 import pytest
 
-from elman.core import disk, download
 from elman.core.errors import ElmanError, MachineError
+from elman.core.files import disk, download
 
 URL = "https://example.org/books/book.txt?edition=2"
 BOOK = [b"a ", b"book", b" in pieces"]

@@ -12,9 +12,10 @@ import pytest
 
 import elman
 from elman import cli
-from elman.core import compare, errors, run
+from elman.core import errors
 from elman.core.errors import ElmanError
-from elman.core.job import Job, Settings, Training
+from elman.core.experiments import compare, run
+from elman.core.experiments.train import Job, Settings, Training
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 

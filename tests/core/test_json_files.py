@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import disk, json_files
 from elman.core.errors import ElmanError
-from elman.core.history import Epoch, Facts
-from elman.core.job import Job
-from elman.core.run import Config
-from elman.core.weights import Architecture
+from elman.core.experiments.run import Config
+from elman.core.experiments.train import Job
+from elman.core.files import disk, json_files
+from elman.core.model.weights import Architecture
+from elman.core.training.history import Epoch, Facts
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -278,7 +278,7 @@ def test_many_lists_are_refused_before_memory_is_taken() -> None:
 def test_no_depth_is_too_much_for_a_small_stack() -> None:
     code = (
         "import threading\n"
-        "from elman.core import json_files\n"
+        "from elman.core.files import json_files\n"
         "def refused(text):\n"
         "    try: json_files.parse(text, 'it')\n"
         "    except json_files.ElmanError as error: print(error)\n"

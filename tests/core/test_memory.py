@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from elman.core import memory, weights
 from elman.core.errors import ElmanError
-from elman.core.weights import Architecture
+from elman.core.files import memory
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_where_no_control_group_is_told_of_the_machine_bounds_the_memory(machine
 def test_an_address_space_that_was_bounded_bounds_the_memory() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32)); "
-        "from elman.core import memory; print(memory.limit())"
+        "from elman.core.files import memory; print(memory.limit())"
     )
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     told = subprocess.check_output([sys.executable, "-c", code], env=environment)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.core import corpus, parts
-from elman.core.text import Vocab
+from elman.core.data import corpus, parts
+from elman.core.text.vocab import Vocab
 from elman.numpy import TextFile
 
 

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from elman.core.board import Point
 from elman.core.errors import MachineError
-from elman.core.pictures import _draw_runs, save_comparison, save_curves
+from elman.core.training.figures import _draw_runs, save_comparison, save_curves
+from elman.core.training.plotting import Point
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from elman.core import disk, draft, reading, store
-from elman.core import prepare as preparing
+from elman.core.data import prepare as preparing
+from elman.core.data import store, token_writer
+from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.prepare import prepare
-from elman.core.text import tokenizer
-from elman.core.weights import MOST
+from elman.core.files import disk
+from elman.core.text import text_files
+from elman.core.text.tokenizers import tokenizer
 from tests.conftest import Command
 
 TEXT = "Once upon a time, said Zoë; the end — 時. \n" * 99
@@ -53,7 +54,7 @@ def test_files_are_one_text(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "store", "char")
     text = store.read(tmp_path / "store")
     found = text.codec.text(text.tokens.ids)
-    assert found == "".join(reading.blocks(map(Path, texts)))
+    assert found == "".join(text_files.blocks(map(Path, texts)))
     assert sorted(contents(tmp_path / "store")) == ["ids.bin", "store.json", "vocab.json"]
 
 
@@ -96,7 +97,7 @@ def test_wherever_it_is_stopped_the_same_bytes_come_out(
     name: str,
     interrupt: type[BaseException],
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 2000)
+    monkeypatch.setattr(text_files, "BLOCK", 2000)
     monkeypatch.setattr(preparing, "SECONDS", 0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     prepare(texts, tmp_path / "whole", name, size_for(name))
@@ -162,8 +163,9 @@ def test_a_killed_process_is_gone_on_with(texts: list[str], tmp_path: Path) -> N
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from elman.core import prepare, reading\n"
-        "reading.BLOCK, prepare.SECONDS = 100_000, 0\n"
+        "from elman.core.data import prepare\n"
+        "from elman.core.text import text_files\n"
+        "text_files.BLOCK, prepare.SECONDS = 100_000, 0\n"
         "def report(what, done, total):\n"
         "    if done > int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare.prepare(sys.argv[3:], Path(sys.argv[2]), 'word', report=report)\n"
@@ -189,7 +191,7 @@ def interrupted(texts: list[str], out: Path, name: str, patch: pytest.MonkeyPatc
             raise KeyboardInterrupt
 
     with patch.context() as within:
-        within.setattr(reading, "BLOCK", 1000)
+        within.setattr(text_files, "BLOCK", 1000)
         within.setattr(preparing, "SECONDS", 0)
         with pytest.raises(InterruptedWorkError, match="the same command goes on"):
             prepare(texts, out, name, report=report)
@@ -213,7 +215,7 @@ def change(number: int, part: Path, texts: list[str]) -> None:
 def test_other_work_is_begun_anew(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 1000)
+    monkeypatch.setattr(text_files, "BLOCK", 1000)
     for number in range(5):
         out, whole = tmp_path / str(number), tmp_path / f"{number} whole"
         interrupted(texts, out, "byte" if number else "word", monkeypatch)
@@ -233,7 +235,7 @@ def test_what_was_kept_and_is_damaged_is_told(
     path = tmp_path / ".store.part" / name
     size = path.stat().st_size
     path.write_bytes((content * (size // len(content))).rjust(size))
-    monkeypatch.setattr(reading, "BLOCK", 1000)
+    monkeypatch.setattr(text_files, "BLOCK", 1000)
     with pytest.raises(ElmanError, match=f"{name} is damaged: give the same command again"):
         prepare(texts[:1], out, "char")
     prepare(texts[:1], out, "char")
@@ -250,7 +252,7 @@ def test_a_text_that_was_replaced_meanwhile_is_not_gone_on_with(
         one.write_bytes(changed)
         os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
         with monkeypatch.context() as within:
-            within.setattr(reading, "BLOCK", 1000)
+            within.setattr(text_files, "BLOCK", 1000)
             with pytest.raises(ElmanError, match="the text has changed since the work on it was"):
                 prepare(texts[:1], out, "word")
         assert not (tmp_path / ".store.part").exists()
@@ -268,7 +270,7 @@ def test_a_forged_place_is_told(
         kept = json.loads(path.read_text())
         kept["place"][name] = value
         path.write_text(json.dumps(kept))
-        monkeypatch.setattr(reading, "BLOCK", 1000)
+        monkeypatch.setattr(text_files, "BLOCK", 1000)
         with pytest.raises(ElmanError, match="is damaged: give the same command again"):
             prepare(texts[:1], out, "char")
 
@@ -334,7 +336,7 @@ def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str
     precious.write_text("dear")
     folder = tmp_path / "part"
     folder.mkdir()
-    made = draft.Draft(tokenizer("char"), folder)
+    made = token_writer.Draft(tokenizer("char"), folder)
     (folder / name).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
         made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.keep())
@@ -346,7 +348,7 @@ def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str
 def test_more_words_than_memory_is_meant_for_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draft, "MOST_SEEN", 100)
+    monkeypatch.setattr(token_writer, "MOST_SEEN", 100)
     (tmp_path / "text").write_text(" ".join(map(str, range(200))))
     with pytest.raises(ElmanError, match=r"more than 100 different words.*: use the tokenizer bpe"):
         prepare([str(tmp_path / "text")], tmp_path / "store", "word")
@@ -402,7 +404,7 @@ def contents_below(folder: Path) -> dict[str, str]:
 def test_more_tokens_than_a_model_can_have_are_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MOST, "vocab", 9)
+    monkeypatch.setattr(token_writer, "MAX_TOKENS", 9)
     with pytest.raises(
         ElmanError, match="and a model has 9 at most: give a vocab size, or use bpe"
     ):
@@ -457,10 +459,10 @@ def test_a_full_disk_leaves_nothing(
 MEMORY = """
 import re
 from pathlib import Path
-import elman.core.windows as windows
-from elman.core import reading
-from elman.core.language_model import evaluate
-from elman.core.prepare import prepare
+import elman.core.data.batching as windows
+from elman.core.text import text_files
+from elman.core.model.language_model import evaluate
+from elman.core.data.prepare import prepare
 from elman.numpy import TextFile
 from tests.core.test_prepare import Guess
 
@@ -475,7 +477,7 @@ for name in ("small", "large"):
         for train in (True, False):
             for batch in data.get_dataloader(train):
                 pass
-    evaluate(Guess(), reading.blocks([Path(f"{name}.txt")]), data.codec)
+    evaluate(Guess(), text_files.blocks([Path(f"{name}.txt")]), data.codec)
     print(peak())
 """
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import disk, reading
 from elman.core.errors import ElmanError
-from elman.core.text import TOKENIZERS, clean, cleaned, pieces
+from elman.core.files import disk
+from elman.core.text import text_files
+from elman.core.text.tokenizers import TOKENIZERS, clean, cleaned, pieces
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
@@ -28,8 +29,8 @@ def test_blocks_are_the_text_whatever_their_size(
     path.write_bytes(gzip.compress(content) if packed else content)
     advanced: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK", size)
-        found = "".join(reading.blocks([path, path], advanced.append))
+        patch.setattr(text_files, "BLOCK", size)
+        found = "".join(text_files.blocks([path, path], advanced.append))
     wanted = content.decode("utf-8-sig")
     assert found == wanted + wanted
     assert sum(advanced) == 2 * path.stat().st_size
@@ -43,7 +44,7 @@ def test_a_file_that_would_have_to_be_waited_for_is_refused(
     os.mkfifo(pipe)
     monkeypatch.setattr(disk, "_check_file", lambda path, status: None)
     with pipe.open("r+b", buffering=0):
-        for read in (lambda: list(reading.blocks([pipe])), lambda: disk.read(pipe, 9)):
+        for read in (lambda: list(text_files.blocks([pipe])), lambda: disk.read(pipe, 9)):
             with pytest.raises(ElmanError, match="kmsg: it has nothing to read, and must be a fil"):
                 read()
 
@@ -89,18 +90,18 @@ def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
 def test_what_is_no_text_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str, size: int
 ) -> None:
-    monkeypatch.setattr(reading, "BLOCK", size)
+    monkeypatch.setattr(text_files, "BLOCK", size)
     path = tmp_path / "text"
     path.write_bytes(content)
     with pytest.raises(ElmanError, match=message):
-        list(reading.blocks([path]))
+        list(text_files.blocks([path]))
 
 
 def test_a_name_that_promises_gzip_is_believed(tmp_path: Path) -> None:
     path = tmp_path / "text.gz"
     path.write_text("plain")
     with pytest.raises(ElmanError, match=r"cannot read .*: Not a gzipped file"):
-        list(reading.blocks([path]))
+        list(text_files.blocks([path]))
 
 
 def test_words_without_an_end_are_refused() -> None:
@@ -120,7 +121,7 @@ def test_a_report_that_fails_is_no_fault_of_the_text(
         raise error("no terminal")
 
     with pytest.raises(error, match="no terminal"):
-        list(reading.blocks([path], advance))
+        list(text_files.blocks([path], advance))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
@@ -132,5 +133,5 @@ def test_standard_input_that_others_have_set_not_to_wait_is_waited_for(
     with open(end) as file, open(other_end, "wb", buffering=0) as written:
         monkeypatch.setattr("sys.stdin", file)
         written.write(b"Once")
-        assert reading.standard_input().read(4) == b"Once"
+        assert text_files.standard_input().read(4) == b"Once"
         assert os.get_blocking(end)  # else the next read would find an end here

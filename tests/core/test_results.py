@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from elman.core.results import Result, table
+from elman.core.experiments.results import Result, table
 
 ONE = Result(
     "runs/one",

@@ -22,9 +22,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import elman
-from elman.core import disk, pictures, run, tensors, weights
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.weights import Architecture
+from elman.core.experiments import run
+from elman.core.files import disk, tensors
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+from elman.core.training import figures
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 from tests.faults import failing
 
@@ -107,7 +110,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
     tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: disk.write(path, b"a picture"))
+    monkeypatch.setattr(figures, "_save", lambda figure, path: disk.write(path, b"a picture"))
     call, ended = 0, False
     while not ended:
         call += 1
@@ -155,7 +158,7 @@ def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
     code = """if True:
         import sys
         from pathlib import Path
-        from elman.core import run
+        from elman.core.experiments import run
 
         print("ready", flush=True)
         sys.stdin.readline()

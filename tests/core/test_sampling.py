@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.sampling import Sampler
+from elman.core.model.sampling import Sampler
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
 logits_lists = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=20)

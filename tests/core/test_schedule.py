@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core.callback import Callback
 from elman.core.errors import ElmanError
-from elman.core.history import Epoch, best_epoch
-from elman.core.language_model import nats
-from elman.core.schedule import SCHEDULES, Best, Schedule
-from elman.core.trainer import Trainer
+from elman.core.model.language_model import nats
+from elman.core.training.callback import Callback
+from elman.core.training.history import Epoch, best_epoch
+from elman.core.training.schedule import SCHEDULES, Best, Schedule
+from elman.core.training.trainer import Trainer
 from tests.core.test_trainer import Constant, Numbers
 
 

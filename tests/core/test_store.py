@@ -17,13 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman import load, save
-from elman.core import reading, store
-from elman.core.draft import smallest_kind
+from elman.core.data import store
+from elman.core.data.prepare import prepare
+from elman.core.data.token_writer import smallest_kind
 from elman.core.errors import ElmanError
-from elman.core.language_model import evaluate, evaluate_store
-from elman.core.prepare import prepare
-from elman.core.text import TOKENIZERS, Codec, Vocab
-from elman.core.weights import Architecture, initial
+from elman.core.model.language_model import evaluate, evaluate_store
+from elman.core.model.weights import Architecture, initial
+from elman.core.text import text_files
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import TOKENIZERS
+from elman.core.text.vocab import Vocab
 from elman.numpy import RNN, RNNLM, TextFile, Trainer, build
 
 TOKENIZER_NAMES = ("char", "byte", "word", "bpe")
@@ -48,10 +51,10 @@ def prepared(text: Path, name: str) -> Path:
 def test_a_store_is_as_good_as_the_text(
     text: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elman.core.bpe.VOCAB", 300)
-    monkeypatch.setattr(reading, "BLOCK", 1000)
+    monkeypatch.setattr("elman.core.text.bpe.VOCAB", 300)
+    monkeypatch.setattr(text_files, "BLOCK", 1000)
     kept = TextFile(str(prepared(text, name)), 8, 4)
-    monkeypatch.setattr(reading, "BLOCK", 1 << 20)
+    monkeypatch.setattr(text_files, "BLOCK", 1 << 20)
     read = TextFile(str(text), 8, 4, name)
     assert kept.tokenizer == read.tokenizer == name
     assert kept.text_sha256 == read.text_sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
@@ -116,7 +119,7 @@ def test_nothing_is_left_where_temporary_files_are(
     def interrupted(*words: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("elman.core.draft.Draft.translate", interrupted)
+    monkeypatch.setattr("elman.core.data.token_writer.Draft.translate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         TextFile(str(text), 8, 4)
     assert list(empty.iterdir()) == []
@@ -128,10 +131,10 @@ def test_nothing_is_left_where_a_process_is_killed(text: Path, tmp_path: Path) -
     empty.mkdir()
     code = """if True:
         import os, signal, sys
-        from elman.core import draft
+        from elman.core.data import token_writer
         from elman.numpy import TextFile
 
-        draft.Draft._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
+        token_writer.Draft._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
         TextFile(sys.argv[1], 8, 4)
     """
     environment = os.environ | {"TMPDIR": str(empty)}
@@ -144,7 +147,7 @@ def test_a_full_disk_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*words: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("elman.core.draft.Draft.translate", full)
+    monkeypatch.setattr("elman.core.data.token_writer.Draft.translate", full)
     with pytest.raises(ElmanError, match=r"cannot write .*: No space left on device"):
         TextFile(str(text), 8, 4)
     with pytest.raises(ElmanError, match=r"cannot write .*byte\.store: No space left on device"):
@@ -262,8 +265,8 @@ def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
 def test_line_ends_change_nothing_of_what_is_read(
     text: Path, name: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elman.core.bpe.VOCAB", 300)
-    monkeypatch.setattr(reading, "BLOCK", 43)  # so that some end between CR and LF
+    monkeypatch.setattr("elman.core.text.bpe.VOCAB", 300)
+    monkeypatch.setattr(text_files, "BLOCK", 43)  # so that some end between CR and LF
     windows = text.with_name("windows.txt")
     windows.write_text(TEXT, encoding="utf-8", newline=end)
     assert windows.read_bytes().count(end.encode()) == TEXT.count("\n")
@@ -275,7 +278,7 @@ def test_line_ends_change_nothing_of_what_is_read(
         for fact in facts:
             assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
     model = build(of := Architecture("rnn", len(kept.tokens.vocab), 4), initial(of))
-    measured = [evaluate(model, reading.blocks([path]), kept.codec) for path in (text, windows)]
+    measured = [evaluate(model, text_files.blocks([path]), kept.codec) for path in (text, windows)]
     folder = windows.with_name(f"{name}.store")
     assert measured[0] == measured[1] == evaluate_store(model, folder, kept.codec)
 
@@ -337,11 +340,11 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from elman.core import windows\n"
-        "from elman.core.corpus import TextFile\n"
+        "from elman.core.data import batching\n"
+        "from elman.core.data.corpus import TextFile\n"
         "from elman.core.errors import ElmanError\n"
-        "from elman.core.language_model import evaluate_tokens\n"
-        "windows.STREAMED = 64\n"
+        "from elman.core.model.language_model import evaluate_tokens\n"
+        "batching.STREAMED = 64\n"
         "def cut(): os.truncate('cut/ids.bin', 9)\n"
         "def read(kind):\n"
         "    for batch in TextFile('cut', 4, 8, windows=kind).train_dataloader(): cut()\n"
@@ -351,7 +354,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "            losses = ids[start : start + 4096].astype(float)\n"
         "            cut()\n"
         "            yield losses\n"
-        "from elman.core import store\n"
+        "from elman.core.data import store\n"
         "def evaluate(): evaluate_tokens(Model(), store.read(Path('cut')).tokens)\n"
         "try:\n"
         f"    {use}\n"

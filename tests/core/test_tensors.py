@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load, save
 
-from elman.core import tensors
 from elman.core.errors import ElmanError
+from elman.core.files import tensors
 
 names = st.text(st.characters(codec="utf-8"), max_size=9).filter(
     lambda name: name != "__metadata__"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from elman.core import terminal
-from elman.core.checkpoint import Checkpoints
+from elman.core.training import terminal
+from elman.core.training.checkpoint import Checkpoints
 
 
 @pytest.fixture(autouse=True)

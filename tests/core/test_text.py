@@ -6,15 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.text import (
-    TOKENIZERS,
-    Codec,
-    Vocab,
-    clean,
-    read_vocab,
-    tokenizer,
-    with_newlines,
-)
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import TOKENIZERS, clean, tokenizer, with_newlines
+from elman.core.text.vocab import Vocab, read_vocab
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -132,7 +126,7 @@ def test_an_unknown_tokenizer_is_refused() -> None:
 
 def test_a_vocabulary_of_another_size_is_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_vocab(["<unk>", "a"], "it", 2).idx_to_token == ["<unk>", "a"]
-    monkeypatch.setattr("elman.core.text.Vocab", None)
+    monkeypatch.setattr("elman.core.text.vocab.Vocab", None)
     with pytest.raises(ElmanError, match="it has 3 tokens, and must have 2"):
         read_vocab(["<unk>", "a", "b"], "it", 2)
 

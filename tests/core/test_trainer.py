@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from elman.core.callback import Callback
+from elman.core.data.batching import Streams
+from elman.core.data.data_module import DataModule
 from elman.core.errors import DivergedError, ElmanError
-from elman.core.history import Epoch, Facts
-from elman.core.module import DataModule, HyperParameters, Module, add_to_class
-from elman.core.trainer import Trainer
-from elman.core.windows import Streams
+from elman.core.hyperparameters import HyperParameters, add_to_class
+from elman.core.training.callback import Callback
+from elman.core.training.history import Epoch, Facts
+from elman.core.training.module import Module
+from elman.core.training.trainer import Trainer
 
 
 class Constant(Module):

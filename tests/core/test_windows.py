@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core import windows as windows_module
-from elman.core.errors import ElmanError
-from elman.core.windows import (
+from elman.core.data import batching as windows_module
+from elman.core.data.batching import (
     Minibatches,
     OnDisk,
     Rows,
@@ -20,6 +19,7 @@ from elman.core.windows import (
     shuffled,
     windows,
 )
+from elman.core.errors import ElmanError
 
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 40))
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core import corpus, language_model, prepare
-from elman.core.checkpoint import Checkpoints, read_newest
+from elman.core.data import corpus, prepare
 from elman.core.errors import ElmanError
-from elman.core.sampling import Sampler
-from elman.core.schedule import Best, Schedule
-from elman.core.text import Codec
+from elman.core.model import language_model
+from elman.core.model.sampling import Sampler
+from elman.core.text.codec import Codec
+from elman.core.training.checkpoint import Checkpoints, read_newest
+from elman.core.training.schedule import Best, Schedule
 from elman.numpy import (
     GRU,
     LSTM,

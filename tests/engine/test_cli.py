@@ -100,14 +100,14 @@ def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_
     code = """if True:
         from pathlib import Path
         from elman import cli
-        from elman.core import job
+        from elman.core.experiments import train
 
-        class Meanwhile(job.Training):
+        class Meanwhile(train.Training):
             def __init__(self, *arguments):
                 super().__init__(*arguments)
                 Path("runs/story").mkdir(parents=True)
 
-        job.Training = Meanwhile
+        train.Training = Meanwhile
         cli.main()
     """
     command = [sys.executable, "-c", code, "train", str(story), *QUICK]

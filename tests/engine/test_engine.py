@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.language_model import generate, generate_all, score
-from elman.core.sampling import Sampler
-from elman.core.weights import GATES, Architecture, Weights, initial
+from elman.core.model.language_model import generate, generate_all, score
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import GATES, Architecture, Weights, initial
 from elman.kernels.codegen import threads
 from elman.kernels.codegen.tiles import Shape
 from elman.kernels.host import engine as kernels
@@ -356,7 +356,7 @@ FORKED = """
 import os, sys
 import numpy as np
 from elman import numba
-from elman.core.weights import Architecture, initial
+from elman.core.model.weights import Architecture, initial
 
 of = Architecture("rnn", 11, 7)
 model = numba.build(of, initial(of))
@@ -376,7 +376,7 @@ from threading import Thread
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 from elman import numba
-from elman.core.weights import Architecture, initial
+from elman.core.model.weights import Architecture, initial
 
 of = Architecture("rnn", 11, 7)
 model = numba.build(of, initial(of))

@@ -10,7 +10,7 @@ import pytest
 
 import elman
 from elman.core.errors import ElmanError
-from elman.core.weights import Architecture, initial
+from elman.core.model.weights import Architecture, initial
 
 IMPORTS = {
     **{"numba": "import numpy", "torch": "import torch", "tensorflow": "import tensorflow as tf"},

@@ -18,11 +18,11 @@ from benchmarks.parity import (
 
 import elman
 from elman import numpy as specification
-from elman.core import language_model, weights
 from elman.core.errors import DivergedError, ElmanError
-from elman.core.schedule import Schedule
-from elman.core.text import Vocab
-from elman.core.weights import GATES, Architecture
+from elman.core.model import language_model, weights
+from elman.core.model.weights import GATES, Architecture
+from elman.core.text.vocab import Vocab
+from elman.core.training.schedule import Schedule
 
 LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 ARCHITECTURES = [

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman.core.callback import Callback
-from elman.core.checkpoint import Checkpoints, paths, read_newest
 from elman.core.errors import ElmanError
-from elman.core.schedule import Best, Schedule
-from elman.core.weights import Architecture, initial
+from elman.core.model.weights import Architecture, initial
+from elman.core.training.callback import Callback
+from elman.core.training.checkpoint import Checkpoints, paths, read_newest
+from elman.core.training.schedule import Best, Schedule
 
 EPOCHS = 3
 KILLS = {"numba": 80, "torch": 40}  # a training of torch takes longer

@@ -12,9 +12,9 @@ from mxnet.gluon import nn, rnn
 import elman
 from elman import mxnet as d2l
 from elman import numpy as specification
-from elman.core import weights
 from elman.core.errors import ElmanError
-from elman.core.weights import GATES, Architecture
+from elman.core.model import weights
+from elman.core.model.weights import GATES, Architecture
 from tests.frameworks.test_parity import relative
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}

@@ -15,9 +15,10 @@ import pytest
 from filelock import FileLock
 
 from elman import __version__
-from elman.core.run import new_folder, read_history, write
-from elman.core.text import Codec, Vocab
-from elman.core.weights import Architecture, initial
+from elman.core.experiments.run import new_folder, read_history, write
+from elman.core.model.weights import Architecture, initial
+from elman.core.text.codec import Codec
+from elman.core.text.vocab import Vocab
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
@@ -498,9 +499,9 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
     code = """if True:
         import signal
         from elman import cli
-        from elman.core import job
+        from elman.core.experiments import train
 
-        class Interrupted(job.Training):
+        class Interrupted(train.Training):
             def write(self, folder):
                 signal.raise_signal(signal.SIGTERM) if "write" in str(folder) else None
                 super().write(folder)
@@ -508,7 +509,7 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
             def test(self):
                 signal.raise_signal(signal.SIGINT)
 
-        job.Training = Interrupted
+        train.Training = Interrupted
         cli.main()
     """
     for out in ("report", "write"):

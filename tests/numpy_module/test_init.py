@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 import elman as package
 from elman import cli
-from elman.core import json_files
 from elman.core.errors import ElmanError
-from elman.core.job import Job, Settings, Training
-from elman.core.run import new_folder
+from elman.core.experiments.run import new_folder
+from elman.core.experiments.train import Job, Settings, Training
+from elman.core.files import json_files
 from tests.conftest import Command
 
 FEW = ("--epochs", "1", "--batch-size", "64", "--steps", "16", "--framework", "numpy")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.core import language_model, weights
 from elman.core.errors import ElmanError
-from elman.core.weights import GATES, Architecture
+from elman.core.model import language_model, weights
+from elman.core.model.weights import GATES, Architecture
 from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, TextFile, Trainer, build
 
 ARCHITECTURES = [

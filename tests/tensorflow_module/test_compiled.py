@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.core import language_model
+from elman.core.model import language_model
 
 
 def small_data() -> Any:

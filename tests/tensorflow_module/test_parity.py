@@ -11,8 +11,8 @@ import tensorflow as tf
 import elman
 from elman import numpy as specification
 from elman import tensorflow as d2l
-from elman.core import weights
 from elman.core.errors import ElmanError
+from elman.core.model import weights
 
 
 @pytest.mark.parametrize("layers", [1, 2])

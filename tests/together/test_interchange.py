@@ -11,8 +11,8 @@ import torch
 
 import elman as package
 from elman import load
-from elman.core import weights
-from elman.core.weights import GATES, Architecture
+from elman.core.model import weights
+from elman.core.model.weights import GATES, Architecture
 from tests.conftest import Command
 
 HERE = ("numba", "numpy", "torch", "tensorflow", "jax")

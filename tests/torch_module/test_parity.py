@@ -11,10 +11,10 @@ from torch import nn
 import elman
 from elman import numpy as specification
 from elman import torch as d2l
-from elman.core import weights
 from elman.core.errors import ElmanError
-from elman.core.schedule import Best
-from elman.core.weights import Architecture
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+from elman.core.training.schedule import Best
 from tests.frameworks.test_parity import ARCHITECTURES
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}

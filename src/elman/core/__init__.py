@@ -1,1 +1,1 @@
-"""Everything that no framework owns: text, windows, loop, sampling, weights, run directories."""
+"""Code that no framework owns, in rooms: files, text, data, model, training, experiments."""

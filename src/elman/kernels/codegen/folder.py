@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from elman.core import disk
 from elman.core.errors import ElmanError, MachineError
+from elman.core.files import disk
 
 
 def own_folder() -> Path:

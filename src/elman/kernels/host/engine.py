@@ -11,9 +11,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.language_model import check_ids
-from elman.core.sampling import Sampler
-from elman.core.weights import Architecture, Weights
+from elman.core.model.language_model import check_ids
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen.cache import compiled
 from elman.kernels.codegen.threads import (
     counter,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
-from elman.core.weights import GATES, Architecture, Weights, shapes, spare
+from elman.core.model.weights import GATES, Architecture, Weights, shapes, spare
 from elman.kernels.codegen.tiles import LINE, Shape
 from elman.kernels.rnn.cells import CELLS
 from elman.kernels.rnn.head import NEVER

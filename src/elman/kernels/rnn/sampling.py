@@ -1,4 +1,4 @@
-"""Sampling of the next token as by `elman.core.sampling.Sampler`, in compiled code."""
+"""Sampling of the next token as by `elman.core.model.sampling.Sampler`, in compiled code."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from elman.core.sampling import Sampler
+from elman.core.model.sampling import Sampler
 
 
 class Settings(NamedTuple):

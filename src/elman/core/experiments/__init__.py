@@ -1,0 +1,1 @@
+"""Settings, run directories and comparisons: what the commands do, framework and screen apart."""

@@ -1,0 +1,1 @@
+"""Files, downloads and memory: no text, no model."""

@@ -1,0 +1,1 @@
+"""Cells, weights, sampling and scoring of language models: no training."""

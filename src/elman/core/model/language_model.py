@@ -1,0 +1,361 @@
+"""Use of a language model, written once over `step`: predict, generate, score, evaluate."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.data import parts, store
+from elman.core.data.token_writer import Tokens
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.files.disk import check_whole, release
+from elman.core.model.metrics import Evaluation
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import check_tied
+from elman.core.text.codec import Codec
+from elman.core.text.vocab import Vocab
+
+CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
+PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
+MANY = 1 << 24  # logits: a batch that has more of them never has all at once, but block by block
+BLOCK = 1 << 22  # logits of a block
+# The methods that say what the logits of a model and its loss are, as far as a framework has them.
+HEAD = ("setup", "init_params", "forward", "read", "output_layer", "loss")
+
+
+class Steps(Protocol):
+    """Whatever reads ids and carries a state along."""
+
+    def step(self, ids: NDArray[np.int64], state: Any) -> tuple[NDArray[Any], Any]:
+        """Read ids, (batch, steps), from a state (None at the start).
+
+        Returns the logits, (batch, steps, vocab), as a NumPy array, and the state reached.
+        """
+
+
+def integers(ids: Any, dimensions: int) -> NDArray[Any]:
+    """An array of ids, of any integer type; an ElmanError for anything else."""
+    try:
+        given = np.asarray(ids)
+    except ValueError as error:  # rows of different lengths
+        raise ElmanError(f"ids are integers in {dimensions} dimensions: {error}") from error
+    if given.ndim != dimensions or given.dtype.kind not in "iu":
+        raise ElmanError(
+            f"ids are integers in {dimensions} dimensions, got {given.dtype} in {given.ndim}"
+        )
+    return given
+
+
+def check_ids(ids: NDArray[Any], vocab: int) -> None:
+    """Raise an ElmanError unless each id has its place in the table."""
+    wide = ids.astype(np.int64, copy=False).view(np.uint64)  # an id below 0 is a large number
+    if ids.size and np.max(wide) >= vocab:
+        raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
+
+
+def ids_of(ids: Any, vocab: int) -> NDArray[Any]:
+    """Ids as an array (batch, steps); an ElmanError unless each has its place in the table."""
+    given = integers(ids, 2)
+    check_ids(given, vocab)
+    return given
+
+
+def generate(
+    model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
+) -> Iterator[int]:
+    """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
+    _check_request(model, [prefix], tokens, sampler, seed)
+    if hasattr(model, "write"):  # compiled, from the first token to the last
+        pieces = model.write([prefix], tokens, sampler, seed)
+        return chain.from_iterable(piece[0].tolist() for piece in pieces)
+    if sampler.temperature == 0 and hasattr(model, "follow"):
+        return islice(_in_runs(model, prefix, sampler), tokens)
+    return islice(_one_by_one(model, prefix, sampler, seed), tokens)
+
+
+def generate_all(
+    model: Steps, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int = 0
+) -> list[NDArray[np.int64]]:
+    """The ids of `tokens` tokens that follow each of the prefixes, (tokens,) each.
+
+    Text n is what `generate` writes with `seed` + n, but for rounding, which may decide otherwise
+    in a batch.
+    """
+    _check_request(model, prefixes, tokens, sampler, seed)
+    if hasattr(model, "write") and tokens and len(prefixes):
+        return list(np.concatenate([*model.write(prefixes, tokens, sampler, seed)], axis=1))
+    return [
+        np.fromiter(generate(model, prefix, tokens, sampler, seed + n), np.int64)
+        for n, prefix in enumerate(prefixes)
+    ]
+
+
+def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
+    _check_model(model, "write")
+    require_at_least(0, tokens=tokens, seed=seed)
+    if not isinstance(sampler, Sampler):
+        raise ElmanError(f"the sampler is a Sampler, got {sampler!r}")
+    if not isinstance(prefixes, Sequence | np.ndarray):
+        raise ElmanError(f"prefixes are lists of ids, got {prefixes!r}")
+    for prefix in prefixes:
+        if isinstance(prefix, Sized) and not len(prefix):
+            raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+        integers(prefix, 1)
+
+
+def _check_model(model: Any, compiled: str) -> None:
+    if not (hasattr(model, "step") or hasattr(model, compiled)):
+        raise ElmanError(f"a language model has a method step(ids, state), got {model!r}")
+
+
+def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
+    rng = np.random.default_rng(seed)
+    ids, state = list(prefix), None
+    while True:
+        logits, state = model.step(np.asarray([ids]), state)
+        _check_finite(logits[0, -1])
+        ids = [sampler(logits[0, -1], rng)]
+        yield ids[0]
+
+
+def _in_runs(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int]:
+    logits, state = model.step(np.asarray([prefix]), None)
+    _check_finite(logits[0, -1])
+    mask = sampler.mask(logits.shape[-1])
+    ids = [int((logits[0, -1] + mask).argmax())]
+    while True:
+        yield from ids
+        ids, state = model.follow(ids[-1], state, mask)
+
+
+def _check_finite(values: Any) -> None:
+    if not np.isfinite(values).all():
+        raise ElmanError("the logits are no numbers: the weights of this model are broken")
+
+
+def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """Yield the losses in nats of every id but the first, given all before it, in chunks."""
+    _check_model(model, "score")
+    ids = integers(ids, 1)
+    check_whole(ids)
+    for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
+        yield losses
+        release(ids)
+        check_whole(ids)
+
+
+def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    state = None
+    for start in range(0, len(ids) - 1, CHUNK):
+        chunk = ids[start : start + 1 + CHUNK].astype(np.int64)
+        logits, state = model.step(chunk[None, :-1], state)
+        _check_finite(logits)
+        check_ids(chunk, logits.shape[-1])  # not every framework asks
+        yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
+
+
+def in_pieces(
+    step: Callable[[NDArray[np.int64], Any], tuple[NDArray[Any], Any]],
+    ids: NDArray[np.int64],
+    state: Any,
+) -> tuple[NDArray[Any], Any]:
+    """`step` for ids of any length, called with a few lengths only, each of which is compiled once.
+
+    For the frameworks that compile a step anew for every shape.
+    """
+    logits, start = [], 0
+    while start < ids.shape[1]:
+        length = next(piece for piece in PIECES if piece <= ids.shape[1] - start)
+        piece, state = step(ids[:, start : start + length], state)
+        logits.append(piece)
+        start += length
+    return np.concatenate(logits, axis=1) if len(logits) > 1 else logits[0], state
+
+
+def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
+    """Nats for each target, (tokens,), under logits (tokens, vocab)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    picked = shifted[np.arange(len(targets)), targets]
+    losses: NDArray[Any] = np.log(np.exp(shifted).sum(axis=-1)) - picked
+    return losses
+
+
+def nats(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+    """The sum of the losses in nats of every id but the first, given all before it.
+
+    With it comes how many they are: after so many seconds no more are added.
+    """
+    total, tokens, until = 0.0, 0, time.perf_counter() + seconds
+    for losses in score(model, ids):
+        total += float(losses.sum())
+        tokens += len(losses)
+        if time.perf_counter() >= until:
+            break
+    _check_finite(total)
+    return total, tokens
+
+
+def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
+    """Read `text`, whole or in blocks, once from its start; tell how well each token was predicted.
+
+    The ids are written to the disk meanwhile, so that a text may be of any size.
+    """
+    if not isinstance(codec, Codec):
+        raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
+    if not isinstance(text, Iterable) or isinstance(text, bytes):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
+    blocks = [text] if isinstance(text, str) else map(_block, text)
+    tokens = store.temporary(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+    return evaluate_tokens(model, tokens)
+
+
+def _block(block: Any) -> str:
+    if not isinstance(block, str):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
+    return block
+
+
+def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
+    """`evaluate` for a text that `elman prepare` has made a store of, with the model's tokens."""
+    return evaluate_tokens(model, store.read_as(folder, codec).tokens)
+
+
+def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> Evaluation:
+    """Tell how well each token of a text was predicted, or those read in so many seconds.
+
+    How many characters those have is not known, and told as 0.
+    """
+    ids = tokens.ids
+    if len(ids) < 2:
+        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
+    total, number = nats(model, ids, seconds)
+    whole = number == len(ids) - 1
+    return Evaluation(
+        nats=total,
+        tokens=number,
+        characters=tokens.characters if whole else 0,
+        utf8_bytes=tokens.utf8_bytes if whole else 0,
+        unknown=parts.count(ids[: number + 1], tokens.vocab.unk),
+    )
+
+
+def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str:
+    """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+    Text is read and written by the codec of the model, which has `step`, `codec` and `vocab_size`,
+    or by the characters of `vocab` where it has none. As in the book a character that the given
+    `vocab` does not know is the unknown symbol; else an ElmanError tells of it. The unknown
+    symbol is never written.
+    """
+    if not isinstance(prefix, str):
+        raise ElmanError(f"the prefix is a text, got {prefix!r}")
+    require_at_least(0, num_preds=num_preds)
+    used = _codec(model, vocab)
+    as_in_the_book = vocab is not None and used.tokenizer.name == "char"
+    ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
+    sampler = Sampler(temperature=0, excluded=(used.vocab.unk,))
+    following = generate(model, ids, num_preds, sampler)
+    return used.text([*ids, *following])
+
+
+def _codec(model: Any, vocab: Vocab | None) -> Codec:
+    """The codec of a model, or of a vocabulary; an ElmanError where they cannot both be right."""
+    known: Codec | None = model.codec
+    if vocab is None:
+        if known is None:
+            raise ElmanError("a model that was neither trained nor loaded needs a vocab: give one")
+        return known
+    if not hasattr(vocab, "idx_to_token"):
+        raise ElmanError(f"vocab is a Vocab, got {vocab!r}")
+    if len(vocab) != model.vocab_size:
+        raise ElmanError(
+            f"the vocab has {len(vocab)} tokens, and the model {model.vocab_size}: give that of "
+            "its training data"
+        )
+    if known is not None:
+        if known.vocab.idx_to_token != vocab.idx_to_token:
+            raise ElmanError(
+                "the vocab is not the one that the model was trained with: leave it out, or give "
+                "model.codec.vocab"
+            )
+        return known
+    tokens = (token for token in vocab.idx_to_token if not re.fullmatch("<.+>", token))
+    if word := next((token for token in tokens if len(token) > 1), None):
+        raise ElmanError(
+            f"without a codec predict reads characters, and the vocab has {word!r}: train the "
+            "model on a TextFile, which has one"
+        )
+    return Codec(vocab, "char", clean=False)
+
+
+def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
+    """Raise an ElmanError unless these layers can be a language model's."""
+    if getattr(rnn, "bidirectional", False):
+        raise ElmanError(
+            "a bidirectional layer reads the tokens that a language model is to predict: "
+            "use layers with bidirectional=False"
+        )
+    if tied is not False:
+        check_tied(tied, embedding, rnn.num_hiddens)
+
+
+def rows_of_block(vocab: int) -> int:
+    """Number of rows of logits in a block."""
+    return max(1, BLOCK // vocab)
+
+
+def head_of(kind: type) -> dict[str, Any]:
+    """The methods of a class that say what its logits and its loss are."""
+    return {name: getattr(kind, name) for name in HEAD if hasattr(kind, name)}
+
+
+def has_blocks(model: Any, targets: Any) -> bool:
+    """True if a loss is computed by blocks: that of many logits, which are made as built in.
+
+    A model of whose HEAD a user has overridden something has all logits at once.
+    """
+    many = math.prod(targets.shape) * model.vocab_size > MANY
+    return many and bool(model.built_in) and head_of(type(model)) == model.built_in
+
+
+class LanguageModel:
+    """The part of a recurrent language model that is the same in every framework."""
+
+    # The HEAD that `loss_by_blocks` is for, in a class that has one.
+    built_in: Mapping[str, Any] | None = None
+
+    def training_step(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a training batch; plots its perplexity."""
+        loss = self.batch_loss(batch)
+        self.plot("ppl", self.exp(loss), train=True)
+        return loss
+
+    def validation_step(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a validation batch; plots its perplexity."""
+        loss = self.batch_loss(batch)
+        self.plot("ppl", self.exp(loss), train=False)
+        return loss
+
+    def batch_loss(self: Any, batch: Sequence[Any]) -> Any:
+        """The loss of a batch, (ids, a state if there is one, targets)."""
+        if has_blocks(self, batch[-1]):
+            X, *state, Y = batch
+            return self.loss_by_blocks(X, Y, *state)
+        return self.loss(self(*batch[:-1]), batch[-1])
+
+    def predict(
+        self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
+    ) -> str:
+        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
+        weights are; `device` is taken for the book's code, and unused.
+        """
+        return predict(self, prefix, num_preds, vocab)

@@ -1,0 +1,237 @@
+"""The weights that all frameworks share: names, shapes, initial values; safetensors in and out.
+
+They are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the gates stand in the order
+i f g o (LSTM) and r z n (GRU).
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import (
+    ElmanError,
+    is_one_of,
+    printable,
+    require_at_least,
+    require_at_most,
+    require_number,
+)
+from elman.core.files import memory, tensors
+from elman.core.text.vocab import MAX_TOKENS
+
+Weights = dict[str, NDArray[Any]]
+
+MOST = {"vocab": MAX_TOKENS, "hidden": 1 << 16, "embedding": 1 << 16, "layers": 1000}
+MOST_HEADER = 1 << 20  # bytes: a model of 1,000 layers has 4,003 weights, each in about 100
+GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Cell, sizes and options of a language model.
+
+    An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
+    embedding (Press and Wolf 2017). Sizes have bounds, beyond which no machine has the memory.
+    """
+
+    cell: str
+    vocab: int
+    hidden: int
+    layers: int = 1
+    embedding: int = 0
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_one_of(self.cell, GATES):
+            raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
+        require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
+        require_at_least(0, embedding=self.embedding)
+        for name, most in MOST.items():
+            require_at_most(most, **{name: getattr(self, name)})
+        check_tied(self.tied, self.embedding, self.hidden)
+
+
+def check_tied(tied: bool, embedding: int, hidden: int) -> None:
+    """Raise an ElmanError unless the output layer can share the embedding, where it should."""
+    if not isinstance(tied, bool):
+        raise ElmanError(f"tied is true or false, got {tied!r}")
+    if tied and embedding != hidden:
+        raise ElmanError(
+            f"tied weights need an embedding as large as the hidden state, got {embedding} and "
+            f"{hidden}: set both to the same"
+        )
+
+
+def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
+    """The error for a model that only its own framework can keep: with `cure`."""
+    rnn = getattr(model, "rnn", None)
+    got = type(model).__name__ + ("" if rnn is None else f" around {type(rnn).__name__}")
+    return ElmanError(
+        f"only {wanted} has weights that other frameworks know, got {got}: keep what is its own "
+        f"with {cure}"
+    )
+
+
+def check_layers(
+    num_inputs: int, num_hiddens: int, num_layers: int, dropout: float, bidirectional: bool
+) -> None:
+    """Raise an ElmanError unless there can be such a stack of recurrent layers."""
+    sizes = {"num_inputs": num_inputs, "num_hiddens": num_hiddens, "num_layers": num_layers}
+    require_at_least(1, **sizes)
+    for name, most in (("num_hiddens", "hidden"), ("num_layers", "layers")):
+        require_at_most(MOST[most], **{name: sizes[name]})
+    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, dropout=dropout)
+    if not isinstance(bidirectional, bool):
+        raise ElmanError(f"bidirectional is true or false, got {bidirectional!r}")
+
+
+def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:
+    """Endings of the names of a layer's weights, for each layer and each of its directions."""
+    ends = ("", "_reverse") if bidirectional else ("",)
+    return [[f"_l{layer}{end}" for end in ends] for layer in range(layers)]
+
+
+def layer_shapes(
+    cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each weight of a stack of recurrent layers."""
+    gates = GATES[cell] * hidden
+    shapes: dict[str, tuple[int, ...]] = {}
+    for names in layer_names(layers, bidirectional):
+        for name in names:
+            shapes[f"weight_ih{name}"] = (gates, inputs)
+            shapes[f"weight_hh{name}"] = (gates, hidden)
+            shapes[f"bias_ih{name}"] = (gates,)
+            shapes[f"bias_hh{name}"] = (gates,)
+        inputs = len(names) * hidden
+    return shapes
+
+
+@lru_cache(maxsize=8)  # every batch of the engine asks
+def shapes(of: Architecture) -> Mapping[str, tuple[int, ...]]:
+    """Name and shape of each weight of a language model."""
+    inputs = of.embedding or of.vocab
+    layers = layer_shapes(of.cell, inputs, of.hidden, of.layers)
+    found = {
+        **({"embedding.weight": (of.vocab, of.embedding)} if of.embedding else {}),
+        **{f"rnn.{name}": shape for name, shape in layers.items()},
+        **({} if of.tied else {"linear.weight": (of.vocab, of.hidden)}),
+        "linear.bias": (of.vocab,),
+    }
+    return MappingProxyType(found)
+
+
+def spare(cell: str, hidden: int) -> slice:
+    """The part of `bias_hh` that only ever adds to the same part of `bias_ih`, and so stays zero.
+
+    In a GRU the reset gate multiplies the last third, which therefore counts.
+    """
+    return slice(0, 2 * hidden) if cell == "gru" else slice(None)
+
+
+def draw(
+    shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int, seed: int, prefix: str = ""
+) -> Weights:
+    """Initial weights in float32, with PyTorch's distributions: the same in every framework.
+
+    Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden), and so is an
+    embedding that is the output layer's weight too; the spare part of `bias_hh` is zero. Each
+    weight has a stream of its own, named by `prefix` and its name.
+    """
+    bound = 1 / np.sqrt(hidden)
+    tied = "linear.bias" in shapes and "linear.weight" not in shapes
+    weights: Weights = {}
+    for name, shape in shapes.items():
+        rng = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
+        if name == "embedding.weight" and not tied:
+            weights[name] = rng.standard_normal(shape, np.float32)
+        else:
+            weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        if "bias_hh" in name:
+            weights[name][spare(cell, hidden)] = 0
+    return weights
+
+
+def require_memory(of: Architecture, numbers: int) -> None:
+    """Raise an ElmanError where a machine has not the memory for `numbers` floats a weight."""
+    needed, most = 4 * numbers * sum(map(math.prod, shapes(of).values())), memory.limit()
+    if most is not None and needed > most:
+        raise ElmanError(
+            f"a model of {of.hidden} hidden units in {of.layers} layers takes {needed >> 20} MiB, "
+            f"and there are {most >> 20} for this process: use fewer"
+        )
+
+
+def initial(of: Architecture, seed: int = 0) -> Weights:
+    """The weights from which every framework starts with this seed.
+
+    An ElmanError tells where a machine has not even the memory to draw them, in double precision,
+    and to keep them in single.
+    """
+    require_memory(of, 3)
+    return draw(shapes(of), of.cell, of.hidden, seed)
+
+
+def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture) -> None:
+    """Raise an ElmanError unless `weights` are just those of this architecture."""
+    wanted = shapes(of)
+    if wanted.keys() != weights.keys():
+        name = min(wanted.keys() ^ weights.keys())
+        what = "is missing" if name in wanted else "does not belong"
+        raise ElmanError(f"the weight {printable(name)} {what} in a model of {of}")
+    for name, shape in wanted.items():
+        if weights[name].shape != shape:
+            raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
+        if weights[name].dtype.kind != "f":
+            raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
+
+
+def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
+    """Copies of the weights of this architecture, the spare biases added to those they repeat.
+
+    They must be finite. Half precision becomes single, in which all frameworks can compute.
+    """
+    check(weights, of)
+    copies = {
+        name: np.array(value, np.result_type(value.dtype, np.float32))
+        for name, value in weights.items()
+    }
+    part = spare(of.cell, of.hidden)
+    for name in copies:
+        if "bias_hh" in name:
+            with np.errstate(over="ignore", invalid="ignore"):
+                copies[name.replace("bias_hh", "bias_ih")][part] += copies[name][part]
+            copies[name][part] = 0
+    _check_finite(copies)
+    return copies
+
+
+def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
+    for name, value in weights.items():
+        if not tensors.is_finite(value):
+            raise ElmanError(f"the weight {name} holds what is no finite number")
+
+
+def load(path: Path, of: Architecture) -> Weights:
+    """Read the weights of this architecture from safetensors.
+
+    Nothing is loaded from a file that holds others, or where there is no memory for a copy as well.
+    """
+    require_memory(of, 2)
+    doubles = 8 * sum(map(math.prod, shapes(of).values()))
+    with tensors.opened(path, doubles + MOST_HEADER, MOST_HEADER) as file:
+        try:
+            check(file.tensors, of)
+            values = file.load()
+            _check_finite(values)
+        except ElmanError as error:
+            raise ElmanError(f"{path}: {error}") from error
+    return values

@@ -1,0 +1,1 @@
+"""Text to tokens to ids, and back: no batches, no model."""

@@ -1,0 +1,100 @@
+"""Vocabulary: the mapping between tokens and ids."""
+
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError, require_at_least
+
+UNKNOWN = "<unk>"
+MAX_TOKENS = 1 << 20  # of a vocabulary
+
+
+class Vocab:
+    """The tokens of a text, sorted, and the way from token to id and back (d2l's Vocab).
+
+    `tokens` is a list of tokens or of lists of tokens; those seen fewer than `min_freq` times are
+    left out. `reserved_tokens` and the unknown symbol are always in.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[Any] = (),
+        min_freq: int = 0,
+        reserved_tokens: Sequence[str] = (),
+    ) -> None:
+        require_at_least(0, min_freq=min_freq)
+        try:
+            if len(tokens) and isinstance(tokens[0], (list, tuple)):
+                tokens = [token for line in tokens for token in line]
+            self._number(tokens, min_freq, reserved_tokens)
+        except (TypeError, KeyError) as error:
+            raise ElmanError(
+                "a vocabulary is of a list of tokens, or of lists of tokens, which are texts, got "
+                f"{type(tokens).__name__}: {error}"
+            ) from error
+
+    def _number(self, tokens: Sequence[Any], min_freq: int, reserved_tokens: Sequence[str]) -> None:
+        self.token_freqs = Counter(tokens).most_common()
+        frequent = (token for token, freq in self.token_freqs if freq >= min_freq)
+        self.idx_to_token: list[str] = sorted({UNKNOWN, *reserved_tokens, *frequent})
+        self.token_to_idx = {token: idx for idx, token in enumerate(self.idx_to_token)}
+
+    def __len__(self) -> int:
+        return len(self.idx_to_token)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self.token_to_idx
+
+    def __getitem__(self, tokens: Any) -> Any:
+        """The id of a token, or a list of ids for a list of tokens; `unk` for what is not known."""
+        if not isinstance(tokens, (list, tuple)):
+            try:
+                return self.token_to_idx.get(tokens, self.unk)
+            except TypeError as error:
+                raise ElmanError(f"a vocabulary has texts, got {tokens!r}") from error
+        return [self[token] for token in tokens]
+
+    def to_tokens(self, indices: Any) -> Any:
+        """The token of an id, or a list of tokens for a list or one-dimensional array of ids."""
+        if isinstance(indices, (list, tuple)) or np.ndim(indices) > 0:
+            return [self.to_tokens(index) for index in indices]
+        try:
+            index = operator.index(indices)
+        except TypeError:
+            index = -1
+        if not 0 <= index < len(self):
+            raise ElmanError(f"ids must be from 0 to {len(self) - 1}, got {indices!r}")
+        return self.idx_to_token[index]
+
+    @property
+    def unk(self) -> int:
+        """The id of the unknown symbol."""
+        return self.token_to_idx[UNKNOWN]
+
+    def encode(self, tokens: Sequence[str]) -> NDArray[np.int64]:
+        """The ids of many tokens, as one array."""
+        unk, get = self.unk, self.token_to_idx.get
+        return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
+
+
+def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
+    """The vocabulary of this size that a JSON file holds as a list.
+
+    An ElmanError tells where it is none, before memory is taken for one of another size.
+    """
+    if isinstance(tokens, list) and len(tokens) != size:
+        raise ElmanError(f"{where} has {len(tokens)} tokens, and must have {size}")
+    strings = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    vocab = Vocab(tokens) if strings else None
+    if vocab is None or vocab.idx_to_token != tokens:
+        raise ElmanError(f"{where} must be a sorted list of different tokens with <unk> among them")
+    try:
+        "".join(tokens).encode()
+    except UnicodeEncodeError as error:
+        raise ElmanError(f"cannot read {where}: it has half a surrogate pair") from error
+    return vocab

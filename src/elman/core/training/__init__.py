@@ -1,0 +1,1 @@
+"""The loop and what goes along with it: no run directories, no settings."""

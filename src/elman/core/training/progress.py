@@ -1,0 +1,124 @@
+"""Progress on standard error: a bar in a terminal, plain lines elsewhere."""
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from elman.core.training.callback import Callback
+from elman.core.training.plotting import notebook
+from elman.core.training.terminal import BestEffortStream
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from elman.core.data.store import Report
+    from elman.core.training.trainer import Trainer
+
+
+def _draws_bars() -> bool:
+    """True if standard error is a terminal that can draw in place."""
+    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a stream of the user's may lack it
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def bars() -> "Progress":
+    """Bars on standard error, for a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    # What is printed meanwhile goes above the bars, unless it goes to a file.
+    screen: Any = BestEffortStream(sys.stderr)
+    return Progress(*columns, console=Console(file=screen), redirect_stdout=sys.stdout.isatty())
+
+
+@contextmanager
+def progress(trainer: "Trainer") -> Iterator[Callback]:
+    """A callback that shows the progress of a training; in a notebook its curves do."""
+    if not trainer.show_progress or notebook() or sys.stderr is None:
+        yield Callback()
+    elif not _draws_bars():
+        yield Lines()
+    else:
+        with bars() as shown:
+            yield Bar(shown, shown.add_task(f"epoch 0{_of(trainer)}", total=1))
+
+
+def _of(trainer: "Trainer") -> str:
+    """Suffix with the number of epochs, empty where time sets the end."""
+    return f"/{trainer.max_epochs}" if trainer.max_seconds == math.inf else ""
+
+
+def describe(trainer: "Trainer") -> str:
+    """One line of what the last epoch came to; a model that plots no perplexity has losses."""
+    epoch = trainer.history[-1]
+    if "train_ppl" in trainer.model.board.data:
+        shown = f"train {epoch.train_ppl:.2f}  val {epoch.val_ppl:.2f}"
+        return (
+            f"epoch {epoch.epoch}{_of(trainer)}  {shown}  {epoch.tokens_per_second:,.0f} tokens/s"
+        )
+    shown = f"train loss {epoch.train_loss:.4g}  val loss {epoch.val_loss:.4g}"
+    return f"epoch {epoch.epoch}{_of(trainer)}  {shown}"
+
+
+def _print(line: str) -> None:
+    print(line, file=BestEffortStream(sys.stderr), flush=True)
+
+
+class Lines(Callback):
+    """One line an epoch, with the time left."""
+
+    def after_epoch(self, trainer: "Trainer") -> None:
+        """Print the epoch's line."""
+        left = trainer.seconds * (1 / trainer.progress - 1)
+        _print(f"{describe(trainer)}  {left:.0f} s left")
+
+
+class Bar(Callback):
+    """A bar that grows with every update, and shows the last epoch."""
+
+    def __init__(self, bars: "Progress", task: "TaskID") -> None:
+        self.bars, self.task = bars, task
+
+    def after_update(self, trainer: "Trainer") -> None:
+        """Move the bar."""
+        self.bars.update(self.task, completed=trainer.progress)
+
+    def after_epoch(self, trainer: "Trainer") -> None:
+        """Show the epoch."""
+        self.bars.update(self.task, description=describe(trainer))
+
+
+@contextmanager
+def reading() -> Iterator["Report"]:
+    """Report of how far texts are read, in bytes; their number is not always known."""
+    if not _draws_bars():
+        yield _line_each_tenth()
+        return
+    with bars() as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=None)
+            description = f"{what} {done / 1e6:,.0f} MB"
+            shown.update(tasks[what], description=description, completed=done, total=total or None)
+
+        yield show
+
+
+def _line_each_tenth() -> "Report":
+    """A line whenever another tenth is read, or another 100 MB where nobody knows how many."""
+    told: set[tuple[str, int]] = set()
+
+    def show(what: str, done: int, total: int) -> None:
+        part = (what, 10 * done // total if total else done // 100_000_000)
+        if part not in told:
+            told.add(part)
+            of = f" of {total:,}" if total else ""
+            _print(f"{what} {done:,}{of} bytes")
+
+    return show
