@@ -1,0 +1,1 @@
+"""Token stores, data sets and batches: no model."""
