@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.files.disk import check_whole, release
 from elman.core.errors import ElmanError, is_one_of
+from elman.core.files.disk import check_whole, release
 
 # More ids or rows than these are drawn pool by pool.
 SHUFFLED, SHUFFLED_ROWS = 1 << 26, 1 << 22

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.files import disk
 from elman.core.data import parts, store
-from elman.core.text.tokenizers import clean
-from elman.core.text.codec import Codec
-from elman.core.files.download import DATA_URL, download, sha1
+from elman.core.data.batching import Minibatches, OnDisk, Streams, apart, check_windows, windows
+from elman.core.data.data_module import DataModule
 from elman.core.data.token_writer import Split, Tokens, ends_of
 from elman.core.errors import ElmanError, in_words, is_number, is_one_of, require_at_least
-from elman.core.data.data_module import DataModule
+from elman.core.files import disk
+from elman.core.files.download import DATA_URL, download, sha1
+from elman.core.text.codec import Codec
 from elman.core.text.text_files import check_path
+from elman.core.text.tokenizers import clean
 from elman.core.text.vocab import UNKNOWN, Vocab
-from elman.core.data.batching import Minibatches, OnDisk, Streams, apart, check_windows, windows
 
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
@@ -256,9 +256,7 @@ class TextFile(DataModule):
             )
         return text
 
-    def _read_as(
-        self, path: Path, given: dict[str, Any], split: Split, codec: Codec
-    ) -> Tokens:
+    def _read_as(self, path: Path, given: dict[str, Any], split: Split, codec: Codec) -> Tokens:
         if not isinstance(codec, Codec):
             raise ElmanError(f"codec is that of a model, model.codec, got {type(codec).__name__}")
         _check_same(given, codec, "the codec has")

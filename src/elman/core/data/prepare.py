@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elman.core.text import bpe, text_files
-from elman.core.files import disk, json_files
 from elman.core.data import store
-from elman.core.text.codec import MODEL
+from elman.core.data.store import Facts, Reading, Report
 from elman.core.data.token_writer import IDS, Draft, Place, ends_of, files
 from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.files import disk, json_files
+from elman.core.text import bpe, text_files
+from elman.core.text.codec import MODEL
 from elman.core.text.text_files import STDIN
-from elman.core.data.store import Facts, Reading, Report
 from elman.core.text.tokenizers import UNIVERSAL, Tokenizer, pieces
 
 LOCK, PLACE, COPY, WHOLE = ".lock", "place.json", "standard input", "whole"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core.text import bpe, codec, text_files
-from elman.core.files import disk, json_files
-from elman.core.text.codec import MODEL, VOCAB
 from elman.core.data.token_writer import IDS, KINDS, Draft, Split, Tokens, ends_of, mapped
 from elman.core.errors import ElmanError, is_one_of
+from elman.core.files import disk, json_files
+from elman.core.text import bpe, codec, text_files
+from elman.core.text.codec import MODEL, VOCAB, Codec
 from elman.core.text.tokenizers import (
     UNIVERSAL,
     Tokenizer,
@@ -24,7 +24,6 @@ from elman.core.text.tokenizers import (
     tokenizer,
     with_newlines,
 )
-from elman.core.text.codec import Codec
 from elman.core.text.vocab import MAX_TOKENS, Vocab
 
 FORMAT = 3

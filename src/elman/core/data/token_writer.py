@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.errors import ElmanError
 from elman.core.files import disk
 from elman.core.text.encoders import Encoder, Ids
-from elman.core.errors import ElmanError
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import MAX_TOKENS, Vocab
 
