@@ -15,6 +15,7 @@ import typer
 
 import elman
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, escaped, printable
+from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 from elman.core.training import terminal
 
 if TYPE_CHECKING:
@@ -282,12 +283,12 @@ def train(
         own = [name for name in of if name in settings and name not in _given(context)]
         settings |= {name: of[name] for name in own} | {"init": str(init)}
     job = Job(**settings)
-    if framework not in elman.FRAMEWORKS:
+    if framework not in FRAMEWORKS:
         _train_each(settings | {"checkpoint_every": checkpoint_every}, folder, numbered)
         return
     if not numbered:
         disk.check_new(folder)
-    training = Training(job, elman.framework_module(framework))
+    training = Training(job, framework_module(framework))
     with run.new_training(folder, training.settings, numbered) as folder:
         _fit(training, folder, checkpoint_every)
     _report(training, folder)
@@ -549,7 +550,7 @@ def _print_runs(runs: "Sequence[Result]") -> None:
 def info(as_json: Json = False) -> None:
     """Show which frameworks, versions and devices are usable here."""
     python = sys.version.split()[0]
-    found = {name: _framework(name) for name in elman.FRAMEWORKS}
+    found = {name: _framework(name) for name in FRAMEWORKS}
     if as_json:
         _print_json({"elman": elman.__version__, "python": python, "frameworks": found})
         return
@@ -562,7 +563,7 @@ def info(as_json: Json = False) -> None:
 def _framework(name: str) -> dict[str, Any]:
     """The version and the devices of a framework, or the error with which it does not load."""
     try:
-        module = elman.framework_module(name)
+        module = framework_module(name)
     except ElmanError as error:
         return {"error": str(error)}
     return {"version": module.version(), "devices": module.devices()}

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import elman
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
+from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.results import Result, result
 from elman.core.files import disk
 from elman.core.training.figures import check_picture, save_comparison
@@ -45,10 +45,10 @@ def places(names: str) -> list[Place]:
 
 def _places(name: str) -> list[Place]:
     if name == "all":
-        here = [name for name in elman.FRAMEWORKS if find_spec(name)]
+        here = [name for name in FRAMEWORKS if find_spec(name)]
         return [Place(name, sys.executable) for name in here]
     framework, _, python = name.partition("=")
-    elman.check_framework(framework)
+    check_framework(framework)
     found = shutil.which(python or sys.executable)
     if found is None:
         raise ElmanError(f"there is no Python interpreter {python}")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-import elman
 from elman.core.data.batching import check_windows
 from elman.core.data.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 from elman.core.experiments import run
+from elman.core.experiments.frameworks import framework_module
 from elman.core.files import disk
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
@@ -256,7 +256,7 @@ class Training:
             origin = Origin(*run.read(Path(job.init)))
             if origin.sha256 != settings.init_sha256:
                 raise ElmanError(f"{job.init} has changed since the training began: bring it back")
-        training = cls(job, elman.framework_module(job.framework), origin)
+        training = cls(job, framework_module(job.framework), origin)
         if training.data.text_sha256 != settings.text_sha256:
             raise ElmanError(f"{job.text} has changed since the training began: bring it back")
         return training

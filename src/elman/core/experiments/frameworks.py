@@ -1,0 +1,35 @@
+"""Framework modules, found by name and imported when they are needed."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+from elman.core.errors import ElmanError, is_one_of
+
+FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
+
+
+def check_framework(name: str) -> None:
+    """Raise an ElmanError unless a framework has this name."""
+    if not is_one_of(name, FRAMEWORKS):
+        raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
+
+
+def framework_module(name: str) -> Any:
+    """Import the module `elman.NAME`; an ElmanError tells how to install what it needs."""
+    check_framework(name)
+    try:
+        return import_module(f"elman.{name}")
+    except ElmanError:
+        raise
+    except Exception as error:  # incompatible versions raise anything
+        raise ElmanError(f"{name} is installed, but does not load: {error}") from error
+
+
+def module_of(model: Any) -> Any:
+    """Module of the framework that a model belongs to."""
+    for name in FRAMEWORKS:
+        module = sys.modules.get(f"elman.{name}")
+        if module and isinstance(model, module.Module):
+            return module
+    raise ElmanError(f"save takes a model of one of {', '.join(FRAMEWORKS)}, got {type(model)}")
