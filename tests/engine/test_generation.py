@@ -1,0 +1,207 @@
+"""The engine reads, scores and generates text as the specification does."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from elman import numba as engine
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.model.language_model import generate, generate_all, score
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import GATES, Architecture, initial
+from elman.kernels.codegen import threads
+from elman.kernels.codegen.tiles import Shape
+from elman.kernels.host import engine as kernels
+from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.sampling import choice_of, draw, falls_to, settings
+from tests.engine.batches import weights_of
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2, 4)
+    wanted, found = (module.build(of, weights_of(of)) for module in (specification, engine))
+    for length in (2, 3, 1500, 3000):
+        ids = np.random.default_rng(length).integers(0, 29, length)
+        losses = np.concatenate(list(score(found, ids)))
+        assert losses.shape == (length - 1,)
+        np.testing.assert_allclose(losses, np.concatenate(list(score(wanted, ids))), atol=2e-5)
+
+
+@pytest.mark.parametrize(("cell", "kept"), [("lstm", "if"), ("gru", "z")])
+def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> None:
+    of = Architecture(cell, 29, 19, 2)
+    weights = weights_of(of)
+    gates = {"i": (0, -20), "f": (1, 20), "z": (1, 20)}  # where each is, and what it is given
+    for layer in range(2):
+        for gate in kept:
+            block, value = gates[gate]
+            rows = slice(block * 19, block * 19 + 19)
+            weights[f"rnn.bias_ih_l{layer}"][rows] = value
+            weights[f"rnn.bias_hh_l{layer}"][rows] = 0
+            weights[f"rnn.weight_ih_l{layer}"][rows] = 0
+            weights[f"rnn.weight_hh_l{layer}"][rows] = 0
+    state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
+    made, ids = Engine(of), np.random.default_rng(1).integers(0, 29, 100_000)
+    made.load(weights)
+    _, reached = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
+    np.testing.assert_array_equal(reached[-1], state)
+    batch, states = ids[:300].reshape(1, -1).repeat(40, axis=0), state.repeat(40, axis=1)
+    _, reached = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], learn=True)
+    np.testing.assert_array_equal(reached[-1], states)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2)
+    model = engine.build(of, weights_of(of))
+    ids = np.random.default_rng(0).integers(0, 29, (3, 700))
+    whole, _ = model.step(ids)
+    first, state = model.step(ids[:, :333])
+    rest, _ = model.step(ids[:, 333:], state)
+    np.testing.assert_array_equal(np.concatenate([first, rest], axis=1), whole)
+    logits = specification.build(of, weights_of(of)).step(ids)[0]
+    np.testing.assert_allclose(whole, logits, atol=2e-5)
+
+
+SAMPLERS = st.builds(
+    Sampler,
+    temperature=st.floats(0.1, 5),
+    top_k=st.none() | st.integers(1, 40),
+    top_p=st.none() | st.floats(0.01, 1),
+    min_p=st.none() | st.floats(0.01, 1),
+)
+
+
+LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=30)
+
+
+@given(SAMPLERS, LOGITS, st.integers(0, 2**32), st.sets(st.integers(0, 28)))
+@example(Sampler(top_p=0.25), [-(2.0**-126), 0.0], 0, ())  # other logits, the same chances
+def test_tokens_are_drawn_as_the_sampler_draws_them(
+    sampler: Sampler, logits: list[float], seed: int, excluded: Collection[int]
+) -> None:
+    array = np.array(logits, np.float32)
+    sampler = replace(sampler, excluded=tuple(n for n in excluded if n < len(array) - 1))
+    chosen, choice = settings(sampler, len(array)), choice_of(len(array))
+    found = draw(array.copy(), chosen, np.random.default_rng(seed).random(), choice)
+    assert found not in sampler.excluded
+    wanted = sampler(array, np.random.default_rng(seed))
+    if (
+        found != wanted
+    ):  # where rounding decides: a chance, or a bound, that is hit to the last digit
+        chances = sampler.probabilities(array)
+        uniform = np.random.default_rng(seed).random()
+        edges = np.abs(np.cumsum(chances) - uniform).min()
+        assert edges < 1e-12 or close_to_a_bound(sampler, array)
+
+
+def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
+    """True if a token is left out, or not, by less than rounding."""
+    for factor in (1 - 1e-12, 1 + 1e-12):
+        bounds = {
+            name: min(1.0, getattr(sampler, name) * factor)
+            for name in ("top_p", "min_p")
+            if getattr(sampler, name) is not None
+        }
+        moved = replace(sampler, **bounds)
+        if ((moved.probabilities(logits) > 0) != (sampler.probabilities(logits) > 0)).any():
+            return True
+    return False
+
+
+@given(LOGITS)
+def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
+    array = np.array(logits, np.float32)
+    chosen = settings(Sampler(temperature=0), len(array))
+    assert draw(array, chosen, 0.5, choice_of(len(array))) == array.argmax()
+
+
+def test_a_token_without_a_chance_is_never_drawn() -> None:
+    chances = np.array([0, 1, 0, 2, 0], float)
+    drawn = {falls_to(uniform, chances) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
+    assert drawn == {1, 3}
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
+    of = Architecture(cell, 29, 19, 2, 4)
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    plain = (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05))
+    for sampler in (*plain, Sampler(0, excluded=(7,)), Sampler(0.8, 5, excluded=(7, 0))):
+        for prefix in ([3], [1, 2, 3, 4]):
+            wanted, found = (list(generate(model, prefix, 300, sampler, 5)) for model in models)
+            assert found == wanted
+    wanted, found = (list(generate(model, [1], 3000, Sampler(), 5)) for model in models)
+    assert found == wanted  # goes on where a piece ends
+
+
+def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
+    of = Architecture("rnn", 11, 7)
+    values = weights_of(of) | {"linear.bias": 50 * np.eye(11, dtype="f4")[5]}
+    model = engine.build(of, values)
+    for temperature in (0, 1):
+        allowed, free = Sampler(temperature, excluded=(5,)), Sampler(temperature)
+        for texts in ([[1]], [[1], [2, 3]]):
+            assert 5 not in np.ravel(generate_all(model, texts, 40, allowed))
+            assert set(np.ravel(generate_all(model, texts, 40, free))) == {5}
+    with pytest.raises(ElmanError, match="excluded ids must be from 0 to 10, got"):
+        generate_all(model, [[1]], 1, Sampler(excluded=(11,)))
+    with pytest.raises(ElmanError, match="every token of the vocabulary is excluded"):
+        generate_all(model, [[1]], 1, Sampler(excluded=tuple(range(11))))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("cell", GATES)
+def test_many_texts_are_written_as_each_of_them_would_be(
+    cell: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+    of = Architecture(cell, 29, 19, 2, 4)
+    prefixes = [[n % 29 for n in range(1 + 7 * text % 12)] for text in range(40)]
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    for sampler in (Sampler(0), Sampler(0.8, 5)):
+        wanted, found = (generate_all(model, prefixes, 30, sampler, 5) for model in models)
+        np.testing.assert_array_equal(found, wanted)
+    assert np.shape(generate_all(models[1], prefixes, 0, Sampler())) == (len(prefixes), 0)
+    assert generate_all(models[1], [], 30, Sampler()) == []
+
+
+def test_many_texts_go_on_where_a_piece_ends() -> None:
+    of = Architecture("gru", 29, 19)
+    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    wanted, found = (generate_all(model, [[1], [2, 3]], 1100, Sampler(), 5) for model in models)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+def test_narrower_vectors_read_score_and_write_the_same(
+    shape: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("lstm", 29, 19, 2, 4)
+    ids = np.random.default_rng(0).integers(0, 29, 50)
+    results = []
+    for host in (kernels.shape_of_host(), shape):
+        monkeypatch.setattr(kernels, "shape_of_host", lambda host=host: host)
+        model = engine.build(of, weights_of(of))
+        texts = generate_all(model, [[1], [2, 3], [4]], 40, Sampler(0.8, 5), 5)
+        results.append((model.step(ids[None])[0], next(score(model, ids)), texts))
+    np.testing.assert_allclose(results[1][0], results[0][0], atol=1e-5)
+    np.testing.assert_allclose(results[1][1], results[0][1], atol=1e-5)
+    np.testing.assert_array_equal(results[1][2], results[0][2])
+
+
+def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
+    of = Architecture("gru", 11, 7)
+    model = engine.build(of, initial(of))
+    model.parameters["linear.bias"][3] = np.nan
+    for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
+        with pytest.raises(ElmanError, match="the logits are no numbers"):
+            next(model.write([[1, 2]], 5, sampler, 0))
+        with pytest.raises(ElmanError, match="the logits are no numbers"):
+            next(model.write([[1, 2], [3]], 5, sampler, 0))

@@ -1,0 +1,233 @@
+"""Losses and gradients of the engine are the specification's, for all sizes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman import numba as engine
+from elman import numpy as specification
+from elman.core.model.weights import GATES, Architecture
+from elman.kernels.codegen.tiles import Shape
+from elman.kernels.host import engine as kernels
+from elman.kernels.host import weight_layout
+from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.update import run
+from tests.engine.batches import batch_of, learned, weights_of
+
+SIZES = [  # vocab, hidden, layers, embedding, batch, steps
+    (1, 1, 1, 0, 1, 1),
+    (2, 1, 2, 1, 1, 3),
+    (28, 32, 1, 0, 64, 5),  # whole tiles
+    (31, 33, 2, 7, 37, 11),  # a little more
+    (97, 61, 3, 0, 33, 2),
+]
+
+
+def assert_alike(of: Architecture, batch: Any, dropout: float = 0) -> None:
+    (wanted, wanted_loss), (found, loss) = (
+        learned(module, of, batch, dropout) for module in (specification, engine)
+    )
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    assert found.gradients.keys() == wanted.gradients.keys()
+    for name, gradient in wanted.gradients.items():
+        difference = np.linalg.norm(found.gradients[name] - gradient)
+        assert difference <= 1e-5 * np.linalg.norm(gradient) + 1e-9, name
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("cell", GATES)
+def test_losses_and_gradients_are_the_specifications_at_every_size(
+    cell: str, sizes: tuple[int, ...]
+) -> None:
+    vocab, hidden, layers, embedding, batch, steps = sizes
+    of = Architecture(cell, vocab, hidden, layers, embedding)
+    assert_alike(of, batch_of(of, batch, steps))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_tied_weights_have_the_gradients_of_both_ends(cell: str) -> None:
+    of = Architecture(cell, 31, 33, 2, 33, tied=True)
+    assert_alike(of, batch_of(of, 37, 4))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_state_is_carried_into_a_batch(cell: str) -> None:
+    of = Architecture(cell, 11, 7, 2)
+    X, Y = batch_of(of, 5, 4)
+    rng = np.random.default_rng(1)
+    state = tuple(rng.normal(0, 1, (2, 5, 7)).astype(np.float32) for _ in range(2))
+    assert_alike(of, (X, state if cell == "lstm" else state[0], Y))
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
+    of = Architecture(cell, 11, 40, 2)
+    X, Y = batch_of(of, 35, 5)
+    zeros = np.zeros((2, 35, 40), np.float32)
+    (wanted, loss), (found, same) = (
+        learned(engine, of, batch) for batch in ((X, Y), (X, (zeros,) * (1 + (cell == "lstm")), Y))
+    )
+    assert same == loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
+    learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
+    before = list(run.signatures)
+    for vocab, hidden, layers, embedding, batch, steps in SIZES:
+        of = Architecture(cell, vocab, hidden, layers, embedding)
+        X, Y = batch_of(of, batch, steps)
+        state = np.zeros((layers, batch, hidden), np.float32)
+        learned(engine, of, (X, (state, state) if cell == "lstm" else state, Y))
+        learned(engine, of, (X, Y), dropout=0.5 if layers > 1 else 0)
+    assert list(run.signatures) == before
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
+    of = Architecture(cell, 11, 40, 3)
+    assert_alike(of, batch_of(of, 35, 4), dropout=0.5)
+
+
+@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("cell", GATES)
+def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape) -> None:
+    of = Architecture(cell, 11, 20, 2, 5)
+    X, Y = batch_of(of, 35, 4)
+    results = []
+    for made in (Engine(of), Engine(of, shape)):
+        made.load(weights_of(of))
+        loss, _ = made.loss(X, Y, (), [], learn=True)
+        results.append((loss, made.gradients(weights_of(of))))
+    (wanted, right), (loss, found) = results
+    assert loss == pytest.approx(wanted, rel=1e-6)
+    for name, gradient in right.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_large_model_has_fewer_slots_and_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 28, 16, 2)
+    X, Y = batch_of(of, 300, 6)
+    results = []
+    for floats in (kernels.SLOT_FLOATS, 1):
+        monkeypatch.setattr(kernels, "SLOT_FLOATS", floats)
+        made = Engine(of)
+        made.load(weights_of(of))
+        loss, _ = made.loss(X, Y, (), [], learn=True)
+        results.append((made.slots_at_most, loss, made.gradients(weights_of(of))))
+    (eight, wanted, right), (two, loss, found) = results
+    assert (eight, two) == (8, 2)
+    assert loss == pytest.approx(wanted, rel=1e-12)
+    for name, gradient in right.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("states", [0, 2])
+def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    X, Y = batch_of(of, 40, 5)
+    state = (np.zeros((2, 40, 7), np.float32),) * states
+    broken = {name: value * np.float32(np.nan) for name, value in weights_of(of).items()}
+    found = []
+    for before in ([broken], []):
+        made = Engine(of)
+        for weights in (*before, weights_of(of)):
+            made.load(weights)
+            made.loss(X, Y, state, [], learn=True)
+        found.append(made.gradients(weights_of(of)))
+    for name, gradient in found[0].items():
+        np.testing.assert_array_equal(gradient, found[1][name])
+
+
+@pytest.mark.parametrize("logit", [0.3, 20, 25.1, 1.2e8, 1.2e20])
+def test_what_is_certain_costs_nothing(logit: float) -> None:
+    of = Architecture("rnn", 11, 7)
+    weights = weights_of(of)
+    weights["linear.weight"] *= 0
+    weights["linear.bias"] = np.where(np.arange(11) == 3, logit, 0).astype(np.float32)
+    made, ids = Engine(of), np.full((40, 5), 3)
+    made.load(weights)
+    loss, _ = made.loss(ids, ids, (), [], learn=True)
+    others = 10 * np.exp(-logit)
+    assert loss == pytest.approx(np.log1p(others), abs=2e-7)
+    assert loss >= 0
+    gradient = made.gradients(weights)["linear.bias"]
+    assert gradient[3] == pytest.approx(-others / (1 + others), abs=2e-7)
+    assert (made.losses(ids[0], ids[0], ())[0] >= 0).all()
+
+
+def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
+    of = Architecture("gru", 11, 7)
+    for name, value in weights_of(of).items():
+        broken = weights_of(of)
+        broken[name] = value.copy()
+        broken[name].flat[-1] = np.nan
+        made = Engine(of)
+        made.load(broken)
+        one_step = np.arange(11)[:, None]
+        for ids in (one_step, one_step.T):
+            assert np.isnan(made.loss(ids, ids, (), [], learn=True)[0]), name
+
+
+@pytest.mark.parametrize("shape", [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
+def test_kernels_write_to_their_arrays_alone(
+    shape: Shape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside: list[np.ndarray] = []
+
+    def zeros(*sizes: int, dtype: Any = np.float32) -> np.ndarray:
+        inside = np.prod(sizes, dtype=int) * np.dtype(dtype).itemsize
+        memory = np.full(inside + 8192 + 64, 0xFF, np.uint8)
+        start = 4096 + -(memory.ctypes.data + 4096) % 64
+        memory[start : start + inside] = 0
+        beside.extend((memory[:start], memory[start + inside :]))
+        return memory[start : start + inside].view(dtype).reshape(sizes)
+
+    for module in (kernels, weight_layout):
+        monkeypatch.setattr(module, "zeros", zeros)
+    monkeypatch.setattr(weight_layout, "LINE", 4096)  # what stands in one vector is that far apart
+    of = Architecture("gru", vocab, hidden, 2)
+    one = Engine(of, shape)
+    one.load(weights_of(of))
+    for batch, steps in ((1, 1), (33, 3)):
+        assert np.isfinite(one.loss(*batch_of(of, batch, steps), (), [], learn=True)[0])
+    for steps in (1, 33):
+        (ids,), (targets,) = batch_of(of, 1, steps)
+        assert np.isfinite(one.losses(ids, targets, ())[0]).all()
+    assert all((margin == 0xFF).all() for margin in beside)
+    for whole, *parts in (one.packed[2:], one.slots):
+        between = np.ones(whole.shape[-1], bool)
+        for array in parts:
+            begin = (array.ctypes.data - whole.ctypes.data) // 4
+            between[begin : begin + array.size // (whole.size // whole.shape[-1])] = False
+        assert between.sum() > 4096
+        assert not whole[..., between].any()
+
+
+def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:
+    of = Architecture("rnn-relu", 11, 7)
+    grown = weights_of(of) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}
+    X = np.ones((5, 140), int)
+    grown["rnn.weight_ih_l0"] = -np.abs(grown["rnn.weight_ih_l0"])  # nothing grows from these ids
+    grown["rnn.bias_ih_l0"] = 0 * grown["rnn.bias_ih_l0"]
+    grown["rnn.weight_ih_l0"][:, 0] = 1  # from id 0 everything would
+    model = engine.build(of, grown)
+    model.plot = lambda *values, **options: None
+    model.training_step((X, X))
+    assert all(np.isfinite(gradient).all() for gradient in model.gradients.values())
+
+
+def test_dropout_is_for_training_alone() -> None:
+    of = Architecture("lstm", 11, 40, 2)
+    batch = batch_of(of, 5, 4)
+    model, dropped = learned(engine, of, batch, dropout=0.5)
+    model.eval()
+    _, plain = learned(engine, of, batch)
+    assert model.validation_step(batch) == pytest.approx(plain, rel=1e-12)
+    assert abs(dropped - plain) > 1e-4

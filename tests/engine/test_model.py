@@ -1,0 +1,204 @@
+"""The engine's models: what they take, refuse, and leave to the specification."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman import numba as engine
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture, initial
+from elman.kernels.host.engine import Engine
+from tests.engine.batches import batch_of, learned, weights_of
+
+
+def test_a_model_of_more_floats_than_kernels_count_is_refused() -> None:
+    with pytest.raises(ElmanError, match="models of fewer than 4,294,967,296 floats"):
+        Engine(Architecture("lstm", 11, 1 << 15))
+
+
+def test_the_names_are_the_specifications() -> None:
+    assert engine.__all__ == specification.__all__
+
+
+@pytest.mark.parametrize("id_type", [np.int32, np.uint8, ">i8"])
+def test_integers_of_any_type_are_ids(id_type: Any) -> None:
+    of = Architecture("gru", 11, 7)
+    batch = batch_of(of, 40, 5)
+    wanted, loss = learned(engine, of, batch)
+    for order in ("C", "F"):
+        found, same = learned(engine, of, [part.astype(id_type, order) for part in batch])
+        assert same == loss
+        for name, gradient in wanted.gradients.items():
+            np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+def test_data_of_the_engine_has_ids_as_its_kernels_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, text = tmp_path / "text", "the time machine " * 40
+    path.write_text(text)
+    monkeypatch.setattr(engine.TimeMachine, "_download", lambda data: text)
+    for data in (
+        engine.TimeMachine(4, 5, 100, 100),
+        *(engine.TextFile(str(path), 4, 5, windows=kind) for kind in ("random", "stream")),
+    ):
+        assert {part.dtype for part in next(iter(data.train_dataloader()))} == {np.dtype("i4")}
+
+
+def test_the_books_time_machine_can_be_built_anew() -> None:
+    class TimeMachine(engine.TimeMachine):
+        pass
+
+    @engine.add_to_class(TimeMachine)
+    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
+        super(engine.TimeMachine, self).__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build("the time machine " * 40)
+        array = np.array([corpus[i : i + num_steps + 1] for i in range(300)])
+        self.X, self.Y = array[:, :-1], array[:, 1:]
+        self.num_train, self.num_val = 200, 100
+
+    X, _ = next(iter(TimeMachine(2, 10).val_dataloader()))
+    assert X.shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("ids", "id_type", "told"),
+    [
+        ([0, 11], np.int32, "0 to 11"),
+        ([-1, 3], np.int32, "-1 to 3"),
+        ([-1, 3], np.int64, "-1 to 3"),
+        ([0, 1 << 32], np.int64, "0 to 4294967296"),
+    ],
+)
+def test_ids_without_a_place_in_the_table_are_refused(
+    ids: list[int], id_type: Any, told: str
+) -> None:
+    model = engine.build(Architecture("rnn", 11, 7), initial(Architecture("rnn", 11, 7)))
+    batch, many = np.array([ids], id_type), np.zeros((300, 2), id_type)
+    last = np.concatenate([many, batch])
+    for call in (
+        lambda: model.step(batch),
+        lambda: model.training_step((last, many[[0] * 301])),
+        lambda: model.validation_step((many[[0] * 301], last)),
+        lambda: list(model.score(batch[0])),
+        lambda: next(model.write([[1], ids], 5, Sampler(), 0)),
+    ):
+        with pytest.raises(ElmanError, match=f"ids must be from 0 to 10, got {told}"):
+            call()
+
+
+def test_a_batch_that_does_not_fit_is_refused() -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    model = engine.build(of, initial(of))
+    X, Y = batch_of(of, 3, 4)
+    H = np.zeros((2, 3, 7), np.float32)
+    for batch, told in (
+        ((X, Y[:2]), "the same shape, got"),
+        ((X, Y[:, :1]), "the same shape, got"),
+        ((X[:0], Y[:0]), "one or more"),
+        ((X[0], Y[0]), "integers in 2 dimensions, got int64 in 1"),
+        ((X + 0.5, Y), "integers in 2 dimensions, got float64 in 2"),
+        ((X, H, Y), "the state has 2 of the shape"),
+        ((X, (H[:1], H[:1]), Y), "the state has 2 of the shape"),
+    ):
+        for step in (model.training_step, model.validation_step):
+            with pytest.raises(ElmanError, match=told):
+                step(batch)
+
+
+@pytest.mark.parametrize("module", [specification, engine])
+def test_what_is_no_number_is_no_size(module: Any) -> None:
+    with pytest.raises(ElmanError, match=r"vocab must be a whole number, got \[28\]"):
+        module.RNNLM(module.RNN(28, 8), [28])
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    of = Architecture("gru", 11, 7)
+    model = engine.build(of, initial(of))
+    model.parameters["linear.weight"] = np.ones((11, 2000), np.float32)
+    with pytest.raises(ElmanError, match=r"linear\.weight must be"):
+        model.step(np.zeros((1, 1), int))
+
+
+def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
+    of = Architecture("lstm", 11, 7)
+    batch = batch_of(of, 70, 4)
+    model, _ = learned(engine, of, batch)
+    twin = copy.deepcopy(model)
+    for each in (model, twin, model, twin):
+        each.training_step(batch)
+    for name, gradient in model.gradients.items():
+        np.testing.assert_array_equal(twin.gradients[name], gradient)
+
+
+def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
+    of = Architecture("rnn", 11, 7)
+    model, _ = learned(engine, of, batch_of(of, 5, 4))
+    before = {name: value.copy() for name, value in model.gradients.items()}
+    kept = model.gradients
+    model.training_step(batch_of(of, 7, 3))
+    for name, value in before.items():
+        np.testing.assert_array_equal(kept[name], value)
+
+
+def test_a_step_of_ones_own_goes_through_the_specification() -> None:
+    class Own(engine.RNNLM):
+        def training_step(self, batch: Any) -> Any:
+            return self.loss(self(batch[0]), batch[-1])
+
+    data = engine.TimeMachine(64, 8, num_train=128, num_val=64)
+    vocab, histories = len(data.vocab), []
+    for kind in (Own, specification.RNNLM):
+        trainer = engine.Trainer(2, gradient_clip_val=1)
+        trainer.fit(kind(engine.RNN(vocab, 8), vocab, lr=1), data)
+        histories.append([epoch.train_loss for epoch in trainer.history])
+    assert histories[0] == histories[1]
+
+
+def test_a_model_with_code_of_its_own_is_refused() -> None:
+    class Scaled(engine.RNNLM):
+        def forward(self, X: Any, state: Any = None) -> Any:
+            return 2 * super().forward(X, state)
+
+    class Own(engine.GRU):
+        def forward(self, inputs: Any, state: Any = None) -> Any:
+            return super().forward(inputs, state)
+
+    for model in (Scaled(engine.RNN(11, 7), 11), engine.RNNLM(Own(11, 7), 11)):
+        with pytest.raises(ElmanError, match="has a forward of its own"):
+            model.step(np.zeros((1, 2), int))
+
+
+def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
+    of = Architecture("lstm", 11, 7, 2)
+    batch = batch_of(of, 5, 4)
+    results = []
+    for module in (specification, engine):
+        model = module.build(of, weights_of(of))
+        model.train()
+        loss = model.loss(model(batch[0]), batch[1])
+        model.backward()
+        results.append((loss, model.gradients))
+    assert results[0][0] == results[1][0]
+    for name, gradient in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][name], gradient)
+
+
+def test_kernels_follow_weights_that_are_changed_by_hand() -> None:
+    of = Architecture("gru", 11, 7, 2)
+    model = engine.build(of, weights_of(of))
+    model.step(np.zeros((1, 1), int))
+    changed = {name: value + 0.1 for name, value in weights_of(of).items()}
+    for name in changed:
+        if "bias_hh" in name:
+            changed[name] = weights_of(of)[name]
+        model.parameters[name][...] = changed[name]
+    ids = np.arange(11)[None]
+    wanted = specification.build(of, changed).step(ids)[0]
+    np.testing.assert_allclose(model.step(ids)[0], wanted, atol=1e-5)

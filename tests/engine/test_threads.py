@@ -1,0 +1,262 @@
+"""Any number of threads gives the same bits, and a batch ends whatever becomes of them."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman import numba as engine
+from elman.core.model.language_model import generate_all
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture
+from elman.kernels.codegen import threads
+from elman.kernels.host import engine as kernels
+from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.packing import SHARES
+from tests.engine.batches import batch_of, learned, weights_of
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_any_number_of_threads_gives_the_same_bits(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("lstm", 28, 16)
+    batch = batch_of(of, 300, 6)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
+    wanted, wanted_loss = learned(engine, of, batch)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted_loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 28, 16)
+    batch = batch_of(of, 300, 6)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
+    wanted, wanted_loss = learned(engine, of, batch)
+    monkeypatch.setattr(threads.Helper, "call", lambda *arguments: None)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted_loss
+    for name, gradient in wanted.gradients.items():
+        np.testing.assert_array_equal(found.gradients[name], gradient)
+
+
+def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
+    of = Architecture("rnn", 11, 7)
+    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
+    made = Engine(of)
+    made.load(weights_of(of))
+    made.loss(X, Y, (), [], learn=True)
+    wanted, totals, awake = made.gradients(weights_of(of)), made.totals.copy(), threads.counter(1)
+    while any(helper.awake[0] for helper in threads._helpers):
+        pass  # those that look for this batch would take parts of it
+    for array in (*made.slots, made.totals, made.layout.canonical.gradients):
+        array.fill(0)
+    made._take(X, Y, (), [], learn=True)
+    threads.begin(made.board)
+    made.run(*made.arguments, 1, awake)
+    assert awake[0] == 0
+    np.testing.assert_array_equal(made.totals, totals)
+    for name, gradient in made.gradients(weights_of(of)).items():
+        np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def test_parts_of_a_batch_wait_for_all_that_come_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
+    of = Architecture("rnn", 11, 7)
+    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
+    made = Engine(of)
+    made.load(weights_of(of))
+    made.loss(X, Y, (), [], learn=True)
+    wanted, board, gradients = made.totals.copy(), made.board, made.layout.canonical.gradients
+    for before, of_them in ((SHARES, made.totals), (SHARES + len(wanted), gradients)):
+        made._take(X, Y, (), [], learn=True)
+        of_them[:] = np.inf
+        board.ended[0], board.next[0] = before - 1, before  # another thread has the last of those
+        late = Thread(target=made.run, args=(*made.arguments, 0, threads.counter(1)))
+        late.start()
+        while board.next[0] == before:
+            pass
+        late.join(0.05)
+        assert np.isinf(of_them).all()
+        board.ended[0] += 1  # what nothing else writes while the thread waits
+        late.join()
+        assert np.isfinite(of_them).all()
+    np.testing.assert_array_equal(made.totals, wanted)
+
+
+def test_an_interrupted_batch_is_seen_through() -> None:
+    calls: list[int] = []
+
+    def work(thread: int, awake: Any) -> None:
+        calls.append(thread)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_threads(work, 1, threads.new_board())
+    assert calls == [0, 0]
+
+
+def test_two_models_share_the_threads() -> None:
+    kinds = [Architecture("rnn", 11, 7), Architecture("lstm", 28, 16)]
+    batches = [batch_of(of, 300, 6) for of in kinds]
+    alone = [learned(engine, of, batch)[1] for of, batch in zip(kinds, batches, strict=True)]
+    models = [engine.build(of, weights_of(of)) for of in kinds]
+    for model in models:
+        model.plot = lambda *values, **options: None  # there is no trainer
+
+    def train(n: int) -> set[float]:
+        return {models[n].training_step(batches[n]) for _ in range(30)}
+
+    for _ in range(10):
+        assert [models[n].training_step(batches[n]) for n in (0, 1)] == alone
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(train, (0, 1))) == [{loss} for loss in alone]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_thread_can_be_started_there_are_fewer(
+    allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = Architecture("gru", 28, 16)
+    batch, prefixes = batch_of(of, 300, 6), [[n] for n in range(20)]
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(threads, "_helpers", [])
+    model, wanted = learned(engine, of, batch)
+    texts = generate_all(model, prefixes, 30, Sampler(), 5)
+    start, left = Thread.start, [None] * allowed
+
+    def start_some(thread: Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threads, "_helpers", [])
+    monkeypatch.setattr(Thread, "start", start_some)
+    found, loss = learned(engine, of, batch)
+    assert loss == wanted
+    left[:] = [None] * allowed
+    np.testing.assert_array_equal(generate_all(found, prefixes, 30, Sampler(), 5), texts)
+
+
+def test_after_a_second_interrupt_nothing_is_done_to_arrays_that_a_helper_is_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = Architecture("gru", 11, 7)
+    batch, made = batch_of(of, 300, 5), Engine(of)
+
+    def interrupted(work: Any, number: int, board: Any) -> None:
+        threads.begin(board)
+        board.next[0] += 1  # a helper has taken a part
+        raise KeyboardInterrupt
+
+    def learn() -> list[Any]:
+        made.load(weights_of(of))
+        return [made.loss(*batch, (), [], learn=True)[0], made.gradients(weights_of(of))]
+
+    wanted, wanted_gradients = learn()
+    with monkeypatch.context() as within:
+        within.setattr(kernels, "in_threads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learn()
+    assert [part.tolist() for part in made.taken] == [part.tolist() for part in batch]
+    found: list[Any] = []
+    waiting = Thread(target=lambda: found.extend(learn()), daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert not found
+    made.board.ended[0] += 1  # and ends it
+    waiting.join(60)
+    assert found[0] == wanted
+    for name, gradient in wanted_gradients.items():
+        np.testing.assert_array_equal(found[1][name], gradient)
+    assert not made.taken
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from elman import numba
+from elman.core.model.weights import Architecture, initial
+
+of = Architecture("rnn", 11, 7)
+model = numba.build(of, initial(of))
+model.plot = lambda *values, **options: None
+ids = np.arange(11)[None].repeat(100, axis=0)  # more than one group, and so more than one thread
+wanted = model.training_step((ids, ids))
+child = os.fork()
+if child == 0:
+    os._exit(model.training_step((ids, ids)) != wanted)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+FORKED_MEANWHILE = """
+import os, signal, sys
+from threading import Thread
+import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
+from elman import numba
+from elman.core.model.weights import Architecture, initial
+
+of = Architecture("rnn", 11, 7)
+model = numba.build(of, initial(of))
+model.plot = lambda *values, **options: None
+ids = np.arange(11)[None].repeat(300, axis=0)
+wanted = model.training_step((ids, ids))
+done = False
+
+def train():
+    while not done:
+        assert model.training_step((ids, ids)) == wanted
+        with global_compiler_lock:
+            sum(range(300_000))
+
+thread = Thread(target=train)
+thread.start()
+codes = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # which ends a child that waits for ever
+        with global_compiler_lock:
+            os._exit(model.training_step((ids, ids)) != wanted)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if codes[-1]:
+        break
+done = True
+thread.join()
+sys.exit(any(codes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("script", [FORKED, FORKED_MEANWHILE], ids=["alone", "meanwhile"])
+def test_a_forked_process_has_threads_locks_and_arrays_of_its_own(script: str) -> None:
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=100)
+    assert done.returncode == 0
+
+
+def test_threads_read_one_model_as_one_thread_does() -> None:
+    of = Architecture("lstm", 29, 61, 2, 30)
+    model = engine.build(of, weights_of(of))
+    ids = np.random.default_rng(0).integers(0, 29, (2, 50))
+    wanted = model.step(ids)[0]
+    with ThreadPoolExecutor(4) as pool:
+        for logits, _ in pool.map(lambda _: model.step(ids), range(100)):
+            np.testing.assert_array_equal(logits, wanted)
