@@ -1,5 +1,7 @@
 """Batches, weights and updates that the tests of the engine share."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,3 +28,11 @@ def learned(module: Any, of: Architecture, batch: Any, dropout: float = 0) -> An
     loss = model.training_step(batch)
     model.backward()
     return model, loss
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Let other threads run until a condition holds; an AssertionError after a minute."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0)

@@ -13,41 +13,65 @@ import pytest
 from elman import numba as engine
 from elman.core.model.language_model import generate_all
 from elman.core.model.sampling import Sampler
-from elman.core.model.weights import Architecture
+from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen import threads
 from elman.kernels.host import engine as kernels
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn.packing import SHARES
-from tests.engine.batches import batch_of, learned, weights_of
+from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def engine_with(of: Architecture, number: int, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """An engine that has weights, and divides a batch among so many threads."""
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+    made = Engine(of)
+    made.load(weights_of(of))
+    return made
+
+
+def update(made: Engine, batch: Any) -> tuple[float, Weights]:
+    """The loss of a batch and its gradients."""
+    loss, _ = made.loss(*batch, (), [], learn=True)
+    return loss, made.gradients(weights_of(made.of))
+
+
+def assert_same_bits(found: tuple[float, Weights], wanted: tuple[float, Weights]) -> None:
+    assert found[0] == wanted[0]
+    for name, gradient in wanted[1].items():
+        np.testing.assert_array_equal(found[1][name], gradient)
+
+
+@pytest.mark.parametrize("number", [2, 3, 7])
 def test_any_number_of_threads_gives_the_same_bits(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = Architecture("lstm", 28, 16)
     batch = batch_of(of, 300, 6)
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
-    wanted, wanted_loss = learned(engine, of, batch)
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
-    found, loss = learned(engine, of, batch)
-    assert loss == wanted_loss
-    for name, gradient in wanted.gradients.items():
-        np.testing.assert_array_equal(found.gradients[name], gradient)
+    wanted = update(engine_with(of, 1, monkeypatch), batch)
+    made = engine_with(of, number, monkeypatch)
+    assert_same_bits(update(made, batch), wanted)
+    took_part, shared = np.zeros(number, int), 0
+    for _ in range(5_000):  # some hundreds will do, if other processes keep the cores busy
+        made.work.losses.fill(0)  # each thread has sums of its own
+        assert_same_bits(update(made, batch), wanted)
+        computed = made.work.losses.any(axis=1)
+        took_part, shared = took_part + computed, shared + (computed.sum() > 1)
+        if took_part.all() and shared > 2:
+            return
+    pytest.fail(f"of 5,000 batches the {number} threads took a part in {took_part}")
 
 
 def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     of = Architecture("gru", 28, 16)
-    batch = batch_of(of, 300, 6)
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
-    wanted, wanted_loss = learned(engine, of, batch)
-    monkeypatch.setattr(threads.Helper, "call", lambda *arguments: None)
-    found, loss = learned(engine, of, batch)
-    assert loss == wanted_loss
-    for name, gradient in wanted.gradients.items():
-        np.testing.assert_array_equal(found.gradients[name], gradient)
+    batch, asked = batch_of(of, 300, 6), []
+    wanted = update(engine_with(of, 1, monkeypatch), batch)
+    made = engine_with(of, 3, monkeypatch)
+    monkeypatch.setattr(threads.Helper, "call", lambda helper, work, n, board: asked.append(n))
+    assert_same_bits(update(made, batch), wanted)
+    assert asked == [1, 2]
+    assert made.work.losses.any(axis=1).tolist() == [True, False, False]
 
 
 def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +82,8 @@ def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch)
     made.load(weights_of(of))
     made.loss(X, Y, (), [], learn=True)
     wanted, totals, awake = made.gradients(weights_of(of)), made.totals.copy(), threads.counter(1)
-    while any(helper.awake[0] for helper in threads._helpers):
-        pass  # those that look for this batch would take parts of it
+    # Those that look for this batch would take parts of it.
+    wait_until(lambda: not any(helper.awake[0] for helper in threads._helpers))
     for array in (*made.slots, made.totals, made.layout.canonical.gradients):
         array.fill(0)
     made._take(X, Y, (), [], learn=True)
@@ -85,14 +109,15 @@ def test_parts_of_a_batch_wait_for_all_that_come_before_them(
         made._take(X, Y, (), [], learn=True)
         of_them[:] = np.inf
         board.ended[0], board.next[0] = before - 1, before  # another thread has the last of those
-        late = Thread(target=made.run, args=(*made.arguments, 0, threads.counter(1)))
+        arguments = (*made.arguments, 0, threads.counter(1))
+        late = Thread(target=made.run, args=arguments, daemon=True)
         late.start()
-        while board.next[0] == before:
-            pass
+        wait_until(lambda before=before: board.next[0] > before)
         late.join(0.05)
         assert np.isinf(of_them).all()
         board.ended[0] += 1  # what nothing else writes while the thread waits
-        late.join()
+        late.join(60)
+        assert not late.is_alive()
         assert np.isfinite(of_them).all()
     np.testing.assert_array_equal(made.totals, wanted)
 
