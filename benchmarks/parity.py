@@ -29,14 +29,14 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
 
 
-def some_weights(of: Architecture) -> weights.Weights:
+def some_weights(arch: Architecture) -> weights.Weights:
     """Weights that are neither small nor symmetric; those that must be are zero."""
     rng = np.random.default_rng(3)
     values = {}
-    for name, shape in weights.shapes(of).items():
+    for name, shape in weights.shapes(arch).items():
         values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
         if "bias_hh" in name:
-            values[name][weights.spare(of.cell, of.hidden)] = 0
+            values[name][weights.spare(arch.cell, arch.hidden)] = 0
     return values
 
 
@@ -52,10 +52,10 @@ def one_batch(module: Any) -> Any:
     return OneBatch()
 
 
-def one_update(module: Any, of: Architecture) -> tuple[float, weights.Weights]:
+def one_update(module: Any, arch: Architecture) -> tuple[float, weights.Weights]:
     """The loss of a batch, and its gradients by name."""
-    before = some_weights(of)
-    model = module.build(of, before, lr=LARGE)
+    before = some_weights(arch)
+    model = module.build(arch, before, lr=LARGE)
     trainer = module.Trainer(1)
     trainer.fit(model, one_batch(module))
     after = module.export_weights(model)
@@ -81,8 +81,8 @@ def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> n
 def seed_losses(module: Any, cell: str, layers: int) -> np.ndarray:
     """The losses of the first 100 updates of the seed's job."""
     data = module.TimeMachine(1024, 32, num_val=1, seed=5)
-    of = Architecture(cell, len(data.vocab), 32, layers)
-    return update_losses(module, module.build(of, weights.initial(of, 5), lr=1), data)
+    arch = Architecture(cell, len(data.vocab), 32, layers)
+    return update_losses(module, module.build(arch, weights.initial(arch, 5), lr=1), data)
 
 
 def largest(module: Any, cell: str) -> list[float]:
@@ -92,10 +92,13 @@ def largest(module: Any, cell: str) -> list[float]:
     """
     logits, losses, gradients = [], [], []
     for layers, embedding, tied in SHAPES:
-        of = Architecture(cell, 11, 7, layers, embedding, tied)
-        wanted = specification.build(of, some_weights(of)).step(IDS)[0]
-        logits.append(relative(module.build(of, some_weights(of)).step(IDS)[0], wanted))
-        (loss, found), (wanted_loss, right) = one_update(module, of), one_update(specification, of)
+        arch = Architecture(cell, 11, 7, layers, embedding, tied)
+        wanted = specification.build(arch, some_weights(arch)).step(IDS)[0]
+        logits.append(relative(module.build(arch, some_weights(arch)).step(IDS)[0], wanted))
+        (loss, found), (wanted_loss, right) = (
+            one_update(module, arch),
+            one_update(specification, arch),
+        )
         losses.append(abs(loss - wanted_loss) / wanted_loss)
         gradients += [relative(found[name], right[name]) for name in right]
     differences = [max(logits), max(losses), max(gradients)]

@@ -127,9 +127,9 @@ def add_output_gradients(T, times, d_logits, states, d_W, d_bias):
 
 def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[[], Any]]:
     """An update, its kernels, and their parts."""
-    of = Architecture(cell, VOCAB, hidden)
-    kernels = Engine(of)
-    kernels.load(initial(of))
+    arch = Architecture(cell, VOCAB, hidden)
+    kernels = Engine(arch)
+    kernels.load(initial(arch))
     ids, targets = pair = a_batch(batch, steps, TimeMachine.id_type)
     kernels.loss(ids, targets, (), [], learn=True)
     S, T, kind = kernels.shape, kernels.head_shape, kernels.cell

@@ -63,8 +63,8 @@ def texts(cell: str, rounds: int) -> tuple[float, float]:
     from elman import numba
     from elman.core.model.weights import Architecture, initial
 
-    of = Architecture(cell, VOCAB, SIZES["hidden"])
-    model, ids = numba.build(of, initial(of)), a_batch(1, 2 * TEXT, np.int64)[0][0]
+    arch = Architecture(cell, VOCAB, SIZES["hidden"])
+    model, ids = numba.build(arch, initial(arch)), a_batch(1, 2 * TEXT, np.int64)[0][0]
     works = {
         "once": lambda: list(model.score(ids[:TEXT])),
         "twice": lambda: list(model.score(ids)),

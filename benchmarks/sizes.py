@@ -37,9 +37,9 @@ def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     from elman import numba
     from elman.core.model.weights import Architecture, initial
 
-    of = Architecture(cell, VOCAB, hidden)
+    arch = Architecture(cell, VOCAB, hidden)
     trainer = numba.Trainer(1, gradient_clip_val=1)
-    trainer.model = model = numba.build(of, initial(of), lr=0.1)
+    trainer.model = model = numba.build(arch, initial(arch), lr=0.1)
     trainer.optim = model.configure_optimizers()
     model.plot = lambda *values, **options: None
     pair = a_batch(batch, steps, numba.TimeMachine.id_type)

@@ -567,11 +567,11 @@ def latches(folder: Path) -> str:
     from elman import numba
     from elman.core.model import weights
 
-    of = weights.Architecture("lstm", 2, 1)
-    values = {name: np.zeros(shape, np.float32) for name, shape in weights.shapes(of).items()}
+    arch = weights.Architecture("lstm", 2, 1)
+    values = {name: np.zeros(shape, np.float32) for name, shape in weights.shapes(arch).items()}
     values["rnn.bias_ih_l0"][:] = [-20, 20, 0, 0]  # input shut, forget open
     values["linear.weight"][:] = [[5], [-5]]
-    model = numba.build(of, values)
+    model = numba.build(arch, values)
     state = tuple(np.full((1, 1, 1), value, np.float32) for value in (0.38, 0.8))
     drift = 0.0
     for _ in range(16):

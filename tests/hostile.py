@@ -253,10 +253,10 @@ Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
 
 def copied(good: Good, place: Path, chance: Chance | None = None) -> Path:
     """A copy of the good run by characters, or for a share of the chances that by byte pairs."""
-    of = good.bpe_run if chance is not None and chance.random() < 0.3 else good.run
+    arch = good.bpe_run if chance is not None and chance.random() < 0.3 else good.run
     folder = place / "run"
     folder.mkdir()
-    for path in files(of):
+    for path in files(arch):
         shutil.copyfile(path, folder / path.name)
     return folder
 

@@ -279,9 +279,9 @@ def train(
     if epochs is None and minutes is None:
         settings["epochs"] = 100
     if init is not None:
-        of = asdict(run.read_config(init).architecture)
-        own = [name for name in of if name in settings and name not in _given(context)]
-        settings |= {name: of[name] for name in own} | {"init": str(init)}
+        arch = asdict(run.read_config(init).architecture)
+        own = [name for name in arch if name in settings and name not in _given(context)]
+        settings |= {name: arch[name] for name in own} | {"init": str(init)}
     job = Job(**settings)
     if framework not in FRAMEWORKS:
         _train_each(settings | {"checkpoint_every": checkpoint_every}, folder, numbered)

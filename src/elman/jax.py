@@ -969,7 +969,7 @@ LAYERS: dict[str, Any] = {
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -978,33 +978,33 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, of)
+    values = weights.checked(values, arch)
     model = RNNLM(
-        LAYERS[of.cell](of.hidden, of.layers, dropout=dropout),
-        of.vocab,
+        LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout),
+        arch.vocab,
         lr,
-        embedding_size=of.embedding,
+        embedding_size=arch.embedding,
         optimizer=optimizer,
         momentum=momentum,
-        tied=of.tied,
+        tied=arch.tied,
     )
-    model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, of))}
+    model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, arch))}
     model.key = jax.random.PRNGKey(seed)
     return model
 
 
-def to_params(values: Weights, of: Architecture) -> dict[str, Any]:
+def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
     """The tree of a model's parameters for weights by canonical name."""
     rnn = {}
     for name, value in values.items():
         if name.startswith("rnn.") and "bias_hh" not in name:
             rnn[name.removeprefix("rnn.")] = value
-        elif "bias_hh" in name and of.cell == "gru":
-            rnn[name.removeprefix("rnn.")] = value[2 * of.hidden :]
+        elif "bias_hh" in name and arch.cell == "gru":
+            rnn[name.removeprefix("rnn.")] = value[2 * arch.hidden :]
     params: dict[str, Any] = {"rnn": rnn}
-    if of.embedding:
+    if arch.embedding:
         params["embedding"] = {"embedding": values["embedding.weight"]}
-    if of.tied:
+    if arch.tied:
         return params | {"bias": values["linear.bias"]}
     linear = {"kernel": values["linear.weight"].T, "bias": values["linear.bias"]}
     return params | {"linear": linear}
@@ -1023,20 +1023,20 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 def export_weights(model: RNNLMScratch) -> Weights:
     """The weights of a model by canonical name; copies."""
-    of = architecture(model)
+    arch = architecture(model)
     if model.params is None:
         raise ElmanError("this model has no weights yet: fit it first")
     params = jax.tree.map(numpy, model.params)
     values = {f"rnn.{name}": value for name, value in params["rnn"].items()}
-    for name, shape in weights.shapes(of).items():
+    for name, shape in weights.shapes(arch).items():
         if "bias_hh" in name:
             whole = _numpy.zeros(shape, _numpy.float32)
-            if of.cell == "gru":
-                whole[2 * of.hidden :] = values[name]
+            if arch.cell == "gru":
+                whole[2 * arch.hidden :] = values[name]
             values[name] = whole
-    if of.embedding:
+    if arch.embedding:
         values["embedding.weight"] = params["embedding"]["embedding"]
-    if of.tied:
+    if arch.tied:
         values["linear.bias"] = params["bias"]
     else:
         values["linear.weight"] = params["linear"]["kernel"].T

@@ -863,7 +863,7 @@ LAYERS: dict[str, Any] = {
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -872,11 +872,11 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, of)
+    values = weights.checked(values, arch)
     if dropout:
         npx.random.seed(seed)
-    rnn = LAYERS[of.cell](of.hidden, of.layers, dropout=dropout)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
+    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
     model(np.zeros((1, 1)))  # lazy layers learn their shapes
     model.cast(values["linear.bias"].dtype)
     for name, parameter in parameters_by_name(model).items():
@@ -931,15 +931,15 @@ def layer_parameters(layers: nn.Block) -> dict[str, gluon.Parameter]:
 
 def export_weights(model: RNNLMScratch) -> Weights:
     """The weights of a model by canonical name; copies."""
-    of = architecture(model)
+    arch = architecture(model)
     values = {
         name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()
     }
     if isinstance(model.rnn.rnn, Stacked):  # whose spare biases count for nothing
         for name in values:
             if "bias_hh" in name:
-                values[name][weights.spare(of.cell, of.hidden)] = 0
-    weights.check(values, of)  # a bidirectional layer, for one, has more
+                values[name][weights.spare(arch.cell, arch.hidden)] = 0
+    weights.check(values, arch)  # a bidirectional layer, for one, has more
     return values
 
 

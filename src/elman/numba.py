@@ -99,7 +99,7 @@ class RNNLM(specification.RNNLM):
             made = self._made = wanted, Engine(Architecture(*described))
         engine = made[1]
         check_built_in(self)
-        weights.check(self.parameters, engine.of)
+        weights.check(self.parameters, engine.arch)
         with engine.lock:
             engine.load(self.parameters)
             yield engine
@@ -277,7 +277,7 @@ class TextFile(corpus.TextFile):
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -286,8 +286,8 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    rnn = specification.build(of, values, dropout=dropout, seed=seed).rnn
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
+    rnn = specification.build(arch, values, dropout=dropout, seed=seed).rnn
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
     model.load_weights(values)
     return model
 

@@ -758,7 +758,7 @@ LAYERS: dict[str, Any] = {
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -767,9 +767,9 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    inputs = of.embedding or of.vocab
-    rnn = LAYERS[of.cell](inputs, of.hidden, of.layers, dropout=dropout, seed=seed)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
+    inputs = arch.embedding or arch.vocab
+    rnn = LAYERS[arch.cell](inputs, arch.hidden, arch.layers, dropout=dropout, seed=seed)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
     model.load_weights(values)
     return model
 

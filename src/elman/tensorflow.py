@@ -977,7 +977,7 @@ LAYERS: dict[str, Any] = {
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -986,17 +986,17 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, of)
+    values = weights.checked(values, arch)
     if dropout:
         tf.random.set_seed(seed)
-    rnn = LAYERS[of.cell](of.hidden, of.layers, dropout=dropout)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
+    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
     model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
-    for layer, (name,) in zip(_layers(model), weights.layer_names(of.layers), strict=True):
-        layer.set_weights(_to_keras(of.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
-    output = "embedding.weight" if of.tied else "linear.weight"
+    for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
+        layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
+    output = "embedding.weight" if arch.tied else "linear.weight"
     model.linear.set_weights([values[output].T, values["linear.bias"]])
-    if of.embedding and not of.tied:
+    if arch.embedding and not arch.tied:
         model.embedding.set_weights([values["embedding.weight"]])
     return model
 
@@ -1021,18 +1021,18 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 def export_weights(model: RNNLMScratch) -> Weights:
     """The weights of a model by canonical name; copies."""
-    of = architecture(model)
+    arch = architecture(model)
     model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
     values = {
         f"rnn.{kind}{name}": value
-        for layer, (name,) in zip(_layers(model), weights.layer_names(of.layers), strict=True)
-        for kind, value in zip(KINDS, _from_keras(of.cell, *layer.get_weights()), strict=True)
+        for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)
+        for kind, value in zip(KINDS, _from_keras(arch.cell, *layer.get_weights()), strict=True)
     }
     kernel, values["linear.bias"] = model.linear.get_weights()
-    values["embedding.weight" if of.tied else "linear.weight"] = kernel.T
-    if of.embedding and not of.tied:
+    values["embedding.weight" if arch.tied else "linear.weight"] = kernel.T
+    if arch.embedding and not arch.tied:
         (values["embedding.weight"],) = model.embedding.get_weights()
-    weights.check(values, of)
+    weights.check(values, arch)
     return values
 
 

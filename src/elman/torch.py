@@ -742,7 +742,7 @@ LAYERS: dict[str, Any] = {
 
 
 def build(
-    of: Architecture,
+    arch: Architecture,
     values: Weights,
     lr: float = 0.01,
     optimizer: str = "sgd",
@@ -751,15 +751,15 @@ def build(
     seed: int = 0,
 ) -> RNNLM:
     """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, of)
+    values = weights.checked(values, arch)
     if dropout:
         torch.manual_seed(seed)
-    rnn = LAYERS[of.cell](of.embedding or of.vocab, of.hidden, of.layers, dropout=dropout)
-    model = RNNLM(rnn, of.vocab, lr, of.embedding, optimizer, momentum, of.tied)
-    model.linear(torch.zeros(1, of.hidden))  # a lazy layer learns its shape
+    rnn = LAYERS[arch.cell](arch.embedding or arch.vocab, arch.hidden, arch.layers, dropout=dropout)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    model.linear(torch.zeros(1, arch.hidden))  # a lazy layer learns its shape
     model.to(getattr(torch, values["linear.bias"].dtype.name))
     tensors = {name: torch.from_numpy(value) for name, value in values.items()}
-    if of.tied:
+    if arch.tied:
         tensors["linear.weight"] = tensors["embedding.weight"]
     model.load_state_dict(
         {name.replace("rnn.", "rnn.rnn."): value for name, value in tensors.items()}
@@ -787,13 +787,13 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 def export_weights(model: RNNLMScratch) -> Weights:
     """The weights of a model by canonical name; copies."""
-    of = architecture(model)
+    arch = architecture(model)
     values = {
         name.replace("rnn.rnn.", "rnn."): numpy(value).copy()
         for name, value in model.state_dict().items()
-        if not (of.tied and name == "linear.weight")
+        if not (arch.tied and name == "linear.weight")
     }
-    weights.check(values, of)  # a bidirectional layer, for one, has more
+    weights.check(values, arch)  # a bidirectional layer, for one, has more
     return values
 
 

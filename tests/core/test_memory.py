@@ -67,10 +67,10 @@ def test_an_address_space_that_was_bounded_bounds_the_memory() -> None:
 def test_a_model_that_takes_more_is_refused_before_it_is_drawn_or_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = Architecture("rnn", vocab=100, hidden=1000)
+    arch = Architecture("rnn", vocab=100, hidden=1000)
     monkeypatch.setattr(memory, "limit", lambda: 9 << 20)  # for 4.5 MiB of weights
     message = r"a model of 1000 hidden units in 1 layers takes \d+ MiB, and there are 9 for this"
     with pytest.raises(ElmanError, match=message):
-        weights.initial(of)
+        weights.initial(arch)
     with pytest.raises(ElmanError, match=message):
-        weights.load(tmp_path / "model.safetensors", of)
+        weights.load(tmp_path / "model.safetensors", arch)

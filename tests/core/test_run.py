@@ -384,17 +384,17 @@ architectures = st.builds(
 
 
 @given(architectures, st.integers(0, 9))
-def test_weights_are_those_of_their_architecture_alone(of: Architecture, seed: int) -> None:
-    values = weights.initial(of, seed)
-    weights.check(values, of)
+def test_weights_are_those_of_their_architecture_alone(arch: Architecture, seed: int) -> None:
+    values = weights.initial(arch, seed)
+    weights.check(values, arch)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         tensors.write(path, values)
-        found = weights.load(path, of)
+        found = weights.load(path, arch)
         assert all(np.array_equal(found[name], value) for name, value in values.items())
-        for change in ({"hidden": of.hidden + 1}, {"layers": of.layers + 1}, {"vocab": 7}):
+        for change in ({"hidden": arch.hidden + 1}, {"layers": arch.layers + 1}, {"vocab": 7}):
             with pytest.raises(ElmanError, match=r"model\.safetensors: the weight "):
-                weights.load(path, replace(of, **change))
+                weights.load(path, replace(arch, **change))
 
 
 def test_a_model_without_text_cannot_be_saved(tmp_path: Path) -> None:

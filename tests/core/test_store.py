@@ -159,8 +159,8 @@ def test_a_full_disk_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> None:
     folder = prepared(text, name)
     codec = store.read(folder).codec
-    of = Architecture("gru", len(codec.vocab), 4)
-    model = build(of, initial(of))
+    arch = Architecture("gru", len(codec.vocab), 4)
+    model = build(arch, initial(arch))
     whole = evaluate(model, TEXT, codec)
     assert evaluate_store(model, folder, codec) == whole
     blocks = [TEXT[start : start + 7] for start in range(0, len(TEXT), 7)]
@@ -277,7 +277,7 @@ def test_line_ends_change_nothing_of_what_is_read(
         facts = ("characters", "utf8_bytes", "test_characters", "test_utf8_bytes", "text_sha256")
         for fact in facts:
             assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
-    model = build(of := Architecture("rnn", len(kept.tokens.vocab), 4), initial(of))
+    model = build(arch := Architecture("rnn", len(kept.tokens.vocab), 4), initial(arch))
     measured = [evaluate(model, text_files.blocks([path]), kept.codec) for path in (text, windows)]
     folder = windows.with_name(f"{name}.store")
     assert measured[0] == measured[1] == evaluate_store(model, folder, kept.codec)
@@ -373,9 +373,9 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)
 def test_half_a_surrogate_pair_is_refused(text: Path, name: str) -> None:
     codec = store.read(prepared(text, name)).codec
-    of = Architecture("gru", len(codec.vocab), 4)
+    arch = Architecture("gru", len(codec.vocab), 4)
     with pytest.raises(ElmanError, match=r"holds '\\udc80', half a surrogate pair"):
-        evaluate(build(of, initial(of)), "Once \udc80 upon", codec)
+        evaluate(build(arch, initial(arch)), "Once \udc80 upon", codec)
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "vocab.json", "store.json"])

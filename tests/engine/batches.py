@@ -9,20 +9,20 @@ import numpy as np
 from elman.core.model.weights import Architecture, Weights, initial
 
 
-def weights_of(of: Architecture) -> Weights:
+def weights_of(arch: Architecture) -> Weights:
     """Weights that are not symmetric; large ones, but for where they would grow without bound."""
-    factor = 1 if of.cell == "rnn-relu" else 2
-    return {name: factor * value for name, value in initial(of, 1).items()}
+    factor = 1 if arch.cell == "rnn-relu" else 2
+    return {name: factor * value for name, value in initial(arch, 1).items()}
 
 
-def batch_of(of: Architecture, batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.random.default_rng(0).integers(0, of.vocab, (batch, steps + 1))
+def batch_of(arch: Architecture, batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.random.default_rng(0).integers(0, arch.vocab, (batch, steps + 1))
     return ids[:, :-1], ids[:, 1:]
 
 
-def learned(module: Any, of: Architecture, batch: Any, dropout: float = 0) -> Any:
+def learned(module: Any, arch: Architecture, batch: Any, dropout: float = 0) -> Any:
     """A model with the gradients of a batch, and the loss."""
-    model = module.build(of, weights_of(of), dropout=dropout)
+    model = module.build(arch, weights_of(arch), dropout=dropout)
     model.plot = lambda *values, **options: None  # there is no trainer
     model.train()
     loss = model.training_step(batch)

@@ -24,8 +24,8 @@ from tests.engine.batches import weights_of
 
 @pytest.mark.parametrize("cell", GATES)
 def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> None:
-    of = Architecture(cell, 29, 19, 2, 4)
-    wanted, found = (module.build(of, weights_of(of)) for module in (specification, engine))
+    arch = Architecture(cell, 29, 19, 2, 4)
+    wanted, found = (module.build(arch, weights_of(arch)) for module in (specification, engine))
     for length in (2, 3, 1500, 3000):
         ids = np.random.default_rng(length).integers(0, 29, length)
         losses = np.concatenate(list(score(found, ids)))
@@ -35,8 +35,8 @@ def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> No
 
 @pytest.mark.parametrize(("cell", "kept"), [("lstm", "if"), ("gru", "z")])
 def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> None:
-    of = Architecture(cell, 29, 19, 2)
-    weights = weights_of(of)
+    arch = Architecture(cell, 29, 19, 2)
+    weights = weights_of(arch)
     gates = {"i": (0, -20), "f": (1, 20), "z": (1, 20)}  # where each is, and what it is given
     for layer in range(2):
         for gate in kept:
@@ -47,7 +47,7 @@ def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> Non
             weights[f"rnn.weight_ih_l{layer}"][rows] = 0
             weights[f"rnn.weight_hh_l{layer}"][rows] = 0
     state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
-    made, ids = Engine(of), np.random.default_rng(1).integers(0, 29, 100_000)
+    made, ids = Engine(arch), np.random.default_rng(1).integers(0, 29, 100_000)
     made.load(weights)
     _, reached = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
     np.testing.assert_array_equal(reached[-1], state)
@@ -58,14 +58,14 @@ def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> Non
 
 @pytest.mark.parametrize("cell", GATES)
 def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
-    of = Architecture(cell, 29, 19, 2)
-    model = engine.build(of, weights_of(of))
+    arch = Architecture(cell, 29, 19, 2)
+    model = engine.build(arch, weights_of(arch))
     ids = np.random.default_rng(0).integers(0, 29, (3, 700))
     whole, _ = model.step(ids)
     first, state = model.step(ids[:, :333])
     rest, _ = model.step(ids[:, 333:], state)
     np.testing.assert_array_equal(np.concatenate([first, rest], axis=1), whole)
-    logits = specification.build(of, weights_of(of)).step(ids)[0]
+    logits = specification.build(arch, weights_of(arch)).step(ids)[0]
     np.testing.assert_allclose(whole, logits, atol=2e-5)
 
 
@@ -130,8 +130,8 @@ def test_a_token_without_a_chance_is_never_drawn() -> None:
 
 @pytest.mark.parametrize("cell", GATES)
 def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
-    of = Architecture(cell, 29, 19, 2, 4)
-    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    arch = Architecture(cell, 29, 19, 2, 4)
+    models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
     plain = (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05))
     for sampler in (*plain, Sampler(0, excluded=(7,)), Sampler(0.8, 5, excluded=(7, 0))):
         for prefix in ([3], [1, 2, 3, 4]):
@@ -142,9 +142,9 @@ def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
 
 
 def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
-    of = Architecture("rnn", 11, 7)
-    values = weights_of(of) | {"linear.bias": 50 * np.eye(11, dtype="f4")[5]}
-    model = engine.build(of, values)
+    arch = Architecture("rnn", 11, 7)
+    values = weights_of(arch) | {"linear.bias": 50 * np.eye(11, dtype="f4")[5]}
+    model = engine.build(arch, values)
     for temperature in (0, 1):
         allowed, free = Sampler(temperature, excluded=(5,)), Sampler(temperature)
         for texts in ([[1]], [[1], [2, 3]]):
@@ -162,9 +162,9 @@ def test_many_texts_are_written_as_each_of_them_would_be(
     cell: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
-    of = Architecture(cell, 29, 19, 2, 4)
+    arch = Architecture(cell, 29, 19, 2, 4)
     prefixes = [[n % 29 for n in range(1 + 7 * text % 12)] for text in range(40)]
-    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
     for sampler in (Sampler(0), Sampler(0.8, 5)):
         wanted, found = (generate_all(model, prefixes, 30, sampler, 5) for model in models)
         np.testing.assert_array_equal(found, wanted)
@@ -173,8 +173,8 @@ def test_many_texts_are_written_as_each_of_them_would_be(
 
 
 def test_many_texts_go_on_where_a_piece_ends() -> None:
-    of = Architecture("gru", 29, 19)
-    models = [module.build(of, weights_of(of)) for module in (specification, engine)]
+    arch = Architecture("gru", 29, 19)
+    models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
     wanted, found = (generate_all(model, [[1], [2, 3]], 1100, Sampler(), 5) for model in models)
     np.testing.assert_array_equal(found, wanted)
 
@@ -183,12 +183,12 @@ def test_many_texts_go_on_where_a_piece_ends() -> None:
 def test_narrower_vectors_read_score_and_write_the_same(
     shape: Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = Architecture("lstm", 29, 19, 2, 4)
+    arch = Architecture("lstm", 29, 19, 2, 4)
     ids = np.random.default_rng(0).integers(0, 29, 50)
     results = []
     for host in (kernels.shape_of_host(), shape):
         monkeypatch.setattr(kernels, "shape_of_host", lambda host=host: host)
-        model = engine.build(of, weights_of(of))
+        model = engine.build(arch, weights_of(arch))
         texts = generate_all(model, [[1], [2, 3], [4]], 40, Sampler(0.8, 5), 5)
         results.append((model.step(ids[None])[0], next(score(model, ids)), texts))
     np.testing.assert_allclose(results[1][0], results[0][0], atol=1e-5)
@@ -197,8 +197,8 @@ def test_narrower_vectors_read_score_and_write_the_same(
 
 
 def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
-    of = Architecture("gru", 11, 7)
-    model = engine.build(of, initial(of))
+    arch = Architecture("gru", 11, 7)
+    model = engine.build(arch, initial(arch))
     model.parameters["linear.bias"][3] = np.nan
     for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
         with pytest.raises(ElmanError, match="the logits are no numbers"):

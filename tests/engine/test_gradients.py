@@ -24,9 +24,9 @@ SIZES = [  # vocab, hidden, layers, embedding, batch, steps
 ]
 
 
-def assert_alike(of: Architecture, batch: Any, dropout: float = 0) -> None:
+def assert_alike(arch: Architecture, batch: Any, dropout: float = 0) -> None:
     (wanted, wanted_loss), (found, loss) = (
-        learned(module, of, batch, dropout) for module in (specification, engine)
+        learned(module, arch, batch, dropout) for module in (specification, engine)
     )
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     assert found.gradients.keys() == wanted.gradients.keys()
@@ -41,32 +41,33 @@ def test_losses_and_gradients_are_the_specifications_at_every_size(
     cell: str, sizes: tuple[int, ...]
 ) -> None:
     vocab, hidden, layers, embedding, batch, steps = sizes
-    of = Architecture(cell, vocab, hidden, layers, embedding)
-    assert_alike(of, batch_of(of, batch, steps))
+    arch = Architecture(cell, vocab, hidden, layers, embedding)
+    assert_alike(arch, batch_of(arch, batch, steps))
 
 
 @pytest.mark.parametrize("cell", GATES)
 def test_tied_weights_have_the_gradients_of_both_ends(cell: str) -> None:
-    of = Architecture(cell, 31, 33, 2, 33, tied=True)
-    assert_alike(of, batch_of(of, 37, 4))
+    arch = Architecture(cell, 31, 33, 2, 33, tied=True)
+    assert_alike(arch, batch_of(arch, 37, 4))
 
 
 @pytest.mark.parametrize("cell", GATES)
 def test_a_state_is_carried_into_a_batch(cell: str) -> None:
-    of = Architecture(cell, 11, 7, 2)
-    X, Y = batch_of(of, 5, 4)
+    arch = Architecture(cell, 11, 7, 2)
+    X, Y = batch_of(arch, 5, 4)
     rng = np.random.default_rng(1)
     state = tuple(rng.normal(0, 1, (2, 5, 7)).astype(np.float32) for _ in range(2))
-    assert_alike(of, (X, state if cell == "lstm" else state[0], Y))
+    assert_alike(arch, (X, state if cell == "lstm" else state[0], Y))
 
 
 @pytest.mark.parametrize("cell", GATES)
 def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
-    of = Architecture(cell, 11, 40, 2)
-    X, Y = batch_of(of, 35, 5)
+    arch = Architecture(cell, 11, 40, 2)
+    X, Y = batch_of(arch, 35, 5)
     zeros = np.zeros((2, 35, 40), np.float32)
     (wanted, loss), (found, same) = (
-        learned(engine, of, batch) for batch in ((X, Y), (X, (zeros,) * (1 + (cell == "lstm")), Y))
+        learned(engine, arch, batch)
+        for batch in ((X, Y), (X, (zeros,) * (1 + (cell == "lstm")), Y))
     )
     assert same == loss
     for name, gradient in wanted.gradients.items():
@@ -78,30 +79,30 @@ def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
     learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
     before = list(run.signatures)
     for vocab, hidden, layers, embedding, batch, steps in SIZES:
-        of = Architecture(cell, vocab, hidden, layers, embedding)
-        X, Y = batch_of(of, batch, steps)
+        arch = Architecture(cell, vocab, hidden, layers, embedding)
+        X, Y = batch_of(arch, batch, steps)
         state = np.zeros((layers, batch, hidden), np.float32)
-        learned(engine, of, (X, (state, state) if cell == "lstm" else state, Y))
-        learned(engine, of, (X, Y), dropout=0.5 if layers > 1 else 0)
+        learned(engine, arch, (X, (state, state) if cell == "lstm" else state, Y))
+        learned(engine, arch, (X, Y), dropout=0.5 if layers > 1 else 0)
     assert list(run.signatures) == before
 
 
 @pytest.mark.parametrize("cell", GATES)
 def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
-    of = Architecture(cell, 11, 40, 3)
-    assert_alike(of, batch_of(of, 35, 4), dropout=0.5)
+    arch = Architecture(cell, 11, 40, 3)
+    assert_alike(arch, batch_of(arch, 35, 4), dropout=0.5)
 
 
 @pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
 @pytest.mark.parametrize("cell", GATES)
 def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape) -> None:
-    of = Architecture(cell, 11, 20, 2, 5)
-    X, Y = batch_of(of, 35, 4)
+    arch = Architecture(cell, 11, 20, 2, 5)
+    X, Y = batch_of(arch, 35, 4)
     results = []
-    for made in (Engine(of), Engine(of, shape)):
-        made.load(weights_of(of))
+    for made in (Engine(arch), Engine(arch, shape)):
+        made.load(weights_of(arch))
         loss, _ = made.loss(X, Y, (), [], learn=True)
-        results.append((loss, made.gradients(weights_of(of))))
+        results.append((loss, made.gradients(weights_of(arch))))
     (wanted, right), (loss, found) = results
     assert loss == pytest.approx(wanted, rel=1e-6)
     for name, gradient in right.items():
@@ -111,15 +112,15 @@ def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape)
 def test_a_large_model_has_fewer_slots_and_the_same_gradients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    of = Architecture("gru", 28, 16, 2)
-    X, Y = batch_of(of, 300, 6)
+    arch = Architecture("gru", 28, 16, 2)
+    X, Y = batch_of(arch, 300, 6)
     results = []
     for floats in (kernels.SLOT_FLOATS, 1):
         monkeypatch.setattr(kernels, "SLOT_FLOATS", floats)
-        made = Engine(of)
-        made.load(weights_of(of))
+        made = Engine(arch)
+        made.load(weights_of(arch))
         loss, _ = made.loss(X, Y, (), [], learn=True)
-        results.append((made.slots_at_most, loss, made.gradients(weights_of(of))))
+        results.append((made.slots_at_most, loss, made.gradients(weights_of(arch))))
     (eight, wanted, right), (two, loss, found) = results
     assert (eight, two) == (8, 2)
     assert loss == pytest.approx(wanted, rel=1e-12)
@@ -129,28 +130,28 @@ def test_a_large_model_has_fewer_slots_and_the_same_gradients(
 
 @pytest.mark.parametrize("states", [0, 2])
 def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
-    of = Architecture("lstm", 11, 7, 2)
-    X, Y = batch_of(of, 40, 5)
+    arch = Architecture("lstm", 11, 7, 2)
+    X, Y = batch_of(arch, 40, 5)
     state = (np.zeros((2, 40, 7), np.float32),) * states
-    broken = {name: value * np.float32(np.nan) for name, value in weights_of(of).items()}
+    broken = {name: value * np.float32(np.nan) for name, value in weights_of(arch).items()}
     found = []
     for before in ([broken], []):
-        made = Engine(of)
-        for weights in (*before, weights_of(of)):
+        made = Engine(arch)
+        for weights in (*before, weights_of(arch)):
             made.load(weights)
             made.loss(X, Y, state, [], learn=True)
-        found.append(made.gradients(weights_of(of)))
+        found.append(made.gradients(weights_of(arch)))
     for name, gradient in found[0].items():
         np.testing.assert_array_equal(gradient, found[1][name])
 
 
 @pytest.mark.parametrize("logit", [0.3, 20, 25.1, 1.2e8, 1.2e20])
 def test_what_is_certain_costs_nothing(logit: float) -> None:
-    of = Architecture("rnn", 11, 7)
-    weights = weights_of(of)
+    arch = Architecture("rnn", 11, 7)
+    weights = weights_of(arch)
     weights["linear.weight"] *= 0
     weights["linear.bias"] = np.where(np.arange(11) == 3, logit, 0).astype(np.float32)
-    made, ids = Engine(of), np.full((40, 5), 3)
+    made, ids = Engine(arch), np.full((40, 5), 3)
     made.load(weights)
     loss, _ = made.loss(ids, ids, (), [], learn=True)
     others = 10 * np.exp(-logit)
@@ -162,12 +163,12 @@ def test_what_is_certain_costs_nothing(logit: float) -> None:
 
 
 def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
-    of = Architecture("gru", 11, 7)
-    for name, value in weights_of(of).items():
-        broken = weights_of(of)
+    arch = Architecture("gru", 11, 7)
+    for name, value in weights_of(arch).items():
+        broken = weights_of(arch)
         broken[name] = value.copy()
         broken[name].flat[-1] = np.nan
-        made = Engine(of)
+        made = Engine(arch)
         made.load(broken)
         one_step = np.arange(11)[:, None]
         for ids in (one_step, one_step.T):
@@ -192,13 +193,13 @@ def test_kernels_write_to_their_arrays_alone(
     for module in (kernels, weight_layout):
         monkeypatch.setattr(module, "zeros", zeros)
     monkeypatch.setattr(weight_layout, "LINE", 4096)  # what stands in one vector is that far apart
-    of = Architecture("gru", vocab, hidden, 2)
-    one = Engine(of, shape)
-    one.load(weights_of(of))
+    arch = Architecture("gru", vocab, hidden, 2)
+    one = Engine(arch, shape)
+    one.load(weights_of(arch))
     for batch, steps in ((1, 1), (33, 3)):
-        assert np.isfinite(one.loss(*batch_of(of, batch, steps), (), [], learn=True)[0])
+        assert np.isfinite(one.loss(*batch_of(arch, batch, steps), (), [], learn=True)[0])
     for steps in (1, 33):
-        (ids,), (targets,) = batch_of(of, 1, steps)
+        (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == 0xFF).all() for margin in beside)
     for whole, *parts in (one.packed[2:], one.slots):
@@ -211,23 +212,23 @@ def test_kernels_write_to_their_arrays_alone(
 
 
 def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:
-    of = Architecture("rnn-relu", 11, 7)
-    grown = weights_of(of) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}
+    arch = Architecture("rnn-relu", 11, 7)
+    grown = weights_of(arch) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}
     X = np.ones((5, 140), int)
     grown["rnn.weight_ih_l0"] = -np.abs(grown["rnn.weight_ih_l0"])  # nothing grows from these ids
     grown["rnn.bias_ih_l0"] = 0 * grown["rnn.bias_ih_l0"]
     grown["rnn.weight_ih_l0"][:, 0] = 1  # from id 0 everything would
-    model = engine.build(of, grown)
+    model = engine.build(arch, grown)
     model.plot = lambda *values, **options: None
     model.training_step((X, X))
     assert all(np.isfinite(gradient).all() for gradient in model.gradients.values())
 
 
 def test_dropout_is_for_training_alone() -> None:
-    of = Architecture("lstm", 11, 40, 2)
-    batch = batch_of(of, 5, 4)
-    model, dropped = learned(engine, of, batch, dropout=0.5)
+    arch = Architecture("lstm", 11, 40, 2)
+    batch = batch_of(arch, 5, 4)
+    model, dropped = learned(engine, arch, batch, dropout=0.5)
     model.eval()
-    _, plain = learned(engine, of, batch)
+    _, plain = learned(engine, arch, batch)
     assert model.validation_step(batch) == pytest.approx(plain, rel=1e-12)
     assert abs(dropped - plain) > 1e-4

@@ -27,11 +27,11 @@ def test_the_names_are_the_specifications() -> None:
 
 @pytest.mark.parametrize("id_type", [np.int32, np.uint8, ">i8"])
 def test_integers_of_any_type_are_ids(id_type: Any) -> None:
-    of = Architecture("gru", 11, 7)
-    batch = batch_of(of, 40, 5)
-    wanted, loss = learned(engine, of, batch)
+    arch = Architecture("gru", 11, 7)
+    batch = batch_of(arch, 40, 5)
+    wanted, loss = learned(engine, arch, batch)
     for order in ("C", "F"):
-        found, same = learned(engine, of, [part.astype(id_type, order) for part in batch])
+        found, same = learned(engine, arch, [part.astype(id_type, order) for part in batch])
         assert same == loss
         for name, gradient in wanted.gradients.items():
             np.testing.assert_array_equal(found.gradients[name], gradient)
@@ -94,9 +94,9 @@ def test_ids_without_a_place_in_the_table_are_refused(
 
 
 def test_a_batch_that_does_not_fit_is_refused() -> None:
-    of = Architecture("lstm", 11, 7, 2)
-    model = engine.build(of, initial(of))
-    X, Y = batch_of(of, 3, 4)
+    arch = Architecture("lstm", 11, 7, 2)
+    model = engine.build(arch, initial(arch))
+    X, Y = batch_of(arch, 3, 4)
     H = np.zeros((2, 3, 7), np.float32)
     for batch, told in (
         ((X, Y[:2]), "the same shape, got"),
@@ -119,17 +119,17 @@ def test_what_is_no_number_is_no_size(module: Any) -> None:
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    of = Architecture("gru", 11, 7)
-    model = engine.build(of, initial(of))
+    arch = Architecture("gru", 11, 7)
+    model = engine.build(arch, initial(arch))
     model.parameters["linear.weight"] = np.ones((11, 2000), np.float32)
     with pytest.raises(ElmanError, match=r"linear\.weight must be"):
         model.step(np.zeros((1, 1), int))
 
 
 def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
-    of = Architecture("lstm", 11, 7)
-    batch = batch_of(of, 70, 4)
-    model, _ = learned(engine, of, batch)
+    arch = Architecture("lstm", 11, 7)
+    batch = batch_of(arch, 70, 4)
+    model, _ = learned(engine, arch, batch)
     twin = copy.deepcopy(model)
     for each in (model, twin, model, twin):
         each.training_step(batch)
@@ -138,11 +138,11 @@ def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
 
 
 def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
-    of = Architecture("rnn", 11, 7)
-    model, _ = learned(engine, of, batch_of(of, 5, 4))
+    arch = Architecture("rnn", 11, 7)
+    model, _ = learned(engine, arch, batch_of(arch, 5, 4))
     before = {name: value.copy() for name, value in model.gradients.items()}
     kept = model.gradients
-    model.training_step(batch_of(of, 7, 3))
+    model.training_step(batch_of(arch, 7, 3))
     for name, value in before.items():
         np.testing.assert_array_equal(kept[name], value)
 
@@ -176,11 +176,11 @@ def test_a_model_with_code_of_its_own_is_refused() -> None:
 
 
 def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
-    of = Architecture("lstm", 11, 7, 2)
-    batch = batch_of(of, 5, 4)
+    arch = Architecture("lstm", 11, 7, 2)
+    batch = batch_of(arch, 5, 4)
     results = []
     for module in (specification, engine):
-        model = module.build(of, weights_of(of))
+        model = module.build(arch, weights_of(arch))
         model.train()
         loss = model.loss(model(batch[0]), batch[1])
         model.backward()
@@ -191,14 +191,14 @@ def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
 
 
 def test_kernels_follow_weights_that_are_changed_by_hand() -> None:
-    of = Architecture("gru", 11, 7, 2)
-    model = engine.build(of, weights_of(of))
+    arch = Architecture("gru", 11, 7, 2)
+    model = engine.build(arch, weights_of(arch))
     model.step(np.zeros((1, 1), int))
-    changed = {name: value + 0.1 for name, value in weights_of(of).items()}
+    changed = {name: value + 0.1 for name, value in weights_of(arch).items()}
     for name in changed:
         if "bias_hh" in name:
-            changed[name] = weights_of(of)[name]
+            changed[name] = weights_of(arch)[name]
         model.parameters[name][...] = changed[name]
     ids = np.arange(11)[None]
-    wanted = specification.build(of, changed).step(ids)[0]
+    wanted = specification.build(arch, changed).step(ids)[0]
     np.testing.assert_allclose(model.step(ids)[0], wanted, atol=1e-5)

@@ -21,18 +21,18 @@ from elman.kernels.rnn.packing import SHARES
 from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
-def engine_with(of: Architecture, number: int, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine_with(arch: Architecture, number: int, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine that has weights, and divides a batch among so many threads."""
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
-    made = Engine(of)
-    made.load(weights_of(of))
+    made = Engine(arch)
+    made.load(weights_of(arch))
     return made
 
 
 def update(made: Engine, batch: Any) -> tuple[float, Weights]:
     """The loss of a batch and its gradients."""
     loss, _ = made.loss(*batch, (), [], learn=True)
-    return loss, made.gradients(weights_of(made.of))
+    return loss, made.gradients(weights_of(made.arch))
 
 
 def assert_same_bits(found: tuple[float, Weights], wanted: tuple[float, Weights]) -> None:
@@ -45,10 +45,10 @@ def assert_same_bits(found: tuple[float, Weights], wanted: tuple[float, Weights]
 def test_any_number_of_threads_gives_the_same_bits(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = Architecture("lstm", 28, 16)
-    batch = batch_of(of, 300, 6)
-    wanted = update(engine_with(of, 1, monkeypatch), batch)
-    made = engine_with(of, number, monkeypatch)
+    arch = Architecture("lstm", 28, 16)
+    batch = batch_of(arch, 300, 6)
+    wanted = update(engine_with(arch, 1, monkeypatch), batch)
+    made = engine_with(arch, number, monkeypatch)
     assert_same_bits(update(made, batch), wanted)
     took_part, shared = np.zeros(number, int), 0
     for _ in range(5_000):  # some hundreds will do, if other processes keep the cores busy
@@ -64,10 +64,10 @@ def test_any_number_of_threads_gives_the_same_bits(
 def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    of = Architecture("gru", 28, 16)
-    batch, asked = batch_of(of, 300, 6), []
-    wanted = update(engine_with(of, 1, monkeypatch), batch)
-    made = engine_with(of, 3, monkeypatch)
+    arch = Architecture("gru", 28, 16)
+    batch, asked = batch_of(arch, 300, 6), []
+    wanted = update(engine_with(arch, 1, monkeypatch), batch)
+    made = engine_with(arch, 3, monkeypatch)
     monkeypatch.setattr(threads.Helper, "call", lambda helper, work, n, board: asked.append(n))
     assert_same_bits(update(made, batch), wanted)
     assert asked == [1, 2]
@@ -76,12 +76,12 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
 
 def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
-    of = Architecture("rnn", 11, 7)
-    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
-    made = Engine(of)
-    made.load(weights_of(of))
+    arch = Architecture("rnn", 11, 7)
+    X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
+    made = Engine(arch)
+    made.load(weights_of(arch))
     made.loss(X, Y, (), [], learn=True)
-    wanted, totals, awake = made.gradients(weights_of(of)), made.totals.copy(), threads.counter(1)
+    wanted, totals, awake = made.gradients(weights_of(arch)), made.totals.copy(), threads.counter(1)
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(helper.awake[0] for helper in threads._helpers))
     for array in (*made.slots, made.totals, made.layout.canonical.gradients):
@@ -91,7 +91,7 @@ def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch)
     made.run(*made.arguments, 1, awake)
     assert awake[0] == 0
     np.testing.assert_array_equal(made.totals, totals)
-    for name, gradient in made.gradients(weights_of(of)).items():
+    for name, gradient in made.gradients(weights_of(arch)).items():
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
@@ -99,10 +99,10 @@ def test_parts_of_a_batch_wait_for_all_that_come_before_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
-    of = Architecture("rnn", 11, 7)
-    X, Y = (part.astype(np.int32) for part in batch_of(of, 300, 5))
-    made = Engine(of)
-    made.load(weights_of(of))
+    arch = Architecture("rnn", 11, 7)
+    X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
+    made = Engine(arch)
+    made.load(weights_of(arch))
     made.loss(X, Y, (), [], learn=True)
     wanted, board, gradients = made.totals.copy(), made.board, made.layout.canonical.gradients
     for before, of_them in ((SHARES, made.totals), (SHARES + len(wanted), gradients)):
@@ -137,9 +137,9 @@ def test_an_interrupted_batch_is_seen_through() -> None:
 
 def test_two_models_share_the_threads() -> None:
     kinds = [Architecture("rnn", 11, 7), Architecture("lstm", 28, 16)]
-    batches = [batch_of(of, 300, 6) for of in kinds]
-    alone = [learned(engine, of, batch)[1] for of, batch in zip(kinds, batches, strict=True)]
-    models = [engine.build(of, weights_of(of)) for of in kinds]
+    batches = [batch_of(arch, 300, 6) for arch in kinds]
+    alone = [learned(engine, arch, batch)[1] for arch, batch in zip(kinds, batches, strict=True)]
+    models = [engine.build(arch, weights_of(arch)) for arch in kinds]
     for model in models:
         model.plot = lambda *values, **options: None  # there is no trainer
 
@@ -156,11 +156,11 @@ def test_two_models_share_the_threads() -> None:
 def test_where_no_thread_can_be_started_there_are_fewer(
     allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of = Architecture("gru", 28, 16)
-    batch, prefixes = batch_of(of, 300, 6), [[n] for n in range(20)]
+    arch = Architecture("gru", 28, 16)
+    batch, prefixes = batch_of(arch, 300, 6), [[n] for n in range(20)]
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
     monkeypatch.setattr(threads, "_helpers", [])
-    model, wanted = learned(engine, of, batch)
+    model, wanted = learned(engine, arch, batch)
     texts = generate_all(model, prefixes, 30, Sampler(), 5)
     start, left = Thread.start, [None] * allowed
 
@@ -172,7 +172,7 @@ def test_where_no_thread_can_be_started_there_are_fewer(
 
     monkeypatch.setattr(threads, "_helpers", [])
     monkeypatch.setattr(Thread, "start", start_some)
-    found, loss = learned(engine, of, batch)
+    found, loss = learned(engine, arch, batch)
     assert loss == wanted
     left[:] = [None] * allowed
     np.testing.assert_array_equal(generate_all(found, prefixes, 30, Sampler(), 5), texts)
@@ -181,8 +181,8 @@ def test_where_no_thread_can_be_started_there_are_fewer(
 def test_after_a_second_interrupt_nothing_is_done_to_arrays_that_a_helper_is_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    of = Architecture("gru", 11, 7)
-    batch, made = batch_of(of, 300, 5), Engine(of)
+    arch = Architecture("gru", 11, 7)
+    batch, made = batch_of(arch, 300, 5), Engine(arch)
 
     def interrupted(work: Any, number: int, board: Any) -> None:
         threads.begin(board)
@@ -190,8 +190,8 @@ def test_after_a_second_interrupt_nothing_is_done_to_arrays_that_a_helper_is_at(
         raise KeyboardInterrupt
 
     def learn() -> list[Any]:
-        made.load(weights_of(of))
-        return [made.loss(*batch, (), [], learn=True)[0], made.gradients(weights_of(of))]
+        made.load(weights_of(arch))
+        return [made.loss(*batch, (), [], learn=True)[0], made.gradients(weights_of(arch))]
 
     wanted, wanted_gradients = learn()
     with monkeypatch.context() as within:
@@ -218,8 +218,8 @@ import numpy as np
 from elman import numba
 from elman.core.model.weights import Architecture, initial
 
-of = Architecture("rnn", 11, 7)
-model = numba.build(of, initial(of))
+arch = Architecture("rnn", 11, 7)
+model = numba.build(arch, initial(arch))
 model.plot = lambda *values, **options: None
 ids = np.arange(11)[None].repeat(100, axis=0)  # more than one group, and so more than one thread
 wanted = model.training_step((ids, ids))
@@ -238,8 +238,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from elman import numba
 from elman.core.model.weights import Architecture, initial
 
-of = Architecture("rnn", 11, 7)
-model = numba.build(of, initial(of))
+arch = Architecture("rnn", 11, 7)
+model = numba.build(arch, initial(arch))
 model.plot = lambda *values, **options: None
 ids = np.arange(11)[None].repeat(300, axis=0)
 wanted = model.training_step((ids, ids))
@@ -278,8 +278,8 @@ def test_a_forked_process_has_threads_locks_and_arrays_of_its_own(script: str) -
 
 
 def test_threads_read_one_model_as_one_thread_does() -> None:
-    of = Architecture("lstm", 29, 61, 2, 30)
-    model = engine.build(of, weights_of(of))
+    arch = Architecture("lstm", 29, 61, 2, 30)
+    model = engine.build(arch, weights_of(arch))
     ids = np.random.default_rng(0).integers(0, 29, (2, 50))
     wanted = model.step(ids)[0]
     with ThreadPoolExecutor(4) as pool:

@@ -32,8 +32,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def model(module: Any, texts: tuple[str, str]) -> Any:
     """A model of the first text."""
     data = module.TextFile(texts[0], 64, 8)
-    of = Architecture("rnn", len(data.vocab), 4)
-    model = module.build(of, initial(of), lr=1)
+    arch = Architecture("rnn", len(data.vocab), 4)
+    model = module.build(arch, initial(arch), lr=1)
     module.Trainer(1).fit(model, data)
     return model
 

@@ -33,10 +33,10 @@ ARCHITECTURES = [
 ]
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_logits_and_states_agree(module: Any, of: Architecture) -> None:
-    wanted = specification.build(of, some_weights(of))
-    found = module.build(of, some_weights(of))
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_logits_and_states_agree(module: Any, arch: Architecture) -> None:
+    wanted = specification.build(arch, some_weights(arch))
+    found = module.build(arch, some_weights(arch))
     state = wanted_state = None
     for ids in np.split(IDS, [5, 6], axis=1):  # the second call goes on from the first
         wanted_logits, wanted_state = wanted.step(ids, wanted_state)
@@ -45,10 +45,10 @@ def test_logits_and_states_agree(module: Any, of: Architecture) -> None:
         assert relative(logits, wanted_logits) < 1e-5
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_loss_and_gradients_agree(module: Any, of: Architecture) -> None:
-    wanted_loss, wanted = one_update(specification, of)
-    loss, found = one_update(module, of)
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_loss_and_gradients_agree(module: Any, arch: Architecture) -> None:
+    wanted_loss, wanted = one_update(specification, arch)
+    loss, found = one_update(module, arch)
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in wanted.items():
         assert relative(found[name], gradient) < 1e-5, name
@@ -81,8 +81,8 @@ def test_other_optimizers_follow_the_same_losses(
 
     def losses(module: Any) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
-        of = Architecture(cell, len(data.vocab), 16, layers)
-        model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)
+        arch = Architecture(cell, len(data.vocab), 16, layers)
+        model = module.build(arch, weights.initial(arch, 5), lr, optimizer, momentum)
         return update_losses(module, model, data)
 
     assert_close(losses(module), losses(specification))
@@ -94,9 +94,9 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
 ) -> None:
     def losses(module: Any) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
-        of = Architecture("lstm", len(data.vocab), 16)
+        arch = Architecture("lstm", len(data.vocab), 16)
         lr = 0.5 if optimizer == "sgd" else 0.02
-        model = module.build(of, weights.initial(of, 5), lr, optimizer, momentum)
+        model = module.build(arch, weights.initial(arch, 5), lr, optimizer, momentum)
         return update_losses(module, model, data, Schedule("cosine", warmup=0.3))
 
     assert_close(losses(module), losses(specification))
@@ -106,8 +106,8 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
 def test_streams_follow_the_same_losses(module: Any, cell: str, layers: int, story: Path) -> None:
     def losses(module: Any) -> tuple[np.ndarray, list[float]]:
         data = module.TextFile(str(story), 12, 26, windows="stream")  # 11 batches, the last of 7
-        of = Architecture(cell, len(data.vocab), 16, layers)
-        model = module.build(of, weights.initial(of, 5), lr=0.1)
+        arch = Architecture(cell, len(data.vocab), 16, layers)
+        model = module.build(arch, weights.initial(arch, 5), lr=0.1)
         found = update_losses(module, model, data)
         return found, [epoch.val_loss for epoch in model.trainer.history]
 
@@ -121,8 +121,8 @@ def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: 
     losses = []
     for steps in (10, 400):  # 33 batches, the last of 8, and one
         data = module.TextFile(str(story), 9, steps, windows="stream", split=(0.75, 0.2, 0.05))
-        of = Architecture("lstm", len(data.vocab), 8, 2)
-        model = module.build(of, weights.initial(of), lr=1e-9)  # which changes nothing
+        arch = Architecture("lstm", len(data.vocab), 8, 2)
+        model = module.build(arch, weights.initial(arch), lr=1e-9)  # which changes nothing
         module.Trainer(2).fit(model, data)
         losses.append([(epoch.train_loss, epoch.val_loss) for epoch in model.trainer.history])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
@@ -138,13 +138,13 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES[::5], ids=str)
+@pytest.mark.parametrize("arch", ARCHITECTURES[::5], ids=str)
 def test_a_loss_by_blocks_is_the_loss_and_has_its_gradients(
-    module: Any, of: Architecture, request: pytest.FixtureRequest
+    module: Any, arch: Architecture, request: pytest.FixtureRequest
 ) -> None:
-    wanted_loss, wanted = one_update(module, of)
+    wanted_loss, wanted = one_update(module, arch)
     seen = request.getfixturevalue("blocks")
-    loss, found = one_update(module, of)
+    loss, found = one_update(module, arch)
     assert seen or module.__name__ == "elman.numba"  # whose kernels never have all logits
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in wanted.items():
@@ -156,8 +156,8 @@ def test_streams_are_validated_by_blocks_too(
 ) -> None:
     def history(module: Any) -> list[tuple[float, float]]:
         data = module.TextFile(str(story), 8, 27, windows="stream", split=(0.7, 0.2, 0.1))
-        of = Architecture("lstm", len(data.vocab), 8, 2)
-        model = module.build(of, weights.initial(of), lr=0.5)
+        arch = Architecture("lstm", len(data.vocab), 8, 2)
+        model = module.build(arch, weights.initial(arch), lr=0.5)
         module.Trainer(2).fit(model, data)
         return [(epoch.train_loss, epoch.val_loss) for epoch in model.trainer.history]
 
@@ -182,11 +182,11 @@ def test_a_loss_of_the_users_own_gets_all_logits_at_once(module: Any, blocks: li
     assert not blocks
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_weights_go_there_and_back_unchanged(module: Any, of: Architecture) -> None:
-    values = weights.initial(of, 2)
-    model = module.build(of, values)
-    assert module.architecture(model) == of
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_weights_go_there_and_back_unchanged(module: Any, arch: Architecture) -> None:
+    values = weights.initial(arch, 2)
+    model = module.build(arch, values)
+    assert module.architecture(model) == arch
     back = module.export_weights(model)
     assert back.keys() == values.keys()
     for name, value in values.items():
@@ -198,8 +198,8 @@ def test_a_model_trained_here_writes_the_same_text_in_numpy(
     module: Any, framework: str, cell: str, tmp_path: Path
 ) -> None:
     data = module.TimeMachine(64, 16, num_train=640, num_val=64)
-    of = Architecture(cell, len(data.vocab), 16, layers=2, embedding=8)
-    model = module.build(of, weights.initial(of), lr=0.01, optimizer="adam")
+    arch = Architecture(cell, len(data.vocab), 16, layers=2, embedding=8)
+    model = module.build(arch, weights.initial(arch), lr=0.01, optimizer="adam")
     module.Trainer(5, gradient_clip_val=1).fit(model, data)
     elman.save(tmp_path / "run", model)
     expected = model.predict("it has", 200, data.vocab)
@@ -211,10 +211,10 @@ def test_a_model_trained_here_writes_the_same_text_in_numpy(
 
 def test_the_unknown_symbol_is_not_written_though_it_is_the_likeliest(module: Any) -> None:
     vocab = Vocab(list("abcdefghij"))
-    of = Architecture("gru", len(vocab), 7)
+    arch = Architecture("gru", len(vocab), 7)
     bias = np.zeros(len(vocab), np.float32)
     bias[vocab.unk] = 50
-    model = module.build(of, weights.initial(of) | {"linear.bias": bias})
+    model = module.build(arch, weights.initial(arch) | {"linear.bias": bias})
     assert model.step(np.zeros((1, 1), int))[0].argmax() == vocab.unk
     text = model.predict("abc", 100, vocab)
     assert len(text) == 103  # in runs, where a framework compiles them
@@ -223,11 +223,11 @@ def test_the_unknown_symbol_is_not_written_though_it_is_the_likeliest(module: An
 
 @pytest.mark.parametrize("cell", GATES)
 def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: str) -> None:
-    of = Architecture(cell, 11, 32, layers=2)
+    arch = Architecture(cell, 11, 32, layers=2)
     losses = []
     for dropout, seed in ((0.0, 0), (0.5, 0), (0.5, 0), (0.5, 1)):
-        model = module.build(of, weights.initial(of), lr=1e-9, dropout=dropout, seed=seed)
-        plain, _ = module.build(of, weights.initial(of)).step(IDS)
+        model = module.build(arch, weights.initial(arch), lr=1e-9, dropout=dropout, seed=seed)
+        plain, _ = module.build(arch, weights.initial(arch)).step(IDS)
         trainer = module.Trainer(1)
         trainer.fit(model, one_batch(module))
         losses.append(trainer.history[0].train_loss)
@@ -259,11 +259,11 @@ def test_an_unknown_optimizer_is_refused(module: Any) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_training(module: Any) -> None:
-    of = Architecture("rnn-relu", 28, 8)
-    model = module.build(of, weights.initial(of), lr=1e30)
+    arch = Architecture("rnn-relu", 28, 8)
+    model = module.build(arch, weights.initial(arch), lr=1e30)
     data = module.TimeMachine(64, 8, num_train=640, num_val=64)
     norm = r"norm in the last before it being [\d.e+]+: use a lower learning rate, or clip"
     for bound in (0.0, 1e30):
         with pytest.raises(DivergedError, match=norm):
             module.Trainer(2, gradient_clip_val=bound).fit(model, data)
-        model = module.build(of, weights.initial(of), lr=1e30)
+        model = module.build(arch, weights.initial(arch), lr=1e30)

@@ -37,9 +37,9 @@ class Stop(Callback):
 
 def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any, Any]:
     data = module.TextFile(str(story), 8, 16, seed=3, windows=case.get("windows", "random"))
-    of = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
+    arch = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
     settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
-    model = module.build(of, initial(of, 1), lr=case.get("lr", 0.05), seed=5, **settings)
+    model = module.build(arch, initial(arch, 1), lr=case.get("lr", 0.05), seed=5, **settings)
     trainer = module.Trainer(EPOCHS, 0, 1.0)
     trainer.callbacks = [Schedule("cosine", warmup=0.2), Best()]
     return trainer, model, data

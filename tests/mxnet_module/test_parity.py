@@ -25,11 +25,11 @@ CLOSE = {"float64": 1e-10, "float32": 1e-5}
 @pytest.mark.parametrize("cell", GATES)
 def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) -> None:
     close = CLOSE["float32" if cell == "rnn-relu" else dtype]  # MXNet's relu is one of float32
-    of = Architecture(cell, 11, 7, 2, embedding)
+    arch = Architecture(cell, 11, 7, 2, embedding)
     rng = numpy.random.default_rng(3)
-    values = {name: rng.normal(0, 0.4, s).astype(dtype) for name, s in weights.shapes(of).items()}
-    wanted, model = specification.build(of, values), d2l.build(of, values)
-    ids = rng.integers(0, of.vocab, (6, 13))
+    values = {name: rng.normal(0, 0.4, s).astype(dtype) for name, s in weights.shapes(arch).items()}
+    wanted, model = specification.build(arch, values), d2l.build(arch, values)
+    ids = rng.integers(0, arch.vocab, (6, 13))
     X, Y = ids[:, :-1], ids[:, 1:]
     wanted.train()
     logits = wanted(X)

@@ -399,9 +399,9 @@ def test_a_terminal_is_shown_what_would_command_it(tmp_path: Path) -> None:
 def made(folder: Path, text: str) -> None:
     """A run of a model that knows the characters of a text."""
     codec = Codec(Vocab(list(text)), "char", clean=False)
-    of = Architecture("rnn", len(codec.vocab), 4)
+    arch = Architecture("rnn", len(codec.vocab), 4)
     with new_folder(folder) as part:
-        write(part, of, initial(of), codec, {}, [])
+        write(part, arch, initial(arch), codec, {}, [])
 
 
 def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(

@@ -17,27 +17,27 @@ ARCHITECTURES = [
 ]
 
 
-def double(of: Architecture, seed: int = 1) -> RNNLM:
+def double(arch: Architecture, seed: int = 1) -> RNNLM:
     """A model in float64; the recurrent biases that are spare are set too, for the forward pass."""
-    values = weights.initial(of, seed)
+    values = weights.initial(arch, seed)
     rng = np.random.default_rng(seed)
-    return build(of, {name: rng.normal(0, 0.5, value.shape) for name, value in values.items()})
+    return build(arch, {name: rng.normal(0, 0.5, value.shape) for name, value in values.items()})
 
 
-def batch(of: Architecture, steps: int = 6, rows: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.random.default_rng(0).integers(0, of.vocab, (rows, steps + 1))
+def batch(arch: Architecture, steps: int = 6, rows: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.random.default_rng(0).integers(0, arch.vocab, (rows, steps + 1))
     return ids[:, :-1], ids[:, 1:]
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_gradients_are_those_of_finite_differences(of: Architecture) -> None:
-    model, (X, Y) = double(of), batch(of)
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_gradients_are_those_of_finite_differences(arch: Architecture) -> None:
+    model, (X, Y) = double(arch), batch(arch)
     model.train()
     model.loss(model(X), Y)
     model.backward()
     assert model.gradients.keys() == model.parameters.keys()
     model.eval()
-    held = weights.spare(of.cell, of.hidden)
+    held = weights.spare(arch.cell, arch.hidden)
     for name, value in model.parameters.items():
         numeric = np.empty_like(value)
         for index in np.ndindex(value.shape):
@@ -53,9 +53,9 @@ def test_gradients_are_those_of_finite_differences(of: Architecture) -> None:
         np.testing.assert_allclose(model.gradients[name], numeric, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_reading_in_pieces_is_reading_at_once(of: Architecture) -> None:
-    model, (X, _) = double(of), batch(of)
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_reading_in_pieces_is_reading_at_once(arch: Architecture) -> None:
+    model, (X, _) = double(arch), batch(arch)
     whole, _ = model.step(X)
     first, state = model.step(X[:, :2])
     rest, _ = model.step(X[:, 2:], state)
@@ -127,10 +127,10 @@ def test_the_first_step_of_adam_is_the_learning_rate() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Path) -> None:
     data = TextFile(str(story), batch_size=8, num_steps=16)
-    of = Architecture(cell, len(data.vocab), 24, layers=1, embedding=8)
+    arch = Architecture(cell, len(data.vocab), 24, layers=1, embedding=8)
     lr = 0.3 if optimizer == "sgd" else 0.01
     momentum = 0.8 if optimizer == "sgd" else 0.0
-    model = build(of, weights.initial(of), lr, optimizer, momentum)
+    model = build(arch, weights.initial(arch), lr, optimizer, momentum)
     trainer = Trainer(25, gradient_clip_val=1)
     assert language_model.evaluate(model, "Once upon a time", data.codec).perplexity > 10
     trainer.fit(model, data)
@@ -155,8 +155,8 @@ def test_clipping_bounds_the_norm_and_leaves_small_gradients_alone() -> None:
 
 
 def test_scores_do_not_depend_on_the_length_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = ARCHITECTURES[0]
-    model, ids = double(of), np.random.default_rng(0).integers(0, of.vocab, 100)
+    arch = ARCHITECTURES[0]
+    model, ids = double(arch), np.random.default_rng(0).integers(0, arch.vocab, 100)
     whole = np.concatenate(list(language_model.score(model, ids)))
     monkeypatch.setattr(language_model, "CHUNK", 7)
     pieces = np.concatenate(list(language_model.score(model, ids)))
@@ -167,9 +167,9 @@ def test_scores_do_not_depend_on_the_length_of_the_chunks(monkeypatch: pytest.Mo
 def test_same_seed_same_numbers(story: Path) -> None:
     def losses(seed: int) -> list[float]:
         data = TextFile(str(story), 8, 16, seed=seed)
-        of = Architecture("lstm", len(data.vocab), 8)
+        arch = Architecture("lstm", len(data.vocab), 8)
         trainer = Trainer(2)
-        trainer.fit(build(of, weights.initial(of, seed), 1.0), data)
+        trainer.fit(build(arch, weights.initial(arch, seed), 1.0), data)
         return [epoch.train_loss for epoch in trainer.history]
 
     assert losses(0) == losses(0) != losses(1)

@@ -20,18 +20,18 @@ from tests.frameworks.test_parity import ARCHITECTURES
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
 
 
-def both(of: Architecture, dtype: str) -> tuple[specification.RNNLM, d2l.RNNLM]:
+def both(arch: Architecture, dtype: str) -> tuple[specification.RNNLM, d2l.RNNLM]:
     """The same model twice."""
     rng = np.random.default_rng(3)
-    values = {name: rng.normal(0, 0.4, s).astype(dtype) for name, s in weights.shapes(of).items()}
-    return specification.build(of, values), d2l.build(of, values)
+    values = {name: rng.normal(0, 0.4, s).astype(dtype) for name, s in weights.shapes(arch).items()}
+    return specification.build(arch, values), d2l.build(arch, values)
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize("of", ARCHITECTURES, ids=str)
-def test_logits_loss_and_gradients_agree(of: Architecture, dtype: str) -> None:
-    wanted, model = both(of, dtype)
-    ids = np.random.default_rng(4).integers(0, of.vocab, (6, 13))
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
+def test_logits_loss_and_gradients_agree(arch: Architecture, dtype: str) -> None:
+    wanted, model = both(arch, dtype)
+    ids = np.random.default_rng(4).integers(0, arch.vocab, (6, 13))
     X, Y = ids[:, :-1], ids[:, 1:]
     wanted.train()
     logits = wanted(X)

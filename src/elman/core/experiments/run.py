@@ -167,14 +167,14 @@ def _training(path: Path) -> Iterator[None]:
 
 def write(
     folder: Path,
-    of: weights.Architecture,
+    arch: weights.Architecture,
     values: weights.Weights,
     used: Codec,
     training: dict[str, Any],
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run, curves apart; that it has config.json says that it has all."""
-    config = Config(of, used.tokenizer.name, used.clean, training, used.newlines)
+    config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines)
     json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
     if used.tokenizer.model:
         disk.write(folder / codec.MODEL, used.tokenizer.model.encode())

@@ -137,13 +137,13 @@ class Settings:
 class Origin:
     """Model of a run that a training begins with."""
 
-    of: weights.Architecture
+    arch: weights.Architecture
     values: weights.Weights
     codec: Codec
 
     def check(self, job: Job) -> None:
         """Raise an ElmanError where the job has another architecture."""
-        for name, known in asdict(self.of).items():
+        for name, known in asdict(self.arch).items():
             if name != "vocab" and (given := getattr(job, name)) != known:
                 raise ElmanError(f"{job.init} has {name} {known}, got {given}: leave it out")
 
@@ -151,7 +151,7 @@ class Origin:
     def sha256(self) -> str:
         """A digest of all that a training takes from it."""
         codec = self.codec
-        facts = [asdict(self.of), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
+        facts = [asdict(self.arch), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
         facts += [codec.newlines, codec.vocab.idx_to_token]
         digest = hashlib.sha256(json.dumps(facts).encode())
         for name in sorted(self.values):
@@ -177,15 +177,15 @@ class Training:
             self.trainer.max_seconds = 60 * job.minutes
         self.data = self._data(None if origin is None else origin.codec)
         self.codec = self.data.codec
-        of = weights.Architecture(
+        arch = weights.Architecture(
             job.cell, len(self.data.vocab), job.hidden, job.layers, job.embedding, job.tied
         )
         # Weights, their gradients, and what the optimiser keeps; after an epoch the best of it all.
         kept = 1 + (2 if job.optimizer == "adam" else bool(job.momentum))
-        weights.require_memory(of, kept + 1 + kept)
-        initial = weights.initial(of, job.seed) if origin is None else origin.values
+        weights.require_memory(arch, kept + 1 + kept)
+        initial = weights.initial(arch, job.seed) if origin is None else origin.values
         self.model = framework.build(
-            of, initial, job.lr, job.optimizer, job.momentum, job.dropout, job.seed
+            arch, initial, job.lr, job.optimizer, job.momentum, job.dropout, job.seed
         )
 
     def _num_gpus(self) -> int:

@@ -116,15 +116,15 @@ def layer_shapes(
 
 
 @lru_cache(maxsize=8)  # every batch of the engine asks
-def shapes(of: Architecture) -> Mapping[str, tuple[int, ...]]:
+def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Name and shape of each weight of a language model."""
-    inputs = of.embedding or of.vocab
-    layers = layer_shapes(of.cell, inputs, of.hidden, of.layers)
+    inputs = arch.embedding or arch.vocab
+    layers = layer_shapes(arch.cell, inputs, arch.hidden, arch.layers)
     found = {
-        **({"embedding.weight": (of.vocab, of.embedding)} if of.embedding else {}),
+        **({"embedding.weight": (arch.vocab, arch.embedding)} if arch.embedding else {}),
         **{f"rnn.{name}": shape for name, shape in layers.items()},
-        **({} if of.tied else {"linear.weight": (of.vocab, of.hidden)}),
-        "linear.bias": (of.vocab,),
+        **({} if arch.tied else {"linear.weight": (arch.vocab, arch.hidden)}),
+        "linear.bias": (arch.vocab,),
     }
     return MappingProxyType(found)
 
@@ -160,33 +160,33 @@ def draw(
     return weights
 
 
-def require_memory(of: Architecture, numbers: int) -> None:
+def require_memory(arch: Architecture, numbers: int) -> None:
     """Raise an ElmanError where a machine has not the memory for `numbers` floats a weight."""
-    needed, most = 4 * numbers * sum(map(math.prod, shapes(of).values())), memory.limit()
+    needed, most = 4 * numbers * sum(map(math.prod, shapes(arch).values())), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
-            f"a model of {of.hidden} hidden units in {of.layers} layers takes {needed >> 20} MiB, "
-            f"and there are {most >> 20} for this process: use fewer"
+            f"a model of {arch.hidden} hidden units in {arch.layers} layers takes "
+            f"{needed >> 20} MiB, and there are {most >> 20} for this process: use fewer"
         )
 
 
-def initial(of: Architecture, seed: int = 0) -> Weights:
+def initial(arch: Architecture, seed: int = 0) -> Weights:
     """The weights from which every framework starts with this seed.
 
     An ElmanError tells where a machine has not even the memory to draw them, in double precision,
     and to keep them in single.
     """
-    require_memory(of, 3)
-    return draw(shapes(of), of.cell, of.hidden, seed)
+    require_memory(arch, 3)
+    return draw(shapes(arch), arch.cell, arch.hidden, seed)
 
 
-def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture) -> None:
+def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architecture) -> None:
     """Raise an ElmanError unless `weights` are just those of this architecture."""
-    wanted = shapes(of)
+    wanted = shapes(arch)
     if wanted.keys() != weights.keys():
         name = min(wanted.keys() ^ weights.keys())
         what = "is missing" if name in wanted else "does not belong"
-        raise ElmanError(f"the weight {printable(name)} {what} in a model of {of}")
+        raise ElmanError(f"the weight {printable(name)} {what} in a model of {arch}")
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
@@ -194,17 +194,17 @@ def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], of: Architecture
             raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
 
 
-def checked(weights: Mapping[str, NDArray[Any]], of: Architecture) -> Weights:
+def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
     """Copies of the weights of this architecture, the spare biases added to those they repeat.
 
     They must be finite. Half precision becomes single, in which all frameworks can compute.
     """
-    check(weights, of)
+    check(weights, arch)
     copies = {
         name: np.array(value, np.result_type(value.dtype, np.float32))
         for name, value in weights.items()
     }
-    part = spare(of.cell, of.hidden)
+    part = spare(arch.cell, arch.hidden)
     for name in copies:
         if "bias_hh" in name:
             with np.errstate(over="ignore", invalid="ignore"):
@@ -220,16 +220,16 @@ def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
             raise ElmanError(f"the weight {name} holds what is no finite number")
 
 
-def load(path: Path, of: Architecture) -> Weights:
+def load(path: Path, arch: Architecture) -> Weights:
     """Read the weights of this architecture from safetensors.
 
     Nothing is loaded from a file that holds others, or where there is no memory for a copy as well.
     """
-    require_memory(of, 2)
-    doubles = 8 * sum(map(math.prod, shapes(of).values()))
+    require_memory(arch, 2)
+    doubles = 8 * sum(map(math.prod, shapes(arch).values()))
     with tensors.opened(path, doubles + MOST_HEADER, MOST_HEADER) as file:
         try:
-            check(file.tensors, of)
+            check(file.tensors, arch)
             values = file.load()
             _check_finite(values)
         except ElmanError as error:

@@ -57,10 +57,10 @@ def shape_of_head(shape: Shape) -> Shape:
 class Engine:
     """The kernels for one architecture, and the arrays they work on."""
 
-    def __init__(self, of: Architecture, shape: Shape | None = None) -> None:
-        self.of, self.cell, self.shape = of, CELLS[of.cell], shape or shape_of_host()
+    def __init__(self, arch: Architecture, shape: Shape | None = None) -> None:
+        self.arch, self.cell, self.shape = arch, CELLS[arch.cell], shape or shape_of_host()
         self.head_shape = shape_of_head(self.shape)
-        self.layout = Layout(of, self.shape, self.head_shape)
+        self.layout = Layout(arch, self.shape, self.head_shape)
         self.packed, self.hidden = self.layout.packed, self.layout.hidden
         floats = self.layout.floats_of_slot
         self.slots_at_most = min(SLOTS, max(2, SLOT_FLOATS // floats))
@@ -71,7 +71,7 @@ class Engine:
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
-        return Engine, (self.of, self.shape)
+        return Engine, (self.arch, self.shape)
 
     def load(self, weights: Weights) -> None:
         """Take these weights."""
@@ -93,7 +93,7 @@ class Engine:
         return self.layout.gradients(weights)
 
     def _work(self, steps: int, threads: int, layers_dropped: int) -> Work:
-        layers, hidden, gates = self.of.layers, self.hidden, self.layout.gates
+        layers, hidden, gates = self.arch.layers, self.hidden, self.layout.gates
         states = (threads, layers, steps + 1, GROUP, hidden + SPARE)
         kept = steps if self.cell.keeps else 1
         return Work(
@@ -130,7 +130,7 @@ class Engine:
         If it is to learn, `gradients` then has those of this loss. An ElmanError tells of ids that
         have no place in the table.
         """
-        ids, targets = (in_32_bits(part, self.of.vocab) for part in (ids, targets))
+        ids, targets = (in_32_bits(part, self.arch.vocab) for part in (ids, targets))
         number, steps = ids.shape
         self._make_room(number, steps, bool(state), len(masks))
         self._take(ids, targets, state, masks, learn)
@@ -142,8 +142,8 @@ class Engine:
             reached = tuple(part.copy() for part in parts)
         total = sum(self.totals.tolist())
         if math.isnan(total):
-            check_ids(ids, self.of.vocab)
-            check_ids(targets, self.of.vocab)
+            check_ids(ids, self.arch.vocab)
+            check_ids(targets, self.arch.vocab)
         return total / (number * steps), reached
 
     def _make_room(self, number: int, steps: int, states: bool, masks: int) -> None:
@@ -156,7 +156,7 @@ class Engine:
             return
         self.sizes = ()  # of nothing, until all is there
         self.totals, self.board = np.zeros(slots), new_board()
-        of_states = (self.of.layers if states else 0, room, self.hidden)
+        of_states = (self.arch.layers if states else 0, room, self.hidden)
         self.batch = Batch(
             about=zeros(5, dtype=np.int64),
             h=zeros(*of_states),
@@ -183,7 +183,7 @@ class Engine:
     ) -> None:
         """Have the kernels find a batch, which lies where it is but for states and masks."""
         self.taken[:] = ids, targets
-        number, hidden, batch = len(ids), self.of.hidden, self.batch
+        number, hidden, batch = len(ids), self.arch.hidden, self.batch
         sequences = round_up(number, GROUP)
         batch.about[:] = sequences, number, learn, ids.ctypes.data, targets.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):
@@ -196,14 +196,14 @@ class Engine:
 
     def _states(self, h: Array, c: Array) -> States:
         """The states that a cell has, (layers, batch, hidden)."""
-        parts = (h, c) if self.of.cell == "lstm" else (h,)
-        return tuple(part[:, :, : self.of.hidden] for part in parts)
+        parts = (h, c) if self.arch.cell == "lstm" else (h,)
+        return tuple(part[:, :, : self.arch.hidden] for part in parts)
 
     def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
         """The logits of ids, (batch, steps, vocab), and the state after them."""
         rows, steps = ids.shape
         stream = self._stream(rows, self._steps_at_once(rows, steps), state)
-        out = np.empty((*ids.shape, self.of.vocab), np.float32)
+        out = np.empty((*ids.shape, self.arch.vocab), np.float32)
         self._pack()
         read(self.shape.single, self.cell, ids, self.packed, stream, out)
         return out, self._states(stream.hs[:, 0], stream.cs[:, 0])
@@ -230,7 +230,7 @@ class Engine:
         shape = self.shape.single if len(ids) == 1 else self.shape
         threads = number_of_threads(-(-len(ids) // shape.rows))
         parts = np.array_split(np.arange(len(ids)), threads)
-        chosen, known = settings(sampler, self.of.vocab), ids.shape[1]
+        chosen, known = settings(sampler, self.arch.vocab), ids.shape[1]
         streams, outs = [], []
         for rows in parts:
             padded = round_up(len(rows), shape.rows)
@@ -239,7 +239,7 @@ class Engine:
             streams.append(self._stream(padded, 1, [part[:, rows] for part in state]))
 
         def work(n: int) -> None:
-            rows, choice = parts[n], choice_of(self.of.vocab)
+            rows, choice = parts[n], choice_of(self.arch.vocab)
             write(
                 shape,
                 self.cell,
@@ -270,13 +270,13 @@ class Engine:
 
     def _stream(self, rows: int, steps: int, state: Sequence[Array]) -> Stream:
         """Arrays for reading rows so many steps at a time, from a state."""
-        hs, cs = (zeros(self.of.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
+        hs, cs = (zeros(self.arch.layers, steps + 1, rows, self.hidden + SPARE) for _ in range(2))
         for to, part in zip((hs, cs), state, strict=False):
-            to[:, 0, : part.shape[1], : self.of.hidden] = part
+            to[:, 0, : part.shape[1], : self.arch.hidden] = part
         return Stream(
             hs,
             cs,
-            gates=zeros(self.of.layers, 1, rows, self.layout.gates + SPARE),
+            gates=zeros(self.arch.layers, 1, rows, self.layout.gates + SPARE),
             logits=zeros(rows, self.layout.vocab),
             own=np.arange(rows, dtype=np.int64)[:, None],
             across_h=zeros(self.hidden, GROUP),

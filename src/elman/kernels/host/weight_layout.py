@@ -82,12 +82,12 @@ class Layout:
     An embedding is multiplied with the first layer's weight, which gives that of one-hot ids.
     """
 
-    def __init__(self, of: Architecture, shape: Shape, head_shape: Shape) -> None:
-        self.of, self.cell, self.width = of, CELLS[of.cell], shape.width
-        self.hidden, self.vocab = (round_up(n, self.width) for n in (of.hidden, of.vocab))
-        self.tokens = round_up(of.vocab, head_shape.rows)
+    def __init__(self, arch: Architecture, shape: Shape, head_shape: Shape) -> None:
+        self.arch, self.cell, self.width = arch, CELLS[arch.cell], shape.width
+        self.hidden, self.vocab = (round_up(n, self.width) for n in (arch.hidden, arch.vocab))
+        self.tokens = round_up(arch.vocab, head_shape.rows)
         self.gates = self.cell.blocks * self.hidden
-        sizes = dict(shapes(Architecture(of.cell, of.vocab, of.hidden, of.layers)))
+        sizes = dict(shapes(Architecture(arch.cell, arch.vocab, arch.hidden, arch.layers)))
         self.first = sizes.pop(FIRST)[::-1]  # a row for each id
         ends = np.cumsum([math.prod(size) for size in (self.first, *sizes.values())]).tolist()
         self.parts = list(zip(sizes, map(slice, ends[:-1], ends[1:]), sizes.values(), strict=True))
@@ -111,23 +111,23 @@ class Layout:
 
     def _sizes(self) -> Sizes:
         """Of what is packed, but for the table and the biases."""
-        panels, above, width = self.hidden // self.width, self.of.layers - 1, self.width
+        panels, above, width = self.hidden // self.width, self.arch.layers - 1, self.width
         gates, recurrent = self.gates, self.cell.recurrent
         return {
             "inputs": (above, gates // width, self.hidden, width),
-            "state": (self.of.layers, recurrent * panels, self.hidden, width),
+            "state": (self.arch.layers, recurrent * panels, self.hidden, width),
             "linear": (self.vocab // width, self.hidden, width),
             "linear_rows": (self.tokens, self.hidden + SPARE),
             "linear_bias": (1, max(self.vocab, self.tokens)),
             "none": (1, self.hidden),
             "inputs_back": (above, panels, gates, width),
-            "state_back": (self.of.layers, panels, recurrent * self.hidden, width),
+            "state_back": (self.arch.layers, panels, recurrent * self.hidden, width),
         }
 
     def _sizes_of_slot(self) -> Sizes:
-        layers, hidden, gates = self.of.layers, self.hidden, self.gates
+        layers, hidden, gates = self.arch.layers, self.hidden, self.gates
         return {
-            "table": (self.of.vocab, gates),
+            "table": (self.arch.vocab, gates),
             "inputs": (layers - 1, gates, hidden),
             "bias": (layers, 1, gates),
             "state": (layers, self.cell.recurrent * hidden, hidden),
@@ -148,7 +148,7 @@ class Layout:
         return Gradients(whole, **cut(whole, self._sizes_of_slot()))
 
     def _packed(self) -> Packed:
-        table, bias = zeros(self.of.vocab, self.gates), zeros(self.of.layers, 1, self.gates)
+        table, bias = zeros(self.arch.vocab, self.gates), zeros(self.arch.layers, 1, self.gates)
         rest = zeros(floats_of(self._sizes()))
         return Packed(table, bias, rest, **cut(rest, self._sizes()))
 
@@ -156,15 +156,15 @@ class Layout:
         weights = zeros(self.number + 2)
         weights[-1] = NEVER
         zero, never = self.number, self.number + 1
-        biases = np.full((2, self.of.layers, self.gates), zero, np.uint32)
+        biases = np.full((2, self.arch.layers, self.gates), zero, np.uint32)
         rest = np.full(self.packed.rest.shape, zero, np.uint32)
         packed = cut(rest, self._sizes())
         numbers = self._named(np.arange(self.number, dtype=np.uint32))
-        for layer in range(self.of.layers):
+        for layer in range(self.arch.layers):
             self._lay_out(layer, numbers, biases, packed)
-        linear, number = numbers["linear.weight"], self.of.vocab
+        linear, number = numbers["linear.weight"], self.arch.vocab
         pack_panels(linear.T, packed["linear"])
-        packed["linear_rows"][:number, : self.of.hidden] = linear
+        packed["linear_rows"][:number, : self.arch.hidden] = linear
         packed["linear_bias"][0] = never
         packed["linear_bias"][0, :number] = numbers["linear.bias"]
         columns = self._of_inputs(np.arange(self.gates, dtype=np.uint32))
@@ -172,7 +172,7 @@ class Layout:
 
     def _lay_out(self, layer: int, numbers: Weights, biases: Numbers, packed: Weights) -> None:
         """Write the numbers of a layer's weights where they are packed."""
-        blocks, W_hh = BLOCKS[self.of.cell], self._by_gate(numbers, "weight_hh", layer)
+        blocks, W_hh = BLOCKS[self.arch.cell], self._by_gate(numbers, "weight_hh", layer)
         b_ih, b_hh = (self._by_gate(numbers, kind, layer) for kind in ("bias_ih", "bias_hh"))
         for gate, (by_input, by_state) in enumerate(blocks):
             recurrent = by_state - self._own
@@ -189,41 +189,41 @@ class Layout:
 
     def _by_gate(self, numbers: Weights, kind: str, layer: int) -> Numbers:
         """A kind of weight of a layer, (gates, hidden, columns)."""
-        return numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.of.cell], self.of.hidden, -1)
+        return numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.arch.cell], self.arch.hidden, -1)
 
     def _origins(self) -> Numbers:
         """Indices in a slot of the gradients of weights, for all after the first in order."""
         slot = cut(np.arange(self.floats_of_slot, dtype=np.uint32), self._sizes_of_slot())
         found = {
-            "linear.weight": slot["linear"][: self.of.vocab, : self.of.hidden],
-            "linear.bias": slot["linear_bias"][: self.of.vocab],
+            "linear.weight": slot["linear"][: self.arch.vocab, : self.arch.hidden],
+            "linear.bias": slot["linear_bias"][: self.arch.vocab],
         }
-        for layer in range(self.of.layers):
+        for layer in range(self.arch.layers):
             found |= self._origins_of(layer, slot)
         return np.concatenate([found[name].ravel() for name, _, _ in self.parts])
 
     def _origins_of(self, layer: int, slot: Weights) -> Weights:
         """The same for the weights of a layer, by name."""
-        d_bias, d_W_hh = slot["bias"][layer, 0], slot["state"][layer][:, : self.of.hidden]
+        d_bias, d_W_hh = slot["bias"][layer, 0], slot["state"][layer][:, : self.arch.hidden]
         d_b_hh = self._of_states(d_bias)
-        d_b_hh[spare(self.of.cell, self.of.hidden)] = slot["none"][0]
+        d_b_hh[spare(self.arch.cell, self.arch.hidden)] = slot["none"][0]
         found = {
             f"rnn.weight_hh_l{layer}": self._of_states(d_W_hh, self._own),
             f"rnn.bias_ih_l{layer}": self._of_inputs(d_bias),
             f"rnn.bias_hh_l{layer}": d_b_hh,
         }
         if layer:
-            d_W_ih = slot["inputs"][layer - 1][:, : self.of.hidden]
+            d_W_ih = slot["inputs"][layer - 1][:, : self.arch.hidden]
             found[f"rnn.weight_ih_l{layer}"] = self._of_inputs(d_W_ih)
         return found
 
     def _of_inputs(self, rows: Numbers) -> Numbers:
         """Of rows for the units of each block, those for the input's part of each gate."""
-        return np.concatenate([rows[self._units(block)] for block, _ in BLOCKS[self.of.cell]])
+        return np.concatenate([rows[self._units(block)] for block, _ in BLOCKS[self.arch.cell]])
 
     def _of_states(self, rows: Numbers, first: int = 0) -> Numbers:
         """The same for the state's part; the rows may begin with a later block."""
-        blocks = BLOCKS[self.of.cell]
+        blocks = BLOCKS[self.arch.cell]
         return np.concatenate([rows[self._units(block - first)] for _, block in blocks])
 
     @property
@@ -233,7 +233,7 @@ class Layout:
 
     def _units(self, block: int) -> slice:
         """The columns of a block that stand for hidden units."""
-        return slice(block * self.hidden, block * self.hidden + self.of.hidden)
+        return slice(block * self.hidden, block * self.hidden + self.arch.hidden)
 
     def _panels(self, block: int) -> slice:
         number = self.hidden // self.width
@@ -248,9 +248,9 @@ class Layout:
     def take(self, weights: Weights) -> None:
         """Take these weights, which are then to be packed."""
         taken = dict(weights)
-        if self.of.embedding:
+        if self.arch.embedding:
             taken[FIRST] = weights[FIRST] @ weights["embedding.weight"].T
-        if self.of.tied:
+        if self.arch.tied:
             taken["linear.weight"] = weights["embedding.weight"]
         for name, part in self.weights.items():
             part[:] = taken[name]
@@ -258,10 +258,10 @@ class Layout:
     def gradients(self, weights: Weights) -> Weights:
         """The gradients that have been added up, of these weights."""
         found = {name: part.copy() for name, part in self.sums.items()}
-        if self.of.embedding:
+        if self.arch.embedding:
             d_first = found[FIRST]
             found[FIRST] = d_first @ weights["embedding.weight"]
             found["embedding.weight"] = d_first.T @ weights[FIRST]
-        if self.of.tied:
+        if self.arch.tied:
             found["embedding.weight"] += found.pop("linear.weight")
         return found
