@@ -14,6 +14,8 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.jax.compiled import compiled
+from elman.jax.weights import LAYERS
 from tests import docs
 from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_steps
 
@@ -143,14 +145,14 @@ def test_models_keep_what_a_trainer_made_of_them() -> None:
 
 def test_a_mistaken_call_does_not_end_compilation() -> None:
     calls: list[bool] = []
-    compiled = d2l.compiled(lambda x: calls.append(True) or jnp.sin(x))
+    run = compiled(lambda x: calls.append(True) or jnp.sin(x))
     for value in ("x", 1.0, 2.0, 3.0):
         if value == "x":
             with pytest.raises(TypeError):
-                compiled(value)
+                run(value)
             calls.clear()
         else:
-            compiled(value)
+            run(value)
     assert len(calls) == 1
 
 
@@ -213,7 +215,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
         for name, value in wanted.parameters.items()
         if cell == "gru" or "bias_hh" not in name
     }
-    layer = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    layer = LAYERS[cell](7, layers, bidirectional=True)
     outputs, state = layer.apply({"params": params}, inputs)
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)
@@ -326,7 +328,7 @@ def test_devices_fall_back_to_the_cpu() -> None:
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = jax.devices("cpu")[0]
-    monkeypatch.setattr(d2l.jax, "devices", lambda kind: [stand_in, stand_in])
+    monkeypatch.setattr(jax, "devices", lambda kind: [stand_in, stand_in])
     assert d2l.num_gpus() == 2
     trainer = d2l.Trainer(1, num_gpus=1)
     assert trainer.gpus == [stand_in]

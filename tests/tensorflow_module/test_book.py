@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
+from elman.tensorflow.keras import KERAS_3
 from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_program
 
 
@@ -18,7 +19,7 @@ def set_seed() -> None:
 
 
 @pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
-@pytest.mark.skipif(d2l.KERAS_3, reason="the book is written for Keras 2")
+@pytest.mark.skipif(KERAS_3, reason="the book is written for Keras 2")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
     set_seed()

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from elman import tensorflow as d2l
 from elman.core.model import language_model
+from elman.tensorflow.weights import LAYERS
 
 
 def small_data() -> Any:
@@ -14,7 +15,7 @@ def small_data() -> Any:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", d2l.LAYERS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) -> None:
     traced: list[tuple[str, int]] = []
 
@@ -27,7 +28,7 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) ->
             traced.append(("validate", batch[0].shape[0]))
             return super().validation_step(batch)
 
-    model = Model(d2l.LAYERS[cell](8), 28, 0.1, embedding_size=8, optimizer="adam", tied=tied)
+    model = Model(LAYERS[cell](8), 28, 0.1, embedding_size=8, optimizer="adam", tied=tied)
     trainer = d2l.Trainer(4, gradient_clip_val=1)
     trainer.fit(model, small_data())
     assert traced == [("train", 64), ("train", 32), ("validate", 64), ("validate", 32)]
@@ -48,7 +49,7 @@ def test_a_loss_by_blocks_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graphs == [True] * 4  # for each shape of batch once
 
 
-@pytest.mark.parametrize("cell", d2l.LAYERS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
     traced: list[Any] = []
 
@@ -59,7 +60,7 @@ def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
             return super().output_layer(hiddens)
 
     vocab = small_data().vocab
-    model = Model(d2l.LAYERS[cell](8, num_layers=2), len(vocab))
+    model = Model(LAYERS[cell](8, num_layers=2), len(vocab))
     for length in range(1, 80, 13):
         assert model.predict("x" * length, 10, vocab).startswith("x" * length)
     assert sorted(traced) == [(1, 1), (32, 1), (32, 1)]  # from the start, and from a state

@@ -13,18 +13,19 @@ from elman import numpy as specification
 from elman import tensorflow as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
+from elman.tensorflow.weights import KINDS, LAYERS, _to_keras
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", d2l.LAYERS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
     wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
-    found = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    found = LAYERS[cell](7, layers, bidirectional=True)
     found(inputs)
     for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):
-        values = [wanted.parameters[kind + name] for kind in d2l.KINDS]
-        layer.set_weights(d2l._to_keras(cell, values))
+        values = [wanted.parameters[kind + name] for kind in KINDS]
+        layer.set_weights(_to_keras(cell, values))
     outputs, state = found(inputs)
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)

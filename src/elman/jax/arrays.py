@@ -1,0 +1,98 @@
+"""Arrays under the book's names, and devices."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+arange = jnp.arange
+concat = jnp.concatenate
+cos = jnp.cos
+exp = jnp.exp
+float32 = jnp.float32
+int32 = jnp.int32
+int64 = jnp.int64
+log = jnp.log
+matmul = jnp.matmul
+
+
+def get_key() -> jax.Array:
+    """A random key, other at each call; `random.seed` makes the sequence repeat."""
+    return jax.random.PRNGKey(random.randrange(10**6))
+
+
+def normal(shape: Sequence[int]) -> jax.Array:
+    """Standard normal numbers."""
+    return jax.random.normal(get_key(), shape)
+
+
+ones = jnp.ones
+
+
+def rand(*shape: int) -> jax.Array:
+    """Uniform numbers between 0 and 1."""
+    return jax.random.uniform(get_key(), shape)
+
+
+def randn(*shape: int) -> jax.Array:
+    """Standard normal numbers."""
+    return normal(shape)
+
+
+sigmoid = jax.nn.sigmoid
+sin = jnp.sin
+stack = jnp.stack
+tanh = jnp.tanh
+tensor = jnp.array
+zeros = jnp.zeros
+
+argmax = jnp.argmax
+astype = jnp.astype
+reduce_mean = jnp.mean
+reduce_sum = jnp.sum
+reshape = jnp.reshape
+size = jnp.size
+swapaxes = jnp.swapaxes
+to = jax.device_put
+transpose = jnp.transpose
+
+
+def numpy(x: Any) -> np.ndarray:
+    """An array as a NumPy array, from wherever it lies."""
+    return np.asarray(x)
+
+
+def cpu() -> jax.Device:
+    """The CPU."""
+    return jax.devices("cpu")[0]
+
+
+def gpu(i: int = 0) -> jax.Device:
+    """The i-th GPU."""
+    return jax.devices("gpu")[i]
+
+
+def num_gpus() -> int:
+    """Number of GPUs that can be used here."""
+    try:
+        return len(jax.devices("gpu"))
+    except RuntimeError:  # JAX knows none
+        return 0
+
+
+def try_gpu(i: int = 0) -> jax.Device:
+    """The i-th GPU where there is one, else the CPU."""
+    return gpu(i) if num_gpus() > i else cpu()
+
+
+def try_all_gpus() -> list[jax.Device]:
+    """All GPUs; an empty list where there is none."""
+    return [gpu(i) for i in range(num_gpus())]
+
+
+def devices() -> list[str]:
+    """The devices that can be used here."""
+    return [str(device) for device in (cpu(), *try_all_gpus())]

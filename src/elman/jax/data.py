@@ -1,0 +1,23 @@
+"""Data sets: DataModule, TimeMachine, TextFile."""
+
+import numpy as np
+
+from elman.core.data import corpus, data_module
+
+
+class DataModule(data_module.DataModule):
+    """The base class of data; minibatches are NumPy arrays, as in d2l."""
+
+    def to_tensor(self, array: np.ndarray) -> np.ndarray:
+        """An integer array in 32 bits, which is all that JAX computes with; others as they are."""
+        return array.astype(np.int32) if array.dtype == np.int64 else array
+
+
+class TimeMachine(corpus.TimeMachine, DataModule):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = corpus.TimeMachine.build_windows
+
+
+class TextFile(corpus.TextFile, DataModule):
+    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

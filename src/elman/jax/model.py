@@ -1,0 +1,386 @@
+"""Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import numpy as jnp
+
+from elman.core.model import language_model
+from elman.core.text.vocab import Vocab
+from elman.core.training import module, trainer
+from elman.core.training.plotting import ProgressBoard
+from elman.jax.arrays import get_key, numpy
+from elman.jax.compiled import compiled
+from elman.jax.layers import check_call, looks_up
+
+
+class Module(nn.Module, module.Module):
+    """The base class of models; `params` are its parameters once it is built or trained.
+
+    `built` are the variables it goes by where no trainer has others, `key` the seed of dropout.
+    """
+
+    plot_train_per_epoch: int = field(default=2, init=False)
+    plot_valid_per_epoch: int = field(default=1, init=False)
+    board: ProgressBoard = field(default_factory=ProgressBoard, init=False)
+
+    # Without annotations, of which flax would make fields.
+    trainer = built = key = compiled_read = compiled_follow = cast(Any, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State of a copy or a pickle: the variables as they are now, and nothing compiled."""
+        compiled = {"compiled_read": None, "compiled_follow": None}
+        return {**module.Module.__getstate__(self), "built": self.variables_now, **compiled}
+
+    @property
+    def params(self) -> Any:
+        """The parameters as they are now, or None before there are any."""
+        return None if self.variables_now is None else self.variables_now["params"]
+
+    @property
+    def variables_now(self) -> Any:
+        """Variables that its trainer has made of the model, or those it was built with, or None."""
+        trainer = self.trainer
+        if trainer is None or trainer.model is not self or trainer.state is None:
+            return self.built
+        return {"params": trainer.state.params, "batch_stats": trainer.state.batch_stats}
+
+    def __call__(self, X: Any, *args: Any, **kwargs: Any) -> Any:
+        """`forward`."""
+        return self.forward(X, *args, **kwargs)
+
+    def forward(self, X: Any, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        return module.Module.forward(self, X, *args, **kwargs)
+
+    def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
+        """The mean loss of a batch of inputs X, a tuple; `state` is a trainer's."""
+        raise NotImplementedError("define loss(params, X, y, state)")
+
+    def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        """The loss of a training batch, (inputs ..., targets), and its gradients."""
+        loss, gradients = jax.value_and_grad(self.loss)(params, batch[:-1], batch[-1], state)
+        self.plot("loss", loss, train=True)
+        return loss, gradients
+
+    def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """The loss of a validation batch, (inputs ..., targets)."""
+        loss = self.loss(params, batch[:-1], batch[-1], state)
+        self.plot("loss", loss, train=False)
+        return loss
+
+    def configure_optimizers(self) -> optax.GradientTransformation:
+        """SGD with the learning rate `self.lr`."""
+        return optax.sgd(self.lr)
+
+    def apply_init(self, dummy_input: Sequence[Any], key: Any) -> Any:
+        """Draw the variables, for inputs of this shape."""
+        return self.init(key, *dummy_input)
+
+
+class Classifier(Module):
+    """The base class of classification models."""
+
+    def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        """The loss of a training batch with what else has changed, and its gradients."""
+        with_gradients = jax.value_and_grad(self.loss, has_aux=True)
+        value, gradients = with_gradients(params, batch[:-1], batch[-1], state)
+        self.plot("loss", value[0], train=True)
+        return value, gradients
+
+    def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """The loss of a validation batch; plots it and the accuracy."""
+        loss, _ = self.loss(params, batch[:-1], batch[-1], state)
+        self.plot("loss", loss, train=False)
+        accuracy = self.accuracy(params, batch[:-1], batch[-1], state)
+        self.plot("acc", accuracy, train=False)
+        return loss
+
+    def accuracy(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
+        """The share of correct predictions for the inputs X, a tuple, or 1 and 0 for each."""
+        Y_hat = state.apply_fn({"params": params, "batch_stats": state.batch_stats}, *X)
+        preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1)
+        correct = (preds == Y.reshape(-1)).astype(jnp.float32)
+        return correct.mean() if averaged else correct
+
+    def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
+        """The cross-entropy in nats for the inputs X, a tuple: the mean, or that of each.
+
+        With it comes a dict of the variables that the model has changed on the way.
+        """
+        Y_hat, changed = state.apply_fn(
+            {"params": params, "batch_stats": state.batch_stats},
+            *X,
+            mutable=["batch_stats", "intermediates"],
+            rngs={"dropout": state.dropout_rng},
+        )
+        targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
+        losses = optax.softmax_cross_entropy_with_integer_labels(Y_hat, targets)
+        return (losses.mean() if averaged else losses.reshape(-1)), changed
+
+    def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
+        """Print the output shape of each layer of `self.net`."""
+        X = jnp.zeros(X_shape)
+        variables = self.init(get_key() if key is None else key, X)
+        bound = self.bind(variables, mutable=["batch_stats"])
+        for layer in bound.net.layers:
+            X = layer(X)
+            print(layer.__class__.__name__, "output shape:\t", X.shape)
+
+
+class LinearRegression(Module):
+    """Linear regression with half the mean squared error."""
+
+    lr: float
+
+    def setup(self) -> None:
+        """Make the layer."""
+        self.net = nn.Dense(1, kernel_init=nn.initializers.normal(0.01))
+
+    def forward(self, X: Any) -> Any:
+        """The predictions, (batch, 1)."""
+        return self.net(X)
+
+    def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
+        """Half the mean squared error for the inputs X, a tuple."""
+        return optax.l2_loss(state.apply_fn({"params": params}, *X), y).mean()
+
+    def get_w_b(self, state: Any) -> tuple[Any, Any]:
+        """The weight and the bias of a trainer's state."""
+        net = state.params["net"]
+        return net["kernel"], net["bias"]
+
+
+class RNNLMScratch(Classifier):
+    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+
+    A subclass may override `setup`, `one_hot` and `output_layer`; `predict` and all else use what
+    it puts there.
+    """
+
+    rnn: nn.Module
+    vocab_size: int
+    lr: float = 0.01
+
+    built_in = cast(Any, None)  # the head that `loss_by_blocks` is for, if there is one
+
+    def setup(self) -> None:
+        """Make the parameters of the output layer."""
+        normal = nn.initializers.normal(self.rnn.sigma)
+        self.W_hq = self.param("W_hq", normal, (self.rnn.num_hiddens, self.vocab_size))
+        self.b_q = self.param("b_q", nn.initializers.zeros, (self.vocab_size,))
+
+    def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        """The loss of a training batch with what else has changed, and its gradients.
+
+        Plots the perplexity.
+        """
+        with_gradients = jax.value_and_grad(self.batch_loss, has_aux=True)
+        value, gradients = with_gradients(params, batch, state)
+        self.plot("ppl", jnp.exp(value[0]), train=True)
+        return value, gradients
+
+    def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """The loss of a validation batch with what else has changed; plots its perplexity."""
+        value = self.batch_loss(params, batch, state)
+        self.plot("ppl", jnp.exp(value[0]), train=False)
+        return value
+
+    def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """The loss of a batch, (ids, a state if there is one, targets), with what has changed."""
+        X, *begin, Y = batch
+        if not language_model.has_blocks(self, Y):
+            return self.loss(params, batch[:-1], Y, state)
+        return state.apply_fn(
+            {"params": params, "batch_stats": state.batch_stats},
+            *(X, Y, *begin),
+            mutable=["batch_stats", "intermediates"],
+            rngs={"dropout": state.dropout_rng},
+            method="loss_by_blocks",
+        )
+
+    def one_hot(self, X: Any) -> Any:
+        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        return jax.nn.one_hot(X.T, self.vocab_size)
+
+    def output_layer(self, rnn_outputs: Any) -> Any:
+        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        return jnp.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
+
+    def read(self, X: Any, state: Any = None) -> tuple[Any, Any]:
+        """The logits for ids, and the state after them."""
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        return self.output_layer(rnn_outputs), state
+
+    def forward(self, X: Any, state: Any = None) -> Any:
+        """The logits for ids."""
+        logits, state = self.read(X, state)
+        self.keep(state)
+        return logits
+
+    def keep(self, state: Any) -> None:
+        """Put the state reached among the variables that a model changes on the way."""
+        self.sow("intermediates", "reached", state, lambda _, last: last, lambda: None)
+
+    def step(
+        self, ids: np.ndarray, state: Any = None, params: Any = None
+    ) -> tuple[np.ndarray, Any]:
+        """The logits of ids and the state after them, without dropout; ids and logits in NumPy.
+
+        With the parameters `params`, where they are given.
+        """
+        ids = language_model.ids_of(ids, self.vocab_size)
+        if self.compiled_read is None:
+            self.compiled_read = compiled(partial(self.apply, method="read"))
+        variables = {"params": self.params if params is None else params}
+
+        def read(ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            logits, state = self.compiled_read(variables, ids, state)
+            return np.asarray(logits), state
+
+        with self.evaluating():
+            return language_model.in_pieces(read, ids, state)
+
+    def predict(
+        self, prefix: str, num_preds: int, vocab: Vocab | None = None, params: Any = None
+    ) -> str:
+        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+        A model that was trained on a text, or loaded, knows its vocabulary. Without `params` (a
+        device in their place is taken for the seed's code, and unused) they are the model's, or
+        such as a training might begin with.
+        """
+        if not isinstance(params, Mapping):
+            params = self.params or self._first_params()
+        return language_model.predict(self._reader(params), prefix, num_preds, vocab)
+
+    def _reader(self, params: Any) -> Any:
+        reader = SimpleNamespace(
+            step=partial(self.step, params=params), codec=self.codec, vocab_size=self.vocab_size
+        )
+        if looks_up(self.rnn):
+            reader.follow = partial(self.follow, params=params)
+        return reader
+
+    def _first_params(self) -> Any:
+        return self.init(jax.random.PRNGKey(0), jnp.zeros((1, 1), int))["params"]
+
+
+class RNNLM(RNNLMScratch):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
+    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
+    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    `training` is Flax's: false for a model that only reads.
+    """
+
+    training: bool = True
+    embedding_size: int = 0
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        trainer.check_optimizer(self.optimizer, self.lr, self.momentum)
+        language_model.check_language_model(self.rnn, self.tied, self.embedding_size)
+        check_call(self.rnn)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Make the embedding, where there is one, and the output layer."""
+        if self.embedding_size:
+            scale = self.embedding_size**-0.5 if self.tied else 1
+            self.embedding = nn.Embed(
+                self.vocab_size, self.embedding_size, embedding_init=nn.initializers.normal(scale)
+            )
+        if self.tied:
+            self.bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        else:
+            self.linear = nn.Dense(self.vocab_size)
+
+    def one_hot(self, X: Any) -> Any:
+        """The layers' inputs for ids (batch, steps): (steps, batch, features).
+
+        Without an embedding this module's layers get the ids, (steps, batch), and look rows up.
+        """
+        if self.embedding_size:
+            return self.embedding(X.T)
+        return X.T if looks_up(self.rnn) else super().one_hot(X)
+
+    def output_layer(self, hiddens: Any) -> Any:
+        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        logits = self.embedding.attend(hiddens) + self.bias if self.tied else self.linear(hiddens)
+        return logits.swapaxes(0, 1)
+
+    def read(self, X: Any, state: Any = None) -> tuple[Any, Any]:
+        """The logits for ids, and the state after them."""
+        rnn_outputs, state = self.run(X, state)
+        return self.output_layer(rnn_outputs), state
+
+    def run(self, X: Any, state: Any) -> tuple[Any, Any]:
+        """The outputs of the layers for ids, (steps, batch, hidden), and the state after them."""
+        sizes = {"num_inputs": self.vocab_size} if looks_up(self.rnn) else {}
+        rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
+        return rnn_outputs, state
+
+    def loss_by_blocks(self, X: Any, Y: Any, state: Any = None) -> Any:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.run(X, state)
+        self.keep(state)
+        weight, bias = self._output_weights()
+
+        def row_loss(row: tuple[Any, Any]) -> Any:
+            hidden, target = row
+            logits = hidden @ weight + bias
+            return optax.softmax_cross_entropy_with_integer_labels(logits, target)
+
+        rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
+        size = language_model.rows_of_block(self.vocab_size)
+        return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
+
+    def _output_weights(self) -> tuple[Any, Any]:
+        """The output layer's weight, (hidden, vocab), and bias."""
+        if self.tied:
+            return self.embedding.embedding.T, self.bias
+        linear = self.linear.variables["params"]
+        return linear["kernel"], linear["bias"]
+
+    def follow(
+        self, token: int, state: Any, mask: np.ndarray, params: Any = None
+    ) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
+        if self.compiled_follow is None:
+            self.compiled_follow = compiled(self._follow)
+        variables = {"params": self.params if params is None else params}
+        with self.evaluating():
+            ids, state = self.compiled_follow(variables, jnp.full((1, 1), token), state, mask)
+        return numpy(ids).tolist(), state
+
+    def _follow(self, variables: Any, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+        def step(carry: Any, _: Any) -> tuple[Any, Any]:
+            logits, state = self.apply(variables, *carry, method="read")
+            ids = (logits + mask).argmax(axis=-1).astype(jnp.int32)  # (1, 1)
+            return (ids, state), ids[0, 0]
+
+        (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.FOLLOWING)
+        return ids, state
+
+    def configure_optimizers(self) -> optax.GradientTransformation:
+        """The optimiser named at the start."""
+        if self.optimizer == "adam":
+            return optax.adam(self.lr)
+        return optax.sgd(self.lr, self.momentum or None)
+
+
+RNNLM.built_in = language_model.head_of(RNNLM)

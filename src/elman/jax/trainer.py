@@ -1,0 +1,177 @@
+"""Trainer, the state that training changes, and the compiled step."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax.training import train_state
+from jax import numpy as jnp
+
+from elman.core.training import checkpoint, trainer
+from elman.jax.arrays import cpu, get_key, numpy, try_all_gpus
+from elman.jax.compiled import compiled
+from elman.jax.model import Module
+
+
+class TrainState(train_state.TrainState):
+    """State that training changes: parameters, optimiser, statistics, and the key of dropout.
+
+    What the optimiser makes of the gradients is scaled by `scale`, as its learning rate would.
+    """
+
+    batch_stats: Any
+    dropout_rng: Any
+    scale: Any = 1.0
+
+    def apply_gradients(self, *, grads: Any, **changes: Any) -> Any:
+        """The state after the optimiser's step."""
+        updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
+        updates = jax.tree.map(lambda update: self.scale * update, updates)
+        params = optax.apply_updates(self.params, updates)
+        return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **changes)
+
+
+def reached_in(changed: Mapping[str, Any]) -> Any:
+    """The state after a batch, among the variables that a model has changed on the way."""
+    return changed.get("intermediates", {}).get("reached")
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
+
+    `state` holds what training changes: parameters, optimiser, statistics.
+    """
+
+    model: Any = None
+    state: Any = None
+
+    @cached_property
+    def gpus(self) -> list[jax.Device]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
+
+    @cached_property
+    def device(self) -> jax.Device:
+        """The device to train on."""
+        return self.gpus[0] if self.gpus else cpu()
+
+    def fit(self, model: Module, data: Any, key: Any = None, resume: Any = None) -> None:
+        """Train `model` on `data` from the weights it has, or from new ones drawn with `key`.
+
+        With `resume`, a checkpoint, from that on.
+        """
+        self.key = key
+        try:
+            super().fit(model, data, resume)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
+
+    def prepare_model(self, model: Module) -> None:
+        """Tie the model to this trainer; models keep what earlier trainings made of them."""
+        for trained in (self.model, model):
+            if trained is not None:
+                trained.built = trained.variables_now
+        self.state = None
+        model.compiled_read = model.compiled_follow = None
+        super().prepare_model(model)
+
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser, and make the state that training changes."""
+        super().prepare_optimizer()
+        key = self.model.key if self.key is None else self.key
+        params_key, dropout_key = jax.random.split(get_key() if key is None else key)
+        variables = self.model.built
+        if variables is None or self.key is not None:
+            inputs = self.example()[:-1]
+            variables = self.model.apply_init(
+                inputs, key={"params": params_key, "dropout": dropout_key}
+            )
+        state = TrainState.create(
+            apply_fn=self.model.apply,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            dropout_rng=dropout_key,
+            tx=self.optim,
+            scale=jnp.float32(1),
+        )
+        self.state = jax.device_put(state, self.device)
+        self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
+
+    def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
+        """Move a batch to the GPU; elsewhere it goes where the parameters are."""
+        return jax.device_put(list(batch), self.device) if self.gpus else list(batch)
+
+    def update(self, batch: Sequence[Any]) -> float:
+        """Take one optimisation step and return the batch's mean loss."""
+        self.state, (loss, self.gradient_norm), plots, self.model.reached = self._update(
+            self.state, batch
+        )
+        self.model.plot_all(plots, train=True)
+        return float(loss)
+
+    def _step(self, state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Any, Any, Any]:
+        with self.model.collecting() as plots:
+            value, gradients = self.model.training_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        norm = global_norm(gradients)
+        if self.gradient_clip_val > 0:
+            gradients = self.clip_gradients(self.gradient_clip_val, gradients)
+        state = state.apply_gradients(grads=gradients)
+        return (
+            state.replace(
+                dropout_rng=jax.random.split(state.dropout_rng)[0],
+                batch_stats=changed.get("batch_stats", state.batch_stats),
+            ),
+            (loss, norm),
+            plots,
+            reached_in(changed),
+        )
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        scale = jax.device_put(jnp.float32(factor), self.device)
+        self.state = self.state.replace(scale=scale)
+
+    def capture(self) -> dict[str, Any]:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        leaves = jax.tree_util.tree_leaves(self.state)
+        arrays = {str(number): np.array(leaf) for number, leaf in enumerate(leaves)}
+        return arrays | checkpoint.parts_of(self.carried, numpy)
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        leaves, tree = jax.tree_util.tree_flatten(self.state)
+        kept = [arrays[str(number)] for number in range(len(leaves))]
+        taken = [
+            jnp.asarray(array, getattr(leaf, "dtype", None))
+            for array, leaf in zip(kept, leaves, strict=True)
+        ]
+        self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.device)
+        self.carried = jax.device_put(checkpoint.state_of(arrays, jnp.asarray), self.device)
+
+    def validate(self, batch: Sequence[Any]) -> float | None:
+        """Return the batch's mean loss, or None where the model gives none."""
+        loss, plots, self.model.reached = self._validate_batch(self.state, batch)
+        self.model.plot_all(plots, train=False)
+        return None if loss is None else float(loss)
+
+    def _validation(self, state: TrainState, batch: Sequence[Any]) -> tuple[Any, Any, Any]:
+        with self.model.collecting() as plots:
+            value = self.model.validation_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        return loss, plots, reached_in(changed)
+
+    def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
+        """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
+        scale = jnp.minimum(1, grad_clip_val / global_norm(grads))
+        return jax.tree.map(lambda gradient: gradient * scale, grads)
+
+
+def global_norm(grads: Any) -> Any:
+    """The norm of all gradients as if they were one vector."""
+    return jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))

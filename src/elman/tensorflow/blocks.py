@@ -1,0 +1,55 @@
+"""The loss of a batch whose logits are computed block by block."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def total_by_blocks(
+    rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, size: int
+) -> tf.Tensor:
+    """The sum of the cross-entropies of all rows, (number, hidden), so many at a time."""
+    number = rows.shape[0]
+
+    def block(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        aims = targets[start : start + size]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(aims, rows @ weight + bias)
+        return tf.reduce_sum(losses)
+
+    def loop(body: Callable[..., Any], *sums: tf.Tensor) -> Any:
+        """`sums` after `body` has been called with the start of each block and them."""
+        return tf.while_loop(
+            lambda start, *_: start < number,
+            lambda start, *sums: (start + size, *body(start, *sums)),
+            (0, *sums),
+            parallel_iterations=1,
+        )[1:]
+
+    @tf.custom_gradient
+    def total(rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> Any:
+        def forward(start: Any, total: tf.Tensor) -> Any:
+            return (total + block(start, rows[start : start + size], weight, bias),)
+
+        def backward(start: Any, d_rows: Any, d_weight: tf.Tensor, d_bias: tf.Tensor) -> Any:
+            parts = rows[start : start + size], weight, bias
+            with tf.GradientTape() as tape:
+                tape.watch(parts)
+                loss = block(start, *parts)
+            d_part, more_weight, more_bias = tape.gradient(loss, parts)
+            return d_rows.write(start // size, d_part), d_weight + more_weight, d_bias + more_bias
+
+        def gradients(d_total: tf.Tensor) -> Any:
+            pieces = tf.TensorArray(
+                rows.dtype,
+                -(-number // size),
+                infer_shape=False,
+                element_shape=(None, rows.shape[1]),
+            )
+            pieces, *sums = loop(backward, pieces, tf.zeros_like(weight), tf.zeros_like(bias))
+            d_rows = tf.ensure_shape(pieces.concat(), rows.shape)
+            return [d_total * gradient for gradient in (d_rows, *sums)]
+
+        return loop(forward, tf.zeros((), rows.dtype))[0], gradients
+
+    return total(rows, weight, bias)

@@ -1,0 +1,199 @@
+"""Recurrent layers: RNNScratch, RNN, GRU, LSTM, over Keras' own."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from elman.core.errors import ElmanError
+from elman.core.model import weights
+from elman.tensorflow.keras import KERAS_3
+from elman.tensorflow.model import Module
+
+
+class RNNScratch(Module):
+    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+
+    def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.W_xh = tf.Variable(tf.random.normal((num_inputs, num_hiddens)) * sigma)
+        self.W_hh = tf.Variable(tf.random.normal((num_hiddens, num_hiddens)) * sigma)
+        self.b_h = tf.Variable(tf.zeros(num_hiddens))
+
+    def forward(self, inputs: tf.Tensor, state: Any = None) -> tuple[list[Any], tf.Tensor]:
+        """The outputs of all steps, and the last as the state."""
+        if state is None:
+            state = tf.zeros((inputs.shape[1], self.num_hiddens))
+        elif not tf.is_tensor(state) or len(state.shape) == 3:
+            (state,) = state
+        outputs = []
+        for X in tf.unstack(inputs):  # (batch, num_inputs)
+            state = tf.tanh(X @ self.W_xh + state @ self.W_hh + self.b_h)
+            outputs.append(state)
+        return outputs, state
+
+
+class RNN(Module):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
+    is (batch, num_hiddens), that of several a list. `dropout` acts between layers. Bidirectional
+    layers have outputs (steps, batch, 2 * num_hiddens) and a list of 2 * num_layers states.
+    """
+
+    def __init__(
+        self,
+        num_hiddens: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        """Make the layers.
+
+        - `num_hiddens`: hidden units of a layer.
+        - `num_layers`: layers, one above the other.
+        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
+        - `dropout`: share of a layer's outputs that training puts to zero before the next.
+        - `bidirectional`: also run from the last step to the first.
+        """
+        if nonlinearity not in ("tanh", "relu"):
+            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
+        super().__init__()
+        self.save_hyperparameters()
+        cell = partial(tf.keras.layers.SimpleRNN, num_hiddens, nonlinearity)
+        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
+
+    def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
+        """The outputs of all steps, and the state after the last."""
+        outputs, H = self.rnn(inputs, H)
+        return outputs, H
+
+
+class GRU(RNN):
+    """A stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
+
+    def __init__(
+        self,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        Module.__init__(self)
+        self.save_hyperparameters()
+        cell = partial(tf.keras.layers.GRU, num_hiddens)
+        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
+
+    def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
+        """The outputs of all steps, and the state after the last."""
+        outputs, H = self.rnn(inputs, H)
+        return outputs, H if isinstance(H, list) else [H]
+
+
+class LSTM(RNN):
+    """A stack of LSTM layers; the state of each is a list [H, C]."""
+
+    def __init__(
+        self,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        Module.__init__(self)
+        self.save_hyperparameters()
+        cell = partial(tf.keras.layers.LSTM, num_hiddens)
+        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
+
+
+TIME_AXIS = 1 if KERAS_3 else 0  # in Keras' layers; Keras 2 can spare transposing
+SHORT = range(1, 65)  # steps for which a graph without a loop is faster, and soon made
+
+
+class Stack(tf.keras.layers.Layer):
+    """Keras' recurrent layers one above the other, time first, with dropout between them.
+
+    `make` makes a layer; where they are bidirectional, every second one goes backwards.
+    """
+
+    def __init__(
+        self, make: Callable[..., Any], num_layers: int, dropout: float, bidirectional: bool
+    ) -> None:
+        super().__init__()
+        self.built = True  # Keras 3 would call it on symbols to build it
+        make = partial(make, return_sequences=True, return_state=True)
+        if not KERAS_3:
+            make = partial(make, time_major=True)
+        ways = (False, True) if bidirectional else (False,)
+        self.layers = [
+            hold_spare_biases(make(go_backwards=way)) for _ in range(num_layers) for way in ways
+        ]
+        self.dropout, self.directions = dropout, len(ways)
+        if dropout:  # what dropout is drawn from: a seed, and how often it was
+            seed = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
+            self.draws = tf.Variable([seed, 0], trainable=False)
+
+    def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
+        """The outputs, and the state of the only layer, or a list of those of all."""
+        given, reached = self._states(state), []
+        if KERAS_3:
+            inputs = tf.transpose(inputs, (1, 0, 2))
+        for first in range(0, len(self.layers), self.directions):
+            if first > 0 and training and self.dropout:
+                seed = tf.add(self.draws, [first, 0])
+                inputs = tf.nn.experimental.stateless_dropout(inputs, self.dropout, seed)
+            level = slice(first, first + self.directions)
+            runs = list(map(partial(self._run, inputs), self.layers[level], given[level]))
+            inputs = tf.concat([outputs for outputs, *_ in runs], -1)
+            reached += [last if len(last) > 1 else last[0] for _, *last in runs]
+        if training and self.dropout:
+            self.draws.assign_add([0, 1])
+        if KERAS_3:
+            inputs = tf.transpose(inputs, (1, 0, 2))
+        return inputs, reached if len(reached) > 1 else reached[0]
+
+    def _states(self, state: Any) -> list[Any]:
+        """State that each layer starts from."""
+        if state is None:
+            return [None] * len(self.layers)
+        tensors = tf.nest.flatten(state)
+        each = len(tensors) // len(self.layers)  # H, or H and C
+        return [tensors[each * i : each * (i + 1)] for i in range(len(self.layers))]
+
+    def _run(self, inputs: tf.Tensor, layer: Any, state: Any) -> tuple[tf.Tensor, ...]:
+        if isinstance(layer, tf.keras.layers.SimpleRNN):
+            layer.unroll = inputs.shape[TIME_AXIS] in SHORT
+        outputs, *state = layer(inputs, initial_state=state)
+        if layer.go_backwards:
+            outputs = tf.reverse(outputs, [TIME_AXIS])
+        return outputs, *state
+
+
+def hold_spare_biases(layer: Any) -> Any:
+    """Keep at zero the biases of a GRU that repeat another, so that an update counts once.
+
+    Its reset and update gates add an input and a recurrent bias before the nonlinearity; training
+    both would double the learning rate of their sum. Keras' other layers have one bias.
+    """
+    if isinstance(layer, tf.keras.layers.GRU):
+        layer.cell.__class__ = HeldGRUCell
+    return layer
+
+
+class HeldGRUCell(tf.keras.layers.GRUCell):
+    """A GRU's cell whose recurrent biases of the reset and the update gate are zero for good."""
+
+    @property
+    def bias(self) -> tf.Tensor:
+        """The input and the recurrent bias, (2, 3 * hidden), of which a part gets no gradient."""
+        mask = np.ones((2, 3 * self.units))
+        mask[1, weights.spare("gru", self.units)] = 0
+        return self._bias * tf.constant(mask, self._bias.dtype)
+
+    @bias.setter
+    def bias(self, value: Any) -> None:
+        self._bias = value

@@ -1,0 +1,135 @@
+"""Trainer and the compiled step."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+from elman.core.training import checkpoint, trainer
+from elman.tensorflow.arrays import numpy, to, try_all_gpus
+from elman.tensorflow.compiled import Compiled
+from elman.tensorflow.model import keep
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
+
+    With `num_gpus=0` TensorFlow chooses the device. Steps are compiled, for each `fit` anew.
+    """
+
+    @cached_property
+    def gpus(self) -> list[Any]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
+
+    def prepare_batch(self, batch: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Move a batch to the GPU."""
+        return [to(array, self.gpus[0]) for array in batch] if self.gpus else batch
+
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser; steps are compiled anew."""
+        super().prepare_optimizer()
+        self._updating: Compiled | None = None
+        self._validating: Compiled | None = None
+        rate: Any = getattr(self.optim, "learning_rate", None)
+        self._rate: Any = float(rate) if hasattr(rate, "assign") else None
+
+    def update(self, batch: Sequence[tf.Tensor]) -> float:
+        """Take one optimisation step and return the batch's mean loss."""
+        if self._updating is None:
+            self._updating = Compiled(self._update)
+            self._make_variables([part if part is None else part[:1] for part in batch])
+        try:
+            loss, self.gradient_norm = self._run(self._updating, batch, train=True)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(str(error)) from error
+        return float(loss)
+
+    def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
+        """Return the batch's mean loss, or None where the model gives none."""
+        if self._validating is None:
+            self._validating = Compiled(self._loss)
+        loss = self._run(self._validating, batch, train=False)
+        return None if loss is None else float(loss)
+
+    def _make_variables(self, batch: Sequence[tf.Tensor]) -> None:
+        """Let layers and optimiser make their variables, since a graph that does is made twice."""
+        with suppress(Exception), self.model.evaluating():  # the step will show what is wrong
+            self.model(*batch[:-1])
+            self.optim.build(self.model.trainable_variables)
+
+    def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
+        with self.gpus[0] if self.gpus else nullcontext():
+            result, plots, reached = step(*batch)
+        keep(self.model, reached)
+        self.model.plot_all(plots, train)
+        return result
+
+    def _update(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
+        with self.model.collecting() as plots, tf.GradientTape() as tape:
+            loss = self.model.training_step(batch)
+        variables = self.model.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        gradients = [tf.convert_to_tensor(gradients[i]) for i in used]
+        norm = tf.linalg.global_norm(gradients)
+        if self.gradient_clip_val > 0:
+            gradients = self.clip_gradients(self.gradient_clip_val, gradients)
+        self.optim.apply_gradients(zip(gradients, [variables[i] for i in used], strict=True))
+        return (loss, norm), dict(plots), self.model.reached
+
+    def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
+        with self.model.collecting() as plots:
+            loss = self.model.validation_step(batch)
+        return loss, dict(plots), self.model.reached
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        rate = self.optim.learning_rate
+        before = float(rate)
+        rate.assign(self._rate * factor)
+        if getattr(self.optim, "momentum", 0):
+            # Keras' velocities have the learning rate in them, and would go on with the one before.
+            for velocity in getattr(self.optim, "momentums", ()):  # none before they are made
+                velocity.assign(velocity * (float(rate) / before))
+
+    def capture(self) -> dict[str, Any]:
+        """All that training has changed by now: weights, optimiser, generators; copies."""
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
+        return arrays | checkpoint.parts_of(self.carried, numpy)
+
+    def prepare_restore(self) -> None:
+        """Have the variables there."""
+        self._make_variables(self.prepare_batch(self.example()))
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """Take what `capture` gave, after the model and its optimiser are prepared."""
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+        self.carried = checkpoint.state_of(arrays, tf.constant)
+
+    def _variables(self) -> dict[str, Any]:
+        """Variables of the model, of its optimiser, and of dropout."""
+        kept = getattr(self.optim, "variables", ())
+        kept = kept() if callable(kept) else kept  # a method in tf_keras
+        rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
+        draws = getattr(getattr(getattr(self.model, "rnn", None), "rnn", None), "draws", None)
+        return {
+            **{f"model.{n}": variable for n, variable in enumerate(self._of_model())},
+            **{f"optim.{n}": variable for n, variable in enumerate(kept)},
+            **({"learning_rate": rate} if isinstance(rate, tf.Variable) else {}),
+            **({} if draws is None else {"generator": draws}),
+        }
+
+    def _of_model(self) -> list[Any]:
+        """The model's variables; Keras 3 leaves out those that are no layer's, and are trained."""
+        known = [*self.model.variables, *self.model.trainable_variables]
+        return list({id(variable): variable for variable in known}.values())
+
+    def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
+        """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
+        grads = [tf.convert_to_tensor(grad) for grad in grads]  # an embedding's is sparse
+        scale = tf.minimum(grad_clip_val / tf.linalg.global_norm(grads), 1.0)
+        return [grad * scale for grad in grads]

@@ -1,0 +1,139 @@
+"""Models from canonical weights, and back; the version of TensorFlow."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from elman.core.model import weights
+from elman.core.model.weights import Architecture, Weights
+from elman.tensorflow.layers import GRU, LSTM, RNN, Stack
+from elman.tensorflow.model import RNNLM, RNNLMScratch
+
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rnn": (tf.keras.layers.SimpleRNN, {"activation": "tanh"}),
+    "rnn-relu": (tf.keras.layers.SimpleRNN, {"activation": "relu"}),
+    "gru": (
+        tf.keras.layers.GRU,
+        {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True},
+    ),
+    "lstm": (tf.keras.layers.LSTM, {"activation": "tanh", "recurrent_activation": "sigmoid"}),
+}
+
+
+def _is(layer: Any, kind: Any, settings: dict[str, Any]) -> bool:
+    """True if a layer is of a kind of Keras', with a bias and these settings."""
+    wanted = settings | {"use_bias": True}
+    return isinstance(layer, kind) and wanted.items() <= layer.get_config().items()
+
+
+def _cell(layer: Any) -> str | None:
+    for cell, (kind, settings) in CELLS.items():
+        if _is(layer, kind, settings | {"go_backwards": False}):
+            return cell
+    return None
+
+
+def _layers(model: RNNLMScratch) -> list[Any]:
+    rnn = getattr(getattr(model, "rnn", None), "rnn", None)
+    return list(rnn.layers) if isinstance(rnn, Stack) else [rnn]
+
+
+def _swap_gates(array: np.ndarray) -> np.ndarray:
+    """The rows of r z n as z r n, or the other way about."""
+    first, second, third = np.split(array, 3)
+    return np.concatenate([second, first, third])
+
+
+def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Kernel, recurrent kernel and bias of a layer, for its weights in the order of `KINDS`."""
+    if cell == "gru":
+        W_ih, W_hh, *biases = map(_swap_gates, values)
+        return [W_ih.T, W_hh.T, np.stack(biases)]
+    W_ih, W_hh, b_ih, _ = values
+    return [W_ih.T, W_hh.T, b_ih]
+
+
+def _from_keras(
+    cell: str, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray
+) -> list[np.ndarray]:
+    """The weights of a layer in the order of `KINDS`."""
+    if cell == "gru":
+        return [*map(_swap_gates, (kernel.T, recurrent.T, *bias))]
+    return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
+
+
+LAYERS: dict[str, Any] = {
+    "rnn": RNN,
+    "rnn-relu": partial(RNN, nonlinearity="relu"),
+    "gru": GRU,
+    "lstm": LSTM,
+}
+
+
+def build(
+    arch: Architecture,
+    values: Weights,
+    lr: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> RNNLM:
+    """A language model of this architecture with these weights; the seed is that of dropout."""
+    values = weights.checked(values, arch)
+    if dropout:
+        tf.random.set_seed(seed)
+    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
+    for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
+        layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
+    output = "embedding.weight" if arch.tied else "linear.weight"
+    model.linear.set_weights([values[output].T, values["linear.bias"]])
+    if arch.embedding and not arch.tied:
+        model.embedding.set_weights([values["embedding.weight"]])
+    return model
+
+
+def architecture(model: RNNLMScratch) -> Architecture:
+    """Architecture of a model whose layers are Keras' own."""
+    layers, linear = _layers(model), getattr(model, "linear", None)
+    cell = _cell(layers[0]) if all(map(_cell, layers)) else None
+    if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
+        wanted = "a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear,"
+        cure = "tf.train.Checkpoint(model=model).write(path)"
+        raise weights.not_canonical(wanted, model, cure)
+    return Architecture(
+        cell,
+        model.vocab_size,
+        layers[0].units,
+        len(layers),
+        getattr(model, "embedding_size", 0),
+        getattr(model, "tied", False),
+    )
+
+
+def export_weights(model: RNNLMScratch) -> Weights:
+    """The weights of a model by canonical name; copies."""
+    arch = architecture(model)
+    model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
+    values = {
+        f"rnn.{kind}{name}": value
+        for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)
+        for kind, value in zip(KINDS, _from_keras(arch.cell, *layer.get_weights()), strict=True)
+    }
+    kernel, values["linear.bias"] = model.linear.get_weights()
+    values["embedding.weight" if arch.tied else "linear.weight"] = kernel.T
+    if arch.embedding and not arch.tied:
+        (values["embedding.weight"],) = model.embedding.get_weights()
+    weights.check(values, arch)
+    return values
+
+
+def version() -> str:
+    """The version of TensorFlow."""
+    return tf.__version__
