@@ -1,8 +1,10 @@
-"""The seed document, and what a text written by a trained model must be."""
+"""Checks of the book's code that all frameworks share, and the seed document."""
 
 import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from elman.core.data import corpus
 from elman.core.model.language_model import generate
@@ -63,3 +65,105 @@ def seed_program(title: str, framework: str, layer: str, model: str) -> str:
     program = "\n".join([imports, *sections, f"framework = '{framework}'", seed_steps()])
     assert program.count("from d2l import") == 1
     return program.replace("from d2l import", "from elman import")
+
+
+def assert_trained_as_printed(names: dict[str, Any]) -> None:
+    """The program of the seed document has trained the book's model, and the model writes."""
+    last = names["trainer"].history[-1]
+    assert last.epoch == 100
+    assert 6.8 <= last.val_ppl <= 7.8
+    assert names["prediction"].startswith("it has")
+    assert_writes_like_the_book(names["model"], names["data"].vocab)
+
+
+def assert_scratch_has_the_books_shapes(d2l: Any) -> None:
+    """RNNScratch and RNNLMScratch have the shapes of section 9.5."""
+    rnn = d2l.RNNScratch(16, 32)
+    outputs, state = rnn(d2l.ones((100, 2, 16)))
+    d2l.check_len(outputs, 100)
+    d2l.check_shape(outputs[0], (2, 32))
+    d2l.check_shape(state, (2, 32))
+    again, _ = rnn(d2l.ones((1, 2, 16)), (state,))
+    plain, _ = rnn(d2l.ones((1, 2, 16)), state)
+    assert (d2l.numpy(again[0]) == d2l.numpy(plain[0])).all()
+    model = d2l.RNNLMScratch(rnn, 16)
+    d2l.check_shape(model(d2l.ones((1, 1), dtype=d2l.int64)), (1, 1, 16))
+    with pytest.raises(AssertionError):
+        d2l.check_len(outputs, 99)
+    with pytest.raises(AssertionError):
+        d2l.check_shape(state, (2, 33))
+
+
+def time_machine_built_anew(d2l: Any) -> Any:
+    """The book's constructor of TimeMachine, patched into a subclass; checks a validation batch."""
+
+    class TimeMachine(d2l.TimeMachine):
+        pass
+
+    @d2l.add_to_class(TimeMachine)
+    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
+        super(d2l.TimeMachine, self).__init__()
+        self.save_hyperparameters()
+        corpus, self.vocab = self.build(self._download())
+        array = d2l.tensor([corpus[i : i + num_steps + 1] for i in range(1000 - num_steps)])
+        self.X, self.Y = array[:, :-1], array[:, 1:]
+        self.num_train, self.num_val = 600, 100
+
+    data = TimeMachine(2, 10)
+    X, Y = next(iter(data.val_dataloader()))
+    assert (d2l.numpy(data.X[600:602]) == d2l.numpy(X)).all()
+    assert (d2l.numpy(data.Y[600:602]) == d2l.numpy(Y)).all()
+    return data
+
+
+def line(d2l: Any, *shape: Any) -> Any:
+    """Data of the line y = 2 x - 3.4 x' + 4.2, of the given arguments of `randn`."""
+
+    class Line(d2l.DataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.batch_size = 32
+            self.X = d2l.randn(*shape)
+            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
+
+        def get_dataloader(self, train: bool) -> Any:
+            part = slice(0, 800) if train else slice(800, None)
+            return self.get_tensorloader((self.X, self.y), train, part)
+
+    return Line()
+
+
+def assert_classifies(d2l: Any, model: Any, X: Any, y: Any) -> None:
+    """A classifier learns `y` from `X`, plots loss and accuracy, and tells each prediction's."""
+
+    class Data(d2l.DataModule):
+        batch_size = 50
+
+        def get_dataloader(self, train: bool) -> Any:
+            return self.get_tensorloader([X, y], train)
+
+    d2l.Trainer(10).fit(model, Data())
+    assert set(model.board.data) == {"train_loss", "val_loss", "val_acc"}
+    assert model.board.data["val_acc"][-1].y > 0.95
+    Y_hat = d2l.tensor([[1.0, 0.0], [0.0, 1.0]])
+    correct = model.accuracy(Y_hat, d2l.tensor([0, 0]), averaged=False)
+    assert d2l.numpy(correct).tolist() == [1, 0]
+    assert model.loss(Y_hat, d2l.tensor([0, 0]), averaged=False).shape == (2,)
+
+
+def assert_devices_fall_back_to_the_cpu(d2l: Any) -> None:
+    """A device beyond those there are is the CPU."""
+    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
+    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
+    assert d2l.devices()[0] == str(d2l.cpu())
+    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+
+
+def assert_learns_words(d2l: Any, rnn: Any, story: Path) -> None:
+    """A model with an embedding of 12 learns a short text by words."""
+    data = d2l.TextFile(str(story), batch_size=8, num_steps=4, tokenizer="word")
+    model = d2l.RNNLM(rnn, len(data.vocab), 0.01, embedding_size=12, optimizer="adam")
+    trainer = d2l.Trainer(20)
+    trainer.fit(model, data)
+    assert trainer.history[-1].val_ppl < 1.2

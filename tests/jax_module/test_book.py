@@ -16,25 +16,20 @@ from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.jax.compiled import compiled
 from elman.jax.weights import LAYERS
-from tests import docs
-from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_steps
+from tests import book, docs
 
 
-@pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
+@pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
-    program = seed_steps()
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
+    program = book.seed_steps()
     for listed in ("['mxnet', 'tensorflow']", "['mxnet', 'pytorch']"):  # JAX is in neither
         assert listed in program
         program = program.replace(listed, "['jax']")
     names: dict[str, Any] = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
     random.seed(0)  # the book's keys are random
     exec(program, names)
-    last = names["trainer"].history[-1]
-    assert last.epoch == 100
-    assert 6.8 <= last.val_ppl <= 7.8
-    assert names["prediction"].startswith("it has")
-    assert_writes_like_the_book(names["model"], names["data"].vocab)
+    book.assert_trained_as_printed(names)
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
@@ -226,21 +221,9 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
 
 
 def test_linear_regression_finds_its_line() -> None:
-    class Line(d2l.DataModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.batch_size = 32
-            self.X = d2l.randn(1000, 2)
-            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
-
-        def get_dataloader(self, train: bool) -> Any:
-            part = slice(0, 800) if train else slice(800, None)
-            return self.get_tensorloader((self.X, self.y), train, part)
-
     model = d2l.LinearRegression(lr=0.03)
     trainer = d2l.Trainer(max_epochs=10)
-    trainer.fit(model, Line())
+    trainer.fit(model, book.line(d2l, 1000, 2))
     w, b = model.get_w_b(trainer.state)
     assert jnp.allclose(w.ravel(), jnp.array([2.0, -3.4]), atol=0.01)
     assert jnp.allclose(b, 4.2, atol=0.01)
@@ -320,10 +303,7 @@ def test_a_model_that_other_frameworks_cannot_know_is_refused() -> None:
 
 
 def test_devices_fall_back_to_the_cpu() -> None:
-    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
-    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
-    assert d2l.devices()[0] == str(d2l.cpu())
-    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+    book.assert_devices_fall_back_to_the_cpu(d2l)
 
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,21 +13,17 @@ from mxnet import autograd, gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman import mxnet as d2l
-from tests.book import SEED, assert_writes_like_the_book, d2l_edition, seed_program
+from tests import book
 
 
-@pytest.mark.skipif(not SEED.exists(), reason="the seed document is not beside the checkout")
+@pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
+    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
     npx.random.seed(0)
     names: dict[str, Any] = {}
     layer, model = "MXNet Implementation", "TensorFlow & MXNet Language Model"
-    exec(seed_program("MXNet", "mxnet", layer, model), names)
-    last = names["trainer"].history[-1]
-    assert last.epoch == 100
-    assert 6.8 <= last.val_ppl <= 7.8
-    assert names["prediction"].startswith("it has")
-    assert_writes_like_the_book(names["model"], names["data"].vocab)
+    exec(book.seed_program("MXNet", "mxnet", layer, model), names)
+    book.assert_trained_as_printed(names)
 
 
 def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,20 +58,7 @@ def small_data() -> Any:
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:
-    layer = d2l.RNNScratch(16, 32)
-    outputs, state = layer(d2l.ones((100, 2, 16)))
-    d2l.check_len(outputs, 100)
-    d2l.check_shape(outputs[0], (2, 32))
-    d2l.check_shape(state, (2, 32))
-    again, _ = layer(d2l.ones((1, 2, 16)), (state,))
-    plain, _ = layer(d2l.ones((1, 2, 16)), state)
-    assert (again[0] == plain[0]).all()
-    model = d2l.RNNLMScratch(layer, 16)
-    d2l.check_shape(model(d2l.ones((1, 1), dtype=d2l.int64)), (1, 1, 16))
-    with pytest.raises(AssertionError):
-        d2l.check_len(outputs, 99)
-    with pytest.raises(AssertionError):
-        d2l.check_shape(state, (2, 33))
+    book.assert_scratch_has_the_books_shapes(d2l)
 
 
 def test_the_layers_of_a_stack_from_scratch_are_trained() -> None:
@@ -141,27 +124,11 @@ def test_the_books_printed_loop_takes_effect() -> None:
 
 
 def test_the_books_time_machine_can_be_built_anew() -> None:
-    class TimeMachine(d2l.TimeMachine):
-        pass
-
     @d2l.add_to_class(d2l.TimeMachine)
     def count(self: Any) -> int:
         return len(self.X)
 
-    @d2l.add_to_class(TimeMachine)
-    def __init__(self: Any, batch_size: int, num_steps: int) -> None:  # noqa: N807
-        super(d2l.TimeMachine, self).__init__()
-        self.save_hyperparameters()
-        corpus, self.vocab = self.build(self._download())
-        array = d2l.tensor([corpus[i : i + num_steps + 1] for i in range(1000 - num_steps)])
-        self.X, self.Y = array[:, :-1], array[:, 1:]
-        self.num_train, self.num_val = 600, 100
-
-    data = TimeMachine(2, 10)
-    X, Y = next(iter(data.val_dataloader()))
-    assert (data.X[600:602] == X).all()
-    assert (data.Y[600:602] == Y).all()
-    assert data.count() == 990
+    assert book.time_machine_built_anew(d2l).count() == 990
 
 
 @pytest.mark.parametrize("layers", [rnn.RNN, rnn.GRU, rnn.LSTM])
@@ -191,22 +158,10 @@ def test_the_optimizer_is_the_models() -> None:
 
 
 def test_linear_regression_finds_its_line() -> None:
-    class Line(d2l.DataModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-            self.batch_size = 32
-            self.X = d2l.randn(1000, 2)
-            self.y = d2l.matmul(self.X, d2l.tensor([[2.0], [-3.4]])) + 4.2
-
-        def get_dataloader(self, train: bool) -> Any:
-            part = slice(0, 800) if train else slice(800, None)
-            return self.get_tensorloader((self.X, self.y), train, part)
-
     npx.random.seed(0)
     model = d2l.LinearRegression(lr=0.03)
     trainer = d2l.Trainer(max_epochs=10)
-    trainer.fit(model, Line())
+    trainer.fit(model, book.line(d2l, 1000, 2))
     w, b = model.get_w_b()
     assert numpy.allclose(w.asnumpy(), [[2.0, -3.4]], atol=0.01)
     assert numpy.allclose(b.asnumpy(), [4.2], atol=0.01)
@@ -221,20 +176,8 @@ def test_a_classifier_plots_loss_and_accuracy() -> None:
             self.net, self.lr = nn.Dense(2), 0.5
             self.net.initialize()
 
-    class Signs(d2l.DataModule):
-        batch_size = 50
-
-        def get_dataloader(self, train: bool) -> Any:
-            X = np.linspace(-1, 1, 200).reshape(200, 1)
-            return self.get_tensorloader([X, (X[:, 0] > 0).astype(d2l.int32)], train)
-
-    model = Sign()
-    d2l.Trainer(10).fit(model, Signs())
-    assert set(model.board.data) == {"train_loss", "val_loss", "val_acc"}
-    assert model.board.data["val_acc"][-1].y > 0.95
-    Y_hat = d2l.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert model.accuracy(Y_hat, d2l.tensor([0, 0]), averaged=False).tolist() == [1, 0]
-    assert model.loss(Y_hat, d2l.tensor([0, 0]), averaged=False).shape == (2,)
+    X = np.linspace(-1, 1, 200).reshape(200, 1)
+    book.assert_classifies(d2l, Sign(), X, (X[:, 0] > 0).astype(d2l.int32))
 
 
 def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,10 +190,7 @@ def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_devices_fall_back_to_the_cpu() -> None:
-    assert d2l.try_gpu(d2l.num_gpus()) == d2l.cpu()
-    assert len(d2l.try_all_gpus()) == d2l.num_gpus()
-    assert d2l.devices()[0] == str(d2l.cpu())
-    assert d2l.Trainer(1, num_gpus=1).gpus == d2l.try_all_gpus()[:1]
+    book.assert_devices_fall_back_to_the_cpu(d2l)
 
 
 @pytest.mark.parametrize("scratch", [True, False])
@@ -297,12 +237,7 @@ def test_arrays_that_cross_keep_their_type_and_are_copies() -> None:
 
 
 def test_a_text_file_trains_at_word_level(story: Path) -> None:
-    data = d2l.TextFile(str(story), batch_size=8, num_steps=4, tokenizer="word")
-    layers = d2l.RNN(16, nonlinearity="relu")
-    model = d2l.RNNLM(layers, len(data.vocab), 0.01, embedding_size=12, optimizer="adam")
-    trainer = d2l.Trainer(20)
-    trainer.fit(model, data)
-    assert trainer.history[-1].val_ppl < 1.2
+    book.assert_learns_words(d2l, d2l.RNN(16, nonlinearity="relu"), story)
 
 
 @pytest.mark.parametrize(
