@@ -559,7 +559,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return numpy(self.output_layer(rnn_outputs)), state
 
-    def follow(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
+    def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
         """The likeliest ids after `token`, one after the other, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
@@ -568,7 +568,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         ids, following = np.full((1, 1), token, ctx=device), []
         added = from_numpy(mask).astype(dtype).as_in_ctx(device)
         with autograd.pause():
-            for _ in range(language_model.FOLLOWING):
+            for _ in range(language_model.GREEDY_TOKENS):
                 rnn_outputs, state = self.rnn(self.one_hot(ids), state)
                 ids = (self.output_layer(rnn_outputs) + added).argmax(axis=-1)  # (1, 1)
                 following.append(ids)
@@ -782,14 +782,14 @@ class RNNLM(RNNLMScratch):
         """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
         return self.linear(hiddens).swapaxes(0, 1)
 
-    def loss_by_blocks(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
+    def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
         self.reached = detached(state)
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        blocks = LossByBlocks(Y.T.reshape(-1), language_model.rows_of_block(self.vocab_size))
+        blocks = ChunkedLoss(Y.T.reshape(-1), language_model.chunk_rows(self.vocab_size))
         return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
 
     def configure_optimizers(self) -> gluon.Trainer:
@@ -800,10 +800,10 @@ class RNNLM(RNNLMScratch):
         return gluon.Trainer(self.parameters(), "sgd", settings)
 
 
-RNNLM.built_in = language_model.head_of(RNNLM)
+RNNLM.default_head = language_model.head_methods(RNNLM)
 
 
-class LossByBlocks(autograd.Function):
+class ChunkedLoss(autograd.Function):
     """The mean cross-entropy of rows, (number, hidden), with so many rows of logits at a time."""
 
     def __init__(self, targets: np.ndarray, size: int) -> None:

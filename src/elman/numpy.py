@@ -561,7 +561,7 @@ class RNNLM(language_model.LanguageModel, Module):
         loss, self._d_logits = loss_and_gradient(flat, y.T.ravel())
         return loss
 
-    def loss_by_blocks(self, X: Array, Y: Array, state: Any = None) -> float:
+    def chunked_loss(self, X: Array, Y: Array, state: Any = None) -> float:
         """The loss of a batch, of whose logits there is one block at a time."""
         language_model.check_ids(Y, self.vocab_size)
         _, self.reached = self._run(X, state)
@@ -571,7 +571,7 @@ class RNNLM(language_model.LanguageModel, Module):
     def _blocks(self) -> Iterator[tuple[slice, float, float, Array]]:
         """Of each block its rows, their share of all, their mean loss and the logits' gradient."""
         hidden = self._hidden.reshape(len(self._targets), -1)  # (steps * batch, hidden)
-        size = language_model.rows_of_block(self.vocab_size)
+        size = language_model.chunk_rows(self.vocab_size)
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             targets = self._targets[rows]
@@ -616,7 +616,7 @@ class RNNLM(language_model.LanguageModel, Module):
         return SGD(self, self.lr, self.momentum)
 
 
-RNNLM.built_in = language_model.head_of(RNNLM)
+RNNLM.default_head = language_model.head_methods(RNNLM)
 
 
 class SGD:

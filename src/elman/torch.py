@@ -485,7 +485,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
             return numpy(self.output_layer(rnn_outputs)), state
 
     @torch.inference_mode()
-    def follow(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
+    def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
         """The likeliest ids after `token`, one after the other, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
@@ -493,7 +493,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         device, inputs, following = self._like().device, {}, []
         added = torch.as_tensor(mask, device=device)
         with self.evaluating():
-            for _ in range(language_model.FOLLOWING):
+            for _ in range(language_model.GREEDY_TOKENS):
                 if token not in inputs:
                     inputs[token] = self.one_hot(torch.full((1, 1), token, device=device))
                 rnn_outputs, state = self.rnn(inputs[token], state)
@@ -665,14 +665,14 @@ class RNNLM(RNNLMScratch):
         """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
         return self.linear(hiddens).swapaxes(0, 1)
 
-    def loss_by_blocks(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
+    def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
         self.reached = detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # a lazy layer learns its shape
-        size = language_model.rows_of_block(self.vocab_size)
-        loss: torch.Tensor = LossByBlocks.apply(
+        size = language_model.chunk_rows(self.vocab_size)
+        loss: torch.Tensor = ChunkedLoss.apply(
             rows, self.linear.weight, self.linear.bias, Y.T.reshape(-1), size
         )
         return loss
@@ -684,10 +684,10 @@ class RNNLM(RNNLMScratch):
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
 
 
-RNNLM.built_in = language_model.head_of(RNNLM)
+RNNLM.default_head = language_model.head_methods(RNNLM)
 
 
-class LossByBlocks(torch.autograd.Function):
+class ChunkedLoss(torch.autograd.Function):
     """The mean cross-entropy of rows, (number, hidden), with so many rows of logits at a time."""
 
     @staticmethod

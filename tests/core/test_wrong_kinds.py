@@ -238,8 +238,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         for call in (
             lambda ids=ids: model().step(np.array(ids)),
             lambda ids=ids: model()(np.array(ids)),
-            lambda ids=ids: model().loss_by_blocks(np.array(ids), np.array([[0, 1]])),
-            lambda ids=ids: model().loss_by_blocks(np.array([[0, 1]]), np.array(ids)),
+            lambda ids=ids: model().chunked_loss(np.array(ids), np.array([[0, 1]])),
+            lambda ids=ids: model().chunked_loss(np.array([[0, 1]]), np.array(ids)),
             lambda ids=ids: model().loss(np.zeros((1, 2, 5)), np.array(ids)),
             lambda ids=ids: RNNLM(RNN(2, 3), 5, embedding_size=2).step(np.array(ids)),
             lambda ids=ids: RNN(5, 3)(np.array(ids)),

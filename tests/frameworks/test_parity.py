@@ -133,8 +133,8 @@ def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: 
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """From here on losses go by blocks of 10 rows; their vocabularies are put down here."""
     seen: list[int] = []
-    monkeypatch.setattr(language_model, "MANY", 11)
-    monkeypatch.setattr(language_model, "rows_of_block", lambda vocab: seen.append(vocab) or 10)
+    monkeypatch.setattr(language_model, "MAX_LOGITS", 11)
+    monkeypatch.setattr(language_model, "chunk_rows", lambda vocab: seen.append(vocab) or 10)
     return seen
 
 

@@ -36,14 +36,14 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) ->
 
 
 def test_a_loss_by_blocks_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language_model, "MANY", 1)
-    monkeypatch.setattr(language_model, "BLOCK", 28 * 50)
+    monkeypatch.setattr(language_model, "MAX_LOGITS", 1)
+    monkeypatch.setattr(language_model, "CHUNK_LOGITS", 28 * 50)
     graphs: list[bool] = []
 
     class Model(d2l.RNNLM):
-        def loss_by_blocks(self, *batch: Any) -> Any:
+        def chunked_loss(self, *batch: Any) -> Any:
             graphs.append(not tf.executing_eagerly())
-            return super().loss_by_blocks(*batch)
+            return super().chunked_loss(*batch)
 
     d2l.Trainer(2, gradient_clip_val=1).fit(Model(d2l.GRU(8), 28, 0.1), small_data())
     assert graphs == [True] * 4  # for each shape of batch once

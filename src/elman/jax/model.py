@@ -32,11 +32,11 @@ class Module(nn.Module, module.Module):
     board: ProgressBoard = field(default_factory=ProgressBoard, init=False)
 
     # Without annotations, of which flax would make fields.
-    trainer = built = key = compiled_read = compiled_follow = cast(Any, None)
+    trainer = built = key = compiled_read = compiled_decode = cast(Any, None)
 
     def __getstate__(self) -> dict[str, Any]:
         """State of a copy or a pickle: the variables as they are now, and nothing compiled."""
-        compiled = {"compiled_read": None, "compiled_follow": None}
+        compiled = {"compiled_read": None, "compiled_decode": None}
         return {**module.Module.__getstate__(self), "built": self.variables_now, **compiled}
 
     @property
@@ -169,7 +169,7 @@ class RNNLMScratch(Classifier):
     vocab_size: int
     lr: float = 0.01
 
-    built_in = cast(Any, None)  # the head that `loss_by_blocks` is for, if there is one
+    default_head = cast(Any, None)  # the head that `chunked_loss` is for, if there is one
 
     def setup(self) -> None:
         """Make the parameters of the output layer."""
@@ -196,14 +196,14 @@ class RNNLMScratch(Classifier):
     def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
         """The loss of a batch, (ids, a state if there is one, targets), with what has changed."""
         X, *begin, Y = batch
-        if not language_model.has_blocks(self, Y):
+        if not language_model.uses_chunks(self, Y):
             return self.loss(params, batch[:-1], Y, state)
         return state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             *(X, Y, *begin),
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
-            method="loss_by_blocks",
+            method="chunked_loss",
         )
 
     def one_hot(self, X: Any) -> Any:
@@ -246,7 +246,7 @@ class RNNLMScratch(Classifier):
             return np.asarray(logits), state
 
         with self.evaluating():
-            return language_model.in_pieces(read, ids, state)
+            return language_model.in_chunks(read, ids, state)
 
     def predict(
         self, prefix: str, num_preds: int, vocab: Vocab | None = None, params: Any = None
@@ -266,7 +266,7 @@ class RNNLMScratch(Classifier):
             step=partial(self.step, params=params), codec=self.codec, vocab_size=self.vocab_size
         )
         if looks_up(self.rnn):
-            reader.follow = partial(self.follow, params=params)
+            reader.greedy_decode = partial(self.greedy_decode, params=params)
         return reader
 
     def _first_params(self) -> Any:
@@ -331,7 +331,7 @@ class RNNLM(RNNLMScratch):
         rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
         return rnn_outputs, state
 
-    def loss_by_blocks(self, X: Any, Y: Any, state: Any = None) -> Any:
+    def chunked_loss(self, X: Any, Y: Any, state: Any = None) -> Any:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.run(X, state)
         self.keep(state)
@@ -343,7 +343,7 @@ class RNNLM(RNNLMScratch):
             return optax.softmax_cross_entropy_with_integer_labels(logits, target)
 
         rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
-        size = language_model.rows_of_block(self.vocab_size)
+        size = language_model.chunk_rows(self.vocab_size)
         return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
 
     def _output_weights(self) -> tuple[Any, Any]:
@@ -353,27 +353,27 @@ class RNNLM(RNNLMScratch):
         linear = self.linear.variables["params"]
         return linear["kernel"], linear["bias"]
 
-    def follow(
+    def greedy_decode(
         self, token: int, state: Any, mask: np.ndarray, params: Any = None
     ) -> tuple[list[int], Any]:
         """The likeliest ids after `token`, one after the other, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
         """
-        if self.compiled_follow is None:
-            self.compiled_follow = compiled(self._follow)
+        if self.compiled_decode is None:
+            self.compiled_decode = compiled(self._greedy_decode)
         variables = {"params": self.params if params is None else params}
         with self.evaluating():
-            ids, state = self.compiled_follow(variables, jnp.full((1, 1), token), state, mask)
+            ids, state = self.compiled_decode(variables, jnp.full((1, 1), token), state, mask)
         return numpy(ids).tolist(), state
 
-    def _follow(self, variables: Any, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]:
+    def _greedy_decode(self, variables: Any, ids: Any, state: Any, mask: Any) -> tuple[Any, Any]:
         def step(carry: Any, _: Any) -> tuple[Any, Any]:
             logits, state = self.apply(variables, *carry, method="read")
             ids = (logits + mask).argmax(axis=-1).astype(jnp.int32)  # (1, 1)
             return (ids, state), ids[0, 0]
 
-        (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.FOLLOWING)
+        (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.GREEDY_TOKENS)
         return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
@@ -383,4 +383,4 @@ class RNNLM(RNNLMScratch):
         return optax.sgd(self.lr, self.momentum or None)
 
 
-RNNLM.built_in = language_model.head_of(RNNLM)
+RNNLM.default_head = language_model.head_methods(RNNLM)

@@ -77,7 +77,7 @@ class Trainer(trainer.Trainer):
             if trained is not None:
                 trained.built = trained.variables_now
         self.state = None
-        model.compiled_read = model.compiled_follow = None
+        model.compiled_read = model.compiled_decode = None
         super().prepare_model(model)
 
     def prepare_optimizer(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def total_by_blocks(
+def chunked_total(
     rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, size: int
 ) -> tf.Tensor:
     """The sum of the cross-entropies of all rows, (number, hidden), so many at a time."""

@@ -12,7 +12,7 @@ from elman.core.errors import ElmanError
 from elman.core.model import language_model
 from elman.core.training import module, trainer
 from elman.tensorflow.arrays import num_gpus
-from elman.tensorflow.blocks import total_by_blocks
+from elman.tensorflow.blocks import chunked_total
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.keras import KERAS_3, Adam
 
@@ -186,7 +186,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         ids = language_model.ids_of(ids, self.vocab_size)
         if self._reader is None or (state is None and not self._reader.fits()):
             self._reader = Reader(self, ids[:, :1])
-        return language_model.in_pieces(self._reader, ids, state)
+        return language_model.in_chunks(self._reader, ids, state)
 
     def read(self, X: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         """The logits of ids and the state after them, without dropout."""
@@ -278,7 +278,7 @@ class RNNLM(RNNLMScratch):
         """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
         return tf.transpose(self.linear(hiddens), (1, 0, 2))
 
-    def loss_by_blocks(self, X: tf.Tensor, Y: tf.Tensor, state: Any = None) -> tf.Tensor:
+    def chunked_loss(self, X: tf.Tensor, Y: tf.Tensor, state: Any = None) -> tf.Tensor:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
         keep(self, state)
@@ -286,8 +286,8 @@ class RNNLM(RNNLMScratch):
         targets = tf.reshape(tf.transpose(Y), (-1,))  # (steps * batch,)
         self.linear(rows[:1])  # a layer without variables makes them
         weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
-        size = language_model.rows_of_block(self.vocab_size)
-        return total_by_blocks(rows, weight, bias, targets, size) / rows.shape[0]
+        size = language_model.chunk_rows(self.vocab_size)
+        return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
 
     def configure_optimizers(self) -> Any:
         """The optimiser named at the start."""
@@ -296,4 +296,4 @@ class RNNLM(RNNLMScratch):
         return tf.keras.optimizers.SGD(float(self.lr), momentum=self.momentum)
 
 
-RNNLM.built_in = language_model.head_of(RNNLM)
+RNNLM.default_head = language_model.head_methods(RNNLM)

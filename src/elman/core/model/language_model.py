@@ -22,12 +22,12 @@ from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
-FOLLOWING = 32  # the likeliest tokens that `follow` adds at a time
-PIECES = (CHUNK, 32, 1)  # lengths, in steps, for which a framework compiles a step
-MANY = 1 << 24  # logits: a batch that has more of them never has all at once, but block by block
-BLOCK = 1 << 22  # logits of a block
-# The methods that say what the logits of a model and its loss are, as far as a framework has them.
-HEAD = ("setup", "init_params", "forward", "read", "output_layer", "loss")
+GREEDY_TOKENS = 32  # tokens that one call of `greedy_decode` returns
+CHUNK_LENGTHS = (CHUNK, 32, 1)  # in steps; frameworks compile `step` for these alone
+MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
+CHUNK_LOGITS = 1 << 22  # of a chunk
+# Methods that define a model's logits and its loss; a framework has some of them.
+OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
 
 class Steps(Protocol):
@@ -75,7 +75,7 @@ def generate(
     if hasattr(model, "write"):  # compiled, from the first token to the last
         pieces = model.write([prefix], tokens, sampler, seed)
         return chain.from_iterable(piece[0].tolist() for piece in pieces)
-    if sampler.temperature == 0 and hasattr(model, "follow"):
+    if sampler.temperature == 0 and hasattr(model, "greedy_decode"):
         return islice(_in_runs(model, prefix, sampler), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
@@ -132,7 +132,7 @@ def _in_runs(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[in
     ids = [int((logits[0, -1] + mask).argmax())]
     while True:
         yield from ids
-        ids, state = model.follow(ids[-1], state, mask)
+        ids, state = model.greedy_decode(ids[-1], state, mask)
 
 
 def _check_finite(values: Any) -> None:
@@ -161,7 +161,7 @@ def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
         yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
 
 
-def in_pieces(
+def in_chunks(
     step: Callable[[NDArray[np.int64], Any], tuple[NDArray[Any], Any]],
     ids: NDArray[np.int64],
     state: Any,
@@ -172,7 +172,7 @@ def in_pieces(
     """
     logits, start = [], 0
     while start < ids.shape[1]:
-        length = next(piece for piece in PIECES if piece <= ids.shape[1] - start)
+        length = next(piece for piece in CHUNK_LENGTHS if piece <= ids.shape[1] - start)
         piece, state = step(ids[:, start : start + length], state)
         logits.append(piece)
         start += length
@@ -306,30 +306,30 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
         check_tied(tied, embedding, rnn.num_hiddens)
 
 
-def rows_of_block(vocab: int) -> int:
-    """Number of rows of logits in a block."""
-    return max(1, BLOCK // vocab)
+def chunk_rows(vocab: int) -> int:
+    """Number of rows of logits in a chunk."""
+    return max(1, CHUNK_LOGITS // vocab)
 
 
-def head_of(kind: type) -> dict[str, Any]:
-    """The methods of a class that say what its logits and its loss are."""
-    return {name: getattr(kind, name) for name in HEAD if hasattr(kind, name)}
+def head_methods(kind: type) -> dict[str, Any]:
+    """The methods of a class that define its logits and its loss."""
+    return {name: getattr(kind, name) for name in OVERRIDABLE if hasattr(kind, name)}
 
 
-def has_blocks(model: Any, targets: Any) -> bool:
-    """True if a loss is computed by blocks: that of many logits, which are made as built in.
+def uses_chunks(model: Any, targets: Any) -> bool:
+    """True if the loss of a batch with these targets is computed in chunks.
 
-    A model of whose HEAD a user has overridden something has all logits at once.
+    It is where the batch has more than MAX_LOGITS logits, and no OVERRIDABLE method is overridden.
     """
-    many = math.prod(targets.shape) * model.vocab_size > MANY
-    return many and bool(model.built_in) and head_of(type(model)) == model.built_in
+    many = math.prod(targets.shape) * model.vocab_size > MAX_LOGITS
+    return many and bool(model.default_head) and head_methods(type(model)) == model.default_head
 
 
 class LanguageModel:
     """The part of a recurrent language model that is the same in every framework."""
 
-    # The HEAD that `loss_by_blocks` is for, in a class that has one.
-    built_in: Mapping[str, Any] | None = None
+    # The OVERRIDABLE methods for which `chunked_loss` is right, in a class that has one.
+    default_head: Mapping[str, Any] | None = None
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
@@ -345,9 +345,9 @@ class LanguageModel:
 
     def batch_loss(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a batch, (ids, a state if there is one, targets)."""
-        if has_blocks(self, batch[-1]):
+        if uses_chunks(self, batch[-1]):
             X, *state, Y = batch
-            return self.loss_by_blocks(X, Y, *state)
+            return self.chunked_loss(X, Y, *state)
         return self.loss(self(*batch[:-1]), batch[-1])
 
     def predict(
