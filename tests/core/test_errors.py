@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "latin.txt").write_bytes(b"caf\xe9")
     (folder / "folder").mkdir()
     settings = {
-        name: field.default for name, field in inspect.signature(cli.train).parameters.items()
+        name: field.default for name, field in inspect.signature(cli.train.train).parameters.items()
     }
     for name in ("context", "out", "resume", "checkpoint_every"):
         del settings[name]

@@ -24,7 +24,7 @@ FEW = ("--epochs", "1", "--batch-size", "64", "--steps", "16", "--framework", "n
 def job(**given: Any) -> Job:
     """The settings that the command line has where little is given."""
     names = [name for name in inspect.signature(Job).parameters if name != "init"]
-    usual = {name: inspect.signature(cli.train).parameters[name].default for name in names}
+    usual = {name: inspect.signature(cli.train.train).parameters[name].default for name in names}
     small = {"hidden": 8, "steps": 16, "batch_size": 64, "epochs": 1, "lr": 1.0}
     return Job(**usual | small | {"framework": "numpy"} | given)
 

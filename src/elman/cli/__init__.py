@@ -1,0 +1,78 @@
+"""The command line: a module for each command, which parses, calls and prints.
+
+Heavy modules are imported by the command that needs them, so that `--help` is quick.
+"""
+
+import logging
+import os
+import sys
+from threading import Event, Thread
+from typing import Annotated
+
+import typer
+
+from elman import __version__
+from elman.cli import compare, evaluate, failures, generate, info, prepare, train
+from elman.core.training import terminal
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train.train)
+app.command()(prepare.prepare)
+app.command()(generate.generate)
+app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(info.info)
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        print(f"elman {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Train, measure and sample recurrent language models."""
+
+
+def main() -> None:
+    """Run the command line; a failure is one line on standard error and an exit code."""
+    terminal.set_up()
+    os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
+    # Settings of the user or of the current folder change nothing that is drawn or computed.
+    os.environ["MATPLOTLIBRC"] = os.environ["KERAS_HOME"] = os.devnull
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)  # such as about its cache
+    log = logging.getLogger("elman")
+    log.setLevel(logging.INFO)
+    log.addHandler(failures.Notices())
+    _limit_library_threads()
+    code = failures.exit_code(app, sys.argv[1:] or ["--help"])
+    terminal.release_signals()
+    sys.exit(code)
+
+
+def _limit_library_threads() -> None:
+    """Have libraries start no threads where the system allows few more: they would crash.
+
+    Both copies of OpenBLAS, NumPy's and SciPy's, start one for each core.
+    """
+    ended = Event()
+    threads = [Thread(target=ended.wait, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    finally:
+        ended.set()

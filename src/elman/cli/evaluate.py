@@ -1,0 +1,63 @@
+"""`elman evaluate`: loss, perplexity and bits of a model on a text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import elman
+from elman.cli.options import Edition, Framework, Json, Run
+from elman.cli.output import LOWER_BOUND, print_json
+
+if TYPE_CHECKING:
+    from elman.core.model.metrics import Evaluation
+
+
+def evaluate(
+    run: Run,
+    text: Annotated[
+        str,
+        typer.Argument(
+            help="time-machine, the path of a UTF-8 text file, a store, or - for standard input."
+        ),
+    ],
+    edition: Edition = "gutenberg",
+    framework: Framework = "numba",
+    as_json: Json = False,
+) -> None:
+    """Tell how well a model predicts a text, read once from its start."""
+    from elman.core.data import corpus, parts
+    from elman.core.experiments.train import TIME_MACHINE, check_text
+
+    check_text(text)
+    corpus.check_edition(edition, of_file=text != TIME_MACHINE)
+    result = _evaluate(elman.load(run, framework), text, edition)
+    parts.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
+    if as_json:
+        print_json(result.fields())
+        return
+    unknown = parts.described(result.unknown, result.tokens + 1)
+    beside, bound = (f"  ({unknown})", LOWER_BOUND) if result.unknown else ("", "")
+    print(f"loss                {result.loss:.4f} nats per token{beside}")
+    print(f"perplexity          {result.perplexity:.3f}{beside}")
+    print(f"bits per character  {result.bits_per_character:.4f}{bound}")
+    print(f"bits per byte       {result.bits_per_byte:.4f}{bound}")
+    print(f"tokens              {result.tokens}")
+    print(f"unknown symbols     {result.unknown}")
+
+
+def _evaluate(model: Any, text: str, edition: str) -> "Evaluation":
+    from elman.core.data import corpus
+    from elman.core.experiments.train import TIME_MACHINE
+    from elman.core.model import language_model
+    from elman.core.text import text_files
+
+    if text == TIME_MACHINE:
+        return language_model.evaluate(model, corpus.time_machine(edition), model.codec)
+    if Path(text).is_dir():
+        return language_model.evaluate_store(model, Path(text), model.codec)
+    if text == text_files.STDIN:
+        blocks = text_files.blocks_of_standard_input()
+    else:
+        blocks = text_files.blocks([Path(text)])
+    return language_model.evaluate(model, blocks, model.codec)

@@ -1,0 +1,60 @@
+"""Failures of a command as one line on standard error and an exit code."""
+
+import logging
+import os
+import sys
+from typing import Any
+
+import typer
+
+from elman.core.errors import ElmanError, printable
+from elman.core.training import terminal
+
+
+def exit_code(app: typer.Typer, words: list[str]) -> int:
+    """Run a command and return its exit code; the cause of a failure has been printed."""
+    try:
+        code: int = app(words, standalone_mode=False) or 0
+        sys.stdout.flush()
+    except ElmanError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _fail(_message(error), 2)
+    except BrokenPipeError:  # the reader of the output has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        from elman.core.files import disk
+
+        reported = disk.cannot("use", error.filename or "standard output", error)
+        return _fail(str(reported), reported.exit_code)
+    except MemoryError:
+        return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
+    except KeyboardInterrupt:  # while the output waits for its reader
+        code = terminal.INTERRUPTED
+    if code == terminal.INTERRUPTED:  # Typer's exit code for Ctrl-C
+        return _fail("interrupted, nothing kept", code)
+    return code
+
+
+def _message(error: typer.TyperException) -> str:
+    """The message of a word that Typer refuses, with the word where Typer leaves it out."""
+    found: Any = getattr(error.__cause__, "errors", list)()  # as Pydantic has them
+    return error.format_message() + (f", got {found[0]['input']!r}" if found else "")
+
+
+def _fail(message: str, code: int) -> int:
+    print("elman:", printable(message), file=sys.stderr)
+    return code
+
+
+class Notices(logging.Handler):
+    """Log records of the package, a line each on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        print("elman:", printable(record.getMessage()), file=sys.stderr)

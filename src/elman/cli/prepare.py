@@ -1,0 +1,35 @@
+"""`elman prepare`: a store of tokens from texts of any size."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elman.cli.options import NEWLINES, PATH, MinFreq, VocabSize
+from elman.cli.output import show
+
+
+def prepare(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="UTF-8 text files, one after the other, gzip-compressed or not; - is "
+            "standard input.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The store to make, a folder.", **PATH)],
+    tokenizer: Annotated[str, typer.Option(help="char, byte, word or bpe.")] = "char",
+    vocab_size: VocabSize = None,
+    min_freq: MinFreq = None,
+    newlines: Annotated[str, typer.Option(help=NEWLINES)] = "universal",
+) -> None:
+    """Read texts of any size once, and keep them as tokens that elman train can begin with."""
+    from elman.core.data.prepare import prepare
+    from elman.core.training.progress import reading
+
+    with reading() as shown:
+        facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)
+    print(f"tokens      {facts.tokens:,}")
+    print(f"vocabulary  {facts.vocab:,}")
+    show(f"store       {out}")
