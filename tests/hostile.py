@@ -504,13 +504,15 @@ def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     path = chance.choice(sorted(part.iterdir()))
     raw = path.read_bytes()
     if chance.random() < 0.4:
-        name = chance.choice([path.name, "letter", "standard input", "whole", "first.1", ".lock"])
+        name = chance.choice(
+            [path.name, "letter", "standard input", "finished", "first.1", ".lock"]
+        )
         path = part / name
         path.unlink(missing_ok=True)
         chance.choice(
             [path.mkdir, lambda: path.symlink_to(mine), lambda: path.write_text("dear")]
         )()
-    elif path.name == "place.json" and chance.random() < 0.7:
+    elif path.name == "state.json" and chance.random() < 0.7:
         path.write_bytes(chance.json(json.loads(raw)))
     else:
         path.write_bytes(chance.raw(raw))
@@ -580,7 +582,7 @@ def cut_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def read() -> None:
         data = TextFile(str(folder), 4, 8, windows=windows)
-        with mock.patch.multiple(windows_module, STREAMED=64):
+        with mock.patch.multiple(windows_module, MAX_BUFFERED_IDS=64):
             for _ in data.train_dataloader():
                 os.truncate(folder / "ids.bin", length)
 

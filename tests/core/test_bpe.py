@@ -57,7 +57,7 @@ def test_it_learns_from_runs_of_a_bounded_length(runs: list[tuple[str, int]]) ->
     parts = list(bpe._in_short_runs([whole, "ab c"]))
     assert "".join(parts) == whole + "ab c"
     assert all(
-        len(run) <= bpe.LONGEST_RUN for part in parts for run in re.findall(r"\S+|\s+", part)
+        len(run) <= bpe.MAX_RUN_CHARACTERS for part in parts for run in re.findall(r"\S+|\s+", part)
     )
     short = "ab cd\n" * 1000
     assert list(bpe._in_short_runs([short])) == [short]
@@ -71,7 +71,7 @@ def test_a_text_is_joined_without_its_tokens_in_memory() -> None:
     assert peak < 3 * 400_000
 
 
-@pytest.mark.parametrize("bound", ["KEPT", "KEPT_IDS"])
+@pytest.mark.parametrize("bound", ["MAX_CACHED_PIECES", "MAX_CACHED_IDS"])
 def test_pieces_that_are_forgotten_are_joined_again(
     learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_pieces_that_are_forgotten_are_joined_again(
 def test_few_but_long_pieces_are_forgotten_too(
     learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bpe, "KEPT_IDS", 1000)
+    monkeypatch.setattr(bpe, "MAX_CACHED_IDS", 1000)
     encoder: Any = learnt.encoder(())
     for number in range(20):
         encoder.ids(f" {number:x<900}")
@@ -134,22 +134,25 @@ def test_more_tokens_than_16_bits_can_hold_are_refused(learnt: Tokenizer, tmp_pa
 
 def spoilt(model: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     inner, vocab = model["model"], model["model"]["vocab"]
-    yield [], "holds no byte pair encoding"
-    yield model | {"model": 3}, "holds no byte pair encoding"
-    yield model | {"model": inner | {"vocab": ["a"]}}, "are not those of vocab.json"
-    yield model | {"model": inner | {"vocab": vocab | {"a": 0}}}, "are not those of vocab.json"
-    yield model | {"model": inner | {"vocab": vocab | {"zz": 280}}}, "are not those of vocab.json"
-    yield model | {"model": inner | {"merges": [["a", "𝄞"]]}}, "joins tokens that it does not have"
-    yield model | {"model": inner | {"merges": [["z", "z"]]}}, "joins tokens that it does not have"
-    yield model | {"model": inner | {"merges": [[1, 2]]}}, "holds no byte pair encoding"
-    yield model | {"model": inner | {"merges": 5}}, "holds no byte pair encoding"
-    yield model | {"model": inner | {"type": "Unigram"}}, "must read bytes as GPT-2 does"
+    yield [], "is not a byte pair encoding"
+    yield model | {"model": 3}, "is not a byte pair encoding"
+    yield model | {"model": inner | {"vocab": ["a"]}}, "differ from those of vocab.json"
+    yield model | {"model": inner | {"vocab": vocab | {"a": 0}}}, "differ from those of vocab.json"
+    yield (
+        model | {"model": inner | {"vocab": vocab | {"zz": 280}}},
+        "differ from those of vocab.json",
+    )
+    yield model | {"model": inner | {"merges": [["a", "𝄞"]]}}, "merges tokens that it does not have"
+    yield model | {"model": inner | {"merges": [["z", "z"]]}}, "merges tokens that it does not have"
+    yield model | {"model": inner | {"merges": [[1, 2]]}}, "is not a byte pair encoding"
+    yield model | {"model": inner | {"merges": 5}}, "is not a byte pair encoding"
+    yield model | {"model": inner | {"type": "Unigram"}}, "must be a byte-level tokenizer"
     foreign = Vocab([*vocab, "日"]).token_to_idx
-    yield model | {"model": inner | {"vocab": foreign}}, "are not those of vocab.json"
-    yield model | {"normalizer": {"type": "NFC"}}, "must read bytes as GPT-2 does"
-    yield model | {"pre_tokenizer": None}, "holds no byte pair encoding"
+    yield model | {"model": inner | {"vocab": foreign}}, "differ from those of vocab.json"
+    yield model | {"normalizer": {"type": "NFC"}}, "must be a byte-level tokenizer"
+    yield model | {"pre_tokenizer": None}, "is not a byte pair encoding"
     other = model["pre_tokenizer"] | {"add_prefix_space": True}
-    yield model | {"pre_tokenizer": other}, "must read bytes as GPT-2 does"
+    yield model | {"pre_tokenizer": other}, "must be a byte-level tokenizer"
 
 
 def test_a_file_that_learning_cannot_have_made_is_refused(
@@ -161,7 +164,7 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
         with pytest.raises(ElmanError, match=message):
             bpe.read(path, vocab)
     path.write_text(learnt.model)
-    with pytest.raises(ElmanError, match=r"are not those of vocab.json"):
+    with pytest.raises(ElmanError, match=r"differ from those of vocab.json"):
         bpe.read(path, Vocab(["a"]))
     no_byte = Vocab([token for token in vocab.idx_to_token if token != "z"])
     model = json.loads(learnt.model)
@@ -172,7 +175,7 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
     path.write_text("{")
     with pytest.raises(ElmanError, match="cannot read"):
         bpe.read(path, vocab)
-    monkeypatch.setattr(bpe, "LARGEST", 10)
+    monkeypatch.setattr(bpe, "MAX_FILE_BYTES", 10)
     path.write_text(learnt.model)
     with pytest.raises(ElmanError, match="more than 10 bytes"):
         bpe.read(path, vocab)

@@ -19,7 +19,9 @@ from elman.core.text.tokenizers import clean
 from elman.core.text.vocab import Vocab
 from elman.numpy import RNN, RNNLM, DataModule, TextFile, TimeMachine, Trainer
 
-CURE = re.escape("read the text with the model's, as in TextFile(..., codec=model.codec)")
+CURE = re.escape(
+    "read the text with the codec of the model, as in TextFile(..., codec=model.codec)"
+)
 
 
 def fitted(data: Any, **settings: Any) -> RNNLM:
@@ -175,7 +177,7 @@ def test_a_codec_and_what_contradicts_it_are_refused(story: Path, tmp_path: Path
     codec = TextFile(str(story), 8, 16, "word").codec
     with pytest.raises(ElmanError, match="the codec has the tokenizer word, got 'char': leave it"):
         TextFile(str(story), 8, 16, "char", codec=codec)
-    with pytest.raises(ElmanError, match=r"codec is that of a model, model\.codec, got Vocab"):
+    with pytest.raises(ElmanError, match=r"codec must be a Codec, such as model\.codec, got Vocab"):
         TextFile(str(story), 8, 16, codec=codec.vocab)  # type: ignore[arg-type]
     prepare.prepare([str(story)], tmp_path / "chars", "char", None)
     with pytest.raises(ElmanError, match="chars has other tokens than the model: give the text"):
@@ -245,7 +247,7 @@ def test_data_and_trainers_come_back_from_a_pickle_as_they_were(
     values, same = (fitted(each).parameters for each in (data, again))
     assert all(np.array_equal(values[name], same[name]) for name in values)
     codec = copy.deepcopy(again.codec)
-    assert codec.gives_the_ids_of(data.codec)
+    assert codec == data.codec
     assert codec.tokenizer.split("Once upon") == data.codec.tokenizer.split("Once upon")
     evaluate(model, story.read_text(), codec)
 

@@ -116,7 +116,7 @@ def test_a_file_is_read_at_every_level(story: Path, tokenizer: str) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"good \xff bad", "is no UTF-8 text: byte 5 is 0xff"),
+        (b"good \xff bad", "is not UTF-8 text: byte 5 is 0xff"),
         (b"short", "needs 33 tokens"),
     ],
 )
@@ -177,9 +177,14 @@ def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
     assert not caplog.messages
 
 
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(ElmanError, match="a text is the path of a UTF-8 file, got nothing"):
+        TextFile("", 8, 32)
+
+
 @pytest.mark.parametrize("address", ["https://example.org//book.txt", "ftp://a", "S3://b/c"])
 def test_an_address_is_not_taken_for_a_path(address: str) -> None:
-    with pytest.raises(ElmanError, match=f"^{address} is an address: download it first"):
+    with pytest.raises(ElmanError, match=f"^{address} is a URL: download it first"):
         TextFile(address, 8, 32)
-    with pytest.raises(ElmanError, match=f"^{address} is an address: download it first"):
+    with pytest.raises(ElmanError, match=f"^{address} is a URL: download it first"):
         prepare([address], Path("store"), "char")

@@ -28,7 +28,7 @@ def test_a_sorted_text_gets_a_warning_and_a_shuffled_one_none(
     words = sorted({*re.findall("[a-z]+", corpus.time_machine().lower())})
     shuffled = random.Random(0).sample(words, len(words))
     (told,) = warnings_of(caplog, tmp_path / "a.txt", "\n".join(words), "char")
-    assert told.startswith("the validation part is unlike the training part")
+    assert told.startswith("the validation part differs from the training part")
     assert "shuffle its lines first" in told
     assert warnings_of(caplog, tmp_path / "b.txt", "\n".join(shuffled), "char") == []
 
@@ -42,8 +42,8 @@ def test_the_time_machine_comes_in_no_order(
 
 
 def test_a_sample_of_a_long_part_is_from_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SAMPLED", 1 << 12)
-    monkeypatch.setattr(parts, "BLOCK", 1 << 5)
+    monkeypatch.setattr(parts, "SAMPLED_IDS", 1 << 12)
+    monkeypatch.setattr(parts, "SAMPLE_BLOCK_IDS", 1 << 5)
     vocab = Vocab(list("abcdefgh"))
     ids = np.repeat(np.arange(len(vocab)), 5000).astype(np.uint8)
     counts = parts.counts_of(ids, vocab)

@@ -97,13 +97,13 @@ def test_wherever_it_is_stopped_the_same_bytes_come_out(
     name: str,
     interrupt: type[BaseException],
 ) -> None:
-    monkeypatch.setattr(text_files, "BLOCK", 2000)
-    monkeypatch.setattr(preparing, "SECONDS", 0)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    prepare(texts, tmp_path / "whole", name, size_for(name))
-    whole, number, ended = contents(tmp_path / "whole"), 0, False
+    prepare(texts, tmp_path / "finished", name, size_for(name))
+    whole, number, ended = contents(tmp_path / "finished"), 0, False
     places: list[int] = []
-    monkeypatch.setattr(preparing, "Draft", recording(places))
+    monkeypatch.setattr(preparing, "TokenWriter", recording(places))
     while not ended:
         number += 1
         out = tmp_path / str(number)
@@ -123,7 +123,7 @@ def test_wherever_it_is_stopped_the_same_bytes_come_out(
 def recording(places: list[int]) -> Any:
     def make(used: Any, part: Path, place: Any) -> Any:
         places.append(place.pieces if place else 0)
-        return store.Draft(used, part, place)
+        return token_writer.TokenWriter(used, part, place)
 
     return make
 
@@ -165,7 +165,7 @@ def test_a_killed_process_is_gone_on_with(texts: list[str], tmp_path: Path) -> N
         "from pathlib import Path\n"
         "from elman.core.data import prepare\n"
         "from elman.core.text import text_files\n"
-        "text_files.BLOCK, prepare.SECONDS = 100_000, 0\n"
+        "text_files.BLOCK_BYTES, prepare.SECONDS_BETWEEN_SAVES = 100_000, 0\n"
         "def report(what, done, total):\n"
         "    if done > int(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare.prepare(sys.argv[3:], Path(sys.argv[2]), 'word', report=report)\n"
@@ -175,7 +175,7 @@ def test_a_killed_process_is_gone_on_with(texts: list[str], tmp_path: Path) -> N
         done = subprocess.run([*command, str(killed_at), str(out), *texts])
         assert done.returncode == -signal.SIGKILL
         assert not out.exists()
-        assert (tmp_path / ".store.part" / "place.json").exists()
+        assert (tmp_path / ".store.part" / "state.json").exists()
     assert subprocess.run([*command, "999999999", str(out), *texts]).returncode == 0
     assert subprocess.run([*command, "999999999", f"{out}-2", *texts]).returncode == 0
     assert contents(out) == contents(tmp_path / "store-2")
@@ -191,9 +191,9 @@ def interrupted(texts: list[str], out: Path, name: str, patch: pytest.MonkeyPatc
             raise KeyboardInterrupt
 
     with patch.context() as within:
-        within.setattr(text_files, "BLOCK", 1000)
-        within.setattr(preparing, "SECONDS", 0)
-        with pytest.raises(InterruptedWorkError, match="the same command goes on"):
+        within.setattr(text_files, "BLOCK_BYTES", 1000)
+        within.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0)
+        with pytest.raises(InterruptedWorkError, match="run the same command again to resume"):
             prepare(texts, out, name, report=report)
 
 
@@ -207,15 +207,15 @@ def change(number: int, part: Path, texts: list[str]) -> None:
         one.write_text("Quite another text. \n" * 99)
         os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
     if number == 3:
-        (part / "place.json").write_text("{")
+        (part / "state.json").write_text("{")
     if number == 4:
         (part / "first.1").write_bytes(b"")
 
 
-def test_other_work_is_begun_anew(
+def test_work_of_another_command_is_not_resumed(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_files, "BLOCK", 1000)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
     for number in range(5):
         out, whole = tmp_path / str(number), tmp_path / f"{number} whole"
         interrupted(texts, out, "byte" if number else "word", monkeypatch)
@@ -225,9 +225,9 @@ def test_other_work_is_begun_anew(
         assert contents(out) == contents(whole)
 
 
-@pytest.mark.parametrize("name", ["first.1", "seen.jsonl"])
+@pytest.mark.parametrize("name", ["first.1", "first_seen.jsonl"])
 @pytest.mark.parametrize("content", [b"\xff", b'"ab"\n', b'"a"\n', b"3\n", b"\0"])
-def test_what_was_kept_and_is_damaged_is_told(
+def test_saved_work_that_is_damaged_is_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
 ) -> None:
     out = tmp_path / "store"
@@ -235,14 +235,14 @@ def test_what_was_kept_and_is_damaged_is_told(
     path = tmp_path / ".store.part" / name
     size = path.stat().st_size
     path.write_bytes((content * (size // len(content))).rjust(size))
-    monkeypatch.setattr(text_files, "BLOCK", 1000)
-    with pytest.raises(ElmanError, match=f"{name} is damaged: give the same command again"):
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
+    with pytest.raises(ElmanError, match=f"{name} is damaged: run the same command again"):
         prepare(texts[:1], out, "char")
     prepare(texts[:1], out, "char")
     assert store.read(out).tokens.characters == len(TEXT) - 1
 
 
-def test_a_text_that_was_replaced_meanwhile_is_not_gone_on_with(
+def test_work_on_a_text_that_has_changed_is_not_resumed(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, one = tmp_path / "store", Path(texts[0])
@@ -252,26 +252,26 @@ def test_a_text_that_was_replaced_meanwhile_is_not_gone_on_with(
         one.write_bytes(changed)
         os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
         with monkeypatch.context() as within:
-            within.setattr(text_files, "BLOCK", 1000)
-            with pytest.raises(ElmanError, match="the text has changed since the work on it was"):
+            within.setattr(text_files, "BLOCK_BYTES", 1000)
+            with pytest.raises(ElmanError, match="the text has changed since the command was"):
                 prepare(texts[:1], out, "word")
         assert not (tmp_path / ".store.part").exists()
         one.write_text(TEXT, encoding="utf-8")
         os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_a_forged_place_is_told(
+def test_a_forged_state_is_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "store"
-    for name, value in {"lengths": [7, 0, 0], "seen": 4, "written": []}.items():
+    for name, value in {"lengths": [7, 0, 0], "first_seen": 4, "written": []}.items():
         interrupted(texts[:1], out, "char", monkeypatch)
-        path = tmp_path / ".store.part" / "place.json"
+        path = tmp_path / ".store.part" / "state.json"
         kept = json.loads(path.read_text())
-        kept["place"][name] = value
+        kept["state"][name] = value
         path.write_text(json.dumps(kept))
-        monkeypatch.setattr(text_files, "BLOCK", 1000)
-        with pytest.raises(ElmanError, match="is damaged: give the same command again"):
+        monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
+        with pytest.raises(ElmanError, match="is damaged: run the same command again"):
             prepare(texts[:1], out, "char")
 
 
@@ -330,16 +330,16 @@ def test_what_is_finished_is_said_to_be_and_leaves_nothing_beside_it(
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are always followed here")
-@pytest.mark.parametrize("name", ["first.1", "first.2", "seen.jsonl"])
+@pytest.mark.parametrize("name", ["first.1", "first.2", "first_seen.jsonl"])
 def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("dear")
     folder = tmp_path / "part"
     folder.mkdir()
-    made = token_writer.Draft(tokenizer("char"), folder)
+    made = token_writer.TokenWriter(tokenizer("char"), folder)
     (folder / name).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
-        made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.keep())
+        made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.save())
     with pytest.raises(ElmanError, match="cannot write"):
         disk.lock(folder / name, "busy")
     assert precious.read_text() == "dear"
@@ -348,7 +348,7 @@ def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str
 def test_more_words_than_memory_is_meant_for_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_writer, "MOST_SEEN", 100)
+    monkeypatch.setattr(token_writer, "MAX_DISTINCT_TOKENS", 100)
     (tmp_path / "text").write_text(" ".join(map(str, range(200))))
     with pytest.raises(ElmanError, match=r"more than 100 different words.*: use the tokenizer bpe"):
         prepare([str(tmp_path / "text")], tmp_path / "store", "word")
@@ -364,8 +364,8 @@ def test_what_is_not_elmans_is_neither_removed_nor_written_to(
     texts: list[str], tmp_path: Path
 ) -> None:
     mine, part = tmp_path / "mine", tmp_path / ".store.part"
-    (mine / "whole").mkdir(parents=True)
-    for name in ("letter", "place.json", "whole/ids.bin"):
+    (mine / "finished").mkdir(parents=True)
+    for name in ("letter", "state.json", "finished/ids.bin"):
         (mine / name).write_text("dear")
     before = contents_below(mine)
 
@@ -378,21 +378,21 @@ def test_what_is_not_elmans_is_neither_removed_nor_written_to(
     refused("is a symbolic link: remove it")
     part.unlink()
     part.mkdir()
-    for name in ("standard input", "place.json", "first.1", ".lock", "whole"):
-        (part / name).symlink_to(mine if name == "whole" else mine / "letter")
+    for name in ("standard input", "state.json", "first.1", ".lock", "finished"):
+        (part / name).symlink_to(mine if name == "finished" else mine / "letter")
         refused("is a symbolic link: remove it")
         (part / name).unlink()
-    for name in ("letter", "mine/letter", "place.json/letter", "whole/letter", "whole/.lock"):
+    for name in ("letter", "mine/letter", "state.json/letter", "finished/letter", "finished/.lock"):
         (part / name).parent.mkdir(exist_ok=True)
         (part / name).write_text("dear")
-        refused("is in the way, and none of elman's")
+        refused("is in the way and was not made by elman")
         assert contents_below(part) == {name: "dear"}
         (part / name).unlink()
         if "/" in name:
             (part / name).parent.rmdir()
     part.rmdir()
     part.write_text("dear")
-    refused("is in the way, and none of elman's")
+    refused("is in the way and was not made by elman")
     assert part.read_text() == "dear"
 
 
@@ -431,12 +431,12 @@ def test_a_failure_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="exists already"):
         prepare(texts, bad, "char")
     good = bad.read_bytes()
-    for content, message in ((good + b"\xff", "no UTF-8"), (b"", "is empty")):
+    for content, message in ((good + b"\xff", "not UTF-8"), (b"", "is empty")):
         bad.write_bytes(content)
         with pytest.raises(ElmanError, match=message):
             prepare(texts, tmp_path / "new" / "store", "char")
     bad.write_bytes(b"\xef\xbb\xbf")
-    with pytest.raises(ElmanError, match="there is no text in what was given"):
+    with pytest.raises(ElmanError, match="the input contains no text"):
         prepare(texts[:1], tmp_path / "store", "char")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -450,7 +450,7 @@ def test_a_full_disk_leaves_nothing(
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(os, "fsync", full)
     for seconds in (0, 1000):
-        monkeypatch.setattr(preparing, "SECONDS", seconds)
+        monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", seconds)
         with pytest.raises(ElmanError, match=r"cannot write .*: No space left on device"):
             prepare(texts, tmp_path / "store", "char")
         assert sorted(tmp_path.rglob("*")) == before
@@ -466,7 +466,8 @@ from elman.core.data.prepare import prepare
 from elman.numpy import TextFile
 from tests.core.test_prepare import Guess
 
-windows.RELEASED = windows.SHUFFLED = windows.POOL = 1 << 20  # as if the texts were larger
+# As if the texts were larger.
+windows.MAX_RESIDENT_BYTES = windows.MAX_SHUFFLED_IDS = windows.BLOCK_IDS = 1 << 20
 
 def peak():
     return int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0])
@@ -513,7 +514,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["none.txt"], "there is no file none.txt"),
-        ([""], "a text is the path of a file, or - for standard input, got nothing"),
+        ([""], "a text is the path of a UTF-8 file, got nothing"),
         (["."], "cannot read .: it is a folder"),
         (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
         (["one.txt", "--tokenizer", "byte", "--vocab-size", "9"], "vocab size goes with tokens"),

@@ -29,7 +29,7 @@ def test_blocks_are_the_text_whatever_their_size(
     path.write_bytes(gzip.compress(content) if packed else content)
     advanced: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "BLOCK", size)
+        patch.setattr(text_files, "BLOCK_BYTES", size)
         found = "".join(text_files.blocks([path, path], advanced.append))
     wanted = content.decode("utf-8-sig")
     assert found == wanted + wanted
@@ -79,9 +79,9 @@ def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\xef\xbb\xbfgood \xff bad", "is no UTF-8 text: byte 8 is 0xff"),
-        (b"cut off \xc3", "is no UTF-8 text: byte 8 is 0xc3"),
-        (gzip.compress(b"good \xff bad", mtime=0), "is no UTF-8 text: byte 5 is 0xff"),
+        (b"\xef\xbb\xbfgood \xff bad", "is not UTF-8 text: byte 8 is 0xff"),
+        (b"cut off \xc3", "is not UTF-8 text: byte 8 is 0xc3"),
+        (gzip.compress(b"good \xff bad", mtime=0), "is not UTF-8 text: byte 5 is 0xff"),
         (gzip.compress(b"a text that is cut off", mtime=0)[:-12], "cannot read"),
         (gzip.compress(b"a text that is changed", mtime=0)[:-8] + b"12345678", "cannot read"),
     ],
@@ -90,7 +90,7 @@ def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
 def test_what_is_no_text_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str, size: int
 ) -> None:
-    monkeypatch.setattr(text_files, "BLOCK", size)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", size)
     path = tmp_path / "text"
     path.write_bytes(content)
     with pytest.raises(ElmanError, match=message):
@@ -105,7 +105,7 @@ def test_a_name_that_promises_gzip_is_believed(tmp_path: Path) -> None:
 
 
 def test_words_without_an_end_are_refused() -> None:
-    with pytest.raises(ElmanError, match=r"a run of more than .* without a border between words"):
+    with pytest.raises(ElmanError, match=r"a run of more than .* without a word boundary"):
         list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
     assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2
 

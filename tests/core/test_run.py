@@ -371,7 +371,7 @@ def test_a_vocabulary_that_the_tokenizer_cannot_write_is_refused(folder: Path) -
     spoil_json(folder / "config.json", tokenizer="byte")
     tokens = json.loads((folder / "vocab.json").read_text())
     (folder / "vocab.json").write_text(json.dumps(sorted([*tokens[:-1], "\N{SNOWMAN}"])))
-    with pytest.raises(ElmanError, match=r"vocab\.json holds tokens that are none of byte's"):
+    with pytest.raises(ElmanError, match=r"contains tokens that are not tokens of byte"):
         elman.load(folder)
 
 
@@ -477,7 +477,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     vocab.write_text(json.dumps(list(range(28))))
     refused("sorted list")
     vocab.write_text('["<unk>", "a"]')
-    refused("has 2 tokens, and must have 28")
+    refused("must have 28 tokens, got 2")
     model.write_bytes(b"nonsense")
     refused("cannot read .*model.safetensors: it is no safetensors file")
     values = load_file(model)

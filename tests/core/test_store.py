@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from elman import load, save
 from elman.core.data import store
 from elman.core.data.prepare import prepare
-from elman.core.data.token_writer import smallest_kind
+from elman.core.data.token_writer import smallest_dtype
+from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_file
 from elman.core.errors import ElmanError
 from elman.core.model.language_model import evaluate, evaluate_store
 from elman.core.model.weights import Architecture, initial
@@ -51,10 +52,10 @@ def prepared(text: Path, name: str) -> Path:
 def test_a_store_is_as_good_as_the_text(
     text: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elman.core.text.bpe.VOCAB", 300)
-    monkeypatch.setattr(text_files, "BLOCK", 1000)
+    monkeypatch.setattr("elman.core.text.bpe.DEFAULT_VOCAB_SIZE", 300)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 1000)
     kept = TextFile(str(prepared(text, name)), 8, 4)
-    monkeypatch.setattr(text_files, "BLOCK", 1 << 20)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 1 << 20)
     read = TextFile(str(text), 8, 4, name)
     assert kept.tokenizer == read.tokenizer == name
     assert kept.text_sha256 == read.text_sha256 == hashlib.sha256(TEXT.encode()).hexdigest()
@@ -67,7 +68,7 @@ def test_a_store_is_as_good_as_the_text(
         for mine, other in zip(*batches, strict=True):
             np.testing.assert_array_equal(mine, other)
             assert [array.dtype for array in mine] == [np.int64, np.int64]
-    assert kept.codec.gives_the_ids_of(read.codec)
+    assert kept.codec == read.codec
     tested = [(data.test_tokens.characters, data.test_tokens.utf8_bytes) for data in (kept, read)]
     assert tested[0] == tested[1]
     if not read.unknown["test part"][0]:
@@ -82,11 +83,11 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     vocab, tokens = used.vocab([]), used.split(text)
     codec = Codec(vocab, used, clean=False, newlines="keep")
-    read = store.temporary(codec.pieces(blocks), used)
+    read = tokenize(codec.pieces(blocks), used)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
     assert read.vocab.idx_to_token == wanted.idx_to_token
     assert read.ids.tolist() == wanted[tokens]
-    assert read.ids.dtype == smallest_kind(len(wanted))
+    assert read.ids.dtype == smallest_dtype(len(wanted))
     if tokens:
         assert read.characters == len(used.join(tokens[1:]))
         assert read.utf8_bytes == sum(map(used.size, tokens[1:]))
@@ -119,7 +120,7 @@ def test_nothing_is_left_where_temporary_files_are(
     def interrupted(*words: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("elman.core.data.token_writer.Draft.translate", interrupted)
+    monkeypatch.setattr("elman.core.data.token_writer.TokenWriter.translate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         TextFile(str(text), 8, 4)
     assert list(empty.iterdir()) == []
@@ -134,7 +135,7 @@ def test_nothing_is_left_where_a_process_is_killed(text: Path, tmp_path: Path) -
         from elman.core.data import token_writer
         from elman.numpy import TextFile
 
-        token_writer.Draft._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
+        token_writer.TokenWriter._counts = lambda *words: os.kill(os.getpid(), signal.SIGKILL)
         TextFile(sys.argv[1], 8, 4)
     """
     environment = os.environ | {"TMPDIR": str(empty)}
@@ -147,7 +148,7 @@ def test_a_full_disk_is_told(text: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def full(*words: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("elman.core.data.token_writer.Draft.translate", full)
+    monkeypatch.setattr("elman.core.data.token_writer.TokenWriter.translate", full)
     with pytest.raises(ElmanError, match=r"cannot write .*: No space left on device"):
         TextFile(str(text), 8, 4)
     with pytest.raises(ElmanError, match=r"cannot write .*byte\.store: No space left on device"):
@@ -179,26 +180,26 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
     assert TextFile(folder, 8, 4, "word").tokenizer == "word"
     with pytest.raises(ElmanError, match="prepared with the tokenizer word, got 'char'"):
         TextFile(folder, 8, 4, "char")
-    with pytest.raises(ElmanError, match="leave split as it is"):
+    with pytest.raises(ElmanError, match="leave split at its default"):
         TextFile(folder, 8, 4, split=(0.5, 0.25, 0.25))
 
 
 FACTS = [
-    ({"format": 4}, "has the format '4', and this elman reads 3"),
+    ({"format": 4}, "has the format '4', and this version of elman reads 3"),
     ({"extra": 1}, '"extra" is no field that is known'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
-    ({"tokens": -1}, "must hold 0 or more tokens, got -1"),
+    ({"tokens": -1}, "tokens in .* must be 0 or more, got -1"),
     ({"tokens": 5}, "bytes, and 5 tokens take"),
     ({"tokenizer": None}, "tokenizer must be a text, got null"),
     ({"tokenizer": "syllable"}, "the tokenizer is one of"),
     ({"tokenizer": "bpe"}, "there is no file .*tokenizer.json"),
-    ({"dtype": "float64"}, "must hold uint8, uint16 or uint32 as dtype"),
+    ({"dtype": "float64"}, "dtype in .* must be uint8, uint16 or uint32"),
     ({"dtype": "uint32"}, "tokens take"),
-    ({"characters": 0}, "must hold 1 or more characters and utf8_bytes where there are tokens"),
-    ({"utf8_bytes": 0}, "must hold 1 or more characters and utf8_bytes where there are tokens"),
-    ({"vocab": 9}, "tokens, and must have 9"),
-    ({"vocab": (1 << 20) + 1}, "must hold 1048576 or less as vocab, got 1048577"),
+    ({"characters": 0}, "characters and utf8_bytes in .* must be 1 or more where there are tokens"),
+    ({"utf8_bytes": 0}, "characters and utf8_bytes in .* must be 1 or more where there are tokens"),
+    ({"vocab": 9}, "must have 9 tokens"),
+    ({"vocab": (1 << 20) + 1}, "vocab in .* must be 1048576 or less, got 1048577"),
 ]
 
 
@@ -218,7 +219,7 @@ def test_a_store_of_an_earlier_version_is_to_be_prepared_anew(text: Path) -> Non
     facts = json.loads((folder / "store.json").read_text())
     earlier = {name: facts[name] for name in facts if not name.startswith("test_")}
     (folder / "store.json").write_text(json.dumps(earlier | {"format": 2}))
-    with pytest.raises(ElmanError, match=r"has the format '2'.*prepare the store anew"):
+    with pytest.raises(ElmanError, match=r"has the format '2'.*prepare the store again"):
         store.read(folder)
 
 
@@ -237,18 +238,18 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
 
     ids = good[folder / "ids.bin"]
     refused("ids.bin", None, "there is no file .*ids.bin")
-    refused("ids.bin", ids[:-1], "bytes, and .* tokens take .*: prepare the store anew")
-    refused("ids.bin", ids[:-1] + b"\xff", "holds ids above")
+    refused("ids.bin", ids[:-1], "bytes, and .* tokens take .*: prepare the store again")
+    refused("ids.bin", ids[:-1] + b"\xff", "contains ids above")
     refused("vocab.json", None, "there is no file .*vocab.json")
     tokens = json.loads(good[folder / "vocab.json"])
     refused("vocab.json", json.dumps(tokens[::-1]).encode(), "must be a sorted list")
     refused("vocab.json", b"{}", "must be a sorted list")
-    refused("vocab.json", b"[1]", f"has 1 tokens, and must have {len(tokens)}")
+    refused("vocab.json", b"[1]", f"must have {len(tokens)} tokens, got 1")
     refused("store.json", b"{", "cannot read .*store.json")
     refused("store.json", b"[" * 9000, "cannot read .*store.json")
     refused("store.json", b"[]", "must be an object of format, tokenizer")
-    refused("store.json", b" " * (store.LARGEST_FACTS + 1), "more than 65536 bytes")
-    refused("store.json", None, "it is a folder, and no token store")
+    refused("store.json", b" " * (store.MAX_METADATA_BYTES + 1), "more than 65536 bytes")
+    refused("store.json", None, "it is a directory, but not a token store")
     assert store.read(folder).tokens.ids.tobytes() == ids
 
 
@@ -256,7 +257,7 @@ def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
     folder = prepared(text, "byte")
     tokens = json.loads((folder / "vocab.json").read_text())
     (folder / "vocab.json").write_text(json.dumps([*tokens[:-1], "日"]))
-    with pytest.raises(ElmanError, match=r"vocab\.json holds tokens that are none of byte's"):
+    with pytest.raises(ElmanError, match=r"contains tokens that are not tokens of byte"):
         store.read(folder)
 
 
@@ -265,13 +266,16 @@ def test_tokens_that_are_none_of_the_tokenizers_are_refused(text: Path) -> None:
 def test_line_ends_change_nothing_of_what_is_read(
     text: Path, name: str, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elman.core.text.bpe.VOCAB", 300)
-    monkeypatch.setattr(text_files, "BLOCK", 43)  # so that some end between CR and LF
+    monkeypatch.setattr("elman.core.text.bpe.DEFAULT_VOCAB_SIZE", 300)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 43)  # so that some end between CR and LF
     windows = text.with_name("windows.txt")
     windows.write_text(TEXT, encoding="utf-8", newline=end)
     assert windows.read_bytes().count(end.encode()) == TEXT.count("\n")
-    kept, same = store.read(prepared(windows, name)), store.of_file(text, store.Reading(name))
-    for other in (kept, store.of_file(windows, store.Reading(name))):
+    kept, same = (
+        store.read(prepared(windows, name)),
+        tokenize_file(text, TokenizerSettings(name)),
+    )
+    for other in (kept, tokenize_file(windows, TokenizerSettings(name))):
         assert other.tokens.vocab.idx_to_token == same.tokens.vocab.idx_to_token
         np.testing.assert_array_equal(other.tokens.ids, same.tokens.ids)
         facts = ("characters", "utf8_bytes", "test_characters", "test_utf8_bytes", "text_sha256")
@@ -297,7 +301,7 @@ def test_line_ends_that_are_kept_are_kept_by_store_and_run(text: Path, tmp_path:
     assert loaded.codec.newlines == "keep"
     assert evaluate(loaded, "a\r\nb", loaded.codec).tokens == 3
     universal = Codec(data.vocab, "char", clean=False)
-    assert not universal.gives_the_ids_of(loaded.codec)
+    assert universal != loaded.codec
     assert evaluate(loaded, "a\r\nb", universal).tokens == 2
     with pytest.raises(
         ElmanError, match="store was prepared with the newlines keep, got 'universal'"
@@ -325,9 +329,9 @@ def test_the_vocabulary_can_be_bounded(text: Path, tmp_path: Path) -> None:
 def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
     text.write_text("red blue red green " * 99 + "violet " * 900)
     assert "violet" not in "".join(
-        store.of_file(text, store.Reading("bpe"), (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
+        tokenize_file(text, TokenizerSettings("bpe"), (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
     )
-    assert "Ġviolet" in store.of_file(text, store.Reading("bpe")).tokens.vocab
+    assert "Ġviolet" in tokenize_file(text, TokenizerSettings("bpe")).tokens.vocab
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")
@@ -344,7 +348,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "from elman.core.data.corpus import TextFile\n"
         "from elman.core.errors import ElmanError\n"
         "from elman.core.model.language_model import evaluate_tokens\n"
-        "batching.STREAMED = 64\n"
+        "batching.MAX_BUFFERED_IDS = 64\n"
         "def cut(): os.truncate('cut/ids.bin', 9)\n"
         "def read(kind):\n"
         "    for batch in TextFile('cut', 4, 8, windows=kind).train_dataloader(): cut()\n"
@@ -366,7 +370,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     )
     assert done.stdout == (
         "the file of a text's ids was cut off while it was read, from 34,000 bytes to 9: prepare "
-        "the store anew\n"
+        "the store again\n"
     ), (done.returncode, done.stderr)
 
 
@@ -374,7 +378,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
 def test_half_a_surrogate_pair_is_refused(text: Path, name: str) -> None:
     codec = store.read(prepared(text, name)).codec
     arch = Architecture("gru", len(codec.vocab), 4)
-    with pytest.raises(ElmanError, match=r"holds '\\udc80', half a surrogate pair"):
+    with pytest.raises(ElmanError, match=r"contains '\\udc80', half a surrogate pair"):
         evaluate(build(arch, initial(arch)), "Once \udc80 upon", codec)
 
 

@@ -127,10 +127,10 @@ def test_an_unknown_tokenizer_is_refused() -> None:
 def test_a_vocabulary_of_another_size_is_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_vocab(["<unk>", "a"], "it", 2).idx_to_token == ["<unk>", "a"]
     monkeypatch.setattr("elman.core.text.vocab.Vocab", None)
-    with pytest.raises(ElmanError, match="it has 3 tokens, and must have 2"):
+    with pytest.raises(ElmanError, match="it must have 2 tokens, got 3"):
         read_vocab(["<unk>", "a", "b"], "it", 2)
 
 
 def test_half_a_surrogate_pair_is_no_token() -> None:
-    with pytest.raises(ElmanError, match="cannot read it: it has half a surrogate pair"):
+    with pytest.raises(ElmanError, match="cannot read it: it contains half a surrogate pair"):
         read_vocab(["<unk>", "\ud800"], "it", 2)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from elman.core.data.batching import Streams
+from elman.core.data.batching import ContiguousBatches
 from elman.core.data.data_module import DataModule
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.hyperparameters import HyperParameters, add_to_class
@@ -133,7 +133,7 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
     class Streamed(Numbers):
         def get_dataloader(self, train: bool) -> Any:
-            return Streams(np.arange(13), 2, 2, np.copy, np.int64)
+            return ContiguousBatches(np.arange(13), 2, 2, np.copy, np.int64)
 
     Stepping(2).fit(Counting(), Streamed([], 2))
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice

@@ -278,7 +278,7 @@ def test_info_names_every_framework(elman: Command) -> None:
 BAD = [
     (["train", "empty.txt"], "empty.txt is empty"),
     (["train", "short.txt"], "a window of 32 steps needs 33 tokens"),
-    (["train", "latin.txt"], "latin.txt is no UTF-8 text: byte 3 is 0xe9"),
+    (["train", "latin.txt"], "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
     (["train", "none.txt"], "there is no file none.txt"),
     (["train", "."], "cannot read ."),
     (["train", "--hidden", "0"], "hidden must be 1 or more, got 0"),
@@ -303,7 +303,7 @@ BAD = [
     (["train", "short.txt", "--tokenizer", "syllable"], "the tokenizer is one of"),
     (["train", "--windows", "stream"], "The Time Machine is read in random windows"),
     (["train", "short.txt", "--windows", "sliding"], "windows are random or stream, got 'sliding'"),
-    (["train", "short.txt", "--windows", "stream"], "1024 streams need 1025 tokens"),
+    (["train", "short.txt", "--windows", "stream"], "1024 sequences need 1025 tokens"),
     (["train", "--edition", "penguin"], "the edition is one of"),
     (
         ["train", "--framework", "caffe"],

@@ -1,1 +1,1 @@
-"""Token stores, data sets and batches: no model."""
+"""Token stores, data sets, batching and batches. No models, no training."""

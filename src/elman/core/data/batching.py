@@ -1,6 +1,6 @@
-"""Token ids -> minibatches: windows of them, or streams that batch after batch reads on.
+"""Minibatches of token ids: windows in random order, or contiguous sequences.
 
-Both are views of one id array until a batch is cut.
+Both are views of one array of ids until a batch is read.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,137 +13,139 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, is_one_of
 from elman.core.files.disk import check_whole, release
 
-# More ids or rows than these are drawn pool by pool.
-SHUFFLED, SHUFFLED_ROWS = 1 << 26, 1 << 22
-SEGMENT, POOL, POOL_ROWS = 1 << 19, 1 << 25, 1 << 21  # ids, ids and rows
-STREAMED, STREAMS_READ = 1 << 22, 32  # ids of all streams, and streams that are read at a time
-RELEASED = 1 << 25  # bytes that are read from a file before its memory is given back
+# A text of more ids or windows than these is shuffled block by block.
+MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS = 1 << 26, 1 << 22
+SEGMENT_IDS, BLOCK_IDS, BLOCK_WINDOWS = 1 << 19, 1 << 25, 1 << 21
+MAX_BUFFERED_IDS = 1 << 22  # of all contiguous sequences, read ahead
+SEQUENCES_AT_ONCE = 32  # read before their pages are dropped
+MAX_RESIDENT_BYTES = 1 << 25  # read from a mapped file before its pages are dropped
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of an epoch: 0 to `number` - 1, in random order where there is a generator."""
+class IndexSampler:
+    """Draws the indices of an epoch: 0 to `number` - 1, in random order if there is a generator."""
 
     number: int
     rng: np.random.Generator | None = None
 
     def draw(self) -> Any:
-        """The rows of the next epoch in order, to be sliced."""
+        """Indices of the next epoch in order, to be sliced."""
         return np.arange(self.number) if self.rng is None else self.rng.permutation(self.number)
 
 
 def check_windows(kind: str) -> None:
-    """Raise an ElmanError unless a text can be cut in this way."""
+    """Raise an ElmanError unless `kind` is random or stream."""
     if not is_one_of(kind, ("random", "stream")):
         raise ElmanError(f"windows are random or stream, got {kind!r}")
 
 
-def windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Every window of `steps` ids and the same one token later, as views: two (windows, steps)."""
+def sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All windows of `steps` ids, and the same one token later, as views: two (windows, steps)."""
     if len(ids) <= steps:
         raise ElmanError(
             f"a window of {steps} steps needs {steps + 1} tokens, and a part of the text "
             f"(training, validation or test) has {len(ids)}: give a longer text or fewer steps"
         )
-    # Writeable only because torch.from_numpy warns of arrays that are not.
+    # Writeable because torch.from_numpy warns about read-only arrays.
     both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)
     return both[:, :-1], both[:, 1:]  # (windows, steps) each
 
 
-def in_order(count: int) -> Rows:
-    """Rows 0 to count - 1, the same in every epoch."""
-    return Rows(count)
+def in_order(count: int) -> IndexSampler:
+    """Sampler of 0 to count - 1 in order."""
+    return IndexSampler(count)
 
 
-def shuffled(count: int, rng: np.random.Generator) -> Rows:
-    """Rows 0 to count - 1, in a new random order in every epoch."""
-    return Rows(count, rng)
+def shuffled(count: int, rng: np.random.Generator) -> IndexSampler:
+    """Sampler of 0 to count - 1, in a new random order in every epoch."""
+    return IndexSampler(count, rng)
 
 
-def apart(count: int, steps: int, rng: np.random.Generator | None = None) -> Rows:
-    """Rows of windows that do not overlap, so that an epoch reads each token once.
+def non_overlapping(count: int, steps: int, rng: np.random.Generator | None = None) -> IndexSampler:
+    """Sampler of windows that do not overlap, so that an epoch reads each token once.
 
-    Without a generator they follow each other from the first to the last. With one they start at
-    a random token and come in a random order, both anew in every epoch (D2L's random partitioning
-    of sequences), and their number stays the same.
+    `count` is the number of all windows of `steps` ids. Without a generator the samples are in the
+    order of the text. With one the first starts at a random token and their order is random, both
+    anew in every epoch (D2L's random partitioning of sequences); their number stays the same.
     """
     if rng is None:
-        return Apart(-(-count // steps), steps=steps)
+        return NonOverlapping(-(-count // steps), steps=steps)
     number = max(1, count // steps)
     slack = min(steps, count - (number - 1) * steps)
-    return Apart(number, rng, steps, slack, count > SHUFFLED or number > SHUFFLED_ROWS)
+    large = count > MAX_SHUFFLED_IDS or number > MAX_SHUFFLED_WINDOWS
+    return NonOverlapping(number, rng, steps, slack, blockwise=large)
 
 
 @dataclass(frozen=True)
-class Apart(Rows):
-    """Rows that are `steps` apart.
+class NonOverlapping(IndexSampler):
+    """Draws indices that are `steps` apart.
 
-    With a generator the first is one of 0 to `slack` - 1, and they come from pools if `pooled`.
+    With a generator the first is one of 0 to `slack` - 1, and `blockwise` shuffles block by block.
     """
 
     steps: int = 1
     slack: int = 1
-    pooled: bool = False
+    blockwise: bool = False
 
     def draw(self) -> Any:
-        """The rows of the next epoch in order, to be sliced."""
+        """Indices of the next epoch in order, to be sliced."""
         if self.rng is None:
             return range(0, self.number * self.steps, self.steps)
         start = int(self.rng.integers(self.slack))
-        if self.pooled:
-            return Pools(self.number, self.steps, start, self.rng)
+        if self.blockwise:
+            return BlockShuffle(self.number, self.steps, start, self.rng)
         return self.rng.permutation(start + self.steps * np.arange(self.number))
 
 
-class Pools:
-    """Rows of windows side by side, in a random order that takes little memory at any time.
+class BlockShuffle:
+    """Indices of adjacent windows, in a random order that needs little memory.
 
-    The text is cut into segments, which are dealt out to pools at random; the windows of a pool
-    come in a random order, pool after pool. So windows that follow each other are from segments
-    all over the text, and yet only those segments are in memory.
+    The text is cut into segments, which are assigned to blocks at random; windows are shuffled
+    within each block. So a batch has windows from all over the text, while only the segments of
+    one block are in memory.
     """
 
     def __init__(self, number: int, steps: int, start: int, rng: np.random.Generator) -> None:
         self._number, self._steps, self._start = number, steps, start
-        self._segment = max(1, SEGMENT // steps)  # windows
+        self._segment = max(1, SEGMENT_IDS // steps)  # windows
         segments = rng.permutation(-(-number // self._segment))
-        pool = max(1, min(POOL // steps, POOL_ROWS) // self._segment)  # segments
-        self._pools = [segments[place : place + pool] for place in range(0, len(segments), pool)]
-        lengths = [len(pool) * self._segment for pool in self._pools]
-        short = len(segments) * self._segment - number  # by which the text's last segment is
-        last = next(n for n, pool in enumerate(self._pools) if len(segments) - 1 in pool)
-        lengths[last] -= short
+        size = max(1, min(BLOCK_IDS // steps, BLOCK_WINDOWS) // self._segment)  # segments
+        self._blocks = [segments[start : start + size] for start in range(0, len(segments), size)]
+        lengths = [len(block) * self._segment for block in self._blocks]
+        missing = len(segments) * self._segment - number  # windows of the text's last segment
+        last = next(n for n, block in enumerate(self._blocks) if len(segments) - 1 in block)
+        lengths[last] -= missing
         self._ends = np.cumsum(lengths)
         self._seed = int(rng.integers(1 << 62))
-        self._at, self._rows = -1, np.empty(0, np.int64)
+        self._current, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return self._number
 
-    def __getitem__(self, places: slice) -> NDArray[np.int64]:
-        """The rows at some places that follow each other."""
-        start, stop, _ = places.indices(self._number)
+    def __getitem__(self, positions: slice) -> NDArray[np.int64]:
+        """Indices at some adjacent positions of the epoch."""
+        start, stop, _ = positions.indices(self._number)
         parts = [np.empty(0, np.int64)]
         while start < stop:
             n = int(np.searchsorted(self._ends, start, side="right"))
             begin = int(self._ends[n - 1]) if n else 0
-            parts.append(self._pool(n)[start - begin : stop - begin])
+            parts.append(self._block(n)[start - begin : stop - begin])
             start = int(self._ends[n])
         return self._start + self._steps * np.concatenate(parts)
 
-    def _pool(self, n: int) -> NDArray[np.int64]:
-        """The windows of a pool, by their number in the text."""
-        if n != self._at:
-            rows = (self._pools[n][:, None] * self._segment + np.arange(self._segment)).ravel()
+    def _block(self, n: int) -> NDArray[np.int64]:
+        """Windows of a block, in random order."""
+        if n != self._current:
+            rows = (self._blocks[n][:, None] * self._segment + np.arange(self._segment)).ravel()
             rng = np.random.default_rng([self._seed, n])
-            self._at, self._rows = n, rng.permutation(rows[rows < self._number])
-        return self._rows
+            self._current, self._order = n, rng.permutation(rows[rows < self._number])
+        return self._order
 
 
-class OnDisk:
-    """Windows of ids in a mapped file, read when they are asked for, as ids of a type.
+class MemmapWindows:
+    """Windows of ids in a mapped file, read on access and converted to `id_type`.
 
-    What was read is given back from time to time.
+    Pages that were read are dropped from memory from time to time.
     """
 
     def __init__(self, windows: NDArray[Any], id_type: Any) -> None:
@@ -154,36 +156,36 @@ class OnDisk:
         return len(self._windows)
 
     def __reduce__(self) -> Any:
-        """A copy has each id once, in memory, and not once for each window that it is in."""
+        """Pickle or copy each id once, not once for each window that contains it."""
         ids = np.concatenate([self._windows[:, 0], self._windows[-1, 1:]])
-        return _on_disk, (ids, self._windows.shape[1], self._id_type)
+        return _memmap_windows, (ids, self._windows.shape[1], self._id_type)
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         check_whole(self._windows)
         ids: NDArray[Any] = self._windows[rows].astype(self._id_type)
         self._read += ids.size * self._windows.itemsize
-        if self._read > RELEASED:
+        if self._read > MAX_RESIDENT_BYTES:
             release(self._windows)
             self._read = 0
         return ids
 
 
-def _on_disk(ids: NDArray[Any], steps: int, id_type: Any) -> OnDisk:
-    """All windows of so many steps."""
-    return OnDisk(np.lib.stride_tricks.sliding_window_view(ids, steps), id_type)
+def _memmap_windows(ids: NDArray[Any], steps: int, id_type: Any) -> MemmapWindows:
+    """Make all windows of `steps` ids."""
+    return MemmapWindows(np.lib.stride_tricks.sliding_window_view(ids, steps), id_type)
 
 
 class Minibatches:
     """Batches of rows of some arrays, drawn anew for every epoch.
 
-    Yields one list of arrays a batch, each (batch, ...), after `convert`; the last may be shorter.
+    The arrays of a batch are (batch, ...), each after `convert`; the last batch may be smaller.
     """
 
     def __init__(
         self,
         arrays: Sequence[Any],
         batch_size: int,
-        rows: Rows,
+        rows: IndexSampler,
         convert: Callable[[NDArray[Any]], Any],
     ) -> None:
         if batch_size < 1:
@@ -198,7 +200,7 @@ class Minibatches:
 
     @property
     def state(self) -> Any:
-        """State of the generator that draws the next epoch; None without one."""
+        """State of the generator that draws the next epoch, or None."""
         return self.rows.rng and self.rows.rng.bit_generator.state
 
     @state.setter
@@ -207,18 +209,18 @@ class Minibatches:
         self.rows.rng.bit_generator.state = state
 
     def example(self) -> list[Any]:
-        """The first row as a batch of one, which draws nothing: to learn shapes from."""
+        """Batch of the first row alone, to infer shapes from; it draws nothing."""
         return [self.convert(array[:1]) for array in self.arrays]
 
     def __iter__(self) -> Iterator[list[Any]]:
         rows = self.rows.draw()
         for start in range(0, len(rows), self.batch_size):
             batch = np.asarray(rows[start : start + self.batch_size])
-            yield [self.convert(_cut(array, batch)) for array in self.arrays]
+            yield [self.convert(_take_rows(array, batch)) for array in self.arrays]
 
 
-def _cut(array: Any, rows: NDArray[Any]) -> Any:
-    """array[rows]: NumPy copies rows faster when each is one item to it."""
+def _take_rows(array: Any, rows: NDArray[Any]) -> Any:
+    """array[rows], faster: NumPy copies rows faster if each is one item."""
     if type(array) is not np.ndarray or array.dtype.kind not in "iu" or array.ndim != 2:
         return array[rows]
     if not array.shape[1] or array.strides[1] != array.itemsize:
@@ -227,16 +229,16 @@ def _cut(array: Any, rows: NDArray[Any]) -> Any:
     return items[rows].view(array.dtype).reshape(len(rows), array.shape[1])
 
 
-class Streams:
-    """Batches of streams of ids, read side by side: each goes on where the one before ended.
+class ContiguousBatches:
+    """Batches of contiguous sequences of ids, each of which continues in the next batch.
 
-    The ids are cut into `batch_size` streams that follow each other, as long as each other; the
-    last token of one is the first of the next, so that all tokens are predicted once but the first
-    of all and at most `batch_size` - 1 at the end. Yields [inputs, targets], each (batch, steps) of
-    a type, after `convert`; the last batch may have fewer steps.
+    The ids are cut into `batch_size` sequences of equal length; the last token of one is the first
+    of the next, so that an epoch predicts every token once but the very first and at most
+    `batch_size` - 1 at the end. Inputs and targets are (batch, steps), converted to `id_type` and
+    by `convert`; the last batch may have fewer steps.
     """
 
-    stream = True  # tells the loop to carry the state along
+    stream = True  # the trainer carries the state from batch to batch
 
     def __init__(
         self,
@@ -249,7 +251,7 @@ class Streams:
         length = (len(ids) - 1) // batch_size
         if length < 1:
             raise ElmanError(
-                f"{batch_size} streams need {batch_size + 1} tokens, and a part of the text "
+                f"{batch_size} sequences need {batch_size + 1} tokens, and a part of the text "
                 f"(training, validation or test) has {len(ids)}: use a smaller batch"
             )
         end = batch_size * length
@@ -261,12 +263,12 @@ class Streams:
         return -(-self.both[0].shape[1] // self.steps)
 
     def example(self) -> list[Any]:
-        """The first steps of the first stream as a batch of one: to learn shapes from."""
+        """Batch of the first steps of one sequence, to infer shapes from."""
         return [self.convert(part[:1, : self.steps].astype(self.id_type)) for part in self.both]
 
     def __iter__(self) -> Iterator[list[Any]]:
-        streams, length = self.both[0].shape
-        at_once = max(1, STREAMED // (streams * self.steps)) * self.steps
+        sequences, length = self.both[0].shape
+        at_once = max(1, MAX_BUFFERED_IDS // (sequences * self.steps)) * self.steps
         for begin in range(0, length, at_once):
             inputs, targets = (self._read(part[:, begin : begin + at_once]) for part in self.both)
             for start in range(0, inputs.shape[1], self.steps):
@@ -276,10 +278,10 @@ class Streams:
 
     @staticmethod
     def _read(part: NDArray[Any]) -> NDArray[Any]:
-        """A copy; ids on disk, of streams that lie far apart, are in memory a few at a time."""
+        """Copy ids; of a mapped file only a few sequences are in memory at a time."""
         copy = np.empty_like(part)
-        for start in range(0, len(part), STREAMS_READ):
+        for start in range(0, len(part), SEQUENCES_AT_ONCE):
             check_whole(part)
-            copy[start : start + STREAMS_READ] = part[start : start + STREAMS_READ]
+            copy[start : start + SEQUENCES_AT_ONCE] = part[start : start + SEQUENCES_AT_ONCE]
             release(part)
         return copy

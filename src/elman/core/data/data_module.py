@@ -10,43 +10,43 @@ from elman.core.hyperparameters import HyperParameters
 
 
 class DataModule(HyperParameters):
-    """Base of data sets: gives minibatches for training and for validation.
+    """Base class of data sets, which provide minibatches for training and for validation.
 
-    `root` is the folder of its files. `num_workers` is kept for the book's code, and unused: to cut
-    a batch from an array in memory is faster than to pass it between processes.
+    `root` is the folder of its files. `num_workers` is accepted for the book's code and unused:
+    slicing an array in memory is faster than passing batches between processes.
     """
 
     batch_size: int
     seed = 0
-    id_type: Any = np.int64  # of the ids of tokens
+    id_type: Any = np.int64  # of token ids
 
     def __init__(self, root: str = "../data", num_workers: int = 4) -> None:
         self.save_hyperparameters()
 
     def get_dataloader(self, train: bool) -> Any:
-        """The minibatches for training or for validation."""
+        """Return the minibatches for training or for validation."""
         raise NotImplementedError("define get_dataloader(train)")
 
     def train_dataloader(self) -> Any:
-        """The minibatches for training."""
+        """Return the minibatches for training."""
         return self.get_dataloader(train=True)
 
     def val_dataloader(self) -> Any:
-        """The minibatches for validation."""
+        """Return the minibatches for validation."""
         return self.get_dataloader(train=False)
 
     def to_tensor(self, array: Any) -> Any:
-        """A NumPy array as a tensor of the framework."""
+        """Convert a NumPy array to a tensor of the framework."""
         return array
 
     def to_array(self, tensor: Any) -> Any:
-        """A tensor of the framework, or what it makes one of, as a NumPy array."""
+        """Convert a tensor of the framework, or anything like one, to a NumPy array."""
         return np.asarray(tensor)
 
     def get_tensorloader(
         self, tensors: Sequence[Any], train: bool, indices: slice = slice(0, None)
     ) -> Minibatches:
-        """Minibatches of the rows `indices` of some tensors, shuffled by `seed` for training."""
+        """Return minibatches of the rows `indices` of some tensors, shuffled for training."""
         arrays = [self.to_array(tensor[indices]) for tensor in tensors]
         count = len(arrays[0])
         rows = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)

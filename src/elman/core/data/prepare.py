@@ -1,7 +1,7 @@
-"""A token store is made: in a hidden folder beside its name, which it has only when it is whole.
+"""Preparation of token stores, resumable after an interrupt.
 
-The folder is kept when the work is interrupted, or ends in whatever way that leaves no time to
-remove it, and the same command goes on from there.
+The store is made in a hidden folder beside its path, and renamed when it is complete. If the
+process is interrupted or killed, that folder stays, and the same command resumes from it.
 """
 
 import os
@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data import store
-from elman.core.data.store import Facts, Reading, Report
-from elman.core.data.token_writer import IDS, Draft, Place, ends_of, files
+from elman.core.data.store import StoreMetadata, TokenizedText
+from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files, part_ends
+from elman.core.data.tokenization import Report, TokenizerSettings, no_report, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import disk, json_files
 from elman.core.text import bpe, text_files
-from elman.core.text.codec import MODEL
+from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN
 from elman.core.text.tokenizers import UNIVERSAL, Tokenizer, pieces
 
-LOCK, PLACE, COPY, WHOLE = ".lock", "place.json", "standard input", "whole"
-OWN = (LOCK, PLACE, COPY, WHOLE, MODEL, *(path.name for path, _ in files(Path(), Place())))
-SECONDS = 5.0  # between two moments at which the work so far is kept
-LARGEST_PLACE = 1 << 24  # bytes; it names every file
+LOCK, STATE, COPY, FINISHED = ".lock", "state.json", "standard input", "finished"
+WRITER_FILES = tuple(path.name for path, _ in files(Path(), WriterState()))
+OWN_FILES = (LOCK, STATE, COPY, FINISHED, TOKENIZER_FILE, *WRITER_FILES)
+SECONDS_BETWEEN_SAVES = 5.0
+MAX_STATE_BYTES = 1 << 24  # of state.json, which has the path of every file
 
 
 def prepare(
@@ -36,103 +38,103 @@ def prepare(
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = UNIVERSAL,
-    report: Report = store.silent,
-) -> Facts:
+    report: Report = no_report,
+) -> StoreMetadata:
     """Make a store of some texts, one after the other; `-` is standard input.
 
-    How they are read is told as in `TextFile`.
+    `tokenizer`, `vocab_size`, `min_freq` and `newlines` are as in `TextFile`.
     """
-    how = Reading(tokenizer, vocab_size, min_freq, newlines)
+    settings = TokenizerSettings(tokenizer, vocab_size, min_freq, newlines)
     _check(paths)
-    if out.name and out.is_dir() and _name(out).is_dir():
-        with _part(out, keep=False):
-            pass  # which removes what a process has left that was killed when it had finished
+    if out.name and out.is_dir() and _working_path(out).is_dir():
+        with _working_folder(out, resumable=False):
+            pass  # removes the folder of a process that was killed after it had renamed the store
     disk.check_new(out)
-    with disk.parents(out), _part(out, keep=STDIN not in paths) as part:
-        texts = [_copied(part, report) if path == STDIN else Path(path) for path in paths]
-        command = _command(texts, how)
-        begun = _begun(part, command)
-        used = _tokenizer(part, texts, how, report)
-        text = how.blocks(texts, store.progress("reading", texts, report))
-        draft = Draft(used, part, begun)
-        draft.read(pieces(text, used.cut), _Keeping(part, command))
-        return _finish(part, draft, newlines, out)
+    with disk.parents(out), _working_folder(out, resumable=STDIN not in paths) as folder:
+        texts = [_copy_stdin(folder, report) if path == STDIN else Path(path) for path in paths]
+        command = _command(texts, settings)
+        state = _saved_state(folder, command)
+        used = _tokenizer(folder, texts, settings, report)
+        text = settings.blocks(texts, progress("reading", texts, report))
+        writer = TokenWriter(used, folder, state)
+        writer.read(pieces(text, used.cut), _Saving(folder, command))
+        return _finish(folder, writer, newlines, out)
 
 
 def _check(paths: Sequence[str]) -> None:
     if list(paths).count(STDIN) > 1:
         raise ElmanError("standard input can be read once, got - twice")
-    if "" in paths:
-        raise ElmanError("a text is the path of a file, or - for standard input, got nothing")
     for path in paths:
         text_files.check_path(path)
     if STDIN in paths:
-        text_files.standard_input()  # raises where there is none
+        text_files.standard_input()  # raises if it is closed
 
 
-def _name(out: Path) -> Path:
+def _working_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.part")
 
 
 @contextmanager
-def _part(out: Path, keep: bool) -> Iterator[Path]:
-    """The folder to work in, for this process alone.
+def _working_folder(out: Path, resumable: bool) -> Iterator[Path]:
+    """Folder to make a store in, locked for this process.
 
-    It is removed at the end, unless the work was interrupted and may go on.
+    It is removed at the end, unless the work was interrupted and is resumable.
     """
-    part, kept = _name(out), False
+    folder, kept = _working_path(out), False
     try:
-        part.mkdir(0o700)
+        folder.mkdir(0o700)
     except FileExistsError:
-        _take_over(part)
-    lock = disk.lock(part / LOCK, f"{out} is being made by another process: wait for it")
+        _take_over(folder)
+    lock = disk.lock(folder / LOCK, f"{out} is being made by another process: wait for it")
     try:
-        yield part
+        yield folder
     except KeyboardInterrupt as error:
         if out.exists():
             raise InterruptedWorkError(f"interrupted: {out} is finished") from error
-        kept = keep and (part / PLACE).exists()
+        kept = resumable and (folder / STATE).exists()
         if not kept:
             raise
-        message = "interrupted: the same command goes on where this one stopped"
+        message = "interrupted: run the same command again to resume"
         raise InterruptedWorkError(message) from error
     finally:
-        if os.name == "nt":  # where an open file cannot be removed
+        if os.name == "nt":  # Windows cannot remove an open file
             lock.release()
         if not kept:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 
-def _take_over(part: Path) -> None:
-    """Keep others out of a folder to work in, of which all may be removed and written to.
+def _take_over(folder: Path) -> None:
+    """Make an existing working folder private to this user.
 
-    An ElmanError tells where it, or anything in it, is another user's, or was not put there by this
-    module.
+    Raises an ElmanError if it, or anything in it, belongs to another user or was not put there by
+    this module, since all of it may be removed or overwritten.
     """
-    if part.is_symlink():
-        raise ElmanError(f"{part} is a symbolic link: remove it")
-    if not part.is_dir():
-        raise ElmanError(f"{part} is in the way, and none of elman's: move it elsewhere")
-    disk.check_owner(part)
-    part.chmod(0o700)
-    for folder, names in ((part, OWN), (part / WHOLE, store.FILES)):
-        if not folder.exists():
+    if folder.is_symlink():
+        raise ElmanError(f"{folder} is a symbolic link: remove it")
+    if not folder.is_dir():
+        raise ElmanError(f"{folder} is in the way and was not made by elman: move it elsewhere")
+    disk.check_owner(folder)
+    folder.chmod(0o700)
+    for parent, names in ((folder, OWN_FILES), (folder / FINISHED, store.FILES)):
+        if not parent.exists():
             continue
-        disk.check_folder(folder)
-        own = {*names, *(f".{name}.part" for name in names)}  # as disk.write calls them at first
-        for path in folder.iterdir():
+        disk.check_folder(parent)
+        own = {*names, *(f".{name}.part" for name in names)}  # temporary names of disk.write
+        for path in parent.iterdir():
             disk.check_owner(path)
-            if path.name not in own or path.is_dir() != (path.name == WHOLE):
-                raise ElmanError(f"{path} is in the way, and none of elman's: move it elsewhere")
+            if path.name not in own or path.is_dir() != (path.name == FINISHED):
+                raise ElmanError(
+                    f"{path} is in the way and was not made by elman: move it elsewhere"
+                )
 
 
-def _copied(part: Path, report: Report) -> Path:
-    """Standard input as a file."""
-    path, done = part / COPY, 0
+def _copy_stdin(folder: Path, report: Report) -> Path:
+    """Copy standard input to a file."""
+    path, done = folder / COPY, 0
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
-        while content := text_files.standard_input().read(text_files.BLOCK):
+        while content := text_files.standard_input().read(text_files.BLOCK_BYTES):
             file.write(content)
             done += len(content)
             report("copying", done, 0)
@@ -141,30 +143,31 @@ def _copied(part: Path, report: Report) -> Path:
     return path
 
 
-def _command(texts: Sequence[Path], how: Reading) -> dict[str, Any]:
-    """Description of the work to do, by which it is told from other work."""
+def _command(texts: Sequence[Path], settings: TokenizerSettings) -> dict[str, Any]:
+    """Settings and inputs of the work, saved to tell whether another command resumes it."""
     inputs = []
     for path in texts:
         with disk.opened(path, links=True) as file:
             status = os.fstat(file.fileno())
         inputs.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
-    return asdict(how) | {"block": text_files.BLOCK, "format": store.FORMAT, "inputs": inputs}
+    own = {"block": text_files.BLOCK_BYTES, "format": store.FORMAT, "inputs": inputs}
+    return asdict(settings) | own
 
 
-def _begun(part: Path, command: dict[str, Any]) -> Place | None:
-    """The place that the same work has come to; what is left of other work is removed."""
-    with suppress(ElmanError, KeyError, TypeError, ValueError):  # there is none, or it is damaged
-        kept = json_files.read(part / PLACE, LARGEST_PLACE)
-        place = json_files.record(Place, kept["place"], PLACE)
+def _saved_state(folder: Path, command: dict[str, Any]) -> WriterState | None:
+    """State to resume from, or None; files of any other work are removed."""
+    with suppress(ElmanError, KeyError, TypeError, ValueError):  # missing or damaged
+        saved = json_files.read(folder / STATE, MAX_STATE_BYTES)
+        state = json_files.record(WriterState, saved["state"], STATE)
         written = all(
             path.exists() and path.stat().st_size >= size
-            for path, size in files(part, place)
+            for path, size in files(folder, state)
             if size
         )
-        possible = min(place.pieces, place.seen, *place.lengths) >= 0
-        if kept["command"] == command and written and possible:
-            return place
-    for path in part.iterdir():
+        possible = min(state.pieces, state.first_seen, *state.lengths) >= 0
+        if saved["command"] == command and written and possible:
+            return state
+    for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name not in (LOCK, COPY):
@@ -172,43 +175,46 @@ def _begun(part: Path, command: dict[str, Any]) -> Place | None:
     return None
 
 
-def _tokenizer(part: Path, texts: Sequence[Path], how: Reading, report: Report) -> Tokenizer:
-    """The tokeniser; what bpe has learnt is kept."""
-    model = part / MODEL
-    if how.tokenizer == bpe.NAME and model.exists():
+def _tokenizer(
+    folder: Path, texts: Sequence[Path], settings: TokenizerSettings, report: Report
+) -> Tokenizer:
+    """Make the tokenizer, or read the one that was learnt before an interrupt."""
+    model = folder / TOKENIZER_FILE
+    if settings.tokenizer == bpe.NAME and model.exists():
         return bpe.read(model)
-    made = how.made(texts, store.SPLIT[0], report)
+    made = settings.make(texts, store.SPLIT[0], report)
     if made.model:
         disk.write(model, made.model.encode())
     return made
 
 
-class _Keeping:
-    """Keeps the work so far from time to time."""
+class _Saving:
+    """Saves the work every few seconds."""
 
-    def __init__(self, part: Path, command: dict[str, Any]) -> None:
-        self.part, self.command, self.last = part, command, time.monotonic()
+    def __init__(self, folder: Path, command: dict[str, Any]) -> None:
+        self.folder, self.command, self.last = folder, command, time.monotonic()
 
-    def __call__(self, draft: Draft) -> None:
-        if time.monotonic() - self.last >= SECONDS:
-            kept = {"command": self.command, "place": asdict(draft.keep())}
-            json_files.write(self.part / PLACE, kept)
+    def __call__(self, writer: TokenWriter) -> None:
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_SAVES:
+            saved = {"command": self.command, "state": asdict(writer.save())}
+            json_files.write(self.folder / STATE, saved)
             self.last = time.monotonic()
 
 
-def _finish(part: Path, draft: Draft, newlines: str, out: Path) -> Facts:
-    """Give the store its name, once it is whole."""
-    whole = part / WHOLE
-    shutil.rmtree(whole, ignore_errors=True)
-    whole.mkdir()
-    tokens = draft.translate(store.SPLIT, whole)
-    with open(whole / IDS, "r+b", opener=disk.no_links) as file:
+def _finish(folder: Path, writer: TokenWriter, newlines: str, out: Path) -> StoreMetadata:
+    """Write the store, sync it and rename it to `out`."""
+    finished = folder / FINISHED
+    shutil.rmtree(finished, ignore_errors=True)
+    finished.mkdir()
+    tokens = writer.translate(store.SPLIT, finished)
+    with open(finished / IDS, "r+b", opener=disk.no_links) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):
-        raise ElmanError("there is no text in what was given: give one of some thousand characters")
-    training = ends_of(len(tokens.ids), store.SPLIT)[0]
-    facts = store.write(whole, store.Text(tokens, draft.tokenizer, newlines, training))
-    del tokens  # Windows moves no folder with a file that is mapped
-    whole.rename(out)
+        raise ElmanError("the input contains no text: give one of some thousand characters")
+    training = part_ends(len(tokens.ids), store.SPLIT)[0]
+    text = TokenizedText(tokens, writer.tokenizer, newlines, training)
+    metadata = store.write(finished, text)
+    del tokens, text  # Windows cannot rename a folder with a mapped file
+    finished.rename(out)
     disk.keep_names(out.absolute().parent)
-    return facts
+    return metadata

@@ -175,9 +175,9 @@ def write(
 ) -> None:
     """Fill `folder` with a run, curves apart; that it has config.json says that it has all."""
     config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines)
-    json_files.write(folder / codec.VOCAB, used.vocab.idx_to_token)
+    json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
     if used.tokenizer.model:
-        disk.write(folder / codec.MODEL, used.tokenizer.model.encode())
+        disk.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
     tensors.write(folder / "model.safetensors", values)
     disk.write(folder / "history.csv", _history(history))
     json_files.write(folder / "config.json", asdict(config))

@@ -225,7 +225,7 @@ class Training:
         data = self.framework.TimeMachine(
             job.batch_size, job.steps, edition=job.edition, seed=job.seed
         )
-        if codec is not None and not codec.has_the_tokens_of(data.codec):
+        if codec is not None and not codec.has_same_tokens(data.codec):
             raise ElmanError(
                 f"{job.init} has other tokens than The Time Machine: give the path of a text file, "
                 "which is read in those of the run"

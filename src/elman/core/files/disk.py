@@ -294,7 +294,7 @@ def check_whole(array: NDArray[Any]) -> None:
     if file is not None and file.size() < len(file):
         raise ElmanError(
             f"the file of a text's ids was cut off while it was read, from {len(file):,} bytes to "
-            f"{file.size():,}: prepare the store anew"
+            f"{file.size():,}: prepare the store again"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import parts, store
+from elman.core.data import parts, store, tokenization
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.disk import check_whole, release
@@ -212,7 +212,7 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
     if not isinstance(text, Iterable) or isinstance(text, bytes):
         raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
     blocks = [text] if isinstance(text, str) else map(_block, text)
-    tokens = store.temporary(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+    tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
     return evaluate_tokens(model, tokens)
 
 
@@ -224,7 +224,7 @@ def _block(block: Any) -> str:
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
     """`evaluate` for a text that `elman prepare` has made a store of, with the model's tokens."""
-    return evaluate_tokens(model, store.read_as(folder, codec).tokens)
+    return evaluate_tokens(model, store.read_with(folder, codec).tokens)
 
 
 def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> Evaluation:

@@ -1,1 +1,1 @@
-"""Text to tokens to ids, and back: no batches, no model."""
+"""Text files, tokenizers, vocabularies and codecs. No batches, no models."""

@@ -1,8 +1,8 @@
-"""Byte pair encoding as in GPT-2: pairs of neighbours that are frequent in a text become tokens.
+"""Byte pair encoding as in GPT-2: frequent pairs of adjacent tokens are merged into new tokens.
 
-It begins with the 256 bytes, so that every text can be read, and never joins what lies on both
-sides of a word's border. A token is written with a character for each of its bytes, as GPT-2
-writes it. The work is done by the library `tokenizers`, and `tokenizer.json` is in its format.
+The first tokens are the 256 bytes, so that every text can be read; no merge crosses a word
+boundary. A token is written with one character per byte, as in GPT-2. The library `tokenizers`
+does the work, and `tokenizer.json` is in its format.
 """
 
 import json
@@ -26,51 +26,52 @@ if TYPE_CHECKING:
     import tokenizers
 
 NAME = "bpe"
-VOCAB = 4096  # tokens, where nobody says how many
-FEWEST, MOST = 257, 65_536  # the bytes and the unknown symbol; what 16 bits can hold
-LARGEST = 32 << 20  # bytes of a tokenizer.json; one with the most tokens takes about 5 MB
-# Pieces of text whose tokens are remembered, and those tokens: a piece may have any length.
-KEPT, KEPT_IDS = 1 << 17, 1 << 22
+DEFAULT_VOCAB_SIZE = 4096  # if none is given
+MIN_VOCAB_SIZE = 257  # the bytes and the unknown symbol
+MAX_VOCAB_SIZE = 65_536  # ids fit into 16 bits
+MAX_FILE_BYTES = 32 << 20  # of tokenizer.json; one with MAX_VOCAB_SIZE tokens takes about 5 MB
+# Pieces of text whose ids are cached, and those ids: a piece may have any length.
+MAX_CACHED_PIECES, MAX_CACHED_IDS = 1 << 17, 1 << 22
 
 
 def _alphabet() -> list[str]:
-    """GPT-2's characters for the bytes 0 to 255: those that can be seen stand for themselves."""
-    seen = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    """GPT-2's characters for the bytes 0 to 255; visible characters stand for themselves."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in seen else next(others)) for byte in range(256)]
+    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
 
 
 ALPHABET = _alphabet()
 BYTES = {ord(character): byte for byte, character in enumerate(ALPHABET)}
 
-# A piece begins with white space and goes on until the next begins. GPT-2's borders of words do not
-# depend on what comes before or after it: no token holds white space after something else. What
-# only some call white space (all but these four characters) begins no piece.
+# A piece starts with white space and ends before the next. GPT-2's word boundaries within it do not
+# depend on its context, since no token has white space after another character. Only these four
+# characters are white space by every definition; no other one starts a piece.
 _pieces = re.compile(r"\s*\S+(?:[^\S \t\r\n]\s*\S*)*|\s+").findall
 
 
-LONGEST_RUN = 1024  # characters, beside white space or within it, of a piece to learn from
+MAX_RUN_CHARACTERS = 1024  # of a run of white space, or of other characters, to learn from
 _long_runs = re.compile(
-    rf"(?<!\S)\S{{{LONGEST_RUN + 1},}}|(?<!\s)\s{{{LONGEST_RUN + 1},}}"
+    rf"(?<!\S)\S{{{MAX_RUN_CHARACTERS + 1},}}|(?<!\s)\s{{{MAX_RUN_CHARACTERS + 1},}}"
 ).finditer
 
 
 def check_size(size: int) -> None:
-    """Raise an ElmanError unless a vocabulary can have so many tokens."""
-    require_at_least(FEWEST, vocab_size=size)
-    require_at_most(MOST, vocab_size=size)
+    """Raise an ElmanError unless `size` is a valid vocabulary size."""
+    require_at_least(MIN_VOCAB_SIZE, vocab_size=size)
+    require_at_most(MAX_VOCAB_SIZE, vocab_size=size)
 
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:
-    """The tokeniser with `size` tokens, or fewer if there are no more pairs, for some texts."""
+    """Learn a tokenizer of `size` tokens from some texts; of fewer if they have no more pairs."""
     library = _library()
-    made = _over(library, library.models.BPE())
+    made = _byte_level(library, library.models.BPE())
     trainer = library.trainers.BpeTrainer(
-        vocab_size=size - 1,  # and the unknown symbol
+        vocab_size=size - 1,  # plus the unknown symbol
         initial_alphabet=ALPHABET,
         show_progress=False,
     )
-    _interruptibly(lambda: made.train_from_iterator(_in_short_runs(texts), trainer))
+    _run_interruptibly(lambda: made.train_from_iterator(_in_short_runs(texts), trainer))
     model = json.loads(made.to_str())["model"]
     return _tokenizer(
         library, Vocab(list(model["vocab"])), [tuple(pair) for pair in model["merges"]]
@@ -78,18 +79,18 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _in_short_runs(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, with runs without a border cut: learning takes the square of their length."""
+    """Yield the texts with long runs cut; learning takes quadratic time in their length."""
     for raw_text in texts:
         start = 0
         for run in _long_runs(raw_text):
-            for end in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
+            for end in range(run.start() + MAX_RUN_CHARACTERS, run.end(), MAX_RUN_CHARACTERS):
                 yield raw_text[start:end]
                 start = end
         yield raw_text[start:]
 
 
-def _interruptibly(work: Callable[[], None]) -> None:
-    """Work in a thread, so that Ctrl-C need not wait until the library gives the word back."""
+def _run_interruptibly(work: Callable[[], None]) -> None:
+    """Call `work` in a thread, so that Ctrl-C is handled while the library runs."""
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -101,7 +102,7 @@ def _interruptibly(work: Callable[[], None]) -> None:
     thread = threading.Thread(target=run, daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no thread can be started: then Ctrl-C waits
+    except RuntimeError:  # no thread can be started: Ctrl-C waits for the library
         run()
     while thread.is_alive():
         thread.join(0.1)
@@ -110,24 +111,26 @@ def _interruptibly(work: Callable[[], None]) -> None:
 
 
 def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
-    """The tokeniser of a tokenizer.json; if a vocabulary is given, its tokens must be those.
+    """Read the tokenizer of a tokenizer.json; it must have the tokens of `vocab`, if that is given.
 
-    An ElmanError tells what keeps the file from being one that `learn` could have made.
+    Raises an ElmanError for a file that `learn` cannot have produced.
     """
-    value = json_files.read(path, LARGEST)
+    value = json_files.read(path, MAX_FILE_BYTES)
     try:
         vocab = vocab or Vocab(list(value["model"]["vocab"]))
         same = value["model"]["vocab"] == vocab.token_to_idx
         pairs = [_pair(pair) for pair in value["model"]["merges"]]
         as_gpt2 = _is_as_in_gpt2(value)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ElmanError(f"{path} holds no byte pair encoding: {error!r}") from error
-    if len(vocab) > MOST:
-        raise ElmanError(f"{path} must have {MOST} tokens or fewer, got {len(vocab)}")
+        raise ElmanError(f"{path} is not a byte pair encoding: {error!r}") from error
+    if len(vocab) > MAX_VOCAB_SIZE:
+        raise ElmanError(f"{path} must have {MAX_VOCAB_SIZE} tokens or fewer, got {len(vocab)}")
     if not same:
-        raise ElmanError(f"the tokens of {path} are not those of vocab.json beside it")
+        raise ElmanError(f"the tokens of {path} differ from those of vocab.json beside it")
     if not as_gpt2:
-        raise ElmanError(f"{path} must read bytes as GPT-2 does, with nothing before and after")
+        raise ElmanError(
+            f"{path} must be a byte-level tokenizer as in GPT-2, without other processing"
+        )
     known = vocab.token_to_idx
     alphabet = [token for token in known if token != UNKNOWN]
     if not all(character in known for character in ALPHABET):
@@ -135,14 +138,14 @@ def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
     if not all(character in BYTES for token in alphabet for character in map(ord, token)):
         raise ElmanError(f"{path} must write tokens in GPT-2's characters for bytes")
     if not all(token in known for one, two in pairs for token in (one, two, one + two)):
-        raise ElmanError(f"{path} joins tokens that it does not have")
+        raise ElmanError(f"{path} merges tokens that it does not have")
     return _tokenizer(_library(), vocab, pairs)
 
 
 def _pair(value: Any) -> tuple[str, str]:
     one, two = value
     if not (isinstance(one, str) and isinstance(two, str)):
-        raise ValueError("a pair that is joined has two tokens")
+        raise ValueError("a merge has two tokens")
     return one, two
 
 
@@ -164,8 +167,8 @@ def _library() -> Any:
     return tokenizers
 
 
-def _over(library: Any, model: Any) -> "tokenizers.Tokenizer":
-    """A tokeniser of the library that reads bytes as GPT-2 does."""
+def _byte_level(library: Any, model: Any) -> "tokenizers.Tokenizer":
+    """Make a byte-level tokenizer of the library, as in GPT-2."""
     made: tokenizers.Tokenizer = library.Tokenizer(model)
     made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     made.decoder = library.decoders.ByteLevel()
@@ -173,8 +176,8 @@ def _over(library: Any, model: Any) -> "tokenizers.Tokenizer":
 
 
 def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Tokenizer:
-    """The tokeniser that has this vocabulary and joins these pairs, the first ones first."""
-    made = _over(library, library.models.BPE(vocab.token_to_idx, pairs))
+    """Make the tokenizer with this vocabulary, which merges these pairs in order."""
+    made = _byte_level(library, library.models.BPE(vocab.token_to_idx, pairs))
     return Tokenizer(
         NAME,
         partial(_split, made),
@@ -189,25 +192,25 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
 
 
 def _split(made: "tokenizers.Tokenizer", raw_text: str) -> list[str]:
-    """The tokens of a text."""
+    """Split a text into tokens."""
     raw_text = raw_text.encode(errors="surrogateescape").decode(errors="replace")
     return list(made.encode(raw_text, add_special_tokens=False).tokens)
 
 
 def _encoder(
-    made: "tokenizers.Tokenizer", vocab: Sequence[str], begun: Iterable[str]
+    made: "tokenizers.Tokenizer", vocab: Sequence[str], known: Iterable[str]
 ) -> "BytePairs":
-    """Numbers tokens as the vocabulary does, whichever it is to begin with."""
+    """Make an encoder that numbers tokens as the vocabulary does, whichever are known."""
     return BytePairs(made, vocab)
 
 
 def _characters(token: str) -> int:
-    """The number of characters that begin in a token; an unknown one has none."""
+    """Number of characters that start in a token; 0 for the unknown symbol."""
     return sum(not is_continuation(BYTES.get(ord(byte), 0x80)) for byte in token)
 
 
 def _join(tokens: Iterable[str]) -> str:
-    """The text of such tokens, with "�" for what is no UTF-8 and for the unknown symbol."""
+    """Join tokens to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
     known, raw = {UNKNOWN: b"\xff"}, bytearray()
     for token in tokens:
         if token not in known:
@@ -217,30 +220,30 @@ def _join(tokens: Iterable[str]) -> str:
 
 
 class BytePairs:
-    """Numbers the tokens of a text as the vocabulary does.
+    """Encoder that numbers tokens as the vocabulary does.
 
-    Texts repeat themselves, and a piece that was met before need not be joined again.
+    Texts repeat themselves: the ids of each distinct piece are computed once and cached.
     """
 
     def __init__(self, made: "tokenizers.Tokenizer", tokens: Sequence[str]) -> None:
         self.tokens = tokens
         self._made = made
-        self._forget()
+        self._clear_cache()
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def _forget(self) -> None:
+    def _clear_cache(self) -> None:
         self._pieces = Words(_pieces, ())
         self._ids = np.empty(0, np.uint16)
-        self._ends = np.zeros(1, np.int64)  # of the ids of each piece, after a 0
+        self._ends = np.zeros(1, np.int64)  # of each piece's ids, after a 0
 
     def ids(self, text: str) -> Ids:
-        """The ids of a text's tokens."""
-        if len(self._ends) > KEPT or len(self._ids) > KEPT_IDS:
-            self._forget()
+        """Ids of a text's tokens."""
+        if len(self._ends) > MAX_CACHED_PIECES or len(self._ids) > MAX_CACHED_IDS:
+            self._clear_cache()
         numbers = self._pieces.ids(text)
-        self._learn(self._pieces.tokens[len(self._ends) - 1 :])
+        self._cache(self._pieces.tokens[len(self._ends) - 1 :])
         starts, ends = self._ends[numbers], self._ends[numbers + 1]
         lengths = ends - starts
         places = np.arange(lengths.sum()) + np.repeat(
@@ -249,8 +252,8 @@ class BytePairs:
         ids: Ids = self._ids[places]
         return ids
 
-    def _learn(self, pieces: Sequence[str]) -> None:
-        """Remember the ids of more pieces."""
+    def _cache(self, pieces: Sequence[str]) -> None:
+        """Add the ids of new pieces to the cache."""
         if not pieces:
             return
         encoded = self._made.encode_batch_fast(pieces, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Codec: from text to ids and back; read from a folder, and that of a model and its data."""
+"""Codec: maps a text to token ids and back."""
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -19,13 +19,16 @@ from elman.core.text.tokenizers import (
 )
 from elman.core.text.vocab import UNKNOWN, Vocab, read_vocab
 
-VOCAB, MODEL = "vocab.json", "tokenizer.json"
-MOST = 1 << 26  # bytes of vocab.json: for a token of a million 64
-SHOWN = 80  # characters of the vocabulary that a message has, at most
+VOCAB_FILE, TOKENIZER_FILE = "vocab.json", "tokenizer.json"
+MAX_VOCAB_BYTES = 1 << 26  # of vocab.json: 64 for each of a million tokens
+MAX_SHOWN_CHARACTERS = 80  # of the vocabulary in a message
 
 
 class Codec:
-    """From a text to what a model reads, and back: line ends, cleaning, tokeniser, vocabulary."""
+    """Maps a text to token ids and back: line ends, cleaning, tokenizer, vocabulary.
+
+    Codecs are equal if they give every text the same ids.
+    """
 
     def __init__(
         self, vocab: Vocab, used: str | Tokenizer, clean: bool, newlines: str = UNIVERSAL
@@ -35,32 +38,35 @@ class Codec:
         self.tokenizer = tokenizer(used) if isinstance(used, str) else used
         self.clean, self.newlines = clean, newlines
 
-    def has_the_tokens_of(self, other: "Codec") -> bool:
-        """True if both number the same tokens alike, whatever text they clean before."""
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Codec):
+            return NotImplemented
+        same = (self.clean, self.newlines) == (other.clean, other.newlines)
+        return same and self.has_same_tokens(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it is mutable
+
+    def has_same_tokens(self, other: "Codec") -> bool:
+        """True if both have the same tokenizer and vocabulary, whatever text they clean first."""
         mine, its = self.tokenizer, other.tokenizer
         same = (mine.name, mine.model) == (its.name, its.model)
         return same and self.vocab.idx_to_token == other.vocab.idx_to_token
 
-    def gives_the_ids_of(self, other: "Codec") -> bool:
-        """True if a text has the same ids in both."""
-        same = (self.clean, self.newlines) == (other.clean, other.newlines)
-        return same and self.has_the_tokens_of(other)
-
     def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
-        """A text, read as the training text was, in pieces that can be encoded one by one."""
+        """Yield a text, its line ends read and cleaned, in pieces that can be tokenized alone."""
         blocks = with_newlines(blocks, self.newlines)
         return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
     def prefix_ids(self, prefix: str) -> list[int]:
-        """The ids of a prefix, taken as it is; an ElmanError for symbols that are not known."""
+        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens."""
         if not isinstance(prefix, str):
-            raise ElmanError(f"the prefix is a text, got {prefix!r}")
+            raise ElmanError(f"the prefix must be a str, got {prefix!r}")
         try:
             tokens = self.tokenizer.split(prefix)
         except UnicodeEncodeError as error:
             raise ElmanError(
-                f"the prefix holds {prefix[error.start]!a}, half a surrogate pair, which no UTF-8 "
-                "has: leave it out"
+                f"the prefix contains {prefix[error.start]!a}, half a surrogate pair, which UTF-8 "
+                "cannot represent: remove it"
             ) from error
         unknown = sorted({token for token in tokens if token not in self.vocab})
         if unknown:
@@ -72,64 +78,63 @@ class Codec:
         return ids
 
     def _known(self) -> str:
-        """The first tokens of the vocabulary, as a message shows them, and the number of others."""
+        """The first tokens of the vocabulary, quoted, and the number of the others."""
         tokens = [token for token in self.vocab.idx_to_token if token != UNKNOWN]
-        shown = sum(end <= SHOWN for end in accumulate(map(len, tokens)))
+        shown = sum(end <= MAX_SHOWN_CHARACTERS for end in accumulate(map(len, tokens)))
         more = f" and {len(tokens) - shown:,} more tokens" if shown < len(tokens) else ""
         return f"{''.join(tokens[:shown])!r}{more}"
 
     def text(self, ids: Iterable[int]) -> str:
-        """The text of some ids."""
+        """Text of some ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
         return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
 
 
 def read(folder: Path, size: int, name: str, clean: bool, newlines: str) -> Codec:
-    """The codec with the vocabulary of a folder, of this size, and the tokeniser of that name.
+    """Read a codec whose vocabulary has `size` tokens, and whose tokenizer has the name `name`.
 
-    `clean` and `newlines` are the codec's.
-
-    An ElmanError tells where there are tokens that the tokeniser cannot have made.
+    `clean` and `newlines` are the codec's. Raises an ElmanError if the vocabulary contains tokens
+    that the tokenizer cannot produce.
     """
-    path = folder / VOCAB
-    vocab = read_vocab(json_files.read(path, MOST), str(path), size)
-    used = bpe.read(folder / MODEL, vocab) if name == bpe.NAME else tokenizer(name)
+    path = folder / VOCAB_FILE
+    vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
+    used = bpe.read(folder / TOKENIZER_FILE, vocab) if name == bpe.NAME else tokenizer(name)
     codec = Codec(vocab, used, clean, newlines)
     try:
         codec.text(range(len(vocab)))
     except UnicodeError as error:
-        raise ElmanError(f"{path} holds tokens that are none of {name}'s") from error
+        raise ElmanError(f"{path} contains tokens that are not tokens of {name}") from error
     return codec
 
 
 def shared(model: Any, data: Any) -> Codec | None:
-    """The codec of a model and of the data that it is trained on: the model's, or else the data's.
+    """Codec of a model that is trained on some data: the model's own, or else the data's.
 
-    An ElmanError where the data number tokens otherwise than the model. Data of the user's own may
-    have a `vocab` alone, or not even that.
+    The user's own data may have a `vocab` alone, or none. Raises an ElmanError if the data number
+    tokens differently from the model.
     """
     used: Codec | None = getattr(model, "codec", None)
     given: Codec | None = getattr(data, "codec", None)
-    if not isinstance(given, Codec):  # the user's own may call anything so
+    if not isinstance(given, Codec):  # the user's own data may use the name for something else
         given = None
     vocab = getattr(data, "vocab", None) if given is None else given.vocab
     tokens = getattr(vocab, "idx_to_token", None)
     if tokens is None:
         return used
     if used is None:
-        _check_room(model, len(tokens))
+        _check_size(model, len(tokens))
         return given
-    same = tokens == used.vocab.idx_to_token if given is None else used.has_the_tokens_of(given)
+    same = tokens == used.vocab.idx_to_token if given is None else used.has_same_tokens(given)
     if not same:
         raise ElmanError(
             f"the model numbers {len(used.vocab)} tokens ({used.tokenizer.name}), and the data "
-            f"{len(tokens)} others or in another order: read the text with the model's, as in "
-            "TextFile(..., codec=model.codec)"
+            f"{len(tokens)} others or in another order: read the text with the codec of the model, "
+            "as in TextFile(..., codec=model.codec)"
         )
     return used
 
 
-def _check_room(model: Any, tokens: int) -> None:
-    """Raise an ElmanError for data of more tokens than the model has."""
+def _check_size(model: Any, tokens: int) -> None:
+    """Raise an ElmanError if the data have more tokens than the model."""
     size = getattr(model, "vocab_size", tokens)
     if tokens > size:
         raise ElmanError(

@@ -1,4 +1,4 @@
-"""From a text to token ids, block by block: tokens are numbered in the order of first sight."""
+"""Encoders: texts to token ids, block by block, numbered in the order of first occurrence."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,21 +12,21 @@ CODE_POINTS = 0x110000
 
 
 class Encoder(Protocol):
-    """Gives each token a number, and knows the tokens by number."""
+    """Numbers tokens in the order of their first occurrence."""
 
     @property
     def tokens(self) -> Sequence[str]:
-        """The tokens numbered by now, in order."""
+        """Tokens numbered so far, in order."""
 
     def __len__(self) -> int:
         """Number of tokens."""
 
     def ids(self, text: str) -> Ids:
-        """The numbers of a text's tokens."""
+        """Ids of a text's tokens."""
 
 
 class Characters:
-    """Numbers characters."""
+    """Encoder of characters."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens: list[str] = []
@@ -37,7 +37,7 @@ class Characters:
         return len(self.tokens)
 
     def ids(self, text: str) -> Ids:
-        """The numbers of a text's characters."""
+        """Ids of a text's characters."""
         points = np.frombuffer(text.encode("utf-32-le"), "<u4")
         ids: Ids = self._numbers[points]
         new = points[ids < 0]
@@ -54,7 +54,7 @@ class Characters:
 
 
 class Bytes:
-    """Numbers the bytes of a text in UTF-8 by their values."""
+    """Encoder of UTF-8 bytes, whose ids are their values."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens = list(map(chr, range(256)))
@@ -63,12 +63,12 @@ class Bytes:
         return len(self.tokens)
 
     def ids(self, text: str) -> Ids:
-        """The bytes of a text."""
+        """Bytes of a text in UTF-8."""
         return np.frombuffer(text.encode(), np.uint8)
 
 
 class Words:
-    """Numbers whatever `split` makes of a text."""
+    """Encoder of the strings that `split` divides a text into."""
 
     def __init__(self, split: Callable[[str], list[str]], tokens: Iterable[str]) -> None:
         self._split = split
@@ -79,13 +79,13 @@ class Words:
 
     @property
     def tokens(self) -> list[str]:
-        """The words numbered by now, in order."""
+        """Words numbered so far, in order."""
         return list(self._numbers)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def ids(self, text: str) -> Ids:
-        """The numbers of a text's words."""
+        """Ids of a text's words."""
         words = self._split(text)
         return np.fromiter(map(self._numbers.__getitem__, words), np.int32, len(words))

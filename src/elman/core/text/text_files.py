@@ -1,4 +1,4 @@
-"""Texts in UTF-8, read from files block by block: plain or gzip, of any size."""
+"""UTF-8 text files of any size, gzip-compressed or not, read in blocks."""
 
 import codecs
 import gzip
@@ -15,23 +15,25 @@ from typing import BinaryIO, cast
 from elman.core.errors import ElmanError
 from elman.core.files import disk
 
-BLOCK = 1 << 20  # bytes read at a time
+BLOCK_BYTES = 1 << 20  # read at a time
 STDIN = "-"
-GZIP = b"\x1f\x8b"  # which begins no text in UTF-8
+GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
 
 
 def check_path(text: str) -> None:
-    """Raise an ElmanError for what is an address, and cannot be the path of a text."""
+    """Raise an ElmanError for an empty path or a URL."""
+    if not text:
+        raise ElmanError("a text is the path of a UTF-8 file, got nothing")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
-        raise ElmanError(f"{text} is an address: download it first, and give the path of the file")
+        raise ElmanError(f"{text} is a URL: download it first, and give the path of the file")
 
 
 def blocks(
     paths: Iterable[Path], advance: Callable[[int], None] = lambda read: None
 ) -> Iterator[str]:
-    """The text of some files, one after the other, line ends as they are, in blocks.
+    """Yield the text of some files in blocks, one file after the other, line ends unchanged.
 
-    `advance` is told how many bytes of the files each block took. A byte order mark is left out.
+    `advance` is called with the number of bytes read for each block. A byte order mark is skipped.
     """
     for path in paths:
         for text, read in _blocks_of(path):
@@ -40,50 +42,51 @@ def blocks(
 
 
 def standard_input() -> BinaryIO:
-    """The bytes of standard input."""
+    """Standard input as bytes; an ElmanError if it is closed."""
     if sys.stdin is None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
-    with suppress(AttributeError, OSError):  # it is no file, or Windows has no such flag
-        os.set_blocking(sys.stdin.fileno(), True)  # else it would seem to end where it is slow
+    with suppress(AttributeError, OSError):  # not a file, or on Windows
+        os.set_blocking(sys.stdin.fileno(), True)  # else a slow pipe would look as if it had ended
     return sys.stdin.buffer
 
 
 def blocks_of_standard_input() -> Iterator[str]:
-    """The text of standard input, plain or gzip, in blocks."""
+    """Yield the text of standard input, gzip-compressed or not, in blocks."""
     file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
-    packed = file.peek()[: len(GZIP)] == GZIP
-    content = gzip.GzipFile(fileobj=file) if packed else file
+    compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC
+    content = gzip.GzipFile(fileobj=file) if compressed else file
     return _decoded(Path("standard input"), cast(BinaryIO, content))
 
 
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
-    """The text of a file in blocks, and how many bytes of the file each took."""
+    """Yield the text of a file in blocks, each with the number of bytes read for it."""
     with disk.opened(path, links=True) as file:
-        packed = file.peek()[: len(GZIP)] == GZIP or path.suffix == ".gz"
-        content = gzip.GzipFile(fileobj=file) if packed else file
-        told = 0
+        compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
+        content = gzip.GzipFile(fileobj=file) if compressed else file
+        position = 0
         for text in _decoded(path, cast(BinaryIO, content)):
-            yield text, file.tell() - told
-            told = file.tell()
+            yield text, file.tell() - position
+            position = file.tell()
 
 
 def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
+    """Yield the text of an open file in blocks; an ElmanError if it is empty or not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read = 0
     while True:
         content = _read(path, file)
-        begun = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+        pending = len(decoder.getstate()[0])  # bytes of a character that the last block cut
         try:
             text = decoder.decode(content, final=not content)
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise ElmanError(
-                f"{path} is no UTF-8 text: byte {read - begun + error.start} is 0x{byte:02x}; "
+                f"{path} is not UTF-8 text: byte {read - pending + error.start} is 0x{byte:02x}; "
                 "convert it, as with iconv -t utf-8"
             ) from error
         if not read and not content:
             raise ElmanError(f"{path} is empty: give a text of some thousand characters or more")
-        yield text.removeprefix("\ufeff") if read == begun else text
+        yield text.removeprefix("\ufeff") if read == pending else text
         read += len(content)
         if not content:
             return
@@ -91,6 +94,6 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
 
 def _read(path: Path, file: BinaryIO) -> bytes:
     try:
-        return file.read(BLOCK)
+        return file.read(BLOCK_BYTES)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error

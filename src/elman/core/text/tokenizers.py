@@ -1,4 +1,4 @@
-"""Cleaning, line ends, and tokenizers that lose nothing."""
+"""Cleaning, line ends, and lossless tokenizers."""
 
 import io
 import re
@@ -15,28 +15,29 @@ UNIVERSAL, KEEP = NEWLINES = ("universal", "keep")
 
 
 def clean(text: str) -> str:
-    """The book's cleaning: a run of anything but Latin letters becomes a space; all lower case."""
+    """Clean a text as the book does: lower-case Latin letters, a space for other characters."""
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
 def utf8_size(token: str) -> int:
-    """The number of bytes that a token has in UTF-8."""
+    """Number of bytes of a token in UTF-8."""
     return len(token.encode())
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Two functions, each the other's inverse, and the tokens known before any text is read.
+    """Splits a text into tokens, and joins them to the same text.
 
-    `split` turns a text into tokens, `join` turns tokens into a text, `size` is the number of
-    bytes in UTF-8 that a token stands for, and `characters` that of the characters that begin in
-    it. A token that occurs fewer than `min_freq` times in the training text is left to the unknown
-    symbol, and so are all but the most frequent where the vocabulary, the unknown symbol included,
-    has at most `vocab_size` tokens.
-
-    Of a text that is still being read, the first `cut` characters have the same tokens whatever
-    follows; `encoder` makes what numbers tokens block by block, beginning with those given.
-    `model` is what was learnt from a text, as the tokeniser's own library writes it.
+    - `split`: tokens of a text.
+    - `join`: text of some tokens; the inverse of `split`.
+    - `encoder`: makes an Encoder that knows the given tokens.
+    - `size`: number of UTF-8 bytes of a token.
+    - `characters`: number of characters that start in a token.
+    - `alphabet`: tokens that are in every vocabulary.
+    - `min_freq`: occurrences in the training text below which a token is unknown.
+    - `vocab_size`: most tokens of a vocabulary, the unknown symbol included; None for no bound.
+    - `cut`: number of leading characters whose tokens do not depend on the text that follows.
+    - `model`: what was learnt from a text, in the format of the tokenizer's library.
     """
 
     name: str
@@ -52,9 +53,9 @@ class Tokenizer:
     model: str = field(default="", repr=False)
 
     def vocab(self, tokens: Iterable[str] | Mapping[str, int]) -> Vocab:
-        """The vocabulary of a training text, of its tokens or of how often it has each.
+        """Make the vocabulary of a training text from its tokens, or from their counts.
 
-        Of tokens that are as frequent as each other, those that sort first are taken.
+        Of equally frequent tokens the first in sorted order are kept.
         """
         counts = Counter(tokens)
         known = [token for token, count in counts.items() if count >= self.min_freq]
@@ -65,39 +66,39 @@ class Tokenizer:
 
 
 def _bytes_as_characters(text: str) -> list[str]:
-    """The bytes of a text in UTF-8, each written as the character of that number (Latin-1)."""
+    """UTF-8 bytes of a text, each as the character with that code (Latin-1)."""
     return list(text.encode(errors="surrogateescape").decode("latin-1"))
 
 
-def _characters_begun(token: str) -> int:
-    """The number of such bytes that begin a character in UTF-8."""
+def _characters_started(token: str) -> int:
+    """Number of bytes of a token that start a character in UTF-8."""
     return sum(not is_continuation(ord(byte)) for byte in token)
 
 
 def is_continuation(byte: int) -> bool:
-    """True for a byte that continues a character in UTF-8."""
+    """True for a continuation byte of UTF-8."""
     return byte & 0xC0 == 0x80
 
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
-    """The text of such bytes, with "�" for what is no UTF-8 and for the unknown symbol."""
+    """Join bytes to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
     raw = b"".join(b"\xff" if token == UNKNOWN else token.encode("latin-1") for token in tokens)
     return raw.decode("utf-8", errors="replace")
 
 
-# A word or a run of punctuation takes the space before it along, as in GPT-2's tokeniser, so that
+# A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer, so that
 # joining is concatenation and no white space is lost.
 _words = re.compile(r" ?\w+| ?[^\w\s]+|\s+").findall
 
-# Neither a word nor one of GPT-2's holds white space after something else. Not all agree on what is
-# white space; these four characters are, and what is neither for Python nor in older versions of
-# Unicode is not.
+# No word, and no token of GPT-2, has white space after another character. Definitions of white
+# space differ: these four characters are white space in all, and the character before them is in
+# none, neither in Python nor in older versions of Unicode.
 _seam = re.compile(r".*[^\s\u180e](?=[ \t\r\n])", re.DOTALL).match
-LONGEST = 1 << 20
+MAX_RUN_CHARACTERS = 1 << 20  # without a word boundary
 
 
 def cut_before_space(text: str) -> int:
-    """Index of the last white space of a text, or 0 where none begins after its start."""
+    """Index of the last white space in a text after its first character; 0 if there is none."""
     found = _seam(text)
     return found.end() if found else 0
 
@@ -112,7 +113,7 @@ TOKENIZERS = {
             _characters_as_bytes,
             Bytes,
             size=len,
-            characters=_characters_begun,
+            characters=_characters_started,
             alphabet=tuple(map(chr, range(256))),
         ),
         Tokenizer(
@@ -123,10 +124,7 @@ TOKENIZERS = {
 
 
 def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
-    """The tokeniser called `name`, if it is one that has nothing to learn from a text.
-
-    Its vocabulary is bounded by `vocab_size` and `min_freq`, where they are given.
-    """
+    """Return the tokenizer char, byte or word, its vocabulary bounded by what is given."""
     if not is_one_of(name, TOKENIZERS):
         raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, bpe, got {name!r}")
     found = TOKENIZERS[name]
@@ -143,13 +141,13 @@ def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = N
 
 
 def check_newlines(newlines: str) -> None:
-    """Raise an ElmanError unless line ends can be read in this way."""
+    """Raise an ElmanError unless `newlines` is universal or keep."""
     if not is_one_of(newlines, NEWLINES):
         raise ElmanError(f"newlines are {' or '.join(NEWLINES)}, got {newlines!r}")
 
 
 def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:
-    """A text in blocks; where newlines are universal, CR LF and a lone CR become LF."""
+    """Yield a text in blocks; with universal newlines, CR LF and a lone CR become LF."""
     if newlines == KEEP:
         yield from blocks
         return
@@ -160,15 +158,15 @@ def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:
 
 
 def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
-    """A text in blocks anew, so that each has the tokens that it has within the text."""
+    """Yield a text in pieces that can be tokenized alone: none ends within a token."""
     rest = ""
     for block in blocks:
         rest += block
         place = cut(rest)
-        if not place and len(rest) > LONGEST:
+        if not place and len(rest) > MAX_RUN_CHARACTERS:
             raise ElmanError(
-                f"the text has a run of more than {LONGEST:,} characters without a border "
-                "between words: only the tokenizers char and byte can read it"
+                f"the text has a run of more than {MAX_RUN_CHARACTERS:,} characters without a word "
+                "boundary: use the tokenizer char or byte"
             )
         if place:
             yield rest[:place]
@@ -178,7 +176,7 @@ def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
 
 
 def cleaned(blocks: Iterable[str]) -> Iterator[str]:
-    """`clean` for a text in blocks: a run that ends one and begins the next is one space too."""
+    """Clean a text in blocks; a run that continues in the next block becomes one space."""
     ended_in_space = False
     for block in map(clean, blocks):
         yield block[ended_in_space and block.startswith(" ") :]

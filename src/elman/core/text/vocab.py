@@ -15,10 +15,10 @@ MAX_TOKENS = 1 << 20  # of a vocabulary
 
 
 class Vocab:
-    """The tokens of a text, sorted, and the way from token to id and back (d2l's Vocab).
+    """Sorted tokens of a text, mapped to ids and back (d2l's Vocab).
 
-    `tokens` is a list of tokens or of lists of tokens; those seen fewer than `min_freq` times are
-    left out. `reserved_tokens` and the unknown symbol are always in.
+    `tokens` is a list of tokens or of lists of tokens; those that occur fewer than `min_freq` times
+    are left out. `reserved_tokens` and the unknown symbol are always included.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Vocab:
             self._number(tokens, min_freq, reserved_tokens)
         except (TypeError, KeyError) as error:
             raise ElmanError(
-                "a vocabulary is of a list of tokens, or of lists of tokens, which are texts, got "
+                "a vocabulary is made from a list of str, or from lists of str, got "
                 f"{type(tokens).__name__}: {error}"
             ) from error
 
@@ -51,16 +51,16 @@ class Vocab:
         return token in self.token_to_idx
 
     def __getitem__(self, tokens: Any) -> Any:
-        """The id of a token, or a list of ids for a list of tokens; `unk` for what is not known."""
+        """Id of a token, or a list of ids for a list of tokens; `unk` for unknown tokens."""
         if not isinstance(tokens, (list, tuple)):
             try:
                 return self.token_to_idx.get(tokens, self.unk)
             except TypeError as error:
-                raise ElmanError(f"a vocabulary has texts, got {tokens!r}") from error
+                raise ElmanError(f"tokens must be str, got {tokens!r}") from error
         return [self[token] for token in tokens]
 
     def to_tokens(self, indices: Any) -> Any:
-        """The token of an id, or a list of tokens for a list or one-dimensional array of ids."""
+        """Token of an id, or a list of tokens for a list or one-dimensional array of ids."""
         if isinstance(indices, (list, tuple)) or np.ndim(indices) > 0:
             return [self.to_tokens(index) for index in indices]
         try:
@@ -73,28 +73,28 @@ class Vocab:
 
     @property
     def unk(self) -> int:
-        """The id of the unknown symbol."""
+        """Id of the unknown symbol."""
         return self.token_to_idx[UNKNOWN]
 
     def encode(self, tokens: Sequence[str]) -> NDArray[np.int64]:
-        """The ids of many tokens, as one array."""
+        """Ids of many tokens, as one array."""
         unk, get = self.unk, self.token_to_idx.get
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
 
 
 def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
-    """The vocabulary of this size that a JSON file holds as a list.
+    """Make a vocabulary of `size` tokens from the contents of a JSON file, whose path is `where`.
 
-    An ElmanError tells where it is none, before memory is taken for one of another size.
+    Raises an ElmanError unless they are a sorted list of as many distinct tokens.
     """
     if isinstance(tokens, list) and len(tokens) != size:
-        raise ElmanError(f"{where} has {len(tokens)} tokens, and must have {size}")
+        raise ElmanError(f"{where} must have {size} tokens, got {len(tokens)}")
     strings = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
     vocab = Vocab(tokens) if strings else None
     if vocab is None or vocab.idx_to_token != tokens:
-        raise ElmanError(f"{where} must be a sorted list of different tokens with <unk> among them")
+        raise ElmanError(f"{where} must be a sorted list of distinct tokens that includes <unk>")
     try:
         "".join(tokens).encode()
     except UnicodeEncodeError as error:
-        raise ElmanError(f"cannot read {where}: it has half a surrogate pair") from error
+        raise ElmanError(f"cannot read {where}: it contains half a surrogate pair") from error
     return vocab

@@ -14,7 +14,7 @@ from elman.core.training.terminal import BestEffortStream
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from elman.core.data.store import Report
+    from elman.core.data.tokenization import Report
     from elman.core.training.trainer import Trainer
 
 

@@ -1,0 +1,140 @@
+"""Tokenization of files: settings, tokenizers learnt from a text, ids in temporary files."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from elman.core.data.store import SPLIT, TokenizedText
+from elman.core.data.token_writer import Split, Tokens, TokenWriter, part_ends
+from elman.core.errors import ElmanError, is_one_of
+from elman.core.files import disk
+from elman.core.text import bpe, text_files
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import (
+    UNIVERSAL,
+    Tokenizer,
+    check_newlines,
+    cut_before_space,
+    pieces,
+    tokenizer,
+    with_newlines,
+)
+from elman.core.text.vocab import Vocab
+
+MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text that a tokenizer is learnt from
+Report = Callable[[str, int, int], None]  # activity, bytes done, bytes in total
+
+
+def no_report(activity: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Settings for reading a text as tokens; an ElmanError if they contradict each other.
+
+    `vocab_size` and `min_freq` bound the vocabulary; with None the tokenizer's defaults apply.
+    """
+
+    tokenizer: str = "char"
+    vocab_size: int | None = None
+    min_freq: int | None = None
+    newlines: str = UNIVERSAL
+
+    def __post_init__(self) -> None:
+        check_newlines(self.newlines)
+        if not is_one_of(self.tokenizer, (bpe.NAME,)):
+            tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+            return
+        if self.min_freq is not None:
+            raise ElmanError(
+                f"min freq goes with char and word, got {self.min_freq} with bpe: leave it out"
+            )
+        bpe.check_size(self.bpe_size)
+
+    @property
+    def bpe_size(self) -> int:
+        """Number of tokens that bpe learns."""
+        return bpe.DEFAULT_VOCAB_SIZE if self.vocab_size is None else self.vocab_size
+
+    def make(self, files: Sequence[Path], share: float, report: Report = no_report) -> Tokenizer:
+        """Make the tokenizer; bpe is learnt from the first `share` of the files."""
+        if self.tokenizer == bpe.NAME:
+            return _learn(files, self, share, report)
+        return tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+
+    def blocks(
+        self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
+    ) -> Iterator[str]:
+        """Yield the text of some files in blocks, one file after the other."""
+        return with_newlines(text_files.blocks(files, advance), self.newlines)
+
+
+def tokenize_file(path: Path, settings: TokenizerSettings, split: Split = SPLIT) -> TokenizedText:
+    """Tokenize a file; the vocabulary is that of its training part."""
+    used = settings.make([path], split[0])
+    tokens = tokenize(pieces(settings.blocks([path]), used.cut), used, split)
+    return TokenizedText(tokens, used, settings.newlines, part_ends(len(tokens.ids), split)[0])
+
+
+def tokenize_file_with(path: Path, codec: Codec, split: Split = SPLIT) -> Tokens:
+    """Tokenize a file with the codec of a model."""
+    blocks = codec.pieces(text_files.blocks([path]))
+    return tokenize(blocks, codec.tokenizer, split, codec.vocab)
+
+
+def tokenize(
+    text: Iterator[str], used: Tokenizer, split: Split = SPLIT, vocab: Vocab | None = None
+) -> Tokens:
+    """Tokenize a text that is given in pieces; its ids are in a file that ends with the process."""
+    writer = TokenWriter(used)
+    try:
+        writer.read(text)
+        tokens = writer.translate(split, vocab=vocab)
+    except OSError as error:
+        raise disk.cannot("write", writer.folder, error) from error
+    finally:
+        writer.close()
+    if os.name == "nt":  # Windows cannot remove a mapped file
+        return replace(tokens, ids=np.array(tokens.ids))
+    return tokens
+
+
+def _learn(
+    files: Sequence[Path], settings: TokenizerSettings, share: float, report: Report
+) -> Tokenizer:
+    """Learn byte pairs from the first share of a text, or from an even sample of it."""
+    measured = settings.blocks(files, progress("measuring", files, report))
+    characters = round(share * sum(map(len, measured)))
+    blocks = settings.blocks(files, progress("learning", files, report))
+    sample = _sample(
+        pieces(blocks, cut_before_space),
+        characters,
+        min(1.0, MAX_SAMPLE_CHARACTERS / max(1, characters)),
+    )
+    return bpe.learn(sample, settings.bpe_size)
+
+
+def _sample(text: Iterable[str], characters: int, share: float) -> Iterator[str]:
+    """Yield the first `share` of each piece within the first `characters` of a text."""
+    for piece in text:
+        piece = piece[:characters]
+        characters -= len(piece)
+        if not piece:
+            break
+        yield piece[: round(len(piece) * share)]
+
+
+def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
+    """Return a function that takes a number of bytes read, and reports the sum so far."""
+    total, done = sum(file.stat().st_size for file in files), 0
+
+    def advance(read: int) -> None:
+        nonlocal done
+        done += read
+        report(activity, done, total)
+
+    return advance
