@@ -209,7 +209,7 @@ class Module(nn.Block, module.Module):
 
     def _own(self) -> dict[str, Any]:
         """The attributes but for the state reached, which nobody trains."""
-        return {name: value for name, value in vars(self).items() if name != "reached"}
+        return {name: value for name, value in vars(self).items() if name != "final_state"}
 
     def set_scratch_params_device(self, device: mxnet.Context) -> None:
         """Move those arrays, and make them ready for gradients."""
@@ -354,8 +354,8 @@ class Trainer(trainer.Trainer):
                 for velocity in updater.states.values():
                     velocity *= self.optim.learning_rate / before
 
-    def capture(self) -> dict[str, Any]:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
@@ -366,14 +366,14 @@ class Trainer(trainer.Trainer):
                     arrays[f"optim.{index}.{number}"] = part.asnumpy()
         for layers in dropping(self.model):
             arrays["generator"] = _numpy.array(layers.draws)
-        return arrays | checkpoint.parts_of(self.carried, numpy)
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
-    def prepare_restore(self) -> None:
+    def prepare_state(self) -> None:
         """Have lazy layers learn their shapes."""
         self.model(*self.prepare_batch(self.example())[:-1])
 
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
         for number, array in enumerate(arrays_of(self.model)):
             array[:] = arrays[f"model.{number}"]
         for updater in getattr(self.optim, "_updaters", ()):
@@ -392,7 +392,7 @@ class Trainer(trainer.Trainer):
         for layers in dropping(self.model):
             layers.draws = int(arrays["generator"])
         device = self.gpus[0] if self.gpus else cpu()
-        self.carried = checkpoint.state_of(
+        self.hidden_state = checkpoint.unflatten_state(
             arrays, lambda array: from_numpy(array).as_in_ctx(device)
         )
 
@@ -548,7 +548,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.reached = detached(state)
+        self.final_state = detached(state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
@@ -684,14 +684,14 @@ class Stacked(gluon.HybridBlock):
         begin = states
         if states is None:
             begin = self.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
-        outputs, reached = super().__call__(inputs, begin)  # one graph, whatever is asked for
-        return outputs if states is None else (outputs, reached)
+        outputs, final_states = super().__call__(inputs, begin)  # one graph, whatever is asked for
+        return outputs if states is None else (outputs, final_states)
 
     def _forward_kernel(
         self, F: Any, inputs: Any, states: Any, sequence_length: None, **parameters: Any
     ) -> tuple[Any, list[Any]]:
         """The outputs of the last layer, and the states of all; `F` is what computes in Gluon."""
-        reached = []
+        final_states = []
         for layer in range(self._num_layers):
             if layer > 0:
                 inputs = F.npx.dropout(inputs, p=self._dropout)
@@ -707,8 +707,8 @@ class Stacked(gluon.HybridBlock):
                 state_outputs=True,
             )
             inputs = results[0]
-            reached.append([results[1 + i] for i in range(len(states))])
-        return inputs, [F.np.concatenate(parts) for parts in zip(*reached, strict=True)]
+            final_states.append([results[1 + i] for i in range(len(states))])
+        return inputs, [F.np.concatenate(parts) for parts in zip(*final_states, strict=True)]
 
     def _packed(self, F: Any, layer: int, parameters: dict[str, Any]) -> Any:
         """The weights and then the biases of a layer as one vector."""
@@ -785,7 +785,7 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.reached = detached(state)
+        self.final_state = detached(state)
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)

@@ -120,9 +120,9 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._checked(batch)
         masks = self._masks(X.shape)
         with self._kernels() as engine:
-            loss, reached = engine.loss(X, Y, state, masks, learn=True)
+            loss, final_state = engine.loss(X, Y, state, masks, learn=True)
             self.gradients = engine.gradients(self.parameters)
-        self._d_logits, self.reached = None, self._whole(reached)
+        self._d_logits, self.final_state = None, self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=True)
         return loss
 
@@ -130,8 +130,8 @@ class RNNLM(specification.RNNLM):
         """The loss of a validation batch; plots its perplexity."""
         X, state, Y = self._checked(batch)
         with self._kernels() as engine:
-            loss, reached = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
-        self.reached = self._whole(reached)
+            loss, final_state = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
+        self.final_state = self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=False)
         return loss
 
@@ -152,8 +152,8 @@ class RNNLM(specification.RNNLM):
         """The logits of ids and the state after them, without dropout."""
         ids = self._ids_of(ids, 2)
         with self._kernels() as engine:
-            logits, reached = engine.logits(ids, self._parts(state, len(ids)))
-        return logits, self._whole(reached)
+            logits, final_state = engine.logits(ids, self._parts(state, len(ids)))
+        return logits, self._whole(final_state)
 
     def score(self, ids: Array) -> Iterator[Array]:
         """Yield the losses in nats of every id but the first, given all before it, in chunks."""

@@ -293,18 +293,18 @@ class RNN(Module):
             state = (state,)
         _check_state(state, [shape] * states)
         self._memos, self._masks = {}, []
-        reached: list[tuple[Array, ...]] = []
+        final_states: list[tuple[Array, ...]] = []
         for layer, names in enumerate(self.names):
             if layer > 0:
                 inputs = self._drop(inputs)
             outputs = []
             for name in names:
-                start = tuple(part[len(reached)] for part in state)
+                start = tuple(part[len(final_states)] for part in state)
                 run, last = self._forward_layer(name, inputs[:: direction(name)], start)
                 outputs.append(run[:: direction(name)])
-                reached.append(last)
+                final_states.append(last)
             inputs = np.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
-        state = tuple(np.stack(parts) for parts in zip(*reached, strict=True))
+        state = tuple(np.stack(parts) for parts in zip(*final_states, strict=True))
         return inputs, state if states > 1 else state[0]
 
     def _check_inputs(self, inputs: Any) -> None:
@@ -542,7 +542,7 @@ class RNNLM(language_model.LanguageModel, Module):
 
     def forward(self, X: Array, state: Any = None) -> Array:
         """The logits of ids."""
-        logits, self.reached = self._read(X, state)
+        logits, self.final_state = self._read(X, state)
         return logits
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
@@ -564,7 +564,7 @@ class RNNLM(language_model.LanguageModel, Module):
     def chunked_loss(self, X: Array, Y: Array, state: Any = None) -> float:
         """The loss of a batch, of whose logits there is one block at a time."""
         language_model.check_ids(Y, self.vocab_size)
-        _, self.reached = self._run(X, state)
+        _, self.final_state = self._run(X, state)
         self._d_logits, self._targets = None, Y.T.ravel()
         return sum(loss * share for _, share, loss, _ in self._blocks())
 
@@ -704,25 +704,25 @@ class Trainer(trainer.Trainer):
         """From here on the learning rate is `factor` times what the optimiser has begun with."""
         self.optim.lr = self._rate * factor
 
-    def capture(self) -> Weights:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
+    def state_dict(self) -> Weights:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
         arrays = {name: array.copy() for name, array in self._arrays().items()}
         if hasattr(self.optim, "steps"):
             arrays["steps"] = np.array(self.optim.steps)
         for name, rng in self._generators().items():
             text = json.dumps(rng.bit_generator.state)
             arrays[f"generator.{name}"] = np.frombuffer(text.encode(), np.uint8)
-        return arrays | checkpoint.parts_of(self.carried, np.asarray)
+        return arrays | checkpoint.flatten_state(self.hidden_state, np.asarray)
 
-    def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
         for name, array in self._arrays().items():
             array[...] = arrays[name]
         if hasattr(self.optim, "steps"):
             self.optim.steps = int(arrays["steps"])
         for name, rng in self._generators().items():
             rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
-        self.carried = checkpoint.state_of(arrays, np.asarray)
+        self.hidden_state = checkpoint.unflatten_state(arrays, np.asarray)
 
     def _arrays(self) -> Weights:
         """The model's parameters, and what the optimiser keeps of each."""

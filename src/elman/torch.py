@@ -268,8 +268,8 @@ class Trainer(trainer.Trainer):
         for group in self.optim.param_groups:  # in which PyTorch's schedulers keep it so
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
-    def capture(self) -> Weights:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
+    def state_dict(self) -> Weights:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
         if not self.model.state_dict():
             raise ElmanError(
                 "what is kept of a model are its parameters, and "
@@ -286,10 +286,10 @@ class Trainer(trainer.Trainer):
         arrays["generator"] = torch.get_rng_state().numpy()
         for device in self.gpus[:1]:
             arrays["generator.gpu"] = own(device).get_rng_state(*place(device)).numpy()
-        return arrays | checkpoint.parts_of(self.carried, numpy)
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         self.model.load_state_dict(
             {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
@@ -305,7 +305,7 @@ class Trainer(trainer.Trainer):
         for device in self.gpus[:1]:
             own(device).set_rng_state(tensors["generator.gpu"], *place(device))
         where = self.gpus[0] if self.gpus else cpu()
-        self.carried = checkpoint.state_of(tensors, lambda part: part.to(where))
+        self.hidden_state = checkpoint.unflatten_state(tensors, lambda part: part.to(where))
 
     def _of_optimizer(self) -> dict[str, Any]:
         """The optimiser's state; one of the book's own has none."""
@@ -472,7 +472,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.reached = detached(state)
+        self.final_state = detached(state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
@@ -668,7 +668,7 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.reached = detached(state)
+        self.final_state = detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # a lazy layer learns its shape
         size = language_model.chunk_rows(self.vocab_size)

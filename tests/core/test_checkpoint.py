@@ -169,7 +169,7 @@ def test_what_is_no_longer_finite_is_not_kept(
     class Trainer:
         train_batch_idx = 0
 
-        def everything(self) -> dict[str, np.ndarray]:
+        def checkpoint_arrays(self) -> dict[str, np.ndarray]:
             return arrays(np.nan if self.train_batch_idx == 2 else 1)
 
         def facts(self) -> Facts:
@@ -178,7 +178,7 @@ def test_what_is_no_longer_finite_is_not_kept(
     trainer: Any = Trainer()
     checkpoints = checkpoint.Checkpoints(tmp_path, seconds=0)
     for trainer.train_batch_idx in (1, 2):
-        checkpoints.keep(trainer)
+        checkpoints.on_checkpoint(trainer)
     assert numbers(tmp_path) == [1]
     assert caplog.messages == ["no checkpoint is written of what is no longer finite"]
 

@@ -38,10 +38,10 @@ class Following(Trainer):
     def scale_learning_rate(self, factor: float) -> None:
         self.factors.append(factor)
 
-    def capture(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, np.ndarray]:
         return {"weight": np.array(self.weight)}
 
-    def restore(self, arrays: Any) -> None:
+    def load_state_dict(self, arrays: Any) -> None:
         self.weight = int(arrays["weight"])
 
 
@@ -169,9 +169,9 @@ def test_how_long_validation_takes_is_known_after_a_checkpoint_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Keeping(Callback):
-        def keep(self, trainer: Trainer) -> None:
+        def on_checkpoint(self, trainer: Trainer) -> None:
             if trainer.train_batch_idx == 2 and trainer.history:
-                self.checkpoint = trainer.everything(), trainer.facts()
+                self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
 
     keeping, clock = Keeping(), Clock(monkeypatch)
     for resume in (None, "the checkpoint"):
@@ -207,7 +207,7 @@ class Counting(Callback):
 
     def before_validate(self, trainer: Trainer) -> None:
         if len(trainer.history) == 1 and trainer.val_batch_idx == 4:
-            self.checkpoint = trainer.everything(), trainer.facts()
+            self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
 
 
 def test_where_time_is_bounded_all_validations_take_the_batches_that_a_tenth_of_it_has(
@@ -279,8 +279,8 @@ def test_an_optimizer_without_a_learning_rate_has_no_schedule() -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_checkpoint_has_the_best_epoch_whatever_the_order_of_the_callbacks(order: int) -> None:
     class Keeping(Callback):
-        def keep(self, trainer: Trainer) -> None:
-            self.kept = trainer.everything()
+        def on_checkpoint(self, trainer: Trainer) -> None:
+            self.kept = trainer.checkpoint_arrays()
 
     keeping = Keeping()
     fitted(Following([3, 1]), *[keeping, Best()][::order])
@@ -291,7 +291,7 @@ def test_a_training_that_was_stopped_stays_stopped() -> None:
     class Stopping(Callback):
         def after_update(self, trainer: Trainer) -> None:
             if trainer.train_batch_idx == 3:
-                self.taken = trainer.everything()
+                self.taken = trainer.checkpoint_arrays()
                 trainer.stop()
                 self.facts = trainer.facts()
 
@@ -307,7 +307,7 @@ def test_the_best_epoch_is_part_of_a_checkpoint() -> None:
     class Keeping(Callback):
         def after_update(self, trainer: Trainer) -> None:
             if trainer.train_batch_idx == 5:
-                self.checkpoint = trainer.everything(), trainer.facts()
+                self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
 
     keeping = Keeping()
     losses = [3.0, 1.0, 2.0, 2.0]

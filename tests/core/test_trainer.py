@@ -128,7 +128,7 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
         def forward(self, X: Any, state: Any = None) -> Any:
             self.seen.append(state)
-            self.reached = 1 if state is None else state + 1
+            self.final_state = 1 if state is None else state + 1
             return X
 
     class Streamed(Numbers):
@@ -137,7 +137,7 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
     Stepping(2).fit(Counting(), Streamed([], 2))
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice
-    with pytest.raises(ElmanError, match="Forgetful has set no attribute `reached`"):
+    with pytest.raises(ElmanError, match="Forgetful has set no attribute `final_state`"):
         Stepping(1).fit(Forgetful(), Streamed([], 2))
 
 
@@ -179,10 +179,10 @@ class Remembering(Stepping):
 
     number = 0.0
 
-    def capture(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, np.ndarray]:
         return {"number": np.array(self.number), "generator": np.zeros(3, np.uint8)}
 
-    def restore(self, arrays: Any) -> None:
+    def load_state_dict(self, arrays: Any) -> None:
         if arrays["generator"].max() > 9:
             raise RuntimeError("no state of a generator")
         self.number = float(arrays["number"])
@@ -224,13 +224,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
     arrays: dict[str, Any], facts: dict[str, Any], told: str
 ) -> None:
     trainer = Remembering(2)
-    kept = trainer.capture() | arrays
+    kept = trainer.state_dict() | arrays
     kept = {name: array for name, array in kept.items() if array is not None}
     with pytest.raises(ElmanError, match="the checkpoint is one of another training") as refused:
         trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (kept, replace(GOOD, **facts)))
-    cause = refused.value.__cause__  # of a framework, where its own `restore` refuses
+    cause = refused.value.__cause__  # of a framework, where its own load_state_dict refuses
     assert re.search(told, f"{type(cause).__name__}: {cause}" if cause else str(refused.value))
-    trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (trainer.capture(), GOOD))
+    trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (trainer.state_dict(), GOOD))
     assert len(trainer.history) == 2
 
 

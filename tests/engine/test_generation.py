@@ -49,11 +49,11 @@ def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> Non
     state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
     made, ids = Engine(arch), np.random.default_rng(1).integers(0, 29, 100_000)
     made.load(weights)
-    _, reached = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
-    np.testing.assert_array_equal(reached[-1], state)
+    _, final_state = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
+    np.testing.assert_array_equal(final_state[-1], state)
     batch, states = ids[:300].reshape(1, -1).repeat(40, axis=0), state.repeat(40, axis=1)
-    _, reached = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], learn=True)
-    np.testing.assert_array_equal(reached[-1], states)
+    _, final_state = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], learn=True)
+    np.testing.assert_array_equal(final_state[-1], states)
 
 
 @pytest.mark.parametrize("cell", GATES)

@@ -96,18 +96,18 @@ class Layers(nn.Module):
             state = (jnp.zeros(shape),) * parts
         elif parts == 1:
             state = (state,)
-        reached: list[Any] = []
+        final_states: list[Any] = []
         for layer, directions in enumerate(names):
             if layer > 0:
                 inputs = nn.Dropout(self.dropout, deterministic=not training)(inputs)
             outputs = []
             for name in directions:
-                start = tuple(part[len(reached)] for part in state)
+                start = tuple(part[len(final_states)] for part in state)
                 output, last = self._run(name, inputs, start, num_inputs)
                 outputs.append(output)
-                reached.append(last)
+                final_states.append(last)
             inputs = jnp.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
-        state = tuple(jnp.stack(part) for part in zip(*reached, strict=True))
+        state = tuple(jnp.stack(part) for part in zip(*final_states, strict=True))
         return inputs, state if parts > 1 else state[0]
 
     def _run(self, name: str, inputs: Any, state: Any, num_inputs: int) -> tuple[Any, Any]:

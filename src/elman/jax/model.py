@@ -227,7 +227,7 @@ class RNNLMScratch(Classifier):
 
     def keep(self, state: Any) -> None:
         """Put the state reached among the variables that a model changes on the way."""
-        self.sow("intermediates", "reached", state, lambda _, last: last, lambda: None)
+        self.sow("intermediates", "final_state", state, lambda _, last: last, lambda: None)
 
     def step(
         self, ids: np.ndarray, state: Any = None, params: Any = None

@@ -34,9 +34,9 @@ class TrainState(train_state.TrainState):
         return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **changes)
 
 
-def reached_in(changed: Mapping[str, Any]) -> Any:
+def final_state_in(changed: Mapping[str, Any]) -> Any:
     """The state after a batch, among the variables that a model has changed on the way."""
-    return changed.get("intermediates", {}).get("reached")
+    return changed.get("intermediates", {}).get("final_state")
 
 
 class Trainer(trainer.Trainer):
@@ -108,7 +108,7 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        self.state, (loss, self.gradient_norm), plots, self.model.reached = self._update(
+        self.state, (loss, self.gradient_norm), plots, self.model.final_state = self._update(
             self.state, batch
         )
         self.model.plot_all(plots, train=True)
@@ -129,7 +129,7 @@ class Trainer(trainer.Trainer):
             ),
             (loss, norm),
             plots,
-            reached_in(changed),
+            final_state_in(changed),
         )
 
     def scale_learning_rate(self, factor: float) -> None:
@@ -137,14 +137,14 @@ class Trainer(trainer.Trainer):
         scale = jax.device_put(jnp.float32(factor), self.device)
         self.state = self.state.replace(scale=scale)
 
-    def capture(self) -> dict[str, Any]:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
         leaves = jax.tree_util.tree_leaves(self.state)
         arrays = {str(number): np.array(leaf) for number, leaf in enumerate(leaves)}
-        return arrays | checkpoint.parts_of(self.carried, numpy)
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
         leaves, tree = jax.tree_util.tree_flatten(self.state)
         kept = [arrays[str(number)] for number in range(len(leaves))]
         taken = [
@@ -152,11 +152,13 @@ class Trainer(trainer.Trainer):
             for array, leaf in zip(kept, leaves, strict=True)
         ]
         self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.device)
-        self.carried = jax.device_put(checkpoint.state_of(arrays, jnp.asarray), self.device)
+        self.hidden_state = jax.device_put(
+            checkpoint.unflatten_state(arrays, jnp.asarray), self.device
+        )
 
     def validate(self, batch: Sequence[Any]) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
-        loss, plots, self.model.reached = self._validate_batch(self.state, batch)
+        loss, plots, self.model.final_state = self._validate_batch(self.state, batch)
         self.model.plot_all(plots, train=False)
         return None if loss is None else float(loss)
 
@@ -164,7 +166,7 @@ class Trainer(trainer.Trainer):
         with self.model.collecting() as plots:
             value = self.model.validation_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
-        return loss, plots, reached_in(changed)
+        return loss, plots, final_state_in(changed)
 
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
         """The gradients, scaled so that their common norm is at most `grad_clip_val`."""

@@ -139,7 +139,7 @@ class Stack(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
         """The outputs, and the state of the only layer, or a list of those of all."""
-        given, reached = self._states(state), []
+        given, final_states = self._states(state), []
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
         for first in range(0, len(self.layers), self.directions):
@@ -149,12 +149,12 @@ class Stack(tf.keras.layers.Layer):
             level = slice(first, first + self.directions)
             runs = list(map(partial(self._run, inputs), self.layers[level], given[level]))
             inputs = tf.concat([outputs for outputs, *_ in runs], -1)
-            reached += [last if len(last) > 1 else last[0] for _, *last in runs]
+            final_states += [last if len(last) > 1 else last[0] for _, *last in runs]
         if training and self.dropout:
             self.draws.assign_add([0, 1])
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
-        return inputs, reached if len(reached) > 1 else reached[0]
+        return inputs, final_states if len(final_states) > 1 else final_states[0]
 
     def _states(self, state: Any) -> list[Any]:
         """State that each layer starts from."""

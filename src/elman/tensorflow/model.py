@@ -197,7 +197,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
 
 def keep(model: Module, state: Any) -> None:
     """Keep the state that a model has reached, without Keras, which would look for layers in it."""
-    model.__dict__["reached"] = state
+    model.__dict__["final_state"] = state
 
 
 class Reader:

@@ -62,8 +62,8 @@ class Trainer(trainer.Trainer):
 
     def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
         with self.gpus[0] if self.gpus else nullcontext():
-            result, plots, reached = step(*batch)
-        keep(self.model, reached)
+            result, plots, final_state = step(*batch)
+        keep(self.model, final_state)
         self.model.plot_all(plots, train)
         return result
 
@@ -78,12 +78,12 @@ class Trainer(trainer.Trainer):
         if self.gradient_clip_val > 0:
             gradients = self.clip_gradients(self.gradient_clip_val, gradients)
         self.optim.apply_gradients(zip(gradients, [variables[i] for i in used], strict=True))
-        return (loss, norm), dict(plots), self.model.reached
+        return (loss, norm), dict(plots), self.model.final_state
 
     def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
         with self.model.collecting() as plots:
             loss = self.model.validation_step(batch)
-        return loss, dict(plots), self.model.reached
+        return loss, dict(plots), self.model.final_state
 
     def scale_learning_rate(self, factor: float) -> None:
         """From here on the learning rate is `factor` times what the optimiser has begun with."""
@@ -95,20 +95,20 @@ class Trainer(trainer.Trainer):
             for velocity in getattr(self.optim, "momentums", ()):  # none before they are made
                 velocity.assign(velocity * (float(rate) / before))
 
-    def capture(self) -> dict[str, Any]:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
-        return arrays | checkpoint.parts_of(self.carried, numpy)
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
-    def prepare_restore(self) -> None:
+    def prepare_state(self) -> None:
         """Have the variables there."""
         self._make_variables(self.prepare_batch(self.example()))
 
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
-        self.carried = checkpoint.state_of(arrays, tf.constant)
+        self.hidden_state = checkpoint.unflatten_state(arrays, tf.constant)
 
     def _variables(self) -> dict[str, Any]:
         """Variables of the model, of its optimiser, and of dropout."""

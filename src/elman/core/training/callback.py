@@ -21,8 +21,8 @@ class Callback:
     def after_epoch(self, trainer: "Trainer") -> None:
         """Called after every epoch; `trainer.history[-1]` is what it came to."""
 
-    def keep(self, trainer: "Trainer") -> None:
-        """Called after every update and every epoch, when all callbacks have been told of it."""
+    def on_checkpoint(self, trainer: "Trainer") -> None:
+        """Called after every update and every epoch, once all callbacks have seen it."""
 
     def after_fit(self, trainer: "Trainer") -> None:
         """Called after the last epoch, by `fit`."""

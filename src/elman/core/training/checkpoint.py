@@ -50,7 +50,7 @@ class Checkpoints(Callback):
         """End the training after its batch."""
         self.stopping = True
 
-    def keep(self, trainer: Trainer) -> None:
+    def on_checkpoint(self, trainer: Trainer) -> None:
         """Write a checkpoint where it is time."""
         self.before_validate(trainer)
         if time.monotonic() - self._last >= self.seconds:
@@ -65,7 +65,7 @@ class Checkpoints(Callback):
             raise KeyboardInterrupt
 
     def _write(self, trainer: Trainer) -> None:
-        arrays, facts = trainer.everything(), trainer.facts()
+        arrays, facts = trainer.checkpoint_arrays(), trainer.facts()
         if all(map(tensors.is_finite, arrays.values())):
             write(self.folder, trainer.train_batch_idx, arrays, facts)
         else:
@@ -96,24 +96,28 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
             log.warning("cannot remove the old checkpoint %s: %s", old, error.strerror or error)
 
 
-def parts_of(
-    state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "carried"
+def flatten_state(
+    state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "hidden_state"
 ) -> dict[str, NDArray[Any]]:
     """The arrays of a state, which is None, one, or tuples or lists of such, named by place."""
     if isinstance(state, tuple | list):
-        named = (parts_of(part, convert, f"{name}.{place}") for place, part in enumerate(state))
+        named = (
+            flatten_state(part, convert, f"{name}.{place}") for place, part in enumerate(state)
+        )
         return {key: array for parts in named for key, array in parts.items()}
     return {} if state is None else {name: convert(state)}
 
 
-def state_of(
-    arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "carried"
+def unflatten_state(
+    arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "hidden_state"
 ) -> Any:
     """The state that has these arrays, among others; in tuples, whatever it was in."""
     if name in arrays:
         return convert(arrays[name])
     places = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
-    return tuple(state_of(arrays, convert, f"{name}.{n}") for n in range(len(places))) or None
+    return (
+        tuple(unflatten_state(arrays, convert, f"{name}.{n}") for n in range(len(places))) or None
+    )
 
 
 def paths(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ class Module(HyperParameters):
     plot_valid_per_epoch: int
     training: bool = False
     codec: Any = None  # of the text that it was trained on, or of the run that it was loaded from
-    reached: Any = None  # the state after the last batch, through which no gradient flows
+    final_state: Any = None  # the state after the last batch, through which no gradient flows
     collected: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:

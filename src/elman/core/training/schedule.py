@@ -70,7 +70,7 @@ class Best(Callback):
         """Keep what the epoch has made, if it is the best; end where none was for too long."""
         since = len(trainer.history) - best_epoch(trainer.history).epoch
         if since == 0:
-            trainer.best = trainer.capture()
+            trainer.best = trainer.state_dict()
         if self.patience is not None and math.isnan(trainer.history[-1].val_loss):
             raise ElmanError("patience waits for a lower validation loss, and there is none")
         if self.patience is not None and since >= self.patience:
@@ -80,7 +80,7 @@ class Best(Callback):
         """Go back to the best epoch, but for generators, which would repeat themselves."""
         kept = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
         if kept:
-            trainer.restore({**trainer.capture(), **kept})
+            trainer.load_state_dict({**trainer.state_dict(), **kept})
 
 
 def without_gain(history: Sequence[Epoch]) -> int:

@@ -49,7 +49,9 @@ class Trainer(HyperParameters):
     show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
-    best: Mapping[str, NDArray[Any]] = {}  # what `capture` gave after the best epoch, if kept
+    best: Mapping[
+        str, NDArray[Any]
+    ] = {}  # what `state_dict` returned after the best epoch, if kept
     _shown: Callback = Callback()  # what shows the progress, within `fit`
     gradient_norm: Any = math.nan  # that of the last update, before it was clipped
 
@@ -137,7 +139,7 @@ class Trainer(HyperParameters):
                     break
                 self.epoch = epoch
                 self.fit_epoch()
-        self._tell("after_fit")
+        self._notify("after_fit")
 
     @contextmanager
     def _showing_progress(self) -> Iterator[None]:
@@ -177,20 +179,20 @@ class Trainer(HyperParameters):
             return self.train_dataloader.example()
         return next(iter(self.train_dataloader))
 
-    def prepare_restore(self) -> None:
-        """Have everything there that a checkpoint has values for."""
+    def prepare_state(self) -> None:
+        """Create the parameters and optimiser slots that a checkpoint has values for."""
 
-    def everything(self) -> dict[str, NDArray[Any]]:
+    def checkpoint_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays of a checkpoint: all that has changed by now, and the same of the best epoch."""
-        return {**self.capture(), **{BEST + name: array for name, array in self.best.items()}}
+        return {**self.state_dict(), **{BEST + name: array for name, array in self.best.items()}}
 
-    def capture(self) -> dict[str, NDArray[Any]]:
-        """All that training has changed by now: weights, optimiser, generators; copies."""
-        raise NotImplementedError("a framework's Trainer defines capture()")
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        raise NotImplementedError("a framework's Trainer defines state_dict()")
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take what `capture` gave, after the model and its optimiser are prepared."""
-        raise NotImplementedError("a framework's Trainer defines restore(arrays)")
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        raise NotImplementedError("a framework's Trainer defines load_state_dict(arrays)")
 
     def facts(self) -> Facts:
         """State of the training, arrays apart, and its history."""
@@ -210,22 +212,22 @@ class Trainer(HyperParameters):
         facts.check_against(self.max_epochs, self.num_train_batches, self.num_val_batches)
         best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
         now = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
-        self.prepare_restore()
-        own = self.capture()
+        self.prepare_state()
+        own = self.state_dict()
         _check_same(own, now, own)
         try:
             for kept in (best, now):
                 if kept:
-                    self.restore(kept)
-            if self.carried is not None:
-                self._try_carried()
-                self.restore(now)
+                    self.load_state_dict(kept)
+            if self.hidden_state is not None:
+                self._try_hidden_state()
+                self.load_state_dict(now)
             if facts.drawn_from:
                 self.train_dataloader.state = facts.drawn_from
         except Exception as error:  # each framework raises its own
             message = "the checkpoint is one of another training: its state does not fit this one"
             raise ElmanError(message) from error
-        own = self.capture()
+        own = self.state_dict()
         _check_same(now, now, own)  # what this training knows nothing of
         _check_same(best, best, own)
         self.best = best
@@ -237,7 +239,7 @@ class Trainer(HyperParameters):
         self._validation_seconds = facts.validation_seconds
         self._stopped = facts.stopped
 
-    def _try_carried(self) -> None:
+    def _try_hidden_state(self) -> None:
         """Go on from the state carried, on no board: whether it fits is known by nothing less."""
         board, self.model.board = self.model.board, ProgressBoard()
         self.model.eval()
@@ -264,10 +266,10 @@ class Trainer(HyperParameters):
         )
         self._validation_seconds = time.perf_counter() - trained
         self._begin_epoch()
-        self._tell("after_epoch")
-        self._tell("keep")
+        self._notify("after_epoch")
+        self._notify("on_checkpoint")
 
-    def _tell(self, what: str) -> None:
+    def _notify(self, what: str) -> None:
         for callback in (*self.callbacks, self._shown):
             getattr(callback, what)(self)
 
@@ -275,7 +277,7 @@ class Trainer(HyperParameters):
         """Nothing is done of the next epoch: no batch, no loss, no rows drawn, no state reached."""
         self._batches, self._in_epoch, self._drawn_from = 0, Mean(), None
         self._validated = 0
-        self.carried: Any = None
+        self.hidden_state: Any = None
 
     def _train(self) -> None:
         self.model.train()
@@ -283,24 +285,24 @@ class Trainer(HyperParameters):
         for batch in islice(self.train_dataloader, self._batches, None):
             if self._stopped or (self._batches and self._time_is_up):
                 break
-            self._tell("before_update")
+            self._notify("before_update")
             norm_before = self.gradient_norm
             loss = self._take(self.update, batch, self.train_dataloader)
             self.train_batch_idx += 1
             self._batches += 1
             self._check_finite(loss, "training", norm_before)
             self._in_epoch.add(loss, math.prod(batch[-1].shape))
-            self._tell("after_update")
-            self._tell("keep")
+            self._notify("after_update")
+            self._notify("on_checkpoint")
 
     def _validate(self) -> Mean:
         mean = Mean()
         if self.val_dataloader is None:
             return mean
         self.model.eval()
-        self.carried = None
+        self.hidden_state = None
         for batch in self._validation_batches():
-            self._tell("before_validate")
+            self._notify("before_validate")
             loss = self._take(self.validate, batch, self.val_dataloader)
             self.val_batch_idx += 1
             self._validated += 1
@@ -331,13 +333,13 @@ class Trainer(HyperParameters):
         batch = self.prepare_batch(batch)
         if not getattr(dataloader, "stream", False):
             return step(batch)
-        loss = step([*batch[:-1], self.carried, batch[-1]])
-        self.carried = self.model.reached
-        if self.carried is None:
+        loss = step([*batch[:-1], self.hidden_state, batch[-1]])
+        self.hidden_state = self.model.final_state
+        if self.hidden_state is None:
             raise ElmanError(
                 "a stream carries the state from batch to batch, and "
-                f"{type(self.model).__name__} has set no attribute `reached` to the state after "
-                "this one: use windows that are random, or set it in forward"
+                f"{type(self.model).__name__} has set no attribute `final_state` to the state "
+                "after this one: use windows that are random, or set it in forward"
             )
         return loss
 

@@ -136,15 +136,15 @@ class Engine:
         self._take(ids, targets, state, masks, learn)
         in_threads(self.work_of_thread, self.threads, self.board)
         self.taken.clear()
-        reached: States = ()
+        final_state: States = ()
         if state:
             parts = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
-            reached = tuple(part.copy() for part in parts)
+            final_state = tuple(part.copy() for part in parts)
         total = sum(self.totals.tolist())
         if math.isnan(total):
             check_ids(ids, self.arch.vocab)
             check_ids(targets, self.arch.vocab)
-        return total / (number * steps), reached
+        return total / (number * steps), final_state
 
     def _make_room(self, number: int, steps: int, states: bool, masks: int) -> None:
         """Have the arrays for so many sequences; helpers keep to those of the board."""
@@ -257,12 +257,12 @@ class Engine:
             work(0)  # as nearly always; to start a thread takes as long as some hundred tokens
         else:
             for_each(work, threads)
-        reached = [
+        final_states = [
             self._states(stream.hs[:, 0, : len(rows)], stream.cs[:, 0, : len(rows)])
             for stream, rows in zip(streams, parts, strict=True)
         ]
         written = [out[: len(rows), known:] for out, rows in zip(outs, parts, strict=True)]
-        states = tuple(np.concatenate(part, axis=1) for part in zip(*reached, strict=True))
+        states = tuple(np.concatenate(part, axis=1) for part in zip(*final_states, strict=True))
         return np.concatenate(written), states
 
     def _steps_at_once(self, rows: int, steps: int) -> int:
