@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+from elman.core.model.cells import CELLS
+
 VOCAB = 28
 PEAK = """
 import time
@@ -23,7 +24,7 @@ print(best)
 
 def operations(cell: str, hidden: int, batch: int, steps: int) -> int:
     """Of an update: the products of the forward pass, and twice as many for the backward pass."""
-    return 3 * 2 * batch * steps * hidden * (GATES[cell] * hidden + VOCAB)
+    return 3 * 2 * batch * steps * hidden * (len(CELLS[cell].state_blocks) * hidden + VOCAB)
 
 
 def peak(threads: int | None = None) -> float:

@@ -16,7 +16,8 @@ import numpy as np
 import elman
 from elman import numpy as specification
 from elman.core.model import weights
-from elman.core.model.weights import GATES, Architecture
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback
 
 IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
@@ -36,7 +37,7 @@ def some_weights(arch: Architecture) -> weights.Weights:
     for name, shape in weights.shapes(arch).items():
         values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
         if "bias_hh" in name:
-            values[name][weights.spare(arch.cell, arch.hidden)] = 0
+            values[name][CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
     return values
 
 
@@ -114,10 +115,10 @@ def largest(module: Any, cell: str) -> list[float]:
 def rows(name: str) -> None:
     """Print a framework's rows of the table."""
     module = elman.framework_module(name)
-    for cell in GATES:
-        cells = [f"{difference:.0e}" for difference in largest(module, cell)]
-        cells += ["-"] * (6 - len(cells))
-        print(f"| {name} {module.version()} | {cell} | {' | '.join(cells)} |", flush=True)
+    for cell in CELLS:
+        found = [f"{difference:.0e}" for difference in largest(module, cell)]
+        found += ["-"] * (6 - len(found))
+        print(f"| {name} {module.version()} | {cell} | {' | '.join(found)} |", flush=True)
 
 
 def main() -> None:

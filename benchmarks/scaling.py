@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from limits import GATES, VOCAB, operations
+from limits import VOCAB, operations
 from sizes import a_batch, engine
 from turns import Contender, take_turns
 
+from elman.core.model.cells import CELLS
 from frameworks import SCRIPT
 
 SIZES = {"hidden": 64, "batch": 512, "steps": 32}
@@ -48,7 +49,7 @@ def doublings(rounds: int) -> None:
     """Twice the work."""
     print("| cell | doubled | once | twice | times longer | times the operations |")
     print("|---|---|---|---|---|---|", flush=True)
-    for cell in GATES:
+    for cell in CELLS:
         for name in SIZES:
             sizes = {"once": SIZES, "twice": SIZES | {name: 2 * SIZES[name]}}
             works = {size: engine(cell, **numbers) for size, numbers in sizes.items()}

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 from contender import answer
-from limits import GATES, VOCAB, operations, peak
+from limits import VOCAB, operations, peak
 from turns import Contender, take_turns
+
+from elman.core.model.cells import CELLS
 
 SIZES = [  # cell, hidden units, sequences, steps
     ("rnn", 32, 1024, 32),
     ("lstm", 32, 1024, 32),
-    *((cell, hidden, 64, 64) for cell in GATES for hidden in (128, 256)),
+    *((cell, hidden, 64, 64) for cell in CELLS for hidden in (128, 256)),
 ]
 
 

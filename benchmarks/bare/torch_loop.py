@@ -1,6 +1,7 @@
 """Plain PyTorch loops: training, writing, scoring."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 Step = Callable[[np.ndarray, np.ndarray], float]
-CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+CELLS = {
+    "rnn": nn.RNN,
+    "rnn-relu": partial(nn.RNN, nonlinearity="relu"),
+    "gru": nn.GRU,
+    "lstm": nn.LSTM,
+}
 SCORED = 4096  # characters at a time
 
 

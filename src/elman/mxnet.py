@@ -25,7 +25,7 @@ from mxnet.gluon import nn, rnn
 from elman.core.data import corpus, data_module
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.model import language_model, weights
+from elman.core.model import cells, language_model, weights
 from elman.core.model.weights import Architecture, Weights
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint, module, trainer
@@ -720,8 +720,8 @@ class Stacked(gluon.HybridBlock):
         return F.np._internal.rnn_param_concat(*pieces, dim=0)
 
     def _held(self, F: Any, bias: Any) -> Any:
-        """A bias whose spare part is zero, and has no gradient."""
-        part = weights.spare(CELLS[self._mode], self._hidden_size)
+        """A bias whose redundant part is zero, and has no gradient."""
+        part = cells.CELLS[CELLS[self._mode]].redundant_bias(self._hidden_size)
         if part.stop is None:
             return F.np.zeros_like(bias)
         return F.np.concatenate([F.np.zeros_like(bias[part]), bias[part.stop :]])
@@ -935,10 +935,10 @@ def export_weights(model: RNNLMScratch) -> Weights:
     values = {
         name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()
     }
-    if isinstance(model.rnn.rnn, Stacked):  # whose spare biases count for nothing
+    if isinstance(model.rnn.rnn, Stacked):  # whose redundant biases count for nothing
         for name in values:
             if "bias_hh" in name:
-                values[name][weights.spare(arch.cell, arch.hidden)] = 0
+                values[name][cells.CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
     weights.check(values, arch)  # a bidirectional layer, for one, has more
     return values
 

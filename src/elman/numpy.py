@@ -19,7 +19,7 @@ from elman.core.data.data_module import DataModule
 from elman.core.errors import ElmanError, is_one_of, require_at_least
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class
-from elman.core.model import language_model, weights
+from elman.core.model import cells, language_model, weights
 from elman.core.model.metrics import perplexity
 from elman.core.model.weights import Architecture, Weights
 from elman.core.text.vocab import Vocab
@@ -384,7 +384,7 @@ class RNN(Module):
         flat_x = d_x.reshape(-1, len(W_hh))  # (steps * batch, gates * hidden)
         flat_r = d_r.reshape(-1, len(W_hh))
         d_b_hh = flat_r.sum(axis=0)
-        d_b_hh[weights.spare(self.cell, self.num_hiddens)] = 0
+        d_b_hh[cells.CELLS[self.cell].redundant_bias(self.num_hiddens)] = 0
         if ids := np.issubdtype(inputs.dtype, np.integer):
             d_W_ih = look_up_backward(d_x, inputs, self.num_inputs).T
         else:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from elman.core.data import corpus, data_module
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
-from elman.core.model import language_model, weights
+from elman.core.model import cells, language_model, weights
 from elman.core.model.weights import Architecture, Weights
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint, module, trainer
@@ -537,7 +537,7 @@ class RNN(Module):
         """
         super().__init__()
         self.save_hyperparameters()
-        self.rnn = hold_spare_biases(
+        self.rnn = hold_redundant_biases(
             nn.RNN(
                 num_inputs,
                 num_hiddens,
@@ -551,8 +551,8 @@ class RNN(Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle has, which leaves out what holds the biases."""
         super().__setstate__(state)
-        if getattr(self.rnn, "holds_spare_biases", False):
-            hold_spare_biases(self.rnn)
+        if getattr(self.rnn, "holds_redundant_biases", False):
+            hold_redundant_biases(self.rnn)
 
     def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
         """The outputs of all steps, and the state after the last."""
@@ -572,7 +572,7 @@ class GRU(RNN):
     ) -> None:
         Module.__init__(self)
         self.save_hyperparameters()
-        self.rnn = hold_spare_biases(
+        self.rnn = hold_redundant_biases(
             nn.GRU(
                 num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
             )
@@ -592,20 +592,20 @@ class LSTM(RNN):
     ) -> None:
         Module.__init__(self)
         self.save_hyperparameters()
-        self.rnn = hold_spare_biases(
+        self.rnn = hold_redundant_biases(
             nn.LSTM(
                 num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
             )
         )
 
 
-def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
+def hold_redundant_biases(layers: nn.RNNBase) -> nn.RNNBase:
     """Set to zero, and keep there, the biases that repeat another, so that an update counts once.
 
     PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
     learning rate of their sum, against every framework that has one.
     """
-    part = weights.spare(CELLS[layers.mode], layers.hidden_size)
+    part = cells.CELLS[CELLS[layers.mode]].redundant_bias(layers.hidden_size)
 
     def hold(gradient: torch.Tensor) -> torch.Tensor:
         held = gradient.clone()
@@ -616,7 +616,7 @@ def hold_spare_biases(layers: nn.RNNBase) -> nn.RNNBase:
         if name.startswith("bias_hh"):
             bias.data[part] = 0
             bias.register_hook(hold)
-    layers.holds_spare_biases = True
+    layers.holds_redundant_biases = True
     return layers
 
 

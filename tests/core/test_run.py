@@ -497,7 +497,7 @@ def test_initial_weights_have_the_seed_of_their_name_alone() -> None:
     assert (weights.initial(small, seed=6)["linear.bias"] != one["linear.bias"]).all()
 
 
-def test_spare_biases_start_at_zero_and_the_others_do_not() -> None:
+def test_redundant_biases_start_at_zero_and_the_others_do_not() -> None:
     for cell in ("rnn", "rnn-relu", "lstm"):
         assert not weights.initial(Architecture(cell, 28, 6))["rnn.bias_hh_l0"].any()
     gru = weights.initial(Architecture("gru", 28, 6))["rnn.bias_hh_l0"]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.model.cells import CELLS
 from elman.core.model.language_model import generate, generate_all, score
 from elman.core.model.sampling import Sampler
-from elman.core.model.weights import GATES, Architecture, initial
+from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen import threads
 from elman.kernels.codegen.tiles import Shape
 from elman.kernels.host import engine as kernels
@@ -22,7 +23,7 @@ from elman.kernels.rnn.sampling import choice_of, draw, falls_to, settings
 from tests.engine.batches import weights_of
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> None:
     arch = Architecture(cell, 29, 19, 2, 4)
     wanted, found = (module.build(arch, weights_of(arch)) for module in (specification, engine))
@@ -56,7 +57,7 @@ def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> Non
     np.testing.assert_array_equal(final_state[-1], states)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
     arch = Architecture(cell, 29, 19, 2)
     model = engine.build(arch, weights_of(arch))
@@ -128,7 +129,7 @@ def test_a_token_without_a_chance_is_never_drawn() -> None:
     assert drawn == {1, 3}
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
     arch = Architecture(cell, 29, 19, 2, 4)
     models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
@@ -157,7 +158,7 @@ def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_many_texts_are_written_as_each_of_them_would_be(
     cell: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

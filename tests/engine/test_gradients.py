@@ -7,7 +7,8 @@ import pytest
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.weights import GATES, Architecture
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
 from elman.kernels.codegen.tiles import Shape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import weight_layout
@@ -36,7 +37,7 @@ def assert_alike(arch: Architecture, batch: Any, dropout: float = 0) -> None:
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_losses_and_gradients_are_the_specifications_at_every_size(
     cell: str, sizes: tuple[int, ...]
 ) -> None:
@@ -45,13 +46,13 @@ def test_losses_and_gradients_are_the_specifications_at_every_size(
     assert_alike(arch, batch_of(arch, batch, steps))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_tied_weights_have_the_gradients_of_both_ends(cell: str) -> None:
     arch = Architecture(cell, 31, 33, 2, 33, tied=True)
     assert_alike(arch, batch_of(arch, 37, 4))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_state_is_carried_into_a_batch(cell: str) -> None:
     arch = Architecture(cell, 11, 7, 2)
     X, Y = batch_of(arch, 5, 4)
@@ -60,7 +61,7 @@ def test_a_state_is_carried_into_a_batch(cell: str) -> None:
     assert_alike(arch, (X, state if cell == "lstm" else state[0], Y))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
     arch = Architecture(cell, 11, 40, 2)
     X, Y = batch_of(arch, 35, 5)
@@ -74,7 +75,7 @@ def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
         np.testing.assert_array_equal(found.gradients[name], gradient)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
     learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
     before = list(run.signatures)
@@ -87,14 +88,14 @@ def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
     assert list(run.signatures) == before
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
     arch = Architecture(cell, 11, 40, 3)
     assert_alike(arch, batch_of(arch, 35, 4), dropout=0.5)
 
 
 @pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape) -> None:
     arch = Architecture(cell, 11, 20, 2, 5)
     X, Y = batch_of(arch, 35, 4)

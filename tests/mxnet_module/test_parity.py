@@ -1,4 +1,4 @@
-"""MXNet agrees with the specification in both precisions; models of one's own; spare biases."""
+"""MXNet agrees with the specification in both precisions; own models; redundant biases."""
 
 import itertools
 from pathlib import Path
@@ -14,7 +14,8 @@ from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.weights import GATES, Architecture
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
 from tests.frameworks.test_parity import relative
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
@@ -22,7 +23,7 @@ CLOSE = {"float64": 1e-10, "float32": 1e-5}
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("embedding", [0, 5])
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) -> None:
     close = CLOSE["float32" if cell == "rnn-relu" else dtype]  # MXNet's relu is one of float32
     arch = Architecture(cell, 11, 7, 2, embedding)
@@ -112,7 +113,7 @@ def test_an_output_layer_with_an_activation_cannot_be_saved() -> None:
         d2l.export_weights(Squashed(d2l.RNN(6), 28))
 
 
-def test_spare_biases_are_held_whatever_the_optimizer() -> None:
+def test_redundant_biases_are_held_whatever_the_optimizer() -> None:
     for layer in (d2l.RNN(4), d2l.LSTM(4), d2l.GRU(4)):
         layer.initialize()
         with autograd.record():

@@ -8,17 +8,18 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.model import language_model, weights
-from elman.core.model.weights import GATES, Architecture
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
 from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, TextFile, Trainer, build
 
 ARCHITECTURES = [
     Architecture(cell, 7, 5, layers, embedding)
-    for cell, layers, embedding in itertools.product(GATES, (1, 2, 3), (0, 4))
+    for cell, layers, embedding in itertools.product(CELLS, (1, 2, 3), (0, 4))
 ]
 
 
 def double(arch: Architecture, seed: int = 1) -> RNNLM:
-    """A model in float64; the recurrent biases that are spare are set too, for the forward pass."""
+    """A model in float64; redundant biases are set too, for the forward pass."""
     values = weights.initial(arch, seed)
     rng = np.random.default_rng(seed)
     return build(arch, {name: rng.normal(0, 0.5, value.shape) for name, value in values.items()})
@@ -37,7 +38,7 @@ def test_gradients_are_those_of_finite_differences(arch: Architecture) -> None:
     model.backward()
     assert model.gradients.keys() == model.parameters.keys()
     model.eval()
-    held = weights.spare(arch.cell, arch.hidden)
+    held = CELLS[arch.cell].redundant_bias(arch.hidden)
     for name, value in model.parameters.items():
         numeric = np.empty_like(value)
         for index in np.ndindex(value.shape):
@@ -123,7 +124,7 @@ def test_the_first_step_of_adam_is_the_learning_rate() -> None:
     np.testing.assert_allclose(model.parameters["w"], [0.9, -1.9], rtol=1e-6)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Path) -> None:
     data = TextFile(str(story), batch_size=8, num_steps=16)

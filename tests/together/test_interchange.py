@@ -12,13 +12,14 @@ import torch
 import elman as package
 from elman import load
 from elman.core.model import weights
-from elman.core.model.weights import GATES, Architecture
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
 from tests.conftest import Command
 
 HERE = ("numba", "numpy", "torch", "tensorflow", "jax")
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_model_goes_from_any_framework_to_any_other(cell: str, tmp_path: Path) -> None:
     first = package.framework_module("torch")
     data = first.TimeMachine(64, 16, num_train=640, num_val=64)

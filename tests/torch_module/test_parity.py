@@ -1,4 +1,4 @@
-"""PyTorch agrees with the specification in both precisions; models of one's own; spare biases."""
+"""PyTorch agrees with the specification in both precisions; own models; redundant biases."""
 
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def test_a_bidirectional_model_cannot_be_saved_and_says_why() -> None:
         d2l.export_weights(model)
 
 
-def test_spare_biases_are_held_whatever_the_optimizer() -> None:
+def test_redundant_biases_are_held_whatever_the_optimizer() -> None:
     for rnn in (d2l.RNN(5, 4), d2l.LSTM(5, 4), d2l.GRU(5, 4, 1)):
         bias = rnn.rnn.bias_hh_l0
         part = slice(0, 8) if isinstance(rnn, d2l.GRU) else slice(None)

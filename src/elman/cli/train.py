@@ -13,6 +13,7 @@ from elman.cli.options import NEWLINES, PATH, RUN, Edition, MinFreq, VocabSize
 from elman.cli.output import LOWER_BOUND, show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
+from elman.core.model.cells import CELLS
 from elman.core.training import terminal
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def train(
     newlines: Annotated[
         str | None, typer.Option(help=f"{NEWLINES} [default: universal, or a store's]")
     ] = None,
-    cell: Annotated[str, typer.Option(help="rnn, rnn-relu, gru or lstm.")] = "rnn",
+    cell: Annotated[str, typer.Option(help=f"One of {', '.join(CELLS)}.")] = "rnn",
     hidden: Annotated[int, typer.Option(help="Hidden units of a layer.")] = 32,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     embedding: Annotated[

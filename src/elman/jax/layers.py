@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
-from elman.core.model import weights
+from elman.core.model import cells, weights
 
 
 class RNNScratch(nn.Module):
@@ -126,7 +126,7 @@ class Layers(nn.Module):
 
     def _weights(self, name: str, inputs: int) -> Any:
         """W_ih, W_hh, b_ih and the part of b_hh that counts; the rest is zero, and no parameter."""
-        hidden, gates = self.num_hiddens, weights.GATES[self.cell] * self.num_hiddens
+        hidden, gates = self.num_hiddens, len(cells.CELLS[self.cell].gates) * self.num_hiddens
 
         def draw(key: Any, shape: tuple[int, ...]) -> Any:
             bound = hidden**-0.5

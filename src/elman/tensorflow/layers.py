@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from elman.core.errors import ElmanError
-from elman.core.model import weights
+from elman.core.model.cells import CELLS
 from elman.tensorflow.keras import KERAS_3
 from elman.tensorflow.model import Module
 
@@ -130,7 +130,7 @@ class Stack(tf.keras.layers.Layer):
             make = partial(make, time_major=True)
         ways = (False, True) if bidirectional else (False,)
         self.layers = [
-            hold_spare_biases(make(go_backwards=way)) for _ in range(num_layers) for way in ways
+            hold_redundant_biases(make(go_backwards=way)) for _ in range(num_layers) for way in ways
         ]
         self.dropout, self.directions = dropout, len(ways)
         if dropout:  # what dropout is drawn from: a seed, and how often it was
@@ -173,7 +173,7 @@ class Stack(tf.keras.layers.Layer):
         return outputs, *state
 
 
-def hold_spare_biases(layer: Any) -> Any:
+def hold_redundant_biases(layer: Any) -> Any:
     """Keep at zero the biases of a GRU that repeat another, so that an update counts once.
 
     Its reset and update gates add an input and a recurrent bias before the nonlinearity; training
@@ -191,7 +191,7 @@ class HeldGRUCell(tf.keras.layers.GRUCell):
     def bias(self) -> tf.Tensor:
         """The input and the recurrent bias, (2, 3 * hidden), of which a part gets no gradient."""
         mask = np.ones((2, 3 * self.units))
-        mask[1, weights.spare("gru", self.units)] = 0
+        mask[1, CELLS["gru"].redundant_bias(self.units)] = 0
         return self._bias * tf.constant(mask, self._bias.dtype)
 
     @bias.setter

@@ -25,13 +25,13 @@ from elman.core.errors import (
     require_number,
 )
 from elman.core.files import memory, tensors
+from elman.core.model.cells import CELLS
 from elman.core.text.vocab import MAX_TOKENS
 
 Weights = dict[str, NDArray[Any]]
 
 MOST = {"vocab": MAX_TOKENS, "hidden": 1 << 16, "embedding": 1 << 16, "layers": 1000}
 MOST_HEADER = 1 << 20  # bytes: a model of 1,000 layers has 4,003 weights, each in about 100
-GATES = {"rnn": 1, "rnn-relu": 1, "gru": 3, "lstm": 4}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Architecture:
     tied: bool = False
 
     def __post_init__(self) -> None:
-        if not is_one_of(self.cell, GATES):
-            raise ElmanError(f"the cell is one of {', '.join(GATES)}, got {self.cell!r}")
+        if not is_one_of(self.cell, CELLS):
+            raise ElmanError(f"the cell is one of {', '.join(CELLS)}, got {self.cell!r}")
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
         for name, most in MOST.items():
@@ -103,14 +103,12 @@ def layer_shapes(
     cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Name and shape of each weight of a stack of recurrent layers."""
-    gates = GATES[cell] * hidden
-    shapes: dict[str, tuple[int, ...]] = {}
+    spec, shapes = CELLS[cell], dict[str, tuple[int, ...]]()
+    rows = len(spec.gates) * hidden
     for names in layer_names(layers, bidirectional):
+        columns = {"weight_ih": (inputs,), "weight_hh": (hidden,)}
         for name in names:
-            shapes[f"weight_ih{name}"] = (gates, inputs)
-            shapes[f"weight_hh{name}"] = (gates, hidden)
-            shapes[f"bias_ih{name}"] = (gates,)
-            shapes[f"bias_hh{name}"] = (gates,)
+            shapes |= {kind + name: (rows, *columns.get(kind, ())) for kind in spec.weight_kinds}
         inputs = len(names) * hidden
     return shapes
 
@@ -129,21 +127,13 @@ def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType(found)
 
 
-def spare(cell: str, hidden: int) -> slice:
-    """The part of `bias_hh` that only ever adds to the same part of `bias_ih`, and so stays zero.
-
-    In a GRU the reset gate multiplies the last third, which therefore counts.
-    """
-    return slice(0, 2 * hidden) if cell == "gru" else slice(None)
-
-
 def draw(
     shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int, seed: int, prefix: str = ""
 ) -> Weights:
     """Initial weights in float32, with PyTorch's distributions: the same in every framework.
 
     Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden), and so is an
-    embedding that is the output layer's weight too; the spare part of `bias_hh` is zero. Each
+    embedding that is the output layer's weight too; the redundant part of `bias_hh` is zero. Each
     weight has a stream of its own, named by `prefix` and its name.
     """
     bound = 1 / np.sqrt(hidden)
@@ -156,7 +146,7 @@ def draw(
         else:
             weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if "bias_hh" in name:
-            weights[name][spare(cell, hidden)] = 0
+            weights[name][CELLS[cell].redundant_bias(hidden)] = 0
     return weights
 
 
@@ -195,7 +185,7 @@ def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architectu
 
 
 def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
-    """Copies of the weights of this architecture, the spare biases added to those they repeat.
+    """Copies of the weights of this architecture, redundant biases added to those they repeat.
 
     They must be finite. Half precision becomes single, in which all frameworks can compute.
     """
@@ -204,7 +194,7 @@ def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
         name: np.array(value, np.result_type(value.dtype, np.float32))
         for name, value in weights.items()
     }
-    part = spare(arch.cell, arch.hidden)
+    part = CELLS[arch.cell].redundant_bias(arch.hidden)
     for name in copies:
         if "bias_hh" in name:
             with np.errstate(over="ignore", invalid="ignore"):

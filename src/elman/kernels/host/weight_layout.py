@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
-from elman.core.model.weights import GATES, Architecture, Weights, shapes, spare
+from elman.core.model.cells import CELLS as SPECS
+from elman.core.model.weights import Architecture, Weights, shapes
 from elman.kernels.codegen.tiles import LINE, Shape
 from elman.kernels.rnn.cells import CELLS
 from elman.kernels.rnn.head import NEVER
@@ -21,10 +22,8 @@ from elman.kernels.rnn.packing import GROUP, Canonical, Gradients, Numbers, Pack
 
 # For each gate, the blocks that hold its parts from the input and from the state.
 BLOCKS = {
-    "rnn": ((0, 0),),
-    "rnn-relu": ((0, 0),),
-    "gru": ((1, 1), (2, 2), (0, 3)),
-    "lstm": ((0, 0), (1, 1), (2, 2), (3, 3)),
+    name: list(zip(spec.input_blocks, spec.state_blocks, strict=True))
+    for name, spec in SPECS.items()
 }
 
 FIRST = "rnn.weight_ih_l0"
@@ -189,7 +188,9 @@ class Layout:
 
     def _by_gate(self, numbers: Weights, kind: str, layer: int) -> Numbers:
         """A kind of weight of a layer, (gates, hidden, columns)."""
-        return numbers[f"rnn.{kind}_l{layer}"].reshape(GATES[self.arch.cell], self.arch.hidden, -1)
+        return numbers[f"rnn.{kind}_l{layer}"].reshape(
+            len(BLOCKS[self.arch.cell]), self.arch.hidden, -1
+        )
 
     def _origins(self) -> Numbers:
         """Indices in a slot of the gradients of weights, for all after the first in order."""
@@ -206,7 +207,7 @@ class Layout:
         """The same for the weights of a layer, by name."""
         d_bias, d_W_hh = slot["bias"][layer, 0], slot["state"][layer][:, : self.arch.hidden]
         d_b_hh = self._of_states(d_bias)
-        d_b_hh[spare(self.arch.cell, self.arch.hidden)] = slot["none"][0]
+        d_b_hh[SPECS[self.arch.cell].redundant_bias(self.arch.hidden)] = slot["none"][0]
         found = {
             f"rnn.weight_hh_l{layer}": self._of_states(d_W_hh, self._own),
             f"rnn.bias_ih_l{layer}": self._of_inputs(d_bias),
