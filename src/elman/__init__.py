@@ -19,10 +19,10 @@ def save(folder: "str | Path", model: Any) -> None:
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
     """
     from elman.core.experiments import run
-    from elman.core.files import disk
+    from elman.core.files.paths import as_path
     from elman.core.text import codec
 
-    path = disk.path(folder, "a run directory")
+    path = as_path(folder, "a run directory")
     module = module_of(model)
     trainer = getattr(model, "trainer", None)
     if trainer is not None and trainer.model is not model:
@@ -49,10 +49,10 @@ def load(folder: "str | Path", framework: str = "numpy") -> Any:
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
     """
     from elman.core.experiments import run
-    from elman.core.files import disk
+    from elman.core.files.paths import as_path
 
     check_framework(framework)
-    architecture, weights, codec = run.read(disk.path(folder, "a run directory"))
+    architecture, weights, codec = run.read(as_path(folder, "a run directory"))
     model = framework_module(framework).build(architecture, weights)
     model.codec = codec
     return model

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.files import disk
+from elman.core.files import atomic
 from elman.core.training import checkpoint
 from elman.core.training.history import Epoch, Facts
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
@@ -65,7 +65,7 @@ def test_the_names_of_a_new_folder_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
-    monkeypatch.setattr(disk, "keep_names", synced.append)
+    monkeypatch.setattr(atomic, "fsync_dir", synced.append)
     checkpoint.write(tmp_path / "checkpoints", 1, arrays(), FACTS)
     assert synced == [tmp_path, tmp_path / "checkpoints"]
 

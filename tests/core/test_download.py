@@ -17,7 +17,7 @@ from urllib.request import Request
 import pytest
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.files import disk, download
+from elman.core.files import atomic, download
 
 URL = "https://example.org/books/book.txt?edition=2"
 BOOK = [b"a ", b"book", b" in pieces"]
@@ -249,7 +249,7 @@ def test_what_is_left_of_a_crash_is_in_nobodys_way(
 ) -> None:
     (tmp_path / "elsewhere").write_text("precious")
     (tmp_path / ".book.txt.part").symlink_to(tmp_path / "elsewhere")
-    disk.write(tmp_path / "book.txt", b"new")
+    atomic.write(tmp_path / "book.txt", b"new")
     assert (tmp_path / "elsewhere").read_text() == "precious"
     assert (tmp_path / "book.txt").read_bytes() == b"new"
     assert not (tmp_path / "book.txt").is_symlink()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from elman.core.errors import ElmanError
 from elman.core.experiments.run import Config
 from elman.core.experiments.train import Job
-from elman.core.files import disk, json_files
+from elman.core.files import json_files, regular
 from elman.core.model.weights import Architecture
 from elman.core.training.history import Epoch, Facts
 
@@ -328,8 +328,10 @@ def test_a_file_is_read_up_to_a_size_and_where_it_is_a_file(tmp_path: Path) -> N
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(ElmanError, match="link: it is a symbolic link, and must be a file"):
         json_files.read(tmp_path / "link", 100)
-    with disk.opened(tmp_path / "link", links=True) as file:  # one that the user names
-        assert disk.size(file) == 100
+    with regular.open_regular(
+        tmp_path / "link", follow_links=True
+    ) as file:  # one that the user names
+        assert regular.size(file) == 100
     with pytest.raises(ElmanError, match="it is a folder, and must be a file"):
         json_files.read(tmp_path, 100)
     with pytest.raises(ElmanError, match="there is no file"):
@@ -344,7 +346,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for links in (False, True):
         with (
             pytest.raises(ElmanError, match="pipe: it is a pipe, and must be a file"),
-            disk.opened(tmp_path / "pipe", links),
+            regular.open_regular(tmp_path / "pipe", links),
         ):
             pass
     with pytest.raises(ElmanError, match="it is a device or socket"):

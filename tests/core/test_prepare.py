@@ -23,7 +23,7 @@ from elman.core.data import prepare as preparing
 from elman.core.data import store, token_writer
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.files import disk
+from elman.core.files import atomic
 from elman.core.text import text_files
 from elman.core.text.tokenizers import tokenizer
 from tests.conftest import Command
@@ -318,8 +318,10 @@ def test_what_is_finished_is_said_to_be_and_leaves_nothing_beside_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as within:
-        within.setattr(disk, "keep_names", lambda folder: None)
-        within.setattr(store, "write", lambda *words: within.setattr(disk, "keep_names", interrupt))
+        within.setattr(atomic, "fsync_dir", lambda folder: None)
+        within.setattr(
+            store, "write", lambda *words: within.setattr(atomic, "fsync_dir", interrupt)
+        )
         if killed:
             within.setattr(preparing.shutil, "rmtree", lambda *words, **options: None)
         with pytest.raises(InterruptedWorkError, match="store is finished"):
@@ -341,7 +343,7 @@ def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str
     with pytest.raises(OSError, match="symbolic link"):
         made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.save())
     with pytest.raises(ElmanError, match="cannot write"):
-        disk.lock(folder / name, "busy")
+        atomic.lock(folder / name, "busy")
     assert precious.read_text() == "dear"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.files import disk
+from elman.core.files import regular
 from elman.core.text import text_files
 from elman.core.text.tokenizers import TOKENIZERS, clean, cleaned, pieces
 
@@ -42,9 +42,9 @@ def test_a_file_that_would_have_to_be_waited_for_is_refused(
 ) -> None:
     pipe = tmp_path / "kmsg"  # as /proc/kmsg it looks like a file, and may have nothing to read
     os.mkfifo(pipe)
-    monkeypatch.setattr(disk, "_check_file", lambda path, status: None)
+    monkeypatch.setattr(regular, "_check_regular", lambda path, status: None)
     with pipe.open("r+b", buffering=0):
-        for read in (lambda: list(text_files.blocks([pipe])), lambda: disk.read(pipe, 9)):
+        for read in (lambda: list(text_files.blocks([pipe])), lambda: regular.read(pipe, 9)):
             with pytest.raises(ElmanError, match="kmsg: it has nothing to read, and must be a fil"):
                 read()
 

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 import elman
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
-from elman.core.files import disk, tensors
+from elman.core.files import atomic, tensors
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training import figures
@@ -110,7 +110,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
     tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(figures, "_save", lambda figure, path: disk.write(path, b"a picture"))
+    monkeypatch.setattr(figures, "_save", lambda figure, path: atomic.write(path, b"a picture"))
     call, ended = 0, False
     while not ended:
         call += 1
@@ -196,7 +196,7 @@ def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
-    monkeypatch.setattr(disk, "keep_names", lambda path: synced.append((path, os.listdir(path))))
+    monkeypatch.setattr(atomic, "fsync_dir", lambda path: synced.append((path, os.listdir(path))))
     with run.new_folder(tmp_path / "runs" / "run"):
         pass
     assert synced == [(tmp_path, ["runs"]), (tmp_path / "runs", ["run"])]

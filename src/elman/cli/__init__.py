@@ -13,7 +13,8 @@ import typer
 
 from elman import __version__
 from elman.cli import compare, evaluate, failures, generate, info, prepare, train
-from elman.core.training import terminal
+from elman.core.files import streams
+from elman.core.training import signals
 
 app = typer.Typer(
     add_completion=False,
@@ -47,7 +48,8 @@ def options(
 
 def main() -> None:
     """Run the command line; a failure is one line on standard error and an exit code."""
-    terminal.set_up()
+    streams.open_standard_streams()
+    signals.install_handlers()
     os.environ["MPLBACKEND"] = "agg"  # curves go into files, whatever a notebook has set
     # Settings of the user or of the current folder change nothing that is drawn or computed.
     os.environ["MATPLOTLIBRC"] = os.environ["KERAS_HOME"] = os.devnull
@@ -57,7 +59,7 @@ def main() -> None:
     log.addHandler(failures.Notices())
     _limit_library_threads()
     code = failures.exit_code(app, sys.argv[1:] or ["--help"])
-    terminal.release_signals()
+    signals.remove_handlers()
     sys.exit(code)
 
 

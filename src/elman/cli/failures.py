@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from elman.core.errors import ElmanError, printable
-from elman.core.training import terminal
+from elman.core.training import signals
 
 
 def exit_code(app: typer.Typer, words: list[str]) -> int:
@@ -24,9 +24,9 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        from elman.core.files import disk
+        from elman.core.files.paths import os_error
 
-        reported = disk.cannot("use", error.filename or "standard output", error)
+        reported = os_error("use", error.filename or "standard output", error)
         return _fail(str(reported), reported.exit_code)
     except MemoryError:
         return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
@@ -35,8 +35,8 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
             raise
         return _fail("no thread can be started: end others, or allow more (ulimit -u)", 1)
     except KeyboardInterrupt:  # while the output waits for its reader
-        code = terminal.INTERRUPTED
-    if code == terminal.INTERRUPTED:  # Typer's exit code for Ctrl-C
+        code = signals.INTERRUPTED
+    if code == signals.INTERRUPTED:  # Typer's exit code for Ctrl-C
         return _fail("interrupted, nothing kept", code)
     return code
 

@@ -14,7 +14,7 @@ from elman.cli.output import LOWER_BOUND, show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 from elman.core.model.cells import CELLS
-from elman.core.training import terminal
+from elman.core.training import signals
 
 if TYPE_CHECKING:
     from elman.core.experiments.train import Training
@@ -115,7 +115,7 @@ def train(
     del settings["context"], settings["resume"], settings["checkpoint_every"]
     from elman.core.experiments import run
     from elman.core.experiments.train import Job, Training
-    from elman.core.files import disk
+    from elman.core.files import atomic
 
     if resume is not None:
         _resume(context, resume, checkpoint_every)
@@ -133,7 +133,7 @@ def train(
         _train_each(settings | {"checkpoint_every": checkpoint_every}, folder, numbered)
         return
     if not numbered:
-        disk.check_new(folder)
+        atomic.check_new(folder)
     training = Training(job, framework_module(framework))
     with run.new_training(folder, training.settings, numbered) as folder:
         _fit(training, folder, checkpoint_every)
@@ -170,7 +170,7 @@ def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    with terminal.ending_with_a_batch(checkpoints):
+    with signals.ending_with_a_batch(checkpoints):
         training.fit(checkpoints, resume=begun)
         training.write(folder)
 

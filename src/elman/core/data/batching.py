@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, is_one_of
-from elman.core.files.disk import check_whole, release
+from elman.core.files.mapped import check_whole, drop_pages
 
 # A text of more ids or windows than these is shuffled block by block.
 MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS = 1 << 26, 1 << 22
@@ -165,7 +165,7 @@ class MemmapWindows:
         ids: NDArray[Any] = self._windows[rows].astype(self._id_type)
         self._read += ids.size * self._windows.itemsize
         if self._read > MAX_RESIDENT_BYTES:
-            release(self._windows)
+            drop_pages(self._windows)
             self._read = 0
         return ids
 
@@ -283,5 +283,5 @@ class ContiguousBatches:
         for start in range(0, len(part), SEQUENCES_AT_ONCE):
             check_whole(part)
             copy[start : start + SEQUENCES_AT_ONCE] = part[start : start + SEQUENCES_AT_ONCE]
-            release(part)
+            drop_pages(part)
         return copy

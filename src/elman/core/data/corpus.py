@@ -24,8 +24,8 @@ from elman.core.data.data_module import DataModule
 from elman.core.data.token_writer import Split, Tokens, part_ends
 from elman.core.data.tokenization import TokenizerSettings, tokenize_file, tokenize_file_with
 from elman.core.errors import ElmanError, in_words, is_number, is_one_of, require_at_least
-from elman.core.files import disk
 from elman.core.files.download import DATA_URL, download, sha1
+from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
 from elman.core.text.text_files import check_path
 from elman.core.text.tokenizers import clean
@@ -48,9 +48,9 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     check_edition(edition)
     if edition == "gutenberg":
         return _gutenberg()
-    found = disk.path(root, "the folder of texts") / "timemachine.txt"
+    found = as_path(root, "the folder of texts") / "timemachine.txt"
     if sha1(found) != D2L_SHA1:
-        url, cache = DATA_URL + "timemachine.txt", str(disk.user_cache())
+        url, cache = DATA_URL + "timemachine.txt", str(user_cache())
         found = Path(download(url, cache, D2L_SHA1))
     return found.read_text(encoding="utf-8")
 
@@ -215,7 +215,7 @@ class TextFile(DataModule):
         super().__init__()
         self.save_hyperparameters()
         check_path(str(path))
-        source = disk.path(path, "a text")
+        source = as_path(path, "a text")
         check_windows(windows)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         require_at_least(0, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.files.disk import check_whole, release
+from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text.encoders import Ids
 from elman.core.text.vocab import Vocab
 
@@ -30,7 +30,7 @@ def count(ids: Ids, token: int) -> int:
     for start in range(0, len(ids), COUNTED_IDS):
         check_whole(ids)
         found += int((ids[start : start + COUNTED_IDS] == token).sum())
-        release(ids)
+        drop_pages(ids)
     return found
 
 
@@ -93,7 +93,7 @@ def _copied(ids: Ids, start: int) -> Ids:
     """Copy a block of ids, and drop the pages of the mapped file that were read with it."""
     check_whole(ids)
     block = np.array(ids[start : start + SAMPLE_BLOCK_IDS])
-    release(ids)
+    drop_pages(ids)
     return block
 
 

@@ -18,7 +18,7 @@ from elman.core.data.store import StoreMetadata, TokenizedText
 from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files, part_ends
 from elman.core.data.tokenization import Report, TokenizerSettings, no_report, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.files import disk, json_files
+from elman.core.files import atomic, json_files, regular
 from elman.core.text import bpe, text_files
 from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN
@@ -49,8 +49,8 @@ def prepare(
     if out.name and out.is_dir() and _working_path(out).is_dir():
         with _working_folder(out, resumable=False):
             pass  # removes the folder of a process that was killed after it had renamed the store
-    disk.check_new(out)
-    with disk.parents(out), _working_folder(out, resumable=STDIN not in paths) as folder:
+    atomic.check_new(out)
+    with atomic.make_parents(out), _working_folder(out, resumable=STDIN not in paths) as folder:
         texts = [_copy_stdin(folder, report) if path == STDIN else Path(path) for path in paths]
         command = _command(texts, settings)
         state = _saved_state(folder, command)
@@ -85,7 +85,7 @@ def _working_folder(out: Path, resumable: bool) -> Iterator[Path]:
         folder.mkdir(0o700)
     except FileExistsError:
         _take_over(folder)
-    lock = disk.lock(folder / LOCK, f"{out} is being made by another process: wait for it")
+    lock = atomic.lock(folder / LOCK, f"{out} is being made by another process: wait for it")
     try:
         yield folder
     except KeyboardInterrupt as error:
@@ -114,15 +114,15 @@ def _take_over(folder: Path) -> None:
         raise ElmanError(f"{folder} is a symbolic link: remove it")
     if not folder.is_dir():
         raise ElmanError(f"{folder} is in the way and was not made by elman: move it elsewhere")
-    disk.check_owner(folder)
+    regular.check_owner(folder)
     folder.chmod(0o700)
     for parent, names in ((folder, OWN_FILES), (folder / FINISHED, store.FILES)):
         if not parent.exists():
             continue
-        disk.check_folder(parent)
-        own = {*names, *(f".{name}.part" for name in names)}  # temporary names of disk.write
+        regular.check_folder(parent)
+        own = {*names, *(f".{name}.part" for name in names)}  # temporary names of atomic.write
         for path in parent.iterdir():
-            disk.check_owner(path)
+            regular.check_owner(path)
             if path.name not in own or path.is_dir() != (path.name == FINISHED):
                 raise ElmanError(
                     f"{path} is in the way and was not made by elman: move it elsewhere"
@@ -147,7 +147,7 @@ def _command(texts: Sequence[Path], settings: TokenizerSettings) -> dict[str, An
     """Settings and inputs of the work, saved to tell whether another command resumes it."""
     inputs = []
     for path in texts:
-        with disk.opened(path, links=True) as file:
+        with regular.open_regular(path, follow_links=True) as file:
             status = os.fstat(file.fileno())
         inputs.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
     own = {"block": text_files.BLOCK_BYTES, "format": store.FORMAT, "inputs": inputs}
@@ -184,7 +184,7 @@ def _tokenizer(
         return bpe.read(model)
     made = settings.make(texts, store.SPLIT[0], report)
     if made.model:
-        disk.write(model, made.model.encode())
+        atomic.write(model, made.model.encode())
     return made
 
 
@@ -207,7 +207,7 @@ def _finish(folder: Path, writer: TokenWriter, newlines: str, out: Path) -> Stor
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
     tokens = writer.translate(store.SPLIT, finished)
-    with open(finished / IDS, "r+b", opener=disk.no_links) as file:
+    with open(finished / IDS, "r+b", opener=regular.open_no_follow) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):
         raise ElmanError("the input contains no text: give one of some thousand characters")
@@ -216,5 +216,5 @@ def _finish(folder: Path, writer: TokenWriter, newlines: str, out: Path) -> Stor
     metadata = store.write(finished, text)
     del tokens, text  # Windows cannot rename a folder with a mapped file
     finished.rename(out)
-    disk.keep_names(out.absolute().parent)
+    atomic.fsync_dir(out.absolute().parent)
     return metadata

@@ -7,7 +7,8 @@ import numpy as np
 
 from elman.core.data.token_writer import ID_DTYPES, IDS, Tokens, memory_mapped
 from elman.core.errors import ElmanError
-from elman.core.files import disk, json_files
+from elman.core.files import atomic, json_files, regular
+from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text import codec
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
 from elman.core.text.encoders import Ids
@@ -77,7 +78,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
     )
     json_files.write(folder / VOCAB_FILE, tokens.vocab.idx_to_token)
     if tokenizer.model:
-        disk.write(folder / TOKENIZER_FILE, tokenizer.model.encode())
+        atomic.write(folder / TOKENIZER_FILE, tokenizer.model.encode())
     json_files.write(folder / METADATA, asdict(metadata))
     return metadata
 
@@ -117,8 +118,8 @@ def read_with(folder: Path, model_codec: Codec) -> TokenizedText:
 
 def _read_ids(path: Path, metadata: StoreMetadata) -> Ids:
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
-    with disk.opened(path) as file:
-        size, expected = disk.size(file), metadata.tokens * dtype.itemsize
+    with regular.open_regular(path) as file:
+        size, expected = regular.size(file), metadata.tokens * dtype.itemsize
         if size != expected:
             raise ElmanError(
                 f"{path} has {size:,} bytes, and {metadata.tokens:,} tokens take {expected:,}: "
@@ -126,12 +127,12 @@ def _read_ids(path: Path, metadata: StoreMetadata) -> Ids:
             )
         ids = memory_mapped(file, dtype)
     for start in range(0, len(ids), CHECKED_IDS):
-        disk.check_whole(ids)
+        check_whole(ids)
         if ids[start : start + CHECKED_IDS].max() >= metadata.vocab:
             raise ElmanError(
                 f"{path} contains ids above {metadata.vocab - 1}: prepare the store again"
             )
-        disk.release(ids)
+        drop_pages(ids)
     return ids
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
-from elman.core.files import disk
+from elman.core.files import regular
 from elman.core.text.encoders import Encoder, Ids
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import MAX_TOKENS, Vocab
@@ -115,7 +115,7 @@ class TokenWriter:
         if not self._initial.first_seen:
             return self.tokenizer.encoder(()), 0
         try:
-            with disk.opened(self.folder / FIRST_SEEN) as file:
+            with regular.open_regular(self.folder / FIRST_SEEN) as file:
                 known = list(map(json.loads, file))
             "".join(known).encode()
             encoder = self.tokenizer.encoder(known)
@@ -139,7 +139,7 @@ class TokenWriter:
         before, now = files(self.folder, self._digested), files(self.folder, state)
         for digest, (path, start), (_, end) in zip(self._digests, before, now, strict=True):
             if start < end:
-                with disk.opened(path) as file:
+                with regular.open_regular(path) as file:
                     file.seek(start)
                     while part := file.read(min(CHUNK_IDS, end - file.tell())):
                         digest.update(part)
@@ -220,7 +220,7 @@ class TokenWriter:
         """Sync everything read so far to disk, and return the state to resume from."""
         for file in self._files.values():
             file.sync()
-        with open(self.folder / FIRST_SEEN, "ab", opener=disk.no_links) as tokens_file:
+        with open(self.folder / FIRST_SEEN, "ab", opener=regular.open_no_follow) as tokens_file:
             for token in islice(self._encoder.tokens, self._saved_tokens, None):
                 tokens_file.write(json.dumps(token).encode() + b"\n")
             self._saved_tokens = len(self._encoder)
@@ -333,7 +333,7 @@ class _AppendFile:
     def reopened(self) -> Iterator[BinaryIO]:
         """Open the file at its start for reading."""
         if self._path is not None:
-            with disk.opened(self._path) as file:
+            with regular.open_regular(self._path) as file:
                 yield file
         elif self._file is not None:
             self._file.seek(0)
@@ -345,7 +345,7 @@ class _AppendFile:
             if self._path is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115
             else:
-                self._file = open(self._path, "ab", opener=disk.no_links)  # noqa: SIM115
+                self._file = open(self._path, "ab", opener=regular.open_no_follow)  # noqa: SIM115
         self._file.write(ids.data)
 
     def sync(self) -> None:
@@ -360,12 +360,12 @@ def _truncate(path: Path, length: int) -> None:
     if not length:
         path.unlink(missing_ok=True)
         return
-    with open(path, "r+b", opener=disk.no_links) as file:
+    with open(path, "r+b", opener=regular.open_no_follow) as file:
         file.truncate(length)
 
 
 def memory_mapped(file: BufferedRandom | BufferedReader, dtype: np.dtype[Any]) -> Ids:
     """Ids of an open file, read from disk on access."""
-    if not disk.size(file):
+    if not regular.size(file):
         return np.empty(0, dtype)  # no system maps an empty file
     return np.memmap(file, dtype, "r")

@@ -10,7 +10,7 @@ import numpy as np
 from elman.core.data.store import SPLIT, TokenizedText
 from elman.core.data.token_writer import Split, Tokens, TokenWriter, part_ends
 from elman.core.errors import ElmanError, is_one_of
-from elman.core.files import disk
+from elman.core.files.paths import os_error
 from elman.core.text import bpe, text_files
 from elman.core.text.codec import Codec
 from elman.core.text.tokenizers import (
@@ -95,7 +95,7 @@ def tokenize(
         writer.read(text)
         tokens = writer.translate(split, vocab=vocab)
     except OSError as error:
-        raise disk.cannot("write", writer.folder, error) from error
+        raise os_error("write", writer.folder, error) from error
     finally:
         writer.close()
     if os.name == "nt":  # Windows cannot remove a mapped file

@@ -16,7 +16,7 @@ from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.results import Result, result
-from elman.core.files import disk
+from elman.core.files import atomic
 from elman.core.training.figures import check_picture, save_comparison
 from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
@@ -63,11 +63,11 @@ def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
     """
 
     def make(path: Path) -> None:
-        disk.check_new(_picture(path))
+        atomic.check_new(_picture(path))
         path.mkdir()
 
-    with disk.parents(path):
-        path = disk.make_new(path, make, numbered)
+    with atomic.make_parents(path):
+        path = atomic.make_new(path, make, numbered)
         try:
             yield path, _picture(path)
         finally:

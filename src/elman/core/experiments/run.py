@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
-from elman.core.files import disk, json_files, tensors
+from elman.core.files import atomic, json_files, regular, tensors
+from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.metrics import Evaluation
 from elman.core.text import bpe, codec, tokenizers
@@ -60,14 +61,14 @@ class Config:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
-    disk.check_new(path)
-    with disk.parents(path):
+    atomic.check_new(path)
+    with atomic.make_parents(path):
         part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         part.mkdir()  # for whom the umask says, as mkdtemp would not
         try:
             yield part
-            disk.make_new(path, part.rename)
-            disk.keep_names(path.parent)
+            atomic.make_new(path, part.rename)
+            atomic.fsync_dir(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -79,8 +80,8 @@ def new_training(path: Path, settings: dict[str, Any], numbered: bool = False) -
     Where that exists and it may be `numbered`, it is the first of NAME-2, NAME-3 ... that does not.
     If it fails without a checkpoint, the folder vanishes.
     """
-    with disk.parents(path):
-        path = disk.make_new(path, partial(_begin, settings=settings), numbered)
+    with atomic.make_parents(path):
+        path = atomic.make_new(path, partial(_begin, settings=settings), numbered)
         held = False
         try:
             with _training(path):
@@ -112,15 +113,15 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
 
     What they are is the dataclass `kind`.
     """
-    finished = disk.there(path / "config.json")
-    if not finished and not disk.there(path / TRAINING):
+    finished = exists(path / "config.json")
+    if not finished and not exists(path / TRAINING):
         raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
-            disk.check_owner(inside.resolve())
-            disk.check_folder(inside)
+            regular.check_owner(inside.resolve())
+            regular.check_folder(inside)
     if finished:
-        if disk.there(path / TRAINING):
+        if exists(path / TRAINING):
             with _training(path):
                 pass  # which removes what a crash has left of the training
         raise ElmanError(
@@ -139,7 +140,7 @@ def _training(path: Path) -> Iterator[None]:
     The lock stays where somebody may go on: who has opened it already would lock what is no longer
     there, and the next one another file.
     """
-    lock = disk.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
+    lock = atomic.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
     kept = f"go on from the last checkpoint with elman train --resume {path}"
     try:
         yield
@@ -177,9 +178,9 @@ def write(
     config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines)
     json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
     if used.tokenizer.model:
-        disk.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
+        atomic.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
     tensors.write(folder / "model.safetensors", values)
-    disk.write(folder / "history.csv", _history(history))
+    atomic.write(folder / "history.csv", _history(history))
     json_files.write(folder / "config.json", asdict(config))
 
 
@@ -222,8 +223,8 @@ def _history(history: Sequence[Epoch]) -> bytes:
 
 def read_config(folder: Path) -> Config:
     """Read config.json of a run, checked."""
-    finished = disk.there(folder / "config.json")
-    if disk.there(folder / TRAINING) and not finished:
+    finished = exists(folder / "config.json")
+    if exists(folder / TRAINING) and not finished:
         raise ElmanError(
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
@@ -236,7 +237,7 @@ def read_config(folder: Path) -> Config:
 def read_history(folder: Path) -> list[Epoch]:
     """The epochs of a run, in order."""
     path = folder / "history.csv"
-    raw = disk.read(path, MOST["history.csv"])
+    raw = regular.read(path, MOST["history.csv"])
     try:
         raw.decode()  # whose mistake is told by its place in the file
         file = io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")

@@ -17,7 +17,7 @@ from elman.core.data.corpus import check_edition
 from elman.core.errors import ElmanError, in_words, require_at_least, require_at_most
 from elman.core.experiments import run
 from elman.core.experiments.frameworks import framework_module
-from elman.core.files import disk
+from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
 from elman.core.model.metrics import Evaluation
@@ -251,7 +251,7 @@ class Training:
         """A training with the settings of one before, with the same text and the same run."""
         job, origin = settings.job, None
         if job.init is not None:
-            if not disk.there(Path(job.init)):
+            if not exists(Path(job.init)):
                 raise ElmanError(f"{job.init} has gone since the training began: bring it back")
             origin = Origin(*run.read(Path(job.init)))
             if origin.sha256 != settings.init_sha256:

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.error import URLError
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.files import disk
+from elman.core.files import atomic, regular
+from elman.core.files.paths import as_path
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
 MOST_BYTES = 1 << 30
@@ -32,15 +33,15 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
     name = url.split("?")[0].split("/")[-1]
     if name in ("", ".", ".."):
         raise ElmanError(f"the address of a download ends with the name of a file, got {url}")
-    target = disk.path(folder, "the folder of a download") / name
+    target = as_path(folder, "the folder of a download") / name
     if sha1_hash and sha1(target) == sha1_hash:
         return str(target)
     with (
-        disk.parents(target),
+        atomic.make_parents(target),
         tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as own,
     ):
         part = Path(own) / name  # no other process has it
-        disk.write(part, _verified(url, sha1_hash, target))
+        atomic.write(part, _verified(url, sha1_hash, target))
         part.replace(target)
     return str(target)
 
@@ -49,7 +50,7 @@ def sha1(path: Path) -> str | None:
     """The SHA-1 of a file, in hexadecimal; None where there is no file."""
     if not path.is_file():
         return None
-    with disk.opened(path, links=True) as file:
+    with regular.open_regular(path, follow_links=True) as file:
         return hashlib.file_digest(file, "sha1").hexdigest()
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 import numpy as np
 
 from elman.core.errors import ElmanError
-from elman.core.files import disk
+from elman.core.files import atomic, regular
 
 MOST_DIGITS = 100  # a generator's state is a whole number of 39
 MOST_NESTED = 100  # the depth of a record is below ten
@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 
 def write(path: Path, value: Any) -> None:
     """Write a value that JSON has."""
-    disk.write(path, (json.dumps(value, indent=2) + "\n").encode())
+    atomic.write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def finite(value: Any) -> Any:
@@ -41,7 +41,7 @@ def finite(value: Any) -> Any:
 
 def read(path: Path, most: int) -> Any:
     """The value in a JSON file of at most so many bytes."""
-    return parse(disk.read(path, most), str(path))
+    return parse(regular.read(path, most), str(path))
 
 
 def parse(raw: bytes, where: str, nan: bool = False, values: int = MOST_VALUES) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as serialize
 
 from elman.core.errors import ElmanError, printable
-from elman.core.files import disk, json_files
+from elman.core.files import atomic, json_files, regular
 
 MOST_HEADER = 10**8  # bytes: that of safetensors itself
 TEXTS = "__metadata__"  # the name in a header under which it has no tensor
@@ -76,7 +76,7 @@ class Opened:
 def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     """Write arrays and texts, each by name."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    disk.write(path, serialize(contiguous, metadata))
+    atomic.write(path, serialize(contiguous, metadata))
 
 
 @contextmanager
@@ -86,8 +86,8 @@ def opened(path: Path, most: int | None, most_header: int) -> Iterator[Opened]:
     An ElmanError tells where the file is not as long as its header says, has more than `most`
     bytes, if there is such a bound, or a header of more than `most_header`, which is not parsed.
     """
-    with disk.opened(path) as file:
-        size, length = disk.size(file), int.from_bytes(file.read(8), "little")
+    with regular.open_regular(path) as file:
+        size, length = regular.size(file), int.from_bytes(file.read(8), "little")
         if length > min(most_header, size - 8):
             raise _broken(path, f"its header has {length} bytes")
         if most is not None and size > most:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from elman.core.data import parts, store, tokenization
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
-from elman.core.files.disk import check_whole, release
+from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import check_tied
@@ -147,7 +147,7 @@ def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     check_whole(ids)
     for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
         yield losses
-        release(ids)
+        drop_pages(ids)
         check_whole(ids)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from elman.core.errors import ElmanError
-from elman.core.files import disk
+from elman.core.files import regular
 
 BLOCK_BYTES = 1 << 20  # read at a time
 STDIN = "-"
@@ -60,7 +60,7 @@ def blocks_of_standard_input() -> Iterator[str]:
 
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the text of a file in blocks, each with the number of bytes read for it."""
-    with disk.opened(path, links=True) as file:
+    with regular.open_regular(path, follow_links=True) as file:
         compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
         content = gzip.GzipFile(fileobj=file) if compressed else file
         position = 0

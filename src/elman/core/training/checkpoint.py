@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, MachineError, is_number
-from elman.core.files import disk, json_files, memory, tensors
+from elman.core.files import atomic, json_files, memory, tensors
+from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
 from elman.core.training.callback import Callback
 from elman.core.training.history import MOST_EPOCHS, Checkpoint, Facts
@@ -43,7 +44,7 @@ class Checkpoints(Callback):
     def __init__(self, folder: str | Path, seconds: float = 60) -> None:
         if not (is_number(seconds) and seconds >= 0):
             raise ElmanError(f"checkpoints are 0 seconds apart or more, got {seconds!r}")
-        self.folder, self.seconds = disk.path(folder, "a folder of checkpoints"), seconds
+        self.folder, self.seconds = as_path(folder, "a folder of checkpoints"), seconds
         self._last = time.monotonic()
 
     def stop(self) -> None:
@@ -81,9 +82,9 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
     """Write checkpoint `number`, and remove all but this one and the one before it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        disk.keep_names(folder.parent)
+        atomic.fsync_dir(folder.parent)
     except OSError as error:
-        raise disk.cannot("write", folder, error) from error
+        raise os_error("write", folder, error) from error
     text = json.dumps(asdict(facts))
     metadata = {"facts": text, "digest": _digest(arrays, text)}
     tensors.write(folder / f"{number:012}{ENDING}", arrays, metadata)
@@ -131,7 +132,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 
     Those that are not are named in a warning; a DamagedError where they are all there is.
     """
-    found = paths(disk.path(folder, "a folder of checkpoints"))
+    found = paths(as_path(folder, "a folder of checkpoints"))
     for path in reversed(found):
         try:
             return read(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from elman.core.errors import ElmanError, MachineError, printable
-from elman.core.files import disk
+from elman.core.files import atomic
 from elman.core.training.plotting import Point, ProgressBoard, marker
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _save(figure: "Figure", path: Path) -> None:
     picture = io.BytesIO()
     form = path.suffix[1:].lower()
     figure.savefig(picture, format=form, bbox_inches="tight", dpi=150)
-    disk.write(path, picture.getvalue())
+    atomic.write(path, picture.getvalue())
 
 
 def save_comparison(

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from elman.core.files.streams import BestEffortStream
 from elman.core.training.callback import Callback
 from elman.core.training.plotting import notebook
-from elman.core.training.terminal import BestEffortStream
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

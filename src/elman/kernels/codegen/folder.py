@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.files import disk
+from elman.core.files.paths import os_error, user_cache
 
 
 def own_folder() -> Path:
@@ -17,7 +17,7 @@ def own_folder() -> Path:
     An ElmanError tells why there is none that can be trusted, or written to.
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
-    folder = (Path(given) if given else disk.user_cache()) / "kernels"
+    folder = (Path(given) if given else user_cache()) / "kernels"
     if not folder.is_absolute():
         raise ElmanError(f"NUMBA_CACHE_DIR must be an absolute path, got {given}")
     try:
@@ -29,7 +29,7 @@ def own_folder() -> Path:
     except FileExistsError as error:
         raise ElmanError(f"{error.filename} is no folder") from error
     except OSError as error:
-        raise disk.cannot("write", folder, error) from error
+        raise os_error("write", folder, error) from error
     if not os.access(real, os.W_OK):
         raise MachineError(f"{folder} cannot be written")
     return real

@@ -1,4 +1,4 @@
-"""Readers that have gone, and signals that ask for an end."""
+"""Output that nobody reads, and signals that end a training."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.training import terminal
+from elman.core.files.streams import BestEffortStream
+from elman.core.training import signals
 from elman.core.training.checkpoint import Checkpoints
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    names = [name for name in terminal.ENDING if hasattr(signal, name)]
+def _as_before() -> Iterator[None]:
+    names = [name for name in signals.HANDLED if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
     yield
     for name, handler in before.items():
@@ -25,7 +25,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    terminal.set_up()
+    signals.install_handlers()
     return Checkpoints(tmp_path)
 
 
@@ -33,7 +33,7 @@ def test_what_nobody_can_read_is_dropped() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     with contextlib.suppress(BrokenPipeError), open(theirs, "w") as pipe:
-        stream = terminal.BestEffortStream(pipe)
+        stream = BestEffortStream(pipe)
         for _ in range(100):
             assert stream.write("a line of a thousand characters" * 33) == 1023
             stream.flush()
@@ -48,7 +48,7 @@ EACH = [*["SIGINT", "SIGTERM"], pytest.param("SIGHUP", marks=needs_hangup)]
 @pytest.mark.parametrize("name", EACH)
 def test_a_training_that_has_begun_ends_with_its_batch(checkpoints: Checkpoints, name: str) -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+    with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         checkpoints.begun = True
         signal.raise_signal(getattr(signal, name))
         assert checkpoints.stopping
@@ -59,7 +59,7 @@ def test_a_training_that_has_begun_ends_with_its_batch(checkpoints: Checkpoints,
 @pytest.mark.parametrize("name", EACH)
 def test_a_training_that_has_not_begun_ends_at_once(checkpoints: Checkpoints, name: str) -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+    with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         signal.raise_signal(getattr(signal, name))
         reached = True
     assert not reached
@@ -67,7 +67,7 @@ def test_a_training_that_has_not_begun_ends_at_once(checkpoints: Checkpoints, na
 
 def test_the_second_interrupt_from_the_keyboard_does_not_wait(checkpoints: Checkpoints) -> None:
     times = 0
-    with pytest.raises(KeyboardInterrupt), terminal.ending_with_a_batch(checkpoints):
+    with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         checkpoints.begun = True
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)
@@ -93,8 +93,8 @@ def test_what_a_hangup_has_begun_to_tidy_up_is_not_disturbed(checkpoints: Checkp
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, name: str) -> None:
     number = getattr(signal, name)
     signal.signal(number, signal.SIG_IGN)  # as SIGHUP is under nohup
-    terminal.set_up()
-    with terminal.ending_with_a_batch(Checkpoints(tmp_path)):
+    signals.install_handlers()
+    with signals.ending_with_a_batch(Checkpoints(tmp_path)):
         signal.raise_signal(number)
-    terminal.release_signals()
+    signals.remove_handlers()
     assert signal.getsignal(number) == signal.SIG_IGN

@@ -1,0 +1,48 @@
+"""Standard streams that can always be written to.
+
+Imports nothing heavy: the command line sets the streams up before anything else.
+"""
+
+import codecs
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+
+class BestEffortStream:
+    """Text stream for progress; output that cannot be written is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, ignoring errors of the operating system."""
+        with suppress(OSError):  # a closed pipe, a closed terminal, a full disk
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, ignoring errors of the operating system."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def open_standard_streams() -> None:
+    """Make standard output and standard error writable, whatever the parent process has closed.
+
+    Characters that standard output cannot encode are replaced. The encoding is UTF-8 where it would
+    be ASCII. Standard error becomes a BestEffortStream.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the parent process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if codecs.lookup(stream.encoding).name == "ascii":  # as in the locale C
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)  # type: ignore[union-attr]
+    if not isinstance(sys.stderr, BestEffortStream):
+        sys.stderr = BestEffortStream(sys.stderr)
