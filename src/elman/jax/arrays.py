@@ -20,12 +20,12 @@ matmul = jnp.matmul
 
 
 def get_key() -> jax.Array:
-    """A random key, other at each call; `random.seed` makes the sequence repeat."""
+    """New random key at each call; `random.seed` makes the sequence repeat."""
     return jax.random.PRNGKey(random.randrange(10**6))
 
 
 def normal(shape: Sequence[int]) -> jax.Array:
-    """Standard normal numbers."""
+    """Standard normal samples."""
     return jax.random.normal(get_key(), shape)
 
 
@@ -33,12 +33,12 @@ ones = jnp.ones
 
 
 def rand(*shape: int) -> jax.Array:
-    """Uniform numbers between 0 and 1."""
+    """Uniform samples between 0 and 1."""
     return jax.random.uniform(get_key(), shape)
 
 
 def randn(*shape: int) -> jax.Array:
-    """Standard normal numbers."""
+    """Standard normal samples."""
     return normal(shape)
 
 
@@ -61,7 +61,7 @@ transpose = jnp.transpose
 
 
 def numpy(x: Any) -> np.ndarray:
-    """An array as a NumPy array, from wherever it lies."""
+    """Convert an array on any device to a NumPy array."""
     return np.asarray(x)
 
 
@@ -76,23 +76,23 @@ def gpu(i: int = 0) -> jax.Device:
 
 
 def num_gpus() -> int:
-    """Number of GPUs that can be used here."""
+    """Number of available GPUs."""
     try:
         return len(jax.devices("gpu"))
-    except RuntimeError:  # JAX knows none
+    except RuntimeError:  # JAX finds none
         return 0
 
 
 def try_gpu(i: int = 0) -> jax.Device:
-    """The i-th GPU where there is one, else the CPU."""
+    """The i-th GPU if there is one, else the CPU."""
     return gpu(i) if num_gpus() > i else cpu()
 
 
 def try_all_gpus() -> list[jax.Device]:
-    """All GPUs; an empty list where there is none."""
+    """All GPUs; an empty list if there are none."""
     return [gpu(i) for i in range(num_gpus())]
 
 
 def devices() -> list[str]:
-    """The devices that can be used here."""
+    """Names of the available devices."""
     return [str(device) for device in (cpu(), *try_all_gpus())]

@@ -1,4 +1,4 @@
-"""Functions under `jax.jit` where they can be."""
+"""Functions compiled by `jax.jit`, which run uncompiled where they cannot be."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,17 +7,17 @@ import jax
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` under `jax.jit`, or as it is where its code needs the values of its arrays."""
+    """Compile `function` by `jax.jit`; one that needs the values of its arrays runs uncompiled."""
     run = jax.jit(function)
 
     def call(*arguments: Any) -> Any:
         nonlocal run
         try:
             return run(*arguments)
-        except (TypeError, IndexError):  # as are the errors that tracing raises
+        except (TypeError, IndexError):  # the base classes of tracing errors
             if run is function:
                 raise
-        result = function(*arguments)  # which raises what is the caller's mistake
+        result = function(*arguments)  # raises again if the caller made a mistake
         run = function
         return result
 

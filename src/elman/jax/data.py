@@ -6,10 +6,10 @@ from elman.core.data import corpus, data_module
 
 
 class DataModule(data_module.DataModule):
-    """The base class of data; minibatches are NumPy arrays, as in d2l."""
+    """Base class of data sets; minibatches are NumPy arrays, as in d2l."""
 
     def to_tensor(self, array: np.ndarray) -> np.ndarray:
-        """An integer array in 32 bits, which is all that JAX computes with; others as they are."""
+        """Convert 64-bit integers to 32 bits, JAX's default width; leave other arrays alone."""
         return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
@@ -20,4 +20,4 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 
 class TextFile(corpus.TextFile, DataModule):
-    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

@@ -12,21 +12,21 @@ from elman.core.model import cells, weights
 
 
 class RNNScratch(nn.Module):
-    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+    """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
 
     num_inputs: int
     num_hiddens: int
     sigma: float = 0.01
 
     def setup(self) -> None:
-        """Make the parameters."""
+        """Create the parameters."""
         normal = nn.initializers.normal(self.sigma)
         self.W_xh = self.param("W_xh", normal, (self.num_inputs, self.num_hiddens))
         self.W_hh = self.param("W_hh", normal, (self.num_hiddens, self.num_hiddens))
         self.b_h = self.param("b_h", nn.initializers.zeros, (self.num_hiddens,))
 
     def __call__(self, inputs: Any, state: Any = None) -> tuple[list[Any], Any]:
-        """The outputs of all steps, and the last as the state."""
+        """Outputs of all steps, and the last output as the state."""
         if state is None:
             state = jnp.zeros((inputs.shape[1], self.num_hiddens))
         elif isinstance(state, tuple) or state.ndim == 3:
@@ -78,15 +78,15 @@ CELLS: dict[str, Any] = {
 
 
 class Layers(nn.Module):
-    """A stack of recurrent layers of the cell `cell`; subclasses have the fields."""
+    """Stack of recurrent layers of the cell `cell`; subclasses have the fields."""
 
     @nn.compact
     def __call__(
         self, inputs: Any, state: Any = None, training: bool = False, num_inputs: int = 0
     ) -> tuple[Any, Any]:
-        """The outputs of all steps, and the state after the last.
+        """Outputs of all steps, and the state after the last.
 
-        Integer inputs, (steps, batch), below `num_inputs` stand for one-hot vectors.
+        Integer inputs, (steps, batch), below `num_inputs`, stand for one-hot vectors.
         """
         names = weights.layer_names(self.num_layers, self.bidirectional)
         parts = 2 if self.cell == "lstm" else 1
@@ -140,17 +140,17 @@ class Layers(nn.Module):
 
 
 class RNN(Layers):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
 
-    - `num_hiddens`: hidden units of a layer.
-    - `num_layers`: layers, one above the other.
-    - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
-    - `dropout`: share of a layer's outputs that training puts to zero before the next.
-    - `bidirectional`: also run from the last step to the first.
+    - `num_hiddens`: hidden units per layer.
+    - `num_layers`: number of layers in the stack.
+    - `nonlinearity`: tanh or relu; GRU and LSTM have no such option.
+    - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
+    - `bidirectional`: also run backward, from the last step to the first.
     """
 
     num_hiddens: int
@@ -166,12 +166,12 @@ class RNN(Layers):
 
     @property
     def cell(self) -> str:
-        """The name of the cell."""
+        """Name of the cell."""
         return "rnn" if self.nonlinearity == "tanh" else "rnn-relu"
 
 
 class GRU(Layers):
-    """A stack of gated recurrent layers.
+    """Stack of gated recurrent layers.
 
     `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
     """
@@ -185,7 +185,7 @@ class GRU(Layers):
 
 
 class LSTM(Layers):
-    """A stack of LSTM layers; its state is a pair (H, C).
+    """Stack of LSTM layers; its state is a pair (H, C).
 
     `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
     """
@@ -199,7 +199,7 @@ class LSTM(Layers):
 
 
 def check_call(rnn: nn.Module) -> None:
-    """Raise an ElmanError unless layers can be called as an RNNLM calls them."""
+    """Raise an ElmanError unless layers accept the arguments that an RNNLM passes."""
     signature = inspect.signature(type(rnn).__call__)
     try:
         signature.bind(rnn, "inputs", "state", "training")
@@ -212,6 +212,6 @@ def check_call(rnn: nn.Module) -> None:
         ) from error
 
 
-def looks_up(rnn: nn.Module) -> bool:
-    """True if these layers are this module's own, which take ids for one-hot vectors."""
+def accepts_ids(rnn: nn.Module) -> bool:
+    """True for this package's own layers, which accept ids in place of one-hot vectors."""
     return type(rnn) in (RNN, GRU, LSTM)

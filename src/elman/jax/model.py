@@ -18,35 +18,35 @@ from elman.core.training import module, trainer
 from elman.core.training.plotting import ProgressBoard
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
-from elman.jax.layers import check_call, looks_up
+from elman.jax.layers import accepts_ids, check_call
 
 
 class Module(nn.Module, module.Module):
-    """The base class of models; `params` are its parameters once it is built or trained.
+    """Base class of models; `params` holds the parameters once it is built or trained.
 
-    `built` are the variables it goes by where no trainer has others, `key` the seed of dropout.
+    `built` are its variables as long as no trainer has newer ones, `key` seeds dropout.
     """
 
     plot_train_per_epoch: int = field(default=2, init=False)
     plot_valid_per_epoch: int = field(default=1, init=False)
     board: ProgressBoard = field(default_factory=ProgressBoard, init=False)
 
-    # Without annotations, of which flax would make fields.
+    # Flax would turn annotated attributes into fields.
     trainer = built = key = compiled_read = compiled_decode = cast(Any, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle: the variables as they are now, and nothing compiled."""
+        """State for a copy or a pickle: with the current variables, without compiled functions."""
         compiled = {"compiled_read": None, "compiled_decode": None}
-        return {**module.Module.__getstate__(self), "built": self.variables_now, **compiled}
+        return {**module.Module.__getstate__(self), "built": self.current_variables, **compiled}
 
     @property
     def params(self) -> Any:
-        """The parameters as they are now, or None before there are any."""
-        return None if self.variables_now is None else self.variables_now["params"]
+        """Current parameters, or None before there are any."""
+        return None if self.current_variables is None else self.current_variables["params"]
 
     @property
-    def variables_now(self) -> Any:
-        """Variables that its trainer has made of the model, or those it was built with, or None."""
+    def current_variables(self) -> Any:
+        """Variables of its trainer, or those it was built with, or None."""
         trainer = self.trainer
         if trainer is None or trainer.model is not self or trainer.state is None:
             return self.built
@@ -57,21 +57,21 @@ class Module(nn.Module, module.Module):
         return self.forward(X, *args, **kwargs)
 
     def forward(self, X: Any, *args: Any, **kwargs: Any) -> Any:
-        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X, *args, **kwargs)
 
     def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
-        """The mean loss of a batch of inputs X, a tuple; `state` is a trainer's."""
+        """Mean loss of a batch of inputs X, a tuple; `state` is a trainer's state."""
         raise NotImplementedError("define loss(params, X, y, state)")
 
     def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
-        """The loss of a training batch, (inputs ..., targets), and its gradients."""
+        """Loss of a training batch, (inputs ..., targets), and its gradients."""
         loss, gradients = jax.value_and_grad(self.loss)(params, batch[:-1], batch[-1], state)
         self.plot("loss", loss, train=True)
         return loss, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """The loss of a validation batch, (inputs ..., targets)."""
+        """Loss of a validation batch, (inputs ..., targets)."""
         loss = self.loss(params, batch[:-1], batch[-1], state)
         self.plot("loss", loss, train=False)
         return loss
@@ -81,22 +81,22 @@ class Module(nn.Module, module.Module):
         return optax.sgd(self.lr)
 
     def apply_init(self, dummy_input: Sequence[Any], key: Any) -> Any:
-        """Draw the variables, for inputs of this shape."""
+        """Initialize the variables for inputs of this shape."""
         return self.init(key, *dummy_input)
 
 
 class Classifier(Module):
-    """The base class of classification models."""
+    """Base class of classification models."""
 
     def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
-        """The loss of a training batch with what else has changed, and its gradients."""
+        """Loss of a training batch with the changed variables, and its gradients."""
         with_gradients = jax.value_and_grad(self.loss, has_aux=True)
         value, gradients = with_gradients(params, batch[:-1], batch[-1], state)
         self.plot("loss", value[0], train=True)
         return value, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """The loss of a validation batch; plots it and the accuracy."""
+        """Loss of a validation batch; plots it and the accuracy."""
         loss, _ = self.loss(params, batch[:-1], batch[-1], state)
         self.plot("loss", loss, train=False)
         accuracy = self.accuracy(params, batch[:-1], batch[-1], state)
@@ -104,16 +104,16 @@ class Classifier(Module):
         return loss
 
     def accuracy(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
-        """The share of correct predictions for the inputs X, a tuple, or 1 and 0 for each."""
+        """Share of correct predictions for inputs X, a tuple; unless `averaged`, 1 or 0 each."""
         Y_hat = state.apply_fn({"params": params, "batch_stats": state.batch_stats}, *X)
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1)
         correct = (preds == Y.reshape(-1)).astype(jnp.float32)
         return correct.mean() if averaged else correct
 
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
-        """The cross-entropy in nats for the inputs X, a tuple: the mean, or that of each.
+        """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, that of each.
 
-        With it comes a dict of the variables that the model has changed on the way.
+        Also returns a dict of the variables that the forward pass has changed.
         """
         Y_hat, changed = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
@@ -121,7 +121,7 @@ class Classifier(Module):
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
         )
-        targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
+        targets = Y.reshape(Y_hat.shape[:-1])  # reshaping the logits would copy them
         losses = optax.softmax_cross_entropy_with_integer_labels(Y_hat, targets)
         return (losses.mean() if averaged else losses.reshape(-1)), changed
 
@@ -141,11 +141,11 @@ class LinearRegression(Module):
     lr: float
 
     def setup(self) -> None:
-        """Make the layer."""
+        """Create the layer."""
         self.net = nn.Dense(1, kernel_init=nn.initializers.normal(0.01))
 
     def forward(self, X: Any) -> Any:
-        """The predictions, (batch, 1)."""
+        """Predictions, (batch, 1)."""
         return self.net(X)
 
     def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
@@ -153,16 +153,16 @@ class LinearRegression(Module):
         return optax.l2_loss(state.apply_fn({"params": params}, *X), y).mean()
 
     def get_w_b(self, state: Any) -> tuple[Any, Any]:
-        """The weight and the bias of a trainer's state."""
+        """Weight and bias from a trainer's state."""
         net = state.params["net"]
         return net["kernel"], net["bias"]
 
 
 class RNNLMScratch(Classifier):
-    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+    """Language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
-    A subclass may override `setup`, `one_hot` and `output_layer`; `predict` and all else use what
-    it puts there.
+    A subclass may override `setup`, `one_hot` and `output_layer`; `predict` and all other
+    methods use the overrides.
     """
 
     rnn: nn.Module
@@ -172,13 +172,13 @@ class RNNLMScratch(Classifier):
     default_head = cast(Any, None)  # the head that `chunked_loss` is for, if there is one
 
     def setup(self) -> None:
-        """Make the parameters of the output layer."""
+        """Create the parameters of the output layer."""
         normal = nn.initializers.normal(self.rnn.sigma)
         self.W_hq = self.param("W_hq", normal, (self.rnn.num_hiddens, self.vocab_size))
         self.b_q = self.param("b_q", nn.initializers.zeros, (self.vocab_size,))
 
     def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
-        """The loss of a training batch with what else has changed, and its gradients.
+        """Loss of a training batch with the changed variables, and its gradients.
 
         Plots the perplexity.
         """
@@ -188,13 +188,13 @@ class RNNLMScratch(Classifier):
         return value, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """The loss of a validation batch with what else has changed; plots its perplexity."""
+        """Loss of a validation batch with the changed variables; plots its perplexity."""
         value = self.batch_loss(params, batch, state)
         self.plot("ppl", jnp.exp(value[0]), train=False)
         return value
 
     def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """The loss of a batch, (ids, a state if there is one, targets), with what has changed."""
+        """Loss of a batch, (ids, a state if there is one, targets), with the changed variables."""
         X, *begin, Y = batch
         if not language_model.uses_chunks(self, Y):
             return self.loss(params, batch[:-1], Y, state)
@@ -207,34 +207,34 @@ class RNNLMScratch(Classifier):
         )
 
     def one_hot(self, X: Any) -> Any:
-        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        """Inputs of the layers, (steps, batch, vocab), for ids (batch, steps)."""
         return jax.nn.one_hot(X.T, self.vocab_size)
 
     def output_layer(self, rnn_outputs: Any) -> Any:
-        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        """Logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
         return jnp.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
 
     def read(self, X: Any, state: Any = None) -> tuple[Any, Any]:
-        """The logits for ids, and the state after them."""
+        """Logits for ids, and the state after them."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
         return self.output_layer(rnn_outputs), state
 
     def forward(self, X: Any, state: Any = None) -> Any:
-        """The logits for ids."""
+        """Logits for ids."""
         logits, state = self.read(X, state)
-        self.keep(state)
+        self.set_final_state(state)
         return logits
 
-    def keep(self, state: Any) -> None:
-        """Put the state reached among the variables that a model changes on the way."""
+    def set_final_state(self, state: Any) -> None:
+        """Store the final state among the variables that the forward pass changes."""
         self.sow("intermediates", "final_state", state, lambda _, last: last, lambda: None)
 
     def step(
         self, ids: np.ndarray, state: Any = None, params: Any = None
     ) -> tuple[np.ndarray, Any]:
-        """The logits of ids and the state after them, without dropout; ids and logits in NumPy.
+        """Logits of ids, a NumPy array, and the state after them, without dropout.
 
-        With the parameters `params`, where they are given.
+        `params` replace the model's parameters if given.
         """
         ids = language_model.ids_of(ids, self.vocab_size)
         if self.compiled_read is None:
@@ -251,11 +251,11 @@ class RNNLMScratch(Classifier):
     def predict(
         self, prefix: str, num_preds: int, vocab: Vocab | None = None, params: Any = None
     ) -> str:
-        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+        """`prefix` and `num_preds` tokens after it, each the most likely one.
 
-        A model that was trained on a text, or loaded, knows its vocabulary. Without `params` (a
-        device in their place is taken for the seed's code, and unused) they are the model's, or
-        such as a training might begin with.
+        A model that was trained on a text, or loaded, knows its vocabulary. Without `params` the
+        model's own are used, or newly initialized ones. The book passes a device in place of
+        `params`; it is ignored.
         """
         if not isinstance(params, Mapping):
             params = self.params or self._first_params()
@@ -265,7 +265,7 @@ class RNNLMScratch(Classifier):
         reader = SimpleNamespace(
             step=partial(self.step, params=params), codec=self.codec, vocab_size=self.vocab_size
         )
-        if looks_up(self.rnn):
+        if accepts_ids(self.rnn):
             reader.greedy_decode = partial(self.greedy_decode, params=params)
         return reader
 
@@ -274,12 +274,12 @@ class RNNLMScratch(Classifier):
 
 
 class RNNLM(RNNLMScratch):
-    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+    """Language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
     LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
     sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
-    `training` is Flax's: false for a model that only reads.
+    `training` turns dropout on, as in Flax.
     """
 
     training: bool = True
@@ -295,7 +295,7 @@ class RNNLM(RNNLMScratch):
         super().__post_init__()
 
     def setup(self) -> None:
-        """Make the embedding, where there is one, and the output layer."""
+        """Create the embedding, if there is one, and the output layer."""
         if self.embedding_size:
             scale = self.embedding_size**-0.5 if self.tied else 1
             self.embedding = nn.Embed(
@@ -307,34 +307,34 @@ class RNNLM(RNNLMScratch):
             self.linear = nn.Dense(self.vocab_size)
 
     def one_hot(self, X: Any) -> Any:
-        """The layers' inputs for ids (batch, steps): (steps, batch, features).
+        """Inputs of the layers, (steps, batch, features), for ids (batch, steps).
 
-        Without an embedding this module's layers get the ids, (steps, batch), and look rows up.
+        Without an embedding this package's layers get the ids, (steps, batch), and look up rows.
         """
         if self.embedding_size:
             return self.embedding(X.T)
-        return X.T if looks_up(self.rnn) else super().one_hot(X)
+        return X.T if accepts_ids(self.rnn) else super().one_hot(X)
 
     def output_layer(self, hiddens: Any) -> Any:
-        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        """Logits, (batch, steps, vocab), for outputs (steps, batch, hidden)."""
         logits = self.embedding.attend(hiddens) + self.bias if self.tied else self.linear(hiddens)
         return logits.swapaxes(0, 1)
 
     def read(self, X: Any, state: Any = None) -> tuple[Any, Any]:
-        """The logits for ids, and the state after them."""
+        """Logits for ids, and the state after them."""
         rnn_outputs, state = self.run(X, state)
         return self.output_layer(rnn_outputs), state
 
     def run(self, X: Any, state: Any) -> tuple[Any, Any]:
-        """The outputs of the layers for ids, (steps, batch, hidden), and the state after them."""
-        sizes = {"num_inputs": self.vocab_size} if looks_up(self.rnn) else {}
+        """Outputs of the layers for ids, (steps, batch, hidden), and the state after them."""
+        sizes = {"num_inputs": self.vocab_size} if accepts_ids(self.rnn) else {}
         rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
         return rnn_outputs, state
 
     def chunked_loss(self, X: Any, Y: Any, state: Any = None) -> Any:
-        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.run(X, state)
-        self.keep(state)
+        self.set_final_state(state)
         weight, bias = self._output_weights()
 
         def row_loss(row: tuple[Any, Any]) -> Any:
@@ -347,7 +347,7 @@ class RNNLM(RNNLMScratch):
         return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
 
     def _output_weights(self) -> tuple[Any, Any]:
-        """The output layer's weight, (hidden, vocab), and bias."""
+        """Weight, (hidden, vocab), and bias of the output layer."""
         if self.tied:
             return self.embedding.embedding.T, self.bias
         linear = self.linear.variables["params"]
@@ -356,7 +356,7 @@ class RNNLM(RNNLMScratch):
     def greedy_decode(
         self, token: int, state: Any, mask: np.ndarray, params: Any = None
     ) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last.
+        """Most likely ids after `token`, one by one, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
         """
@@ -377,7 +377,7 @@ class RNNLM(RNNLMScratch):
         return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
-        """The optimiser named at the start."""
+        """SGD or Adam, as `optimizer` says."""
         if self.optimizer == "adam":
             return optax.adam(self.lr)
         return optax.sgd(self.lr, self.momentum or None)

@@ -17,9 +17,9 @@ from elman.jax.model import Module
 
 
 class TrainState(train_state.TrainState):
-    """State that training changes: parameters, optimiser, statistics, and the key of dropout.
+    """State that training changes: parameters, optimizer, statistics and the key of dropout.
 
-    What the optimiser makes of the gradients is scaled by `scale`, as its learning rate would.
+    `scale` multiplies the optimizer's updates, as a learning rate would.
     """
 
     batch_stats: Any
@@ -27,7 +27,7 @@ class TrainState(train_state.TrainState):
     scale: Any = 1.0
 
     def apply_gradients(self, *, grads: Any, **changes: Any) -> Any:
-        """The state after the optimiser's step."""
+        """State after the optimizer's step."""
         updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
         updates = jax.tree.map(lambda update: self.scale * update, updates)
         params = optax.apply_updates(self.params, updates)
@@ -35,12 +35,12 @@ class TrainState(train_state.TrainState):
 
 
 def final_state_in(changed: Mapping[str, Any]) -> Any:
-    """The state after a batch, among the variables that a model has changed on the way."""
+    """State after a batch, from the variables that the forward pass has changed."""
     return changed.get("intermediates", {}).get("final_state")
 
 
 class Trainer(trainer.Trainer):
-    """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one.
 
     `state` holds what training changes: parameters, optimiser, statistics.
     """
@@ -50,18 +50,18 @@ class Trainer(trainer.Trainer):
 
     @cached_property
     def gpus(self) -> list[jax.Device]:
-        """The GPUs to train on, at most `num_gpus`."""
+        """GPUs to train on, at most `num_gpus`."""
         return try_all_gpus()[: self.num_gpus]
 
     @cached_property
     def device(self) -> jax.Device:
-        """The device to train on."""
+        """Device to train on."""
         return self.gpus[0] if self.gpus else cpu()
 
     def fit(self, model: Module, data: Any, key: Any = None, resume: Any = None) -> None:
-        """Train `model` on `data` from the weights it has, or from new ones drawn with `key`.
+        """Train `model` on `data` from its current weights, or from new ones drawn with `key`.
 
-        With `resume`, a checkpoint, from that on.
+        `resume` is a checkpoint to continue from.
         """
         self.key = key
         try:
@@ -72,16 +72,16 @@ class Trainer(trainer.Trainer):
             raise MemoryError(str(error)) from error
 
     def prepare_model(self, model: Module) -> None:
-        """Tie the model to this trainer; models keep what earlier trainings made of them."""
+        """Attach the model to this trainer; models keep the weights of earlier trainings."""
         for trained in (self.model, model):
             if trained is not None:
-                trained.built = trained.variables_now
+                trained.built = trained.current_variables
         self.state = None
         model.compiled_read = model.compiled_decode = None
         super().prepare_model(model)
 
     def prepare_optimizer(self) -> None:
-        """Ask the model for its optimiser, and make the state that training changes."""
+        """Create the model's optimizer, and the state that training changes."""
         super().prepare_optimizer()
         key = self.model.key if self.key is None else self.key
         params_key, dropout_key = jax.random.split(get_key() if key is None else key)
@@ -103,11 +103,11 @@ class Trainer(trainer.Trainer):
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
 
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the GPU; elsewhere it goes where the parameters are."""
+        """Move a batch to the GPU, if one is used; otherwise JAX moves it to the parameters."""
         return jax.device_put(list(batch), self.device) if self.gpus else list(batch)
 
     def update(self, batch: Sequence[Any]) -> float:
-        """Take one optimisation step and return the batch's mean loss."""
+        """Take one optimization step; return the batch's mean loss."""
         self.state, (loss, self.gradient_norm), plots, self.model.final_state = self._update(
             self.state, batch
         )
@@ -133,18 +133,18 @@ class Trainer(trainer.Trainer):
         )
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        """Set the learning rate to `factor` times its initial value."""
         scale = jax.device_put(jnp.float32(factor), self.device)
         self.state = self.state.replace(scale=scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        """State of the training, copied: weights, optimizer and generators."""
         leaves = jax.tree_util.tree_leaves(self.state)
         arrays = {str(number): np.array(leaf) for number, leaf in enumerate(leaves)}
         return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
         leaves, tree = jax.tree_util.tree_flatten(self.state)
         kept = [arrays[str(number)] for number in range(len(leaves))]
         taken = [
@@ -157,7 +157,7 @@ class Trainer(trainer.Trainer):
         )
 
     def validate(self, batch: Sequence[Any]) -> float | None:
-        """Return the batch's mean loss, or None where the model gives none."""
+        """Return the batch's mean loss, or None if the model returns none."""
         loss, plots, self.model.final_state = self._validate_batch(self.state, batch)
         self.model.plot_all(plots, train=False)
         return None if loss is None else float(loss)
@@ -169,11 +169,11 @@ class Trainer(trainer.Trainer):
         return loss, plots, final_state_in(changed)
 
     def clip_gradients(self, grad_clip_val: float, grads: Any) -> Any:
-        """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
         scale = jnp.minimum(1, grad_clip_val / global_norm(grads))
         return jax.tree.map(lambda gradient: gradient * scale, grads)
 
 
 def global_norm(grads: Any) -> Any:
-    """The norm of all gradients as if they were one vector."""
+    """Norm of all gradients, taken as one vector."""
     return jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))

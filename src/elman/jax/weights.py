@@ -1,4 +1,4 @@
-"""Models from canonical weights, and back; the version of JAX."""
+"""Conversion between models and canonical weights; version of JAX."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.weights import Architecture, Weights
 from elman.jax.arrays import numpy
-from elman.jax.layers import GRU, LSTM, RNN, looks_up
+from elman.jax.layers import GRU, LSTM, RNN, accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 
 LAYERS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def build(
 
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
-    """The tree of a model's parameters for weights by canonical name."""
+    """Parameter tree of a model, from weights by canonical name."""
     rnn = {}
     for name, value in values.items():
         if name.startswith("rnn.") and "bias_hh" not in name:
@@ -65,8 +65,8 @@ def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """Architecture of a model whose layers are this module's."""
-    if not isinstance(model, RNNLM) or not looks_up(model.rnn):
+    """Architecture of a model with this package's layers."""
+    if not isinstance(model, RNNLM) or not accepts_ids(model.rnn):
         wanted = "an RNNLM around this module's RNN, GRU or LSTM"
         cure = "flax.serialization.to_bytes(model.params)"
         raise weights.not_canonical(wanted, model, cure)
@@ -76,7 +76,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """The weights of a model by canonical name; copies."""
+    """Weights of a model by canonical name, copied."""
     arch = architecture(model)
     if model.params is None:
         raise ElmanError("this model has no weights yet: fit it first")
@@ -99,5 +99,5 @@ def export_weights(model: RNNLMScratch) -> Weights:
 
 
 def version() -> str:
-    """The version of JAX."""
+    """Version of JAX."""
     return str(jax.__version__)

@@ -6,21 +6,21 @@ from types import ModuleType
 
 from elman.core.errors import ElmanError, not_installed, requirements
 
-# The book is written for Keras 2, which is tf_keras today. TensorFlow chooses its Keras when
-# tf.keras is first used, and until then tf.keras is no real module.
+# The book is written for Keras 2, now called tf_keras. TensorFlow chooses its Keras when tf.keras
+# is first used; until then tf.keras is not a real module.
 if type(getattr(sys.modules.get("tensorflow"), "keras", None)) is not ModuleType:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # that XLA is at work is no news
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # hides a notice about XLA
 try:
     import tensorflow as tf
 
     tf.keras.layers  # noqa: B018
-    sys.modules.setdefault("tensorflow.keras", tf.keras)  # or importing it would choose again
+    sys.modules.setdefault("tensorflow.keras", tf.keras)  # importing it would choose again
 except ModuleNotFoundError as error:
     raise not_installed("tensorflow", error) from error
 except ImportError as error:
     raise ElmanError(
-        f"{error} TensorFlow is to use tf_keras: pip install "
+        f"{error} TensorFlow needs tf_keras: pip install "
         f"{requirements('tensorflow') or 'tf_keras'}, or set TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 from elman.core.files.download import DATA_URL, download

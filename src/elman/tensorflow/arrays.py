@@ -41,7 +41,7 @@ swapaxes = tf.experimental.numpy.swapaxes
 
 
 def to(x: tf.Tensor, device: Any) -> tf.Tensor:
-    """A tensor on another device."""
+    """Copy a tensor to a device."""
     with device:
         return tf.identity(x)
 
@@ -50,7 +50,7 @@ transpose = tf.transpose
 
 
 def numpy(x: tf.Tensor) -> np.ndarray:
-    """A tensor or a variable as a NumPy array."""
+    """Convert a tensor or a variable to a NumPy array."""
     return x.numpy()
 
 
@@ -65,20 +65,20 @@ def gpu(i: int = 0) -> Any:
 
 
 def num_gpus() -> int:
-    """Number of GPUs that can be used here."""
+    """Number of available GPUs."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
 def try_gpu(i: int = 0) -> Any:
-    """The i-th GPU where there is one, else the CPU."""
+    """The i-th GPU if there is one, else the CPU."""
     return gpu(i) if num_gpus() > i else cpu()
 
 
 def try_all_gpus() -> list[Any]:
-    """All GPUs; an empty list where there is none."""
+    """All GPUs; an empty list if there are none."""
     return [gpu(i) for i in range(num_gpus())]
 
 
 def devices() -> list[str]:
-    """The devices that can be used here."""
+    """Names of the available devices."""
     return ["cpu", *(f"gpu:{i}" for i in range(num_gpus()))]

@@ -1,4 +1,4 @@
-"""Functions as TensorFlow graphs where they can be."""
+"""Functions compiled to TensorFlow graphs, which run eagerly where they cannot be."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,19 +8,19 @@ import tensorflow as tf
 
 
 class Compiled:
-    """A function as TensorFlow graphs, one for each set of shapes of its arguments.
+    """Function compiled to TensorFlow graphs, one for each set of argument shapes.
 
-    Where it can be no graph, for it asks a tensor's value, it runs as it is. With `xla`, for which
-    it must have no effects, XLA compiles the graphs where it can.
+    A function that needs the value of a tensor cannot be traced and runs eagerly. With `xla`, XLA
+    compiles the graphs where it can; the function must then have no side effects.
     """
 
     def __init__(self, function: Callable[..., Any], xla: bool = False) -> None:
         self.function = function
-        self.ways = (True, False) if xla else (False,)
+        self.jit_options = (True, False) if xla else (False,)
         self.graphs: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the function, compiled where it can be."""
+        """Call the function, compiled if possible."""
         leaves = [leaf for leaf in tf.nest.flatten(arguments) if leaf is not None]
         if not all(hasattr(leaf, "shape") for leaf in leaves):
             return self.function(*arguments)
@@ -30,9 +30,9 @@ class Compiled:
         return self.graphs[key](*arguments)
 
     def _trace(self, arguments: Sequence[Any]) -> Callable[..., Any]:
-        for xla in self.ways:
+        for xla in self.jit_options:
             with suppress(Exception):  # the user's code may raise anything
-                # AutoGraph would make float(tensor) another tensor, where it has to fail.
+                # float(tensor) has to fail, and with AutoGraph it would be another tensor.
                 graph = tf.function(self.function, autograph=False, jit_compile=xla)
                 traced: Callable[..., Any] = graph.get_concrete_function(*arguments)
                 if xla:

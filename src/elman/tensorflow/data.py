@@ -10,22 +10,22 @@ from elman.tensorflow.arrays import numpy
 
 
 class DataModule(data_module.DataModule):
-    """The base class of data."""
+    """Base class of data sets."""
 
     def to_tensor(self, array: np.ndarray) -> tf.Tensor:
-        """A NumPy array as a tensor."""
+        """Convert a NumPy array to a tensor."""
         return tf.constant(array)
 
     def to_array(self, tensor: Any) -> Any:
-        """A tensor, or what NumPy makes an array of, as an array."""
+        """Convert a tensor, or anything that NumPy can convert, to a NumPy array."""
         return numpy(tensor) if tf.is_tensor(tensor) else super().to_array(tensor)
 
 
 class Text(DataModule):
-    """The base class of data that are token ids."""
+    """Base class of data sets of token ids."""
 
     def to_tensor(self, array: np.ndarray) -> tf.Tensor:
-        """A NumPy array of ids as a tensor of 32 bits, as in d2l."""
+        """Convert a NumPy array of ids to a tensor of 32-bit integers, as in d2l."""
         return tf.constant(array, tf.int32)
 
 
@@ -36,4 +36,4 @@ class TimeMachine(corpus.TimeMachine, Text):
 
 
 class TextFile(corpus.TextFile, Text):
-    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

@@ -1,4 +1,4 @@
-"""Keras as the book uses it: which version it is, and Adam."""
+"""Version of Keras in use, and Adam as in the paper."""
 
 import inspect
 
@@ -8,14 +8,14 @@ KERAS_3 = "time_major" not in inspect.signature(tf.keras.layers.RNN).parameters
 
 
 class Adam(tf.keras.optimizers.Adam):
-    """Adam with the paper's epsilon, which adds to the corrected deviation, as in PyTorch.
+    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
 
-    Keras' adds to the deviation before it is corrected, and so counts for more in early steps.
+    Keras adds it before the correction, which makes it larger in early steps.
     """
 
     @property
     def epsilon(self) -> tf.Tensor:
-        """Number for Keras to add in this step."""
+        """Epsilon for Keras to add at this step."""
         step = tf.cast(self.iterations, tf.float32) + 1
         return self._epsilon * tf.sqrt(1 - self.beta_2**step)
 

@@ -1,4 +1,4 @@
-"""Recurrent layers: RNNScratch, RNN, GRU, LSTM, over Keras' own."""
+"""Recurrent layers over those of Keras: RNNScratch, RNN, GRU, LSTM."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from elman.tensorflow.model import Module
 
 
 class RNNScratch(Module):
-    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+    """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class RNNScratch(Module):
         self.b_h = tf.Variable(tf.zeros(num_hiddens))
 
     def forward(self, inputs: tf.Tensor, state: Any = None) -> tuple[list[Any], tf.Tensor]:
-        """The outputs of all steps, and the last as the state."""
+        """Outputs of all steps, and the last output as the state."""
         if state is None:
             state = tf.zeros((inputs.shape[1], self.num_hiddens))
         elif not tf.is_tensor(state) or len(state.shape) == 3:
@@ -37,7 +37,7 @@ class RNNScratch(Module):
 
 
 class RNN(Module):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
     is (batch, num_hiddens), that of several a list. `dropout` acts between layers. Bidirectional
@@ -54,11 +54,11 @@ class RNN(Module):
     ) -> None:
         """Make the layers.
 
-        - `num_hiddens`: hidden units of a layer.
-        - `num_layers`: layers, one above the other.
-        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
-        - `dropout`: share of a layer's outputs that training puts to zero before the next.
-        - `bidirectional`: also run from the last step to the first.
+        - `num_hiddens`: hidden units per layer.
+        - `num_layers`: number of layers in the stack.
+        - `nonlinearity`: tanh or relu; GRU and LSTM have no such option.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
+        - `bidirectional`: also run backward, from the last step to the first.
         """
         if nonlinearity not in ("tanh", "relu"):
             raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
@@ -68,13 +68,13 @@ class RNN(Module):
         self.rnn = Stack(cell, num_layers, dropout, bidirectional)
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
-        """The outputs of all steps, and the state after the last."""
+        """Outputs of all steps, and the state after the last."""
         outputs, H = self.rnn(inputs, H)
         return outputs, H
 
 
 class GRU(RNN):
-    """A stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
+    """Stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
 
     def __init__(
         self,
@@ -89,13 +89,13 @@ class GRU(RNN):
         self.rnn = Stack(cell, num_layers, dropout, bidirectional)
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
-        """The outputs of all steps, and the state after the last."""
+        """Outputs of all steps, and the state after the last."""
         outputs, H = self.rnn(inputs, H)
         return outputs, H if isinstance(H, list) else [H]
 
 
 class LSTM(RNN):
-    """A stack of LSTM layers; the state of each is a list [H, C]."""
+    """Stack of LSTM layers; the state of each is a list [H, C]."""
 
     def __init__(
         self,
@@ -110,14 +110,14 @@ class LSTM(RNN):
         self.rnn = Stack(cell, num_layers, dropout, bidirectional)
 
 
-TIME_AXIS = 1 if KERAS_3 else 0  # in Keras' layers; Keras 2 can spare transposing
-SHORT = range(1, 65)  # steps for which a graph without a loop is faster, and soon made
+TIME_AXIS = 1 if KERAS_3 else 0  # of Keras' layers: only Keras 2 accepts time-major inputs
+UNROLLED = range(1, 65)  # numbers of steps for which a graph without a loop is faster
 
 
 class Stack(tf.keras.layers.Layer):
-    """Keras' recurrent layers one above the other, time first, with dropout between them.
+    """Stack of Keras' recurrent layers, time first, with dropout between them.
 
-    `make` makes a layer; where they are bidirectional, every second one goes backwards.
+    `make` creates a layer. In a bidirectional stack every second layer runs backward.
     """
 
     def __init__(
@@ -128,17 +128,19 @@ class Stack(tf.keras.layers.Layer):
         make = partial(make, return_sequences=True, return_state=True)
         if not KERAS_3:
             make = partial(make, time_major=True)
-        ways = (False, True) if bidirectional else (False,)
+        backward = (False, True) if bidirectional else (False,)
         self.layers = [
-            hold_redundant_biases(make(go_backwards=way)) for _ in range(num_layers) for way in ways
+            hold_redundant_biases(make(go_backwards=way))
+            for _ in range(num_layers)
+            for way in backward
         ]
-        self.dropout, self.directions = dropout, len(ways)
-        if dropout:  # what dropout is drawn from: a seed, and how often it was
+        self.dropout, self.directions = dropout, len(backward)
+        if dropout:  # dropout is drawn from a seed and the number of draws so far
             seed = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
             self.draws = tf.Variable([seed, 0], trainable=False)
 
     def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
-        """The outputs, and the state of the only layer, or a list of those of all."""
+        """Outputs, and the state of the only layer, or a list with the state of each."""
         given, final_states = self._states(state), []
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
@@ -157,7 +159,7 @@ class Stack(tf.keras.layers.Layer):
         return inputs, final_states if len(final_states) > 1 else final_states[0]
 
     def _states(self, state: Any) -> list[Any]:
-        """State that each layer starts from."""
+        """Initial state of each layer."""
         if state is None:
             return [None] * len(self.layers)
         tensors = tf.nest.flatten(state)
@@ -166,7 +168,7 @@ class Stack(tf.keras.layers.Layer):
 
     def _run(self, inputs: tf.Tensor, layer: Any, state: Any) -> tuple[tf.Tensor, ...]:
         if isinstance(layer, tf.keras.layers.SimpleRNN):
-            layer.unroll = inputs.shape[TIME_AXIS] in SHORT
+            layer.unroll = inputs.shape[TIME_AXIS] in UNROLLED
         outputs, *state = layer(inputs, initial_state=state)
         if layer.go_backwards:
             outputs = tf.reverse(outputs, [TIME_AXIS])
@@ -174,22 +176,22 @@ class Stack(tf.keras.layers.Layer):
 
 
 def hold_redundant_biases(layer: Any) -> Any:
-    """Keep at zero the biases of a GRU that repeat another, so that an update counts once.
+    """Keep the redundant biases of a GRU at zero, so that an update counts once.
 
     Its reset and update gates add an input and a recurrent bias before the nonlinearity; training
     both would double the learning rate of their sum. Keras' other layers have one bias.
     """
     if isinstance(layer, tf.keras.layers.GRU):
-        layer.cell.__class__ = HeldGRUCell
+        layer.cell.__class__ = FrozenBiasGRUCell
     return layer
 
 
-class HeldGRUCell(tf.keras.layers.GRUCell):
-    """A GRU's cell whose recurrent biases of the reset and the update gate are zero for good."""
+class FrozenBiasGRUCell(tf.keras.layers.GRUCell):
+    """GRU cell whose recurrent biases of the reset and the update gate stay zero."""
 
     @property
     def bias(self) -> tf.Tensor:
-        """The input and the recurrent bias, (2, 3 * hidden), of which a part gets no gradient."""
+        """Input and recurrent bias, (2, 3 * hidden); the frozen part gets no gradient."""
         mask = np.ones((2, 3 * self.units))
         mask[1, CELLS["gru"].redundant_bias(self.units)] = 0
         return self._bias * tf.constant(mask, self._bias.dtype)

@@ -10,26 +10,26 @@ import tensorflow as tf
 from elman.core.training import checkpoint, trainer
 from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.compiled import Compiled
-from elman.tensorflow.model import keep
+from elman.tensorflow.model import set_final_state
 
 
 class Trainer(trainer.Trainer):
-    """Trains a model on data; with `num_gpus=1` on a GPU where there is one.
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one.
 
-    With `num_gpus=0` TensorFlow chooses the device. Steps are compiled, for each `fit` anew.
+    With `num_gpus=0` TensorFlow chooses the device. Each `fit` compiles its steps anew.
     """
 
     @cached_property
     def gpus(self) -> list[Any]:
-        """The GPUs to train on, at most `num_gpus`."""
+        """GPUs to train on, at most `num_gpus`."""
         return try_all_gpus()[: self.num_gpus]
 
     def prepare_batch(self, batch: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """Move a batch to the GPU."""
+        """Move a batch to the GPU, if one is used."""
         return [to(array, self.gpus[0]) for array in batch] if self.gpus else batch
 
     def prepare_optimizer(self) -> None:
-        """Ask the model for its optimiser; steps are compiled anew."""
+        """Create the model's optimizer; the steps will be compiled anew."""
         super().prepare_optimizer()
         self._updating: Compiled | None = None
         self._validating: Compiled | None = None
@@ -37,10 +37,10 @@ class Trainer(trainer.Trainer):
         self._rate: Any = float(rate) if hasattr(rate, "assign") else None
 
     def update(self, batch: Sequence[tf.Tensor]) -> float:
-        """Take one optimisation step and return the batch's mean loss."""
+        """Take one optimization step; return the batch's mean loss."""
         if self._updating is None:
             self._updating = Compiled(self._update)
-            self._make_variables([part if part is None else part[:1] for part in batch])
+            self._create_variables([part if part is None else part[:1] for part in batch])
         try:
             loss, self.gradient_norm = self._run(self._updating, batch, train=True)
         except tf.errors.ResourceExhaustedError as error:
@@ -48,22 +48,22 @@ class Trainer(trainer.Trainer):
         return float(loss)
 
     def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
-        """Return the batch's mean loss, or None where the model gives none."""
+        """Return the batch's mean loss, or None if the model returns none."""
         if self._validating is None:
             self._validating = Compiled(self._loss)
         loss = self._run(self._validating, batch, train=False)
         return None if loss is None else float(loss)
 
-    def _make_variables(self, batch: Sequence[tf.Tensor]) -> None:
-        """Let layers and optimiser make their variables, since a graph that does is made twice."""
-        with suppress(Exception), self.model.evaluating():  # the step will show what is wrong
+    def _create_variables(self, batch: Sequence[tf.Tensor]) -> None:
+        """Let layers and optimizer create their variables: a graph that does is traced twice."""
+        with suppress(Exception), self.model.evaluating():  # the step itself will raise the error
             self.model(*batch[:-1])
             self.optim.build(self.model.trainable_variables)
 
     def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
         with self.gpus[0] if self.gpus else nullcontext():
             result, plots, final_state = step(*batch)
-        keep(self.model, final_state)
+        set_final_state(self.model, final_state)
         self.model.plot_all(plots, train)
         return result
 
@@ -86,32 +86,32 @@ class Trainer(trainer.Trainer):
         return loss, dict(plots), self.model.final_state
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        """Set the learning rate to `factor` times its initial value."""
         rate = self.optim.learning_rate
         before = float(rate)
         rate.assign(self._rate * factor)
         if getattr(self.optim, "momentum", 0):
-            # Keras' velocities have the learning rate in them, and would go on with the one before.
-            for velocity in getattr(self.optim, "momentums", ()):  # none before they are made
+            # Keras' velocities contain the learning rate and would keep the previous one.
+            for velocity in getattr(self.optim, "momentums", ()):  # none before they are created
                 velocity.assign(velocity * (float(rate) / before))
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        """State of the training, copied: weights, optimizer and generators."""
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
     def prepare_state(self) -> None:
-        """Have the variables there."""
-        self._make_variables(self.prepare_batch(self.example()))
+        """Create the variables that a checkpoint has values for."""
+        self._create_variables(self.prepare_batch(self.example()))
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self.hidden_state = checkpoint.unflatten_state(arrays, tf.constant)
 
     def _variables(self) -> dict[str, Any]:
-        """Variables of the model, of its optimiser, and of dropout."""
+        """Variables of the model, its optimizer and dropout."""
         kept = getattr(self.optim, "variables", ())
         kept = kept() if callable(kept) else kept  # a method in tf_keras
         rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
@@ -124,12 +124,12 @@ class Trainer(trainer.Trainer):
         }
 
     def _of_model(self) -> list[Any]:
-        """The model's variables; Keras 3 leaves out those that are no layer's, and are trained."""
+        """Variables of the model; Keras 3 leaves out trained ones outside layers."""
         known = [*self.model.variables, *self.model.trainable_variables]
         return list({id(variable): variable for variable in known}.values())
 
     def clip_gradients(self, grad_clip_val: float, grads: Sequence[Any]) -> list[Any]:
-        """The gradients, scaled so that their common norm is at most `grad_clip_val`."""
-        grads = [tf.convert_to_tensor(grad) for grad in grads]  # an embedding's is sparse
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        grads = [tf.convert_to_tensor(grad) for grad in grads]  # an embedding's gradient is sparse
         scale = tf.minimum(grad_clip_val / tf.linalg.global_norm(grads), 1.0)
         return [grad * scale for grad in grads]

@@ -1,4 +1,4 @@
-"""Models from canonical weights, and back; the version of TensorFlow."""
+"""Conversion between models and canonical weights; version of TensorFlow."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +25,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def _is(layer: Any, kind: Any, settings: dict[str, Any]) -> bool:
-    """True if a layer is of a kind of Keras', with a bias and these settings."""
+    """True if a layer is an instance of Keras' class `kind`, with a bias and these settings."""
     wanted = settings | {"use_bias": True}
     return isinstance(layer, kind) and wanted.items() <= layer.get_config().items()
 
@@ -43,13 +43,13 @@ def _layers(model: RNNLMScratch) -> list[Any]:
 
 
 def _swap_gates(array: np.ndarray) -> np.ndarray:
-    """The rows of r z n as z r n, or the other way about."""
+    """Reorder the rows of the gates r z n to z r n, or back."""
     first, second, third = np.split(array, 3)
     return np.concatenate([second, first, third])
 
 
 def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Kernel, recurrent kernel and bias of a layer, for its weights in the order of `KINDS`."""
+    """Kernel, recurrent kernel and bias of a layer, from its weights in the order of `KINDS`."""
     if cell == "gru":
         W_ih, W_hh, *biases = map(_swap_gates, values)
         return [W_ih.T, W_hh.T, np.stack(biases)]
@@ -60,7 +60,7 @@ def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _from_keras(
     cell: str, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray
 ) -> list[np.ndarray]:
-    """The weights of a layer in the order of `KINDS`."""
+    """Weights of a layer in the order of `KINDS`."""
     if cell == "gru":
         return [*map(_swap_gates, (kernel.T, recurrent.T, *bias))]
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
@@ -89,7 +89,7 @@ def build(
         tf.random.set_seed(seed)
     rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
     model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
-    model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
+    model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
         layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
     output = "embedding.weight" if arch.tied else "linear.weight"
@@ -100,7 +100,7 @@ def build(
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """Architecture of a model whose layers are Keras' own."""
+    """Architecture of a model with Keras' own layers."""
     layers, linear = _layers(model), getattr(model, "linear", None)
     cell = _cell(layers[0]) if all(map(_cell, layers)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
@@ -118,9 +118,9 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """The weights of a model by canonical name; copies."""
+    """Weights of a model by canonical name, copied."""
     arch = architecture(model)
-    model(tf.zeros((1, 1), tf.int32))  # the layers make their variables
+    model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     values = {
         f"rnn.{kind}{name}": value
         for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)
@@ -135,5 +135,5 @@ def export_weights(model: RNNLMScratch) -> Weights:
 
 
 def version() -> str:
-    """The version of TensorFlow."""
+    """Version of TensorFlow."""
     return tf.__version__

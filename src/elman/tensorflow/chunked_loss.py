@@ -1,4 +1,4 @@
-"""The loss of a batch whose logits are computed block by block."""
+"""Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +9,20 @@ import tensorflow as tf
 def chunked_total(
     rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, size: int
 ) -> tf.Tensor:
-    """The sum of the cross-entropies of all rows, (number, hidden), so many at a time."""
+    """Sum of the cross-entropies of `rows`, computed `size` rows at a time.
+
+    `rows` is (number, hidden), `weight` (hidden, vocab), `bias` (vocab,) and `targets` (number,).
+    The backward pass computes the logits of each chunk again.
+    """
     number = rows.shape[0]
 
-    def block(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-        aims = targets[start : start + size]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(aims, rows @ weight + bias)
+    def chunk_loss(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        labels = targets[start : start + size]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, rows @ weight + bias)
         return tf.reduce_sum(losses)
 
     def loop(body: Callable[..., Any], *sums: tf.Tensor) -> Any:
-        """`sums` after `body` has been called with the start of each block and them."""
+        """Call `body(start, *sums)`, which returns new sums, for the start of each chunk."""
         return tf.while_loop(
             lambda start, *_: start < number,
             lambda start, *sums: (start + size, *body(start, *sums)),
@@ -29,13 +33,13 @@ def chunked_total(
     @tf.custom_gradient
     def total(rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> Any:
         def forward(start: Any, total: tf.Tensor) -> Any:
-            return (total + block(start, rows[start : start + size], weight, bias),)
+            return (total + chunk_loss(start, rows[start : start + size], weight, bias),)
 
         def backward(start: Any, d_rows: Any, d_weight: tf.Tensor, d_bias: tf.Tensor) -> Any:
             parts = rows[start : start + size], weight, bias
             with tf.GradientTape() as tape:
                 tape.watch(parts)
-                loss = block(start, *parts)
+                loss = chunk_loss(start, *parts)
             d_part, more_weight, more_bias = tape.gradient(loss, parts)
             return d_rows.write(start // size, d_part), d_weight + more_weight, d_bias + more_bias
 
