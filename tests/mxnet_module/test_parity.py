@@ -16,6 +16,8 @@ from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
+from elman.mxnet.data import from_numpy
+from elman.mxnet.weights import LAYERS, layer_parameters, parameters_by_name
 from tests.frameworks.test_parity import relative
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
@@ -37,12 +39,12 @@ def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) 
     loss = wanted.loss(logits, Y)
     wanted.backward()
     with autograd.record():
-        found = model(d2l.from_numpy(X))
-        found_loss = model.loss(found, d2l.from_numpy(Y))
+        found = model(from_numpy(X))
+        found_loss = model.loss(found, from_numpy(Y))
     found_loss.backward()
     assert relative(found.asnumpy(), logits) < close
     assert abs(float(found_loss) - loss) < close * loss
-    parameters = d2l.parameters_by_name(model)
+    parameters = parameters_by_name(model)
     assert parameters.keys() == wanted.gradients.keys()
     for name, gradient in wanted.gradients.items():
         assert relative(parameters[name].grad().asnumpy(), gradient) < close, name
@@ -54,16 +56,16 @@ def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) 
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = numpy.random.default_rng(0).standard_normal((9, 4, 5), numpy.float32)
     wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
-    layer = d2l.LAYERS[cell](7, layers, bidirectional=True)
+    layer = LAYERS[cell](7, layers, bidirectional=True)
     layer.initialize()
-    layer(d2l.from_numpy(inputs))
-    for name, parameter in d2l.layer_parameters(layer.rnn).items():
-        parameter.set_data(d2l.from_numpy(wanted.parameters[name]))
-    outputs, state = layer(d2l.from_numpy(inputs))
+    layer(from_numpy(inputs))
+    for name, parameter in layer_parameters(layer.rnn).items():
+        parameter.set_data(from_numpy(wanted.parameters[name]))
+    outputs, state = layer(from_numpy(inputs))
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)
     numpy.testing.assert_allclose(outputs.asnumpy(), wanted_outputs, atol=1e-5)
-    again, _ = layer(d2l.from_numpy(inputs), state)
+    again, _ = layer(from_numpy(inputs), state)
     numpy.testing.assert_allclose(again.asnumpy(), wanted(inputs, wanted_state)[0], atol=1e-5)
 
 

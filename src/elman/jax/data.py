@@ -4,6 +4,8 @@ import numpy as np
 
 from elman.core.data import corpus, data_module
 
+__all__ = ["DataModule", "TextFile", "TimeMachine"]
+
 
 class DataModule(data_module.DataModule):
     """Base class of data sets; minibatches are NumPy arrays, as in d2l."""

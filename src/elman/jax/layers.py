@@ -10,6 +10,8 @@ from jax import numpy as jnp
 from elman.core.errors import ElmanError
 from elman.core.model import cells, weights
 
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+
 
 class RNNScratch(nn.Module):
     """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""

@@ -20,6 +20,8 @@ from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call
 
+__all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
 
 class Module(nn.Module, module.Module):
     """Base class of models; `params` holds the parameters once it is built or trained.

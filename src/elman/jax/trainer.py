@@ -15,6 +15,8 @@ from elman.jax.arrays import cpu, get_key, numpy, try_all_gpus
 from elman.jax.compiled import compiled
 from elman.jax.model import Module
 
+__all__ = ["Trainer"]
+
 
 class TrainState(train_state.TrainState):
     """State that training changes: parameters, optimizer, statistics and the key of dropout.

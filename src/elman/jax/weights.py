@@ -14,6 +14,8 @@ from elman.jax.arrays import numpy
 from elman.jax.layers import GRU, LSTM, RNN, accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 
+__all__ = ["architecture", "build", "export_weights", "version"]
+
 LAYERS: dict[str, Any] = {
     "rnn": RNN,
     "rnn-relu": partial(RNN, nonlinearity="relu"),

@@ -8,6 +8,8 @@ import tensorflow as tf
 from elman.core.data import corpus, data_module
 from elman.tensorflow.arrays import numpy
 
+__all__ = ["DataModule", "TextFile", "TimeMachine"]
+
 
 class DataModule(data_module.DataModule):
     """Base class of data sets."""

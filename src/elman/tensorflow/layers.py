@@ -12,6 +12,8 @@ from elman.core.model.cells import CELLS
 from elman.tensorflow.keras import KERAS_3
 from elman.tensorflow.model import Module
 
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+
 
 class RNNScratch(Module):
     """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
@@ -130,7 +132,7 @@ class Stack(tf.keras.layers.Layer):
             make = partial(make, time_major=True)
         backward = (False, True) if bidirectional else (False,)
         self.layers = [
-            hold_redundant_biases(make(go_backwards=way))
+            freeze_redundant_biases(make(go_backwards=way))
             for _ in range(num_layers)
             for way in backward
         ]
@@ -175,7 +177,7 @@ class Stack(tf.keras.layers.Layer):
         return outputs, *state
 
 
-def hold_redundant_biases(layer: Any) -> Any:
+def freeze_redundant_biases(layer: Any) -> Any:
     """Keep the redundant biases of a GRU at zero, so that an update counts once.
 
     Its reset and update gates add an input and a recurrent bias before the nonlinearity; training

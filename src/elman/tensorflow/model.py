@@ -16,6 +16,8 @@ from elman.tensorflow.chunked_loss import chunked_total
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.keras import KERAS_3, Adam
 
+__all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
 
 class Module(module.Module, tf.keras.Model):
     """Base class of models."""

@@ -12,6 +12,8 @@ from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.model import set_final_state
 
+__all__ = ["Trainer"]
+
 
 class Trainer(trainer.Trainer):
     """Trains a model on data; `num_gpus=1` uses a GPU if there is one.

@@ -12,6 +12,8 @@ from elman.core.model.weights import Architecture, Weights
 from elman.tensorflow.layers import GRU, LSTM, RNN, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
 
+__all__ = ["architecture", "build", "export_weights", "version"]
+
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": (tf.keras.layers.SimpleRNN, {"activation": "tanh"}),

@@ -1,0 +1,19 @@
+"""The names of D2L on MXNet: `from elman import mxnet as d2l`."""
+
+from elman.core.errors import ElmanError
+
+try:
+    import mxnet  # noqa: F401
+except (ImportError, AttributeError) as error:
+    what = "is not installed" if error.name == "mxnet" else f"does not load ({error})"
+    raise ElmanError(  # a newer Python lacks distutils, and a newer NumPy np.bool
+        f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
+        "its own: in a clone of elman, python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
+    ) from error
+from elman.core.training.book import *
+from elman.mxnet.arrays import *
+from elman.mxnet.data import *
+from elman.mxnet.layers import *
+from elman.mxnet.model import *
+from elman.mxnet.trainer import *
+from elman.mxnet.weights import *

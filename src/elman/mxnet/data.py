@@ -1,0 +1,38 @@
+"""Data sets: DataModule, TimeMachine, TextFile."""
+
+from typing import Any
+
+import numpy as _numpy
+from mxnet import nd, np
+
+from elman.core.data import corpus, data_module
+from elman.mxnet.arrays import numpy
+
+__all__ = ["DataModule", "TextFile", "TimeMachine"]
+
+
+class DataModule(data_module.DataModule):
+    """The base class of data."""
+
+    def to_tensor(self, array: _numpy.ndarray) -> np.ndarray:
+        """A NumPy array as one of MXNet's; a copy."""
+        return from_numpy(array)
+
+    def to_array(self, tensor: Any) -> Any:
+        """An array of MXNet's, or what NumPy makes one of, as one of NumPy's."""
+        return numpy(tensor) if isinstance(tensor, np.ndarray) else super().to_array(tensor)
+
+
+def from_numpy(array: _numpy.ndarray) -> np.ndarray:
+    """A copy of a NumPy array as one of MXNet's; its own way of copying waits for its engine."""
+    return nd.from_numpy(array.copy(), array_cls=np.ndarray)
+
+
+class TimeMachine(corpus.TimeMachine, DataModule):
+    """The Time Machine in overlapping windows, as in d2l."""
+
+    __init__ = corpus.TimeMachine.build_windows
+
+
+class TextFile(corpus.TextFile, DataModule):
+    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

@@ -1,0 +1,328 @@
+"""Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mxnet
+import numpy as _numpy
+from mxnet import autograd, gluon, init, np, npx
+from mxnet.gluon import nn
+
+from elman.core.hyperparameters import HyperParameters
+from elman.core.model import language_model
+from elman.core.training import module, trainer
+from elman.mxnet.arrays import numpy
+from elman.mxnet.chunked_loss import ChunkedLoss
+from elman.mxnet.data import from_numpy
+
+__all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+# How layers are compiled: they keep their memory, which took a third of the time to ask for anew.
+COMPILED = {"static_alloc": True, "static_shape": True}
+
+
+class Module(nn.Block, module.Module):
+    """The base class of models.
+
+    Its parameters are Gluon's or, in a module from scratch, the arrays among its attributes.
+    """
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State of a copy or a pickle: all but the trainer, and nothing compiled."""
+        self.apply(forget_compiled)
+        return module.Module.__getstate__(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a copy or a pickle has, and make it ready for gradients again."""
+        self.__dict__.update(state)
+        for parameter in each_parameter(self):
+            if parameter._data is not None:
+                parameter._init_grad()
+        for array in self.get_scratch_params():
+            array.attach_grad()
+
+    def forward(self, X: np.ndarray) -> np.ndarray:
+        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        return module.Module.forward(self, X)
+
+    def parameters(self) -> Any:
+        """Gluon's parameters by name; where there are none, a list of the arrays."""
+        with warnings.catch_warnings():  # Gluon warns of modules in lists, which are found below
+            warnings.simplefilter("ignore", UserWarning)
+            parameters = self.collect_params()
+        return parameters if len(parameters.keys()) else self.get_scratch_params()
+
+    def get_scratch_params(self) -> list[np.ndarray]:
+        """The arrays among the attributes, those in lists and in other modules included."""
+        return scratch_params(list(self._own().values()))
+
+    def _own(self) -> dict[str, Any]:
+        """The attributes but for the state reached, which nobody trains."""
+        return {name: value for name, value in vars(self).items() if name != "final_state"}
+
+    def set_scratch_params_device(self, device: mxnet.Context) -> None:
+        """Move those arrays, and make them ready for gradients."""
+        self.__dict__.update({name: moved(value, device) for name, value in self._own().items()})
+
+    def configure_optimizers(self) -> Any:
+        """SGD with the learning rate `self.lr`."""
+        parameters = self.parameters()
+        if isinstance(parameters, list):
+            return SGD(parameters, self.lr)
+        return gluon.Trainer(parameters, "sgd", {"learning_rate": self.lr})
+
+
+def forget_compiled(block: nn.Block) -> None:
+    """Have a block compiled anew when it is next called."""
+    if isinstance(block, gluon.HybridBlock):
+        block._clear_cached_op()
+    for parameter in block.params.values():
+        parameter._var = None  # a symbol, which comes back from a pickle as another kind
+
+
+def scratch_params(value: Any) -> list[np.ndarray]:
+    """The arrays in `value`, which is an array, a module, a list of such, or anything else."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, Module):
+        return value.get_scratch_params()
+    if isinstance(value, list):
+        return [array for part in value for array in scratch_params(part)]
+    return []
+
+
+def moved(value: Any, device: mxnet.Context) -> Any:
+    """`value` with the arrays in it on a device, as `set_scratch_params_device` leaves them."""
+    if isinstance(value, np.ndarray):
+        value = value.as_in_ctx(device)
+        value.attach_grad()
+    elif isinstance(value, Module):
+        value.set_scratch_params_device(device)
+    elif isinstance(value, list):
+        value[:] = [moved(part, device) for part in value]
+    return value
+
+
+class SGD(HyperParameters):
+    """Stochastic gradient descent on arrays, for the modules from scratch."""
+
+    def __init__(self, params: Sequence[np.ndarray], lr: float) -> None:
+        self.save_hyperparameters()
+
+    def step(self, _: int) -> None:
+        """Change the arrays by their gradients; Gluon's optimisers take a batch size here."""
+        for param in self.params:
+            param -= self.lr * param.grad
+
+
+class Classifier(Module):
+    """The base class of classification models."""
+
+    def validation_step(self, batch: Sequence[np.ndarray]) -> np.ndarray:
+        """The loss of a validation batch; plots it and the accuracy."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+    def accuracy(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """The share of correct predictions, or 1 and 0 for each."""
+        preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1).astype(Y.dtype)
+        correct = (preds == Y.reshape(-1)).astype(np.float32)
+        return correct.mean() if averaged else correct
+
+    def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
+        """The cross-entropy in nats: the mean, or that of each prediction."""
+        targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
+        losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
+        return losses.mean() if averaged else losses.reshape(-1)
+
+    def layer_summary(self, X_shape: tuple[int, ...]) -> None:
+        """Print the output shape of each layer of `self.net`."""
+        X = np.random.randn(*X_shape)
+        for layer in self.net:
+            X = layer(X)
+            print(layer.__class__.__name__, "output shape:\t", X.shape)
+
+
+class LinearRegression(Module):
+    """Linear regression with half the mean squared error."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.Dense(1)
+        self.net.initialize(init.Normal(sigma=0.01))
+
+    def forward(self, X: np.ndarray) -> np.ndarray:
+        """The predictions, (batch, 1)."""
+        return self.net(X)
+
+    def loss(self, y_hat: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Half the mean squared error, as Gluon has it."""
+        return gluon.loss.L2Loss()(y_hat, y).mean()
+
+    def get_w_b(self) -> tuple[np.ndarray, np.ndarray]:
+        """The weight and the bias."""
+        return self.net.weight.data(), self.net.bias.data()
+
+
+class RNNLMScratch(language_model.LanguageModel, Classifier):
+    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+
+    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
+    what it puts there.
+    """
+
+    def __init__(self, rnn: nn.Block, vocab_size: int, lr: float = 0.01) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.init_params()
+
+    exp = staticmethod(np.exp)
+
+    def init_params(self) -> None:
+        """Make the parameters of the output layer, and make all ready for gradients."""
+        self.W_hq = np.random.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+        self.b_q = np.zeros(self.vocab_size)
+        for param in self.get_scratch_params():
+            param.attach_grad()
+
+    def _like(self) -> tuple[Any, mxnet.Context]:
+        """The precision and the device of the parameters."""
+        for parameter in each_parameter(self):
+            return parameter.dtype, parameter.list_ctx()[0]
+        first = next(iter(self.get_scratch_params()), np.empty(0))
+        return first.dtype, first.ctx
+
+    def one_hot(self, X: np.ndarray) -> np.ndarray:
+        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        dtype, _ = self._like()
+        return npx.one_hot(X.T, self.vocab_size, dtype=dtype)
+
+    def output_layer(self, rnn_outputs: Any) -> np.ndarray:
+        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        return np.stack([np.dot(H, self.W_hq) + self.b_q for H in rnn_outputs], 1)
+
+    def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
+        """The logits for ids."""
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        self.final_state = detached(state)
+        return self.output_layer(rnn_outputs)
+
+    def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
+        """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        _, device = self._like()
+        X = from_numpy(language_model.ids_of(ids, self.vocab_size)).as_in_ctx(device)
+        with autograd.pause():
+            rnn_outputs, state = self.rnn(self.one_hot(X), state)
+            return numpy(self.output_layer(rnn_outputs)), state
+
+    def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
+        dtype, device = self._like()
+        ids, following = np.full((1, 1), token, ctx=device), []
+        added = from_numpy(mask).astype(dtype).as_in_ctx(device)
+        with autograd.pause():
+            for _ in range(language_model.GREEDY_TOKENS):
+                rnn_outputs, state = self.rnn(self.one_hot(ids), state)
+                ids = (self.output_layer(rnn_outputs) + added).argmax(axis=-1)  # (1, 1)
+                following.append(ids)
+        return [int(ids.item()) for ids in following], state
+
+
+def detached(state: Any) -> Any:
+    """A state, an array or tuples or lists of such, through which no gradient flows."""
+    if isinstance(state, tuple | list):
+        return tuple(map(detached, state))
+    return state.detach() if isinstance(state, np.ndarray) else state
+
+
+def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:
+    """Gluon's parameters one by one; to collect them all would take a tenth of a step's time."""
+    yield from block.params.values()
+    for child in block._children.values():
+        yield from each_parameter(child)
+
+
+class RNNLM(RNNLMScratch):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
+    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
+    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    """
+
+    def __init__(
+        self,
+        rnn: nn.Block,
+        vocab_size: int,
+        lr: float = 0.01,
+        embedding_size: int = 0,
+        optimizer: str = "sgd",
+        momentum: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        trainer.check_optimizer(optimizer, lr, momentum)
+        language_model.check_language_model(rnn, tied, embedding_size)
+        Classifier.__init__(self)
+        self.save_hyperparameters()
+        self.init_params()
+
+    def init_params(self) -> None:
+        """Make the embedding, where there is one, and the output layer."""
+        if self.embedding_size:
+            self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
+        shared = self.embedding.params if self.tied else None
+        self.linear = nn.Dense(
+            self.vocab_size, flatten=False, in_units=self.embedding_size * self.tied, params=shared
+        )
+        self.linear.hybridize(**COMPILED)
+        self.initialize()
+
+    def one_hot(self, X: np.ndarray) -> np.ndarray:
+        """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
+        return self.embedding(X.T) if self.embedding_size else super().one_hot(X)
+
+    def output_layer(self, hiddens: np.ndarray) -> np.ndarray:
+        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        return self.linear(hiddens).swapaxes(0, 1)
+
+    def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.rnn(self.one_hot(X), state)
+        self.final_state = detached(state)
+        with autograd.pause():
+            self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
+        rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
+        blocks = ChunkedLoss(Y.T.reshape(-1), language_model.chunk_rows(self.vocab_size))
+        return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
+
+    def configure_optimizers(self) -> gluon.Trainer:
+        """The optimiser named at the start."""
+        if self.optimizer == "adam":
+            return gluon.Trainer(self.parameters(), Adam(self.lr))
+        settings = {"learning_rate": self.lr, "momentum": self.momentum}
+        return gluon.Trainer(self.parameters(), "sgd", settings)
+
+
+RNNLM.default_head = language_model.head_methods(RNNLM)
+
+
+class Adam(mxnet.optimizer.Adam):
+    """Adam with its paper's epsilon, as in PyTorch; MXNet adds it before the bias is corrected."""
+
+    def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
+        """Change one parameter by its gradient."""
+        steps = self._index_update_count.get(index, 0) + 1
+        self.epsilon = 1e-8 * (1 - self.beta2**steps) ** 0.5
+        super().update(index, weight, grad, state)

@@ -1,0 +1,154 @@
+"""Trainer and its step."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import mxnet
+import numpy as _numpy
+from mxnet import autograd, np, npx
+
+from elman.core.training import checkpoint, trainer
+from elman.mxnet.arrays import cpu, numpy, try_all_gpus
+from elman.mxnet.data import from_numpy
+from elman.mxnet.model import Module
+
+__all__ = ["Trainer"]
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+
+    @cached_property
+    def gpus(self) -> list[mxnet.Context]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
+
+    def prepare_model(self, model: Module) -> None:
+        """Tie the model to this trainer, and move it to the GPU."""
+        super().prepare_model(model)
+        if self.gpus:
+            parameters = model.parameters()
+            if not isinstance(parameters, list):
+                parameters.reset_ctx(self.gpus[0])
+            model.set_scratch_params_device(self.gpus[0])
+
+    def prepare_batch(self, batch: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Move a batch to the GPU."""
+        return [array.as_in_ctx(self.gpus[0]) for array in batch] if self.gpus else batch
+
+    def update(self, batch: Sequence[np.ndarray]) -> float:
+        """Take one optimisation step and return the batch's mean loss."""
+        try:
+            return self._update(batch)
+        except mxnet.MXNetError as error:
+            if "memory" not in str(error).lower():
+                raise
+            raise MemoryError(str(error)) from error
+
+    def _update(self, batch: Sequence[np.ndarray]) -> float:
+        for layers in dropping(self.model):  # whose generator tells no state to go on from
+            npx.random.seed((layers.draws + self.train_batch_idx) % (1 << 31))
+        with autograd.record():
+            loss = self.model.training_step(batch)
+        loss.backward()
+        if self.gradient_clip_val > 0:
+            self.clip_gradients(self.gradient_clip_val, self.model)
+        else:
+            self.gradient_norm = global_norm(gradients_of(self.model))
+        self.optim.step(1)
+        return float(loss)
+
+    def validate(self, batch: Sequence[np.ndarray]) -> float | None:
+        """Return the batch's mean loss, or None where the model gives none."""
+        loss = self.model.validation_step(batch)
+        return None if loss is None else float(loss)
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        gradients = gradients_of(model)
+        norm = self.gradient_norm = global_norm(gradients)
+        if norm > grad_clip_val:
+            for gradient in gradients:
+                gradient *= grad_clip_val / norm
+
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser."""
+        super().prepare_optimizer()
+        self._rate: Any = getattr(self.optim, "learning_rate", None)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        before = self.optim.learning_rate
+        self.optim.set_learning_rate(self._rate * factor)
+        for updater in self.optim._updaters:
+            if getattr(updater.optimizer, "momentum", 0):
+                # These have the learning rate in them, and would go on with the one before.
+                for velocity in updater.states.values():
+                    velocity *= self.optim.learning_rate / before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
+        for updater in getattr(self.optim, "_updaters", ()):
+            arrays["updates"] = _numpy.array(updater.optimizer.num_update)
+            arrays["learning_rate"] = _numpy.array(float(updater.optimizer.learning_rate))
+            for index, state in updater.states.items():
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    arrays[f"optim.{index}.{number}"] = part.asnumpy()
+        for layers in dropping(self.model):
+            arrays["generator"] = _numpy.array(layers.draws)
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
+
+    def prepare_state(self) -> None:
+        """Have lazy layers learn their shapes."""
+        self.model(*self.prepare_batch(self.example())[:-1])
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        for number, array in enumerate(arrays_of(self.model)):
+            array[:] = arrays[f"model.{number}"]
+        for updater in getattr(self.optim, "_updaters", ()):
+            optimizer, updates = updater.optimizer, int(arrays["updates"])
+            for index, parameter in enumerate(self.optim._params):
+                if parameter.grad_req == "null":  # it is not trained
+                    continue
+                state = optimizer.create_state_multi_precision(index, parameter.data())
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    part[:] = arrays[f"optim.{index}.{number}"]
+                updater.states[index], updater.states_synced[index] = state, True
+                optimizer._index_update_count[index] = updates
+            optimizer.num_update = updates
+            optimizer.set_learning_rate(float(arrays["learning_rate"]))
+        for layers in dropping(self.model):
+            layers.draws = int(arrays["generator"])
+        device = self.gpus[0] if self.gpus else cpu()
+        self.hidden_state = checkpoint.unflatten_state(
+            arrays, lambda array: from_numpy(array).as_in_ctx(device)
+        )
+
+
+def arrays_of(model: Module) -> list[np.ndarray]:
+    """The arrays of a model's parameters."""
+    parameters = model.parameters()
+    if isinstance(parameters, list):
+        return parameters
+    return [parameter.data() for parameter in parameters.values()]
+
+
+def dropping(model: Module) -> list[Any]:
+    """The model's layers, if they are this module's and drop outputs."""
+    layers = getattr(getattr(model, "rnn", None), "rnn", None)
+    return [layers] if getattr(layers, "draws", None) is not None else []
+
+
+def gradients_of(model: Module) -> list[np.ndarray]:
+    """The gradients of a model's parameters that have one."""
+    return [array.grad for array in arrays_of(model) if array.grad is not None]
+
+
+def global_norm(gradients: Sequence[np.ndarray]) -> float:
+    """The norm of all gradients as if they were one vector."""
+    return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5

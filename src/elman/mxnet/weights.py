@@ -1,0 +1,111 @@
+"""Models from canonical weights, and back; the version of MXNet."""
+
+from functools import partial
+from typing import Any
+
+import mxnet
+from mxnet import gluon, np, npx
+from mxnet.gluon import nn, rnn
+
+from elman.core.model import cells, weights
+from elman.core.model.weights import Architecture, Weights
+from elman.mxnet.arrays import numpy
+from elman.mxnet.data import from_numpy
+from elman.mxnet.layers import CELLS, GRU, LSTM, RNN, Stacked
+from elman.mxnet.model import RNNLM, RNNLMScratch
+
+__all__ = ["architecture", "build", "export_weights", "version"]
+
+
+LAYERS: dict[str, Any] = {
+    "rnn": RNN,
+    "rnn-relu": partial(RNN, nonlinearity="relu"),
+    "gru": GRU,
+    "lstm": LSTM,
+}
+
+
+def build(
+    arch: Architecture,
+    values: Weights,
+    lr: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> RNNLM:
+    """A language model of this architecture with these weights; the seed is that of dropout."""
+    values = weights.checked(values, arch)
+    if dropout:
+        npx.random.seed(seed)
+    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
+    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    model(np.zeros((1, 1)))  # lazy layers learn their shapes
+    model.cast(values["linear.bias"].dtype)
+    for name, parameter in parameters_by_name(model).items():
+        parameter.set_data(from_numpy(values[name]))
+    return model
+
+
+def architecture(model: RNNLMScratch) -> Architecture:
+    """Architecture of a model whose layers are Gluon's own."""
+    layers: Any = getattr(getattr(model, "rnn", None), "rnn", None)
+    linear: Any = getattr(model, "linear", None)
+    known = isinstance(layers, rnn.RNN | rnn.GRU | rnn.LSTM) and isinstance(linear, nn.Dense)
+    if not known or linear.act is not None:
+        wanted = (
+            "a model of rnn.RNN, rnn.GRU or rnn.LSTM as rnn.rnn, and of nn.Dense without "
+            "activation as linear,"
+        )
+        scratch = isinstance(model.parameters(), list)
+        cure = "npx.save(path, model.parameters())" if scratch else "model.save_parameters(path)"
+        raise weights.not_canonical(wanted, model, cure)
+    return Architecture(
+        CELLS[layers._mode],
+        model.vocab_size,
+        layers._hidden_size,
+        layers._num_layers,
+        getattr(model, "embedding_size", 0),
+        getattr(model, "tied", False),
+    )
+
+
+def parameters_by_name(model: RNNLMScratch) -> dict[str, gluon.Parameter]:
+    """Gluon's parameters of a model by canonical name."""
+    layers = layer_parameters(model.rnn.rnn)
+    found = {f"rnn.{name}": parameter for name, parameter in layers.items()}
+    found |= {f"linear.{name}": value for name, value in model.linear._reg_params.items()}
+    if getattr(model, "embedding_size", 0):
+        found["embedding.weight"] = model.embedding.weight
+    if getattr(model, "tied", False):
+        del found["linear.weight"]
+    return found
+
+
+def layer_parameters(layers: nn.Block) -> dict[str, gluon.Parameter]:
+    """Gluon's parameters of recurrent layers by canonical name: weight_ih_l0 is l0_i2h_weight."""
+    found = {}
+    for name, parameter in layers._reg_params.items():
+        side, source, kind = name.split("_")
+        end = f"l{side[1:]}_reverse" if side[0] == "r" else side
+        found[f"{kind}_{source.replace('2', '')}_{end}"] = parameter
+    return found
+
+
+def export_weights(model: RNNLMScratch) -> Weights:
+    """The weights of a model by canonical name; copies."""
+    arch = architecture(model)
+    values = {
+        name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()
+    }
+    if isinstance(model.rnn.rnn, Stacked):  # whose redundant biases count for nothing
+        for name in values:
+            if "bias_hh" in name:
+                values[name][cells.CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
+    weights.check(values, arch)  # a bidirectional layer, for one, has more
+    return values
+
+
+def version() -> str:
+    """The version of MXNet."""
+    return mxnet.__version__

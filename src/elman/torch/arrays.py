@@ -1,0 +1,70 @@
+"""Arrays under the book's names, and devices."""
+
+import numpy as np
+import torch
+
+arange = torch.arange
+concat = torch.cat
+cos = torch.cos
+exp = torch.exp
+float32 = torch.float32
+int32 = torch.int32
+int64 = torch.int64
+log = torch.log
+matmul = torch.matmul
+normal = torch.normal
+ones = torch.ones
+rand = torch.rand
+randn = torch.randn
+sigmoid = torch.sigmoid
+sin = torch.sin
+stack = torch.stack
+tanh = torch.tanh
+tensor = torch.tensor
+zeros = torch.zeros
+argmax = torch.Tensor.argmax
+astype = torch.Tensor.type
+reduce_mean = torch.Tensor.mean
+reduce_sum = torch.Tensor.sum
+reshape = torch.Tensor.reshape
+size = torch.Tensor.numel
+swapaxes = torch.Tensor.swapaxes
+to = torch.Tensor.to
+transpose = torch.Tensor.t
+
+
+def numpy(x: torch.Tensor) -> np.ndarray:
+    """A tensor as a NumPy array, without its gradient and from wherever it lies."""
+    return x.detach().cpu().numpy()
+
+
+def cpu() -> torch.device:
+    """The CPU."""
+    return torch.device("cpu")
+
+
+def gpu(i: int = 0) -> torch.device:
+    """The i-th GPU: a CUDA device, or Apple's where there is no CUDA."""
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        return torch.device("mps")  # there is never a second one
+    return torch.device(f"cuda:{i}")
+
+
+def num_gpus() -> int:
+    """Number of GPUs that can be used here."""
+    return torch.cuda.device_count() or int(torch.backends.mps.is_available())
+
+
+def try_gpu(i: int = 0) -> torch.device:
+    """The i-th GPU where there is one, else the CPU."""
+    return gpu(i) if num_gpus() > i else cpu()
+
+
+def try_all_gpus() -> list[torch.device]:
+    """All GPUs; an empty list where there is none."""
+    return [gpu(i) for i in range(num_gpus())]
+
+
+def devices() -> list[str]:
+    """The devices that can be used here."""
+    return [str(device) for device in (cpu(), *try_all_gpus())]

@@ -1,0 +1,47 @@
+"""The loss of a batch with too many logits to hold at once."""
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+
+class ChunkedLoss(torch.autograd.Function):
+    """The mean cross-entropy of rows, (number, hidden), with so many rows of logits at a time."""
+
+    @staticmethod
+    def forward(
+        rows: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        targets: torch.Tensor,
+        size: int,
+    ) -> torch.Tensor:
+        """The loss."""
+        blocks = zip(rows.split(size), targets.split(size), strict=True)
+        totals = [
+            F.cross_entropy(F.linear(part, weight, bias), aims, reduction="sum")
+            for part, aims in blocks
+        ]
+        return torch.stack(totals).sum() / len(rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        """Keep the inputs, and no logits."""
+        ctx.save_for_backward(*inputs[:-1])
+        ctx.size = inputs[-1]
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients."""
+        rows, weight, bias, targets = ctx.saved_tensors
+        d_rows, d_weight, d_bias = map(torch.zeros_like, (rows, weight, bias))
+        for start in range(0, len(rows), ctx.size):
+            part = slice(start, start + ctx.size)
+            d_logits = F.linear(rows[part], weight, bias).softmax(dim=1)  # (size, vocab)
+            d_logits[torch.arange(len(d_logits)), targets[part]] -= 1
+            d_logits *= d_loss / len(rows)
+            d_rows[part] = d_logits @ weight
+            d_weight.addmm_(d_logits.T, rows[part])
+            d_bias += d_logits.sum(dim=0)
+        return d_rows, d_weight, d_bias, None, None

@@ -1,0 +1,263 @@
+"""Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from elman.core.model import language_model
+from elman.core.training import module, trainer
+from elman.torch.arrays import numpy
+from elman.torch.chunked_loss import ChunkedLoss
+
+__all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
+
+
+SMALL = 512  # up to this vocabulary rows of an identity matrix make one-hot vectors fastest
+
+
+class Module(nn.Module, module.Module):
+    """The base class of models."""
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        super().__init__()
+        self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+
+    if TYPE_CHECKING:  # for PyTorch's type checking every attribute is a tensor or a module
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State of a copy or a pickle: all but the trainer, and what PyTorch leaves out."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "trainer"}
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        return module.Module.forward(self, X)
+
+    def to_float(self, value: Any) -> float:
+        """A tensor of one element, or a number, as a Python float."""
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with the learning rate `self.lr`."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    def apply_init(self, inputs: Sequence[Any], init: Any = None) -> None:
+        """Run once, so that lazy layers learn their shapes; then apply `init` to `self.net`."""
+        self.forward(*inputs)
+        if init is not None:
+            self.net.apply(init)
+
+
+class Classifier(Module):
+    """The base class of classification models."""
+
+    def validation_step(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The loss of a validation batch; plots it and the accuracy."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+    def accuracy(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """The share of correct predictions, or 1 and 0 for each."""
+        preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
+        correct = (preds == Y.reshape(-1)).type(torch.float32)
+        return correct.mean() if averaged else correct
+
+    def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """The cross-entropy in nats: the mean, or that of each prediction."""
+        flat = Y_hat.reshape(-1, Y_hat.shape[-1])  # (predictions, classes)
+        return F.cross_entropy(flat, Y.reshape(-1), reduction="mean" if averaged else "none")
+
+    def layer_summary(self, X_shape: tuple[int, ...]) -> None:
+        """Print the output shape of each layer of `self.net`."""
+        X = torch.randn(*X_shape)
+        for layer in self.net:
+            X = layer(X)
+            print(layer.__class__.__name__, "output shape:\t", X.shape)
+
+
+class LinearRegression(Module):
+    """Linear regression with the mean squared error."""
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = nn.LazyLinear(1)
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """The predictions, (batch, 1)."""
+        return self.net(X)
+
+    def loss(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The mean squared error."""
+        return F.mse_loss(y_hat, y)
+
+    def get_w_b(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight and the bias."""
+        return self.net.weight.data, self.net.bias.data
+
+
+@lru_cache(maxsize=8)
+def identity(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The identity matrix, kept; its rows are the one-hot vectors."""
+    with torch.inference_mode(False):  # whoever asks first, it serves training too
+        return torch.eye(size, dtype=dtype, device=device)
+
+
+class RNNLMScratch(language_model.LanguageModel, Classifier):
+    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+
+    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
+    what it puts there.
+    """
+
+    def __init__(self, rnn: nn.Module, vocab_size: int, lr: float = 0.01) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.init_params()
+
+    exp = staticmethod(torch.exp)
+
+    def init_params(self) -> None:
+        """Make the parameters of the output layer."""
+        self.W_hq = nn.Parameter(
+            torch.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
+        )
+        self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
+
+    def _like(self) -> torch.Tensor:
+        """A tensor of the layers' precision and device."""
+        return next(self.rnn.parameters(), torch.empty(0))
+
+    def one_hot(self, X: torch.Tensor) -> torch.Tensor:
+        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        dtype = self._like().dtype
+        if self.vocab_size <= SMALL:
+            return F.embedding(X.T, identity(self.vocab_size, dtype, X.device))
+        zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=dtype, device=X.device)
+        return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
+
+    def output_layer(self, rnn_outputs: Any) -> torch.Tensor:
+        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        return torch.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
+
+    def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """The cross-entropy in nats: the mean, or that of each token."""
+        if averaged and Y.dim() == 2:  # time-major, as the layers leave them, needs no copy
+            Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
+        return super().loss(Y_hat, Y, averaged)
+
+    def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
+        """The logits for ids."""
+        rnn_outputs, state = self.rnn(self.one_hot(X), state)
+        self.final_state = detached(state)
+        return self.output_layer(rnn_outputs)
+
+    @torch.no_grad()
+    def step(self, ids: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
+        """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        ids = language_model.ids_of(ids, self.vocab_size)
+        X = torch.as_tensor(ids, device=self._like().device)
+        with self.evaluating():
+            rnn_outputs, state = self.rnn(self.one_hot(X), state)
+            return numpy(self.output_layer(rnn_outputs)), state
+
+    @torch.inference_mode()
+    def greedy_decode(self, token: int, state: Any, mask: np.ndarray) -> tuple[list[int], Any]:
+        """The likeliest ids after `token`, one after the other, and the state before the last.
+
+        `mask`, (vocab,), is added to the logits.
+        """
+        device, inputs, following = self._like().device, {}, []
+        added = torch.as_tensor(mask, device=device)
+        with self.evaluating():
+            for _ in range(language_model.GREEDY_TOKENS):
+                if token not in inputs:
+                    inputs[token] = self.one_hot(torch.full((1, 1), token, device=device))
+                rnn_outputs, state = self.rnn(inputs[token], state)
+                token = int((self.output_layer(rnn_outputs) + added).argmax())
+                following.append(token)
+        return following, state
+
+
+def detached(state: Any) -> Any:
+    """A state, a tensor or tuples or lists of such, through which no gradient flows."""
+    if isinstance(state, tuple | list):
+        return tuple(map(detached, state))
+    return state.detach() if isinstance(state, torch.Tensor) else state
+
+
+class RNNLM(RNNLMScratch):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
+    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
+    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    """
+
+    def __init__(
+        self,
+        rnn: nn.Module,
+        vocab_size: int,
+        lr: float = 0.01,
+        embedding_size: int = 0,
+        optimizer: str = "sgd",
+        momentum: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        trainer.check_optimizer(optimizer, lr, momentum)
+        language_model.check_language_model(rnn, tied, embedding_size)
+        Classifier.__init__(self)
+        self.save_hyperparameters()
+        self.init_params()
+
+    def init_params(self) -> None:
+        """Make the embedding, where there is one, and the output layer."""
+        if self.embedding_size:
+            self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
+        if self.tied:
+            self.linear = nn.Linear(self.embedding_size, self.vocab_size)
+            self.embedding.weight = self.linear.weight
+        else:
+            self.linear = nn.LazyLinear(self.vocab_size)
+
+    def _like(self) -> torch.Tensor:
+        return self.linear.weight
+
+    def one_hot(self, X: torch.Tensor) -> torch.Tensor:
+        """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
+        return self.embedding(X.T) if self.embedding_size else super().one_hot(X)
+
+    def output_layer(self, hiddens: torch.Tensor) -> torch.Tensor:
+        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        return self.linear(hiddens).swapaxes(0, 1)
+
+    def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
+        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        hiddens, state = self.rnn(self.one_hot(X), state)
+        self.final_state = detached(state)
+        rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
+        self.linear(rows[:1])  # a lazy layer learns its shape
+        size = language_model.chunk_rows(self.vocab_size)
+        loss: torch.Tensor = ChunkedLoss.apply(
+            rows, self.linear.weight, self.linear.bias, Y.T.reshape(-1), size
+        )
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser named at the start."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(self.parameters(), lr=self.lr)
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
+
+
+RNNLM.default_head = language_model.head_methods(RNNLM)

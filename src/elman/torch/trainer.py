@@ -1,0 +1,139 @@
+"""Trainer and its step."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from elman.core.errors import ElmanError
+from elman.core.model.weights import Weights
+from elman.core.training import checkpoint, trainer
+from elman.torch.arrays import cpu, numpy, try_all_gpus
+from elman.torch.model import Module
+
+__all__ = ["Trainer"]
+
+
+class Trainer(trainer.Trainer):
+    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+
+    @cached_property
+    def gpus(self) -> list[torch.device]:
+        """The GPUs to train on, at most `num_gpus`."""
+        return try_all_gpus()[: self.num_gpus]
+
+    def prepare_model(self, model: Module) -> None:
+        """Tie the model to this trainer, and move it to the GPU."""
+        super().prepare_model(model)
+        if self.gpus:
+            model.to(self.gpus[0])
+
+    def prepare_batch(self, batch: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Move a batch to the GPU."""
+        return [array.to(self.gpus[0]) for array in batch] if self.gpus else batch
+
+    def update(self, batch: Sequence[torch.Tensor]) -> float:
+        """Take one optimisation step and return the batch's mean loss."""
+        try:
+            return self._update(batch)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
+
+    def _update(self, batch: Sequence[torch.Tensor]) -> float:
+        loss = self.model.training_step(batch)
+        self.optim.zero_grad()
+        with torch.no_grad():  # the book's own optimisers change parameters in place
+            loss.backward()
+            if self.gradient_clip_val > 0:
+                self.clip_gradients(self.gradient_clip_val, self.model)
+            else:
+                self.gradient_norm = global_norm(gradients_of(self.model))
+            self.optim.step()
+        return loss.item()
+
+    def validate(self, batch: Sequence[torch.Tensor]) -> float | None:
+        """Return the batch's mean loss, or None where the model gives none."""
+        with torch.no_grad():
+            loss = self.model.validation_step(batch)
+        return None if loss is None else loss.item()
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        gradients = gradients_of(model)
+        norm = self.gradient_norm = global_norm(gradients)
+        scale = (grad_clip_val / norm).clamp(max=1)
+        for gradient in gradients:
+            gradient *= scale
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        for group in self.optim.param_groups:  # in which PyTorch's schedulers keep it so
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def state_dict(self) -> Weights:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        if not self.model.state_dict():
+            raise ElmanError(
+                "what is kept of a model are its parameters, and "
+                f"{type(self.model).__name__} has none: make its tensors nn.Parameter"
+            )
+        arrays = {
+            f"model.{name}": numpy(tensor).copy()
+            for name, tensor in self.model.state_dict().items()
+        }
+        for number, kept in self._of_optimizer()["state"].items():
+            for name, value in kept.items():
+                if value is not None:
+                    arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
+        arrays["generator"] = torch.get_rng_state().numpy()
+        for device in self.gpus[:1]:
+            arrays["generator.gpu"] = own(device).get_rng_state(*place(device)).numpy()
+        return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.model.load_state_dict(
+            {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
+        )
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optim."):
+                _, number, part = name.split(".")
+                kept.setdefault(int(number), {})[part] = tensor
+        if kept:
+            self.optim.load_state_dict(self._of_optimizer() | {"state": kept})
+        torch.set_rng_state(tensors["generator"])
+        for device in self.gpus[:1]:
+            own(device).set_rng_state(tensors["generator.gpu"], *place(device))
+        where = self.gpus[0] if self.gpus else cpu()
+        self.hidden_state = checkpoint.unflatten_state(tensors, lambda part: part.to(where))
+
+    def _of_optimizer(self) -> dict[str, Any]:
+        """The optimiser's state; one of the book's own has none."""
+        own: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
+        return own
+
+
+def own(device: torch.device) -> Any:
+    """PyTorch's module for a kind of GPU: torch.cuda or torch.mps."""
+    return getattr(torch, device.type)
+
+
+def place(device: torch.device) -> tuple[torch.device, ...]:
+    """Argument that names a GPU of several; empty for Apple's, the only one."""
+    return (device,) if device.type == "cuda" else ()
+
+
+def gradients_of(model: Module) -> list[torch.Tensor]:
+    """The gradients of a model's parameters that have one."""
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def global_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The norm of all gradients as if they were one vector."""
+    norms = [gradient.norm() for gradient in gradients]
+    return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
