@@ -16,13 +16,13 @@ from elman import numpy as specification
 from elman.core.data import corpus
 from elman.core.errors import ElmanError
 from elman.core.model import weights
+from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.kernels import numba as _numba
 from elman.kernels.host.engine import Engine
 from elman.numpy import (
-    CELLS,
     DATA_URL,
     GRU,
     LSTM,
@@ -33,9 +33,12 @@ from elman.numpy import (
     HyperParameters,
     Module,
     ProgressBoard,
+    Recurrent,
     Vocab,
     add_to_class,
     architecture,
+    check_len,
+    check_shape,
     devices,
     download,
     export_weights,
@@ -59,6 +62,7 @@ __all__ = [
     "HyperParameters",
     "Module",
     "ProgressBoard",
+    "Recurrent",
     "TextFile",
     "TimeMachine",
     "Trainer",
@@ -66,6 +70,8 @@ __all__ = [
     "add_to_class",
     "architecture",
     "build",
+    "check_len",
+    "check_shape",
     "devices",
     "download",
     "export_weights",
@@ -91,7 +97,7 @@ class RNNLM(specification.RNNLM):
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """The kernels, with the weights as they are now, for one thread at a time."""
-        described = specification.described(self)
+        described = self.architecture_fields()
         # A forked process has an engine of its own: its parent's may be in the middle of a batch,
         # in the hands of a thread that did not come along.
         wanted, made = (described, os.getpid()), self._made
@@ -236,7 +242,18 @@ BUILT_IN = {
     (owner, name): getattr(owner, name)
     for owner, names in (
         (specification.RNNLM, ("forward", "loss", "_read", "_output_weight")),
-        (RNN, ("forward", "backward", "_drop", "_weights", "_forward_layer", "_backward_layer")),
+        (
+            Recurrent,
+            (
+                "forward",
+                "backward",
+                "_drop",
+                "_weights",
+                "_forward_layer",
+                "_backward_layer",
+                "_backward_steps",
+            ),
+        ),
     )
     for name in names
 }
@@ -245,7 +262,7 @@ BUILT_IN = {
 def check_built_in(model: RNNLM) -> None:
     """Raise an ElmanError where a model's classes have code that the kernels would leave out."""
     for (owner, name), function in BUILT_IN.items():
-        kind = type(model.rnn if owner is RNN else model)
+        kind = type(model.rnn if owner is Recurrent else model)
         if getattr(kind, name, None) is not function:
             raise ElmanError(
                 "elman.numba has kernels for the built-in models only, and "

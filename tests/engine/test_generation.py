@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
 from elman.core.model.language_model import generate, generate_all, score
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
@@ -19,6 +18,7 @@ from elman.kernels.codegen import threads
 from elman.kernels.codegen.tiles import Shape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.cells import CELLS
 from elman.kernels.rnn.sampling import choice_of, draw, falls_to, settings
 from tests.engine.batches import weights_of
 

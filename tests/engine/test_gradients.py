@@ -7,12 +7,12 @@ import pytest
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.kernels.codegen.tiles import Shape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import weight_layout
 from elman.kernels.host.engine import Engine
+from elman.kernels.rnn.cells import CELLS
 from elman.kernels.rnn.update import run
 from tests.engine.batches import batch_of, learned, weights_of
 

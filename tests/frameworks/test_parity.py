@@ -20,12 +20,12 @@ import elman
 from elman import numpy as specification
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.model import language_model, weights
-from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint
 from elman.core.training.schedule import Schedule
 
+CELLS = ("rnn", "rnn-relu", "gru", "lstm")
 LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)

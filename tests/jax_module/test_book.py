@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.model.cells import make_layers
 from elman.jax.compiled import compiled
 from elman.jax.weights import LAYERS
 from tests import book, docs
@@ -204,7 +205,9 @@ def test_prediction_takes_parameters_as_in_the_book() -> None:
 )
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
-    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    wanted = make_layers(
+        specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
+    )
     params = {
         name: value[14:] if "bias_hh" in name else value
         for name, value in wanted.parameters.items()

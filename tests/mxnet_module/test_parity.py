@@ -14,12 +14,13 @@ from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import LAYERS, layer_parameters, parameters_by_name
 from tests.frameworks.test_parity import relative
 
+CELLS = ("rnn", "rnn-relu", "gru", "lstm")
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
 
 
@@ -55,7 +56,9 @@ def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) 
 )
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = numpy.random.default_rng(0).standard_normal((9, 4, 5), numpy.float32)
-    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    wanted = make_layers(
+        specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
+    )
     layer = LAYERS[cell](7, layers, bidirectional=True)
     layer.initialize()
     layer(from_numpy(inputs))

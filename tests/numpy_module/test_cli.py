@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from elman import __version__
 from elman.core.experiments.run import new_folder, read_history, write
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
@@ -298,7 +299,7 @@ BAD = [
     (["train", "--clip", "-1"], "clip must be 0"),
     (["train", "--momentum", "2"], "momentum must be"),
     (["train", "--optimizer", "lion"], "the optimizer is sgd or adam, got 'lion'"),
-    (["train", "--cell", "cnn"], "the cell is one of rnn, rnn-relu, gru, lstm, got 'cnn'"),
+    (["train", "--cell", "cnn"], f"the cell is one of {', '.join(CELLS)}, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
     (["train", "short.txt", "--tokenizer", "syllable"], "the tokenizer is one of"),
     (["train", "--windows", "stream"], "The Time Machine is read in random windows"),

@@ -13,6 +13,7 @@ from elman import numpy as specification
 from elman import tensorflow as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
+from elman.core.model.cells import make_layers
 from elman.tensorflow.weights import KINDS, LAYERS, _to_keras
 
 
@@ -20,7 +21,9 @@ from elman.tensorflow.weights import KINDS, LAYERS, _to_keras
 @pytest.mark.parametrize("cell", LAYERS)
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
-    wanted = specification.LAYERS[cell](5, 7, layers, bidirectional=True)
+    wanted = make_layers(
+        specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
+    )
     found = LAYERS[cell](7, layers, bidirectional=True)
     found(inputs)
     for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):

@@ -1,7 +1,18 @@
-"""Recurrent cells: their gates and states, and the shapes of weights that follow from them."""
+"""Recurrent cells: their gates and states, and one step of each over any array module.
 
+With x = W_ih x_t + b_ih and r = W_hh h_{t-1} + b_hh, both (batch, gates * hidden), a step is a
+function of `xp`, x, r and the state, a tuple of (batch, hidden) whose first is h; it returns the
+next state. `xp` is a module with the array functions of D2L, such as `elman.torch.arrays`. A cell
+without recurrent weights ignores r.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from elman.core.errors import ElmanError, is_one_of
+
+State = tuple[Any, ...]
 
 
 class Gate(NamedTuple):
@@ -21,12 +32,18 @@ class CellSpec:
     """A recurrent cell.
 
     - `gates`: in the order in which their rows stand in the weights.
+    - `step`: the equations; see the top of this file.
     - `states`: number of arrays in a state; the first is the hidden state.
+    - `layer`, `nonlinearity`: class of recurrent layers in every framework's module, and its
+      argument. Recurrent is for the cells that have no layer of their own.
     """
 
     name: str
     gates: tuple[Gate, ...]
+    step: Callable[[Any, Any, Any, State], State]
     states: int = 1
+    layer: str = "Recurrent"
+    nonlinearity: str | None = None
 
     @property
     def input_blocks(self) -> list[int]:
@@ -60,6 +77,11 @@ class CellSpec:
         """Number of gates, the first of all, that have two biases where one would do."""
         return sum(gate.input_block == gate.state_block for gate in self.gates)
 
+    @property
+    def one_bias(self) -> bool:
+        """True if x and r are only ever added, in all gates."""
+        return self.redundant_gates == len(self.gates)
+
     def redundant_bias(self, hidden: int) -> slice:
         """Part of `bias_hh` that is only ever added to the same part of `bias_ih`; it stays zero.
 
@@ -68,17 +90,69 @@ class CellSpec:
         return slice(0, self.redundant_gates * hidden)
 
 
+def tanh_step(xp: Any, x: Any, r: Any, state: State) -> State:
+    """h = tanh(x + r) (Elman 1990)."""
+    return (xp.tanh(x + r),)
+
+
+def relu_step(xp: Any, x: Any, r: Any, state: State) -> State:
+    """h = max(x + r, 0)."""
+    return (xp.relu(x + r),)
+
+
+def gru_step(xp: Any, x: Any, r: Any, state: State) -> State:
+    """Gated recurrent unit of Cho et al. (2014), with the reset after the product."""
+    x_r, x_z, x_n = xp.split(x, 3, 1)
+    r_r, r_z, r_n = xp.split(r, 3, 1)
+    z = xp.sigmoid(x_z + r_z)
+    n = xp.tanh(x_n + xp.sigmoid(x_r + r_r) * r_n)
+    return ((1 - z) * n + z * state[0],)
+
+
+def lstm_step(xp: Any, x: Any, r: Any, state: State) -> State:
+    """Long short-term memory of Hochreiter and Schmidhuber (1997), with a forget gate."""
+    i, f, g, o = xp.split(x + r, 4, 1)
+    c = xp.sigmoid(f) * state[1] + xp.sigmoid(i) * xp.tanh(g)
+    return xp.sigmoid(o) * xp.tanh(c), c
+
+
+def mingru_step(xp: Any, x: Any, r: Any, state: State) -> State:
+    """minGRU of Feng et al. (2024): a GRU whose gate and candidate read the input alone."""
+    z, candidate = xp.split(x, 2, 1)
+    z = xp.sigmoid(z)
+    return ((1 - z) * state[0] + z * candidate,)
+
+
 CELLS = {
     spec.name: spec
     for spec in (
-        CellSpec("rnn", (Gate("h", 0, 0),)),
-        CellSpec("rnn-relu", (Gate("h", 0, 0),)),
+        CellSpec("rnn", (Gate("h", 0, 0),), tanh_step, layer="RNN", nonlinearity="tanh"),
+        CellSpec("rnn-relu", (Gate("h", 0, 0),), relu_step, layer="RNN", nonlinearity="relu"),
         # The reset gate multiplies n's part from the state, which has a block of its own.
-        CellSpec("gru", (Gate("r", 1, 1), Gate("z", 2, 2), Gate("n", 0, 3))),
+        CellSpec("gru", (Gate("r", 1, 1), Gate("z", 2, 2), Gate("n", 0, 3)), gru_step, layer="GRU"),
         CellSpec(
             "lstm",
             (Gate("i", 0, 0), Gate("f", 1, 1), Gate("g", 2, 2), Gate("o", 3, 3)),
+            lstm_step,
             states=2,
+            layer="LSTM",
         ),
+        CellSpec("mingru", (Gate("z", 0, None), Gate("h", 1, None)), mingru_step),
     )
 }
+
+
+def check_cell(cell: Any) -> None:
+    """Raise an ElmanError unless `cell` is the name of a cell."""
+    if not is_one_of(cell, CELLS):
+        raise ElmanError(f"the cell is one of {', '.join(CELLS)}, got {cell!r}")
+
+
+def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:
+    """Recurrent layers of a cell, of the class that `classes`, a framework's module, has for it."""
+    spec = CELLS[cell]
+    if spec.nonlinearity:
+        arguments["nonlinearity"] = spec.nonlinearity
+    elif spec.layer == "Recurrent":
+        arguments["cell"] = cell
+    return getattr(classes, spec.layer)(**arguments)

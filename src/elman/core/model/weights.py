@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from elman.core.errors import (
     ElmanError,
-    is_one_of,
     printable,
     require_at_least,
     require_at_most,
     require_number,
 )
 from elman.core.files import memory, tensors
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import CELLS, check_cell
 from elman.core.text.vocab import MAX_TOKENS
 
 Weights = dict[str, NDArray[Any]]
@@ -50,8 +49,7 @@ class Architecture:
     tied: bool = False
 
     def __post_init__(self) -> None:
-        if not is_one_of(self.cell, CELLS):
-            raise ElmanError(f"the cell is one of {', '.join(CELLS)}, got {self.cell!r}")
+        check_cell(self.cell)
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
         for name, most in MOST.items():

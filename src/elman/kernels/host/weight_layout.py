@@ -21,10 +21,7 @@ from elman.kernels.rnn.layer import SPARE
 from elman.kernels.rnn.packing import GROUP, Canonical, Gradients, Numbers, Packed
 
 # For each gate, the blocks that hold its parts from the input and from the state.
-BLOCKS = {
-    name: list(zip(spec.input_blocks, spec.state_blocks, strict=True))
-    for name, spec in SPECS.items()
-}
+BLOCKS: Any = {name: [gate[1:] for gate in spec.gates] for name, spec in SPECS.items()}
 
 FIRST = "rnn.weight_ih_l0"
 

@@ -1,0 +1,57 @@
+"""Array functions that NumPy has not, and devices."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["devices"]
+
+Array = NDArray[Any]
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow for any x."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+def look_up(table: Array, ids: Array) -> Array:
+    """Rows `ids` of a table: the product of one-hot vectors and the table."""
+    return table[ids]
+
+
+def look_up_backward(d_rows: Array, ids: Array, rows: int) -> Array:
+    """Gradient of the table, (rows, features): for each id the sum of its rows' gradients."""
+    flat_ids, flat = ids.ravel(), d_rows.reshape(-1, d_rows.shape[-1])  # (steps * batch, features)
+    order = np.argsort(flat_ids, kind="stable")
+    present, starts = np.unique(flat_ids[order], return_index=True)
+    d_table = np.zeros((rows, flat.shape[1]), flat.dtype)
+    d_table[present] = np.add.reduceat(flat[order], starts, axis=0)
+    return d_table
+
+
+def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean cross-entropy in nats, and its gradient: (softmax - one-hot) / tokens.
+
+    Logits are (tokens, vocab), targets (tokens,).
+    """
+    tokens = np.arange(len(targets))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    picked = shifted[tokens, targets]
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    loss = float(np.mean(np.log(sums[:, 0]) - picked))
+    exps /= sums
+    exps[tokens, targets] -= 1
+    exps /= len(targets)
+    return loss, exps
+
+
+def global_norm(gradients: dict[str, Array]) -> float:
+    """Norm of all gradients taken as one vector."""
+    return float(np.sqrt(sum(float(np.vdot(array, array)) for array in gradients.values())))
+
+
+def devices() -> list[str]:
+    """Names of the devices that can be used here."""
+    return ["cpu"]

@@ -1,0 +1,263 @@
+"""Recurrent layers: stacks of any cell, run through time forward and backward."""
+
+from typing import Any
+
+import numpy as np
+
+from elman.core.errors import ElmanError, is_one_of, require_at_least
+from elman.core.model import language_model, weights
+from elman.core.model.cells import CELLS, CellSpec, check_cell
+from elman.core.model.weights import Weights
+from elman.numpy.arrays import Array, look_up, look_up_backward
+from elman.numpy.cells import EQUATIONS
+from elman.numpy.model import Module
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+
+
+class Recurrent(Module):
+    """A stack of recurrent layers of the cell `cell`.
+
+    Inputs are (steps, batch, num_inputs), or integers (steps, batch) that stand for one-hot
+    vectors; states (num_layers, batch, num_hiddens). Returns the outputs of the last layer,
+    (steps, batch, num_hiddens), and the state after the last step. Bidirectional layers also run
+    from the last step to the first: outputs are (steps, batch, 2 * num_hiddens), states
+    (2 * num_layers, batch, num_hiddens), each layer's forward one first.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Make the layers.
+
+        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
+        - `num_hiddens`: hidden units of a layer.
+        - `num_layers`: layers, one above the other.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer;
+          the others are scaled up.
+        - `bidirectional`: also run from the last step to the first.
+        - `seed`: seed of the initial weights and of dropout.
+        """
+        check_cell(cell)
+        weights.check_layers(num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+        require_at_least(0, seed=seed)
+        super().__init__()
+        self.save_hyperparameters()
+        self.rng = np.random.default_rng(seed)
+        self.names = weights.layer_names(num_layers, bidirectional)
+        shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers, bidirectional)
+        self.parameters = weights.draw(shapes, cell, num_hiddens, seed, prefix="rnn.")
+
+    cell: str
+    num_inputs: int
+    num_hiddens: int
+    num_layers: int
+    dropout: float
+    bidirectional: bool
+    _memos: dict[str, tuple[Array, Array, list[Any]]]
+    _masks: list[Any]
+
+    @property
+    def spec(self) -> CellSpec:
+        """Gates and states of the cell."""
+        return CELLS[self.cell]
+
+    def _weights(self, name: str) -> Weights:
+        """Weights of a layer in one direction, by kind."""
+        return {kind: self.parameters[kind + name] for kind in self.spec.weight_kinds}
+
+    def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
+        """Run all layers through all steps."""
+        self._check_inputs(inputs)
+        states = self.spec.states
+        shape = (sum(map(len, self.names)), inputs.shape[1], self.num_hiddens)
+        if state is None:
+            state = (np.zeros(shape, self.parameters["bias_ih_l0"].dtype),) * states
+        elif states == 1:
+            state = (state,)
+        _check_state(state, [shape] * states)
+        self._memos, self._masks = {}, []
+        final_states: list[tuple[Array, ...]] = []
+        for layer, names in enumerate(self.names):
+            if layer > 0:
+                inputs = self._drop(inputs)
+            outputs = []
+            for name in names:
+                start = tuple(part[len(final_states)] for part in state)
+                run, last = self._forward_layer(name, inputs[:: direction(name)], start)
+                outputs.append(run[:: direction(name)])
+                final_states.append(last)
+            inputs = np.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
+        state = tuple(np.stack(parts) for parts in zip(*final_states, strict=True))
+        return inputs, state if states > 1 else state[0]
+
+    def _check_inputs(self, inputs: Any) -> None:
+        if isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.integer):
+            language_model.check_ids(language_model.integers(inputs, 2), self.num_inputs)
+        elif not isinstance(inputs, np.ndarray) or inputs.shape[2:] != (self.num_inputs,):
+            raise ElmanError(
+                f"inputs are an array (steps, batch, {self.num_inputs}), or of ids (steps, batch), "
+                f"got {getattr(inputs, 'shape', inputs)!r}"
+            )
+
+    def _drop(self, inputs: Array) -> Array:
+        """Dropout (Srivastava et al. 2014), which acts in training only."""
+        if not (self.dropout and self.training):
+            self._masks.append(1)
+            return inputs
+        self._masks.append(self.mask(inputs.shape, inputs.dtype))
+        dropped: Array = inputs * self._masks[-1]
+        return dropped
+
+    def mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Dropout's factors for the outputs of a layer, (steps, batch, features)."""
+        kept = self.rng.random(shape) >= self.dropout
+        mask: Array = kept.astype(dtype) / dtype.type(1 - self.dropout)
+        return mask
+
+    def _forward_layer(
+        self, name: str, inputs: Array, state: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:
+        forward, w = EQUATIONS[self.cell].forward, self._weights(name)
+        W_ih, W_hh, b_ih = w["weight_ih"], w.get("weight_hh"), w["bias_ih"]
+        if np.issubdtype(inputs.dtype, np.integer):
+            x = look_up(W_ih.T + b_ih, inputs)  # (steps, batch, gates * hidden)
+        else:
+            x = inputs @ W_ih.T + b_ih  # (steps, batch, gates * hidden)
+        hidden, memos = [state[0]], []
+        for x_t in x:
+            r = None if W_hh is None else hidden[-1] @ W_hh.T + w["bias_hh"]
+            state, memo = forward(x_t, r, state)
+            hidden.append(state[0])
+            if self.training:
+                memos.append(memo)
+        if self.training:
+            self._memos[name] = (inputs, np.stack(hidden[:-1]), memos)
+        return np.stack(hidden[1:]), state  # (steps, batch, hidden)
+
+    def backward(self, d_outputs: Array) -> Array | None:
+        """Fill `gradients`; return the gradient of the inputs (None if they were ids).
+
+        `d_outputs` is the loss's gradient with respect to the outputs of the last `forward`.
+        """
+        self.gradients = {}
+        for layer, names in reversed(list(enumerate(self.names))):
+            parts = np.split(d_outputs, len(names), axis=2)  # (steps, batch, hidden) each
+            d_inputs = [
+                self._backward_layer(name, part[:: direction(name)])
+                for name, part in zip(names, parts, strict=True)
+            ]
+            if d_inputs[0] is None:
+                return None
+            d_outputs = sum(d[:: direction(name)] for name, d in zip(names, d_inputs, strict=True))
+            if layer > 0:
+                d_outputs = d_outputs * self._masks[layer - 1]
+        return d_outputs
+
+    def _backward_layer(self, name: str, d_outputs: Array) -> Any:
+        inputs, hidden_before, _ = self._memos[name]
+        W_ih = self._weights(name)["weight_ih"]
+        d_x, d_r = self._backward_steps(name, d_outputs)
+        flat_x = d_x.reshape(-1, len(W_ih))  # (steps * batch, gates * hidden)
+        if ids := np.issubdtype(inputs.dtype, np.integer):
+            d_W_ih = look_up_backward(d_x, inputs, self.num_inputs).T
+        else:
+            d_W_ih = flat_x.T @ inputs.reshape(-1, inputs.shape[-1])
+        self.gradients |= {f"weight_ih{name}": d_W_ih, f"bias_ih{name}": flat_x.sum(axis=0)}
+        if self.spec.state_blocks:
+            flat_r = d_r.reshape(-1, len(W_ih))
+            d_W_hh = flat_r.T @ hidden_before.reshape(-1, self.num_hiddens)
+            d_b_hh = flat_r.sum(axis=0)
+            d_b_hh[self.spec.redundant_bias(self.num_hiddens)] = 0
+            self.gradients |= {f"weight_hh{name}": d_W_hh, f"bias_hh{name}": d_b_hh}
+        return None if ids else d_x @ W_ih  # (steps, batch, features)
+
+    def _backward_steps(self, name: str, d_outputs: Array) -> tuple[Array, Array]:
+        """Gradients of x and r of all steps, (steps, batch, gates * hidden) each."""
+        backward, memos = EQUATIONS[self.cell].backward, self._memos[name][2]
+        w = self._weights(name)
+        d_x = np.empty((*d_outputs.shape[:2], len(w["weight_ih"])), d_outputs.dtype)
+        d_r = d_x if self.spec.one_bias else np.empty_like(d_x)
+        d_state: tuple[Any, ...] = (0.0,) * self.spec.states
+        for t in reversed(range(len(d_outputs))):
+            d_h, *d_rest = d_state
+            d_x[t], d_r_t, d_state = backward((d_outputs[t] + d_h, *d_rest), memos[t])
+            if d_r_t is not None:
+                d_r[t] = d_r_t
+                d_h, *d_rest = d_state
+                d_state = (d_h + d_r_t @ w["weight_hh"], *d_rest)
+        return d_x, d_r
+
+
+def _check_state(parts: Any, wanted: list[tuple[int, ...]]) -> None:
+    """Raise an ElmanError unless a state has arrays of these shapes."""
+    whole = parts if isinstance(parts, tuple | list) else [parts]
+    got = [getattr(part, "shape", part) for part in whole]
+    if got != wanted:
+        raise ElmanError(f"the state has {len(wanted)} of the shape {wanted[0]}, got {got!r}")
+
+
+def direction(name: str) -> int:
+    """1 for a layer that runs from the first step to the last, -1 for the other direction."""
+    return -1 if name.endswith("_reverse") else 1
+
+
+class RNN(Recurrent):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not is_one_of(nonlinearity, ("tanh", "relu")):
+            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
+        cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
+        super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
+
+
+class GRU(Recurrent):
+    """A stack of gated recurrent layers; the arguments are those of RNN."""
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("gru", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
+
+
+class LSTM(Recurrent):
+    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("lstm", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)

@@ -1,0 +1,220 @@
+"""Base class of models, and the language model: input, recurrent layers, output layer, loss."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.model import language_model, weights
+from elman.core.model.metrics import perplexity
+from elman.core.model.weights import Architecture, Weights
+from elman.core.training import module, trainer
+from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward
+from elman.numpy.optimizers import SGD, Adam
+
+__all__ = ["RNNLM", "Module"]
+
+
+class Module(module.Module):
+    """A model with `parameters` and, after `backward`, `gradients`, both by canonical name.
+
+    What `backward` needs is kept between `train()` and `eval()`.
+    """
+
+    parameters: Weights
+    gradients: Weights
+
+    def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
+        self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+
+
+class RNNLM(language_model.LanguageModel, Module):
+    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+
+    Maps ids (batch, steps) to logits (batch, steps, vocab_size).
+    """
+
+    def __init__(
+        self,
+        rnn: Any,
+        vocab_size: int,
+        lr: float = 0.01,
+        embedding_size: int = 0,
+        optimizer: str = "sgd",
+        momentum: float = 0.0,
+        tied: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Make the model.
+
+        - `rnn`: recurrent layers: an RNN, GRU, LSTM or Recurrent.
+        - `vocab_size`: number of tokens.
+        - `lr`: learning rate.
+        - `embedding_size`: size of the embedding; 0 for one-hot input.
+        - `optimizer`: sgd or adam.
+        - `momentum`: momentum of sgd.
+        - `tied`: use the embedding as the output layer's weight.
+        - `seed`: seed of the initial weights.
+        """
+        super().__init__()
+        if not hasattr(rnn, "num_hiddens"):
+            raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
+        trainer.check_optimizer(optimizer, lr, momentum)
+        language_model.check_language_model(rnn, tied, embedding_size)
+        require_at_least(1, vocab=vocab_size)
+        require_at_least(0, embedding=embedding_size, seed=seed)
+        wanted = embedding_size or vocab_size
+        if getattr(rnn, "num_inputs", wanted) != wanted:
+            raise ElmanError(
+                f"the rnn reads {rnn.num_inputs} inputs, and gets {wanted}: give it num_inputs of "
+                "vocab_size, or of embedding_size where there is one"
+            )
+        self.save_hyperparameters()
+        own = {
+            name: shape
+            for name, shape in weights.shapes(self.architecture()).items()
+            if not name.startswith("rnn.")
+        }
+        self.parameters = weights.draw(own, rnn.cell, rnn.num_hiddens, seed)
+        self.parameters |= {f"rnn.{name}": value for name, value in rnn.parameters.items()}
+
+    rnn: Any
+    vocab_size: int
+    lr: float
+    embedding_size: int
+    optimizer: str
+    momentum: float
+    tied: bool
+    _d_logits: Any = None
+    _targets: Any = None  # of a chunked loss, (steps * batch,)
+    exp = staticmethod(perplexity)
+
+    def architecture_fields(self) -> tuple[Any, ...]:
+        """Fields of an Architecture, in their order and unchecked."""
+        rnn = self.rnn
+        sizes = self.vocab_size, rnn.num_hiddens, rnn.num_layers, self.embedding_size
+        return rnn.cell, *sizes, self.tied
+
+    def architecture(self) -> Architecture:
+        """Cell, sizes and options of this model."""
+        return Architecture(*self.architecture_fields())
+
+    def load_weights(self, values: Weights) -> None:
+        """Take these weights, with their precision."""
+        self.parameters = weights.checked(values, self.architecture())
+        self.rnn.parameters = {
+            name.removeprefix("rnn."): value
+            for name, value in self.parameters.items()
+            if name.startswith("rnn.")
+        }
+
+    def train(self) -> None:
+        """Keep what `backward` needs, from here on."""
+        self.training = self.rnn.training = True
+
+    def eval(self) -> None:
+        """Keep nothing, from here on."""
+        self.training = self.rnn.training = False
+
+    @property
+    def _output_weight(self) -> Array:
+        return self.parameters["embedding.weight" if self.tied else "linear.weight"]
+
+    def _read(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        hidden, state = self._run(ids, state)
+        return self._logits(hidden).swapaxes(0, 1), state  # (batch, steps, vocab)
+
+    def _run(self, ids: Array, state: Any) -> tuple[Array, Any]:
+        """Outputs of the layers, (steps, batch, hidden), and the state after them."""
+        ids = language_model.integers(ids, 2)
+        inputs = ids.T  # (steps, batch)
+        if self.embedding_size:
+            language_model.check_ids(ids, self.vocab_size)
+            table = self.parameters["embedding.weight"]
+            inputs = look_up(table, inputs)  # (steps, batch, features)
+        hidden, state = self.rnn(inputs, state)
+        self._ids, self._hidden = ids, hidden
+        return hidden, state
+
+    def _logits(self, hidden: Array) -> Array:
+        logits: Array = hidden @ self._output_weight.T + self.parameters["linear.bias"]
+        return logits
+
+    def forward(self, X: Array, state: Any = None) -> Array:
+        """Logits, (batch, steps, vocab), of ids (batch, steps)."""
+        logits, self.final_state = self._read(X, state)
+        return logits
+
+    def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
+        """Logits of ids and the state after them, without dropout."""
+        with self.evaluating(), np.errstate(over="ignore", invalid="ignore"):  # the logits show it
+            return self._read(ids, state)
+
+    def loss(self, y_hat: Array, y: Array) -> float:
+        """Mean cross-entropy of logits (batch, steps, vocab) for targets (batch, steps)."""
+        y = language_model.integers(y, 2)
+        wanted = (*y.shape, self.vocab_size)
+        if (got := getattr(y_hat, "shape", y_hat)) != wanted:
+            raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
+        language_model.check_ids(y, self.vocab_size)
+        flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
+        loss, self._d_logits = cross_entropy(flat, y.T.ravel())
+        return loss
+
+    def chunked_loss(self, X: Array, Y: Array, state: Any = None) -> float:
+        """Loss of a batch whose logits are computed one chunk at a time."""
+        language_model.check_ids(Y, self.vocab_size)
+        _, self.final_state = self._run(X, state)
+        self._d_logits, self._targets = None, Y.T.ravel()
+        return sum(loss * share for _, share, loss, _ in self._chunks())
+
+    def _chunks(self) -> Iterator[tuple[slice, float, float, Array]]:
+        """Rows of each chunk, their share of all, their mean loss and the logits' gradient."""
+        hidden = self._hidden.reshape(len(self._targets), -1)  # (steps * batch, hidden)
+        size = language_model.chunk_rows(self.vocab_size)
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            targets = self._targets[rows]
+            yield (
+                rows,
+                len(targets) / len(hidden),
+                *cross_entropy(self._logits(hidden[rows]), targets),
+            )
+
+    def backward(self) -> None:
+        """Fill `gradients` with the gradients of the last loss."""
+        hidden = self._hidden.reshape(-1, self._hidden.shape[-1])  # (steps * batch, hidden)
+        d_hidden, d_weight, d_bias = self._backward_head(hidden)
+        d_inputs = self.rnn.backward(d_hidden.reshape(self._hidden.shape))
+        self.gradients = {f"rnn.{name}": value for name, value in self.rnn.gradients.items()}
+        self.gradients["linear.bias"] = d_bias
+        if d_inputs is not None:
+            d_table = look_up_backward(d_inputs, self._ids.T, self.vocab_size)
+            self.gradients["embedding.weight"] = d_table + d_weight if self.tied else d_table
+        if not self.tied:
+            self.gradients["linear.weight"] = d_weight
+
+    def _backward_head(self, hidden: Array) -> tuple[Array, Array, Array]:
+        """Gradients of the layers' outputs, and of the output layer's weight and bias."""
+        weight = self._output_weight
+        if self._d_logits is not None:
+            d_logits = self._d_logits  # (steps * batch, vocab)
+            return d_logits @ weight, d_logits.T @ hidden, d_logits.sum(axis=0)
+        d_hidden, d_weight = np.empty_like(hidden), np.zeros_like(weight)
+        d_bias = np.zeros(len(weight), weight.dtype)
+        for rows, share, _, d_logits in self._chunks():
+            d_logits *= share
+            d_hidden[rows] = d_logits @ weight
+            d_weight += d_logits.T @ hidden[rows]
+            d_bias += d_logits.sum(axis=0)
+        return d_hidden, d_weight, d_bias
+
+    def configure_optimizers(self) -> SGD | Adam:
+        """Optimiser named in the constructor."""
+        if self.optimizer == "adam":
+            return Adam(self, self.lr)
+        return SGD(self, self.lr, self.momentum)
+
+
+RNNLM.default_head = language_model.head_methods(RNNLM)

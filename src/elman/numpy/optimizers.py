@@ -1,0 +1,65 @@
+"""Optimisers: SGD with momentum, and Adam."""
+
+from typing import Protocol
+
+import numpy as np
+
+from elman.core.model.weights import Weights
+from elman.core.training import trainer
+
+__all__ = ["SGD", "Adam"]
+
+
+class Trainable(Protocol):
+    """A model with weights and their gradients, by canonical name."""
+
+    parameters: Weights
+    gradients: Weights
+
+
+class SGD:
+    """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
+
+    def __init__(self, model: Trainable, lr: float, momentum: float = 0.0) -> None:
+        trainer.check_optimizer("sgd", lr, momentum)
+        self.model, self.lr, self.momentum = model, lr, momentum
+        self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """Names of the arrays kept for each parameter."""
+        return ("velocity",) if self.momentum else ()
+
+    def step(self) -> None:
+        """Update the model's parameters by its gradients."""
+        for name, change in self.model.gradients.items():
+            if self.momentum:
+                velocity = self.velocity[name]
+                velocity *= self.momentum
+                velocity += change
+                change = velocity
+            self.model.parameters[name] -= self.lr * change
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) with the paper's constants, as in torch.optim.Adam."""
+
+    memory = ("mean", "square")  # arrays kept for each parameter
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(self, model: Trainable, lr: float) -> None:
+        trainer.check_optimizer("adam", lr, 0.0)
+        self.model, self.lr, self.steps = model, lr, 0
+        self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+        self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    def step(self) -> None:
+        """Update the model's parameters by its gradients."""
+        self.steps += 1
+        for name, gradient in self.model.gradients.items():
+            mean, square = self.mean[name], self.square[name]
+            mean += (1 - self.beta1) * (gradient - mean)
+            square += (1 - self.beta2) * (gradient * gradient - square)
+            unbiased = mean / (1 - self.beta1**self.steps)
+            deviation = np.sqrt(square / (1 - self.beta2**self.steps))
+            self.model.parameters[name] -= self.lr * unbiased / (deviation + self.epsilon)

@@ -1,0 +1,85 @@
+"""The step of training in NumPy; the loop is that of every framework."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from elman.core.model.weights import Weights
+from elman.core.training import checkpoint, trainer
+from elman.numpy.arrays import Array, global_norm
+from elman.numpy.model import Module
+
+__all__ = ["Trainer"]
+
+
+class Trainer(trainer.Trainer):
+    """The loop, with NumPy's step; it always runs on the CPU."""
+
+    def update(self, batch: Sequence[Any]) -> float:
+        """Take one optimisation step and return the batch's mean loss, in nats."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+            loss = self.model.training_step(batch)
+            self.model.backward()
+            if self.gradient_clip_val > 0:
+                self.clip_gradients(self.gradient_clip_val, self.model)
+            else:
+                self.gradient_norm = global_norm(self.model.gradients)
+            self.optim.step()
+        return float(loss)
+
+    def validate(self, batch: Sequence[Any]) -> float | None:
+        """Return the batch's mean loss."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+            loss: float | None = self.model.validation_step(batch)
+        return loss
+
+    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        norm = self.gradient_norm = global_norm(model.gradients)
+        if norm > grad_clip_val:
+            for gradient in model.gradients.values():
+                gradient *= grad_clip_val / norm
+
+    def prepare_optimizer(self) -> None:
+        """Ask the model for its optimiser."""
+        super().prepare_optimizer()
+        self._rate: Any = getattr(self.optim, "lr", None)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        self.optim.lr = self._rate * factor
+
+    def state_dict(self) -> Weights:
+        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        arrays = {name: array.copy() for name, array in self._arrays().items()}
+        if hasattr(self.optim, "steps"):
+            arrays["steps"] = np.array(self.optim.steps)
+        for name, rng in self._generators().items():
+            text = json.dumps(rng.bit_generator.state)
+            arrays[f"generator.{name}"] = np.frombuffer(text.encode(), np.uint8)
+        return arrays | checkpoint.flatten_state(self.hidden_state, np.asarray)
+
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+        if hasattr(self.optim, "steps"):
+            self.optim.steps = int(arrays["steps"])
+        for name, rng in self._generators().items():
+            rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
+        self.hidden_state = checkpoint.unflatten_state(arrays, np.asarray)
+
+    def _arrays(self) -> Weights:
+        """The model's parameters, and what the optimiser keeps of each."""
+        arrays = {f"model.{name}": array for name, array in self.model.parameters.items()}
+        for kind in getattr(self.optim, "memory", ()):
+            kept = getattr(self.optim, kind)
+            arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
+        return arrays
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        """Generators of dropout."""
+        rng = getattr(getattr(self.model, "rnn", None), "rng", None)
+        return {"rnn": rng} if rng else {}
