@@ -74,3 +74,14 @@ def test_a_model_that_takes_more_is_refused_before_it_is_drawn_or_read(
         weights.initial(arch)
     with pytest.raises(ElmanError, match=message):
         weights.load(tmp_path / "model.safetensors", arch)
+
+
+def test_a_frameworks_error_for_lack_of_memory_becomes_a_memory_error() -> None:
+    @memory.as_memory_error(RuntimeError, "memory")
+    def fail(message: str) -> None:
+        raise RuntimeError(message)
+
+    with pytest.raises(MemoryError, match="out of Memory"):
+        fail("CUDA out of Memory")
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        fail("wrong shape")

@@ -6,6 +6,8 @@ import mxnet
 import numpy as _numpy
 from mxnet import np, npx
 
+from elman.core.training.devices import Devices
+
 npx.set_np()
 
 arange = np.arange
@@ -58,16 +60,7 @@ def num_gpus() -> int:
     return npx.num_gpus()
 
 
-def try_gpu(i: int = 0) -> mxnet.Context:
-    """The i-th GPU where there is one, else the CPU."""
-    return gpu(i) if num_gpus() > i else cpu()
-
-
-def try_all_gpus() -> list[mxnet.Context]:
-    """All GPUs; an empty list where there is none."""
-    return [gpu(i) for i in range(num_gpus())]
-
-
-def devices() -> list[str]:
-    """The devices that can be used here."""
-    return [str(device) for device in (cpu(), *try_all_gpus())]
+_devices = Devices(cpu, gpu, num_gpus)
+try_gpu = _devices.try_gpu
+try_all_gpus = _devices.try_all_gpus
+devices = _devices.names

@@ -120,16 +120,8 @@ class SGD(HyperParameters):
             param -= self.lr * param.grad
 
 
-class Classifier(Module):
+class Classifier(module.Classifier, Module):
     """The base class of classification models."""
-
-    def validation_step(self, batch: Sequence[np.ndarray]) -> np.ndarray:
-        """The loss of a validation batch; plots it and the accuracy."""
-        Y_hat = self(*batch[:-1])
-        loss = self.loss(Y_hat, batch[-1])
-        self.plot("loss", loss, train=False)
-        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
-        return loss
 
     def accuracy(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
         """The share of correct predictions, or 1 and 0 for each."""
@@ -145,10 +137,7 @@ class Classifier(Module):
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
-        X = np.random.randn(*X_shape)
-        for layer in self.net:
-            X = layer(X)
-            print(layer.__class__.__name__, "output shape:\t", X.shape)
+        module.print_output_shapes(self.net, np.random.randn(*X_shape))
 
 
 class LinearRegression(Module):
@@ -213,7 +202,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = detached(state)
+        self.final_state = language_model.detached(state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
@@ -238,13 +227,6 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
                 ids = (self.output_layer(rnn_outputs) + added).argmax(axis=-1)  # (1, 1)
                 following.append(ids)
         return [int(ids.item()) for ids in following], state
-
-
-def detached(state: Any) -> Any:
-    """A state, an array or tuples or lists of such, through which no gradient flows."""
-    if isinstance(state, tuple | list):
-        return tuple(map(detached, state))
-    return state.detach() if isinstance(state, np.ndarray) else state
 
 
 def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:
@@ -300,7 +282,7 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = detached(state)
+        self.final_state = language_model.detached(state)
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)

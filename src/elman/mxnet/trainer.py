@@ -1,15 +1,15 @@
 """Trainer and its step."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import mxnet
 import numpy as _numpy
 from mxnet import autograd, np, npx
 
+from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
-from elman.mxnet.arrays import cpu, numpy, try_all_gpus
+from elman.mxnet.arrays import cpu, numpy, to, try_all_gpus
 from elman.mxnet.data import from_numpy
 from elman.mxnet.model import Module
 
@@ -19,10 +19,8 @@ __all__ = ["Trainer"]
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    @cached_property
-    def gpus(self) -> list[mxnet.Context]:
-        """The GPUs to train on, at most `num_gpus`."""
-        return try_all_gpus()[: self.num_gpus]
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
 
     def prepare_model(self, model: Module) -> None:
         """Tie the model to this trainer, and move it to the GPU."""
@@ -33,29 +31,15 @@ class Trainer(trainer.Trainer):
                 parameters.reset_ctx(self.gpus[0])
             model.set_scratch_params_device(self.gpus[0])
 
-    def prepare_batch(self, batch: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """Move a batch to the GPU."""
-        return [array.as_in_ctx(self.gpus[0]) for array in batch] if self.gpus else batch
-
+    @memory.as_memory_error(mxnet.MXNetError, "memory")
     def update(self, batch: Sequence[np.ndarray]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        try:
-            return self._update(batch)
-        except mxnet.MXNetError as error:
-            if "memory" not in str(error).lower():
-                raise
-            raise MemoryError(str(error)) from error
-
-    def _update(self, batch: Sequence[np.ndarray]) -> float:
         for layers in dropping(self.model):  # whose generator tells no state to go on from
             npx.random.seed((layers.draws + self.train_batch_idx) % (1 << 31))
         with autograd.record():
             loss = self.model.training_step(batch)
         loss.backward()
-        if self.gradient_clip_val > 0:
-            self.clip_gradients(self.gradient_clip_val, self.model)
-        else:
-            self.gradient_norm = global_norm(gradients_of(self.model))
+        self.clip_or_measure()
         self.optim.step(1)
         return float(loss)
 
@@ -66,11 +50,15 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        gradients = gradients_of(model)
-        norm = self.gradient_norm = global_norm(gradients)
+        norm = self.gradient_norm = self.measure_gradients(model)
         if norm > grad_clip_val:
-            for gradient in gradients:
+            for gradient in gradients_of(model):
                 gradient *= grad_clip_val / norm
+
+    def measure_gradients(self, model: Module) -> float:
+        """Norm of all gradients as one vector."""
+        gradients = gradients_of(model)
+        return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
 
     def prepare_optimizer(self) -> None:
         """Ask the model for its optimiser."""
@@ -147,8 +135,3 @@ def dropping(model: Module) -> list[Any]:
 def gradients_of(model: Module) -> list[np.ndarray]:
     """The gradients of a model's parameters that have one."""
     return [array.grad for array in arrays_of(model) if array.grad is not None]
-
-
-def global_norm(gradients: Sequence[np.ndarray]) -> float:
-    """The norm of all gradients as if they were one vector."""
-    return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5

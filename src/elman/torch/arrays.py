@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from elman.core.training.devices import Devices
+
 arange = torch.arange
 concat = torch.cat
 cos = torch.cos
@@ -55,16 +57,7 @@ def num_gpus() -> int:
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
 
 
-def try_gpu(i: int = 0) -> torch.device:
-    """The i-th GPU where there is one, else the CPU."""
-    return gpu(i) if num_gpus() > i else cpu()
-
-
-def try_all_gpus() -> list[torch.device]:
-    """All GPUs; an empty list where there is none."""
-    return [gpu(i) for i in range(num_gpus())]
-
-
-def devices() -> list[str]:
-    """The devices that can be used here."""
-    return [str(device) for device in (cpu(), *try_all_gpus())]
+_devices = Devices(cpu, gpu, num_gpus)
+try_gpu = _devices.try_gpu
+try_all_gpus = _devices.try_all_gpus
+devices = _devices.names

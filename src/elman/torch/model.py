@@ -55,16 +55,8 @@ class Module(nn.Module, module.Module):
             self.net.apply(init)
 
 
-class Classifier(Module):
+class Classifier(module.Classifier, Module):
     """The base class of classification models."""
-
-    def validation_step(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The loss of a validation batch; plots it and the accuracy."""
-        Y_hat = self(*batch[:-1])
-        loss = self.loss(Y_hat, batch[-1])
-        self.plot("loss", loss, train=False)
-        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
-        return loss
 
     def accuracy(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """The share of correct predictions, or 1 and 0 for each."""
@@ -79,10 +71,7 @@ class Classifier(Module):
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
-        X = torch.randn(*X_shape)
-        for layer in self.net:
-            X = layer(X)
-            print(layer.__class__.__name__, "output shape:\t", X.shape)
+        module.print_output_shapes(self.net, torch.randn(*X_shape))
 
 
 class LinearRegression(Module):
@@ -159,7 +148,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = detached(state)
+        self.final_state = language_model.detached(state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
@@ -187,13 +176,6 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
                 token = int((self.output_layer(rnn_outputs) + added).argmax())
                 following.append(token)
         return following, state
-
-
-def detached(state: Any) -> Any:
-    """A state, a tensor or tuples or lists of such, through which no gradient flows."""
-    if isinstance(state, tuple | list):
-        return tuple(map(detached, state))
-    return state.detach() if isinstance(state, torch.Tensor) else state
 
 
 class RNNLM(RNNLMScratch):
@@ -244,7 +226,7 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = detached(state)
+        self.final_state = language_model.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # a lazy layer learns its shape
         size = language_model.chunk_rows(self.vocab_size)

@@ -1,15 +1,15 @@
 """Trainer and its step."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
 
 from elman.core.errors import ElmanError
+from elman.core.files import memory
 from elman.core.model.weights import Weights
 from elman.core.training import checkpoint, trainer
-from elman.torch.arrays import cpu, numpy, try_all_gpus
+from elman.torch.arrays import cpu, numpy, to, try_all_gpus
 from elman.torch.model import Module
 
 __all__ = ["Trainer"]
@@ -18,10 +18,8 @@ __all__ = ["Trainer"]
 class Trainer(trainer.Trainer):
     """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
 
-    @cached_property
-    def gpus(self) -> list[torch.device]:
-        """The GPUs to train on, at most `num_gpus`."""
-        return try_all_gpus()[: self.num_gpus]
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
 
     def prepare_model(self, model: Module) -> None:
         """Tie the model to this trainer, and move it to the GPU."""
@@ -29,28 +27,14 @@ class Trainer(trainer.Trainer):
         if self.gpus:
             model.to(self.gpus[0])
 
-    def prepare_batch(self, batch: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """Move a batch to the GPU."""
-        return [array.to(self.gpus[0]) for array in batch] if self.gpus else batch
-
+    @memory.as_memory_error(RuntimeError, "memory")
     def update(self, batch: Sequence[torch.Tensor]) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        try:
-            return self._update(batch)
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
-            raise MemoryError(str(error)) from error
-
-    def _update(self, batch: Sequence[torch.Tensor]) -> float:
         loss = self.model.training_step(batch)
         self.optim.zero_grad()
         with torch.no_grad():  # the book's own optimisers change parameters in place
             loss.backward()
-            if self.gradient_clip_val > 0:
-                self.clip_gradients(self.gradient_clip_val, self.model)
-            else:
-                self.gradient_norm = global_norm(gradients_of(self.model))
+            self.clip_or_measure()
             self.optim.step()
         return loss.item()
 
@@ -62,11 +46,15 @@ class Trainer(trainer.Trainer):
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        gradients = gradients_of(model)
-        norm = self.gradient_norm = global_norm(gradients)
+        norm = self.gradient_norm = self.measure_gradients(model)
         scale = (grad_clip_val / norm).clamp(max=1)
-        for gradient in gradients:
+        for gradient in gradients_of(model):
             gradient *= scale
+
+    def measure_gradients(self, model: Module) -> torch.Tensor:
+        """Norm of all gradients as one vector; NaN if there are none."""
+        norms = [gradient.norm() for gradient in gradients_of(model)]
+        return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
 
     def scale_learning_rate(self, factor: float) -> None:
         """From here on the learning rate is `factor` times what the optimiser has begun with."""
@@ -131,9 +119,3 @@ def place(device: torch.device) -> tuple[torch.device, ...]:
 def gradients_of(model: Module) -> list[torch.Tensor]:
     """The gradients of a model's parameters that have one."""
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-
-
-def global_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The norm of all gradients as if they were one vector."""
-    norms = [gradient.norm() for gradient in gradients]
-    return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))

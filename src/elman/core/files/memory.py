@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -51,6 +51,20 @@ def _bounds(root: Path, group: str, name: str) -> Iterator[int]:
     for folder in (inside, *inside.parents):
         with suppress(OSError, ValueError):  # "max" is no bound
             yield int((root / folder / name).read_text())
+
+
+@contextmanager
+def as_memory_error(kind: type[Exception], phrase: str) -> Iterator[None]:
+    """Raise MemoryError in place of a framework's error for it; also a decorator of functions.
+
+    That is an error of class `kind` whose message contains `phrase`, in upper or lower case.
+    """
+    try:
+        yield
+    except kind as error:
+        if phrase not in str(error).lower():
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def keep_freed() -> None:

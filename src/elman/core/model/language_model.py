@@ -306,6 +306,13 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
         check_tied(tied, embedding, rnn.num_hiddens)
 
 
+def detached(state: Any) -> Any:
+    """A state, an array or tuples or lists of such, through which no gradient flows."""
+    if isinstance(state, tuple | list):
+        return tuple(map(detached, state))
+    return state.detach() if hasattr(state, "detach") else state
+
+
 def chunk_rows(vocab: int) -> int:
     """Number of rows of logits in a chunk."""
     return max(1, CHUNK_LOGITS // vocab)

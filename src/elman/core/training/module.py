@@ -1,6 +1,6 @@
 """Base class of models, as in D2L: Module."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,3 +121,22 @@ class Module(HyperParameters):
             every = trainer.num_val_batches / self.plot_valid_per_epoch
         label = ("train_" if train else "val_") + key
         self.board.draw(x, self.to_float(value), label, every_n=max(1, int(every)))
+
+
+class Classifier:
+    """The part of a classification model that is the same in most frameworks."""
+
+    def validation_step(self: Any, batch: Sequence[Any]) -> Any:
+        """Loss of a validation batch, (inputs ..., targets); plots it and the accuracy."""
+        Y_hat = self(*batch[:-1])
+        loss = self.loss(Y_hat, batch[-1])
+        self.plot("loss", loss, train=False)
+        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        return loss
+
+
+def print_output_shapes(layers: Iterable[Any], X: Any) -> None:
+    """Print the output shape of each layer, the first of which reads `X`."""
+    for layer in layers:
+        X = layer(X)
+        print(type(layer).__name__, "output shape:\t", X.shape)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -43,9 +44,10 @@ class Trainer(HyperParameters):
     """
 
     max_epochs: int
-    num_gpus: int
     gradient_clip_val: float
+    to: Callable[[Any, Any], Any]  # moves an array to a device; of a framework that has GPUs
     # A constructor of the user's need not know of these.
+    num_gpus: int = 0
     show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
@@ -107,9 +109,19 @@ class Trainer(HyperParameters):
         """Ask the model for its optimiser."""
         self.optim = self.model.configure_optimizers()
 
+    @cached_property
+    def gpus(self) -> list[Any]:
+        """GPUs to train on, at most `num_gpus`; `prepare_batch` moves batches to the first."""
+        return self.try_all_gpus()[: self.num_gpus]
+
+    @staticmethod
+    def try_all_gpus() -> list[Any]:
+        """All GPUs that the framework can use."""
+        return []
+
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the device."""
-        return batch
+        """Move a batch to the GPU, if there is one to train on."""
+        return [self.to(array, self.gpus[0]) for array in batch] if self.gpus else batch
 
     def fit(self, model: Any, data: Any, resume: Checkpoint | None = None) -> None:
         """Train `model` on `data` from the weights it has, or from a checkpoint on.
@@ -358,6 +370,17 @@ class Trainer(HyperParameters):
     def validate(self, batch: Sequence[Any]) -> float | None:
         """Return the batch's mean loss without a gradient, or None where the model gives none."""
         raise NotImplementedError("a framework's Trainer defines validate(batch)")
+
+    def clip_or_measure(self) -> None:
+        """Clip the model's gradients, or else set `gradient_norm`, as clipping does."""
+        if self.gradient_clip_val > 0:
+            self.clip_gradients(self.gradient_clip_val, self.model)
+        else:
+            self.gradient_norm = self.measure_gradients(self.model)
+
+    def measure_gradients(self, model: Any) -> Any:
+        """Norm of all gradients as one vector."""
+        raise NotImplementedError("a framework's Trainer defines measure_gradients(model)")
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale all gradients so that their common norm is at most `grad_clip_val`."""

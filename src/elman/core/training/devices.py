@@ -1,0 +1,30 @@
+"""The book's choice among devices, for a framework that has a CPU and counts its GPUs."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Device = TypeVar("Device")
+
+
+class Devices(Generic[Device]):
+    """Devices of a framework, of which `cpu`, `gpu` and `num_gpus` are its own functions."""
+
+    def __init__(
+        self,
+        cpu: Callable[[], Device],
+        gpu: Callable[[int], Device],
+        num_gpus: Callable[[], int],
+    ) -> None:
+        self.cpu, self.gpu, self.num_gpus = cpu, gpu, num_gpus
+
+    def try_gpu(self, i: int = 0) -> Device:
+        """The i-th GPU if there is one, else the CPU."""
+        return self.gpu(i) if self.num_gpus() > i else self.cpu()
+
+    def try_all_gpus(self) -> list[Device]:
+        """All GPUs; an empty list if there is none."""
+        return [self.gpu(i) for i in range(self.num_gpus())]
+
+    def names(self) -> list[str]:
+        """Names of all devices that can be used here."""
+        return [str(device) for device in (self.cpu(), *self.try_all_gpus())]
