@@ -52,7 +52,8 @@ def public_names(framework: str) -> dict[str, list[str]]:
             (assigned,) = (node for node in body if names_defined_by(node) == ["__all__"])
             listed = ast.literal_eval(assigned.value)
         else:
-            listed = defined if path.stem == "arrays" else []
+            arrays = path.stem == "arrays"
+            listed = [name for name in defined if arrays and not name.startswith("_")]
         exported[path.stem] = [name for name in defined if name in listed]
     return {stem: names for stem, names in exported.items() if names}
 

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from elman.core.training.devices import Devices
+
 arange = jnp.arange
 concat = jnp.concatenate
 cos = jnp.cos
@@ -83,16 +85,7 @@ def num_gpus() -> int:
         return 0
 
 
-def try_gpu(i: int = 0) -> jax.Device:
-    """The i-th GPU if there is one, else the CPU."""
-    return gpu(i) if num_gpus() > i else cpu()
-
-
-def try_all_gpus() -> list[jax.Device]:
-    """All GPUs; an empty list if there are none."""
-    return [gpu(i) for i in range(num_gpus())]
-
-
-def devices() -> list[str]:
-    """Names of the available devices."""
-    return [str(device) for device in (cpu(), *try_all_gpus())]
+_devices = Devices(cpu, gpu, num_gpus)
+try_gpu = _devices.try_gpu
+try_all_gpus = _devices.try_all_gpus
+devices = _devices.names

@@ -132,9 +132,7 @@ class Classifier(Module):
         X = jnp.zeros(X_shape)
         variables = self.init(get_key() if key is None else key, X)
         bound = self.bind(variables, mutable=["batch_stats"])
-        for layer in bound.net.layers:
-            X = layer(X)
-            print(layer.__class__.__name__, "output shape:\t", X.shape)
+        module.print_output_shapes(bound.net.layers, X)
 
 
 class LinearRegression(Module):

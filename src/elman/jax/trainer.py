@@ -10,8 +10,9 @@ import optax
 from flax.training import train_state
 from jax import numpy as jnp
 
+from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
-from elman.jax.arrays import cpu, get_key, numpy, try_all_gpus
+from elman.jax.arrays import cpu, get_key, numpy, to, try_all_gpus
 from elman.jax.compiled import compiled
 from elman.jax.model import Module
 
@@ -50,10 +51,8 @@ class Trainer(trainer.Trainer):
     model: Any = None
     state: Any = None
 
-    @cached_property
-    def gpus(self) -> list[jax.Device]:
-        """GPUs to train on, at most `num_gpus`."""
-        return try_all_gpus()[: self.num_gpus]
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
 
     @cached_property
     def device(self) -> jax.Device:
@@ -66,12 +65,8 @@ class Trainer(trainer.Trainer):
         `resume` is a checkpoint to continue from.
         """
         self.key = key
-        try:
+        with memory.as_memory_error(jax.errors.JaxRuntimeError, "resource_exhausted"):
             super().fit(model, data, resume)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise MemoryError(str(error)) from error
 
     def prepare_model(self, model: Module) -> None:
         """Attach the model to this trainer; models keep the weights of earlier trainings."""
@@ -103,10 +98,6 @@ class Trainer(trainer.Trainer):
         )
         self.state = jax.device_put(state, self.device)
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
-
-    def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the GPU, if one is used; otherwise JAX moves it to the parameters."""
-        return jax.device_put(list(batch), self.device) if self.gpus else list(batch)
 
     def update(self, batch: Sequence[Any]) -> float:
         """Take one optimization step; return the batch's mean loss."""

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from elman.core.training.devices import Devices
+
 arange = tf.range
 concat = tf.concat
 cos = tf.cos
@@ -69,14 +71,9 @@ def num_gpus() -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def try_gpu(i: int = 0) -> Any:
-    """The i-th GPU if there is one, else the CPU."""
-    return gpu(i) if num_gpus() > i else cpu()
-
-
-def try_all_gpus() -> list[Any]:
-    """All GPUs; an empty list if there are none."""
-    return [gpu(i) for i in range(num_gpus())]
+_devices = Devices(cpu, gpu, num_gpus)
+try_gpu = _devices.try_gpu
+try_all_gpus = _devices.try_all_gpus
 
 
 def devices() -> list[str]:

@@ -2,7 +2,7 @@
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -85,16 +85,8 @@ class Module(module.Module, tf.keras.Model):
         return tf.keras.optimizers.SGD(lr)
 
 
-class Classifier(Module):
+class Classifier(module.Classifier, Module):
     """Base class of classification models."""
-
-    def validation_step(self, batch: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Loss of a validation batch; plots it and the accuracy."""
-        Y_hat = self(*batch[:-1])
-        loss = self.loss(Y_hat, batch[-1])
-        self.plot("loss", loss, train=False)
-        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
-        return loss
 
     def accuracy(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
@@ -110,10 +102,7 @@ class Classifier(Module):
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
-        X = tf.random.normal(X_shape)
-        for layer in self.net.layers:
-            X = layer(X)
-            print(layer.__class__.__name__, "output shape:\t", X.shape)
+        module.print_output_shapes(self.net.layers, tf.random.normal(X_shape))
 
 
 class LinearRegression(Module):

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 
+from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
 from elman.tensorflow.arrays import numpy, to, try_all_gpus
 from elman.tensorflow.compiled import Compiled
@@ -21,14 +21,8 @@ class Trainer(trainer.Trainer):
     With `num_gpus=0` TensorFlow chooses the device. Each `fit` compiles its steps anew.
     """
 
-    @cached_property
-    def gpus(self) -> list[Any]:
-        """GPUs to train on, at most `num_gpus`."""
-        return try_all_gpus()[: self.num_gpus]
-
-    def prepare_batch(self, batch: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        """Move a batch to the GPU, if one is used."""
-        return [to(array, self.gpus[0]) for array in batch] if self.gpus else batch
+    try_all_gpus = staticmethod(try_all_gpus)
+    to = staticmethod(to)
 
     def prepare_optimizer(self) -> None:
         """Create the model's optimizer; the steps will be compiled anew."""
@@ -38,15 +32,13 @@ class Trainer(trainer.Trainer):
         rate: Any = getattr(self.optim, "learning_rate", None)
         self._rate: Any = float(rate) if hasattr(rate, "assign") else None
 
+    @memory.as_memory_error(tf.errors.ResourceExhaustedError, "")
     def update(self, batch: Sequence[tf.Tensor]) -> float:
         """Take one optimization step; return the batch's mean loss."""
         if self._updating is None:
             self._updating = Compiled(self._update)
             self._create_variables([part if part is None else part[:1] for part in batch])
-        try:
-            loss, self.gradient_norm = self._run(self._updating, batch, train=True)
-        except tf.errors.ResourceExhaustedError as error:
-            raise MemoryError(str(error)) from error
+        loss, self.gradient_norm = self._run(self._updating, batch, train=True)
         return float(loss)
 
     def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
