@@ -1,19 +1,40 @@
-"""One session for each framework, in a virtual environment of its own, and one for the style."""
+"""Sessions of the tests: style, the base install, the frameworks together, and MXNet by itself.
+
+What takes long is marked so, and `nox -s long` runs it.
+"""
 
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["style", "base", "torch", "tensorflow", "jax", "mxnet", "together"]
+nox.options.sessions = ["style", "base", "frameworks", "mxnet"]
+
+MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
+OF_THE_ENGINE = [
+    f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "codec", "resume")
+]
+
+# There is a process of tests for each core: threads of its own would only wait for those of others.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
 
 
 def test(session: nox.Session, *words: str, **env: str) -> None:
-    """Run some tests, in as many processes as there are cores.
+    """Run some tests, in as many processes as there are cores; to debug, add `-- -n0`."""
+    command = ("pytest", "-n", "auto", "--dist", "worksteal", *words, *session.posargs)
+    no_test_is_an_error = not session.posargs  # `-- -k NAME` may leave none of a session's part
+    session.run(
+        *command, env=ONE_THREAD | env, success_codes=[0] if no_test_is_an_error else [0, 5]
+    )
 
-    OpenMP's threads are told to sleep when they have nothing to do: on cores that others work on
-    they would keep these waiting. To debug, add `-- -n0`.
-    """
-    asked = ("-n", "auto", *words, *session.posargs)
-    session.run("pytest", *asked, env={"OMP_WAIT_POLICY": "PASSIVE", **env})
+
+def test_framework(session: nox.Session, name: str, *words: str, **env: str) -> None:
+    """Run what every framework is asked, and what this one alone is."""
+    folders = ("tests/frameworks", f"tests/{name}_module")
+    test(session, *folders, "--framework", name, *words, **env)
 
 
 @nox.session
@@ -27,50 +48,39 @@ def style(session: nox.Session) -> None:
 
 @nox.session
 def base(session: nox.Session) -> None:
-    """Base install: the core, the specification, the engine, the command line."""
+    """Base install, without frameworks: the core, the specification, the engine, the commands."""
     session.install(".[test]")
     test(session, "tests/core", "tests/numpy_module", "tests/engine")
-    asked = [f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "codec", "resume")]
-    test(session, *asked, "--framework", "numba")
-    test(session, asked[-1], "--framework", "numpy")
-
-
-def framework(session: nox.Session, name: str) -> None:
-    """Tests that every framework is asked, and those of this one alone."""
-    session.install(f".[test,{name}]")
-    test(session, "tests/frameworks", f"tests/{name}_module", "--framework", name)
+    test(session, *OF_THE_ENGINE, "--framework", "numba")
 
 
 @nox.session
-def torch(session: nox.Session) -> None:
-    """PyTorch: agreement with the specification, and the book's code."""
-    framework(session, "torch")
-
-
-@nox.session
-def tensorflow(session: nox.Session) -> None:
-    """TensorFlow with tf_keras, for which the book is written, and with Keras 3."""
-    framework(session, "tensorflow")
-    quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
-    folders = ("tests/frameworks", "tests/tensorflow_module")
-    asked = (*folders, "--framework", "tensorflow", "-k", quick)
-    test(session, *asked, TF_USE_LEGACY_KERAS="0")
-
-
-@nox.session
-def jax(session: nox.Session) -> None:
-    """JAX and Flax: agreement with the specification, and the book's code."""
-    framework(session, "jax")
+def frameworks(session: nox.Session) -> None:
+    """PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
+    session.install(f".[test,{','.join(MANY)}]")
+    for name in MANY:
+        test_framework(session, name)
+    test_framework(session, "tensorflow", "-k", "gradients_agree or keras", TF_USE_LEGACY_KERAS="0")
+    test(session, "tests/together")
 
 
 @nox.session(python="3.11")
 def mxnet(session: nox.Session) -> None:
     """MXNet, in the environment of its own that it needs."""
-    framework(session, "mxnet")
+    session.install(".[test,mxnet]")
+    test_framework(session, "mxnet")
 
 
 @nox.session
-def together(session: nox.Session) -> None:
-    """PyTorch, TensorFlow and JAX in one environment."""
-    session.install(".[test,torch,tensorflow,jax]")
-    test(session, "tests/together")
+def long(session: nox.Session) -> None:
+    """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
+    session.install(f".[test,{','.join(MANY)}]")
+    test(session, "tests/core", "tests/numpy_module", "tests/engine", "-m", "long")
+    test(session, *OF_THE_ENGINE, "--framework", "numba", "-m", "long")
+    test(session, "tests/frameworks/test_resume.py", "--framework", "numpy")
+    for name in MANY:
+        test_framework(session, name, "-m", "long")
+    quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
+    test_framework(session, "tensorflow", "-k", quick, TF_USE_LEGACY_KERAS="0")
+    session.run("python", "tests/hostile.py", "10000")
+    session.run("python", "tests/attacks.py")

@@ -19,6 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", help="numba, torch, tensorflow, jax or mxnet")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long has half an hour."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 COMPILING = "elman: compiling kernels for this processor, which takes some seconds the first time\n"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -30,6 +30,9 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     config = json.loads((tmp_path / "made" / "run" / "numpy" / "config.json").read_text())
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
     assert config["training"]["peak_memory_mb"] > 20
+    again = elman("compare", "made/run/numpy", "--plot", "again.svg")
+    assert (again.stdout, again.stderr) == (done.stdout, "elman: the curves are in again.svg\n")
+    assert (tmp_path / "again.svg").exists()
 
 
 def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:

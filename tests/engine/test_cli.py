@@ -12,6 +12,7 @@ from tests.conftest import COMPILING, Command
 QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--steps", "16")
 
 
+@pytest.mark.long
 def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
     story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

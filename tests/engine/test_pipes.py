@@ -9,10 +9,11 @@ import pytest
 COMMAND = Path(__file__).parents[1] / "pipes.py"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork on Windows")
 def test_a_training_that_nobody_listens_to_any_more_loses_nothing() -> None:
-    command = [sys.executable, str(COMMAND), "4", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, str(COMMAND), "8", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    cut = "1 standard error, 1 standard output, 1 both, 1 terminal, 0 lost"
+    cut = "2 standard error, 2 standard output, 2 both, 2 terminal, 0 lost"
     assert done.stdout.splitlines() == [f"trainings: {cut}", f"resumes: {cut}"]

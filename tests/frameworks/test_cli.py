@@ -2,21 +2,40 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from elman.cli import app
 from tests.conftest import Command
 
 QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--steps", "16")
 
 
+Here = Callable[..., str]
+
+
 @pytest.fixture
-def run(elman: Command, framework: str, story: Path, tmp_path: Path) -> Path:
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Here:
+    """The command line in this process, which has the framework already: what a command prints."""
+
+    def run(*words: str | Path) -> str:
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        app([str(word) for word in words], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def run(here: Here, framework: str, story: Path, tmp_path: Path) -> Path:
     """A run of three epochs on the framework."""
-    done = elman("train", story, *QUICK, "--framework", framework, "--out", "run")
-    assert done.returncode == 0, done.stderr
+    here("train", story, *QUICK, "--framework", framework, "--out", "run")
     return tmp_path / "run"
 
 
@@ -25,10 +44,11 @@ def last_val_ppl(run: Path) -> float:
 
 
 def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
-    elman: Command, module: Any, framework: str, story: Path, run: Path
+    elman: Command, here: Here, module: Any, framework: str, story: Path, run: Path
 ) -> None:
-    elman("train", story, *QUICK, "--framework", framework, "--out", "again")
-    elman("train", story, *QUICK, "--framework", "numpy", "--out", "numpy")
+    done = elman("train", story, *QUICK, "--framework", framework, "--out", "again")
+    assert done.returncode == 0, done.stderr
+    here("train", story, *QUICK, "--framework", "numpy", "--out", "numpy")
     weights = [(run.parent / out / "model.safetensors").read_bytes() for out in ("run", "again")]
     assert weights[0] == weights[1]
     assert last_val_ppl(run) == pytest.approx(last_val_ppl(run.parent / "numpy"), rel=1e-4)
@@ -38,7 +58,7 @@ def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
 
 
 def test_generate_and_evaluate_give_what_the_specification_gives(
-    elman: Command, framework: str, run: Path, story: Path
+    here: Here, framework: str, run: Path, story: Path
 ) -> None:
     for words in (
         ("generate", run, "Once upon", "--tokens", "200", "--temperature", "0"),
@@ -46,10 +66,7 @@ def test_generate_and_evaluate_give_what_the_specification_gives(
         ("generate", run, "Once", "a", "to me", "--tokens", "20", "--seed", "3"),
         ("evaluate", run, story),
     ):
-        wanted = elman(*words, "--framework", "numpy")
-        found = elman(*words, "--framework", framework)
-        assert found.returncode == 0, found.stderr
-        assert found.stdout == wanted.stdout
+        assert here(*words, "--framework", framework) == here(*words, "--framework", "numpy") != ""
 
 
 def test_a_gpu_that_is_not_there_is_refused(elman: Command, module: Any, framework: str) -> None:
@@ -62,13 +79,7 @@ def test_a_gpu_that_is_not_there_is_refused(elman: Command, module: Any, framewo
     )
 
 
-def test_info_tells_the_version_and_the_devices(
-    elman: Command, module: Any, framework: str
-) -> None:
-    lines = elman("info").stdout.splitlines()
-    assert f"{framework:<10} {module.version()}  {', '.join(module.devices())}" in lines
-
-
+@pytest.mark.long
 def test_frameworks_train_side_by_side(
     elman: Command, framework: str, story: Path, tmp_path: Path
 ) -> None:

@@ -71,7 +71,15 @@ def test_loss_and_gradients_agree(module: Any, arch: Architecture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "layers"), list(itertools.product(("rnn", "gru", "lstm"), (1, 2)))
+    ("cell", "layers"),
+    [
+        ("rnn", 1),
+        *(
+            pytest.param(cell, layers, marks=pytest.mark.long)
+            for cell, layers in itertools.product(("rnn", "gru", "lstm"), (1, 2))
+            if (cell, layers) != ("rnn", 1)
+        ),
+    ],
 )
 def test_the_seeds_job_follows_the_same_losses(module: Any, cell: str, layers: int) -> None:
     wanted = seed_losses(specification, cell, layers)

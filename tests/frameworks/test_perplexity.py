@@ -4,6 +4,7 @@ import pytest
 from benchmarks.perplexities import perplexity
 
 
+@pytest.mark.long
 def test_scratch_and_concise_agree_with_each_other_and_the_book(framework: str) -> None:
     scratch, concise = (perplexity(framework, which, seed=0) for which in (False, True))
     assert scratch == pytest.approx(concise, rel=0.1)

@@ -17,7 +17,7 @@ from elman.core.training.checkpoint import Checkpoints, paths, read_newest
 from elman.core.training.schedule import Best, Schedule
 
 EPOCHS = 3
-KILLS = {"numba": 80, "torch": 40}  # a training of torch takes longer
+KILLED = ("numba", "torch")  # the others cannot go on in a forked process
 
 
 class Stop(Callback):
@@ -110,10 +110,12 @@ def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(framework: str) -> None:
-    if framework not in KILLS:
-        pytest.skip(f"only trainings of {' and '.join(KILLS)} are killed")
-    kills = KILLS[framework]
+@pytest.mark.parametrize("kills", [4, pytest.param(80, marks=pytest.mark.long)])
+def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(
+    framework: str, kills: int
+) -> None:
+    if framework not in KILLED:
+        pytest.skip(f"only trainings of {' and '.join(KILLED)} are killed")
     command = [sys.executable, str(Path(__file__).parents[1] / "kills.py"), framework, str(kills)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -14,6 +14,7 @@ from mxnet.gluon import nn, rnn
 
 from elman import mxnet as d2l
 from tests import book
+from tests.conftest import Command
 
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
@@ -26,6 +27,7 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     book.assert_trained_as_printed(names)
 
 
+@pytest.mark.long
 def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     npx.random.seed(0)
 
@@ -258,3 +260,8 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     cure = r"needs Python 3.11 and numpy < 1.24.*pip install '\.\[mxnet\]'"
     said = rf"^elman.core.errors.ElmanError: mxnet {message}.*{cure}"
     assert re.search(said, done.stderr, re.MULTILINE)
+
+
+def test_info_tells_the_version_and_the_devices(elman: Command) -> None:
+    lines = elman("info").stdout.splitlines()
+    assert f"mxnet      {d2l.version()}  {', '.join(d2l.devices())}" in lines

@@ -67,3 +67,10 @@ def test_all_frameworks_train_one_after_the_other_and_agree(
     assert len({f"{run['results']['val_ppl']:.2f}" for run in runs}) == 1
     configs = [json.loads((tmp_path / "all" / n / "config.json").read_text()) for n in HERE]
     assert len({config["training"]["text_sha256"] for config in configs}) == 1
+
+
+def test_info_tells_the_version_and_the_devices_of_every_framework(elman: Command) -> None:
+    lines = elman("info").stdout.splitlines()
+    for name in HERE:
+        module = package.framework_module(name)
+        assert f"{name:<10} {module.version()}  {', '.join(module.devices())}" in lines

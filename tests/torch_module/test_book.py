@@ -22,6 +22,7 @@ def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> N
     book.assert_trained_as_printed(names)
 
 
+@pytest.mark.long
 def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
 
