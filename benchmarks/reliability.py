@@ -215,7 +215,7 @@ def cost(rounds: int = 10, epochs: int = 50, every: float = 0.5) -> None:
                 trainer.fit(model, data)
                 seconds[kept].append(time.perf_counter() - began)
             began = time.perf_counter()
-            checkpoint.write(Path(folder), 1, trainer.checkpoint_arrays(), trainer.facts())
+            checkpoint.write(Path(folder), 1, trainer.checkpoint_arrays(), trainer.trainer_state())
             writes.append(time.perf_counter() - began)
     without, with_them = (statistics.median(seconds[kept]) for kept in (False, True))
     write = statistics.median(writes)

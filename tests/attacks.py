@@ -245,7 +245,9 @@ def signed(folder: Path, facts: bytes, arrays: dict[str, Any]) -> None:
     path = sorted((folder / "checkpoints").glob("0*.safetensors"))[-1]
     for old in (folder / "checkpoints").glob("*.safetensors"):
         old.unlink()
-    path.write_bytes(save(arrays, {"facts": text, "digest": checkpoint._digest(arrays, text)}))
+    path.write_bytes(
+        save(arrays, {"trainer_state": text, "digest": checkpoint._digest(arrays, text)})
+    )
 
 
 def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -254,7 +256,7 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     raw = sorted((path / "checkpoints").glob("0*.safetensors"))[-1].read_bytes()
     length = struct.unpack("<Q", raw[:8])[0]
-    return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["facts"]), load(raw)
+    return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["trainer_state"]), load(raw)
 
 
 def large_facts(folder: Path) -> str:

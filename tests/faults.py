@@ -24,14 +24,15 @@ import pytest
 
 from elman.core.errors import ElmanError, MachineError
 from elman.core.training import checkpoint
-from elman.core.training.history import Epoch, Facts
+from elman.core.training.history import Epoch
+from elman.core.training.state import TrainerState
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
-FACTS = Facts(
+FACTS = TrainerState(
     history=[Epoch(1, 0.1 + 0.2, math.nan, 9.5, 1e-3)],
     batches=2,
     loss=(1 / 3, 7),
-    drawn_from={"state": {"state": 2**127 + 1}},
+    loader_state={"state": {"state": 2**127 + 1}},
     updates=3,
     validations=0,
     seconds=0.25,

@@ -240,8 +240,8 @@ def half_made_of(text: Path, out: Path) -> Path:
             raise KeyboardInterrupt
 
     with (
-        mock.patch.multiple(preparing, SECONDS=0),
-        mock.patch.multiple(text_files, BLOCK=BLOCK),
+        mock.patch.multiple(preparing, SECONDS_BETWEEN_SAVES=0),
+        mock.patch.multiple(text_files, BLOCK_BYTES=BLOCK),
         contextlib.suppress(ElmanError),
     ):
         prepare([str(text)], out, "char", report=report)
@@ -460,7 +460,7 @@ def other_facts(chance: Chance) -> Callable[[bytes], bytes]:
 
         arrays = load(raw)
         length = struct.unpack("<Q", raw[:8])[0]
-        text = json.loads(raw[8 : 8 + length])["__metadata__"]["facts"]
+        text = json.loads(raw[8 : 8 + length])["__metadata__"]["trainer_state"]
         if chance.random() < 0.6:
             text = chance.json(json.loads(text)).decode(errors="replace")
         else:
@@ -472,7 +472,7 @@ def other_facts(chance: Chance) -> Callable[[bytes], bytes]:
                 arrays[chance.choice([name, name, name, "x", "generator"])] = chance.choice(other)
         arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         text = text.encode(errors="replace").decode()
-        return save(arrays, {"facts": text, "digest": checkpoint._digest(arrays, text)})
+        return save(arrays, {"trainer_state": text, "digest": checkpoint._digest(arrays, text)})
 
     return spoil
 
@@ -519,7 +519,7 @@ def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def go_on() -> None:
         try:
-            with mock.patch.multiple(text_files, BLOCK=BLOCK):
+            with mock.patch.multiple(text_files, BLOCK_BYTES=BLOCK):
                 prepare([str(good.text)], place / "store", "char")
         finally:
             if mine.read_text() != "dear":
@@ -536,7 +536,7 @@ def large_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     if path.name == "facts":
         text = raw.decode(errors="replace")
         arrays = {"w": np.zeros(chance.choice([1, 1 << 26]), np.uint8)}
-        signed = {"facts": text, "digest": checkpoint._digest(arrays, text)}
+        signed = {"trainer_state": text, "digest": checkpoint._digest(arrays, text)}
         tensors.write(folder / "1.safetensors", arrays, signed)
         return lambda: checkpoint.read_newest(folder)
     if path.suffix == ".safetensors":
@@ -610,7 +610,7 @@ def replaced(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         part.chmod(0o777)
 
     def go_on() -> None:
-        with mock.patch.multiple(text_files, BLOCK=BLOCK):
+        with mock.patch.multiple(text_files, BLOCK_BYTES=BLOCK):
             prepare([str(text)], out, "char")
         prepare([str(text)], place / "anew", "char")
         for name in store.FILES[:3]:

@@ -9,7 +9,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from elman.core.training.plotting import PALE, Point, ProgressBoard, plot
+from elman.core.training.plotting import EARLIER_ALPHA, Point, ProgressBoard, plot
 
 mpl.use("Agg")
 
@@ -62,7 +62,7 @@ def test_a_second_fit_begins_new_curves_of_the_same_colours() -> None:
     (drawn,) = lines(board).values()
     assert [list(line.get_xdata()) for line in drawn] == [[0, 1, 2]] * 2 + [[0.5]] * 2
     assert [line.get_color() for line in drawn] == ["C0", "C0", "C1", "C1"]
-    assert [line.get_alpha() for line in drawn] == [PALE, 1, PALE, 1]
+    assert [line.get_alpha() for line in drawn] == [EARLIER_ALPHA, 1, EARLIER_ALPHA, 1]
     legend = board.figure().axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["train_ppl", "val_ppl"]
 
@@ -126,15 +126,15 @@ def test_plot_takes_the_books_arguments(arguments: tuple[list[float], ...], line
 
 
 NOTEBOOK = """
-from elman.core import board
+from elman.core.training.plotting import ProgressBoard
 drawings = 0
-show = board.ProgressBoard._show
+show = ProgressBoard._show
 def counted(self):
     global drawings
     drawings += 1
     show(self)
-board.ProgressBoard._show = counted
-curves = board.ProgressBoard("epoch")
+ProgressBoard._show = counted
+curves = ProgressBoard("epoch")
 for x in range(2000):
     curves.draw(x, x * x, "train_ppl")
 """

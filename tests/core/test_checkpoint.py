@@ -18,7 +18,8 @@ import pytest
 from elman.core.errors import ElmanError, MachineError
 from elman.core.files import atomic
 from elman.core.training import checkpoint
-from elman.core.training.history import Epoch, Facts
+from elman.core.training.history import Epoch
+from elman.core.training.state import TrainerState
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
 
@@ -172,7 +173,7 @@ def test_what_is_no_longer_finite_is_not_kept(
         def checkpoint_arrays(self) -> dict[str, np.ndarray]:
             return arrays(np.nan if self.train_batch_idx == 2 else 1)
 
-        def facts(self) -> Facts:
+        def trainer_state(self) -> TrainerState:
             return FACTS
 
     trainer: Any = Trainer()

@@ -126,7 +126,7 @@ def test_a_server_that_fails_is_told_of_and_nothing_is_kept(
 def test_a_server_that_sends_too_much_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 10_000)
     answer(monkeypatch, [b"x" * 1000] * 11)
     assert "it has more than 10000 bytes" in refused(tmp_path / "cache", None)
 
@@ -163,7 +163,7 @@ def test_a_server_that_drips_is_left_however_short_each_wait(
 def test_there_is_an_end_whatever_a_server_drips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, drop: bytes
 ) -> None:
-    monkeypatch.setattr(download, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(download, "MAX_SECONDS", 0.3)
     monkeypatch.setattr(http.client.HTTPSConnection, "connect", http.client.HTTPConnection.connect)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -229,7 +229,7 @@ def test_an_address_that_names_no_file_is_refused(tmp_path: Path, url: str) -> N
 
 @pytest.mark.parametrize("url", ["http://example.org/x", "ftp://example.org/x"])
 def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
-    follow = download._HttpsAlone().redirect_request
+    follow = download._HttpsRedirects().redirect_request
     headers = http.client.HTTPMessage()
     request = follow(Request(URL), None, 302, "Found", headers, "https://example.org/y")
     assert request is not None

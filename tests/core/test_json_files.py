@@ -20,7 +20,8 @@ from elman.core.experiments.run import Config
 from elman.core.experiments.train import Job
 from elman.core.files import json_files, regular
 from elman.core.model.weights import Architecture
-from elman.core.training.history import Epoch, Facts
+from elman.core.training.history import Epoch
+from elman.core.training.state import TrainerState
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -52,16 +53,16 @@ numbers = st.floats(0, 1e300)
 
 
 @st.composite
-def states(draw: st.DrawFn) -> Facts:
+def states(draw: st.DrawFn) -> TrainerState:
     """States in which a training can be."""
     rows = st.builds(Epoch, st.just(0), numbers, st.just(math.nan), numbers, numbers)
     history = [replace(row, epoch=n) for n, row in enumerate(draw(st.lists(rows, max_size=3)), 1)]
     batches = draw(counts)
-    return Facts(
+    return TrainerState(
         history=history,
         batches=batches,
         loss=(draw(numbers), batches + draw(counts) if batches else 0),
-        drawn_from=draw(st.none() | st.just({"state": {"state": 2**127 + 1}})),
+        loader_state=draw(st.none() | st.just({"state": {"state": 2**127 + 1}})),
         updates=len(history) + batches + draw(counts),
         validations=draw(counts),
         seconds=draw(numbers) + (history[-1].seconds if history else 0),
@@ -151,7 +152,7 @@ def test_an_unknown_field_is_named(config: Config, value: Any, path: list[str]) 
         json_files.record(Config, changed, "config")
 
 
-@given(values, st.sampled_from([Config, Facts, Job, Architecture]))
+@given(values, st.sampled_from([Config, TrainerState, Job, Architecture]))
 def test_no_value_whatever_gives_another_error(value: Any, kind: type) -> None:
     with pytest.raises(ElmanError) as error:
         json_files.record(kind, value, "it")
@@ -253,13 +254,13 @@ def test_depth_and_values_are_counted_before_they_are_made(value: Any, scanned: 
     text = json.dumps([value]).encode()
     most = lists_and_commas([value])
     with pytest.MonkeyPatch.context() as bounds:
-        bounds.setattr(json_files, "SCANNED", scanned)
-        bounds.setattr(json_files, "MOST_NESTED", depth([value]))
+        bounds.setattr(json_files, "CHUNK_BYTES", scanned)
+        bounds.setattr(json_files, "MAX_DEPTH", depth([value]))
         json_files._check_counts(text, most)
-        bounds.setattr(json_files, "MOST_NESTED", depth([value]) - 1)
+        bounds.setattr(json_files, "MAX_DEPTH", depth([value]) - 1)
         with pytest.raises(ValueError, match="nested too deep"):
             json_files._check_counts(text, most)
-        bounds.setattr(json_files, "MOST_NESTED", 100)
+        bounds.setattr(json_files, "MAX_DEPTH", 100)
         with pytest.raises(ValueError, match=r"lists or .* values"):
             json_files._check_counts(text, most - 1)
 

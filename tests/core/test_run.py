@@ -334,7 +334,7 @@ def test_weights_larger_than_the_model_are_not_read(
     def loaded(file: Any) -> None:
         raise AssertionError("what does not fit was loaded")
 
-    monkeypatch.setattr(tensors.Opened, "load", loaded)
+    monkeypatch.setattr(tensors.TensorFile, "load", loaded)
     model = folder / "model.safetensors"
     values = load_file(model)
     for changed in (
@@ -443,7 +443,7 @@ def test_a_history_of_nothing_but_line_ends_or_cells_is_refused_at_once(
 def test_a_history_has_no_more_epochs_than_a_training(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(run, "MAX_EPOCHS", 1)
     with pytest.raises(ElmanError, match=r"history.csv: epochs must be 1 or less, got 2"):
         run.read_history(folder)
 

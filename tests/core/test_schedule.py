@@ -171,7 +171,7 @@ def test_how_long_validation_takes_is_known_after_a_checkpoint_too(
     class Keeping(Callback):
         def on_checkpoint(self, trainer: Trainer) -> None:
             if trainer.train_batch_idx == 2 and trainer.history:
-                self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
+                self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
 
     keeping, clock = Keeping(), Clock(monkeypatch)
     for resume in (None, "the checkpoint"):
@@ -207,7 +207,7 @@ class Counting(Callback):
 
     def before_validate(self, trainer: Trainer) -> None:
         if len(trainer.history) == 1 and trainer.val_batch_idx == 4:
-            self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
+            self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
 
 
 def test_where_time_is_bounded_all_validations_take_the_batches_that_a_tenth_of_it_has(
@@ -293,7 +293,7 @@ def test_a_training_that_was_stopped_stays_stopped() -> None:
             if trainer.train_batch_idx == 3:
                 self.taken = trainer.checkpoint_arrays()
                 trainer.stop()
-                self.facts = trainer.facts()
+                self.facts = trainer.trainer_state()
 
     stopping = Stopping()
     assert fitted(Following([3, 1, 2, 2]), stopping).weight == 3
@@ -307,7 +307,7 @@ def test_the_best_epoch_is_part_of_a_checkpoint() -> None:
     class Keeping(Callback):
         def after_update(self, trainer: Trainer) -> None:
             if trainer.train_batch_idx == 5:
-                self.checkpoint = trainer.checkpoint_arrays(), trainer.facts()
+                self.checkpoint = trainer.checkpoint_arrays(), trainer.trainer_state()
 
     keeping = Keeping()
     losses = [3.0, 1.0, 2.0, 2.0]

@@ -26,7 +26,7 @@ values = st.sampled_from(list(tensors.DTYPES.values())).flatmap(
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+    with tensors.open_tensors(path, None, tensors.MAX_HEADER_BYTES) as file:
         return file.load(), file.metadata
 
 
@@ -94,7 +94,7 @@ def test_what_takes_the_place_of_an_open_file_is_not_read(tmp_path: Path) -> Non
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(save({"a": np.zeros(2)}))
     other.write_bytes(save({"a": np.ones(2)}))
-    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+    with tensors.open_tensors(path, None, tensors.MAX_HEADER_BYTES) as file:
         path.unlink()
         path.symlink_to(other)
         assert not file.load()["a"].any()
@@ -103,7 +103,7 @@ def test_what_takes_the_place_of_an_open_file_is_not_read(tmp_path: Path) -> Non
 def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(save({"a": np.zeros(1 << 16)}))
-    with tensors.opened(path, None, tensors.MOST_HEADER) as file:
+    with tensors.open_tensors(path, None, tensors.MAX_HEADER_BYTES) as file:
         with path.open("r+b") as same:
             same.truncate(1 << 15)
         with pytest.raises(ElmanError, match="it was cut off while it was read"):
@@ -115,7 +115,7 @@ def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
     path.write_bytes(save({"a": np.zeros(1 << 23, np.uint8)}))
     tracemalloc.start()
     found, _ = read(path)
-    assert tensors.is_finite(found["a"])
+    assert tensors.all_finite(found["a"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.2 * (1 << 23)
@@ -123,10 +123,10 @@ def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_whatever_is_not_finite_is_found(monkeypatch: pytest.MonkeyPatch, broken: float) -> None:
-    monkeypatch.setattr(tensors, "CHECKED", 3)
+    monkeypatch.setattr(tensors, "CHUNK_VALUES", 3)
     for place in range(8):
         array = np.zeros((2, 4))
-        assert tensors.is_finite(array)
+        assert tensors.all_finite(array)
         array.flat[place] = broken
-        assert not tensors.is_finite(array.T)
-    assert tensors.is_finite(np.zeros((0, 3)))
+        assert not tensors.all_finite(array.T)
+    assert tensors.all_finite(np.zeros((0, 3)))

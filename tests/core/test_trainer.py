@@ -17,8 +17,9 @@ from elman.core.data.data_module import DataModule
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.hyperparameters import HyperParameters, add_to_class
 from elman.core.training.callback import Callback
-from elman.core.training.history import Epoch, Facts
+from elman.core.training.history import Epoch
 from elman.core.training.module import Module
+from elman.core.training.state import TrainerState
 from elman.core.training.trainer import Trainer
 
 
@@ -150,10 +151,10 @@ def test_a_clock_that_is_set_meanwhile_matters_to_no_time(monkeypatch: pytest.Mo
     assert seconds == sorted(seconds)
     assert 0 < seconds[-1] < 1000
     assert all(epoch.tokens_per_second > 0 for epoch in trainer.history)
-    assert 0 <= trainer.facts().seconds - seconds[-1] < 1000
+    assert 0 <= trainer.trainer_state().seconds - seconds[-1] < 1000
 
 
-GOOD = Facts([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
+GOOD = TrainerState([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +217,8 @@ HISTORY = [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]
         ({}, {"history": HISTORY, "updates": 6, "seconds": 1.0}, LONGER),
         ({}, {"updates": 9}, LONGER),
         ({}, {"validations": 99}, LONGER),
-        ({}, {"drawn_from": {"bit_generator": "PCG64"}}, "KeyError: 'state'"),
-        ({}, {"drawn_from": {"state": "x"}}, "ValueError: state must be for a PCG64"),
+        ({}, {"loader_state": {"bit_generator": "PCG64"}}, "KeyError: 'state'"),
+        ({}, {"loader_state": {"state": "x"}}, "ValueError: state must be for a PCG64"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(

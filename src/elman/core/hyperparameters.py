@@ -1,4 +1,4 @@
-"""The base of the book's classes, and its small helpers: HyperParameters, add_to_class."""
+"""HyperParameters, the base of D2L's classes, and D2L's helpers."""
 
 import inspect
 from collections.abc import Callable, Sequence, Sized
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 
 def add_to_class(Class: type) -> Callable[[Any], None]:
-    """A decorator that makes the function below it a method of `Class`."""
+    """Decorator that adds a function to `Class` as a method."""
 
     def wrapper(function: Any) -> None:
         setattr(Class, function.__name__, function)
@@ -20,30 +20,30 @@ def check_len(a: Sized, n: int) -> None:
 
 
 def check_shape(a: Any, shape: tuple[int, ...]) -> None:
-    """Assert that the tensor `a` has this shape."""
+    """Assert that the tensor `a` has the shape `shape`."""
     assert a.shape == shape, f"tensor's shape {a.shape} != expected shape {shape}"
 
 
 class HyperParameters:
-    """An object that keeps its constructor's arguments as attributes."""
+    """Base class that stores the arguments of a constructor as attributes."""
 
-    if TYPE_CHECKING:  # the names of those arguments are known to no type checker
+    if TYPE_CHECKING:  # attributes that type checkers cannot know
 
         def __getattr__(self, name: str) -> Any: ...
 
     def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
-        """Keep the calling method's local names as attributes and as the dict `hparams`.
+        """Store the local variables of the calling method as attributes and in `hparams`.
 
-        `self`, the names in `ignore` and names that begin with an underscore are left out.
+        Leaves out `self`, names in `ignore` and names that begin with an underscore.
         """
         frame = inspect.currentframe()
         assert frame is not None  # CPython has frames
-        assert frame.f_back is not None  # and this one was called
-        left_out = {"self", *ignore}
+        assert frame.f_back is not None  # of the calling method
+        ignored = {"self", *ignore}
         self.hparams = {
             name: value
             for name, value in frame.f_back.f_locals.items()
-            if name not in left_out and not name.startswith("_")
+            if name not in ignored and not name.startswith("_")
         }
         for name, value in self.hparams.items():
             setattr(self, name, value)

@@ -26,7 +26,7 @@ from elman.core.text import bpe, codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
 from elman.core.training.figures import save_curves
-from elman.core.training.history import MOST_EPOCHS, Epoch
+from elman.core.training.history import MAX_EPOCHS, Epoch
 from elman.core.training.plotting import Point
 
 log = logging.getLogger("elman")
@@ -254,7 +254,7 @@ def read_history(folder: Path) -> list[Epoch]:
 
 def _epoch(row: list[str], number: int) -> Epoch:
     """One row of a history; a perplexity may be infinite, or not have been measured (nan)."""
-    require_at_most(MOST_EPOCHS, epochs=number)
+    require_at_most(MAX_EPOCHS, epochs=number)
     try:
         value = dict(zip(HISTORY, map(float, row), strict=True))
     except ValueError as error:

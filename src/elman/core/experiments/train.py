@@ -25,7 +25,8 @@ from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.text.text_files import STDIN, check_path
 from elman.core.training.callback import Callback
-from elman.core.training.history import MOST_EPOCHS, Checkpoint, best_epoch
+from elman.core.training.checkpoint import Checkpoint
+from elman.core.training.history import MAX_EPOCHS, best_epoch
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.trainer import SHARE_OF_TIME, check_optimizer
 
@@ -37,7 +38,7 @@ LOOKED_THROUGH = 1 << 20  # ids in which a sample's prefix is looked for
 MOST = {
     **{name: weights.MOST[name] for name in ("hidden", "layers", "embedding")},
     **{"steps": 1 << 31, "batch_size": 1 << 31, "patience": 1 << 31},
-    "epochs": MOST_EPOCHS,
+    "epochs": MAX_EPOCHS,
     "seed": 2**32 - 1,  # every framework takes it
 }
 

@@ -1,4 +1,4 @@
-"""Files from the network: over https alone, of a bounded size, not waited for long, verified."""
+"""Verified downloads over https, bounded in size and time."""
 
 import hashlib
 import http.client
@@ -18,16 +18,18 @@ from elman.core.files import atomic, regular
 from elman.core.files.paths import as_path
 
 DATA_URL = "https://d2l-data.s3-accelerate.amazonaws.com/"
-MOST_BYTES = 1 << 30
-MOST_SECONDS = 600  # after which a server is left, whatever it sends
-MOST_SECONDS_OF_A_READ = 30
-PIECE = 1 << 16
+MAX_BYTES = 1 << 30
+MAX_SECONDS = 600  # in total
+READ_TIMEOUT_SECONDS = 30
+CHUNK_BYTES = 1 << 16
 
 
 def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
-    """Fetch `url` into `folder` unless it lies there already; return the file's path.
+    """Download `url` into `folder` and return the path of the file.
 
-    With `sha1_hash` the bytes are verified before they are kept; without, the file is fetched anew.
+    With `sha1_hash` the file is verified, and not downloaded if it is there already. A MachineError
+    is raised if the download fails, takes longer than 10 minutes or exceeds 1 GiB, or if its digest
+    differs.
     """
     _check_https(url)
     name = url.split("?")[0].split("/")[-1]
@@ -40,14 +42,14 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
         atomic.make_parents(target),
         tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as own,
     ):
-        part = Path(own) / name  # no other process has it
+        part = Path(own) / name  # in a folder of this process
         atomic.write(part, _verified(url, sha1_hash, target))
         part.replace(target)
     return str(target)
 
 
 def sha1(path: Path) -> str | None:
-    """The SHA-1 of a file, in hexadecimal; None where there is no file."""
+    """SHA-1 of a file in hexadecimal; None if there is no file."""
     if not path.is_file():
         return None
     with regular.open_regular(path, follow_links=True) as file:
@@ -55,14 +57,14 @@ def sha1(path: Path) -> str | None:
 
 
 def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:
-    """Yield a file in pieces; a MachineError at the end unless its digest is the one expected."""
+    """Yield a file in chunks; a MachineError at the end if its digest differs from `sha1_hash`."""
     digest, began = hashlib.sha1(), time.monotonic()
     try:
-        for piece in _pieces(url, began):
-            digest.update(piece)
-            yield piece
+        for chunk in _chunks(url, began):
+            digest.update(chunk)
+            yield chunk
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = _late() if time.monotonic() - began > MOST_SECONDS else error
+        why = _timeout() if time.monotonic() - began > MAX_SECONDS else error
         raise MachineError(
             f"cannot download {url} ({why}): put the file at {target} yourself"
         ) from error
@@ -70,25 +72,25 @@ def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:
         raise MachineError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
 
 
-def _late() -> TimeoutError:
-    return TimeoutError(f"it takes more than {MOST_SECONDS} seconds")
+def _timeout() -> TimeoutError:
+    return TimeoutError(f"it takes more than {MAX_SECONDS} seconds")
 
 
-def _pieces(url: str, began: float) -> Iterator[bytes]:
+def _chunks(url: str, began: float) -> Iterator[bytes]:
     received = 0
     with _open(url) as response:
-        length = response.length  # None where the server does not tell
+        length = response.length  # None if the server does not send it
         while length is None or received < length:
-            # As much as there is: a read of a given size would wait for the slowest server.
-            piece = response.read1(PIECE)
-            received += len(piece)
-            if received > MOST_BYTES or (length or 0) > MOST_BYTES:
-                raise ValueError(f"it has more than {MOST_BYTES} bytes")
-            if time.monotonic() - began > MOST_SECONDS:
-                raise _late()
-            if not piece:
+            # read1 returns what has arrived; a read of a given size would wait for a slow server.
+            chunk = response.read1(CHUNK_BYTES)
+            received += len(chunk)
+            if received > MAX_BYTES or (length or 0) > MAX_BYTES:
+                raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            if time.monotonic() - began > MAX_SECONDS:
+                raise _timeout()
+            if not chunk:
                 break
-            yield piece
+            yield chunk
     if length is not None and received < length:
         raise ValueError(f"it ended after {received} of {length} bytes")
 
@@ -98,8 +100,8 @@ def _check_https(url: str) -> None:
         raise ElmanError(f"downloads are over https alone, got {url}")
 
 
-class _HttpsAlone(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection where it does not lead to another protocol."""
+class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to https only."""
 
     def redirect_request(self, *words: Any, **names: Any) -> urllib.request.Request | None:
         request = super().redirect_request(*words, **names)
@@ -109,40 +111,40 @@ class _HttpsAlone(urllib.request.HTTPRedirectHandler):
 
 
 class _Connection(http.client.HTTPSConnection):
-    """A connection that another thread can end, whatever is waited for."""
+    """Connection that another thread can end while it is being read."""
 
-    reached: socket.socket | None = None  # urllib takes `sock` away
+    connected: socket.socket | None = None  # urllib removes `sock`
 
     def connect(self) -> None:
-        """Connect, and keep the socket."""
+        """Connect, and remember the socket."""
         super().connect()
-        self.reached = self.sock
+        self.connected = self.sock
 
     def end(self) -> None:
-        """Have nothing more arrive."""
-        if (used := self.reached or self.sock) is not None:
+        """Shut the socket down; a pending read returns."""
+        if (active := self.connected or self.sock) is not None:
             with suppress(OSError):
-                socket.socket.shutdown(used, socket.SHUT_RDWR)
+                socket.socket.shutdown(active, socket.SHUT_RDWR)
 
 
 class _Https(urllib.request.HTTPSHandler):
-    """Makes connections that can be ended."""
+    """Handler whose connections can be ended."""
 
     def __init__(self) -> None:
         super().__init__()
         self.connections: list[_Connection] = []
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        """The answer to a request."""
+        """Open a request."""
         return self.do_open(self._connection, request)
 
     def _connection(self, host: str, **names: Any) -> _Connection:
         self.connections.append(_Connection(host, **names))
         return self.connections[-1]
 
-    def end_in_time(self, done: threading.Event) -> None:
-        """End all connections when it is too late, also those that are made later, until `done`."""
-        wait = MOST_SECONDS
+    def end_after_timeout(self, done: threading.Event) -> None:
+        """After MAX_SECONDS, end all connections, including later ones, until `done` is set."""
+        wait = MAX_SECONDS
         while not done.wait(wait):
             wait = 1
             for connection in self.connections:
@@ -151,10 +153,10 @@ class _Https(urllib.request.HTTPSHandler):
 
 @contextmanager
 def _open(url: str) -> Iterator[http.client.HTTPResponse]:
-    """The answer to a request, by an opener that knows no protocol but https.
+    """Open `url` with an opener that supports only https.
 
-    A timeout of the socket's is for each read, and a server may send a byte before each ends: a
-    thread sees to it that there is an end to the address, the header and the body together.
+    The timeout of a socket is for each read, and a slow server could keep every read just below it.
+    A thread therefore limits the time of name lookup, header and body together.
     """
     opener, https, done = urllib.request.OpenerDirector(), _Https(), threading.Event()
     for handler in (
@@ -163,12 +165,12 @@ def _open(url: str) -> Iterator[http.client.HTTPResponse]:
         https,
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _HttpsAlone(),
+        _HttpsRedirects(),
     ):
         opener.add_handler(handler)
-    threading.Thread(target=https.end_in_time, args=(done,), daemon=True).start()
+    threading.Thread(target=https.end_after_timeout, args=(done,), daemon=True).start()
     try:
-        with opener.open(url, timeout=MOST_SECONDS_OF_A_READ) as response:
+        with opener.open(url, timeout=READ_TIMEOUT_SECONDS) as response:
             yield response
     finally:
         done.set()

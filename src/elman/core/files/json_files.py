@@ -1,4 +1,4 @@
-"""JSON files: of a bounded size, read strictly, and checked against the fields of a dataclass."""
+"""JSON files: bounded in size, parsed strictly, checked against the fields of a dataclass."""
 
 import json
 import math
@@ -14,24 +14,24 @@ import numpy as np
 from elman.core.errors import ElmanError
 from elman.core.files import atomic, regular
 
-MOST_DIGITS = 100  # a generator's state is a whole number of 39
-MOST_NESTED = 100  # the depth of a record is below ten
-MOST_LISTS = 1 << 19  # lists and objects: a checkpoint has one for each of at most 500,000 epochs
-MOST_VALUES = 1 << 21  # twice the tokens of the largest vocabulary
-SCANNED = 1 << 20  # bytes at a time
-DEPTH = np.zeros(256, np.int8)  # what a byte outside of texts adds to the depth
+MAX_DIGITS = 100  # of an integer; the state of a generator has 39
+MAX_DEPTH = 100  # of nesting; records have a depth below ten
+MAX_LISTS = 1 << 19  # and objects; a checkpoint has one for each of up to 500,000 epochs
+MAX_VALUES = 1 << 21  # twice the size of the largest vocabulary
+CHUNK_BYTES = 1 << 20
+DEPTH = np.zeros(256, np.int8)  # change of the depth by a byte outside strings
 DEPTH[[*b"[{"]], DEPTH[[*b"]}"]] = 1, -1
 OTHERS = bytes({*range(256)} - {*b'[]{},"'})
 Record = TypeVar("Record")
 
 
 def write(path: Path, value: Any) -> None:
-    """Write a value that JSON has."""
+    """Write a value as JSON, atomically."""
     atomic.write(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def finite(value: Any) -> Any:
-    """A value as JSON can have it: with None for numbers that are infinite, or none."""
+    """Replace NaN and infinity in a value by None, since JSON has neither."""
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -39,18 +39,18 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(path: Path, most: int) -> Any:
-    """The value in a JSON file of at most so many bytes."""
-    return parse(regular.read(path, most), str(path))
+def read(path: Path, max_bytes: int) -> Any:
+    """Parse a JSON file of at most `max_bytes`."""
+    return parse(regular.read(path, max_bytes), str(path))
 
 
-def parse(raw: bytes, where: str, nan: bool = False, values: int = MOST_VALUES) -> Any:
-    """The value of a JSON text; `where` is its name in an ElmanError.
+def parse(raw: bytes, where: str, nan: bool = False, max_values: int = MAX_VALUES) -> Any:
+    """Parse JSON; an ElmanError that names it `where` if it is invalid.
 
-    A text that is nested too deep, or has more than MOST_LISTS lists and objects or more than so
-    many values, is refused before any value is made. So are, when they are met, names that come
-    twice, infinite numbers, and NaN unless `nan`. A text may have half a surrogate pair: so Python
-    writes a file name that is no UTF-8.
+    JSON nested deeper than MAX_DEPTH, or with more than MAX_LISTS lists and objects or `max_values`
+    values, is refused before any value is created. Duplicate names, infinity and, unless `nan`, NaN
+    are refused too. A string may have half a surrogate pair, with which Python represents file
+    names that are not UTF-8.
     """
 
     def constant(name: str) -> float:
@@ -59,12 +59,12 @@ def parse(raw: bytes, where: str, nan: bool = False, values: int = MOST_VALUES) 
         raise ValueError(f"{name} is no number")
 
     try:
-        _check_counts(raw, values)
+        _check_counts(raw, max_values)
         return json.loads(
             raw.decode(),
             object_pairs_hook=_object,
             parse_constant=constant,
-            parse_int=_whole,
+            parse_int=_integer,
             parse_float=_finite,
         )
     except UnicodeDecodeError as error:
@@ -76,27 +76,27 @@ def parse(raw: bytes, where: str, nan: bool = False, values: int = MOST_VALUES) 
         raise ElmanError(f"cannot read {where}: {error}") from error
 
 
-def _check_counts(raw: bytes, values: int) -> None:
-    """Raise a ValueError where a JSON text is nested too deep, or has too many values.
+def _check_counts(raw: bytes, max_values: int) -> None:
+    """Raise a ValueError if JSON is nested too deeply or has too many values.
 
-    It holds of all that a parser reads before it meets a mistake.
+    Holds for everything that a parser reads before it finds an error.
     """
     symbols = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, OTHERS)
     depth = lists = commas = 0
-    in_text = False
-    for start in range(0, len(symbols), SCANNED):
-        part = np.frombuffer(symbols[start : start + SCANNED], np.uint8)
-        in_texts = np.logical_xor.accumulate(part == ord('"')) ^ in_text
-        outside = part[~in_texts]
+    in_string = False
+    for start in range(0, len(symbols), CHUNK_BYTES):
+        part = np.frombuffer(symbols[start : start + CHUNK_BYTES], np.uint8)
+        in_strings = np.logical_xor.accumulate(part == ord('"')) ^ in_string
+        outside = part[~in_strings]
         changes = DEPTH[outside]
         depths = depth + changes.cumsum(dtype=np.int64)
         lists += int(np.count_nonzero(changes > 0))
         commas += int(np.count_nonzero(outside == ord(",")))
-        if depths.max(initial=0) > MOST_NESTED:
+        if depths.max(initial=0) > MAX_DEPTH:
             raise ValueError("it is nested too deep")
-        if lists > MOST_LISTS or lists + commas > values:
-            raise ValueError(f"it has more than {MOST_LISTS:,} lists or {values:,} values")
-        depth, in_text = int(depths[-1]) if len(depths) else depth, bool(in_texts[-1])
+        if lists > MAX_LISTS or lists + commas > max_values:
+            raise ValueError(f"it has more than {MAX_LISTS:,} lists or {max_values:,} values")
+        depth, in_string = int(depths[-1]) if len(depths) else depth, bool(in_strings[-1])
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number has {len(digits)} digits")
     return int(digits)
 
@@ -117,15 +117,14 @@ def _whole(digits: str) -> int:
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise ValueError(f"the number {digits[:MOST_DIGITS]} is too large")
+        raise ValueError(f"the number {digits[:MAX_DIGITS]} is too large")
     return value
 
 
 def record(kind: type[Record], value: Any, where: str) -> Record:
-    """A dataclass of what JSON gave; an ElmanError names the first field that does not fit.
+    """Build the dataclass `kind` from parsed JSON; an ElmanError names the first invalid field.
 
-    It may have fields of text, truth, numbers, lists, tuples, dicts, other dataclasses, and of
-    these or None.
+    Fields may be strings, booleans, numbers, lists, tuples, dicts, dataclasses, and optional.
     """
     try:
         return cast(Record, _typed(kind, value, ""))
@@ -134,7 +133,7 @@ def record(kind: type[Record], value: Any, where: str) -> Record:
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:
-    """`value` as one of this type; a whole number will do for a float."""
+    """Convert a value to the type of a field; integers are accepted as floats."""
     origin, of = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -143,9 +142,9 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return None if value is None else _typed(kind, value, name)
     if is_dataclass(kind):
         return _of_fields(cast(type, kind), value, name)
-    what, fits = KINDS[origin or kind]
+    expected, fits = FIELD_TYPES[origin or kind]
     if not fits(value):
-        raise ElmanError(f"{name or 'it'} must be {what}, got {_shown(value)}")
+        raise ElmanError(f"{name or 'it'} must be {expected}, got {_shown(value)}")
     if origin is list:
         return [_typed(of[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
     if origin is tuple:
@@ -153,7 +152,7 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
     return float(value) if kind is float else value
 
 
-KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+FIELD_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a text", lambda value: isinstance(value, str)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
     int: (
@@ -200,6 +199,6 @@ def _required(field: "Field[Any]") -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON has it, cut to what a line takes."""
+    """A value as JSON, shortened to 40 characters."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -1,4 +1,4 @@
-"""Memory: the bounds on this process, and reuse of what a batch has freed."""
+"""Memory limits of the process, and reuse of freed memory."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ CGROUP, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def limit() -> int | None:
-    """Bytes of memory at most; None where the system does not tell.
+    """Memory limit of the process in bytes; None if unknown.
 
-    It is the least of the machine's, of those of the control groups that the process is in, which
-    are a container's too, and of the address space it was given.
+    It is the smallest of the machine's memory, the limits of the control groups of the process
+    (which a container sets) and the limit of its address space.
     """
     return min((*_machine(), *_groups(), *_address_space()), default=None)
 
@@ -29,27 +29,27 @@ def _address_space() -> Iterator[int]:
     if sys.platform != "win32":
         import resource
 
-        most, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if most != resource.RLIM_INFINITY:
-            yield most
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
 
 
 def _groups() -> Iterator[int]:
-    """The bounds of the control groups of Linux, in either version, and of those above them."""
-    with suppress(OSError, ValueError):  # another system, or one that hides them
+    """Limits of the Linux control groups of the process, in both versions, and their parents."""
+    with suppress(OSError, ValueError):  # not Linux, or hidden
         for line in CGROUP.read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if not controllers:
-                yield from _bounds(MOUNTED, group, "memory.max")
+                yield from _limits(MOUNTED, group, "memory.max")
             elif "memory" in controllers.split(","):
-                yield from _bounds(MOUNTED / "memory", group, "memory.limit_in_bytes")
+                yield from _limits(MOUNTED / "memory", group, "memory.limit_in_bytes")
 
 
-def _bounds(root: Path, group: str, name: str) -> Iterator[int]:
+def _limits(root: Path, group: str, name: str) -> Iterator[int]:
     inside = PurePosixPath(group.lstrip("/"))
-    # Within a container the groups outside have no folder, and its own is the root.
+    # In a container the root folder is its own group, and the groups outside have no folder.
     for folder in (inside, *inside.parents):
-        with suppress(OSError, ValueError):  # "max" is no bound
+        with suppress(OSError, ValueError):  # "max" is no limit
             yield int((root / folder / name).read_text())
 
 
@@ -67,12 +67,12 @@ def as_memory_error(kind: type[Exception], phrase: str) -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
-def keep_freed() -> None:
-    """Make the C library keep the memory of one batch for the next.
+def retain_freed() -> None:
+    """Make the C library retain the memory of one batch for the next.
 
-    glibc hands freed memory back to the system beyond twice the size of the largest block that was
-    freed so far, up to blocks of 32 MB (mallopt(3), M_MMAP_THRESHOLD). With smaller blocks the
-    arrays of every batch would be faulted in anew, page by page. One block, allocated and never
-    touched, is free of cost.
+    glibc returns freed memory to the system beyond twice the size of the largest block freed so
+    far, for blocks of up to 32 MB (mallopt(3), M_MMAP_THRESHOLD). Without this call the arrays of
+    every batch would be faulted in again, page by page. It allocates and frees one block that is
+    never touched, which costs nothing.
     """
     np.empty(31 << 20, np.uint8)

@@ -1,8 +1,8 @@
-"""Safetensors files: what they hold is known, and can be refused, before it is loaded.
+"""Safetensors files, whose headers are checked before any tensor is loaded.
 
-A file is the length of its header in 8 bytes, the header in JSON, and the tensors one after the
-other (https://github.com/huggingface/safetensors#format). Both are read from a file that is opened
-once, each tensor straight into its array.
+A file consists of the length of its header in 8 bytes, the header in JSON, and the tensors in a row
+(https://github.com/huggingface/safetensors#format). The file is opened once, and each tensor is
+read directly into its array.
 """
 
 import math
@@ -20,10 +20,10 @@ from safetensors.numpy import save as serialize
 from elman.core.errors import ElmanError, printable
 from elman.core.files import atomic, json_files, regular
 
-MOST_HEADER = 10**8  # bytes: that of safetensors itself
-TEXTS = "__metadata__"  # the name in a header under which it has no tensor
-MOST_DIMENSIONS = 32  # as in NumPy 1
-CHECKED = 1 << 20  # values at a time
+MAX_HEADER_BYTES = 10**8  # as in safetensors
+METADATA = "__metadata__"  # the key of a header that is not a tensor
+MAX_DIMENSIONS = 32  # as in NumPy 1
+CHUNK_VALUES = 1 << 20
 DTYPES = {
     **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
     **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
@@ -34,7 +34,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """Shape and type of a tensor, from the header of a file."""
+    """Shape and dtype of a tensor, from the header of a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -42,7 +42,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor in the JSON of a header; its bytes are counted from the header's end."""
+    """A tensor in the JSON of a header; offsets are in bytes from the end of the header."""
 
     dtype: str
     shape: list[int]
@@ -50,22 +50,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A file whose header is good: its tensors, in the order of their bytes, and its texts."""
+class TensorFile:
+    """An open file with a valid header; `tensors` are in the order of their bytes."""
 
     path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
-    file: BufferedReader  # where the first tensor begins
+    file: BufferedReader  # positioned at the first tensor
 
     def load(self) -> dict[str, NDArray[Any]]:
-        """Read all tensors, once."""
+        """Read all tensors; can be called once."""
         return {name: self._array(tensor) for name, tensor in self.tensors.items()}
 
     def _array(self, tensor: Tensor) -> NDArray[Any]:
         try:
             array = np.empty(tensor.shape, tensor.dtype.newbyteorder("<"))
-        except ValueError as error:  # of no items, and yet too large
+        except ValueError as error:  # no elements, and dimensions that are too large
             raise _broken(self.path, error) from error
         raw = array.reshape(-1).view(np.uint8)
         if self.file.readinto(raw.data) != len(raw):
@@ -74,32 +74,33 @@ class Opened:
 
 
 def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
-    """Write arrays and texts, each by name."""
+    """Write named arrays and metadata atomically."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     atomic.write(path, serialize(contiguous, metadata))
 
 
 @contextmanager
-def opened(path: Path, most: int | None, most_header: int) -> Iterator[Opened]:
-    """A file to load tensors from.
+def open_tensors(path: Path, max_bytes: int | None, max_header_bytes: int) -> Iterator[TensorFile]:
+    """Open a safetensors file and check its header.
 
-    An ElmanError tells where the file is not as long as its header says, has more than `most`
-    bytes, if there is such a bound, or a header of more than `most_header`, which is not parsed.
+    An ElmanError is raised if the file has more than `max_bytes` (None for no limit), its header
+    more than `max_header_bytes`, or if the header is invalid or does not match the file's size. A
+    header that is too long is not parsed.
     """
     with regular.open_regular(path) as file:
         size, length = regular.size(file), int.from_bytes(file.read(8), "little")
-        if length > min(most_header, size - 8):
+        if length > min(max_header_bytes, size - 8):
             raise _broken(path, f"its header has {length} bytes")
-        if most is not None and size > most:
-            raise ElmanError(f"cannot read {path}: it has more than {most} bytes")
+        if max_bytes is not None and size > max_bytes:
+            raise ElmanError(f"cannot read {path}: it has more than {max_bytes} bytes")
         entries, metadata = _header(path, file.read(length))
-        yield Opened(path, _tensors(path, entries, size - 8 - length), metadata, file)
+        yield TensorFile(path, _tensors(path, entries, size - 8 - length), metadata, file)
 
 
 def _header(path: Path, raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
     try:
         value = json_files.parse(raw, "its header")
-        if not isinstance(value, dict) or not _are_texts(metadata := value.pop(TEXTS, {})):
+        if not isinstance(value, dict) or not _are_strings(metadata := value.pop(METADATA, {})):
             raise ElmanError("its header must be an object, and its metadata one of texts")
         "".join([*value, *metadata, *metadata.values()]).encode()
         entries = {name: json_files.record(Entry, value[name], printable(name)) for name in value}
@@ -110,12 +111,12 @@ def _header(path: Path, raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, metadata
 
 
-def _are_texts(metadata: Any) -> bool:
+def _are_strings(metadata: Any) -> bool:
     return isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
 
 
 def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, Tensor]:
-    """The tensors of a header, which must fill the bytes after it without gaps."""
+    """Tensors of a header; they must fill the `size` bytes after it without gaps."""
     end, found = 0, {}
     for name in sorted(entries, key=lambda name: entries[name].data_offsets):
         entry = entries[name]
@@ -125,7 +126,7 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
                 f"cannot read {path}: {printable(name)} is in {kind}, no type of NumPy"
             )
         tensor = Tensor(tuple(entry.shape), np.dtype(DTYPES[entry.dtype]))
-        if len(tensor.shape) > MOST_DIMENSIONS or min(tensor.shape, default=0) < 0:
+        if len(tensor.shape) > MAX_DIMENSIONS or min(tensor.shape, default=0) < 0:
             raise _broken(path, f"{printable(name)} has a shape that no tensor has")
         begin, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         if entry.data_offsets != (begin, end) or end > size:
@@ -136,11 +137,12 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
     return found
 
 
-def is_finite(array: NDArray[Any]) -> bool:
-    """True if an array has no infinity and no NaN; a part is looked through at a time."""
+def all_finite(array: NDArray[Any]) -> bool:
+    """True if an array contains neither NaN nor infinity; checked in chunks to save memory."""
     flat = array.reshape(-1)
+    starts = range(0, len(flat), CHUNK_VALUES)
     return array.dtype.kind != "f" or all(
-        np.isfinite(flat[start : start + CHECKED]).all() for start in range(0, len(flat), CHECKED)
+        np.isfinite(flat[start : start + CHUNK_VALUES]).all() for start in starts
     )
 
 

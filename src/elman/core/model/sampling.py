@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from elman.core.errors import (
     ElmanError,
-    is_finite,
+    is_finite_number,
     require_at_least,
     require_at_most,
     require_number,
@@ -43,7 +43,7 @@ class Sampler:
     def __post_init__(self) -> None:
         require_number(
             "0 or a finite number above",
-            lambda value: is_finite(value) and value >= 0,
+            lambda value: is_finite_number(value) and value >= 0,
             temperature=self.temperature,
         )
         if self.top_k is not None:

@@ -204,7 +204,7 @@ def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
 
 def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
     for name, value in weights.items():
-        if not tensors.is_finite(value):
+        if not tensors.all_finite(value):
             raise ElmanError(f"the weight {name} holds what is no finite number")
 
 
@@ -215,7 +215,7 @@ def load(path: Path, arch: Architecture) -> Weights:
     """
     require_memory(arch, 2)
     doubles = 8 * sum(map(math.prod, shapes(arch).values()))
-    with tensors.opened(path, doubles + MOST_HEADER, MOST_HEADER) as file:
+    with tensors.open_tensors(path, doubles + MOST_HEADER, MOST_HEADER) as file:
         try:
             check(file.tensors, arch)
             values = file.load()

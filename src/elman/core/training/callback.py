@@ -1,28 +1,70 @@
-"""Hooks of a training: what is called along the way."""
+"""Callbacks: hooks that a trainer calls during training."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from elman.core.training.trainer import Trainer
+from numpy.typing import NDArray
+
+from elman.core.training.history import Epoch
+from elman.core.training.state import TrainerState
+
+
+class TrainerLike(Protocol):
+    """A trainer as callbacks use it; `elman.core.training.trainer.Trainer` describes it."""
+
+    model: Any
+    optim: Any
+    max_epochs: int
+    max_seconds: float
+    show_progress: bool
+    history: list[Epoch]
+    best: Mapping[str, NDArray[Any]]
+    train_batch_idx: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the training that is done."""
+
+    def stop(self) -> None:
+        """End the training with this epoch."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that training changes."""
+
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Load what `state_dict` returned."""
+
+    def checkpoint_arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays of a checkpoint."""
+
+    def trainer_state(self) -> TrainerState:
+        """State of the training besides its arrays."""
 
 
 class Callback:
-    """Hooks that do nothing; override what is needed."""
+    """Base class of callbacks: hooks that do nothing unless overridden."""
 
-    def before_update(self, trainer: "Trainer") -> None:
+    def before_update(self, trainer: TrainerLike) -> None:
         """Called before every update."""
 
-    def after_update(self, trainer: "Trainer") -> None:
+    def after_update(self, trainer: TrainerLike) -> None:
         """Called after every update; `trainer.train_batch_idx` counts them."""
 
-    def before_validate(self, trainer: "Trainer") -> None:
-        """Called before every batch of a validation."""
+    def before_validate(self, trainer: TrainerLike) -> None:
+        """Called before every validation batch."""
 
-    def after_epoch(self, trainer: "Trainer") -> None:
-        """Called after every epoch; `trainer.history[-1]` is what it came to."""
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Called after every epoch; `trainer.history[-1]` describes it."""
 
-    def on_checkpoint(self, trainer: "Trainer") -> None:
+    def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Called after every update and every epoch, once all callbacks have seen it."""
 
-    def after_fit(self, trainer: "Trainer") -> None:
-        """Called after the last epoch, by `fit`."""
+    def after_fit(self, trainer: TrainerLike) -> None:
+        """Called by `fit` after the last epoch."""

@@ -1,8 +1,8 @@
-"""Checkpoints: what a training needs to go on as if it had never stopped.
+"""Checkpoints: everything that a training needs to resume exactly.
 
-A checkpoint is a safetensors file. Its tensors are what a framework's trainer captures (weights,
-optimiser, generators); its metadata are `facts` in JSON (where the training stands, and what its
-epochs came to) and a digest of both, by which a file that was cut off or changed is told.
+A checkpoint is a safetensors file. Its tensors are the arrays of a trainer (weights, optimiser,
+generators). Its metadata are `trainer_state`, a TrainerState in JSON, and `digest`, the SHA-256 of
+the tensors and of that JSON, which tells a file that was truncated or changed.
 """
 
 import hashlib
@@ -21,22 +21,24 @@ from elman.core.errors import ElmanError, MachineError, is_number
 from elman.core.files import atomic, json_files, memory, tensors
 from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
-from elman.core.training.callback import Callback
-from elman.core.training.history import MOST_EPOCHS, Checkpoint, Facts
-from elman.core.training.trainer import Trainer
+from elman.core.training.callback import Callback, TrainerLike
+from elman.core.training.history import MAX_EPOCHS
+from elman.core.training.state import TrainerState
 
 log = logging.getLogger("elman")
 
-KEPT = 2
-ENDING = ".safetensors"
-MOST_VALUES = 8 * MOST_EPOCHS  # an epoch takes six, with itself
+CHECKPOINTS_KEPT = 2
+SUFFIX = ".safetensors"
+MAX_JSON_VALUES = 8 * MAX_EPOCHS  # an epoch takes six: itself and its five fields
+Checkpoint = tuple[Mapping[str, NDArray[Any]], TrainerState]
 
 
 class Checkpoints(Callback):
-    """Keeps the last two checkpoints of a training in `folder`, `seconds` apart.
+    """Writes a checkpoint into `folder` at least every `seconds`; the last two are kept.
 
-    After `stop()` the training ends with the batch it is at, one of validation too: one more
-    checkpoint is written, and KeyboardInterrupt raised. `begun` tells whether there was a batch.
+    After `stop()` the training ends with the current batch, be it of training or validation:
+    another checkpoint is written and KeyboardInterrupt raised. `begun` is true from the first batch
+    on.
     """
 
     begun = stopping = False
@@ -48,49 +50,50 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
 
     def stop(self) -> None:
-        """End the training after its batch."""
+        """End the training after the current batch."""
         self.stopping = True
 
-    def on_checkpoint(self, trainer: Trainer) -> None:
-        """Write a checkpoint where it is time."""
+    def on_checkpoint(self, trainer: TrainerLike) -> None:
+        """Write a checkpoint if it is time."""
         self.before_validate(trainer)
         if time.monotonic() - self._last >= self.seconds:
             self._write(trainer)
 
-    def before_validate(self, trainer: Trainer) -> None:
-        """Write a checkpoint where the training is to end: validation is then done anew."""
-        if not self.begun:  # what came before, as compiling, takes long and has nothing to keep
+    def before_validate(self, trainer: TrainerLike) -> None:
+        """Write a checkpoint if the training is to end; a resume validates from the start."""
+        if not self.begun:  # compilation before the first batch takes long and changes nothing
             self.begun, self._last = True, time.monotonic()
         if self.stopping:
             self._write(trainer)
             raise KeyboardInterrupt
 
-    def _write(self, trainer: Trainer) -> None:
-        arrays, facts = trainer.checkpoint_arrays(), trainer.facts()
-        if all(map(tensors.is_finite, arrays.values())):
-            write(self.folder, trainer.train_batch_idx, arrays, facts)
+    def _write(self, trainer: TrainerLike) -> None:
+        arrays, state = trainer.checkpoint_arrays(), trainer.trainer_state()
+        if all(map(tensors.all_finite, arrays.values())):
+            write(self.folder, trainer.train_batch_idx, arrays, state)
         else:
             log.warning("no checkpoint is written of what is no longer finite")
         self._last = time.monotonic()
 
 
 class DamagedError(ElmanError):
-    """A checkpoint is not what was written."""
+    """A checkpoint is not as it was written."""
 
 
-def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
-    """Write checkpoint `number`, and remove all but this one and the one before it."""
+def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> None:
+    """Write checkpoint `number`; keep the one before it, and remove all others."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.fsync_dir(folder.parent)
     except OSError as error:
         raise os_error("write", folder, error) from error
-    text = json.dumps(asdict(facts))
-    metadata = {"facts": text, "digest": _digest(arrays, text)}
-    tensors.write(folder / f"{number:012}{ENDING}", arrays, metadata)
-    kept = [path for path in paths(folder) if int(path.stem) <= number][-KEPT:]
-    # Those after it were not gone on from; what a write that was killed has left has another name.
-    for old in {*paths(folder), *folder.glob(f".*{ENDING}.part")} - {*kept}:
+    text = json.dumps(asdict(state))
+    metadata = {"trainer_state": text, "digest": _digest(arrays, text)}
+    tensors.write(folder / f"{number:012}{SUFFIX}", arrays, metadata)
+    kept = [path for path in paths(folder) if int(path.stem) <= number][-CHECKPOINTS_KEPT:]
+    # Later checkpoints are of a training that was not resumed from them; a killed write leaves a
+    # temporary file.
+    for old in {*paths(folder), *folder.glob(f".*{SUFFIX}.part")} - {*kept}:
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
@@ -100,11 +103,12 @@ def write(folder: Path, number: int, arrays: Arrays, facts: Facts) -> None:
 def flatten_state(
     state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "hidden_state"
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of a state, which is None, one, or tuples or lists of such, named by place."""
+    """Arrays of a state, named by position: `hidden_state.0`, `hidden_state.1.0` and so on.
+
+    A state is None, an array, or a tuple or list of states. `convert` makes it a NumPy array.
+    """
     if isinstance(state, tuple | list):
-        named = (
-            flatten_state(part, convert, f"{name}.{place}") for place, part in enumerate(state)
-        )
+        named = (flatten_state(part, convert, f"{name}.{i}") for i, part in enumerate(state))
         return {key: array for parts in named for key, array in parts.items()}
     return {} if state is None else {name: convert(state)}
 
@@ -112,25 +116,27 @@ def flatten_state(
 def unflatten_state(
     arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "hidden_state"
 ) -> Any:
-    """The state that has these arrays, among others; in tuples, whatever it was in."""
+    """The state that `flatten_state` made these arrays of, with tuples in place of lists.
+
+    `arrays` may have others too; `convert` makes an array one of the framework.
+    """
     if name in arrays:
         return convert(arrays[name])
-    places = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
-    return (
-        tuple(unflatten_state(arrays, convert, f"{name}.{n}") for n in range(len(places))) or None
-    )
+    positions = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
+    parts = (unflatten_state(arrays, convert, f"{name}.{i}") for i in range(len(positions)))
+    return tuple(parts) or None
 
 
 def paths(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest last."""
-    found = folder.glob(f"*{ENDING}")
+    """Paths of the checkpoints in a folder, the newest last."""
+    found = folder.glob(f"*{SUFFIX}")
     return sorted(path for path in found if path.stem.isascii() and path.stem.isdigit())
 
 
 def read_newest(folder: str | Path) -> Checkpoint | None:
-    """The arrays and facts of the newest checkpoint that is whole; None where there is none at all.
+    """Read the newest intact checkpoint; None if the folder has no checkpoint at all.
 
-    Those that are not are named in a warning; a DamagedError where they are all there is.
+    Damaged ones are skipped with a warning; a DamagedError is raised if all are damaged.
     """
     found = paths(as_path(folder, "a folder of checkpoints"))
     for path in reversed(found):
@@ -146,21 +152,22 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """The arrays and facts of a checkpoint; a DamagedError where it is not what was written."""
+    """Read the arrays and the state of a checkpoint; a DamagedError if it is not as written."""
     try:
-        with tensors.opened(path, memory.limit(), tensors.MOST_HEADER) as file:
-            arrays, text = file.load(), file.metadata.get("facts", "")
+        with tensors.open_tensors(path, memory.limit(), tensors.MAX_HEADER_BYTES) as file:
+            arrays, text = file.load(), file.metadata.get("trainer_state", "")
         if file.metadata.get("digest") != _digest(arrays, text):
             raise ElmanError(f"{path} has another digest")
-        if not all(map(tensors.is_finite, arrays.values())):
-            raise ElmanError(f"{path} holds what is no finite number")
-        value = json_files.parse(text.encode(), f"the facts of {path}", True, MOST_VALUES)
-        facts = json_files.record(Facts, value, f"the facts of {path}")
-    except MachineError:  # it may be whole
+        if not all(map(tensors.all_finite, arrays.values())):
+            raise ElmanError(f"{path} contains NaN or infinity")
+        where = f"the trainer state of {path}"
+        value = json_files.parse(text.encode(), where, True, MAX_JSON_VALUES)
+        state = json_files.record(TrainerState, value, where)
+    except MachineError:  # the file may be intact
         raise
     except ElmanError as error:
         raise DamagedError(f"the checkpoint is damaged: {error}") from error
-    return arrays, facts
+    return arrays, state
 
 
 def _digest(arrays: Arrays, text: str) -> str:

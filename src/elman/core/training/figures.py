@@ -1,4 +1,4 @@
-"""Curves as files, drawn as Matplotlib draws by default: nobody's settings change or spoil them."""
+"""Curves as files, drawn with Matplotlib's defaults whatever the user's settings."""
 
 import io
 import os
@@ -19,45 +19,45 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDEST = 6.0  # points that the first line of a comparison is wider than the last, at most
+MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
 def load_matplotlib() -> None:
-    """Import Matplotlib from its own folder if the current one has a matplotlibrc, which it reads.
+    """Import Matplotlib without reading a matplotlibrc in the current folder.
 
-    For the command line: other threads would see the folder change.
+    Changes the current folder meanwhile, which other threads would see: for the command line only.
     """
     found = find_spec("matplotlib") if os.path.exists("matplotlibrc") else None
     if found is not None and found.origin is not None:
-        with chdir(Path(found.origin).parent), suppress(Exception):  # told by what draws
+        with chdir(Path(found.origin).parent), suppress(Exception):  # drawing reports it
             import matplotlib  # noqa: F401
 
 
 @contextmanager
 def drawing(path: Path) -> Iterator[None]:
-    """Within the block Matplotlib has its defaults and warns of nothing.
+    """Give Matplotlib its defaults, without warnings, within the block.
 
-    Whatever fails there is a MachineError in one line: `path` cannot be drawn.
+    Any exception in the block becomes a MachineError: `path` cannot be drawn.
     """
     try:
         import matplotlib as mpl
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # glyphs that a font lacks, settings that are old
+            warnings.simplefilter("ignore")  # missing glyphs, deprecated settings
             own: dict[Any, Any] = dict(mpl.rcParamsDefault)
-            del own["backend"]  # which is never set back
+            del own["backend"]  # rc_context does not reset it
             with mpl.rc_context(own):
                 yield
     except ElmanError:
         raise
-    except Exception as error:  # fonts, LaTeX and settings raise anything
+    except Exception as error:  # fonts and LaTeX raise all kinds
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise MachineError(f"cannot draw {path}: {reason}") from error
 
 
 def check_picture(path: Path) -> None:
-    """Raise an ElmanError unless a picture can have this name."""
-    with suppress(MachineError), drawing(path):  # one that cannot be drawn is told of later
+    """Raise an ElmanError if Matplotlib cannot write the format of a path's extension."""
+    with suppress(MachineError), drawing(path):  # drawing reports it later
         from matplotlib.figure import Figure
 
         known = Figure().canvas.get_supported_filetypes()
@@ -70,19 +70,19 @@ def check_picture(path: Path) -> None:
 def save_curves(
     folder: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str
 ) -> None:
-    """Write `curves.svg` and `curves.png`, one line for each curve, into `folder`."""
+    """Write `curves.svg` and `curves.png` into `folder`."""
     board = ProgressBoard(xlabel, ylabel, figsize=(6, 4))
     board.data = {label: list(points) for label, points in curves.items()}
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
-        with drawing(Path(path.name)):  # the folder may have another name yet
+        with drawing(Path(path.name)):  # the folder may still have a temporary name
             figure = board.figure()
             _count_epochs(figure.axes[0])
             _save(figure, path)
 
 
 def _count_epochs(axes: "Axes") -> None:
-    """Whole numbers below, and a grid."""
+    """Label the x axis with integers, and draw a grid."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -90,7 +90,7 @@ def _count_epochs(axes: "Axes") -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format that the path's ending names."""
+    """Write a figure in the format of the path's extension."""
     picture = io.BytesIO()
     form = path.suffix[1:].lower()
     figure.savefig(picture, format=form, bbox_inches="tight", dpi=150)
@@ -100,9 +100,9 @@ def _save(figure: "Figure", path: Path) -> None:
 def save_comparison(
     path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]
 ) -> None:
-    """Draw the training and the validation perplexities of some runs into one picture.
+    """Draw training and validation perplexities of several runs into one picture.
 
-    `check_picture` tells whether the path names a format that there is.
+    `curves` maps the name of a run to both curves; `check_picture(path)` checks the format.
     """
     with drawing(path):
         from matplotlib.figure import Figure
@@ -113,11 +113,11 @@ def save_comparison(
 
 
 def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:
-    """Draw two lines for each run, and the legend beside them.
+    """Draw two lines for each run, with a legend beside them.
 
-    The first lines are the widest, so that lines that lie on each other can all be seen.
+    The first lines are the widest, so that coinciding lines can all be seen.
     """
-    extra = min(1.5 * (len(curves) - 1), WIDEST)
+    extra = min(1.5 * (len(curves) - 1), MAX_EXTRA_WIDTH)
     widths = np.linspace(1 + extra, 1, len(curves))
     colours = _colours(len(curves))
     for (training, validation), width, colour in zip(curves.values(), widths, colours, strict=True):
@@ -129,14 +129,14 @@ def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequenc
     _count_epochs(axes)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    names = [printable(name) for name in curves]  # a run may have any
+    names = [printable(name) for name in curves]  # names of folders
     legend = axes.legend(axes.lines[1::2], names, loc="upper left", bbox_to_anchor=(1, 1))
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
 def _colours(number: int) -> list[Any]:
-    """So many colours, each another: of more than ten a spectrum."""
+    """Distinct colours; a spectrum for more than ten."""
     from matplotlib import colormaps
 
     if number <= 10:

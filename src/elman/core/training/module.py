@@ -1,16 +1,16 @@
-"""Base class of models, as in D2L: Module."""
+"""Module, D2L's base class of models."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from elman.core.errors import is_finite, require_number
+from elman.core.errors import is_finite_number, require_number
 from elman.core.hyperparameters import HyperParameters
 from elman.core.training.plotting import ProgressBoard
 
 
 class Module(HyperParameters):
-    """Base of models of every framework: takes a step, and plots what came of it.
+    """Base class of models in every framework: computes and plots the loss of a batch.
 
     A framework's Module adds `forward`, `configure_optimizers` and `to_float`.
     """
@@ -20,19 +20,19 @@ class Module(HyperParameters):
     plot_train_per_epoch: int
     plot_valid_per_epoch: int
     training: bool = False
-    codec: Any = None  # of the text that it was trained on, or of the run that it was loaded from
-    final_state: Any = None  # the state after the last batch, through which no gradient flows
+    codec: Any = None  # of the training data, or of the run that the model was loaded from
+    final_state: Any = None  # after the last batch, detached
     collected: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle: all but the trainer, whose data may be of any size."""
+        """Attributes of a copy or a pickle: all but the trainer, whose data may be large."""
         return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
-        """Plot so many points an epoch, on a board of the model's own."""
+        """Create the board of the model, with this number of points per epoch."""
         require_number(
             "a finite number above 0",
-            lambda number: is_finite(number) and number > 0,
+            lambda number: is_finite_number(number) and number > 0,
             plot_train_per_epoch=plot_train_per_epoch,
             plot_valid_per_epoch=plot_valid_per_epoch,
         )
@@ -40,38 +40,38 @@ class Module(HyperParameters):
         self.board = ProgressBoard()
 
     def __call__(self, *inputs: Any) -> Any:
-        """`forward`, for the frameworks that do not bring their own way of calling it."""
+        """Call `forward`; some frameworks override this with their own."""
         return self.forward(*inputs)
 
     def forward(self, X: Any) -> Any:
-        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs, computed by `self.net` unless overridden."""
         if not hasattr(self, "net"):
             raise NotImplementedError("define forward(), or the attribute net")
         return self.net(X)
 
     def loss(self, y_hat: Any, y: Any) -> Any:
-        """The mean loss of a batch of outputs."""
+        """Mean loss of outputs `y_hat` against targets `y`."""
         raise NotImplementedError("define loss(y_hat, y)")
 
     def configure_optimizers(self) -> Any:
-        """The optimiser that the trainer drives."""
+        """Return the optimiser."""
         raise NotImplementedError("define configure_optimizers()")
 
     def to_float(self, value: Any) -> float:
-        """A number of the framework's as a Python float."""
+        """Convert a number of the framework to a Python float."""
         return float(value)
 
     def train(self) -> None:
-        """From here on `training` is true: dropout acts."""
+        """Set training mode: dropout is active."""
         self.training = True
 
     def eval(self) -> None:
-        """From here on `training` is false."""
+        """Set evaluation mode: dropout is inactive."""
         self.training = False
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within the block dropout does not act."""
+        """Set evaluation mode within the block."""
         was_training = self.training
         self.eval()
         try:
@@ -81,20 +81,20 @@ class Module(HyperParameters):
                 self.train()
 
     def training_step(self, batch: Sequence[Any]) -> Any:
-        """The loss of a training batch, (inputs ..., targets)."""
+        """Loss of a training batch (inputs ..., targets), plotted."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("loss", loss, train=True)
         return loss
 
     def validation_step(self, batch: Sequence[Any]) -> Any:
-        """The loss of a validation batch, (inputs ..., targets)."""
+        """Loss of a validation batch (inputs ..., targets), plotted."""
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("loss", loss, train=False)
         return loss
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, Any]]:
-        """Within the block `plot` only fills this dict: a step being compiled has no values yet."""
+        """Collect plotted values in a dict within the block: a step that is traced has none yet."""
         self.collected = {}
         try:
             yield self.collected
@@ -102,12 +102,12 @@ class Module(HyperParameters):
             self.collected = None
 
     def plot_all(self, values: Mapping[str, Any], train: bool) -> None:
-        """`plot` each of what a compiled step has collected."""
+        """Plot the values that a compiled step has collected."""
         for key, value in values.items():
             self.plot(key, value, train)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
-        """Put a value on the board at the epoch reached, as the mean over a part of an epoch."""
+        """Plot a value at the current epoch; each point is a mean over a part of an epoch."""
         if self.collected is not None:
             self.collected[key] = value
             return

@@ -1,4 +1,4 @@
-"""Curves: live in a notebook, kept elsewhere. Matplotlib is loaded when something is drawn."""
+"""Curves of a training, drawn live in notebooks. Matplotlib is imported on first use."""
 
 import io
 import logging
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 SECONDS_BETWEEN_DRAWINGS = 0.4
-FEW = 10  # points that a line alone does not show: of one it would show nothing
-PALE = 0.35  # the opacity of the curves of earlier fits
-OUTWARD = 65  # points between the axes on the right
+FEW_POINTS = 10  # curves with fewer have markers; a line of one point would be invisible
+EARLIER_ALPHA = 0.35  # opacity of the curves of earlier fits
+AXIS_DISTANCE = 65  # in points, between the axes on the right
 log = logging.getLogger("elman")
 
 
@@ -28,22 +28,21 @@ class Point(NamedTuple):
 
 
 def notebook() -> Any:
-    """The IPython shell of the notebook that runs this code, or None where it is no notebook."""
+    """IPython shell of the notebook that runs this code; None outside notebooks."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell if hasattr(shell, "kernel") else None
 
 
 class ProgressBoard:
-    """Curves that grow point by point; in a notebook they are drawn in place, elsewhere only kept.
+    """Curves that grow point by point, redrawn in place in a notebook.
 
-    The arguments are d2l's: the labels, limits and scales of the axes, line styles and colours that
-    the curves take in turn, and Matplotlib's figure, axes and size in inches; with `display=False`
-    nothing is drawn in place. `data` maps a label to its points so far, and `earlier` has what
-    `data` was before each `begin`.
+    The arguments are d2l's: labels, limits and scales of the axes, line styles and colours that the
+    curves take in turn, Matplotlib's figure and axes, and the size in inches. `display=False` draws
+    nothing in place. `data` maps labels to points; `earlier` has the `data` of each fit before.
 
-    Curves named `train_X` and `val_X` are of the quantity X. The first quantity has the axis on the
-    left, and each other one an axis of its own on the right.
+    Curves named `train_X` and `val_X` show the quantity X. The first quantity is on the left axis;
+    each other one has its own axis on the right.
     """
 
     def __init__(
@@ -77,18 +76,18 @@ class ProgressBoard:
         self._stale = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle: all but the place in the notebook that is drawn into."""
+        """Attributes of a copy or a pickle: all but the notebook's output."""
         shown = {"_handle": None, "_drawn_at": -SECONDS_BETWEEN_DRAWINGS, "_stale": False}
         return {**vars(self), **shown}
 
     def begin(self) -> None:
-        """Begin new curves, as a new `fit` does; those so far are drawn pale beside them."""
+        """Begin new curves for a new `fit`; earlier ones are drawn pale."""
         if self.data:
             self.earlier.append(self.data)
         self.data, self.raw_points = {}, {}
 
     def draw(self, x: float, y: float, label: str, every_n: int = 1) -> None:
-        """Add to the curve `label` the mean of every `every_n` points."""
+        """Add a point to the curve `label`; every `every_n` points are averaged to one."""
         waiting = self.raw_points.setdefault(label, [])
         line = self.data.setdefault(label, [])
         waiting.append(Point(x, y))
@@ -99,10 +98,10 @@ class ProgressBoard:
         if self.display and (shell := notebook()):
             self._draw_now_or_later(shell)
 
-    def complete(self, begin: str) -> None:
-        """Add the mean of the points that wait for more, where a label begins so."""
+    def complete(self, prefix: str) -> None:
+        """Average the points that wait for more, in curves whose label begins with `prefix`."""
         for label, waiting in self.raw_points.items():
-            if waiting and label.startswith(begin):
+            if waiting and label.startswith(prefix):
                 self.data[label].append(_mean(waiting))
                 waiting.clear()
 
@@ -111,7 +110,7 @@ class ProgressBoard:
             self._show()
         elif not self._stale:
             self._stale = True
-            shell.events.register("post_run_cell", self._finish)  # what the pause held back
+            shell.events.register("post_run_cell", self._finish)  # draws the last points
 
     def _finish(self, *_: Any) -> None:
         notebook().events.unregister("post_run_cell", self._finish)
@@ -124,7 +123,7 @@ class ProgressBoard:
         try:
             picture = io.BytesIO()
             self.figure().savefig(picture, format="svg", bbox_inches="tight")
-        except Exception as error:  # the user's settings may ask for what is not there
+        except Exception as error:  # the user's settings may be invalid
             self.display = False
             log.warning("the curves are not drawn: %s", error)
             return
@@ -152,14 +151,14 @@ class ProgressBoard:
         if self.ylim:
             axes.set_ylim(*self.ylim)
         if lines:
-            (self._twins or [axes])[-1].legend(handles=lines)  # what is drawn last hides nothing
+            (self._twins or [axes])[-1].legend(handles=lines)  # drawn last, above the curves
         return figure
 
     def _all(self) -> list[dict[str, list[Point]]]:
         return [*self.earlier, self.data]
 
     def _cleared(self) -> "tuple[Figure, Axes]":
-        """The figure, and its axes on the left with nothing on them."""
+        """The figure and its cleared left axes."""
         from matplotlib.figure import Figure
 
         if self.axes is None:
@@ -174,12 +173,12 @@ class ProgressBoard:
         return figure, self.axes
 
     def _axes_by_quantity(self, axes: "Axes", labels: Sequence[str]) -> "dict[str | None, Axes]":
-        """The axes of each quantity that has a name; those on the right are made."""
+        """Axes of each quantity after the first, created on the right."""
         names = [name for name in dict.fromkeys(map(_quantity, labels)) if name]
         beside: dict[str | None, Axes] = {}
         for number, name in enumerate(names[1:]):
             twin = axes.twinx()
-            twin.spines["right"].set_position(("outward", OUTWARD * number))
+            twin.spines["right"].set_position(("outward", AXIS_DISTANCE * number))
             twin.set_ylabel(name)
             self._twins.append(twin)
             beside[name] = twin
@@ -188,14 +187,16 @@ class ProgressBoard:
         return beside
 
     def _draw_curves(self, axes: "Axes", label: str, number: int) -> "Line2D":
-        """Draw the curve of a label, and those of earlier fits; the last is the legend's."""
+        """Draw the curves of a label, earlier fits included; return the last, for the legend."""
         ls = self.ls[(number + number // len(self.ls)) % len(self.ls)]
         color = self.colors[number % len(self.colors)]
         curves = [data[label] for data in self._all() if data.get(label)]
         for points in curves or [[]]:
             xy = [point.x for point in points], [point.y for point in points]
-            (line,) = axes.plot(*xy, linestyle=ls, color=color, marker=marker(points), alpha=PALE)
-        whole = marker(points) is not None and not self.ylim  # a point at the border is seen whole
+            (line,) = axes.plot(
+                *xy, linestyle=ls, color=color, marker=marker(points), alpha=EARLIER_ALPHA
+            )
+        whole = marker(points) is not None and not self.ylim  # do not clip a marker at the border
         line.set(alpha=1, label=label, clip_on=not whole)
         return line
 
@@ -205,12 +206,12 @@ def _mean(points: Sequence[Point]) -> Point:
 
 
 def marker(points: Sequence[Point]) -> str | None:
-    """Marker for a curve of few points; None for one of many."""
-    return "." if sum(math.isfinite(point.y) for point in points) < FEW else None
+    """Marker for a curve of few points; None for others."""
+    return "." if sum(math.isfinite(point.y) for point in points) < FEW_POINTS else None
 
 
 def _quantity(label: str) -> str | None:
-    """The name of what a curve of a training shows; None for other curves."""
+    """Quantity of a training curve; None for other curves."""
     for part in ("train_", "val_"):
         if label.startswith(part):
             return label.removeprefix(part)
@@ -218,7 +219,7 @@ def _quantity(label: str) -> str | None:
 
 
 def use_svg_display() -> None:
-    """In a notebook, draw Matplotlib's figures as SVG."""
+    """Draw Matplotlib's figures as SVG in notebooks."""
     if notebook():
         from matplotlib_inline import backend_inline
 
@@ -226,7 +227,7 @@ def use_svg_display() -> None:
 
 
 def set_figsize(figsize: tuple[float, float] = (3.5, 2.5)) -> None:
-    """Set the size in inches of the figures that follow."""
+    """Set the default size of figures, in inches."""
     from matplotlib import pyplot
 
     use_svg_display()
@@ -247,7 +248,7 @@ def plot(
     figsize: tuple[float, float] = (3.5, 2.5),
     axes: "Axes | None" = None,
 ) -> None:
-    """Draw one curve or several: `plot(ys)`, `plot(x, ys)` or `plot(xs, ys)`, as in d2l."""
+    """Plot curves as in d2l: `plot(ys)`, `plot(x, ys)` or `plot(xs, ys)`."""
     from matplotlib import pyplot
 
     if Y is None:
@@ -273,6 +274,6 @@ def plot(
 
 
 def _curves(values: Any) -> list[Any]:
-    """A list of curves, from one curve (numbers) or several (sequences of numbers)."""
+    """List of curves, from one curve (numbers) or several (sequences of numbers)."""
     one = getattr(values, "ndim", None) == 1 or not hasattr(values[0], "__len__")
     return [values] if one else list(values)

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar in a terminal, plain lines elsewhere."""
+"""Progress on standard error: bars in a terminal, lines elsewhere."""
 
 import math
 import os
@@ -8,36 +8,35 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from elman.core.files.streams import BestEffortStream
-from elman.core.training.callback import Callback
+from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.plotting import notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from elman.core.data.tokenization import Report
-    from elman.core.training.trainer import Trainer
 
 
 def _draws_bars() -> bool:
-    """True if standard error is a terminal that can draw in place."""
-    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a stream of the user's may lack it
+    """True if standard error is a terminal that can redraw lines."""
+    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a user's stream may lack isatty
     return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def bars() -> "Progress":
-    """Bars on standard error, for a terminal."""
+    """Progress bars on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    # What is printed meanwhile goes above the bars, unless it goes to a file.
+    # Printed lines appear above the bars, unless standard output is redirected.
     screen: Any = BestEffortStream(sys.stderr)
     return Progress(*columns, console=Console(file=screen), redirect_stdout=sys.stdout.isatty())
 
 
 @contextmanager
-def progress(trainer: "Trainer") -> Iterator[Callback]:
-    """A callback that shows the progress of a training; in a notebook its curves do."""
+def progress(trainer: TrainerLike) -> Iterator[Callback]:
+    """Callback that shows the progress of a training; none in a notebook, where curves do."""
     if not trainer.show_progress or notebook() or sys.stderr is None:
         yield Callback()
     elif not _draws_bars():
@@ -47,13 +46,13 @@ def progress(trainer: "Trainer") -> Iterator[Callback]:
             yield Bar(shown, shown.add_task(f"epoch 0{_of(trainer)}", total=1))
 
 
-def _of(trainer: "Trainer") -> str:
-    """Suffix with the number of epochs, empty where time sets the end."""
+def _of(trainer: TrainerLike) -> str:
+    """Number of epochs as a suffix; empty if there is a time limit."""
     return f"/{trainer.max_epochs}" if trainer.max_seconds == math.inf else ""
 
 
-def describe(trainer: "Trainer") -> str:
-    """One line of what the last epoch came to; a model that plots no perplexity has losses."""
+def describe(trainer: TrainerLike) -> str:
+    """Summary of the last epoch on one line: perplexities, or losses if the model plots none."""
     epoch = trainer.history[-1]
     if "train_ppl" in trainer.model.board.data:
         shown = f"train {epoch.train_ppl:.2f}  val {epoch.val_ppl:.2f}"
@@ -69,32 +68,32 @@ def _print(line: str) -> None:
 
 
 class Lines(Callback):
-    """One line an epoch, with the time left."""
+    """Prints a line for each epoch, with the time left."""
 
-    def after_epoch(self, trainer: "Trainer") -> None:
-        """Print the epoch's line."""
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Print the line of the epoch."""
         left = trainer.seconds * (1 / trainer.progress - 1)
         _print(f"{describe(trainer)}  {left:.0f} s left")
 
 
 class Bar(Callback):
-    """A bar that grows with every update, and shows the last epoch."""
+    """Progress bar of the updates, described by the last epoch."""
 
     def __init__(self, bars: "Progress", task: "TaskID") -> None:
         self.bars, self.task = bars, task
 
-    def after_update(self, trainer: "Trainer") -> None:
-        """Move the bar."""
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Advance the bar."""
         self.bars.update(self.task, completed=trainer.progress)
 
-    def after_epoch(self, trainer: "Trainer") -> None:
-        """Show the epoch."""
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Describe the epoch."""
         self.bars.update(self.task, description=describe(trainer))
 
 
 @contextmanager
 def reading() -> Iterator["Report"]:
-    """Report of how far texts are read, in bytes; their number is not always known."""
+    """Yield a function that reports reading: what is done, bytes read, bytes in total or 0."""
     if not _draws_bars():
         yield _line_each_tenth()
         return
@@ -111,13 +110,13 @@ def reading() -> Iterator["Report"]:
 
 
 def _line_each_tenth() -> "Report":
-    """A line whenever another tenth is read, or another 100 MB where nobody knows how many."""
-    told: set[tuple[str, int]] = set()
+    """Report a line for each tenth, or for each 100 MB if the total is unknown."""
+    reported: set[tuple[str, int]] = set()
 
     def show(what: str, done: int, total: int) -> None:
         part = (what, 10 * done // total if total else done // 100_000_000)
-        if part not in told:
-            told.add(part)
+        if part not in reported:
+            reported.add(part)
             of = f" of {total:,}" if total else ""
             _print(f"{what} {done:,}{of} bytes")
 

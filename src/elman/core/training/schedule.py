@@ -1,24 +1,23 @@
-"""Course of a training: the learning rate along the way, the best epoch, and the end."""
+"""Callbacks for the learning rate, the best epoch and early stopping."""
 
 import math
 from collections.abc import Sequence
 
 from elman.core.errors import ElmanError, is_number, is_one_of, require_at_least
-from elman.core.training.callback import Callback
+from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch, best_epoch
-from elman.core.training.trainer import Trainer
 
 SCHEDULES = ("constant", "cosine", "plateau")
-LEAST = 1e-6  # of a learning rate: momentum that has the rate in it cannot go on from 0
+MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
 class Schedule(Callback):
-    """Sets the learning rate before every update, as a share of what it was at the start.
+    """Scales the learning rate before every update.
 
-    `kind` is constant, cosine or plateau. The rate climbs in a straight line through the first
-    `warmup` share of the training. From there on `constant` leaves it; `cosine` lets it fall to 0
-    along half a cosine (Loshchilov and Hutter 2017); `plateau` divides it by 4 after each epoch
-    whose validation loss is not the lowest so far, as PyTorch's word_language_model does.
+    `kind` is constant, cosine or plateau. The rate rises linearly during the first `warmup`
+    fraction of the training. After that, `constant` keeps it; `cosine` lowers it to 0 along half a
+    cosine (Loshchilov and Hutter 2017); `plateau` divides it by 4 after each epoch whose validation
+    loss is not the lowest so far, as PyTorch's word_language_model does.
     """
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:
@@ -30,7 +29,7 @@ class Schedule(Callback):
             )
         self.kind, self.warmup = kind, warmup
 
-    def before_update(self, trainer: Trainer) -> None:
+    def before_update(self, trainer: TrainerLike) -> None:
         """Set the learning rate."""
         if self.kind == "constant" and not self.warmup:
             return
@@ -43,22 +42,22 @@ class Schedule(Callback):
             ) from error
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
-        """Factor of the learning rate when this share of the training is done."""
+        """Factor of the initial learning rate when the fraction `progress` is done."""
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
         if self.kind == "cosine":
             left = (1 - progress) / (1 - self.warmup)
-            return max((1 - math.cos(math.pi * left)) / 2, LEAST)
+            return max((1 - math.cos(math.pi * left)) / 2, MIN_FACTOR)
         if self.kind == "plateau":
-            return max(0.25 ** without_gain(history), LEAST)
+            return max(0.25 ** epochs_without_gain(history), MIN_FACTOR)
         return 1.0
 
 
 class Best(Callback):
-    """Lets a training end with what it was after the epoch with the lowest validation loss.
+    """Restore the best epoch's weights when training ends.
 
-    With a `patience`, for which there must be validation, it ends after so many epochs in a row
-    that were not better.
+    The best epoch has the lowest validation loss. With `patience`, which requires validation data,
+    training ends after that many epochs in a row without a better one.
     """
 
     def __init__(self, patience: int | None = None) -> None:
@@ -66,8 +65,8 @@ class Best(Callback):
             require_at_least(1, patience=patience)
         self.patience = patience
 
-    def after_epoch(self, trainer: Trainer) -> None:
-        """Keep what the epoch has made, if it is the best; end where none was for too long."""
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Store the state of the epoch if it is the best; stop if patience has run out."""
         since = len(trainer.history) - best_epoch(trainer.history).epoch
         if since == 0:
             trainer.best = trainer.state_dict()
@@ -76,14 +75,14 @@ class Best(Callback):
         if self.patience is not None and since >= self.patience:
             trainer.stop()
 
-    def after_fit(self, trainer: Trainer) -> None:
-        """Go back to the best epoch, but for generators, which would repeat themselves."""
-        kept = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
-        if kept:
-            trainer.load_state_dict({**trainer.state_dict(), **kept})
+    def after_fit(self, trainer: TrainerLike) -> None:
+        """Restore the best epoch, except for generators, which would repeat their numbers."""
+        best = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
+        if best:
+            trainer.load_state_dict({**trainer.state_dict(), **best})
 
 
-def without_gain(history: Sequence[Epoch]) -> int:
+def epochs_without_gain(history: Sequence[Epoch]) -> int:
     """Number of epochs that did not lower the validation loss."""
     number, lowest = 0, math.inf
     for epoch in history:
