@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from elman.cli import signals
 from elman.core.files.streams import BestEffortStream
-from elman.core.training import signals
 from elman.core.training.checkpoint import Checkpoints
 
 

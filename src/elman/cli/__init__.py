@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from elman import __version__
-from elman.cli import compare, evaluate, failures, generate, info, prepare, train
+from elman.cli import compare, evaluate, failures, generate, info, prepare, signals, train
 from elman.core.files import streams
-from elman.core.training import signals
 
 app = typer.Typer(
     add_completion=False,

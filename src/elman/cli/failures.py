@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from elman.cli import signals
 from elman.core.errors import ElmanError, printable
-from elman.core.training import signals
 
 
 def exit_code(app: typer.Typer, words: list[str]) -> int:

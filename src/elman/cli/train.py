@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elman.cli import signals
 from elman.cli.compare import print_table
 from elman.cli.options import NEWLINES, PATH, RUN, Edition, MinFreq, VocabSize
 from elman.cli.output import LOWER_BOUND, show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 from elman.core.model.cells import CELLS
-from elman.core.training import signals
 
 if TYPE_CHECKING:
     from elman.core.experiments.train import Training
