@@ -466,7 +466,7 @@ from elman.core.text import text_files
 from elman.core.model.language_model import evaluate
 from elman.core.data.prepare import prepare
 from elman.numpy import TextFile
-from tests.core.test_prepare import Guess
+from tests.core.data.test_prepare import Guess
 
 # As if the texts were larger.
 windows.MAX_RESIDENT_BYTES = windows.MAX_SHUFFLED_IDS = windows.BLOCK_IDS = 1 << 20
@@ -497,7 +497,7 @@ class Guess:
 def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     for name, times in (("small", 20), ("large", 160)):
         (tmp_path / f"{name}.txt").write_text(TEXT * 100 * times, encoding="utf-8")
-    tests = str(Path(__file__).parents[2])
+    tests = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-c", MEMORY],
         cwd=tmp_path,

@@ -16,7 +16,7 @@ from elman.core.errors import ElmanError
 from elman.core.text.tokenizers import clean
 from elman.numpy import TextFile, TimeMachine
 
-D2L_EDITION = Path(__file__).parents[2].parent / "shared" / "data" / "timemachine.txt"
+D2L_EDITION = Path(__file__).parents[3].parent / "shared" / "data" / "timemachine.txt"
 
 
 def test_gutenberg_edition_is_the_story_and_nothing_else() -> None:

@@ -14,7 +14,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.training.schedule import SCHEDULES, Best, Schedule
 from elman.core.training.trainer import Trainer
-from tests.core.test_trainer import Constant, Numbers
+from tests.core.training.test_trainer import Constant, Numbers
 
 
 def history(*val_losses: float) -> list[Epoch]:
