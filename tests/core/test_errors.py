@@ -32,7 +32,7 @@ def test_a_message_is_bounded_and_keeps_its_rule_and_its_cure() -> None:
     assert shown.endswith("xxx: the cure")
 
 
-def test_what_a_terminal_would_obey_is_escaped_and_all_else_stays() -> None:
+def test_control_characters_are_escaped_and_nothing_else() -> None:
     assert errors.escaped("\x1b[2J\x07\r\x7f\x9b\udce9") == "\\x1b[2J\\x07\\r\\x7f\\x9b\\udce9"
     text = "lines\n\tand Zo\xeb \u6642\u3000\U0001f469\u200d\U0001f680 \xa0\u061c\ue000"
     assert errors.escaped(text) == text

@@ -10,7 +10,7 @@ COMMAND = Path(__file__).parents[1] / "hostile.py"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms on Windows")
-def test_what_is_spoilt_is_read_or_refused_in_one_line() -> None:
+def test_corrupted_files_are_read_or_refused_in_one_line() -> None:
     command = [sys.executable, str(COMMAND), "612", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

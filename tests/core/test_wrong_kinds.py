@@ -206,7 +206,9 @@ def test_a_wrong_kind_of_value_is_refused_in_one_line(
             assert len(str(raised).splitlines()) == 1, told
 
 
-def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_the_right_kind_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in calls().keys() - {"load", "download", "save", "prepare"}:
         call, right = calls()[name]

@@ -46,7 +46,7 @@ def said(tmp_path: Path, folder: Path, stamp: str = "one", factor: int = 2) -> l
 COMPILING = "compiling kernels for this processor, which takes some seconds the first time"
 
 
-def test_the_second_process_finds_the_code_of_the_first(tmp_path: Path) -> None:
+def test_a_second_process_loads_the_code_compiled_by_the_first(tmp_path: Path) -> None:
     assert said(tmp_path, tmp_path / "kept") == [COMPILING, "42"]
     assert said(tmp_path, tmp_path / "kept") == ["42"]
 
@@ -91,7 +91,7 @@ def test_without_a_folder_kernels_are_compiled_each_time(tmp_path: Path) -> None
     assert said(tmp_path, blocked) == [told, "42"]
 
 
-def test_the_engine_says_so_once(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_kept_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     done = subprocess.run(
         [sys.executable, "-m", "elman", "info"],
@@ -216,7 +216,7 @@ class Planted:
         return os.mkdir, ("ran",)
 
 
-def test_nothing_that_lies_in_the_current_folder_is_run(
+def test_no_code_from_the_current_folder_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -266,7 +266,7 @@ def test_every_source_of_the_kernels_counts(
     assert len(stamps) == len(sources) + 1
 
 
-def test_a_full_disk_costs_the_code_and_no_more(
+def test_a_full_disk_loses_the_compiled_code_and_no_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(cache, "folder", lambda: tmp_path)

@@ -41,7 +41,7 @@ def test_an_interrupt_while_kernels_are_compiled_does_not_wait_for_them(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_notebooks_way_of_drawing_costs_no_run(
+def test_a_notebooks_plotting_backend_does_not_fail_a_training(
     elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MPLBACKEND", "of-another-environment")

@@ -35,7 +35,7 @@ def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> No
 
 
 @pytest.mark.parametrize(("cell", "kept"), [("lstm", "if"), ("gru", "z")])
-def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> None:
+def test_closed_gates_keep_a_state_to_the_bit(cell: str, kept: str) -> None:
     arch = Architecture(cell, 29, 19, 2)
     weights = weights_of(arch)
     gates = {"i": (0, -20), "f": (1, 20), "z": (1, 20)}  # where each is, and what it is given
@@ -58,7 +58,7 @@ def test_a_gate_that_is_shut_keeps_a_state_for_ever(cell: str, kept: str) -> Non
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_reading_in_pieces_is_reading_at_once(cell: str) -> None:
+def test_logits_do_not_depend_on_how_a_text_is_split(cell: str) -> None:
     arch = Architecture(cell, 29, 19, 2)
     model = engine.build(arch, weights_of(arch))
     ids = np.random.default_rng(0).integers(0, 29, (3, 700))
@@ -130,7 +130,7 @@ def test_a_token_without_a_chance_is_never_drawn() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
+def test_a_generated_text_is_the_specifications(cell: str) -> None:
     arch = Architecture(cell, 29, 19, 2, 4)
     models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
     plain = (Sampler(0), Sampler(), Sampler(0.8, 5), Sampler(1.1, None, 0.8, 0.05))
@@ -142,7 +142,7 @@ def test_a_text_is_written_as_by_the_specification(cell: str) -> None:
     assert found == wanted  # goes on where a piece ends
 
 
-def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
+def test_an_excluded_token_is_not_generated_even_if_it_is_the_likeliest() -> None:
     arch = Architecture("rnn", 11, 7)
     values = weights_of(arch) | {"linear.bias": 50 * np.eye(11, dtype="f4")[5]}
     model = engine.build(arch, values)
@@ -159,7 +159,7 @@ def test_what_is_excluded_is_not_written_though_it_is_the_likeliest() -> None:
 
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_many_texts_are_written_as_each_of_them_would_be(
+def test_texts_generated_together_are_the_specifications(
     cell: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
@@ -173,7 +173,7 @@ def test_many_texts_are_written_as_each_of_them_would_be(
     assert generate_all(models[1], [], 30, Sampler()) == []
 
 
-def test_many_texts_go_on_where_a_piece_ends() -> None:
+def test_texts_generated_together_continue_across_chunks() -> None:
     arch = Architecture("gru", 29, 19)
     models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
     wanted, found = (generate_all(model, [[1], [2, 3]], 1100, Sampler(), 5) for model in models)
@@ -181,7 +181,7 @@ def test_many_texts_go_on_where_a_piece_ends() -> None:
 
 
 @pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
-def test_narrower_vectors_read_score_and_write_the_same(
+def test_narrower_vectors_read_score_and_generate_the_same(
     shape: Shape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arch = Architecture("lstm", 29, 19, 2, 4)
@@ -197,7 +197,7 @@ def test_narrower_vectors_read_score_and_write_the_same(
     np.testing.assert_array_equal(results[1][2], results[0][2])
 
 
-def test_a_model_whose_logits_are_no_numbers_writes_nothing() -> None:
+def test_a_model_with_nan_logits_generates_nothing() -> None:
     arch = Architecture("gru", 11, 7)
     model = engine.build(arch, initial(arch))
     model.parameters["linear.bias"][3] = np.nan

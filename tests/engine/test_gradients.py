@@ -62,7 +62,7 @@ def test_a_state_is_carried_into_a_batch(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_state_of_zeros_is_as_good_as_none(cell: str) -> None:
+def test_a_state_of_zeros_gives_the_bits_of_no_state(cell: str) -> None:
     arch = Architecture(cell, 11, 40, 2)
     X, Y = batch_of(arch, 35, 5)
     zeros = np.zeros((2, 35, 40), np.float32)
@@ -130,7 +130,7 @@ def test_a_large_model_has_fewer_slots_and_the_same_gradients(
 
 
 @pytest.mark.parametrize("states", [0, 2])
-def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
+def test_a_batch_of_nan_leaves_no_trace_in_the_next(states: int) -> None:
     arch = Architecture("lstm", 11, 7, 2)
     X, Y = batch_of(arch, 40, 5)
     state = (np.zeros((2, 40, 7), np.float32),) * states
@@ -147,7 +147,7 @@ def test_nothing_of_a_broken_batch_is_left_for_the_next(states: int) -> None:
 
 
 @pytest.mark.parametrize("logit", [0.3, 20, 25.1, 1.2e8, 1.2e20])
-def test_what_is_certain_costs_nothing(logit: float) -> None:
+def test_the_loss_of_a_certain_target_is_zero_and_never_negative(logit: float) -> None:
     arch = Architecture("rnn", 11, 7)
     weights = weights_of(arch)
     weights["linear.weight"] *= 0
@@ -163,7 +163,7 @@ def test_what_is_certain_costs_nothing(logit: float) -> None:
     assert (made.losses(ids[0], ids[0], ())[0] >= 0).all()
 
 
-def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
+def test_a_nan_in_any_weight_makes_the_loss_nan() -> None:
     arch = Architecture("gru", 11, 7)
     for name, value in weights_of(arch).items():
         broken = weights_of(arch)
@@ -178,7 +178,7 @@ def test_a_weight_that_is_no_number_reaches_the_loss() -> None:
 
 @pytest.mark.parametrize("shape", [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
 @pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
-def test_kernels_write_to_their_arrays_alone(
+def test_kernels_write_only_to_their_own_arrays(
     shape: Shape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside: list[np.ndarray] = []
@@ -212,7 +212,7 @@ def test_kernels_write_to_their_arrays_alone(
         assert not whole[..., between].any()
 
 
-def test_sequences_that_fill_a_group_up_leave_no_trace() -> None:
+def test_the_padding_of_a_group_does_not_reach_the_gradients() -> None:
     arch = Architecture("rnn-relu", 11, 7)
     grown = weights_of(arch) | {"rnn.weight_hh_l0": 2 * np.eye(7, dtype=np.float32)}
     X = np.ones((5, 140), int)

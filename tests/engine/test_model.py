@@ -32,7 +32,7 @@ def test_the_names_are_the_specifications() -> None:
 
 
 @pytest.mark.parametrize("id_type", [np.int32, np.uint8, ">i8"])
-def test_integers_of_any_type_are_ids(id_type: Any) -> None:
+def test_ids_may_have_any_integer_type_and_memory_order(id_type: Any) -> None:
     arch = Architecture("gru", 11, 7)
     batch = batch_of(arch, 40, 5)
     wanted, loss = learned(engine, arch, batch)
@@ -119,7 +119,7 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("module", [specification, engine])
-def test_what_is_no_number_is_no_size(module: Any) -> None:
+def test_a_vocabulary_size_is_a_whole_number(module: Any) -> None:
     with pytest.raises(ElmanError, match=r"vocab must be a whole number, got \[28\]"):
         module.RNNLM(module.RNN(28, 8), [28])
 
@@ -143,7 +143,7 @@ def test_a_copy_of_a_model_learns_as_the_model_does() -> None:
         np.testing.assert_array_equal(twin.gradients[name], gradient)
 
 
-def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
+def test_the_next_batch_does_not_change_gradients_already_returned() -> None:
     arch = Architecture("rnn", 11, 7)
     model, _ = learned(engine, arch, batch_of(arch, 5, 4))
     before = {name: value.copy() for name, value in model.gradients.items()}
@@ -153,7 +153,7 @@ def test_gradients_stay_what_they_are_when_the_next_batch_comes() -> None:
         np.testing.assert_array_equal(kept[name], value)
 
 
-def test_a_step_of_ones_own_goes_through_the_specification() -> None:
+def test_an_overridden_training_step_runs_on_the_specification() -> None:
     class Own(engine.RNNLM):
         def training_step(self, batch: Any) -> Any:
             return self.loss(self(batch[0]), batch[-1])
@@ -167,7 +167,7 @@ def test_a_step_of_ones_own_goes_through_the_specification() -> None:
     assert histories[0] == histories[1]
 
 
-def test_a_model_with_code_of_its_own_is_refused() -> None:
+def test_an_overridden_forward_is_refused() -> None:
     class Scaled(engine.RNNLM):
         def forward(self, X: Any, state: Any = None) -> Any:
             return 2 * super().forward(X, state)
@@ -196,7 +196,7 @@ def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
         np.testing.assert_array_equal(results[1][1][name], gradient)
 
 
-def test_kernels_follow_weights_that_are_changed_by_hand() -> None:
+def test_kernels_use_weights_that_are_changed_by_hand() -> None:
     arch = Architecture("gru", 11, 7, 2)
     model = engine.build(arch, weights_of(arch))
     model.step(np.zeros((1, 1), int))

@@ -11,7 +11,7 @@ COMMAND = Path(__file__).parents[1] / "pipes.py"
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork on Windows")
-def test_a_training_that_nobody_listens_to_any_more_loses_nothing() -> None:
+def test_a_training_whose_reader_goes_away_loses_nothing() -> None:
     command = [sys.executable, str(COMMAND), "8", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -74,7 +74,7 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     assert made.work.losses.any(axis=1).tolist() == [True, False, False]
 
 
-def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
     arch = Architecture("rnn", 11, 7)
     X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
@@ -95,7 +95,7 @@ def test_a_helper_does_what_it_finds_and_leaves(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
-def test_parts_of_a_batch_wait_for_all_that_come_before_them(
+def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
@@ -122,7 +122,7 @@ def test_parts_of_a_batch_wait_for_all_that_come_before_them(
     np.testing.assert_array_equal(made.totals, wanted)
 
 
-def test_an_interrupted_batch_is_seen_through() -> None:
+def test_a_batch_is_completed_after_an_interrupt() -> None:
     calls: list[int] = []
 
     def work(thread: int, awake: Any) -> None:
@@ -153,7 +153,7 @@ def test_two_models_share_the_threads() -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_where_no_thread_can_be_started_there_are_fewer(
+def test_training_and_generation_work_with_the_threads_that_can_be_started(
     allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arch = Architecture("gru", 28, 16)
@@ -178,7 +178,7 @@ def test_where_no_thread_can_be_started_there_are_fewer(
     np.testing.assert_array_equal(generate_all(found, prefixes, 30, Sampler(), 5), texts)
 
 
-def test_after_a_second_interrupt_nothing_is_done_to_arrays_that_a_helper_is_at(
+def test_after_a_second_interrupt_the_next_batch_waits_for_helpers_still_at_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arch = Architecture("gru", 11, 7)

@@ -84,7 +84,9 @@ def test_the_logarithm_is_numpys_at_every_scale(S: Shape) -> None:
 
 
 @pytest.mark.parametrize(("name", "low", "bound"), [("tanh", -1, 9.02), ("sigmoid", 0, 17.33)])
-def test_what_rounds_to_a_limit_is_the_limit(S: Shape, name: str, low: float, bound: float) -> None:
+def test_functions_reach_their_limits_where_rounding_does(
+    S: Shape, name: str, low: float, bound: float
+) -> None:
     beyond = np.append(np.geomspace(bound, 3e38, S.rows * S.width - 1), np.inf).astype(np.float32)
     near = np.linspace(0.8 * bound, bound, S.rows * S.width, dtype=np.float32)
     for x in (beyond, near, np.where(np.arange(beyond.size) % 2, 1, beyond)):
@@ -97,7 +99,7 @@ def test_what_rounds_to_a_limit_is_the_limit(S: Shape, name: str, low: float, bo
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp2", "log"])
-def test_a_nan_stays_one(S: Shape, name: str) -> None:
+def test_functions_of_nan_are_nan(S: Shape, name: str) -> None:
     x = np.full((S.rows, S.width), np.nan, np.float32)
     assert np.isnan(applied(S, getattr(tiles, name), x)).all()
 

@@ -38,7 +38,7 @@ def model(module: Any, texts: tuple[str, str]) -> Any:
     return model
 
 
-def test_a_model_is_trained_and_asked_with_no_tokens_but_its_own(
+def test_a_model_refuses_data_and_vocabularies_other_than_its_own(
     module: Any, framework: str, model: Any, texts: tuple[str, str], tmp_path: Path
 ) -> None:
     tokens = module.TextFile(texts[0], 64, 8).vocab.idx_to_token
@@ -73,7 +73,7 @@ def test_a_copied_and_a_pickled_model_go_on_as_the_model_does(
     assert all(np.array_equal(values[name], again[name]) for name in values)
 
 
-def test_save_of_a_model_of_ones_own_names_what_keeps_it(
+def test_saving_a_custom_model_is_refused_with_a_cure_that_works(
     module: Any, framework: str, model: Any, tmp_path: Path
 ) -> None:
     if hasattr(module, "RNNLMScratch"):
@@ -89,7 +89,7 @@ def test_save_of_a_model_of_ones_own_names_what_keeps_it(
     assert names["kept"] or any(tmp_path.glob("kept*"))
 
 
-def test_ids_that_the_model_has_not_are_refused(model: Any) -> None:
+def test_ids_outside_the_vocabulary_are_refused(model: Any) -> None:
     size = model.vocab_size
     for wrong in ([[-1, 0]], [[0, size]]):
         with pytest.raises(ElmanError, match=f"ids must be from 0 to {size - 1}, got"):

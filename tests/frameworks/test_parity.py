@@ -207,7 +207,9 @@ def test_a_loss_of_the_users_own_gets_all_logits_at_once(module: Any, blocks: li
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
-def test_weights_go_there_and_back_unchanged(module: Any, arch: Architecture) -> None:
+def test_weights_survive_a_round_trip_through_the_framework(
+    module: Any, arch: Architecture
+) -> None:
     values = weights.initial(arch, 2)
     model = module.build(arch, values)
     assert module.architecture(model) == arch
@@ -283,7 +285,7 @@ def test_an_unknown_optimizer_is_refused(module: Any) -> None:
         module.RNNLM(gru(module, 11, 7), 11, optimizer="rmsprop")
 
 
-def test_a_loss_that_is_no_number_stops_the_training(module: Any) -> None:
+def test_a_loss_of_nan_or_infinity_stops_the_training(module: Any) -> None:
     arch = Architecture("rnn-relu", 28, 8)
     model = module.build(arch, weights.initial(arch), lr=1e30)
     data = module.TimeMachine(64, 8, num_train=640, num_val=64)

@@ -98,7 +98,7 @@ def test_a_step_is_compiled_once_for_each_shape_of_batch() -> None:
     assert len(traced) <= 6
 
 
-def test_what_cannot_be_compiled_runs_as_it_is() -> None:
+def test_code_that_cannot_be_compiled_runs_uncompiled() -> None:
     class Model(d2l.RNNLM):
         def training_step(self, params: Any, batch: Any, state: Any) -> Any:
             value, gradients = super().training_step(params, batch, state)

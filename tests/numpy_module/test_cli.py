@@ -84,7 +84,7 @@ def test_a_run_has_the_weights_of_its_best_epoch(
     assert f"{np.exp(min(losses)):.2f}" in elman("compare", "best").stdout
 
 
-def test_a_time_is_kept_to(elman: Command, story: Path, tmp_path: Path) -> None:
+def test_minutes_bound_the_time_of_a_training(elman: Command, story: Path, tmp_path: Path) -> None:
     done = elman("train", story, *QUICK[2:], "--minutes", "0.005", "--out", "timed")
     assert done.returncode == 0, done.stderr
     assert read_history(tmp_path / "timed")[-1].seconds > 0.2
@@ -344,7 +344,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_gets_one_clear_line_and_leaves_nothing(
+def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
     elman: Command, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "empty.txt").write_text("")
@@ -382,7 +382,7 @@ def test_a_prefix_is_utf8_whatever_the_locale(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-def test_a_terminal_is_shown_what_would_command_it(tmp_path: Path) -> None:
+def test_escape_sequences_are_shown_escaped_in_a_terminal(tmp_path: Path) -> None:
     made(tmp_path / "run", "\x1b[2J\r")
     words = ("generate", "run", "\x1b[2J", "--tokens", "0", "--framework", "numpy")
     command = [sys.executable, "-P", "-m", "elman", *words]
@@ -461,7 +461,7 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_a_training_that_can_be_gone_on_with(
+def test_an_interrupted_training_can_be_resumed(
     elman: Command, story: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     code = "from elman.cli import main; main()"
@@ -533,9 +533,7 @@ def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
-def test_a_name_that_is_no_utf8_is_as_good_as_any(
-    elman: Command, story: Path, tmp_path: Path
-) -> None:
+def test_a_file_name_that_is_not_utf8_works(elman: Command, story: Path, tmp_path: Path) -> None:
     text, run = (os.fsdecode(b"caf\xe9" + ending) for ending in (b".txt", b""))
     story.rename(tmp_path / text)
     done = elman("train", text, *QUICK, "--framework", "numpy")

@@ -55,7 +55,7 @@ def test_gradients_are_those_of_finite_differences(arch: Architecture) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
-def test_reading_in_pieces_is_reading_at_once(arch: Architecture) -> None:
+def test_logits_do_not_depend_on_how_a_text_is_split(arch: Architecture) -> None:
     model, (X, _) = double(arch), batch(arch)
     whole, _ = model.step(X)
     first, state = model.step(X[:, :2])
@@ -165,7 +165,7 @@ def test_scores_do_not_depend_on_the_length_of_the_chunks(monkeypatch: pytest.Mo
     np.testing.assert_allclose(pieces, whole, rtol=1e-12)
 
 
-def test_same_seed_same_numbers(story: Path) -> None:
+def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
     def losses(seed: int) -> list[float]:
         data = TextFile(str(story), 8, 16, seed=seed)
         arch = Architecture("lstm", len(data.vocab), 8)
@@ -187,7 +187,7 @@ def test_same_seed_same_numbers(story: Path) -> None:
         ({"embedding_size": -1}, "embedding must be 0 or more"),
     ],
 )
-def test_settings_that_make_no_model_are_refused(options: dict[str, object], message: str) -> None:
+def test_settings_out_of_bounds_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         RNNLM(RNN(7, 5), 7, **options)  # type: ignore[arg-type]
     with pytest.raises(ElmanError, match="nonlinearity is tanh or relu"):

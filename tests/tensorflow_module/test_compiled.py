@@ -66,7 +66,7 @@ def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
     assert sorted(traced) == [(1, 1), (32, 1), (32, 1)]  # from the start, and from a state
 
 
-def test_a_step_that_needs_values_runs_as_it_is() -> None:
+def test_a_step_that_needs_values_runs_uncompiled() -> None:
     class Model(d2l.RNNLM):
         def training_step(self, batch: Any) -> Any:
             loss = super().training_step(batch)
@@ -82,7 +82,7 @@ def test_a_step_that_needs_values_runs_as_it_is() -> None:
     assert trainer.history[-1].train_loss == pytest.approx(last)
 
 
-def test_layers_that_need_values_predict_all_the_same() -> None:
+def test_layers_that_need_values_predict_uncompiled() -> None:
     class Model(d2l.RNNLMScratch):
         def output_layer(self, rnn_outputs: Any) -> Any:
             return tf.constant(super().output_layer(rnn_outputs).numpy())
@@ -95,7 +95,7 @@ def test_layers_that_need_values_predict_all_the_same() -> None:
         assert model.predict(prefix, 20, vocab) == wanted.predict(prefix, 20, vocab)
 
 
-def test_what_a_step_raises_is_seen() -> None:
+def test_an_error_in_a_step_reaches_the_caller() -> None:
     class Model(d2l.RNNLM):
         def loss(self, Y_hat: Any, Y: Any, averaged: bool = True) -> Any:
             raise self.error

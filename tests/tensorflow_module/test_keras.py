@@ -29,7 +29,7 @@ print(LSTM.__module__, tf.keras.layers.LSTM is LSTM, issubclass(d2l.Module, tf.k
     assert run(code) == "tf_keras.src.layers.rnn.lstm True True"
 
 
-def test_a_keras_in_use_stays() -> None:
+def test_a_keras_that_is_already_imported_is_used() -> None:
     code = """
 import tensorflow as tf
 Model = tf.keras.Model
@@ -56,7 +56,7 @@ def test_the_command_line_reads_no_settings_of_keras(
         ("tf_keras", '"tf-keras>=2.20", or set TF_USE_LEGACY_KERAS=0 for Keras 3'),
     ],
 )
-def test_what_is_not_installed_is_named(missing: str, message: str) -> None:
+def test_a_missing_package_is_named_with_its_extra(missing: str, message: str) -> None:
     code = f"""
 import sys
 sys.modules["{missing}"] = None

@@ -80,7 +80,7 @@ def test_a_model_that_others_do_not_know_cannot_be_saved_and_says_why(layer: Any
         d2l.export_weights(d2l.RNNLM(rnn, 28))
 
 
-def test_a_model_never_called_has_weights_all_the_same() -> None:
+def test_a_model_that_was_never_called_has_weights() -> None:
     model = d2l.RNNLM(d2l.LSTM(6, num_layers=2), 28, embedding_size=5)
     weights.check(d2l.export_weights(model), d2l.architecture(model))
 

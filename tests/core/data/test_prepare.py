@@ -90,7 +90,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", TOKENIZER_NAMES)
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, Killed])
-def test_wherever_it_is_stopped_the_same_bytes_come_out(
+def test_preparation_resumed_from_any_point_gives_the_same_bytes(
     texts: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -157,7 +157,7 @@ class stopping:  # noqa: N801
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_process_is_gone_on_with(texts: list[str], tmp_path: Path) -> None:
+def test_preparation_is_resumed_after_a_kill(texts: list[str], tmp_path: Path) -> None:
     Path(texts[0]).write_text(TEXT * 300, encoding="utf-8")
     out = tmp_path / "store"
     code = (
@@ -276,7 +276,7 @@ def test_a_forged_state_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
-def test_another_users_folder_is_not_worked_in(
+def test_preparation_refuses_another_users_folder(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, user = tmp_path / "store", os.geteuid()
@@ -289,7 +289,7 @@ def test_another_users_folder_is_not_worked_in(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
-def test_others_are_kept_out_of_the_folder_that_is_worked_in(
+def test_the_folder_of_intermediate_files_is_private(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, modes = tmp_path / ".store.part", []
@@ -308,7 +308,7 @@ def test_others_are_kept_out_of_the_folder_that_is_worked_in(
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_what_is_finished_is_said_to_be_and_leaves_nothing_beside_it(
+def test_a_finished_store_is_reported_and_leaves_no_other_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
     (tmp_path / "text.txt").write_text("Once upon a time, said he. \n" * 9)
@@ -333,7 +333,7 @@ def test_what_is_finished_is_said_to_be_and_leaves_nothing_beside_it(
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are always followed here")
 @pytest.mark.parametrize("name", ["first.1", "first.2", "first_seen.jsonl"])
-def test_a_link_that_is_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> None:
+def test_a_link_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("dear")
     folder = tmp_path / "part"
@@ -362,7 +362,7 @@ def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
     assert store.read(tmp_path / "new" / "er" / "store").training
 
 
-def test_what_is_not_elmans_is_neither_removed_nor_written_to(
+def test_files_of_others_are_neither_removed_nor_written_to(
     texts: list[str], tmp_path: Path
 ) -> None:
     mine, part = tmp_path / "mine", tmp_path / ".store.part"
@@ -425,7 +425,7 @@ def test_two_at_once_are_kept_apart(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "store", "char")
 
 
-def test_a_failure_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
+def test_a_failed_preparation_leaves_no_files(texts: list[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     bad = tmp_path / "one.txt"
     with pytest.raises(ElmanError, match=r"cannot write .*one.txt.store: .*one.txt is no folder"):
@@ -443,7 +443,7 @@ def test_a_failure_leaves_nothing(texts: list[str], tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_leaves_nothing(
+def test_a_full_disk_leaves_no_files(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -528,7 +528,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         (["two.txt.gz", "-", "-"], "standard input can be read once"),
     ],
 )
-def test_bad_input_gets_one_clear_line_and_leaves_nothing(
+def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
     elman: Command, texts: list[str], tmp_path: Path, words: list[str], message: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))

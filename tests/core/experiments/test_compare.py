@@ -51,7 +51,9 @@ def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "got ''"),
     ],
 )
-def test_places_that_are_none_are_refused(names: str, message: str) -> None:
+def test_frameworks_and_interpreters_that_do_not_exist_are_refused(
+    names: str, message: str
+) -> None:
     with pytest.raises(ElmanError, match=message):
         compare.places(names)
 
@@ -71,13 +73,13 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
 
 
-def test_what_the_user_got_wrong_is_so_in_every_framework(elman: Command) -> None:
+def test_a_users_error_in_every_framework_exits_with_2(elman: Command) -> None:
     done = elman("train", "none.txt", "--framework", f"numpy,numba={sys.executable}")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "elman: no run of numpy, numba, for the reasons above"
 
 
-def test_what_lies_in_the_folder_is_taken_for_text_only(
+def test_no_module_from_the_current_folder_is_imported(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('not mine')")
@@ -91,13 +93,12 @@ def test_what_lies_in_the_folder_is_taken_for_text_only(
     assert "runs/x.png exists already" in other.stderr
 
 
-def test_a_training_that_is_stopped_can_be_gone_on_with(story: Path, tmp_path: Path) -> None:
+def test_an_interrupted_comparison_can_be_resumed(story: Path, tmp_path: Path) -> None:
     words = ["train", str(story), "--epochs", "100000", "--framework", f"numpy={sys.executable}"]
     command = [sys.executable, "-m", "elman", *words, "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
-        while not training.stderr.readline().startswith("epoch"):
-            pass
+        assert any(line.startswith("epoch") for line in training.stderr)
         training.terminate()
         last = training.stderr.read().splitlines()[-2:]
         assert last == [
@@ -109,7 +110,9 @@ def test_a_training_that_is_stopped_can_be_gone_on_with(story: Path, tmp_path: P
     assert kept == [".lock", "checkpoints", "training.json"]
 
 
-def test_what_is_no_run_cannot_be_compared(elman: Command, story: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_cannot_be_compared(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
     assert elman("train", story, *QUICK, "--out", "run").returncode == 0
     assert "none is no run directory" in elman("compare", "run", "none").stderr
     assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr

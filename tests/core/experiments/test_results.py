@@ -23,7 +23,7 @@ def another(text_sha256: str = "0" * 64, unknown: float = 0.0, **settings: Any) 
     return Result("runs/two", text_sha256, ONE.settings | settings, results)
 
 
-def test_what_differs_is_a_column_and_what_is_the_same_a_line() -> None:
+def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
     assert table([ONE, another(lr=0.5)]).splitlines() == [
         "the same in all: text story.txt, tokenizer char, vocab 40",
         "run       lr   train ppl  val ppl  test loss  bits/char   tokens/s  seconds  peak MB",

@@ -202,7 +202,7 @@ def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
     assert synced == [(tmp_path, ["runs"]), (tmp_path / "runs", ["run"])]
 
 
-def test_who_waited_for_an_interrupted_training_is_alone_with_it(
+def test_a_process_that_waited_for_the_lock_resumes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
@@ -225,7 +225,7 @@ def test_who_waited_for_an_interrupted_training_is_alone_with_it(
     next_one.release()
 
 
-def test_nobody_goes_on_with_a_training_that_is_about_to_vanish(
+def test_a_training_that_is_being_removed_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release, left = FileLock.release, []
@@ -241,7 +241,9 @@ def test_nobody_goes_on_with_a_training_that_is_about_to_vanish(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_to_go_on_is_told_where_it_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_is_suggested_only_where_it_is_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
     cure = "; go on from the last checkpoint with elman train --resume "
     for error, told in ((MachineError("disk full"), cure), (ElmanError("another text"), "")):
@@ -283,9 +285,7 @@ def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", [".lock", ".config.json.part", "curves.svg", "checkpoints"])
-def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_training_with_links_out_of_its_folder_is_not_resumed(tmp_path: Path, name: str) -> None:
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "training.json").write_text(json.dumps(SETTINGS))
@@ -301,7 +301,7 @@ def test_a_training_that_leads_out_of_its_folder_is_not_gone_on_with(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users have no numbers here")
-def test_another_users_training_is_not_gone_on_with(
+def test_another_users_training_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -316,7 +316,7 @@ def test_another_users_training_is_not_gone_on_with(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["training.json"]
 
 
-def test_a_run_may_be_named_by_a_link_and_may_not_have_one(folder: Path, tmp_path: Path) -> None:
+def test_a_link_may_lead_to_a_run_and_none_may_lie_inside(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     assert elman.load(tmp_path / "link").codec.clean
     for name in ("config.json", "vocab.json", "model.safetensors"):
@@ -406,7 +406,9 @@ def test_a_model_without_text_cannot_be_saved(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 @pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o007, 0o770)])
-def test_a_run_is_for_whom_the_umask_says(tmp_path: Path, mask: int, mode: int) -> None:
+def test_a_run_has_the_permissions_that_the_umask_leaves(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
     before = os.umask(mask)
     try:
         with run.new_folder(tmp_path / "run") as part:
@@ -420,7 +422,7 @@ def spoil_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="is no run directory"):
         elman.load(tmp_path)
 
@@ -517,7 +519,7 @@ def test_a_model_whose_trainer_has_trained_another_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_weights_that_are_no_finite_numbers_are_refused(folder: Path, broken: float) -> None:
+def test_weights_with_nan_or_infinity_are_refused(folder: Path, broken: float) -> None:
     values = load_file(folder / "model.safetensors")
     values["linear.bias"][0] = broken
     save_file(values, folder / "model.safetensors")

@@ -244,7 +244,7 @@ def test_the_opener_knows_no_other_protocol() -> None:
             pass
 
 
-def test_what_is_left_of_a_crash_is_in_nobodys_way(
+def test_a_partial_file_left_by_a_crash_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere").write_text("precious")

@@ -72,7 +72,7 @@ def states(draw: st.DrawFn) -> TrainerState:
 
 
 @given(configs | states())
-def test_what_is_written_is_read_again(record: Any) -> None:
+def test_written_json_is_read_back(record: Any) -> None:
     text = json.dumps(asdict(record)).encode()
     found = json_files.record(type(record), json_files.parse(text, "it", nan=True), "it")
     assert repr(found) == repr(record)
@@ -94,7 +94,7 @@ JOB: dict[str, Any] = {
     st.dictionaries(st.sampled_from(SIZES), st.integers(), max_size=2),
     st.dictionaries(st.sampled_from(REALS), st.floats(), max_size=2),
 )
-def test_whatever_job_is_begun_can_be_gone_on_with(
+def test_the_settings_of_any_training_are_read_back(
     sizes: dict[str, int], reals: dict[str, float]
 ) -> None:
     try:
@@ -218,7 +218,7 @@ def test_each_kind_of_field_has_its_rule(change: dict[str, Any], message: str) -
         (b"[1,\n2", "cannot read it as JSON: Expecting ',' delimiter at line 2, column 2"),
     ],
 )
-def test_json_that_says_nothing_certain_is_refused(text: bytes, message: str) -> None:
+def test_ambiguous_json_is_refused(text: bytes, message: str) -> None:
     with pytest.raises(ElmanError) as error:
         json_files.parse(text, "it")
     assert str(error.value) == message
@@ -354,7 +354,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         json_files.read(Path("/dev/zero"), 100)
 
 
-def test_what_takes_the_place_of_a_file_meanwhile_is_refused_too(
+def test_a_link_that_replaces_the_file_meanwhile_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("1")

@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     st.dictionaries(names, values, min_size=1, max_size=3),
     st.dictionaries(names, names, max_size=2),
 )
-def test_what_the_library_writes_is_read_to_the_bit(
+def test_files_of_the_safetensors_library_are_read_to_the_bit(
     tmp_path_factory: pytest.TempPathFactory, written: dict[str, Any], texts: dict[str, str]
 ) -> None:
     path = tmp_path_factory.mktemp("it") / "file"
@@ -81,7 +81,7 @@ def entry(shape: Any = (2,), dtype: Any = "F32", begin: Any = 0, end: Any = 8) -
         (struct.pack("<Q", 1 << 40) + b"{}", "its header has 1099511627776 bytes"),
     ],
 )
-def test_a_header_that_cannot_be_is_refused(tmp_path: Path, raw: bytes, message: str) -> None:
+def test_an_invalid_header_is_refused(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(raw)
     with pytest.raises(ElmanError, match=message) as error:
@@ -90,7 +90,7 @@ def test_a_header_that_cannot_be_is_refused(tmp_path: Path, raw: bytes, message:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no open file can be removed there")
-def test_what_takes_the_place_of_an_open_file_is_not_read(tmp_path: Path) -> None:
+def test_a_file_replaced_after_opening_is_not_read(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_bytes(save({"a": np.zeros(2)}))
     other.write_bytes(save({"a": np.ones(2)}))
@@ -122,7 +122,9 @@ def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_whatever_is_not_finite_is_found(monkeypatch: pytest.MonkeyPatch, broken: float) -> None:
+def test_nan_and_infinity_are_found_anywhere(
+    monkeypatch: pytest.MonkeyPatch, broken: float
+) -> None:
     monkeypatch.setattr(tensors, "CHUNK_VALUES", 3)
     for place in range(8):
         array = np.zeros((2, 4))

@@ -111,7 +111,7 @@ def test_the_unknown_symbol_is_no_token_of_a_text() -> None:
     assert learnt.join([UNKNOWN, "a"]) == "�a"
 
 
-def test_what_was_learnt_is_read_from_a_file(learnt: Tokenizer, tmp_path: Path) -> None:
+def test_learnt_byte_pairs_are_read_from_a_file(learnt: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(learnt.model, encoding="utf-8")
     again = bpe.read(path, learnt.vocab(()))
@@ -191,7 +191,7 @@ def test_without_the_library_its_package_is_named() -> None:
     assert 'tokenizers is not installed: pip install "tokenizers>=' in done.stderr
 
 
-def test_what_fails_while_learning_is_told() -> None:
+def test_an_error_while_learning_byte_pairs_is_reported() -> None:
     def texts() -> Iterator[str]:
         yield "Once upon a time"
         raise ElmanError("the disk is gone")

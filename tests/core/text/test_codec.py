@@ -101,7 +101,7 @@ def test_data_of_ones_own_are_known_by_their_vocabulary(run: Path) -> None:
         Trainer(1).fit(RNNLM(RNN(5, 6), 5), Numbered(Vocab("abcdefgh")))
 
 
-def test_what_data_of_ones_own_call_a_codec_may_be_anything(run: Path) -> None:
+def test_an_unrelated_attribute_named_codec_is_ignored(run: Path) -> None:
     model = elman.load(run)
     data = Numbered(model.codec.vocab)
     data.codec = "utf-8"
@@ -109,7 +109,7 @@ def test_what_data_of_ones_own_call_a_codec_may_be_anything(run: Path) -> None:
     assert model.codec.vocab is data.vocab
 
 
-def test_what_a_fit_of_ones_own_has_trained_on_is_not_saved_as_something_else(
+def test_an_overridden_fit_does_not_save_another_texts_vocabulary(
     run: Path, lower: Path, tmp_path: Path
 ) -> None:
     class Careless(Trainer):
@@ -152,7 +152,7 @@ def test_the_book_read_in_ones_own_way_is_not_saved_as_the_books_characters(
 
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "word"])
-def test_a_text_is_read_in_a_models_tokens_and_cut_as_ever(
+def test_a_text_read_with_a_models_codec_is_split_as_always(
     lower: Path, story: Path, tokenizer: str
 ) -> None:
     codec = TextFile(str(story), 8, 16, tokenizer).codec
@@ -164,7 +164,7 @@ def test_a_text_is_read_in_a_models_tokens_and_cut_as_ever(
     assert (data.codec, data.vocab, data.tokenizer) == (codec, codec.vocab, tokenizer)
 
 
-def test_what_the_book_was_cleaned_of_a_text_is_cleaned_of(story: Path) -> None:
+def test_a_text_is_cleaned_as_the_books_was_for_its_model(story: Path) -> None:
     codec = TimeMachine(64, 8, num_train=64, num_val=64).codec
     assert codec is not None
     data = TextFile(str(story), 8, 16, codec=codec)

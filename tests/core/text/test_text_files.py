@@ -87,7 +87,7 @@ def test_numbers_in_the_order_of_first_sight_are_those_of_the_tokens(
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 1 << 20])
-def test_what_is_no_text_is_refused(
+def test_bytes_that_are_not_text_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str, size: int
 ) -> None:
     monkeypatch.setattr(text_files, "BLOCK_BYTES", size)
@@ -97,21 +97,21 @@ def test_what_is_no_text_is_refused(
         list(text_files.blocks([path]))
 
 
-def test_a_name_that_promises_gzip_is_believed(tmp_path: Path) -> None:
+def test_a_file_named_gz_must_be_gzip_compressed(tmp_path: Path) -> None:
     path = tmp_path / "text.gz"
     path.write_text("plain")
     with pytest.raises(ElmanError, match=r"cannot read .*: Not a gzipped file"):
         list(text_files.blocks([path]))
 
 
-def test_words_without_an_end_are_refused() -> None:
+def test_words_longer_than_the_limit_are_refused() -> None:
     with pytest.raises(ElmanError, match=r"a run of more than .* without a word boundary"):
         list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
     assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
-def test_a_report_that_fails_is_no_fault_of_the_text(
+def test_an_error_in_a_progress_callback_is_not_reported_as_one_of_the_text(
     tmp_path: Path, error: type[Exception]
 ) -> None:
     path = tmp_path / "text"

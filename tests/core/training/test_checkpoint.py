@@ -23,7 +23,7 @@ from elman.core.training.state import TrainerState
 from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
 
 
-def test_what_is_written_is_read_to_the_bit(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_to_the_bit_as_it_was_written(tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "new" / "folder", 3, arrays(np.pi), FACTS)
     found, facts = checkpoint.read_newest(tmp_path / "new" / "folder") or ({}, None)
     assert repr(facts) == repr(FACTS)  # NaN is no equal of its own
@@ -81,7 +81,7 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert numbers(tmp_path) == [10, 100]
 
 
-def test_what_was_not_gone_on_from_makes_room(tmp_path: Path) -> None:
+def test_damaged_and_partial_checkpoints_make_room_for_new_ones(tmp_path: Path) -> None:
     for number in (10, 90, 100):
         (tmp_path / f"{number:012}.safetensors").write_bytes(b"cut off")
     (tmp_path / ".000000000110.safetensors.part").write_bytes(b"killed while it was written")
@@ -116,7 +116,9 @@ def test_only_numbers_name_a_checkpoint(tmp_path: Path) -> None:
         ({"history": [Epoch(1, 1.0, 1.0, 1.0, -1.0)]}, "seconds of epoch 1 must be 0 or more"),
     ],
 )
-def test_what_cannot_be_together_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_facts_that_contradict_each_other_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ElmanError, match=message):
         replace(FACTS, **changes)
 
@@ -124,7 +126,7 @@ def test_what_cannot_be_together_is_refused(changes: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("epochs", "train_batches", "val_batches"), [(0, 2, 0), (1, 1, 0), (1, 2, 0), (9, 9, 0)]
 )
-def test_where_no_such_training_can_be_is_refused(
+def test_facts_beyond_the_epochs_and_batches_of_a_training_are_refused(
     epochs: int, train_batches: int, val_batches: int
 ) -> None:
     here = replace(FACTS, updates=4, validations=1)  # of one epoch and two batches
@@ -135,17 +137,17 @@ def test_where_no_such_training_can_be_is_refused(
         here.check_against(epochs, train_batches, val_batches)
 
 
-def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert checkpoint.read_newest(tmp_path / "none") is None
 
 
-def test_where_none_is_whole_nothing_begins_anew_by_itself(tmp_path: Path) -> None:
+def test_a_folder_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
     (tmp_path / "000000000001.safetensors").write_bytes(b"cut off")
     with pytest.raises(ElmanError, match=r"no checkpoint in .* is whole: remove it"):
         checkpoint.read_newest(tmp_path)
 
 
-def test_what_the_machine_cannot_read_now_is_not_taken_for_damaged(
+def test_a_read_error_is_not_taken_for_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint.write(tmp_path, 1, arrays(), FACTS)
@@ -160,11 +162,13 @@ def test_what_the_machine_cannot_read_now_is_not_taken_for_damaged(
     assert checkpoint.read_newest(tmp_path)
 
 
-def test_any_changed_or_missing_byte_is_told_and_the_one_before_taken(tmp_path: Path) -> None:
+def test_any_changed_or_missing_byte_is_reported_and_the_checkpoint_before_is_used(
+    tmp_path: Path,
+) -> None:
     assert change_everywhere(tmp_path) > 1000
 
 
-def test_what_is_no_longer_finite_is_not_kept(
+def test_a_state_with_nan_is_not_checkpointed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Trainer:

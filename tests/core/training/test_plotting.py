@@ -21,7 +21,7 @@ def test_points_are_means_of_every_n() -> None:
     assert board.data == {"line": [Point(0.5, 5), Point(2.5, 25)]}
 
 
-def test_nothing_pops_up_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_figure_is_shown_outside_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
     board = ProgressBoard()
     board.draw(1, 1, "line")
     assert board.fig is None

@@ -79,14 +79,14 @@ def test_a_plateau_divides_by_four_for_each_epoch_without_gain() -> None:
     st.floats(0, 1),
     st.lists(st.floats(0, 10) | st.just(float("nan")), max_size=20).map(lambda some: some * 40),
 )
-def test_no_rate_is_above_the_models_own_or_not_above_nothing(
+def test_a_scheduled_rate_is_positive_and_at_most_the_models_own(
     kind: str, warmup: float, progress: float, losses: list[float]
 ) -> None:
     assert 0 < Schedule(kind, warmup).factor(progress, history(*losses)) <= 1
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
-def test_a_warmup_that_is_no_share_is_refused(warmup: float) -> None:
+def test_a_warmup_is_a_share_from_0_to_1(warmup: float) -> None:
     with pytest.raises(ElmanError, match="warmup is a share of the training"):
         Schedule(warmup=warmup)
 
@@ -96,7 +96,7 @@ def test_an_unknown_schedule_is_refused() -> None:
         Schedule("linear")
 
 
-def test_a_training_ends_as_it_was_after_its_best_epoch() -> None:
+def test_a_training_ends_with_the_weights_of_its_best_epoch() -> None:
     trainer = fitted(Following([3, 1, 1, 2]), Best())
     assert len(trainer.history) == 4
     assert trainer.weight == 4

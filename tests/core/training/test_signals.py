@@ -29,7 +29,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path)
 
 
-def test_what_nobody_can_read_is_dropped() -> None:
+def test_progress_that_cannot_be_written_is_dropped() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     with contextlib.suppress(BrokenPipeError), open(theirs, "w") as pipe:
@@ -46,7 +46,7 @@ EACH = [*["SIGINT", "SIGTERM"], pytest.param("SIGHUP", marks=needs_hangup)]
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_training_that_has_begun_ends_with_its_batch(checkpoints: Checkpoints, name: str) -> None:
+def test_a_signal_ends_a_training_after_its_batch(checkpoints: Checkpoints, name: str) -> None:
     reached = False
     with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         checkpoints.begun = True
@@ -57,7 +57,7 @@ def test_a_training_that_has_begun_ends_with_its_batch(checkpoints: Checkpoints,
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_training_that_has_not_begun_ends_at_once(checkpoints: Checkpoints, name: str) -> None:
+def test_a_signal_before_training_ends_it_at_once(checkpoints: Checkpoints, name: str) -> None:
     reached = False
     with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         signal.raise_signal(getattr(signal, name))
@@ -65,7 +65,7 @@ def test_a_training_that_has_not_begun_ends_at_once(checkpoints: Checkpoints, na
     assert not reached
 
 
-def test_the_second_interrupt_from_the_keyboard_does_not_wait(checkpoints: Checkpoints) -> None:
+def test_a_second_interrupt_from_the_keyboard_ends_it_at_once(checkpoints: Checkpoints) -> None:
     times = 0
     with pytest.raises(KeyboardInterrupt), signals.ending_with_a_batch(checkpoints):
         checkpoints.begun = True
@@ -76,7 +76,7 @@ def test_the_second_interrupt_from_the_keyboard_does_not_wait(checkpoints: Check
 
 
 @needs_hangup
-def test_what_a_hangup_has_begun_to_tidy_up_is_not_disturbed(checkpoints: Checkpoints) -> None:
+def test_further_signals_do_not_disturb_the_end_after_a_hangup(checkpoints: Checkpoints) -> None:
     tidy = False
     with pytest.raises(KeyboardInterrupt):
         try:

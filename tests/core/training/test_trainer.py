@@ -142,7 +142,7 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
         Stepping(1).fit(Forgetful(), Streamed([], 2))
 
 
-def test_a_clock_that_is_set_meanwhile_matters_to_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_do_not_depend_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = itertools.cycle([4e9, 0.0, 1e9])
     monkeypatch.setattr(time, "time", lambda: next(jumps))
     trainer = Stepping(20)
@@ -170,7 +170,7 @@ GOOD = TrainerState([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
         ({"history": [Epoch(2, 1, 1, 1, 1)]}, "epoch 1 of the history must be 1, got 2"),
     ],
 )
-def test_facts_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+def test_facts_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         replace(GOOD, **change)
 
@@ -236,7 +236,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_the_training(bad: float) -> None:
+def test_a_loss_of_nan_or_infinity_stops_the_training(bad: float) -> None:
     with pytest.raises(DivergedError, match=f"the training loss became {bad} in epoch 1, after"):
         fit(Stepping(3), [bad])
 
