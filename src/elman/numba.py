@@ -20,6 +20,7 @@ from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
+from elman.core.training import rnnlm
 from elman.kernels import numba as _numba
 from elman.kernels.host.engine import Engine
 from elman.numpy import (
@@ -45,6 +46,7 @@ from elman.numpy import (
     plot,
     set_figsize,
 )
+from elman.numpy.weights import make_layers_of, set_weights
 
 if _numba.config.DISABLE_JIT:
     raise ElmanError("elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it")
@@ -293,20 +295,12 @@ class TextFile(corpus.TextFile):
     id_type = np.int32
 
 
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """A language model of this architecture with these weights; the seed is that of dropout."""
-    rnn = specification.build(arch, values, dropout=dropout, seed=seed).rnn
-    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
-    model.load_weights(values)
-    return model
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
+    return RNNLM(make_layers_of(arch, dropout, seed), **settings)
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def version() -> str:

@@ -19,10 +19,10 @@ from benchmarks.parity import (
 import elman
 from elman import numpy as specification
 from elman.core.errors import DivergedError, ElmanError
-from elman.core.model import language_model, weights
+from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
-from elman.core.training import checkpoint
+from elman.core.training import checkpoint, rnnlm
 from elman.core.training.schedule import Schedule
 
 CELLS = ("rnn", "rnn-relu", "gru", "lstm")
@@ -157,8 +157,8 @@ def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: 
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """From here on losses go by blocks of 10 rows; their vocabularies are put down here."""
     seen: list[int] = []
-    monkeypatch.setattr(language_model, "MAX_LOGITS", 11)
-    monkeypatch.setattr(language_model, "chunk_rows", lambda vocab: seen.append(vocab) or 10)
+    monkeypatch.setattr(rnnlm, "MAX_LOGITS", 11)
+    monkeypatch.setattr(rnnlm, "chunk_rows", lambda vocab: seen.append(vocab) or 10)
     return seen
 
 

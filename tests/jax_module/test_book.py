@@ -16,7 +16,6 @@ from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model.cells import make_layers
 from elman.jax.compiled import compiled
-from elman.jax.weights import LAYERS
 from tests import book, docs
 
 
@@ -213,7 +212,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
         for name, value in wanted.parameters.items()
         if cell == "gru" or "bias_hh" not in name
     }
-    layer = LAYERS[cell](7, layers, bidirectional=True)
+    layer = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     outputs, state = layer.apply({"params": params}, inputs)
     wanted_outputs, wanted_state = wanted(inputs)
     assert outputs.shape == (9, 4, 14)

@@ -17,7 +17,7 @@ from elman.core.model import weights
 from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture
 from elman.mxnet.data import from_numpy
-from elman.mxnet.weights import LAYERS, layer_parameters, parameters_by_name
+from elman.mxnet.weights import layer_parameters, parameters_by_name
 from tests.frameworks.test_parity import relative
 
 CELLS = ("rnn", "rnn-relu", "gru", "lstm")
@@ -59,7 +59,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
     wanted = make_layers(
         specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
     )
-    layer = LAYERS[cell](7, layers, bidirectional=True)
+    layer = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     layer.initialize()
     layer(from_numpy(inputs))
     for name, parameter in layer_parameters(layer.rnn).items():

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.core.model import language_model
-from elman.tensorflow.weights import LAYERS
+from elman.core.model.cells import make_layers
+from elman.core.training import rnnlm
+from elman.tensorflow.weights import CELLS
 
 
 def small_data() -> Any:
@@ -15,7 +16,7 @@ def small_data() -> Any:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) -> None:
     traced: list[tuple[str, int]] = []
 
@@ -28,7 +29,14 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) ->
             traced.append(("validate", batch[0].shape[0]))
             return super().validation_step(batch)
 
-    model = Model(LAYERS[cell](8), 28, 0.1, embedding_size=8, optimizer="adam", tied=tied)
+    model = Model(
+        make_layers(d2l, cell, num_hiddens=8),
+        28,
+        0.1,
+        embedding_size=8,
+        optimizer="adam",
+        tied=tied,
+    )
     trainer = d2l.Trainer(4, gradient_clip_val=1)
     trainer.fit(model, small_data())
     assert traced == [("train", 64), ("train", 32), ("validate", 64), ("validate", 32)]
@@ -36,8 +44,8 @@ def test_a_step_is_traced_once_for_each_shape_of_batch(cell: str, tied: bool) ->
 
 
 def test_a_loss_by_blocks_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language_model, "MAX_LOGITS", 1)
-    monkeypatch.setattr(language_model, "CHUNK_LOGITS", 28 * 50)
+    monkeypatch.setattr(rnnlm, "MAX_LOGITS", 1)
+    monkeypatch.setattr(rnnlm, "CHUNK_LOGITS", 28 * 50)
     graphs: list[bool] = []
 
     class Model(d2l.RNNLM):
@@ -49,7 +57,7 @@ def test_a_loss_by_blocks_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graphs == [True] * 4  # for each shape of batch once
 
 
-@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
     traced: list[Any] = []
 
@@ -60,7 +68,7 @@ def test_no_length_of_a_prefix_needs_a_graph_of_its_own(cell: str) -> None:
             return super().output_layer(hiddens)
 
     vocab = small_data().vocab
-    model = Model(LAYERS[cell](8, num_layers=2), len(vocab))
+    model = Model(make_layers(d2l, cell, num_hiddens=8, num_layers=2), len(vocab))
     for length in range(1, 80, 13):
         assert model.predict("x" * length, 10, vocab).startswith("x" * length)
     assert sorted(traced) == [(1, 1), (32, 1), (32, 1)]  # from the start, and from a state

@@ -14,17 +14,17 @@ from elman import tensorflow as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import make_layers
-from elman.tensorflow.weights import KINDS, LAYERS, _to_keras
+from elman.tensorflow.weights import CELLS, KINDS, _to_keras
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
     wanted = make_layers(
         specification, cell, num_inputs=5, num_hiddens=7, num_layers=layers, bidirectional=True
     )
-    found = LAYERS[cell](7, layers, bidirectional=True)
+    found = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     found(inputs)
     for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):
         values = [wanted.parameters[kind + name] for kind in KINDS]

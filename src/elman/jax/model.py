@@ -14,7 +14,7 @@ from jax import numpy as jnp
 
 from elman.core.model import language_model
 from elman.core.text.vocab import Vocab
-from elman.core.training import module, trainer
+from elman.core.training import module, rnnlm, trainer
 from elman.core.training.plotting import ProgressBoard
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
@@ -196,7 +196,7 @@ class RNNLMScratch(Classifier):
     def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
         """Loss of a batch, (ids, a state if there is one, targets), with the changed variables."""
         X, *begin, Y = batch
-        if not language_model.uses_chunks(self, Y):
+        if not rnnlm.uses_chunks(self, Y):
             return self.loss(params, batch[:-1], Y, state)
         return state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
@@ -290,7 +290,7 @@ class RNNLM(RNNLMScratch):
 
     def __post_init__(self) -> None:
         trainer.check_optimizer(self.optimizer, self.lr, self.momentum)
-        language_model.check_language_model(self.rnn, self.tied, self.embedding_size)
+        rnnlm.check_language_model(self.rnn, self.tied, self.embedding_size)
         check_call(self.rnn)
         super().__post_init__()
 
@@ -343,7 +343,7 @@ class RNNLM(RNNLMScratch):
             return optax.softmax_cross_entropy_with_integer_labels(logits, target)
 
         rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
-        size = language_model.chunk_rows(self.vocab_size)
+        size = rnnlm.chunk_rows(self.vocab_size)
         return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
 
     def _output_weights(self) -> tuple[Any, Any]:
@@ -383,4 +383,4 @@ class RNNLM(RNNLMScratch):
         return optax.sgd(self.lr, self.momentum or None)
 
 
-RNNLM.default_head = language_model.head_methods(RNNLM)
+RNNLM.default_head = rnnlm.head_methods(RNNLM)

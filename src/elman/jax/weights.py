@@ -1,6 +1,5 @@
 """Conversion between models and canonical weights; version of JAX."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,44 +8,37 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
+from elman.core.training import rnnlm
+from elman.jax import layers
 from elman.jax.arrays import numpy
-from elman.jax.layers import GRU, LSTM, RNN, accepts_ids
+from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
 
-LAYERS: dict[str, Any] = {
-    "rnn": RNN,
-    "rnn-relu": partial(RNN, nonlinearity="relu"),
-    "gru": GRU,
-    "lstm": LSTM,
-}
 
-
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, arch)
-    model = RNNLM(
-        LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout),
-        arch.vocab,
-        lr,
-        embedding_size=arch.embedding,
-        optimizer=optimizer,
-        momentum=momentum,
-        tied=arch.tied,
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
+    rnn = make_layers(
+        layers,
+        arch.cell,
+        num_hiddens=arch.hidden,
+        num_layers=arch.layers,
+        dropout=dropout,
     )
-    model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, arch))}
+    model = RNNLM(rnn, **settings)
     model.key = jax.random.PRNGKey(seed)
     return model
+
+
+def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
+    """Give a model weights by canonical name."""
+    model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, arch))}
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:

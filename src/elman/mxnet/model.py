@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from elman.core.hyperparameters import HyperParameters
 from elman.core.model import language_model
-from elman.core.training import module, trainer
+from elman.core.training import module, rnnlm
 from elman.mxnet.arrays import numpy
 from elman.mxnet.chunked_loss import ChunkedLoss
 from elman.mxnet.data import from_numpy
@@ -162,17 +162,12 @@ class LinearRegression(Module):
         return self.net.weight.data(), self.net.bias.data()
 
 
-class RNNLMScratch(language_model.LanguageModel, Classifier):
+class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
     A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
     what it puts there.
     """
-
-    def __init__(self, rnn: nn.Block, vocab_size: int, lr: float = 0.01) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.init_params()
 
     exp = staticmethod(np.exp)
 
@@ -202,7 +197,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = language_model.detached(state)
+        self.final_state = rnnlm.detached(state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
@@ -236,29 +231,11 @@ def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:
         yield from each_parameter(child)
 
 
-class RNNLM(RNNLMScratch):
+class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
-    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`).
     """
-
-    def __init__(
-        self,
-        rnn: nn.Block,
-        vocab_size: int,
-        lr: float = 0.01,
-        embedding_size: int = 0,
-        optimizer: str = "sgd",
-        momentum: float = 0.0,
-        tied: bool = False,
-    ) -> None:
-        trainer.check_optimizer(optimizer, lr, momentum)
-        language_model.check_language_model(rnn, tied, embedding_size)
-        Classifier.__init__(self)
-        self.save_hyperparameters()
-        self.init_params()
 
     def init_params(self) -> None:
         """Make the embedding, where there is one, and the output layer."""
@@ -282,11 +259,11 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = language_model.detached(state)
+        self.final_state = rnnlm.detached(state)
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        blocks = ChunkedLoss(Y.T.reshape(-1), language_model.chunk_rows(self.vocab_size))
+        blocks = ChunkedLoss(Y.T.reshape(-1), rnnlm.chunk_rows(self.vocab_size))
         return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
 
     def configure_optimizers(self) -> gluon.Trainer:
@@ -297,7 +274,7 @@ class RNNLM(RNNLMScratch):
         return gluon.Trainer(self.parameters(), "sgd", settings)
 
 
-RNNLM.default_head = language_model.head_methods(RNNLM)
+RNNLM.default_head = rnnlm.head_methods(RNNLM)
 
 
 class Adam(mxnet.optimizer.Adam):

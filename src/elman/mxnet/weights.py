@@ -1,6 +1,5 @@
 """Models from canonical weights, and back; the version of MXNet."""
 
-from functools import partial
 from typing import Any
 
 import mxnet
@@ -8,43 +7,41 @@ from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.core.model import cells, weights
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
+from elman.core.training import rnnlm
+from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy
-from elman.mxnet.layers import CELLS, GRU, LSTM, RNN, Stacked
+from elman.mxnet.layers import CELLS, Stacked
 from elman.mxnet.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-LAYERS: dict[str, Any] = {
-    "rnn": RNN,
-    "rnn-relu": partial(RNN, nonlinearity="relu"),
-    "gru": GRU,
-    "lstm": LSTM,
-}
-
-
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, arch)
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         npx.random.seed(seed)
-    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
-    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    rnn = make_layers(
+        layers,
+        arch.cell,
+        num_hiddens=arch.hidden,
+        num_layers=arch.layers,
+        dropout=dropout,
+    )
+    return RNNLM(rnn, **settings)
+
+
+def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
+    """Give a model weights by canonical name."""
     model(np.zeros((1, 1)))  # lazy layers learn their shapes
     model.cast(values["linear.bias"].dtype)
     for name, parameter in parameters_by_name(model).items():
         parameter.set_data(from_numpy(values[name]))
-    return model
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

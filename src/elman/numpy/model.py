@@ -9,7 +9,7 @@ from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
 from elman.core.model.metrics import perplexity
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import module, trainer
+from elman.core.training import module, rnnlm, trainer
 from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward
 from elman.numpy.optimizers import SGD, Adam
 
@@ -29,7 +29,7 @@ class Module(module.Module):
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
 
-class RNNLM(language_model.LanguageModel, Module):
+class RNNLM(rnnlm.LanguageModel, Module):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     Maps ids (batch, steps) to logits (batch, steps, vocab_size).
@@ -61,7 +61,7 @@ class RNNLM(language_model.LanguageModel, Module):
         if not hasattr(rnn, "num_hiddens"):
             raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
         trainer.check_optimizer(optimizer, lr, momentum)
-        language_model.check_language_model(rnn, tied, embedding_size)
+        rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
         wanted = embedding_size or vocab_size
@@ -101,8 +101,8 @@ class RNNLM(language_model.LanguageModel, Module):
         return Architecture(*self.architecture_fields())
 
     def load_weights(self, values: Weights) -> None:
-        """Take these weights, with their precision."""
-        self.parameters = weights.checked(values, self.architecture())
+        """Take these weights, which are checked, with their precision."""
+        self.parameters = values
         self.rnn.parameters = {
             name.removeprefix("rnn."): value
             for name, value in self.parameters.items()
@@ -172,7 +172,7 @@ class RNNLM(language_model.LanguageModel, Module):
     def _chunks(self) -> Iterator[tuple[slice, float, float, Array]]:
         """Rows of each chunk, their share of all, their mean loss and the logits' gradient."""
         hidden = self._hidden.reshape(len(self._targets), -1)  # (steps * batch, hidden)
-        size = language_model.chunk_rows(self.vocab_size)
+        size = rnnlm.chunk_rows(self.vocab_size)
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             targets = self._targets[rows]
@@ -217,4 +217,4 @@ class RNNLM(language_model.LanguageModel, Module):
         return SGD(self, self.lr, self.momentum)
 
 
-RNNLM.default_head = language_model.head_methods(RNNLM)
+RNNLM.default_head = rnnlm.head_methods(RNNLM)

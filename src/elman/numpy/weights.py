@@ -1,27 +1,22 @@
 """Models from canonical weights, and back; the version of NumPy."""
 
+from typing import Any
+
 import numpy as np
 
 from elman.core.model import weights
 from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
+from elman.core.training import rnnlm
 from elman.numpy import layers
 from elman.numpy.model import RNNLM
 
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """Language model of this architecture with these weights; the seed is that of dropout."""
-    rnn = make_layers(
+def make_layers_of(arch: Architecture, dropout: float, seed: int) -> Any:
+    """Recurrent layers of this architecture; the seed is that of dropout."""
+    return make_layers(
         layers,
         arch.cell,
         num_inputs=arch.embedding or arch.vocab,
@@ -30,9 +25,19 @@ def build(
         dropout=dropout,
         seed=seed,
     )
-    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+
+
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
+    return RNNLM(make_layers_of(arch, dropout, seed), **settings)
+
+
+def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
+    """Give a model weights by canonical name, and their precision."""
     model.load_weights(values)
-    return model
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLM) -> Architecture:

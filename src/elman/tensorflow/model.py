@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from elman.core.errors import ElmanError
 from elman.core.model import language_model
-from elman.core.training import module, trainer
+from elman.core.training import module, rnnlm
 from elman.tensorflow.arrays import num_gpus
 from elman.tensorflow.chunked_loss import chunked_total
 from elman.tensorflow.compiled import Compiled
@@ -129,17 +129,12 @@ class LinearRegression(Module):
         return w, b
 
 
-class RNNLMScratch(language_model.LanguageModel, Classifier):
+class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     """Language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
     A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all
     other methods use the overrides.
     """
-
-    def __init__(self, rnn: Any, vocab_size: int, lr: float = 0.01) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.init_params()
 
     exp = staticmethod(tf.exp)
 
@@ -227,29 +222,11 @@ class Reader:
         return [*code, *self.model.trainable_variables]
 
 
-class RNNLM(RNNLMScratch):
+class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     """Language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
-    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`).
     """
-
-    def __init__(
-        self,
-        rnn: Any,
-        vocab_size: int,
-        lr: float = 0.01,
-        embedding_size: int = 0,
-        optimizer: str = "sgd",
-        momentum: float = 0.0,
-        tied: bool = False,
-    ) -> None:
-        trainer.check_optimizer(optimizer, lr, momentum)
-        language_model.check_language_model(rnn, tied, embedding_size)
-        Classifier.__init__(self)
-        self.save_hyperparameters()
-        self.init_params()
 
     def init_params(self) -> None:
         """Create the embedding, if there is a separate one, and the output layer."""
@@ -277,7 +254,7 @@ class RNNLM(RNNLMScratch):
         targets = tf.reshape(tf.transpose(Y), (-1,))  # (steps * batch,)
         self.linear(rows[:1])  # creates the layer's variables, if it has none
         weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
-        size = language_model.chunk_rows(self.vocab_size)
+        size = rnnlm.chunk_rows(self.vocab_size)
         return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
 
     def configure_optimizers(self) -> Any:
@@ -287,4 +264,4 @@ class RNNLM(RNNLMScratch):
         return tf.keras.optimizers.SGD(float(self.lr), momentum=self.momentum)
 
 
-RNNLM.default_head = language_model.head_methods(RNNLM)
+RNNLM.default_head = rnnlm.head_methods(RNNLM)

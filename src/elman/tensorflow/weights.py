@@ -1,15 +1,17 @@
 """Conversion between models and canonical weights; version of TensorFlow."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from elman.core.model import weights
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
-from elman.tensorflow.layers import GRU, LSTM, RNN, Stack
+from elman.core.training import rnnlm
+from elman.tensorflow import layers
+from elman.tensorflow.layers import Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
@@ -68,29 +70,22 @@ def _from_keras(
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
 
 
-LAYERS: dict[str, Any] = {
-    "rnn": RNN,
-    "rnn-relu": partial(RNN, nonlinearity="relu"),
-    "gru": GRU,
-    "lstm": LSTM,
-}
-
-
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, arch)
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         tf.random.set_seed(seed)
-    rnn = LAYERS[arch.cell](arch.hidden, arch.layers, dropout=dropout)
-    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    rnn = make_layers(
+        layers,
+        arch.cell,
+        num_hiddens=arch.hidden,
+        num_layers=arch.layers,
+        dropout=dropout,
+    )
+    return RNNLM(rnn, **settings)
+
+
+def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
+    """Give a model weights by canonical name."""
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
         layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
@@ -98,7 +93,9 @@ def build(
     model.linear.set_weights([values[output].T, values["linear.bias"]])
     if arch.embedding and not arch.tied:
         model.embedding.set_weights([values["embedding.weight"]])
-    return model
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from elman.core.model import language_model
-from elman.core.training import module, trainer
+from elman.core.training import module, rnnlm
 from elman.torch.arrays import numpy
 from elman.torch.chunked_loss import ChunkedLoss
 
@@ -102,17 +102,12 @@ def identity(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tenso
         return torch.eye(size, dtype=dtype, device=device)
 
 
-class RNNLMScratch(language_model.LanguageModel, Classifier):
+class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
     A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
     what it puts there.
     """
-
-    def __init__(self, rnn: nn.Module, vocab_size: int, lr: float = 0.01) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.init_params()
 
     exp = staticmethod(torch.exp)
 
@@ -148,7 +143,7 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = language_model.detached(state)
+        self.final_state = rnnlm.detached(state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
@@ -178,29 +173,11 @@ class RNNLMScratch(language_model.LanguageModel, Classifier):
         return following, state
 
 
-class RNNLM(RNNLMScratch):
+class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
-    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
-    LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    Maps ids (batch, steps) to logits (batch, steps, `vocab_size`).
     """
-
-    def __init__(
-        self,
-        rnn: nn.Module,
-        vocab_size: int,
-        lr: float = 0.01,
-        embedding_size: int = 0,
-        optimizer: str = "sgd",
-        momentum: float = 0.0,
-        tied: bool = False,
-    ) -> None:
-        trainer.check_optimizer(optimizer, lr, momentum)
-        language_model.check_language_model(rnn, tied, embedding_size)
-        Classifier.__init__(self)
-        self.save_hyperparameters()
-        self.init_params()
 
     def init_params(self) -> None:
         """Make the embedding, where there is one, and the output layer."""
@@ -226,10 +203,10 @@ class RNNLM(RNNLMScratch):
     def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
         """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = language_model.detached(state)
+        self.final_state = rnnlm.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # a lazy layer learns its shape
-        size = language_model.chunk_rows(self.vocab_size)
+        size = rnnlm.chunk_rows(self.vocab_size)
         loss: torch.Tensor = ChunkedLoss.apply(
             rows, self.linear.weight, self.linear.bias, Y.T.reshape(-1), size
         )
@@ -242,4 +219,4 @@ class RNNLM(RNNLMScratch):
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
 
 
-RNNLM.default_head = language_model.head_methods(RNNLM)
+RNNLM.default_head = rnnlm.head_methods(RNNLM)

@@ -1,43 +1,39 @@
 """Models from canonical weights, and back; the version of PyTorch."""
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from elman.core.model import weights
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
+from elman.core.training import rnnlm
+from elman.torch import layers
 from elman.torch.arrays import numpy
-from elman.torch.layers import CELLS, GRU, LSTM, RNN
+from elman.torch.layers import CELLS
 from elman.torch.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-LAYERS: dict[str, Any] = {
-    "rnn": RNN,
-    "rnn-relu": partial(RNN, nonlinearity="relu"),
-    "gru": GRU,
-    "lstm": LSTM,
-}
-
-
-def build(
-    arch: Architecture,
-    values: Weights,
-    lr: float = 0.01,
-    optimizer: str = "sgd",
-    momentum: float = 0.0,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> RNNLM:
-    """A language model of this architecture with these weights; the seed is that of dropout."""
-    values = weights.checked(values, arch)
+def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+    """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         torch.manual_seed(seed)
-    rnn = LAYERS[arch.cell](arch.embedding or arch.vocab, arch.hidden, arch.layers, dropout=dropout)
-    model = RNNLM(rnn, arch.vocab, lr, arch.embedding, optimizer, momentum, arch.tied)
+    rnn = make_layers(
+        layers,
+        arch.cell,
+        num_inputs=arch.embedding or arch.vocab,
+        num_hiddens=arch.hidden,
+        num_layers=arch.layers,
+        dropout=dropout,
+    )
+    return RNNLM(rnn, **settings)
+
+
+def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
+    """Give a model weights by canonical name."""
     model.linear(torch.zeros(1, arch.hidden))  # a lazy layer learns its shape
     model.to(getattr(torch, values["linear.bias"].dtype.name))
     tensors = {name: torch.from_numpy(value) for name, value in values.items()}
@@ -46,7 +42,9 @@ def build(
     model.load_state_dict(
         {name.replace("rnn.", "rnn.rnn."): value for name, value in tensors.items()}
     )
-    return model
+
+
+build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,17 +17,12 @@ from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
-from elman.core.model.weights import check_tied
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 
 CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
 GREEDY_TOKENS = 32  # tokens that one call of `greedy_decode` returns
 CHUNK_LENGTHS = (CHUNK, 32, 1)  # in steps; frameworks compile `step` for these alone
-MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
-CHUNK_LOGITS = 1 << 22  # of a chunk
-# Methods that define a model's logits and its loss; a framework has some of them.
-OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
 
 class Steps(Protocol):
@@ -293,76 +288,3 @@ def _codec(model: Any, vocab: Vocab | None) -> Codec:
             "model on a TextFile, which has one"
         )
     return Codec(vocab, "char", clean=False)
-
-
-def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
-    """Raise an ElmanError unless these layers can be a language model's."""
-    if getattr(rnn, "bidirectional", False):
-        raise ElmanError(
-            "a bidirectional layer reads the tokens that a language model is to predict: "
-            "use layers with bidirectional=False"
-        )
-    if tied is not False:
-        check_tied(tied, embedding, rnn.num_hiddens)
-
-
-def detached(state: Any) -> Any:
-    """A state, an array or tuples or lists of such, through which no gradient flows."""
-    if isinstance(state, tuple | list):
-        return tuple(map(detached, state))
-    return state.detach() if hasattr(state, "detach") else state
-
-
-def chunk_rows(vocab: int) -> int:
-    """Number of rows of logits in a chunk."""
-    return max(1, CHUNK_LOGITS // vocab)
-
-
-def head_methods(kind: type) -> dict[str, Any]:
-    """The methods of a class that define its logits and its loss."""
-    return {name: getattr(kind, name) for name in OVERRIDABLE if hasattr(kind, name)}
-
-
-def uses_chunks(model: Any, targets: Any) -> bool:
-    """True if the loss of a batch with these targets is computed in chunks.
-
-    It is where the batch has more than MAX_LOGITS logits, and no OVERRIDABLE method is overridden.
-    """
-    many = math.prod(targets.shape) * model.vocab_size > MAX_LOGITS
-    return many and bool(model.default_head) and head_methods(type(model)) == model.default_head
-
-
-class LanguageModel:
-    """The part of a recurrent language model that is the same in every framework."""
-
-    # The OVERRIDABLE methods for which `chunked_loss` is right, in a class that has one.
-    default_head: Mapping[str, Any] | None = None
-
-    def training_step(self: Any, batch: Sequence[Any]) -> Any:
-        """The loss of a training batch; plots its perplexity."""
-        loss = self.batch_loss(batch)
-        self.plot("ppl", self.exp(loss), train=True)
-        return loss
-
-    def validation_step(self: Any, batch: Sequence[Any]) -> Any:
-        """The loss of a validation batch; plots its perplexity."""
-        loss = self.batch_loss(batch)
-        self.plot("ppl", self.exp(loss), train=False)
-        return loss
-
-    def batch_loss(self: Any, batch: Sequence[Any]) -> Any:
-        """The loss of a batch, (ids, a state if there is one, targets)."""
-        if uses_chunks(self, batch[-1]):
-            X, *state, Y = batch
-            return self.chunked_loss(X, Y, *state)
-        return self.loss(self(*batch[:-1]), batch[-1])
-
-    def predict(
-        self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
-    ) -> str:
-        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
-
-        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
-        weights are; `device` is taken for the book's code, and unused.
-        """
-        return predict(self, prefix, num_preds, vocab)
