@@ -13,131 +13,49 @@ import os
 import pickle
 import pty
 import random
-import re
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-SMALL = ["--hidden", "8", "--steps", "8", "--batch-size", "16", "--epochs", "2"]
-QUICK = [*SMALL, "--framework", "numpy"]
-STORY = "Once upon a time, said he. \n" * 143
-MEGABYTE = 1 << 20
-ELMAN = [sys.executable, "-P", "-m", "elman"]
+from commands import (
+    QUICK,
+    SMALL,
+    STORY,
+    begin,
+    check,
+    one_line,
+    run,
+    stopped,
+    story,
+    trained,
+    wait_for,
+    watched,
+)
+from memory_attacks import (
+    contents,
+    different_words,
+    large_checkpoint,
+    large_facts,
+    long_piece,
+    nested_vocabulary,
+    newlines,
+    signed,
+    too_large,
+)
+
 # A user without a name or a home: the password file knows nobody.
 HOMELESS = [
     *(sys.executable, "-P", "-c"),
     "import os, pwd; os.environ.pop('HOME', 0); pwd.getpwuid = {}.__getitem__; "
     "from elman.cli import main; main()",
 ]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The outcome of a command: exit code, output, peak memory in MB, seconds."""
-
-    code: int
-    out: str
-    err: str
-    peak: int
-    seconds: float
-
-    @property
-    def said(self) -> str:
-        """The last line of standard error, without the program's name."""
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        return lines[-1].removeprefix("elman: ")[:110] if lines else ""
-
-
-def begin(folder: Path, words: Sequence[str], **given: Any) -> "subprocess.Popen[bytes]":
-    """Start `elman WORDS` in a folder."""
-    env, command = os.environ | given.pop("env", {}), given.pop("command", ELMAN)
-    return subprocess.Popen([*command, *words], cwd=folder, env=env, **given)
-
-
-def run(folder: Path, *words: str, timeout: float = 200, **given: Any) -> Ended:
-    """Run `elman WORDS` in a folder to its end."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        began = time.monotonic()
-        child = begin(folder, words, stdout=out, stderr=err, **given)
-        return _end(child, out, err, began, timeout)
-
-
-def _end(child: Any, out: Any, err: Any, began: float, timeout: float) -> Ended:
-    """Wait for a child, and watch its peak memory."""
-    peak = 0
-    while child.poll() is None:
-        peak = max(peak, peak_memory(child.pid))
-        if time.monotonic() - began > timeout:
-            child.kill()
-        time.sleep(0.01)
-    texts = []
-    for file in (out, err):
-        file.seek(0)
-        texts.append(file.read().decode(errors="replace"))
-    return Ended(child.returncode, *texts, peak, time.monotonic() - began)
-
-
-def peak_memory(pid: int) -> int:
-    """The most memory in MB that a process has had in use so far; 0 where it has ended."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found[1]) // 1024 if found else 0
-    return 0
-
-
-def check(holds: object, what: str) -> None:
-    """Raise an AssertionError, which the table shows, unless a claim holds."""
-    if not holds:
-        raise AssertionError(what)
-
-
-def one_line(done: Ended, codes: Sequence[int] = (1, 2)) -> str:
-    """The refusal of a command; it must be one line, and no traceback."""
-    check("Traceback" not in done.err, f"traceback: {done.said}")
-    check(done.code in codes, f"exit code {done.code}: {done.said}")
-    lines = [line for line in done.err.splitlines() if not line.startswith("epoch ")]
-    check(len(lines) == 1, f"{len(lines)} lines: {done.said}")
-    return done.said
-
-
-def story(folder: Path) -> str:
-    """A text of 4,000 characters."""
-    (folder / "story.txt").write_text(STORY)
-    return "story.txt"
-
-
-def trained(folder: Path, *words: str, name: str = "run") -> Path:
-    """A run of two epochs."""
-    done = run(folder, "train", story(folder), *QUICK, "--out", name, *words)
-    check(done.code == 0, f"training failed: {done.said}")
-    return folder / name
-
-
-def stopped(folder: Path) -> Path:
-    """A run whose training was ended by SIGTERM, with checkpoints."""
-    words = [*QUICK, "--epochs", "100000", "--checkpoint-every", "0", "--out", "half"]
-    child = begin(folder, ["train", story(folder), *words], stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(list(folder.glob("half/checkpoints/*.safetensors"))) > 1)
-    child.terminate()
-    child.wait(60)
-    return folder / "half"
-
-
-def wait_for(true: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        check(time.monotonic() < end, "it did not begin")
-        time.sleep(0.002)
 
 
 # Code from a folder.
@@ -216,113 +134,6 @@ def matplotlib_settings(folder: Path) -> str:
 # Memory.
 
 
-def newlines(folder: Path) -> str:
-    """A history of 64 MiB of line ends."""
-    made = trained(folder)
-    header = (made / "history.csv").read_bytes().splitlines()[0]
-    (made / "history.csv").write_bytes((header + b"\n").ljust(64 * MEGABYTE, b"\n"))
-    done = run(folder, "compare", "run")
-    check(done.peak < 700, f"{done.peak} MB, {done.seconds:.0f} s")
-    return f"{done.peak} MB, {done.seconds:.1f} s: {one_line(done)}"
-
-
-def nested_vocabulary(folder: Path) -> str:
-    """A vocabulary of 64 MiB of empty lists in lists."""
-    made = trained(folder)
-    (made / "vocab.json").write_bytes(b"[" + b"[[]]," * (64 * MEGABYTE // 5 - 2) + b"[[]]]")
-    done = run(folder, "generate", "run", "Once", "--framework", "numpy")
-    check(done.peak < 700, f"{done.peak} MB, {done.seconds:.0f} s")
-    return f"{done.peak} MB, {done.seconds:.1f} s: {one_line(done)}"
-
-
-def signed(folder: Path, facts: bytes, arrays: dict[str, Any]) -> None:
-    """A checkpoint with these facts, whose digest is right."""
-    from safetensors.numpy import save
-
-    from elman.core.training import checkpoint
-
-    text = facts.decode()
-    path = sorted((folder / "checkpoints").glob("0*.safetensors"))[-1]
-    for old in (folder / "checkpoints").glob("*.safetensors"):
-        old.unlink()
-    path.write_bytes(
-        save(arrays, {"trainer_state": text, "digest": checkpoint._digest(arrays, text)})
-    )
-
-
-def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The facts and the arrays of the newest checkpoint of a run."""
-    from safetensors.numpy import load
-
-    raw = sorted((path / "checkpoints").glob("0*.safetensors"))[-1].read_bytes()
-    length = struct.unpack("<Q", raw[:8])[0]
-    return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["trainer_state"]), load(raw)
-
-
-def large_facts(folder: Path) -> str:
-    """Facts of a checkpoint of 96 MB."""
-    half = stopped(folder)
-    _, arrays = contents(half)
-    signed(half, b"[" + b"[[]]," * (96_000_000 // 5) + b"[]]", arrays)
-    done = run(folder, "train", "--resume", "half")
-    check(done.peak < 700, f"{done.peak} MB, {done.seconds:.0f} s")
-    check("Traceback" not in done.err, "traceback")
-    return f"{done.peak} MB, {done.seconds:.1f} s, exit code {done.code}"
-
-
-def large_checkpoint(folder: Path) -> str:
-    """A checkpoint of a gigabyte of bytes."""
-    import numpy as np
-
-    half = stopped(folder)
-    facts, arrays = contents(half)
-    signed(half, json.dumps(facts).encode(), arrays | {"more": np.zeros(10**9, np.uint8)})
-    del arrays
-    done = run(folder, "train", "--resume", "half")
-    check("Traceback" not in done.err, "traceback")
-    check(done.peak < 1350, f"{done.peak} MB for a file of 1,000")
-    return f"{done.peak} MB, exit code {done.code}: {done.said}"
-
-
-def different_words(folder: Path) -> str:
-    """Texts of 10, 40 and 80 MB in which all words are different."""
-    peaks, last = [], None
-    for size in (10, 40, 80):
-        with (folder / "words.txt").open("w") as file:
-            file.writelines(f"w{n:08x} " for n in range(size * 10**5))
-        words = ("prepare", "words.txt", "--tokenizer", "word", "--out", f"store-{size}")
-        last = run(folder, *words)
-        check("Traceback" not in last.err, "traceback")
-        peaks.append(last.peak)
-    check(peaks[-1] < 1.6 * peaks[-2], f"{peaks} MB")
-    return f"{peaks} MB; {last.said if last else ''}"
-
-
-def too_large(folder: Path) -> str:
-    """A model that needs more memory than there may be."""
-    done = run(
-        folder,
-        *("train", story(folder), *QUICK, "--hidden", "14000"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29)),
-    )
-    return one_line(done)
-
-
-def long_piece(folder: Path) -> str:
-    """A run of 100,000 and of 400,000 characters without a space, by byte pairs."""
-    seconds = []
-    for number in (100_000, 400_000):
-        chance = random.Random(0)
-        text = STORY + "".join(chance.choice("abcdefgh") for _ in range(number)) + "\n" + STORY
-        (folder / "long.txt").write_text(text)
-        words = ("prepare", "long.txt", "--tokenizer", "bpe", "--out", f"store-{number}")
-        done = run(folder, *words)
-        check(done.code == 0 or one_line(done), "")
-        seconds.append(done.seconds)
-    check(seconds[1] < 6 * seconds[0] and seconds[0] < 10, f"{seconds} s")
-    return f"{seconds[0]:.1f} and {seconds[1]:.1f} s"
-
-
 # Damaged files.
 
 
@@ -372,7 +183,7 @@ def unsound_stores(folder: Path) -> str:
         child = begin(folder, ["train", "store", *words], stdout=out, stderr=err)
         wait_for(lambda: b"epoch 1" in os.pread(err.fileno(), 1000, 0))
         os.truncate(folder / "store" / "ids.bin", 100)
-        ended = _end(child, out, err, began, 60)
+        ended = watched(child, out, err, began, 60)
     check(ended.code in (1, 2), f"exit code {ended.code}: {ended.said}")
     check("Traceback" not in ended.err, "traceback")
     return ended.said

@@ -1,0 +1,91 @@
+"""Runs, checkpoints and stores that are whole, of which `tests/hostile.py` spoils copies."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import elman
+from elman.core.data import prepare as preparing
+from elman.core.data.prepare import prepare
+from elman.core.errors import ElmanError
+from elman.core.experiments import run, train
+from elman.core.text import text_files
+from elman.core.training import checkpoint
+from spoiling import STORY, Chance
+
+FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
+BLOCK = 100  # bytes of the text that is half read
+SMALL = {"cell": "gru", "hidden": 4, "steps": 8, "batch_size": 16, "epochs": 2}
+SETTINGS: dict[str, Any] = {
+    **{"edition": "gutenberg", "layers": 2, "embedding": 4, "tied": True},
+    **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
+    **{"framework": "numpy", "device": "auto", "seed": 0},
+    **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
+    **{"vocab_size": None, "min_freq": None, "newlines": None},
+}
+
+
+class Good:
+    """Runs, checkpoints, stores and one that is half made, to spoil copies of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.text = folder / "story.txt"
+        self.text.write_text(STORY, encoding="utf-8")
+        self.stores = [folder / name for name in ("char", "bpe")]
+        for path in self.stores:
+            prepare([str(self.text)], path, path.name, 300 if path.name == "bpe" else None)
+        self.half_made = half_made_of(self.text, folder / "half")
+        self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
+        self.run, self.bpe_run = folder / "run", folder / "bpe run"
+        self._write(self._trained(folder / "on bpe", text=str(self.stores[1])), self.bpe_run)
+        self._trained(folder / "stream", tokenizer="char", windows="stream")
+        training = self._trained(folder / "random", tokenizer="char")
+        self.settings = training.settings
+        self._write(training, self.run)
+
+    def _write(self, training: train.Training, path: Path) -> None:
+        with run.new_folder(path) as part:
+            training.write(part)
+
+    def _trained(self, folder: Path, **changes: str) -> train.Training:
+        given = {"text": str(self.text), "windows": "random", "tokenizer": None} | changes
+        settings = train.Job(**(SETTINGS | SMALL | given))
+        training = train.Training(settings, elman.framework_module("numpy"))
+        training.fit(checkpoint.Checkpoints(folder, seconds=0))
+        # The last two are one in an epoch and one at the end of it.
+        for path in checkpoint.paths(folder):
+            self.checkpoints.append((training.settings, path.read_bytes()))
+        return training
+
+
+def half_made_of(text: Path, out: Path) -> Path:
+    """Files that an interrupted `elman prepare` has left."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with (
+        mock.patch.multiple(preparing, SECONDS_BETWEEN_SAVES=0),
+        mock.patch.multiple(text_files, BLOCK_BYTES=BLOCK),
+        contextlib.suppress(ElmanError),
+    ):
+        prepare([str(text)], out, "char", report=report)
+    return out.with_name(f".{out.name}.part")
+
+
+def copied(good: Good, place: Path, chance: Chance | None = None) -> Path:
+    """A copy of the good run by characters, or for a share of the chances that by byte pairs."""
+    arch = good.bpe_run if chance is not None and chance.random() < 0.3 else good.run
+    folder = place / "run"
+    folder.mkdir()
+    for path in files(arch):
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+def files(folder: Path) -> list[Path]:
+    """Files that a run is read from."""
+    return [path for name in FILES if (path := folder / name).exists()]
