@@ -110,7 +110,7 @@ class Classifier(Module):
         Y_hat = state.apply_fn({"params": params, "batch_stats": state.batch_stats}, *X)
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1)
         correct = (preds == Y.reshape(-1)).astype(jnp.float32)
-        return correct.mean() if averaged else correct
+        return self._mean(correct) if averaged else correct
 
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
         """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, that of each.
@@ -125,7 +125,12 @@ class Classifier(Module):
         )
         targets = Y.reshape(Y_hat.shape[:-1])  # reshaping the logits would copy them
         losses = optax.softmax_cross_entropy_with_integer_labels(Y_hat, targets)
-        return (losses.mean() if averaged else losses.reshape(-1)), changed
+        return (self._mean(losses) if averaged else losses.reshape(-1)), changed
+
+    def _mean(self, values: Any) -> Any:
+        """Mean of a value for each target, over the targets that count."""
+        mask = self.mask
+        return values.mean(where=None if mask is None else mask.reshape(values.shape))
 
     def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -201,6 +206,7 @@ class RNNLMScratch(Classifier):
         return state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             *(X, Y, *begin),
+            mask=self.mask,
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
             method="chunked_loss",
@@ -331,7 +337,7 @@ class RNNLM(RNNLMScratch):
         rnn_outputs, state = self.rnn(self.one_hot(X), state, self.training, **sizes)
         return rnn_outputs, state
 
-    def chunked_loss(self, X: Any, Y: Any, state: Any = None) -> Any:
+    def chunked_loss(self, X: Any, Y: Any, state: Any = None, mask: Any = None) -> Any:
         """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.run(X, state)
         self.set_final_state(state)
@@ -344,7 +350,8 @@ class RNNLM(RNNLMScratch):
 
         rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
         size = rnnlm.chunk_rows(self.vocab_size)
-        return jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size).mean()
+        losses = jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size)
+        return losses.mean(where=None if mask is None else mask.T.reshape(-1))
 
     def _output_weights(self) -> tuple[Any, Any]:
         """Weight, (hidden, vocab), and bias of the output layer."""

@@ -10,6 +10,7 @@ import optax
 from flax.training import train_state
 from jax import numpy as jnp
 
+from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
 from elman.jax.arrays import cpu, get_key, numpy, to, try_all_gpus
@@ -99,16 +100,18 @@ class Trainer(trainer.Trainer):
         self.state = jax.device_put(state, self.device)
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
 
-    def update(self, batch: Sequence[Any]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimization step; return the batch's mean loss."""
         self.state, (loss, self.gradient_norm), plots, self.model.final_state = self._update(
-            self.state, batch
+            self.state, list(batch), batch.mask
         )
         self.model.plot_all(plots, train=True)
         return float(loss)
 
-    def _step(self, state: TrainState, batch: Sequence[Any]) -> tuple[TrainState, Any, Any, Any]:
-        with self.model.collecting() as plots:
+    def _step(
+        self, state: TrainState, batch: Sequence[Any], mask: Any
+    ) -> tuple[TrainState, Any, Any, Any]:
+        with self.model.masking(mask), self.model.collecting() as plots:
             value, gradients = self.model.training_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
         norm = global_norm(gradients)
@@ -149,14 +152,18 @@ class Trainer(trainer.Trainer):
             checkpoint.unflatten_state(arrays, jnp.asarray), self.device
         )
 
-    def validate(self, batch: Sequence[Any]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss, or None if the model returns none."""
-        loss, plots, self.model.final_state = self._validate_batch(self.state, batch)
+        loss, plots, self.model.final_state = self._validate_batch(
+            self.state, list(batch), batch.mask
+        )
         self.model.plot_all(plots, train=False)
         return None if loss is None else float(loss)
 
-    def _validation(self, state: TrainState, batch: Sequence[Any]) -> tuple[Any, Any, Any]:
-        with self.model.collecting() as plots:
+    def _validation(
+        self, state: TrainState, batch: Sequence[Any], mask: Any
+    ) -> tuple[Any, Any, Any]:
+        with self.model.masking(mask), self.model.collecting() as plots:
             value = self.model.validation_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
         return loss, plots, final_state_in(changed)

@@ -127,13 +127,21 @@ class Classifier(module.Classifier, Module):
         """The share of correct predictions, or 1 and 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1).astype(Y.dtype)
         correct = (preds == Y.reshape(-1)).astype(np.float32)
-        return correct.mean() if averaged else correct
+        return self._mean(correct) if averaged else correct
 
     def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
         """The cross-entropy in nats: the mean, or that of each prediction."""
         targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
         losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
-        return losses.mean() if averaged else losses.reshape(-1)
+        return self._mean(losses) if averaged else losses.reshape(-1)
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean of a value for each target, over the targets that count."""
+        mask = self.mask
+        if mask is None:
+            return values.mean()
+        weights = from_numpy(mask.astype(values.dtype)).as_in_ctx(values.ctx).reshape(values.shape)
+        return (weights * values).sum() / weights.sum()
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -263,7 +271,11 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        blocks = ChunkedLoss(Y.T.reshape(-1), rnnlm.chunk_rows(self.vocab_size))
+        targets, mask = Y.T.reshape(-1), self.mask
+        if mask is not None:
+            counted = from_numpy(_numpy.flatnonzero(mask.T)).as_in_ctx(rows.ctx)
+            rows, targets = rows[counted], targets[counted]
+        blocks = ChunkedLoss(targets, rnnlm.chunk_rows(self.vocab_size))
         return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
 
     def configure_optimizers(self) -> gluon.Trainer:

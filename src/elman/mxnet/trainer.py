@@ -1,12 +1,13 @@
 """Trainer and its step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import mxnet
 import numpy as _numpy
 from mxnet import autograd, np, npx
 
+from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
 from elman.mxnet.arrays import cpu, numpy, to, try_all_gpus
@@ -32,20 +33,21 @@ class Trainer(trainer.Trainer):
             model.set_scratch_params_device(self.gpus[0])
 
     @memory.as_memory_error(mxnet.MXNetError, "memory")
-    def update(self, batch: Sequence[np.ndarray]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimisation step and return the batch's mean loss."""
         for layers in dropping(self.model):  # whose generator tells no state to go on from
             npx.random.seed((layers.draws + self.train_batch_idx) % (1 << 31))
-        with autograd.record():
+        with autograd.record(), self.model.masking(batch.mask):
             loss = self.model.training_step(batch)
         loss.backward()
         self.clip_or_measure()
         self.optim.step(1)
         return float(loss)
 
-    def validate(self, batch: Sequence[np.ndarray]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
-        loss = self.model.validation_step(batch)
+        with self.model.masking(batch.mask):
+            loss = self.model.validation_step(batch)
         return None if loss is None else float(loss)
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:

@@ -23,6 +23,8 @@ def look_up(table: Array, ids: Array) -> Array:
 def look_up_backward(d_rows: Array, ids: Array, rows: int) -> Array:
     """Gradient of the table, (rows, features): for each id the sum of its rows' gradients."""
     flat_ids, flat = ids.ravel(), d_rows.reshape(-1, d_rows.shape[-1])  # (steps * batch, features)
+    nonzero = flat.any(axis=1)  # rows of padding, which are zero, would change the rounding
+    flat_ids, flat = flat_ids[nonzero], flat[nonzero]
     order = np.argsort(flat_ids, kind="stable")
     present, starts = np.unique(flat_ids[order], return_index=True)
     d_table = np.zeros((rows, flat.shape[1]), flat.dtype)

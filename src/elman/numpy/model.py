@@ -88,6 +88,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     tied: bool
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
+    _counted: Any = None  # indices of those of its targets that count; None for all
     exp = staticmethod(perplexity)
 
     def architecture_fields(self) -> tuple[Any, ...]:
@@ -159,28 +160,35 @@ class RNNLM(rnnlm.LanguageModel, Module):
             raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
         language_model.check_ids(y, self.vocab_size)
         flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
-        loss, self._d_logits = cross_entropy(flat, y.T.ravel())
+        targets, mask = y.T.ravel(), self.mask
+        if mask is None:
+            loss, self._d_logits = cross_entropy(flat, targets)
+            return loss
+        counted = np.flatnonzero(mask.T)  # of steps * batch
+        self._d_logits = np.zeros_like(flat)
+        loss, self._d_logits[counted] = cross_entropy(flat[counted], targets[counted])
         return loss
 
     def chunked_loss(self, X: Array, Y: Array, state: Any = None) -> float:
         """Loss of a batch whose logits are computed one chunk at a time."""
         language_model.check_ids(Y, self.vocab_size)
         _, self.final_state = self._run(X, state)
-        self._d_logits, self._targets = None, Y.T.ravel()
+        self._d_logits, self._targets, mask = None, Y.T.ravel(), self.mask
+        self._counted = None if mask is None else np.flatnonzero(mask.T)
         return sum(loss * share for _, share, loss, _ in self._chunks())
 
-    def _chunks(self) -> Iterator[tuple[slice, float, float, Array]]:
+    def _chunks(self) -> Iterator[tuple[Any, float, float, Array]]:
         """Rows of each chunk, their share of all, their mean loss and the logits' gradient."""
         hidden = self._hidden.reshape(len(self._targets), -1)  # (steps * batch, hidden)
         size = rnnlm.chunk_rows(self.vocab_size)
-        for start in range(0, len(hidden), size):
-            rows = slice(start, start + size)
+        number = len(hidden) if self._counted is None else len(self._counted)
+        for start in range(0, number, size):
+            rows: Any = slice(start, start + size)
+            if self._counted is not None:
+                rows = self._counted[rows]
             targets = self._targets[rows]
-            yield (
-                rows,
-                len(targets) / len(hidden),
-                *cross_entropy(self._logits(hidden[rows]), targets),
-            )
+            loss, d_logits = cross_entropy(self._logits(hidden[rows]), targets)
+            yield rows, len(targets) / number, loss, d_logits
 
     def backward(self) -> None:
         """Fill `gradients` with the gradients of the last loss."""
@@ -201,7 +209,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         if self._d_logits is not None:
             d_logits = self._d_logits  # (steps * batch, vocab)
             return d_logits @ weight, d_logits.T @ hidden, d_logits.sum(axis=0)
-        d_hidden, d_weight = np.empty_like(hidden), np.zeros_like(weight)
+        d_hidden, d_weight = np.zeros_like(hidden), np.zeros_like(weight)
         d_bias = np.zeros(len(weight), weight.dtype)
         for rows, share, _, d_logits in self._chunks():
             d_logits *= share

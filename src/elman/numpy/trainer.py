@@ -1,11 +1,12 @@
 """The step of training in NumPy; the loop is that of every framework."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from elman.core.data.batch import Batch
 from elman.core.model.weights import Weights
 from elman.core.training import checkpoint, trainer
 from elman.numpy.arrays import Array, global_norm
@@ -17,10 +18,11 @@ __all__ = ["Trainer"]
 class Trainer(trainer.Trainer):
     """The loop, with NumPy's step; it always runs on the CPU."""
 
-    def update(self, batch: Sequence[Any]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            loss = self.model.training_step(batch)
+            with self.model.masking(batch.mask):
+                loss = self.model.training_step(batch)
             self.model.backward()
             if self.gradient_clip_val > 0:
                 self.clip_gradients(self.gradient_clip_val, self.model)
@@ -29,9 +31,10 @@ class Trainer(trainer.Trainer):
             self.optim.step()
         return float(loss)
 
-    def validate(self, batch: Sequence[Any]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss."""
-        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
+        # The loss shows an overflow.
+        with np.errstate(over="ignore", invalid="ignore"), self.model.masking(batch.mask):
             loss: float | None = self.model.validation_step(batch)
         return loss
 

@@ -7,11 +7,17 @@ import tensorflow as tf
 
 
 def chunked_total(
-    rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, size: int
+    rows: tf.Tensor,
+    weight: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    size: int,
+    weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Sum of the cross-entropies of `rows`, computed `size` rows at a time.
 
     `rows` is (number, hidden), `weight` (hidden, vocab), `bias` (vocab,) and `targets` (number,).
+    With `weights`, (number,), each cross-entropy is multiplied by its weight.
     The backward pass computes the logits of each chunk again.
     """
     number = rows.shape[0]
@@ -19,6 +25,8 @@ def chunked_total(
     def chunk_loss(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         labels = targets[start : start + size]
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, rows @ weight + bias)
+        if weights is not None:
+            losses *= weights[start : start + size]
         return tf.reduce_sum(losses)
 
     def loop(body: Callable[..., Any], *sums: tf.Tensor) -> Any:

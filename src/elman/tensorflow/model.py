@@ -92,13 +92,21 @@ class Classifier(module.Classifier, Module):
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = tf.cast(tf.argmax(tf.reshape(Y_hat, (-1, Y_hat.shape[-1])), axis=1), Y.dtype)
         correct = tf.cast(preds == tf.reshape(Y, (-1,)), tf.float32)
-        return tf.reduce_mean(correct) if averaged else correct
+        return self._mean(correct) if averaged else correct
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
         flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (predictions, classes)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(Y, (-1,)), flat)
-        return tf.reduce_mean(losses) if averaged else losses
+        return self._mean(losses) if averaged else losses
+
+    def _mean(self, values: tf.Tensor) -> tf.Tensor:
+        """Mean of a value for each target, (targets,), over the targets that count."""
+        mask = self.mask
+        if mask is None:
+            return tf.reduce_mean(values)
+        weights = tf.cast(tf.reshape(mask, (-1,)), values.dtype)
+        return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -155,7 +163,9 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each token."""
-        if averaged and len(Y.shape) == 2:  # time-major, as the layers return them, needs no copy
+        if (
+            averaged and len(Y.shape) == 2 and self.mask is None
+        ):  # time-major, as the layers return them, needs no copy
             Y_hat, Y = tf.transpose(Y_hat, (1, 0, 2)), tf.transpose(Y)
         return super().loss(Y_hat, Y, averaged)
 
@@ -255,7 +265,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.linear(rows[:1])  # creates the layer's variables, if it has none
         weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
         size = rnnlm.chunk_rows(self.vocab_size)
-        return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
+        mask = self.mask
+        if mask is None:
+            return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
+        weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)
+        total = chunked_total(rows, weight, bias, targets, size, weights)
+        return total / tf.reduce_sum(weights)
 
     def configure_optimizers(self) -> Any:
         """SGD or Adam, as `optimizer` says."""

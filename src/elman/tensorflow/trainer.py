@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import checkpoint, trainer
 from elman.tensorflow.arrays import numpy, to, try_all_gpus
@@ -33,7 +34,7 @@ class Trainer(trainer.Trainer):
         self._rate: Any = float(rate) if hasattr(rate, "assign") else None
 
     @memory.as_memory_error(tf.errors.ResourceExhaustedError, "")
-    def update(self, batch: Sequence[tf.Tensor]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimization step; return the batch's mean loss."""
         if self._updating is None:
             self._updating = Compiled(self._update)
@@ -41,7 +42,7 @@ class Trainer(trainer.Trainer):
         loss, self.gradient_norm = self._run(self._updating, batch, train=True)
         return float(loss)
 
-    def validate(self, batch: Sequence[tf.Tensor]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss, or None if the model returns none."""
         if self._validating is None:
             self._validating = Compiled(self._loss)
@@ -54,15 +55,16 @@ class Trainer(trainer.Trainer):
             self.model(*batch[:-1])
             self.optim.build(self.model.trainable_variables)
 
-    def _run(self, step: Compiled, batch: Sequence[tf.Tensor], train: bool) -> Any:
+    def _run(self, step: Compiled, batch: Batch, train: bool) -> Any:
+        mask = None if batch.mask is None else tf.constant(batch.mask)
         with self.gpus[0] if self.gpus else nullcontext():
-            result, plots, final_state = step(*batch)
+            result, plots, final_state = step(mask, *batch)
         set_final_state(self.model, final_state)
         self.model.plot_all(plots, train)
         return result
 
-    def _update(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
-        with self.model.collecting() as plots, tf.GradientTape() as tape:
+    def _update(self, mask: Any, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
+        with self.model.collecting() as plots, tf.GradientTape() as tape, self.model.masking(mask):
             loss = self.model.training_step(batch)
         variables = self.model.trainable_variables
         gradients = tape.gradient(loss, variables)
@@ -74,8 +76,8 @@ class Trainer(trainer.Trainer):
         self.optim.apply_gradients(zip(gradients, [variables[i] for i in used], strict=True))
         return (loss, norm), dict(plots), self.model.final_state
 
-    def _loss(self, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
-        with self.model.collecting() as plots:
+    def _loss(self, mask: Any, *batch: tf.Tensor) -> tuple[Any, dict[str, Any], Any]:
+        with self.model.masking(mask), self.model.collecting() as plots:
             loss = self.model.validation_step(batch)
         return loss, dict(plots), self.model.final_state
 

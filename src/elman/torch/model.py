@@ -62,12 +62,19 @@ class Classifier(module.Classifier, Module):
         """The share of correct predictions, or 1 and 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
         correct = (preds == Y.reshape(-1)).type(torch.float32)
-        return correct.mean() if averaged else correct
+        return self._counted(correct).mean() if averaged else correct
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """The cross-entropy in nats: the mean, or that of each prediction."""
-        flat = Y_hat.reshape(-1, Y_hat.shape[-1])  # (predictions, classes)
-        return F.cross_entropy(flat, Y.reshape(-1), reduction="mean" if averaged else "none")
+        flat, targets = Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1)  # (predictions, classes)
+        if not averaged:
+            return F.cross_entropy(flat, targets, reduction="none")
+        return F.cross_entropy(self._counted(flat), self._counted(targets))
+
+    def _counted(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows of `values`, (targets, ...), whose targets count."""
+        mask = self.mask
+        return values if mask is None else values[np.flatnonzero(mask)]
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -136,7 +143,9 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """The cross-entropy in nats: the mean, or that of each token."""
-        if averaged and Y.dim() == 2:  # time-major, as the layers leave them, needs no copy
+        if (
+            averaged and Y.dim() == 2 and self.mask is None
+        ):  # time-major, as the layers leave them, needs no copy
             Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
         return super().loss(Y_hat, Y, averaged)
 
@@ -206,9 +215,13 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.final_state = rnnlm.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # a lazy layer learns its shape
+        targets, mask = Y.T.reshape(-1), self.mask
+        if mask is not None:
+            counted = np.flatnonzero(mask.T)
+            rows, targets = rows[counted], targets[counted]
         size = rnnlm.chunk_rows(self.vocab_size)
         loss: torch.Tensor = ChunkedLoss.apply(
-            rows, self.linear.weight, self.linear.bias, Y.T.reshape(-1), size
+            rows, self.linear.weight, self.linear.bias, targets, size
         )
         return loss
 

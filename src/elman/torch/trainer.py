@@ -1,10 +1,11 @@
 """Trainer and its step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.files import memory
 from elman.core.model.weights import Weights
@@ -28,9 +29,10 @@ class Trainer(trainer.Trainer):
             model.to(self.gpus[0])
 
     @memory.as_memory_error(RuntimeError, "memory")
-    def update(self, batch: Sequence[torch.Tensor]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimisation step and return the batch's mean loss."""
-        loss = self.model.training_step(batch)
+        with self.model.masking(batch.mask):
+            loss = self.model.training_step(batch)
         self.optim.zero_grad()
         with torch.no_grad():  # the book's own optimisers change parameters in place
             loss.backward()
@@ -38,9 +40,9 @@ class Trainer(trainer.Trainer):
             self.optim.step()
         return loss.item()
 
-    def validate(self, batch: Sequence[torch.Tensor]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss, or None where the model gives none."""
-        with torch.no_grad():
+        with torch.no_grad(), self.model.masking(batch.mask):
             loss = self.model.validation_step(batch)
         return None if loss is None else loss.item()
 

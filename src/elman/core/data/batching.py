@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError, is_one_of
 from elman.core.files.mapped import check_whole, drop_pages
 
@@ -208,15 +209,15 @@ class Minibatches:
         assert self.rows.rng is not None
         self.rows.rng.bit_generator.state = state
 
-    def example(self) -> list[Any]:
+    def example(self) -> Batch:
         """Batch of the first row alone, to infer shapes from; it draws nothing."""
-        return [self.convert(array[:1]) for array in self.arrays]
+        return Batch.of([self.convert(array[:1]) for array in self.arrays])
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         rows = self.rows.draw()
         for start in range(0, len(rows), self.batch_size):
             batch = np.asarray(rows[start : start + self.batch_size])
-            yield [self.convert(_take_rows(array, batch)) for array in self.arrays]
+            yield Batch.of([self.convert(_take_rows(array, batch)) for array in self.arrays])
 
 
 def _take_rows(array: Any, rows: NDArray[Any]) -> Any:
@@ -237,8 +238,6 @@ class ContiguousBatches:
     `batch_size` - 1 at the end. Inputs and targets are (batch, steps), converted to `id_type` and
     by `convert`; the last batch may have fewer steps.
     """
-
-    stream = True  # the trainer carries the state from batch to batch
 
     def __init__(
         self,
@@ -262,11 +261,12 @@ class ContiguousBatches:
     def __len__(self) -> int:
         return -(-self.both[0].shape[1] // self.steps)
 
-    def example(self) -> list[Any]:
+    def example(self) -> Batch:
         """Batch of the first steps of one sequence, to infer shapes from."""
-        return [self.convert(part[:1, : self.steps].astype(self.id_type)) for part in self.both]
+        inputs, targets = (part[:1, : self.steps].astype(self.id_type) for part in self.both)
+        return self._batch(inputs, targets)
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         sequences, length = self.both[0].shape
         at_once = max(1, MAX_BUFFERED_IDS // (sequences * self.steps)) * self.steps
         for begin in range(0, length, at_once):
@@ -274,7 +274,10 @@ class ContiguousBatches:
             for start in range(0, inputs.shape[1], self.steps):
                 cut = slice(start, start + self.steps)
                 both = (part[:, cut].astype(self.id_type) for part in (inputs, targets))
-                yield [self.convert(part) for part in both]
+                yield self._batch(*both)
+
+    def _batch(self, inputs: NDArray[Any], targets: NDArray[Any]) -> Batch:
+        return Batch(self.convert(inputs), self.convert(targets), stateful=True)
 
     @staticmethod
     def _read(part: NDArray[Any]) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from elman.core.errors import is_finite_number, require_number
+from elman.core.errors import ElmanError, is_finite_number, require_number
 from elman.core.hyperparameters import HyperParameters
 from elman.core.training.plotting import ProgressBoard
 
@@ -23,6 +23,8 @@ class Module(HyperParameters):
     codec: Any = None  # of the training data, or of the run that the model was loaded from
     final_state: Any = None  # after the last batch, detached
     collected: dict[str, Any] | None = None
+    _mask: Any = None
+    _mask_used: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes of a copy or a pickle: all but the trainer, whose data may be large."""
@@ -91,6 +93,29 @@ class Module(HyperParameters):
         loss = self.loss(self(*batch[:-1]), batch[-1])
         self.plot("loss", loss, train=False)
         return loss
+
+    @property
+    def mask(self) -> Any:
+        """Mask of the current batch's targets, (batch, ...), or None if all of them count.
+
+        A `loss` of the user's own averages over the targets for which it is true.
+        """
+        self._mask_used = True
+        return self._mask
+
+    @contextmanager
+    def masking(self, mask: Any) -> Iterator[None]:
+        """Set `mask` within the block; an ElmanError if there is one and no loss uses it."""
+        self._mask, self._mask_used = mask, mask is None
+        try:
+            yield
+        finally:
+            self._mask = None
+        if not self._mask_used:
+            raise ElmanError(
+                f"the batch has a mask, and the loss of {type(self).__name__} does not use it: "
+                "average over the targets for which self.mask is true"
+            )
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, Any]]:

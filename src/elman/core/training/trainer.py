@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from elman.core.data.batch import Batch
 from elman.core.errors import (
     DivergedError,
     ElmanError,
@@ -190,11 +191,12 @@ class Trainer(HyperParameters):
                 break
             self._notify("before_update")
             previous_norm = self.gradient_norm
-            loss = self._step(self.update, batch, self.train_dataloader)
+            batch = self._prepared(batch)
+            loss = self._take_step(self.update, batch)
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
-            current.loss.add(loss, math.prod(batch[-1].shape))
+            current.loss.add(loss, batch.num_targets)
             self._notify("after_update")
             self._notify("on_checkpoint")
 
@@ -206,12 +208,13 @@ class Trainer(HyperParameters):
         self.hidden_state = None
         for batch in self._validation_batches():
             self._notify("before_validate")
-            loss = self._step(self.validate, batch, self.val_dataloader)
+            batch = self._prepared(batch)
+            loss = self._take_step(self.validate, batch)
             self.val_batch_idx += 1
             self._current.validated += 1
             if loss is not None:  # the book's own validation steps return nothing
                 self._check_finite(loss, "validation", self.gradient_norm)
-                mean.add(loss, math.prod(batch[-1].shape))
+                mean.add(loss, batch.num_targets)
         if self._current.validated < self.num_val_batches:
             self.model.board.complete("val_")  # the board waits for num_val_batches
         return mean
@@ -232,18 +235,22 @@ class Trainer(HyperParameters):
             if limited and not number and validated == 0:  # the first batch may be compiled
                 deadline = time.perf_counter() + SHARE_OF_TIME * self.max_seconds
 
-    def _step(self, step: Callable[..., Any], batch: Sequence[Any], dataloader: Any) -> Any:
-        """The loss of a batch; in contiguous batches, from the state after the previous one."""
-        batch = self.prepare_batch(batch)
-        if not getattr(dataloader, "stream", False):
+    def _prepared(self, arrays: Sequence[Any]) -> Batch:
+        """Batch on the device, made of what the data set and `prepare_batch` return."""
+        moved = self.prepare_batch(arrays)
+        return moved if isinstance(moved, Batch) else Batch.of(arrays).with_arrays(moved)
+
+    def _take_step(self, step: Callable[[Batch], Any], batch: Batch) -> Any:
+        """Loss of a batch; a stateful one starts from the state after the previous one."""
+        if not batch.stateful:
             return step(batch)
-        loss = step([*batch[:-1], self.hidden_state, batch[-1]])
+        loss = step(batch.with_state(self.hidden_state))
         self.hidden_state = self.model.final_state
         if self.hidden_state is None:
             raise ElmanError(
-                "a stream carries the state from batch to batch, and "
+                "a stateful batch continues the previous one, and "
                 f"{type(self.model).__name__} has set no attribute `final_state` to the state "
-                "after this one: use windows that are random, or set it in forward"
+                "after that: use random windows, or set it in forward"
             )
         return loss
 
@@ -355,14 +362,14 @@ class Trainer(HyperParameters):
         """Take a step from the hidden state, which only shows whether it fits the model."""
         board, self.model.board = self.model.board, ProgressBoard()
         self.model.eval()
-        self._step(self.validate, next(iter(self.train_dataloader)), self.train_dataloader)
+        self._take_step(self.validate, self._prepared(next(iter(self.train_dataloader))))
         self.model.board = board
 
-    def update(self, batch: Sequence[Any]) -> float:
+    def update(self, batch: Batch) -> float:
         """Take one optimisation step; return the mean loss of the batch in nats per token."""
         raise NotImplementedError("a framework's Trainer defines update(batch)")
 
-    def validate(self, batch: Sequence[Any]) -> float | None:
+    def validate(self, batch: Batch) -> float | None:
         """Mean loss of a batch without gradients; None if the model's step returns none."""
         raise NotImplementedError("a framework's Trainer defines validate(batch)")
 

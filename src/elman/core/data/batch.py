@@ -1,0 +1,94 @@
+"""Batch: inputs, targets, and what else a training step needs to know of them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Sequence[Any]):
+    """Inputs and targets of one training or validation step.
+
+    As a sequence it is (inputs ..., targets), as the book's hooks expect:
+    `self.loss(self(*batch[:-1]), batch[-1])`.
+
+    - `inputs`: array of the framework, (batch, ...), or a list or tuple of such: the arguments of
+      the model's `forward`.
+    - `targets`: array of the framework, (batch, ...).
+    - `mask`: booleans, or 0 and 1, in the shape of the targets; a target counts where it is true.
+      Losses, accuracies and gradients are means over these targets. None if all of them count.
+      Where it is false, inputs and targets may be any ids of the vocabulary. It does not act on the
+      state: a padded sequence has the state after its padding, so padding goes to the end.
+    - `stateful`: True if each sequence continues that of the batch before. The trainer then adds
+      the state after that batch as the last input, or None at the start of an epoch.
+    """
+
+    inputs: Any
+    targets: Any
+    mask: NDArray[np.bool_] | None = None
+    stateful: bool = False
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.inputs, tuple | list)
+        object.__setattr__(self, "inputs", tuple(self.inputs) if several else (self.inputs,))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _checked(self.mask, tuple(self.targets.shape)))
+
+    @classmethod
+    def of(cls, arrays: Sequence[Any]) -> "Batch":
+        """Return `arrays` if it is a Batch, else the Batch of (inputs ..., targets)."""
+        return arrays if isinstance(arrays, cls) else cls(arrays[:-1], arrays[-1])
+
+    @property
+    def num_targets(self) -> int:
+        """Number of targets that count."""
+        if self.mask is None:
+            return math.prod(self.targets.shape)
+        return int(np.count_nonzero(self.mask))
+
+    def with_arrays(self, arrays: Sequence[Any]) -> "Batch":
+        """The same batch with other inputs and targets, such as copies on a device."""
+        return replace(self, inputs=arrays[:-1], targets=arrays[-1])
+
+    def with_state(self, state: Any) -> "Batch":
+        """The same batch with the state to start from as its last input."""
+        return replace(self, inputs=(*self.inputs, state))
+
+    def __len__(self) -> int:
+        return len(self.inputs) + 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((*self.inputs, self.targets))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return (*self.inputs, self.targets)[index]
+
+
+def _checked(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Mask as a NumPy array of booleans; an ElmanError unless it fits targets of this shape."""
+    try:
+        given = np.asarray(mask)
+    except (TypeError, ValueError) as error:  # on a GPU, or of rows of different lengths
+        raise ElmanError(f"a mask is a NumPy array of booleans: {error}") from error
+    if given.dtype.kind not in "biuf":
+        raise ElmanError(f"a mask is a NumPy array of booleans, got {given.dtype}")
+    counts = given.astype(np.bool_)
+    if (other := given[given != counts]).size:
+        raise ElmanError(f"a mask is 0 or 1 for each target, got {other[0]}")
+    if given.shape != shape:
+        raise ElmanError(f"a mask has the shape of the targets, {shape}, got {given.shape}")
+    if not counts.any():
+        raise ElmanError("a mask must be true for one target or more, got none")
+    return counts
