@@ -1,13 +1,13 @@
-"""Where an update spends its time.
+"""Time that each part of an update takes.
 
     python benchmarks/parts.py [--rounds N] [CELL HIDDEN BATCH STEPS]
 
-Of the book's job, unless another is named. One thread takes all of it: an update of the trainer,
-its kernels, and the parts of the kernels, each alone on a group's arrays and as often as in the
-update (but for what the first step does alone, which is among the rest). They take turns; a part
-that holds a product is timed with it, and the product's time is then taken off. Prints medians and
-shares, and the time that the operations would take at the best rate of NumPy's matrix product on
-one thread, and at that of the processor's units that multiply and add.
+The model is that of the book's training, unless another is named. A single thread does all of it:
+an update of the trainer, its kernels, and the parts of the kernels, each alone on a group's arrays
+and as often as in the update (the first step's special treatment is among the rest). They take
+turns. A part that contains a product is timed with it, and the product's time is then subtracted.
+Prints medians and shares, and the time that the operations would take at the best rate of NumPy's
+matrix product on one thread, and at that of the processor's multiply-add units.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from scaling import in_turns
 from sizes import a_batch, engine
 
 from elman.core.model.weights import Architecture, initial
-from elman.kernels.codegen.threads import begin, counter
-from elman.kernels.codegen.tiles import align_stack
+from elman.kernels.codegen.tile_builder import align_stack
+from elman.kernels.codegen.work_queue import counter, open_queue
 from elman.kernels.host.engine import Engine
 from elman.kernels.host.weight_layout import zeros
 from elman.kernels.rnn import head, layer
-from elman.kernels.rnn.cells import backward_step, forward_step
-from elman.kernels.rnn.layer import SPAN
+from elman.kernels.rnn.cells import StateGradients, backward_step, forward_step
+from elman.kernels.rnn.layer import SPAN, Activations
 from elman.kernels.rnn.packing import GROUP
 from elman.numba import TimeMachine
 
 BOOK = ("rnn", "32", "1024", "32")
-SECONDS = 0.04  # of a turn of an update, more or less
-WIDE = 128  # units: a product so wide leaves the units that multiply and add no pause
+SECONDS = 0.04  # of an update's turn, approximately
+WIDE = 128  # units: a product so wide keeps the multiply-add units busy
 
 
 @njit
@@ -47,34 +47,27 @@ def products(S, times, left, W, bias, out):
 
 
 @njit
-def add_weights(S, times, steps, d_gates, first, states, d_W):
-    """The gradients of the state's weights."""
+def add_weights(S, times, steps, ring, column, states, d_W):
+    """The gradients of W_hh."""
     for n in range(times):
-        layer.add_weights_at(steps - n % steps, S, d_gates, first, states, d_W)
+        layer.add_weight_gradient(steps - n % steps, S, ring, column, states, d_W)
 
 
 @njit
-def forward(S, times, cell, table, ids, gates, hs, cs, W):
+def forward(S, times, cell, table, ids, activations, W):
     """The steps of the cell."""
     for n in range(times):
         t = n % ids.shape[1]
-        step = gates[t % len(gates)]
-        forward_step(
-            cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W, W.shape[1]
-        )
+        forward_step(cell, S, table, ids, t, layer.at_step(activations, t), W, W.shape[1])
 
 
 @njit
-def backward(S, times, cell, steps, gates, hs, cs, later, W, d_out, d_h, d_c, d_gates):
+def backward(S, times, cell, steps, activations, later, W, d_state, d_gates):
     """The steps of the cell, backward."""
     align_stack()
     for n in range(times):
-        t = steps - 1 - n % steps
-        step, depth = gates[t % len(gates)], W.shape[1]
-        after = hs[t + 1], cs[t + 1]
-        backward_step(
-            cell, S, step, hs[t], cs[t], *after, later, W, depth, d_out, d_h, d_c, d_gates
-        )
+        step = layer.at_step(activations, steps - 1 - n % steps)
+        backward_step(cell, S, step, later, W, W.shape[1], d_state, d_gates)
 
 
 @njit
@@ -85,19 +78,19 @@ def add_rows(S, times, d_gates, ids, d_table):
 
 
 @njit
-def turn_states(T, times, hs, across_h):
+def transpose(T, times, h, h_T):
     """The states as the output layer takes them."""
     align_stack()
     for n in range(times):
-        head.turn(T, hs[-1 - n % len(hs)], across_h)
+        head.transpose(T, h[-1 - n % len(h)], h_T)
 
 
 @njit
-def output(T, times, W, bias, across_h, logits):
+def output(T, times, W, bias, h_T, logits):
     """The product of the output layer."""
     align_stack()
     for _ in range(times):
-        head.product(T, W, bias, across_h, logits)
+        head.product(T, W, bias, h_T, logits)
 
 
 @njit
@@ -118,60 +111,61 @@ def output_back(S, times, d_logits, W, d_h):
 
 
 @njit
-def add_output_gradients(T, times, d_logits, states, d_W, d_bias):
-    """The gradients of the output layer's weight and bias, of some steps at a time."""
+def add_output_gradients(T, times, d_logits, h, d_W, d_bias):
+    """The gradients of the output layer's weight and bias, of a span of steps at a time."""
     align_stack()
     for _ in range(times):
-        head.add_gradients_at(0, T, d_logits, states, d_W, d_bias)
+        head.add_weight_gradients(0, T, d_logits, h, d_W, d_bias)
 
 
 def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[[], Any]]:
-    """An update, its kernels, and their parts."""
+    """An update, its kernels, and their parts, by name."""
     arch = Architecture(cell, VOCAB, hidden)
     kernels = Engine(arch)
     kernels.load(initial(arch))
     ids, targets = pair = a_batch(batch, steps, TimeMachine.id_type)
-    kernels.loss(ids, targets, (), [], learn=True)
+    kernels.loss(ids, targets, (), [], training=True)
     S, T, kind = kernels.shape, kernels.head_shape, kernels.cell
-    packed, work, slots = kernels.packed, kernels.work, kernels.slots
-    hs, cs, gates, rows = work.hs[0, 0], work.cs[0, 0], work.gates[0, 0], work.d_gates[0]
-    W, W_back, d_out = packed.state[0], packed.state_back[0], work.d_out[0, 0]
-    across_h, spans, aims = work.across_h[0], work.logits[0], work.targets[0, :1]
-    logits, scales, bias = spans[:, :GROUP], work.scales[0], packed.linear_bias
-    d_linear, d_bias = slots.linear[0], slots.by_sequence[0]
-    ids, times = work.ids[0], batch // GROUP * steps
+    packed, work, sums = kernels.packed, kernels.work, kernels.accumulators
+    gates, h, c = (array[0, 0] for array in work.activations)
+    activations, ring = Activations(gates, h, c), work.d_gates[0]
+    W, W_back, d_out = packed.W_hh[0], packed.W_hh_back[0], work.d_out[0, 0]
+    h_T, spans, aims = work.h_T[0], work.logits[0], work.targets[0, :1]
+    logits, scales, bias = spans[:, :GROUP], work.scales[0], packed.b_out
+    d_W_out, d_b_out = sums.W_out[0], sums.b_out_by_sequence[0]
+    ids, times, column = work.ids[0], batch // GROUP * steps, packed.recurrent
     made = zeros(GROUP, len(W) * S.width)
-    none, first = zeros(1, made.shape[1]), packed.table.shape[1] - made.shape[1]
-    later, d_h, d_c = rows[:, :, first:], work.d_h[0], work.d_c[0]
+    no_bias, d_state = zeros(1, made.shape[1]), StateGradients(d_out, work.d_h[0], work.d_c[0])
+    later = ring[:, :, column:]
 
     def all_kernels() -> Any:
-        begin(kernels.board)
+        open_queue(kernels.queue)
         kernels.run(*kernels.arguments, 0, counter(1))
         return pair  # the ids and targets, which the batch only points to
 
     return {
         "update": engine(cell, hidden, batch, steps),
         "kernels": all_kernels,
-        "forward product": lambda: products(S, times, hs[:steps], W, none, made),
-        "output": lambda: output(T, times, packed.linear_rows, bias, across_h, logits),
-        "output back": lambda: output_back(S, times, logits, packed.linear_rows, d_out),
-        "backward product": lambda: products(S, times, later, W_back, packed.none, d_out),
+        "forward product": lambda: products(S, times, h[:steps], W, no_bias, made),
+        "output": lambda: output(T, times, packed.W_out, bias, h_T, logits),
+        "output back": lambda: output_back(S, times, logits, packed.W_out, d_out),
+        "backward product": lambda: products(S, times, later, W_back, packed.zeros, d_out),
         "output weights": lambda: add_output_gradients(
-            T, times // SPAN, spans, hs, d_linear, d_bias
+            T, times // SPAN, spans, h, d_W_out, d_b_out
         ),
-        "weights": lambda: add_weights(S, times, steps, rows, first, hs, slots.state[0, 0]),
-        "forward": lambda: forward(S, times, kind, packed.table, ids, gates, hs, cs, W),
+        "weights": lambda: add_weights(S, times, steps, ring, column, h, sums.W_hh[0, 0]),
+        "forward": lambda: forward(S, times, kind, packed.table, ids, activations, W),
         "backward": lambda: backward(
-            S, times, kind, steps, gates, hs, cs, later[0], W_back, d_out, d_h, d_c, rows[1]
+            S, times, kind, steps, activations, later[0], W_back, d_state, ring[1]
         ),
         "softmax": lambda: softmax(T, times, aims, scales, logits),
-        "turn": lambda: turn_states(T, times, hs[1:], across_h),
-        "rows": lambda: add_rows(S, times, rows[1], ids, slots.table[0]),
+        "transpose": lambda: transpose(T, times, h[1:], h_T),
+        "rows": lambda: add_rows(S, times, ring[1], ids, sums.table[0]),
     }
 
 
 def fastest() -> float:
-    """The most operations in a second of a product of the engine, whose operands lie ready."""
+    """Operations in a second of the engine's product whose operands are in the cache."""
     S, times = Engine(Architecture("rnn", 1, 1)).shape, 200
     left, W = zeros(1, GROUP, WIDE + layer.SPARE), zeros(WIDE // S.width, WIDE, S.width)
     out, none = zeros(GROUP, WIDE), zeros(1, WIDE)
@@ -180,7 +174,7 @@ def fastest() -> float:
 
 
 def repeated(work: Callable[[], Any], times: int) -> None:
-    """Some times the same, as in a training."""
+    """Do the same work some times, as in a training."""
     for _ in range(times):
         work()
 
@@ -205,7 +199,7 @@ def main() -> None:
         "products": sum(seconds[name] for name in [*with_product, "output", "output back"]),
         "the cell forward, but for its product": seconds["forward"] - seconds["forward product"],
         "the cell backward, but for its product": seconds["backward"] - seconds["backward product"],
-        "turning states": seconds["turn"],
+        "transposing states": seconds["transpose"],
         "softmax, loss, their gradients": seconds["softmax"],
         "adding to rows of the table": seconds["rows"],
     }

@@ -116,7 +116,7 @@ class RNNLM(specification.RNNLM):
         """Have the kernels ready for training, which take seconds to compile the first time."""
         ids = np.zeros((1, 1), np.int32)
         with self._kernels() as engine:
-            engine.loss(ids, ids, (), [], learn=True)
+            engine.loss(ids, ids, (), [], training=True)
 
     def load_weights(self, values: Weights) -> None:
         """Take these weights, in single precision."""
@@ -128,7 +128,7 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._checked(batch)
         masks = self._masks(X.shape)
         with self._kernels() as engine:
-            loss, final_state = engine.loss(X, Y, state, masks, learn=True)
+            loss, final_state = engine.loss(X, Y, state, masks, training=True)
             self.gradients = engine.gradients(self.parameters)
         self._d_logits, self.final_state = None, self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=True)
@@ -138,7 +138,7 @@ class RNNLM(specification.RNNLM):
         """The loss of a validation batch; plots its perplexity."""
         X, state, Y = self._checked(batch)
         with self._kernels() as engine:
-            loss, final_state = engine.loss(X, Y, state, self._masks(X.shape), learn=False)
+            loss, final_state = engine.loss(X, Y, state, self._masks(X.shape), training=False)
         self.final_state = self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=False)
         return loss
@@ -190,7 +190,7 @@ class RNNLM(specification.RNNLM):
         for begun in range(0, tokens, WRITTEN):
             uniforms = np.stack([rng.random(min(WRITTEN, tokens - begun)) for rng in rngs])
             with self._kernels() as engine:
-                ids, state = engine.write(ids, starts, state, sampler, uniforms)
+                ids, state = engine.generate(ids, starts, state, sampler, uniforms)
             if np.min(ids) < 0:
                 raise ElmanError("the logits are no numbers: the weights of this model are broken")
             yield ids
@@ -211,7 +211,7 @@ class RNNLM(specification.RNNLM):
 
     def _zeros(self, batch: int) -> tuple[Array, ...]:
         zeros: Array = np.zeros((self.rnn.num_layers, batch, self.rnn.num_hiddens), np.float32)
-        return (zeros,) * int(CELLS[self.rnn.cell].states)
+        return (zeros,) * CELLS[self.rnn.cell].states
 
     def _ids_of(self, ids: Any, dimensions: int) -> Array:
         """Ids as the kernels for texts take them, each of which has its place in the table."""

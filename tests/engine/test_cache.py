@@ -13,7 +13,7 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.kernels.codegen import cache
-from elman.kernels.codegen.folder import own_folder
+from elman.kernels.codegen.private_folder import private_folder
 
 MODULE = """
 import logging, sys
@@ -84,9 +84,9 @@ def test_without_a_folder_kernels_are_compiled_each_time(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     told = (
-        "compiled kernels cannot be kept, and are compiled by each process: "
-        f"{blocked} is no folder; "
-        "set NUMBA_CACHE_DIR to a folder that you alone can write to"
+        "cannot cache compiled kernels, so that each process compiles them: "
+        f"{blocked} is not a directory; "
+        "set NUMBA_CACHE_DIR to a folder that only you can write to"
     )
     assert said(tmp_path, blocked) == [told, "42"]
 
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_kept_is_reported_once(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0
-    assert done.stderr.count("cannot be kept") == 1
+    assert done.stderr.count("cannot cache compiled kernels") == 1
 
 
 ON_UNIX = pytest.mark.skipif(os.name == "nt", reason="folders have no owners here")
@@ -113,7 +113,7 @@ def test_the_folder_is_made_for_this_user_alone(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "two" / "folders"))
     previous = os.umask(0)
     try:
-        made = own_folder()
+        made = private_folder()
     finally:
         os.umask(previous)
     assert made == tmp_path / "two" / "folders" / "kernels"
@@ -126,7 +126,7 @@ def test_a_folder_of_the_current_folder_is_refused(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NUMBA_CACHE_DIR", "here")
     with pytest.raises(ElmanError, match="NUMBA_CACHE_DIR must be an absolute path, got here"):
-        own_folder()
+        private_folder()
     assert not any(tmp_path.iterdir())
 
 
@@ -139,7 +139,7 @@ def test_a_user_without_a_home_has_no_folder(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a number that no user has
     with pytest.raises(ElmanError, match="the user's cache folder is not known"):
-        own_folder()
+        private_folder()
     assert not any(tmp_path.iterdir())
 
 
@@ -149,13 +149,13 @@ def test_a_folder_that_others_may_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_to_all: str
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept"))
-    kept = own_folder()
+    kept = private_folder()
     (tmp_path / open_to_all).chmod(0o777)
     with pytest.raises(ElmanError, match=f"others may write to {tmp_path / open_to_all}"):
-        own_folder()
+        private_folder()
     (tmp_path / open_to_all).chmod(0o1777)  # as /tmp is
     if open_to_all != "kept/kernels":
-        assert own_folder() == kept
+        assert private_folder() == kept
 
 
 @ON_UNIX
@@ -165,10 +165,10 @@ def test_a_link_counts_as_the_folder_that_it_leads_to(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "link"))
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("elsewhere")
-    assert own_folder() == tmp_path / "elsewhere" / "kernels"
+    assert private_folder() == tmp_path / "elsewhere" / "kernels"
     (tmp_path / "elsewhere").chmod(0o777)
     with pytest.raises(ElmanError, match=f"others may write to {tmp_path / 'elsewhere'}"):
-        own_folder()
+        private_folder()
 
 
 @ON_UNIX
@@ -176,10 +176,10 @@ def test_a_folder_of_another_user_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    own_folder()
+    private_folder()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(ElmanError, match="belongs to another user"):
-        own_folder()
+        private_folder()
 
 
 WITH_SETTINGS = """
@@ -281,5 +281,5 @@ def test_a_full_disk_loses_the_compiled_code_and_no_results(
 
     with caplog.at_level(logging.WARNING, "elman"):
         assert cache.kernel(triple)(2) == 6
-    assert "compiled kernels cannot be kept" in caplog.text
+    assert "cannot cache compiled kernels" in caplog.text
     assert not any(tmp_path.iterdir())

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.model.cells import CELLS
 from elman.core.model.language_model import generate, generate_all, score
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
-from elman.kernels.codegen import threads
-from elman.kernels.codegen.tiles import Shape
+from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
+from elman.kernels.host import threads
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.cells import CELLS
-from elman.kernels.rnn.sampling import choice_of, draw, falls_to, settings
+from elman.kernels.rnn.sampling import draw, inverse_cdf, sampler_buffers, sampler_settings
 from tests.engine.batches import weights_of
 
 
@@ -53,7 +53,7 @@ def test_closed_gates_keep_a_state_to_the_bit(cell: str, kept: str) -> None:
     _, final_state = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
     np.testing.assert_array_equal(final_state[-1], state)
     batch, states = ids[:300].reshape(1, -1).repeat(40, axis=0), state.repeat(40, axis=1)
-    _, final_state = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], learn=True)
+    _, final_state = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], training=True)
     np.testing.assert_array_equal(final_state[-1], states)
 
 
@@ -89,8 +89,8 @@ def test_tokens_are_drawn_as_the_sampler_draws_them(
 ) -> None:
     array = np.array(logits, np.float32)
     sampler = replace(sampler, excluded=tuple(n for n in excluded if n < len(array) - 1))
-    chosen, choice = settings(sampler, len(array)), choice_of(len(array))
-    found = draw(array.copy(), chosen, np.random.default_rng(seed).random(), choice)
+    settings, buffers = sampler_settings(sampler, len(array)), sampler_buffers(len(array))
+    found = draw(array.copy(), settings, np.random.default_rng(seed).random(), buffers)
     assert found not in sampler.excluded
     wanted = sampler(array, np.random.default_rng(seed))
     if (
@@ -119,13 +119,13 @@ def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
 @given(LOGITS)
 def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
     array = np.array(logits, np.float32)
-    chosen = settings(Sampler(temperature=0), len(array))
-    assert draw(array, chosen, 0.5, choice_of(len(array))) == array.argmax()
+    chosen = sampler_settings(Sampler(temperature=0), len(array))
+    assert draw(array, chosen, 0.5, sampler_buffers(len(array))) == array.argmax()
 
 
 def test_a_token_without_a_chance_is_never_drawn() -> None:
     chances = np.array([0, 1, 0, 2, 0], float)
-    drawn = {falls_to(uniform, chances) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
+    drawn = {inverse_cdf(uniform, chances) for uniform in np.linspace(0, np.nextafter(1, 0), 1001)}
     assert drawn == {1, 3}
 
 
@@ -180,15 +180,15 @@ def test_texts_generated_together_continue_across_chunks() -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", [TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str)
 def test_narrower_vectors_read_score_and_generate_the_same(
-    shape: Shape, monkeypatch: pytest.MonkeyPatch
+    shape: TileShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arch = Architecture("lstm", 29, 19, 2, 4)
     ids = np.random.default_rng(0).integers(0, 29, 50)
     results = []
-    for host in (kernels.shape_of_host(), shape):
-        monkeypatch.setattr(kernels, "shape_of_host", lambda host=host: host)
+    for host in (kernels.host_shape(), shape):
+        monkeypatch.setattr(kernels, "host_shape", lambda host=host: host)
         model = engine.build(arch, weights_of(arch))
         texts = generate_all(model, [[1], [2, 3], [4]], 40, Sampler(0.8, 5), 5)
         results.append((model.step(ids[None])[0], next(score(model, ids)), texts))

@@ -7,12 +7,12 @@ import pytest
 
 from elman import numba as engine
 from elman import numpy as specification
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from elman.kernels.codegen.tiles import Shape
+from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import weight_layout
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.cells import CELLS
 from elman.kernels.rnn.update import run
 from tests.engine.batches import batch_of, learned, weights_of
 
@@ -94,15 +94,15 @@ def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
     assert_alike(arch, batch_of(arch, 35, 4), dropout=0.5)
 
 
-@pytest.mark.parametrize("shape", [Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", [TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: Shape) -> None:
+def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: TileShape) -> None:
     arch = Architecture(cell, 11, 20, 2, 5)
     X, Y = batch_of(arch, 35, 4)
     results = []
     for made in (Engine(arch), Engine(arch, shape)):
         made.load(weights_of(arch))
-        loss, _ = made.loss(X, Y, (), [], learn=True)
+        loss, _ = made.loss(X, Y, (), [], training=True)
         results.append((loss, made.gradients(weights_of(arch))))
     (wanted, right), (loss, found) = results
     assert loss == pytest.approx(wanted, rel=1e-6)
@@ -116,12 +116,12 @@ def test_a_large_model_has_fewer_slots_and_the_same_gradients(
     arch = Architecture("gru", 28, 16, 2)
     X, Y = batch_of(arch, 300, 6)
     results = []
-    for floats in (kernels.SLOT_FLOATS, 1):
-        monkeypatch.setattr(kernels, "SLOT_FLOATS", floats)
+    for floats in (kernels.MAX_SLOT_FLOATS, 1):
+        monkeypatch.setattr(kernels, "MAX_SLOT_FLOATS", floats)
         made = Engine(arch)
         made.load(weights_of(arch))
-        loss, _ = made.loss(X, Y, (), [], learn=True)
-        results.append((made.slots_at_most, loss, made.gradients(weights_of(arch))))
+        loss, _ = made.loss(X, Y, (), [], training=True)
+        results.append((made.max_slots, loss, made.gradients(weights_of(arch))))
     (eight, wanted, right), (two, loss, found) = results
     assert (eight, two) == (8, 2)
     assert loss == pytest.approx(wanted, rel=1e-12)
@@ -140,7 +140,7 @@ def test_a_batch_of_nan_leaves_no_trace_in_the_next(states: int) -> None:
         made = Engine(arch)
         for weights in (*before, weights_of(arch)):
             made.load(weights)
-            made.loss(X, Y, state, [], learn=True)
+            made.loss(X, Y, state, [], training=True)
         found.append(made.gradients(weights_of(arch)))
     for name, gradient in found[0].items():
         np.testing.assert_array_equal(gradient, found[1][name])
@@ -154,7 +154,7 @@ def test_the_loss_of_a_certain_target_is_zero_and_never_negative(logit: float) -
     weights["linear.bias"] = np.where(np.arange(11) == 3, logit, 0).astype(np.float32)
     made, ids = Engine(arch), np.full((40, 5), 3)
     made.load(weights)
-    loss, _ = made.loss(ids, ids, (), [], learn=True)
+    loss, _ = made.loss(ids, ids, (), [], training=True)
     others = 10 * np.exp(-logit)
     assert loss == pytest.approx(np.log1p(others), abs=2e-7)
     assert loss >= 0
@@ -173,13 +173,15 @@ def test_a_nan_in_any_weight_makes_the_loss_nan() -> None:
         made.load(broken)
         one_step = np.arange(11)[:, None]
         for ids in (one_step, one_step.T):
-            assert np.isnan(made.loss(ids, ids, (), [], learn=True)[0]), name
+            assert np.isnan(made.loss(ids, ids, (), [], training=True)[0]), name
 
 
-@pytest.mark.parametrize("shape", [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str
+)
 @pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
 def test_kernels_write_only_to_their_own_arrays(
-    shape: Shape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+    shape: TileShape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside: list[np.ndarray] = []
 
@@ -198,12 +200,12 @@ def test_kernels_write_only_to_their_own_arrays(
     one = Engine(arch, shape)
     one.load(weights_of(arch))
     for batch, steps in ((1, 1), (33, 3)):
-        assert np.isfinite(one.loss(*batch_of(arch, batch, steps), (), [], learn=True)[0])
+        assert np.isfinite(one.loss(*batch_of(arch, batch, steps), (), [], training=True)[0])
     for steps in (1, 33):
         (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == 0xFF).all() for margin in beside)
-    for whole, *parts in (one.packed[2:], one.slots):
+    for whole, *parts in (one.packed[2:-1], one.accumulators):
         between = np.ones(whole.shape[-1], bool)
         for array in parts:
             begin = (array.ctypes.data - whole.ctypes.data) // 4

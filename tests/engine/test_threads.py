@@ -14,10 +14,10 @@ from elman import numba as engine
 from elman.core.model.language_model import generate_all
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.kernels.codegen import threads
 from elman.kernels.host import engine as kernels
+from elman.kernels.host import threads
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.packing import SHARES
+from elman.kernels.rnn.packing import CHUNKS
 from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
@@ -31,7 +31,7 @@ def engine_with(arch: Architecture, number: int, monkeypatch: pytest.MonkeyPatch
 
 def update(made: Engine, batch: Any) -> tuple[float, Weights]:
     """The loss of a batch and its gradients."""
-    loss, _ = made.loss(*batch, (), [], learn=True)
+    loss, _ = made.loss(*batch, (), [], training=True)
     return loss, made.gradients(weights_of(made.arch))
 
 
@@ -68,7 +68,7 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     batch, asked = batch_of(arch, 300, 6), []
     wanted = update(engine_with(arch, 1, monkeypatch), batch)
     made = engine_with(arch, 3, monkeypatch)
-    monkeypatch.setattr(threads.Helper, "call", lambda helper, work, n, board: asked.append(n))
+    monkeypatch.setattr(threads.Worker, "call", lambda worker, work, n, queue: asked.append(n))
     assert_same_bits(update(made, batch), wanted)
     assert asked == [1, 2]
     assert made.work.losses.any(axis=1).tolist() == [True, False, False]
@@ -80,16 +80,20 @@ def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.M
     X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
     made = Engine(arch)
     made.load(weights_of(arch))
-    made.loss(X, Y, (), [], learn=True)
-    wanted, totals, awake = made.gradients(weights_of(arch)), made.totals.copy(), threads.counter(1)
+    made.loss(X, Y, (), [], training=True)
+    wanted, totals, spinning = (
+        made.gradients(weights_of(arch)),
+        made.totals.copy(),
+        threads.counter(1),
+    )
     # Those that look for this batch would take parts of it.
-    wait_until(lambda: not any(helper.awake[0] for helper in threads._helpers))
-    for array in (*made.slots, made.totals, made.layout.canonical.gradients):
+    wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
+    for array in (*made.accumulators, made.totals, made.layout.canonical.gradients):
         array.fill(0)
-    made._take(X, Y, (), [], learn=True)
-    threads.begin(made.board)
-    made.run(*made.arguments, 1, awake)
-    assert awake[0] == 0
+    made._fill_batch(X, Y, (), [], training=True)
+    threads.open_queue(made.queue)
+    made.run(*made.arguments, 1, spinning)
+    assert spinning[0] == 0
     np.testing.assert_array_equal(made.totals, totals)
     for name, gradient in made.gradients(weights_of(arch)).items():
         np.testing.assert_array_equal(gradient, wanted[name])
@@ -103,19 +107,22 @@ def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
     X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
     made = Engine(arch)
     made.load(weights_of(arch))
-    made.loss(X, Y, (), [], learn=True)
-    wanted, board, gradients = made.totals.copy(), made.board, made.layout.canonical.gradients
-    for before, of_them in ((SHARES, made.totals), (SHARES + len(wanted), gradients)):
-        made._take(X, Y, (), [], learn=True)
+    made.loss(X, Y, (), [], training=True)
+    wanted, queue, gradients = made.totals.copy(), made.queue, made.layout.canonical.gradients
+    for before, of_them in ((CHUNKS, made.totals), (CHUNKS + len(wanted), gradients)):
+        made._fill_batch(X, Y, (), [], training=True)
         of_them[:] = np.inf
-        board.ended[0], board.next[0] = before - 1, before  # another thread has the last of those
+        queue.finished[0], queue.next[0] = (
+            before - 1,
+            before,
+        )  # another thread has the last of those
         arguments = (*made.arguments, 0, threads.counter(1))
         late = Thread(target=made.run, args=arguments, daemon=True)
         late.start()
-        wait_until(lambda before=before: board.next[0] > before)
+        wait_until(lambda before=before: queue.next[0] > before)
         late.join(0.05)
         assert np.isinf(of_them).all()
-        board.ended[0] += 1  # what nothing else writes while the thread waits
+        queue.finished[0] += 1  # what nothing else writes while the thread waits
         late.join(60)
         assert not late.is_alive()
         assert np.isfinite(of_them).all()
@@ -125,13 +132,13 @@ def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
 def test_a_batch_is_completed_after_an_interrupt() -> None:
     calls: list[int] = []
 
-    def work(thread: int, awake: Any) -> None:
+    def work(thread: int, spinning: Any) -> None:
         calls.append(thread)
         if len(calls) == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        threads.in_threads(work, 1, threads.new_board())
+        threads.run_in_threads(work, 1, threads.empty_queue())
     assert calls == [0, 0]
 
 
@@ -159,7 +166,7 @@ def test_training_and_generation_work_with_the_threads_that_can_be_started(
     arch = Architecture("gru", 28, 16)
     batch, prefixes = batch_of(arch, 300, 6), [[n] for n in range(20)]
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 3)
-    monkeypatch.setattr(threads, "_helpers", [])
+    monkeypatch.setattr(threads, "_workers", [])
     model, wanted = learned(engine, arch, batch)
     texts = generate_all(model, prefixes, 30, Sampler(), 5)
     start, left = Thread.start, [None] * allowed
@@ -170,7 +177,7 @@ def test_training_and_generation_work_with_the_threads_that_can_be_started(
         left.pop()
         start(thread)
 
-    monkeypatch.setattr(threads, "_helpers", [])
+    monkeypatch.setattr(threads, "_workers", [])
     monkeypatch.setattr(Thread, "start", start_some)
     found, loss = learned(engine, arch, batch)
     assert loss == wanted
@@ -184,32 +191,32 @@ def test_after_a_second_interrupt_the_next_batch_waits_for_helpers_still_at_work
     arch = Architecture("gru", 11, 7)
     batch, made = batch_of(arch, 300, 5), Engine(arch)
 
-    def interrupted(work: Any, number: int, board: Any) -> None:
-        threads.begin(board)
-        board.next[0] += 1  # a helper has taken a part
+    def interrupted(work: Any, number: int, queue: Any) -> None:
+        threads.open_queue(queue)
+        queue.next[0] += 1  # a worker has taken a part
         raise KeyboardInterrupt
 
     def learn() -> list[Any]:
         made.load(weights_of(arch))
-        return [made.loss(*batch, (), [], learn=True)[0], made.gradients(weights_of(arch))]
+        return [made.loss(*batch, (), [], training=True)[0], made.gradients(weights_of(arch))]
 
     wanted, wanted_gradients = learn()
     with monkeypatch.context() as within:
-        within.setattr(kernels, "in_threads", interrupted)
+        within.setattr(kernels, "run_in_threads", interrupted)
         with pytest.raises(KeyboardInterrupt):
             learn()
-    assert [part.tolist() for part in made.taken] == [part.tolist() for part in batch]
+    assert [part.tolist() for part in made.borrowed] == [part.tolist() for part in batch]
     found: list[Any] = []
     waiting = Thread(target=lambda: found.extend(learn()), daemon=True)
     waiting.start()
     waiting.join(0.1)
     assert not found
-    made.board.ended[0] += 1  # and ends it
+    made.queue.finished[0] += 1  # and ends it
     waiting.join(60)
     assert found[0] == wanted
     for name, gradient in wanted_gradients.items():
         np.testing.assert_array_equal(found[1][name], gradient)
-    assert not made.taken
+    assert not made.borrowed
 
 
 FORKED = """

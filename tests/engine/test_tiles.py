@@ -6,17 +6,37 @@ import numpy as np
 import pytest
 from numba import njit
 
-from elman.kernels.codegen import tiles
+from elman.kernels.codegen import tile_math
 from elman.kernels.codegen.cache import INLINED
-from elman.kernels.codegen.tiles import Shape, across, at
+from elman.kernels.codegen.tile_builder import align_stack
+from elman.kernels.codegen.tile_math import (
+    SINGLE_ROW_SUMS,
+    column_max,
+    column_sum,
+    exp2,
+    log,
+    maximum,
+    mm,
+    where_positive,
+    where_row_is,
+)
+from elman.kernels.codegen.tile_memory import (
+    broadcast_column,
+    gather_rows,
+    load,
+    load_transposed,
+    scatter_add_rows,
+    store,
+)
+from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
 
-TILES = [Shape(8, 2, 16), Shape(4, 2, 8), Shape(4, 4, 4)]
+TILES = [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)]
 # A tile for logits has seven rows at most.
-SHAPES = [*TILES, Shape(7, 2, 16), *(tile.single for tile in TILES)]
+SHAPES = [*TILES, TileShape(7, 2, 16), *(tile.single for tile in TILES)]
 
 
 @pytest.fixture(params=SHAPES, ids=str)
-def S(request: Any) -> Shape:  # noqa: N802
+def S(request: Any) -> TileShape:  # noqa: N802
     return request.param
 
 
@@ -24,18 +44,18 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def applied(S: Shape, function: Any, *matrices: np.ndarray) -> np.ndarray:
+def applied(S: TileShape, function: Any, *matrices: np.ndarray) -> np.ndarray:
     """The tile that a function makes of those at the start of matrices."""
     out = np.zeros((S.rows, S.width), np.float32)
 
     @njit
     def one(S, x, out):  # type: ignore[no-untyped-def]
-        tiles.store(function(tiles.load(S, at(x, 0, 0))), at(out, 0, 0))
+        store(function(load(S, at(x, 0, 0))), at(out, 0, 0))
 
     @njit
     def two(S, x, y, out):  # type: ignore[no-untyped-def]
-        tile = function(tiles.load(S, at(x, 0, 0)), tiles.load(S, at(y, 0, 0)))
-        tiles.store(tile, at(out, 0, 0))
+        tile = function(load(S, at(x, 0, 0)), load(S, at(y, 0, 0)))
+        store(tile, at(out, 0, 0))
 
     (one if len(matrices) == 1 else two)(S, *matrices, out)
     return out
@@ -50,14 +70,14 @@ def applied(S: Shape, function: Any, *matrices: np.ndarray) -> np.ndarray:
     ],
 )
 def test_functions_are_numpys_within_a_few_digits_of_single_precision(
-    S: Shape, name: str, wanted: Any, bound: float
+    S: TileShape, name: str, wanted: Any, bound: float
 ) -> None:
-    function = getattr(tiles, name)
+    function = getattr(tile_math, name)
 
     @njit
     def tile_by_tile(S, x, out):  # type: ignore[no-untyped-def]
         for i in range(0, len(x), S.rows):
-            tiles.store(function(tiles.load(S, at(x, i, 0))), at(out, i, 0))
+            store(function(load(S, at(x, i, 0))), at(out, i, 0))
 
     ranges = ((-30, 30), (-9, 9), (-1, 1), (1e-9, 2e-9))
     points = np.concatenate([np.linspace(*ends, 4096, dtype=np.float32) for ends in ranges])
@@ -69,48 +89,48 @@ def test_functions_are_numpys_within_a_few_digits_of_single_precision(
     assert np.abs(found - exact).max() <= bound
 
 
-def test_powers_of_two_are_close_at_every_scale(S: Shape) -> None:
+def test_powers_of_two_are_close_at_every_scale(S: TileShape) -> None:
     x = np.linspace(-126, 127.9, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
     wanted = np.exp2(x.astype(np.float64))
-    np.testing.assert_allclose(applied(S, tiles.exp2, x), wanted, rtol=2e-7)
-    np.testing.assert_array_equal(applied(S, tiles.exp2, x - 300), np.float32(2**-126))
+    np.testing.assert_allclose(applied(S, exp2, x), wanted, rtol=2e-7)
+    np.testing.assert_array_equal(applied(S, exp2, x - 300), np.float32(2**-126))
 
 
-def test_the_logarithm_is_numpys_at_every_scale(S: Shape) -> None:
+def test_the_logarithm_is_numpys_at_every_scale(S: TileShape) -> None:
     x = np.geomspace(1e-37, 1e37, S.rows * S.width, dtype=np.float32).reshape(S.rows, S.width)
-    np.testing.assert_allclose(applied(S, tiles.log, x), np.log(x.astype(np.float64)), rtol=2e-7)
+    np.testing.assert_allclose(applied(S, log, x), np.log(x.astype(np.float64)), rtol=2e-7)
     near = 1 + np.linspace(-0.4, 0.4, S.rows * S.width, dtype=np.float32).reshape(x.shape)
-    np.testing.assert_allclose(applied(S, tiles.log, near), np.log(np.float64(near)), atol=1e-7)
+    np.testing.assert_allclose(applied(S, log, near), np.log(np.float64(near)), atol=1e-7)
 
 
 @pytest.mark.parametrize(("name", "low", "bound"), [("tanh", -1, 9.02), ("sigmoid", 0, 17.33)])
 def test_functions_reach_their_limits_where_rounding_does(
-    S: Shape, name: str, low: float, bound: float
+    S: TileShape, name: str, low: float, bound: float
 ) -> None:
     beyond = np.append(np.geomspace(bound, 3e38, S.rows * S.width - 1), np.inf).astype(np.float32)
     near = np.linspace(0.8 * bound, bound, S.rows * S.width, dtype=np.float32)
     for x in (beyond, near, np.where(np.arange(beyond.size) % 2, 1, beyond)):
         x = x.reshape(S.rows, S.width)
         for sign, limit in ((1, 1), (-1, low)):
-            found = applied(S, getattr(tiles, name), (sign * x).astype(np.float32))
+            found = applied(S, getattr(tile_math, name), (sign * x).astype(np.float32))
             np.testing.assert_array_equal(found[x >= bound], limit)
             assert (found >= low).all()
             assert (found <= 1).all()
 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "exp2", "log"])
-def test_functions_of_nan_are_nan(S: Shape, name: str) -> None:
+def test_functions_of_nan_are_nan(S: TileShape, name: str) -> None:
     x = np.full((S.rows, S.width), np.nan, np.float32)
-    assert np.isnan(applied(S, getattr(tiles, name), x)).all()
+    assert np.isnan(applied(S, getattr(tile_math, name), x)).all()
 
 
-def test_elements_are_compared_one_by_one(S: Shape) -> None:
+def test_elements_are_compared_one_by_one(S: TileShape) -> None:
     x, y = normal(S.rows, S.width), normal(S.width, S.rows).T.copy()
-    np.testing.assert_array_equal(applied(S, tiles.maximum, x, y), np.maximum(x, y))
-    np.testing.assert_array_equal(applied(S, tiles.where_positive, x, y), np.where(y > 0, x, 0))
+    np.testing.assert_array_equal(applied(S, maximum, x, y), np.maximum(x, y))
+    np.testing.assert_array_equal(applied(S, where_positive, x, y), np.where(y > 0, x, 0))
 
 
-def test_tiles_are_divided_element_by_element(S: Shape) -> None:
+def test_tiles_are_divided_element_by_element(S: TileShape) -> None:
     @njit
     def ratio(x, y):  # type: ignore[no-untyped-def]
         return x / y
@@ -120,16 +140,16 @@ def test_tiles_are_divided_element_by_element(S: Shape) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 7, 64])
-def test_a_product_takes_either_side_as_it_lies(S: Shape, depth: int) -> None:
+def test_a_product_takes_either_side_as_it_lies(S: TileShape, depth: int) -> None:
     if S.rows == 1:
-        depth *= tiles.PARTS
+        depth *= SINGLE_ROW_SUMS
 
     @njit
     def product(S, x, left, turned, right, out):  # type: ignore[no-untyped-def]
-        tile = tiles.mm(tiles.load(S, at(x, 0, 0)), at(left, 0, 1), at(right, 0, 0), len(right))
-        tiles.store(tile, at(out, 0, 0))
-        tile = tiles.mm(tiles.load(S, at(x, 0, 0)), across(turned, 0, 2), at(right, 0, 0), depth)
-        tiles.store(tile, at(out, S.rows, 0))
+        tile = mm(load(S, at(x, 0, 0)), at(left, 0, 1), at(right, 0, 0), len(right))
+        store(tile, at(out, 0, 0))
+        tile = mm(load(S, at(x, 0, 0)), transposed_at(turned, 0, 2), at(right, 0, 0), depth)
+        store(tile, at(out, S.rows, 0))
 
     x, left, right = normal(S.rows, S.width), normal(S.rows, depth + 3), normal(depth, S.width)
     turned, out = normal(depth, S.rows + 4), np.zeros((2 * S.rows, S.width), np.float32)
@@ -139,11 +159,11 @@ def test_a_product_takes_either_side_as_it_lies(S: Shape, depth: int) -> None:
     np.testing.assert_allclose(out[S.rows :], wanted, atol=1e-5)
 
 
-def test_rows_are_looked_up_and_added_to_by_ids(S: Shape) -> None:
+def test_rows_are_looked_up_and_added_to_by_ids(S: TileShape) -> None:
     @njit
     def rows(S, table, ids, tile_of, sums, out):  # type: ignore[no-untyped-def]
-        tiles.store(tiles.look_up(S, at(table, 0, 0), at(ids, 0, 1)), at(out, 0, 0))
-        tiles.add_to_rows(tiles.load(S, at(tile_of, 0, 0)), at(sums, 0, 0), at(ids, 0, 1))
+        store(gather_rows(S, at(table, 0, 0), at(ids, 0, 1)), at(out, 0, 0))
+        scatter_add_rows(load(S, at(tile_of, 0, 0)), at(sums, 0, 0), at(ids, 0, 1))
 
     table, x = normal(3, S.width), normal(S.rows, S.width)
     ids = np.random.default_rng(0).integers(0, 3, (S.rows, 4))  # some more than once
@@ -155,12 +175,12 @@ def test_rows_are_looked_up_and_added_to_by_ids(S: Shape) -> None:
     np.testing.assert_allclose(sums, wanted, atol=1e-6)
 
 
-def test_rows_are_combined_into_one(S: Shape) -> None:
+def test_rows_are_combined_into_one(S: TileShape) -> None:
     @njit
     def combined(S, x, out):  # type: ignore[no-untyped-def]
-        tile = tiles.load(S, at(x, 0, 0))
-        tiles.store(tiles.sum_of_rows(tile), at(out, 0, 0))
-        tiles.store(tiles.max_of_rows(tile), at(out, 1, 0))
+        tile = load(S, at(x, 0, 0))
+        store(column_sum(tile), at(out, 0, 0))
+        store(column_max(tile), at(out, 1, 0))
 
     x, out = normal(S.rows, S.width), np.zeros((2, S.width), np.float32)
     combined(S, x, out)
@@ -168,10 +188,10 @@ def test_rows_are_combined_into_one(S: Shape) -> None:
     np.testing.assert_array_equal(out[1], x.max(axis=0))
 
 
-def test_a_column_is_repeated(S: Shape) -> None:
+def test_a_column_is_repeated(S: TileShape) -> None:
     @njit
     def repeated(S, x, out):  # type: ignore[no-untyped-def]
-        tiles.store(tiles.load_column(S, at(x, 0, 1)), at(out, 0, 0))
+        store(broadcast_column(S, at(x, 0, 1)), at(out, 0, 0))
 
     x, out = normal(S.rows, 3), np.zeros((S.rows, S.width), np.float32)
     repeated(S, x, out)
@@ -179,10 +199,13 @@ def test_a_column_is_repeated(S: Shape) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 5, 1 << 31])
-def test_of_each_column_one_row_is_chosen_if_it_is_there(S: Shape, first: int) -> None:
+def test_of_each_column_one_row_is_chosen_if_it_is_there(S: TileShape, first: int) -> None:
     @njit
     def choose(S, x, first, rows, out):  # type: ignore[no-untyped-def]
-        tiles.store(tiles.chosen(tiles.load(S, at(x, 0, 0)), first, at(rows, 0, 0)), at(out, 0, 0))
+        store(
+            where_row_is(load(S, at(x, 0, 0)), first, at(rows, 0, 0)),
+            at(out, 0, 0),
+        )
 
     x, out = normal(S.rows, S.width), np.ones((S.rows, S.width), np.float32)
     rows = np.arange(S.width, dtype=np.int32)[None] % 11
@@ -191,16 +214,16 @@ def test_of_each_column_one_row_is_chosen_if_it_is_there(S: Shape, first: int) -
     np.testing.assert_array_equal(out, np.where(numbers == rows, x, 0))
 
 
-def test_vectors_that_are_kept_in_memory_begin_at_a_line_of_the_cache(S: Shape) -> None:
+def test_vectors_that_are_kept_in_memory_begin_at_a_line_of_the_cache(S: TileShape) -> None:
     @njit
     def copy(S, x, out):  # type: ignore[no-untyped-def]
-        tiles.store(tiles.load(S, at(x, 0, 0)), at(out, 0, 0))
+        store(load(S, at(x, 0, 0)), at(out, 0, 0))
 
     inlined = njit(**INLINED)(copy.py_func)
 
     @njit
     def part(S, x, out):  # type: ignore[no-untyped-def]
-        tiles.align_stack()
+        align_stack()
         inlined(S, x, out)
 
     for function in (copy, part):
@@ -210,10 +233,10 @@ def test_vectors_that_are_kept_in_memory_begin_at_a_line_of_the_cache(S: Shape) 
 
 
 @pytest.mark.parametrize("shape", TILES, ids=str)
-def test_a_square_is_turned(shape: Shape) -> None:
+def test_a_square_is_turned(shape: TileShape) -> None:
     @njit
     def turn(square, x, out):  # type: ignore[no-untyped-def]
-        tiles.store(tiles.load_turned(square, at(x, 1, 2)), at(out, 0, 0))
+        store(load_transposed(square, at(x, 1, 2)), at(out, 0, 0))
 
     size = shape.square.rows
     x, out = normal(size + 3, size + 5), np.zeros((size, size), np.float32)

@@ -1,8 +1,8 @@
-"""Kernels are compiled once a machine: when their code no longer holds, and what is loaded.
+"""Compiling kernels, and the cache of compiled code.
 
-The code of a kernel, for the types of its arguments and a processor, is a file of its own, which
-begins with a digest of the rest. It holds as long as nothing that it was made from has changed: all
-files of this folder, and the versions of Python, Numba, llvmlite and NumPy.
+The code of a kernel, for given argument types and a given processor, is a file that begins with a
+digest of the rest. It is valid as long as its sources, all files of `kernels/`, and the versions of
+Python, Numba, llvmlite and NumPy stay the same.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from elman.core.errors import ElmanError
-from elman.kernels.codegen.folder import own_folder
+from elman.kernels.codegen.private_folder import private_folder
 
 log = logging.getLogger("elman")
 
-KERNELS = Path(__file__).parents[1]  # folder of all sources that are compiled
+KERNELS = Path(__file__).parents[1]  # folder of all sources of compiled code
 
 
 @lru_cache(maxsize=1)
 def stamp() -> str:
-    """A digest of everything that compiled kernels are made from, but for the processor."""
+    """Digest of everything but the processor that determines compiled code."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     digest = hashlib.sha256(repr(versions).encode())
     for source in sorted(KERNELS.rglob("*.py")):
@@ -45,68 +45,68 @@ def stamp() -> str:
 
 @lru_cache(maxsize=1)
 def folder() -> Path | None:
-    """The folder for compiled code; None, after a warning, where there is none."""
+    """Folder for compiled code; None, after a warning, if there is none to trust."""
     try:
-        return own_folder()
+        return private_folder()
     except ElmanError as error:
         log.warning(
-            "compiled kernels cannot be kept, and are compiled by each process: %s; set "
-            "NUMBA_CACHE_DIR to a folder that you alone can write to",
+            "cannot cache compiled kernels, so that each process compiles them: %s; set "
+            "NUMBA_CACHE_DIR to a folder that only you can write to",
             error,
         )
         return None
 
 
 class _Cache(caching.NullCache):
-    """The code of a kernel, in a file for each signature and processor.
+    """Cache of a kernel's code, with a file for each signature and processor.
 
-    Numba's own has an index of the files, and unpickles whatever it finds in them.
+    Numba's own cache keeps an index of its files, and unpickles them without checking.
     """
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self.name, self.folder = f"{function.__module__}.{function.__qualname__}", folder
 
     def _entry(self, signature: Any, codegen: Any) -> tuple[Path, Any]:
-        """The file for a signature and a processor, and what it must be for."""
+        """File for a signature and a processor, and the key that it must contain."""
         key = (stamp(), self.name, signature, codegen.magic_tuple())
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self.folder / f"{self.name.rpartition('.')[2]}-{digest[:32]}.nbc", key
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         context.refresh()
-        path, wanted = self._entry(signature, context.codegen())
+        path, expected = self._entry(signature, context.codegen())
         try:
             key, code = pickle.loads(read(path))
-            if key == wanted:
+            if key == expected:
                 return CompileResult._rebuild(context, *code)
-        except Exception as error:  # of what was compiled with other packages, it may be anything
+        except Exception as error:  # files of other package versions may raise anything
             log.debug("%s is not loaded: %r", path, error)
-        _say_compiling()
+        _log_compiling()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        if result.library.has_dynamic_globals:  # addresses that hold for this process alone
+        if result.library.has_dynamic_globals:  # addresses that only this process has
             return
         path, key = self._entry(signature, result.codegen)
         try:
             write(path, dumps((key, result._reduce())))
         except OSError as error:
-            log.warning("compiled kernels cannot be kept in %s: %s", self.folder, error)
+            log.warning("cannot cache compiled kernels in %s: %s", self.folder, error)
 
 
 DIGEST = hashlib.sha256().digest_size
 
 
 def read(path: Path) -> bytes:
-    """Read a file of `write`; a ValueError where it is damaged."""
+    """Read a file that `write` wrote; raise a ValueError if it is damaged."""
     content = path.read_bytes()
     if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
-        raise ValueError("it is damaged")
+        raise ValueError("damaged")
     return content[DIGEST:]
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file, with its digest; it is whole before it has its name."""
+    """Write a file with its digest, atomically."""
     descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
     try:
         with open(descriptor, "wb") as file:
@@ -120,36 +120,36 @@ def write(path: Path, content: bytes) -> None:
 
 
 @lru_cache(maxsize=1)
-def _say_compiling() -> None:
+def _log_compiling() -> None:
     log.info("compiling kernels for this processor, which takes some seconds the first time")
 
 
-# How a part of kernels is compiled: LLVM puts it whole into each. Left to itself, it does so or not
-# by the length of what is there already, and a call at every step costs some per cent.
+# Options of functions that LLVM must inline. By itself it decides by the size of the caller, and a
+# call at every step costs some per cent.
 INLINED = {"forceinline": True}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called, without the interpreter's lock; keep the code.
+    """Decorate a function to be compiled on its first call, to run without the GIL, and be cached.
 
-    It makes no arrays: references to arrays are not counted, since threads that count the same ones
-    wait for each other. Where there is no folder for it, the code is kept for this process only.
+    It cannot allocate arrays: reference counts are off, since threads that count references to the
+    same arrays wait for each other.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(
         function
     )
-    kept = folder()
-    if kept is not None:
-        dispatcher._cache = _Cache(function, kept)
+    found = folder()
+    if found is not None:
+        dispatcher._cache = _Cache(function, found)
     return dispatcher
 
 
 def compiled(kernel: Any, *arguments: Any) -> Any:
-    """The code of a kernel for arguments of these types, which then is not looked up by them."""
+    """Compile a kernel for arguments of these types; calling the result skips the type lookup."""
     return kernel.compile(tuple(map(numba.typeof, arguments)))
 
 
-# No process is forked while another thread compiles, which would never end that in the child.
+# Forking waits for compiling threads: a child would inherit a lock that nobody releases.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=global_compiler_lock.acquire,

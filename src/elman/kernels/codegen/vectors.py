@@ -1,4 +1,4 @@
-"""Arithmetic on vectors of floats, as the LLVM instructions that intrinsics emit."""
+"""LLVM instructions on vectors of floats, emitted one by one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-QUARTET = 4  # floats, within which processors exchange lanes faster than among more
+QUARTET = 4  # floats (128 bits): shuffles within them are faster than across them
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-# "fast" without nnan and ninf: a NaN in a weight must reach the loss
+# "fast" without nnan and ninf, so that a NaN in a weight reaches the loss
 FAST = ("reassoc", "nsz", "arcp", "contract", "afn")
 
 
 class Vectors:
-    """A builder of instructions on vectors of `lanes` floats."""
+    """Builder of instructions on vectors of `lanes` floats."""
 
     def __init__(self, context: Any, builder: Any, lanes: int) -> None:
         self.context, self.builder, self.lanes = context, builder, lanes
@@ -23,24 +23,24 @@ class Vectors:
     # Memory.
 
     def pointer(self, base: Any, index: Any) -> Any:
-        """The address of the float at `index`."""
+        """Address of the float at `index`, counted from `base`."""
         return self.builder.gep(self.builder.bitcast(base, FLOAT.as_pointer()), [index])
 
     def read(self, address: Any, kind: Any, align: int = 4) -> Any:
-        """A value of a type at an address."""
+        """Load a value of type `kind` from an address."""
         return self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=align)
 
     def load(self, address: Any) -> Any:
-        """The vector at an address, which need not be aligned."""
+        """Load a vector from an address, which need not be aligned."""
         return self.read(address, self.type)
 
     def store(self, value: Any, address: Any) -> None:
-        """Write a vector, or a float."""
+        """Store a vector or a float."""
         typed = self.builder.bitcast(address, value.type.as_pointer())
         self.builder.store(value, typed, align=4)
 
     def prefetch(self, address: Any) -> None:
-        """Ask for the line at an address, to be read, in the second-level cache."""
+        """Prefetch the cache line at an address for reading, into the second-level cache."""
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
@@ -51,42 +51,45 @@ class Vectors:
     # Constants and shuffles.
 
     def constant(self, number: float) -> Any:
-        """A vector of one number."""
+        """Vector whose lanes are all the same number."""
         return ir.Constant(self.type, [float(number)] * self.lanes)
 
     def constant_integers(self, number: int) -> Any:
-        """A vector of one integer."""
+        """Vector whose lanes are all the same 32-bit integer."""
         return ir.Constant(self.integers, [number] * self.lanes)
 
     def splat(self, scalar: Any) -> Any:
-        """A vector of one scalar."""
+        """Vector whose lanes are all the same scalar value."""
         kind = ir.VectorType(scalar.type, self.lanes)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, INT32(0))
         return self.shuffle(one, [0] * self.lanes)
 
     def shuffle(self, vector: Any, lanes: Sequence[int]) -> Any:
-        """The lanes of a vector in another order."""
-        return self.join(vector, vector, lanes)
+        """Lanes of a vector in another order."""
+        return self.shuffle_two(vector, vector, lanes)
 
-    def join(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
-        """A vector of some lanes of two, those of the second counted on from the first's."""
+    def shuffle_two(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
+        """Lanes of two vectors in any order; lane n of y is numbered n + the lanes of x."""
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return self.builder.shuffle_vector(x, y, mask)
 
-    def exchange(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
-        """Of each quartet of x and the one of y in its place, the lanes that are named."""
-        starts = range(0, x.type.count, QUARTET)
-        number = x.type.count - QUARTET  # what lies between a lane of x and the next of y
-        return self.join(x, y, [s + n + n // QUARTET * number for s in starts for n in lanes])
+    def shuffle_quartets(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
+        """Shuffle each quartet of x with the same quartet of y.
 
-    def beside(self, x: Any, y: Any) -> Any:
-        """The lanes of one vector and then those of another."""
-        return self.join(x, y, range(2 * x.type.count))
+        `lanes` are those of the result's quartets: 0 to 3 of x, 4 to 7 of y.
+        """
+        starts = range(0, x.type.count, QUARTET)
+        gap = x.type.count - QUARTET  # lanes between a quartet of x and the same quartet of y
+        return self.shuffle_two(x, y, [s + n + n // QUARTET * gap for s in starts for n in lanes])
+
+    def concatenate(self, x: Any, y: Any) -> Any:
+        """Lanes of x followed by those of y."""
+        return self.shuffle_two(x, y, range(2 * x.type.count))
 
     # Arithmetic.
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """An intrinsic function of LLVM."""
+        """Call an LLVM intrinsic on vectors, such as `fma`."""
         kind = ir.FunctionType(self.type, [self.type] * len(arguments))
         full = f"llvm.{name}.v{self.lanes}f32"
         function = cgutils.get_or_insert_function(self.builder.module, kind, full)
@@ -113,71 +116,76 @@ class Vectors:
         return self.call("fma", x, y, z)
 
     def maximum(self, x: Any, y: Any) -> Any:
-        """The larger of both, and y where x is NaN."""
+        """Larger of x and y; y where x is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", x, y), x, y)
 
     def minimum(self, x: Any, y: Any) -> Any:
-        """The smaller of both, and y where x is NaN."""
+        """Smaller of x and y; y where x is NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", x, y), x, y)
 
     def clamp(self, x: Any, low: float, high: float) -> Any:
-        """x within bounds; a NaN stays one."""
+        """Clamp x to [low, high]; NaN stays NaN."""
         return self.maximum(self.constant(low), self.minimum(self.constant(high), x))
 
     def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
-        """The polynomial at x, by Horner's rule; the highest power's coefficient comes first."""
+        """Evaluate a polynomial by Horner's rule; the highest power's coefficient comes first."""
         value = self.constant(coefficients[0])
         for coefficient in coefficients[1:]:
             value = self.multiply_add(value, x, self.constant(coefficient))
         return value
 
-    def inverses(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / x of each; all share a division, which takes longer than some products.
+    def reciprocals(self, vectors: Sequence[Any]) -> list[Any]:
+        """1 / x of each vector, by one division of all, which costs more than the products.
 
-        The product of all must be a normal number.
+        The product of all vectors must be a normal number.
         """
         if len(vectors) == 1:
             return [self.divide(self.constant(1), vectors[0])]
         firsts, seconds = vectors[::2], vectors[1::2]
         products = [self.multiply(x, y) for x, y in zip(firsts, seconds, strict=True)]
-        pairs = zip(self.inverses(products), firsts, seconds, strict=True)
-        return [self.multiply(inverse, z) for inverse, x, y in pairs for z in (y, x)]
+        pairs = zip(self.reciprocals(products), firsts, seconds, strict=True)
+        return [self.multiply(reciprocal, z) for reciprocal, x, y in pairs for z in (y, x)]
 
     def tanh(self, vectors: Sequence[Any]) -> list[Any]:
-        """tanh, within 6e-7, as a rational function; exactly 1 and -1 where it rounds to them."""
-        ratios = self._ratios(vectors, TANH_BOUND, TANH_ABOVE, TANH_BELOW)
+        """tanh of each vector, as a rational function: error below 6e-7, exactly 1 in the limit."""
+        ratios = self._odd_rational(vectors, TANH_BOUND, TANH_NUMERATOR, TANH_DENOMINATOR)
         return [self.clamp(self.multiply(x, y), -1, 1) for x, y in ratios]
 
     def sigmoid(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / (1 + exp(-x)), within 4e-7, as 1/2 + tanh(x/2) / 2."""
-        ratios = self._ratios(vectors, 2 * TANH_BOUND, SIGMOID_ABOVE, SIGMOID_BELOW)
+        """1 / (1 + exp(-x)) of each vector, as 1/2 + tanh(x/2) / 2: error below 4e-7."""
+        bound = 2 * TANH_BOUND
+        ratios = self._odd_rational(vectors, bound, SIGMOID_NUMERATOR, SIGMOID_DENOMINATOR)
         half = self.constant(0.5)
         return [self.clamp(self.multiply_add(x, y, half), 0, 1) for x, y in ratios]
 
-    def _ratios(
-        self, vectors: Sequence[Any], bound: float, above: Sequence[float], below: Sequence[float]
+    def _odd_rational(
+        self,
+        vectors: Sequence[Any],
+        bound: float,
+        numerator: Sequence[float],
+        denominator: Sequence[float],
     ) -> list[tuple[Any, Any]]:
-        """x P(x^2) and 1 / Q(x^2) of each x, where x^2 is held within that of a bound.
+        """x P(x^2) and 1 / Q(x^2) of each vector x, with x^2 clamped to bound^2 in P and Q.
 
-        Beyond the bound the ratio grows as x does, and so is above 1 where all is 1 when rounded.
+        Beyond the bound the ratio then grows as x does, past 1, where the result rounds to 1.
         """
         tops, bottoms = [], []
         for x in vectors:
             square = self.minimum(self.multiply(x, x), self.constant(bound * bound))
-            tops.append(self.multiply(x, self.polynomial(square, above)))
-            bottoms.append(self.polynomial(square, below))
-        inverses: list[Any] = []
+            tops.append(self.multiply(x, self.polynomial(square, numerator)))
+            bottoms.append(self.polynomial(square, denominator))
+        reciprocals: list[Any] = []
         for first in range(0, len(bottoms), 4):
-            inverses += self.inverses(bottoms[first : first + 4])
-        return list(zip(tops, inverses, strict=True))
+            reciprocals += self.reciprocals(bottoms[first : first + 4])
+        return list(zip(tops, reciprocals, strict=True))
 
-    def powers(self, vectors: Sequence[Any]) -> list[Any]:
-        """2^x of each."""
-        return [self.power(x) for x in vectors]
+    def exp2(self, vectors: Sequence[Any]) -> list[Any]:
+        """2^x of each vector, for x below 128: relative error below 2e-7."""
+        return [self._exp2(x) for x in vectors]
 
-    def power(self, x: Any) -> Any:
-        """2^x of what is below 128, within 2e-7 relative, as 2^n 2^f with |f| <= 1/2."""
-        x = self.maximum(self.constant(-126), x)  # 2^n stays a normal number
+    def _exp2(self, x: Any) -> Any:
+        # 2^x = 2^n 2^f with |f| <= 1/2
+        x = self.maximum(self.constant(-126), x)  # keeps 2^n a normal number
         whole = self.call("rint", x)
         rest = self.subtract(x, whole)
         shifted = self.builder.shl(
@@ -186,19 +194,18 @@ class Vectors:
         bits = self.builder.bitcast(self.polynomial(rest, EXP2), self.integers)
         return self.builder.bitcast(self.builder.add(bits, shifted), self.type)
 
-    def logs(self, vectors: Sequence[Any]) -> list[Any]:
-        """log of each."""
-        return [self.log(x) for x in vectors]
+    def log(self, vectors: Sequence[Any]) -> list[Any]:
+        """Natural logarithm of each vector of normal numbers: error below 2e-7; NaN stays NaN."""
+        return [self._log(x) for x in vectors]
 
-    def log(self, x: Any) -> Any:
-        """log of a normal number, within 2e-7: that of Cephes (logf.c); a NaN stays one."""
-        # x = 2^n y with y from 0.7 to 1.4
+    def _log(self, x: Any) -> Any:
+        # As in Cephes (logf.c): x = 2^n y with y from 0.7 to 1.4
         bits = self.builder.sub(
-            self.builder.bitcast(x, self.integers), self.constant_integers(LEAST_BITS)
+            self.builder.bitcast(x, self.integers), self.constant_integers(SQRT_HALF_BITS)
         )
         whole = self.builder.ashr(bits, self.constant_integers(23))
         low = self.builder.and_(bits, self.constant_integers((1 << 23) - 1))
-        low = self.builder.add(low, self.constant_integers(LEAST_BITS))
+        low = self.builder.add(low, self.constant_integers(SQRT_HALF_BITS))
         n, one = self.builder.sitofp(whole, self.type), self.constant(1)
         y = self.subtract(self.builder.bitcast(low, self.type), one)
         square = self.multiply(y, y)
@@ -208,17 +215,17 @@ class Vectors:
         return self.builder.select(self.builder.fcmp_unordered("uno", x, x), x, value)
 
 
-# tanh(x) = x P(x^2) / Q(x^2) within 2e-7 but for rounding: a minimax fit, in which the first
-# coefficient of Q is 1, so that a product is saved; Q is from 4e6 to 8e8, of which the product of
-# four is a normal number. At the bound it is 1.
+# tanh(x) = x P(x^2) / Q(x^2), a minimax fit within 2e-7 before rounding. The first coefficient of Q
+# is 1, which saves a product. Q is from 4e6 to 8e8, so that the product of four is a normal number.
+# At the bound the ratio is 1.
 TANH_BOUND = 7.90531110763549805
-TANH_ABOVE = (46.323719, 11912.4521, 520853.219, 4027706.0)
-TANH_BELOW = (1.0, 965.082458, 96030.2266, 1863417.5, 4027706.75)
+TANH_NUMERATOR = (46.323719, 11912.4521, 520853.219, 4027706.0)
+TANH_DENOMINATOR = (1.0, 965.082458, 96030.2266, 1863417.5, 4027706.75)
 # The same at x / 2, halved; here Q is from 1 to 185.
-_LEAST = TANH_BELOW[-1]
-SIGMOID_ABOVE = tuple(c / 4 ** (4 - k) / _LEAST for k, c in enumerate(TANH_ABOVE))
-SIGMOID_BELOW = tuple(c / 4 ** (4 - k) / _LEAST for k, c in enumerate(TANH_BELOW))
-# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, so that 2^0 is 1.
+_Q0 = TANH_DENOMINATOR[-1]
+SIGMOID_NUMERATOR = tuple(c / 4 ** (4 - k) / _Q0 for k, c in enumerate(TANH_NUMERATOR))
+SIGMOID_DENOMINATOR = tuple(c / 4 ** (4 - k) / _Q0 for k, c in enumerate(TANH_DENOMINATOR))
+# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, which makes 2^0 exactly 1.
 EXP2 = (
     0.00132647271,
     0.00967151265,
@@ -228,7 +235,7 @@ EXP2 = (
     1.0,
 )
 # log(1 + y) = y - y^2 / 2 + y^3 P(y)
-LEAST_BITS = 0x3F3504F3  # those of 2^-0.5
+SQRT_HALF_BITS = 0x3F3504F3  # of the float 2^-0.5
 LOG = (
     7.0376836292e-2,
     -1.1514610310e-1,

@@ -1,69 +1,31 @@
 """The cells: one step of a group of sequences, forward and backward, tile by tile.
 
-A pre-activation is a part that comes from the step's input, with all biases, and one that comes
-from the state. The first is a row of `inputs`, (any number, blocks * hidden), that an id names; the
-sums of an LSTM and a GRU pass through `gates`, (rows, blocks * hidden), where `forward_step` leaves
-what `backward_step` needs. The blocks are
+A pre-activation is the sum of a part from the step's input, with all biases, and a part from the
+state. Its columns come in blocks of `hidden`, as `CellSpec` numbers them; the state makes the last
+of them.
 
-    rnn, rnn-relu   h
-    lstm            i f g o
-    gru             n r z q     with q = W_hn h + b_hn, which the reset gate r multiplies
-
-so that the state's weights make the last blocks (of a GRU three of four), and the GRU's two biases
-of n each have a block. Matrices come in panels, (number, depth, width): as many columns as a tile
-is wide, side by side.
+Matrices come in panels, (number, depth, width). Gates and states have spare columns.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
+from elman.core.model.cells import CellSpec
 from elman.kernels.codegen.cache import INLINED
-from elman.kernels.codegen.tiles import (
-    at,
-    fill,
-    load,
-    look_up,
-    maximum,
-    mm,
-    prefetch,
-    sigmoid,
-    store,
-    tanh,
-    where_positive,
-)
+from elman.kernels.codegen.tile_math import maximum, mm, sigmoid, tanh, where_positive
+from elman.kernels.codegen.tile_memory import fill, gather_rows, load, prefetch, store
+from elman.kernels.codegen.tile_types import at
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell's name, and how many blocks its gates have, and its state makes.
-
-    `keeps` says whether the backward pass needs the gates that the forward pass leaves. A kernel
-    takes a cell as an argument, and is compiled for each.
-    """
-
-    name: str
-    blocks: int
-    recurrent: int
-    keeps: bool
-
-
-CELLS = {
-    "rnn": Cell("rnn", 1, 1, False),
-    "rnn-relu": Cell("rnn-relu", 1, 1, False),
-    "gru": Cell("gru", 4, 3, True),
-    "lstm": Cell("lstm", 4, 4, True),
-}
-
-
 class CellType(types.Type):
-    """The type of a cell, which holds its name; the value holds nothing."""
+    """Numba type of a CellSpec; kernels are compiled for each. The value is empty."""
 
     def __init__(self, name: str) -> None:
         self.cell = name
@@ -73,8 +35,8 @@ class CellType(types.Type):
 register_model(CellType)(models.OpaqueModel)
 
 
-@typeof_impl.register(Cell)
-def _typeof_cell(cell: Cell, context: Any) -> CellType:
+@typeof_impl.register(CellSpec)
+def _typeof_cell(cell: CellSpec, context: Any) -> CellType:
     return CellType(cell.name)
 
 
@@ -83,71 +45,65 @@ def _unbox_cell(kind: Any, value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
 
 
-def forward_step(
-    cell: Any,
-    S: Any,
-    inputs: Any,
-    ids: Any,
-    t: Any,
-    gates: Any,
-    h: Any,
-    c: Any,
-    h_to: Any,
-    c_to: Any,
-    W: Any,
-    depth: Any,
-) -> Any:
-    """The state (h_to, c_to) after (h, c), each (rows, hidden), and the ids of a step, (rows, t).
+class Step(NamedTuple):
+    """Gates of a step, (rows, blocks * hidden), and the states before and after it."""
 
-    W holds the panels of W_hh^T. The first `depth` units of h are taken: all, or the others are 0.
+    gates: Any
+    h: Any  # (rows, hidden)
+    c: Any
+    h_next: Any
+    c_next: Any
+
+
+class StateGradients(NamedTuple):
+    """Gradients of the state after a step, (rows, hidden), but for the part through later gates."""
+
+    out: Any  # from the layer above, or the output layer
+    h: Any  # from h_next of the following step, not through gates; changed to that of this step's h
+    c: Any  # the same for c
+
+
+def forward_step(
+    cell: Any, S: Any, inputs: Any, ids: Any, t: Any, step: Any, W: Any, depth: Any
+) -> Any:
+    """Compute the state after a step, and the gates that `backward_step` reads.
+
+    The part from the input is row `ids[:, t]` of `inputs`, (any number, blocks * hidden). W holds
+    the panels of W_hh^T. Of h the first `depth` units are read: all, or the others are 0.
     """
 
 
 def backward_step(
-    cell: Any,
-    S: Any,
-    gates: Any,
-    h: Any,
-    c: Any,
-    h_to: Any,
-    c_to: Any,
-    later: Any,
-    W: Any,
-    depth: Any,
-    d_out: Any,
-    d_h: Any,
-    d_c: Any,
-    d_gates: Any,
+    cell: Any, S: Any, step: Any, later: Any, W: Any, depth: Any, d_state: Any, d_gates: Any
 ) -> Any:
-    """The gradients of the pre-activations of a step, into `d_gates`, (rows, blocks * hidden).
+    """Compute the gradients of a step's pre-activations into `d_gates`, (rows, blocks * hidden).
 
-    That of the state after it is `d_out` + `later` W, for the panels W: `later` has the gradients
-    of what was made of that state, of which the first `depth` columns are taken: all, or the others
-    are 0. What reaches the state past pre-activations is in `d_h` and `d_c`, which are changed to
-    hold that of the state before the step.
+    The gradient of h_next is that of `d_state` plus `later` W, with the panels W of W_hh. `later`
+    has the gradients of the following step's recurrent blocks; its first `depth` columns are read:
+    all, or the others are 0. `d_state` changes to the gradients of the state before the step.
     """
 
 
 @njit(inline="always")
 def pre_activation(S, inputs, ids, i, t, j, h, panel, depth):
-    """A tile of a pre-activation."""
-    tile = look_up(S, at(inputs, 0, j), at(ids, i, t))
+    """Tile (i, j) of a pre-activation."""
+    tile = gather_rows(S, at(inputs, 0, j), at(ids, i, t))
     return mm(tile, at(h, i, 0), at(panel, 0, 0), depth)
 
 
 @njit(inline="always")
-def gradient(S, d_out, i, j, later, panel, depth):
-    """A tile of the gradient of the state after a step."""
-    return mm(load(S, at(d_out, i, j)), at(later, i, 0), at(panel, 0, 0), depth)
+def d_h_next(S, d_state, i, j, later, panel, depth):
+    """Tile (i, j) of the gradient of h_next, but for `d_state.h`."""
+    return mm(load(S, at(d_state.out, i, j)), at(later, i, 0), at(panel, 0, 0), depth)
 
 
 @njit(inline="always")
 def prefetch_step(S, gates, states, i, j, hidden):
-    """Ask for a tile of each of four blocks of gates, and of states.
+    """Prefetch tile (i, j) of each of four blocks of gates, and of states.
 
-    With many hidden units those of all steps take more than a core's own cache has, and come from
-    afar, forward and backward; a product that is made before they are needed leaves them time. A
-    text that is read alone has one step of gates, which stays.
+    With many hidden units, gates and states of all steps exceed a core's cache. A prefetch before
+    a product has the product's time to arrive. A single sequence reuses the gates of one step,
+    which stay in the cache.
     """
     if S.rows > 1:
         for block in range(4):
@@ -155,45 +111,50 @@ def prefetch_step(S, gates, states, i, j, hidden):
         prefetch(S, at(states, i, j))
 
 
-def tanh_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    """h_to = tanh(x + W h)."""
+def tanh_forward(cell, S, inputs, ids, t, step, W, depth):
+    """h_next = tanh(x + W h)."""
+    h, h_next = step.h, step.h_next
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
             a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
-            store(tanh(a), at(h_to, i, j))
+            store(tanh(a), at(h_next, i, j))
 
 
-def tanh_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
-    """d_x = d (1 - h_to^2)."""
+def tanh_backward(cell, S, step, later, W, depth, d_state, d_gates):
+    """d_x = d_h_next (1 - h_next^2)."""
+    h_next = step.h_next
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
-        for i in range(0, len(h), S.rows):
-            d = gradient(S, d_out, i, j, later, panel, depth)
-            after = load(S, at(h_to, i, j))
-            store(d * (fill(S, ONE) - after * after), at(d_gates, i, j))
+        for i in range(0, len(h_next), S.rows):
+            dh = d_h_next(S, d_state, i, j, later, panel, depth)
+            after = load(S, at(h_next, i, j))
+            store(dh * (fill(S, ONE) - after * after), at(d_gates, i, j))
 
 
-def relu_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    """h_to = max(x + W h, 0)."""
+def relu_forward(cell, S, inputs, ids, t, step, W, depth):
+    """h_next = max(x + W h, 0)."""
+    h, h_next = step.h, step.h_next
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
             a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
-            store(maximum(fill(S, ZERO), a), at(h_to, i, j))
+            store(maximum(fill(S, ZERO), a), at(h_next, i, j))
 
 
-def relu_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
-    """d_x = d where h_to > 0."""
+def relu_backward(cell, S, step, later, W, depth, d_state, d_gates):
+    """d_x = d_h_next where h_next > 0."""
+    h_next = step.h_next
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
-        for i in range(0, len(h), S.rows):
-            d = gradient(S, d_out, i, j, later, panel, depth)
-            store(where_positive(d, load(S, at(h_to, i, j))), at(d_gates, i, j))
+        for i in range(0, len(h_next), S.rows):
+            dh = d_h_next(S, d_state, i, j, later, panel, depth)
+            store(where_positive(dh, load(S, at(h_next, i, j))), at(d_gates, i, j))
 
 
-def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    """c_to = f c + i g, h_to = o tanh(c_to)."""
+def lstm_forward(cell, S, inputs, ids, t, step, W, depth):
+    """c_next = f c + i g, h_next = o tanh(c_next)."""
+    gates, h, c, h_next, c_next = step
     panels = len(W) // 4
     hidden = panels * S.width
     for p in range(panels):
@@ -201,7 +162,7 @@ def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
         W_i, W_f, W_g, W_o = W[p], W[panels + p], W[2 * panels + p], W[3 * panels + p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            prefetch_step(S, gates, c_to, i, j, hidden)
+            prefetch_step(S, gates, c_next, i, j, hidden)
             a = pre_activation(S, inputs, ids, i, t, j, h, W_i, depth)
             store(sigmoid(a), at(gates, i, j))
             a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f, depth)
@@ -212,33 +173,35 @@ def lstm_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
             store(sigmoid(a), at(gates, i, at_o))
             after = load(S, at(gates, i, j)) * load(S, at(gates, i, at_g))
             after = after + load(S, at(gates, i, at_f)) * load(S, at(c, i, j))
-            store(after, at(c_to, i, j))
-            store(tanh(after) * load(S, at(gates, i, at_o)), at(h_to, i, j))
+            store(after, at(c_next, i, j))
+            store(tanh(after) * load(S, at(gates, i, at_o)), at(h_next, i, j))
 
 
-def lstm_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
-    """As in `elman.numpy.LSTMCell.backward`."""
-    hidden = d_out.shape[1]
+def lstm_backward(cell, S, step, later, W, depth, d_state, d_gates):
+    """Backward pass of `lstm_forward`, as in `elman.numpy`."""
+    gates, h, c, _, c_next = step
+    hidden = len(W) * S.width
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, c, i, j, hidden)
-            d = gradient(S, d_out, i, j, later, panel, depth)
-            tanh_c, o = tanh(load(S, at(c_to, i, j))), load(S, at(gates, i, at_o))
-            store(d * tanh_c * o * (one - o), at(d_gates, i, at_o))
-            d = load(S, at(d_c, i, j)) + d * o * (one - tanh_c * tanh_c)
+            dh = d_h_next(S, d_state, i, j, later, panel, depth)
+            tanh_c, o = tanh(load(S, at(c_next, i, j))), load(S, at(gates, i, at_o))
+            store(dh * tanh_c * o * (one - o), at(d_gates, i, at_o))
+            dc = load(S, at(d_state.c, i, j)) + dh * o * (one - tanh_c * tanh_c)
             f = load(S, at(gates, i, at_f))
-            store(d * f, at(d_c, i, j))
-            store(d * load(S, at(c, i, j)) * f * (one - f), at(d_gates, i, at_f))
+            store(dc * f, at(d_state.c, i, j))
+            store(dc * load(S, at(c, i, j)) * f * (one - f), at(d_gates, i, at_f))
             input_gate, g = load(S, at(gates, i, j)), load(S, at(gates, i, at_g))
-            store(d * g * input_gate * (one - input_gate), at(d_gates, i, j))
-            store(d * input_gate * (one - g * g), at(d_gates, i, at_g))
+            store(dc * g * input_gate * (one - input_gate), at(d_gates, i, j))
+            store(dc * input_gate * (one - g * g), at(d_gates, i, at_g))
 
 
-def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    """h_to = h + (1 - z) (n - h) with n = tanh(x + r q): exactly h where z is 1."""
+def gru_forward(cell, S, inputs, ids, t, step, W, depth):
+    """h_next = h + (1 - z) (n - h) with n = tanh(x + r q), q = W_hn h + b_hn: h where z is 1."""
+    gates, h, h_next = step.gates, step.h, step.h_next
     panels = len(W) // 3
     hidden = panels * S.width
     for p in range(panels):
@@ -246,62 +209,102 @@ def gru_forward(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
         W_r, W_z, W_q = W[p], W[panels + p], W[2 * panels + p]
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
-            prefetch_step(S, gates, h_to, i, j, hidden)
+            prefetch_step(S, gates, h_next, i, j, hidden)
             a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r, depth)
             store(sigmoid(a), at(gates, i, at_r))
             a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z, depth)
             store(sigmoid(a), at(gates, i, at_z))
             q = pre_activation(S, inputs, ids, i, t, at_q, h, W_q, depth)
             store(q, at(gates, i, at_q))
-            x = look_up(S, at(inputs, 0, j), at(ids, i, t))
+            x = gather_rows(S, at(inputs, 0, j), at(ids, i, t))
             n = tanh(x + q * load(S, at(gates, i, at_r)))
             store(n, at(gates, i, j))
             z, before = load(S, at(gates, i, at_z)), load(S, at(h, i, j))
-            store(before + (fill(S, ONE) - z) * (n - before), at(h_to, i, j))
+            store(before + (fill(S, ONE) - z) * (n - before), at(h_next, i, j))
 
 
-def gru_backward(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
-    """As in `elman.numpy.GRUCell.backward`."""
-    hidden = d_out.shape[1]
+def gru_backward(cell, S, step, later, W, depth, d_state, d_gates):
+    """Backward pass of `gru_forward`, as in `elman.numpy`."""
+    gates, h = step.gates, step.h
+    hidden = len(W) * S.width
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, h, i, j, hidden)
-            d = gradient(S, d_out, i, j, later, panel, depth)
-            d = load(S, at(d_h, i, j)) + d
+            dh = d_h_next(S, d_state, i, j, later, panel, depth)
+            dh = load(S, at(d_state.h, i, j)) + dh
             z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, j))
-            store(d * z, at(d_h, i, j))
-            d = d * (one - z)
-            store(d * z * (load(S, at(h, i, j)) - n), at(d_gates, i, at_z))
-            d = d * (one - n * n)
-            store(d, at(d_gates, i, j))
+            store(dh * z, at(d_state.h, i, j))
+            dh = dh * (one - z)
+            store(dh * z * (load(S, at(h, i, j)) - n), at(d_gates, i, at_z))
+            dn = dh * (one - n * n)
+            store(dn, at(d_gates, i, j))
             r = load(S, at(gates, i, at_r))
-            d = d * r
-            store(d * load(S, at(gates, i, at_q)) * (one - r), at(d_gates, i, at_r))
-            store(d, at(d_gates, i, at_q))
+            dq = dn * r
+            store(dq * load(S, at(gates, i, at_q)) * (one - r), at(d_gates, i, at_r))
+            store(dq, at(d_gates, i, at_q))
 
 
-FORWARD = {
-    "rnn": tanh_forward,
-    "rnn-relu": relu_forward,
-    "gru": gru_forward,
-    "lstm": lstm_forward,
-}
-BACKWARD = {
-    "rnn": tanh_backward,
-    "rnn-relu": relu_backward,
-    "gru": gru_backward,
-    "lstm": lstm_backward,
+def mingru_forward(cell, S, inputs, ids, t, step, W, depth):
+    """h_next = h + z (n - h), z and n from the input alone: exactly h where z is 0."""
+    gates, h, h_next = step.gates, step.h, step.h_next
+    hidden, E = W.shape[1], S.elementwise
+    for i in range(0, len(h), E.rows):
+        for j in range(0, hidden, E.width):
+            at_n = hidden + j
+            z = sigmoid(gather_rows(E, at(inputs, 0, j), at(ids, i, t)))
+            n, before = gather_rows(E, at(inputs, 0, at_n), at(ids, i, t)), load(E, at(h, i, j))
+            store(z, at(gates, i, j))
+            store(n, at(gates, i, at_n))
+            store(before + z * (n - before), at(h_next, i, j))
+
+
+def mingru_backward(cell, S, step, later, W, depth, d_state, d_gates):
+    """Backward pass of `mingru_forward`, as in `elman.numpy`."""
+    gates, h = step.gates, step.h
+    hidden, E = d_state.out.shape[1], S.elementwise
+    for i in range(0, len(d_gates), E.rows):
+        for j in range(0, hidden, E.width):
+            at_n, one = hidden + j, fill(E, ONE)
+            dh = load(E, at(d_state.out, i, j)) + load(E, at(d_state.h, i, j))
+            z, n, before = (
+                load(E, at(gates, i, j)),
+                load(E, at(gates, i, at_n)),
+                load(E, at(h, i, j)),
+            )
+            dn = dh * z
+            store(dn, at(d_gates, i, at_n))
+            store(dn * (one - z) * (n - before), at(d_gates, i, j))
+            store(dh - dn, at(d_state.h, i, j))
+
+
+class CellKernels(NamedTuple):
+    """Implementations of `forward_step` and `backward_step` for a cell.
+
+    `stores_gates` says whether the backward pass reads the gates that the forward pass stores.
+    """
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    stores_gates: bool
+
+
+KERNELS = {
+    "rnn": CellKernels(tanh_forward, tanh_backward, stores_gates=False),
+    "rnn-relu": CellKernels(relu_forward, relu_backward, stores_gates=False),
+    "gru": CellKernels(gru_forward, gru_backward, stores_gates=True),
+    "lstm": CellKernels(lstm_forward, lstm_backward, stores_gates=True),
+    "mingru": CellKernels(mingru_forward, mingru_backward, stores_gates=True),
 }
 
 
 @overload(forward_step, strict=False)
-def _forward_step(cell, S, inputs, ids, t, gates, h, c, h_to, c_to, W, depth):
-    return FORWARD[cell.cell]
+def _forward_step(cell, S, inputs, ids, t, step, W, depth):
+    return KERNELS[cell.cell].forward
 
 
 @overload(backward_step, strict=False, jit_options=INLINED)
-def _backward_step(cell, S, gates, h, c, h_to, c_to, later, W, depth, d_out, d_h, d_c, d_gates):
-    return BACKWARD[cell.cell]
+def _backward_step(cell, S, step, later, W, depth, d_state, d_gates):
+    return KERNELS[cell.cell].backward

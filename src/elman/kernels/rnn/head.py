@@ -1,103 +1,104 @@
 """The output layer: logits, softmax, loss and their gradients, for a group of states.
 
-Logits are (tokens, sequences): a softmax then adds up whole vectors, each of whose lanes is a
-sequence. Their tiles T may have fewer rows than others. The states are turned to meet them,
-(hidden, sequences).
+Logits are transposed, (tokens, sequences): a softmax then adds up whole vectors, each lane of which
+is a sequence. The states are transposed to match, h_T, (hidden, sequences). The tiles T may have
+fewer rows than those of the layers.
 """
 
 import numpy as np
 from numba import njit
 
 from elman.kernels.codegen.cache import INLINED
-from elman.kernels.codegen.tiles import (
-    across,
-    at,
-    chosen,
+from elman.kernels.codegen.tile_math import (
+    column_max,
+    column_sum,
     exp2,
-    fill,
-    load,
-    load_column,
-    load_turned,
     log,
-    max_of_rows,
     maximum,
     mm,
-    repeat,
-    store,
-    sum_of_rows,
+    where_row_is,
 )
+from elman.kernels.codegen.tile_memory import (
+    broadcast_column,
+    broadcast_row,
+    fill,
+    load,
+    load_transposed,
+    store,
+)
+from elman.kernels.codegen.tile_types import at, transposed_at
 from elman.kernels.rnn.layer import SPAN
 
 ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)
-NEVER = np.float32(-1e30)  # the logit of what stands for no token
+PADDING_LOGIT = np.float32(-1e30)  # of tokens that fill up a tile
 
-# Below the logits stand three rows, with the largest logit of each sequence, the loss of its target
-# in nats, and the sum of the exps.
-BELOW = 3
-TOP, LOSS, SUM = 0, 1, 2
+# Rows below the logits, for each sequence: the largest logit, the loss of the target in nats, and
+# the sum of the exponentials.
+EXTRA_ROWS = 3
+MAX, LOSS, SUM = 0, 1, 2
 
 
 @njit(**INLINED)
-def turn(T, h, out):
-    """out = h^T, (hidden, rows); the states may have more columns."""
+def transpose(T, h, out):
+    """out = h^T, (hidden, rows); h may have more columns."""
     Q = T.square
     for i in range(0, out.shape[1], Q.rows):
         for j in range(0, len(out), Q.rows):
-            store(load_turned(Q, at(h, i, j)), at(out, j, i))
+            store(load_transposed(Q, at(h, i, j)), at(out, j, i))
 
 
 @njit(**INLINED)
-def product(T, W, bias, h, logits):
-    """logits = W h + bias, (1, tokens); W is (tokens, hidden), and may have more columns."""
+def product(T, W, bias, h_T, logits):
+    """logits = W h_T + bias, (1, tokens); W is (tokens, hidden), and may have more columns."""
     for i in range(0, len(W), T.rows):
-        for j in range(0, h.shape[1], T.width):
-            tile = load_column(T, across(bias, 0, i))
-            store(mm(tile, at(W, i, 0), at(h, 0, j), len(h)), at(logits, i, j))
+        for j in range(0, h_T.shape[1], T.width):
+            tile = broadcast_column(T, transposed_at(bias, 0, i))
+            store(mm(tile, at(W, i, 0), at(h_T, 0, j), len(h_T)), at(logits, i, j))
 
 
 @njit(**INLINED)
 def softmax(T, logits, targets):
-    """Turn logits into their exps, and leave what stands below them; of targets, (1, sequences)."""
-    R, tokens = T.single, len(logits) - BELOW
+    """Replace logits by their exponentials, and fill the rows below; targets are (1, sequences)."""
+    R, tokens = T.single, len(logits) - EXTRA_ROWS
     for j in range(0, logits.shape[1], T.width):
-        top, aimed, total = fill(R, NEVER), fill(R, ZERO), fill(R, ZERO)
+        top, of_target, total = fill(R, PADDING_LOGIT), fill(R, ZERO), fill(R, ZERO)
         for i in range(0, tokens, T.rows):
             tile = load(T, at(logits, i, j))
-            top = maximum(top, max_of_rows(tile))
-            aimed = aimed + sum_of_rows(chosen(tile, i, at(targets, 0, j)))
-        store(top, at(logits, tokens + TOP, j))
+            top = maximum(top, column_max(tile))
+            of_target = of_target + column_sum(where_row_is(tile, i, at(targets, 0, j)))
+        store(top, at(logits, tokens + MAX, j))
         for i in range(0, tokens, T.rows):
-            below = load(T, at(logits, i, j)) - repeat(T, at(logits, tokens + TOP, j))
+            below = load(T, at(logits, i, j)) - broadcast_row(T, at(logits, tokens + MAX, j))
             tile = exp2(below * fill(T, LOG2_E))
             store(tile, at(logits, i, j))
-            total = total + sum_of_rows(tile)
+            total = total + column_sum(tile)
         store(total, at(logits, tokens + SUM, j))
-        store(top - aimed + log(total), at(logits, tokens + LOSS, j))
+        store(top - of_target + log(total), at(logits, tokens + LOSS, j))
 
 
 @njit(inline="always")
-def forward(T, h, targets, W, bias, across_h, logits):
-    """Leave in `logits` what `softmax` does, of the states h."""
-    turn(T, h, across_h)
-    product(T, W, bias, across_h, logits)
+def forward(T, h, targets, W, bias, h_T, logits):
+    """Compute the exponentials of the logits of states h, and the rows below, as `softmax` does."""
+    transpose(T, h, h_T)
+    product(T, W, bias, h_T, logits)
     softmax(T, logits, targets)
 
 
 @njit(**INLINED)
 def softmax_back(T, targets, scales, logits):
-    """Turn what `softmax` leaves into the gradient of the logits.
+    """Replace the result of `softmax` by the gradient of the logits.
 
-    A loss counts as often as `scales` has it, (1, sequences).
+    `scales`, (1, sequences), are the weights of the losses in the mean.
     """
-    R, tokens = T.single, len(logits) - BELOW
+    R, tokens = T.single, len(logits) - EXTRA_ROWS
     for j in range(0, logits.shape[1], T.width):
         scale = load(R, at(scales, 0, j)) / load(R, at(logits, tokens + SUM, j))
         store(scale, at(logits, tokens + SUM, j))
         for i in range(0, tokens, T.rows):
-            tile = load(T, at(logits, i, j)) * repeat(T, at(logits, tokens + SUM, j))
-            tile = tile - chosen(repeat(T, at(scales, 0, j)), i, at(targets, 0, j))
-            store(tile, at(logits, i, j))
+            tile = load(T, at(logits, i, j)) * broadcast_row(T, at(logits, tokens + SUM, j))
+            one_hot = where_row_is(broadcast_row(T, at(scales, 0, j)), i, at(targets, 0, j))
+            store(tile - one_hot, at(logits, i, j))
 
 
 @njit(**INLINED)
@@ -105,24 +106,25 @@ def product_back(S, d_logits, W, d_h):
     """d_h = d_logits^T W, (rows, hidden)."""
     for j in range(0, d_h.shape[1], S.width):
         for i in range(0, len(d_h), S.rows):
-            tile = mm(fill(S, ZERO), across(d_logits, 0, i), at(W, 0, j), len(W))
+            tile = mm(fill(S, ZERO), transposed_at(d_logits, 0, i), at(W, 0, j), len(W))
             store(tile, at(d_h, i, j))
 
 
 @njit(**INLINED)
-def add_gradients_at(t, T, d_logits, states, d_W, d_bias):
-    """Add the part of a span of steps, once complete, to the gradients of weight and bias.
+def add_weight_gradients(t, T, d_logits, h, d_W, d_bias):
+    """Add the part of the span that begins at step t to the gradients of weight and bias.
 
-    `d_logits`, (tokens or more, a span of steps * rows), has the gradients of the logits made of
-    `states`, (steps, rows, hidden or more), those of step t in place t modulo the span. A token's
-    gradient of the bias is the sum of a row of `d_bias`, (tokens, rows).
+    Spans begin at multiples of `SPAN`; at other steps nothing happens. `d_logits`, (tokens or more,
+    SPAN * rows), has the gradients of the logits made of `h`, (steps, rows, hidden or more), those
+    of step t in place t modulo SPAN. A token's gradient of the bias is the sum of a row of
+    `d_bias`, (tokens, rows).
     """
     if t % SPAN == 0:
-        steps, rows, _ = states.shape
-        number, h = min(SPAN, steps - t) * rows, states[t]  # and those of the steps after it
+        steps, rows, _ = h.shape
+        number, first = min(SPAN, steps - t) * rows, h[t]  # and, behind it, those of later steps
         for i in range(0, len(d_W), T.rows):
             for j in range(0, d_W.shape[1], T.width):
-                tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(h, 0, j), number)
+                tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(first, 0, j), number)
                 store(tile, at(d_W, i, j))
             for j in range(0, rows, T.width):
                 tile = load(T, at(d_bias, i, j))

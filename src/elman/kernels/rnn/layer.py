@@ -1,26 +1,40 @@
-"""A recurrent layer: a group of sequences through all steps, forward and backward.
+"""A recurrent layer: a group of sequences through all steps, forward and backward."""
 
-States are (steps + 1, rows, hidden), those before the first step included; gates are (steps or 1,
-rows, blocks * hidden); both have spare columns, so that their rows do not all fall into one set of
-the first-level cache.
-"""
+from typing import Any, NamedTuple
 
 from numba import njit
 
-from elman.kernels.codegen.tiles import (
-    across,
-    add_to_rows,
-    at,
-    load,
-    mm,
-    repeat,
-    store,
-    sum_of_rows,
-)
-from elman.kernels.rnn.cells import forward_step
+from elman.kernels.codegen.tile_math import column_sum, mm
+from elman.kernels.codegen.tile_memory import broadcast_row, load, scatter_add_rows, store
+from elman.kernels.codegen.tile_types import at, transposed_at
+from elman.kernels.rnn.cells import Step, forward_step
 
-SPARE = 16  # columns
-SPAN = 4  # steps whose gradients of weights are added up at a time: they stay in the cache
+SPARE = 16  # columns, so that rows do not all map to one set of the first-level cache
+SPAN = 4  # steps
+
+
+class Activations(NamedTuple):
+    """Gates and states of a layer at all steps; of all layers with one more axis in front.
+
+    Both have spare columns. Where the backward pass reads no gates, all steps share one.
+    """
+
+    gates: Any  # (steps or 1, rows, blocks * hidden)
+    h: Any  # (steps + 1, rows, hidden), from the state before the first step on
+    c: Any  # the same, of an LSTM
+
+
+@njit(inline="always")
+def of_layer(activations, n):
+    """Activations of layer n."""
+    return Activations(activations.gates[n], activations.h[n], activations.c[n])
+
+
+@njit(inline="always")
+def at_step(activations, t):
+    """Gates of step t of a layer, and the states before and after it."""
+    gates, h, c = activations
+    return Step(gates[t % len(gates)], h[t], c[t], h[t + 1], c[t + 1])
 
 
 @njit
@@ -29,71 +43,74 @@ def product(S, left, W, bias, out):
     for p in range(len(W)):
         j, panel = p * S.width, W[p]
         for i in range(0, len(left), S.rows):
-            tile = mm(repeat(S, at(bias, 0, j)), at(left, i, 0), at(panel, 0, 0), panel.shape[0])
+            tile = broadcast_row(S, at(bias, 0, j))
+            tile = mm(tile, at(left, i, 0), at(panel, 0, 0), panel.shape[0])
             store(tile, at(out, i, j))
 
 
 @njit
-def add_products_of_rows(S, rows, left, right, out):
-    """out += left^T @ right, for (rows, m) and (rows, n); these may go on where the arrays end."""
+def add_transposed_product(S, rows, left, right, out):
+    """out += left^T @ right, (rows, m) and (rows, n); rows may continue behind the arrays."""
     for i in range(0, len(out), S.rows):
         for j in range(0, out.shape[1], S.width):
-            tile = mm(load(S, at(out, i, j)), across(left, 0, i), at(right, 0, j), rows)
+            tile = load(S, at(out, i, j))
+            tile = mm(tile, transposed_at(left, 0, i), at(right, 0, j), rows)
             store(tile, at(out, i, j))
 
 
 @njit(inline="always")
-def forward_from_ids(S, cell, ids, table, gates, hs, cs, W, depth):
-    """Run the first layer through all steps of ids, (rows, steps); W holds the panels of W_hh^T.
+def forward_from_ids(S, cell, ids, table, layer, W, first_depth):
+    """Run the first layer through all steps of ids, (rows, steps); W has the panels of W_hh^T.
 
-    The inputs are rows of `table`, (ids, blocks * hidden), which holds all biases too. The first
-    step takes so many units of the state before it, after which there are zeros.
+    `table`, (ids, blocks * hidden), has the parts from the input. The first step reads
+    `first_depth` units of the state before it: all, or the others are 0.
     """
     for t in range(ids.shape[1]):
-        step, units = gates[t % len(gates)], W.shape[1] if t else depth
-        forward_step(cell, S, table, ids, t, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W, units)
+        depth = W.shape[1] if t else first_depth
+        forward_step(cell, S, table, ids, t, at_step(layer, t), W, depth)
 
 
 @njit(inline="always")
-def forward_from_layer(S, cell, steps, below, own, W_ih, bias, gates, hs, cs, W, depth):
-    """Run a layer through so many steps of the outputs below, (steps, rows, hidden).
+def forward_from_layer(S, cell, steps, below, row_ids, W_ih, bias, layer, W, first_depth):
+    """Run a layer through `steps` steps of the outputs below, (steps, rows, hidden).
 
-    `own`, (rows, 1), names the rows in order.
+    `row_ids`, (rows, 1), are the row numbers in order: the parts from the input are rows of gates.
     """
     for t in range(steps):
-        step, units = gates[t % len(gates)], W.shape[1] if t else depth
-        product(S, below[t], W_ih, bias, step)
-        forward_step(cell, S, step, own, 0, step, hs[t], cs[t], hs[t + 1], cs[t + 1], W, units)
+        depth, step = W.shape[1] if t else first_depth, at_step(layer, t)
+        product(S, below[t], W_ih, bias, step.gates)
+        forward_step(cell, S, step.gates, row_ids, 0, step, W, depth)
 
 
 @njit(inline="always")
 def backward_to_ids(S, d_gates, ids, t, d_table):
-    """Add the gradients of a step's pre-activations to those of the rows that its ids name."""
+    """Add the gradients of a step's pre-activations to the rows of `d_table` that its ids name."""
     for i in range(0, len(ids), S.rows):
         for j in range(0, d_table.shape[1], S.width):
-            add_to_rows(load(S, at(d_gates, i, j)), at(d_table, 0, j), at(ids, i, t))
+            scatter_add_rows(load(S, at(d_gates, i, j)), at(d_table, 0, j), at(ids, i, t))
 
 
 @njit(inline="always")
-def backward_to_layer(S, d_gates, W_ih, none, d_bias, d_out):
-    """Make `d_out` the gradient of the output below, and add to that of the bias."""
-    product(S, d_gates, W_ih, none, d_out)
+def backward_to_layer(S, d_gates, W_ih, zeros, d_bias, d_below):
+    """Compute the gradient of the output below, `d_below`, and add to that of the bias."""
+    product(S, d_gates, W_ih, zeros, d_below)
     for i in range(0, len(d_gates), S.rows):
         for j in range(0, d_bias.shape[1], S.width):
             row = load(S.single, at(d_bias, 0, j))
-            store(row + sum_of_rows(load(S, at(d_gates, i, j))), at(d_bias, 0, j))
+            store(row + column_sum(load(S, at(d_gates, i, j))), at(d_bias, 0, j))
 
 
 @njit(inline="always")
-def add_weights_at(t, S, d_gates, column, before, d_W):
-    """Add the part of a span of steps, once it is complete, to the gradient of a weight.
+def add_weight_gradient(t, S, ring, column, before, d_W):
+    """Add the part of the span that begins at step t to the gradient of a weight; else nothing.
 
-    `d_gates`, (steps kept, rows, n), has the gradients of what was made of `before`, (steps, rows,
-    m), that of step t in place t - 1; those from a column on belong to the weight. Spans begin at
-    step 1, and step 0 is one of its own. The rows of a step follow on those of the one before it.
+    Spans begin at step 1 and have `SPAN` steps; step 0 is a span of its own. `ring`, (SPAN, rows,
+    n), has the gradients of pre-activations, those of step t in place (t - 1) % SPAN; the weight
+    made those from `column` on out of `before`, (steps, rows, m). The rows of a span are contiguous
+    in both.
     """
-    kept, rows, _ = d_gates.shape
+    rows = ring.shape[1]
     if t < len(before) and (t == 0 or (t - 1) % SPAN == 0):
         number = min(SPAN, len(before) - t) * rows if t else rows
-        left = d_gates[(t - 1) % kept][:, column:]
-        add_products_of_rows(S, number, left, before[t], d_W)
+        left = ring[(t - 1) % SPAN][:, column:]
+        add_transposed_product(S, number, left, before[t], d_W)

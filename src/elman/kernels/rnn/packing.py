@@ -1,6 +1,7 @@
-"""Weights become what the kernels read, and the gradients of slots become those of the weights.
+"""Packing and reducing: canonical weights to packed ones, gradients of slots to canonical ones.
 
-`Canonical` says which float comes from where, so that either is to look up, part by part.
+Both look up float by float where it comes from, in the indices of `Canonical`, and both are cut
+into `CHUNKS` that threads take one by one.
 """
 
 from typing import Any, NamedTuple
@@ -12,127 +13,124 @@ from numba.extending import typeof_impl
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.tiles import LINE
+from elman.kernels.codegen.tile_types import LINE
 
 Array = NDArray[np.float32]
-Numbers = NDArray[np.uint32]
+Indices = NDArray[np.uint32]
 
 GROUP = 32  # sequences
-SHARES = 8  # in which weights are packed, and gradients added up
+CHUNKS = 8  # of the weights to pack, and of the gradients to reduce
 
 
-class Packed(NamedTuple):
-    """Weights as the kernels read them, padded to whole tiles; `_back` are those of backward."""
+class PackedWeights(NamedTuple):
+    """Weights as the kernels read them, padded to whole tiles; `_back` serves the backward pass."""
 
-    table: Array  # (rows of ids, blocks * hidden): the first layer's inputs, with all biases
+    table: Array  # (ids, blocks * hidden): W_ih^T of the first layer, all its biases added
     bias: Array  # (layers, 1, blocks * hidden)
-    rest: Array  # (floats,): all that follows
-    inputs: Array  # (layers - 1, panels, hidden, width)
-    inputs_back: Array
-    state: Array  # (layers, panels, hidden, width)
-    state_back: Array  # (layers, panels, recurrent * hidden, width)
-    linear: Array  # (panels, hidden, width), for one sequence or a few
-    linear_rows: Array  # (tokens, hidden), for groups
-    linear_bias: Array  # (1, vocab)
-    none: Array  # (1, hidden): zeros
+    flat: Array  # (floats,): the memory of all that follows
+    W_ih: Array  # (layers - 1, panels, hidden, width)
+    W_ih_back: Array  # (layers - 1, panels, blocks * hidden, width)
+    W_hh: Array  # (layers, panels, hidden, width)
+    W_hh_back: Array  # (layers, panels, recurrent blocks * hidden, width)
+    W_out_panels: Array  # (panels, hidden, width), for a single sequence or a few
+    W_out: Array  # (tokens, hidden), for groups
+    b_out: Array  # (1, vocab)
+    zeros: Array  # (1, hidden)
+    recurrent: int  # first column of the blocks that W_hh makes
 
 
-class Gradients(NamedTuple):
-    """The gradients of the groups of each slot."""
+class Accumulators(NamedTuple):
+    """Gradients that the groups of a slot add to; all slots have one more axis in front."""
 
-    whole: Array  # (slots, floats): all that follows
-    table: Array  # (slots, rows of ids, blocks * hidden)
-    inputs: Array  # (slots, layers - 1, blocks * hidden, hidden)
-    bias: Array  # (slots, layers, 1, blocks * hidden)
-    state: Array  # (slots, layers, recurrent * hidden, hidden)
-    linear: Array  # (slots, tokens, hidden)
-    linear_bias: Array  # (slots, tokens)
-    by_sequence: Array  # (slots, tokens, group): the parts of `linear_bias`
-    none: Array  # (slots, 1): zero
+    flat: Array  # (floats,): the memory of all that follows
+    table: Array  # (ids, blocks * hidden)
+    W_ih: Array  # (layers - 1, blocks * hidden, hidden)
+    bias: Array  # (layers, 1, blocks * hidden)
+    W_hh: Array  # (layers, recurrent blocks * hidden, hidden)
+    W_out: Array  # (tokens, hidden)
+    b_out: Array  # (tokens,)
+    b_out_by_sequence: Array  # (tokens, group)
+    zero: Array  # (1,): stays 0
 
 
-@typeof_impl.register(Gradients)
-def _typeof_gradients(gradients: Gradients, context: Any) -> Any:
-    """Numba's type for any number of slots and layers, of arrays with any strides."""
-    kinds = [typeof_impl(array, context).copy(layout="A") for array in gradients]
-    return types.containers.NamedTuple(kinds, Gradients)
+@typeof_impl.register(Accumulators)
+def _typeof_accumulators(accumulators: Accumulators, context: Any) -> Any:
+    """Numba type that does not depend on sizes: arrays with any strides."""
+    kinds = [typeof_impl(array, context).copy(layout="A") for array in accumulators]
+    return types.containers.NamedTuple(kinds, Accumulators)
 
 
 class Canonical(NamedTuple):
-    """All weights, one after the other, and their gradients; where the kernels have them.
+    """Weights and gradients in canonical order, each in one vector, and indices that map them.
 
-    Those of the first layer's inputs come first, (rows of ids, units of its gates).
+    W_ih of the first layer comes first, transposed: (ids, gates * hidden).
     """
 
-    weights: Array  # those of the model, then a zero, then the logit of what stands for no token
-    gradients: Array
-    columns: Numbers  # (units of gates,): which column of the table each is
-    biases: Numbers  # (2, layers, blocks * hidden): which two weights make up a bias
-    rest: Numbers  # (floats,): which weight is where in the rest
-    slots: Numbers  # which float of a slot is the gradient of each weight after the first
+    weights: Array  # (weights + 2,): then a zero, and the logit of padding tokens
+    gradients: Array  # (weights,)
+    table_columns: Indices  # (gates * hidden,): column of the table for each column of W_ih^T
+    bias_sources: Indices  # (2, layers, blocks * hidden): the two weights that make a bias
+    flat_sources: Indices  # (floats,): weight for each float of PackedWeights.flat
+    gradient_sources: Indices  # float of Accumulators.flat for each weight after the first W_ih
 
 
 @njit
-def share(part, length):
-    """The first of those that are a part's, and the first that are not; whole lines of floats."""
+def chunk_bounds(chunk, length):
+    """First element of a chunk, and the one after its last; chunks are whole cache lines."""
     lines = (length + LINE - 1) // LINE
-    return lines * part // SHARES * LINE, min(length, lines * (part + 1) // SHARES * LINE)
+    return lines * chunk // CHUNKS * LINE, min(length, lines * (chunk + 1) // CHUNKS * LINE)
 
 
 @njit
-def pack_share(part, floats, weights, columns, biases, places, table, bias, rest):
-    """Pack a share of the weights; of the rest, so many floats of all."""
-    start, stop = share(part, floats)
+def pack_chunk(chunk, floats, canonical, packed):
+    """Pack a chunk of the weights; of `packed.flat` only the first `floats` are packed."""
+    weights, bias, table = canonical.weights, packed.bias, packed.table
+    first, second = canonical.bias_sources[0], canonical.bias_sources[1]
+    columns = canonical.table_columns
+    start, stop = chunk_bounds(chunk, floats)
     for n in range(start, stop):
-        rest[n] = weights[places[n]]
-    for n in range(len(bias) if part == 0 else 0):
+        packed.flat[n] = weights[canonical.flat_sources[n]]
+    for n in range(len(bias) if chunk == 0 else 0):
         for j in range(bias.shape[2]):
-            bias[n, 0, j] = weights[biases[0, n, j]] + weights[biases[1, n, j]]
-    for row in range(len(table) * part // SHARES, len(table) * (part + 1) // SHARES):
+            bias[n, 0, j] = weights[first[n, j]] + weights[second[n, j]]
+    for row in range(len(table) * chunk // CHUNKS, len(table) * (chunk + 1) // CHUNKS):
         for j in range(table.shape[1]):
-            table[row, j] = weights[biases[0, 0, j]] + weights[biases[1, 0, j]]
+            table[row, j] = weights[first[0, j]] + weights[second[0, j]]
         for n in range(len(columns)):
             table[row, columns[n]] += weights[row * len(columns) + n]
 
 
 @kernel
 def pack(floats, canonical, packed):
-    """Pack all weights, but of the rest only so many floats."""
-    for part in range(SHARES):
-        pack_share(
-            part,
-            floats,
-            canonical.weights,
-            canonical.columns,
-            canonical.biases,
-            canonical.rest,
-            packed.table,
-            packed.bias,
-            packed.rest,
-        )
+    """Pack all weights; of `packed.flat` only the first `floats` are packed."""
+    for chunk in range(CHUNKS):
+        pack_chunk(chunk, floats, canonical, packed)
 
 
 @njit
-def add_up_biases(table, bias, by_sequence, linear_bias):
-    """Add up the gradients of the first layer's bias, (1, columns), and of the output layer's."""
+def sum_biases(table, bias, b_out_by_sequence, b_out):
+    """Add to the gradients of the first layer's bias, (1, columns), and of the output layer's."""
     for row in range(len(table)):
         for j in range(table.shape[1]):
             bias[0, j] += table[row, j]
-    for token in range(len(by_sequence)):
-        for r in range(by_sequence.shape[1]):
-            linear_bias[token] += by_sequence[token, r]
+    for token in range(len(b_out_by_sequence)):
+        for r in range(b_out_by_sequence.shape[1]):
+            b_out[token] += b_out_by_sequence[token, r]
 
 
 @njit
-def add_up_share(part, slots, whole, table, columns, origins, sums):
-    """Add up a share of the gradients of so many slots, in their order."""
+def reduce_chunk(chunk, slots, accumulators, canonical):
+    """Sum a chunk of the gradients over `slots` slots, in order, into canonical gradients."""
+    flat, table, gradients = accumulators.flat, accumulators.table, canonical.gradients
+    columns, sources = canonical.table_columns, canonical.gradient_sources
     rows, width = table.shape[1], len(columns)
-    first, last = rows * part // SHARES, rows * (part + 1) // SHARES
-    start, stop = share(part, len(origins))
-    sums[first * width : last * width], sums[rows * width + start : rows * width + stop] = 0, 0
+    first, last = rows * chunk // CHUNKS, rows * (chunk + 1) // CHUNKS
+    start, stop = chunk_bounds(chunk, len(sources))
+    gradients[first * width : last * width] = 0
+    gradients[rows * width + start : rows * width + stop] = 0
     for slot in range(slots):
         for row in range(first, last):
             for n in range(width):
-                sums[row * width + n] += table[slot, row, columns[n]]
+                gradients[row * width + n] += table[slot, row, columns[n]]
         for n in range(start, stop):
-            sums[rows * width + n] += whole[slot, origins[n]]
+            gradients[rows * width + n] += flat[slot, sources[n]]

@@ -1,4 +1,4 @@
-"""Sampling of the next token as by `elman.core.model.sampling.Sampler`, in compiled code."""
+"""Sampling of the next token, as `elman.core.model.sampling.Sampler` does it, in compiled code."""
 
 import math
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from elman.core.model.sampling import Sampler
 
 
-class Settings(NamedTuple):
-    """A sampler's settings, with numbers where it has None."""
+class SamplerSettings(NamedTuple):
+    """Settings of a Sampler, with numbers that change nothing in place of None."""
 
     temperature: float
     top_k: int
@@ -20,20 +20,20 @@ class Settings(NamedTuple):
     excluded: NDArray[np.int64]
 
 
-class Choice(NamedTuple):
+class SamplerBuffers(NamedTuple):
     """Arrays that a draw works in, (vocab,) each."""
 
     chances: NDArray[np.float64]
-    kept: NDArray[np.float64]
+    sorted_chances: NDArray[np.float64]
     order: NDArray[np.int64]
 
 
-def settings(sampler: Sampler, vocab: int) -> Settings:
-    """The settings of a sampler, those that leave everything in where it has none."""
-    sampler.mask(vocab)  # checks the ids that are excluded
+def sampler_settings(sampler: Sampler, vocab: int) -> SamplerSettings:
+    """Settings of a Sampler for a vocabulary; an ElmanError where excluded ids do not fit it."""
+    sampler.mask(vocab)  # checks the excluded ids
     top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
-    # More than 1, since the sum of probabilities may round up to more than 1 itself.
-    return Settings(
+    # 2 rather than 1, since a sum of probabilities may round to more than 1.
+    return SamplerSettings(
         float(sampler.temperature),
         top_k,
         float(sampler.top_p or 2),
@@ -42,36 +42,36 @@ def settings(sampler: Sampler, vocab: int) -> Settings:
     )
 
 
-def choice_of(vocab: int) -> Choice:
-    """Arrays for draws among so many tokens."""
-    return Choice(np.empty(vocab), np.empty(vocab), np.empty(vocab, np.int64))
+def sampler_buffers(vocab: int) -> SamplerBuffers:
+    """Allocate the arrays for draws from a vocabulary."""
+    return SamplerBuffers(np.empty(vocab), np.empty(vocab), np.empty(vocab, np.int64))
 
 
 @njit
-def draw(logits, sampler, uniform, choice):
-    """The id that a number from 0 to 1 draws from logits, (vocab,); temperature 0 needs none.
+def draw(logits, sampler, uniform, buffers):
+    """Draw an id from logits, (vocab,), by a number from 0 to 1; temperature 0 ignores the number.
 
-    It is -1 where a logit is no number, or an infinite one leaves no probabilities. The logits of
+    The id is -1 if a logit is NaN, or an infinite one leaves no probabilities. The logits of
     excluded ids become minus infinity.
     """
     for n in sampler.excluded:
         logits[n] = -math.inf
-    best = likeliest(logits)
+    best = argmax(logits)
     if best < 0 or sampler.temperature == 0:
         return best
     if math.isinf(logits[best]):
         return -1
-    chances = choice.chances
+    chances = buffers.chances
     for n in range(len(logits)):
         chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)
     if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
-        leave_out(logits, choice, sampler)
-    return falls_to(uniform, chances)
+        filter_chances(logits, buffers, sampler)
+    return inverse_cdf(uniform, chances)
 
 
 @njit
-def likeliest(logits):
-    """The first of the largest; -1 where one is no number."""
+def argmax(logits):
+    """First index of the largest logit; -1 if one is NaN."""
     best = 0
     for n in range(len(logits)):
         if math.isnan(logits[n]):
@@ -82,10 +82,10 @@ def likeliest(logits):
 
 
 @njit
-def leave_out(logits, choice, sampler):
-    """Set to zero the chances that the settings leave out."""
-    chances, kept, order = choice.chances, choice.kept, choice.order
-    rank(logits, order)
+def filter_chances(logits, buffers, sampler):
+    """Set to zero the chances that top-k, top-p and min-p leave out."""
+    chances, kept, order = buffers.chances, buffers.sorted_chances, buffers.order
+    argsort(logits, order)
     whole, before = 0.0, 0.0
     for n in range(len(kept)):
         kept[n] = chances[order[n]] if n < sampler.top_k else 0
@@ -100,29 +100,29 @@ def leave_out(logits, choice, sampler):
 
 
 @njit
-def rank(logits, order):
-    """Make `order` the ids from the likeliest down, of equals the lower first, by heapsort.
+def argsort(logits, order):
+    """Sort ids into `order`: the largest logit first, of equal ones the lower id; by heapsort.
 
     NumPy's sorts take Numba a second to compile.
     """
     for n in range(len(order)):
         order[n] = n
     for start in range(len(order) // 2 - 1, -1, -1):
-        sift(order, start, len(order), logits)
+        sift_down(order, start, len(order), logits)
     for end in range(len(order) - 1, 0, -1):
         order[0], order[end] = order[end], order[0]
-        sift(order, 0, end, logits)
+        sift_down(order, 0, end, logits)
 
 
 @njit
-def sift(order, start, end, logits):
-    """Move the id at `start` down the heap, whose first is the least likely, to its place."""
+def sift_down(order, start, end, logits):
+    """Move the id at `start` down the heap to its place; the root has the smallest logit."""
     parent, moved = start, order[start]
     while 2 * parent + 1 < end:
         child = 2 * parent + 1
-        if child + 1 < end and is_before(order[child], order[child + 1], logits):
+        if child + 1 < end and ranks_before(order[child], order[child + 1], logits):
             child += 1
-        if not is_before(moved, order[child], logits):
+        if not ranks_before(moved, order[child], logits):
             break
         order[parent] = order[child]
         parent = child
@@ -130,14 +130,17 @@ def sift(order, start, end, logits):
 
 
 @njit
-def is_before(a, b, logits):
-    """True if an id ranks before another."""
+def ranks_before(a, b, logits):
+    """Return True if id a is sorted before id b."""
     return logits[a] > logits[b] or (logits[a] == logits[b] and a < b)
 
 
 @njit
-def falls_to(uniform, chances):
-    """The id that a number from 0 to 1 falls to, as in `Generator.choice`."""
+def inverse_cdf(uniform, chances):
+    """Id whose part of the cumulative chances a number from 0 to 1 falls into.
+
+    The same as that of NumPy's `Generator.choice`.
+    """
     whole = 0.0
     for chance in chances:
         whole += chance

@@ -1,10 +1,14 @@
 """A batch through a language model: its loss, and all gradients.
 
-A group of sequences goes through all layers and steps, forward and backward, while what it needs
-lies in the cache. Groups add their gradients up in a fixed number of slots, chosen by the group and
-not by the thread, and slots are added up in order: any number of threads gives the same bits. A
-thread takes one part of the batch after the other: a share of the weights to pack, a slot, or a
-share of the gradients to add up.
+The work of a batch is cut into parts, in three phases:
+
+    pack        CHUNKS parts, each of which packs a chunk of the weights
+    process     a part for each slot: the groups of the slot, forward and backward
+    reduce      CHUNKS parts, each of which sums a chunk of the gradients over the slots
+
+Threads take the parts in this order, one by one, and a phase begins when the phase before it is
+finished. A group belongs to a slot by its number, whichever thread processes it, and slots are
+summed in order, so that any number of threads gives the same bits.
 """
 
 from typing import NamedTuple
@@ -14,263 +18,190 @@ from numba import njit
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.cache import kernel
-from elman.kernels.codegen.threads import another_comes, count, integer_at, wait_for
-from elman.kernels.rnn import head, layer
-from elman.kernels.rnn.cells import backward_step
-from elman.kernels.rnn.layer import SPAN
-from elman.kernels.rnn.packing import GROUP, SHARES, Array, add_up_biases, add_up_share, pack_share
+from elman.kernels.codegen.work_queue import (
+    fetch_add,
+    load_int32,
+    spin_for_batch,
+    wait_until_finished,
+)
+from elman.kernels.rnn.group import (
+    ZERO_DEPTH,
+    Work,
+    add_losses,
+    backward_group,
+    copy_states,
+    forward_group,
+)
+from elman.kernels.rnn.layer import Activations
+from elman.kernels.rnn.packing import (
+    CHUNKS,
+    GROUP,
+    Accumulators,
+    Array,
+    pack_chunk,
+    reduce_chunk,
+    sum_biases,
+)
 
-KEPT = 2 * SPAN  # steps of `d_gates`: a span, and the one after it
-SLOTS = 8
-FEW = 1  # units of a state that are multiplied where all are zero: `mm` cannot do without
+MAX_SLOTS = 8
+
+# Elements of a batch's header: sequences in whole groups; those that count; 1 to compute gradients;
+# addresses of ids and targets, 32-bit integers, (sequences that count, steps).
+HEADER_LENGTH = 5
+SEQUENCES, COUNTED, TRAINING, IDS, TARGETS = range(HEADER_LENGTH)
 
 
 class Batch(NamedTuple):
-    """A batch, in whole groups of sequences; the arrays may have room for more."""
+    """A batch in whole groups of sequences; the arrays may have room for more."""
 
-    # (5,): the sequences, how many of them count, whether to learn, and where the ids are and the
-    # targets, (sequences that count, steps), of 32 bits each.
-    about: NDArray[np.int64]
-    # The state at the start, which becomes that at the end, (layers, sequences, hidden); no layers
-    # where it is zero and not asked for.
+    header: NDArray[np.int64]  # (HEADER_LENGTH,)
+    # States, (layers, sequences, hidden), before the batch and then after it; no layers where they
+    # are zero and not asked for.
     h: Array
     c: Array
-    masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without it
-
-
-class Work(NamedTuple):
-    """Arrays that a group needs on its way, for each thread."""
-
-    hs: Array  # (threads, layers, steps + 1, group, hidden)
-    cs: Array
-    gates: Array  # (threads, layers, steps or 1, group, blocks * hidden)
-    d_gates: Array  # (threads, steps kept, group, blocks * hidden)
-    d_out: Array  # (threads, steps, group, hidden); of one layer only one step
-    d_h: Array  # (threads, group, hidden)
-    d_c: Array
-    dropped: Array  # (threads, layers - 1, steps, group, hidden), with dropout
-    own: NDArray[np.int64]  # (group, 1): the rows of a group
-    ids: NDArray[np.int64]  # (threads, group, steps)
-    targets: NDArray[np.int32]  # (threads, steps, group)
-    across_h: Array  # (threads, hidden, group): the states of a step
-    logits: Array  # (threads, tokens and what stands below, steps of a span * group)
-    losses: NDArray[np.float64]  # (threads, group): their sums over the steps
-    scales: Array  # (threads, 1, group): by how much a loss counts in the mean
+    masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without dropout
 
 
 @njit(inline="always")
-def forward_group(S, cell, ids, own, packed, hs, cs, gates, masks, dropped, depth):
-    """A group through all layers and steps; masks, (layers - 1, steps, rows, hidden), or none.
-
-    Of the first states only so many units are taken, after which there are zeros.
-    """
-    W = packed.state
-    layer.forward_from_ids(S, cell, ids, packed.table, gates[0], hs[0], cs[0], W[0], depth)
-    steps = ids.shape[1]
-    for n in range(1, len(gates)):
-        below, W_ih, bias = hs[n - 1][1:], packed.inputs[n - 1], packed.bias[n]
-        if len(masks):
-            for t in range(steps):
-                multiply(below[t], masks[n - 1, t], dropped[n - 1, t])
-            below = dropped[n - 1]
-        layer.forward_from_layer(
-            S, cell, steps, below, own, W_ih, bias, gates[n], hs[n], cs[n], W[n], depth
-        )
-
-
-@njit
-def multiply(x, mask, out):
-    """out = x * mask, (rows, hidden); x and out may have more columns."""
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            out[i, j] = x[i, j] * mask[i, j]
+def of_thread(work, thread):
+    """Arrays of a thread."""
+    gates, h, c = work.activations
+    return Work(
+        Activations(gates[thread], h[thread], c[thread]),
+        work.d_gates[thread],
+        work.d_out[thread],
+        work.d_h[thread],
+        work.d_c[thread],
+        work.dropped[thread],
+        work.row_ids[thread],
+        work.ids[thread],
+        work.targets[thread],
+        work.h_T[thread],
+        work.logits[thread],
+        work.losses[thread],
+        work.scales[thread],
+    )
 
 
 @njit(inline="always")
-def logits_of_step(T, states, t, targets, W, bias, across_h, span, losses):
-    """Logits of a step as `head.forward` leaves them; their losses are added to the group's."""
-    logits = span[:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
-    head.forward(T, states[t + 1], targets[t : t + 1], W, bias, across_h, logits)
-    row = logits[len(logits) - head.BELOW + head.LOSS]
-    for r in range(len(losses)):
-        losses[r] += row[r]
-    return logits
-
-
-@njit(inline="always")
-def backward_group(S, T, cell, ids, scales, packed, work, thread, gradients, slot, masks, carried):
-    """Add the gradients of all weights, and the losses."""
-    steps, top = ids.shape[1], work.hs.shape[1] - 1
-    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
-    targets, span, losses = work.targets[thread], work.logits[thread], work.losses[thread]
-    all_d_gates, d_outs = work.d_gates[thread], work.d_out[thread]
-    d_h, d_c = work.d_h[thread], work.d_c[thread]
-    kept, d_table = len(all_d_gates), gradients.table[slot]
-    first = d_table.shape[1] - packed.state_back.shape[2]  # of what the state's weights make
-    for n in range(top, -1, -1):
-        gates, hs, cs = work.gates[thread][n], work.hs[thread][n], work.cs[thread][n]
-        below = work.hs[thread][n - 1][1:]
-        if len(masks):
-            below = work.dropped[thread][n - 1]
-        W_back, d_W = packed.state_back[n], gradients.state[slot][n]
-        d_h[:], d_c[:], all_d_gates[(steps - 1) % kept] = 0, 0, 0
-        for t in range(steps - 1, -1, -1):
-            later, d_gates = all_d_gates[t % kept], all_d_gates[(t - 1) % kept]
-            d_out = d_outs[t % len(d_outs)]
-            if n == top:
-                logits = logits_of_step(T, hs, t, targets, W, bias, across_h, span, losses)
-                head.softmax_back(T, targets[t : t + 1], scales, logits)
-                head.product_back(S, logits, W, d_out)
-                d_linear, d_bias = gradients.linear[slot], gradients.by_sequence[slot]
-                head.add_gradients_at(t, T, span, hs[1:], d_linear, d_bias)
-            layer.add_weights_at(t + 1, S, all_d_gates, first, hs[:steps], d_W)
-            backward_step(
-                cell,
-                S,
-                gates[t % len(gates)],
-                hs[t],
-                cs[t],
-                hs[t + 1],
-                cs[t + 1],
-                later[:, first:],
-                W_back,
-                FEW if t == steps - 1 else W_back.shape[1],
-                d_out,
-                d_h,
-                d_c,
-                d_gates,
-            )
-            if n == 0:
-                layer.backward_to_ids(S, d_gates, ids, t, d_table)
-            else:
-                d_W_ih, d_bias = gradients.inputs[slot][n - 1], gradients.bias[slot][n]
-                W_ih = packed.inputs_back[n - 1]
-                layer.add_weights_at(t, S, all_d_gates, 0, below, d_W_ih)
-                layer.backward_to_layer(S, d_gates, W_ih, packed.none, d_bias, d_outs[t])
-                if len(masks):
-                    multiply(d_outs[t], masks[n - 1, t], d_outs[t])
-        if carried:
-            layer.add_weights_at(0, S, all_d_gates, first, hs, d_W)
-
-
-@njit
-def copy_states(states, to):
-    """Copy states, (layers, rows, hidden); either may have spare columns, and one no layers."""
-    for n in range(min(len(states), len(to))):
-        for i in range(states.shape[1]):
-            for j in range(min(states.shape[2], to.shape[2])):
-                to[n, i, j] = states[n, i, j]
+def of_slot(accumulators, slot):
+    """Accumulators of a slot."""
+    return Accumulators(
+        accumulators.flat[slot],
+        accumulators.table[slot],
+        accumulators.W_ih[slot],
+        accumulators.bias[slot],
+        accumulators.W_hh[slot],
+        accumulators.W_out[slot],
+        accumulators.b_out[slot],
+        accumulators.b_out_by_sequence[slot],
+        accumulators.zero[slot],
+    )
 
 
 @njit(inline="always")
 def take_ids(batch, start, vocab, ids, targets):
-    """Copy a group's ids, and its targets turned; whether all are from 0 to below `vocab`.
+    """Copy a group's ids, and its targets transposed; return True if all are below `vocab`.
 
-    A group that is not whole has the last sequence again: what overflows in it, it would anyway.
+    The last sequence fills up a group that is not whole. It overflows only if it does so anyway.
     """
-    _, number, _, first_id, first_target = batch.about
-    steps = ids.shape[1]
-    known = True
+    steps, counted = ids.shape[1], batch.header[COUNTED]
+    ids_address, targets_address = batch.header[IDS], batch.header[TARGETS]
+    valid = True
     for r in range(GROUP):
-        begun = min(start + r, number - 1) * steps
+        first = min(start + r, counted - 1) * steps
         for t in range(steps):
-            ids[r, t] = integer_at(first_id, begun + t)
-            known &= (ids[r, t] >= 0) & (ids[r, t] < vocab)
+            ids[r, t] = load_int32(ids_address, first + t)
+            valid &= (ids[r, t] >= 0) & (ids[r, t] < vocab)
         for t in range(steps):
-            target = integer_at(first_target, begun + t)
-            known &= (target >= 0) & (target < vocab)
+            target = load_int32(targets_address, first + t)
+            valid &= (target >= 0) & (target < vocab)
             targets[t, r] = target
-    return known
+    return valid
+
+
+@njit(inline="always")
+def process_group(S, T, cell, batch, start, packed, work, accumulators):
+    """Run the group from sequence `start` on: losses, states and, in training, gradients."""
+    steps, stop = work.ids.shape[1], start + GROUP
+    _, h, c = work.activations
+    masks, carried = batch.masks[:, :, start:stop], len(batch.h) > 0
+    h[:, 0], c[:, 0], work.losses[:] = 0, 0, 0
+    copy_states(batch.h[:, start:stop], h[:, 0])
+    copy_states(batch.c[:, start:stop], c[:, 0])
+    # From a state of zeros, the product of the first step is zero and need not be computed. With a
+    # single step it is, for a NaN in W_hh must reach the loss, as otherwise it does at later steps.
+    first_depth = ZERO_DEPTH if steps > 1 and not carried else packed.W_hh.shape[2]
+    forward_group(
+        S, cell, work.ids, work.row_ids, packed, work.activations, masks, work.dropped, first_depth
+    )
+    copy_states(h[:, steps], batch.h[:, start:stop])
+    copy_states(c[:, steps], batch.c[:, start:stop])
+    if batch.header[TRAINING]:
+        counted = batch.header[COUNTED]
+        for r in range(GROUP):
+            work.scales[0, r] = 1 / (counted * steps) if start + r < counted else 0
+        backward_group(S, T, cell, packed, work, accumulators, masks, carried)
+    else:
+        for t in range(steps):
+            add_losses(T, t, packed, work)
+
+
+@njit(inline="always")
+def process_slot(S, T, cell, batch, slot, packed, work, accumulators, totals):
+    """Run the groups of a slot; `totals[slot]` becomes the sum of their losses in nats.
+
+    It is NaN if an id or a target is not in the vocabulary.
+    """
+    header, vocab, slots = batch.header, len(packed.table), len(totals)
+    totals[slot] = 0
+    if header[TRAINING]:
+        accumulators.flat[:] = 0
+    for start in range(slot * GROUP, header[SEQUENCES], slots * GROUP):
+        if take_ids(batch, start, vocab, work.ids, work.targets):
+            process_group(S, T, cell, batch, start, packed, work, accumulators)
+            for r in range(min(GROUP, header[COUNTED] - start)):
+                totals[slot] += work.losses[r]
+        else:
+            totals[slot] = np.nan
+    if header[TRAINING]:
+        sum_biases(
+            accumulators.table,
+            accumulators.bias[0],
+            accumulators.b_out_by_sequence,
+            accumulators.b_out,
+        )
 
 
 @kernel
-def run(S, T, cell, batch, canonical, packed, work, gradients, totals, board, thread, awake):
-    """The work of a thread: one part of a batch after the other, as long as there are any.
+def run(S, T, cell, batch, canonical, packed, work, accumulators, totals, queue, thread, spinning):
+    """Work of a thread: take parts of the batch as long as there are any.
 
-    The first parts pack the weights, then come the slots, and the last add up their gradients;
-    those of a kind wait for all that come before. The first thread stays until all are ended;
-    another helps with the batches that follow, until none has come for a while. The losses, in
-    nats, go into `totals`, a sum for each slot, which is NaN where an id or a target is none.
+    Thread 0 returns when all parts are finished. Other threads go on with the batches that follow,
+    until none has come for a while; `spinning` is that of `spin_for_batch`. `totals`, (slots,),
+    becomes the losses of the slots.
     """
-    rest, columns, sums = packed.rest, canonical.columns, canonical.gradients
-    whole, table = gradients.whole, gradients.table
-    slots, vocab = len(totals), table.shape[1]
-    parts = SHARES + slots + SHARES
-    ids, targets = work.ids[thread], work.targets[thread]
-    losses, scales, steps = work.losses[thread], work.scales[thread], ids.shape[1]
-    hs, cs, gates = work.hs[thread], work.cs[thread], work.gates[thread]
-    W, bias, across_h = packed.linear_rows, packed.linear_bias, work.across_h[thread]
-    span, dropped, carried = work.logits[thread], work.dropped[thread], len(batch.h) > 0
-    depth = FEW if steps > 1 and not carried else packed.state.shape[2]  # a NaN is met anyway
+    mine, slots = of_thread(work, thread), len(totals)
+    parts = CHUNKS + slots + CHUNKS
     while True:
-        part = count(board.next)
-        if part >= parts:
-            if thread == 0:
-                wait_for(board, parts)
-                return
-            if not another_comes(board, parts, awake):
-                return
+        part = fetch_add(queue.next)
+        # The batch is read only after a part is taken: it may be a later one than the last part's.
+        if part < CHUNKS:
+            pack_chunk(part, len(packed.flat), canonical, packed)
+        elif part < CHUNKS + slots:
+            wait_until_finished(queue, CHUNKS)
+            slot = part - CHUNKS
+            sums = of_slot(accumulators, slot)
+            process_slot(S, T, cell, batch, slot, packed, mine, sums, totals)
+        elif part < parts:
+            wait_until_finished(queue, CHUNKS + slots)
+            if batch.header[TRAINING]:
+                reduce_chunk(part - CHUNKS - slots, slots, accumulators, canonical)
+        elif thread == 0:
+            wait_until_finished(queue, parts)
+            return
+        elif spin_for_batch(queue, parts, spinning):
             continue
-        # Read here: a thread that was held up may have its part from the next batch.
-        sequences, number, learn, _, _ = batch.about
-        slot = part - SHARES
-        if slot < 0:
-            pack_share(
-                part,
-                len(rest),
-                canonical.weights,
-                columns,
-                canonical.biases,
-                canonical.rest,
-                packed.table,
-                packed.bias,
-                rest,
-            )
-        elif slot >= slots:
-            wait_for(board, SHARES + slots)
-            if learn:
-                add_up_share(slot - slots, slots, whole, table, columns, canonical.slots, sums)
         else:
-            wait_for(board, SHARES)
-            totals[slot] = 0
-            if learn:
-                whole[slot, :] = 0
-            for start in range(slot * GROUP, sequences, slots * GROUP):
-                stop = start + GROUP
-                if not take_ids(batch, start, vocab, ids, targets):
-                    totals[slot] = np.nan
-                    continue
-                masks = batch.masks[:, :, start:stop]
-                hs[:, 0], cs[:, 0], losses[:] = 0, 0, 0
-                copy_states(batch.h[:, start:stop], hs[:, 0])
-                copy_states(batch.c[:, start:stop], cs[:, 0])
-                forward_group(S, cell, ids, work.own, packed, hs, cs, gates, masks, dropped, depth)
-                copy_states(hs[:, steps], batch.h[:, start:stop])
-                copy_states(cs[:, steps], batch.c[:, start:stop])
-                if learn:
-                    for r in range(GROUP):
-                        scales[0, r] = 1 / (number * steps) if start + r < number else 0
-                    backward_group(
-                        S,
-                        T,
-                        cell,
-                        ids,
-                        scales,
-                        packed,
-                        work,
-                        thread,
-                        gradients,
-                        slot,
-                        masks,
-                        carried,
-                    )
-                else:
-                    for t in range(steps):
-                        logits_of_step(T, hs[-1], t, targets, W, bias, across_h, span, losses)
-                for r in range(min(GROUP, number - start)):
-                    totals[slot] += losses[r]
-            if learn:
-                linear_bias = gradients.linear_bias[slot]
-                first = gradients.bias[slot][0]
-                add_up_biases(table[slot], first, gradients.by_sequence[slot], linear_bias)
-        count(board.ended)
+            return
+        fetch_add(queue.finished)

@@ -1,6 +1,6 @@
-"""The folder for compiled code: this user's own, to which no other can write.
+"""Folder for compiled code that only this user can write to.
 
-Whoever can write to it has this user's processes run what they like.
+Compiled code runs with the rights of whoever loads it, so that nobody else may place files here.
 """
 
 import os
@@ -11,10 +11,10 @@ from elman.core.errors import ElmanError, MachineError
 from elman.core.files.paths import os_error, user_cache
 
 
-def own_folder() -> Path:
-    """The folder, which is made if need be: in NUMBA_CACHE_DIR, or in the user's cache folder.
+def private_folder() -> Path:
+    """Create the folder if needed, in NUMBA_CACHE_DIR or in the user's cache folder; return it.
 
-    An ElmanError tells why there is none that can be trusted, or written to.
+    An ElmanError says why there is none that can be trusted, or written to.
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
     folder = (Path(given) if given else user_cache()) / "kernels"
@@ -23,25 +23,25 @@ def own_folder() -> Path:
     try:
         for path in (*reversed(folder.parents), folder):
             path.mkdir(mode=0o700, exist_ok=True)
-        real = folder.resolve(strict=True)  # a link counts as the folder that it leads to
+        real = folder.resolve(strict=True)  # a link counts as its target
         if hasattr(os, "geteuid"):
             _check_owners(folder, real)
     except FileExistsError as error:
-        raise ElmanError(f"{error.filename} is no folder") from error
+        raise ElmanError(f"{error.filename} is not a directory") from error
     except OSError as error:
         raise os_error("write", folder, error) from error
     if not os.access(real, os.W_OK):
-        raise MachineError(f"{folder} cannot be written")
+        raise MachineError(f"{folder} is not writable")
     return real
 
 
 def _check_owners(folder: Path, real: Path) -> None:
     """Raise a MachineError if another user can write to a folder, or put another in its place."""
-    # Whoever owns the root can do so anyway; in a container that need not be the user 0.
+    # The owner of the root can do so anyway; in a container that need not be user 0.
     trusted = {os.geteuid(), 0, os.stat("/").st_uid}
     for path in (*real.parents, *folder.parents):
         status = path.stat()
-        sticky = status.st_mode & stat.S_ISVTX  # as in /tmp, nobody moves what others own
+        sticky = status.st_mode & stat.S_ISVTX  # as in /tmp, only owners move what they own
         if status.st_uid not in trusted:
             raise MachineError(f"{path} belongs to another user")
         if not sticky and _others_may_write(status):
@@ -56,11 +56,11 @@ def _check_owners(folder: Path, real: Path) -> None:
 def _others_may_write(status: os.stat_result) -> bool:
     if status.st_mode & stat.S_IWOTH:
         return True
-    return bool(status.st_mode & stat.S_IWGRP) and not _is_of_this_user_alone(status.st_gid)
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status.st_gid)
 
 
-def _is_of_this_user_alone(group: int) -> bool:
-    """True if a group has the user's name and no other member, as many systems give to each."""
+def _is_private_group(group: int) -> bool:
+    """Return True if a group has the user's name and no other member, as on many systems."""
     import grp
     import pwd
 

@@ -1,0 +1,97 @@
+"""Building intrinsics on tiles: the instructions for one, and its place in Numba."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from elman.kernels.codegen.tile_types import LINE
+from elman.kernels.codegen.vectors import INT64, Vectors
+
+
+class TileBuilder(Vectors):
+    """Builder of instructions on whole tiles."""
+
+    def grid(self, kind: Any) -> list[tuple[int, int]]:
+        """Row and vector number of each vector of a tile."""
+        return [(row, vector) for row in range(kind.rows) for vector in range(kind.vectors)]
+
+    def unpack(self, tile: Any) -> list[Any]:
+        """Vectors of a tile, row by row."""
+        return [self.builder.extract_value(tile, i) for i in range(tile.type.count)]
+
+    def pack(self, vectors: list[Any]) -> Any:
+        """Tile of vectors, row by row."""
+        tile = ir.Constant(ir.ArrayType(self.type, len(vectors)), ir.Undefined)
+        for i, vector in enumerate(vectors):
+            tile = self.builder.insert_value(tile, vector, i)
+        return tile
+
+    def view(self, kind: Any, value: Any) -> Any:
+        """Pointer and strides of a view, as attributes."""
+        return cgutils.create_struct_proxy(kind)(self.context, self.builder, value)
+
+    def rows(self, view: Any, rows: int) -> list[Any]:
+        """Addresses of the first `rows` rows of a view."""
+        return [
+            self.pointer(view.pointer, self.builder.mul(INT64(row), view.row))
+            for row in range(rows)
+        ]
+
+    def gathered_rows(self, table: Any, ids: Any, rows: int) -> list[Any]:
+        """Addresses of the rows of a table that the first ids of a view name, 64 bits each."""
+        addresses = []
+        for row in range(rows):
+            offset = self.builder.mul(self.builder.mul(INT64(row), ids.row), INT64(8))
+            name = self.read(self.builder.gep(ids.pointer, [offset]), INT64, align=8)
+            addresses.append(self.pointer(table.pointer, self.builder.mul(name, table.row)))
+        return addresses
+
+    def columns(self, rows: list[Any], kind: Any) -> list[Any]:
+        """Address of each vector of a tile, given the addresses of its rows."""
+        return [self.pointer(rows[r], INT64(v * kind.lanes)) for r, v in self.grid(kind)]
+
+    def tree_reduce(self, combine: Callable[[Any, Any], Any], vectors: list[Any]) -> Any:
+        """Combine vectors pair by pair, so that few instructions wait for each other."""
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=False)
+            vectors = [combine(*pair) for pair in pairs] + vectors[len(vectors) // 2 * 2 :]
+        return vectors[0]
+
+
+def tile_intrinsic(result: Any, body: Callable[..., Any]) -> Any:
+    """Signature and code of an intrinsic, for `body(tile_builder, *values)`; None returns none."""
+    lanes = next(k.lanes for k in (result.return_type, *result.args) if hasattr(k, "lanes"))
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
+        value = body(TileBuilder(context, builder, lanes), *arguments)
+        return context.get_dummy_value() if value is None else value
+
+    return result, generate
+
+
+def _align_stack(function: Any) -> None:
+    """Align the stack of a function to cache lines, for vectors that it spills.
+
+    LLVM decides on spills too late to align them by itself.
+    """
+    # llvmlite writes the alignment beside other attributes only; Numba's code never unwinds.
+    function.attributes.add("nounwind")
+    function.attributes.alignstack = 4 * LINE  # bytes
+
+
+@intrinsic
+def align_stack(context: Any) -> Any:
+    """Align the stack of the calling function to cache lines.
+
+    Needed where tiles are in inlined functions only: inlining drops their alignment.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        _align_stack(builder.function)
+        return context.get_dummy_value()
+
+    return types.void(), generate

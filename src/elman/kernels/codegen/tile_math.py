@@ -1,0 +1,190 @@
+"""Arithmetic on tiles: the matrix product, functions element by element, reductions of rows."""
+
+import functools
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.errors import TypingError
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin
+
+from elman.kernels.codegen.tile_builder import TileBuilder, tile_intrinsic
+from elman.kernels.codegen.tile_types import TileType
+from elman.kernels.codegen.vectors import FLOAT, INT32, INT64
+
+SINGLE_ROW_SUMS = 4  # partial sums of each vector of a tile of one row
+
+
+@intrinsic
+def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
+    """Matrix product added to a tile: `tile + left @ right`, (rows, depth) by (depth, width).
+
+    The depth is at least 1; for a tile of one row it is a multiple of `SINGLE_ROW_SUMS`. The left
+    matrix is read as single floats, each of which multiplies whole vectors of the right one: thus
+    the products of a layer, forward and backward, take their operands as they lie in memory. No
+    other tile should be alive across an `mm`: to store it before and load it after costs less than
+    the moves of registers that LLVM would put into the loop.
+    """
+    # Each addition to a sum waits for the one before. To keep the units busy, a small tile has
+    # several partial sums for each of its vectors.
+    parts = SINGLE_ROW_SUMS if tile.rows == 1 else 1
+
+    def body(emit: TileBuilder, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
+        builder = emit.builder
+        a, b = emit.view(left, left_at), emit.view(right, right_at)
+        rows, zero = emit.rows(a, tile.rows), emit.constant(0)
+        start = emit.unpack(value) + [zero] * ((parts - 1) * tile.rows * tile.vectors)
+        before = builder.block
+        loop, after = builder.append_basic_block("mm"), builder.append_basic_block("mm.end")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k, sums = builder.phi(INT64), [builder.phi(emit.type) for _ in start]
+        remaining, added = iter(sums), []
+        for part in range(parts):
+            row_of_b = builder.add(k, INT64(part))
+            row = emit.pointer(emit.rows(b, 1)[0], builder.mul(row_of_b, b.row))
+            column = builder.mul(row_of_b, a.column)
+            vectors = [
+                emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)
+            ]
+            for address in rows:
+                factor = emit.splat(emit.read(emit.pointer(address, column), FLOAT))
+                added += [emit.multiply_add(factor, v, next(remaining)) for v in vectors]
+        following = builder.add(k, INT64(parts))
+        again = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+        _forbid_unrolling(builder.module, again)
+        for phi, first, last in ((k, INT64(0), following), *zip(sums, start, added, strict=True)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, loop)
+        builder.position_at_end(after)
+        size = tile.rows * tile.vectors
+        return emit.pack(
+            [functools.reduce(emit.add, added[vector::size]) for vector in range(size)]
+        )
+
+    return tile_intrinsic(tile(tile, left, right, types.intp), body)
+
+
+def _forbid_unrolling(module: Any, branch: Any) -> None:
+    """Keep LLVM from unrolling a loop, which would move sums from registers to memory."""
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([rule, INT64(len(module.metadata))])
+    loop.operands = loop, rule  # a loop's metadata must refer to itself
+    branch.set_metadata("llvm.loop", loop)
+
+
+# Element by element.
+
+
+def _operator(symbol: Any, method: str) -> None:
+    @infer_global(symbol)
+    class Typer(AbstractTemplate):
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            alike = len(arguments) == 2 and arguments[0] == arguments[1]
+            if alike and isinstance(arguments[0], TileType):
+                return signature(arguments[0], *arguments)
+            return None
+
+    @lower_builtin(symbol, TileType, TileType)
+    def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        emit = TileBuilder(context, builder, sig.return_type.lanes)
+        pairs = zip(*map(emit.unpack, arguments), strict=True)
+        return emit.pack([getattr(emit, method)(x, y) for x, y in pairs])
+
+
+_operator(operator.add, "add")
+_operator(operator.sub, "subtract")
+_operator(operator.mul, "multiply")
+_operator(operator.truediv, "divide")
+
+
+def _function(method: str, doc: str) -> Any:
+    def typer(context: Any, tile: Any) -> Any:
+        def body(emit: TileBuilder, value: Any) -> Any:
+            return emit.pack(getattr(emit, method)(emit.unpack(value)))
+
+        return tile_intrinsic(tile(tile), body)
+
+    typer.__doc__ = doc
+    return intrinsic(typer)
+
+
+tanh = _function("tanh", "Hyperbolic tangent of each element.")
+sigmoid = _function("sigmoid", "Logistic function of each element.")
+exp2 = _function("exp2", "2^x of each element x.")
+log = _function("log", "Natural logarithm of each element, a normal number.")
+
+
+@intrinsic
+def maximum(context: Any, x: Any, y: Any) -> Any:
+    """Larger of two tiles, element by element."""
+
+    def body(emit: TileBuilder, left: Any, right: Any) -> Any:
+        pairs = zip(emit.unpack(left), emit.unpack(right), strict=True)
+        return emit.pack([emit.maximum(*pair) for pair in pairs])
+
+    return tile_intrinsic(x(x, x), body)
+
+
+@intrinsic
+def where_positive(context: Any, tile: Any, condition: Any) -> Any:
+    """`tile` where `condition` is above 0 or NaN, and 0 elsewhere."""
+
+    def body(emit: TileBuilder, value: Any, test: Any) -> Any:
+        zero = emit.constant(0)
+        return emit.pack(
+            [
+                emit.builder.select(emit.builder.fcmp_unordered(">", y, zero), x, zero)
+                for x, y in zip(emit.unpack(value), emit.unpack(test), strict=True)
+            ]
+        )
+
+    return tile_intrinsic(tile(tile, tile), body)
+
+
+@intrinsic
+def where_row_is(context: Any, tile: Any, first: Any, rows: Any) -> Any:
+    """`tile` times the one-hot columns of row numbers: element (i, j) where first + i is rows[j].
+
+    There is 0 elsewhere. `rows` is a view of 32-bit integers, one for each column.
+    """
+    if rows.dtype != types.int32:
+        raise TypingError(f"row numbers must be 32-bit integers, got {rows.dtype}")
+
+    def body(emit: TileBuilder, value: Any, first: Any, where: Any) -> Any:
+        builder, zero = emit.builder, emit.constant(0)
+        (start,) = emit.rows(emit.view(rows, where), 1)
+        addresses = [emit.pointer(start, INT64(v * tile.lanes)) for v in range(tile.vectors)]
+        wanted = [emit.read(address, emit.integers) for address in addresses]
+        vectors = []
+        for (row, v), vector in zip(emit.grid(tile), emit.unpack(value), strict=True):
+            number = emit.splat(builder.trunc(builder.add(first, INT64(row)), INT32))
+            here = builder.icmp_signed("==", wanted[v], number)
+            vectors.append(builder.select(here, vector, zero))
+        return emit.pack(vectors)
+
+    return tile_intrinsic(tile(tile, types.intp, rows), body)
+
+
+# Reductions over the rows of a tile.
+
+
+def _reduction(method: str, doc: str) -> Any:
+    def typer(context: Any, tile: Any) -> Any:
+        row = TileType(1, tile.vectors, tile.lanes)
+
+        def body(emit: TileBuilder, value: Any) -> Any:
+            combine, vectors = getattr(emit, method), emit.unpack(value)
+            columns = [vectors[v :: tile.vectors] for v in range(tile.vectors)]
+            return emit.pack([emit.tree_reduce(combine, column) for column in columns])
+
+        return tile_intrinsic(row(tile), body)
+
+    typer.__doc__ = doc
+    return intrinsic(typer)
+
+
+column_max = _reduction("maximum", "Tile of one row: the maximum of each column.")
+column_sum = _reduction("add", "Tile of one row: the sum of each column.")

@@ -1,0 +1,181 @@
+"""Types of register tiles: the tile, its shape, and a view of the matrix that it is loaded from.
+
+A tile is a small float32 matrix that a kernel holds in vector registers: a grid of `rows` by
+`vectors` vectors of `lanes` floats each. To Numba it is one immutable value, and LLVM keeps each of
+its vectors in a register:
+
+    @njit
+    def forward(S, x, h, panel, h_next):  # h_next[0:8, 0:32] = tanh(x[0:8] + h[0:8] @ panel)
+        tile = load(S, at(x, 0, 0))
+        tile = mm(tile, at(h, 0, 0), at(panel, 0, 0), panel.shape[0])
+        store(tanh(tile), at(h_next, 0, 0))
+
+`at` is a view of a matrix from an element on; `transposed_at` is the same view of its transpose,
+which is read in place.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import (
+    NativeValue,
+    intrinsic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+from elman.kernels.codegen.vectors import FLOAT, INT64
+
+LINE = 16  # floats in a cache line
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """Shape of a tile, `rows` by `vectors * lanes` floats; an argument of every kernel.
+
+    Kernels are compiled for each shape, whose numbers are constants in the code.
+    """
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        """Floats in a row."""
+        return self.vectors * self.lanes
+
+    @property
+    def single(self) -> "TileShape":
+        """Shape of a tile of one row."""
+        return TileShape(1, self.vectors, self.lanes)
+
+    @property
+    def elementwise(self) -> "TileShape":
+        """Shape of a tile for work without products: the registers hold some such tiles at once."""
+        return TileShape(max(1, self.rows // 4), self.vectors, self.lanes)
+
+    @property
+    def square(self) -> "TileShape":
+        """Shape of a square tile that the processor transposes fast."""
+        lanes = min(self.lanes, 8)  # shuffles of longer vectors take twice the time
+        return TileShape(lanes, 1, lanes)
+
+
+class _Grid(types.Type):
+    def __init__(self, rows: int, vectors: int, lanes: int) -> None:
+        self.rows, self.vectors, self.lanes = rows, vectors, lanes
+        super().__init__(f"{type(self).__name__}({rows}, {vectors}, {lanes})")
+
+
+class TileShapeType(_Grid):
+    """Numba type of a TileShape; the numbers are part of the type, and the value is empty."""
+
+
+class TileType(_Grid):
+    """Numba type of a tile."""
+
+
+class ViewType(types.Type):
+    """Numba type of a view of a matrix: a pointer, and the strides of rows and columns."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(f"View({dtype})")
+
+
+def tile_of(shape: Any) -> TileType:
+    """Type of the tiles of a shape, a TileShape or its type."""
+    return TileType(shape.rows, shape.vectors, shape.lanes)
+
+
+register_model(TileShapeType)(models.OpaqueModel)
+
+
+@register_model(TileType)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, tile: TileType) -> None:
+        vector = ir.VectorType(FLOAT, tile.lanes)
+        super().__init__(manager, tile, ir.ArrayType(vector, tile.rows * tile.vectors))
+
+
+@register_model(ViewType)
+class _ViewModel(models.StructModel):
+    def __init__(self, manager: Any, view: ViewType) -> None:
+        members = [("pointer", types.voidptr), ("row", types.intp), ("column", types.intp)]
+        super().__init__(manager, view, members)
+
+
+@typeof_impl.register(TileShape)
+def _typeof_shape(shape: TileShape, context: Any) -> TileShapeType:
+    return TileShapeType(shape.rows, shape.vectors, shape.lanes)
+
+
+@unbox(TileShapeType)
+def _unbox_shape(kind: Any, value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+def _attribute(kind: TileShapeType, name: str) -> Any:
+    return getattr(TileShape(kind.rows, kind.vectors, kind.lanes), name, None)
+
+
+@infer_getattr
+class _ShapeAttributes(AttributeTemplate):
+    """Typing of a TileShape's attributes, which kernels read as constants."""
+
+    key = TileShapeType
+
+    def generic_resolve(self, kind: TileShapeType, name: str) -> Any:
+        value = _attribute(kind, name)
+        if isinstance(value, TileShape):
+            return _typeof_shape(value, None)
+        return None if value is None else types.intp
+
+
+@lower_getattr_generic(TileShapeType)
+def _lower_attribute(context: Any, builder: Any, kind: TileShapeType, _: Any, name: str) -> Any:
+    value = _attribute(kind, name)
+    return context.get_dummy_value() if isinstance(value, TileShape) else INT64(value)
+
+
+def _view(matrix: Any, transposed: bool) -> Any:
+    if not isinstance(matrix, types.Array) or matrix.ndim != 2:
+        raise TypingError("a view needs a matrix")
+    result = ViewType(matrix.dtype)
+    size = matrix.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        array = context.make_array(matrix)(context, builder, arguments[0])
+        stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]  # in bytes
+        offset = builder.add(
+            builder.mul(arguments[1], stride), builder.mul(arguments[2], INT64(size))
+        )
+        base = builder.bitcast(array.data, cgutils.voidptr_t)
+        view = cgutils.create_struct_proxy(result)(context, builder)
+        view.pointer = builder.gep(base, [offset])
+        elements = builder.sdiv(stride, INT64(size), flags=["exact"])
+        one = INT64(1)
+        view.row, view.column = (one, elements) if transposed else (elements, one)
+        return view._getvalue()
+
+    return result(matrix, types.intp, types.intp), generate
+
+
+@intrinsic
+def at(context: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """View of a matrix from `matrix[row, column]` on; its rows are contiguous."""
+    return _view(matrix, transposed=False)
+
+
+@intrinsic
+def transposed_at(context: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """View of the transposed matrix from `matrix[row, column]` on."""
+    return _view(matrix, transposed=True)
