@@ -221,14 +221,14 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: TextFile(text(), 1.5, 4), "batch size must be a whole number, got 1.5"),  # type: ignore[arg-type]
     (lambda: TextFile(text(), 8, 4, split="abc"), "split must be three shares above 0"),  # type: ignore[arg-type]
     (lambda: Codec(Vocab([]), "byte", False).prefix_ids("\ud800"), "half a surrogate pair"),
-    (lambda: elman.load("a\0b"), "a run directory is given by its path, got 'a\\x00b'"),
-    (lambda: elman.load(None), "a run directory is given by its path, got None"),  # type: ignore[arg-type]
-    (lambda: elman.save(3, model()), "a run directory is given by its path, got 3"),  # type: ignore[arg-type]
+    (lambda: elman.load("a\0b"), "a run directory must be a path, got 'a\\x00b'"),
+    (lambda: elman.load(None), "a run directory must be a path, got None"),  # type: ignore[arg-type]
+    (lambda: elman.save(3, model()), "a run directory must be a path, got 3"),  # type: ignore[arg-type]
     (lambda: Trainer(-1), "max epochs must be 0 or more, got -1"),
     (lambda: Trainer("x"), "max epochs must be a whole number, got 'x'"),  # type: ignore[arg-type]
-    (lambda: Checkpoints("a", "x"), "checkpoints are 0 seconds apart or more, got 'x'"),  # type: ignore[arg-type]
+    (lambda: Checkpoints("a", "x"), "seconds between checkpoints must be 0 or more, got 'x'"),  # type: ignore[arg-type]
     (lambda: Best(patience=0), "patience must be 1 or more, got 0"),
-    (lambda: Schedule(1), "the schedule is one of constant, cosine, plateau, got 1"),  # type: ignore[arg-type]
+    (lambda: Schedule(1), "schedule must be one of constant, cosine, plateau, got 1"),  # type: ignore[arg-type]
     (lambda: RNN(5, 0), "num hiddens must be 1 or more, got 0"),
     (lambda: RNNLM(RNN(5, 3), 6), "the rnn reads 5 inputs, and gets 6: give it num_inputs"),
     (lambda: list(language_model.generate(model(), [0], -1, Sampler())), "tokens must be 0 or m"),

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_
     trainer.fit(model, data)
     for other in ({"layers": 2}, {"cell": "lstm"}):
         trainer, model, data = made_ready(module, story, CASES[0] | other)
-        with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
+        with pytest.raises(ElmanError, match="the checkpoint belongs to another training"):
             trainer.fit(model, data, resume=read_newest(tmp_path))
 
 

@@ -298,7 +298,7 @@ BAD = [
     (["train", "--lr", "inf"], "the learning rate must be"),
     (["train", "--clip", "-1"], "clip must be 0"),
     (["train", "--momentum", "2"], "momentum must be"),
-    (["train", "--optimizer", "lion"], "the optimizer is sgd or adam, got 'lion'"),
+    (["train", "--optimizer", "lion"], "optimizer must be sgd or adam, got 'lion'"),
     (["train", "--cell", "cnn"], f"the cell is one of {', '.join(CELLS)}, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
     (["train", "short.txt", "--tokenizer", "syllable"], "the tokenizer is one of"),
@@ -333,7 +333,7 @@ BAD = [
     (["generate", "none", "it has", "--tokens", "9" * 10], "tokens must be 10000000 or less"),
     (["generate", "none", "it has", "--top-k", "9" * 30], "top k must be 2147483648 or less"),
     (["compare", ""], "Invalid value for 'RUN...': it is empty"),
-    (["compare", "none", "--plot", "folder"], "cannot write folder: a picture's name ends with"),
+    (["compare", "none", "--plot", "folder"], "cannot write folder: the extension must be one of"),
     (["generate", "none", "it has"], "none is no run directory"),
     (["generate", "short.txt", "it has"], "short.txt is no run directory"),
     (["evaluate", "none", "time-machine"], "none is no run directory"),
@@ -563,7 +563,7 @@ def test_only_a_run_in_training_can_be_resumed(
         "leave that out"
     )
     assert told(story, *QUICK, "--checkpoint-every", "-1") == (
-        "checkpoints are 0 seconds apart or more, got -1.0"
+        "seconds between checkpoints must be 0 or more, got -1.0"
     )
     begun = tmp_path / "begun"
     settings = run_settings(run)

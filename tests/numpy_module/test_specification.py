@@ -181,9 +181,9 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
     [
         ({"lr": float("nan")}, "learning rate must be"),
         ({"lr": 0.0}, "learning rate must be"),
-        ({"optimizer": "lion"}, "the optimizer is sgd or adam"),
+        ({"optimizer": "lion"}, "optimizer must be sgd or adam"),
         ({"momentum": 1.0}, "momentum must be"),
-        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),
         ({"embedding_size": -1}, "embedding must be 0 or more"),
     ],
 )

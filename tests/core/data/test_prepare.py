@@ -428,7 +428,9 @@ def test_two_at_once_are_kept_apart(texts: list[str], tmp_path: Path) -> None:
 def test_a_failed_preparation_leaves_no_files(texts: list[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     bad = tmp_path / "one.txt"
-    with pytest.raises(ElmanError, match=r"cannot write .*one.txt.store: .*one.txt is no folder"):
+    with pytest.raises(
+        ElmanError, match=r"cannot write .*one.txt.store: .*one.txt is not a folder"
+    ):
         prepare(texts, bad / "store", "char")
     with pytest.raises(ElmanError, match="exists already"):
         prepare(texts, bad, "char")

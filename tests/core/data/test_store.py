@@ -186,7 +186,7 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
 
 FACTS = [
     ({"format": 4}, "has the format '4', and this version of elman reads 3"),
-    ({"extra": 1}, '"extra" is no field that is known'),
+    ({"extra": 1}, '"extra" is not a known field'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
     ({"tokens": -1}, "tokens in .* must be 0 or more, got -1"),
@@ -247,7 +247,7 @@ def test_files_that_are_not_a_stores_are_refused(text: Path) -> None:
     refused("vocab.json", b"[1]", f"must have {len(tokens)} tokens, got 1")
     refused("store.json", b"{", "cannot read .*store.json")
     refused("store.json", b"[" * 9000, "cannot read .*store.json")
-    refused("store.json", b"[]", "must be an object of format, tokenizer")
+    refused("store.json", b"[]", "must be an object with the fields format, tokenizer")
     refused("store.json", b" " * (store.MAX_METADATA_BYTES + 1), "more than 65536 bytes")
     refused("store.json", None, "it is a directory, but not a token store")
     assert store.read(folder).tokens.ids.tobytes() == ids
@@ -369,7 +369,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout == (
-        "the file of a text's ids was cut off while it was read, from 34,000 bytes to 9: prepare "
+        "the file of token ids was truncated while it was read, from 34,000 bytes to 9: prepare "
         "the store again\n"
     ), (done.returncode, done.stderr)
 

@@ -322,7 +322,7 @@ def test_a_link_may_lead_to_a_run_and_none_may_lie_inside(folder: Path, tmp_path
     for name in ("config.json", "vocab.json", "model.safetensors"):
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
-        with pytest.raises(ElmanError, match=f"{name}: it is a symbolic link, and must be a file"):
+        with pytest.raises(ElmanError, match=f"{name}: it is a symbolic link, not a regular file"):
             elman.load(folder)
         (folder / name).unlink()
         (tmp_path / name).rename(folder / name)
@@ -463,13 +463,13 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
             path.write_bytes(content)
 
     spoil_json(config, extra=1)
-    refused('config.json: "extra" is no field that is known: architecture, tokenizer, clean')
+    refused('config.json: "extra" is not a known field: architecture, tokenizer, clean')
     spoil_json(config, tokenizer="syllable")
     refused("config.json: the tokenizer is one of")
     config.write_text("{")
     refused("cannot read .*config.json")
     config.write_text("[1]")
-    refused(r"it must be an object of architecture, .*, got \[1\]")
+    refused(r"it must be an object with the fields architecture, .*, got \[1\]")
     spoil_json(config, architecture={"cell": "cnn", "vocab": 28, "hidden": 6})
     refused("config.json: the cell is one of")
     spoil_json(config, architecture={"cell": "rnn", "vocab": 28, "hidden": "6"})
@@ -481,7 +481,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     vocab.write_text('["<unk>", "a"]')
     refused("must have 28 tokens, got 2")
     model.write_bytes(b"nonsense")
-    refused("cannot read .*model.safetensors: it is no safetensors file")
+    refused("cannot read .*model.safetensors: it is not a complete safetensors file")
     values = load_file(model)
     save_file(values | {"linear.bias": np.zeros(3, np.float32)}, model)
     refused(r"model.safetensors: the weight linear.bias must be \(28,\), and is \(3,\)")

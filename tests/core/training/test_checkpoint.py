@@ -131,9 +131,9 @@ def test_facts_beyond_the_epochs_and_batches_of_a_training_are_refused(
 ) -> None:
     here = replace(FACTS, updates=4, validations=1)  # of one epoch and two batches
     here.check_against(1, 2, 1)
-    with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
+    with pytest.raises(ElmanError, match="the checkpoint belongs to another training"):
         replace(here, updates=2).check_against(1, 2, 1)
-    with pytest.raises(ElmanError, match="the checkpoint is one of another training"):
+    with pytest.raises(ElmanError, match="the checkpoint belongs to another training"):
         here.check_against(epochs, train_batches, val_batches)
 
 
@@ -143,7 +143,7 @@ def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
 
 def test_a_folder_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
     (tmp_path / "000000000001.safetensors").write_bytes(b"cut off")
-    with pytest.raises(ElmanError, match=r"no checkpoint in .* is whole: remove it"):
+    with pytest.raises(ElmanError, match=r"no checkpoint in .* is intact: remove the folder"):
         checkpoint.read_newest(tmp_path)
 
 
@@ -185,7 +185,7 @@ def test_a_state_with_nan_is_not_checkpointed(
     for trainer.train_batch_idx in (1, 2):
         checkpoints.on_checkpoint(trainer)
     assert numbers(tmp_path) == [1]
-    assert caplog.messages == ["no checkpoint is written of what is no longer finite"]
+    assert caplog.messages == ["no checkpoint is written: the weights contain NaN or infinity"]
 
 
 @pytest.mark.parametrize("name", sorted(ERRORS.keys() - {"kill"}))

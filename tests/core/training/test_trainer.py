@@ -189,7 +189,7 @@ class Remembering(Stepping):
         self.number = float(arrays["number"])
 
 
-LONGER = "longer or shorter"
+LONGER = "other numbers of epochs or batches"
 FLOAT, BYTES = np.array(1.0), np.zeros(3, np.uint8)
 HISTORY = [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]
 
@@ -227,7 +227,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
     trainer = Remembering(2)
     kept = trainer.state_dict() | arrays
     kept = {name: array for name, array in kept.items() if array is not None}
-    with pytest.raises(ElmanError, match="the checkpoint is one of another training") as refused:
+    with pytest.raises(ElmanError, match="the checkpoint belongs to another training") as refused:
         trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (kept, replace(GOOD, **facts)))
     cause = refused.value.__cause__  # of a framework, where its own load_state_dict refuses
     assert re.search(told, f"{type(cause).__name__}: {cause}" if cause else str(refused.value))

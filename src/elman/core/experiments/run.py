@@ -247,7 +247,7 @@ def read_history(folder: Path) -> list[Epoch]:
             raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
         return [_epoch(row, number) for number, row in enumerate(rows, 1)]
     except UnicodeDecodeError as error:
-        raise ElmanError(f"cannot read {path}: byte {error.start} is not of UTF-8") from error
+        raise ElmanError(f"cannot read {path}: byte {error.start} is not valid UTF-8") from error
     except (ElmanError, csv.Error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error
 

@@ -121,7 +121,7 @@ def make_parents(path: Path) -> Iterator[None]:
             for parent in missing:
                 fsync_dir(parent.parent)
         except FileExistsError as error:
-            raise ElmanError(f"cannot write {path}: {error.filename} is no folder") from error
+            raise ElmanError(f"cannot write {path}: {error.filename} is not a folder") from error
         yield
     except OSError as error:
         raise os_error("write", path, error) from error

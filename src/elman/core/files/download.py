@@ -34,7 +34,7 @@ def download(url: str, folder: str = "../data", sha1_hash: str | None = None) ->
     _check_https(url)
     name = url.split("?")[0].split("/")[-1]
     if name in ("", ".", ".."):
-        raise ElmanError(f"the address of a download ends with the name of a file, got {url}")
+        raise ElmanError(f"a download URL must end with a file name, got {url}")
     target = as_path(folder, "the folder of a download") / name
     if sha1_hash and sha1(target) == sha1_hash:
         return str(target)
@@ -69,7 +69,7 @@ def _verified(url: str, sha1_hash: str | None, target: Path) -> Iterator[bytes]:
             f"cannot download {url} ({why}): put the file at {target} yourself"
         ) from error
     if sha1_hash and digest.hexdigest() != sha1_hash:
-        raise MachineError(f"{url} has other bytes than expected (SHA-1 {sha1_hash}); nothing kept")
+        raise MachineError(f"{url} does not have the expected SHA-1 {sha1_hash}: nothing was kept")
 
 
 def _timeout() -> TimeoutError:
@@ -97,7 +97,7 @@ def _chunks(url: str, began: float) -> Iterator[bytes]:
 
 def _check_https(url: str) -> None:
     if not (isinstance(url, str) and url.startswith("https://")):
-        raise ElmanError(f"downloads are over https alone, got {url}")
+        raise ElmanError(f"downloads require https, got {url}")
 
 
 class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
@@ -106,7 +106,7 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *words: Any, **names: Any) -> urllib.request.Request | None:
         request = super().redirect_request(*words, **names)
         if request is not None and request.type != "https":
-            raise URLError(f"it leads to {request.full_url}, and only https is followed")
+            raise URLError(f"it redirects to {request.full_url}, and only https is allowed")
         return request
 
 

@@ -56,7 +56,7 @@ def parse(raw: bytes, where: str, nan: bool = False, max_values: int = MAX_VALUE
     def constant(name: str) -> float:
         if nan and name == "NaN":
             return math.nan
-        raise ValueError(f"{name} is no number")
+        raise ValueError(f"{name} is not allowed")
 
     try:
         _check_counts(raw, max_values)
@@ -68,7 +68,7 @@ def parse(raw: bytes, where: str, nan: bool = False, max_values: int = MAX_VALUE
             parse_float=_finite,
         )
     except UnicodeDecodeError as error:
-        raise ElmanError(f"cannot read {where}: byte {error.start} is not of UTF-8") from error
+        raise ElmanError(f"cannot read {where}: byte {error.start} is not valid UTF-8") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ElmanError(f"cannot read {where} as JSON: {error.msg} at {place}") from error
@@ -93,7 +93,7 @@ def _check_counts(raw: bytes, max_values: int) -> None:
         lists += int(np.count_nonzero(changes > 0))
         commas += int(np.count_nonzero(outside == ord(",")))
         if depths.max(initial=0) > MAX_DEPTH:
-            raise ValueError("it is nested too deep")
+            raise ValueError("it is nested too deeply")
         if lists > MAX_LISTS or lists + commas > max_values:
             raise ValueError(f"it has more than {MAX_LISTS:,} lists or {max_values:,} values")
         depth, in_string = int(depths[-1]) if len(depths) else depth, bool(in_strings[-1])
@@ -103,8 +103,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"the name {_shown(twice)} comes twice")
+        duplicate = next(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"the name {_shown(duplicate)} is duplicated")
     return value
 
 
@@ -182,11 +182,13 @@ def _of_fields(kind: type, value: Any, name: str) -> Any:
     wanted, kinds = {field.name: field for field in fields(kind)}, get_type_hints(kind)
     names = ", ".join(wanted)
     if not isinstance(value, dict):
-        raise ElmanError(f"{name or 'it'} must be an object of {names}, got {_shown(value)}")
+        raise ElmanError(
+            f"{name or 'it'} must be an object with the fields {names}, got {_shown(value)}"
+        )
     below, given = f"{name}." if name else "", {}
     for field, item in value.items():
         if field not in wanted:
-            raise ElmanError(f"{below}{_shown(field)} is no field that is known: {names}")
+            raise ElmanError(f"{below}{_shown(field)} is not a known field: {names}")
         given[field] = _typed(kinds[field], item, below + field)
     for field in wanted:
         if field not in given and _required(wanted[field]):

@@ -26,7 +26,7 @@ def check_whole(array: NDArray[Any]) -> None:
     file = _mapped_file(array)
     if file is not None and file.size() < len(file):
         raise ElmanError(
-            f"the file of a text's ids was cut off while it was read, from {len(file):,} bytes to "
+            f"the file of token ids was truncated while it was read, from {len(file):,} bytes to "
             f"{file.size():,}: prepare the store again"
         )
 

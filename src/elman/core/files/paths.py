@@ -29,7 +29,7 @@ def as_path(value: Any, name: str) -> Path:
     with suppress(UnicodeEncodeError):
         if isinstance(text, str) and b"\0" not in os.fsencode(text):
             return Path(text)
-    raise ElmanError(f"{name} is given by its path, got {value!r}")
+    raise ElmanError(f"{name} must be a path, got {value!r}")
 
 
 def exists(path: Path) -> bool:

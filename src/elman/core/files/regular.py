@@ -35,7 +35,7 @@ def _open(path: Path, follow_links: bool) -> BufferedReader:
     try:
         return BufferedReader(_NonBlockingFile(path, opener=_opener(follow_links)))
     except ValueError as error:  # a NUL in its name
-        raise ElmanError(f"cannot read {str(path)!r}: no file has such a name") from error
+        raise ElmanError(f"cannot read {str(path)!r}: a file name cannot contain NUL") from error
 
 
 class _NonBlockingFile(FileIO):
@@ -45,7 +45,7 @@ class _NonBlockingFile(FileIO):
         """Read into a buffer; an ElmanError if that would block."""
         read = super().readinto(buffer)
         if read is None:
-            raise ElmanError(f"cannot read {self.name}: it has nothing to read, and must be a file")
+            raise ElmanError(f"cannot read {self.name}: it is not a regular file")
         return read
 
 
@@ -74,7 +74,7 @@ def open_no_follow(path: str, flags: int) -> int:
 def _check_regular(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _file_type(status.st_mode)
-        raise ElmanError(f"cannot read {path}: it is {kind}, and must be a file")
+        raise ElmanError(f"cannot read {path}: it is {kind}, not a regular file")
 
 
 def _file_type(mode: int) -> str:

@@ -69,7 +69,7 @@ class TensorFile:
             raise _broken(self.path, error) from error
         raw = array.reshape(-1).view(np.uint8)
         if self.file.readinto(raw.data) != len(raw):
-            raise _broken(self.path, "it was cut off while it was read")
+            raise _broken(self.path, "it was truncated while it was read")
         return array.astype(tensor.dtype, copy=False)
 
 
@@ -101,7 +101,7 @@ def _header(path: Path, raw: bytes) -> tuple[dict[str, Entry], dict[str, str]]:
     try:
         value = json_files.parse(raw, "its header")
         if not isinstance(value, dict) or not _are_strings(metadata := value.pop(METADATA, {})):
-            raise ElmanError("its header must be an object, and its metadata one of texts")
+            raise ElmanError("its header must be an object, and its metadata an object of strings")
         "".join([*value, *metadata, *metadata.values()]).encode()
         entries = {name: json_files.record(Entry, value[name], printable(name)) for name in value}
     except UnicodeEncodeError as error:
@@ -123,14 +123,15 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
         if entry.dtype not in DTYPES:
             kind = printable(entry.dtype[:40])
             raise ElmanError(
-                f"cannot read {path}: {printable(name)} is in {kind}, no type of NumPy"
+                f"cannot read {path}: {printable(name)} has the dtype {kind}, which NumPy does not "
+                "have"
             )
         tensor = Tensor(tuple(entry.shape), np.dtype(DTYPES[entry.dtype]))
         if len(tensor.shape) > MAX_DIMENSIONS or min(tensor.shape, default=0) < 0:
-            raise _broken(path, f"{printable(name)} has a shape that no tensor has")
+            raise _broken(path, f"{printable(name)} has an invalid shape")
         begin, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         if entry.data_offsets != (begin, end) or end > size:
-            raise _broken(path, f"the bytes of {printable(name)} are not where they should be")
+            raise _broken(path, f"the bytes of {printable(name)} are not at the expected offsets")
         found[name] = tensor
     if end != size:
         raise _broken(path, f"{size} bytes follow the header, and its tensors have {end}")
@@ -147,6 +148,4 @@ def all_finite(array: NDArray[Any]) -> bool:
 
 
 def _broken(path: Path, reason: object) -> ElmanError:
-    return ElmanError(
-        f"cannot read {path}: it is no safetensors file, or not all of one ({reason})"
-    )
+    return ElmanError(f"cannot read {path}: it is not a complete safetensors file ({reason})")

@@ -45,7 +45,7 @@ class Checkpoints(Callback):
 
     def __init__(self, folder: str | Path, seconds: float = 60) -> None:
         if not (is_number(seconds) and seconds >= 0):
-            raise ElmanError(f"checkpoints are 0 seconds apart or more, got {seconds!r}")
+            raise ElmanError(f"seconds between checkpoints must be 0 or more, got {seconds!r}")
         self.folder, self.seconds = as_path(folder, "a folder of checkpoints"), seconds
         self._last = time.monotonic()
 
@@ -72,7 +72,7 @@ class Checkpoints(Callback):
         if all(map(tensors.all_finite, arrays.values())):
             write(self.folder, trainer.train_batch_idx, arrays, state)
         else:
-            log.warning("no checkpoint is written of what is no longer finite")
+            log.warning("no checkpoint is written: the weights contain NaN or infinity")
         self._last = time.monotonic()
 
 
@@ -146,7 +146,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
             log.warning("%s", error)
     if found:
         raise DamagedError(
-            f"no checkpoint in {folder} is whole: remove it, and what is resumed begins anew"
+            f"no checkpoint in {folder} is intact: remove the folder to start the training over"
         )
     return None
 
@@ -157,7 +157,7 @@ def read(path: Path) -> Checkpoint:
         with tensors.open_tensors(path, memory.limit(), tensors.MAX_HEADER_BYTES) as file:
             arrays, text = file.load(), file.metadata.get("trainer_state", "")
         if file.metadata.get("digest") != _digest(arrays, text):
-            raise ElmanError(f"{path} has another digest")
+            raise ElmanError(f"{path} has a wrong digest")
         if not all(map(tensors.all_finite, arrays.values())):
             raise ElmanError(f"{path} contains NaN or infinity")
         where = f"the trainer state of {path}"

@@ -63,7 +63,7 @@ def check_picture(path: Path) -> None:
         known = Figure().canvas.get_supported_filetypes()
         if path.suffix[1:].lower() not in known:
             raise ElmanError(
-                f"cannot write {path}: a picture's name ends with .{', .'.join(known)}"
+                f"cannot write {path}: the extension must be one of .{', .'.join(known)}"
             )
 
 

@@ -22,11 +22,9 @@ class Schedule(Callback):
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:
         if not is_one_of(kind, SCHEDULES):
-            raise ElmanError(f"the schedule is one of {', '.join(SCHEDULES)}, got {kind!r}")
+            raise ElmanError(f"schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
         if not (is_number(warmup) and 0 <= warmup < 1):
-            raise ElmanError(
-                f"warmup is a share of the training, at least 0 and below 1, got {warmup!r}"
-            )
+            raise ElmanError(f"warmup must be at least 0 and below 1, got {warmup!r}")
         self.kind, self.warmup = kind, warmup
 
     def before_update(self, trainer: TrainerLike) -> None:
@@ -37,8 +35,8 @@ class Schedule(Callback):
             trainer.scale_learning_rate(self.factor(trainer.progress, trainer.history))
         except (AttributeError, TypeError) as error:
             raise ElmanError(
-                "a schedule changes the learning rate, and "
-                f"{type(trainer.optim).__name__} has none that can be set: use no schedule"
+                "a schedule requires a learning rate that can be set, and "
+                f"{type(trainer.optim).__name__} has none: use no schedule"
             ) from error
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
@@ -71,7 +69,7 @@ class Best(Callback):
         if since == 0:
             trainer.best = trainer.state_dict()
         if self.patience is not None and math.isnan(trainer.history[-1].val_loss):
-            raise ElmanError("patience waits for a lower validation loss, and there is none")
+            raise ElmanError("patience requires validation data, and the validation loss is NaN")
         if self.patience is not None and since >= self.patience:
             trainer.stop()
 

@@ -90,7 +90,10 @@ class TrainerState:
             or not ended * min(1, train_batches) <= before <= ended * train_batches
             or self.validations > (ended + 1) * val_batches
         ):
-            raise ElmanError("the checkpoint is one of another training, longer or shorter")
+            raise ElmanError(
+                "the checkpoint belongs to another training, with other numbers of epochs or "
+                "batches"
+            )
 
 
 def _check_non_negative(name: str, value: float) -> None:
@@ -109,7 +112,7 @@ def check_forms(
         found, expected = _form(name, saved), _form(name, own)
         if found != expected:
             raise ElmanError(
-                f"the checkpoint is one of another training: as {name} it has {found}, and this "
+                f"the checkpoint belongs to another training: as {name} it has {found}, and this "
                 f"one {expected}"
             )
 

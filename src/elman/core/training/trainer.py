@@ -38,7 +38,7 @@ from elman.core.training.state import EpochProgress, TrainerState, check_forms
 log = logging.getLogger("elman")
 
 SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
-CUT_SHORT = "each validation reads %d of %d batches, as many as a tenth of the time was enough for"
+CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
 BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 
 
@@ -337,7 +337,7 @@ class Trainer(HyperParameters):
             if state.loader_state:
                 self.train_dataloader.state = state.loader_state
         except Exception as error:  # each framework raises its own
-            message = "the checkpoint is one of another training: its state does not fit this one"
+            message = "the checkpoint belongs to another training: its state does not fit this one"
             raise ElmanError(message) from error
         own = self.state_dict()
         check_forms(current, current, own)  # arrays that this training does not have
@@ -403,7 +403,7 @@ class Trainer(HyperParameters):
 
 def _check_has(name: str, value: Any, method: str) -> None:
     if not hasattr(value, method):
-        raise ElmanError(f"fit takes a {name} that has {method}(), got {value!r}")
+        raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
 
 
 def _norm_suffix(norm: float) -> str:
@@ -414,7 +414,7 @@ def _norm_suffix(norm: float) -> str:
 def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
     """Raise an ElmanError unless these are valid settings of an optimiser."""
     if not is_one_of(optimizer, ("sgd", "adam")):
-        raise ElmanError(f"the optimizer is sgd or adam, got {optimizer!r}")
+        raise ElmanError(f"optimizer must be sgd or adam, got {optimizer!r}")
     require_number(
         "a finite number above 0",
         lambda rate: is_finite_number(rate) and rate > 0,
@@ -422,4 +422,4 @@ def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
     )
     require_number("at least 0 and below 1", lambda share: 0 <= share < 1, momentum=momentum)
     if momentum and optimizer == "adam":
-        raise ElmanError(f"momentum goes with sgd, got {momentum} with adam: leave it out")
+        raise ElmanError(f"momentum requires sgd, got {momentum} with adam: leave it out")
