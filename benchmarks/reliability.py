@@ -42,45 +42,58 @@ COMMAND = (
 
 HEADER = """# Reliability
 
-What `python benchmarks/reliability.py {}` printed, on {} cores ({}).
+Output of `python benchmarks/reliability.py {}` on {} cores ({}).
 
-A training is killed with SIGKILL, every other time at one of the calls that write, else at a
-random moment, and gone on with until it ends; its weights and history must be those of one that
-was never stopped, and no checkpoint that was written may be lost. So it must be where a pipe or a
-terminal that a training prints to goes away at a random moment: with a pipe the training goes on;
-a terminal that hangs up ends it with a checkpoint. Faults are injected at every call that writes a
-checkpoint, and every byte of one is changed or cut off. Bad inputs are good ones spoilt in one or
-two places: each must be read, or refused in one line, within ten seconds and a gibibyte. Each
-attack (`python tests/attacks.py`) has a claim of its own. Memory is the most that a process had in
-use (VmHWM), the Python interpreter and its libraries included; a training reads all of its text,
-trains for six seconds, validates, and scores its test part; the first one compiles kernels, which
-takes memory too.
+Kills: a training is killed with SIGKILL and resumed until it ends. Every other kill is at a
+system call that writes, the others at random moments. The weights and the history must equal
+those of an uninterrupted training, and no checkpoint that was written may be lost.
 
-## Who is trusted with what
+Pipes and terminals: a pipe or a terminal that a training prints to is closed at a random moment.
+After a closed pipe the training must continue; after a closed terminal it must end with a
+checkpoint.
 
-The environment variables, the user's own home and the installed packages are trusted: who can
-change them can run code anyway. The current folder is not: nothing in it is run, or read as
-settings (but `python -m elman`, unlike `elman`, looks there for modules, as Python does; `python
--P -m elman` does not). Runs, stores, checkpoints, texts and downloads are data, whoever they are
-from: nothing in them is run, no link in them is followed, and they are measured before memory is
-taken. Another user's folder is read as data, and never worked in: nothing half-made in it is gone
-on with, no training continues there, and no compiled code is loaded from it. There is no defence
-against others who may write to the folder in which a run or a store is made, unless it is sticky
-as `/tmp` is, nor against who forges the digests of a half-made store of one's own. Where the ids
-of a store are cut off within the moment between a look at the file and its reading, the system
-ends the process without a word (SIGBUS).
+Faults: an error is injected at each call that writes a checkpoint, and each byte of a checkpoint
+is changed or cut off.
+
+Bad inputs: valid inputs are changed in one or two places. Each must be read, or refused in one
+line, within ten seconds and a gibibyte.
+
+Attacks (`python tests/attacks.py`): each makes a claim of its own.
+
+Memory is the peak resident memory of the process (VmHWM), with the Python interpreter and its
+libraries. A training reads the whole text, trains for six seconds, validates, and scores the test
+part; the first one also compiles kernels, which takes memory.
+
+## Trust
+
+Trusted: environment variables, the user's home and the installed packages. Whoever can change
+them can run code anyway.
+
+Not trusted: the current folder. Nothing in it is executed or read as settings. (`python -m elman`
+looks there for modules, as Python does; `elman` and `python -P -m elman` do not.)
+
+Data, whoever made them: runs, stores, checkpoints, texts and downloads. Nothing in them is
+executed, no link in them is followed, and their sizes are checked before memory is allocated.
+
+Another user's folder is read as data. No work is resumed in it, and no compiled code is loaded
+from it.
+
+Not defended against: other users who may write to the folder in which a run or a store is
+created, unless it is sticky as `/tmp` is; forged digests in an unfinished store of one's own. If
+the ids of a store are truncated between the check of the file and its reading, the system kills
+the process (SIGBUS) without a message.
 """
 
 
 def processor() -> str:
-    """The name of the processor, where Linux tells it."""
+    """Name of the processor; on Linux the model."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     return names[0] if names else platform.processor()
 
 
-def told(*words: str) -> str:
-    """Output of a program of the tests; its failure is ours."""
+def output_of(*words: str) -> str:
+    """Output of a program of the tests; exits if it fails."""
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
@@ -90,21 +103,21 @@ def told(*words: str) -> str:
 def kills(frameworks: Sequence[str], number: int) -> None:
     """Trainings killed at random moments."""
     print("## Kills\n")
-    print("| framework | kills | resumed from a checkpoint | ended in the same bits | lost |")
+    print("| framework | kills | resumed from a checkpoint | ended with the same bits | lost |")
     print("|---|---|---|---|---|")
     for name in frameworks:
-        line = told("tests/kills.py", name, str(number))
+        line = output_of("tests/kills.py", name, str(number))
         done, resumed, ended = re.findall(r"\d+", line.removeprefix(name))
         print(f"| {name} | {done} | {resumed} | {ended} | 0 |", flush=True)
     print()
 
 
 def pipes(number: int) -> None:
-    """Trainings whose pipe or terminal goes away."""
+    """Trainings whose pipe or terminal is closed."""
     print("## Pipes and terminals\n")
-    print("| what goes away | from trainings | from resumes | lost |")
+    print("| closed | in trainings | in resumed trainings | lost |")
     print("|---|---|---|---|")
-    lines = told("tests/pipes.py", str(number)).splitlines()
+    lines = output_of("tests/pipes.py", str(number)).splitlines()
     trainings, resumes = (re.findall(r"(\d+) ([a-z][a-z ]*)", line) for line in lines)
     for (one, way), (other, _) in list(zip(trainings, resumes, strict=True))[:-1]:
         print(f"| {way} | {one} | {other} | 0 |")
@@ -112,17 +125,17 @@ def pipes(number: int) -> None:
 
 
 def faults() -> None:
-    """A checkpoint whose writing fails, or that is changed."""
+    """Failed writes of checkpoints, and changed checkpoints."""
     print("## Faults\n")
     print("| fault | where | what is left |")
     print("|---|---|---|")
-    print(told("tests/faults.py") + "\n", flush=True)
+    print(output_of("tests/faults.py") + "\n", flush=True)
 
 
 def bad_inputs(number: int) -> None:
-    """Inputs that are spoilt."""
+    """Damaged inputs."""
     print("## Bad inputs\n")
-    header, *rows, _ = told("tests/hostile.py", str(number)).splitlines()
+    header, *rows, _ = output_of("tests/hostile.py", str(number)).splitlines()
     print("| " + " | ".join(header.split()) + " | failed |")
     print("|---" * 5 + "|")
     for row in rows:
@@ -132,9 +145,9 @@ def bad_inputs(number: int) -> None:
 
 
 def attacks() -> None:
-    """Attempts of a stranger on the command line."""
+    """Attacks on the command line."""
     print("## Attacks\n")
-    print(told("tests/attacks.py") + "\n", flush=True)
+    print(output_of("tests/attacks.py") + "\n", flush=True)
 
 
 def peak_memory(*words: str) -> int:
@@ -200,7 +213,7 @@ def draw(path: str, sizes: Sequence[int], peaks: dict[str, list[int]]) -> None:
 
 
 def cost(rounds: int = 10, epochs: int = 50, every: float = 0.5) -> None:
-    """The seed's job with and without checkpoints, in turns, and what one checkpoint takes."""
+    """Time of the reference training with and without checkpoints, and of writing one."""
     print("## What checkpoints cost\n")
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[bool, list[float]] = {False: [], True: []}
@@ -220,11 +233,11 @@ def cost(rounds: int = 10, epochs: int = 50, every: float = 0.5) -> None:
     without, with_them = (statistics.median(seconds[kept]) for kept in (False, True))
     write = statistics.median(writes)
     print(
-        f"{epochs} epochs of the book's job on the engine take {without:.3f} s without "
-        f"checkpoints; with one every {every} s, and the best epoch kept, they take "
-        f"{with_them / without:.3f} times that (medians of {rounds}, in turns). Writing one "
-        f"takes {1000 * write:.1f} ms, "
-        f"which is {100 * write / 60:.3f} % of the minute between two."
+        f"{epochs} epochs of the book's training on the engine take {without:.3f} s without "
+        f"checkpoints. With one every {every} s and the best epoch kept, they take "
+        f"{with_them / without:.3f} times as long (medians of {rounds}, in turns). Writing a "
+        f"checkpoint takes {1000 * write:.1f} ms, {100 * write / 60:.3f} % of the minute between "
+        "two."
     )
 
 

@@ -159,25 +159,25 @@ def ended(place: Path, number: int, error: BaseException) -> bool:
 
 def wrote(place: Path, number: int, error: BaseException) -> bool:
     """True if a checkpoint was written before call `number`, which fails, was reached."""
-    told: BaseException | None = None
+    failure: BaseException | None = None
     with failing(number, error) as made:
         try:
             checkpoint.write(place, 3, arrays(3), FACTS)
         except (Crash, ElmanError) as raised:
-            told = raised
-    if isinstance(told, ElmanError):
-        assert isinstance(told, MachineError)
-        assert f"cannot write {place}" in str(told)
+            failure = raised
+    if isinstance(failure, ElmanError):
+        assert isinstance(failure, MachineError)
+        assert f"cannot write {place}" in str(failure)
     return len(made) < number
 
 
-class Told(logging.Handler):
-    """Keeps what is told."""
+class LoggedText(logging.Handler):
+    """Collects log messages."""
 
     text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Append the message."""
         self.text += record.getMessage()
 
 
@@ -192,15 +192,15 @@ def change_everywhere(folder: Path) -> int:
         changed[place] ^= 1 << place % 8
         for damaged in (bytes(changed), whole[:place]):
             newest.write_bytes(damaged)
-            checkpoint.log.addHandler(told := Told())
+            checkpoint.log.addHandler(logged := LoggedText())
             found, _ = checkpoint.read_newest(folder) or ({}, None)
-            checkpoint.log.removeHandler(told)
+            checkpoint.log.removeHandler(logged)
             if found["model.W"][0, 0] == 2:  # white space of the header may stand for itself
                 assert found.keys() == arrays().keys()
                 assert all(np.array_equal(found[name], arrays(2)[name]) for name in found)
             else:
-                assert "the checkpoint is damaged: " in told.text
-                assert str(newest) in told.text
+                assert "the checkpoint is damaged: " in logged.text
+                assert str(newest) in logged.text
     return 2 * len(whole)
 
 
@@ -211,9 +211,11 @@ def main() -> None:
         for name, error in ERRORS.items():
             calls = fail_everywhere(Path(folder) / name, error)
             assert calls > 6
-            print(f"| {name} | at each of {calls} calls of a write | a whole checkpoint |")
+            print(f"| {name} | at each of {calls} calls of a write | an intact checkpoint |")
         changes = change_everywhere(Path(folder) / "changed")
-    print(f"| bit flipped, or cut off | {changes} times | the one before, and a warning |")
+    print(
+        f"| bit flipped, or cut off | {changes} times | the checkpoint before it, and a warning |"
+    )
 
 
 if __name__ == "__main__":
