@@ -28,7 +28,7 @@ from elman.core.training.history import Epoch
 from elman.core.training.state import TrainerState
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
-FACTS = TrainerState(
+STATE = TrainerState(
     history=[Epoch(1, 0.1 + 0.2, math.nan, 9.5, 1e-3)],
     batches=2,
     loss=(1 / 3, 7),
@@ -131,13 +131,13 @@ def fail_everywhere(folder: Path, error: BaseException) -> int:
     while True:
         number += 1
         place = folder / str(number)
-        checkpoint.write(place, 1, arrays(1), FACTS)
-        checkpoint.write(place, 2, arrays(2), FACTS)
+        checkpoint.write(place, 1, arrays(1), STATE)
+        checkpoint.write(place, 2, arrays(2), STATE)
         if ended(place, number, error):
             return number - 1
         found, _ = checkpoint.read_newest(place) or ({}, None)
         assert found["model.W"][0, 0] in (2, 3)
-        checkpoint.write(place, 4, arrays(4), FACTS)  # what is left is in nobody's way
+        checkpoint.write(place, 4, arrays(4), STATE)  # what is left is in nobody's way
         assert [int(path.stem) for path in checkpoint.paths(place)][-1:] == [4]
 
 
@@ -162,7 +162,7 @@ def wrote(place: Path, number: int, error: BaseException) -> bool:
     failure: BaseException | None = None
     with failing(number, error) as made:
         try:
-            checkpoint.write(place, 3, arrays(3), FACTS)
+            checkpoint.write(place, 3, arrays(3), STATE)
         except (Crash, ElmanError) as raised:
             failure = raised
     if isinstance(failure, ElmanError):
@@ -183,8 +183,8 @@ class LoggedText(logging.Handler):
 
 def change_everywhere(folder: Path) -> int:
     """Flip a bit of each byte of a checkpoint, cut it off there, and check what is read."""
-    checkpoint.write(folder, 1, arrays(1), FACTS)
-    checkpoint.write(folder, 2, arrays(2), FACTS)
+    checkpoint.write(folder, 1, arrays(1), STATE)
+    checkpoint.write(folder, 2, arrays(2), STATE)
     _, newest = checkpoint.paths(folder)
     whole = newest.read_bytes()
     for place in range(len(whole)):

@@ -117,10 +117,10 @@ def test_a_server_that_fails_is_told_of_and_nothing_is_kept(
     message: str,
 ) -> None:
     answer(monkeypatch, pieces, length)
-    told = refused(tmp_path / "cache", None)
-    assert told.startswith(f"cannot download {URL} (")
-    assert message in told
-    assert told.endswith("put the file at " + str(tmp_path / "cache" / "book.txt yourself"))
+    reported = refused(tmp_path / "cache", None)
+    assert reported.startswith(f"cannot download {URL} (")
+    assert message in reported
+    assert reported.endswith("put the file at " + str(tmp_path / "cache" / "book.txt yourself"))
 
 
 def test_a_server_that_sends_too_much_is_left(
@@ -223,7 +223,7 @@ def test_only_https_is_asked(tmp_path: Path, url: str) -> None:
 
 @pytest.mark.parametrize("url", ["https://example.org/", "https://example.org/.."])
 def test_an_address_that_names_no_file_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ElmanError, match="ends with the name of a file"):
+    with pytest.raises(ElmanError, match="must end with a file name"):
         download.download(url, str(tmp_path))
 
 

@@ -60,8 +60,8 @@ def test_an_address_space_that_was_bounded_bounds_the_memory() -> None:
         "from elman.core.files import memory; print(memory.limit())"
     )
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    told = subprocess.check_output([sys.executable, "-c", code], env=environment)
-    assert int(told) <= 1 << 32
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment)
+    assert int(output) <= 1 << 32
 
 
 def test_a_model_that_takes_more_is_refused_before_it_is_drawn_or_read(

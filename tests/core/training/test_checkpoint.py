@@ -20,13 +20,13 @@ from elman.core.files import atomic
 from elman.core.training import checkpoint
 from elman.core.training.history import Epoch
 from elman.core.training.state import TrainerState
-from tests.faults import ERRORS, FACTS, arrays, change_everywhere, fail_everywhere
+from tests.faults import ERRORS, STATE, arrays, change_everywhere, fail_everywhere
 
 
 def test_a_checkpoint_is_read_to_the_bit_as_it_was_written(tmp_path: Path) -> None:
-    checkpoint.write(tmp_path / "new" / "folder", 3, arrays(np.pi), FACTS)
-    found, facts = checkpoint.read_newest(tmp_path / "new" / "folder") or ({}, None)
-    assert repr(facts) == repr(FACTS)  # NaN is no equal of its own
+    checkpoint.write(tmp_path / "new" / "folder", 3, arrays(np.pi), STATE)
+    found, state = checkpoint.read_newest(tmp_path / "new" / "folder") or ({}, None)
+    assert repr(state) == repr(STATE)  # NaN is no equal of its own
     assert found.keys() == arrays().keys()
     for name, array in arrays(np.pi).items():
         assert found[name].shape == array.shape
@@ -42,9 +42,9 @@ def test_a_digest_takes_no_copy_and_is_that_of_the_bytes() -> None:
     tracemalloc.stop()
     assert peak < large.nbytes / 8
     for array in (*arrays().values(), np.zeros((0, 3)), np.array([True, False])):
-        digest = hashlib.sha256(f"factsname {array.dtype} {array.shape}".encode())
+        digest = hashlib.sha256(f"statename {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
-        assert checkpoint._digest({"name": array}, "facts") == digest.hexdigest()
+        assert checkpoint._digest({"name": array}, "state") == digest.hexdigest()
 
 
 def test_a_drive_that_syncs_no_folders_is_written_to(
@@ -58,7 +58,7 @@ def test_a_drive_that_syncs_no_folders_is_written_to(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", sync_files)
-    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), FACTS)
+    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), STATE)
     assert checkpoint.read_newest(tmp_path / "checkpoints")
 
 
@@ -67,7 +67,7 @@ def test_the_names_of_a_new_folder_are_on_the_disk(
 ) -> None:
     synced = []
     monkeypatch.setattr(atomic, "fsync_dir", synced.append)
-    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), FACTS)
+    checkpoint.write(tmp_path / "checkpoints", 1, arrays(), STATE)
     assert synced == [tmp_path, tmp_path / "checkpoints"]
 
 
@@ -77,7 +77,7 @@ def numbers(folder: Path) -> list[int]:
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     for number in (9, 10, 100):
-        checkpoint.write(tmp_path, number, arrays(number), FACTS)
+        checkpoint.write(tmp_path, number, arrays(number), STATE)
     assert numbers(tmp_path) == [10, 100]
 
 
@@ -86,7 +86,7 @@ def test_damaged_and_partial_checkpoints_make_room_for_new_ones(tmp_path: Path) 
         (tmp_path / f"{number:012}.safetensors").write_bytes(b"cut off")
     (tmp_path / ".000000000110.safetensors.part").write_bytes(b"killed while it was written")
     for number in (20, 30):
-        checkpoint.write(tmp_path, number, arrays(number), FACTS)
+        checkpoint.write(tmp_path, number, arrays(number), STATE)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "000000000020.safetensors",
         "000000000030.safetensors",
@@ -96,7 +96,7 @@ def test_damaged_and_partial_checkpoints_make_room_for_new_ones(tmp_path: Path) 
 def test_only_numbers_name_a_checkpoint(tmp_path: Path) -> None:
     for name in ("²", "٣", "1a", "-1"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
-    checkpoint.write(tmp_path, 3, arrays(), FACTS)
+    checkpoint.write(tmp_path, 3, arrays(), STATE)
     assert numbers(tmp_path) == [3]
 
 
@@ -116,20 +116,20 @@ def test_only_numbers_name_a_checkpoint(tmp_path: Path) -> None:
         ({"history": [Epoch(1, 1.0, 1.0, 1.0, -1.0)]}, "seconds of epoch 1 must be 0 or more"),
     ],
 )
-def test_facts_that_contradict_each_other_are_refused(
+def test_states_that_contradict_each_other_are_refused(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ElmanError, match=message):
-        replace(FACTS, **changes)
+        replace(STATE, **changes)
 
 
 @pytest.mark.parametrize(
     ("epochs", "train_batches", "val_batches"), [(0, 2, 0), (1, 1, 0), (1, 2, 0), (9, 9, 0)]
 )
-def test_facts_beyond_the_epochs_and_batches_of_a_training_are_refused(
+def test_states_beyond_the_epochs_and_batches_of_a_training_are_refused(
     epochs: int, train_batches: int, val_batches: int
 ) -> None:
-    here = replace(FACTS, updates=4, validations=1)  # of one epoch and two batches
+    here = replace(STATE, updates=4, validations=1)  # of one epoch and two batches
     here.check_against(1, 2, 1)
     with pytest.raises(ElmanError, match="the checkpoint belongs to another training"):
         replace(here, updates=2).check_against(1, 2, 1)
@@ -150,7 +150,7 @@ def test_a_folder_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
 def test_a_read_error_is_not_taken_for_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint.write(tmp_path, 1, arrays(), FACTS)
+    checkpoint.write(tmp_path, 1, arrays(), STATE)
 
     def open_no_more(*path: Any, **options: Any) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -178,7 +178,7 @@ def test_a_state_with_nan_is_not_checkpointed(
             return arrays(np.nan if self.train_batch_idx == 2 else 1)
 
         def trainer_state(self) -> TrainerState:
-            return FACTS
+            return STATE
 
     trainer: Any = Trainer()
     checkpoints = checkpoint.Checkpoints(tmp_path, seconds=0)

@@ -79,10 +79,10 @@ def test_a_run_and_a_table_need_no_picture(
     assert trained.returncode == 0
     rows = [line.split()[0] for line in trained.stdout.splitlines() if line.startswith("runs/")]
     assert rows == ["runs/numpy", "runs/numba"]
-    told = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
+    messages = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
     line = "elman: cannot draw {}: out of ink"
     run = line.format("curves.svg") + "; all else of the run is kept"
-    assert told == [run, run, line.format("runs.png")]
+    assert messages == [run, run, line.format("runs.png")]
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
     compared = elman("compare", "runs/numpy")
     assert compared.returncode == 1

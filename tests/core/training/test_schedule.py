@@ -293,12 +293,12 @@ def test_a_training_that_was_stopped_stays_stopped() -> None:
             if trainer.train_batch_idx == 3:
                 self.taken = trainer.checkpoint_arrays()
                 trainer.stop()
-                self.facts = trainer.trainer_state()
+                self.state = trainer.trainer_state()
 
     stopping = Stopping()
     assert fitted(Following([3, 1, 2, 2]), stopping).weight == 3
     trainer = Following([3, 1, 2, 2])
-    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=(stopping.taken, stopping.facts))
+    trainer.fit(Constant(), Numbers([0.0, 0.0], 1), resume=(stopping.taken, stopping.state))
     assert trainer.weight == 3
     assert len(trainer.history) == 2
 

@@ -170,7 +170,7 @@ GOOD = TrainerState([], 0, (0.0, 0), None, 0, 0, 0.0, 0.0, stopped=False)
         ({"history": [Epoch(2, 1, 1, 1, 1)]}, "epoch 1 of the history must be 1, got 2"),
     ],
 )
-def test_facts_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
+def test_states_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         replace(GOOD, **change)
 
@@ -195,23 +195,27 @@ HISTORY = [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("arrays", "facts", "told"),
+    ("arrays", "changes", "reason"),
     [
-        ({"number": np.array(1)}, {}, "number it has whole numbers of shape"),
-        ({"number": np.array([1.0])}, {}, r"number it has floats of shape \(1,\)"),
-        ({"number": None}, {}, "number it has nothing"),
-        ({"more": FLOAT}, {}, "more it has floats .* nothing$"),
+        ({"number": np.array(1)}, {}, "number: expected .*, got whole numbers of shape"),
+        ({"number": np.array([1.0])}, {}, r"number: expected .*, got floats of shape \(1,\)"),
+        ({"number": None}, {}, "number: expected .*, got nothing"),
+        ({"more": FLOAT}, {}, "more: expected nothing, got floats"),
         ({"best.number": FLOAT}, {}, "KeyError: 'generator'"),
-        ({"best.number": BYTES[0], "best.generator": BYTES}, {}, "number it has whole numbers"),
+        (
+            {"best.number": BYTES[0], "best.generator": BYTES},
+            {},
+            "number: expected .*, got whole numbers",
+        ),
         (
             {"best.number": FLOAT, "best.generator": BYTES, "best.more": BYTES},
             {},
-            "more it has whole numbers .* nothing$",
+            "more: expected nothing, got whole numbers",
         ),
         ({"best.number": FLOAT, "best.generator": np.array([10])}, {}, "RuntimeError: no state"),
         ({"best.number": np.ones(1), "best.generator": BYTES}, {}, "TypeError: only 0-dim"),
-        ({"generator": None}, {}, "generator it has nothing"),
-        ({"generator": FLOAT}, {}, "generator it has floats"),
+        ({"generator": None}, {}, "generator: expected .*, got nothing"),
+        ({"generator": FLOAT}, {}, "generator: expected .*, got floats"),
         ({"generator": np.array([10])}, {}, "RuntimeError: no state of a generator"),
         ({}, {"batches": 3, "loss": (1.0, 3), "updates": 3}, LONGER),
         ({}, {"history": HISTORY, "updates": 6, "seconds": 1.0}, LONGER),
@@ -222,15 +226,15 @@ HISTORY = [Epoch(n, 1, 1, 1, 1) for n in (1, 2, 3)]
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_for_its_own_reason(
-    arrays: dict[str, Any], facts: dict[str, Any], told: str
+    arrays: dict[str, Any], changes: dict[str, Any], reason: str
 ) -> None:
     trainer = Remembering(2)
     kept = trainer.state_dict() | arrays
     kept = {name: array for name, array in kept.items() if array is not None}
     with pytest.raises(ElmanError, match="the checkpoint belongs to another training") as refused:
-        trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (kept, replace(GOOD, **facts)))
+        trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (kept, replace(GOOD, **changes)))
     cause = refused.value.__cause__  # of a framework, where its own load_state_dict refuses
-    assert re.search(told, f"{type(cause).__name__}: {cause}" if cause else str(refused.value))
+    assert re.search(reason, f"{type(cause).__name__}: {cause}" if cause else str(refused.value))
     trainer.fit(Constant(), Numbers([1.0, 2.0, 6.0], 2), (trainer.state_dict(), GOOD))
     assert len(trainer.history) == 2
 

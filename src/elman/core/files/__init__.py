@@ -1,1 +1,1 @@
-"""Files, downloads and memory: no text, no model."""
+"""Files, downloads, standard streams and memory limits. No text, no models."""

@@ -1,1 +1,1 @@
-"""The loop and what goes along with it: no run directories, no settings."""
+"""Training loop, callbacks, checkpoints and curves. No run directories, no settings."""

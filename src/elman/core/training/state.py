@@ -112,8 +112,8 @@ def check_forms(
         found, expected = _form(name, saved), _form(name, own)
         if found != expected:
             raise ElmanError(
-                f"the checkpoint belongs to another training: as {name} it has {found}, and this "
-                f"one {expected}"
+                f"the checkpoint belongs to another training: {name}: expected {expected}, "
+                f"got {found}"
             )
 
 

@@ -1,0 +1,32 @@
+"""Standard streams that can always be written to."""
+
+import contextlib
+import os
+import sys
+
+import pytest
+
+from elman.core.files.streams import BestEffortStream, open_standard_streams
+
+
+def test_progress_that_cannot_be_written_is_dropped() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with contextlib.suppress(BrokenPipeError), open(theirs, "w") as pipe:
+        stream = BestEffortStream(pipe)
+        for _ in range(100):
+            assert stream.write("a line of a thousand characters" * 33) == 1023
+            stream.flush()
+        assert stream.fileno() == theirs
+        assert not stream.isatty()
+
+
+def test_streams_that_the_parent_process_has_closed_take_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    open_standard_streams()
+    with contextlib.closing(sys.stdout), contextlib.closing(sys.stderr):
+        print("a character that Latin 1 has not: \u6642")
+        print("progress", file=sys.stderr)
