@@ -42,7 +42,7 @@ from memory_attacks import (
     contents,
     different_words,
     large_checkpoint,
-    large_facts,
+    large_state,
     long_piece,
     nested_vocabulary,
     newlines,
@@ -138,14 +138,14 @@ def matplotlib_settings(folder: Path) -> str:
 
 
 def contradictions(folder: Path) -> str:
-    """Facts of a checkpoint that contradict each other, and a file with an odd name."""
+    """Inconsistent trainer states in a checkpoint, and a file with an odd name."""
     half = stopped(folder)
-    facts, arrays = contents(half)
+    state, arrays = contents(half)
     none = {"history": [], "batches": 0, "loss": [0.0, 0], "stopped": True}
     changes = [none, {"batches": 35, "updates": 0}, {"updates": 0}]
     said = ""
     for change in changes:
-        signed(half, json.dumps(facts | change).encode(), arrays)
+        signed(half, json.dumps(state | change).encode(), arrays)
         done = run(folder, "train", "--resume", "half", timeout=20)
         check("Traceback" not in done.err, f"traceback: {done.said}")
         check(done.code == 2, f"exit code {done.code}")
@@ -401,10 +401,10 @@ ATTACKS: dict[str, Callable[[Path], str]] = {
     "settings of Matplotlib": matplotlib_settings,
     "a history of line ends": newlines,
     "a vocabulary of lists": nested_vocabulary,
-    "facts of 96 MB": large_facts,
+    "a trainer state of 96 MB": large_state,
     "a checkpoint of a gigabyte": large_checkpoint,
     "all words different": different_words,
-    "facts that contradict each other": contradictions,
+    "an inconsistent trainer state": contradictions,
     "odd machines": odd_machines,
     "a bounded time": bounded_time,
     "stopped while compiling": compiling,

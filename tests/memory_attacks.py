@@ -40,13 +40,13 @@ def nested_vocabulary(folder: Path) -> str:
     return f"{done.peak} MB, {done.seconds:.1f} s: {one_line(done)}"
 
 
-def signed(folder: Path, facts: bytes, arrays: dict[str, Any]) -> None:
-    """A checkpoint with these facts, whose digest is right."""
+def signed(folder: Path, state: bytes, arrays: dict[str, Any]) -> None:
+    """Write a checkpoint with this trainer state and a valid digest."""
     from safetensors.numpy import save
 
     from elman.core.training import checkpoint
 
-    text = facts.decode()
+    text = state.decode()
     path = sorted((folder / "checkpoints").glob("0*.safetensors"))[-1]
     for old in (folder / "checkpoints").glob("*.safetensors"):
         old.unlink()
@@ -56,7 +56,7 @@ def signed(folder: Path, facts: bytes, arrays: dict[str, Any]) -> None:
 
 
 def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The facts and the arrays of the newest checkpoint of a run."""
+    """Trainer state and arrays of the newest checkpoint of a run."""
     from safetensors.numpy import load
 
     raw = sorted((path / "checkpoints").glob("0*.safetensors"))[-1].read_bytes()
@@ -64,8 +64,8 @@ def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["trainer_state"]), load(raw)
 
 
-def large_facts(folder: Path) -> str:
-    """Facts of a checkpoint of 96 MB."""
+def large_state(folder: Path) -> str:
+    """Trainer state of a checkpoint, 96 MB large."""
     half = stopped(folder)
     _, arrays = contents(half)
     signed(half, b"[" + b"[[]]," * (96_000_000 // 5) + b"[]]", arrays)
@@ -80,8 +80,8 @@ def large_checkpoint(folder: Path) -> str:
     import numpy as np
 
     half = stopped(folder)
-    facts, arrays = contents(half)
-    signed(half, json.dumps(facts).encode(), arrays | {"more": np.zeros(10**9, np.uint8)})
+    state, arrays = contents(half)
+    signed(half, json.dumps(state).encode(), arrays | {"more": np.zeros(10**9, np.uint8)})
     del arrays
     done = run(folder, "train", "--resume", "half")
     check("Traceback" not in done.err, "traceback")

@@ -202,12 +202,12 @@ class OneUpdate(Callback):
 
 
 def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
-    """A checkpoint with other facts or arrays, whose digest is right, or with bytes changed."""
+    """A checkpoint with other state or arrays and a valid digest, or with changed bytes."""
     folder = place / "run" / "checkpoints"
     folder.mkdir(parents=True)
     settings, good_one = chance.choice(good.checkpoints)
     (folder.parent / "training.json").write_text(json.dumps(settings))
-    spoil = chance.choice([chance.raw, chance.safetensors, *[other_facts(chance)] * 4])
+    spoil = chance.choice([chance.raw, chance.safetensors, *[other_state(chance)] * 4])
     number = chance.choice(["000000000001"] * 8 + ["²", "1" * 200])
     (folder / f"{number}.safetensors").write_bytes(spoil(good_one))
     if chance.random() < 0.05:
@@ -223,7 +223,7 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     return resume
 
 
-def other_facts(chance: Chance) -> Callable[[bytes], bytes]:
+def other_state(chance: Chance) -> Callable[[bytes], bytes]:
     """Spoil what a checkpoint says, or has, and sign it as its writer would."""
 
     def spoil(raw: bytes) -> bytes:
@@ -301,10 +301,10 @@ def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
 
 def large_files(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
-    """A file of a run, or the facts of a checkpoint, with many values in few bytes."""
+    """A file of a run, or the state in a checkpoint, with many values in few bytes."""
     folder = copied(good, place, chance)
-    path, raw = chance.choice([*files(folder), folder / "facts"]), chance.large()
-    if path.name == "facts":
+    path, raw = chance.choice([*files(folder), folder / "trainer_state"]), chance.large()
+    if path.name == "trainer_state":
         text = raw.decode(errors="replace")
         arrays = {"w": np.zeros(chance.choice([1, 1 << 26]), np.uint8)}
         signed = {"trainer_state": text, "digest": checkpoint._digest(arrays, text)}
