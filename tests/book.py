@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import elman
 from elman.core.data import corpus
 from elman.core.model.language_model import generate
 from elman.core.model.sampling import Sampler
@@ -76,6 +78,32 @@ def assert_trained_as_printed(names: dict[str, Any]) -> None:
     assert_writes_like_the_book(names["model"], names["data"].vocab)
 
 
+def assert_trains_as_printed(d2l: Any, trainer: Any, model: Any, data: Any) -> None:
+    """A model of the book's size learns as in its figure, and predicts before and after."""
+    assert model.predict("it has", 20, data.vocab).startswith("it has")
+    trainer.fit(model, data)
+    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
+    assert model.predict("it has", 20, data.vocab, d2l.try_gpu()).startswith("it has")
+
+
+def assert_the_books_loop_ran(trainer: Any, updates: int, validations: int) -> None:
+    """A patched `fit_epoch` has counted its batches and plotted; it leaves no history."""
+    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (updates, validations)
+    assert trainer.history == []
+    lines = trainer.model.board.data.values()
+    assert [len(line) for line in lines] == [updates, trainer.max_epochs]
+
+
+def assert_is_saved(d2l: Any, model: Any, folder: Path) -> None:
+    """A model, trained for an epoch, predicts the same after it is saved and loaded."""
+    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
+    d2l.Trainer(1).fit(model, data)
+    elman.save(folder, model)
+    expected = model.predict("it has", 50, data.vocab)
+    for framework in ("numpy", d2l.__name__.removeprefix("elman.")):
+        assert elman.load(folder, framework).predict("it has", 50, data.vocab) == expected
+
+
 def assert_scratch_has_the_books_shapes(d2l: Any) -> None:
     """RNNScratch and RNNLMScratch have the shapes of section 9.5."""
     rnn = d2l.RNNScratch(16, 32)
@@ -132,6 +160,16 @@ def line(d2l: Any, *shape: Any) -> Any:
             return self.get_tensorloader((self.X, self.y), train, part)
 
     return Line()
+
+
+def assert_finds_the_line(d2l: Any, data: Any, epochs: int) -> None:
+    """LinearRegression finds the coefficients of `line`."""
+    model, trainer = d2l.LinearRegression(lr=0.03), d2l.Trainer(epochs)
+    trainer.fit(model, data)
+    w, b = (np.ravel(part.tolist()) for part in model.get_w_b())
+    assert w.tolist() == pytest.approx([2.0, -3.4], abs=0.01)
+    assert b.tolist() == pytest.approx([4.2], abs=0.01)
+    assert trainer.history[-1].val_loss < 1e-4
 
 
 def assert_classifies(d2l: Any, model: Any, X: Any, y: Any) -> None:

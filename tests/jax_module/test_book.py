@@ -71,8 +71,7 @@ def test_the_books_printed_loop_takes_effect() -> None:
     model = d2l.RNNLM(d2l.RNN(8), 28, lr=1)
     trainer = Trainer(3)
     trainer.fit(model, small_data())
-    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (9, 6)
-    assert [len(line) for line in model.board.data.values()] == [9, 3]
+    book.assert_the_books_loop_ran(trainer, 9, 6)
 
 
 def test_a_step_is_compiled_once_for_each_shape_of_batch() -> None:

@@ -47,11 +47,8 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
 
     data = d2l.TimeMachine(batch_size=1024, num_steps=32)
     model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
-    assert len(model.predict("it has", 20, data.vocab)) == 26
     trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
-    trainer.fit(model, data)
-    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
-    assert len(model.predict("it has", 20, data.vocab, d2l.try_gpu())) == 26
+    book.assert_trains_as_printed(d2l, trainer, model, data)
     assert capsys.readouterr().out == ""
 
 
@@ -120,9 +117,7 @@ def test_the_books_printed_loop_takes_effect() -> None:
     for model in (d2l.RNNLM(d2l.RNN(8), 28, lr=1), d2l.RNNLMScratch(d2l.RNNScratch(28, 8), 28)):
         trainer = Trainer(3, gradient_clip_val=1)
         trainer.fit(model, small_data())
-        assert (trainer.train_batch_idx, trainer.val_batch_idx) == (9, 6)
-        assert trainer.history == []
-        assert [len(line) for line in model.board.data.values()] == [9, 3]
+        book.assert_the_books_loop_ran(trainer, 9, 6)
 
 
 def test_the_books_time_machine_can_be_built_anew() -> None:
@@ -161,13 +156,7 @@ def test_the_optimizer_is_the_models() -> None:
 
 def test_linear_regression_finds_its_line() -> None:
     npx.random.seed(0)
-    model = d2l.LinearRegression(lr=0.03)
-    trainer = d2l.Trainer(max_epochs=10)
-    trainer.fit(model, book.line(d2l, 1000, 2))
-    w, b = model.get_w_b()
-    assert numpy.allclose(w.asnumpy(), [[2.0, -3.4]], atol=0.01)
-    assert numpy.allclose(b.asnumpy(), [4.2], atol=0.01)
-    assert trainer.history[-1].val_loss < 1e-4
+    book.assert_finds_the_line(d2l, book.line(d2l, 1000, 2), epochs=10)
 
 
 def test_a_classifier_plots_loss_and_accuracy() -> None:

@@ -9,7 +9,6 @@ import pytest
 from mxnet import autograd, gluon, np
 from mxnet.gluon import nn, rnn
 
-import elman
 from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
@@ -18,6 +17,7 @@ from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
+from tests import book
 from tests.frameworks.test_parity import relative
 
 CELLS = ("rnn", "rnn-relu", "gru", "lstm")
@@ -88,12 +88,7 @@ class Own(d2l.RNN):
 
 
 def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_gluons(tmp_path: Path) -> None:
-    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
-    model = d2l.RNNLM(Own(rnn.LSTM(6)), 28, lr=1)
-    d2l.Trainer(1).fit(model, data)
-    elman.save(tmp_path / "run", model)
-    expected = model.predict("it has", 50, data.vocab)
-    assert elman.load(tmp_path / "run").predict("it has", 50, data.vocab) == expected
+    book.assert_is_saved(d2l, d2l.RNNLM(Own(rnn.LSTM(6)), 28, lr=1), tmp_path / "run")
 
 
 def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:

@@ -54,12 +54,9 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
 
     data = d2l.TimeMachine(batch_size=1024, num_steps=32)
     model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
-    assert model.predict("it has", 20, data.vocab).startswith("it has")
     with d2l.try_gpu():
         trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1)
-    trainer.fit(model, data)
-    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
-    assert model.predict("it has", 20, data.vocab, d2l.try_gpu()).startswith("it has")
+    book.assert_trains_as_printed(d2l, trainer, model, data)
     book.assert_writes_like_the_book(model, data.vocab)
     assert capsys.readouterr().out == ""
 
@@ -111,9 +108,7 @@ def test_the_books_printed_loop_takes_effect() -> None:
     model = d2l.RNNLM(d2l.GRU(8), 28, lr=1)
     trainer = Trainer(3, gradient_clip_val=1)
     trainer.fit(model, data)
-    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (6, 3)
-    assert trainer.history == []
-    assert [len(line) for line in model.board.data.values()] == [6, 3]
+    book.assert_the_books_loop_ran(trainer, 6, 3)
     bias = model.rnn.rnn.layers[0].get_weights()[2]
     assert bias[0].any()
     assert bias[1, 16:].any()
@@ -181,13 +176,7 @@ def test_the_books_own_optimizer_trains_the_built_in_layers() -> None:
 
 def test_linear_regression_finds_its_line() -> None:
     set_seed()
-    model = d2l.LinearRegression(lr=0.03)
-    trainer = d2l.Trainer(max_epochs=5)
-    trainer.fit(model, book.line(d2l, (1000, 2)))
-    w, b = model.get_w_b()
-    assert w.ravel().tolist() == pytest.approx([2.0, -3.4], abs=0.01)
-    assert b.tolist() == pytest.approx([4.2], abs=0.01)
-    assert trainer.history[-1].val_loss < 1e-4
+    book.assert_finds_the_line(d2l, book.line(d2l, (1000, 2)), epochs=5)
 
 
 def test_a_classifier_plots_loss_and_accuracy() -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import elman
 from elman import numpy as specification
 from elman import tensorflow as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import make_layers
 from elman.tensorflow.weights import CELLS, KINDS, _to_keras
+from tests import book
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -50,14 +50,7 @@ def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_keras(
             outputs, *state = self.rnn(d2l.swapaxes(inputs, 0, 1), initial_state=state)
             return d2l.swapaxes(outputs, 0, 1), state
 
-    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
-    model = d2l.RNNLM(Own(), 28, lr=1)
-    d2l.Trainer(1).fit(model, data)
-    elman.save(tmp_path / "run", model)
-    expected = model.predict("it has", 50, data.vocab)
-    for framework in ("numpy", "tensorflow"):
-        loaded = elman.load(tmp_path / "run", framework)
-        assert loaded.predict("it has", 50, data.vocab) == expected
+    book.assert_is_saved(d2l, d2l.RNNLM(Own(), 28, lr=1), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

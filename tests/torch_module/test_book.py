@@ -44,11 +44,8 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
 
     data = d2l.TimeMachine(batch_size=1024, num_steps=32)
     model = Model(Layer(len(data.vocab), num_hiddens=32), len(data.vocab), lr=1)
-    assert len(model.predict("it has", 20, data.vocab)) == 26
     trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
-    trainer.fit(model, data)
-    assert 6.8 <= trainer.history[-1].val_ppl <= 7.8
-    assert model.predict("it has", 20, data.vocab, d2l.try_gpu()).startswith("it has")
+    book.assert_trains_as_printed(d2l, trainer, model, data)
     book.assert_writes_like_the_book(model, data.vocab)
     assert capsys.readouterr().out == ""
 
@@ -85,9 +82,7 @@ def test_the_books_printed_loop_takes_effect() -> None:
     model = d2l.RNNLM(d2l.RNN(28, 8), 28, lr=1)
     trainer = Trainer(3, gradient_clip_val=1)
     trainer.fit(model, data)
-    assert (trainer.train_batch_idx, trainer.val_batch_idx) == (6, 3)
-    assert trainer.history == []
-    assert [len(line) for line in model.board.data.values()] == [6, 3]
+    book.assert_the_books_loop_ran(trainer, 6, 3)
 
 
 def test_the_books_time_machine_can_be_built_anew() -> None:
@@ -128,13 +123,7 @@ def test_the_books_own_optimizer_trains_the_built_in_layers() -> None:
 
 def test_linear_regression_finds_its_line() -> None:
     torch.manual_seed(0)
-    model = d2l.LinearRegression(lr=0.03)
-    trainer = d2l.Trainer(max_epochs=5)
-    trainer.fit(model, book.line(d2l, 1000, 2))
-    w, b = model.get_w_b()
-    assert torch.allclose(w, d2l.tensor([[2.0, -3.4]]), atol=0.01)
-    assert torch.allclose(b, d2l.tensor([4.2]), atol=0.01)
-    assert trainer.history[-1].val_loss < 1e-4
+    book.assert_finds_the_line(d2l, book.line(d2l, 1000, 2), epochs=5)
 
 
 def test_a_classifier_plots_loss_and_accuracy() -> None:

@@ -8,13 +8,13 @@ import torch
 from benchmarks.parity import relative
 from torch import nn
 
-import elman
 from elman import numpy as specification
 from elman import torch as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training.schedule import Best
+from tests import book
 from tests.frameworks.test_parity import ARCHITECTURES
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
@@ -62,12 +62,7 @@ def test_a_model_of_ones_own_layers_can_be_saved_where_they_are_pytorchs(tmp_pat
         def forward(self, inputs: torch.Tensor, state: object = None) -> object:
             return self.rnn(inputs, state)
 
-    data = d2l.TimeMachine(64, 8, num_train=64, num_val=64)
-    model = d2l.RNNLM(Own(), 28, lr=1)
-    d2l.Trainer(1).fit(model, data)
-    elman.save(tmp_path / "run", model)
-    expected = model.predict("it has", 50, data.vocab)
-    assert elman.load(tmp_path / "run").predict("it has", 50, data.vocab) == expected
+    book.assert_is_saved(d2l, d2l.RNNLM(Own(), 28, lr=1), tmp_path / "run")
 
 
 def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:
