@@ -24,8 +24,7 @@ import pytest
 
 from elman.core.errors import ElmanError, MachineError
 from elman.core.training import checkpoint
-from elman.core.training.history import Epoch
-from elman.core.training.state import TrainerState
+from elman.core.training.history import Epoch, TrainerState
 
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 STATE = TrainerState(

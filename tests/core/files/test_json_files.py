@@ -20,8 +20,7 @@ from elman.core.experiments.run import Config
 from elman.core.experiments.train import Job
 from elman.core.files import json_files, regular
 from elman.core.model.weights import Architecture
-from elman.core.training.history import Epoch
-from elman.core.training.state import TrainerState
+from elman.core.training.history import Epoch, TrainerState
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -18,8 +18,7 @@ import pytest
 from elman.core.errors import ElmanError, MachineError
 from elman.core.files import atomic
 from elman.core.training import checkpoint
-from elman.core.training.history import Epoch
-from elman.core.training.state import TrainerState
+from elman.core.training.history import Epoch, TrainerState
 from tests.faults import ERRORS, STATE, arrays, change_everywhere, fail_everywhere
 
 

@@ -17,9 +17,8 @@ from elman.core.data.data_module import DataModule
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.hyperparameters import HyperParameters, add_to_class
 from elman.core.training.callback import Callback
-from elman.core.training.history import Epoch
+from elman.core.training.history import Epoch, TrainerState
 from elman.core.training.module import Module
-from elman.core.training.state import TrainerState
 from elman.core.training.trainer import Trainer
 
 

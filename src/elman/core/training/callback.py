@@ -5,8 +5,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from elman.core.training.history import Epoch
-from elman.core.training.state import TrainerState
+from elman.core.training.history import Epoch, TrainerState
 
 
 class TrainerLike(Protocol):

@@ -22,8 +22,7 @@ from elman.core.files import atomic, json_files, memory, tensors
 from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
 from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.history import MAX_EPOCHS
-from elman.core.training.state import TrainerState
+from elman.core.training.history import MAX_EPOCHS, TrainerState
 
 log = logging.getLogger("elman")
 

@@ -30,10 +30,9 @@ from elman.core.model.metrics import Mean
 from elman.core.text import codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
-from elman.core.training.history import Epoch
+from elman.core.training.history import Epoch, EpochProgress, TrainerState, check_forms
 from elman.core.training.plotting import ProgressBoard
 from elman.core.training.progress import progress
-from elman.core.training.state import EpochProgress, TrainerState, check_forms
 
 log = logging.getLogger("elman")
 
