@@ -51,7 +51,7 @@ def test_logits_and_states_agree(module: Any, arch: Architecture) -> None:
 def layer_states(module: Any, state: Any) -> np.ndarray:
     """The states of all layers, (states, batch, hidden), in a framework's own order."""
     to_array = getattr(module, "numpy", np.asarray)  # NumPy and the engine have arrays already
-    parts = checkpoint.parts_of(state, to_array).values()
+    parts = checkpoint.flatten_state(state, to_array).values()
     return np.concatenate([part.reshape(-1, *part.shape[-2:]) for part in parts])
 
 
