@@ -2,7 +2,7 @@
 
     python benchmarks/contender.py FRAMEWORK CONTENDER WORK [HIDDEN]
 
-CONTENDER is bare, elman or d2l; WORK is epoch (the seed's job: 10 updates and 5 validation
+CONTENDER is bare, elman or d2l; WORK is epoch (the reference job: 10 updates and 5 validation
 batches), update (one of them), write (1,000 characters), or score (a million
 characters); HIDDEN is 32 unless given. It says `ready`, and then answers every line on its standard
 input with the seconds that the work took, the mean of as many times as fill a turn.

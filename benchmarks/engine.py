@@ -2,12 +2,12 @@
 
     python benchmarks/engine.py [--rounds N] [NAME=INTERPRETER ...]
 
-The work is an epoch of the seed's job, 1,000 characters written with 32 and with 256 hidden units,
-and a text of a million characters scored. PyTorch, JAX and TensorFlow run here, or in another
-environment by its interpreter, which is also where d2l is looked for. The contenders take turns,
-each in a process of its own that is stopped while another works; scoring, which takes seconds, has
-3 rounds at most. Prints medians, ratios, and what share of the machine's best matrix product the
-engine's epoch comes to.
+The work is an epoch of the reference job, 1,000 characters written with 32 and with 256 hidden
+units, and a text of a million characters scored. PyTorch, JAX and TensorFlow run here, or in
+another environment by its interpreter, which is also where d2l is looked for. The contenders take
+turns, each in a process of its own that is stopped while another works; scoring, which takes
+seconds, has 3 rounds at most. Prints medians, ratios, and what share of the machine's best matrix
+product the engine's epoch comes to.
 """
 
 import argparse

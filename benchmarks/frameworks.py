@@ -1,4 +1,4 @@
-"""What a framework, elman on it, and d2l 1.0.3 on it take for the seed's job.
+"""What a framework, elman on it, and d2l 1.0.3 on it take for the reference job.
 
     python benchmarks/frameworks.py [--rounds N] [NAME | NAME=INTERPRETER ...]
 

@@ -4,7 +4,7 @@
 
 Prints the table of docs/frameworks.md: for each framework (numba, torch, tensorflow, jax and
 mxnet, unless named; one of another environment by its interpreter) and cell the largest relative
-differences from `elman.numpy`, in single precision. Trajectories are those of the seed's job.
+differences from `elman.numpy`, in single precision. Trajectories are those of the reference job.
 """
 
 import subprocess
@@ -80,7 +80,7 @@ def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> n
 
 
 def seed_losses(module: Any, cell: str, layers: int) -> np.ndarray:
-    """The losses of the first 100 updates of the seed's job."""
+    """The losses of the first 100 updates of the reference job."""
     data = module.TimeMachine(1024, 32, num_val=1, seed=5)
     arch = Architecture(cell, len(data.vocab), 32, layers)
     return update_losses(module, module.build(arch, weights.initial(arch, 5), lr=1), data)
@@ -89,7 +89,7 @@ def seed_losses(module: Any, cell: str, layers: int) -> np.ndarray:
 def largest(module: Any, cell: str) -> list[float]:
     """The largest differences in logits, loss and gradients, and in the loss of 1, 10, 100 updates.
 
-    Trajectories are left out for the relu RNN, whose losses jump about at the seed's rate.
+    Trajectories are left out for the relu RNN, whose losses jump about at the reference job's rate.
     """
     logits, losses, gradients = [], [], []
     for layers, embedding, tied in SHAPES:

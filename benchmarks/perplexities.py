@@ -1,4 +1,4 @@
-"""Final validation perplexities of the seed's job, from scratch and concise, in each framework.
+"""Final validation perplexities of the reference job, from scratch and concise, in each framework.
 
     python benchmarks/perplexities.py [NAME | NAME=INTERPRETER ...]
 
@@ -40,7 +40,7 @@ def set_seed(framework: str, seed: int) -> None:
 
 
 def perplexity(framework: str, concise: bool, seed: int) -> float:
-    """The validation perplexity after 100 epochs of the seed's job."""
+    """The validation perplexity after 100 epochs of the reference job."""
     set_seed(framework, seed)
     module: Any = elman.framework_module(framework)
     data = module.TimeMachine(1024, 32, seed=seed)

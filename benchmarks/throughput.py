@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py [--rounds N] [--plot PATH] [NAME=INTERPRETER ...]
 
-An update is that of the seed's job, with its 1,024 windows of 32 characters, for several numbers of
-hidden units. The contenders take turns, as in engine.py. Prints GFLOP/s, and draws them below the
-machine's best matrix product.
+An update is that of the reference job, with its 1,024 windows of 32 characters, for several numbers
+of hidden units. The contenders take turns, as in engine.py. Prints GFLOP/s, and draws them below
+the machine's best matrix product.
 """
 
 import argparse

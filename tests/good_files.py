@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,15 +12,16 @@ from elman.core.data import prepare as preparing
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, train
+from elman.core.experiments.settings import Settings
 from elman.core.text import text_files
 from elman.core.training import checkpoint
 from spoiling import STORY, Chance
 
 FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
 BLOCK = 100  # bytes of the text that is half read
-SMALL = {"cell": "gru", "hidden": 4, "steps": 8, "batch_size": 16, "epochs": 2}
+SMALL = {"cell": "gru", "hidden": 4, "seq_len": 8, "batch_size": 16, "epochs": 2}
 SETTINGS: dict[str, Any] = {
-    **{"edition": "gutenberg", "layers": 2, "embedding": 4, "tied": True},
+    **{"edition": None, "layers": 2, "embedding": 4, "tied": True},
     **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
     **{"framework": "numpy", "device": "auto", "seed": 0},
     **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
@@ -40,9 +42,9 @@ class Good:
         self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
         self.run, self.bpe_run = folder / "run", folder / "bpe run"
         self._write(self._trained(folder / "on bpe", text=str(self.stores[1])), self.bpe_run)
-        self._trained(folder / "stream", tokenizer="char", windows="stream")
+        self._trained(folder / "contiguous", tokenizer="char", batching="contiguous")
         training = self._trained(folder / "random", tokenizer="char")
-        self.settings = training.settings
+        self.settings = asdict(training.run_settings)
         self._write(training, self.run)
 
     def _write(self, training: train.Training, path: Path) -> None:
@@ -50,13 +52,13 @@ class Good:
             training.write(part)
 
     def _trained(self, folder: Path, **changes: str) -> train.Training:
-        given = {"text": str(self.text), "windows": "random", "tokenizer": None} | changes
-        settings = train.Job(**(SETTINGS | SMALL | given))
+        given = {"text": str(self.text), "batching": "random", "tokenizer": None} | changes
+        settings = Settings(**(SETTINGS | SMALL | given))
         training = train.Training(settings, elman.framework_module("numpy"))
         training.fit(checkpoint.Checkpoints(folder, seconds=0))
         # The last two are one in an epoch and one at the end of it.
         for path in checkpoint.paths(folder):
-            self.checkpoints.append((training.settings, path.read_bytes()))
+            self.checkpoints.append((asdict(training.run_settings), path.read_bytes()))
         return training
 
 

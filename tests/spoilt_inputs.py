@@ -25,6 +25,7 @@ from elman.core.data.corpus import TextFile
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
 from elman.core.experiments import results, run, train
+from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, tensors
 from elman.core.model.language_model import evaluate, evaluate_store, generate, score
 from elman.core.model.sampling import Sampler
@@ -185,9 +186,9 @@ def trainings(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     def resume() -> None:
         with (
             contextlib.suppress(EnoughError),
-            run.resumed_training(folder, train.Settings) as settings,
+            run.resumed_training(folder) as settings,
         ):
-            train.Training.again(settings).fit(OneUpdate())
+            train.Training.from_settings(settings).fit(OneUpdate())
 
     return resume
 
@@ -217,8 +218,8 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         found = checkpoint.read_newest(folder)
         if found is None:
             raise ElmanError("refused")
-        again = train.Settings(train.Job(**settings["job"]), settings["text_sha256"])
-        train.Training.again(again).fit(resume=found)
+        kept = run.RunSettings(Settings(**settings["settings"]), settings["text_sha256"])
+        train.Training.from_settings(kept).fit(resume=found)
 
     return resume
 
@@ -349,10 +350,10 @@ def cut_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     folder = place / "store"
     shutil.copytree(good.stores[0], folder)
     length = chance.randrange((folder / "ids.bin").stat().st_size)
-    windows = chance.choice(["random", "stream"])
+    batching = chance.choice(["random", "contiguous"])
 
     def read() -> None:
-        data = TextFile(str(folder), 4, 8, windows=windows)
+        data = TextFile(str(folder), 4, 8, batching=batching)
         with mock.patch.multiple(windows_module, MAX_BUFFERED_IDS=64):
             for _ in data.train_dataloader():
                 os.truncate(folder / "ids.bin", length)
@@ -409,7 +410,7 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     numbers = [number for number in NUMBERS if not 7 < number < 1 << 31]  # which take long
     option = chance.choice(
         [
-            *["hidden", "layers", "embedding", "steps", "batch-size", "lr", "clip", "momentum"],
+            *["hidden", "layers", "embedding", "seq-len", "batch-size", "lr", "clip", "momentum"],
             *["dropout", "seed", "cell", "tokenizer", "optimizer", "device", "framework", "out"],
             *["edition", "checkpoint-every", "resume", "vocab-size", "min-freq", "newlines"],
         ]
@@ -417,7 +418,9 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     large = [1 << 16] if option == "hidden" else []  # which is more than there is memory for
     number = str(chance.choice([*numbers, *large, *FLOATS, "", "x", "é", "\x1b[2J"]))
     tokens = chance.choice(["tokens", "temperature", "top-k", "top-p", "min-p", "seed"])
-    small = [f"--{name}={value}" for name, value in {"hidden": 4, "steps": 8, "epochs": 1}.items()]
+    small = [
+        f"--{name}={value}" for name, value in {"hidden": 4, "seq-len": 8, "epochs": 1}.items()
+    ]
     out = [] if option == "out" else [f"--out={place / 'made'}"]
     train = ["train", str(good.text), *small, *out, "--framework=numpy", f"--{option}={number}"]
     write = ["generate", str(good.run), "Once", "--framework=numpy", "--tokens=3"]

@@ -39,7 +39,7 @@ def save(folder: "str | Path", model: Any) -> None:
         )
     history: Sequence[Any] = getattr(trainer, "history", ())
     with run.new_folder(path) as part:
-        run.write(part, architecture, module.export_weights(model), used, {}, history)
+        run.write(part, architecture, module.export_weights(model), used, None, history)
         run.draw(part, history)
 
 

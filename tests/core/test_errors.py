@@ -15,7 +15,8 @@ from elman import cli
 from elman.core import errors
 from elman.core.errors import ElmanError
 from elman.core.experiments import compare, run
-from elman.core.experiments.train import Job, Settings, Training
+from elman.core.experiments.settings import Settings
+from elman.core.experiments.train import Training
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
@@ -69,14 +70,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "short.txt").write_text("too short a text.")
     (folder / "latin.txt").write_bytes(b"caf\xe9")
     (folder / "folder").mkdir()
-    settings = {
-        name: field.default for name, field in inspect.signature(cli.train.train).parameters.items()
-    }
-    for name in ("context", "out", "resume", "checkpoint_every"):
-        del settings[name]
-    small = {"hidden": 4, "steps": 8, "batch_size": 16, "epochs": 1, "lr": 1.0}
-    job = Job(**settings | small | {"text": str(folder / "story.txt"), "framework": "numpy"})
-    training = Training(job, elman.framework_module("numpy"))
+    settings = Settings(
+        text=str(folder / "story.txt"), hidden=4, seq_len=8, batch_size=16, epochs=1
+    )
+    training = Training(settings, elman.framework_module("numpy"))
     training.fit()
     with run.new_folder(folder / "run") as part:
         training.write(part)
@@ -116,7 +113,7 @@ def test_a_file_is_refused_as_the_page_says(
         with pytest.raises(ElmanError) as error:
             if name == "training.json":
                 config.unlink()
-                with run.resumed_training(Path("run"), Settings):
+                with run.resumed_training(Path("run")):
                     pass
             elif name == "history.csv":
                 compare.compare([Path("run")], Path("curves.png"), print)

@@ -118,7 +118,7 @@ def texts_and_runs() -> Calls:
         "TextFile": (
             TextFile,
             {
-                **{"path": text(), **sizes, "split": (0.8, 0.1, 0.1), "windows": "random"},
+                **{"path": text(), **sizes, "split": (0.8, 0.1, 0.1), "batching": "random"},
                 **{"vocab_size": 9, "min_freq": 1, "newlines": "keep", "tokenizer": "char"},
             },
         ),
@@ -228,7 +228,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Trainer("x"), "max epochs must be a whole number, got 'x'"),  # type: ignore[arg-type]
     (lambda: Checkpoints("a", "x"), "seconds between checkpoints must be 0 or more, got 'x'"),  # type: ignore[arg-type]
     (lambda: Best(patience=0), "patience must be 1 or more, got 0"),
-    (lambda: Schedule(1), "schedule must be one of constant, cosine, plateau, got 1"),  # type: ignore[arg-type]
+    (lambda: Schedule(1), "schedule must be constant, cosine or plateau, got 1"),  # type: ignore[arg-type]
     (lambda: RNN(5, 0), "num hiddens must be 1 or more, got 0"),
     (lambda: RNNLM(RNN(5, 3), 6), "the rnn reads 5 inputs, and gets 6: give it num_inputs"),
     (lambda: list(language_model.generate(model(), [0], -1, Sampler())), "tokens must be 0 or m"),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import COMPILING, Command
 
-QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
 
 
 @pytest.mark.long

@@ -51,7 +51,7 @@ def test_data_of_the_engine_has_ids_as_its_kernels_read_them(
     monkeypatch.setattr(engine.TimeMachine, "_download", lambda data: text)
     for data in (
         engine.TimeMachine(4, 5, 100, 100),
-        *(engine.TextFile(str(path), 4, 5, windows=kind) for kind in ("random", "stream")),
+        *(engine.TextFile(str(path), 4, 5, batching=kind) for kind in ("random", "contiguous")),
     ):
         assert {part.dtype for part in next(iter(data.train_dataloader()))} == {np.dtype("i4")}
 

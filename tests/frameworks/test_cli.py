@@ -11,7 +11,7 @@ import pytest
 from elman.cli import app
 from tests.conftest import Command
 
-QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
 
 
 Here = Callable[..., str]
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
     assert weights[0] == weights[1]
     assert last_val_ppl(run) == pytest.approx(last_val_ppl(run.parent / "numpy"), rel=1e-4)
     config = json.loads((run / "config.json").read_text())
-    assert config["training"]["framework"] == framework
+    assert config["training"]["settings"]["framework"] == framework
     assert config["training"]["framework_version"] == module.version()
 
 

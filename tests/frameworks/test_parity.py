@@ -129,7 +129,8 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
 @pytest.mark.parametrize(("cell", "layers"), [(cell, 1 + n % 2) for n, cell in enumerate(CELLS)])
 def test_streams_follow_the_same_losses(module: Any, cell: str, layers: int, story: Path) -> None:
     def losses(module: Any) -> tuple[np.ndarray, list[float]]:
-        data = module.TextFile(str(story), 12, 26, windows="stream")  # 11 batches, the last of 7
+        # 11 batches, the last of 7 steps
+        data = module.TextFile(str(story), 12, 26, batching="contiguous")
         arch = Architecture(cell, len(data.vocab), 16, layers)
         model = module.build(arch, weights.initial(arch, 5), lr=0.1)
         found = update_losses(module, model, data)
@@ -144,7 +145,7 @@ def test_streams_follow_the_same_losses(module: Any, cell: str, layers: int, sto
 def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: Path) -> None:
     losses = []
     for steps in (10, 400):  # 33 batches, the last of 8, and one
-        data = module.TextFile(str(story), 9, steps, windows="stream", split=(0.75, 0.2, 0.05))
+        data = module.TextFile(str(story), 9, steps, batching="contiguous", split=(0.75, 0.2, 0.05))
         arch = Architecture("lstm", len(data.vocab), 8, 2)
         model = module.build(arch, weights.initial(arch), lr=1e-9)  # which changes nothing
         module.Trainer(2).fit(model, data)
@@ -179,7 +180,7 @@ def test_streams_are_validated_by_blocks_too(
     module: Any, story: Path, request: pytest.FixtureRequest
 ) -> None:
     def history(module: Any) -> list[tuple[float, float]]:
-        data = module.TextFile(str(story), 8, 27, windows="stream", split=(0.7, 0.2, 0.1))
+        data = module.TextFile(str(story), 8, 27, batching="contiguous", split=(0.7, 0.2, 0.1))
         arch = Architecture("lstm", len(data.vocab), 8, 2)
         model = module.build(arch, weights.initial(arch), lr=0.5)
         module.Trainer(2).fit(model, data)

@@ -36,7 +36,7 @@ class Stop(Callback):
 
 
 def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any, Any]:
-    data = module.TextFile(str(story), 8, 16, seed=3, windows=case.get("windows", "random"))
+    data = module.TextFile(str(story), 8, 16, seed=3, batching=case.get("batching", "random"))
     arch = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
     settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
     model = module.build(arch, initial(arch, 1), lr=case.get("lr", 0.05), seed=5, **settings)
@@ -67,7 +67,7 @@ def test_a_resumed_training_ends_in_the_same_bits(
 def test_the_state_carried_along_a_stream_is_resumed_too(
     module: Any, story: Path, tmp_path: Path
 ) -> None:
-    assert_resumes(module, story, tmp_path, CASES[1] | {"windows": "stream"})
+    assert_resumes(module, story, tmp_path, CASES[1] | {"batching": "contiguous"})
 
 
 @pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case["cell"])

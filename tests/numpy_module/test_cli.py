@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from elman import __version__
+from elman.core.errors import alternatives
 from elman.core.experiments.run import new_folder, read_history, write
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, initial
@@ -22,7 +23,7 @@ from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 from tests.conftest import Command
 
-QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
 
 
 @pytest.fixture
@@ -50,14 +51,14 @@ def test_train_makes_a_run_directory_and_says_what_came_of_it(
     assert all(word in lines[0] for word in ("train", "val", "tokens/s", "s left"))
     assert "\x1b" not in done.stderr
     config = json.loads((folder / "config.json").read_text())
-    assert config["training"]["edition"] == "gutenberg"
+    assert config["training"]["settings"]["edition"] == "gutenberg"
     assert len(config["training"]["text_sha256"]) == 64
 
 
 def test_the_defaults_are_the_books(elman: Command) -> None:
     shown = " ".join(elman("train", "--help").stdout.split())
     for option, default in [
-        *[("steps", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
+        *[("seq-len", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
         *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numba"), ("cell", "rnn")],
     ]:
         described = shown.split(f"--{option} ")[1]
@@ -119,8 +120,8 @@ def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: P
     assert config["architecture"] | {"vocab": 0} == {
         **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True}
     }
-    assert config["training"]["lr"] == 0.01
-    assert config["training"]["seed"] == 3
+    assert config["training"]["settings"]["lr"] == 0.01
+    assert config["training"]["settings"]["seed"] == 3
 
 
 def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) -> None:
@@ -215,7 +216,7 @@ def test_train_tells_how_many_tokens_are_unknown_and_keeps_what_the_test_part_ga
 ) -> None:
     text = "Once upon a time, " * 100 + " ".join(f"word{n}" for n in range(99))
     (tmp_path / "words.txt").write_text(text)
-    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words", "--steps", "4")
+    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words", "--seq-len", "4")
     done = elman("train", "words.txt", *QUICK, *words)
     assert done.returncode == 0, done.stderr
     shown = {line[:23].strip(): line[23:] for line in done.stdout.splitlines()}
@@ -284,37 +285,50 @@ BAD = [
     (["train", "."], "cannot read ."),
     (["train", "--hidden", "0"], "hidden must be 1 or more, got 0"),
     (["train", "--layers", "-1"], "layers must be 1 or more, got -1"),
-    (["train", "--steps", "0"], "steps must be 1 or more"),
+    (["train", "--seq-len", "0"], "seq len must be 1 or more, got 0"),
     (["train", "--batch-size", "0"], "batch size must be 1 or more"),
     (["train", "--epochs", "0"], "epochs must be 1 or more"),
     (["train", "--seed", "-1"], "seed must be 0 or more"),
     (["train", "--embedding", "-1"], "embedding must be 0 or more"),
     (["train", "--hidden", "many"], "Invalid value for '--hidden'"),
     (["train", "--epochs", "1e3"], "'1e3'"),
-    (["train", "--steps", "1000000"], "a window of 1000000 steps needs"),
-    (["train", "--lr", "0"], "the learning rate must be a finite number above 0, got 0.0"),
-    (["train", "--lr", "-1"], "the learning rate must be"),
-    (["train", "--lr", "nan"], "the learning rate must be"),
-    (["train", "--lr", "inf"], "the learning rate must be"),
-    (["train", "--clip", "-1"], "clip must be 0"),
+    (["train", "--seq-len", "1000000"], "a window of 1000000 steps needs"),
+    (["train", "--lr", "0"], "lr must be a finite number above 0, got 0.0"),
+    (["train", "--lr", "-1"], "lr must be a finite number above 0, got"),
+    (["train", "--lr", "nan"], "lr must be a finite number above 0, got"),
+    (["train", "--lr", "inf"], "lr must be a finite number above 0, got"),
+    (["train", "--clip", "-1"], "clip must be a finite number at least 0, got -1.0"),
     (["train", "--momentum", "2"], "momentum must be"),
     (["train", "--optimizer", "lion"], "optimizer must be sgd or adam, got 'lion'"),
-    (["train", "--cell", "cnn"], f"the cell is one of {', '.join(CELLS)}, got 'cnn'"),
+    (["train", "--cell", "cnn"], f"cell must be {alternatives(tuple(CELLS))}, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
-    (["train", "short.txt", "--tokenizer", "syllable"], "the tokenizer is one of"),
-    (["train", "--windows", "stream"], "The Time Machine is read in random windows"),
-    (["train", "short.txt", "--windows", "sliding"], "windows are random or stream, got 'sliding'"),
-    (["train", "short.txt", "--windows", "stream"], "1024 sequences need 1025 tokens"),
-    (["train", "--edition", "penguin"], "the edition is one of"),
+    (
+        ["train", "short.txt", "--tokenizer", "syllable"],
+        "tokenizer must be char, byte, word or bpe, got",
+    ),
+    (["train", "--batching", "contiguous"], "The Time Machine is read in random windows"),
+    (
+        ["train", "short.txt", "--batching", "sliding"],
+        "batching must be random or contiguous, got 'sliding'",
+    ),
+    (["train", "short.txt", "--batching", "contiguous"], "1024 sequences need 1025 tokens"),
+    (["train", "--edition", "penguin"], "edition must be gutenberg or d2l, got 'penguin'"),
     (
         ["train", "--framework", "caffe"],
-        "the framework is one of numba, numpy, torch, tensorflow, jax, mxnet, got 'caffe'",
+        "framework must be numba, numpy, torch, tensorflow, jax or mxnet, got 'caffe'",
     ),
-    (["train", "--device", "tpu"], "the device is auto, cpu or gpu"),
+    (["train", "--device", "tpu"], "device must be auto, cpu or gpu, got 'tpu'"),
     (["train", "--device", "gpu"], "numba can use no GPU here"),
     (["train", "--out", "short.txt"], "short.txt exists already"),
     (["train", "--out", "."], ". exists already"),
     (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
+    # Before the text is read, which may take long:
+    (["train", "none.txt", "--out", "short.txt/run"], "cannot write short.txt/run"),
+    (["train", "none.txt", "--tied"], "tied weights need an embedding as large as"),
+    (
+        ["train", "none.txt", "--checkpoint-every", "nan"],
+        "seconds between checkpoints must be 0 or more",
+    ),
     (["train", "--nonsense"], "No such option: --nonsense"),
     (["nonsense"], "No such command 'nonsense'"),
     (["train", "--hidden", "9" * 30], "hidden must be 65536 or less"),
@@ -322,21 +336,21 @@ BAD = [
     (["train", "--hidden", "65536", "--layers", "1000"], "hidden units in 1000 layers takes"),
     (["train", "--epochs", "9" * 30], "epochs must be 500000 or less"),
     (["train", "--seed", "4294967296"], "seed must be 4294967295 or less, got 4294967296"),
-    (["train", ""], "the text is time-machine or the path of a file, got nothing"),
+    (["train", ""], "text must be a path, got ''"),
     (["train", "-"], "give the path of a file, or a store made by elman prepare - --out STORE"),
     (["train", "--out", ""], "Invalid value for '--out': it is empty: give a path"),
     (["train", "--resume", ""], "Invalid value for '--resume': it is empty: give a path"),
     (["train", "--out", "x" * 300, "--epochs", "1"], "cannot write xxx"),
-    (["train", "short.txt", "--edition", "d2l"], "only The Time Machine has editions, got 'd2l'"),
+    (["train", "short.txt", "--edition", "d2l"], "only The Time Machine has editions, got d2l"),
     (["evaluate", "none", "short.txt", "--edition", "d2l"], "only The Time Machine has editions"),
     (["generate", "", "it has"], "Invalid value for 'RUN': it is empty"),
     (["generate", "none", "it has", "--tokens", "9" * 10], "tokens must be 10000000 or less"),
     (["generate", "none", "it has", "--top-k", "9" * 30], "top k must be 2147483648 or less"),
     (["compare", ""], "Invalid value for 'RUN...': it is empty"),
     (["compare", "none", "--plot", "folder"], "cannot write folder: the extension must be one of"),
-    (["generate", "none", "it has"], "none is no run directory"),
-    (["generate", "short.txt", "it has"], "short.txt is no run directory"),
-    (["evaluate", "none", "time-machine"], "none is no run directory"),
+    (["generate", "none", "it has"], "none is not a run directory"),
+    (["generate", "short.txt", "it has"], "short.txt is not a run directory"),
+    (["evaluate", "none", "time-machine"], "none is not a run directory"),
     (["generate", "none", "it has", "--temperature", "-1"], "temperature must be"),
     (["generate", "none", "it has", "--tokens", "-1"], "tokens must be 0 or more"),
     (["generate", "none", "it has", "--top-k", "0"], "top k must be 1 or more"),
@@ -402,7 +416,7 @@ def made(folder: Path, text: str) -> None:
     codec = Codec(Vocab(list(text)), "char", clean=False)
     arch = Architecture("rnn", len(codec.vocab), 4)
     with new_folder(folder) as part:
-        write(part, arch, initial(arch), codec, {}, [])
+        write(part, arch, initial(arch), codec, None, [])
 
 
 def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
@@ -437,7 +451,7 @@ def test_a_framework_that_is_not_installed_names_its_packages(tmp_path: Path) ->
     "option",
     [
         *[("--lr", "0.5"), ("--clip", "0.01"), ("--momentum", "0.5"), ("--seed", "1")],
-        ("--windows", "stream"),
+        ("--batching", "contiguous"),
     ],
 )
 def test_an_option_changes_the_training(
@@ -473,7 +487,7 @@ def test_an_interrupted_training_can_be_resumed(
         lines = training.stderr.readlines()
     run = Path("runs/story")
     assert training.returncode == 130
-    assert lines[-1] == f"elman: interrupted: go on with elman train --resume {run}\n"
+    assert lines[-1] == f"elman: interrupted: resume with elman train --resume {run}\n"
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["story"]
     early = elman("generate", run, "Once")
     assert early.returncode == 2
@@ -557,9 +571,9 @@ def test_only_a_run_in_training_can_be_resumed(
         return done.stderr.removeprefix("elman: ").removesuffix("\n")
 
     assert told("--resume", "run").startswith("run is finished: there is nothing to resume; elman")
-    assert told("--resume", "no") == "no is no run in training: it has no training.json"
+    assert told("--resume", "no") == "no is not a run in training: it has no training.json"
     assert told("--resume", "run", "--hidden", "9") == (
-        "a training goes on with the settings it began with, got hidden beside --resume: "
+        "a training resumes with the settings it began with, got hidden with --resume: "
         "leave that out"
     )
     assert told(story, *QUICK, "--checkpoint-every", "-1") == (
@@ -570,12 +584,17 @@ def test_only_a_run_in_training_can_be_resumed(
     begun.mkdir()
     (begun / "training.json").write_text(json.dumps(settings | {"text_sha256": "0"}))
     assert told("--resume", "begun").startswith(f"{story} has changed since the training began")
+    cure = "if another version of elman began this training, begin it again"
     (begun / "training.json").write_text("{}")
-    assert told("--resume", "begun") == "begun/training.json: the field job is missing"
-    (begun / "training.json").write_text(
-        json.dumps(settings | {"job": settings["job"] | {"lr": "1"}})
+    assert told("--resume", "begun") == (
+        f"begun/training.json: the field settings is missing; {cure}"
     )
-    assert told("--resume", "begun") == ('begun/training.json: job.lr must be a number, got "1"')
+    (begun / "training.json").write_text(
+        json.dumps(settings | {"settings": settings["settings"] | {"lr": "1"}})
+    )
+    assert told("--resume", "begun") == (
+        f'begun/training.json: settings.lr must be a number, got "1"; {cure}'
+    )
     with FileLock(begun / ".lock"):
         assert told("--resume", "begun") == (
             "begun is being trained by another process: wait for it"
@@ -587,14 +606,9 @@ def test_only_a_run_in_training_can_be_resumed(
 
 
 def run_settings(run: Path) -> dict[str, Any]:
-    """Settings that training.json held while a run was trained."""
+    """The content of training.json while a run was trained."""
     training = json.loads((run / "config.json").read_text())["training"]
-    digest = training.pop("text_sha256")
-    for name in ("epoch", "framework_version", "python_version", "peak_memory_mb", "init_sha256"):
-        del training[name]
-    for name in ("test_loss", "test_bits_per_character", "test_unknown_share"):
-        del training[name]
-    return {"job": training | {"edition": "gutenberg"}, "text_sha256": digest}
+    return {name: training[name] for name in ("settings", "text_sha256", "init_sha256")}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")

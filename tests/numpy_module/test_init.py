@@ -1,8 +1,8 @@
 """The model of a run is trained further: on another text, or on the same one, with new settings."""
 
-import inspect
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,23 @@ import pytest
 from safetensors.numpy import load_file
 
 import elman as package
-from elman import cli
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import new_folder
-from elman.core.experiments.train import Job, Settings, Training
+from elman.core.experiments.run import RunSettings, new_folder
+from elman.core.experiments.settings import Settings
+from elman.core.experiments.train import Training
 from elman.core.files import json_files
 from tests.conftest import Command
 
-FEW = ("--epochs", "1", "--batch-size", "64", "--steps", "16", "--framework", "numpy")
+FEW = ("--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")
 
 
-def job(**given: Any) -> Job:
-    """The settings that the command line has where little is given."""
-    names = [name for name in inspect.signature(Job).parameters if name != "init"]
-    usual = {name: inspect.signature(cli.train.train).parameters[name].default for name in names}
-    small = {"hidden": 8, "steps": 16, "batch_size": 64, "epochs": 1, "lr": 1.0}
-    return Job(**usual | small | {"framework": "numpy"} | given)
+def small(**given: Any) -> Settings:
+    """Settings of a small model."""
+    sizes = {"hidden": 8, "seq_len": 16, "batch_size": 64, "epochs": 1, "lr": 1.0}
+    return Settings(**sizes | {"framework": "numpy"} | given)
 
 
-def trained(settings: Job) -> Training:
+def trained(settings: Settings) -> Training:
     training = Training(settings, package.framework_module("numpy"))
     training.fit()
     return training
@@ -37,7 +35,7 @@ def trained(settings: Job) -> Training:
 
 @pytest.fixture
 def run(story: Path, tmp_path: Path) -> Path:
-    training = trained(job(text=str(story), cell="gru", embedding=4, epochs=9, batch_size=16))
+    training = trained(small(text=str(story), cell="gru", embedding=4, epochs=9, batch_size=16))
     with new_folder(tmp_path / "run") as part:
         training.write(part)
     (tmp_path / "other.txt").write_text("said a pen, once a time on. \n" * 140)
@@ -57,13 +55,13 @@ def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a
     files = [tmp_path / name / "config.json" for name in ("run", "same")]
     configs = [json.loads(file.read_text()) for file in files]
     assert configs[0]["architecture"] == configs[1]["architecture"]
-    assert configs[1]["training"]["init"] == "run"
+    assert configs[1]["training"]["settings"]["init"] == "run"
     assert len(configs[1]["training"]["init_sha256"]) == 64
 
 
 def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
     architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
-    more = trained(job(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))
+    more = trained(small(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))
     begun = float((run / "history.csv").read_text().splitlines()[-1].split(",")[2])
     assert more.trainer.history[0].val_ppl < begun
     data = package.framework_module("numpy").TextFile(str(story), 16, 16)
@@ -88,20 +86,21 @@ def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) ->
 
 
 def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, story: Path) -> None:
-    settings = job(text=str(story), init=str(run), cell="gru", embedding=4)
+    settings = small(text=str(story), init=str(run), cell="gru", embedding=4)
     begun = trained(settings)
-    kept = json_files.record(Settings, json.loads(json.dumps(begun.settings)), "training.json")
-    again = Training.again(kept)
+    value = json.loads(json.dumps(asdict(begun.run_settings)))
+    kept = json_files.record(RunSettings, value, "training.json")
+    again = Training.from_settings(kept)
     again.fit()
     values, same = begun.model.parameters, again.model.parameters
     assert all(np.array_equal(values[name], same[name]) for name in values)
     elsewhere = run.with_name("elsewhere")
     run.rename(elsewhere)
     with pytest.raises(ElmanError, match="run has gone since the training began: bring it"):
-        Training.again(kept)
-    for other in (begun, trained(job(text=str(story), hidden=5))):
+        Training.from_settings(kept)
+    for other in (begun, trained(small(text=str(story), hidden=5))):
         with new_folder(run) as part:
             other.write(part)
         with pytest.raises(ElmanError, match="run has changed since the training began: bring it"):
-            Training.again(kept)
+            Training.from_settings(kept)
         shutil.rmtree(run)

@@ -13,7 +13,7 @@ from elman.numpy import TextFile
 from tests.conftest import Command
 from tests.numpy_module.test_cli import run_settings
 
-QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
 
 
 def test_a_store_is_trained_on_and_evaluated_as_its_text(

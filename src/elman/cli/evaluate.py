@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import elman
-from elman.cli.options import Edition, Framework, Json, Run
+from elman.cli.options import Framework, Json, Run, with_settings
 from elman.cli.output import LOWER_BOUND, print_json
+from elman.core.experiments.settings import TIME_MACHINE, check_text
+from elman.core.valid_values import EDITIONS
 
 if TYPE_CHECKING:
     from elman.core.model.metrics import Evaluation
 
 
+@with_settings
 def evaluate(
     run: Run,
     text: Annotated[
@@ -21,16 +24,14 @@ def evaluate(
             help="time-machine, the path of a UTF-8 text file, a store, or - for standard input."
         ),
     ],
-    edition: Edition = "gutenberg",
+    edition: str | None = None,
     framework: Framework = "numba",
     as_json: Json = False,
 ) -> None:
     """Tell how well a model predicts a text, read once from its start."""
-    from elman.core.data import corpus, parts
-    from elman.core.experiments.train import TIME_MACHINE, check_text
+    from elman.core.data import parts
 
-    check_text(text)
-    corpus.check_edition(edition, of_file=text != TIME_MACHINE)
+    check_text(text, edition)
     result = _evaluate(elman.load(run, framework), text, edition)
     parts.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
     if as_json:
@@ -46,14 +47,15 @@ def evaluate(
     print(f"unknown symbols     {result.unknown}")
 
 
-def _evaluate(model: Any, text: str, edition: str) -> "Evaluation":
+def _evaluate(model: Any, text: str, edition: str | None) -> "Evaluation":
     from elman.core.data import corpus
-    from elman.core.experiments.train import TIME_MACHINE
     from elman.core.model import language_model
     from elman.core.text import text_files
 
     if text == TIME_MACHINE:
-        return language_model.evaluate(model, corpus.time_machine(edition), model.codec)
+        return language_model.evaluate(
+            model, corpus.time_machine(edition or EDITIONS[0]), model.codec
+        )
     if Path(text).is_dir():
         return language_model.evaluate_store(model, Path(text), model.codec)
     if text == text_files.STDIN:

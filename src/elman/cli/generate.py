@@ -10,6 +10,7 @@ import typer
 import elman
 from elman.cli.options import Framework, Run
 from elman.cli.output import show
+from elman.core.valid_values import MAX_SEED
 
 MAX_TOKENS = 10**7  # a text of these takes under a gigabyte
 
@@ -45,13 +46,12 @@ def generate(
 ) -> None:
     """Write the text that follows each prefix; only the texts go to standard output."""
     from elman.core.errors import require_at_least, require_at_most
-    from elman.core.experiments.train import MOST
     from elman.core.model import language_model
     from elman.core.model.sampling import Sampler
 
     require_at_least(0, tokens=tokens, seed=seed)
     require_at_most(MAX_TOKENS, tokens=tokens)
-    require_at_most(MOST["seed"], seed=seed)
+    require_at_most(MAX_SEED, seed=seed)
     sampler = Sampler(temperature, top_k, top_p, min_p)  # refuses what is wrong before it reads
     model = elman.load(run, framework)
     if not allow_unknown:

@@ -1,11 +1,18 @@
-"""Types of the arguments and options that several commands share."""
+"""Arguments and options that several commands share, and options made from the settings."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import typer
 
-NEWLINES = "universal reads the line ends CR LF and CR as LF, keep takes them as they are."
+from elman.core.errors import alternatives
+from elman.core.experiments.frameworks import FRAMEWORKS
+from elman.core.experiments.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def _path(word: str) -> Path:
@@ -19,22 +26,42 @@ PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
 RUN = PATH | {"metavar": "RUN"}
 
 Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.", **RUN)]
-Framework = Annotated[
-    str, typer.Option(help="What computes: numba, numpy, torch, tensorflow, jax or mxnet.")
-]
-Edition = Annotated[str, typer.Option(help="The Time Machine's edition: gutenberg or d2l.")]
-VocabSize = Annotated[
-    int | None,
-    typer.Option(
-        help="Tokens of the vocabulary, the most frequent ones; bpe learns so many. [default: all; "
-        "4096 for bpe]"
-    ),
-]
-MinFreq = Annotated[
-    int | None,
-    typer.Option(
-        help="Leave tokens that the training part has less often to <unk>. [default: 2 for word, "
-        "1 for char]"
-    ),
-]
+Framework = Annotated[str, typer.Option(help=f"Framework: {alternatives(FRAMEWORKS)}.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def with_settings(command: Command, kind: type = Settings) -> Command:
+    """Make options of a command from the fields of a settings dataclass.
+
+    A parameter that has the name of a field, and no option of its own, becomes the field's option;
+    it keeps its default. `**name` takes all other fields.
+    """
+    types = get_type_hints(kind)
+    options = {field.name: _option(field, types[field.name]) for field in fields(kind)}
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(command).parameters.values():
+        if own.kind is own.VAR_KEYWORD:
+            parameters = [*options.values(), *parameters]
+        elif own.name in options and get_origin(own.annotation) is not Annotated:
+            parameters.append(options.pop(own.name).replace(default=own.default))
+        else:
+            parameters.append(own)
+    parameters.sort(key=lambda each: each.kind)  # keyword-only ones last
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:
+    """A parameter for Typer: the option, or the argument, that gives a field its value."""
+    shown = {name: field.metadata[name] for name in ("help", "metavar") if name in field.metadata}
+    shown["show_default"] = field.default is not None  # else the help has it in words
+    if field.metadata.get("argument"):
+        option = typer.Argument(**shown)
+    else:
+        option = typer.Option("--" + field.name.replace("_", "-"), **shown)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[kind | None if field.default is None else kind, option],
+    )

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from elman.cli.options import NEWLINES, PATH, MinFreq, VocabSize
+from elman.cli.options import PATH, with_settings
 from elman.cli.output import show
 
 
+@with_settings
 def prepare(
     texts: Annotated[
         list[str],
@@ -19,10 +20,10 @@ def prepare(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store to make, a folder.", **PATH)],
-    tokenizer: Annotated[str, typer.Option(help="char, byte, word or bpe.")] = "char",
-    vocab_size: VocabSize = None,
-    min_freq: MinFreq = None,
-    newlines: Annotated[str, typer.Option(help=NEWLINES)] = "universal",
+    tokenizer: str = "char",
+    vocab_size: int | None = None,
+    min_freq: int | None = None,
+    newlines: str = "universal",
 ) -> None:
     """Read texts of any size once, and keep them as tokens that elman train can begin with."""
     from elman.core.data.prepare import prepare

@@ -6,7 +6,7 @@ cure. `exit_code` is the exit code of the command line.
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
 from typing import Any
 from unicodedata import category
@@ -76,6 +76,18 @@ def require_at_most(maximum: int, **values: int) -> None:
     for name, value in values.items():
         if value > maximum:
             raise ElmanError(f"{in_words(name)} must be {maximum} or less, got {value}")
+
+
+def require_one_of(options: Sequence[str], **values: Any) -> None:
+    """Raise an ElmanError for the first of `values` that is not one of the options."""
+    for name, value in values.items():
+        if not is_one_of(value, options):
+            raise ElmanError(f"{in_words(name)} must be {alternatives(options)}, got {value!r}")
+
+
+def alternatives(options: Sequence[str]) -> str:
+    """Words in a sentence: "a, b or c"."""
+    return " or ".join([", ".join(options[:-1]), options[-1]] if options[1:] else options)
 
 
 def require_number(rule: str, fits: Callable[[float], bool], **values: Any) -> None:

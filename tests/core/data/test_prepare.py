@@ -406,7 +406,7 @@ def contents_below(folder: Path) -> dict[str, str]:
 def test_more_tokens_than_a_model_can_have_are_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_writer, "MAX_TOKENS", 9)
+    monkeypatch.setattr(token_writer, "MAX_VOCAB_SIZE", 9)
     with pytest.raises(
         ElmanError, match="and a model has 9 at most: give a vocab size, or use bpe"
     ):
@@ -526,7 +526,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         (["one.txt", "--tokenizer", "bpe", "--vocab-size", "9"], "vocab size must be 257 or more"),
         (["one.txt", "--tokenizer", "bpe", "--min-freq", "9"], "min freq goes with char and word"),
         (["one.txt", "--min-freq", "0"], "min freq must be 1 or more, got 0"),
-        (["one.txt", "--newlines", "crlf"], "newlines are universal or keep, got 'crlf'"),
+        (["one.txt", "--newlines", "crlf"], "newlines must be universal or keep, got 'crlf'"),
         (["two.txt.gz", "-", "-"], "standard input can be read once"),
     ],
 )

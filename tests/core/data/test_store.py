@@ -335,7 +335,7 @@ def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")
-@pytest.mark.parametrize("use", ["read('random')", "read('stream')", "evaluate()"])
+@pytest.mark.parametrize("use", ["read('random')", "read('contiguous')", "evaluate()"])
 def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     text: Path, tmp_path: Path, use: str
 ) -> None:
@@ -351,7 +351,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "batching.MAX_BUFFERED_IDS = 64\n"
         "def cut(): os.truncate('cut/ids.bin', 9)\n"
         "def read(kind):\n"
-        "    for batch in TextFile('cut', 4, 8, windows=kind).train_dataloader(): cut()\n"
+        "    for batch in TextFile('cut', 4, 8, batching=kind).train_dataloader(): cut()\n"
         "class Model:\n"
         "    def score(self, ids):\n"
         "        for start in range(0, len(ids), 4096):\n"

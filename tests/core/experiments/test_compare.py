@@ -11,7 +11,7 @@ from elman.core.errors import ElmanError
 from elman.core.experiments import compare
 from tests.conftest import Command
 
-QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--seq-len", "16")
 
 
 def test_a_framework_of_another_environment_trains_and_is_compared(
@@ -37,8 +37,8 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
 
 def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "find_spec", lambda name: name in ("numpy", "jax") or None)
-    found = compare.places("all,mxnet=" + sys.executable)
-    assert [place.framework for place in found] == ["numpy", "jax", "mxnet"]
+    found = compare.interpreters("all,mxnet=" + sys.executable)
+    assert [each.framework for each in found] == ["numpy", "jax", "mxnet"]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_frameworks_and_interpreters_that_do_not_exist_are_refused(
     names: str, message: str
 ) -> None:
     with pytest.raises(ElmanError, match=message):
-        compare.places(names)
+        compare.interpreters(names)
 
 
 def test_a_training_that_fails_is_named_and_the_others_kept(
@@ -102,7 +102,7 @@ def test_an_interrupted_comparison_can_be_resumed(story: Path, tmp_path: Path) -
         training.terminate()
         last = training.stderr.read().splitlines()[-2:]
         assert last == [
-            "elman: interrupted: go on with elman train --resume run/numpy",
+            "elman: interrupted: resume with elman train --resume run/numpy",
             "elman: interrupted",
         ]
         assert training.wait() == 130
@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_a_run_cannot_be_compared(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     assert elman("train", story, *QUICK, "--out", "run").returncode == 0
-    assert "none is no run directory" in elman("compare", "run", "none").stderr
+    assert "none is not a run directory" in elman("compare", "run", "none").stderr
     assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr
     columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
     (tmp_path / "folder").mkdir()

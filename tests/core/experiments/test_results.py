@@ -12,7 +12,7 @@ ONE = Result(
     {
         **{"train_ppl": 5.0, "val_ppl": 6.0, "test_loss": 1.8, "test_bits_per_character": 2.6},
         **{"test_unknown_share": 0.0, "tokens_per_second": 1e6, "seconds": 9.0},
-        **{"peak_memory_mb": None},
+        **{"peak_memory_mb": None, "test_read": 1.0},
     },
 )
 
@@ -33,8 +33,8 @@ def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
 
 
 def test_numbers_that_do_not_compare_are_noted() -> None:
-    tokens = "the tokens differ: losses and perplexities do not compare, bits/char do"
-    texts = "the texts differ, so that no loss and no perplexity compares"
+    tokens = "the tokens differ: compare bits/char, not losses and perplexities"
+    texts = "the texts differ: losses and perplexities cannot be compared"
     bound = "bits/char are lower bounds where tokens are unknown"
     assert table([ONE, another(tokenizer="byte")]).splitlines()[4:] == [tokens]
     assert table([ONE, another(text="other.txt")]).splitlines()[4:] == [texts]
@@ -44,6 +44,14 @@ def test_numbers_that_do_not_compare_are_noted() -> None:
     unknown = table([ONE, another(tokenizer="word", vocab=900, unknown=0.031)]).splitlines()
     assert unknown[4:] == [tokens, bound]
     assert "3.10%" in unknown[3]
+
+
+def test_results_on_a_part_of_the_test_part_are_marked() -> None:
+    partial = replace(ONE, run="runs/two", results=ONE.results | {"test_read": 0.3})
+    _, _, one, two, note = table([ONE, partial]).splitlines()
+    assert one.split()[3:5] == ["1.8000", "2.600"]
+    assert two.split()[3:5] == ["1.8000*", "2.600*"]
+    assert note == "* of a part of the test part, since time was bounded"
 
 
 def test_a_table_is_no_wider_than_a_screen_and_shows_strangers_words_on_one_line() -> None:

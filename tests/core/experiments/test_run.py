@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 import elman
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
+from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, tensors
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
@@ -31,15 +32,7 @@ from elman.core.training import figures
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 from tests.faults import failing
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a training."""
-
-    text: str
-
-
-SETTINGS = {"text": "story.txt"}
+SETTINGS = run.RunSettings(Settings(text="story.txt"), "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +140,7 @@ def test_a_second_training_in_a_folder_is_refused_and_the_first_goes_on(tmp_path
     with run.new_training(tmp_path / "run", SETTINGS):
         with (
             pytest.raises(ElmanError, match="run is being trained by another process: wait for it"),
-            run.resumed_training(tmp_path / "run", Settings),
+            run.resumed_training(tmp_path / "run"),
         ):
             pass
         (tmp_path / "run" / "config.json").write_text("{}")  # what the first ends with
@@ -159,11 +152,13 @@ def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
         import sys
         from pathlib import Path
         from elman.core.experiments import run
+        from elman.core.experiments.settings import Settings
 
+        settings = run.RunSettings(Settings(), "0" * 64)
         print("ready", flush=True)
         sys.stdin.readline()
         for name in "abcdefgh":
-            with run.new_training(Path("runs", name), {}, numbered=True) as folder:
+            with run.new_training(Path("runs", name), settings, numbered=True) as folder:
                 (folder / "config.json").write_text("{}")
             print(folder.name, flush=True)
     """
@@ -219,7 +214,7 @@ def test_a_process_that_waited_for_the_lock_resumes_alone(
             raise KeyboardInterrupt
     with (
         pytest.raises(ElmanError, match="is being trained by another process"),
-        run.resumed_training(tmp_path / "run", Settings),
+        run.resumed_training(tmp_path / "run"),
     ):
         pass
     next_one.release()
@@ -245,7 +240,7 @@ def test_resuming_is_suggested_only_where_it_is_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
-    cure = "; go on from the last checkpoint with elman train --resume "
+    cure = "; resume from the last checkpoint with elman train --resume "
     for error, told in ((MachineError("disk full"), cure), (ElmanError("another text"), "")):
         name = type(error).__name__
         with (
@@ -278,7 +273,7 @@ def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> 
         (folder / name).write_text("{}")
     with (
         pytest.raises(ElmanError, match="run is finished: there is nothing to resume"),
-        run.resumed_training(folder, Settings),
+        run.resumed_training(folder),
     ):
         pass
     assert [path.name for path in folder.iterdir()] == ["config.json"]
@@ -288,13 +283,13 @@ def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> 
 def test_a_training_with_links_out_of_its_folder_is_not_resumed(tmp_path: Path, name: str) -> None:
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     folder.mkdir()
-    (folder / "training.json").write_text(json.dumps(SETTINGS))
+    (folder / "training.json").write_text(json.dumps(asdict(SETTINGS)))
     elsewhere.mkdir()
     (elsewhere / "file").write_text("precious")
     (folder / name).symlink_to(elsewhere if name == "checkpoints" else elsewhere / "file")
     with (
         pytest.raises(ElmanError, match=f"{name} is a symbolic link: remove it"),
-        run.resumed_training(folder, Settings),
+        run.resumed_training(folder),
     ):
         pass
     assert [path.read_text() for path in elsewhere.iterdir()] == ["precious"]
@@ -305,12 +300,12 @@ def test_another_users_training_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "training.json").write_text(json.dumps(SETTINGS))
+    (tmp_path / "run" / "training.json").write_text(json.dumps(asdict(SETTINGS)))
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     with (
         pytest.raises(ElmanError, match="run belongs to another user: use a copy of your own"),
-        run.resumed_training(tmp_path / "run", Settings),
+        run.resumed_training(tmp_path / "run"),
     ):
         pass
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["training.json"]
@@ -423,7 +418,7 @@ def spoil_json(path: Path, **changes: Any) -> None:
 
 
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ElmanError, match="is no run directory"):
+    with pytest.raises(ElmanError, match="is not a run directory"):
         elman.load(tmp_path)
 
 
@@ -471,7 +466,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(folder: Path) -> Non
     config.write_text("[1]")
     refused(r"it must be an object with the fields architecture, .*, got \[1\]")
     spoil_json(config, architecture={"cell": "cnn", "vocab": 28, "hidden": 6})
-    refused("config.json: the cell is one of")
+    refused("config.json: cell must be")
     spoil_json(config, architecture={"cell": "rnn", "vocab": 28, "hidden": "6"})
     refused('config.json: architecture.hidden must be a whole number below 2\\^63, got "6"')
     vocab.write_text(json.dumps(json.loads(vocab.read_text())[::-1]))

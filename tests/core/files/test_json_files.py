@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import Config
-from elman.core.experiments.train import Job
+from elman.core.experiments.run import Config, RunSettings, TrainingRecord
+from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, regular
 from elman.core.model.weights import Architecture
 from elman.core.training.history import Epoch, TrainerState
@@ -39,13 +39,22 @@ architectures = st.builds(
     layers=st.integers(1, 1000),
     embedding=st.integers(0, 1 << 16),
 )
+paths = texts.filter(lambda text: text not in ("", "-") and "://" not in text)
+records = st.builds(
+    TrainingRecord,
+    settings=st.builds(Settings, text=paths, init=st.none() | paths),
+    text_sha256=texts,
+    epoch=st.integers(1, 9),
+    framework_version=texts,
+    python_version=texts,
+)
 configs = st.builds(
     Config,
     architecture=architectures,
     tokenizer=st.sampled_from(["char", "byte", "word"]),
     newlines=st.sampled_from(["universal", "keep"]),
     clean=st.booleans(),
-    training=st.dictionaries(texts, st.integers(0, 9) | texts, max_size=3),
+    training=st.none() | records,
 )
 counts = st.integers(0, 1 << 60)
 numbers = st.floats(0, 1e300)
@@ -77,12 +86,12 @@ def test_written_json_is_read_back(record: Any) -> None:
     assert repr(found) == repr(record)
 
 
-SIZES = ("hidden", "layers", "embedding", "steps", "batch_size", "epochs", "patience", "seed")
+SIZES = ("hidden", "layers", "embedding", "seq_len", "batch_size", "epochs", "patience", "seed")
 REALS = ("dropout", "minutes", "lr", "warmup", "clip", "momentum")
-JOB: dict[str, Any] = {
-    **{"text": "story.txt", "edition": "gutenberg", "tokenizer": "char", "cell": "rnn"},
-    **{"hidden": 4, "layers": 2, "embedding": 0, "tied": False, "dropout": 0.5, "steps": 8},
-    **{"batch_size": 16, "windows": "random", "epochs": 2, "minutes": None, "patience": None},
+SETTINGS: dict[str, Any] = {
+    **{"text": "story.txt", "edition": None, "tokenizer": "char", "cell": "rnn"},
+    **{"hidden": 4, "layers": 2, "embedding": 0, "tied": False, "dropout": 0.5, "seq_len": 8},
+    **{"batch_size": 16, "batching": "random", "epochs": 2, "minutes": None, "patience": None},
     **{"lr": 1.0, "schedule": "constant", "warmup": 0.0, "clip": 1.0, "optimizer": "sgd"},
     **{"momentum": 0.0, "framework": "numpy", "device": "auto", "seed": 0},
     **{"vocab_size": None, "min_freq": None, "newlines": None},
@@ -97,17 +106,19 @@ def test_the_settings_of_any_training_are_read_back(
     sizes: dict[str, int], reals: dict[str, float]
 ) -> None:
     try:
-        job = Job(**JOB | sizes | reals)
+        settings = Settings(**SETTINGS | sizes | reals)
     except ElmanError:
         return
-    text = json.dumps(asdict(job)).encode()
-    assert json_files.record(Job, json_files.parse(text, "it"), "it") == job
+    text = json.dumps(asdict(settings)).encode()
+    assert json_files.record(Settings, json_files.parse(text, "it"), "it") == settings
 
 
 def test_settings_that_an_earlier_training_did_not_have_are_left_as_they_were_then() -> None:
-    earlier = {name: value for name, value in JOB.items() if value is not None or name in SIZES}
+    earlier = {
+        name: value for name, value in SETTINGS.items() if value is not None or name in SIZES
+    }
     earlier |= {"minutes": None}
-    assert json_files.record(Job, earlier, "it") == Job(**JOB)
+    assert json_files.record(Settings, earlier, "it") == Settings(**SETTINGS)
 
 
 def spoilt(record: Any, path: list[str], change: Any) -> Any:
@@ -151,7 +162,7 @@ def test_an_unknown_field_is_named(config: Config, value: Any, path: list[str]) 
         json_files.record(Config, changed, "config")
 
 
-@given(values, st.sampled_from([Config, TrainerState, Job, Architecture]))
+@given(values, st.sampled_from([Config, TrainerState, RunSettings, Architecture]))
 def test_no_value_whatever_gives_another_error(value: Any, kind: type) -> None:
     with pytest.raises(ElmanError) as error:
         json_files.record(kind, value, "it")

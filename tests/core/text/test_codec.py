@@ -228,14 +228,14 @@ def test_a_vocabulary_that_cannot_be_the_models_is_refused(lower: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "windows"), [("char", "random"), ("word", "stream"), ("bpe", "random")]
+    ("tokenizer", "batching"), [("char", "random"), ("word", "contiguous"), ("bpe", "random")]
 )
 def test_data_and_trainers_come_back_from_a_pickle_as_they_were(
-    story: Path, tmp_path: Path, tokenizer: str, windows: str
+    story: Path, tmp_path: Path, tokenizer: str, batching: str
 ) -> None:
     if tokenizer == "bpe":
         pytest.importorskip("tokenizers")
-    data = TextFile(str(story), 8, 16, tokenizer, windows=windows)
+    data = TextFile(str(story), 8, 16, tokenizer, batching=batching)
     model = fitted(data)
     trainer = pickle.loads(pickle.dumps(model.trainer))
     assert trainer.model.trainer is trainer

@@ -12,7 +12,7 @@ from elman.core.training.figures import _draw_runs, save_comparison, save_curves
 from elman.core.training.plotting import Point
 from tests.conftest import Command
 
-QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--steps", "16")
+QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--seq-len", "16")
 CURVES = {"training": [Point(1, 9), Point(2, 8)]}
 SPOILT = {"text.usetex": True, "font.size": 1e9, "axes.prop_cycle": mpl.cycler("color", [])}
 

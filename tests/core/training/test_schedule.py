@@ -92,7 +92,9 @@ def test_a_warmup_is_a_share_from_0_to_1(warmup: float) -> None:
 
 
 def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(ElmanError, match="one of constant, cosine, plateau, got 'linear'"):
+    with pytest.raises(
+        ElmanError, match="schedule must be constant, cosine or plateau, got 'linear'"
+    ):
         Schedule("linear")
 
 

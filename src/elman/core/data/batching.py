@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
-from elman.core.errors import ElmanError, is_one_of
+from elman.core.errors import ElmanError
 from elman.core.files.mapped import check_whole, drop_pages
 
 # A text of more ids or windows than these is shuffled block by block.
@@ -32,12 +32,6 @@ class IndexSampler:
     def draw(self) -> Any:
         """Indices of the next epoch in order, to be sliced."""
         return np.arange(self.number) if self.rng is None else self.rng.permutation(self.number)
-
-
-def check_windows(kind: str) -> None:
-    """Raise an ElmanError unless `kind` is random or stream."""
-    if not is_one_of(kind, ("random", "stream")):
-        raise ElmanError(f"windows are random or stream, got {kind!r}")
 
 
 def sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:

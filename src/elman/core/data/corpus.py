@@ -16,24 +16,23 @@ from elman.core.data.batching import (
     ContiguousBatches,
     MemmapWindows,
     Minibatches,
-    check_windows,
     non_overlapping,
     sliding_windows,
 )
 from elman.core.data.data_module import DataModule
 from elman.core.data.token_writer import Split, Tokens, part_ends
 from elman.core.data.tokenization import TokenizerSettings, tokenize_file, tokenize_file_with
-from elman.core.errors import ElmanError, in_words, is_number, is_one_of, require_at_least
+from elman.core.errors import ElmanError, in_words, is_number, require_at_least, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
 from elman.core.text.text_files import check_path
 from elman.core.text.tokenizers import clean
 from elman.core.text.vocab import UNKNOWN, Vocab
+from elman.core.valid_values import BATCHING, EDITIONS
 
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
-EDITIONS = ("gutenberg", "d2l")
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
@@ -45,7 +44,7 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     Gutenberg's is part of an installed package; D2L's is read from the folder `root` or the user's
     cache, or downloaded into the cache. The digest of either is verified.
     """
-    check_edition(edition)
+    require_one_of(EDITIONS, edition=edition)
     if edition == "gutenberg":
         return _gutenberg()
     found = as_path(root, "the folder of texts") / "timemachine.txt"
@@ -53,14 +52,6 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
         url, cache = DATA_URL + "timemachine.txt", str(user_cache())
         found = Path(download(url, cache, D2L_SHA1))
     return found.read_text(encoding="utf-8")
-
-
-def check_edition(edition: str, of_file: bool = False) -> None:
-    """Raise an ElmanError for an unknown edition, or for any but the default beside a file."""
-    if not is_one_of(edition, EDITIONS):
-        raise ElmanError(f"the edition is one of {', '.join(EDITIONS)}, got {edition!r}")
-    if of_file and edition != EDITIONS[0]:
-        raise ElmanError(f"only The Time Machine has editions, got {edition!r} beside a file")
 
 
 def _gutenberg() -> str:
@@ -175,7 +166,7 @@ class TextFile(DataModule):
 
     path: str
     num_steps: int
-    windows: str
+    batching: str
 
     def __init__(
         self,
@@ -185,7 +176,7 @@ class TextFile(DataModule):
         tokenizer: str | None = None,
         split: Split = store.SPLIT,
         seed: int = 0,
-        windows: str = "random",
+        batching: str = "random",
         codec: Codec | None = None,
         vocab_size: int | None = None,
         min_freq: int | None = None,
@@ -199,9 +190,10 @@ class TextFile(DataModule):
         - `tokenizer`: char (default), byte, word or bpe.
         - `split`: shares of the training, validation and test part, in the order of the text.
         - `seed`: seed of the boundaries and the order of the training windows.
-        - `windows`: random or stream. With random an epoch reads each token once, in windows whose
-          boundaries and order change; validation and test windows are in the order of the text.
-          With stream each part is read as `batch_size` contiguous sequences, and the state is
+        - `batching`: random or contiguous. With random an epoch reads each token once, in windows
+          whose boundaries and order change; validation and test windows are in the order of the
+          text.
+          With contiguous each part is read as `batch_size` contiguous sequences, and the state is
           carried from batch to batch.
         - `codec`: codec of a model, to read the text with, instead of one of the training part.
         - `vocab_size`: size of the vocabulary at most, the unknown symbol included: the most
@@ -216,7 +208,7 @@ class TextFile(DataModule):
         self.save_hyperparameters()
         check_path(str(path))
         source = as_path(path, "a text")
-        check_windows(windows)
+        require_one_of(BATCHING, batching=batching)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         require_at_least(0, seed=seed)
         _check_split(split)
@@ -318,7 +310,7 @@ class TextFile(DataModule):
     def _minibatches(
         self, ids: NDArray[Any], rng: np.random.Generator | None = None
     ) -> Minibatches | ContiguousBatches:
-        if self.windows == "stream":
+        if self.batching == "contiguous":
             return ContiguousBatches(
                 ids, self.batch_size, self.num_steps, self.to_tensor, self.id_type
             )

@@ -13,7 +13,7 @@ from elman.core.text import codec
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
 from elman.core.text.encoders import Ids
 from elman.core.text.tokenizers import Tokenizer, check_newlines
-from elman.core.text.vocab import MAX_TOKENS
+from elman.core.valid_values import MAX_VOCAB_SIZE
 
 FORMAT = 3
 METADATA = "store.json"
@@ -149,8 +149,8 @@ def _read_metadata(path: Path) -> StoreMetadata:
         count = getattr(metadata, name)
         if count < 0:
             raise ElmanError(f"{name} in {path} must be 0 or more, got {count}")
-    if metadata.vocab > MAX_TOKENS:
-        raise ElmanError(f"vocab in {path} must be {MAX_TOKENS} or less, got {metadata.vocab}")
+    if metadata.vocab > MAX_VOCAB_SIZE:
+        raise ElmanError(f"vocab in {path} must be {MAX_VOCAB_SIZE} or less, got {metadata.vocab}")
     if metadata.tokens > 1 and not (metadata.characters and metadata.utf8_bytes):
         raise ElmanError(
             f"characters and utf8_bytes in {path} must be 1 or more where there are tokens, got "

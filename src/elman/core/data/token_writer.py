@@ -23,7 +23,8 @@ from elman.core.errors import ElmanError
 from elman.core.files import regular
 from elman.core.text.encoders import Encoder, Ids
 from elman.core.text.tokenizers import Tokenizer
-from elman.core.text.vocab import MAX_TOKENS, Vocab
+from elman.core.text.vocab import Vocab
+from elman.core.valid_values import MAX_VOCAB_SIZE
 
 IDS, FIRST_SEEN = "ids.bin", "first_seen.jsonl"
 ID_DTYPES = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
@@ -274,10 +275,10 @@ class TokenWriter:
         # Most words are rare; counting them in a dict would take memory.
         frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
         vocab = self.tokenizer.vocab({tokens[n]: int(counts[n]) for n in frequent.tolist()})
-        if len(vocab) > MAX_TOKENS:
+        if len(vocab) > MAX_VOCAB_SIZE:
             raise ElmanError(
                 f"the text has {len(vocab):,} different tokens, and a model has "
-                f"{MAX_TOKENS:,} at most: give a vocab size, or use bpe"
+                f"{MAX_VOCAB_SIZE:,} at most: give a vocab size, or use bpe"
             )
         return vocab
 

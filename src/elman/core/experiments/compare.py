@@ -1,21 +1,21 @@
-"""Runs side by side: trained one after the other, each in a process of its own, and compared."""
+"""Several trainings, each in a process of its own, and a comparison of runs."""
 
 import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.results import Result, result
+from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
 from elman.core.training.figures import check_picture, save_comparison
 from elman.core.training.history import Epoch
@@ -25,41 +25,41 @@ log = logging.getLogger("elman")
 
 
 @dataclass(frozen=True)
-class Place:
+class Interpreter:
     """A framework, and the Python interpreter of the environment that has it."""
 
     framework: str
     python: str
 
 
-def places(names: str) -> list[Place]:
-    """Places to train: `names` are frameworks, or `all` that are installed here, with commas.
+def interpreters(names: str) -> list[Interpreter]:
+    """Parse the names of frameworks, with commas; `all` are those that are installed here.
 
     NAME=INTERPRETER names a framework of another environment.
     """
-    found = [place for name in names.split(",") for place in _places(name.strip())]
-    if len({place.framework for place in found}) < len(found):
+    found = [each for name in names.split(",") for each in _interpreters(name.strip())]
+    if len({each.framework for each in found}) < len(found):
         raise ElmanError(f"each framework trains once, got {names!r}: name it once")
     return found
 
 
-def _places(name: str) -> list[Place]:
+def _interpreters(name: str) -> list[Interpreter]:
     if name == "all":
-        here = [name for name in FRAMEWORKS if find_spec(name)]
-        return [Place(name, sys.executable) for name in here]
+        installed = [name for name in FRAMEWORKS if find_spec(name)]
+        return [Interpreter(name, sys.executable) for name in installed]
     framework, _, python = name.partition("=")
     check_framework(framework)
     found = shutil.which(python or sys.executable)
     if found is None:
         raise ElmanError(f"there is no Python interpreter {python}")
-    return [Place(framework, os.path.abspath(found))]
+    return [Interpreter(framework, os.path.abspath(found))]
 
 
 @contextmanager
 def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
-    """A new folder for runs, which vanishes if it stays empty, and the picture beside it.
+    """Make a folder for runs, which is removed if it stays empty; yields it and its picture's path.
 
-    Where one exists and they may be `numbered`, it is the first of NAME-2, NAME-3 ... that is free.
+    If it exists and may be `numbered`, the folder is the first of NAME-2, NAME-3 ... that does not.
     """
 
     def make(path: Path) -> None:
@@ -80,20 +80,21 @@ def _picture(path: Path) -> Path:
 
 
 def train_each(
-    places: Sequence[Place], options: Mapping[str, Any], folder: Path
+    interpreters: Sequence[Interpreter], settings: Settings, checkpoint_every: float, folder: Path
 ) -> tuple[list[Path], dict[Path, int]]:
-    """Train with these options of `elman train` in each place.
+    """Train with these settings in each framework, in a process of its own.
 
-    Gives the runs that were made in `folder`, and the exit codes of those that were not.
+    Returns the runs that were made in `folder`, and the exit codes of those that failed.
     """
     runs: list[Path] = []
     failed: dict[Path, int] = {}
-    for place in places:
-        print(f"{place.framework}:", file=sys.stderr, flush=True)
-        made = folder / place.framework
-        words = ["--framework", place.framework, "--out", str(made), *_words(options)]
-        # -P: what lies in the current folder is no module of ours
-        code = _run([place.python, "-P", "-m", "elman", "train", *words])
+    for each in interpreters:
+        print(f"{each.framework}:", file=sys.stderr, flush=True)
+        made = folder / each.framework
+        words = ["--framework", each.framework, "--out", str(made)]
+        words += ["--checkpoint-every", str(checkpoint_every), *_words(settings)]
+        # -P: a module in the current folder is not imported
+        code = _run([each.python, "-P", "-m", "elman", "train", *words])
         if code == 0:
             runs.append(made)
         else:
@@ -102,7 +103,7 @@ def train_each(
 
 
 def _run(command: Sequence[str]) -> int:
-    """The exit code of a command; when we are interrupted, it may still end its batch."""
+    """Run a command and return its exit code; an interrupt lets it end its batch."""
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     except OSError as error:
@@ -116,18 +117,18 @@ def _run(command: Sequence[str]) -> int:
         raise InterruptedWorkError("interrupted") from error
 
 
-def _words(options: Mapping[str, Any]) -> list[str]:
-    """The options as words of a command line, the text last."""
+def _words(settings: Settings) -> list[str]:
+    """Settings as words of a command line, the framework left out and the text last."""
     words = []
-    for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
-        if name == "text" or value is None:
+    for name, value in asdict(settings).items():
+        option = "--" + name.replace("_", "-")
+        if name in ("text", "framework") or value is None:
             continue
         if isinstance(value, bool):
-            words += [flag] * value
+            words += [option] * value
         else:
-            words += [flag, str(value)]
-    return [*words, "--", str(options["text"])]
+            words += [option, str(value)]
+    return [*words, "--", settings.text]
 
 
 def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:

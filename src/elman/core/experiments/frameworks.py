@@ -4,15 +4,14 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from elman.core.errors import ElmanError, is_one_of
+from elman.core.errors import ElmanError, require_one_of
 
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 
 
 def check_framework(name: str) -> None:
     """Raise an ElmanError unless a framework has this name."""
-    if not is_one_of(name, FRAMEWORKS):
-        raise ElmanError(f"the framework is one of {', '.join(FRAMEWORKS)}, got {name!r}")
+    require_one_of(FRAMEWORKS, framework=name)
 
 
 def framework_module(name: str) -> Any:

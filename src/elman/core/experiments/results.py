@@ -1,4 +1,4 @@
-"""Finished runs side by side: settings and results by name, and a table of what differs."""
+"""Settings and results of finished runs, and a table of those that differ."""
 
 import statistics
 import textwrap
@@ -11,8 +11,8 @@ from elman.core.errors import in_words, printable
 from elman.core.experiments import run
 from elman.core.training.history import Epoch
 
-WIDTH, WIDEST = 100, 120  # characters of a line above the table, and of a line of it
-LONGEST = 24  # characters of a setting
+TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters of a line above the table, and of a row
+MAX_SETTING_WIDTH = 24  # characters
 COLUMNS = {  # headings and formats of the results in a table
     "train_ppl": ("train ppl", ".2f"),
     "val_ppl": ("val ppl", ".2f"),
@@ -23,18 +23,19 @@ COLUMNS = {  # headings and formats of the results in a table
     "seconds": ("seconds", ".1f"),
     "peak_memory_mb": ("peak MB", ".0f"),
 }
-NO_SETTINGS = ("epoch", "python_version", "text_sha256", *COLUMNS)  # of what a run keeps
-TOKENS = {"tokenizer", "vocab", "vocab_size", "min_freq", "newlines"}  # settings of what is counted
-OFF = ("-", "False", "0")  # settings that need no mention
-UNKNOWN = "test_unknown_share"
+# Settings that decide what a token is.
+TOKEN_SETTINGS = {"tokenizer", "vocab", "vocab_size", "min_freq", "newlines"}
+OFF = ("-", "False", "0")  # values of settings that need no mention
+UNKNOWN, READ = "test_unknown_share", "test_read"
+PARTIAL = "*"  # follows the results on a part of the test part
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run, what it was trained with and what came of it, by name; None where it has no such.
+    """Settings and results of a run by name; None where it has none.
 
-    The perplexities are those of the epoch whose weights it has; what begins with `test` is of
-    the test part.
+    Perplexities are those of the epoch whose weights were kept; `test_...` are of the test part, of
+    which the share `test_read` was read.
     """
 
     run: str
@@ -45,34 +46,28 @@ class Result:
 
 def result(folder: Path, config: run.Config, history: Sequence[Epoch]) -> Result:
     """Settings and results of a run directory."""
-    training, architecture = config.training, asdict(config.architecture)
-    settings = {"text": None, **architecture, **training, "tokenizer": config.tokenizer}
-    number = training.get("epoch")  # of which the model is
-    kept = next((epoch for epoch in history if epoch.epoch == number), None)
+    record = config.training
+    kept = next((each for each in history if record and each.epoch == record.epoch), None)
     kept = kept or (history[-1] if history else None)
     speeds = [epoch.tokens_per_second for epoch in history]
     results = {
-        **{name: _number(training.get(name)) for name in COLUMNS},
+        **{name: getattr(record, name, None) for name in (*COLUMNS, READ)},
         "train_ppl": kept.train_ppl if kept else None,
         "val_ppl": kept.val_ppl if kept else None,
         "tokens_per_second": statistics.median(speeds) if speeds else None,
         "seconds": history[-1].seconds if history else None,
     }
-    digest = training.get("text_sha256")
-    return Result(
-        str(folder),
-        digest if isinstance(digest, str) else None,
-        {name: value for name, value in settings.items() if name not in NO_SETTINGS},
-        results,
-    )
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    settings = {"text": None, **asdict(config.architecture)}
+    if record is not None:
+        settings |= asdict(record.settings)
+        settings |= {name: getattr(record, name) for name in ("framework_version", "init_sha256")}
+    settings["tokenizer"] = config.tokenizer
+    text_sha256 = None if record is None else record.text_sha256
+    return Result(str(folder), text_sha256, settings, results)
 
 
 def table(runs: Sequence[Result]) -> str:
-    """A line for each run: the settings that differ, and the results; above, what is the same."""
+    """Format runs, a row each: the settings that differ and the results; common settings above."""
     settings = {name: [_shown(each.settings.get(name)) for each in runs] for name in _names(runs)}
     settings["text"] = _texts(runs)
     differing = {name for name, values in settings.items() if len(set(values)) > 1}
@@ -84,9 +79,9 @@ def table(runs: Sequence[Result]) -> str:
     words = {"run": [printable(each.run) for each in runs]}
     words |= {_heading(name): settings[name] for name in settings if name in differing}
     above = "the same in all: " if len(runs) > 1 else ""
-    lines = textwrap.wrap(above + ", ".join(same), WIDTH, break_on_hyphens=False)
+    lines = textwrap.wrap(above + ", ".join(same), TEXT_WIDTH, break_on_hyphens=False)
     rows = _lines(words | _numbers(runs), len(words))
-    if len(max(rows, key=len)) > WIDEST:
+    if len(max(rows, key=len)) > MAX_TABLE_WIDTH:
         rows = [*_lines(words, len(words)), "", *_lines({"run": words["run"]} | _numbers(runs), 1)]
     return "\n".join([*lines, *rows, *_notes(runs, differing)])
 
@@ -96,7 +91,7 @@ def _names(runs: Sequence[Result]) -> list[str]:
 
 
 def _texts(runs: Sequence[Result]) -> list[str]:
-    """The names of the texts, with the beginning of a digest where texts have the same name."""
+    """Names of the texts, followed by a part of the digest where different texts share a name."""
     names = [_shown(Path(str(each.settings["text"] or "-")).name) for each in runs]
     of_name = {(name, each.text_sha256) for name, each in zip(names, runs, strict=True)}
     if len(of_name) == len(set(names)):
@@ -106,10 +101,10 @@ def _texts(runs: Sequence[Result]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """A setting in a few characters of one line; a stranger's may be anything."""
+    """A setting in a few printable characters of one line."""
     text = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     text = printable(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return text if len(text) <= MAX_SETTING_WIDTH else text[: MAX_SETTING_WIDTH - 3] + "..."
 
 
 def _heading(name: str) -> str:
@@ -120,14 +115,25 @@ def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
     """The results under their headings; unknown tokens only where a run has some."""
     columns = {}
     for name, (heading, form) in COLUMNS.items():
-        values = [each.results[name] for each in runs]
-        if name != UNKNOWN or any(values):
-            columns[heading] = ["-" if value is None else format(value, form) for value in values]
+        if name == UNKNOWN and not any(each.results[UNKNOWN] for each in runs):
+            continue
+        columns[heading] = [_number(each, name, form) for each in runs]
     return columns
 
 
+def _number(each: Result, name: str, form: str) -> str:
+    value = each.results[name]
+    mark = PARTIAL if name.startswith("test") and _is_partial(each) else ""
+    return "-" if value is None else format(value, form) + mark
+
+
+def _is_partial(each: Result) -> bool:
+    share = each.results[READ]
+    return share is not None and share < 1
+
+
 def _lines(table: dict[str, list[str]], words: int) -> list[str]:
-    """Columns as wide as they need, the first of words to the left, the others to the right."""
+    """Rows of a table; the first `words` columns are aligned to the left, the others right."""
     columns = []
     for place, (heading, values) in enumerate(table.items()):
         width = max(map(len, [heading, *values]))
@@ -137,12 +143,14 @@ def _lines(table: dict[str, list[str]], words: int) -> list[str]:
 
 
 def _notes(runs: Sequence[Result], differing: set[str]) -> list[str]:
-    """Notes on numbers that do not compare."""
+    """Notes on numbers that cannot be compared."""
     notes = []
     if "text" in differing:
-        notes.append("the texts differ, so that no loss and no perplexity compares")
-    elif differing & TOKENS:
-        notes.append("the tokens differ: losses and perplexities do not compare, bits/char do")
+        notes.append("the texts differ: losses and perplexities cannot be compared")
+    elif differing & TOKEN_SETTINGS:
+        notes.append("the tokens differ: compare bits/char, not losses and perplexities")
     if any(each.results[UNKNOWN] for each in runs):
         notes.append("bits/char are lower bounds where tokens are unknown")
+    if any(map(_is_partial, runs)):
+        notes.append(f"{PARTIAL} of a part of the test part, since time was bounded")
     return notes

@@ -1,7 +1,7 @@
 """A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves.
 
-While it is trained it has checkpoints, and training.json with the settings; config.json comes last,
-but for the curves, which are drawn when nothing can be lost any more.
+During training it has checkpoints, and training.json with the settings. config.json is written
+last, when the run is complete except for the curves.
 """
 
 import csv
@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
+from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
@@ -26,30 +27,58 @@ from elman.core.text import bpe, codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
 from elman.core.training.figures import save_curves
-from elman.core.training.history import MAX_EPOCHS, Epoch
+from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
+from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
-# Bytes: settings are few, and an epoch takes a line of 100.
-MOST = {"config.json": 1 << 20, TRAINING: 1 << 20, "history.csv": 1 << 26}
-LONGEST_ROW = 1000  # characters of a history
-Settings = TypeVar("Settings")
+MAX_JSON_BYTES = 1 << 20  # settings are few
+MAX_HISTORY_BYTES = 1 << 26  # an epoch takes a line of 100
+MAX_ROW = 1000  # characters of a line of a history
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run, and digests of what it was trained on: the content of training.json."""
+
+    settings: Settings
+    text_sha256: str
+    init_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(RunSettings):
+    """Settings of a finished run, its environment, and its result on the test part.
+
+    `epoch` is the one whose weights were kept. `test_read` is the share of the test part that was
+    evaluated, below 1 where time was bounded.
+    """
+
+    epoch: int
+    framework_version: str
+    python_version: str
+    peak_memory_mb: int | None = None
+    test_loss: float | None = None
+    test_bits_per_character: float | None = None
+    test_unknown_share: float | None = None
+    test_read: float | None = None
 
 
 @dataclass(frozen=True)
 class Config:
-    """Architecture of a model and reading of its text; `training` tells how it came to be.
+    """Architecture of a model, reading of its text, and training: the content of config.json.
 
-    `clean` says whether a text goes through the book's cleaning before it is tokenised, and
-    `newlines` how its line ends are read; a run that does not tell was trained on them as they are.
+    `clean` tells if a text goes through the book's cleaning before it is tokenized. A run without
+    `newlines` was trained on line ends as they are. A saved model has no `training`.
     """
 
     architecture: weights.Architecture
     tokenizer: str
     clean: bool
-    training: dict[str, Any]
+    training: TrainingRecord | None = None
     newlines: str = tokenizers.KEEP
 
     def __post_init__(self) -> None:
@@ -60,25 +89,38 @@ class Config:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path` when the block ends, and vanishes if it fails."""
+    """Make a folder to fill that becomes `path` when the block ends; a failure removes it."""
     atomic.check_new(path)
+    with _part_of(path) as part:
+        yield part
+        atomic.make_new(path, part.rename)
+        atomic.fsync_dir(path.parent)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Make a folder beside `path`, which is removed at the end of the block."""
     with atomic.make_parents(path):
         part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        part.mkdir()  # for whom the umask says, as mkdtemp would not
+        part.mkdir()  # with the umask's permissions, unlike mkdtemp
         try:
             yield part
-            atomic.make_new(path, part.rename)
-            atomic.fsync_dir(path.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
-@contextmanager
-def new_training(path: Path, settings: dict[str, Any], numbered: bool = False) -> Iterator[Path]:
-    """The run directory `path`, for a training with these settings in the block.
+def check_writable(path: Path) -> None:
+    """Raise an ElmanError where no folder can be made at `path`."""
+    with _part_of(path):
+        pass
 
-    Where that exists and it may be `numbered`, it is the first of NAME-2, NAME-3 ... that does not.
-    If it fails without a checkpoint, the folder vanishes.
+
+@contextmanager
+def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> Iterator[Path]:
+    """Make the run directory `path`, and train within the block.
+
+    If it exists and may be `numbered`, the directory is the first of NAME-2, NAME-3 ... that does
+    not. It is removed where the block fails without a checkpoint.
     """
     with atomic.make_parents(path):
         path = atomic.make_new(path, partial(_begin, settings=settings), numbered)
@@ -92,9 +134,9 @@ def new_training(path: Path, settings: dict[str, Any], numbered: bool = False) -
                     if not (
                         (path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)
                     ):
-                        (path / TRAINING).unlink(missing_ok=True)  # so that nobody goes on with it
+                        (path / TRAINING).unlink(missing_ok=True)  # so that nobody resumes it
         except MachineError:
-            if not held:  # no file can be locked here
+            if not held:  # the file system has no locks
                 (path / TRAINING).unlink(missing_ok=True)
             raise
         finally:
@@ -102,20 +144,17 @@ def new_training(path: Path, settings: dict[str, Any], numbered: bool = False) -
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _begin(path: Path, settings: dict[str, Any]) -> None:
+def _begin(path: Path, settings: RunSettings) -> None:
     with new_folder(path) as part:  # never there without its settings
-        json_files.write(part / TRAINING, settings)
+        json_files.write(part / TRAINING, asdict(settings))
 
 
 @contextmanager
-def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
-    """The settings of the training that made a run directory, which goes on in the block.
-
-    What they are is the dataclass `kind`.
-    """
+def resumed_training(path: Path) -> Iterator[RunSettings]:
+    """Read the settings of an unfinished run, and train within the block."""
     finished = exists(path / "config.json")
     if not finished and not exists(path / TRAINING):
-        raise ElmanError(f"{path} is no run in training: it has no {TRAINING}")
+        raise ElmanError(f"{path} is not a run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS):
         if inside.is_dir():
             regular.check_owner(inside.resolve())
@@ -123,45 +162,48 @@ def resumed_training(path: Path, kind: type[Settings]) -> Iterator[Settings]:
     if finished:
         if exists(path / TRAINING):
             with _training(path):
-                pass  # which removes what a crash has left of the training
+                pass  # removes the training's files, which a crash has left
         raise ElmanError(
             f"{path} is finished: there is nothing to resume; elman train TEXT --init {path} "
             "trains its model further"
         )
     with _training(path):
-        value = json_files.read(path / TRAINING, MOST[TRAINING])
-        yield json_files.record(kind, value, str(path / TRAINING))
+        yield _read_record(
+            RunSettings,
+            path / TRAINING,
+            "if another version of elman began this training, begin it again",
+        )
 
 
 @contextmanager
 def _training(path: Path) -> Iterator[None]:
-    """Keep other trainings out, and tell how to go on where this one does not finish.
+    """Lock a run directory, and add to an error how to resume the training.
 
-    The lock stays where somebody may go on: who has opened it already would lock what is no longer
-    there, and the next one another file.
+    The lock file stays where the training can be resumed: a process that has it open already would
+    lock a removed file, and the next one a new file.
     """
     lock = atomic.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
-    kept = f"go on from the last checkpoint with elman train --resume {path}"
+    cure = f"resume from the last checkpoint with elman train --resume {path}"
     try:
         yield
     except KeyboardInterrupt as error:
         if (path / "config.json").exists():
             raise InterruptedWorkError(f"interrupted: {path} is finished") from error
         if checkpoint.paths(path / CHECKPOINTS):
-            message = f"interrupted: go on with elman train --resume {path}"
+            message = f"interrupted: resume with elman train --resume {path}"
             raise InterruptedWorkError(message) from error
         raise
     except MachineError as error:
         if checkpoint.paths(path / CHECKPOINTS):
-            raise type(error)(f"{error}; {kept}") from error
+            raise type(error)(f"{error}; {cure}") from error
         raise
     finally:
         if (path / "config.json").exists():
             shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
             (path / TRAINING).unlink(missing_ok=True)
-        may_go_on = (path / TRAINING).exists()
+        resumable = (path / TRAINING).exists()
         lock.release()
-        if not may_go_on:
+        if not resumable:
             with suppress(OSError):
                 (path / ".lock").unlink()
 
@@ -171,10 +213,10 @@ def write(
     arch: weights.Architecture,
     values: weights.Weights,
     used: Codec,
-    training: dict[str, Any],
+    training: TrainingRecord | None,
     history: Sequence[Epoch],
 ) -> None:
-    """Fill `folder` with a run, curves apart; that it has config.json says that it has all."""
+    """Fill `folder` with a run except for the curves; config.json comes last."""
     config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines)
     json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
     if used.tokenizer.model:
@@ -185,7 +227,7 @@ def write(
 
 
 def draw(folder: Path, history: Sequence[Epoch]) -> None:
-    """Draw the curves of a run; where that fails, a warning says why."""
+    """Draw the curves of a run; a failure is only logged."""
     if not history:
         return
     curves = {
@@ -198,16 +240,19 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
         log.warning("%s; all else of the run is kept", error)
 
 
-def add_test(folder: Path, test: Evaluation) -> None:
-    """Add to config.json what the model of a run makes of the test part."""
-    more = {
+def add_test(folder: Path, test: Evaluation, share: float) -> None:
+    """Add the result on `share` of the test part to config.json; a failure is only logged."""
+    result = {
         "test_loss": test.loss,
         "test_bits_per_character": test.bits_per_character,
         "test_unknown_share": test.unknown_share,
+        "test_read": share,
     }
     try:
         config = read_config(folder)
-        training = config.training | json_files.finite(more)
+        if config.training is None:
+            raise ElmanError(f"{folder} has no training in its config.json")
+        training = replace(config.training, **json_files.finite(result))
         json_files.write(folder / "config.json", asdict(replace(config, training=training)))
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
@@ -229,20 +274,33 @@ def read_config(folder: Path) -> Config:
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
     if not finished:
-        raise ElmanError(f"{folder} is no run directory: it has no config.json")
-    path = folder / "config.json"
-    return json_files.record(Config, json_files.read(path, MOST["config.json"]), str(path))
+        raise ElmanError(f"{folder} is not a run directory: it has no config.json")
+    return _read_record(
+        Config,
+        folder / "config.json",
+        "if another version of elman made this run, train it again, or give it "
+        '"training": null, which keeps the model',
+    )
+
+
+def _read_record(kind: type[Record], path: Path, cure: str) -> Record:
+    """A dataclass from a JSON file; `cure` ends the error for a value that is not valid."""
+    value = json_files.read(path, MAX_JSON_BYTES)
+    try:
+        return json_files.record(kind, value, str(path))
+    except ElmanError as error:
+        raise type(error)(f"{error}; {cure}") from error
 
 
 def read_history(folder: Path) -> list[Epoch]:
-    """The epochs of a run, in order."""
+    """Read the epochs of a run, in order."""
     path = folder / "history.csv"
-    raw = regular.read(path, MOST["history.csv"])
+    raw = regular.read(path, MAX_HISTORY_BYTES)
     try:
-        raw.decode()  # whose mistake is told by its place in the file
+        raw.decode()  # its error has the position in the file
         file = io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")
-        # A longer line becomes several, which are no rows.
-        rows = csv.reader(iter(lambda: file.readline(LONGEST_ROW), ""))
+        # A longer line becomes several, none of which is a row.
+        rows = csv.reader(iter(lambda: file.readline(MAX_ROW), ""))
         if tuple(next(rows, ())) != HISTORY:
             raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
         return [_epoch(row, number) for number, row in enumerate(rows, 1)]
@@ -253,7 +311,7 @@ def read_history(folder: Path) -> list[Epoch]:
 
 
 def _epoch(row: list[str], number: int) -> Epoch:
-    """One row of a history; a perplexity may be infinite, or not have been measured (nan)."""
+    """One row of a history; a perplexity may be infinite, or NaN where it was not measured."""
     require_at_most(MAX_EPOCHS, epochs=number)
     try:
         value = dict(zip(HISTORY, map(float, row), strict=True))
@@ -276,7 +334,7 @@ def _epoch(row: list[str], number: int) -> Epoch:
 
 
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec]:
-    """The architecture, weights and codec of a run, checked against each other."""
+    """Read the architecture, weights and codec of a run, checked against each other."""
     config = read_config(folder)
     size = config.architecture.vocab
     used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from elman.core.errors import ElmanError, is_one_of
+from elman.core.errors import require_one_of
 
 State = tuple[Any, ...]
 
@@ -144,8 +144,7 @@ CELLS = {
 
 def check_cell(cell: Any) -> None:
     """Raise an ElmanError unless `cell` is the name of a cell."""
-    if not is_one_of(cell, CELLS):
-        raise ElmanError(f"the cell is one of {', '.join(CELLS)}, got {cell!r}")
+    require_one_of(tuple(CELLS), cell=cell)
 
 
 def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:

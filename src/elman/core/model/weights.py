@@ -25,11 +25,16 @@ from elman.core.errors import (
 )
 from elman.core.files import memory, tensors
 from elman.core.model.cells import CELLS, check_cell
-from elman.core.text.vocab import MAX_TOKENS
+from elman.core.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 
 Weights = dict[str, NDArray[Any]]
 
-MOST = {"vocab": MAX_TOKENS, "hidden": 1 << 16, "embedding": 1 << 16, "layers": 1000}
+MAX_SIZES = {
+    "vocab": MAX_VOCAB_SIZE,
+    "hidden": MAX_HIDDEN,
+    "embedding": MAX_EMBEDDING,
+    "layers": MAX_LAYERS,
+}
 MOST_HEADER = 1 << 20  # bytes: a model of 1,000 layers has 4,003 weights, each in about 100
 
 
@@ -52,7 +57,7 @@ class Architecture:
         check_cell(self.cell)
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
-        for name, most in MOST.items():
+        for name, most in MAX_SIZES.items():
             require_at_most(most, **{name: getattr(self, name)})
         check_tied(self.tied, self.embedding, self.hidden)
 
@@ -85,7 +90,7 @@ def check_layers(
     sizes = {"num_inputs": num_inputs, "num_hiddens": num_hiddens, "num_layers": num_layers}
     require_at_least(1, **sizes)
     for name, most in (("num_hiddens", "hidden"), ("num_layers", "layers")):
-        require_at_most(MOST[most], **{name: sizes[name]})
+        require_at_most(MAX_SIZES[most], **{name: sizes[name]})
     require_number("at least 0 and below 1", lambda share: 0 <= share < 1, dropout=dropout)
     if not isinstance(bidirectional, bool):
         raise ElmanError(f"bidirectional is true or false, got {bidirectional!r}")

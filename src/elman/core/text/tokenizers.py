@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from elman.core.errors import ElmanError, in_words, is_one_of, require_at_least
+from elman.core.errors import ElmanError, in_words, is_one_of, require_at_least, require_one_of
 from elman.core.text.encoders import Bytes, Characters, Encoder, Words
 from elman.core.text.vocab import UNKNOWN, Vocab
+from elman.core.valid_values import NEWLINES
 
-UNIVERSAL, KEEP = NEWLINES = ("universal", "keep")
+UNIVERSAL, KEEP = NEWLINES
 
 
 def clean(text: str) -> str:
@@ -142,8 +143,7 @@ def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = N
 
 def check_newlines(newlines: str) -> None:
     """Raise an ElmanError unless `newlines` is universal or keep."""
-    if not is_one_of(newlines, NEWLINES):
-        raise ElmanError(f"newlines are {' or '.join(NEWLINES)}, got {newlines!r}")
+    require_one_of(NEWLINES, newlines=newlines)
 
 
 def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:

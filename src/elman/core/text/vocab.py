@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least
 
 UNKNOWN = "<unk>"
-MAX_TOKENS = 1 << 20  # of a vocabulary
 
 
 class Vocab:

@@ -22,7 +22,8 @@ from elman.core.files import atomic, json_files, memory, tensors
 from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
 from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.history import MAX_EPOCHS, TrainerState
+from elman.core.training.history import TrainerState
+from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
 
@@ -30,6 +31,12 @@ CHECKPOINTS_KEPT = 2
 SUFFIX = ".safetensors"
 MAX_JSON_VALUES = 8 * MAX_EPOCHS  # an epoch takes six: itself and its five fields
 Checkpoint = tuple[Mapping[str, NDArray[Any]], TrainerState]
+
+
+def check_interval(seconds: float) -> None:
+    """Raise an ElmanError unless this can be the time between checkpoints."""
+    if not (is_number(seconds) and seconds >= 0):
+        raise ElmanError(f"seconds between checkpoints must be 0 or more, got {seconds!r}")
 
 
 class Checkpoints(Callback):
@@ -43,8 +50,7 @@ class Checkpoints(Callback):
     begun = stopping = False
 
     def __init__(self, folder: str | Path, seconds: float = 60) -> None:
-        if not (is_number(seconds) and seconds >= 0):
-            raise ElmanError(f"seconds between checkpoints must be 0 or more, got {seconds!r}")
+        check_interval(seconds)
         self.folder, self.seconds = as_path(folder, "a folder of checkpoints"), seconds
         self._last = time.monotonic()
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model.metrics import Mean, perplexity
 
-MAX_EPOCHS = 500_000  # a checkpoint holds the whole history
-
 
 @dataclass(frozen=True)
 class Epoch:

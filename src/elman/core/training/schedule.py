@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from elman.core.errors import ElmanError, is_number, is_one_of, require_at_least
+from elman.core.errors import ElmanError, is_number, require_at_least, require_one_of
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch, best_epoch
+from elman.core.valid_values import SCHEDULES
 
-SCHEDULES = ("constant", "cosine", "plateau")
 MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
@@ -21,8 +21,7 @@ class Schedule(Callback):
     """
 
     def __init__(self, kind: str = "constant", warmup: float = 0.0) -> None:
-        if not is_one_of(kind, SCHEDULES):
-            raise ElmanError(f"schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
+        require_one_of(SCHEDULES, schedule=kind)
         if not (is_number(warmup) and 0 <= warmup < 1):
             raise ElmanError(f"warmup must be at least 0 and below 1, got {warmup!r}")
         self.kind, self.warmup = kind, warmup

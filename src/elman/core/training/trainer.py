@@ -20,9 +20,9 @@ from elman.core.errors import (
     DivergedError,
     ElmanError,
     is_finite_number,
-    is_one_of,
     require_at_least,
     require_number,
+    require_one_of,
 )
 from elman.core.files import memory
 from elman.core.hyperparameters import HyperParameters
@@ -33,6 +33,7 @@ from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import Epoch, EpochProgress, TrainerState, check_forms
 from elman.core.training.plotting import ProgressBoard
 from elman.core.training.progress import progress
+from elman.core.valid_values import OPTIMIZERS
 
 log = logging.getLogger("elman")
 
@@ -412,8 +413,7 @@ def _norm_suffix(norm: float) -> str:
 
 def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
     """Raise an ElmanError unless these are valid settings of an optimiser."""
-    if not is_one_of(optimizer, ("sgd", "adam")):
-        raise ElmanError(f"optimizer must be sgd or adam, got {optimizer!r}")
+    require_one_of(OPTIMIZERS, optimizer=optimizer)
     require_number(
         "a finite number above 0",
         lambda rate: is_finite_number(rate) and rate > 0,

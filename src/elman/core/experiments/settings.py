@@ -1,0 +1,189 @@
+"""Settings of a training: one list of every option, with its default, bounds, choices and help.
+
+From it follow the options of `elman train`, their help and their checks, and the fields of
+config.json and training.json. A new setting is added here and read where it acts.
+"""
+
+from dataclasses import dataclass
+
+from elman.core.errors import ElmanError, in_words, require_one_of
+from elman.core.experiments.frameworks import FRAMEWORKS
+from elman.core.fields import check, choice, flag, path, real, whole
+from elman.core.model.cells import CELLS
+from elman.core.valid_values import (
+    BATCHING,
+    DEVICES,
+    EDITIONS,
+    MAX_BATCH_SIZE,
+    MAX_EMBEDDING,
+    MAX_EPOCHS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    MAX_SEED,
+    MAX_SEQ_LEN,
+    MAX_VOCAB_SIZE,
+    NEWLINES,
+    OPTIMIZERS,
+    SCHEDULES,
+    TOKENIZERS,
+)
+
+TIME_MACHINE = "time-machine"
+DEFAULT_EPOCHS = 100
+DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
+
+    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
+    """
+
+    text: str = path(
+        TIME_MACHINE,
+        f"{TIME_MACHINE}, the path of a UTF-8 text file, gzip-compressed or not, or a store made "
+        "by elman prepare.",
+        argument=True,
+    )
+    edition: str | None = choice(
+        None, "The Time Machine's edition: {choices}.", EDITIONS, unset=EDITIONS[0]
+    )
+    tokenizer: str | None = choice(None, "Tokens of a file: {choices}.", TOKENIZERS, unset="char")
+    vocab_size: int | None = whole(
+        None,
+        "Tokens of the vocabulary, the most frequent ones; bpe learns this many.",
+        at_least=2,
+        at_most=MAX_VOCAB_SIZE,
+        unset="all; 4096 for bpe",
+    )
+    min_freq: int | None = whole(
+        None,
+        "Tokens that are less frequent in the training part become <unk>.",
+        at_least=1,
+        unset="2 for word, 1 for char",
+    )
+    newlines: str | None = choice(
+        None,
+        "universal reads the line ends CR LF and CR as LF, keep leaves them as they are.",
+        NEWLINES,
+        unset="universal",
+    )
+    cell: str = choice("rnn", "Recurrent cell: {choices}.", tuple(CELLS))
+    hidden: int = whole(32, "Hidden units of a layer.", at_least=1, at_most=MAX_HIDDEN)
+    layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
+    embedding: int = whole(
+        0, "Size of the embedding; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
+    )
+    tied: bool = flag("Use the embedding as the output layer's weight, too.")
+    dropout: float = real(
+        0.0, "Share of outputs dropped between layers in training.", at_least=0, below=1
+    )
+    seq_len: int = whole(32, "Tokens of a window.", at_least=1, at_most=MAX_SEQ_LEN)
+    batch_size: int = whole(1024, "Windows of a batch.", at_least=1, at_most=MAX_BATCH_SIZE)
+    batching: str = choice(
+        "random",
+        "Windows of a batch: {choices}; contiguous ones continue from the state of those before.",
+        BATCHING,
+    )
+    epochs: int | None = whole(
+        None,
+        "Passes over the training part.",
+        at_least=1,
+        at_most=MAX_EPOCHS,
+        unset=f"{DEFAULT_EPOCHS}, or unlimited with --minutes",
+    )
+    minutes: float | None = real(None, "Time after which training ends.", above=0)
+    patience: int | None = whole(
+        None, "Epochs without a lower validation loss after which training ends.", at_least=1
+    )
+    lr: float = real(None, "Learning rate.", above=0, unset="1 with sgd, 0.005 with adam")
+    schedule: str = choice("constant", "Learning rate schedule: {choices}.", SCHEDULES)
+    warmup: float = real(
+        0.0, "Share of the training in which the learning rate rises.", at_least=0, below=1
+    )
+    clip: float = real(1.0, "Bound of the gradient's norm; 0 is none.", at_least=0)
+    optimizer: str = choice("sgd", "Optimizer: {choices}.", OPTIMIZERS)
+    momentum: float = real(0.0, "Momentum of sgd.", at_least=0, below=1)
+    framework: str = choice(
+        "numba",
+        "Framework: {choices}; several with commas, or all, to compare; NAME=INTERPRETER for one "
+        "of another environment.",
+        FRAMEWORKS,
+    )
+    device: str = choice("auto", "Device: {choices}.", DEVICES)
+    seed: int = whole(0, "Seed of the weights and the batches.", at_least=0, at_most=MAX_SEED)
+    init: str | None = path(
+        None,
+        "Start from the model of this finished run: its weights, architecture and tokens.",
+        metavar="RUN",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        self._fill_in()
+        self._check_text()
+        self._check_model()
+
+    def _fill_in(self) -> None:
+        """Give values to what is None and follows from other settings."""
+        if self.lr is None:
+            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
+        if self.edition is None and self.text == TIME_MACHINE:
+            object.__setattr__(self, "edition", EDITIONS[0])
+
+    def _check_text(self) -> None:
+        check_text(self.text, self.edition)
+        if self.text == "-":
+            raise ElmanError(
+                "a training that resumes reads its text again, which standard input does not "
+                "allow, got -: give the path of a file, or a store made by elman prepare - --out "
+                "STORE"
+            )
+        if self.text != TIME_MACHINE:
+            return
+        for name in ("vocab_size", "min_freq", "newlines"):
+            if (value := getattr(self, name)) is not None:
+                raise ElmanError(
+                    f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave "
+                    "it out"
+                )
+        if self.tokenizer not in (None, "char"):
+            raise ElmanError(
+                f"The Time Machine is read by characters, as in the book, got {self.tokenizer}: "
+                "give the path of a text file for bytes or words"
+            )
+        if self.batching != "random":
+            raise ElmanError(
+                f"The Time Machine is read in random windows, as in the book, got {self.batching}: "
+                "give the path of a text file"
+            )
+
+    def _check_model(self) -> None:
+        from elman.core.model.weights import check_tied
+
+        check_tied(self.tied, self.embedding, self.hidden)
+        if self.dropout and self.layers == 1:
+            raise ElmanError(
+                f"dropout acts between layers, got {self.dropout} with one layer: use more layers"
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise ElmanError(
+                f"momentum goes with sgd, got {self.momentum} with {self.optimizer}: leave it out"
+            )
+
+
+def check_text(text: str, edition: str | None) -> None:
+    """Raise an ElmanError unless this can be a text, in this edition if one is given."""
+    from elman.core.text.text_files import check_path
+
+    if not text:
+        raise ElmanError(f"text must be a path, got {text!r}")
+    check_path(text)
+    if edition is None:
+        return
+    require_one_of(EDITIONS, edition=edition)
+    if text != TIME_MACHINE:
+        raise ElmanError(f"only The Time Machine has editions, got {edition} with a file")

@@ -1,0 +1,116 @@
+"""Fields of a settings dataclass, each with its default, its help text and its check.
+
+    @dataclass(frozen=True)
+    class Settings:
+        hidden: int = whole(32, "Hidden units of a layer.", at_least=1)
+
+        def __post_init__(self) -> None:
+            check(self)
+
+The command line's options are made from the same fields. A default of None is described by `unset`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields
+from typing import Any
+
+from elman.core.errors import (
+    ElmanError,
+    alternatives,
+    in_words,
+    is_finite_number,
+    require_at_least,
+    require_at_most,
+    require_number,
+    require_one_of,
+)
+
+
+def check(settings: Any) -> None:
+    """Raise an ElmanError for the first field of a dataclass whose value is not valid."""
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value is not None or each.default is not None:
+            each.metadata["check"](each.name, value)
+
+
+def whole(
+    default: int | None, description: str, *, at_least: int, at_most: int = 1 << 31, unset: str = ""
+) -> Any:
+    """A whole number, `at_least` and `at_most` included."""
+
+    def check(name: str, value: Any) -> None:
+        require_at_least(at_least, **{name: value})
+        require_at_most(at_most, **{name: value})
+
+    return _field(default, description, check, unset)
+
+
+def real(
+    default: float | None,
+    description: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    unset: str = "",
+) -> Any:
+    """A finite number with these bounds; `above` and `below` are excluded."""
+    bounds = {"at least": at_least, "above": above, "below": below}
+    rule = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+
+    def fits(value: float) -> bool:
+        return (
+            is_finite_number(value)
+            and (at_least is None or value >= at_least)
+            and (above is None or value > above)
+            and (below is None or value < below)
+        )
+
+    def check(name: str, value: Any) -> None:
+        require_number(f"a finite number {rule}", fits, **{name: value})
+
+    return _field(default, description, check, unset)
+
+
+def choice(
+    default: str | None, description: str, choices: Sequence[str], *, unset: str = ""
+) -> Any:
+    """One of some words, which replace `{choices}` in the help text."""
+
+    def check(name: str, value: Any) -> None:
+        require_one_of(choices, **{name: value})
+
+    return _field(default, description.format(choices=alternatives(choices)), check, unset)
+
+
+def flag(description: str) -> Any:
+    """True or false, where false is the default."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise ElmanError(f"{in_words(name)} must be true or false, got {value!r}")
+
+    return _field(False, description, check)
+
+
+def path(default: str | None, description: str, **options: Any) -> Any:
+    """Path of a file or a folder; `options` are for the command line."""
+
+    def check(name: str, value: Any) -> None:
+        if not (isinstance(value, str) and value):
+            raise ElmanError(f"{in_words(name)} must be a path, got {value!r}")
+
+    return _field(default, description, check, **options)
+
+
+def _field(
+    default: Any,
+    description: str,
+    check: Callable[[str, Any], None],
+    unset: str = "",
+    **options: Any,
+) -> Any:
+    if unset:
+        description = f"{description} [default: {unset}]"
+    return field(default=default, metadata={"help": description, "check": check, **options})

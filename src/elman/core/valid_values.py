@@ -1,0 +1,16 @@
+"""Valid values of options: for the modules that check them and the settings that list them."""
+
+TOKENIZERS = ("char", "byte", "word", "bpe")
+NEWLINES = ("universal", "keep")
+EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
+BATCHING = ("random", "contiguous")
+SCHEDULES = ("constant", "cosine", "plateau")
+OPTIMIZERS = ("sgd", "adam")
+DEVICES = ("auto", "cpu", "gpu")
+
+MAX_VOCAB_SIZE = 1 << 20  # tokens
+MAX_HIDDEN = MAX_EMBEDDING = 1 << 16  # units; beyond these sizes no machine has the memory
+MAX_LAYERS = 1000
+MAX_SEQ_LEN = MAX_BATCH_SIZE = 1 << 31
+MAX_EPOCHS = 500_000  # a checkpoint holds the history of all
+MAX_SEED = 2**32 - 1  # every framework accepts it
