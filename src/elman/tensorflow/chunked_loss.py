@@ -1,6 +1,7 @@
 """Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +22,7 @@ def chunked_total(
     The backward pass computes the logits of each chunk again.
     """
     number = rows.shape[0]
+    loop = partial(_for_each_chunk, number, size)
 
     def chunk_loss(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         labels = targets[start : start + size]
@@ -28,15 +30,6 @@ def chunked_total(
         if weights is not None:
             losses *= weights[start : start + size]
         return tf.reduce_sum(losses)
-
-    def loop(body: Callable[..., Any], *sums: tf.Tensor) -> Any:
-        """Call `body(start, *sums)`, which returns new sums, for the start of each chunk."""
-        return tf.while_loop(
-            lambda start, *_: start < number,
-            lambda start, *sums: (start + size, *body(start, *sums)),
-            (0, *sums),
-            parallel_iterations=1,
-        )[1:]
 
     @tf.custom_gradient
     def total(rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> Any:
@@ -65,3 +58,13 @@ def chunked_total(
         return loop(forward, tf.zeros((), rows.dtype))[0], gradients
 
     return total(rows, weight, bias)
+
+
+def _for_each_chunk(number: int, size: int, body: Callable[..., Any], *sums: tf.Tensor) -> Any:
+    """Call `body(start, *sums)`, which returns new sums, for the start of each chunk of rows."""
+    return tf.while_loop(
+        lambda start, *_: start < number,
+        lambda start, *sums: (start + size, *body(start, *sums)),
+        (0, *sums),
+        parallel_iterations=1,
+    )[1:]

@@ -163,9 +163,8 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each token."""
-        if (
-            averaged and len(Y.shape) == 2 and self.mask is None
-        ):  # time-major, as the layers return them, needs no copy
+        batch_major = averaged and len(Y.shape) == 2 and self.mask is None
+        if batch_major:  # time-major, as the layers return them, needs no copy
             Y_hat, Y = tf.transpose(Y_hat, (1, 0, 2)), tf.transpose(Y)
         return super().loss(Y_hat, Y, averaged)
 
