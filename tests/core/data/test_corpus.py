@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import pickle
 import tempfile
 from pathlib import Path
 
@@ -173,6 +174,17 @@ def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
     better = TextFile(str(story), 10, 32, batching=batching)
     assert len(better.train_dataloader()) >= 9
     assert not caplog.messages
+
+
+def test_a_pickle_of_the_time_machine_has_each_character_once() -> None:
+    data = TimeMachine(32, 32)
+    raw = pickle.dumps(data)
+    assert len(raw) < 2 * 8 * len(data.X)  # windows of 32 ids would take 64 times as much
+    again = pickle.loads(raw)
+    np.testing.assert_array_equal(again.X[[0, 9, -1]], data.X[[0, 9, -1]])
+    np.testing.assert_array_equal(again.Y[[0, 9, -1]], data.Y[[0, 9, -1]])
+    data.X = data.X[:5] + 1  # the user's own
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(data)).X, data.X)
 
 
 def test_an_empty_path_is_refused() -> None:

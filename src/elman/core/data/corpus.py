@@ -119,7 +119,24 @@ class TimeMachine(DataModule):
                 f"num_train + num_val is {num_train + num_val}, and the text has {len(X)} windows "
                 f"of {num_steps} steps: use fewer"
             )
+        self._ids = ids
         self.X, self.Y = self.to_tensor(X), self.to_tensor(Y)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Attributes of a copy or a pickle; windows that are views of the ids are left out."""
+        state = vars(self).copy()
+        if "_ids" in state and all(map(self._is_view, (self.X, self.Y))):
+            del state["X"], state["Y"]
+        return state
+
+    def _is_view(self, windows: Any) -> bool:
+        return isinstance(windows, np.ndarray) and np.may_share_memory(windows, self._ids)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy or a pickle."""
+        vars(self).update(state)
+        if "X" not in state:
+            self.X, self.Y = sliding_windows(self._ids, self.num_steps)
 
     def _download(self) -> str:
         return time_machine(self.edition, self.root)
