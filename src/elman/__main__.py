@@ -1,4 +1,4 @@
-"""`elman` and `python -m elman`: the command line, which Ctrl-C ends in order from the start."""
+"""Entry point of `elman` and `python -m elman`."""
 
 import os
 import signal
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def main() -> None:
-    """Run the command line; until it is imported, which takes a moment, Ctrl-C ends the process.
+    """Run the command line; Ctrl-C during its import ends the process with one line.
 
-    An exception would be told with a traceback by whatever module is being imported.
+    An exception would be printed as a traceback by the module that is being imported.
     """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _end)

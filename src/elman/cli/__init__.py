@@ -36,7 +36,7 @@ def _show_version(requested: bool) -> None:
 
 
 @app.callback()
-def options(
+def _elman(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),

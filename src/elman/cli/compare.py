@@ -21,12 +21,10 @@ def compare(
             help="Run directories, made by elman train.", **PATH | {"metavar": "RUN..."}
         ),
     ],
-    plot: Annotated[Path, typer.Option(help="The picture to draw the curves into.", **PATH)] = Path(
-        "compare.png"
-    ),
+    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path("compare.png"),
     as_json: Json = False,
 ) -> None:
-    """Show some runs side by side, and draw their curves into one picture."""
+    """Compare runs in a table, and plot their curves."""
     from elman.core.experiments import compare
     from elman.core.training.figures import load_matplotlib
 

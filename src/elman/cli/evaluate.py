@@ -28,7 +28,7 @@ def evaluate(
     framework: Framework = "numba",
     as_json: Json = False,
 ) -> None:
-    """Tell how well a model predicts a text, read once from its start."""
+    """Measure a model on a text: loss, perplexity, bits per character and per byte."""
     from elman.core.data import parts
 
     check_text(text, edition)

@@ -27,24 +27,28 @@ def generate(
     run: Run,
     prefixes: Annotated[
         list[str],
-        typer.Argument(metavar="PREFIX...", parser=_text, help="The texts to go on from."),
+        typer.Argument(metavar="PREFIX...", parser=_text, help="Texts to continue."),
     ],
-    tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Choose among the k likeliest.")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to add to each text.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="Sampling temperature; 0 takes the most likely token.")
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Choose among the fewest that reach probability p.")
+        float | None, typer.Option(help="Sample from the fewest tokens with total probability p.")
     ] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Leave out what is below p times the likeliest.")
+        float | None, typer.Option(help="Exclude tokens below p times the highest probability.")
     ] = None,
     allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Let <unk> be written too.")
+        bool, typer.Option("--allow-unknown", help="Allow <unk> in the text.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the first text's choices.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first text; the next ones add 1 each.")
+    ] = 0,
     framework: Framework = "numba",
 ) -> None:
-    """Write the text that follows each prefix; only the texts go to standard output."""
+    """Continue each prefix; only the texts go to standard output."""
     from elman.core.errors import require_at_least, require_at_most
     from elman.core.model import language_model
     from elman.core.model.sampling import Sampler
@@ -52,7 +56,7 @@ def generate(
     require_at_least(0, tokens=tokens, seed=seed)
     require_at_most(MAX_TOKENS, tokens=tokens)
     require_at_most(MAX_SEED, seed=seed)
-    sampler = Sampler(temperature, top_k, top_p, min_p)  # refuses what is wrong before it reads
+    sampler = Sampler(temperature, top_k, top_p, min_p)  # checked before the run is read
     model = elman.load(run, framework)
     if not allow_unknown:
         sampler = replace(sampler, excluded=(model.codec.vocab.unk,))

@@ -11,7 +11,7 @@ from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 
 
 def info(as_json: Json = False) -> None:
-    """Show which frameworks, versions and devices are usable here."""
+    """List the usable frameworks, their versions and devices."""
     python = sys.version.split()[0]
     found = {name: _describe(name) for name in FRAMEWORKS}
     if as_json:

@@ -1,4 +1,4 @@
-"""`elman prepare`: a store of tokens from texts of any size."""
+"""`elman prepare`: a token store from texts of any size."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ def prepare(
     min_freq: int | None = None,
     newlines: str = "universal",
 ) -> None:
-    """Read texts of any size once, and keep them as tokens that elman train can begin with."""
+    """Tokenize texts of any size into a store for elman train and elman evaluate."""
     from elman.core.data.prepare import prepare
     from elman.core.training.progress import reading
 

@@ -1,1 +1,1 @@
-"""Settings, run directories and comparisons: what the commands do, framework and screen apart."""
+"""Settings, run directories and comparisons: the commands without their screen and frameworks."""

@@ -132,7 +132,7 @@ def _words(settings: Settings) -> list[str]:
 
 
 def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:
-    """Show some runs side by side, and draw their curves into the file `plot`."""
+    """Pass the results of some runs to `show`, and plot their curves into the file `plot`."""
     check_picture(plot)
     results, curves = [], {}
     for folder in folders:
