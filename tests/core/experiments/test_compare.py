@@ -119,7 +119,7 @@ def test_a_folder_that_is_not_a_run_cannot_be_compared(
     columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
     (tmp_path / "folder").mkdir()
     assert (
-        "cannot write folder: a picture's name"
+        "cannot write folder: the extension must be"
         in elman("compare", "run", "--plot", "folder").stderr
     )
     for row in ("x,1,1,1,1", "9" * 400 + ",1,1,1,1", "1,-5,1,1,1", "1", "y" * 200_000):
