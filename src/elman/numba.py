@@ -128,7 +128,7 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._checked(batch)
         masks = self._masks(X.shape)
         with self._kernels() as engine:
-            loss, final_state = engine.loss(X, Y, state, masks, training=True)
+            loss, final_state = engine.loss(X, Y, state, masks, True, self.mask)
             self.gradients = engine.gradients(self.parameters)
         self._d_logits, self.final_state = None, self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=True)
@@ -138,7 +138,7 @@ class RNNLM(specification.RNNLM):
         """The loss of a validation batch; plots its perplexity."""
         X, state, Y = self._checked(batch)
         with self._kernels() as engine:
-            loss, final_state = engine.loss(X, Y, state, self._masks(X.shape), training=False)
+            loss, final_state = engine.loss(X, Y, state, self._masks(X.shape), False, self.mask)
         self.final_state = self._whole(final_state)
         self.plot("ppl", self.exp(loss), train=False)
         return loss

@@ -27,7 +27,7 @@ from elman.kernels.rnn.layer import SPAN, SPARE, Activations
 from elman.kernels.rnn.packing import GROUP, Array, pack
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
 from elman.kernels.rnn.stream import Stream, generate, read, score
-from elman.kernels.rnn.update import HEADER_LENGTH, MAX_SLOTS, Batch, run
+from elman.kernels.rnn.update import HEADER_LENGTH, IDS, MAX_SLOTS, NUM_TARGETS, Batch, run
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each
@@ -112,7 +112,7 @@ class Engine:
             h_T=zeros(threads, hidden, GROUP),
             logits=zeros(threads, self.layout.tokens + EXTRA_ROWS, SPAN * GROUP),
             losses=zeros(threads, GROUP, dtype=np.float64),
-            scales=zeros(threads, 1, GROUP),
+            scales=zeros(threads, steps, GROUP),
         )
 
     def loss(
@@ -120,22 +120,24 @@ class Engine:
         ids: NDArray[Any],
         targets: NDArray[Any],
         state: States,
-        masks: Sequence[Array],
+        dropout_masks: Sequence[Array],
         training: bool,
+        mask: NDArray[np.bool_] | None = None,
     ) -> tuple[float, States]:
         """Mean loss in nats of a batch, and the final state if `state` is not ().
 
         - `ids`, `targets`: (batch, steps); contiguous 32-bit integers are read in place.
         - `state`: before the first step; () for zeros.
-        - `masks`: dropout's factors, (steps, batch, hidden) for each layer but the last; or none.
+        - `dropout_masks`: factors, (steps, batch, hidden) for each layer but the last; or none.
         - `training`: compute gradients too, for `gradients`.
+        - `mask`: (batch, steps), true where a target counts; None if all of them count.
 
         An ElmanError tells of ids that are not in the vocabulary.
         """
         ids, targets = (as_int32(part, self.arch.vocab) for part in (ids, targets))
         number, steps = ids.shape
-        self._allocate(number, steps, bool(state), len(masks))
-        self._fill_batch(ids, targets, state, masks, training)
+        self._allocate(number, steps, bool(state), len(dropout_masks))
+        self._fill_batch(ids, targets, state, dropout_masks, training, mask)
         run_in_threads(self.work_of_thread, self.threads, self.queue)
         self.borrowed.clear()
         final: States = ()
@@ -146,7 +148,7 @@ class Engine:
         if math.isnan(total):
             check_ids(ids, self.arch.vocab)
             check_ids(targets, self.arch.vocab)
-        return total / (number * steps), final
+        return total / int(self.batch.header[NUM_TARGETS]), final
 
     def _allocate(self, number: int, steps: int, with_state: bool, dropout_layers: int) -> None:
         """Allocate arrays for so many sequences; workers keep to the arrays of their queue."""
@@ -172,7 +174,7 @@ class Engine:
             *(self.packed, self.work, self.accumulators, self.totals, self.queue),
         )
         self.run = compiled(run, *self.arguments, 0, counter(0))
-        self.borrowed = []  # ids and targets of a batch, until it is finished
+        self.borrowed = []  # ids, targets and mask of a batch, until it is finished
         self.work_of_thread = partial(_work_of_thread, self.run, self.arguments, self.borrowed)
         self.sizes, self.room, self.threads = sizes, room, threads
 
@@ -181,20 +183,27 @@ class Engine:
         ids: NDArray[np.int32],
         targets: NDArray[np.int32],
         state: States,
-        masks: Sequence[Array],
+        dropout_masks: Sequence[Array],
         training: bool,
+        mask: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Fill the batch: addresses of ids and targets, copies of states and masks."""
+        """Fill the batch: addresses of ids, targets and mask, states and dropout masks."""
         self.borrowed[:] = ids, targets
+        if mask is not None:
+            self.borrowed.append(np.ascontiguousarray(mask, np.int32))
         number, hidden, batch = len(ids), self.arch.hidden, self.batch
         sequences = round_up(number, GROUP)
-        batch.header[:] = sequences, number, training, ids.ctypes.data, targets.ctypes.data
+        num_targets = ids.size if mask is None else np.count_nonzero(mask)
+        batch.header[:] = 0
+        batch.header[:IDS] = sequences, number, num_targets, training
+        for n, array in enumerate(self.borrowed, IDS):
+            batch.header[n] = array.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):
             for layer, values in zip(to, part, strict=True):
                 _fill_rows(layer[:, :hidden], values, sequences)
                 layer[:, hidden:] = 0  # a batch with NaN may have left some there
-        for to, mask in zip(batch.masks, masks, strict=True):
-            for step, values in zip(to, mask, strict=True):
+        for to, masks in zip(batch.masks, dropout_masks, strict=True):
+            for step, values in zip(to, masks, strict=True):
                 _fill_rows(step[:, :hidden], values, sequences)
 
     def _states(self, h: Array, c: Array) -> States:

@@ -47,8 +47,8 @@ class Work(NamedTuple):
     targets: NDArray[np.int32]  # (steps, group)
     h_T: Array  # (hidden, group): transposed states of a step
     logits: Array  # (tokens + head.EXTRA_ROWS, SPAN * group)
-    losses: NDArray[np.float64]  # (group,): sums over the steps
-    scales: Array  # (1, group): weight of a sequence's losses in the mean
+    losses: NDArray[np.float64]  # (group,): sums over the targets that count
+    scales: Array  # (steps, group): weight of each target's loss in the mean; 0 for padding
 
 
 @njit(inline="always")
@@ -86,7 +86,7 @@ def add_losses(T, t, packed, work):
     head.forward(T, h, targets, packed.W_out, packed.b_out, work.h_T, logits)
     row = logits[len(logits) - head.EXTRA_ROWS + head.LOSS]
     for r in range(len(work.losses)):
-        work.losses[r] += row[r]
+        work.losses[r] += row[r] if work.scales[t, r] > 0 else 0
     return logits
 
 
@@ -94,7 +94,7 @@ def add_losses(T, t, packed, work):
 def backward_head(S, T, t, packed, work, accumulators, d_out):
     """Run the output layer at step t, forward and backward, down to the gradient of its states."""
     logits = add_losses(T, t, packed, work)
-    head.softmax_back(T, work.targets[t : t + 1], work.scales, logits)
+    head.softmax_back(T, work.targets[t : t + 1], work.scales[t : t + 1], logits)
     head.product_back(S, logits, packed.W_out, d_out)
     h, d_W, d_bias = work.activations.h[-1][1:], accumulators.W_out, accumulators.b_out_by_sequence
     head.add_weight_gradients(t, T, work.logits, h, d_W, d_bias)

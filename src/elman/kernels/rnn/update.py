@@ -45,10 +45,11 @@ from elman.kernels.rnn.packing import (
 
 MAX_SLOTS = 8
 
-# Elements of a batch's header: sequences in whole groups; those that count; 1 to compute gradients;
-# addresses of ids and targets, 32-bit integers, (sequences that count, steps).
-HEADER_LENGTH = 5
-SEQUENCES, COUNTED, TRAINING, IDS, TARGETS = range(HEADER_LENGTH)
+# Elements of a batch's header: sequences in whole groups, and those given; targets that count; 1 to
+# compute gradients; addresses of ids, targets and mask, 32-bit integers, (given, steps). The mask
+# is 0 for targets that do not count; its address is 0 if all of them count.
+HEADER_LENGTH = 7
+SEQUENCES, GIVEN, NUM_TARGETS, TRAINING, IDS, TARGETS, MASK = range(HEADER_LENGTH)
 
 
 class Batch(NamedTuple):
@@ -105,11 +106,11 @@ def take_ids(batch, start, vocab, ids, targets):
 
     The last sequence fills up a group that is not whole. It overflows only if it does so anyway.
     """
-    steps, counted = ids.shape[1], batch.header[COUNTED]
+    steps, given = ids.shape[1], batch.header[GIVEN]
     ids_address, targets_address = batch.header[IDS], batch.header[TARGETS]
     valid = True
     for r in range(GROUP):
-        first = min(start + r, counted - 1) * steps
+        first = min(start + r, given - 1) * steps
         for t in range(steps):
             ids[r, t] = load_int32(ids_address, first + t)
             valid &= (ids[r, t] >= 0) & (ids[r, t] < vocab)
@@ -121,12 +122,26 @@ def take_ids(batch, start, vocab, ids, targets):
 
 
 @njit(inline="always")
+def fill_scales(batch, start, scales):
+    """Fill the weight of each of a group's losses in the mean, (steps, group)."""
+    given, mask, scale = batch.header[GIVEN], batch.header[MASK], 1 / batch.header[NUM_TARGETS]
+    steps = len(scales)
+    for r in range(GROUP):
+        for t in range(steps):
+            counts = start + r < given
+            if counts and mask != 0:
+                counts = load_int32(mask, (start + r) * steps + t) != 0
+            scales[t, r] = scale if counts else 0
+
+
+@njit(inline="always")
 def process_group(S, T, cell, batch, start, packed, work, accumulators):
     """Run the group from sequence `start` on: losses, states and, in training, gradients."""
     steps, stop = work.ids.shape[1], start + GROUP
     _, h, c = work.activations
     masks, carried = batch.masks[:, :, start:stop], len(batch.h) > 0
     h[:, 0], c[:, 0], work.losses[:] = 0, 0, 0
+    fill_scales(batch, start, work.scales)
     copy_states(batch.h[:, start:stop], h[:, 0])
     copy_states(batch.c[:, start:stop], c[:, 0])
     # From a state of zeros, the product of the first step is zero and need not be computed. With a
@@ -138,9 +153,6 @@ def process_group(S, T, cell, batch, start, packed, work, accumulators):
     copy_states(h[:, steps], batch.h[:, start:stop])
     copy_states(c[:, steps], batch.c[:, start:stop])
     if batch.header[TRAINING]:
-        counted = batch.header[COUNTED]
-        for r in range(GROUP):
-            work.scales[0, r] = 1 / (counted * steps) if start + r < counted else 0
         backward_group(S, T, cell, packed, work, accumulators, masks, carried)
     else:
         for t in range(steps):
@@ -160,7 +172,7 @@ def process_slot(S, T, cell, batch, slot, packed, work, accumulators, totals):
     for start in range(slot * GROUP, header[SEQUENCES], slots * GROUP):
         if take_ids(batch, start, vocab, work.ids, work.targets):
             process_group(S, T, cell, batch, start, packed, work, accumulators)
-            for r in range(min(GROUP, header[COUNTED] - start)):
+            for r in range(GROUP):
                 totals[slot] += work.losses[r]
         else:
             totals[slot] = np.nan
