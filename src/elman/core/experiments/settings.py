@@ -88,12 +88,12 @@ class Settings:
     )
     epochs: int | None = whole(
         None,
-        "Passes over the training part.",
+        "Passes over the training part; unlimited if only minutes are given.",
         at_least=1,
         at_most=MAX_EPOCHS,
-        unset=f"{DEFAULT_EPOCHS}, or unlimited with --minutes",
+        unset=str(DEFAULT_EPOCHS),
     )
-    minutes: float | None = real(None, "Time after which training ends.", above=0)
+    minutes: float | None = real(None, "Time budget of the training.", above=0)
     patience: int | None = whole(
         None, "Epochs without a lower validation loss after which training ends.", at_least=1
     )
