@@ -20,12 +20,14 @@ import elman
 from elman import numpy as specification
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.model import weights
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint, rnnlm
 from elman.core.training.schedule import Schedule
 
-CELLS = ("rnn", "rnn-relu", "gru", "lstm")
+UNBOUNDED = ("rnn-relu", "mingru")  # at a rate of 1 their losses jump about by rounding alone
+JOBS = [cell for cell in CELLS if cell not in UNBOUNDED]
 LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)
@@ -76,7 +78,7 @@ def test_loss_and_gradients_agree(module: Any, arch: Architecture) -> None:
         ("rnn", 1),
         *(
             pytest.param(cell, layers, marks=pytest.mark.long)
-            for cell, layers in itertools.product(("rnn", "gru", "lstm"), (1, 2))
+            for cell, layers in itertools.product(JOBS, (1, 2))
             if (cell, layers) != ("rnn", 1)
         ),
     ],
@@ -100,8 +102,8 @@ def test_other_optimizers_follow_the_same_losses(
     module: Any, cell: str, layers: int, optimizer: str
 ) -> None:
     lr, momentum = (1.0, 0.5) if optimizer == "sgd" else (0.01, 0.0)
-    if cell == "rnn-relu":
-        lr /= 10  # at a rate of 1 its losses jump about, and rounding decides where to
+    if cell in UNBOUNDED:
+        lr /= 10
 
     def losses(module: Any) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)

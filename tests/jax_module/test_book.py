@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model.cells import make_layers
+from elman.core.model.cells import CELLS, make_layers
 from elman.jax.compiled import compiled
 from tests import book, docs
 
@@ -198,9 +198,7 @@ def test_prediction_takes_parameters_as_in_the_book() -> None:
     assert trained == model.predict("it has", 40, data.vocab, d2l.try_gpu())
 
 
-@pytest.mark.parametrize(
-    ("cell", "layers"), list(itertools.product(("rnn", "gru", "lstm"), (1, 2)))
-)
+@pytest.mark.parametrize(("cell", "layers"), list(itertools.product(CELLS, (1, 2))))
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = np.random.default_rng(0).standard_normal((9, 4, 5), np.float32)
     wanted = make_layers(
@@ -295,7 +293,7 @@ def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_model_that_other_frameworks_cannot_know_is_refused() -> None:
-    with pytest.raises(ElmanError, match="only an RNNLM around this module's RNN, GRU or LSTM"):
+    with pytest.raises(ElmanError, match="only an RNNLM around this module's RNN, GRU, LSTM"):
         d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
     with pytest.raises(ElmanError, match="no weights yet: fit it first"):
         d2l.export_weights(d2l.RNNLM(d2l.RNN(6), 28))

@@ -13,14 +13,13 @@ from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
+from elman.core.model.cells import CELLS, make_layers
 from elman.core.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
 from tests import book
 from tests.frameworks.test_parity import relative
 
-CELLS = ("rnn", "rnn-relu", "gru", "lstm")
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
 
 
@@ -51,9 +50,7 @@ def test_logits_loss_and_gradients_agree(cell: str, embedding: int, dtype: str) 
         assert relative(parameters[name].grad().asnumpy(), gradient) < close, name
 
 
-@pytest.mark.parametrize(
-    ("cell", "layers"), list(itertools.product(("rnn", "gru", "lstm"), (1, 2)))
-)
+@pytest.mark.parametrize(("cell", "layers"), list(itertools.product(CELLS, (1, 2))))
 def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: int) -> None:
     inputs = numpy.random.default_rng(0).standard_normal((9, 4, 5), numpy.float32)
     wanted = make_layers(

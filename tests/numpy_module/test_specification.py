@@ -190,5 +190,5 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
 def test_settings_out_of_bounds_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ElmanError, match=message):
         RNNLM(RNN(7, 5), 7, **options)  # type: ignore[arg-type]
-    with pytest.raises(ElmanError, match="nonlinearity is tanh or relu"):
+    with pytest.raises(ElmanError, match="nonlinearity must be tanh or relu"):
         RNN(7, 5, nonlinearity="cosine")

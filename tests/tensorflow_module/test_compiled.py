@@ -6,9 +6,8 @@ import pytest
 import tensorflow as tf
 
 from elman import tensorflow as d2l
-from elman.core.model.cells import make_layers
+from elman.core.model.cells import CELLS, make_layers
 from elman.core.training import rnnlm
-from elman.tensorflow.weights import CELLS
 
 
 def small_data() -> Any:

@@ -12,8 +12,8 @@ from elman import numpy as specification
 from elman import tensorflow as d2l
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
-from elman.tensorflow.weights import CELLS, KINDS, _to_keras
+from elman.core.model.cells import CELLS, make_layers
+from elman.tensorflow.weights import _to_keras
 from tests import book
 
 
@@ -27,7 +27,7 @@ def test_bidirectional_layers_agree_with_the_specification(cell: str, layers: in
     found = make_layers(d2l, cell, num_hiddens=7, num_layers=layers, bidirectional=True)
     found(inputs)
     for layer, name in zip(found.rnn.layers, itertools.chain(*wanted.names), strict=True):
-        values = [wanted.parameters[kind + name] for kind in KINDS]
+        values = [wanted.parameters[kind + name] for kind in CELLS[cell].weight_kinds]
         layer.set_weights(_to_keras(cell, values))
     outputs, state = found(inputs)
     wanted_outputs, wanted_state = wanted(inputs)
@@ -69,7 +69,7 @@ def test_a_model_that_others_do_not_know_cannot_be_saved_and_says_why(layer: Any
     rnn = d2l.RNNScratch(28, 6)
     if layer is not None:
         rnn.rnn = layer
-    with pytest.raises(ElmanError, match="only a model of SimpleRNN, GRU or LSTM"):
+    with pytest.raises(ElmanError, match="only a model of SimpleRNN, GRU, LSTM or Recurrent"):
         d2l.export_weights(d2l.RNNLM(rnn, 28))
 
 

@@ -12,10 +12,10 @@ import torch
 import elman as package
 from elman import load
 from elman.core.model import weights
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from tests.conftest import Command
 
-CELLS = ("rnn", "rnn-relu", "gru", "lstm")
 HERE = ("numba", "numpy", "torch", "tensorflow", "jax")
 
 

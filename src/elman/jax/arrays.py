@@ -46,6 +46,7 @@ def randn(*shape: int) -> jax.Array:
 
 sigmoid = jax.nn.sigmoid
 sin = jnp.sin
+split = jnp.split
 stack = jnp.stack
 tanh = jnp.tanh
 tensor = jnp.array
@@ -55,6 +56,7 @@ argmax = jnp.argmax
 astype = jnp.astype
 reduce_mean = jnp.mean
 reduce_sum = jnp.sum
+relu = jax.nn.relu
 reshape = jnp.reshape
 size = jnp.size
 swapaxes = jnp.swapaxes

@@ -1,6 +1,7 @@
-"""Recurrent layers: RNNScratch, RNN, GRU, LSTM."""
+"""Recurrent layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
 import inspect
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,9 +9,12 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
-from elman.core.model import cells, weights
+from elman.core.model import weights
+from elman.core.model.cells import CELLS, check_cell, rnn_cell
+from elman.core.model.recurrence import run_stack
+from elman.jax import arrays
 
-__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 
 
 class RNNScratch(nn.Module):
@@ -40,45 +44,6 @@ class RNNScratch(nn.Module):
         return outputs, state
 
 
-# The cells. With x = W_ih x_t + b_ih and r = W_hh h_{t-1}, both (batch, gates * hidden), each gives
-# the next state, a tuple of (batch, hidden) whose first is h. The bias b is the one of b_hh that
-# counts: that of the GRU's candidate.
-
-
-def tanh_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """The next h = tanh(x + r) (Elman 1990)."""
-    return (jnp.tanh(x + r),)
-
-
-def relu_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """The next h = max(x + r, 0)."""
-    return (jax.nn.relu(x + r),)
-
-
-def lstm_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """The long short-term memory of Hochreiter and Schmidhuber (1997), with a forget gate."""
-    i, f, g, o = jnp.split(x + r, 4, axis=1)
-    c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def gru_cell(x: Any, r: Any, b: Any, state: Any) -> Any:
-    """The gated recurrent unit of Cho et al. (2014), with the reset after the product."""
-    x_r, x_z, x_n = jnp.split(x, 3, axis=1)
-    r_r, r_z, r_n = jnp.split(r, 3, axis=1)
-    z = jax.nn.sigmoid(x_z + r_z)
-    n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + r_r) * (r_n + b))
-    return ((1 - z) * n + z * state[0],)
-
-
-CELLS: dict[str, Any] = {
-    "rnn": tanh_cell,
-    "rnn-relu": relu_cell,
-    "gru": gru_cell,
-    "lstm": lstm_cell,
-}
-
-
 class Layers(nn.Module):
     """Stack of recurrent layers of the cell `cell`; subclasses have the fields."""
 
@@ -91,54 +56,80 @@ class Layers(nn.Module):
         Integer inputs, (steps, batch), below `num_inputs`, stand for one-hot vectors.
         """
         names = weights.layer_names(self.num_layers, self.bidirectional)
-        parts = 2 if self.cell == "lstm" else 1
+        parts = CELLS[self.cell].states
         if state is None:
             number = sum(map(len, names))
             shape = (number, inputs.shape[1], self.num_hiddens)
             state = (jnp.zeros(shape),) * parts
         elif parts == 1:
             state = (state,)
-        final_states: list[Any] = []
-        for layer, directions in enumerate(names):
-            if layer > 0:
-                inputs = nn.Dropout(self.dropout, deterministic=not training)(inputs)
-            outputs = []
-            for name in directions:
-                start = tuple(part[len(final_states)] for part in state)
-                output, last = self._run(name, inputs, start, num_inputs)
-                outputs.append(output)
-                final_states.append(last)
-            inputs = jnp.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
-        state = tuple(jnp.stack(part) for part in zip(*final_states, strict=True))
-        return inputs, state if parts > 1 else state[0]
+        outputs, state = run_stack(
+            arrays,
+            names,
+            inputs,
+            state,
+            partial(self._run, num_inputs),
+            lambda inputs: nn.Dropout(self.dropout, deterministic=not training)(inputs),
+        )
+        return outputs, state if parts > 1 else state[0]
 
-    def _run(self, name: str, inputs: Any, state: Any, num_inputs: int) -> tuple[Any, Any]:
+    def _run(self, num_inputs: int, name: str, inputs: Any, state: Any) -> tuple[Any, Any]:
         """One layer in one direction."""
         ids = jnp.issubdtype(inputs.dtype, jnp.integer)
-        W_ih, W_hh, b_ih, b = self._weights(name, num_inputs if ids else inputs.shape[-1])
+        w = self._weights(name, num_inputs if ids else inputs.shape[-1])
 
         def step(state: Any, x: Any) -> tuple[Any, Any]:
-            state = CELLS[self.cell](x, state[0] @ W_hh.T, b, state)
+            r = state[0] @ w["weight_hh"].T if "weight_hh" in w else None
+            if "bias_hh" in w:
+                r = r + w["bias_hh"]
+            state = CELLS[self.cell].step(arrays, x, r, state)
             return state, state[0]
 
         # (steps, batch, gates * hidden)
+        W_ih, b_ih = w["weight_ih"], w["bias_ih"]
         x = (W_ih.T + b_ih)[inputs] if ids else inputs @ W_ih.T + b_ih
         state, outputs = jax.lax.scan(step, state, x, reverse=name.endswith("_reverse"))
         return outputs, state
 
-    def _weights(self, name: str, inputs: int) -> Any:
-        """W_ih, W_hh, b_ih and the part of b_hh that counts; the rest is zero, and no parameter."""
-        hidden, gates = self.num_hiddens, len(cells.CELLS[self.cell].gates) * self.num_hiddens
+    def _weights(self, name: str, inputs: int) -> dict[str, Any]:
+        """Weights by kind. A redundant part of bias_hh is zero, and no parameter."""
+        hidden, bound = self.num_hiddens, self.num_hiddens**-0.5
+        redundant = CELLS[self.cell].redundant_bias(hidden).stop
+        shapes = weights.layer_shapes(self.cell, inputs, hidden, 1)
+        found = {}
+        for kind in CELLS[self.cell].weight_kinds:
+            rows, *columns = shapes[f"{kind}_l0"]
+            rows -= redundant * (kind == "bias_hh")
+            if rows:
+                draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
+                found[kind] = self.param(kind + name, draw, (rows, *columns))
+        if "bias_hh" in found:
+            found["bias_hh"] = jnp.pad(found["bias_hh"], (redundant, 0))
+        return found
 
-        def draw(key: Any, shape: tuple[int, ...]) -> Any:
-            bound = hidden**-0.5
-            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
-        W_ih = self.param(f"weight_ih{name}", draw, (gates, inputs))
-        W_hh = self.param(f"weight_hh{name}", draw, (gates, hidden))
-        b_ih = self.param(f"bias_ih{name}", draw, (gates,))
-        b = self.param(f"bias_hh{name}", draw, (hidden,)) if self.cell == "gru" else None
-        return W_ih, W_hh, b_ih, b
+class Recurrent(Layers):
+    """Stack of recurrent layers of the cell `cell`, one of `elman.core.model.cells.CELLS`.
+
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+
+    - `num_hiddens`: hidden units per layer.
+    - `num_layers`: number of layers in the stack.
+    - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
+    - `bidirectional`: also run backward, from the last step to the first.
+    """
+
+    cell: str
+    num_hiddens: int
+    num_layers: int = 1
+    dropout: float = 0
+    bidirectional: bool = False
+
+    def __post_init__(self) -> None:
+        check_cell(self.cell)
+        super().__post_init__()
 
 
 class RNN(Layers):
@@ -162,14 +153,13 @@ class RNN(Layers):
     bidirectional: bool = False
 
     def __post_init__(self) -> None:
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ElmanError(f"the nonlinearity is tanh or relu, got {self.nonlinearity!r}")
+        rnn_cell(self.nonlinearity)
         super().__post_init__()
 
     @property
     def cell(self) -> str:
         """Name of the cell."""
-        return "rnn" if self.nonlinearity == "tanh" else "rnn-relu"
+        return rnn_cell(self.nonlinearity)
 
 
 class GRU(Layers):
@@ -216,4 +206,4 @@ def check_call(rnn: nn.Module) -> None:
 
 def accepts_ids(rnn: nn.Module) -> bool:
     """True for this package's own layers, which accept ids in place of one-hot vectors."""
-    return type(rnn) in (RNN, GRU, LSTM)
+    return type(rnn) in (RNN, GRU, LSTM, Recurrent)

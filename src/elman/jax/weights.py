@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
+from elman.core.model.cells import CELLS, make_layers
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.jax import layers
@@ -43,13 +43,13 @@ build = rnnlm.builder(make_model, set_weights)
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
     """Parameter tree of a model, from weights by canonical name."""
-    rnn = {}
-    for name, value in values.items():
-        if name.startswith("rnn.") and "bias_hh" not in name:
-            rnn[name.removeprefix("rnn.")] = value
-        elif "bias_hh" in name and arch.cell == "gru":
-            rnn[name.removeprefix("rnn.")] = value[2 * arch.hidden :]
-    params: dict[str, Any] = {"rnn": rnn}
+    redundant = CELLS[arch.cell].redundant_bias(arch.hidden).stop
+    rnn = {
+        name.removeprefix("rnn."): value[redundant:] if "bias_hh" in name else value
+        for name, value in values.items()
+        if name.startswith("rnn.")
+    }
+    params: dict[str, Any] = {"rnn": {name: value for name, value in rnn.items() if value.size}}
     if arch.embedding:
         params["embedding"] = {"embedding": values["embedding.weight"]}
     if arch.tied:
@@ -61,7 +61,7 @@ def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model with this package's layers."""
     if not isinstance(model, RNNLM) or not accepts_ids(model.rnn):
-        wanted = "an RNNLM around this module's RNN, GRU or LSTM"
+        wanted = "an RNNLM around this module's RNN, GRU, LSTM or Recurrent"
         cure = "flax.serialization.to_bytes(model.params)"
         raise weights.not_canonical(wanted, model, cure)
     rnn = model.rnn
@@ -79,8 +79,8 @@ def export_weights(model: RNNLMScratch) -> Weights:
     for name, shape in weights.shapes(arch).items():
         if "bias_hh" in name:
             whole = np.zeros(shape, np.float32)
-            if arch.cell == "gru":
-                whole[2 * arch.hidden :] = values[name]
+            if name in values:
+                whole[CELLS[arch.cell].redundant_bias(arch.hidden).stop :] = values[name]
             values[name] = whole
     if arch.embedding:
         values["embedding.weight"] = params["embedding"]["embedding"]

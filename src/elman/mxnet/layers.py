@@ -1,16 +1,18 @@
-"""Recurrent layers: RNNScratch, RNN, GRU, LSTM."""
+"""Recurrent layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
-from mxnet import gluon, np
-from mxnet.gluon import rnn
+from mxnet import gluon, np, npx
+from mxnet.gluon import nn, rnn
 
-from elman.core.errors import ElmanError
-from elman.core.model import cells
+from elman.core.model import cells, weights
+from elman.core.model.recurrence import run_layer, run_stack
+from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module
 
-__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 
 CELLS = {"rnn_tanh": "rnn", "rnn_relu": "rnn-relu", "gru": "gru", "lstm": "lstm"}
 
@@ -39,12 +41,49 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class RNN(Module):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+class Recurrent(Module):
+    """A stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). `dropout` acts between layers. Bidirectional layers have
-    outputs (steps, batch, 2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        """Make the layers.
+
+        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `num_hiddens`: hidden units of a layer.
+        - `num_layers`: layers, one above the other.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
+        - `bidirectional`: also run from the last step to the first.
+        """
+        cells.check_cell(cell)
+        super().__init__()
+        self.save_hyperparameters()
+        make = NATIVE.get(cell, partial(CellStack, cell))
+        self.rnn = make(num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional)
+
+    def forward(self, inputs: np.ndarray, H: Any = None) -> tuple[np.ndarray, Any]:
+        """The outputs of all steps, and the state after the last."""
+        if H is None:
+            H = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
+        outputs, states = self.rnn(inputs, H)
+        return outputs, states if len(states) > 1 else states[0]
+
+
+class RNN(Recurrent):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    The other arguments, inputs, outputs and states are those of Recurrent: `num_hiddens`,
+    `num_layers`, `dropout`, `bidirectional`.
     """
 
     def __init__(
@@ -55,32 +94,12 @@ class RNN(Module):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        """Make the layers.
-
-        - `num_hiddens`: hidden units of a layer.
-        - `num_layers`: layers, one above the other.
-        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
-        - `dropout`: share of a layer's outputs that training puts to zero before the next.
-        - `bidirectional`: also run from the last step to the first.
-        """
-        if nonlinearity not in ("tanh", "relu"):
-            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
-        super().__init__()
-        self.save_hyperparameters()
-        self.rnn = StackedRNN(
-            num_hiddens, num_layers, nonlinearity, dropout=dropout, bidirectional=bidirectional
-        )
-
-    def forward(self, inputs: np.ndarray, H: Any = None) -> tuple[np.ndarray, Any]:
-        """The outputs of all steps, and the state after the last."""
-        if H is None:
-            H = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
-        outputs, states = self.rnn(inputs, H)
-        return outputs, states if len(states) > 1 else states[0]
+        cell = cells.rnn_cell(nonlinearity)
+        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional)
 
 
-class GRU(RNN):
-    """A stack of gated recurrent layers."""
+class GRU(Recurrent):
+    """A stack of gated recurrent layers; the arguments are those of Recurrent but for the cell."""
 
     def __init__(
         self,
@@ -89,13 +108,11 @@ class GRU(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        self.rnn = StackedGRU(num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional)
+        super().__init__("gru", num_hiddens, num_layers, dropout, bidirectional)
 
 
-class LSTM(RNN):
-    """A stack of LSTM layers; its state is a pair (H, C)."""
+class LSTM(Recurrent):
+    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of GRU."""
 
     def __init__(
         self,
@@ -104,11 +121,7 @@ class LSTM(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        self.rnn = StackedLSTM(
-            num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
-        )
+        super().__init__("lstm", num_hiddens, num_layers, dropout, bidirectional)
 
 
 class Stacked(gluon.HybridBlock):
@@ -184,3 +197,58 @@ class StackedGRU(Stacked, rnn.GRU):
 
 class StackedLSTM(Stacked, rnn.LSTM):
     """Gluon's LSTM."""
+
+
+NATIVE: dict[str, Any] = {
+    "rnn": partial(StackedRNN, activation="tanh"),
+    "rnn-relu": partial(StackedRNN, activation="relu"),
+    "gru": StackedGRU,
+    "lstm": StackedLSTM,
+}
+
+
+class CellStack(nn.Block):
+    """Recurrent layers of a cell that Gluon has no layers for, called as Gluon's are.
+
+    The first call with inputs tells how many features they have.
+    """
+
+    def __init__(
+        self, cell: str, hidden: int, num_layers: int, dropout: float, bidirectional: bool
+    ) -> None:
+        super().__init__()
+        self.cell, self._hidden_size, self._num_layers = cell, hidden, num_layers
+        self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
+        shapes = weights.layer_shapes(cell, 0, hidden, num_layers, bidirectional)
+        for name, shape in shapes.items():
+            setattr(self, name, self.params.get(name, shape=shape, allow_deferred_init=True))
+        if dropout:  # what dropout is drawn from: a seed, to which the number of updates adds
+            self.draws = int(np.random.randint(0, 1 << 31, ()).item())
+
+    def begin_state(self, batch: int, **options: Any) -> list[np.ndarray]:
+        """A state of zeros."""
+        shape = (sum(map(len, self.names)), batch, self._hidden_size)
+        return [np.zeros(shape, **options) for _ in range(cells.CELLS[self.cell].states)]
+
+    def forward(self, inputs: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
+        """Outputs of all steps, and the state after the last."""
+        whole = (states,) if isinstance(states, np.ndarray) else tuple(states)
+        return run_stack(arrays, self.names, inputs, whole, self._run, self._drop)
+
+    def _run(self, name: str, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        spec = cells.CELLS[self.cell]
+        parameters = {kind: self._reg_params[kind + name] for kind in spec.weight_kinds}
+        W_ih = parameters["weight_ih"]
+        W_ih.shape = (W_ih.shape[0], inputs.shape[-1])
+        W_ih._finish_deferred_init()
+        found = {kind: parameter.data(inputs.ctx) for kind, parameter in parameters.items()}
+        return run_layer(arrays, spec, found, inputs, state, name.endswith("_reverse"))
+
+    def _drop(self, inputs: np.ndarray) -> np.ndarray:
+        return npx.dropout(inputs, p=self.dropout)
+
+
+def cell_of(layers: nn.Block) -> str:
+    """Name of the cell of Gluon's layers, or of a CellStack."""
+    cell: str = layers.cell if isinstance(layers, CellStack) else CELLS[layers._mode]
+    return cell

@@ -13,7 +13,7 @@ from elman.core.training import rnnlm
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy
-from elman.mxnet.layers import CELLS, Stacked
+from elman.mxnet.layers import CellStack, Stacked, cell_of
 from elman.mxnet.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
@@ -46,10 +46,10 @@ build = rnnlm.builder(make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model whose layers are Gluon's own."""
-    layers: Any = getattr(getattr(model, "rnn", None), "rnn", None)
+    own: Any = getattr(getattr(model, "rnn", None), "rnn", None)
     linear: Any = getattr(model, "linear", None)
-    known = isinstance(layers, rnn.RNN | rnn.GRU | rnn.LSTM) and isinstance(linear, nn.Dense)
-    if not known or linear.act is not None:
+    known = isinstance(own, rnn.RNN | rnn.GRU | rnn.LSTM | CellStack)
+    if not known or not isinstance(linear, nn.Dense) or linear.act is not None:
         wanted = (
             "a model of rnn.RNN, rnn.GRU or rnn.LSTM as rnn.rnn, and of nn.Dense without "
             "activation as linear,"
@@ -58,10 +58,10 @@ def architecture(model: RNNLMScratch) -> Architecture:
         cure = "npx.save(path, model.parameters())" if scratch else "model.save_parameters(path)"
         raise weights.not_canonical(wanted, model, cure)
     return Architecture(
-        CELLS[layers._mode],
+        cell_of(own),
         model.vocab_size,
-        layers._hidden_size,
-        layers._num_layers,
+        own._hidden_size,
+        own._num_layers,
         getattr(model, "embedding_size", 0),
         getattr(model, "tied", False),
     )
@@ -69,8 +69,8 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 def parameters_by_name(model: RNNLMScratch) -> dict[str, gluon.Parameter]:
     """Gluon's parameters of a model by canonical name."""
-    layers = layer_parameters(model.rnn.rnn)
-    found = {f"rnn.{name}": parameter for name, parameter in layers.items()}
+    own = layer_parameters(model.rnn.rnn)
+    found = {f"rnn.{name}": parameter for name, parameter in own.items()}
     found |= {f"linear.{name}": value for name, value in model.linear._reg_params.items()}
     if getattr(model, "embedding_size", 0):
         found["embedding.weight"] = model.embedding.weight
@@ -79,10 +79,12 @@ def parameters_by_name(model: RNNLMScratch) -> dict[str, gluon.Parameter]:
     return found
 
 
-def layer_parameters(layers: nn.Block) -> dict[str, gluon.Parameter]:
+def layer_parameters(own: nn.Block) -> dict[str, gluon.Parameter]:
     """Gluon's parameters of recurrent layers by canonical name: weight_ih_l0 is l0_i2h_weight."""
+    if isinstance(own, CellStack):
+        return dict(own._reg_params)
     found = {}
-    for name, parameter in layers._reg_params.items():
+    for name, parameter in own._reg_params.items():
         side, source, kind = name.split("_")
         end = f"l{side[1:]}_reverse" if side[0] == "r" else side
         found[f"{kind}_{source.replace('2', '')}_{end}"] = parameter

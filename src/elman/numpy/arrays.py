@@ -1,4 +1,4 @@
-"""Array functions that NumPy has not, and devices."""
+"""Array functions and devices."""
 
 from typing import Any
 
@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 __all__ = ["devices"]
 
 Array = NDArray[Any]
+
+
+concat = np.concatenate
+stack = np.stack
 
 
 def sigmoid(x: Array) -> Array:

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError, is_one_of, require_at_least
+from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
-from elman.core.model.cells import CELLS, CellSpec, check_cell
+from elman.core.model.cells import CELLS, CellSpec, check_cell, rnn_cell
+from elman.core.model.recurrence import run_stack
 from elman.core.model.weights import Weights
+from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward
 from elman.numpy.cells import EQUATIONS
 from elman.numpy.model import Module
@@ -85,19 +87,9 @@ class Recurrent(Module):
             state = (state,)
         _check_state(state, [shape] * states)
         self._memos, self._masks = {}, []
-        final_states: list[tuple[Array, ...]] = []
-        for layer, names in enumerate(self.names):
-            if layer > 0:
-                inputs = self._drop(inputs)
-            outputs = []
-            for name in names:
-                start = tuple(part[len(final_states)] for part in state)
-                run, last = self._forward_layer(name, inputs[:: direction(name)], start)
-                outputs.append(run[:: direction(name)])
-                final_states.append(last)
-            inputs = np.concatenate(outputs, axis=2)  # (steps, batch, directions * hidden)
-        state = tuple(np.stack(parts) for parts in zip(*final_states, strict=True))
-        return inputs, state if states > 1 else state[0]
+        run, drop = self._forward_layer, self._drop
+        outputs, state = run_stack(arrays, self.names, inputs, state, run, drop)
+        return outputs, state if states > 1 else state[0]
 
     def _check_inputs(self, inputs: Any) -> None:
         if isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.integer):
@@ -126,6 +118,7 @@ class Recurrent(Module):
     def _forward_layer(
         self, name: str, inputs: Array, state: tuple[Array, ...]
     ) -> tuple[Array, tuple[Array, ...]]:
+        inputs = inputs[:: direction(name)]
         forward, w = EQUATIONS[self.cell].forward, self._weights(name)
         W_ih, W_hh, b_ih = w["weight_ih"], w.get("weight_hh"), w["bias_ih"]
         if np.issubdtype(inputs.dtype, np.integer):
@@ -141,7 +134,7 @@ class Recurrent(Module):
                 memos.append(memo)
         if self.training:
             self._memos[name] = (inputs, np.stack(hidden[:-1]), memos)
-        return np.stack(hidden[1:]), state  # (steps, batch, hidden)
+        return np.stack(hidden[1:])[:: direction(name)], state  # (steps, batch, hidden)
 
     def backward(self, d_outputs: Array) -> Array | None:
         """Fill `gradients`; return the gradient of the inputs (None if they were ids).
@@ -227,9 +220,7 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         seed: int = 0,
     ) -> None:
-        if not is_one_of(nonlinearity, ("tanh", "relu")):
-            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
-        cell = "rnn" if nonlinearity == "tanh" else "rnn-relu"
+        cell = rnn_cell(nonlinearity)
         super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
 
 

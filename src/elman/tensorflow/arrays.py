@@ -22,6 +22,7 @@ rand = tf.random.uniform
 randn = tf.random.normal
 sigmoid = tf.sigmoid
 sin = tf.sin
+split = tf.split
 stack = tf.stack
 tanh = tf.tanh
 tensor = tf.constant
@@ -31,6 +32,7 @@ argmax = tf.argmax
 astype = tf.cast
 reduce_mean = tf.reduce_mean
 reduce_sum = tf.reduce_sum
+relu = tf.nn.relu
 reshape = tf.reshape
 
 

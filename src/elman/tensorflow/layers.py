@@ -1,4 +1,4 @@
-"""Recurrent layers over those of Keras: RNNScratch, RNN, GRU, LSTM."""
+"""Recurrent layers over those of Keras: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import CELLS, check_cell, rnn_cell
+from elman.core.model.weights import layer_shapes
+from elman.tensorflow import arrays
 from elman.tensorflow.keras import KERAS_3
 from elman.tensorflow.model import Module
 
-__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 
 
 class RNNScratch(Module):
@@ -38,12 +39,47 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class RNN(Module):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
+class Recurrent(Module):
+    """Stack of recurrent layers of the cell `cell`, Keras' own where it has them.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
-    is (batch, num_hiddens), that of several a list. `dropout` acts between layers. Bidirectional
-    layers have outputs (steps, batch, 2 * num_hiddens) and a list of 2 * num_layers states.
+    is (batch, num_hiddens), that of several a list. Bidirectional layers have outputs (steps,
+    batch, 2 * num_hiddens) and a list of 2 * num_layers states.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        """Make the layers.
+
+        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `num_hiddens`: hidden units per layer.
+        - `num_layers`: number of layers in the stack.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
+        - `bidirectional`: also run backward, from the last step to the first.
+        """
+        check_cell(cell)
+        super().__init__()
+        self.save_hyperparameters()
+        make = partial(NATIVE.get(cell, partial(CellLayer, cell)), num_hiddens)
+        self.rnn = Stack(make, num_layers, dropout, bidirectional)
+
+    def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
+        """Outputs of all steps, and the state after the last."""
+        outputs, H = self.rnn(inputs, H)
+        return outputs, H
+
+
+class RNN(Recurrent):
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    The other arguments, inputs, outputs and states are those of Recurrent: `num_hiddens`,
+    `num_layers`, `dropout`, `bidirectional`.
     """
 
     def __init__(
@@ -54,28 +90,11 @@ class RNN(Module):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        """Make the layers.
-
-        - `num_hiddens`: hidden units per layer.
-        - `num_layers`: number of layers in the stack.
-        - `nonlinearity`: tanh or relu; GRU and LSTM have no such option.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-        - `bidirectional`: also run backward, from the last step to the first.
-        """
-        if nonlinearity not in ("tanh", "relu"):
-            raise ElmanError(f"the nonlinearity is tanh or relu, got {nonlinearity!r}")
-        super().__init__()
-        self.save_hyperparameters()
-        cell = partial(tf.keras.layers.SimpleRNN, num_hiddens, nonlinearity)
-        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
-
-    def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
-        """Outputs of all steps, and the state after the last."""
-        outputs, H = self.rnn(inputs, H)
-        return outputs, H
+        cell = rnn_cell(nonlinearity)
+        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional)
 
 
-class GRU(RNN):
+class GRU(Recurrent):
     """Stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
 
     def __init__(
@@ -85,18 +104,15 @@ class GRU(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        cell = partial(tf.keras.layers.GRU, num_hiddens)
-        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
+        super().__init__("gru", num_hiddens, num_layers, dropout, bidirectional)
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
-        outputs, H = self.rnn(inputs, H)
+        outputs, H = super().forward(inputs, H)
         return outputs, H if isinstance(H, list) else [H]
 
 
-class LSTM(RNN):
+class LSTM(Recurrent):
     """Stack of LSTM layers; the state of each is a list [H, C]."""
 
     def __init__(
@@ -106,10 +122,7 @@ class LSTM(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        cell = partial(tf.keras.layers.LSTM, num_hiddens)
-        self.rnn = Stack(cell, num_layers, dropout, bidirectional)
+        super().__init__("lstm", num_hiddens, num_layers, dropout, bidirectional)
 
 
 TIME_AXIS = 1 if KERAS_3 else 0  # of Keras' layers: only Keras 2 accepts time-major inputs
@@ -127,9 +140,6 @@ class Stack(tf.keras.layers.Layer):
     ) -> None:
         super().__init__()
         self.built = True  # Keras 3 would call it on symbols to build it
-        make = partial(make, return_sequences=True, return_state=True)
-        if not KERAS_3:
-            make = partial(make, time_major=True)
         backward = (False, True) if bidirectional else (False,)
         self.layers = [
             freeze_redundant_biases(make(go_backwards=way))
@@ -201,3 +211,57 @@ class FrozenBiasGRUCell(tf.keras.layers.GRUCell):
     @bias.setter
     def bias(self, value: Any) -> None:
         self._bias = value
+
+
+KERAS: dict[str, Any] = {"return_sequences": True, "return_state": True}
+if not KERAS_3:
+    KERAS["time_major"] = True
+NATIVE: dict[str, Any] = {
+    "rnn": partial(tf.keras.layers.SimpleRNN, activation="tanh", **KERAS),
+    "rnn-relu": partial(tf.keras.layers.SimpleRNN, activation="relu", **KERAS),
+    "gru": partial(tf.keras.layers.GRU, **KERAS),
+    "lstm": partial(tf.keras.layers.LSTM, **KERAS),
+}
+
+
+class CellLayer(tf.keras.layers.Layer):
+    """Layer of a cell that Keras has no layer for, called as Keras' recurrent layers are.
+
+    It has the canonical weights of a layer, in the order of their kinds.
+    """
+
+    def __init__(self, cell: str, units: int, go_backwards: bool = False) -> None:
+        super().__init__()
+        self.cell_name, self.units, self.go_backwards = cell, units, go_backwards
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights, for inputs of this shape."""
+        shapes = layer_shapes(self.cell_name, input_shape[-1], self.units, 1)
+        self.kinds = {}
+        for kind in CELLS[self.cell_name].weight_kinds:
+            initializer = "zeros" if "bias" in kind else "glorot_uniform"
+            self.kinds[kind] = self.add_weight(
+                name=kind, shape=shapes[f"{kind}_l0"], initializer=initializer
+            )
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, initial_state: Any = None) -> tuple[tf.Tensor, ...]:
+        """Outputs of all steps in the order of computation, and the final state."""
+        spec, w = CELLS[self.cell_name], self.kinds
+        steps_first = (1, 0, 2) if TIME_AXIS else (0, 1, 2)
+        x = inputs @ tf.transpose(w["weight_ih"]) + w["bias_ih"]
+        x = tf.transpose(x, steps_first)  # (steps, batch, gates * hidden)
+        if self.go_backwards:
+            x = tf.reverse(x, [0])
+        state = initial_state
+        if state is None:
+            state = [tf.zeros((x.shape[1], self.units), x.dtype)] * spec.states
+
+        def step(state: Any, x: tf.Tensor) -> Any:
+            r = None
+            if "weight_hh" in w:
+                r = state[0] @ tf.transpose(w["weight_hh"]) + w["bias_hh"]
+            return spec.step(arrays, x, r, state)
+
+        states = tf.scan(step, x, tuple(state))  # (steps, batch, hidden) each
+        return tf.transpose(states[0], steps_first), *(part[-1] for part in states)

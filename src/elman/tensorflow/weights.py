@@ -7,17 +7,16 @@ import numpy as np
 import tensorflow as tf
 
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
+from elman.core.model.cells import CELLS, make_layers
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.tensorflow import layers
-from elman.tensorflow.layers import Stack
+from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
 
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
+NATIVE: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": (tf.keras.layers.SimpleRNN, {"activation": "tanh"}),
     "rnn-relu": (tf.keras.layers.SimpleRNN, {"activation": "relu"}),
     "gru": (
@@ -35,7 +34,9 @@ def _is(layer: Any, kind: Any, settings: dict[str, Any]) -> bool:
 
 
 def _cell(layer: Any) -> str | None:
-    for cell, (kind, settings) in CELLS.items():
+    if isinstance(layer, CellLayer):
+        return layer.cell_name
+    for cell, (kind, settings) in NATIVE.items():
         if _is(layer, kind, settings | {"go_backwards": False}):
             return cell
     return None
@@ -53,7 +54,9 @@ def _swap_gates(array: np.ndarray) -> np.ndarray:
 
 
 def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Kernel, recurrent kernel and bias of a layer, from its weights in the order of `KINDS`."""
+    """Keras' weights of a layer, from the canonical ones in the order of their kinds."""
+    if cell not in NATIVE:
+        return list(values)
     if cell == "gru":
         W_ih, W_hh, *biases = map(_swap_gates, values)
         return [W_ih.T, W_hh.T, np.stack(biases)]
@@ -61,10 +64,11 @@ def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [W_ih.T, W_hh.T, b_ih]
 
 
-def _from_keras(
-    cell: str, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray
-) -> list[np.ndarray]:
-    """Weights of a layer in the order of `KINDS`."""
+def _from_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Canonical weights of a layer in the order of their kinds, from those of Keras."""
+    if cell not in NATIVE:
+        return list(values)
+    kernel, recurrent, bias = values
     if cell == "gru":
         return [*map(_swap_gates, (kernel.T, recurrent.T, *bias))]
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
@@ -87,8 +91,9 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
+    kinds = CELLS[arch.cell].weight_kinds
     for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
-        layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in KINDS]))
+        layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in kinds]))
     output = "embedding.weight" if arch.tied else "linear.weight"
     model.linear.set_weights([values[output].T, values["linear.bias"]])
     if arch.embedding and not arch.tied:
@@ -100,8 +105,8 @@ build = rnnlm.builder(make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model with Keras' own layers."""
-    layers, linear = _layers(model), getattr(model, "linear", None)
-    cell = _cell(layers[0]) if all(map(_cell, layers)) else None
+    own, linear = _layers(model), getattr(model, "linear", None)
+    cell = _cell(own[0]) if all(map(_cell, own)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
         wanted = "a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear,"
         cure = "tf.train.Checkpoint(model=model).write(path)"
@@ -109,8 +114,8 @@ def architecture(model: RNNLMScratch) -> Architecture:
     return Architecture(
         cell,
         model.vocab_size,
-        layers[0].units,
-        len(layers),
+        own[0].units,
+        len(own),
         getattr(model, "embedding_size", 0),
         getattr(model, "tied", False),
     )
@@ -120,10 +125,11 @@ def export_weights(model: RNNLMScratch) -> Weights:
     """Weights of a model by canonical name, copied."""
     arch = architecture(model)
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
+    kinds = CELLS[arch.cell].weight_kinds
     values = {
         f"rnn.{kind}{name}": value
         for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)
-        for kind, value in zip(KINDS, _from_keras(arch.cell, *layer.get_weights()), strict=True)
+        for kind, value in zip(kinds, _from_keras(arch.cell, layer.get_weights()), strict=True)
     }
     kernel, values["linear.bias"] = model.linear.get_weights()
     values["embedding.weight" if arch.tied else "linear.weight"] = kernel.T

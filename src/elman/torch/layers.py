@@ -1,14 +1,17 @@
-"""Recurrent layers: RNNScratch, RNN, GRU, LSTM."""
+"""Recurrent layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from elman.core.model import cells
+from elman.core.model import cells, weights
+from elman.core.model.recurrence import run_layer, run_stack
+from elman.torch import arrays
 from elman.torch.model import Module
 
-__all__ = ["GRU", "LSTM", "RNN", "RNNScratch"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
 
 CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn-relu", "GRU": "gru", "LSTM": "lstm"}
 
@@ -37,44 +40,45 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class RNN(Module):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+class Recurrent(Module):
+    """A stack of recurrent layers of the cell `cell`, PyTorch's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). `dropout` acts between layers. Bidirectional layers have
-    outputs (steps, batch, 2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
     def __init__(
         self,
+        cell: str,
         num_inputs: int,
         num_hiddens: int,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
         """Make the layers.
 
-        - `num_inputs`: features of an input; of one-hot input the size of the vocabulary.
+        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
         - `num_hiddens`: hidden units of a layer.
         - `num_layers`: layers, one above the other.
-        - `nonlinearity`: tanh or relu; GRU and LSTM have none to choose.
-        - `dropout`: share of a layer's outputs that training puts to zero before the next.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
         - `bidirectional`: also run from the last step to the first.
         """
+        cells.check_cell(cell)
         super().__init__()
         self.save_hyperparameters()
-        self.rnn = freeze_redundant_biases(
-            nn.RNN(
-                num_inputs,
-                num_hiddens,
-                num_layers,
-                nonlinearity=nonlinearity,
-                dropout=dropout,
-                bidirectional=bidirectional,
-            )
-        )
+        sizes: dict[str, Any] = {
+            "input_size": num_inputs,
+            "hidden_size": num_hiddens,
+            "num_layers": num_layers,
+            "dropout": dropout,
+            "bidirectional": bidirectional,
+        }
+        native = hasattr(nn, cells.CELLS[cell].layer)
+        self.rnn = cells.make_layers(nn, cell, **sizes) if native else CellStack(cell, **sizes)
+        freeze_redundant_biases(self.rnn)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a copy or a pickle has, which leaves out what holds the biases."""
@@ -87,8 +91,28 @@ class RNN(Module):
         return self.rnn(inputs, H)
 
 
-class GRU(RNN):
-    """A stack of gated recurrent layers."""
+class RNN(Recurrent):
+    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+
+    The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        cell = cells.rnn_cell(nonlinearity)
+        super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+
+
+class GRU(Recurrent):
+    """A stack of gated recurrent layers; the arguments are those of RNN."""
 
     def __init__(
         self,
@@ -98,17 +122,11 @@ class GRU(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        self.rnn = freeze_redundant_biases(
-            nn.GRU(
-                num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
-            )
-        )
+        super().__init__("gru", num_inputs, num_hiddens, num_layers, dropout, bidirectional)
 
 
-class LSTM(RNN):
-    """A stack of LSTM layers; its state is a pair (H, C)."""
+class LSTM(Recurrent):
+    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
 
     def __init__(
         self,
@@ -118,22 +136,61 @@ class LSTM(RNN):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        Module.__init__(self)
-        self.save_hyperparameters()
-        self.rnn = freeze_redundant_biases(
-            nn.LSTM(
-                num_inputs, num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional
-            )
-        )
+        super().__init__("lstm", num_inputs, num_hiddens, num_layers, dropout, bidirectional)
 
 
-def freeze_redundant_biases(layers: nn.RNNBase) -> nn.RNNBase:
+class CellStack(nn.Module):
+    """Recurrent layers of a cell that PyTorch has no layers for, called as `nn.RNN` is."""
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool,
+    ) -> None:
+        super().__init__()
+        self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
+        self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
+        shapes = weights.layer_shapes(cell, input_size, hidden_size, num_layers, bidirectional)
+        bound = hidden_size**-0.5
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
+
+    def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        """Outputs of all steps, and the state after the last."""
+        states = cells.CELLS[self.cell].states
+        if state is None:
+            shape = (sum(map(len, self.names)), inputs.shape[1], self.hidden_size)
+            state = (inputs.new_zeros(shape),) * states
+        elif states == 1:
+            state = (state,)
+        outputs, state = run_stack(arrays, self.names, inputs, state, self._run, self._drop)
+        return outputs, state if states > 1 else state[0]
+
+    def _run(self, name: str, inputs: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        spec = cells.CELLS[self.cell]
+        found = {kind: getattr(self, kind + name) for kind in spec.weight_kinds}
+        return run_layer(arrays, spec, found, inputs, state, name.endswith("_reverse"))
+
+    def _drop(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.dropout(inputs, self.dropout, self.training)
+
+
+def cell_of(layers: Any) -> str:
+    """Name of the cell of PyTorch's layers, or of a CellStack."""
+    return layers.cell if isinstance(layers, CellStack) else CELLS[layers.mode]
+
+
+def freeze_redundant_biases(layers: Any) -> None:
     """Set to zero, and keep there, the biases that repeat another, so that an update counts once.
 
     PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
     learning rate of their sum, against every framework that has one.
     """
-    part = cells.CELLS[CELLS[layers.mode]].redundant_bias(layers.hidden_size)
+    part = cells.CELLS[cell_of(layers)].redundant_bias(layers.hidden_size)
 
     def hold(gradient: torch.Tensor) -> torch.Tensor:
         held = gradient.clone()
@@ -145,4 +202,3 @@ def freeze_redundant_biases(layers: nn.RNNBase) -> nn.RNNBase:
             bias.data[part] = 0
             bias.register_hook(hold)
     layers.has_frozen_biases = True
-    return layers

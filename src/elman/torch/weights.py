@@ -11,7 +11,7 @@ from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.torch import layers
 from elman.torch.arrays import numpy
-from elman.torch.layers import CELLS
+from elman.torch.layers import CellStack, cell_of
 from elman.torch.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
@@ -49,17 +49,16 @@ build = rnnlm.builder(make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model whose layers are PyTorch's own."""
-    layers = getattr(getattr(model, "rnn", None), "rnn", None)
-    if not isinstance(layers, nn.RNNBase) or not isinstance(
-        getattr(model, "linear", None), nn.Linear
-    ):
+    rnn = getattr(getattr(model, "rnn", None), "rnn", None)
+    linear = getattr(model, "linear", None)
+    if not isinstance(rnn, nn.RNNBase | CellStack) or not isinstance(linear, nn.Linear):
         wanted = "a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear,"
         raise weights.not_canonical(wanted, model, "torch.save(model.state_dict(), path)")
     return Architecture(
-        CELLS[layers.mode],
+        cell_of(rnn),
         model.vocab_size,
-        layers.hidden_size,
-        layers.num_layers,
+        rnn.hidden_size,
+        rnn.num_layers,
         getattr(model, "embedding_size", 0),
         getattr(model, "tied", False),
     )

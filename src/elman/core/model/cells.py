@@ -43,7 +43,7 @@ class CellSpec:
     step: Callable[[Any, Any, Any, State], State]
     states: int = 1
     layer: str = "Recurrent"
-    nonlinearity: str | None = None
+    nonlinearity: str = ""
 
     @property
     def input_blocks(self) -> list[int]:
@@ -123,7 +123,7 @@ def mingru_step(xp: Any, x: Any, r: Any, state: State) -> State:
     return ((1 - z) * state[0] + z * candidate,)
 
 
-CELLS = {
+CELLS: dict[str, CellSpec] = {
     spec.name: spec
     for spec in (
         CellSpec("rnn", (Gate("h", 0, 0),), tanh_step, layer="RNN", nonlinearity="tanh"),
@@ -145,6 +145,13 @@ CELLS = {
 def check_cell(cell: Any) -> None:
     """Raise an ElmanError unless `cell` is the name of a cell."""
     require_one_of(tuple(CELLS), cell=cell)
+
+
+def rnn_cell(nonlinearity: Any) -> str:
+    """Name of the cell of an RNN with this nonlinearity; an ElmanError if there is none."""
+    cells = {spec.nonlinearity: spec.name for spec in CELLS.values() if spec.layer == "RNN"}
+    require_one_of(tuple(cells), nonlinearity=nonlinearity)
+    return cells[nonlinearity]
 
 
 def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:
