@@ -235,3 +235,22 @@ def test_dropout_is_for_training_alone() -> None:
     _, plain = learned(engine, arch, batch)
     assert model.validation_step(batch) == pytest.approx(plain, rel=1e-12)
     assert abs(dropped - plain) > 1e-4
+
+
+def test_targets_that_do_not_count_are_ignored_in_every_group() -> None:
+    arch = Architecture("gru", 31, 33, 2, 7)
+    ids, targets = batch_of(arch, 70, 11)
+    mask = np.random.default_rng(0).random(targets.shape) < 0.4
+    learned_models = []
+    for module in (specification, engine):
+        model = module.build(arch, weights_of(arch))
+        model.plot = lambda *values, **options: None  # there is no trainer
+        model.train()
+        with model.masking(mask):
+            loss = model.training_step((ids, targets))
+        model.backward()
+        learned_models.append((loss, model.gradients))
+    (wanted_loss, wanted), (loss, found) = learned_models
+    assert loss == pytest.approx(wanted_loss, rel=1e-5)
+    for name, gradient in wanted.items():
+        assert np.linalg.norm(found[name] - gradient) <= 1e-5 * np.linalg.norm(gradient), name
