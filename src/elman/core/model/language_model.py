@@ -132,7 +132,7 @@ def _in_runs(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[in
 
 def _check_finite(values: Any) -> None:
     if not np.isfinite(values).all():
-        raise ElmanError("the logits are no numbers: the weights of this model are broken")
+        raise ElmanError("the logits contain NaN or infinity: the weights of this model are broken")
 
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
