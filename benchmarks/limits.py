@@ -23,7 +23,10 @@ print(best)
 
 
 def operations(cell: str, hidden: int, batch: int, steps: int) -> int:
-    """Of an update: the products of the forward pass, and twice as many for the backward pass."""
+    """Operations of an update: products of the forward pass, and twice as many backward.
+
+    They are those with the recurrent weights, where a cell has any, and with the output layer's.
+    """
     return 3 * 2 * batch * steps * hidden * (len(CELLS[cell].state_blocks) * hidden + VOCAB)
 
 

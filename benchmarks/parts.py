@@ -143,17 +143,20 @@ def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[
         kernels.run(*kernels.arguments, 0, counter(1))
         return pair  # the ids and targets, which the batch only points to
 
+    products_with_state = {
+        "forward product": lambda: products(S, times, h[:steps], W, no_bias, made),
+        "backward product": lambda: products(S, times, later, W_back, packed.zeros, d_out),
+        "weights": lambda: add_weights(S, times, steps, ring, column, h, sums.W_hh[0, 0]),
+    }
     return {
         "update": engine(cell, hidden, batch, steps),
         "kernels": all_kernels,
-        "forward product": lambda: products(S, times, h[:steps], W, no_bias, made),
+        **(products_with_state if kind.recurrent_blocks else {}),
         "output": lambda: output(T, times, packed.W_out, bias, h_T, logits),
         "output back": lambda: output_back(S, times, logits, packed.W_out, d_out),
-        "backward product": lambda: products(S, times, later, W_back, packed.zeros, d_out),
         "output weights": lambda: add_output_gradients(
             T, times // SPAN, spans, h, d_W_out, d_b_out
         ),
-        "weights": lambda: add_weights(S, times, steps, ring, column, h, sums.W_hh[0, 0]),
         "forward": lambda: forward(S, times, kind, packed.table, ids, activations, W),
         "backward": lambda: backward(
             S, times, kind, steps, activations, later[0], W_back, d_state, ring[1]
@@ -197,8 +200,10 @@ def main() -> None:
     with_product = [name for name in seconds if "product" in name or "weights" in name]
     parts = {
         "products": sum(seconds[name] for name in [*with_product, "output", "output back"]),
-        "the cell forward, but for its product": seconds["forward"] - seconds["forward product"],
-        "the cell backward, but for its product": seconds["backward"] - seconds["backward product"],
+        "the cell forward, but for its product": seconds["forward"]
+        - seconds.get("forward product", 0),
+        "the cell backward, but for its product": seconds["backward"]
+        - seconds.get("backward product", 0),
         "transposing states": seconds["transpose"],
         "softmax, loss, their gradients": seconds["softmax"],
         "adding to rows of the table": seconds["rows"],

@@ -1,11 +1,11 @@
-"""Whole updates of the engine and of PyTorch, for each cell and several sizes.
+"""Updates of the engine and of PyTorch, for each cell and several sizes.
 
     python benchmarks/sizes.py [--rounds N] [--torch INTERPRETER]
 
 An update is the forward and backward pass with one-hot input and an output layer for 28 symbols,
 clipping of the gradient's norm, and SGD. Both take turns, each in a process of its own that is
 stopped while the other works. Prints medians, their ratio, and the engine's share of the machine's
-best matrix product.
+best matrix product; of a cell for which PyTorch has no layer, the engine's numbers only.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from contender import answer
 from limits import VOCAB, operations, peak
 from turns import Contender, take_turns
 
+from elman.core.data.batch import Batch
 from elman.core.model.cells import CELLS
 
 SIZES = [  # cell, hidden units, sequences, steps
@@ -44,7 +45,7 @@ def engine(cell: str, hidden: int, batch: int, steps: int) -> Callable[[], Any]:
     trainer.model = model = numba.build(arch, initial(arch), lr=0.1)
     trainer.optim = model.configure_optimizers()
     model.plot = lambda *values, **options: None
-    pair = a_batch(batch, steps, numba.TimeMachine.id_type)
+    pair = Batch.of(a_batch(batch, steps, numba.TimeMachine.id_type))
     return lambda: trainer.update(pair)
 
 
@@ -78,17 +79,20 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for cell, *sizes in SIZES:
         words = [cell, *map(str, sizes)]
+        pythons = {"engine": sys.executable}
+        if CELLS[cell].layer != "Recurrent":
+            pythons["torch"] = asked.torch
         contenders = {
             name: Contender([python, __file__, "--work", name, *words], {})
-            for name, python in (("engine", sys.executable), ("torch", asked.torch))
+            for name, python in pythons.items()
         }
-        seconds = take_turns(contenders, asked.rounds)
-        mine, theirs = (statistics.median(values) for values in seconds.values())
+        mine, *others = map(statistics.median, take_turns(contenders, asked.rounds).values())
+        theirs = [f"{1e3 * other:.1f} ms | {other / mine:.1f}" for other in others] or ["- | -"]
         hidden, batch, steps = sizes
         rate = operations(cell, *sizes) / mine
         print(
             f"| {cell} | {hidden} | {batch} | {steps} | {1e3 * mine:.1f} ms | "
-            f"{1e3 * theirs:.1f} ms | {theirs / mine:.1f} | {rate / peak():.2f} |",
+            f"{theirs[0]} | {rate / peak():.2f} |",
             flush=True,
         )
 
