@@ -9,6 +9,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["style", "base", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
+OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli")]
 OF_THE_ENGINE = [
     f"tests/frameworks/test_{name}.py" for name in ("parity", "cli", "codec", "resume")
 ]
@@ -50,7 +51,7 @@ def style(session: nox.Session) -> None:
 def base(session: nox.Session) -> None:
     """Base install, without frameworks: the core, the specification, the engine, the commands."""
     session.install(".[test]")
-    test(session, "tests/core", "tests/numpy_module", "tests/engine")
+    test(session, *OF_THE_BASE)
     test(session, *OF_THE_ENGINE, "--framework", "numba")
 
 
@@ -75,7 +76,7 @@ def mxnet(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
     session.install(f".[test,{','.join(MANY)}]")
-    test(session, "tests/core", "tests/numpy_module", "tests/engine", "-m", "long")
+    test(session, *OF_THE_BASE, "-m", "long")
     test(session, *OF_THE_ENGINE, "--framework", "numba", "-m", "long")
     test(session, "tests/frameworks/test_resume.py", "--framework", "numpy")
     for name in MANY:

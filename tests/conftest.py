@@ -30,8 +30,10 @@ COMPILING = "elman: compiling kernels for this processor, which takes some secon
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def elman(tmp_path: Path) -> Command:
+STORY = "Once upon a time, said he. \n" * 143  # 4,000 characters; the next is easy to guess
+
+
+def command_line(folder: Path) -> Command:
     """The command line in a folder and a process of its own."""
 
     def run(*words: str | Path, stdin: Any = None) -> subprocess.CompletedProcess[str]:
@@ -39,7 +41,7 @@ def elman(tmp_path: Path) -> Command:
         code = "from elman.cli import main; main()"
         command = [sys.executable, "-P", "-c", code, *map(str, words)]
         done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, stdin=stdin
+            command, cwd=folder, capture_output=True, text=True, timeout=300, stdin=stdin
         )
         done.stderr = done.stderr.replace(COMPILING, "")  # said on a machine that is new to it
         return done
@@ -48,8 +50,14 @@ def elman(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
+def elman(tmp_path: Path) -> Command:
+    """The command line in the folder of the test."""
+    return command_line(tmp_path)
+
+
+@pytest.fixture
 def story(tmp_path: Path) -> Path:
-    """A text of 4,000 characters in which the next one is easy to guess."""
+    """A text in which the next character is easy to guess."""
     path = tmp_path / "story.txt"
-    path.write_text("Once upon a time, said he. \n" * 143, encoding="utf-8")
+    path.write_text(STORY, encoding="utf-8")
     return path

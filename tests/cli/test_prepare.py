@@ -10,8 +10,8 @@ import pytest
 import elman as package
 from elman.core.errors import ElmanError
 from elman.numpy import TextFile
+from tests.cli.test_resume import run_settings
 from tests.conftest import Command
-from tests.numpy_module.test_cli import run_settings
 
 QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
 

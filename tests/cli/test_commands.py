@@ -1,0 +1,164 @@
+"""Help, versions, comparisons, and bad input of every command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elman import __version__
+from elman.core.errors import alternatives
+from elman.core.model.cells import CELLS
+from tests.cli.conftest import QUICK
+from tests.conftest import Command
+
+
+def test_compare_shows_what_differs_as_a_table_and_as_json(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    assert elman("train", story, *QUICK, "--lr", "0.5", "--out", "other").returncode == 0
+    done = elman("compare", run, "other")
+    assert done.returncode == 0, done.stderr
+    header = next(line for line in done.stdout.splitlines() if line.startswith("run "))
+    assert header.split()[:3] == ["run", "epochs", "lr"]
+    assert "text story.txt" in done.stdout
+    told = json.loads(elman("compare", run, "other", "--json").stdout)["runs"]
+    assert [each["settings"]["lr"] for each in told] == [1.0, 0.5]
+    assert all(each["settings"]["tokenizer"] == "char" for each in told)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert told[1]["results"]["test_loss"] == config["training"]["test_loss"]
+    assert f"{told[1]['results']['test_loss']:.4f}" in done.stdout.splitlines()[-1]
+
+
+def test_help_and_version_are_where_they_are_looked_for(elman: Command) -> None:
+    for words in ((), ("train",), ("info",)):
+        long, short = elman(*words, "--help"), elman(*words, "-h")
+        assert (short.returncode, short.stderr) == (0, "")
+        assert short.stdout == long.stdout != ""
+    assert elman("--version").stdout == f"elman {__version__}\n"
+
+
+def test_no_command_shows_the_help(elman: Command) -> None:
+    done = elman()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == elman("--help").stdout
+    assert "evaluate" in done.stdout
+
+
+def test_info_names_every_framework(elman: Command) -> None:
+    done = elman("info")
+    assert done.returncode == 0
+    assert f"numpy      {np.__version__}  cpu\n" in done.stdout
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["elman", "numba", "numpy", "torch", "tensorflow", "jax", "mxnet"]
+    told = json.loads(elman("info", "--json").stdout)
+    assert list(told["frameworks"]) == names[1:]
+    assert told["frameworks"]["numpy"] == {"version": np.__version__, "devices": ["cpu"]}
+
+
+BAD = [
+    (["train", "empty.txt"], "empty.txt is empty"),
+    (["train", "short.txt"], "a window of 32 steps needs 33 tokens"),
+    (["train", "latin.txt"], "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
+    (["train", "none.txt"], "there is no file none.txt"),
+    (["train", "."], "cannot read ."),
+    (["train", "--hidden", "0"], "hidden must be 1 or more, got 0"),
+    (["train", "--layers", "-1"], "layers must be 1 or more, got -1"),
+    (["train", "--seq-len", "0"], "seq len must be 1 or more, got 0"),
+    (["train", "--batch-size", "0"], "batch size must be 1 or more"),
+    (["train", "--epochs", "0"], "epochs must be 1 or more"),
+    (["train", "--seed", "-1"], "seed must be 0 or more"),
+    (["train", "--embedding", "-1"], "embedding must be 0 or more"),
+    (["train", "--hidden", "many"], "Invalid value for '--hidden'"),
+    (["train", "--epochs", "1e3"], "'1e3'"),
+    (["train", "--seq-len", "1000000"], "a window of 1000000 steps needs"),
+    (["train", "--lr", "0"], "lr must be a finite number above 0, got 0.0"),
+    (["train", "--lr", "-1"], "lr must be a finite number above 0, got"),
+    (["train", "--lr", "nan"], "lr must be a finite number above 0, got"),
+    (["train", "--lr", "inf"], "lr must be a finite number above 0, got"),
+    (["train", "--clip", "-1"], "clip must be a finite number at least 0, got -1.0"),
+    (["train", "--momentum", "2"], "momentum must be"),
+    (["train", "--optimizer", "lion"], "optimizer must be sgd or adam, got 'lion'"),
+    (["train", "--cell", "cnn"], f"cell must be {alternatives(tuple(CELLS))}, got 'cnn'"),
+    (["train", "--tokenizer", "word"], "read by characters"),
+    (
+        ["train", "short.txt", "--tokenizer", "syllable"],
+        "tokenizer must be char, byte, word or bpe, got",
+    ),
+    (["train", "--batching", "contiguous"], "The Time Machine is read in random windows"),
+    (
+        ["train", "short.txt", "--batching", "sliding"],
+        "batching must be random or contiguous, got 'sliding'",
+    ),
+    (["train", "short.txt", "--batching", "contiguous"], "1024 sequences need 1025 tokens"),
+    (["train", "--edition", "penguin"], "edition must be gutenberg or d2l, got 'penguin'"),
+    (
+        ["train", "--framework", "caffe"],
+        "framework must be numba, numpy, torch, tensorflow, jax or mxnet, got 'caffe'",
+    ),
+    (["train", "--device", "tpu"], "device must be auto, cpu or gpu, got 'tpu'"),
+    (["train", "--device", "gpu"], "numba can use no GPU here"),
+    (["train", "--out", "short.txt"], "short.txt exists already"),
+    (["train", "--out", "."], ". exists already"),
+    (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
+    # Before the text is read, which may take long:
+    (["train", "none.txt", "--out", "short.txt/run"], "cannot write short.txt/run"),
+    (["train", "none.txt", "--tied"], "tied weights need an embedding as large as"),
+    (
+        ["train", "none.txt", "--checkpoint-every", "nan"],
+        "seconds between checkpoints must be 0 or more",
+    ),
+    (["train", "--nonsense"], "No such option: --nonsense"),
+    (["nonsense"], "No such command 'nonsense'"),
+    (["train", "--hidden", "9" * 30], "hidden must be 65536 or less"),
+    (["train", "--layers", "9" * 30], "layers must be 1000 or less"),
+    (["train", "--hidden", "65536", "--layers", "1000"], "hidden units in 1000 layers takes"),
+    (["train", "--epochs", "9" * 30], "epochs must be 500000 or less"),
+    (["train", "--seed", "4294967296"], "seed must be 4294967295 or less, got 4294967296"),
+    (["train", ""], "text must be a path, got ''"),
+    (["train", "-"], "give the path of a file, or a store made by elman prepare - --out STORE"),
+    (["train", "--out", ""], "Invalid value for '--out': it is empty: give a path"),
+    (["train", "--resume", ""], "Invalid value for '--resume': it is empty: give a path"),
+    (["train", "--out", "x" * 300, "--epochs", "1"], "cannot write xxx"),
+    (["train", "short.txt", "--edition", "d2l"], "only The Time Machine has editions, got d2l"),
+    (["evaluate", "none", "short.txt", "--edition", "d2l"], "only The Time Machine has editions"),
+    (["generate", "", "it has"], "Invalid value for 'RUN': it is empty"),
+    (["generate", "none", "it has", "--tokens", "9" * 10], "tokens must be 10000000 or less"),
+    (["generate", "none", "it has", "--top-k", "9" * 30], "top k must be 2147483648 or less"),
+    (["compare", ""], "Invalid value for 'RUN...': it is empty"),
+    (["compare", "none", "--plot", "folder"], "cannot write folder: the extension must be one of"),
+    (["generate", "none", "it has"], "none is not a run directory"),
+    (["generate", "short.txt", "it has"], "short.txt is not a run directory"),
+    (["evaluate", "none", "time-machine"], "none is not a run directory"),
+    (["generate", "none", "it has", "--temperature", "-1"], "temperature must be"),
+    (["generate", "none", "it has", "--tokens", "-1"], "tokens must be 0 or more"),
+    (["generate", "none", "it has", "--top-k", "0"], "top k must be 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
+    elman: Command, tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    before = sorted(tmp_path.rglob("*"))
+    done = elman(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.startswith("elman: ")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-m", "elman", "info"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (130, "elman: interrupted, nothing kept\n")

@@ -1,0 +1,56 @@
+"""`elman evaluate`: loss, bits and unknown tokens of a text."""
+
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+
+def test_evaluate_tells_loss_bits_and_unknown_symbols(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("Once upon a time, said Zoë. \n", encoding="utf-8")
+    done = elman("evaluate", run, "other.txt")
+    assert done.returncode == 0, done.stderr
+    shown = {line[:20].strip(): line[20:] for line in done.stdout.splitlines()}
+    assert shown["unknown symbols"] == "2"
+    assert shown["tokens"] == "28"
+    assert shown["perplexity"].endswith("  (2 of 29 tokens unknown, 6.90%)")
+    assert "  (a lower bound: " in shown["bits per character"]
+    assert "  (a lower bound: " in shown["bits per byte"]
+    bits = float(shown["bits per character"].split()[0])
+    assert bits == pytest.approx(float(shown["loss"].split()[0]) / 0.693147, rel=1e-3)
+    assert float(shown["bits per byte"].split()[0]) == pytest.approx(bits * 28 / 29, rel=1e-3)
+    assert done.stderr.startswith("elman: in the text 2 of 29 tokens unknown, 6.90%: ")
+
+    told = json.loads(elman("evaluate", run, "other.txt", "--json").stdout)
+    assert told.pop("loss") == pytest.approx(float(shown["loss"].split()[0]), abs=1e-4)
+    for name in ("perplexity", "bits_per_character", "bits_per_byte"):
+        assert told.pop(name) == pytest.approx(
+            float(shown[name.replace("_", " ")].split()[0]), 1e-3
+        )
+    assert told.pop("unknown_share") == pytest.approx(2 / 29)
+    assert told == {
+        **{"lower_bound": True, "tokens": 28, "characters": 28, "utf8_bytes": 29, "unknown": 2}
+    }
+
+
+def test_evaluate_reads_standard_input_as_it_reads_a_file(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    wanted = elman("evaluate", run, story)
+    assert "lower bound" not in wanted.stdout  # all is known
+    assert wanted.stderr == ""
+    raw, piped = story.read_bytes(), tmp_path / "piped"
+    for content in (raw, gzip.compress(raw)):
+        piped.write_bytes(content)
+        with piped.open("rb") as stdin:
+            done = elman("evaluate", run, "-", stdin=stdin)
+        assert (done.stdout, done.stderr) == (wanted.stdout, "")
+    empty = elman("evaluate", run, "-", stdin=subprocess.DEVNULL)
+    assert empty.returncode == 2
+    assert "standard input is empty" in empty.stderr

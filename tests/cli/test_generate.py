@@ -1,0 +1,101 @@
+"""`elman generate`: the text, whatever the terminal and the locale."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from elman.core.experiments.run import new_folder, write
+from elman.core.model.weights import Architecture, initial
+from elman.core.text.codec import Codec
+from elman.core.text.vocab import Vocab
+from tests.cli.conftest import QUICK
+from tests.conftest import Command
+
+
+def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) -> None:
+    greedy = elman("generate", run, "Once upon", "--tokens", "18", "--temperature", "0")
+    assert (greedy.returncode, greedy.stderr) == (0, "")
+    assert greedy.stdout == "Once upon a time, said he. \n"
+    options = ("--top-k", "5", "--top-p", "0.9", "--min-p", "0.01", "--seed", "7")
+    one, two = (elman("generate", run, "Once", *options).stdout for _ in range(2))
+    assert one == two
+    assert len(one) == len("Once") + 200 + 1
+
+
+def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
+    texts = [
+        elman("generate", run, prefix, "--tokens", "9", "--seed", seed).stdout
+        for prefix, seed in (("Once", "4"), ("a", "5"))
+    ]
+    both = elman("generate", run, "Once", "a", "--tokens", "9", "--seed", "4")
+    assert (both.returncode, both.stdout) == (0, "\n".join(texts))
+
+
+def test_the_unknown_symbol_is_written_only_where_it_is_allowed(
+    elman: Command, tmp_path: Path
+) -> None:
+    # Of every two words one is seen only once, and so unknown.
+    text = "".join(f"word {''.join(chr(97 + int(d)) for d in str(n))} " for n in range(400))
+    (tmp_path / "words.txt").write_text(text)
+    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words")
+    trained = elman("train", "words.txt", *QUICK, "--epochs", "9", *words)
+    assert trained.returncode == 0, trained.stderr
+    assert "<unk>" not in trained.stdout
+    for temperature in ("0", "1"):
+        options = ("--tokens", "30", "--temperature", temperature)
+        made = [
+            elman("generate", "words", " word word", *options, *more)
+            for more in ((), ("--framework", "numpy"), ("--allow-unknown",))
+        ]
+        assert [done.stderr for done in made] == ["", "", ""]
+        assert made[0].stdout == made[1].stdout
+        assert "<unk>" not in made[0].stdout
+        assert "<unk>" in made[2].stdout
+
+
+def test_a_prefix_with_unknown_symbols_is_refused(elman: Command, run: Path) -> None:
+    done = elman("generate", run, "Zo\xeb")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the model does not know 'Z', 'ë' in the prefix" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems decode words otherwise")
+def test_a_prefix_is_utf8_whatever_the_locale(
+    elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "run", "caf\xe9 \u2014 ")
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    words = ("generate", "run", "\xe9", "--tokens", "0", "--framework", "numpy")
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\xc3\xa9\n", b"")
+    done = subprocess.run([*command[:6], "\xfc", *words[3:]], cwd=tmp_path, capture_output=True)
+    assert done.stderr.decode().startswith("elman: the model does not know '\xfc' in the prefix")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_escape_sequences_are_shown_escaped_in_a_terminal(tmp_path: Path) -> None:
+    made(tmp_path / "run", "\x1b[2J\r")
+    words = ("generate", "run", "\x1b[2J", "--tokens", "0", "--framework", "numpy")
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout == b"\x1b[2J\n"
+    terminal, end = os.openpty()
+    try:
+        subprocess.run(command, cwd=tmp_path, stdout=end, check=True)
+        assert os.read(terminal, 99) == b"\\x1b[2J\r\n"
+    finally:
+        os.close(terminal)
+        os.close(end)
+
+
+def made(folder: Path, text: str) -> None:
+    """A run of a model that knows the characters of a text."""
+    codec = Codec(Vocab(list(text)), "char", clean=False)
+    arch = Architecture("rnn", len(codec.vocab), 4)
+    with new_folder(folder) as part:
+        write(part, arch, initial(arch), codec, None, [])

@@ -1,0 +1,207 @@
+"""`elman train`: the options reach the training, and a run directory comes of it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elman.core.experiments.run import read_history
+from tests.cli.conftest import QUICK
+from tests.conftest import Command
+
+
+def test_train_makes_a_run_directory_and_says_what_came_of_it(
+    elman: Command, tmp_path: Path
+) -> None:
+    done = elman("train", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("it has")
+    folder = tmp_path / "runs" / "time-machine"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *["config.json", "curves.png", "curves.svg"],
+        *["history.csv", "model.safetensors", "vocab.json"],
+    ]
+    assert str(folder.relative_to(tmp_path)) in done.stdout
+    assert "validation perplexity" in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
+    assert all(word in lines[0] for word in ("train", "val", "tokens/s", "s left"))
+    assert "\x1b" not in done.stderr
+    config = json.loads((folder / "config.json").read_text())
+    assert config["training"]["settings"]["edition"] == "gutenberg"
+    assert len(config["training"]["text_sha256"]) == 64
+
+
+def test_the_defaults_are_the_books(elman: Command) -> None:
+    shown = " ".join(elman("train", "--help").stdout.split())
+    for option, default in [
+        *[("seq-len", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
+        *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numba"), ("cell", "rnn")],
+    ]:
+        described = shown.split(f"--{option} ")[1]
+        assert f"[default: {default}]" in described.split(" --")[0]
+    assert "[default: 1 with sgd" in shown
+
+
+def test_a_run_has_the_weights_of_its_best_epoch(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    wild = ("--lr", "0.3", "--optimizer", "adam", "--clip", "0", "--epochs", "9")
+    done = elman("train", story, *QUICK, *wild, "--patience", "3", "--out", "best")
+    assert done.returncode == 0, done.stderr
+    losses = [epoch.val_loss for epoch in read_history(tmp_path / "best")]
+    best = losses.index(min(losses)) + 1
+    assert len(losses) == min(9, best + 3)
+    assert f"epoch                  {best} of {len(losses)}" in done.stdout
+    assert (
+        elman("train", story, *QUICK, *wild, "--epochs", str(best), "--out", "short").returncode
+        == 0
+    )
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("best", "short")]
+    assert models[0] == models[1]
+    assert f"{np.exp(min(losses)):.2f}" in elman("compare", "best").stdout
+
+
+def test_minutes_bound_the_time_of_a_training(elman: Command, story: Path, tmp_path: Path) -> None:
+    done = elman("train", story, *QUICK[2:], "--minutes", "0.005", "--out", "timed")
+    assert done.returncode == 0, done.stderr
+    assert read_history(tmp_path / "timed")[-1].seconds > 0.2
+    assert done.stderr.splitlines()[-1].endswith(" 0 s left")
+
+
+def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
+    elman: Command, tmp_path: Path, story: Path
+) -> None:
+    for _ in range(2):
+        assert elman("train", story, *QUICK).returncode == 0
+    one, two = tmp_path / "runs" / "story", tmp_path / "runs" / "story-2"
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (one, two)]
+    assert weights[0] == weights[1]
+    columns = [
+        [row.split(",")[:3] for row in (folder / "history.csv").read_text().splitlines()]
+        for folder in (one, two)
+    ]
+    assert columns[0] == columns[1]
+
+
+def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: Path) -> None:
+    done = elman(
+        *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "8"],
+        *["--tied", "--dropout", "0.1"],
+        *["--tokenizer", "word", "--optimizer", "adam", "--lr", "0.01", "--clip", "5"],
+        *["--device", "cpu", "--seed", "3", "--out", "run"],
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["tokenizer"] == "word"
+    assert config["architecture"] | {"vocab": 0} == {
+        **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True}
+    }
+    assert config["training"]["settings"]["lr"] == 0.01
+    assert config["training"]["settings"]["seed"] == 3
+
+
+def test_train_tells_how_many_tokens_are_unknown_and_keeps_what_the_test_part_gave(
+    elman: Command, tmp_path: Path
+) -> None:
+    text = "Once upon a time, " * 100 + " ".join(f"word{n}" for n in range(99))
+    (tmp_path / "words.txt").write_text(text)
+    words = ("--tokenizer", "word", "--framework", "numpy", "--out", "words", "--seq-len", "4")
+    done = elman("train", "words.txt", *QUICK, *words)
+    assert done.returncode == 0, done.stderr
+    shown = {line[:23].strip(): line[23:] for line in done.stdout.splitlines()}
+    assert shown["validation perplexity"].endswith(" of 60 tokens unknown, 65.00%)")
+    assert shown["test perplexity"].endswith("  (60 of 60 tokens unknown, 100.00%)")
+    assert "  (a lower bound: " in shown["test bits/character"]
+    assert "in the test part 60 of 60 tokens unknown, 100.00%: " in done.stderr
+    training = json.loads((tmp_path / "words" / "config.json").read_text())["training"]
+    perplexity = float(shown["test perplexity"].split()[0])
+    assert np.exp(training["test_loss"]) == pytest.approx(perplexity, abs=0.01)
+    characters = len("".join(f" word{n}" for n in range(40, 99)))
+    assert training["test_bits_per_character"] == pytest.approx(
+        training["test_loss"] * 59 / np.log(2) / characters
+    )
+    assert training["test_unknown_share"] == 1
+
+
+def test_a_loss_that_becomes_nan_stops_and_leaves_nothing(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    done = elman(
+        *["train", story, *QUICK, "--cell", "rnn-relu", "--lr", "1e30", "--clip", "0"],
+        *["--out", "run"],
+    )
+    assert done.returncode == 1
+    assert "training loss became" in done.stderr.splitlines()[-1]
+    assert all(line.startswith("epoch ") for line in done.stderr.splitlines()[:-1])
+    assert not (tmp_path / "run").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["story.txt"]
+
+
+def test_a_framework_that_is_not_installed_names_its_packages(tmp_path: Path) -> None:
+    # None in sys.modules is Python's own mark of a module that cannot be found.
+    code = "import sys; sys.modules['torch'] = None; from elman.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--framework", "torch"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert 'torch is not installed: pip install "torch>=' in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *[("--lr", "0.5"), ("--clip", "0.01"), ("--momentum", "0.5"), ("--seed", "1")],
+        ("--batching", "contiguous"),
+    ],
+)
+def test_an_option_changes_the_training(
+    elman: Command, story: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    for out, words in (("one", ()), ("two", option)):
+        assert elman("train", story, *QUICK, *words, "--out", out).returncode == 0
+    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "two"))
+    assert one != two
+
+
+def test_a_model_that_breaks_in_the_last_update_is_not_kept(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    words = ("--epochs", "1", "--batch-size", "100000", "--clip", "0", "--lr", "1e30")
+    done = elman("train", story, *words, "--cell", "rnn-relu", "--out", "some/run")
+    assert done.returncode == 1
+    assert "the validation loss became" in done.stderr
+    assert done.stderr.count("\n") == 2  # one of them advice
+    assert not (tmp_path / "some").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_a_terminal_sees_a_bar_with_perplexities_speed_and_time_left(
+    story: Path, tmp_path: Path
+) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = "from elman.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "30"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    subprocess.run(command, cwd=tmp_path, stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    screen = b""
+    with contextlib.suppress(OSError):  # Linux's end of a terminal
+        while part := os.read(ours, 65536):
+            screen += part
+    os.close(ours)
+    last = [line for line in screen.decode().split("\r") if "epoch" in line][-1]
+    assert "epoch 30/30" in last
+    assert all(word in last for word in ("train ", "val ", "tokens/s", "0:00:00"))
+    assert "━" in last
