@@ -176,7 +176,7 @@ class RNNLM(specification.RNNLM):
                 losses, state = engine.losses(chunk[:-1], chunk[1:], state)
             yield losses
 
-    def write(
+    def generate_ids(
         self, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int
     ) -> Iterator[Array]:
         """Yield the ids that follow each prefix, (texts, some), until there are `tokens` of each.

@@ -203,6 +203,6 @@ def test_a_model_with_nan_logits_generates_nothing() -> None:
     model.parameters["linear.bias"][3] = np.nan
     for sampler in (Sampler(0), Sampler(), Sampler(1, 3)):
         with pytest.raises(ElmanError, match="the logits contain NaN or infinity"):
-            next(model.write([[1, 2]], 5, sampler, 0))
+            next(model.generate_ids([[1, 2]], 5, sampler, 0))
         with pytest.raises(ElmanError, match="the logits contain NaN or infinity"):
-            next(model.write([[1, 2], [3]], 5, sampler, 0))
+            next(model.generate_ids([[1, 2], [3]], 5, sampler, 0))

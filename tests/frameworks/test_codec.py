@@ -83,7 +83,7 @@ def test_saving_a_custom_model_is_refused_with_a_cure_that_works(
     own.codec = model.codec
     with pytest.raises(ElmanError, match="has weights that other frameworks know, got") as told:
         elman.save(tmp_path / "run", own)
-    cure = str(told.value).partition("keep what is its own with ")[2]
+    cure = str(told.value).partition("save it with ")[2]
     names = {"model": own, "path": str(tmp_path / "kept")}
     exec(f"{IMPORTS[framework]}\nkept = {cure}", names)
     assert names["kept"] or any(tmp_path.glob("kept*"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import nats
+from elman.core.model.language_model import total_nll
 from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.training.schedule import SCHEDULES, Best, Schedule
@@ -255,8 +255,8 @@ def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch)
                 clock.now += 3
                 yield np.full(5, 2.0)
 
-    assert nats(Model(), np.zeros(501, int), seconds=10) == (40, 20)
-    assert nats(Model(), np.zeros(501, int)) == (1000, 500)
+    assert total_nll(Model(), np.zeros(501, int), seconds=10) == (40, 20)
+    assert total_nll(Model(), np.zeros(501, int)) == (1000, 500)
 
 
 def test_patience_without_validation_is_refused() -> None:

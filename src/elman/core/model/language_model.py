@@ -1,4 +1,4 @@
-"""Use of a language model, written once over `step`: predict, generate, score, evaluate."""
+"""Prediction, generation, scoring and evaluation, over any model with a method `step`."""
 
 import math
 import re
@@ -20,23 +20,23 @@ from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 
-CHUNK = 1024  # steps scored at a time: it bounds the memory, and no result depends on it
+CHUNK = 1024  # steps scored at a time; it bounds memory and changes no result
 GREEDY_TOKENS = 32  # tokens that one call of `greedy_decode` returns
 CHUNK_LENGTHS = (CHUNK, 32, 1)  # in steps; frameworks compile `step` for these alone
 
 
 class Steps(Protocol):
-    """Whatever reads ids and carries a state along."""
+    """Model that reads ids and carries a state from call to call."""
 
     def step(self, ids: NDArray[np.int64], state: Any) -> tuple[NDArray[Any], Any]:
         """Read ids, (batch, steps), from a state (None at the start).
 
-        Returns the logits, (batch, steps, vocab), as a NumPy array, and the state reached.
+        Returns the logits, (batch, steps, vocab), as a NumPy array, and the final state.
         """
 
 
 def integers(ids: Any, dimensions: int) -> NDArray[Any]:
-    """An array of ids, of any integer type; an ElmanError for anything else."""
+    """Array of ids, of any integer type; an ElmanError for anything else."""
     try:
         given = np.asarray(ids)
     except ValueError as error:  # rows of different lengths
@@ -49,14 +49,14 @@ def integers(ids: Any, dimensions: int) -> NDArray[Any]:
 
 
 def check_ids(ids: NDArray[Any], vocab: int) -> None:
-    """Raise an ElmanError unless each id has its place in the table."""
+    """Raise an ElmanError unless each id is from 0 to below `vocab`."""
     wide = ids.astype(np.int64, copy=False).view(np.uint64)  # an id below 0 is a large number
     if ids.size and np.max(wide) >= vocab:
         raise ElmanError(f"ids must be from 0 to {vocab - 1}, got {np.min(ids)} to {np.max(ids)}")
 
 
 def ids_of(ids: Any, vocab: int) -> NDArray[Any]:
-    """Ids as an array (batch, steps); an ElmanError unless each has its place in the table."""
+    """Ids as an array (batch, steps); an ElmanError unless each is from 0 to below `vocab`."""
     given = integers(ids, 2)
     check_ids(given, vocab)
     return given
@@ -67,25 +67,24 @@ def generate(
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     _check_request(model, [prefix], tokens, sampler, seed)
-    if hasattr(model, "write"):  # compiled, from the first token to the last
-        pieces = model.write([prefix], tokens, sampler, seed)
-        return chain.from_iterable(piece[0].tolist() for piece in pieces)
+    if hasattr(model, "generate_ids"):  # compiled, from the first token to the last
+        chunks = model.generate_ids([prefix], tokens, sampler, seed)
+        return chain.from_iterable(chunk[0].tolist() for chunk in chunks)
     if sampler.temperature == 0 and hasattr(model, "greedy_decode"):
-        return islice(_in_runs(model, prefix, sampler), tokens)
+        return islice(_greedy(model, prefix, sampler), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
 
 def generate_all(
     model: Steps, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int = 0
 ) -> list[NDArray[np.int64]]:
-    """The ids of `tokens` tokens that follow each of the prefixes, (tokens,) each.
+    """Ids of `tokens` tokens that follow each of the prefixes, (tokens,) each.
 
-    Text n is what `generate` writes with `seed` + n, but for rounding, which may decide otherwise
-    in a batch.
+    Text n is drawn with `seed` + n, as by `generate`; in a batch, rounding may differ.
     """
     _check_request(model, prefixes, tokens, sampler, seed)
-    if hasattr(model, "write") and tokens and len(prefixes):
-        return list(np.concatenate([*model.write(prefixes, tokens, sampler, seed)], axis=1))
+    if hasattr(model, "generate_ids") and tokens and len(prefixes):
+        return list(np.concatenate([*model.generate_ids(prefixes, tokens, sampler, seed)], axis=1))
     return [
         np.fromiter(generate(model, prefix, tokens, sampler, seed + n), np.int64)
         for n, prefix in enumerate(prefixes)
@@ -93,7 +92,7 @@ def generate_all(
 
 
 def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
-    _check_model(model, "write")
+    _check_model(model, "generate_ids")
     require_at_least(0, tokens=tokens, seed=seed)
     if not isinstance(sampler, Sampler):
         raise ElmanError(f"the sampler is a Sampler, got {sampler!r}")
@@ -120,7 +119,7 @@ def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int
         yield ids[0]
 
 
-def _in_runs(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int]:
+def _greedy(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int]:
     logits, state = model.step(np.asarray([prefix]), None)
     _check_finite(logits[0, -1])
     mask = sampler.mask(logits.shape[-1])
@@ -136,7 +135,7 @@ def _check_finite(values: Any) -> None:
 
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Yield the losses in nats of every id but the first, given all before it, in chunks."""
+    """Yield the losses, in nats, of every id but the first, given all before it, in chunks."""
     _check_model(model, "score")
     ids = integers(ids, 1)
     check_whole(ids)
@@ -161,31 +160,31 @@ def in_chunks(
     ids: NDArray[np.int64],
     state: Any,
 ) -> tuple[NDArray[Any], Any]:
-    """`step` for ids of any length, called with a few lengths only, each of which is compiled once.
+    """Call `step` on chunks of the ids, of CHUNK_LENGTHS only.
 
-    For the frameworks that compile a step anew for every shape.
+    A framework that compiles `step` for each shape so compiles it at most three times.
     """
     logits, start = [], 0
     while start < ids.shape[1]:
-        length = next(piece for piece in CHUNK_LENGTHS if piece <= ids.shape[1] - start)
-        piece, state = step(ids[:, start : start + length], state)
-        logits.append(piece)
+        length = next(most for most in CHUNK_LENGTHS if most <= ids.shape[1] - start)
+        chunk, state = step(ids[:, start : start + length], state)
+        logits.append(chunk)
         start += length
     return np.concatenate(logits, axis=1) if len(logits) > 1 else logits[0], state
 
 
 def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
-    """Nats for each target, (tokens,), under logits (tokens, vocab)."""
+    """Loss in nats of each target, (tokens,), under logits (tokens, vocab)."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     picked = shifted[np.arange(len(targets)), targets]
     losses: NDArray[Any] = np.log(np.exp(shifted).sum(axis=-1)) - picked
     return losses
 
 
-def nats(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
-    """The sum of the losses in nats of every id but the first, given all before it.
+def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+    """Negative log-likelihood, in nats, of every id but the first, given all before it.
 
-    With it comes how many they are: after so many seconds no more are added.
+    Returns the sum and the number of ids it is over; after `seconds` no more are added.
     """
     total, tokens, until = 0.0, 0, time.perf_counter() + seconds
     for losses in score(model, ids):
@@ -198,9 +197,9 @@ def nats(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[fl
 
 
 def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
-    """Read `text`, whole or in blocks, once from its start; tell how well each token was predicted.
+    """Evaluate a model on a text, given whole or in blocks, read once from its start.
 
-    The ids are written to the disk meanwhile, so that a text may be of any size.
+    A text may be of any size: its ids are kept on disk.
     """
     if not isinstance(codec, Codec):
         raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
@@ -218,19 +217,19 @@ def _block(block: Any) -> str:
 
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
-    """`evaluate` for a text that `elman prepare` has made a store of, with the model's tokens."""
+    """Evaluate a model on a token store that has the model's tokens."""
     return evaluate_tokens(model, store.read_with(folder, codec).tokens)
 
 
 def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> Evaluation:
-    """Tell how well each token of a text was predicted, or those read in so many seconds.
+    """Evaluate a model on the tokens of a text, or on those that it reads in `seconds`.
 
-    How many characters those have is not known, and told as 0.
+    For a part of a text the numbers of characters and bytes are not known, and are 0.
     """
     ids = tokens.ids
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
-    total, number = nats(model, ids, seconds)
+    total, number = total_nll(model, ids, seconds)
     whole = number == len(ids) - 1
     return Evaluation(
         nats=total,
@@ -244,10 +243,9 @@ def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> 
 def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str:
     """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
 
-    Text is read and written by the codec of the model, which has `step`, `codec` and `vocab_size`,
-    or by the characters of `vocab` where it has none. As in the book a character that the given
-    `vocab` does not know is the unknown symbol; else an ElmanError tells of it. The unknown
-    symbol is never written.
+    The model has `step`, `codec` and `vocab_size`. Its codec converts the text, or the characters
+    of `vocab` if it has no codec. As in the book, a character that a given `vocab` lacks is the
+    unknown symbol; without one it raises an ElmanError. The unknown symbol is never generated.
     """
     if not isinstance(prefix, str):
         raise ElmanError(f"the prefix is a text, got {prefix!r}")
@@ -261,7 +259,7 @@ def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str
 
 
 def _codec(model: Any, vocab: Vocab | None) -> Codec:
-    """The codec of a model, or of a vocabulary; an ElmanError where they cannot both be right."""
+    """Codec of a model, or of a vocabulary; an ElmanError if they contradict each other."""
     known: Codec | None = model.codec
     if vocab is None:
         if known is None:

@@ -10,20 +10,20 @@ def perplexity(loss: float) -> float:
 
 
 class Mean:
-    """A running mean in which every batch counts by its number of tokens."""
+    """Running mean, weighted by number of tokens."""
 
     def __init__(self) -> None:
         self.total = 0.0
         self.weight = 0
 
     def add(self, value: float, weight: int) -> None:
-        """Count `value`, the mean over `weight` tokens."""
+        """Add `value`, a mean over `weight` tokens."""
         self.total += value * weight
         self.weight += weight
 
     @property
     def value(self) -> float:
-        """The mean of everything added, or NaN where nothing was."""
+        """Mean of all values added; NaN if there are none."""
         return self.total / self.weight if self.weight else math.nan
 
 
@@ -31,8 +31,8 @@ class Mean:
 class Evaluation:
     """Evaluation of a text, over every token but the first, which nothing precedes.
 
-    `nats` is the sum of their losses; `tokens`, `characters` and `utf8_bytes` are how many were
-    predicted; `unknown` counts the tokens of the whole text that the vocabulary lacks.
+    `nats` is the sum of their losses; `tokens`, `characters` and `utf8_bytes` are the numbers
+    predicted; `unknown` is the number of tokens of the whole text that the vocabulary lacks.
     """
 
     nats: float
@@ -53,7 +53,7 @@ class Evaluation:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per Unicode character of the text; infinite where no character begins in it."""
+        """Bits per Unicode character of the text; infinite if no character begins in it."""
         return self._bits_per(self.characters)
 
     @property
@@ -65,7 +65,7 @@ class Evaluation:
         return self.nats / math.log(2) / number if number else math.inf
 
     def fields(self) -> dict[str, float | int | bool]:
-        """All of it by name, for JSON; `lower_bound` tells of the bits."""
+        """All metrics by name, for JSON; `lower_bound` is about the bits."""
         return {
             "loss": self.loss,
             "perplexity": self.perplexity,
@@ -81,8 +81,8 @@ class Evaluation:
 
     @property
     def unknown_share(self) -> float:
-        """The share of unknown tokens in the whole text, from 0 to 1.
+        """Share of unknown tokens in the whole text, from 0 to 1.
 
-        Where it is above 0, the bits are a lower bound: nothing is counted for spelling them.
+        If it is above 0, the bits are a lower bound: spelling unknown tokens costs nothing.
         """
         return self.unknown / (self.tokens + 1)

@@ -1,6 +1,5 @@
 """Sampling of the next token from logits: greedy, temperature, top-k, top-p, min-p."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -26,12 +25,12 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws a token: the likeliest at temperature 0, else a random one of those that are left in.
+    """Choice of a token: the likeliest at temperature 0, else a random one of those kept.
 
-    `top_k` leaves in the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et
-    al. 2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024);
-    all are judged after the temperature, and what each leaves in, the next one sees rescaled.
-    The ids in `excluded` are never drawn, whatever their logits.
+    `top_k` keeps the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et al.
+    2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024). They
+    apply in this order, after the temperature, each to the rescaled probabilities left by the one
+    before. The ids in `excluded` are never drawn.
     """
 
     temperature: float = 1.0
@@ -53,23 +52,20 @@ class Sampler:
             if value is not None:
                 require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
         ids = self.excluded
-        if not (isinstance(ids, Collection) and all(isinstance(token, Integral) for token in ids)):
+        if not (isinstance(ids, tuple) and all(isinstance(token, Integral) for token in ids)):
             raise ElmanError(f"excluded must be a tuple of ids, got {ids!r}")
-
-        if not isinstance(self.excluded, tuple):
-            raise ElmanError(f"excluded must be a tuple of ids, got {self.excluded!r}")
-        for token in self.excluded:
+        for token in ids:
             require_at_least(0, excluded=token)
 
     def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
-        """The id drawn from `logits`, (vocab,)."""
+        """Id drawn from `logits`, (vocab,)."""
         if self.temperature == 0:
             return int(np.argmax(logits + self.mask(len(logits))))
         probabilities = self.probabilities(logits)
         return int(rng.choice(len(probabilities), p=probabilities))
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
-        """The probability of each token, (vocab,), at a temperature above 0."""
+        """Probability of each token, (vocab,), at a temperature above 0."""
         logits = logits + self.mask(len(logits))
         order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
         with np.errstate(over="ignore"):  # minus infinity has no chance, which is meant
@@ -86,9 +82,9 @@ class Sampler:
         return probabilities
 
     def mask(self, vocab: int) -> NDArray[np.float32]:
-        """The values to add to logits, (vocab,): minus infinity for excluded ids, 0 elsewhere.
+        """Values to add to logits, (vocab,): minus infinity for excluded ids, 0 elsewhere.
 
-        Raises an ElmanError unless the ids are of the vocabulary and leave a token to draw.
+        Raises an ElmanError unless the ids are in the vocabulary and leave a token to draw.
         """
         excluded = set(self.excluded)
         if not all(token < vocab for token in excluded):
@@ -103,7 +99,7 @@ class Sampler:
 
 
 def _only(probabilities: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """`probabilities` where `keep`, rescaled to sum 1, and zero elsewhere."""
+    """Keep `probabilities` where `keep` is true, rescaled to sum to 1; zero elsewhere."""
     kept: NDArray[np.float64] = np.where(keep, probabilities, 0)
     kept /= kept.sum()
     return kept

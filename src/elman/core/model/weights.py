@@ -1,7 +1,7 @@
-"""The weights that all frameworks share: names, shapes, initial values; safetensors in and out.
+"""Canonical weights, common to all frameworks: names, shapes, initial values, safetensors.
 
-They are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the gates stand in the order
-i f g o (LSTM) and r z n (GRU).
+Names and shapes are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the order of the
+gates is that of `cells.CELLS`.
 """
 
 import math
@@ -35,7 +35,7 @@ MAX_SIZES = {
     "embedding": MAX_EMBEDDING,
     "layers": MAX_LAYERS,
 }
-MOST_HEADER = 1 << 20  # bytes: a model of 1,000 layers has 4,003 weights, each in about 100
+MAX_HEADER_BYTES = 1 << 20  # a model of 1,000 layers has 4,003 weights, of about 100 bytes each
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Architecture:
     """Cell, sizes and options of a language model.
 
     An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
-    embedding (Press and Wolf 2017). Sizes have bounds, beyond which no machine has the memory.
+    embedding (Press and Wolf 2017). Sizes are bounded: no machine has memory for larger ones.
     """
 
     cell: str
@@ -63,7 +63,7 @@ class Architecture:
 
 
 def check_tied(tied: bool, embedding: int, hidden: int) -> None:
-    """Raise an ElmanError unless the output layer can share the embedding, where it should."""
+    """Raise an ElmanError if the output layer is to share the embedding, and cannot."""
     if not isinstance(tied, bool):
         raise ElmanError(f"tied is true or false, got {tied!r}")
     if tied and embedding != hidden:
@@ -74,19 +74,18 @@ def check_tied(tied: bool, embedding: int, hidden: int) -> None:
 
 
 def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
-    """The error for a model that only its own framework can keep: with `cure`."""
+    """Error for a model that only its own framework can save, with `cure`."""
     rnn = getattr(model, "rnn", None)
     got = type(model).__name__ + ("" if rnn is None else f" around {type(rnn).__name__}")
     return ElmanError(
-        f"only {wanted} has weights that other frameworks know, got {got}: keep what is its own "
-        f"with {cure}"
+        f"only {wanted} has weights that other frameworks know, got {got}: save it with {cure}"
     )
 
 
 def check_layers(
     num_inputs: int, num_hiddens: int, num_layers: int, dropout: float, bidirectional: bool
 ) -> None:
-    """Raise an ElmanError unless there can be such a stack of recurrent layers."""
+    """Raise an ElmanError unless these are valid arguments of a stack of recurrent layers."""
     sizes = {"num_inputs": num_inputs, "num_hiddens": num_hiddens, "num_layers": num_layers}
     require_at_least(1, **sizes)
     for name, most in (("num_hiddens", "hidden"), ("num_layers", "layers")):
@@ -135,9 +134,9 @@ def draw(
 ) -> Weights:
     """Initial weights in float32, with PyTorch's distributions: the same in every framework.
 
-    Embeddings are normal with deviation 1, all others uniform within 1 / sqrt(hidden), and so is an
-    embedding that is the output layer's weight too; the redundant part of `bias_hh` is zero. Each
-    weight has a stream of its own, named by `prefix` and its name.
+    An embedding is standard normal; all other weights, and a tied embedding, are uniform within
+    1 / sqrt(hidden). The redundant part of `bias_hh` is zero. Each weight has its own random
+    stream, seeded by `seed`, `prefix` and its name.
     """
     bound = 1 / np.sqrt(hidden)
     tied = "linear.bias" in shapes and "linear.weight" not in shapes
@@ -154,7 +153,7 @@ def draw(
 
 
 def require_memory(arch: Architecture, numbers: int) -> None:
-    """Raise an ElmanError where a machine has not the memory for `numbers` floats a weight."""
+    """Raise an ElmanError if there is no memory for `numbers` float32 values per weight."""
     needed, most = 4 * numbers * sum(map(math.prod, shapes(arch).values())), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
@@ -164,17 +163,17 @@ def require_memory(arch: Architecture, numbers: int) -> None:
 
 
 def initial(arch: Architecture, seed: int = 0) -> Weights:
-    """The weights from which every framework starts with this seed.
+    """Initial weights for a seed, the same in every framework.
 
-    An ElmanError tells where a machine has not even the memory to draw them, in double precision,
-    and to keep them in single.
+    Raises an ElmanError if there is no memory to draw them in double and keep them in single
+    precision.
     """
     require_memory(arch, 3)
     return draw(shapes(arch), arch.cell, arch.hidden, seed)
 
 
 def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architecture) -> None:
-    """Raise an ElmanError unless `weights` are just those of this architecture."""
+    """Raise an ElmanError unless `weights` have the names and shapes of this architecture."""
     wanted = shapes(arch)
     if wanted.keys() != weights.keys():
         name = min(wanted.keys() ^ weights.keys())
@@ -188,9 +187,10 @@ def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architectu
 
 
 def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
-    """Copies of the weights of this architecture, redundant biases added to those they repeat.
+    """Copies of the weights of this architecture, with redundant biases added to `bias_ih`.
 
-    They must be finite. Half precision becomes single, in which all frameworks can compute.
+    Raises an ElmanError unless they are finite. Half precision becomes single precision, which all
+    frameworks support.
     """
     check(weights, arch)
     copies = {
@@ -210,17 +210,18 @@ def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
 def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
     for name, value in weights.items():
         if not tensors.all_finite(value):
-            raise ElmanError(f"the weight {name} holds what is no finite number")
+            raise ElmanError(f"the weight {name} contains NaN or infinity")
 
 
 def load(path: Path, arch: Architecture) -> Weights:
     """Read the weights of this architecture from safetensors.
 
-    Nothing is loaded from a file that holds others, or where there is no memory for a copy as well.
+    Raises an ElmanError, before anything is loaded, if the file has other weights or there is no
+    memory for two copies.
     """
     require_memory(arch, 2)
     doubles = 8 * sum(map(math.prod, shapes(arch).values()))
-    with tensors.open_tensors(path, doubles + MOST_HEADER, MOST_HEADER) as file:
+    with tensors.open_tensors(path, doubles + MAX_HEADER_BYTES, MAX_HEADER_BYTES) as file:
         try:
             check(file.tensors, arch)
             values = file.load()
