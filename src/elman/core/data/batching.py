@@ -180,35 +180,35 @@ class Minibatches:
         self,
         arrays: Sequence[Any],
         batch_size: int,
-        rows: IndexSampler,
+        sampler: IndexSampler,
         convert: Callable[[NDArray[Any]], Any],
     ) -> None:
         if batch_size < 1:
             raise ElmanError(f"batch size must be 1 or more, got {batch_size}")
         self.arrays = arrays
         self.batch_size = batch_size
-        self.rows = rows
+        self.sampler = sampler
         self.convert = convert
 
     def __len__(self) -> int:
-        return -(-self.rows.number // self.batch_size)
+        return -(-self.sampler.number // self.batch_size)
 
     @property
     def state(self) -> Any:
         """State of the generator that draws the next epoch, or None."""
-        return self.rows.rng and self.rows.rng.bit_generator.state
+        return self.sampler.rng and self.sampler.rng.bit_generator.state
 
     @state.setter
     def state(self, state: Any) -> None:
-        assert self.rows.rng is not None
-        self.rows.rng.bit_generator.state = state
+        assert self.sampler.rng is not None
+        self.sampler.rng.bit_generator.state = state
 
     def example(self) -> Batch:
         """Batch of the first row alone, to infer shapes from; it draws nothing."""
         return Batch.of([self.convert(array[:1]) for array in self.arrays])
 
     def __iter__(self) -> Iterator[Batch]:
-        rows = self.rows.draw()
+        rows = self.sampler.draw()
         for start in range(0, len(rows), self.batch_size):
             batch = np.asarray(rows[start : start + self.batch_size])
             yield Batch.of([self.convert(_take_rows(array, batch)) for array in self.arrays])

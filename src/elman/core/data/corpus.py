@@ -334,8 +334,8 @@ class TextFile(DataModule):
         arrays = [
             MemmapWindows(view, self.id_type) for view in sliding_windows(ids, self.num_steps)
         ]
-        rows = non_overlapping(len(arrays[0]), self.num_steps, rng)
-        return Minibatches(arrays, self.batch_size, rows, self.to_tensor)
+        sampler = non_overlapping(len(arrays[0]), self.num_steps, rng)
+        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor)
 
 
 def _check_split(split: Any) -> None:

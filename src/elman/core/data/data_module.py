@@ -49,5 +49,5 @@ class DataModule(HyperParameters):
         """Return minibatches of the rows `indices` of some tensors, shuffled for training."""
         arrays = [self.to_array(tensor[indices]) for tensor in tensors]
         count = len(arrays[0])
-        rows = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
-        return Minibatches(arrays, self.batch_size, rows, self.to_tensor)
+        sampler = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
+        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor)
