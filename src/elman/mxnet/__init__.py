@@ -6,7 +6,7 @@ try:
     import mxnet  # noqa: F401
 except (ImportError, AttributeError) as error:
     what = "is not installed" if error.name == "mxnet" else f"does not load ({error})"
-    raise ElmanError(  # a newer Python lacks distutils, and a newer NumPy np.bool
+    raise ElmanError(  # newer Python lacks distutils, newer NumPy np.bool
         f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
         "its own: in a clone of elman, python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
     ) from error

@@ -43,7 +43,7 @@ transpose = attrgetter("T")
 
 
 def numpy(x: np.ndarray) -> _numpy.ndarray:
-    """An array of MXNet's as one of NumPy's, from wherever it lies."""
+    """Convert an array on any device to a NumPy array."""
     return x.asnumpy()
 
 
@@ -58,7 +58,7 @@ def gpu(i: int = 0) -> mxnet.Context:
 
 
 def num_gpus() -> int:
-    """Number of GPUs that can be used here."""
+    """Number of available GPUs."""
     return npx.num_gpus()
 
 

@@ -12,19 +12,19 @@ __all__ = ["DataModule", "TextFile", "TimeMachine"]
 
 
 class DataModule(data_module.DataModule):
-    """The base class of data."""
+    """Base class of data sets."""
 
     def to_tensor(self, array: _numpy.ndarray) -> np.ndarray:
-        """A NumPy array as one of MXNet's; a copy."""
+        """Convert a NumPy array to an MXNet array; a copy."""
         return from_numpy(array)
 
     def to_array(self, tensor: Any) -> Any:
-        """An array of MXNet's, or what NumPy makes one of, as one of NumPy's."""
+        """Convert an MXNet array, or anything that NumPy can convert, to a NumPy array."""
         return numpy(tensor) if isinstance(tensor, np.ndarray) else super().to_array(tensor)
 
 
 def from_numpy(array: _numpy.ndarray) -> np.ndarray:
-    """A copy of a NumPy array as one of MXNet's; its own way of copying waits for its engine."""
+    """Convert a NumPy array to an MXNet array; a copy. `np.array` would wait for MXNet's engine."""
     return nd.from_numpy(array.copy(), array_cls=np.ndarray)
 
 
@@ -35,4 +35,4 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 
 class TextFile(corpus.TextFile, DataModule):
-    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

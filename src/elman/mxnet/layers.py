@@ -18,7 +18,7 @@ CELLS = {"rnn_tanh": "rnn", "rnn_relu": "rnn-relu", "gru": "gru", "lstm": "lstm"
 
 
 class RNNScratch(Module):
-    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+    """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class RNNScratch(Module):
         self.b_h = np.zeros(num_hiddens)
 
     def forward(self, inputs: np.ndarray, state: Any = None) -> tuple[list[Any], np.ndarray]:
-        """The outputs of all steps, and the last as the state."""
+        """Outputs of all steps, and the last output as the state."""
         if state is None:
             shape = (inputs.shape[1], self.num_hiddens)
             state = np.zeros(shape, dtype=inputs.dtype, ctx=inputs.ctx)
@@ -42,7 +42,7 @@ class RNNScratch(Module):
 
 
 class Recurrent(Module):
-    """A stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
+    """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
@@ -72,7 +72,7 @@ class Recurrent(Module):
         self.rnn = make(num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional)
 
     def forward(self, inputs: np.ndarray, H: Any = None) -> tuple[np.ndarray, Any]:
-        """The outputs of all steps, and the state after the last."""
+        """Outputs of all steps, and the state after the last."""
         if H is None:
             H = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
         outputs, states = self.rnn(inputs, H)
@@ -80,7 +80,7 @@ class Recurrent(Module):
 
 
 class RNN(Recurrent):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     The other arguments, inputs, outputs and states are those of Recurrent: `num_hiddens`,
     `num_layers`, `dropout`, `bidirectional`.
@@ -99,7 +99,7 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    """A stack of gated recurrent layers; the arguments are those of Recurrent but for the cell."""
+    """Stack of gated recurrent layers; the arguments are those of Recurrent but for the cell."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of GRU."""
+    """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of GRU."""
 
     def __init__(
         self,
@@ -125,31 +125,31 @@ class LSTM(Recurrent):
 
 
 class Stacked(gluon.HybridBlock):
-    """Runs Gluon's recurrent layers one after the other, with biases held and dropout between.
+    """Runs Gluon's recurrent layers one by one, with frozen biases, and dropout between them.
 
     Gluon adds `i2h_bias` and `h2h_bias` before the nonlinearity; training both would double the
-    learning rate of their sum, against every framework that has one. And its kernel for all layers
-    at once leaves dropout out on a CPU.
+    learning rate of their sum, compared with a framework that has one bias. And its kernel for
+    several layers ignores dropout on a CPU.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hybridize(**COMPILED)
-        if self._dropout:  # what dropout is drawn from: a seed, to which the number of updates adds
+        if self._dropout:  # seed of dropout, to which the trainer adds the number of updates
             self.draws = int(np.random.randint(0, 1 << 31, ()).item())
 
     def __call__(self, inputs: np.ndarray, states: Any = None) -> Any:
-        """The outputs; also the states reached, where those to begin with are given."""
+        """Outputs; also the final states, if initial states are given."""
         begin = states
         if states is None:
             begin = self.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
-        outputs, final_states = super().__call__(inputs, begin)  # one graph, whatever is asked for
+        outputs, final_states = super().__call__(inputs, begin)  # one graph for both
         return outputs if states is None else (outputs, final_states)
 
     def _forward_kernel(
         self, F: Any, inputs: Any, states: Any, sequence_length: None, **parameters: Any
     ) -> tuple[Any, list[Any]]:
-        """The outputs of the last layer, and the states of all; `F` is what computes in Gluon."""
+        """Outputs of the last layer, and final states of all; `F` is Gluon's array module."""
         final_states = []
         for layer in range(self._num_layers):
             if layer > 0:
@@ -170,7 +170,7 @@ class Stacked(gluon.HybridBlock):
         return inputs, [F.np.concatenate(parts) for parts in zip(*final_states, strict=True)]
 
     def _packed(self, F: Any, layer: int, parameters: dict[str, Any]) -> Any:
-        """The weights and then the biases of a layer as one vector."""
+        """Weights, then biases of a layer, as one vector."""
         pieces = []
         for kind, side, source in product(("weight", "bias"), "lr"[: self._dir], ("i2h", "h2h")):
             piece = parameters[f"{side}{layer}_{source}_{kind}"]
@@ -179,7 +179,7 @@ class Stacked(gluon.HybridBlock):
         return F.np._internal.rnn_param_concat(*pieces, dim=0)
 
     def _frozen(self, F: Any, bias: Any) -> Any:
-        """A bias whose redundant part is zero, and has no gradient."""
+        """Bias whose redundant part is zero and has no gradient."""
         spec = cells.CELLS[CELLS[self._mode]]
         if spec.redundant_gates == len(spec.gates):  # MXNet has no empty arrays to concatenate
             return F.np.zeros_like(bias)
@@ -222,7 +222,7 @@ class CellStack(nn.Block):
         shapes = weights.layer_shapes(cell, 0, hidden, num_layers, bidirectional)
         for name, shape in shapes.items():
             setattr(self, name, self.params.get(name, shape=shape, allow_deferred_init=True))
-        if dropout:  # what dropout is drawn from: a seed, to which the number of updates adds
+        if dropout:  # seed of dropout, to which the trainer adds the number of updates
             self.draws = int(np.random.randint(0, 1 << 31, ()).item())
 
     def begin_state(self, batch: int, **options: Any) -> list[np.ndarray]:

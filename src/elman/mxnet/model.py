@@ -18,12 +18,12 @@ from elman.mxnet.data import from_numpy
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
-# How layers are compiled: they keep their memory, which took a third of the time to ask for anew.
+# Options of compiled layers. They reuse their memory; allocating it took a third of the time.
 COMPILED = {"static_alloc": True, "static_shape": True}
 
 
 class Module(nn.Block, module.Module):
-    """The base class of models.
+    """Base class of models.
 
     Its parameters are Gluon's or, in a module from scratch, the arrays among its attributes.
     """
@@ -33,12 +33,12 @@ class Module(nn.Block, module.Module):
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle: all but the trainer, and nothing compiled."""
+        """State for a copy or a pickle: without the trainer and compiled code."""
         self.apply(forget_compiled)
         return module.Module.__getstate__(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what a copy or a pickle has, and make it ready for gradients again."""
+        """Restore a copy or a pickle, and attach gradients again."""
         self.__dict__.update(state)
         for parameter in each_parameter(self):
             if parameter._data is not None:
@@ -47,27 +47,29 @@ class Module(nn.Block, module.Module):
             array.attach_grad()
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X)
 
     def parameters(self) -> Any:
-        """Gluon's parameters by name; where there are none, a list of the arrays."""
+        """Gluon's parameters by name; if there are none, a list of the arrays."""
         with warnings.catch_warnings():  # Gluon warns of modules in lists, which are found below
             warnings.simplefilter("ignore", UserWarning)
             parameters = self.collect_params()
         return parameters if len(parameters.keys()) else self.get_scratch_params()
 
     def get_scratch_params(self) -> list[np.ndarray]:
-        """The arrays among the attributes, those in lists and in other modules included."""
-        return scratch_params(list(self._own().values()))
+        """Arrays among the attributes, including those in lists and in other modules."""
+        return scratch_params(list(self._trainable_attributes().values()))
 
-    def _own(self) -> dict[str, Any]:
-        """The attributes but for the state reached, which nobody trains."""
+    def _trainable_attributes(self) -> dict[str, Any]:
+        """Attributes that may hold parameters: all but the final state."""
         return {name: value for name, value in vars(self).items() if name != "final_state"}
 
     def set_scratch_params_device(self, device: mxnet.Context) -> None:
-        """Move those arrays, and make them ready for gradients."""
-        self.__dict__.update({name: moved(value, device) for name, value in self._own().items()})
+        """Move these arrays, and attach gradients to them."""
+        self.__dict__.update(
+            {name: moved(value, device) for name, value in self._trainable_attributes().items()}
+        )
 
     def configure_optimizers(self) -> Any:
         """SGD with the learning rate `self.lr`."""
@@ -78,15 +80,15 @@ class Module(nn.Block, module.Module):
 
 
 def forget_compiled(block: nn.Block) -> None:
-    """Have a block compiled anew when it is next called."""
+    """Compile a block again when it is next called."""
     if isinstance(block, gluon.HybridBlock):
         block._clear_cached_op()
     for parameter in block.params.values():
-        parameter._var = None  # a symbol, which comes back from a pickle as another kind
+        parameter._var = None  # a symbol, which a pickle restores as another class
 
 
 def scratch_params(value: Any) -> list[np.ndarray]:
-    """The arrays in `value`, which is an array, a module, a list of such, or anything else."""
+    """Arrays in `value`: an array, a module, a list of these, or anything else."""
     if isinstance(value, np.ndarray):
         return [value]
     if isinstance(value, Module):
@@ -97,7 +99,7 @@ def scratch_params(value: Any) -> list[np.ndarray]:
 
 
 def moved(value: Any, device: mxnet.Context) -> Any:
-    """`value` with the arrays in it on a device, as `set_scratch_params_device` leaves them."""
+    """`value` with its arrays on a device and gradients attached."""
     if isinstance(value, np.ndarray):
         value = value.as_in_ctx(device)
         value.attach_grad()
@@ -109,28 +111,28 @@ def moved(value: Any, device: mxnet.Context) -> Any:
 
 
 class SGD(HyperParameters):
-    """Stochastic gradient descent on arrays, for the modules from scratch."""
+    """Stochastic gradient descent on arrays, for modules from scratch."""
 
     def __init__(self, params: Sequence[np.ndarray], lr: float) -> None:
         self.save_hyperparameters()
 
     def step(self, _: int) -> None:
-        """Change the arrays by their gradients; Gluon's optimisers take a batch size here."""
+        """Update the arrays; the argument is the batch size of Gluon's optimizers, and unused."""
         for param in self.params:
             param -= self.lr * param.grad
 
 
 class Classifier(module.Classifier, Module):
-    """The base class of classification models."""
+    """Base class of classification models."""
 
     def accuracy(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """The share of correct predictions, or 1 and 0 for each."""
+        """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1).astype(Y.dtype)
         correct = (preds == Y.reshape(-1)).astype(np.float32)
         return self._mean(correct) if averaged else correct
 
     def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """The cross-entropy in nats: the mean, or that of each prediction."""
+        """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
         targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
         losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
         return self._mean(losses) if averaged else losses.reshape(-1)
@@ -158,58 +160,58 @@ class LinearRegression(Module):
         self.net.initialize(init.Normal(sigma=0.01))
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """The predictions, (batch, 1)."""
+        """Predictions, (batch, 1)."""
         return self.net(X)
 
     def loss(self, y_hat: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Half the mean squared error, as Gluon has it."""
+        """Half the mean squared error, as in Gluon."""
         return gluon.loss.L2Loss()(y_hat, y).mean()
 
     def get_w_b(self) -> tuple[np.ndarray, np.ndarray]:
-        """The weight and the bias."""
+        """Weight and bias."""
         return self.net.weight.data(), self.net.bias.data()
 
 
 class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
-    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+    """Language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
-    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
-    what it puts there.
+    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all
+    other methods use the overrides.
     """
 
     exp = staticmethod(np.exp)
 
     def init_params(self) -> None:
-        """Make the parameters of the output layer, and make all ready for gradients."""
+        """Create the parameters of the output layer, and attach gradients to all."""
         self.W_hq = np.random.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
         self.b_q = np.zeros(self.vocab_size)
         for param in self.get_scratch_params():
             param.attach_grad()
 
     def _like(self) -> tuple[Any, mxnet.Context]:
-        """The precision and the device of the parameters."""
+        """Precision and device of the parameters."""
         for parameter in each_parameter(self):
             return parameter.dtype, parameter.list_ctx()[0]
         first = next(iter(self.get_scratch_params()), np.empty(0))
         return first.dtype, first.ctx
 
     def one_hot(self, X: np.ndarray) -> np.ndarray:
-        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        """Inputs of the layers, (steps, batch, vocab), for ids (batch, steps)."""
         dtype, _ = self._like()
         return npx.one_hot(X.T, self.vocab_size, dtype=dtype)
 
     def output_layer(self, rnn_outputs: Any) -> np.ndarray:
-        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        """Logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
         return np.stack([np.dot(H, self.W_hq) + self.b_q for H in rnn_outputs], 1)
 
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
-        """The logits for ids."""
+        """Logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
         self.final_state = rnnlm.detached(state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
-        """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        """Logits of ids, a NumPy array, and the state after them, without dropout."""
         _, device = self._like()
         X = from_numpy(language_model.ids_of(ids, self.vocab_size)).as_in_ctx(device)
         with autograd.pause():
@@ -217,7 +219,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
             return numpy(self.output_layer(rnn_outputs)), state
 
     def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last.
+        """Most likely ids after `token`, one by one, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
         """
@@ -233,20 +235,20 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
 
 def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:
-    """Gluon's parameters one by one; to collect them all would take a tenth of a step's time."""
+    """Gluon's parameters one by one; `collect_params` would take a tenth of a step's time."""
     yield from block.params.values()
     for child in block._children.values():
         yield from each_parameter(child)
 
 
 class RNNLM(rnnlm.RNNLM, RNNLMScratch):
-    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+    """Language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`).
     """
 
     def init_params(self) -> None:
-        """Make the embedding, where there is one, and the output layer."""
+        """Create the embedding, if there is one, and the output layer."""
         if self.embedding_size:
             self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
         shared = self.embedding.params if self.tied else None
@@ -257,19 +259,19 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.initialize()
 
     def one_hot(self, X: np.ndarray) -> np.ndarray:
-        """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
+        """Inputs of the layers, (steps, batch, features), for ids (batch, steps)."""
         return self.embedding(X.T) if self.embedding_size else super().one_hot(X)
 
     def output_layer(self, hiddens: np.ndarray) -> np.ndarray:
-        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        """Logits, (batch, steps, vocab), for outputs (steps, batch, hidden)."""
         return self.linear(hiddens).swapaxes(0, 1)
 
     def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
-        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.rnn(self.one_hot(X), state)
         self.final_state = rnnlm.detached(state)
         with autograd.pause():
-            self.linear(hiddens[:1, :1])  # a lazy layer learns its shape
+            self.linear(hiddens[:1, :1])  # so that a lazy layer infers its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         targets, mask = Y.T.reshape(-1), self.mask
         if mask is not None:
@@ -279,7 +281,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
 
     def configure_optimizers(self) -> gluon.Trainer:
-        """The optimiser named at the start."""
+        """SGD or Adam, as `optimizer` says."""
         if self.optimizer == "adam":
             return gluon.Trainer(self.parameters(), Adam(self.lr))
         settings = {"learning_rate": self.lr, "momentum": self.momentum}
@@ -290,10 +292,10 @@ RNNLM.default_head = rnnlm.head_methods(RNNLM)
 
 
 class Adam(mxnet.optimizer.Adam):
-    """Adam with its paper's epsilon, as in PyTorch; MXNet adds it before the bias is corrected."""
+    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch."""
 
     def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
-        """Change one parameter by its gradient."""
+        """Update one parameter."""
         steps = self._index_update_count.get(index, 0) + 1
         self.epsilon = 1e-8 * (1 - self.beta2**steps) ** 0.5
         super().update(index, weight, grad, state)

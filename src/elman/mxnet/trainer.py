@@ -18,13 +18,13 @@ __all__ = ["Trainer"]
 
 
 class Trainer(trainer.Trainer):
-    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one."""
 
     try_all_gpus = staticmethod(try_all_gpus)
     to = staticmethod(to)
 
     def prepare_model(self, model: Module) -> None:
-        """Tie the model to this trainer, and move it to the GPU."""
+        """Attach the model to this trainer, and move it to the GPU."""
         super().prepare_model(model)
         if self.gpus:
             parameters = model.parameters()
@@ -34,8 +34,8 @@ class Trainer(trainer.Trainer):
 
     @memory.as_memory_error(mxnet.MXNetError, "memory")
     def update(self, batch: Batch) -> float:
-        """Take one optimisation step and return the batch's mean loss."""
-        for layers in dropping(self.model):  # whose generator tells no state to go on from
+        """Take one optimization step; return the batch's mean loss."""
+        for layers in dropout_layers(self.model):  # MXNet's generator has no readable state
             npx.random.seed((layers.draws + self.train_batch_idx) % (1 << 31))
         with autograd.record(), self.model.masking(batch.mask):
             loss = self.model.training_step(batch)
@@ -45,40 +45,40 @@ class Trainer(trainer.Trainer):
         return float(loss)
 
     def validate(self, batch: Batch) -> float | None:
-        """Return the batch's mean loss, or None where the model gives none."""
+        """Return the batch's mean loss, or None if the model returns none."""
         with self.model.masking(batch.mask):
             loss = self.model.validation_step(batch)
         return None if loss is None else float(loss)
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
-        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
         norm = self.gradient_norm = self.measure_gradients(model)
         if norm > grad_clip_val:
             for gradient in gradients_of(model):
                 gradient *= grad_clip_val / norm
 
     def measure_gradients(self, model: Module) -> float:
-        """Norm of all gradients as one vector."""
+        """Norm of all gradients, taken as one vector."""
         gradients = gradients_of(model)
         return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
 
     def prepare_optimizer(self) -> None:
-        """Ask the model for its optimiser."""
+        """Create the model's optimizer."""
         super().prepare_optimizer()
         self._rate: Any = getattr(self.optim, "learning_rate", None)
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimiser has begun with."""
+        """Set the learning rate to `factor` times its initial value."""
         before = self.optim.learning_rate
         self.optim.set_learning_rate(self._rate * factor)
         for updater in self.optim._updaters:
             if getattr(updater.optimizer, "momentum", 0):
-                # These have the learning rate in them, and would go on with the one before.
+                # Velocities include the learning rate, and would keep the former one.
                 for velocity in updater.states.values():
                     velocity *= self.optim.learning_rate / before
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        """State of the training, copied: weights, optimizer and generators."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in getattr(self.optim, "_updaters", ()):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
@@ -87,22 +87,22 @@ class Trainer(trainer.Trainer):
                 parts = state if isinstance(state, tuple) else (state,)
                 for number, part in enumerate(parts if state is not None else ()):
                     arrays[f"optim.{index}.{number}"] = part.asnumpy()
-        for layers in dropping(self.model):
+        for layers in dropout_layers(self.model):
             arrays["generator"] = _numpy.array(layers.draws)
         return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
     def prepare_state(self) -> None:
-        """Have lazy layers learn their shapes."""
+        """Run once, so that lazy layers infer their shapes."""
         self.model(*self.prepare_batch(self.example())[:-1])
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
         for number, array in enumerate(arrays_of(self.model)):
             array[:] = arrays[f"model.{number}"]
         for updater in getattr(self.optim, "_updaters", ()):
             optimizer, updates = updater.optimizer, int(arrays["updates"])
             for index, parameter in enumerate(self.optim._params):
-                if parameter.grad_req == "null":  # it is not trained
+                if parameter.grad_req == "null":  # not trained
                     continue
                 state = optimizer.create_state_multi_precision(index, parameter.data())
                 parts = state if isinstance(state, tuple) else (state,)
@@ -112,7 +112,7 @@ class Trainer(trainer.Trainer):
                 optimizer._index_update_count[index] = updates
             optimizer.num_update = updates
             optimizer.set_learning_rate(float(arrays["learning_rate"]))
-        for layers in dropping(self.model):
+        for layers in dropout_layers(self.model):
             layers.draws = int(arrays["generator"])
         device = self.gpus[0] if self.gpus else cpu()
         self.hidden_state = checkpoint.unflatten_state(
@@ -121,19 +121,19 @@ class Trainer(trainer.Trainer):
 
 
 def arrays_of(model: Module) -> list[np.ndarray]:
-    """The arrays of a model's parameters."""
+    """Arrays of a model's parameters."""
     parameters = model.parameters()
     if isinstance(parameters, list):
         return parameters
     return [parameter.data() for parameter in parameters.values()]
 
 
-def dropping(model: Module) -> list[Any]:
-    """The model's layers, if they are this module's and drop outputs."""
+def dropout_layers(model: Module) -> list[Any]:
+    """The model's recurrent layers, if they are this package's and have dropout, in a list."""
     layers = getattr(getattr(model, "rnn", None), "rnn", None)
     return [layers] if getattr(layers, "draws", None) is not None else []
 
 
 def gradients_of(model: Module) -> list[np.ndarray]:
-    """The gradients of a model's parameters that have one."""
+    """Gradients of a model's parameters, as far as they have one."""
     return [array.grad for array in arrays_of(model) if array.grad is not None]

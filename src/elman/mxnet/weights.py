@@ -1,4 +1,4 @@
-"""Models from canonical weights, and back; the version of MXNet."""
+"""Conversion between models and canonical weights; version of MXNet."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
-    model(np.zeros((1, 1)))  # lazy layers learn their shapes
+    model(np.zeros((1, 1)))  # so that lazy layers infer their shapes
     model.cast(values["linear.bias"].dtype)
     for name, parameter in parameters_by_name(model).items():
         parameter.set_data(from_numpy(values[name]))
@@ -45,7 +45,7 @@ build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """Architecture of a model whose layers are Gluon's own."""
+    """Architecture of a model with Gluon's own layers."""
     own: Any = getattr(getattr(model, "rnn", None), "rnn", None)
     linear: Any = getattr(model, "linear", None)
     known = isinstance(own, rnn.RNN | rnn.GRU | rnn.LSTM | CellStack)
@@ -92,19 +92,19 @@ def layer_parameters(own: nn.Block) -> dict[str, gluon.Parameter]:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """The weights of a model by canonical name; copies."""
+    """Weights of a model by canonical name, copied."""
     arch = architecture(model)
     values = {
         name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()
     }
-    if isinstance(model.rnn.rnn, Stacked):  # whose redundant biases count for nothing
+    if isinstance(model.rnn.rnn, Stacked):  # which ignore the redundant biases
         for name in values:
             if "bias_hh" in name:
                 values[name][cells.CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
-    weights.check(values, arch)  # a bidirectional layer, for one, has more
+    weights.check(values, arch)  # a bidirectional layer has more
     return values
 
 
 def version() -> str:
-    """The version of MXNet."""
+    """Version of MXNet."""
     return mxnet.__version__

@@ -38,7 +38,7 @@ transpose = torch.Tensor.t
 
 
 def numpy(x: torch.Tensor) -> np.ndarray:
-    """A tensor as a NumPy array, without its gradient and from wherever it lies."""
+    """Convert a tensor on any device to a NumPy array, without its gradient."""
     return x.detach().cpu().numpy()
 
 
@@ -48,14 +48,14 @@ def cpu() -> torch.device:
 
 
 def gpu(i: int = 0) -> torch.device:
-    """The i-th GPU: a CUDA device, or Apple's where there is no CUDA."""
+    """The i-th GPU: a CUDA device, or Apple's if there is no CUDA."""
     if not torch.cuda.is_available() and torch.backends.mps.is_available():
-        return torch.device("mps")  # there is never a second one
+        return torch.device("mps")  # there is at most one
     return torch.device(f"cuda:{i}")
 
 
 def num_gpus() -> int:
-    """Number of GPUs that can be used here."""
+    """Number of available GPUs."""
     return torch.cuda.device_count() or int(torch.backends.mps.is_available())
 
 

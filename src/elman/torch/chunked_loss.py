@@ -1,4 +1,4 @@
-"""The loss of a batch with too many logits to hold at once."""
+"""Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """The mean cross-entropy of rows, (number, hidden), with so many rows of logits at a time."""
+    """Mean cross-entropy of rows, (number, hidden), computed `size` rows at a time."""
 
     @staticmethod
     def forward(
@@ -17,7 +17,7 @@ class ChunkedLoss(torch.autograd.Function):
         targets: torch.Tensor,
         size: int,
     ) -> torch.Tensor:
-        """The loss."""
+        """Mean loss of `rows` for `targets`."""
         blocks = zip(rows.split(size), targets.split(size), strict=True)
         totals = [
             F.cross_entropy(F.linear(part, weight, bias), aims, reduction="sum")
@@ -27,13 +27,13 @@ class ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        """Keep the inputs, and no logits."""
+        """Keep the inputs, but no logits."""
         ctx.save_for_backward(*inputs[:-1])
         ctx.size = inputs[-1]
 
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients."""
+        """Gradients of rows, weight and bias, from logits that are computed again."""
         rows, weight, bias, targets = ctx.saved_tensors
         d_rows, d_weight, d_bias = map(torch.zeros_like, (rows, weight, bias))
         for start in range(0, len(rows), ctx.size):

@@ -12,14 +12,14 @@ __all__ = ["DataModule", "TextFile", "TimeMachine"]
 
 
 class DataModule(data_module.DataModule):
-    """The base class of data."""
+    """Base class of data sets."""
 
     def to_tensor(self, array: np.ndarray) -> torch.Tensor:
-        """A NumPy array as a tensor that shares its memory."""
+        """Convert a NumPy array to a tensor that shares its memory."""
         return torch.from_numpy(array)
 
     def to_array(self, tensor: Any) -> Any:
-        """A tensor, or what NumPy makes an array of, as an array."""
+        """Convert a tensor, or anything that NumPy can convert, to a NumPy array."""
         return numpy(tensor) if isinstance(tensor, torch.Tensor) else super().to_array(tensor)
 
 
@@ -30,4 +30,4 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 
 class TextFile(corpus.TextFile, DataModule):
-    """A text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+    """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""

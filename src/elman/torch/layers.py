@@ -17,7 +17,7 @@ CELLS = {"RNN_TANH": "rnn", "RNN_RELU": "rnn-relu", "GRU": "gru", "LSTM": "lstm"
 
 
 class RNNScratch(Module):
-    """A tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
+    """Tanh RNN from scratch: inputs (steps, batch, num_inputs) -> a list of (batch, hidden)."""
 
     def __init__(self, num_inputs: int, num_hiddens: int, sigma: float = 0.01) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class RNNScratch(Module):
         self.b_h = nn.Parameter(torch.zeros(num_hiddens))
 
     def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[list[Any], torch.Tensor]:
-        """The outputs of all steps, and the last as the state."""
+        """Outputs of all steps, and the last output as the state."""
         if state is None:
             shape = (inputs.shape[1], self.num_hiddens)
             state = torch.zeros(shape, dtype=inputs.dtype, device=inputs.device)
@@ -41,7 +41,7 @@ class RNNScratch(Module):
 
 
 class Recurrent(Module):
-    """A stack of recurrent layers of the cell `cell`, PyTorch's own where it has them.
+    """Stack of recurrent layers of the cell `cell`, PyTorch's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
@@ -81,18 +81,18 @@ class Recurrent(Module):
         freeze_redundant_biases(self.rnn)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what a copy or a pickle has, which leaves out what holds the biases."""
+        """Restore a copy or a pickle, and freeze the biases, as neither carries hooks."""
         super().__setstate__(state)
         if getattr(self.rnn, "has_frozen_biases", False):
             freeze_redundant_biases(self.rnn)
 
     def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
-        """The outputs of all steps, and the state after the last."""
+        """Outputs of all steps, and the state after the last."""
         return self.rnn(inputs, H)
 
 
 class RNN(Recurrent):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
     `num_hiddens`, `num_layers`, `dropout`, `bidirectional`.
@@ -112,7 +112,7 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    """A stack of gated recurrent layers; the arguments are those of RNN."""
+    """Stack of gated recurrent layers; the arguments are those of RNN."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
+    """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
 
     def __init__(
         self,
@@ -185,20 +185,20 @@ def cell_of(layers: Any) -> str:
 
 
 def freeze_redundant_biases(layers: Any) -> None:
-    """Set to zero, and keep there, the biases that repeat another, so that an update counts once.
+    """Keep the redundant biases at zero, so that an update counts once.
 
     PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
-    learning rate of their sum, against every framework that has one.
+    learning rate of their sum, compared with a framework that has one bias.
     """
     part = cells.CELLS[cell_of(layers)].redundant_bias(layers.hidden_size)
 
-    def hold(gradient: torch.Tensor) -> torch.Tensor:
-        held = gradient.clone()
-        held[part] = 0
-        return held
+    def mask(gradient: torch.Tensor) -> torch.Tensor:
+        masked = gradient.clone()
+        masked[part] = 0
+        return masked
 
     for name, bias in layers.named_parameters():
         if name.startswith("bias_hh"):
             bias.data[part] = 0
-            bias.register_hook(hold)
+            bias.register_hook(mask)
     layers.has_frozen_biases = True

@@ -17,31 +17,31 @@ from elman.torch.chunked_loss import ChunkedLoss
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
 
-SMALL = 512  # up to this vocabulary rows of an identity matrix make one-hot vectors fastest
+MAX_IDENTITY = 512  # vocabulary size up to which the rows of an identity matrix are fastest
 
 
 class Module(nn.Module, module.Module):
-    """The base class of models."""
+    """Base class of models."""
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
         super().__init__()
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
 
-    if TYPE_CHECKING:  # for PyTorch's type checking every attribute is a tensor or a module
+    if TYPE_CHECKING:  # PyTorch's stubs type every attribute as a tensor or a module
 
         def __getattr__(self, name: str) -> Any: ...
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle: all but the trainer, and what PyTorch leaves out."""
+        """State for a copy or a pickle: without the trainer, and what PyTorch leaves out."""
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "trainer"}
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        """The outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
         return module.Module.forward(self, X)
 
     def to_float(self, value: Any) -> float:
-        """A tensor of one element, or a number, as a Python float."""
+        """Convert a tensor of one element, or a number, to a Python float."""
         return float(value.detach() if isinstance(value, torch.Tensor) else value)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -49,23 +49,23 @@ class Module(nn.Module, module.Module):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
     def apply_init(self, inputs: Sequence[Any], init: Any = None) -> None:
-        """Run once, so that lazy layers learn their shapes; then apply `init` to `self.net`."""
+        """Run once, so that lazy layers infer their shapes; then apply `init` to `self.net`."""
         self.forward(*inputs)
         if init is not None:
             self.net.apply(init)
 
 
 class Classifier(module.Classifier, Module):
-    """The base class of classification models."""
+    """Base class of classification models."""
 
     def accuracy(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
-        """The share of correct predictions, or 1 and 0 for each."""
+        """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
         correct = (preds == Y.reshape(-1)).type(torch.float32)
         return self._counted(correct).mean() if averaged else correct
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
-        """The cross-entropy in nats: the mean, or that of each prediction."""
+        """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
         flat, targets = Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1)  # (predictions, classes)
         if not averaged:
             return F.cross_entropy(flat, targets, reduction="none")
@@ -90,59 +90,59 @@ class LinearRegression(Module):
         self.net = nn.LazyLinear(1)
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        """The predictions, (batch, 1)."""
+        """Predictions, (batch, 1)."""
         return self.net(X)
 
     def loss(self, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The mean squared error."""
+        """Mean squared error."""
         return F.mse_loss(y_hat, y)
 
     def get_w_b(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight and the bias."""
+        """Weight and bias."""
         return self.net.weight.data, self.net.bias.data
 
 
 @lru_cache(maxsize=8)
 def identity(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The identity matrix, kept; its rows are the one-hot vectors."""
-    with torch.inference_mode(False):  # whoever asks first, it serves training too
+    """Identity matrix, cached; its rows are the one-hot vectors."""
+    with torch.inference_mode(False):  # training uses it too, whoever asked first
         return torch.eye(size, dtype=dtype, device=device)
 
 
 class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
-    """A language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
+    """Language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
-    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all else use
-    what it puts there.
+    A subclass may override `init_params`, `one_hot` and `output_layer`; `predict` and all
+    other methods use the overrides.
     """
 
     exp = staticmethod(torch.exp)
 
     def init_params(self) -> None:
-        """Make the parameters of the output layer."""
+        """Create the parameters of the output layer."""
         self.W_hq = nn.Parameter(
             torch.randn(self.rnn.num_hiddens, self.vocab_size) * self.rnn.sigma
         )
         self.b_q = nn.Parameter(torch.zeros(self.vocab_size))
 
     def _like(self) -> torch.Tensor:
-        """A tensor of the layers' precision and device."""
+        """Tensor with the precision and the device of the layers."""
         return next(self.rnn.parameters(), torch.empty(0))
 
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
-        """The layers' inputs for ids (batch, steps): (steps, batch, vocab)."""
+        """Inputs of the layers, (steps, batch, vocab), for ids (batch, steps)."""
         dtype = self._like().dtype
-        if self.vocab_size <= SMALL:
+        if self.vocab_size <= MAX_IDENTITY:
             return F.embedding(X.T, identity(self.vocab_size, dtype, X.device))
         zeros = torch.zeros(*X.T.shape, self.vocab_size, dtype=dtype, device=X.device)
         return zeros.scatter_(2, X.T.unsqueeze(2), 1.0)
 
     def output_layer(self, rnn_outputs: Any) -> torch.Tensor:
-        """The logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
+        """Logits, (batch, steps, vocab), for a list of outputs (batch, hidden)."""
         return torch.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
-        """The cross-entropy in nats: the mean, or that of each token."""
+        """Mean cross-entropy in nats; unless `averaged`, that of each token."""
         if (
             averaged and Y.dim() == 2 and self.mask is None
         ):  # time-major, as the layers leave them, needs no copy
@@ -150,14 +150,14 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
         return super().loss(Y_hat, Y, averaged)
 
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
-        """The logits for ids."""
+        """Logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
         self.final_state = rnnlm.detached(state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
     def step(self, ids: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
-        """The logits of ids and the state after them, without dropout; ids and logits in NumPy."""
+        """Logits of ids, a NumPy array, and the state after them, without dropout."""
         ids = language_model.ids_of(ids, self.vocab_size)
         X = torch.as_tensor(ids, device=self._like().device)
         with self.evaluating():
@@ -166,7 +166,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     @torch.inference_mode()
     def greedy_decode(self, token: int, state: Any, mask: np.ndarray) -> tuple[list[int], Any]:
-        """The likeliest ids after `token`, one after the other, and the state before the last.
+        """Most likely ids after `token`, one by one, and the state before the last.
 
         `mask`, (vocab,), is added to the logits.
         """
@@ -183,13 +183,13 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
 
 class RNNLM(rnnlm.RNNLM, RNNLMScratch):
-    """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
+    """Language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`).
     """
 
     def init_params(self) -> None:
-        """Make the embedding, where there is one, and the output layer."""
+        """Create the embedding, if there is one, and the output layer."""
         if self.embedding_size:
             self.embedding = nn.Embedding(self.vocab_size, self.embedding_size)
         if self.tied:
@@ -202,19 +202,19 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return self.linear.weight
 
     def one_hot(self, X: torch.Tensor) -> torch.Tensor:
-        """The layers' inputs for ids (batch, steps): (steps, batch, features)."""
+        """Inputs of the layers, (steps, batch, features), for ids (batch, steps)."""
         return self.embedding(X.T) if self.embedding_size else super().one_hot(X)
 
     def output_layer(self, hiddens: torch.Tensor) -> torch.Tensor:
-        """The logits, (batch, steps, vocab), for (steps, batch, hidden)."""
+        """Logits, (batch, steps, vocab), for outputs (steps, batch, hidden)."""
         return self.linear(hiddens).swapaxes(0, 1)
 
     def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
-        """The loss of a batch, of whose logits there is one block at a time, made anew backward."""
+        """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.rnn(self.one_hot(X), state)
         self.final_state = rnnlm.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        self.linear(rows[:1])  # a lazy layer learns its shape
+        self.linear(rows[:1])  # so that a lazy layer infers its shape
         targets, mask = Y.T.reshape(-1), self.mask
         if mask is not None:
             counted = np.flatnonzero(mask.T)
@@ -226,7 +226,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser named at the start."""
+        """SGD or Adam, as `optimizer` says."""
         if self.optimizer == "adam":
             return torch.optim.Adam(self.parameters(), lr=self.lr)
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)

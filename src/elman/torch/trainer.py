@@ -17,74 +17,76 @@ __all__ = ["Trainer"]
 
 
 class Trainer(trainer.Trainer):
-    """Trains a model on data; with `num_gpus=1` on a GPU where there is one."""
+    """Trains a model on data; `num_gpus=1` uses a GPU if there is one."""
 
     try_all_gpus = staticmethod(try_all_gpus)
     to = staticmethod(to)
 
     def prepare_model(self, model: Module) -> None:
-        """Tie the model to this trainer, and move it to the GPU."""
+        """Attach the model to this trainer, and move it to the GPU."""
         super().prepare_model(model)
         if self.gpus:
             model.to(self.gpus[0])
 
     @memory.as_memory_error(RuntimeError, "memory")
     def update(self, batch: Batch) -> float:
-        """Take one optimisation step and return the batch's mean loss."""
+        """Take one optimization step; return the batch's mean loss."""
         with self.model.masking(batch.mask):
             loss = self.model.training_step(batch)
         self.optim.zero_grad()
-        with torch.no_grad():  # the book's own optimisers change parameters in place
+        with torch.no_grad():  # the book's own optimizers change parameters in place
             loss.backward()
             self.clip_or_measure()
             self.optim.step()
         return loss.item()
 
     def validate(self, batch: Batch) -> float | None:
-        """Return the batch's mean loss, or None where the model gives none."""
+        """Return the batch's mean loss, or None if the model returns none."""
         with torch.no_grad(), self.model.masking(batch.mask):
             loss = self.model.validation_step(batch)
         return None if loss is None else loss.item()
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
-        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
         norm = self.gradient_norm = self.measure_gradients(model)
         scale = (grad_clip_val / norm).clamp(max=1)
         for gradient in gradients_of(model):
             gradient *= scale
 
     def measure_gradients(self, model: Module) -> torch.Tensor:
-        """Norm of all gradients as one vector; NaN if there are none."""
+        """Norm of all gradients, taken as one vector; NaN if there are none."""
         norms = [gradient.norm() for gradient in gradients_of(model)]
         return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimiser has begun with."""
-        for group in self.optim.param_groups:  # in which PyTorch's schedulers keep it so
+        """Set the learning rate to `factor` times its initial value."""
+        for group in self.optim.param_groups:  # as PyTorch's schedulers store it
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def state_dict(self) -> Weights:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
+        """State of the training, copied: weights, optimizer and generators."""
         if not self.model.state_dict():
             raise ElmanError(
-                "what is kept of a model are its parameters, and "
+                "a checkpoint has the model's parameters, and "
                 f"{type(self.model).__name__} has none: make its tensors nn.Parameter"
             )
         arrays = {
             f"model.{name}": numpy(tensor).copy()
             for name, tensor in self.model.state_dict().items()
         }
-        for number, kept in self._of_optimizer()["state"].items():
+        for number, kept in self._optimizer_state()["state"].items():
             for name, value in kept.items():
                 if value is not None:
                     arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
         arrays["generator"] = torch.get_rng_state().numpy()
         for device in self.gpus[:1]:
-            arrays["generator.gpu"] = own(device).get_rng_state(*place(device)).numpy()
+            arrays["generator.gpu"] = (
+                gpu_module(device).get_rng_state(*gpu_argument(device)).numpy()
+            )
         return arrays | checkpoint.flatten_state(self.hidden_state, numpy)
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         self.model.load_state_dict(
             {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
@@ -95,29 +97,29 @@ class Trainer(trainer.Trainer):
                 _, number, part = name.split(".")
                 kept.setdefault(int(number), {})[part] = tensor
         if kept:
-            self.optim.load_state_dict(self._of_optimizer() | {"state": kept})
+            self.optim.load_state_dict(self._optimizer_state() | {"state": kept})
         torch.set_rng_state(tensors["generator"])
         for device in self.gpus[:1]:
-            own(device).set_rng_state(tensors["generator.gpu"], *place(device))
+            gpu_module(device).set_rng_state(tensors["generator.gpu"], *gpu_argument(device))
         where = self.gpus[0] if self.gpus else cpu()
         self.hidden_state = checkpoint.unflatten_state(tensors, lambda part: part.to(where))
 
-    def _of_optimizer(self) -> dict[str, Any]:
-        """The optimiser's state; one of the book's own has none."""
-        own: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
-        return own
+    def _optimizer_state(self) -> dict[str, Any]:
+        """State of the optimizer; the book's own SGD has none."""
+        state: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
+        return state
 
 
-def own(device: torch.device) -> Any:
-    """PyTorch's module for a kind of GPU: torch.cuda or torch.mps."""
+def gpu_module(device: torch.device) -> Any:
+    """PyTorch's module for a GPU: torch.cuda or torch.mps."""
     return getattr(torch, device.type)
 
 
-def place(device: torch.device) -> tuple[torch.device, ...]:
-    """Argument that names a GPU of several; empty for Apple's, the only one."""
+def gpu_argument(device: torch.device) -> tuple[torch.device, ...]:
+    """Arguments that select the GPU in its module; none for Apple's, the only one."""
     return (device,) if device.type == "cuda" else ()
 
 
 def gradients_of(model: Module) -> list[torch.Tensor]:
-    """The gradients of a model's parameters that have one."""
+    """Gradients of a model's parameters, as far as they have one."""
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""Models from canonical weights, and back; the version of PyTorch."""
+"""Conversion between models and canonical weights; version of PyTorch."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
-    model.linear(torch.zeros(1, arch.hidden))  # a lazy layer learns its shape
+    model.linear(torch.zeros(1, arch.hidden))  # so that a lazy layer infers its shape
     model.to(getattr(torch, values["linear.bias"].dtype.name))
     tensors = {name: torch.from_numpy(value) for name, value in values.items()}
     if arch.tied:
@@ -48,7 +48,7 @@ build = rnnlm.builder(make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
-    """Architecture of a model whose layers are PyTorch's own."""
+    """Architecture of a model with PyTorch's own layers."""
     rnn = getattr(getattr(model, "rnn", None), "rnn", None)
     linear = getattr(model, "linear", None)
     if not isinstance(rnn, nn.RNNBase | CellStack) or not isinstance(linear, nn.Linear):
@@ -65,17 +65,17 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """The weights of a model by canonical name; copies."""
+    """Weights of a model by canonical name, copied."""
     arch = architecture(model)
     values = {
         name.replace("rnn.rnn.", "rnn."): numpy(value).copy()
         for name, value in model.state_dict().items()
         if not (arch.tied and name == "linear.weight")
     }
-    weights.check(values, arch)  # a bidirectional layer, for one, has more
+    weights.check(values, arch)  # a bidirectional layer has more
     return values
 
 
 def version() -> str:
-    """The version of PyTorch."""
+    """Version of PyTorch."""
     return torch.__version__
