@@ -10,15 +10,19 @@ from jax import numpy as jnp
 
 from elman.core.training.devices import Devices
 
-arange = jnp.arange
-concat = jnp.concatenate
-cos = jnp.cos
-exp = jnp.exp
-float32 = jnp.float32
-int32 = jnp.int32
-int64 = jnp.int64
-log = jnp.log
-matmul = jnp.matmul
+float32, int32, int64 = jnp.float32, jnp.int32, jnp.int64
+
+cos, exp, log = jnp.cos, jnp.exp, jnp.log
+relu, sigmoid, sin, tanh = jax.nn.relu, jax.nn.sigmoid, jnp.sin, jnp.tanh
+
+matmul, argmax = jnp.matmul, jnp.argmax
+reduce_mean, reduce_sum = jnp.mean, jnp.sum
+
+concat, split, stack = jnp.concatenate, jnp.split, jnp.stack
+reshape, swapaxes, transpose = jnp.reshape, jnp.swapaxes, jnp.transpose
+
+arange, ones = jnp.arange, jnp.ones
+tensor, zeros = jnp.array, jnp.zeros
 
 
 def get_key() -> jax.Array:
@@ -31,9 +35,6 @@ def normal(shape: Sequence[int]) -> jax.Array:
     return jax.random.normal(get_key(), shape)
 
 
-ones = jnp.ones
-
-
 def rand(*shape: int) -> jax.Array:
     """Uniform samples between 0 and 1."""
     return jax.random.uniform(get_key(), shape)
@@ -44,24 +45,7 @@ def randn(*shape: int) -> jax.Array:
     return normal(shape)
 
 
-sigmoid = jax.nn.sigmoid
-sin = jnp.sin
-split = jnp.split
-stack = jnp.stack
-tanh = jnp.tanh
-tensor = jnp.array
-zeros = jnp.zeros
-
-argmax = jnp.argmax
-astype = jnp.astype
-reduce_mean = jnp.mean
-reduce_sum = jnp.sum
-relu = jax.nn.relu
-reshape = jnp.reshape
-size = jnp.size
-swapaxes = jnp.swapaxes
-to = jax.device_put
-transpose = jnp.transpose
+astype, size, to = jnp.astype, jnp.size, jax.device_put
 
 
 def numpy(x: Any) -> np.ndarray:

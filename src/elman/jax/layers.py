@@ -162,30 +162,29 @@ class RNN(Layers):
         return rnn_cell(self.nonlinearity)
 
 
-class GRU(Layers):
+class Gated(Layers):
+    """Base class of GRU and LSTM, whose class says which cell it has."""
+
+    num_hiddens: int
+    num_layers: int = 1
+    dropout: float = 0
+    bidirectional: bool = False
+
+
+class GRU(Gated):
     """Stack of gated recurrent layers.
 
     `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
     """
 
-    num_hiddens: int
-    num_layers: int = 1
-    dropout: float = 0
-    bidirectional: bool = False
-
     cell = "gru"
 
 
-class LSTM(Layers):
+class LSTM(Gated):
     """Stack of LSTM layers; its state is a pair (H, C).
 
     `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
     """
-
-    num_hiddens: int
-    num_layers: int = 1
-    dropout: float = 0
-    bidirectional: bool = False
 
     cell = "lstm"
 

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import CELLS, make_layers
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.jax import layers
@@ -21,13 +21,7 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    rnn = make_layers(
-        layers,
-        arch.cell,
-        num_hiddens=arch.hidden,
-        num_layers=arch.layers,
-        dropout=dropout,
-    )
+    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
     model = RNNLM(rnn, **settings)
     model.key = jax.random.PRNGKey(seed)
     return model
@@ -65,8 +59,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
         cure = "flax.serialization.to_bytes(model.params)"
         raise weights.not_canonical(wanted, model, cure)
     rnn = model.rnn
-    sizes = rnn.num_hiddens, rnn.num_layers, model.embedding_size
-    return Architecture(rnn.cell, model.vocab_size, *sizes, model.tied)
+    return rnnlm.architecture_of(model, rnn.cell, rnn.num_hiddens, rnn.num_layers)
 
 
 def export_weights(model: RNNLMScratch) -> Weights:

@@ -10,36 +10,22 @@ from elman.core.training.devices import Devices
 
 npx.set_np()
 
-arange = np.arange
-concat = np.concatenate
-cos = np.cos
-exp = np.exp
-float32 = np.float32
-int32 = np.int32
-int64 = np.int64
-log = np.log
-matmul = np.dot
-normal = np.random.normal
-ones = np.ones
-rand = np.random.rand
-randn = np.random.randn
-sigmoid = npx.sigmoid
-sin = np.sin
-split = np.split
-stack = np.stack
-tanh = np.tanh
-tensor = np.array
-zeros = np.zeros
-argmax = np.ndarray.argmax
-astype = np.ndarray.astype
-reduce_mean = np.ndarray.mean
-reduce_sum = np.ndarray.sum
-relu = npx.relu
-reshape = np.ndarray.reshape
-size = attrgetter("size")
-swapaxes = np.ndarray.swapaxes
-to = np.ndarray.as_in_ctx
-transpose = attrgetter("T")
+float32, int32, int64 = np.float32, np.int32, np.int64
+
+cos, exp, log = np.cos, np.exp, np.log
+relu, sigmoid, sin, tanh = npx.relu, npx.sigmoid, np.sin, np.tanh
+
+matmul, argmax = np.dot, np.ndarray.argmax
+reduce_mean, reduce_sum = np.ndarray.mean, np.ndarray.sum
+
+concat, split, stack = np.concatenate, np.split, np.stack
+reshape, swapaxes, transpose = np.ndarray.reshape, np.ndarray.swapaxes, attrgetter("T")
+
+arange, ones = np.arange, np.ones
+tensor, zeros = np.array, np.zeros
+normal, rand, randn = np.random.normal, np.random.rand, np.random.randn
+
+astype, size, to = np.ndarray.astype, attrgetter("size"), np.ndarray.as_in_ctx
 
 
 def numpy(x: np.ndarray) -> _numpy.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core.model import cells, weights
+from elman.core.model import cells, layers, weights
 from elman.core.model.recurrence import run_layer, run_stack
 from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module
@@ -41,7 +41,7 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class Recurrent(Module):
+class Recurrent(layers.Recurrent, Module):
     """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
@@ -49,27 +49,11 @@ class Recurrent(Module):
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
-    def __init__(
-        self,
-        cell: str,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        """Make the layers.
-
-        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
-        - `num_hiddens`: hidden units of a layer.
-        - `num_layers`: layers, one above the other.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-        - `bidirectional`: also run from the last step to the first.
-        """
-        cells.check_cell(cell)
-        super().__init__()
-        self.save_hyperparameters()
-        make = NATIVE.get(cell, partial(CellStack, cell))
-        self.rnn = make(num_hiddens, num_layers, dropout=dropout, bidirectional=bidirectional)
+    def make_stack(self) -> Any:
+        """Gluon's layers, or a CellStack."""
+        make = NATIVE.get(self.cell, partial(CellStack, self.cell))
+        options = {"dropout": self.dropout, "bidirectional": self.bidirectional}
+        return make(self.num_hiddens, self.num_layers, **options)
 
     def forward(self, inputs: np.ndarray, H: Any = None) -> tuple[np.ndarray, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -79,49 +63,20 @@ class Recurrent(Module):
         return outputs, states if len(states) > 1 else states[0]
 
 
-class RNN(Recurrent):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
-
-    The other arguments, inputs, outputs and states are those of Recurrent: `num_hiddens`,
-    `num_layers`, `dropout`, `bidirectional`.
-    """
-
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        cell = cells.rnn_cell(nonlinearity)
-        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional)
+class RNN(layers.RNN, Recurrent):
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu."""
 
 
-class GRU(Recurrent):
+class GRU(layers.Gated, Recurrent):
     """Stack of gated recurrent layers; the arguments are those of Recurrent but for the cell."""
 
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("gru", num_hiddens, num_layers, dropout, bidirectional)
+    cell = "gru"
 
 
-class LSTM(Recurrent):
+class LSTM(layers.Gated, Recurrent):
     """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of GRU."""
 
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("lstm", num_hiddens, num_layers, dropout, bidirectional)
+    cell = "lstm"
 
 
 class Stacked(gluon.HybridBlock):

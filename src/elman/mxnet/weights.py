@@ -7,7 +7,6 @@ from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.core.model import cells, weights
-from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.mxnet import layers
@@ -23,13 +22,7 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
     """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         npx.random.seed(seed)
-    rnn = make_layers(
-        layers,
-        arch.cell,
-        num_hiddens=arch.hidden,
-        num_layers=arch.layers,
-        dropout=dropout,
-    )
+    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
     return RNNLM(rnn, **settings)
 
 
@@ -57,14 +50,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
         scratch = isinstance(model.parameters(), list)
         cure = "npx.save(path, model.parameters())" if scratch else "model.save_parameters(path)"
         raise weights.not_canonical(wanted, model, cure)
-    return Architecture(
-        cell_of(own),
-        model.vocab_size,
-        own._hidden_size,
-        own._num_layers,
-        getattr(model, "embedding_size", 0),
-        getattr(model, "tied", False),
-    )
+    return rnnlm.architecture_of(model, cell_of(own), own._hidden_size, own._num_layers)
 
 
 def parameters_by_name(model: RNNLMScratch) -> dict[str, gluon.Parameter]:

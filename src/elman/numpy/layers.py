@@ -224,31 +224,32 @@ class RNN(Recurrent):
         super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
 
 
-class GRU(Recurrent):
+class Gated(Recurrent):
+    """Base class of GRU and LSTM, whose class says which cell it has."""
+
+    cell: str
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            self.cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed
+        )
+
+
+class GRU(Gated):
     """A stack of gated recurrent layers; the arguments are those of RNN."""
 
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__("gru", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
+    cell = "gru"
 
 
-class LSTM(Recurrent):
+class LSTM(Gated):
     """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
 
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__("lstm", num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
+    cell = "lstm"

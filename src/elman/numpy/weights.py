@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.numpy import layers
@@ -16,15 +15,8 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 def make_layers_of(arch: Architecture, dropout: float, seed: int) -> Any:
     """Recurrent layers of this architecture; the seed is that of dropout."""
-    return make_layers(
-        layers,
-        arch.cell,
-        num_inputs=arch.embedding or arch.vocab,
-        num_hiddens=arch.hidden,
-        num_layers=arch.layers,
-        dropout=dropout,
-        seed=seed,
-    )
+    inputs = arch.embedding or arch.vocab
+    return rnnlm.layers_of(layers, arch, num_inputs=inputs, dropout=dropout, seed=seed)
 
 
 def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:

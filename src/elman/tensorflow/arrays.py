@@ -7,33 +7,22 @@ import tensorflow as tf
 
 from elman.core.training.devices import Devices
 
-arange = tf.range
-concat = tf.concat
-cos = tf.cos
-exp = tf.exp
-float32 = tf.float32
-int32 = tf.int32
-int64 = tf.int64
-log = tf.math.log
-matmul = tf.matmul
-normal = tf.random.normal
-ones = tf.ones
-rand = tf.random.uniform
-randn = tf.random.normal
-sigmoid = tf.sigmoid
-sin = tf.sin
-split = tf.split
-stack = tf.stack
-tanh = tf.tanh
-tensor = tf.constant
-zeros = tf.zeros
+float32, int32, int64 = tf.float32, tf.int32, tf.int64
 
-argmax = tf.argmax
+cos, exp, log = tf.cos, tf.exp, tf.math.log
+relu, sigmoid, sin, tanh = tf.nn.relu, tf.sigmoid, tf.sin, tf.tanh
+
+matmul, argmax = tf.matmul, tf.argmax
+reduce_mean, reduce_sum = tf.reduce_mean, tf.reduce_sum
+
+concat, split, stack = tf.concat, tf.split, tf.stack
+reshape, swapaxes, transpose = tf.reshape, tf.experimental.numpy.swapaxes, tf.transpose
+
+arange, ones = tf.range, tf.ones
+tensor, zeros = tf.constant, tf.zeros
+normal, rand, randn = tf.random.normal, tf.random.uniform, tf.random.normal
+
 astype = tf.cast
-reduce_mean = tf.reduce_mean
-reduce_sum = tf.reduce_sum
-relu = tf.nn.relu
-reshape = tf.reshape
 
 
 def size(a: tf.Tensor) -> int:
@@ -41,16 +30,10 @@ def size(a: tf.Tensor) -> int:
     return int(tf.size(a))
 
 
-swapaxes = tf.experimental.numpy.swapaxes
-
-
 def to(x: tf.Tensor, device: Any) -> tf.Tensor:
     """Copy a tensor to a device."""
     with device:
         return tf.identity(x)
-
-
-transpose = tf.transpose
 
 
 def numpy(x: tf.Tensor) -> np.ndarray:

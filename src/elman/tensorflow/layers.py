@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.model.cells import CELLS, check_cell, rnn_cell
+from elman.core.model import layers
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import layer_shapes
 from elman.tensorflow import arrays
 from elman.tensorflow.keras import KERAS_3
@@ -39,7 +40,7 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class Recurrent(Module):
+class Recurrent(layers.Recurrent, Module):
     """Stack of recurrent layers of the cell `cell`, Keras' own where it has them.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
@@ -47,27 +48,11 @@ class Recurrent(Module):
     batch, 2 * num_hiddens) and a list of 2 * num_layers states.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        """Make the layers.
-
-        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
-        - `num_hiddens`: hidden units per layer.
-        - `num_layers`: number of layers in the stack.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-        - `bidirectional`: also run backward, from the last step to the first.
-        """
-        check_cell(cell)
-        super().__init__()
-        self.save_hyperparameters()
-        make = partial(NATIVE.get(cell, partial(CellLayer, cell)), num_hiddens)
-        self.rnn = Stack(make, num_layers, dropout, bidirectional)
+    def make_stack(self) -> Any:
+        """Stack of Keras' layers, or of CellLayers."""
+        make = NATIVE.get(self.cell, partial(CellLayer, self.cell))
+        make = partial(make, self.num_hiddens)
+        return Stack(make, self.num_layers, self.dropout, self.bidirectional)
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -75,36 +60,14 @@ class Recurrent(Module):
         return outputs, H
 
 
-class RNN(Recurrent):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
-
-    The other arguments, inputs, outputs and states are those of Recurrent: `num_hiddens`,
-    `num_layers`, `dropout`, `bidirectional`.
-    """
-
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        cell = rnn_cell(nonlinearity)
-        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional)
+class RNN(layers.RNN, Recurrent):
+    """Stack of recurrent layers; `nonlinearity` is tanh or relu."""
 
 
-class GRU(Recurrent):
+class GRU(layers.Gated, Recurrent):
     """Stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
 
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("gru", num_hiddens, num_layers, dropout, bidirectional)
+    cell = "gru"
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -112,17 +75,10 @@ class GRU(Recurrent):
         return outputs, H if isinstance(H, list) else [H]
 
 
-class LSTM(Recurrent):
+class LSTM(layers.Gated, Recurrent):
     """Stack of LSTM layers; the state of each is a list [H, C]."""
 
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("lstm", num_hiddens, num_layers, dropout, bidirectional)
+    cell = "lstm"
 
 
 TIME_AXIS = 1 if KERAS_3 else 0  # of Keras' layers: only Keras 2 accepts time-major inputs

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from elman.core.model import weights
-from elman.core.model.cells import CELLS, make_layers
+from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.tensorflow import layers
@@ -78,13 +78,7 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
     """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         tf.random.set_seed(seed)
-    rnn = make_layers(
-        layers,
-        arch.cell,
-        num_hiddens=arch.hidden,
-        num_layers=arch.layers,
-        dropout=dropout,
-    )
+    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
     return RNNLM(rnn, **settings)
 
 
@@ -111,14 +105,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
         wanted = "a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear,"
         cure = "tf.train.Checkpoint(model=model).write(path)"
         raise weights.not_canonical(wanted, model, cure)
-    return Architecture(
-        cell,
-        model.vocab_size,
-        own[0].units,
-        len(own),
-        getattr(model, "embedding_size", 0),
-        getattr(model, "tied", False),
-    )
+    return rnnlm.architecture_of(model, cell, own[0].units, len(own))
 
 
 def export_weights(model: RNNLMScratch) -> Weights:

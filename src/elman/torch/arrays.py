@@ -5,36 +5,22 @@ import torch
 
 from elman.core.training.devices import Devices
 
-arange = torch.arange
-concat = torch.cat
-cos = torch.cos
-exp = torch.exp
-float32 = torch.float32
-int32 = torch.int32
-int64 = torch.int64
-log = torch.log
-matmul = torch.matmul
-normal = torch.normal
-ones = torch.ones
-rand = torch.rand
-randn = torch.randn
-sigmoid = torch.sigmoid
-sin = torch.sin
-split = torch.tensor_split
-stack = torch.stack
-tanh = torch.tanh
-tensor = torch.tensor
-zeros = torch.zeros
-argmax = torch.Tensor.argmax
-astype = torch.Tensor.type
-reduce_mean = torch.Tensor.mean
-reduce_sum = torch.Tensor.sum
-relu = torch.relu
-reshape = torch.Tensor.reshape
-size = torch.Tensor.numel
-swapaxes = torch.Tensor.swapaxes
-to = torch.Tensor.to
-transpose = torch.Tensor.t
+float32, int32, int64 = torch.float32, torch.int32, torch.int64
+
+cos, exp, log = torch.cos, torch.exp, torch.log
+relu, sigmoid, sin, tanh = torch.relu, torch.sigmoid, torch.sin, torch.tanh
+
+matmul, argmax = torch.matmul, torch.Tensor.argmax
+reduce_mean, reduce_sum = torch.Tensor.mean, torch.Tensor.sum
+
+concat, split, stack = torch.cat, torch.tensor_split, torch.stack
+reshape, swapaxes, transpose = torch.Tensor.reshape, torch.Tensor.swapaxes, torch.Tensor.t
+
+arange, ones = torch.arange, torch.ones
+tensor, zeros = torch.tensor, torch.zeros
+normal, rand, randn = torch.normal, torch.rand, torch.randn
+
+astype, size, to = torch.Tensor.type, torch.Tensor.numel, torch.Tensor.to
 
 
 def numpy(x: torch.Tensor) -> np.ndarray:

@@ -111,32 +111,32 @@ class RNN(Recurrent):
         super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional)
 
 
-class GRU(Recurrent):
+class Gated(Recurrent):
+    """Base class of GRU and LSTM, whose class says which cell it has."""
+
+    cell: str
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_hiddens: int,
+        num_layers: int = 1,
+        dropout: float = 0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__(self.cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+
+
+class GRU(Gated):
     """Stack of gated recurrent layers; the arguments are those of RNN."""
 
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("gru", num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+    cell = "gru"
 
 
-class LSTM(Recurrent):
+class LSTM(Gated):
     """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
 
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__("lstm", num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+    cell = "lstm"
 
 
 class CellStack(nn.Module):

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from elman.core.model import weights
-from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.torch import layers
@@ -21,14 +20,8 @@ def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -
     """An RNNLM of this architecture; the seed is that of dropout."""
     if dropout:
         torch.manual_seed(seed)
-    rnn = make_layers(
-        layers,
-        arch.cell,
-        num_inputs=arch.embedding or arch.vocab,
-        num_hiddens=arch.hidden,
-        num_layers=arch.layers,
-        dropout=dropout,
-    )
+    inputs = arch.embedding or arch.vocab
+    rnn = rnnlm.layers_of(layers, arch, num_inputs=inputs, dropout=dropout)
     return RNNLM(rnn, **settings)
 
 
@@ -54,14 +47,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
     if not isinstance(rnn, nn.RNNBase | CellStack) or not isinstance(linear, nn.Linear):
         wanted = "a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear,"
         raise weights.not_canonical(wanted, model, "torch.save(model.state_dict(), path)")
-    return Architecture(
-        cell_of(rnn),
-        model.vocab_size,
-        rnn.hidden_size,
-        rnn.num_layers,
-        getattr(model, "embedding_size", 0),
-        getattr(model, "tied", False),
-    )
+    return rnnlm.architecture_of(model, cell_of(rnn), rnn.hidden_size, rnn.num_layers)
 
 
 def export_weights(model: RNNLMScratch) -> Weights:

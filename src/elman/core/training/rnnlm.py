@@ -6,6 +6,7 @@ from typing import Any
 
 from elman.core.errors import ElmanError
 from elman.core.model import language_model, weights
+from elman.core.model.cells import make_layers
 from elman.core.model.weights import Architecture, Weights, check_tied
 from elman.core.text.vocab import Vocab
 from elman.core.training.trainer import check_optimizer
@@ -132,6 +133,18 @@ class RNNLM(RNNLMScratch):
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
         self.init_params()
+
+
+def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:
+    """Recurrent layers of an architecture, of a framework's `classes`; with more arguments."""
+    sizes = {"num_hiddens": arch.hidden, "num_layers": arch.layers}
+    return make_layers(classes, arch.cell, **sizes, **options)
+
+
+def architecture_of(model: Any, cell: str, hidden: int, layers: int) -> Architecture:
+    """Architecture of a language model whose layers have this cell and these sizes."""
+    embedding, tied = getattr(model, "embedding_size", 0), getattr(model, "tied", False)
+    return Architecture(cell, model.vocab_size, hidden, layers, embedding, tied)
 
 
 def builder(
