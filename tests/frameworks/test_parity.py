@@ -292,7 +292,7 @@ def test_a_loss_of_nan_or_infinity_stops_the_training(module: Any) -> None:
     arch = Architecture("rnn-relu", 28, 8)
     model = module.build(arch, weights.initial(arch), lr=1e30)
     data = module.TimeMachine(64, 8, num_train=640, num_val=64)
-    norm = r"norm in the last before it being [\d.e+]+: use a lower learning rate, or clip"
+    norm = r"gradient norm of the previous update: [\d.e+]+\): use a lower learning rate, or clip"
     for bound in (0.0, 1e30):
         with pytest.raises(DivergedError, match=norm):
             module.Trainer(2, gradient_clip_val=bound).fit(model, data)
