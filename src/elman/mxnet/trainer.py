@@ -23,14 +23,12 @@ class Trainer(trainer.Trainer):
     try_all_gpus = staticmethod(try_all_gpus)
     to = staticmethod(to)
 
-    def prepare_model(self, model: Module) -> None:
-        """Attach the model to this trainer, and move it to the GPU."""
-        super().prepare_model(model)
-        if self.gpus:
-            parameters = model.parameters()
-            if not isinstance(parameters, list):
-                parameters.reset_ctx(self.gpus[0])
-            model.set_scratch_params_device(self.gpus[0])
+    def move_model(self, model: Module, device: mxnet.Context) -> None:
+        """Move the parameters of a model to a device."""
+        parameters = model.parameters()
+        if not isinstance(parameters, list):
+            parameters.reset_ctx(device)
+        model.set_scratch_params_device(device)
 
     @memory.as_memory_error(mxnet.MXNetError, "memory")
     def update(self, batch: Batch) -> float:

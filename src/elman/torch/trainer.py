@@ -22,11 +22,9 @@ class Trainer(trainer.Trainer):
     try_all_gpus = staticmethod(try_all_gpus)
     to = staticmethod(to)
 
-    def prepare_model(self, model: Module) -> None:
-        """Attach the model to this trainer, and move it to the GPU."""
-        super().prepare_model(model)
-        if self.gpus:
-            model.to(self.gpus[0])
+    def move_model(self, model: Module, device: torch.device) -> None:
+        """Move the parameters of a model to a device."""
+        model.to(device)
 
     @memory.as_memory_error(RuntimeError, "memory")
     def update(self, batch: Batch) -> float:

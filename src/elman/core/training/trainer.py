@@ -106,10 +106,15 @@ class Trainer(HyperParameters):
         self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
 
     def prepare_model(self, model: Any) -> None:
-        """Take the model, and move it to the device."""
+        """Take the model, and move it to the GPU, if there is one to train on."""
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
         self.model = model
+        if self.gpus:
+            self.move_model(model, self.gpus[0])
+
+    def move_model(self, model: Any, device: Any) -> None:
+        """Move the parameters of a model; not needed where the framework places them itself."""
 
     def prepare_optimizer(self) -> None:
         """Take the model's optimiser."""
