@@ -63,10 +63,13 @@ def test_the_first_commands_of_readme_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    for line in "\n".join(blocks(ROOT / "README.md", "bash")[1:3]).splitlines():
+    lines = "\n".join(blocks(ROOT / "README.md", "bash")[1:3]).splitlines()
+    for line in lines:
         if line and not any(words in line for words in ELSEWHERE):
             elman(line)
-    assert len(list(Path("runs").glob("my-text*"))) == 4
+    trainings = sum(line.startswith("elman train my-text.txt") for line in lines)
+    assert trainings >= 4
+    assert len(list(Path("runs").glob("my-text*"))) == trainings
     assert (folder / "runs" / "story" / "tokenizer.json").exists()
 
 
