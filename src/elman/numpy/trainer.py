@@ -24,10 +24,7 @@ class Trainer(trainer.Trainer):
             with self.model.masking(batch.mask):
                 loss = self.model.training_step(batch)
             self.model.backward()
-            if self.gradient_clip_val > 0:
-                self.clip_gradients(self.gradient_clip_val, self.model)
-            else:
-                self.gradient_norm = global_norm(self.model.gradients)
+            self.clip_or_measure()
             self.optim.step()
         return float(loss)
 
@@ -39,11 +36,15 @@ class Trainer(trainer.Trainer):
         return loss
 
     def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
-        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        norm = self.gradient_norm = global_norm(model.gradients)
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        norm = self.gradient_norm = self.measure_gradients(model)
         if norm > grad_clip_val:
             for gradient in model.gradients.values():
                 gradient *= grad_clip_val / norm
+
+    def measure_gradients(self, model: Module) -> float:
+        """Norm of all gradients, taken as one vector."""
+        return global_norm(model.gradients)
 
     def prepare_optimizer(self) -> None:
         """Ask the model for its optimiser."""
