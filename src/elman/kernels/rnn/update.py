@@ -126,12 +126,14 @@ def fill_scales(batch, start, scales):
     """Fill the weight of each of a group's losses in the mean, (steps, group)."""
     given, mask, scale = batch.header[GIVEN], batch.header[MASK], 1 / batch.header[NUM_TARGETS]
     steps = len(scales)
-    for r in range(GROUP):
-        for t in range(steps):
-            counts = start + r < given
-            if counts and mask != 0:
-                counts = load_int32(mask, (start + r) * steps + t) != 0
-            scales[t, r] = scale if counts else 0
+    for t in range(steps):
+        for r in range(GROUP):
+            scales[t, r] = scale if start + r < given else 0
+    if mask != 0:
+        for r in range(min(GROUP, given - start)):
+            for t in range(steps):
+                if load_int32(mask, (start + r) * steps + t) == 0:
+                    scales[t, r] = 0
 
 
 @njit(inline="always")
