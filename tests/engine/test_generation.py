@@ -34,19 +34,16 @@ def test_a_text_of_any_length_is_scored_as_by_the_specification(cell: str) -> No
         np.testing.assert_allclose(losses, np.concatenate(list(score(wanted, ids))), atol=2e-5)
 
 
-@pytest.mark.parametrize(("cell", "kept"), [("lstm", "if"), ("gru", "z")])
-def test_closed_gates_keep_a_state_to_the_bit(cell: str, kept: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "closed"), [("lstm", {"i": -20, "f": 20}), ("gru", {"z": 20}), ("mingru", {"z": -20})]
+)
+def test_closed_gates_keep_a_state_to_the_bit(cell: str, closed: dict[str, float]) -> None:
     arch = Architecture(cell, 29, 19, 2)
     weights = weights_of(arch)
-    gates = {"i": (0, -20), "f": (1, 20), "z": (1, 20)}  # where each is, and what it is given
-    for layer in range(2):
-        for gate in kept:
-            block, value = gates[gate]
-            rows = slice(block * 19, block * 19 + 19)
-            weights[f"rnn.bias_ih_l{layer}"][rows] = value
-            weights[f"rnn.bias_hh_l{layer}"][rows] = 0
-            weights[f"rnn.weight_ih_l{layer}"][rows] = 0
-            weights[f"rnn.weight_hh_l{layer}"][rows] = 0
+    for n, gate in enumerate(CELLS[cell].gates):
+        for name, value in weights.items():
+            if name.startswith("rnn.") and gate.name in closed:
+                value[n * 19 : n * 19 + 19] = closed[gate.name] if "bias_ih" in name else 0
     state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
     made, ids = Engine(arch), np.random.default_rng(1).integers(0, 29, 100_000)
     made.load(weights)
