@@ -69,7 +69,7 @@ def test_a_model_that_others_do_not_know_cannot_be_saved_and_says_why(layer: Any
     rnn = d2l.RNNScratch(28, 6)
     if layer is not None:
         rnn.rnn = layer
-    with pytest.raises(ElmanError, match="only a model of SimpleRNN, GRU, LSTM or Recurrent"):
+    with pytest.raises(ElmanError, match="only a model of SimpleRNN, GRU or LSTM"):
         d2l.export_weights(d2l.RNNLM(rnn, 28))
 
 
