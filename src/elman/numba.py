@@ -128,7 +128,7 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._check_batch(batch)
         masks = self._dropout_masks(X.shape)
         with self._kernels() as engine:
-            loss, final_state = engine.loss(X, Y, state, masks, True, self.mask)
+            loss, final_state = engine.loss(X, Y, state, masks, True, self.target_mask)
             self.gradients = engine.gradients(self.parameters)
         self._d_logits, self.final_state = None, self._state(final_state)
         self.plot("ppl", self.exp(loss), train=True)
@@ -139,7 +139,7 @@ class RNNLM(specification.RNNLM):
         X, state, Y = self._check_batch(batch)
         with self._kernels() as engine:
             loss, final_state = engine.loss(
-                X, Y, state, self._dropout_masks(X.shape), False, self.mask
+                X, Y, state, self._dropout_masks(X.shape), False, self.target_mask
             )
         self.final_state = self._state(final_state)
         self.plot("ppl", self.exp(loss), train=False)

@@ -101,7 +101,8 @@ class Classifier(Module):
         """Loss of a validation batch; plots it and the accuracy."""
         loss, _ = self.loss(params, batch[:-1], batch[-1], state)
         self.plot("loss", loss, train=False)
-        accuracy = self.accuracy(params, batch[:-1], batch[-1], state)
+        with self.measuring():
+            accuracy = self.accuracy(params, batch[:-1], batch[-1], state)
         self.plot("acc", accuracy, train=False)
         return loss
 
@@ -129,7 +130,7 @@ class Classifier(Module):
 
     def _mean(self, values: Any) -> Any:
         """Mean of a value for each target, over the targets that count."""
-        mask = self.mask
+        mask = self.target_mask
         return values.mean(where=None if mask is None else mask.reshape(values.shape))
 
     def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
@@ -206,7 +207,7 @@ class RNNLMScratch(Classifier):
         return state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
             *(X, Y, *begin),
-            mask=self.mask,
+            mask=self.target_mask,
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
             method="chunked_loss",

@@ -139,7 +139,7 @@ class Classifier(module.Classifier, Module):
 
     def _mean(self, values: np.ndarray) -> np.ndarray:
         """Mean of a value for each target, over the targets that count."""
-        mask = self.mask
+        mask = self.target_mask
         if mask is None:
             return values.mean()
         weights = from_numpy(mask.astype(values.dtype)).as_in_ctx(values.ctx).reshape(values.shape)
@@ -273,7 +273,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # so that a lazy layer infers its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        targets, mask = Y.T.reshape(-1), self.mask
+        targets, mask = Y.T.reshape(-1), self.target_mask
         if mask is not None:
             counted = from_numpy(_numpy.flatnonzero(mask.T)).as_in_ctx(rows.ctx)
             rows, targets = rows[counted], targets[counted]

@@ -160,7 +160,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
             raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
         language_model.check_ids(y, self.vocab_size)
         flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
-        targets, mask = y.T.ravel(), self.mask
+        targets, mask = y.T.ravel(), self.target_mask
         if mask is None:
             loss, self._d_logits = cross_entropy(flat, targets)
             return loss
@@ -173,7 +173,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         """Loss of a batch whose logits are computed one chunk at a time."""
         language_model.check_ids(Y, self.vocab_size)
         _, self.final_state = self._run(X, state)
-        self._d_logits, self._targets, mask = None, Y.T.ravel(), self.mask
+        self._d_logits, self._targets, mask = None, Y.T.ravel(), self.target_mask
         self._counted = None if mask is None else np.flatnonzero(mask.T)
         return sum(loss * share for _, share, loss, _ in self._chunks())
 

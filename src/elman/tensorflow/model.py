@@ -102,7 +102,7 @@ class Classifier(module.Classifier, Module):
 
     def _mean(self, values: tf.Tensor) -> tf.Tensor:
         """Mean of a value for each target, (targets,), over the targets that count."""
-        mask = self.mask
+        mask = self.target_mask
         if mask is None:
             return tf.reduce_mean(values)
         weights = tf.cast(tf.reshape(mask, (-1,)), values.dtype)
@@ -163,7 +163,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each token."""
-        batch_major = averaged and len(Y.shape) == 2 and self.mask is None
+        batch_major = averaged and len(Y.shape) == 2 and self.target_mask is None
         if batch_major:  # time-major, as the layers return them, needs no copy
             Y_hat, Y = tf.transpose(Y_hat, (1, 0, 2)), tf.transpose(Y)
         return super().loss(Y_hat, Y, averaged)
@@ -264,7 +264,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.linear(rows[:1])  # creates the layer's variables, if it has none
         weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
         size = rnnlm.chunk_rows(self.vocab_size)
-        mask = self.mask
+        mask = self.target_mask
         if mask is None:
             return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
         weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)

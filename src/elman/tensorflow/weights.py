@@ -35,7 +35,7 @@ def _is(layer: Any, kind: Any, settings: dict[str, Any]) -> bool:
 
 def _cell(layer: Any) -> str | None:
     if isinstance(layer, CellLayer):
-        return layer.cell_name
+        return None if layer.go_backwards else layer.cell_name
     for cell, (kind, settings) in NATIVE.items():
         if _is(layer, kind, settings | {"go_backwards": False}):
             return cell

@@ -73,7 +73,7 @@ class Classifier(module.Classifier, Module):
 
     def _counted(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of `values`, (targets, ...), whose targets count."""
-        mask = self.mask
+        mask = self.target_mask
         return values if mask is None else values[np.flatnonzero(mask)]
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
@@ -144,7 +144,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each token."""
         if (
-            averaged and Y.dim() == 2 and self.mask is None
+            averaged and Y.dim() == 2 and self.target_mask is None
         ):  # time-major, as the layers leave them, needs no copy
             Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
         return super().loss(Y_hat, Y, averaged)
@@ -215,7 +215,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.final_state = rnnlm.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # so that a lazy layer infers its shape
-        targets, mask = Y.T.reshape(-1), self.mask
+        targets, mask = Y.T.reshape(-1), self.target_mask
         if mask is not None:
             counted = np.flatnonzero(mask.T)
             rows, targets = rows[counted], targets[counted]

@@ -8,7 +8,7 @@ import pytest
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.training.history import Epoch
-from elman.core.training.module import Module
+from elman.core.training.module import Classifier, Module
 from elman.core.training.trainer import Trainer
 
 X, Y = np.zeros((2, 3), int), np.ones((2, 3), int)
@@ -77,12 +77,13 @@ class Model(Module):
 
     def __init__(self) -> None:
         self.prepare_plots(1, 1)
+        self.mask = "a model's own, as for attention"
 
     def forward(self, X: Any) -> Any:
         return X
 
     def loss(self, y_hat: Any, y: Any) -> Any:
-        return y.mean() if self.mask is None else y[self.mask].mean()
+        return y.mean() if self.target_mask is None else y[self.target_mask].mean()
 
     def configure_optimizers(self) -> None:
         return None
@@ -150,4 +151,29 @@ def test_a_loss_that_leaves_the_mask_unused_is_refused() -> None:
 def test_a_mask_ends_with_its_step() -> None:
     model = Model()
     history_of(model)
-    assert model.mask is None
+    assert model.target_mask is None
+
+
+def test_a_loop_of_the_users_own_counts_the_targets_of_the_mask() -> None:
+    losses = []
+
+    class Printed(Steps):
+        def fit_epoch(self) -> None:  # as in section 3.4 of the book
+            for batch in self.train_dataloader:
+                losses.append(float(self.model.training_step(self.prepare_batch(batch))))
+
+    model = Model()
+    Printed(1, show_progress=False).fit(model, Data())
+    assert losses == [6, 3]
+    assert model.target_mask is None
+
+
+def test_an_accuracy_that_uses_the_mask_does_not_excuse_a_loss_that_does_not() -> None:
+    class Careful(Classifier, Careless):
+        def accuracy(self, y_hat: Any, y: Any) -> Any:
+            return y[self.target_mask].mean()
+
+    batch, model = Batch(X, Y, MASK), Careful()
+    model.plot = lambda *words, **named: None  # type: ignore[method-assign]
+    with pytest.raises(ElmanError, match="does not use it"), model.masking(batch.mask):
+        model.validation_step(batch)

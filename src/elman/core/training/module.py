@@ -95,7 +95,7 @@ class Module(HyperParameters):
         return loss
 
     @property
-    def mask(self) -> Any:
+    def target_mask(self) -> Any:
         """Mask of the current batch's targets, (batch, ...), or None if all of them count.
 
         A `loss` of the user's own averages over the targets for which it is true.
@@ -103,19 +103,31 @@ class Module(HyperParameters):
         self._mask_used = True
         return self._mask
 
+    def set_mask(self, mask: Any) -> None:
+        """Set `target_mask`, until it is set again."""
+        self._mask = mask
+
     @contextmanager
     def masking(self, mask: Any) -> Iterator[None]:
-        """Set `mask` within the block; an ElmanError if there is one and no loss uses it."""
-        self._mask, self._mask_used = mask, mask is None
+        """Set `target_mask` within the block; an ElmanError if there is one and no loss uses it."""
+        self.set_mask(mask)
+        self._mask_used = mask is None
         try:
             yield
         finally:
-            self._mask = None
+            self.set_mask(None)
         if not self._mask_used:
             raise ElmanError(
                 f"the batch has a mask, and the loss of {type(self).__name__} does not use it: "
-                "average over the targets for which self.mask is true"
+                "average over the targets for which self.target_mask is true"
             )
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Read `target_mask` within the block for other than the loss, which must use it, too."""
+        used = self._mask_used
+        yield
+        self._mask_used = used
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, Any]]:
@@ -156,7 +168,8 @@ class Classifier:
         Y_hat = self(*batch[:-1])
         loss = self.loss(Y_hat, batch[-1])
         self.plot("loss", loss, train=False)
-        self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
+        with self.measuring():
+            self.plot("acc", self.accuracy(Y_hat, batch[-1]), train=False)
         return loss
 
 

@@ -131,8 +131,12 @@ class Trainer(HyperParameters):
         return []
 
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the GPU, if there is one to train on."""
-        return [self.to(array, self.gpus[0]) for array in batch] if self.gpus else batch
+        """Move a batch to the GPU, if there is one to train on, and tell the model its mask."""
+        moved = [self.to(array, self.gpus[0]) for array in batch] if self.gpus else batch
+        if not isinstance(batch, Batch):
+            return moved
+        self.model.set_mask(batch.mask)  # for a `fit_epoch` that calls the model's steps itself
+        return batch.with_arrays(moved)
 
     def fit(self, model: Any, data: Any, resume: Checkpoint | None = None) -> None:
         """Train `model` on `data`, from its current weights or from a checkpoint.
@@ -159,6 +163,7 @@ class Trainer(HyperParameters):
                     break
                 self.epoch = epoch
                 self.fit_epoch()
+                model.set_mask(None)
         self._notify("after_fit")
 
     def fit_epoch(self) -> None:
