@@ -60,7 +60,7 @@ def frameworks(session: nox.Session) -> None:
     for name in MANY:
         test_framework(session, name)
     test_framework(session, "tensorflow", "-k", "gradients_agree or keras", TF_USE_LEGACY_KERAS="0")
-    test(session, "tests/together")
+    test(session, "tests/interchange")
 
 
 @nox.session(python="3.11")
@@ -81,5 +81,5 @@ def long(session: nox.Session) -> None:
         test_framework(session, name, "-m", "long")
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
     test_framework(session, "tensorflow", "-k", quick, TF_USE_LEGACY_KERAS="0")
-    session.run("python", "tests/hostile.py", "10000")
-    session.run("python", "tests/attacks.py")
+    session.run("python", "tests/robustness/hostile.py", "10000")
+    session.run("python", "tests/robustness/attacks.py")

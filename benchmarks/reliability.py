@@ -58,7 +58,7 @@ is changed or cut off.
 Bad inputs: valid inputs are changed in one or two places. Each must be read, or refused in one
 line, within ten seconds and a gibibyte.
 
-Attacks (`python tests/attacks.py`): each makes a claim of its own.
+Attacks (`python tests/robustness/attacks.py`): each makes a claim of its own.
 
 Memory is the peak resident memory of the process (VmHWM), with the Python interpreter and its
 libraries. A training reads the whole text, trains for six seconds, validates, and scores the test
@@ -106,7 +106,7 @@ def kills(frameworks: Sequence[str], number: int) -> None:
     print("| framework | kills | resumed from a checkpoint | ended with the same bits | lost |")
     print("|---|---|---|---|---|")
     for name in frameworks:
-        line = output_of("tests/kills.py", name, str(number))
+        line = output_of("tests/robustness/kills.py", name, str(number))
         done, resumed, ended = re.findall(r"\d+", line.removeprefix(name))
         print(f"| {name} | {done} | {resumed} | {ended} | 0 |", flush=True)
     print()
@@ -117,7 +117,7 @@ def pipes(number: int) -> None:
     print("## Pipes and terminals\n")
     print("| closed | in trainings | in resumed trainings | lost |")
     print("|---|---|---|---|")
-    lines = output_of("tests/pipes.py", str(number)).splitlines()
+    lines = output_of("tests/robustness/pipes.py", str(number)).splitlines()
     trainings, resumes = (re.findall(r"(\d+) ([a-z][a-z ]*)", line) for line in lines)
     for (one, way), (other, _) in list(zip(trainings, resumes, strict=True))[:-1]:
         print(f"| {way} | {one} | {other} | 0 |")
@@ -129,13 +129,13 @@ def faults() -> None:
     print("## Faults\n")
     print("| fault | where | what is left |")
     print("|---|---|---|")
-    print(output_of("tests/faults.py") + "\n", flush=True)
+    print(output_of("tests/robustness/faults.py") + "\n", flush=True)
 
 
 def bad_inputs(number: int) -> None:
     """Damaged inputs."""
     print("## Bad inputs\n")
-    header, *rows, _ = output_of("tests/hostile.py", str(number)).splitlines()
+    header, *rows, _ = output_of("tests/robustness/hostile.py", str(number)).splitlines()
     print("| " + " | ".join(header.split()) + " | failed |")
     print("|---" * 5 + "|")
     for row in rows:
@@ -147,7 +147,7 @@ def bad_inputs(number: int) -> None:
 def attacks() -> None:
     """Attacks on the command line."""
     print("## Attacks\n")
-    print(output_of("tests/attacks.py") + "\n", flush=True)
+    print(output_of("tests/robustness/attacks.py") + "\n", flush=True)
 
 
 def peak_memory(*words: str) -> int:

@@ -1,4 +1,4 @@
-"""Spoilt inputs are read or refused, and nothing else happens; `tests/hostile.py` has the kinds."""
+"""Spoilt inputs are read or refused, and nothing else happens; `robustness` has the kinds."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(__file__).parents[1] / "hostile.py"
+COMMAND = Path(__file__).parents[1] / "robustness" / "hostile.py"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no alarms on Windows")

@@ -1,4 +1,4 @@
-"""Trainings whose pipe or terminal goes away; `tests/pipes.py` has the ways."""
+"""Trainings whose pipe or terminal goes away; `tests/robustness/pipes.py` has the ways."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = Path(__file__).parents[1] / "pipes.py"
+COMMAND = Path(__file__).parents[1] / "robustness" / "pipes.py"
 
 
 @pytest.mark.long

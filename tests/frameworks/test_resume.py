@@ -116,7 +116,8 @@ def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(
 ) -> None:
     if framework not in KILLED:
         pytest.skip(f"only trainings of {' and '.join(KILLED)} are killed")
-    command = [sys.executable, str(Path(__file__).parents[1] / "kills.py"), framework, str(kills)]
+    program = Path(__file__).parents[1] / "robustness" / "kills.py"
+    command = [sys.executable, str(program), framework, str(kills)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"{framework}: {kills} kills")

@@ -26,7 +26,7 @@ def compare(
 ) -> None:
     """Compare runs in a table, and plot their curves."""
     from elman.core.experiments import compare
-    from elman.core.training.figures import load_matplotlib
+    from elman.core.training.curve_files import load_matplotlib
 
     load_matplotlib()
     compare.compare(runs, plot, print_runs if as_json else print_table)

@@ -29,15 +29,15 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""
-    from elman.core.data import parts
+    from elman.core.data import splits
 
     check_text(text, edition)
     result = _evaluate(elman.load(run, framework), text, edition)
-    parts.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
+    splits.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
     if as_json:
         print_json(result.fields())
         return
-    unknown = parts.described(result.unknown, result.tokens + 1)
+    unknown = splits.described(result.unknown, result.tokens + 1)
     beside, bound = (f"  ({unknown})", LOWER_BOUND) if result.unknown else ("", "")
     print(f"loss                {result.loss:.4f} nats per token{beside}")
     print(f"perplexity          {result.perplexity:.3f}{beside}")

@@ -112,7 +112,7 @@ def _train_each(
 ) -> None:
     """Train in several frameworks, and compare the runs."""
     from elman.core.experiments import compare
-    from elman.core.training.figures import load_matplotlib
+    from elman.core.training.curve_files import load_matplotlib
 
     found = compare.interpreters(frameworks)
     settings = Settings(**options | {"framework": found[0].framework})
@@ -139,7 +139,7 @@ def _folder(text: str) -> Path:
 def _report(training: "Training", folder: Path) -> None:
     """Draw the curves of a run, and print its results."""
     from elman.core.experiments import run
-    from elman.core.training.figures import load_matplotlib
+    from elman.core.training.curve_files import load_matplotlib
 
     try:
         load_matplotlib()
@@ -156,14 +156,14 @@ def _report(training: "Training", folder: Path) -> None:
 
 
 def _print_results(training: "Training", test: "Evaluation | None") -> None:
-    from elman.core.data import parts
+    from elman.core.data import splits
     from elman.core.training.history import best_epoch
 
     history = training.trainer.history
     best, last = best_epoch(history), history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
     unknown = {
-        name: f"  ({parts.described(*counts)})" if counts[0] else ""
+        name: f"  ({splits.described(*counts)})" if counts[0] else ""
         for name, counts in training.unknown.items()
     }
     print(f"training perplexity    {best.train_ppl:.2f}{unknown.get('training part', '')}")

@@ -28,9 +28,9 @@ from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, tensors
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
-from elman.core.training import figures
+from elman.core.training import curve_files
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
-from tests.faults import failing
+from tests.robustness.faults import failing
 
 SETTINGS = run.RunSettings(Settings(text="story.txt"), "0" * 64)
 
@@ -103,7 +103,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
     tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(figures, "_save", lambda figure, path: atomic.write(path, b"a picture"))
+    monkeypatch.setattr(curve_files, "_save", lambda figure, path: atomic.write(path, b"a picture"))
     call, ended = 0, False
     while not ended:
         call += 1

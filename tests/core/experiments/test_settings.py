@@ -17,9 +17,9 @@ from elman.cli.options import with_settings
 from elman.core.errors import ElmanError
 from elman.core.experiments import results, run
 from elman.core.experiments.settings import Settings
-from elman.core.fields import choice, whole
 from elman.core.files import json_files
 from elman.core.model.weights import Architecture
+from elman.core.setting_fields import choice, whole
 from elman.core.text import bpe, tokenizers
 from elman.core.valid_values import TOKENIZERS
 

@@ -19,7 +19,7 @@ from elman.core.errors import ElmanError, MachineError
 from elman.core.files import atomic
 from elman.core.training import checkpoint
 from elman.core.training.history import Epoch, TrainerState
-from tests.faults import ERRORS, STATE, arrays, change_everywhere, fail_everywhere
+from tests.robustness.faults import ERRORS, STATE, arrays, change_everywhere, fail_everywhere
 
 
 def test_a_checkpoint_is_read_to_the_bit_as_it_was_written(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_wherever_writing_fails_a_whole_checkpoint_is_left(tmp_path: Path, name:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_wherever_a_write_is_killed_a_whole_checkpoint_is_left() -> None:
-    command = [sys.executable, str(Path(__file__).parents[2] / "faults.py")]
+    command = [sys.executable, str(Path(__file__).parents[2] / "robustness" / "faults.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| kill | at each of" in done.stdout

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import parts, store
+from elman.core.data import splits, store
 from elman.core.data.batching import (
     ContiguousBatches,
     MemmapWindows,
@@ -297,10 +297,10 @@ class TextFile(DataModule):
         """Count unknown tokens, and warn of parts that are hard to compare."""
         own = {"training part": self.train, "validation part": self.val, "test part": self.test}
         self.unknown = {
-            name: (parts.count(ids, self.vocab.unk), len(ids)) for name, ids in own.items()
+            name: (splits.count(ids, self.vocab.unk), len(ids)) for name, ids in own.items()
         }
-        parts.warn_of_unknown(self.unknown)
-        parts.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
+        splits.warn_of_unknown(self.unknown)
+        splits.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has few updates."""

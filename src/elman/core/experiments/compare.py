@@ -17,7 +17,7 @@ from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.results import Result, result
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
-from elman.core.training.figures import check_picture, save_comparison
+from elman.core.training.curve_files import check_picture, save_comparison
 from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
 

@@ -26,7 +26,7 @@ from elman.core.model.metrics import Evaluation
 from elman.core.text import bpe, codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
-from elman.core.training.figures import save_curves
+from elman.core.training.curve_files import save_curves
 from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
 from elman.core.valid_values import MAX_EPOCHS

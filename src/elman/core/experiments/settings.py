@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from elman.core.errors import ElmanError, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS
-from elman.core.fields import check, choice, flag, path, real, whole
 from elman.core.model.cells import CELLS
+from elman.core.setting_fields import check, choice, flag, path, real, whole
 from elman.core.valid_values import (
     BATCHING,
     DEVICES,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import parts, store, tokenization
+from elman.core.data import splits, store, tokenization
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
@@ -236,7 +236,7 @@ def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> 
         tokens=number,
         characters=tokens.characters if whole else 0,
         utf8_bytes=tokens.utf8_bytes if whole else 0,
-        unknown=parts.count(ids[: number + 1], tokens.vocab.unk),
+        unknown=splits.count(ids[: number + 1], tokens.vocab.unk),
     )
 
 

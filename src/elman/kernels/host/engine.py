@@ -26,7 +26,7 @@ from elman.kernels.rnn.head import EXTRA_ROWS
 from elman.kernels.rnn.layer import SPAN, SPARE, Activations
 from elman.kernels.rnn.packing import GROUP, Array, pack
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
-from elman.kernels.rnn.stream import Stream, generate, read, score
+from elman.kernels.rnn.text_stream import Stream, generate, read, score
 from elman.kernels.rnn.update import HEADER_LENGTH, IDS, MAX_SLOTS, NUM_TARGETS, Batch, run
 
 Ids = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Runs, checkpoints and stores that are whole, of which `tests/hostile.py` spoils copies."""
+"""Intact runs, checkpoints and stores, of which `hostile.py` spoils copies."""
 
 import contextlib
 import shutil
@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from spoiling import STORY, Chance
 
 import elman
 from elman.core.data import prepare as preparing
@@ -15,7 +17,6 @@ from elman.core.experiments import run, train
 from elman.core.experiments.settings import Settings
 from elman.core.text import text_files
 from elman.core.training import checkpoint
-from spoiling import STORY, Chance
 
 FILES = ("config.json", "vocab.json", "tokenizer.json", "model.safetensors", "history.csv")
 BLOCK = 100  # bytes of the text that is half read

@@ -1,4 +1,4 @@
-"""Attacks on memory: small files that ask for much, for `tests/attacks.py`."""
+"""Attacks on memory: small files that ask for much, for `tests/robustness/attacks.py`."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Kinds of spoilt inputs, each with what reads it, for `tests/hostile.py`."""
+"""Kinds of spoilt inputs, each with what reads it, for `tests/robustness/hostile.py`."""
 
 import contextlib
 import io
@@ -16,6 +16,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from good_files import BLOCK, Good, copied, files, half_made_of
+from spoiling import FLOATS, NUMBERS, STORY, Chance
 
 import elman
 from elman.cli import main as command_line
@@ -32,8 +34,6 @@ from elman.core.model.sampling import Sampler
 from elman.core.text import text_files
 from elman.core.training import checkpoint
 from elman.core.training.callback import Callback
-from good_files import BLOCK, Good, copied, files, half_made_of
-from spoiling import FLOATS, NUMBERS, STORY, Chance
 
 Kind = Callable[[Good, Path, Chance], Callable[[], Any]]
 

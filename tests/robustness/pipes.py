@@ -1,6 +1,6 @@
 """Take pipes and terminals away from trainings at random moments, and see that nothing is lost.
 
-    python tests/pipes.py [NUMBER] [SEED]
+    python tests/robustness/pipes.py [NUMBER] [SEED]
 
 NUMBER (50) trainings, and as many that go on after they were killed, write into pipes, or to a
 terminal of their own; at a random moment nobody reads them any more. With a pipe a training must

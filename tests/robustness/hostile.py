@@ -1,6 +1,6 @@
 """Feed spoilt run directories, checkpoints, histories, stores and texts to all that reads them.
 
-    python tests/hostile.py [NUMBER] [SEED]
+    python tests/robustness/hostile.py [NUMBER] [SEED]
 
 Each of NUMBER (10,000) inputs is a good one changed in one or two places. It must be read, or be
 refused by an ElmanError of one line: any other exception, a warning, more than ten seconds, or
@@ -23,12 +23,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from elman.core.errors import ElmanError
 from good_files import Good
 from spoiling import Chance
 from spoilt_inputs import (
     KINDS,
 )
+
+from elman.core.errors import ElmanError
 
 SECONDS = 10
 MEMORY = 1 << 30

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, watched, for `tests/attacks.py`."""
+"""Commands in processes of their own, watched, for `tests/robustness/attacks.py`."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
 """Have every call fail that writes a checkpoint, change every byte of one, and see what is left.
 
-    python tests/faults.py
+    python tests/robustness/faults.py
 
 At each call in turn the disk is full, access is denied, the device fails, the program crashes, or
 the process is killed; a checkpoint that is whole must be left each time. Of every checkpoint that

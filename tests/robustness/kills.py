@@ -1,6 +1,6 @@
 """Kill trainings at random moments, go on with each, and see that nothing is lost.
 
-    python tests/kills.py FRAMEWORK [KILLS] [SEED]
+    python tests/robustness/kills.py FRAMEWORK [KILLS] [SEED]
 
 A child of this process, which has imported the framework, trains with a checkpoint after every
 update, and is killed (SIGKILL): every other time within the time that some of it takes, else at

@@ -1,6 +1,6 @@
 """Attack the command line as a stranger would, and print a table of the outcomes.
 
-    python tests/attacks.py [NAME ...]
+    python tests/robustness/attacks.py [NAME ...]
 
 Each attack runs `elman` in processes of its own, in a folder of its own, and says in a few words
 what happened; `held` tells whether the claim held. Peak memory is VmHWM, looked at every 10 ms.

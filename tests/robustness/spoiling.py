@@ -1,4 +1,4 @@
-"""Random damage to JSON, safetensors, texts and tables, for `tests/hostile.py`."""
+"""Random damage to JSON, safetensors, texts and tables, for `tests/robustness/hostile.py`."""
 
 import json
 import random

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from elman.core.errors import MachineError
-from elman.core.training.figures import _draw_runs, save_comparison, save_curves
+from elman.core.training.curve_files import _draw_runs, save_comparison, save_curves
 from elman.core.training.plotting import Point
 from tests.conftest import Command
 
