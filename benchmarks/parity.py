@@ -7,11 +7,11 @@ mxnet, unless named; one of another environment by its interpreter) and cell the
 differences from `elman.numpy`, in single precision. Trajectories are those of the reference job.
 """
 
-import subprocess
 import sys
 from typing import Any
 
 import numpy as np
+from reporting import print_rows
 
 import elman
 from elman import numpy as specification
@@ -128,9 +128,7 @@ def main() -> None:
         return
     print("| framework | cell | logits | loss | gradients | 1 update | 10 updates | 100 updates |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or ["numba", "torch", "tensorflow", "jax", "mxnet"]:
-        framework, _, python = name.partition("=")
-        subprocess.run([python or sys.executable, __file__, "--rows", framework], check=True)
+    print_rows(__file__, sys.argv[1:] or ["numba", "torch", "tensorflow", "jax", "mxnet"])
 
 
 if __name__ == "__main__":

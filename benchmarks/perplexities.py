@@ -8,9 +8,10 @@ for torch, tensorflow, jax and mxnet, unless named; one of another environment b
 
 import random
 import statistics
-import subprocess
 import sys
 from typing import Any
+
+from reporting import print_rows
 
 import elman
 
@@ -67,14 +68,12 @@ def row(framework: str) -> None:
 
 def main() -> None:
     """Print the table, each framework's row from a process of its own."""
-    if sys.argv[1:2] == ["--row"]:
+    if sys.argv[1:2] == ["--rows"]:
         row(sys.argv[2])
         return
     print("| framework | from scratch | published | concise | published |")
     print("|---|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or PUBLISHED:
-        framework, _, python = name.partition("=")
-        subprocess.run([python or sys.executable, __file__, "--row", framework], check=True)
+    print_rows(__file__, sys.argv[1:] or PUBLISHED)
 
 
 if __name__ == "__main__":

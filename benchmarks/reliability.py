@@ -25,6 +25,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from reporting import save_plot
 
 from elman import numba
 from elman.core.data.corpus import time_machine
@@ -206,10 +207,7 @@ def draw(path: str, sizes: Sequence[int], peaks: dict[str, list[int]]) -> None:
     axes.set_ylim(0)
     axes.set_xlabel("text")
     axes.set_ylabel("peak memory, MB")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=150)
+    save_plot(figure, axes, path)
 
 
 def cost(rounds: int = 10, epochs: int = 50, every: float = 0.5) -> None:

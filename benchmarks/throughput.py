@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("agg")
 from limits import operations, peak
 from matplotlib import pyplot
+from reporting import save_plot
 from turns import take_turns
 
 from engine import contenders
@@ -34,10 +35,7 @@ def draw(path: str, rates: dict[str, list[float]], limit: float) -> None:
     axes.set_ylim(0, 1.12 * limit)
     axes.set_xlabel("hidden units")
     axes.set_ylabel("GFLOP/s")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=150)
+    save_plot(figure, axes, path)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Checks of the book's code that all frameworks share, and the seed document."""
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,31 @@ def seed_program(title: str, framework: str, layer: str, model: str) -> str:
     return program.replace("from d2l import", "from elman import")
 
 
-def assert_trained_as_printed(names: dict[str, Any]) -> None:
-    """The program of the seed document has trained the book's model, and the model writes."""
+def assert_the_seed_runs(
+    d2l: Any, patch: pytest.MonkeyPatch, program: str, known: Mapping[str, Any] | None = None
+) -> None:
+    """A program of the seed document, with these names `known`, trains a model that writes."""
+    patch.setattr(d2l.TimeMachine, "_download", lambda self: d2l_edition())
+    names = dict(known or {})
+    exec(program, names)
     last = names["trainer"].history[-1]
     assert last.epoch == 100
     assert 6.8 <= last.val_ppl <= 7.8
     assert names["prediction"].startswith("it has")
     assert_writes_like_the_book(names["model"], names["data"].vocab)
+
+
+def model_with_output_layer(d2l: Any, linear: Callable[[int], Any]) -> Any:
+    """The book's concise RNNLM: RNNLMScratch with the output layer `linear(vocab_size)`."""
+
+    class Model(d2l.RNNLMScratch):
+        def init_params(self) -> None:
+            self.linear = linear(self.vocab_size)
+
+        def output_layer(self, hiddens: Any) -> Any:
+            return d2l.swapaxes(self.linear(hiddens), 0, 1)
+
+    return Model
 
 
 def assert_trains_as_printed(d2l: Any, trainer: Any, model: Any, data: Any) -> None:

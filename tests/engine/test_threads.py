@@ -29,6 +29,15 @@ def engine_with(arch: Architecture, number: int, monkeypatch: pytest.MonkeyPatch
     return made
 
 
+def engine_after_a_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Engine, Any, Any]:
+    """An engine of so many threads that has had a batch, and the ids of that."""
+    arch = Architecture("rnn", 11, 7)
+    X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
+    made = engine_with(arch, number, monkeypatch)
+    made.loss(X, Y, (), [], training=True)
+    return made, X, Y
+
+
 def update(made: Engine, batch: Any) -> tuple[float, Weights]:
     """The loss of a batch and its gradients."""
     loss, _ = made.loss(*batch, (), [], training=True)
@@ -75,17 +84,9 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
 
 
 def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 2)
-    arch = Architecture("rnn", 11, 7)
-    X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
-    made = Engine(arch)
-    made.load(weights_of(arch))
-    made.loss(X, Y, (), [], training=True)
-    wanted, totals, spinning = (
-        made.gradients(weights_of(arch)),
-        made.totals.copy(),
-        threads.counter(1),
-    )
+    made, X, Y = engine_after_a_batch(2, monkeypatch)
+    weights, totals, spinning = weights_of(made.arch), made.totals.copy(), threads.counter(1)
+    wanted = made.gradients(weights)
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
     for array in (*made.accumulators, made.totals, made.layout.canonical.gradients):
@@ -95,19 +96,14 @@ def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.M
     made.run(*made.arguments, 1, spinning)
     assert spinning[0] == 0
     np.testing.assert_array_equal(made.totals, totals)
-    for name, gradient in made.gradients(weights_of(arch)).items():
+    for name, gradient in made.gradients(weights).items():
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
 def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
-    arch = Architecture("rnn", 11, 7)
-    X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
-    made = Engine(arch)
-    made.load(weights_of(arch))
-    made.loss(X, Y, (), [], training=True)
+    made, X, Y = engine_after_a_batch(1, monkeypatch)
     wanted, queue, gradients = made.totals.copy(), made.queue, made.layout.canonical.gradients
     for before, of_them in ((CHUNKS, made.totals), (CHUNKS + len(wanted), gradients)):
         made._fill_batch(X, Y, (), [], training=True)

@@ -21,15 +21,13 @@ from tests import book, docs
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seeds_steps_read_the_same_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
     program = book.seed_steps()
     for listed in ("['mxnet', 'tensorflow']", "['mxnet', 'pytorch']"):  # JAX is in neither
         assert listed in program
         program = program.replace(listed, "['jax']")
-    names: dict[str, Any] = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
     random.seed(0)  # the book's keys are random
-    exec(program, names)
-    book.assert_trained_as_printed(names)
+    known = {"d2l": d2l, "framework": "jax", "RNN": d2l.RNN, "RNNLM": d2l.RNNLM}
+    book.assert_the_seed_runs(d2l, monkeypatch, program, known)
 
 
 def test_the_recurrent_layer_from_scratch_has_the_books_shapes() -> None:

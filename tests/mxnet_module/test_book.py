@@ -19,12 +19,11 @@ from tests.conftest import Command
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
     npx.random.seed(0)
-    names: dict[str, Any] = {}
-    layer, model = "MXNet Implementation", "TensorFlow & MXNet Language Model"
-    exec(book.seed_program("MXNet", "mxnet", layer, model), names)
-    book.assert_trained_as_printed(names)
+    program = book.seed_program(
+        "MXNet", "mxnet", "MXNet Implementation", "TensorFlow & MXNet Language Model"
+    )
+    book.assert_the_seed_runs(d2l, monkeypatch, program)
 
 
 @pytest.mark.long

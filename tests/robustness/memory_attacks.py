@@ -7,16 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from commands import (
-    QUICK,
-    STORY,
-    check,
-    one_line,
-    run,
-    stopped,
-    story,
-    trained,
-)
+from commands import QUICK, STORY, check, one_line, run, stopped, story, trained
 
 MEGABYTE = 1 << 20
 

@@ -21,12 +21,11 @@ def set_seed() -> None:
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 @pytest.mark.skipif(KERAS_3, reason="the book is written for Keras 2")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
     set_seed()
-    names: dict[str, Any] = {}
-    layer, model = "TensorFlow Implementation", "TensorFlow & MXNet Language Model"
-    exec(book.seed_program("TensorFlow", "tensorflow", layer, model), names)
-    book.assert_trained_as_printed(names)
+    program = book.seed_program(
+        "TensorFlow", "tensorflow", "TensorFlow Implementation", "TensorFlow & MXNet Language Model"
+    )
+    book.assert_the_seed_runs(d2l, monkeypatch, program)
 
 
 @pytest.mark.long
@@ -45,13 +44,7 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
             outputs, H = self.rnn(d2l.swapaxes(inputs, 0, 1), initial_state=H)
             return d2l.swapaxes(outputs, 0, 1), H
 
-    class Model(d2l.RNNLMScratch):
-        def init_params(self) -> None:
-            self.linear = tf.keras.layers.Dense(self.vocab_size)
-
-        def output_layer(self, hiddens: tf.Tensor) -> tf.Tensor:
-            return d2l.swapaxes(self.linear(hiddens), 0, 1)
-
+    Model = book.model_with_output_layer(d2l, tf.keras.layers.Dense)
     data = d2l.TimeMachine(batch_size=1024, num_steps=32)
     model = Model(Layer(num_hiddens=32), len(data.vocab), lr=1)
     with d2l.try_gpu():

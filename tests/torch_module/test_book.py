@@ -14,12 +14,11 @@ from tests import book
 
 @pytest.mark.skipif(not book.SEED.exists(), reason="the seed document is not beside the checkout")
 def test_the_seed_document_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d2l.TimeMachine, "_download", lambda self: book.d2l_edition())
     torch.manual_seed(0)
-    names: dict[str, Any] = {}
-    layer, model = "PyTorch Implementation", "PyTorch Language Model"
-    exec(book.seed_program("PyTorch", "pytorch", layer, model), names)
-    book.assert_trained_as_printed(names)
+    program = book.seed_program(
+        "PyTorch", "pytorch", "PyTorch Implementation", "PyTorch Language Model"
+    )
+    book.assert_the_seed_runs(d2l, monkeypatch, program)
 
 
 @pytest.mark.long
@@ -35,13 +34,7 @@ def test_the_same_steps_in_our_own_words(capsys: pytest.CaptureFixture[str]) -> 
         def forward(self, inputs: torch.Tensor, H: Any = None) -> Any:
             return self.rnn(inputs, H)
 
-    class Model(d2l.RNNLMScratch):
-        def init_params(self) -> None:
-            self.linear = nn.LazyLinear(self.vocab_size)
-
-        def output_layer(self, hiddens: torch.Tensor) -> torch.Tensor:
-            return d2l.swapaxes(self.linear(hiddens), 0, 1)
-
+    Model = book.model_with_output_layer(d2l, nn.LazyLinear)
     data = d2l.TimeMachine(batch_size=1024, num_steps=32)
     model = Model(Layer(len(data.vocab), num_hiddens=32), len(data.vocab), lr=1)
     trainer = d2l.Trainer(max_epochs=100, gradient_clip_val=1, num_gpus=1)
