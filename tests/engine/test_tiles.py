@@ -29,19 +29,12 @@ from elman.kernels.codegen.tile_memory import (
     store,
 )
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
-
-TILES = [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)]
-# A tile for logits has seven rows at most.
-SHAPES = [*TILES, TileShape(7, 2, 16), *(tile.single for tile in TILES)]
+from tests.engine.tiles import SHAPES, TILES, normal
 
 
 @pytest.fixture(params=SHAPES, ids=str)
 def S(request: Any) -> TileShape:  # noqa: N802
     return request.param
-
-
-def normal(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
 def applied(S: TileShape, function: Any, *matrices: np.ndarray) -> np.ndarray:

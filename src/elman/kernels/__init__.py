@@ -11,6 +11,7 @@ Terms used throughout:
     tile      small float32 matrix held in vector registers
     S, T      tile shapes: S of the layers, T of the output layer, whose tile may have fewer rows
     panel     columns of a matrix that are as wide as a tile, (depth, width), stored contiguously
+    pair      32 bits that hold two bfloat16s, of the depths 2q (lower half) and 2q + 1
     block     `hidden` columns that hold one part of a gate's pre-activation
     group     32 sequences that run together through all layers and steps, so that their states
               stay in the cache

@@ -10,11 +10,13 @@ from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin
 
+from elman.kernels.codegen.pairs import Floats, Pairs
 from elman.kernels.codegen.tile_builder import TileBuilder, tile_intrinsic
 from elman.kernels.codegen.tile_types import TileType
-from elman.kernels.codegen.vectors import FLOAT, INT32, INT64
+from elman.kernels.codegen.vectors import INT32, INT64
 
 SINGLE_ROW_SUMS = 4  # partial sums of each vector of a tile of one row
+FACTORS: dict[Any, Any] = {types.float32: Floats, types.uint32: Pairs}  # by type of an element
 
 
 @intrinsic
@@ -23,16 +25,19 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
 
     The depth is at least 1; for a tile of one row it is a multiple of `SINGLE_ROW_SUMS`. The left
     matrix is read as single floats, each of which multiplies whole vectors of the right one: thus
-    the products of a layer, forward and backward, take their operands as they lie in memory. No
+    the products of a layer, forward and backward, take their operands as they lie in memory. Both
+    matrices may instead be of pairs (see `pairs.py`), in which the depth is then counted. No
     other tile should be alive across an `mm`: to store it before and load it after costs less than
     the moves of registers that LLVM would put into the loop.
     """
     # Each addition to a sum waits for the one before. To keep the units busy, a small tile has
     # several partial sums for each of its vectors.
     parts = SINGLE_ROW_SUMS if tile.rows == 1 else 1
+    if left.dtype != right.dtype or left.dtype not in FACTORS:
+        raise TypingError(f"a product needs floats or pairs, got {left.dtype} and {right.dtype}")
 
     def body(emit: TileBuilder, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
-        builder = emit.builder
+        builder, factors = emit.builder, FACTORS[left.dtype](emit)
         a, b = emit.view(left, left_at), emit.view(right, right_at)
         rows, zero = emit.rows(a, tile.rows), emit.constant(0)
         start = emit.unpack(value) + [zero] * ((parts - 1) * tile.rows * tile.vectors)
@@ -47,11 +52,11 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
             row = emit.pointer(emit.rows(b, 1)[0], builder.mul(row_of_b, b.row))
             column = builder.mul(row_of_b, a.column)
             vectors = [
-                emit.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)
+                factors.load(emit.pointer(row, INT64(v * tile.lanes))) for v in range(tile.vectors)
             ]
             for address in rows:
-                factor = emit.splat(emit.read(emit.pointer(address, column), FLOAT))
-                added += [emit.multiply_add(factor, v, next(remaining)) for v in vectors]
+                factor = factors.splat(emit.pointer(address, column))
+                added += [factors.multiply_add(factor, v, next(remaining)) for v in vectors]
         following = builder.add(k, INT64(parts))
         again = builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
         _forbid_unrolling(builder.module, again)
@@ -61,7 +66,7 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
         builder.position_at_end(after)
         size = tile.rows * tile.vectors
         return emit.pack(
-            [functools.reduce(emit.add, added[vector::size]) for vector in range(size)]
+            [functools.reduce(factors.add, added[vector::size]) for vector in range(size)]
         )
 
     return tile_intrinsic(tile(tile, left, right, types.intp), body)

@@ -88,12 +88,12 @@ class Vectors:
 
     # Arithmetic.
 
-    def call(self, name: str, *arguments: Any) -> Any:
+    def call(self, name: str, *arguments: Any, flags: Sequence[str] = FAST) -> Any:
         """Call an LLVM intrinsic on vectors, such as `fma`."""
         kind = ir.FunctionType(self.type, [self.type] * len(arguments))
         full = f"llvm.{name}.v{self.lanes}f32"
         function = cgutils.get_or_insert_function(self.builder.module, kind, full)
-        return self.builder.call(function, arguments, fastmath=FAST)
+        return self.builder.call(function, arguments, fastmath=flags)
 
     def add(self, x: Any, y: Any) -> Any:
         """x + y."""
