@@ -257,6 +257,7 @@ COMPILED = {
                 "backward",
                 "_drop",
                 "_weights",
+                "_product",
                 "_forward_layer",
                 "_backward_layer",
                 "_backward_steps",
@@ -301,12 +302,15 @@ class TextFile(corpus.TextFile):
     id_type = np.int32
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, dropout: float, seed: int, precision: str = "single", **settings: Any
+) -> RNNLM:
     """RNNLM of this architecture; `seed` is that of dropout."""
-    return RNNLM(make_layers_of(arch, dropout, seed), **settings)
+    rnn = make_layers_of(arch, dropout=dropout, seed=seed, precision=precision)
+    return RNNLM(rnn, precision=precision, **settings)
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("numba", make_model, set_weights)
 
 
 def version() -> str:

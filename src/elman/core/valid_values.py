@@ -7,6 +7,7 @@ BATCHING = ("random", "contiguous")
 SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMIZERS = ("sgd", "adam")
 DEVICES = ("auto", "cpu", "gpu")
+PRECISIONS = ("single", "bf16")  # of matrix products
 
 MAX_VOCAB_SIZE = 1 << 20  # tokens
 MAX_HIDDEN = MAX_EMBEDDING = 1 << 16  # units; beyond these sizes no machine has the memory

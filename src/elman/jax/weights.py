@@ -32,7 +32,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, arch))}
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("jax", make_model, set_weights)
 
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
         parameter.set_data(from_numpy(values[name]))
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("mxnet", make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

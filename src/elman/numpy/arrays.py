@@ -19,6 +19,23 @@ def sigmoid(x: Array) -> Array:
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
+def round_to_bfloat16(x: Array) -> Array:
+    """Nearest bfloat16 of each number, of two the even one, as float32; NaN stays NaN."""
+    single = np.asarray(x, np.float32)
+    bits = single.view(np.uint32)
+    odd = (bits >> 16) & 1
+    rounded = (bits + 0x7FFF + odd) & 0xFFFF0000
+    return np.where(np.isnan(single), single, rounded.view(np.float32))
+
+
+def matmul(x: Array, y: Array, precision: str) -> Array:
+    """Matrix product; with bf16, of factors rounded to bfloat16, with sums in single precision."""
+    if precision == "bf16":
+        x, y = round_to_bfloat16(x), round_to_bfloat16(y)
+    product: Array = x @ y
+    return product
+
+
 def look_up(table: Array, ids: Array) -> Array:
     """Rows `ids` of a table: the product of one-hot vectors and the table."""
     return table[ids]

@@ -7,10 +7,11 @@ import numpy as np
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
 from elman.core.model.cells import CELLS, CellSpec, check_cell, rnn_cell
+from elman.core.model.precision import check_precision
 from elman.core.model.recurrence import run_stack
 from elman.core.model.weights import Weights
 from elman.numpy import arrays
-from elman.numpy.arrays import Array, look_up, look_up_backward
+from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
 from elman.numpy.cells import EQUATIONS
 from elman.numpy.model import Module
 
@@ -36,6 +37,7 @@ class Recurrent(Module):
         dropout: float = 0,
         bidirectional: bool = False,
         seed: int = 0,
+        precision: str = "single",
     ) -> None:
         """Make the layers.
 
@@ -47,8 +49,10 @@ class Recurrent(Module):
           the others are scaled up.
         - `bidirectional`: also run from the last step to the first.
         - `seed`: seed of the initial weights and of dropout.
+        - `precision`: precision of the factors of matrix products, single or bf16.
         """
         check_cell(cell)
+        check_precision(precision)
         weights.check_layers(num_inputs, num_hiddens, num_layers, dropout, bidirectional)
         require_at_least(0, seed=seed)
         super().__init__()
@@ -64,6 +68,7 @@ class Recurrent(Module):
     num_layers: int
     dropout: float
     bidirectional: bool
+    precision: str
     _memos: dict[str, tuple[Array, Array, list[Any]]]
     _masks: list[Any]
 
@@ -71,6 +76,9 @@ class Recurrent(Module):
     def spec(self) -> CellSpec:
         """Gates and states of the cell."""
         return CELLS[self.cell]
+
+    def _product(self, x: Array, y: Array) -> Array:
+        return matmul(x, y, self.precision)
 
     def _weights(self, name: str) -> Weights:
         """Weights of a layer in one direction, by kind."""
@@ -124,10 +132,10 @@ class Recurrent(Module):
         if np.issubdtype(inputs.dtype, np.integer):
             x = look_up(W_ih.T + b_ih, inputs)  # (steps, batch, gates * hidden)
         else:
-            x = inputs @ W_ih.T + b_ih  # (steps, batch, gates * hidden)
+            x = self._product(inputs, W_ih.T) + b_ih  # (steps, batch, gates * hidden)
         hidden, memos = [state[0]], []
         for x_t in x:
-            r = None if W_hh is None else hidden[-1] @ W_hh.T + w["bias_hh"]
+            r = None if W_hh is None else self._product(hidden[-1], W_hh.T) + w["bias_hh"]
             state, memo = forward(x_t, r, state)
             hidden.append(state[0])
             if self.training:
@@ -163,15 +171,15 @@ class Recurrent(Module):
         if ids := np.issubdtype(inputs.dtype, np.integer):
             d_W_ih = look_up_backward(d_x, inputs, self.num_inputs).T
         else:
-            d_W_ih = flat_x.T @ inputs.reshape(-1, inputs.shape[-1])
+            d_W_ih = self._product(flat_x.T, inputs.reshape(-1, inputs.shape[-1]))
         self.gradients |= {f"weight_ih{name}": d_W_ih, f"bias_ih{name}": flat_x.sum(axis=0)}
         if self.spec.state_blocks:
             flat_r = d_r.reshape(-1, len(W_ih))
-            d_W_hh = flat_r.T @ hidden_before.reshape(-1, self.num_hiddens)
+            d_W_hh = self._product(flat_r.T, hidden_before.reshape(-1, self.num_hiddens))
             d_b_hh = flat_r.sum(axis=0)
             d_b_hh[self.spec.redundant_bias(self.num_hiddens)] = 0
             self.gradients |= {f"weight_hh{name}": d_W_hh, f"bias_hh{name}": d_b_hh}
-        return None if ids else d_x @ W_ih  # (steps, batch, features)
+        return None if ids else self._product(d_x, W_ih)  # (steps, batch, features)
 
     def _backward_steps(self, name: str, d_outputs: Array) -> tuple[Array, Array]:
         """Gradients of x and r of all steps, (steps, batch, gates * hidden) each."""
@@ -186,7 +194,7 @@ class Recurrent(Module):
             if d_r_t is not None:
                 d_r[t] = d_r_t
                 d_h, *d_rest = d_state
-                d_state = (d_h + d_r_t @ w["weight_hh"], *d_rest)
+                d_state = (d_h + self._product(d_r_t, w["weight_hh"]), *d_rest)
         return d_x, d_r
 
 
@@ -207,7 +215,7 @@ class RNN(Recurrent):
     """A stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`.
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`, `precision`.
     """
 
     def __init__(
@@ -219,9 +227,11 @@ class RNN(Recurrent):
         dropout: float = 0,
         bidirectional: bool = False,
         seed: int = 0,
+        precision: str = "single",
     ) -> None:
         cell = rnn_cell(nonlinearity)
-        super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed)
+        sizes = num_inputs, num_hiddens, num_layers
+        super().__init__(cell, *sizes, dropout, bidirectional, seed, precision)
 
 
 class Gated(Recurrent):
@@ -237,10 +247,10 @@ class Gated(Recurrent):
         dropout: float = 0,
         bidirectional: bool = False,
         seed: int = 0,
+        precision: str = "single",
     ) -> None:
-        super().__init__(
-            self.cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional, seed
-        )
+        sizes = num_inputs, num_hiddens, num_layers
+        super().__init__(self.cell, *sizes, dropout, bidirectional, seed, precision)
 
 
 class GRU(Gated):

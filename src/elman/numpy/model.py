@@ -8,9 +8,10 @@ import numpy as np
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
 from elman.core.model.metrics import perplexity
+from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import module, rnnlm, trainer
-from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward
+from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
 from elman.numpy.optimizers import SGD, Adam
 
 __all__ = ["RNNLM", "Module"]
@@ -45,6 +46,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         momentum: float = 0.0,
         tied: bool = False,
         seed: int = 0,
+        precision: str = "single",
     ) -> None:
         """Make the model.
 
@@ -56,6 +58,8 @@ class RNNLM(rnnlm.LanguageModel, Module):
         - `momentum`: momentum of sgd.
         - `tied`: use the embedding as the output layer's weight.
         - `seed`: seed of the initial weights.
+        - `precision`: precision of the factors of matrix products, single or bf16, as that of the
+          layers.
         """
         super().__init__()
         if not hasattr(rnn, "num_hiddens"):
@@ -69,6 +73,12 @@ class RNNLM(rnnlm.LanguageModel, Module):
             raise ElmanError(
                 f"the rnn reads {rnn.num_inputs} inputs, and gets {wanted}: give it num_inputs of "
                 "vocab_size, or of embedding_size where there is one"
+            )
+        check_precision(precision)
+        if (of_rnn := getattr(rnn, "precision", precision)) != precision:
+            raise ElmanError(
+                f"a model multiplies in one precision, got {of_rnn} of the rnn and {precision}: "
+                "give both the same"
             )
         self.save_hyperparameters()
         own = {
@@ -86,6 +96,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     optimizer: str
     momentum: float
     tied: bool
+    precision: str
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of those of its targets that count; None for all
@@ -139,8 +150,8 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return hidden, state
 
     def _logits(self, hidden: Array) -> Array:
-        logits: Array = hidden @ self._output_weight.T + self.parameters["linear.bias"]
-        return logits
+        logits = matmul(hidden, self._output_weight.T, self.precision)
+        return logits + self.parameters["linear.bias"]
 
     def forward(self, X: Array, state: Any = None) -> Array:
         """Logits, (batch, steps, vocab), of ids (batch, steps)."""
@@ -207,16 +218,23 @@ class RNNLM(rnnlm.LanguageModel, Module):
         """Gradients of the layers' outputs, and of the output layer's weight and bias."""
         weight = self._output_weight
         if self._d_logits is not None:
-            d_logits = self._d_logits  # (steps * batch, vocab)
-            return d_logits @ weight, d_logits.T @ hidden, d_logits.sum(axis=0)
+            return self._backward_logits(self._d_logits, hidden)
         d_hidden, d_weight = np.zeros_like(hidden), np.zeros_like(weight)
         d_bias = np.zeros(len(weight), weight.dtype)
         for rows, share, _, d_logits in self._chunks():
             d_logits *= share
-            d_hidden[rows] = d_logits @ weight
-            d_weight += d_logits.T @ hidden[rows]
-            d_bias += d_logits.sum(axis=0)
+            d_hidden[rows], d_weight_of_rows, d_bias_of_rows = self._backward_logits(
+                d_logits, hidden[rows]
+            )
+            d_weight += d_weight_of_rows
+            d_bias += d_bias_of_rows
         return d_hidden, d_weight, d_bias
+
+    def _backward_logits(self, d_logits: Array, hidden: Array) -> tuple[Array, Array, Array]:
+        """The same three of tokens, given their logits' gradient, (tokens, vocab)."""
+        d_hidden = matmul(d_logits, self._output_weight, self.precision)
+        d_weight = matmul(d_logits.T, hidden, self.precision)
+        return d_hidden, d_weight, d_logits.sum(axis=0)
 
     def configure_optimizers(self) -> SGD | Adam:
         """Optimiser named in the constructor."""

@@ -13,15 +13,17 @@ from elman.numpy.model import RNNLM
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_layers_of(arch: Architecture, dropout: float, seed: int) -> Any:
-    """Recurrent layers of this architecture; the seed is that of dropout."""
-    inputs = arch.embedding or arch.vocab
-    return rnnlm.layers_of(layers, arch, num_inputs=inputs, dropout=dropout, seed=seed)
+def make_layers_of(arch: Architecture, **options: Any) -> Any:
+    """Recurrent layers of this architecture; `options` are those of `Recurrent`."""
+    return rnnlm.layers_of(layers, arch, num_inputs=arch.embedding or arch.vocab, **options)
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, dropout: float, seed: int, precision: str = "single", **settings: Any
+) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    return RNNLM(make_layers_of(arch, dropout, seed), **settings)
+    rnn = make_layers_of(arch, dropout=dropout, seed=seed, precision=precision)
+    return RNNLM(rnn, precision=precision, **settings)
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
@@ -29,7 +31,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     model.load_weights(values)
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("numpy", make_model, set_weights)
 
 
 def architecture(model: RNNLM) -> Architecture:

@@ -94,7 +94,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
         model.embedding.set_weights([values["embedding.weight"]])
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("tensorflow", make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

@@ -37,7 +37,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     )
 
 
-build = rnnlm.builder(make_model, set_weights)
+build = rnnlm.builder("torch", make_model, set_weights)
 
 
 def architecture(model: RNNLMScratch) -> Architecture:

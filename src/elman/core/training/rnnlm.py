@@ -7,6 +7,7 @@ from typing import Any
 from elman.core.errors import ElmanError
 from elman.core.model import language_model, weights
 from elman.core.model.cells import make_layers
+from elman.core.model.precision import SINGLE, check_precision
 from elman.core.model.weights import Architecture, Weights, check_tied
 from elman.core.text.vocab import Vocab
 from elman.core.training.trainer import check_optimizer
@@ -148,10 +149,13 @@ def architecture_of(model: Any, cell: str, hidden: int, layers: int) -> Architec
 
 
 def builder(
-    make_model: Callable[..., Any], set_weights: Callable[[Any, Architecture, Weights], None]
+    framework: str,
+    make_model: Callable[..., Any],
+    set_weights: Callable[[Any, Architecture, Weights], None],
 ) -> Callable[..., Any]:
     """The function `build` of a framework.
 
+    - `framework`: its name.
     - `make_model(arch, dropout, seed, **settings)`: an RNNLM with these arguments.
     - `set_weights(model, arch, values)`: give it weights by canonical name.
     """
@@ -164,9 +168,13 @@ def builder(
         momentum: float = 0.0,
         dropout: float = 0.0,
         seed: int = 0,
+        precision: str = SINGLE,
     ) -> Any:
         """Language model of this architecture with these weights; the seed is that of dropout."""
+        check_precision(precision, framework)
         values = weights.checked(values, arch)
+        # Frameworks without a choice do not know of it.
+        chosen = {} if precision == SINGLE else {"precision": precision}
         model = make_model(
             arch,
             dropout,
@@ -177,6 +185,7 @@ def builder(
             optimizer=optimizer,
             momentum=momentum,
             tied=arch.tied,
+            **chosen,
         )
         set_weights(model, arch, values)
         return model

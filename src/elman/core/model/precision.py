@@ -1,0 +1,17 @@
+"""Precision of matrix products; everything else is computed in single precision."""
+
+from elman.core.errors import ElmanError, require_one_of
+from elman.core.valid_values import PRECISIONS
+
+BF16_FRAMEWORKS = ("numba", "numpy")
+SINGLE = PRECISIONS[0]
+
+
+def check_precision(precision: str, framework: str = BF16_FRAMEWORKS[0]) -> None:
+    """Raise an ElmanError unless products of a framework can have this precision."""
+    require_one_of(PRECISIONS, precision=precision)
+    if precision != SINGLE and framework not in BF16_FRAMEWORKS:
+        raise ElmanError(
+            f"only {' and '.join(BF16_FRAMEWORKS)} multiply in {precision}, got {framework}: use "
+            f"one of them, or the precision {SINGLE}"
+        )
