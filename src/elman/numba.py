@@ -1,9 +1,10 @@
 """Engine: the names of `elman.numpy`, with compiled kernels on all cores.
 
-Models, layers and optimisers are those of `elman.numpy`, in single precision. `elman.kernels`
-computes the losses, gradients and texts of language models.
+Models and layers are those of `elman.numpy`, in single precision. `elman.kernels` computes the
+losses, gradients and texts of language models, and the steps of optimisers.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,14 +23,14 @@ from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.kernels import numba as _numba
+from elman.kernels.host import optimizers
 from elman.kernels.host.engine import Engine
+from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
     DATA_URL,
     GRU,
     LSTM,
     RNN,
-    SGD,
-    Adam,
     DataModule,
     HyperParameters,
     Module,
@@ -122,6 +123,12 @@ class RNNLM(specification.RNNLM):
         """Copy these weights, converted to single precision, into the model."""
         single = {name: np.asarray(value, np.float32) for name, value in values.items()}
         super().load_weights(single)
+
+    def configure_optimizers(self) -> specification.SGD | specification.Adam:
+        """Optimiser named in the constructor."""
+        if self.optimizer == "adam":
+            return Adam(self, self.lr)
+        return SGD(self, self.lr, self.momentum)
 
     def training_step(self, batch: Sequence[Any]) -> float:
         """Return the mean loss of a batch in nats; plot its perplexity and fill `gradients`."""
@@ -279,14 +286,93 @@ def check_not_overridden(model: RNNLM) -> None:
             )
 
 
+class SGD(optimizers.CompiledSteps, specification.SGD):
+    """Stochastic gradient descent with momentum, as in `elman.numpy`, on all threads."""
+
+    def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
+        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        if not self.momentum:
+            return rules.SGD, {rules.RATE: self.lr}, ()
+        numbers = {rules.RATE: self.lr, rules.MOMENTUM_SHARE: self.momentum}
+        return rules.MOMENTUM, numbers, (self.velocity,)
+
+
+class Adam(optimizers.CompiledSteps, specification.Adam):
+    """Adam, as in `elman.numpy`, on all threads."""
+
+    def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
+        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        steps = self.steps + 1
+        numbers = {
+            rules.RATE: self.lr / (1 - self.beta1**steps),
+            rules.KEPT: 1.0,
+            rules.MEAN_SHARE: 1 - self.beta1,
+            rules.SQUARE_SHARE: 1 - self.beta2,
+            rules.SQUARE_SCALE: 1 / (1 - self.beta2**steps),
+            rules.EPSILON: self.epsilon,
+        }
+        return rules.ADAM, numbers, (self.mean, self.square)
+
+    def clipped_step(self, bound: float = math.inf, measured: bool = True) -> float | None:
+        """Take a step, as every compiled optimiser, and count it."""
+        norm = super().clipped_step(bound, measured)
+        self.steps += norm is not None
+        return norm
+
+
 class Trainer(specification.Trainer):
-    """Training loop with NumPy's step around the kernels, on the CPU."""
+    """Training loop with NumPy's step around the kernels, on the CPU.
+
+    An update reads the gradients and clips them while it changes the weights: the gradients of the
+    model stay as they were, unless `clip_gradients` is called, or overridden.
+    """
+
+    _optimization: optimizers.Optimization | None = None
 
     def fit(self, model: Any, data: Any, resume: Any = None) -> None:
         """Train `model` on `data` from the weights it has, or from a checkpoint on."""
+        # Compile before the clock of the training starts.
+        self._optimization = optimizers.current(self._optimization)
         if getattr(type(model), "training_step", None) is RNNLM.training_step:
-            model.compile()  # before the clock of the training starts
+            model.compile()
         super().fit(model, data, resume)
+
+    def update_weights(self) -> None:
+        """Clip the model's gradients, or measure them, and take the optimiser's step."""
+        norm = None
+        if self._is_compiled():
+            norm = self.optim.clipped_step(self.gradient_clip_val or math.inf)
+        if norm is None:
+            super().update_weights()
+        else:
+            self.gradient_norm = norm
+
+    def _is_compiled(self) -> bool:
+        """True if clipping and the optimiser's step are those of this module."""
+        own = {name: getattr(type(self), name, None) for name in CLIPPING}
+        step = getattr(type(self.optim), "step", None)
+        return own == CLIPPING and step is optimizers.CompiledSteps.step
+
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
+        """Scale the gradients so that their global norm is at most `grad_clip_val`."""
+        optimization = self._optimization = optimizers.current(self._optimization)
+        norm = optimization.clip(model.gradients, grad_clip_val)
+        if norm is None:
+            super().clip_gradients(grad_clip_val, model)
+        else:
+            self.gradient_norm = norm
+
+    def measure_gradients(self, model: Any) -> float:
+        """Norm of all gradients, taken as one vector."""
+        optimization = self._optimization = optimizers.current(self._optimization)
+        norm = optimization.measure(model.gradients)
+        return super().measure_gradients(model) if norm is None else norm
+
+
+CLIPPING = {
+    name: getattr(Trainer, name)
+    for name in ("clip_gradients", "measure_gradients", "clip_or_measure")
+}
 
 
 class TimeMachine(corpus.TimeMachine):

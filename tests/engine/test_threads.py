@@ -4,16 +4,19 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
+from functools import partial
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 
 from elman import numba as engine
 from elman.core.model.language_model import generate_all
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
+from elman.kernels.codegen import work_queue
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
 from elman.kernels.host.engine import Engine
@@ -98,6 +101,58 @@ def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.M
     np.testing.assert_array_equal(made.totals, totals)
     for name, gradient in made.gradients(weights).items():
         np.testing.assert_array_equal(gradient, wanted[name])
+
+
+def spinner(looks: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`spin_for_batch` of a worker that sleeps after so many looks."""
+    monkeypatch.setattr(work_queue, "SPIN_LIMIT", looks)
+    return njit(nogil=True)(work_queue.spin_for_batch.py_func)
+
+
+def test_a_call_for_another_queue_gets_a_spinning_worker_off_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spin, worker, done = spinner(1 << 62, monkeypatch), threads.Worker(), []
+    queues = [threads.empty_queue() for _ in range(2)]
+
+    def work(queue: Any, thread: int, spinning: Any) -> None:
+        assert not spin(queue, 1, spinning)
+        done.append(thread)
+
+    for n, queue in enumerate((*queues, queues[0])):
+        worker.call(partial(work, queue), n, queue)
+        wait_until(lambda queue=queue: worker.queue is queue and worker.spinning[0] == 1)
+        assert done == list(range(n))
+        worker.call(partial(work, queue), -1, queue)  # it spins on that already
+        assert worker.calls.empty()
+    worker.call(lambda thread, spinning: done.append(thread), 3, threads.empty_queue())
+    wait_until(lambda: done == [0, 1, 2, 3])
+
+
+def test_a_worker_that_is_called_away_takes_part_in_a_batch_that_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    last_look, queue = spinner(0, monkeypatch), threads.empty_queue()
+    spinning = threads.counter(work_queue.CALLED_AWAY)
+    assert not last_look(queue, 1, spinning)
+    assert spinning[0] == 0
+    spinning[0] = work_queue.CALLED_AWAY
+    threads.open_queue(queue)
+    assert last_look(queue, 1, spinning)
+    assert spinning[0] == work_queue.CALLED_AWAY  # it leaves afterwards
+
+
+def test_of_calls_that_a_worker_has_not_come_to_the_last_one_counts() -> None:
+    worker, done, busy = threads.Worker(), [], Event()
+    queues = [threads.empty_queue() for _ in range(3)]
+    worker.call(lambda thread, spinning: busy.wait(60), 0, queues[0])
+    wait_until(lambda: worker.spinning[0])
+    for n in (1, 2):
+        worker.call(lambda thread, spinning: done.append(thread), n, queues[n])
+    busy.set()
+    wait_until(lambda: done)
+    assert done == [2]
+    assert worker.calls.empty()
 
 
 def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(

@@ -3,7 +3,8 @@
 Rooms, each of which imports only those below it:
 
     host      Python around the kernels: weight layout, `Engine`; no compiled code
-    rnn       a language model as compiled code: training, scoring, sampling; starts no thread
+    rnn       a language model as compiled code: training, scoring, sampling, steps of optimisers;
+              starts no thread
     codegen   instructions on register tiles, threads, the cache of compiled code; knows no cell
 
 Terms used throughout:
@@ -16,7 +17,8 @@ Terms used throughout:
     group     32 sequences that run together through all layers and steps, so that their states
               stay in the cache
     slot      a set of gradient accumulators; slot k adds up groups k, k + slots, k + 2 slots, ...
-    chunk     share of the weights that one thread packs, or of the gradients that it reduces
+    chunk     share of the weights that one thread packs or updates, or of the gradients that it
+              reduces
     span      4 consecutive steps whose parts of a weight's gradient are added at once
     pack      copy weights from canonical order into the order in which kernels read them
     reduce    add the slots up, in order, into gradients in canonical order

@@ -24,9 +24,13 @@ class Trainer(trainer.Trainer):
             with self.model.masking(batch.mask):
                 loss = self.model.training_step(batch)
             self.model.backward()
-            self.clip_or_measure()
-            self.optim.step()
+            self.update_weights()
         return float(loss)
+
+    def update_weights(self) -> None:
+        """Clip the model's gradients, or measure them, and take the optimiser's step."""
+        self.clip_or_measure()
+        self.optim.step()
 
     def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss."""

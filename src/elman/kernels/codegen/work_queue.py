@@ -19,6 +19,9 @@ Counter = NDArray[np.int64]  # (1,)
 SPIN_LIMIT = 1 << 22  # looks at the queue before a worker sleeps: about a millisecond
 SPINS_BEFORE_YIELD = 1 << 14  # looks before a waiting thread offers its core to another
 
+# Values of a worker's counter `spinning`; it is 0 while the worker sleeps.
+SPINNING, CALLED_AWAY = 1, 2  # on a queue until the next batch; to a batch of another queue
+
 
 class WorkQueue(NamedTuple):
     """Progress of a batch: number of the next part to take, and how many parts are finished."""
@@ -127,17 +130,20 @@ def wait_until_finished(queue, parts):
 def spin_for_batch(queue, parts, spinning):
     """Spin until the next batch has parts to take: True; after `SPIN_LIMIT` looks False.
 
-    `spinning`, a counter, is then 0. Whoever opens a batch reads `spinning` after opening the
-    queue, and here the last look at the queue comes after `spinning` is cleared: one of the two
-    sees the other.
+    It is False at once if `spinning`, a counter, is CALLED_AWAY; where the result is False, the
+    counter is then 0. Whoever opens a batch reads `spinning` after opening the queue, and here the
+    last look at the queue comes after `spinning` is cleared: one of the two sees the other.
     """
     for spins in range(SPIN_LIMIT):
         if atomic_load(queue.next) < parts:
             return True
+        if atomic_load(spinning) == CALLED_AWAY:
+            break
         if spins % SPINS_BEFORE_YIELD == 0:
             yield_core()
+    before = atomic_load(spinning)
     atomic_store(spinning, 0)
     if atomic_load(queue.next) < parts:
-        atomic_store(spinning, 1)
+        atomic_store(spinning, before)
         return True
     return False
