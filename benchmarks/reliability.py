@@ -11,7 +11,6 @@ the seed's job with checkpoints and without. Prints Markdown, and draws the memo
 
 import argparse
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -25,7 +24,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
-from reporting import save_plot
+from reporting import processor, save_plot
 
 from elman import numba
 from elman.core.data.corpus import time_machine
@@ -84,13 +83,6 @@ created, unless it is sticky as `/tmp` is; forged digests in an unfinished store
 the ids of a store are truncated between the check of the file and its reading, the system kills
 the process (SIGBUS) without a message.
 """
-
-
-def processor() -> str:
-    """Name of the processor; on Linux the model."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return names[0] if names else platform.processor()
 
 
 def output_of(*words: str) -> str:
