@@ -9,17 +9,14 @@ input with the seconds that the work took, the mean of as many times as fill a t
 """
 
 import sys
-import time
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+from turns import Work, answer
 
 from elman.core.data.corpus import time_machine
 
-Work = Callable[[], Any]
-TURN = 0.1  # seconds: a process that was stopped takes some milliseconds to be at full speed
 SCORED = 1_000_000
 
 
@@ -27,28 +24,13 @@ def main() -> None:
     """Prepare, warm up, and work when told to."""
     framework, contender, work, *hidden = sys.argv[1:]
     number = int(hidden[0]) if hidden else 32
-    try:
+
+    def prepare() -> Work:
         if contender == "bare":
-            take = bare(framework, work, number)
-        else:
-            take = program(framework, contender, work, number)
-        for _ in range(3 if work != "score" else 1):
-            take()
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}".splitlines()[0])
-        sys.exit()
-    answer(take)
+            return bare(framework, work, number)
+        return program(framework, contender, work, number)
 
-
-def answer(take: Work) -> None:
-    """Say `ready`, and answer each line with the seconds of a work, the mean over a turn."""
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        began, times, elapsed = time.perf_counter(), 0, 0.0
-        while elapsed < TURN:
-            take()
-            times, elapsed = times + 1, time.perf_counter() - began
-        print(elapsed / times, flush=True)
+    answer(prepare, 3 if work != "score" else 1)
 
 
 def bare(framework: str, work: str, hidden: int) -> Work:

@@ -14,8 +14,8 @@ import argparse
 import statistics
 import sys
 
-from limits import operations, peak
-from turns import Contender, take_turns
+from limits import Job, peak
+from turns import Contender, started, take_turns
 
 from frameworks import ENVIRONMENT, SCRIPT
 
@@ -27,7 +27,7 @@ WORKS = {  # title: contender.py's work and hidden units
     "a text of a million characters, 256 hidden units": ("score", "256"),
 }
 FRAMEWORKS = ("torch", "jax", "tensorflow")
-UPDATE = operations("rnn", 32, 1024, 32)
+UPDATE = Job("rnn", 32, 1024, 32).operations
 EPOCH = 10 * UPDATE + 5 * UPDATE / 3
 
 
@@ -40,14 +40,7 @@ def contenders(pythons: dict[str, str], *work: str) -> dict[str, Contender]:
     if work[0] in ("epoch", "write"):  # what d2l does
         python = pythons.get("torch", sys.executable)
         commands["torch, d2l"] = [python, str(SCRIPT), "torch", "d2l", *work]
-    taking_part = {}
-    for name, command in commands.items():
-        contender = Contender(command, ENVIRONMENT)
-        if contender.absent:
-            print(f"  without {name}: {contender.absent}", flush=True)
-        else:
-            taking_part[name] = contender
-    return taking_part
+    return started(commands, ENVIRONMENT)
 
 
 def main() -> None:

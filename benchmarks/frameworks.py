@@ -12,24 +12,26 @@ import statistics
 import sys
 from pathlib import Path
 
-from turns import Contender, take_turns
+from turns import started, take_turns
 
 CONTENDERS = ("bare", "elman", "d2l")
 WORKS = {"epoch": "one epoch", "write": "1,000 characters"}
-ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
+ENVIRONMENT = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "MPLBACKEND": "agg",
+    # Large arrays of a batch stay with the process; else each is faulted in anew, page by page,
+    # which is a quarter of PyTorch's time for batches of words.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+}
 SCRIPT = Path(__file__).with_name("contender.py")
 
 
 def measure(framework: str, python: str, work: str, rounds: int) -> dict[str, list[float]]:
     """The seconds of each round, by contender."""
-    taking_part = {}
-    for name in CONTENDERS:
-        contender = Contender([python, str(SCRIPT), framework, name, work], ENVIRONMENT)
-        if contender.absent:
-            print(f"  without {name}: {contender.absent}", flush=True)
-        else:
-            taking_part[name] = contender
-    return take_turns(taking_part, rounds)
+    commands = {name: [python, str(SCRIPT), framework, name, work] for name in CONTENDERS}
+    return take_turns(started(commands, ENVIRONMENT), rounds)
 
 
 def report(seconds: dict[str, list[float]]) -> None:

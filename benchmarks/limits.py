@@ -1,10 +1,13 @@
 """What an update needs, and what the machine can do."""
 
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
-from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture, shapes
 
 VOCAB = 28
 PEAK = """
@@ -22,12 +25,53 @@ print(best)
 """
 
 
-def operations(cell: str, hidden: int, batch: int, steps: int) -> int:
-    """Operations of an update: products of the forward pass, and twice as many backward.
+@dataclass(frozen=True)
+class Job:
+    """The sizes of an update: those of the model, and of a batch.
 
-    They are those with the recurrent weights, where a cell has any, and with the output layer's.
+    An `embedding` of 0 means one-hot input.
     """
-    return 3 * 2 * batch * steps * hidden * (len(CELLS[cell].state_blocks) * hidden + VOCAB)
+
+    cell: str
+    hidden: int
+    batch: int
+    steps: int
+    layers: int = 1
+    embedding: int = 0
+    vocab: int = VOCAB
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Job":
+        """The job of these words, which `words` gives."""
+        cell, *sizes = words
+        return cls(cell, *map(int, sizes))
+
+    @property
+    def words(self) -> list[str]:
+        """Its fields as arguments of a program."""
+        return [str(field) for field in astuple(self)]
+
+    @property
+    def arch(self) -> Architecture:
+        """The model's architecture."""
+        return Architecture(self.cell, self.vocab, self.hidden, self.layers, self.embedding)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a batch."""
+        return self.batch * self.steps
+
+    @property
+    def operations(self) -> int:
+        """Operations of an update: products of the forward pass, and twice as many backward.
+
+        A weight that multiplies tokens is read as rows by them, and makes no product: that of an
+        embedding, and without one that of the first layer's inputs.
+        """
+        rows = "embedding.weight" if self.embedding else "rnn.weight_ih_l0"
+        products = {name: size for name, size in shapes(self.arch).items() if "weight" in name}
+        del products[rows]
+        return 3 * 2 * self.tokens * sum(map(math.prod, products.values()))
 
 
 def peak(threads: int | None = None) -> float:

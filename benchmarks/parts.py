@@ -18,10 +18,10 @@ from typing import Any
 
 os.environ["NUMBA_NUM_THREADS"] = "1"  # before Numba is imported
 
-from limits import VOCAB, operations, peak
+from limits import Job, peak
 from numba import njit
 from scaling import in_turns
-from sizes import a_batch, engine
+from updates import a_batch, engine
 
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.tile_builder import align_stack
@@ -118,12 +118,11 @@ def add_output_gradients(T, times, d_logits, h, d_W, d_bias):
         head.add_weight_gradients(0, T, d_logits, h, d_W, d_bias)
 
 
-def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[[], Any]]:
+def works(job: Job) -> dict[str, Callable[[], Any]]:
     """An update, its kernels, and their parts, by name."""
-    arch = Architecture(cell, VOCAB, hidden)
-    kernels = Engine(arch)
-    kernels.load(initial(arch))
-    ids, targets = pair = a_batch(batch, steps, TimeMachine.id_type)
+    kernels, steps = Engine(job.arch), job.steps
+    kernels.load(initial(job.arch))
+    ids, targets = pair = a_batch(job, TimeMachine.id_type)
     kernels.loss(ids, targets, (), [], training=True)
     S, T, kind = kernels.shape, kernels.head_shape, kernels.cell
     packed, work, sums = kernels.packed, kernels.work, kernels.accumulators
@@ -133,7 +132,7 @@ def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[
     h_T, spans, aims = work.h_T[0], work.logits[0], work.targets[0, :1]
     logits, scales, bias = spans[:, :GROUP], work.scales[0], packed.b_out
     d_W_out, d_b_out = sums.W_out[0], sums.b_out_by_sequence[0]
-    ids, times, column = work.ids[0], batch // GROUP * steps, packed.recurrent
+    ids, times, column = work.ids[0], job.batch // GROUP * steps, packed.recurrent
     made = zeros(GROUP, len(W) * S.width)
     no_bias, d_state = zeros(1, made.shape[1]), StateGradients(d_out, work.d_h[0], work.d_c[0])
     later = ring[:, :, column:]
@@ -149,7 +148,7 @@ def works(cell: str, hidden: int, batch: int, steps: int) -> dict[str, Callable[
         "weights": lambda: add_weights(S, times, steps, ring, column, h, sums.W_hh[0, 0]),
     }
     return {
-        "update": engine(cell, hidden, batch, steps),
+        "update": engine(job),
         "kernels": all_kernels,
         **(products_with_state if kind.recurrent_blocks else {}),
         "output": lambda: output(T, times, packed.W_out, bias, h_T, logits),
@@ -189,13 +188,13 @@ def main() -> None:
     parser.add_argument("sizes", nargs="*")
     asked = parser.parse_args()
     cell, *numbers = asked.sizes or BOOK
-    sizes = cell, _, batch, steps = (cell, *map(int, numbers))
-    if batch % GROUP or steps % SPAN:
+    job = Job(cell, *map(int, numbers))
+    if job.batch % GROUP or job.steps % SPAN:
         parser.error(f"a batch has whole groups of {GROUP} and whole spans of {SPAN} steps")
-    needed = operations(*sizes)
+    needed = job.operations
     at_fastest = needed / fastest()
     times = max(1, round(SECONDS / at_fastest))
-    turns = {name: partial(repeated, work, times) for name, work in works(*sizes).items()}
+    turns = {name: partial(repeated, work, times) for name, work in works(job).items()}
     seconds = {n: t / times for n, t in in_turns(turns, asked.rounds).items()}
     with_product = [name for name in seconds if "product" in name or "weights" in name]
     parts = {

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from limits import VOCAB, operations
-from sizes import a_batch, engine
+from limits import Job
 from turns import Contender, take_turns
+from updates import a_batch, engine
 
 from elman.core.model.cells import CELLS
 from frameworks import SCRIPT
@@ -51,10 +51,9 @@ def doublings(rounds: int) -> None:
     print("|---|---|---|---|---|---|", flush=True)
     for cell in CELLS:
         for name in SIZES:
-            sizes = {"once": SIZES, "twice": SIZES | {name: 2 * SIZES[name]}}
-            works = {size: engine(cell, **numbers) for size, numbers in sizes.items()}
-            seconds = in_turns(works, rounds)
-            more = operations(cell, **sizes["twice"]) / operations(cell, **sizes["once"])
+            once, twice = (Job(cell, **SIZES | more) for more in ({}, {name: 2 * SIZES[name]}))
+            seconds = in_turns({"once": engine(once), "twice": engine(twice)}, rounds)
+            more = twice.operations / once.operations
             row([cell, name], seconds["once"], seconds["twice"], more)
         row([cell, "text"], *texts(cell, rounds), 2)
 
@@ -62,10 +61,10 @@ def doublings(rounds: int) -> None:
 def texts(cell: str, rounds: int) -> tuple[float, float]:
     """The seconds that it takes to score a text, and one of twice its length."""
     from elman import numba
-    from elman.core.model.weights import Architecture, initial
+    from elman.core.model.weights import initial
 
-    arch = Architecture(cell, VOCAB, SIZES["hidden"])
-    model, ids = numba.build(arch, initial(arch)), a_batch(1, 2 * TEXT, np.int64)[0][0]
+    text = Job(cell, SIZES["hidden"], batch=1, steps=2 * TEXT)
+    model, ids = numba.build(text.arch, initial(text.arch)), a_batch(text, np.int64)[0][0]
     works = {
         "once": lambda: list(model.score(ids[:TEXT])),
         "twice": lambda: list(model.score(ids)),

@@ -13,7 +13,7 @@ import statistics
 import matplotlib
 
 matplotlib.use("agg")
-from limits import operations, peak
+from limits import Job, peak
 from matplotlib import pyplot
 from reporting import save_plot
 from turns import take_turns
@@ -54,7 +54,7 @@ def main() -> None:
         peaks.append(peak() / 1e9)
         seconds = take_turns(contenders(pythons, "update", str(hidden)), asked.rounds)
         for name, values in seconds.items():
-            rate = operations("rnn", hidden, 1024, 32) / statistics.median(values) / 1e9
+            rate = Job("rnn", hidden, 1024, 32).operations / statistics.median(values) / 1e9
             rates.setdefault(name, []).append(rate)
     rows = rates | {"NumPy's matrix product": peaks}
     for name, values in rows.items():

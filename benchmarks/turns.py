@@ -7,7 +7,13 @@ that no contender disturbs the next.
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Work = Callable[[], Any]
+TURN = 0.1  # seconds: a process that was stopped takes some milliseconds to be at full speed
 
 
 class Contender:
@@ -52,6 +58,39 @@ class Contender:
         """Kill it."""
         self.process.kill()
         self.process.wait()
+
+
+def started(commands: Mapping[str, Sequence[str]], env: Mapping[str, str]) -> dict[str, Contender]:
+    """Those that can take part, by name; prints on standard error why the others do not."""
+    taking_part = {}
+    for name, command in commands.items():
+        contender = Contender(command, env)
+        if contender.absent:
+            print(f"without {name}: {contender.absent}", file=sys.stderr, flush=True)
+        else:
+            taking_part[name] = contender
+    return taking_part
+
+
+def answer(prepare: Callable[[], Work], warmups: int) -> None:
+    """Be a contender: say `ready`, and answer each line with a work's seconds, a turn's mean.
+
+    If the work cannot be prepared, or done a first time, say why instead.
+    """
+    try:
+        take = prepare()
+        for _ in range(warmups):
+            take()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}".splitlines()[0])
+        sys.exit()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began, times, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < TURN:
+            take()
+            times, elapsed = times + 1, time.perf_counter() - began
+        print(elapsed / times, flush=True)
 
 
 def take_turns(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
