@@ -21,7 +21,7 @@ from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
+from elman.core.training import rnnlm, trainer
 from elman.kernels import numba as _numba
 from elman.kernels.host import optimizers
 from elman.kernels.host.engine import Engine
@@ -60,6 +60,7 @@ __all__ = [
     "RNNLM",
     "SGD",
     "Adam",
+    "AdamW",
     "Architecture",
     "DataModule",
     "HyperParameters",
@@ -128,6 +129,8 @@ class RNNLM(specification.RNNLM):
         """Optimiser named in the constructor."""
         if self.optimizer == "adam":
             return Adam(self, self.lr)
+        if self.optimizer == "adamw":
+            return AdamW(self, self.lr, trainer.decay_of(self.weight_decay))
         return SGD(self, self.lr, self.momentum)
 
     def training_step(self, batch: Sequence[Any]) -> float:
@@ -318,6 +321,15 @@ class Adam(optimizers.CompiledSteps, specification.Adam):
         norm = super().clipped_step(bound, measured)
         self.steps += norm is not None
         return norm
+
+
+class AdamW(Adam, specification.AdamW):
+    """Adam with weight decay, as in `elman.numpy`, on all threads."""
+
+    def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
+        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        rule, numbers, memory = super().rule()
+        return rule, numbers | {rules.KEPT: 1 - self.lr * self.weight_decay}, memory
 
 
 class Trainer(specification.Trainer):

@@ -81,7 +81,7 @@ BAD = [
     (["train", "--lr", "inf"], "lr must be a finite number above 0, got"),
     (["train", "--clip", "-1"], "clip must be a finite number at least 0, got -1.0"),
     (["train", "--momentum", "2"], "momentum must be"),
-    (["train", "--optimizer", "lion"], "optimizer must be sgd or adam, got 'lion'"),
+    (["train", "--optimizer", "lion"], "optimizer must be sgd, adam or adamw, got 'lion'"),
     (["train", "--cell", "cnn"], f"cell must be {alternatives(tuple(CELLS))}, got 'cnn'"),
     (["train", "--tokenizer", "word"], "read by characters"),
     (

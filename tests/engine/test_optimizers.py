@@ -18,7 +18,7 @@ from elman import numpy as specification
 from elman.kernels.host import optimizers, threads
 from elman.kernels.rnn.optimization import CHUNK, run
 
-KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {})]
+KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {"weight_decay": 0.5})]
 LARGE = [(3, CHUNK + 1), (), (0, 4), (5,), (CHUNK,)]  # chunks of every kind
 
 
@@ -190,7 +190,7 @@ def test_arrays_that_kernels_do_not_read_are_updated_by_numpy(kind: Any) -> None
                 model.gradients = spoil(Trained([(9, 6), (4,)]).gradients)
                 trainers[-1].update_weights()
         assert_same(*trainers)
-        if kind[0] == "Adam":
+        if kind[0] != "SGD":
             assert [trainer.optim.steps for trainer in trainers] == [2, 2]
 
 

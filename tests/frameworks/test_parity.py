@@ -97,7 +97,7 @@ def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
     assert difference.max() < 1e-3
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize(("cell", "layers"), list(itertools.product(CELLS, (1, 2))))
 def test_other_optimizers_follow_the_same_losses(
     module: Any, cell: str, layers: int, optimizer: str
@@ -109,13 +109,15 @@ def test_other_optimizers_follow_the_same_losses(
     def losses(module: Any) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
         arch = Architecture(cell, len(data.vocab), 16, layers)
-        model = module.build(arch, weights.initial(arch, 5), lr, optimizer, momentum)
+        decay = 0.5 if optimizer == "adamw" else None
+        values = weights.initial(arch, 5)
+        model = module.build(arch, values, lr, optimizer, momentum, weight_decay=decay)
         return update_losses(module, model, data)
 
     assert_close(losses(module), losses(specification))
 
 
-@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.9), ("adam", 0.0)])
+@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0)])
 def test_a_changing_learning_rate_changes_every_framework_alike(
     module: Any, optimizer: str, momentum: float
 ) -> None:
@@ -285,7 +287,7 @@ def test_tied_weights_of_different_sizes_are_refused(module: Any) -> None:
 
 
 def test_an_unknown_optimizer_is_refused(module: Any) -> None:
-    with pytest.raises(ElmanError, match="sgd or adam, got 'rmsprop'"):
+    with pytest.raises(ElmanError, match="sgd, adam or adamw, got 'rmsprop'"):
         module.RNNLM(gru(module, 11, 7), 11, optimizer="rmsprop")
 
 

@@ -10,7 +10,7 @@ from elman.core.errors import ElmanError
 from elman.core.model import language_model, weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, TextFile, Trainer, build
+from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, AdamW, TextFile, Trainer, build
 
 ARCHITECTURES = [
     Architecture(cell, 7, 5, layers, embedding)
@@ -124,6 +124,22 @@ def test_the_first_step_of_adam_is_the_learning_rate() -> None:
     np.testing.assert_allclose(model.parameters["w"], [0.9, -1.9], rtol=1e-6)
 
 
+def test_weight_decay_is_a_share_of_the_weight_and_no_part_of_the_gradient() -> None:
+    plain, decayed = Bowl(), Bowl()
+    Adam(plain, lr=0.1).step()  # type: ignore[arg-type]
+    AdamW(decayed, lr=0.1, weight_decay=0.5).step()  # type: ignore[arg-type]
+    np.testing.assert_allclose(decayed.parameters["w"], [0.85, -1.8], rtol=1e-6)
+    np.testing.assert_allclose(plain.parameters["w"] - decayed.parameters["w"], [0.05, -0.1])
+
+
+def test_a_model_has_the_weight_decay_that_it_is_given_or_that_of_pytorch() -> None:
+    for given, wanted in ((None, 0.01), (0.0, 0.0), (0.3, 0.3)):
+        model = RNNLM(RNN(7, 5), 7, optimizer="adamw", weight_decay=given)
+        optimizer = model.configure_optimizers()
+        assert isinstance(optimizer, AdamW)
+        assert optimizer.weight_decay == wanted
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Path) -> None:
@@ -181,9 +197,13 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
     [
         ({"lr": float("nan")}, "learning rate must be"),
         ({"lr": 0.0}, "learning rate must be"),
-        ({"optimizer": "lion"}, "optimizer must be sgd or adam"),
+        ({"optimizer": "lion"}, "optimizer must be sgd, adam or adamw"),
         ({"momentum": 1.0}, "momentum must be"),
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),
+        ({"momentum": 0.9, "optimizer": "adamw"}, "momentum requires sgd"),
+        ({"weight_decay": -0.1, "optimizer": "adamw"}, "weight decay must be a finite number"),
+        ({"weight_decay": float("inf"), "optimizer": "adamw"}, "weight decay must be a finite"),
+        ({"weight_decay": 0.1, "optimizer": "adam"}, "weight decay requires adamw"),
         ({"embedding_size": -1}, "embedding must be 0 or more"),
     ],
 )

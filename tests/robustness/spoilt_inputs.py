@@ -412,7 +412,15 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         [
             *["hidden", "layers", "embedding", "seq-len", "batch-size", "lr", "clip", "momentum"],
             *["dropout", "seed", "cell", "tokenizer", "optimizer", "device", "framework", "out"],
-            *["edition", "checkpoint-every", "resume", "vocab-size", "min-freq", "newlines"],
+            *[
+                "edition",
+                "weight-decay",
+                "checkpoint-every",
+                "resume",
+                "vocab-size",
+                "min-freq",
+                "newlines",
+            ],
         ]
     )
     large = [1 << 16] if option == "hidden" else []  # which is more than there is memory for

@@ -5,7 +5,8 @@ NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
 BATCHING = ("random", "contiguous")
 SCHEDULES = ("constant", "cosine", "plateau")
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+DEFAULT_DECAY = 0.01  # of AdamW's weights, as in PyTorch
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("single", "bf16")  # of matrix products
 

@@ -285,7 +285,8 @@ class RNNLM(RNNLMScratch):
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
     LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd or adam; `momentum` goes with sgd; with `tied` the embedding is the output layer's weight.
+    sgd, adam or adamw; `momentum` goes with sgd, and `weight_decay`, 0.01 unless it is given, with
+    adamw; with `tied` the embedding is the output layer's weight.
     `training` turns dropout on, as in Flax.
     """
 
@@ -294,9 +295,10 @@ class RNNLM(RNNLMScratch):
     optimizer: str = "sgd"
     momentum: float = 0.0
     tied: bool = False
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
-        trainer.check_optimizer(self.optimizer, self.lr, self.momentum)
+        trainer.check_optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay)
         rnnlm.check_language_model(self.rnn, self.tied, self.embedding_size)
         check_call(self.rnn)
         super().__post_init__()
@@ -385,9 +387,11 @@ class RNNLM(RNNLMScratch):
         return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
-        """SGD or Adam, as `optimizer` says."""
+        """SGD, Adam or AdamW, as `optimizer` says."""
         if self.optimizer == "adam":
             return optax.adam(self.lr)
+        if self.optimizer == "adamw":
+            return optax.adamw(self.lr, weight_decay=trainer.decay_of(self.weight_decay))
         return optax.sgd(self.lr, self.momentum or None)
 
 

@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 
 from elman.core.hyperparameters import HyperParameters
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm
+from elman.core.training import module, rnnlm, trainer
 from elman.mxnet.arrays import numpy
 from elman.mxnet.chunked_loss import ChunkedLoss
 from elman.mxnet.data import from_numpy
@@ -281,9 +281,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
 
     def configure_optimizers(self) -> gluon.Trainer:
-        """SGD or Adam, as `optimizer` says."""
+        """SGD, Adam or AdamW, as `optimizer` says."""
         if self.optimizer == "adam":
             return gluon.Trainer(self.parameters(), Adam(self.lr))
+        if self.optimizer == "adamw":
+            decay = trainer.decay_of(self.weight_decay)
+            return gluon.Trainer(self.parameters(), Adam(self.lr, decay))
         settings = {"learning_rate": self.lr, "momentum": self.momentum}
         return gluon.Trainer(self.parameters(), "sgd", settings)
 
@@ -292,10 +295,19 @@ RNNLM.default_head = rnnlm.head_methods(RNNLM)
 
 
 class Adam(mxnet.optimizer.Adam):
-    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch."""
+    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
+
+    With `decay` it is AdamW: before a step, weights are multiplied by 1 - learning rate * decay.
+    """
+
+    def __init__(self, learning_rate: float, decay: float = 0.0) -> None:
+        super().__init__(learning_rate)
+        self.decay = decay
 
     def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
         """Update one parameter."""
         steps = self._index_update_count.get(index, 0) + 1
         self.epsilon = 1e-8 * (1 - self.beta2**steps) ** 0.5
+        if self.decay:
+            weight *= 1 - self.learning_rate * self.decay
         super().update(index, weight, grad, state)

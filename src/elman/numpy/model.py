@@ -12,7 +12,7 @@ from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import module, rnnlm, trainer
 from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
-from elman.numpy.optimizers import SGD, Adam
+from elman.numpy.optimizers import SGD, Adam, AdamW
 
 __all__ = ["RNNLM", "Module"]
 
@@ -47,6 +47,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         tied: bool = False,
         seed: int = 0,
         precision: str = "single",
+        weight_decay: float | None = None,
     ) -> None:
         """Make the model.
 
@@ -54,17 +55,18 @@ class RNNLM(rnnlm.LanguageModel, Module):
         - `vocab_size`: number of tokens.
         - `lr`: learning rate.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd or adam.
+        - `optimizer`: sgd, adam or adamw.
         - `momentum`: momentum of sgd.
         - `tied`: use the embedding as the output layer's weight.
         - `seed`: seed of the initial weights.
         - `precision`: precision of the factors of matrix products, single or bf16, as that of the
           layers.
+        - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
         """
         super().__init__()
         if not hasattr(rnn, "num_hiddens"):
             raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
-        trainer.check_optimizer(optimizer, lr, momentum)
+        trainer.check_optimizer(optimizer, lr, momentum, weight_decay)
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
@@ -97,6 +99,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     momentum: float
     tied: bool
     precision: str
+    weight_decay: float | None
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of those of its targets that count; None for all
@@ -240,6 +243,8 @@ class RNNLM(rnnlm.LanguageModel, Module):
         """Optimiser named in the constructor."""
         if self.optimizer == "adam":
             return Adam(self, self.lr)
+        if self.optimizer == "adamw":
+            return AdamW(self, self.lr, trainer.decay_of(self.weight_decay))
         return SGD(self, self.lr, self.momentum)
 
 

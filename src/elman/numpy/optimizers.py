@@ -1,4 +1,4 @@
-"""Optimisers: SGD with momentum, and Adam."""
+"""Optimisers: SGD with momentum, Adam, and Adam with weight decay."""
 
 from typing import Protocol
 
@@ -6,8 +6,9 @@ import numpy as np
 
 from elman.core.model.weights import Weights
 from elman.core.training import trainer
+from elman.core.valid_values import DEFAULT_DECAY
 
-__all__ = ["SGD", "Adam"]
+__all__ = ["SGD", "Adam", "AdamW"]
 
 
 class Trainable(Protocol):
@@ -63,3 +64,21 @@ class Adam:
             unbiased = mean / (1 - self.beta1**self.steps)
             deviation = np.sqrt(square / (1 - self.beta2**self.steps))
             self.model.parameters[name] -= self.lr * unbiased / (deviation + self.epsilon)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in torch.optim.AdamW.
+
+    Before a step, every weight is multiplied by 1 - lr * weight_decay, biases as all others.
+    """
+
+    def __init__(self, model: Trainable, lr: float, weight_decay: float = DEFAULT_DECAY) -> None:
+        trainer.check_optimizer("adamw", lr, 0.0, weight_decay)
+        super().__init__(model, lr)
+        self.weight_decay = weight_decay
+
+    def step(self) -> None:
+        """Update the model's parameters by its gradients."""
+        for name in self.model.gradients:
+            self.model.parameters[name] *= 1 - self.lr * self.weight_decay
+        super().step()

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from elman.core.errors import ElmanError
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm
+from elman.core.training import module, rnnlm, trainer
 from elman.tensorflow.arrays import num_gpus
 from elman.tensorflow.chunked_loss import chunked_total
 from elman.tensorflow.compiled import Compiled
@@ -272,9 +272,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return total / tf.reduce_sum(weights)
 
     def configure_optimizers(self) -> Any:
-        """SGD or Adam, as `optimizer` says."""
+        """SGD, Adam or AdamW, as `optimizer` says."""
         if self.optimizer == "adam":
             return Adam(float(self.lr), epsilon=1e-8)
+        if self.optimizer == "adamw":
+            decay = float(trainer.decay_of(self.weight_decay))
+            return Adam(float(self.lr), epsilon=1e-8, weight_decay=decay)
         return tf.keras.optimizers.SGD(float(self.lr), momentum=self.momentum)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm
+from elman.core.training import module, rnnlm, trainer
 from elman.torch.arrays import numpy
 from elman.torch.chunked_loss import ChunkedLoss
 
@@ -226,9 +226,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD or Adam, as `optimizer` says."""
+        """SGD, Adam or AdamW, as `optimizer` says."""
         if self.optimizer == "adam":
             return torch.optim.Adam(self.parameters(), lr=self.lr)
+        if self.optimizer == "adamw":
+            decay = trainer.decay_of(self.weight_decay)
+            return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=decay)
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
 
 

@@ -96,7 +96,9 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         assert field.metadata["help"]
     settings = Settings()
     assert (settings.lr, settings.epochs, settings.edition) == (1.0, 100, "gutenberg")
-    assert Settings(optimizer="adam").lr == 0.005
+    assert Settings(optimizer="adam").lr == Settings(optimizer="adamw").lr == 0.005
+    assert (settings.weight_decay, Settings(optimizer="adamw").weight_decay) == (None, 0.01)
+    assert Settings(optimizer="adamw", weight_decay=0.0).weight_decay == 0
     assert Settings(minutes=1.0).epochs is None
 
 
@@ -112,6 +114,7 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"init": ""}, "init must be a path, got ''"),
         ({"embedding": 8, "tied": True}, "tied weights need an embedding as large as"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum goes with sgd, got 0.5 with adam"),
+        ({"weight_decay": 0.5}, "weight decay goes with adamw, got 0.5 with sgd: leave it out"),
         ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
     ],
 )

@@ -12,6 +12,7 @@ from elman.core.model.cells import CELLS
 from elman.core.setting_fields import check, choice, flag, path, real, whole
 from elman.core.valid_values import (
     BATCHING,
+    DEFAULT_DECAY,
     DEVICES,
     EDITIONS,
     MAX_BATCH_SIZE,
@@ -30,7 +31,8 @@ from elman.core.valid_values import (
 
 TIME_MACHINE = "time-machine"
 DEFAULT_EPOCHS = 100
-DEFAULT_LR = {"sgd": 1.0, "adam": 0.005}  # the book's, and one that suits models of this size
+# The book's, and one that suits models of this size.
+DEFAULT_LR = {"sgd": 1.0, "adam": 0.005, "adamw": 0.005}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Settings:
     patience: int | None = whole(
         None, "Epochs without a lower validation loss after which training ends.", at_least=1
     )
-    lr: float = real(None, "Learning rate.", above=0, unset="1 with sgd, 0.005 with adam")
+    lr: float = real(None, "Learning rate.", above=0, unset="1 with sgd, 0.005 with others")
     schedule: str = choice("constant", "Learning rate schedule: {choices}.", SCHEDULES)
     warmup: float = real(
         0.0, "Share of the training in which the learning rate rises.", at_least=0, below=1
@@ -105,6 +107,9 @@ class Settings:
     clip: float = real(1.0, "Bound of the gradient's norm; 0 is none.", at_least=0)
     optimizer: str = choice("sgd", "Optimizer: {choices}.", OPTIMIZERS)
     momentum: float = real(0.0, "Momentum of sgd.", at_least=0, below=1)
+    weight_decay: float | None = real(
+        None, "Weight decay of adamw.", at_least=0, unset=f"{DEFAULT_DECAY} with adamw"
+    )
     framework: str = choice(
         "numba",
         "Framework: {choices}; several with commas, or all, to compare; NAME=INTERPRETER for one "
@@ -129,6 +134,8 @@ class Settings:
         """Give values to what is None and follows from other settings."""
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        if self.weight_decay is None and self.optimizer == "adamw":
+            object.__setattr__(self, "weight_decay", DEFAULT_DECAY)
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         if self.edition is None and self.text == TIME_MACHINE:
@@ -172,6 +179,11 @@ class Settings:
         if self.momentum and self.optimizer != "sgd":
             raise ElmanError(
                 f"momentum goes with sgd, got {self.momentum} with {self.optimizer}: leave it out"
+            )
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ElmanError(
+                f"weight decay goes with adamw, got {self.weight_decay} with {self.optimizer}: "
+                "leave it out"
             )
 
 

@@ -150,7 +150,7 @@ class Training:
             settings.tied,
         )
         # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
-        kept = 1 + (2 if settings.optimizer == "adam" else bool(settings.momentum))
+        kept = 1 + (2 if settings.optimizer != "sgd" else bool(settings.momentum))
         weights.require_memory(arch, kept + 1 + kept)
         return self.framework.build(
             arch,
@@ -160,6 +160,7 @@ class Training:
             settings.momentum,
             settings.dropout,
             settings.seed,
+            weight_decay=settings.weight_decay,
         )
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:

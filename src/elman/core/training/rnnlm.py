@@ -118,6 +118,7 @@ class RNNLM(RNNLMScratch):
         optimizer: str = "sgd",
         momentum: float = 0.0,
         tied: bool = False,
+        weight_decay: float | None = None,
     ) -> None:
         """Make the model.
 
@@ -125,11 +126,12 @@ class RNNLM(RNNLMScratch):
         - `vocab_size`: number of tokens.
         - `lr`: learning rate.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd or adam.
+        - `optimizer`: sgd, adam or adamw.
         - `momentum`: momentum of sgd.
         - `tied`: use the embedding as the output layer's weight.
+        - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
         """
-        check_optimizer(optimizer, lr, momentum)
+        check_optimizer(optimizer, lr, momentum, weight_decay)
         check_language_model(rnn, tied, embedding_size)
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
@@ -169,6 +171,7 @@ def builder(
         dropout: float = 0.0,
         seed: int = 0,
         precision: str = SINGLE,
+        weight_decay: float | None = None,
     ) -> Any:
         """Language model of this architecture with these weights; the seed is that of dropout."""
         check_precision(precision, framework)
@@ -185,6 +188,7 @@ def builder(
             optimizer=optimizer,
             momentum=momentum,
             tied=arch.tied,
+            weight_decay=weight_decay,
             **chosen,
         )
         set_weights(model, arch, values)

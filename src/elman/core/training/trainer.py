@@ -33,7 +33,7 @@ from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import Epoch, EpochProgress, TrainerState, check_forms
 from elman.core.training.plotting import ProgressBoard
 from elman.core.training.progress import progress
-from elman.core.valid_values import OPTIMIZERS
+from elman.core.valid_values import DEFAULT_DECAY, OPTIMIZERS
 
 log = logging.getLogger("elman")
 
@@ -421,7 +421,9 @@ def _norm_suffix(norm: float) -> str:
     return "" if math.isnan(norm) else f" (gradient norm of the previous update: {norm:.3g})"
 
 
-def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
+def check_optimizer(
+    optimizer: str, lr: float, momentum: float, weight_decay: float | None = None
+) -> None:
     """Raise an ElmanError unless these are valid settings of an optimiser."""
     require_one_of(OPTIMIZERS, optimizer=optimizer)
     require_number(
@@ -430,5 +432,20 @@ def check_optimizer(optimizer: str, lr: float, momentum: float) -> None:
         the_learning_rate=lr,
     )
     require_number("at least 0 and below 1", lambda share: 0 <= share < 1, momentum=momentum)
-    if momentum and optimizer == "adam":
-        raise ElmanError(f"momentum requires sgd, got {momentum} with adam: leave it out")
+    if momentum and optimizer != "sgd":
+        raise ElmanError(f"momentum requires sgd, got {momentum} with {optimizer}: leave it out")
+    if weight_decay is not None:
+        require_number(
+            "a finite number of 0 or more",
+            lambda decay: is_finite_number(decay) and decay >= 0,
+            weight_decay=weight_decay,
+        )
+    if weight_decay and optimizer != "adamw":
+        raise ElmanError(
+            f"weight decay requires adamw, got {weight_decay} with {optimizer}: leave it out"
+        )
+
+
+def decay_of(weight_decay: float | None) -> float:
+    """Weight decay of AdamW where this is given; None stands for `DEFAULT_DECAY`."""
+    return DEFAULT_DECAY if weight_decay is None else weight_decay
