@@ -20,6 +20,7 @@ def save(folder: "str | Path", model: Any) -> None:
     """
     from elman.core.experiments import run
     from elman.core.files.paths import as_path
+    from elman.core.model.precision import precision_of
     from elman.core.text import codec
 
     path = as_path(folder, "a run directory")
@@ -39,20 +40,23 @@ def save(folder: "str | Path", model: Any) -> None:
         )
     history: Sequence[Any] = getattr(trainer, "history", ())
     with run.new_folder(path) as part:
-        run.write(part, architecture, module.export_weights(model), used, None, history)
+        values = module.export_weights(model)
+        run.write(part, architecture, values, used, precision_of(model), None, history)
         run.draw(part, history)
 
 
-def load(folder: "str | Path", framework: str = "numpy") -> Any:
+def load(folder: "str | Path", framework: str = "numpy", precision: str | None = None) -> Any:
     """Load the model of a run directory into a framework.
 
+    Its products have the run's precision, or the one that is given, single or bf16.
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
     """
     from elman.core.experiments import run
     from elman.core.files.paths import as_path
 
     check_framework(framework)
-    architecture, weights, codec = run.read(as_path(folder, "a run directory"))
-    model = framework_module(framework).build(architecture, weights)
+    architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
+    chosen = recorded if precision is None else precision
+    model = framework_module(framework).build(architecture, weights, precision=chosen)
     model.codec = codec
     return model

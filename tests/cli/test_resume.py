@@ -14,13 +14,26 @@ from filelock import FileLock
 from tests.cli.conftest import QUICK
 from tests.conftest import Command
 
+IN_BF16 = ("--framework", "numpy", "--precision", "bf16")
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGINT, ("--epochs", "200")),
+        (signal.SIGTERM, ("--epochs", "200")),
+        (signal.SIGTERM, ("--epochs", "20", *IN_BF16)),
+    ],
+)
 def test_an_interrupted_training_can_be_resumed(
-    elman: Command, story: Path, tmp_path: Path, number: signal.Signals
+    elman: Command,
+    story: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    options: tuple[str, ...],
 ) -> None:
     code = "from elman.cli import main; main()"
-    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--epochs", "200"]
+    command = [sys.executable, "-c", code, "train", str(story), *QUICK, *options]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         training.stderr.readline()  # the first epoch is over
@@ -38,7 +51,7 @@ def test_an_interrupted_training_can_be_resumed(
 
     resumed = elman("train", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
-    whole = elman("train", story, *QUICK, "--epochs", "200", "--out", "whole")
+    whole = elman("train", story, *QUICK, *options, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
     files = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert sorted(path.name for path in (tmp_path / run).iterdir()) == files

@@ -60,6 +60,12 @@ def model() -> RNNLM:
     return made
 
 
+@lru_cache
+def saved() -> str:
+    elman.save(text("saved"), model())
+    return text("saved")
+
+
 Calls = dict[str, tuple[Callable[..., Any], dict[str, Any]]]
 
 
@@ -72,7 +78,7 @@ def calls() -> Calls:
 def models() -> Calls:
     """Layers, models and optimisers."""
     stack = {"num_inputs": 5, "num_hiddens": 3, "num_layers": 1, "dropout": 0.0, "seed": 0}
-    bidirectional = {"bidirectional": False}
+    bidirectional = {"bidirectional": False, "precision": "single"}
     return {
         "RNN": (RNN, {**stack, **bidirectional, "nonlinearity": "tanh"}),
         "GRU": (GRU, stack | bidirectional),
@@ -83,6 +89,7 @@ def models() -> Calls:
                 **{"rnn": RNN(5, 3), "vocab_size": 5, "lr": 0.1, "embedding_size": 0},
                 **{"optimizer": "sgd", "momentum": 0.0, "tied": False, "seed": 0},
                 "weight_decay": 0.0,
+                "precision": "single",
             },
         ),
         "Architecture": (
@@ -134,6 +141,7 @@ def texts_and_runs() -> Calls:
         "Vocab": (Vocab, {"tokens": ["a", "b"], "min_freq": 0, "reserved_tokens": ["c"]}),
         "save": (elman.save, {"folder": text("run"), "model": model()}),
         "load": (elman.load, {"folder": text("none"), "framework": "numpy"}),
+        "load, precision": (elman.load, {"folder": saved(), "precision": "single"}),
         "framework_module": (elman.framework_module, {"name": "numpy"}),
         "prepare": (
             lambda **given: prepare.prepare([text()], Path("store"), **given),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import elman
 from elman.cli import app
+from elman.core.errors import ElmanError
 from tests.conftest import Command
 
 QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
@@ -67,6 +69,18 @@ def test_generate_and_evaluate_give_what_the_specification_gives(
         ("evaluate", run, story),
     ):
         assert here(*words, "--framework", framework) == here(*words, "--framework", "numpy") != ""
+
+
+def test_a_run_in_bf16_is_read_where_there_are_such_products(
+    here: Here, framework: str, story: Path
+) -> None:
+    here("train", story, *QUICK, "--framework", "numpy", "--precision", "bf16", "--out", "bf16")
+    if framework == "numba":
+        here("evaluate", "bf16", story, "--framework", framework)
+        return
+    with pytest.raises(ElmanError, match=f"only numba and numpy multiply in bf16, got {framework}"):
+        here("evaluate", "bf16", story, "--framework", framework)
+    assert elman.load("bf16", framework, precision="single").codec.vocab
 
 
 def test_a_gpu_that_is_not_there_is_refused(elman: Command, module: Any, framework: str) -> None:

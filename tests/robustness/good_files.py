@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     **{"dropout": 0.1, "lr": 0.01, "clip": 1.0, "optimizer": "adam", "momentum": 0.0},
     **{"framework": "numpy", "device": "auto", "seed": 0},
     **{"minutes": None, "patience": 3, "schedule": "plateau", "warmup": 0.1},
-    **{"vocab_size": None, "min_freq": None, "newlines": None},
+    **{"vocab_size": None, "min_freq": None, "newlines": None, "precision": "single"},
 }
 
 

@@ -414,6 +414,7 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
             *["dropout", "seed", "cell", "tokenizer", "optimizer", "device", "framework", "out"],
             *[
                 "edition",
+                "precision",
                 "weight-decay",
                 "checkpoint-every",
                 "resume",

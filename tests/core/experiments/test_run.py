@@ -73,6 +73,33 @@ def test_a_run_that_tells_of_no_line_ends_was_trained_on_them_as_they_are(folder
     assert elman.load(folder).codec.newlines == "keep"
 
 
+def test_a_run_that_tells_of_no_precision_was_trained_in_single_precision(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("precision") == "single"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert elman.load(folder).precision == "single"
+
+
+def test_a_saved_model_keeps_its_precision_unless_another_is_given(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = elman.load(folder, precision="bf16")
+    assert model.precision == model.rnn.precision == "bf16"
+    elman.save(tmp_path / "again", model)
+    for framework in ("numpy", "numba"):
+        assert elman.load(tmp_path / "again", framework).precision == "bf16"
+        assert elman.load(tmp_path / "again", framework, "single").precision == "single"
+
+
+def test_a_precision_that_there_is_not_is_refused(folder: Path) -> None:
+    with pytest.raises(ElmanError, match="precision must be single or bf16, got 'half'"):
+        elman.load(folder, precision="half")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"precision": "half"}))
+    with pytest.raises(ElmanError, match="precision must be single or bf16, got 'half'"):
+        run.read_config(folder)
+
+
 def test_a_loaded_model_can_be_saved_again(folder: Path, tmp_path: Path) -> None:
     elman.save(tmp_path / "again", elman.load(folder))
     assert elman.load(tmp_path / "again").codec.clean

@@ -115,6 +115,11 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"embedding": 8, "tied": True}, "tied weights need an embedding as large as"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum goes with sgd, got 0.5 with adam"),
         ({"weight_decay": 0.5}, "weight decay goes with adamw, got 0.5 with sgd: leave it out"),
+        ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
+        (
+            {"precision": "bf16", "framework": "torch"},
+            "only numba and numpy multiply in bf16, got torch: use one of them, or the precision",
+        ),
         ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
     ],
 )

@@ -53,6 +53,7 @@ configs = st.builds(
     architecture=architectures,
     tokenizer=st.sampled_from(["char", "byte", "word"]),
     newlines=st.sampled_from(["universal", "keep"]),
+    precision=st.sampled_from(["single", "bf16"]),
     clean=st.booleans(),
     training=st.none() | records,
 )
@@ -93,7 +94,7 @@ SETTINGS: dict[str, Any] = {
     **{"hidden": 4, "layers": 2, "embedding": 0, "tied": False, "dropout": 0.5, "seq_len": 8},
     **{"batch_size": 16, "batching": "random", "epochs": 2, "minutes": None, "patience": None},
     **{"lr": 1.0, "schedule": "constant", "warmup": 0.0, "clip": 1.0, "optimizer": "sgd"},
-    **{"momentum": 0.0, "framework": "numpy", "device": "auto", "seed": 0},
+    **{"momentum": 0.0, "precision": "bf16", "framework": "numpy", "device": "auto", "seed": 0},
     **{"vocab_size": None, "min_freq": None, "newlines": None},
 }
 

@@ -23,6 +23,7 @@ from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.metrics import Evaluation
+from elman.core.model.precision import SINGLE, check_precision
 from elman.core.text import bpe, codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
@@ -72,7 +73,8 @@ class Config:
     """Architecture of a model, reading of its text, and training: the content of config.json.
 
     `clean` tells if a text goes through the book's cleaning before it is tokenized. A run without
-    `newlines` was trained on line ends as they are. A saved model has no `training`.
+    `newlines` was trained on line ends as they are. `precision` is that of the factors of the
+    model's products. A saved model has no `training`.
     """
 
     architecture: weights.Architecture
@@ -80,11 +82,13 @@ class Config:
     clean: bool
     training: TrainingRecord | None = None
     newlines: str = tokenizers.KEEP
+    precision: str = SINGLE
 
     def __post_init__(self) -> None:
         if self.tokenizer != bpe.NAME:
             tokenizers.tokenizer(self.tokenizer)
         tokenizers.check_newlines(self.newlines)
+        check_precision(self.precision)
 
 
 @contextmanager
@@ -213,11 +217,12 @@ def write(
     arch: weights.Architecture,
     values: weights.Weights,
     used: Codec,
+    precision: str,
     training: TrainingRecord | None,
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
-    config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines)
+    config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines, precision)
     json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
     if used.tokenizer.model:
         atomic.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
@@ -333,10 +338,10 @@ def _epoch(row: list[str], number: int) -> Epoch:
     )
 
 
-def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec]:
-    """Read the architecture, weights and codec of a run, checked against each other."""
+def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, str]:
+    """Read the architecture, weights, codec and precision of a run, checked against each other."""
     config = read_config(folder)
     size = config.architecture.vocab
     used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines)
     values = weights.load(folder / "model.safetensors", config.architecture)
-    return config.architecture, values, used
+    return config.architecture, values, used, config.precision

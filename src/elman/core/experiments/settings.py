@@ -25,6 +25,7 @@ from elman.core.valid_values import (
     MAX_VOCAB_SIZE,
     NEWLINES,
     OPTIMIZERS,
+    PRECISIONS,
     SCHEDULES,
     TOKENIZERS,
 )
@@ -110,6 +111,11 @@ class Settings:
     weight_decay: float | None = real(
         None, "Weight decay of adamw.", at_least=0, unset=f"{DEFAULT_DECAY} with adamw"
     )
+    precision: str = choice(
+        "single",
+        "Precision of the factors of matrix products: {choices}; bf16 is for numba and numpy.",
+        PRECISIONS,
+    )
     framework: str = choice(
         "numba",
         "Framework: {choices}; several with commas, or all, to compare; NAME=INTERPRETER for one "
@@ -169,8 +175,10 @@ class Settings:
             )
 
     def _check_model(self) -> None:
+        from elman.core.model.precision import check_precision
         from elman.core.model.weights import check_tied
 
+        check_precision(self.precision, self.framework)
         check_tied(self.tied, self.embedding, self.hidden)
         if self.dropout and self.layers == 1:
             raise ElmanError(

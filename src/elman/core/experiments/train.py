@@ -46,7 +46,8 @@ class Origin:
     @classmethod
     def read(cls, folder: str) -> "Origin":
         """Read a run directory."""
-        return cls(*run.read(Path(folder)))
+        arch, values, codec, _ = run.read(Path(folder))
+        return cls(arch, values, codec)
 
     def check(self, settings: Settings) -> None:
         """Raise an ElmanError where the settings have another architecture."""
@@ -160,6 +161,7 @@ class Training:
             settings.momentum,
             settings.dropout,
             settings.seed,
+            settings.precision,
             weight_decay=settings.weight_decay,
         )
 
@@ -224,6 +226,7 @@ class Training:
             self.framework.architecture(self.model),
             self.framework.export_weights(self.model),
             self.codec,
+            self.settings.precision,
             record,
             self.trainer.history,
         )

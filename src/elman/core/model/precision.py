@@ -1,5 +1,7 @@
 """Precision of matrix products; everything else is computed in single precision."""
 
+from typing import Any
+
 from elman.core.errors import ElmanError, require_one_of
 from elman.core.valid_values import PRECISIONS
 
@@ -15,3 +17,8 @@ def check_precision(precision: str, framework: str = BF16_FRAMEWORKS[0]) -> None
             f"only {' and '.join(BF16_FRAMEWORKS)} multiply in {precision}, got {framework}: use "
             f"one of them, or the precision {SINGLE}"
         )
+
+
+def precision_of(model: Any) -> str:
+    """Precision of a model's products; single in frameworks without a choice."""
+    return str(getattr(model, "precision", SINGLE))
