@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from reporting import print_header, print_machine, print_row
+from updates import built
 
 from elman import numba
 from elman.core.model.weights import Architecture, initial
@@ -24,7 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {"single": {}, "bf16": {"precision": "bf16
 
 def perplexity(data: Any, arch: Architecture, seed: int, epochs: int, **settings: Any) -> float:
     """The validation perplexity after a training."""
-    model = numba.build(arch, initial(arch, seed), **settings)
+    model = built(arch, **settings)
+    model.load_weights(initial(arch, seed))
     trainer = numba.Trainer(epochs, gradient_clip_val=1)
     trainer.fit(model, data)
     return float(trainer.history[-1].val_ppl)

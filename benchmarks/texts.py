@@ -21,6 +21,7 @@ import numpy as np
 from limits import VOCAB
 from reporting import print_header, print_machine, print_row
 from turns import Work, answer, started, take_turns
+from updates import built
 
 from frameworks import ENVIRONMENT
 
@@ -44,13 +45,12 @@ def some_lines() -> list[np.ndarray]:
 
 def engine(work: str, cell: str, settings: dict[str, Any]) -> Work:
     """A work of the engine; `settings` are those of its `build`."""
-    from elman import numba
     from elman.core.model.language_model import generate
     from elman.core.model.sampling import Sampler
-    from elman.core.model.weights import Architecture, initial
+    from elman.core.model.weights import Architecture
 
     arch = Architecture(cell, VOCAB, HIDDEN)
-    model, lines = numba.build(arch, initial(arch), **settings), some_lines()
+    model, lines = built(arch, **settings), some_lines()
     if work == "write":
         return lambda: list(generate(model, [0], 1000, Sampler(temperature=0)))
     return lambda: model.score_batch(lines)

@@ -17,6 +17,7 @@ from limits import Job
 from turns import Work, answer, started, take_turns
 
 from elman.core.data.batch import Batch
+from elman.core.model.weights import Architecture, initial
 from frameworks import ENVIRONMENT
 
 LONG = 10**11  # operations of an update that takes a second or so
@@ -36,13 +37,31 @@ def a_batch(job: Job, id_type: Any) -> tuple[np.ndarray, np.ndarray]:
     return ids[:, :-1].copy(), ids[:, 1:].copy()
 
 
+def built(arch: Architecture, **settings: Any) -> Any:
+    """A model of the engine; a RuntimeError if it is to have a precision that changes nothing."""
+    from elman import numba
+
+    model = numba.build(arch, initial(arch), **settings)
+    if "precision" in settings:
+        ids = a_batch(Job(arch.cell, arch.hidden, 4, 8, vocab=arch.vocab), np.int32)
+        results = []
+        for other in (
+            numba.build(arch, initial(arch)),
+            numba.build(arch, initial(arch), **settings),
+        ):
+            other.board.display = False
+            results.append((other.training_step(ids), other.step(ids[0])[0].tobytes()))
+        if any(single == chosen for single, chosen in zip(*results, strict=True)):
+            raise RuntimeError(f"the engine ignores the precision {settings['precision']}")
+    return model
+
+
 def engine(job: Job, **settings: Any) -> Work:
     """An update of the engine, as its trainer takes it; `settings` are those of its `build`."""
     from elman import numba
-    from elman.core.model.weights import initial
 
     trainer = numba.Trainer(1, gradient_clip_val=1)
-    trainer.model = model = numba.build(job.arch, initial(job.arch), lr=0.1, **settings)
+    trainer.model = model = built(job.arch, lr=0.1, **settings)
     trainer.optim = model.configure_optimizers()
     model.plot = lambda *values, **options: None
     pair = Batch.of(a_batch(job, numba.TimeMachine.id_type))
