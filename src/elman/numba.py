@@ -109,6 +109,8 @@ class RNNLM(specification.RNNLM):
             cached = self._engine = key, Engine(Architecture(*fields))
         engine = cached[1]
         check_not_overridden(self)
+        if self.rnn.input_dropout or self.rnn.output_dropout:
+            rnnlm.check_sequence_dropout("numba")
         weights.check(self.parameters, engine.arch)
         with engine.lock:
             engine.load(self.parameters)
@@ -266,6 +268,7 @@ COMPILED = {
                 "forward",
                 "backward",
                 "_drop",
+                "_drop_features",
                 "_weights",
                 "_product",
                 "_forward_layer",

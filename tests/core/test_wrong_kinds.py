@@ -78,6 +78,7 @@ def calls() -> Calls:
 def models() -> Calls:
     """Layers, models and optimisers."""
     stack = {"num_inputs": 5, "num_hiddens": 3, "num_layers": 1, "dropout": 0.0, "seed": 0}
+    stack |= {"input_dropout": 0.0, "output_dropout": 0.0}
     bidirectional = {"bidirectional": False, "precision": "single"}
     return {
         "RNN": (RNN, {**stack, **bidirectional, "nonlinearity": "tanh"}),

@@ -38,6 +38,8 @@ class Recurrent(Module):
         bidirectional: bool = False,
         seed: int = 0,
         precision: str = "single",
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         """Make the layers.
 
@@ -45,15 +47,21 @@ class Recurrent(Module):
         - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
         - `num_hiddens`: hidden units of a layer.
         - `num_layers`: layers, one above the other.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer;
-          the others are scaled up.
+        - `dropout`: share of a layer's outputs that training sets to zero before the next layer, at
+          each step anew; the others are scaled up.
         - `bidirectional`: also run from the last step to the first.
         - `seed`: seed of the initial weights and of dropout.
         - `precision`: precision of the factors of matrix products, single or bf16.
+        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
+          then no ids, and of the last layer's outputs; in a sequence the same features are dropped
+          at all steps (Gal and Ghahramani 2016).
+
+        A batch draws what it drops from `rng`: of the inputs, between the layers, of the outputs.
         """
         check_cell(cell)
         check_precision(precision)
         weights.check_layers(num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+        weights.check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
         require_at_least(0, seed=seed)
         super().__init__()
         self.save_hyperparameters()
@@ -69,8 +77,12 @@ class Recurrent(Module):
     dropout: float
     bidirectional: bool
     precision: str
+    input_dropout: float
+    output_dropout: float
     _memos: dict[str, tuple[Array, Array, list[Any]]]
-    _masks: list[Any]
+    _masks: list[Any]  # between layers
+    _input_mask: Any
+    _output_mask: Any
 
     @property
     def spec(self) -> CellSpec:
@@ -96,12 +108,15 @@ class Recurrent(Module):
         _check_state(state, [shape] * states)
         self._memos, self._masks = {}, []
         run, drop = self._forward_layer, self._drop
+        inputs, self._input_mask = self._drop_features(inputs, self.input_dropout)
         outputs, state = run_stack(arrays, self.names, inputs, state, run, drop)
+        outputs, self._output_mask = self._drop_features(outputs, self.output_dropout)
         return outputs, state if states > 1 else state[0]
 
     def _check_inputs(self, inputs: Any) -> None:
         if isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.integer):
             language_model.check_ids(language_model.integers(inputs, 2), self.num_inputs)
+            weights.check_one_hot(self.input_dropout)
         elif not isinstance(inputs, np.ndarray) or inputs.shape[2:] != (self.num_inputs,):
             raise ElmanError(
                 f"inputs are an array (steps, batch, {self.num_inputs}), or of ids (steps, batch), "
@@ -117,10 +132,21 @@ class Recurrent(Module):
         dropped: Array = inputs * self._masks[-1]
         return dropped
 
-    def mask(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Dropout's factors for the outputs of a layer, (steps, batch, features)."""
-        kept = self.rng.random(shape) >= self.dropout
-        mask: Array = kept.astype(dtype) / dtype.type(1 - self.dropout)
+    def _drop_features(self, values: Array, share: float) -> tuple[Array, Any]:
+        """Values, (steps, batch, features), after dropout that is the same at all steps; its mask.
+
+        It acts in training only (Gal and Ghahramani 2016).
+        """
+        if not (share and self.training):
+            return values, 1
+        mask = self.mask(values.shape[1:], values.dtype, share)  # (batch, features)
+        return values * mask, mask
+
+    def mask(self, shape: tuple[int, ...], dtype: Any, share: float | None = None) -> Array:
+        """Dropout's factors in this shape; `share` of them, by default `dropout`, are zero."""
+        share = self.dropout if share is None else share
+        kept = self.rng.random(shape) >= share
+        mask: Array = kept.astype(dtype) / dtype.type(1 - share)
         return mask
 
     def _forward_layer(
@@ -150,6 +176,7 @@ class Recurrent(Module):
         `d_outputs` is the loss's gradient with respect to the outputs of the last `forward`.
         """
         self.gradients = {}
+        d_outputs = d_outputs * self._output_mask
         for layer, names in reversed(list(enumerate(self.names))):
             parts = np.split(d_outputs, len(names), axis=2)  # (steps, batch, hidden) each
             d_inputs = [
@@ -161,7 +188,8 @@ class Recurrent(Module):
             d_outputs = sum(d[:: direction(name)] for name, d in zip(names, d_inputs, strict=True))
             if layer > 0:
                 d_outputs = d_outputs * self._masks[layer - 1]
-        return d_outputs
+        d_first: Array = d_outputs * self._input_mask
+        return d_first
 
     def _backward_layer(self, name: str, d_outputs: Array) -> Any:
         inputs, hidden_before, _ = self._memos[name]
@@ -215,7 +243,8 @@ class RNN(Recurrent):
     """A stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`, `precision`.
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`, `precision`, `input_dropout`,
+    `output_dropout`.
     """
 
     def __init__(
@@ -228,10 +257,12 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         seed: int = 0,
         precision: str = "single",
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         cell = rnn_cell(nonlinearity)
-        sizes = num_inputs, num_hiddens, num_layers
-        super().__init__(cell, *sizes, dropout, bidirectional, seed, precision)
+        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
+        super().__init__(cell, *sizes, dropout, bidirectional, seed, precision, *shares)
 
 
 class Gated(Recurrent):
@@ -248,9 +279,11 @@ class Gated(Recurrent):
         bidirectional: bool = False,
         seed: int = 0,
         precision: str = "single",
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
-        sizes = num_inputs, num_hiddens, num_layers
-        super().__init__(self.cell, *sizes, dropout, bidirectional, seed, precision)
+        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
+        super().__init__(self.cell, *sizes, dropout, bidirectional, seed, precision, *shares)
 
 
 class GRU(Gated):

@@ -19,10 +19,23 @@ def make_layers_of(arch: Architecture, **options: Any) -> Any:
 
 
 def make_model(
-    arch: Architecture, dropout: float, seed: int, precision: str = "single", **settings: Any
+    arch: Architecture,
+    dropout: float,
+    seed: int,
+    precision: str = "single",
+    input_dropout: float = 0.0,
+    output_dropout: float = 0.0,
+    **settings: Any,
 ) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    rnn = make_layers_of(arch, dropout=dropout, seed=seed, precision=precision)
+    rnn = make_layers_of(
+        arch,
+        dropout=dropout,
+        seed=seed,
+        precision=precision,
+        input_dropout=input_dropout,
+        output_dropout=output_dropout,
+    )
     return RNNLM(rnn, precision=precision, **settings)
 
 

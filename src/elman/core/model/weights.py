@@ -90,9 +90,23 @@ def check_layers(
     require_at_least(1, **sizes)
     for name, most in (("num_hiddens", "hidden"), ("num_layers", "layers")):
         require_at_most(MAX_SIZES[most], **{name: sizes[name]})
-    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, dropout=dropout)
+    check_dropout(dropout=dropout)
     if not isinstance(bidirectional, bool):
         raise ElmanError(f"bidirectional is true or false, got {bidirectional!r}")
+
+
+def check_dropout(**shares: float) -> None:
+    """Raise an ElmanError unless these are shares that dropout can have."""
+    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, **shares)
+
+
+def check_one_hot(input_dropout: float) -> None:
+    """Raise an ElmanError if dropout is to act on one-hot inputs."""
+    if input_dropout:
+        raise ElmanError(
+            f"input_dropout acts on the features of an embedding, got {input_dropout} with one-hot "
+            "ids: give the model an embedding_size, or leave input_dropout out"
+        )
 
 
 def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:

@@ -14,6 +14,7 @@ from elman.core.training.trainer import check_optimizer
 
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
 CHUNK_LOGITS = 1 << 22  # of a chunk
+SEQUENCE_DROPOUT_FRAMEWORKS = ("numpy",)  # which drop the same features at all steps
 # Methods that define a model's logits and its loss; a framework has some of them.
 OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
@@ -25,8 +26,20 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
             "a bidirectional layer reads the tokens that a language model is to predict: "
             "use layers with bidirectional=False"
         )
+    input_dropout = getattr(rnn, "input_dropout", 0)
+    if input_dropout and not embedding:
+        weights.check_one_hot(input_dropout)
     if tied is not False:
         check_tied(tied, embedding, rnn.num_hiddens)
+
+
+def check_sequence_dropout(framework: str) -> None:
+    """Raise an ElmanError unless a framework has dropout of inputs and outputs."""
+    if framework not in SEQUENCE_DROPOUT_FRAMEWORKS:
+        raise ElmanError(
+            "input_dropout and output_dropout exist in "
+            f"{' and '.join(SEQUENCE_DROPOUT_FRAMEWORKS)} only, got {framework}: leave them out"
+        )
 
 
 def detached(state: Any) -> Any:
@@ -172,12 +185,18 @@ def builder(
         seed: int = 0,
         precision: str = SINGLE,
         weight_decay: float | None = None,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
     ) -> Any:
         """Language model of this architecture with these weights; the seed is that of dropout."""
         check_precision(precision, framework)
+        shares = {"input_dropout": input_dropout, "output_dropout": output_dropout}
+        if any(shares.values()):
+            check_sequence_dropout(framework)
         values = weights.checked(values, arch)
         # Frameworks without a choice do not know of it.
-        chosen = {} if precision == SINGLE else {"precision": precision}
+        chosen: dict[str, Any] = {} if precision == SINGLE else {"precision": precision}
+        chosen |= {name: share for name, share in shares.items() if share}
         model = make_model(
             arch,
             dropout,
