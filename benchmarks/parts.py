@@ -26,6 +26,7 @@ from updates import a_batch, engine
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.work_queue import counter, open_queue
+from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.host.weight_layout import zeros
 from elman.kernels.rnn import head, layer
@@ -123,7 +124,7 @@ def works(job: Job) -> dict[str, Callable[[], Any]]:
     kernels, steps = Engine(job.arch), job.steps
     kernels.load(initial(job.arch))
     ids, targets = pair = a_batch(job, TimeMachine.id_type)
-    kernels.loss(ids, targets, (), [], training=True)
+    kernels.loss(ids, targets, (), DropoutMasks(), training=True)
     S, T, kind = kernels.shape, kernels.head_shape, kernels.cell
     packed, work, sums = kernels.packed, kernels.work, kernels.accumulators
     gates, h, c = (array[0, 0] for array in work.activations)

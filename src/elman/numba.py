@@ -24,6 +24,7 @@ from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm, trainer
 from elman.kernels import numba as _numba
 from elman.kernels.host import optimizers
+from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
@@ -47,7 +48,7 @@ from elman.numpy import (
     plot,
     set_figsize,
 )
-from elman.numpy.weights import make_layers_of, set_weights
+from elman.numpy.weights import model_maker, set_weights
 
 if _numba.config.DISABLE_JIT:
     raise ElmanError("elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it")
@@ -104,23 +105,22 @@ class RNNLM(specification.RNNLM):
         fields = self.architecture_fields()
         # A forked process has an engine of its own: that of its parent may be in the middle of a
         # batch, in a thread that the fork did not copy.
-        key, cached = (fields, os.getpid()), self._engine
+        key, cached = (fields, self.precision, os.getpid()), self._engine
         if cached is None or cached[0] != key:
-            cached = self._engine = key, Engine(Architecture(*fields))
+            engine = Engine(Architecture(*fields), precision=self.precision)
+            cached = self._engine = key, engine
         engine = cached[1]
         check_not_overridden(self)
-        if self.rnn.input_dropout or self.rnn.output_dropout:
-            rnnlm.check_sequence_dropout("numba")
         weights.check(self.parameters, engine.arch)
         with engine.lock:
             engine.load(self.parameters)
             yield engine
 
-    def compile(self) -> None:
+    def compile(self, batch: int = 1) -> None:
         """Compile the kernels for training, which takes seconds the first time."""
-        ids = np.zeros((1, 1), np.int32)
+        ids = np.zeros((batch, 1), np.int32)
         with self._kernels() as engine:
-            engine.loss(ids, ids, (), [], training=True)
+            engine.loss(ids, ids, (), DropoutMasks(), training=True)
 
     def load_weights(self, values: Weights) -> None:
         """Copy these weights, converted to single precision, into the model."""
@@ -141,7 +141,7 @@ class RNNLM(specification.RNNLM):
         masks = self._dropout_masks(X.shape)
         with self._kernels() as engine:
             loss, final_state = engine.loss(X, Y, state, masks, True, self.target_mask)
-            self.gradients = engine.gradients(self.parameters)
+            self.gradients = engine.gradients()
         self._d_logits, self.final_state = None, self._state(final_state)
         self.plot("ppl", self.exp(loss), train=True)
         return loss
@@ -162,13 +162,21 @@ class RNNLM(specification.RNNLM):
         if self._d_logits is not None:
             super().backward()
 
-    def _dropout_masks(self, shape: tuple[int, ...]) -> list[Array]:
+    def _dropout_masks(self, shape: tuple[int, ...]) -> DropoutMasks:
         """Dropout's factors, the same that `elman.numpy` draws."""
-        if not (self.rnn.dropout and self.training):
-            return []
+        rnn, single = self.rnn, np.dtype("f4")
+        if not self.training:
+            return DropoutMasks()
         batch, steps = shape
-        shape = (steps, batch, self.rnn.num_hiddens)
-        return [self.rnn.mask(shape, np.dtype("f4")) for _ in range(self.rnn.num_layers - 1)]
+        inputs, between, outputs = None, [], None
+        if rnn.input_dropout:
+            inputs = rnn.mask((batch, rnn.num_inputs), single, rnn.input_dropout)
+        if rnn.dropout:
+            shape = (steps, batch, rnn.num_hiddens)
+            between = [rnn.mask(shape, single) for _ in range(rnn.num_layers - 1)]
+        if rnn.output_dropout:
+            outputs = rnn.mask((batch, rnn.num_hiddens), single, rnn.output_dropout)
+        return DropoutMasks(between, inputs, outputs)
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
         """Logits of ids, (batch, steps, vocab), and the state after the last step; no dropout."""
@@ -187,6 +195,15 @@ class RNNLM(specification.RNNLM):
             with self._kernels() as engine:
                 losses, state = engine.losses(chunk[:-1], chunk[1:], state)
             yield losses
+
+    def score_batch(self, texts: Sequence[Array]) -> list[Array]:
+        """Loss in nats of each id but the first of each text, given those before it in its text.
+
+        Many short texts, such as lines, are scored together.
+        """
+        ids = [self._as_int64(text, 1) for text in texts]
+        with self._kernels() as engine:
+            return engine.losses_of_texts(ids)
 
     def generate_ids(
         self, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int
@@ -403,15 +420,7 @@ class TextFile(corpus.TextFile):
     id_type = np.int32
 
 
-def make_model(
-    arch: Architecture, dropout: float, seed: int, precision: str = "single", **settings: Any
-) -> RNNLM:
-    """RNNLM of this architecture; `seed` is that of dropout."""
-    rnn = make_layers_of(arch, dropout=dropout, seed=seed, precision=precision)
-    return RNNLM(rnn, precision=precision, **settings)
-
-
-build = rnnlm.builder("numba", make_model, set_weights)
+build = rnnlm.builder("numba", model_maker(RNNLM), set_weights)
 
 
 def version() -> str:

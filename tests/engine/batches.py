@@ -20,9 +20,9 @@ def batch_of(arch: Architecture, batch: int, steps: int) -> tuple[np.ndarray, np
     return ids[:, :-1], ids[:, 1:]
 
 
-def learned(module: Any, arch: Architecture, batch: Any, dropout: float = 0) -> Any:
+def learned(module: Any, arch: Architecture, batch: Any, **settings: Any) -> Any:
     """A model with the gradients of a batch, and the loss."""
-    model = module.build(arch, weights_of(arch), dropout=dropout)
+    model = module.build(arch, weights_of(arch), **settings)
     model.plot = lambda *values, **options: None  # there is no trainer
     model.train()
     loss = model.training_step(batch)

@@ -203,3 +203,13 @@ def test_a_model_with_nan_logits_generates_nothing() -> None:
             next(model.generate_ids([[1, 2]], 5, sampler, 0))
         with pytest.raises(ElmanError, match="the logits contain NaN or infinity"):
             next(model.generate_ids([[1, 2], [3]], 5, sampler, 0))
+
+
+@pytest.mark.parametrize(("cell", "hidden"), [("lstm", 33), ("gru", 70)])
+def test_texts_scored_together_have_the_losses_of_each_alone(cell: str, hidden: int) -> None:
+    arch, rng = Architecture(cell, 31, hidden, 2, 7), np.random.default_rng(0)
+    model = engine.build(arch, weights_of(arch))
+    texts = [rng.integers(0, 31, length) for length in (5, 0, 1, 2, 40, 9, 9, 130, *range(3, 150))]
+    for text, losses in zip(texts, model.score_batch(texts), strict=True):
+        alone = np.concatenate([np.empty(0), *model.score(text)])
+        np.testing.assert_allclose(losses, alone, rtol=1e-5, atol=1e-6)

@@ -10,10 +10,11 @@ from elman import numpy as specification
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.kernels.codegen.tile_types import TileShape
+from elman.kernels.host import arrays, weight_layout
 from elman.kernels.host import engine as kernels
-from elman.kernels.host import weight_layout
+from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.update import run
+from elman.kernels.rnn import by_groups, by_steps
 from tests.engine.batches import batch_of, learned, weights_of
 
 SIZES = [  # vocab, hidden, layers, embedding, batch, steps
@@ -25,9 +26,17 @@ SIZES = [  # vocab, hidden, layers, embedding, batch, steps
 ]
 
 
-def assert_alike(arch: Architecture, batch: Any, dropout: float = 0) -> None:
+@pytest.fixture(params=["groups", "steps"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Way of a batch: by groups of sequences, or step by step as with larger models."""
+    if request.param == "steps":
+        monkeypatch.setattr(kernels, "MAX_GROUP_HIDDEN", 0)
+    return request.param
+
+
+def assert_alike(arch: Architecture, batch: Any, **settings: Any) -> None:
     (wanted, wanted_loss), (found, loss) = (
-        learned(module, arch, batch, dropout) for module in (specification, engine)
+        learned(module, arch, batch, **settings) for module in (specification, engine)
     )
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     assert found.gradients.keys() == wanted.gradients.keys()
@@ -76,7 +85,11 @@ def test_a_state_of_zeros_gives_the_bits_of_no_state(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_kernels_are_compiled_once_for_all_sizes(cell: str) -> None:
+def test_kernels_are_compiled_once_for_all_sizes(
+    cell: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "STEP_ROWS", ())  # tiles of as many rows for all batches
+    run = by_groups.run if way == "groups" else by_steps.run
     learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
     before = list(run.signatures)
     for vocab, hidden, layers, embedding, batch, steps in SIZES:
@@ -94,6 +107,15 @@ def test_dropout_drops_what_the_specification_drops(cell: str) -> None:
     assert_alike(arch, batch_of(arch, 35, 4), dropout=0.5)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_of_inputs_and_outputs_drops_what_the_specification_drops(layers: int) -> None:
+    arch, between = Architecture("lstm", 11, 40, layers, 7), 0.3 if layers > 1 else 0
+    batch, ends = batch_of(arch, 35, 4), {"input_dropout": 0.4, "output_dropout": 0.25}
+    assert_alike(arch, batch, dropout=between, **ends)
+    for name, share in ends.items():
+        assert_alike(arch, batch, **{name: share})
+
+
 @pytest.mark.parametrize("shape", [TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
 def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: TileShape) -> None:
@@ -102,28 +124,29 @@ def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: TileSh
     results = []
     for made in (Engine(arch), Engine(arch, shape)):
         made.load(weights_of(arch))
-        loss, _ = made.loss(X, Y, (), [], training=True)
-        results.append((loss, made.gradients(weights_of(arch))))
+        loss, _ = made.loss(X, Y, (), DropoutMasks(), training=True)
+        results.append((loss, made.gradients()))
     (wanted, right), (loss, found) = results
     assert loss == pytest.approx(wanted, rel=1e-6)
     for name, gradient in right.items():
         np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("way", ["groups"], indirect=True)
 def test_a_large_model_has_fewer_slots_and_the_same_gradients(
-    monkeypatch: pytest.MonkeyPatch,
+    way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arch = Architecture("gru", 28, 16, 2)
     X, Y = batch_of(arch, 300, 6)
     results = []
-    for floats in (kernels.MAX_SLOT_FLOATS, 1):
-        monkeypatch.setattr(kernels, "MAX_SLOT_FLOATS", floats)
+    for floats in (arrays.MAX_SLOT_FLOATS, 1):
+        monkeypatch.setattr(arrays, "MAX_SLOT_FLOATS", floats)
         made = Engine(arch)
         made.load(weights_of(arch))
-        loss, _ = made.loss(X, Y, (), [], training=True)
-        results.append((made.max_slots, loss, made.gradients(weights_of(arch))))
-    (eight, wanted, right), (two, loss, found) = results
-    assert (eight, two) == (8, 2)
+        loss, _ = made.loss(X, Y, (), DropoutMasks(), training=True)
+        results.append((len(made.used.totals), loss, made.gradients()))
+    (all_of_them, wanted, right), (two, loss, found) = results
+    assert (all_of_them, two) == (10, 2)
     assert loss == pytest.approx(wanted, rel=1e-12)
     for name, gradient in right.items():
         np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-7)
@@ -140,8 +163,8 @@ def test_a_batch_of_nan_leaves_no_trace_in_the_next(states: int) -> None:
         made = Engine(arch)
         for weights in (*before, weights_of(arch)):
             made.load(weights)
-            made.loss(X, Y, state, [], training=True)
-        found.append(made.gradients(weights_of(arch)))
+            made.loss(X, Y, state, DropoutMasks(), training=True)
+        found.append(made.gradients())
     for name, gradient in found[0].items():
         np.testing.assert_array_equal(gradient, found[1][name])
 
@@ -154,11 +177,11 @@ def test_the_loss_of_a_certain_target_is_zero_and_never_negative(logit: float) -
     weights["linear.bias"] = np.where(np.arange(11) == 3, logit, 0).astype(np.float32)
     made, ids = Engine(arch), np.full((40, 5), 3)
     made.load(weights)
-    loss, _ = made.loss(ids, ids, (), [], training=True)
+    loss, _ = made.loss(ids, ids, (), DropoutMasks(), training=True)
     others = 10 * np.exp(-logit)
     assert loss == pytest.approx(np.log1p(others), abs=2e-7)
     assert loss >= 0
-    gradient = made.gradients(weights)["linear.bias"]
+    gradient = made.gradients()["linear.bias"]
     assert gradient[3] == pytest.approx(-others / (1 + others), abs=2e-7)
     assert (made.losses(ids[0], ids[0], ())[0] >= 0).all()
 
@@ -173,7 +196,7 @@ def test_a_nan_in_any_weight_makes_the_loss_nan() -> None:
         made.load(broken)
         one_step = np.arange(11)[:, None]
         for ids in (one_step, one_step.T):
-            assert np.isnan(made.loss(ids, ids, (), [], training=True)[0]), name
+            assert np.isnan(made.loss(ids, ids, (), DropoutMasks(), training=True)[0]), name
 
 
 @pytest.mark.parametrize(
@@ -193,19 +216,22 @@ def test_kernels_write_only_to_their_own_arrays(
         beside.extend((memory[:start], memory[start + inside :]))
         return memory[start : start + inside].view(dtype).reshape(sizes)
 
-    for module in (kernels, weight_layout):
+    for module in (arrays, weight_layout, kernels):
         monkeypatch.setattr(module, "zeros", zeros)
     monkeypatch.setattr(weight_layout, "LINE", 4096)  # what stands in one vector is that far apart
     arch = Architecture("gru", vocab, hidden, 2)
     one = Engine(arch, shape)
     one.load(weights_of(arch))
     for batch, steps in ((1, 1), (33, 3)):
-        assert np.isfinite(one.loss(*batch_of(arch, batch, steps), (), [], training=True)[0])
+        assert np.isfinite(
+            one.loss(*batch_of(arch, batch, steps), (), DropoutMasks(), training=True)[0]
+        )
     for steps in (1, 33):
         (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == 0xFF).all() for margin in beside)
-    for whole, *parts in (one.packed[2:-1], one.accumulators):
+    accumulators = one.used.arguments[2].accumulators
+    for whole, *parts in (one.packed[1:-1], accumulators):
         between = np.ones(whole.shape[-1], bool)
         for array in parts:
             begin = (array.ctypes.data - whole.ctypes.data) // 4

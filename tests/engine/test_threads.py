@@ -19,8 +19,10 @@ from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen import work_queue
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
+from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.packing import CHUNKS
+from elman.kernels.rnn import by_groups
+from elman.kernels.rnn.program import FIRST, OPERATION
 from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
@@ -37,14 +39,18 @@ def engine_after_a_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> tuple[
     arch = Architecture("rnn", 11, 7)
     X, Y = (part.astype(np.int32) for part in batch_of(arch, 300, 5))
     made = engine_with(arch, number, monkeypatch)
-    made.loss(X, Y, (), [], training=True)
+    made.loss(X, Y, (), DropoutMasks(), training=True)
     return made, X, Y
+
+
+def copied(gradients: Weights) -> Weights:
+    return {name: gradient.copy() for name, gradient in gradients.items()}
 
 
 def update(made: Engine, batch: Any) -> tuple[float, Weights]:
     """The loss of a batch and its gradients."""
-    loss, _ = made.loss(*batch, (), [], training=True)
-    return loss, made.gradients(weights_of(made.arch))
+    loss, _ = made.loss(*batch, (), DropoutMasks(), training=True)
+    return loss, copied(made.gradients())
 
 
 def assert_same_bits(found: tuple[float, Weights], wanted: tuple[float, Weights]) -> None:
@@ -62,11 +68,12 @@ def test_any_number_of_threads_gives_the_same_bits(
     wanted = update(engine_with(arch, 1, monkeypatch), batch)
     made = engine_with(arch, number, monkeypatch)
     assert_same_bits(update(made, batch), wanted)
+    losses = made.used.arguments[2].work.losses
     took_part, shared = np.zeros(number, int), 0
     for _ in range(5_000):  # some hundreds will do, if other processes keep the cores busy
-        made.work.losses.fill(0)  # each thread has sums of its own
+        losses.fill(0)  # each thread has an array of its own
         assert_same_bits(update(made, batch), wanted)
-        computed = made.work.losses.any(axis=1)
+        computed = losses.any(axis=(1, 2))
         took_part, shared = took_part + computed, shared + (computed.sum() > 1)
         if took_part.all() and shared > 2:
             return
@@ -83,23 +90,25 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     monkeypatch.setattr(threads.Worker, "call", lambda worker, work, n, queue: asked.append(n))
     assert_same_bits(update(made, batch), wanted)
     assert asked == [1, 2]
-    assert made.work.losses.any(axis=1).tolist() == [True, False, False]
+    losses = made.used.arguments[2].work.losses
+    assert losses.any(axis=(1, 2)).tolist() == [True, False, False]
 
 
 def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     made, X, Y = engine_after_a_batch(2, monkeypatch)
-    weights, totals, spinning = weights_of(made.arch), made.totals.copy(), threads.counter(1)
-    wanted = made.gradients(weights)
+    used, spinning = made.used, threads.counter(1)
+    totals, wanted = used.totals.copy(), copied(made.gradients())
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
-    for array in (*made.accumulators, made.totals, made.layout.canonical.gradients):
+    arrays = used.arguments[2]
+    for array in (*arrays.accumulators, used.totals, arrays.parameters.gradients):
         array.fill(0)
-    made._fill_batch(X, Y, (), [], training=True)
-    threads.open_queue(made.queue)
-    made.run(*made.arguments, 1, spinning)
+    made._fill_batch(used, X, Y, (), DropoutMasks(), training=True)
+    threads.open_queue(used.queue)
+    used.run(*used.arguments, 1, spinning)
     assert spinning[0] == 0
-    np.testing.assert_array_equal(made.totals, totals)
-    for name, gradient in made.gradients(weights).items():
+    np.testing.assert_array_equal(used.totals, totals)
+    for name, gradient in made.gradients().items():
         np.testing.assert_array_equal(gradient, wanted[name])
 
 
@@ -112,7 +121,7 @@ def spinner(looks: int, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_call_for_another_queue_gets_a_spinning_worker_off_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spin, worker, done = spinner(1 << 62, monkeypatch), threads.Worker(), []
+    spin, worker, done = spinner(1 << 62, monkeypatch), threads.Worker(), DropoutMasks()
     queues = [threads.empty_queue() for _ in range(2)]
 
     def work(queue: Any, thread: int, spinning: Any) -> None:
@@ -143,7 +152,7 @@ def test_a_worker_that_is_called_away_takes_part_in_a_batch_that_has_begun(
 
 
 def test_of_calls_that_a_worker_has_not_come_to_the_last_one_counts() -> None:
-    worker, done, busy = threads.Worker(), [], Event()
+    worker, done, busy = threads.Worker(), DropoutMasks(), Event()
     queues = [threads.empty_queue() for _ in range(3)]
     worker.call(lambda thread, spinning: busy.wait(60), 0, queues[0])
     wait_until(lambda: worker.spinning[0])
@@ -159,16 +168,21 @@ def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, X, Y = engine_after_a_batch(1, monkeypatch)
-    wanted, queue, gradients = made.totals.copy(), made.queue, made.layout.canonical.gradients
-    for before, of_them in ((CHUNKS, made.totals), (CHUNKS + len(wanted), gradients)):
-        made._fill_batch(X, Y, (), [], training=True)
+    used, gradients = made.used, made.layout.parameters.gradients
+    wanted, queue, phases = used.totals.copy(), used.queue, used.arguments[3]
+    process, sums = (
+        next(phase for phase in phases if phase[OPERATION] == operation)
+        for operation in (by_groups.PROCESS, by_groups.SUM)
+    )
+    for before, of_them in ((process[FIRST], used.totals), (sums[FIRST], gradients)):
+        made._fill_batch(used, X, Y, (), DropoutMasks(), training=True)
         of_them[:] = np.inf
         queue.finished[0], queue.next[0] = (
             before - 1,
             before,
         )  # another thread has the last of those
-        arguments = (*made.arguments, 0, threads.counter(1))
-        late = Thread(target=made.run, args=arguments, daemon=True)
+        arguments = (*used.arguments, 0, threads.counter(1))
+        late = Thread(target=used.run, args=arguments, daemon=True)
         late.start()
         wait_until(lambda before=before: queue.next[0] > before)
         late.join(0.05)
@@ -177,7 +191,7 @@ def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
         late.join(60)
         assert not late.is_alive()
         assert np.isfinite(of_them).all()
-    np.testing.assert_array_equal(made.totals, wanted)
+    np.testing.assert_array_equal(used.totals, wanted)
 
 
 def test_a_batch_is_completed_after_an_interrupt() -> None:
@@ -249,7 +263,7 @@ def test_after_a_second_interrupt_the_next_batch_waits_for_helpers_still_at_work
 
     def learn() -> list[Any]:
         made.load(weights_of(arch))
-        return [made.loss(*batch, (), [], training=True)[0], made.gradients(weights_of(arch))]
+        return [made.loss(*batch, (), DropoutMasks(), training=True)[0], copied(made.gradients())]
 
     wanted, wanted_gradients = learn()
     with monkeypatch.context() as within:
@@ -262,7 +276,7 @@ def test_after_a_second_interrupt_the_next_batch_waits_for_helpers_still_at_work
     waiting.start()
     waiting.join(0.1)
     assert not found
-    made.queue.finished[0] += 1  # and ends it
+    made.used.queue.finished[0] += 1  # and ends it
     waiting.join(60)
     assert found[0] == wanted
     for name, gradient in wanted_gradients.items():
@@ -343,3 +357,23 @@ def test_threads_read_one_model_as_one_thread_does() -> None:
     with ThreadPoolExecutor(4) as pool:
         for logits, _ in pool.map(lambda _: model.step(ids), range(100)):
             np.testing.assert_array_equal(logits, wanted)
+
+
+@pytest.mark.parametrize("precision", ["single", "bf16"])
+@pytest.mark.parametrize(("hidden", "embedding"), [(16, 0), (96, 40)])
+def test_any_batch_has_the_same_bits_with_any_number_of_threads(
+    precision: str, hidden: int, embedding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = Architecture("gru", 28, hidden, 2, embedding)
+
+    def updates(number: int) -> list[tuple[float, Weights]]:
+        monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+        made = Engine(arch, precision=precision)
+        made.load(weights_of(arch))
+        sizes = (20, 1, 2, 7, 8, 31, 32, 33, 64, 65, 129)
+        return [update(made, batch_of(arch, batch, 3)) for batch in sizes]
+
+    wanted = updates(1)
+    for number in (2, 3, 7, 16, 64):
+        for found, right in zip(updates(number), wanted, strict=True):
+            assert_same_bits(found, right)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elman import numba as engine
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
@@ -141,13 +140,3 @@ def test_one_hot_inputs_are_not_dropped() -> None:
     with pytest.raises(ElmanError, match="input_dropout acts on the features of an embedding"):
         rnn(np.zeros((6, 3), int))
     assert RNNLM(RNN(4, 5, input_dropout=0.5), 7, embedding_size=4).embedding_size == 4
-
-
-@pytest.mark.parametrize("name", ["input_dropout", "output_dropout"])
-def test_the_engine_has_none_yet_and_says_so(name: str) -> None:
-    arch, message = Architecture("gru", 7, 5, 1, 4), "exist in numpy only, got numba"
-    with pytest.raises(ElmanError, match=message):
-        engine.build(arch, weights.initial(arch), **{name: 0.5})
-    model = engine.RNNLM(GRU(4, 5, **{name: 0.5}), 7, embedding_size=4)
-    with pytest.raises(ElmanError, match=message):
-        model.compile()

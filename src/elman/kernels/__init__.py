@@ -10,18 +10,21 @@ Rooms, each of which imports only those below it:
 Terms used throughout:
 
     tile      small float32 matrix held in vector registers
-    S, T      tile shapes: S of the layers, T of the output layer, whose tile may have fewer rows
+    S, T, U   tile shapes: S of the layers, T of the output layer, whose tile may have fewer rows,
+              U of the steps of a layer where they are cut otherwise than other products
+    position  a sequence at a step; the positions of a step follow those of the step before
+    operand   matrix as products read it: of floats, or of pairs of bfloat16s
+    part      work that one thread does at a time; parts of a phase may run in any order
     panel     columns of a matrix that are as wide as a tile, (depth, width), stored contiguously
     pair      32 bits that hold two bfloat16s, of the depths 2q (lower half) and 2q + 1
     block     `hidden` columns that hold one part of a gate's pre-activation
-    group     32 sequences that run together through all layers and steps, so that their states
-              stay in the cache
+    group     32 sequences, or fewer, that run together through all layers and steps, so that
+              their states stay in the cache
     slot      a set of gradient accumulators; slot k adds up groups k, k + slots, k + 2 slots, ...
-    chunk     share of the weights that one thread packs or updates, or of the gradients that it
-              reduces
-    span      4 consecutive steps whose parts of a weight's gradient are added at once
+    span      consecutive steps whose parts of a weight's gradient are added at once
+    piece     block of a weight's matrix that is copied or summed in one loop
     pack      copy weights from canonical order into the order in which kernels read them
-    reduce    add the slots up, in order, into gradients in canonical order
+    sum       add the slots up, in order, into gradients in canonical order
     h_T       transposed states, (hidden, sequences); likewise logits_T
 """
 

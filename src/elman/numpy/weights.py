@@ -1,5 +1,6 @@
 """Models from canonical weights, and back; the version of NumPy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,30 @@ def make_layers_of(arch: Architecture, **options: Any) -> Any:
     return rnnlm.layers_of(layers, arch, num_inputs=arch.embedding or arch.vocab, **options)
 
 
-def make_model(
-    arch: Architecture,
-    dropout: float,
-    seed: int,
-    precision: str = "single",
-    input_dropout: float = 0.0,
-    output_dropout: float = 0.0,
-    **settings: Any,
-) -> RNNLM:
-    """An RNNLM of this architecture; the seed is that of dropout."""
-    rnn = make_layers_of(
-        arch,
-        dropout=dropout,
-        seed=seed,
-        precision=precision,
-        input_dropout=input_dropout,
-        output_dropout=output_dropout,
-    )
-    return RNNLM(rnn, precision=precision, **settings)
+def model_maker(kind: Callable[..., RNNLM]) -> Callable[..., RNNLM]:
+    """Function that makes models of a class, RNNLM or one derived from it."""
+
+    def make_model(
+        arch: Architecture,
+        dropout: float,
+        seed: int,
+        precision: str = "single",
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        **settings: Any,
+    ) -> RNNLM:
+        """A model of this architecture; the seed is that of dropout."""
+        rnn = make_layers_of(
+            arch,
+            dropout=dropout,
+            seed=seed,
+            precision=precision,
+            input_dropout=input_dropout,
+            output_dropout=output_dropout,
+        )
+        return kind(rnn, precision=precision, **settings)
+
+    return make_model
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
@@ -44,7 +50,7 @@ def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     model.load_weights(values)
 
 
-build = rnnlm.builder("numpy", make_model, set_weights)
+build = rnnlm.builder("numpy", model_maker(RNNLM), set_weights)
 
 
 def architecture(model: RNNLM) -> Architecture:

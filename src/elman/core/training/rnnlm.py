@@ -14,7 +14,7 @@ from elman.core.training.trainer import check_optimizer
 
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
 CHUNK_LOGITS = 1 << 22  # of a chunk
-SEQUENCE_DROPOUT_FRAMEWORKS = ("numpy",)  # which drop the same features at all steps
+SEQUENCE_DROPOUT_FRAMEWORKS = ("numba", "numpy")  # which drop the same features at all steps
 # Methods that define a model's logits and its loss; a framework has some of them.
 OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 

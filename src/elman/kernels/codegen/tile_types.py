@@ -63,6 +63,11 @@ class TileShape:
         return TileShape(max(1, self.rows // 4), self.vectors, self.lanes)
 
     @property
+    def two_rows(self) -> "TileShape":
+        """Shape of a tile of two rows."""
+        return TileShape(2, self.vectors, self.lanes)
+
+    @property
     def square(self) -> "TileShape":
         """Shape of a square tile that the processor transposes fast."""
         lanes = min(self.lanes, 8)  # shuffles of longer vectors take twice the time

@@ -6,44 +6,49 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
+from numba.core import config
 from numpy.typing import NDArray
 
 from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids
+from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.kernels.codegen.cache import compiled
+from elman.kernels.codegen.processor import features
 from elman.kernels.codegen.tile_types import TileShape
-from elman.kernels.codegen.work_queue import counter, empty_queue
+from elman.kernels.codegen.work_queue import counter
+from elman.kernels.host.arrays import (
+    BatchArrays,
+    BatchSizes,
+    DropoutMasks,
+    GroupArrays,
+    StepArrays,
+    step_shape,
+    text_stream,
+)
 from elman.kernels.host.threads import parallel_for, run_in_threads, thread_count
 from elman.kernels.host.weight_layout import WeightLayout, round_up, zeros
-from elman.kernels.rnn.cells import KERNELS
-from elman.kernels.rnn.group import Work
-from elman.kernels.rnn.head import EXTRA_ROWS
-from elman.kernels.rnn.layer import SPAN, SPARE, Activations
-from elman.kernels.rnn.packing import GROUP, Array, pack
+from elman.kernels.rnn.packing import Array
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
-from elman.kernels.rnn.text_stream import Stream, generate, read, score
-from elman.kernels.rnn.update import HEADER_LENGTH, IDS, MAX_SLOTS, NUM_TARGETS, Batch, run
+from elman.kernels.rnn.text_stream import Stream, generate, pack, read, score
+from elman.kernels.rnn.work import IDS, LANES, NUM_TARGETS
 
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each
 
-MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but 2 at least
+MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # of models whose batches go by groups
+MAX_KEPT = 3  # sizes of batches whose arrays are kept: of training, its last batch, validation
+TEXTS_AT_ONCE = 128  # texts that are scored together, at most
+STEP_MULTIPLE = 8  # of their steps, so that many batches have the same arrays
 MAX_STREAM_FLOATS = 1 << 16  # of the states of the steps that are read at a time
 
 
 def host_shape() -> TileShape:
     """Tile shape for this processor: it fills the vector registers, but for a few."""
-    features = numba.config.CPU_FEATURES  # empty for a processor that is to be treated as any
-    if features is None:
-        features = llvm.get_host_cpu_features().flatten()
-    if "+avx512f" in features:
+    if "+avx512f" in features():
         return TileShape(8, 2, 16)
-    return TileShape(4, 2, 8) if "+avx2" in features else TileShape(4, 4, 4)
+    return TileShape(4, 2, 8) if "+avx2" in features() else TileShape(4, 4, 4)
 
 
 def head_shape(shape: TileShape) -> TileShape:
@@ -54,73 +59,55 @@ def head_shape(shape: TileShape) -> TileShape:
 class Engine:
     """Kernels for one architecture, and the arrays that they work on."""
 
-    def __init__(self, arch: Architecture, shape: TileShape | None = None) -> None:
+    def __init__(
+        self, arch: Architecture, shape: TileShape | None = None, precision: str = SINGLE
+    ) -> None:
         self.arch, self.cell, self.shape = arch, CELLS[arch.cell], shape or host_shape()
-        self.head_shape = head_shape(self.shape)
-        self.layout = WeightLayout(arch, self.shape, self.head_shape)
+        self.shapes = self.shape, head_shape(self.shape)
+        self.precision = precision
+        self.layout = WeightLayout(arch, *self.shapes, pair=1 if precision == SINGLE else 2)
         self.packed, self.hidden = self.layout.packed, self.layout.hidden
-        self.max_slots = min(MAX_SLOTS, max(2, MAX_SLOT_FLOATS // self.layout.slot_floats))
+        small = self.hidden <= MAX_GROUP_HIDDEN and self.layout.tokens <= MAX_GROUP_TOKENS
+        by_groups = small and precision == SINGLE
+        self.kind = GroupArrays if by_groups else StepArrays
+        self.step_shapes: tuple[TileShape, ...] = ()  # of the first batch
         self.lock = Lock()
-        self.sizes: tuple[int, ...] = ()
-        self.room = 0
+        self.kept: dict[tuple[Any, ...], BatchArrays] = {}
+        self.is_packed = False  # for batches, since the weights were loaded
+        # Weights, and ids, targets and mask of a batch until it is finished.
+        self.weights: list[Array] = []
         self.borrowed: list[NDArray[np.int32]] = []
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
-        return Engine, (self.arch, self.shape)
+        return Engine, (self.arch, self.shape, self.precision)
 
     def load(self, weights: Weights) -> None:
-        """Take these weights."""
+        """Take these weights, which are read in place where they are contiguous floats."""
         if self.borrowed:
             self._finish()
-        self.layout.set_weights(weights)
+        self.weights[:] = self.layout.set_weights(weights)
+        self.is_packed = False
 
     def _finish(self) -> None:
         """Finish a batch that a second Ctrl-C has left to workers, which use these arrays."""
-        self.run(*self.arguments, 0, counter(0))
+        self.used.run(*self.used.arguments, 0, counter(0))
         self.borrowed.clear()
 
     def _pack(self) -> None:
-        """Pack the weights of the forward pass; a batch is packed by its own threads."""
-        pack(self.layout.forward_floats, self.layout.canonical, self.packed)
+        """Pack the weights that texts need; for a batch its own threads pack them."""
+        pack(self.layout.text, self.layout.parameters, self.packed)
 
-    def gradients(self, weights: Weights) -> Weights:
-        """Gradients of the last loss, by canonical name; `weights` are those that were loaded."""
-        return self.layout.named_gradients(weights)
-
-    def _activations(self, *leading: int, steps: int, gate_steps: int, rows: int) -> Activations:
-        """Allocate activations with more axes in front, and spare columns."""
-        states = (*leading, steps + 1, rows, self.hidden + SPARE)
-        gates = zeros(*leading, gate_steps, rows, self.layout.columns + SPARE)
-        return Activations(gates, zeros(*states), zeros(*states))
-
-    def _work(self, steps: int, threads: int, dropout_layers: int) -> Work:
-        layers, hidden, columns = self.arch.layers, self.hidden, self.layout.columns
-        gate_steps = steps if KERNELS[self.cell.name].stores_gates else 1
-        row_ids = zeros(threads, GROUP, 1, dtype=np.int64)
-        row_ids[:] = np.arange(GROUP)[:, None]
-        return Work(
-            self._activations(threads, layers, steps=steps, gate_steps=gate_steps, rows=GROUP),
-            d_gates=zeros(threads, SPAN, GROUP, columns + SPARE),
-            d_out=zeros(threads, steps if layers > 1 else 1, GROUP, hidden),
-            d_h=zeros(threads, GROUP, hidden),
-            d_c=zeros(threads, GROUP, hidden),
-            dropped=zeros(threads, dropout_layers, steps, GROUP, hidden + SPARE),
-            row_ids=row_ids,
-            ids=zeros(threads, GROUP, steps, dtype=np.int64),
-            targets=zeros(threads, steps, GROUP, dtype=np.int32),
-            h_T=zeros(threads, hidden, GROUP),
-            logits=zeros(threads, self.layout.tokens + EXTRA_ROWS, SPAN * GROUP),
-            losses=zeros(threads, GROUP, dtype=np.float64),
-            scales=zeros(threads, steps, GROUP),
-        )
+    def gradients(self) -> Weights:
+        """Gradients of the last loss, by canonical name, in arrays that the next one overwrites."""
+        return self.layout.gradients
 
     def loss(
         self,
         ids: NDArray[Any],
         targets: NDArray[Any],
         state: States,
-        dropout_masks: Sequence[Array],
+        masks: DropoutMasks,
         training: bool,
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[float, States]:
@@ -128,7 +115,7 @@ class Engine:
 
         - `ids`, `targets`: (batch, steps); contiguous 32-bit integers are read in place.
         - `state`: before the first step; () for zeros.
-        - `dropout_masks`: factors, (steps, batch, hidden) for each layer but the last; or none.
+        - `masks`: factors of dropout.
         - `training`: compute gradients too, for `gradients`.
         - `mask`: (batch, steps), true where a target counts; None if all of them count.
 
@@ -136,54 +123,69 @@ class Engine:
         """
         ids, targets = (as_int32(part, self.arch.vocab) for part in (ids, targets))
         number, steps = ids.shape
-        self._allocate(number, steps, bool(state), len(dropout_masks))
-        self._fill_batch(ids, targets, state, dropout_masks, training, mask)
-        run_in_threads(self.work_of_thread, self.threads, self.queue)
+        dropped = masks.inputs is not None, masks.outputs is not None
+        sizes = BatchSizes(steps, bool(state), len(masks.between), *dropped)
+        used = self.used = self._arrays(number, sizes)
+        self._fill_batch(used, ids, targets, state, masks, training, mask)
+        self.is_packed = True
+        run_in_threads(used.work_of_thread, used.threads, used.queue)
         self.borrowed.clear()
         final: States = ()
         if state:
-            parts = self._states(self.batch.h[:, :number], self.batch.c[:, :number])
+            parts = self._states(used.batch.h[:, :number], used.batch.c[:, :number])
             final = tuple(part.copy() for part in parts)
-        total = sum(self.totals.tolist())
+        total = sum(used.totals.tolist())
         if math.isnan(total):
             check_ids(ids, self.arch.vocab)
             check_ids(targets, self.arch.vocab)
-        return total / int(self.batch.header[NUM_TARGETS]), final
+        return total / int(used.batch.header[NUM_TARGETS]), final
 
-    def _allocate(self, number: int, steps: int, with_state: bool, dropout_layers: int) -> None:
-        """Allocate arrays for so many sequences; workers keep to the arrays of their queue."""
-        room = round_up(number, GROUP)
-        slots = min(self.max_slots, room // GROUP)
-        threads = thread_count(slots)
-        sizes = (steps, threads, slots, with_state, dropout_layers)
-        if sizes == self.sizes and room <= self.room:
-            return
-        self.sizes = ()  # until all arrays are there
-        self.totals, self.queue = np.zeros(slots), empty_queue()
-        states = (self.arch.layers if with_state else 0, room, self.hidden)
-        self.batch = Batch(
-            header=zeros(HEADER_LENGTH, dtype=np.int64),
-            h=zeros(*states),
-            c=zeros(*states),
-            masks=zeros(dropout_layers, steps, room, self.hidden),
+    def losses_of_texts(self, texts: Sequence[Ids]) -> list[Array]:
+        """Loss in nats of each id of some texts but the first, given those before it in its text.
+
+        Texts of about the same length are scored together. Padding stands at the end, where it
+        changes nothing.
+        """
+        found: list[Array] = [np.empty(0, np.float32)] * len(texts)
+        order = sorted(
+            (n for n in range(len(texts)) if len(texts[n]) > 1), key=lambda n: len(texts[n])
         )
-        self.work = self._work(steps, threads, dropout_layers)
-        self.accumulators = self.layout.accumulators(slots)
-        self.arguments = (
-            *(self.shape, self.head_shape, self.cell, self.batch, self.layout.canonical),
-            *(self.packed, self.work, self.accumulators, self.totals, self.queue),
-        )
-        self.run = compiled(run, *self.arguments, 0, counter(0))
-        self.borrowed = []  # ids, targets and mask of a batch, until it is finished
-        self.work_of_thread = partial(_work_of_thread, self.run, self.arguments, self.borrowed)
-        self.sizes, self.room, self.threads = sizes, room, threads
+        while order:
+            steps = round_up(len(texts[order[-1]]) - 1, STEP_MULTIPLE)
+            number = max(1, min(TEXTS_AT_ONCE, MAX_STREAM_FLOATS // steps))
+            together, order = order[-number:], order[:-number]
+            ids = np.zeros((number, steps + 1), np.int32)
+            for row, n in zip(ids, together, strict=False):
+                row[: len(texts[n])] = texts[n]
+            self.loss(ids[:, :-1], ids[:, 1:], (), DropoutMasks(), training=False)
+            for place, n in enumerate(together):
+                found[n] = self.used.batch.losses[: len(texts[n]) - 1, place].copy()
+        return found
+
+    def _arrays(self, number: int, sizes: BatchSizes) -> BatchArrays:
+        """Arrays for so many sequences; workers keep to the arrays of their queue."""
+        key = (number, *sizes, int(config.NUMBA_NUM_THREADS))
+        found = self.kept.pop(key, None)
+        if found is None:
+            if len(self.kept) >= MAX_KEPT:
+                self.kept.pop(next(iter(self.kept)))
+            if self.kind is StepArrays and not self.step_shapes:
+                self.step_shapes = *self.shapes, step_shape(self.shape, number)
+            shapes = self.step_shapes or self.shapes
+            found = self.kind(self.layout, shapes, number, sizes)
+            found.work_of_thread = partial(
+                _work_of_thread, found.run, found.arguments, self.weights, self.borrowed
+            )
+        self.kept[key] = found
+        return found
 
     def _fill_batch(
         self,
+        used: BatchArrays,
         ids: NDArray[np.int32],
         targets: NDArray[np.int32],
         state: States,
-        dropout_masks: Sequence[Array],
+        masks: DropoutMasks,
         training: bool,
         mask: NDArray[np.bool_] | None = None,
     ) -> None:
@@ -191,20 +193,24 @@ class Engine:
         self.borrowed[:] = ids, targets
         if mask is not None:
             self.borrowed.append(np.ascontiguousarray(mask, np.int32))
-        number, hidden, batch = len(ids), self.arch.hidden, self.batch
-        sequences = round_up(number, GROUP)
+        number, hidden, batch, room = len(ids), self.arch.hidden, used.batch, used.room
         num_targets = ids.size if mask is None else np.count_nonzero(mask)
         batch.header[:] = 0
-        batch.header[:IDS] = sequences, number, num_targets, training
+        packing = not self.is_packed
+        batch.header[:IDS] = room, number, num_targets, training, packing, self.arch.vocab
         for n, array in enumerate(self.borrowed, IDS):
             batch.header[n] = array.ctypes.data
         for to, part in zip((batch.h, batch.c), state, strict=False):
             for layer, values in zip(to, part, strict=True):
-                _fill_rows(layer[:, :hidden], values, sequences)
+                _fill_rows(layer[:, :hidden], values, room)
                 layer[:, hidden:] = 0  # a batch with NaN may have left some there
-        for to, masks in zip(batch.masks, dropout_masks, strict=True):
-            for step, values in zip(to, masks, strict=True):
-                _fill_rows(step[:, :hidden], values, sequences)
+        for to, factors in zip(batch.masks, masks.between, strict=True):
+            for step, values in zip(to, factors, strict=True):
+                _fill_rows(step[:, :hidden], values, room)
+        if masks.inputs is not None:
+            _fill_rows(batch.input_mask, masks.inputs, room)
+        if masks.outputs is not None:
+            _fill_rows(batch.output_mask[:, :hidden], masks.outputs, room)
 
     def _states(self, h: Array, c: Array) -> States:
         """States of this cell without padding, (layers, batch, hidden) each."""
@@ -216,18 +222,17 @@ class Engine:
         stream = self._stream(rows, self._steps_at_a_time(rows, steps), state)
         out = np.empty((*ids.shape, self.arch.vocab), np.float32)
         self._pack()
-        read(self.shape.single, self.cell, ids, self.packed, stream, out)
+        read(self.shape.single, self.cell, ids, *self._text_weights, stream, out)
         return out, self._final_states(stream)
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
         """Loss in nats of each target of one text, both (steps,), and the state after the last."""
-        steps = round_up(self._steps_at_a_time(1, len(ids)), GROUP)
-        stream = self._stream(1, steps, state)
+        stream = self._stream(1, self._steps_at_a_time(1, len(ids)), state)
         out = np.empty(len(ids))
-        padded = zeros(1, round_up(len(ids), GROUP), dtype=np.int32)
+        padded = zeros(1, round_up(len(ids), LANES) + LANES, dtype=np.int32)
         padded[0, : len(ids)] = targets
         self._pack()
-        score(self.shape, self.head_shape, self.cell, ids[None], padded, self.packed, stream, out)
+        score(*self.shapes, self.cell, ids[None], padded, *self._text_weights, stream, out)
         return out, self._final_states(stream)
 
     def generate(
@@ -252,7 +257,7 @@ class Engine:
         def work(n: int) -> None:
             rows, buffers = parts[n], sampler_buffers(self.arch.vocab)
             draws = (settings, buffers, uniforms[rows], starts[rows])
-            generate(shape, self.cell, self.packed, streams[n], *draws, outs[n])
+            generate(shape, self.cell, *self._text_weights, streams[n], *draws, outs[n])
 
         self._pack()
         if threads == 1:
@@ -272,24 +277,25 @@ class Engine:
 
     def _stream(self, rows: int, steps: int, state: Sequence[Array]) -> Stream:
         """Allocate arrays for reading so many steps at a time, from a state on."""
-        activations = self._activations(self.arch.layers, steps=steps, gate_steps=1, rows=rows)
-        for to, part in zip((activations.h, activations.c), state, strict=False):
-            to[:, 0, : part.shape[1], : self.arch.hidden] = part
-        return Stream(
-            activations,
-            logits=zeros(rows, self.layout.vocab),
-            row_ids=np.arange(rows, dtype=np.int64)[:, None],
-            h_T=zeros(self.hidden, GROUP),
-            logits_T=zeros(self.layout.tokens + EXTRA_ROWS, GROUP),
-        )
+        stream = text_stream(self.layout, rows, steps)
+        for to, part in zip(stream.work.activations[1:], state, strict=False):
+            to[:, : part.shape[1], : self.arch.hidden] = part
+        return stream
+
+    @property
+    def _text_weights(self) -> tuple[Any, Any]:
+        return self.layout.parameters, self.packed
 
     def _final_states(self, stream: Stream, rows: int | None = None) -> States:
         """States that a stream would go on from, of the first rows."""
-        _, h, c = stream.activations
-        return self._states(h[:, 0, :rows], c[:, 0, :rows])
+        _, h, c = stream.work.activations
+        rows = len(stream.work.row_ids) if rows is None else rows
+        return self._states(h[:, :rows], c[:, :rows])
 
 
-def _work_of_thread(run: Any, arguments: Any, borrowed: Any, thread: int, spinning: Any) -> None:
+def _work_of_thread(
+    run: Any, arguments: Any, weights: Any, borrowed: Any, thread: int, spinning: Any
+) -> None:
     """Run a thread's work; the call itself keeps the arrays alive whose addresses kernels read."""
     run(*arguments, thread, spinning)
 

@@ -1,11 +1,7 @@
-"""Layout of weights: the canonical weight that each float of the kernels' arrays belongs to.
-
-Canonical weights are one vector, packed weights another, and so are a slot's accumulators. The map
-between them is found once, by laying out indices instead of weights and gradients.
-"""
+"""Layout of weights: the place of each canonical weight in the arrays of the kernels."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +13,34 @@ from elman.core.model.weights import Architecture, Weights, shapes
 from elman.kernels.codegen.tile_types import LINE, TileShape
 from elman.kernels.rnn.head import PADDING_LOGIT
 from elman.kernels.rnn.layer import SPARE
-from elman.kernels.rnn.packing import GROUP, Accumulators, Canonical, Indices, PackedWeights
-
-FIRST = "rnn.weight_ih_l0"
+from elman.kernels.rnn.packing import (
+    ALONG_ROWS,
+    ARRAY,
+    COLUMNS,
+    NONE,
+    PIECE_FIELDS,
+    ROWS,
+    SECOND,
+    SOURCE,
+    SOURCE_COLUMN,
+    SOURCE_ROW,
+    TO,
+    TO_PANEL,
+    TO_ROW,
+    WIDTH,
+    Accumulators,
+    Array,
+    PackedWeights,
+    Parameters,
+    Pieces,
+)
 
 Sizes = Mapping[str, tuple[int, ...]]
+Piece = tuple[int, ...]
+
+PIECE_ROWS, PIECE_FLOATS = 512, 1 << 14  # at most, of a piece: about 10 microseconds of work
+MAX_FLOATS = 1 << 32
+DEPTH_MULTIPLE = 8  # of tiles that are transposed, and of `mm` for tiles of one row
 
 
 def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
@@ -49,87 +68,101 @@ def total_floats(sizes: Sizes) -> int:
     return sum(round_up(math.prod(size), LINE) for size in sizes.values())
 
 
+def starts(sizes: Sizes) -> dict[str, int]:
+    """First float of each of some arrays, each from a cache line on."""
+    found, start = {}, 0
+    for name, size in sizes.items():
+        found[name] = start
+        start += round_up(math.prod(size), LINE)
+    return found
+
+
 def split(flat: NDArray[Any], sizes: Sizes) -> dict[str, NDArray[Any]]:
     """Views of these sizes along the last axis of `flat`, each from a cache line on."""
-    arrays, start = {}, 0
-    for name, size in sizes.items():
-        number = math.prod(size)
-        arrays[name] = flat[..., start : start + number].reshape(*flat.shape[:-1], *size)
-        start += round_up(number, LINE)
-    return arrays
-
-
-def fill_panels(matrix: NDArray[Any], panels: NDArray[Any]) -> None:
-    """Copy a matrix into panels, (number, depth, width), that are as large or larger."""
-    (rows, columns), width = matrix.shape, panels.shape[2]
-    whole, rest = divmod(columns, width)
-    side_by_side = matrix[:, : whole * width].reshape(rows, whole, width)
-    panels[:whole, :rows] = side_by_side.transpose(1, 0, 2)  # (panels, depth, width)
-    if rest:
-        panels[whole, :rows, :rest] = matrix[:, whole * width :]
+    return {
+        name: flat[..., start : start + math.prod(size)].reshape(*flat.shape[:-1], *size)
+        for (name, size), start in zip(sizes.items(), starts(sizes).values(), strict=True)
+    }
 
 
 class WeightLayout:
-    """Layout of the weights of a language model, and the arrays that hold them.
+    """Layout of the weights of a language model, and the arrays that hold them."""
 
-    An embedding is multiplied by the first layer's W_ih, which gives the weight of one-hot ids.
-    """
-
-    def __init__(self, arch: Architecture, shape: TileShape, head_shape: TileShape) -> None:
-        self.arch, self.cell, self.width = arch, CELLS[arch.cell], shape.width
+    def __init__(
+        self, arch: Architecture, shape: TileShape, head_shape: TileShape, pair: int = 1
+    ) -> None:
+        """Lay out the weights; `pair` is 2 for products of pairs of bfloat16s, and 1 for floats."""
+        self.pair, self.operand = pair, np.uint32 if pair == 2 else np.float32
+        self.arch, self.cell = arch, CELLS[arch.cell]
+        self.width, self.lanes = shape.width, shape.lanes
         self.hidden, self.vocab = (round_up(n, self.width) for n in (arch.hidden, arch.vocab))
-        self.tokens = round_up(arch.vocab, head_shape.rows)
+        self.embedding = round_up(arch.embedding, self.width)
+        # Depths of products: whole squares, which are transposed.
+        self.depth, self.embedding_depth = (
+            round_up(n, DEPTH_MULTIPLE * pair) for n in (arch.hidden, arch.embedding)
+        )
+        self.tokens = round_up(arch.vocab, head_shape.rows * pair)
         self.columns = self.cell.blocks * self.hidden
-        sizes = dict(shapes(Architecture(arch.cell, arch.vocab, arch.hidden, arch.layers)))
-        self.first = sizes.pop(FIRST)[::-1]  # (ids, gates * hidden)
-        ends = np.cumsum([math.prod(size) for size in (self.first, *sizes.values())]).tolist()
-        self.parts = list(zip(sizes, map(slice, ends[:-1], ends[1:]), sizes.values(), strict=True))
-        self.number = ends[-1]
-        # The weights of the forward pass come first.
-        forward = {kind: size for kind, size in self._packed_sizes().items() if "back" not in kind}
-        self.forward_floats = total_floats(forward)
+        self.shapes = shapes(arch)
+        self.numbers = {name: n for n, name in enumerate(self.shapes)}
+        ends = np.cumsum([math.prod(size) for size in self.shapes.values()]).tolist()
+        self.offsets = dict(zip(self.shapes, [0, *ends[:-1]], strict=True))
         self.slot_floats = total_floats(self._slot_sizes())
-        self._check_size()
-        self.packed = self._packed()
-        self.canonical = self._canonical()
-        self.weights = self._by_name(self.canonical.weights)
-        self.gradients = self._by_name(self.canonical.gradients)
-
-    def _check_size(self) -> None:
-        floats = self.number + max(total_floats(self._packed_sizes()), self.slot_floats)
-        if floats >= 1 << 32:
+        floats = ends[-1] + max(total_floats(self._matrix_sizes()), self.slot_floats)
+        if floats >= MAX_FLOATS:
             raise ElmanError(
-                f"elman.numba has models of fewer than {1 << 32:,} floats, got {floats:,}: "
+                f"elman.numba has models of fewer than {MAX_FLOATS:,} floats, got {floats:,}: "
                 "make it smaller, or take another framework"
             )
+        self.packed = self._packed()
+        self.parameters = self._parameters(ends[-1])
+        self.text = pieces_in_parts(self._packed_pieces(for_texts=True))
+        self.gradients = {
+            name: self.parameters.gradients[start : start + math.prod(size)].reshape(size)
+            for (name, size), start in zip(self.shapes.items(), self.offsets.values(), strict=True)
+        }
 
-    def _packed_sizes(self) -> Sizes:
+    def _vector_sizes(self) -> Sizes:
         """Shapes in `PackedWeights.flat`."""
-        panels, above, width = self.hidden // self.width, self.arch.layers - 1, self.width
-        columns, recurrent = self.columns, self.cell.recurrent_blocks
         return {
-            "W_ih": (above, columns // width, self.hidden, width),
-            "W_hh": (self.arch.layers, recurrent * panels, self.hidden, width),
-            "W_out_panels": (self.vocab // width, self.hidden, width),
-            "W_out": (self.tokens, self.hidden + SPARE),
+            "bias": (self.arch.layers, 1, self.columns),
             "b_out": (1, max(self.vocab, self.tokens)),
-            "zeros": (1, self.hidden),
-            "W_ih_back": (above, panels, columns, width),
-            "W_hh_back": (self.arch.layers, panels, recurrent * self.hidden, width),
+            "zeros": (1, max(self.hidden, self.embedding)),
+        }
+
+    def _matrix_sizes(self) -> Sizes:
+        """Shapes in `PackedWeights.operands`."""
+        panels, above, width = self.hidden // self.width, self.arch.layers - 1, self.width
+        columns, recurrent, pair = self.columns, self.cell.recurrent_blocks, self.pair
+        inputs = columns // width if self.embedding else 0
+        row = self.hidden + SPARE
+        return {
+            "W_in": (inputs, self.embedding_depth // pair, width),
+            "W_in_back": (self.embedding // width, columns // pair, width),
+            "W_ih": (above, columns // width, self.depth // pair, width),
+            "W_ih_back": (above, panels, columns // pair, width),
+            "W_hh": (self.arch.layers, recurrent * panels, self.depth // pair, width),
+            "W_hh_back": (self.arch.layers, panels, recurrent * self.hidden // pair, width),
+            "W_out_panels": (self.vocab // width, self.depth // pair, width),
+            "W_out": (self.tokens, row // pair),
+            **({"W_out_back": (self.tokens // pair, row)} if pair > 1 else {}),
         }
 
     def _slot_sizes(self) -> Sizes:
         """Shapes in `Accumulators.flat`."""
         layers, hidden, columns = self.arch.layers, self.hidden, self.columns
+        vocab, embedded = self.arch.vocab, self.embedding > 0
         return {
-            "table": (self.arch.vocab, columns),
+            "table": (0 if embedded else vocab, columns),
+            "embedding": (vocab if embedded else 0, self.embedding),
+            "W_in": (columns if embedded else 0, self.embedding),
             "W_ih": (layers - 1, columns, hidden),
             "bias": (layers, 1, columns),
             "W_hh": (layers, self.cell.recurrent_blocks * hidden, hidden),
             "W_out": (self.tokens, hidden),
-            "b_out": (self.tokens,),
-            "b_out_by_sequence": (self.tokens, GROUP),
-            "zero": (1,),
+            "b_out": (1, self.tokens),
+            "b_out_by_lane": (self.tokens, self.width),
+            "zeros": (1, hidden),
         }
 
     def accumulators(self, slots: int) -> Accumulators:
@@ -138,124 +171,266 @@ class WeightLayout:
         return Accumulators(flat, **split(flat, self._slot_sizes()))
 
     def _packed(self) -> PackedWeights:
-        table, bias = zeros(self.arch.vocab, self.columns), zeros(self.arch.layers, 1, self.columns)
-        flat = zeros(total_floats(self._packed_sizes()))
-        parts = split(flat, self._packed_sizes())
-        return PackedWeights(table, bias, flat, **parts, recurrent=self._input_only * self.hidden)
+        table = zeros(0 if self.embedding else self.arch.vocab, self.columns)
+        flat = zeros(total_floats(self._vector_sizes()))
+        operands = zeros(total_floats(self._matrix_sizes()), dtype=self.operand)
+        parts = split(flat, self._vector_sizes()) | split(operands, self._matrix_sizes())
+        parts["b_out"][:] = PADDING_LOGIT
+        parts.setdefault("W_out_back", parts["W_out"])
+        recurrent = self._input_only * self.hidden
+        return PackedWeights(table, flat, operands, **parts, recurrent=recurrent)
 
-    def _canonical(self) -> Canonical:
-        weights = zeros(self.number + 2)
-        weights[-1] = PADDING_LOGIT
-        zero, padding = self.number, self.number + 1
-        biases = np.full((2, self.arch.layers, self.columns), zero, np.uint32)
-        flat = np.full(self.packed.flat.shape, zero, np.uint32)
-        packed = split(flat, self._packed_sizes())
-        numbers = self._by_name(np.arange(self.number, dtype=np.uint32))
-        for layer in range(self.arch.layers):
-            self._lay_out(layer, numbers, biases, packed)
-        linear, vocab = numbers["linear.weight"], self.arch.vocab
-        fill_panels(linear.T, packed["W_out_panels"])
-        packed["W_out"][:vocab, : self.arch.hidden] = linear
-        packed["b_out"][0] = padding
-        packed["b_out"][0, :vocab] = numbers["linear.bias"]
-        table_columns = self._input_parts(np.arange(self.columns, dtype=np.uint32))
-        sources = self._gradient_sources()
-        return Canonical(weights, zeros(self.number), table_columns, biases, flat, sources)
-
-    def _lay_out(self, layer: int, numbers: Weights, biases: Indices, packed: Weights) -> None:
-        """Write the numbers of a layer's weights to where they are packed."""
-        b_ih, W_ih = (self._by_gate(numbers, kind, layer) for kind in ("bias_ih", "weight_ih"))
-        for gate, block in enumerate(self.cell.input_blocks):
-            biases[0, layer, self._units(block)] = b_ih[gate, :, 0]
-            if layer:
-                panels = packed["W_ih"][layer - 1], packed["W_ih_back"][layer - 1]
-                self._lay_out_gate(W_ih[gate], block, *panels)
-        if not self.cell.recurrent_blocks:
-            return
-        b_hh, W_hh = (self._by_gate(numbers, kind, layer) for kind in ("bias_hh", "weight_hh"))
-        for gate, block in enumerate(self.cell.state_blocks):
-            biases[1, layer, self._units(block)] = b_hh[gate, :, 0]
-            panels = packed["W_hh"][layer], packed["W_hh_back"][layer]
-            self._lay_out_gate(W_hh[gate], block - self._input_only, *panels)
-
-    def _lay_out_gate(self, W: Indices, block: int, panels: Indices, back: Indices) -> None:
-        """Write the numbers of a gate's weight, (hidden, columns), to the panels of a block."""
-        number = self.hidden // self.width
-        fill_panels(W.T, panels[block * number : (block + 1) * number])
-        fill_panels(W, back[:, self._units(block)])
-
-    def _by_gate(self, numbers: Weights, kind: str, layer: int) -> Indices:
-        """A kind of weight of a layer, (gates, hidden, columns)."""
-        weight = numbers[f"rnn.{kind}_l{layer}"]
-        return weight.reshape(len(weight) // self.arch.hidden, self.arch.hidden, -1)
-
-    def _gradient_sources(self) -> Indices:
-        """Indices in a slot of the gradients of all weights after the first, in order."""
-        slot = split(np.arange(self.slot_floats, dtype=np.uint32), self._slot_sizes())
-        found = {
-            "linear.weight": slot["W_out"][: self.arch.vocab, : self.arch.hidden],
-            "linear.bias": slot["b_out"][: self.arch.vocab],
-        }
-        for layer in range(self.arch.layers):
-            found |= self._layer_gradient_sources(layer, slot)
-        return np.concatenate([found[name].ravel() for name, _, _ in self.parts])
-
-    def _layer_gradient_sources(self, layer: int, slot: Weights) -> Weights:
-        """Indices in a slot of the gradients of a layer's weights, by name."""
-        d_bias, hidden = slot["bias"][layer, 0], self.arch.hidden
-        found = {f"rnn.bias_ih_l{layer}": self._input_parts(d_bias)}
-        if layer:
-            d_W_ih = slot["W_ih"][layer - 1][:, :hidden]
-            found[f"rnn.weight_ih_l{layer}"] = self._input_parts(d_W_ih)
-        if self.cell.recurrent_blocks:
-            d_W_hh, d_b_hh = slot["W_hh"][layer][:, :hidden], self._state_parts(d_bias)
-            d_b_hh[self.cell.redundant_bias(hidden)] = slot["zero"][0]
-            found[f"rnn.bias_hh_l{layer}"] = d_b_hh
-            found[f"rnn.weight_hh_l{layer}"] = self._state_parts(d_W_hh, self._input_only)
-        return found
-
-    def _input_parts(self, rows: Indices) -> Indices:
-        """Of rows for the columns of all blocks, those of each gate's part from the input."""
-        return np.concatenate([rows[self._units(block)] for block in self.cell.input_blocks])
-
-    def _state_parts(self, rows: Indices, first: int = 0) -> Indices:
-        """The same of each gate's part from the state; the rows begin with block `first`."""
-        return np.concatenate(
-            [rows[self._units(block - first)] for block in self.cell.state_blocks]
+    def _parameters(self, weights: int) -> Parameters:
+        return Parameters(
+            addresses=zeros(len(self.shapes), dtype=np.int64),
+            offsets=np.array(list(self.offsets.values())),
+            embedding=self.arch.embedding,
+            gradients=zeros(weights),
+            bias=pieces_in_parts(self._bias_pieces(), parts=1),
+            packed=pieces_in_parts(self._packed_pieces(for_texts=False)),
+            sums=pieces_in_parts(self._sum_pieces()),
+            table=pieces_in_parts(self._table_pieces()),
         )
+
+    # Pieces.
+
+    def _bias_pieces(self) -> Iterator[Piece]:
+        """Pieces of the biases; those of a layer are added up."""
+        to, vocab = self._start(self.packed.b_out, self.packed.flat), self.arch.vocab
+        yield self._piece("linear.bias", 0, (0, 1), (1, vocab), to)
+        for layer in range(self.arch.layers):
+            for kind, blocks in (("ih", self.cell.input_blocks), ("hh", self.cell.state_blocks)):
+                for gate, block in enumerate(blocks):
+                    to = (
+                        self._start(self.packed.bias[layer], self.packed.flat) + block * self.hidden
+                    )
+                    yield self._piece(
+                        f"rnn.bias_{kind}_l{layer}",
+                        gate * self.arch.hidden,
+                        (0, 1),
+                        (1, self.arch.hidden),
+                        to,
+                    )
+
+    def _packed_pieces(self, for_texts: bool) -> Iterator[Piece]:
+        """Pieces of `PackedWeights.operands`."""
+        packed, above = self.packed, range(1, self.arch.layers)
+        if self.embedding:
+            pair = packed.W_in, packed.W_in_back
+            yield from self._gate_pieces("rnn.weight_ih_l0", self._input_blocks, *pair, for_texts)
+        for layer in above:
+            pair = packed.W_ih[layer - 1], packed.W_ih_back[layer - 1]
+            name = f"rnn.weight_ih_l{layer}"
+            yield from self._gate_pieces(name, self._input_blocks, *pair, for_texts)
+        for layer in range(self.arch.layers if self.cell.recurrent_blocks else 0):
+            pair = packed.W_hh[layer], packed.W_hh_back[layer]
+            name = f"rnn.weight_hh_l{layer}"
+            yield from self._gate_pieces(name, self._state_blocks, *pair, for_texts)
+        name, (vocab, hidden) = self._output, (self.arch.vocab, self.arch.hidden)
+        shape, to = (vocab, hidden), self._start(packed.W_out)
+        yield from self._blocks(name, 0, (hidden, 1), shape, to, packed.W_out.shape[1], along=True)
+        if self.pair > 1 and not for_texts:
+            to, row = self._start(packed.W_out_back), packed.W_out_back.shape[1]
+            yield from self._blocks(name, 0, (hidden, 1), shape, to, row)
+        if for_texts:
+            to = self._start(packed.W_out_panels)
+            yield from self._panels(name, 0, (1, hidden), (hidden, vocab), to, packed.W_out_panels)
+
+    def _gate_pieces(
+        self, name: str, blocks: Sequence[int], W: Array, back: Array, for_texts: bool
+    ) -> Iterator[Piece]:
+        """Pieces of a weight, (gates * hidden, below): its panels, and those of its transpose."""
+        hidden, below = self.arch.hidden, self.shapes[name][1]
+        for gate, block in enumerate(blocks):
+            source, first = gate * hidden * below, block * self.hidden
+            to = self._start(W) + first * W.shape[1]  # panels of `first` columns
+            yield from self._panels(name, source, (1, below), (below, hidden), to, W)
+            if not for_texts:
+                to = self._start(back) + first // self.pair * self.width
+                yield from self._panels(name, source, (below, 1), (hidden, below), to, back)
+
+    def _table_pieces(self) -> Iterator[Piece]:
+        """Pieces of the table: source and rows are ids, columns the units of a gate."""
+        if self.embedding:
+            return
+        name, hidden, vocab = "rnn.weight_ih_l0", self.arch.hidden, self.arch.vocab
+        gates = {block: gate * hidden * vocab for gate, block in enumerate(self._input_blocks)}
+        for block in range(self.cell.blocks):
+            for first in range(0, vocab, PIECE_ROWS):
+                source = gates[block] + first if block in gates else NONE  # only a bias
+                shape = min(PIECE_ROWS, vocab - first), hidden
+                yield self._piece(name, source, (1, vocab), shape, block * self.hidden, first)
+
+    def _sum_pieces(self) -> Iterator[Piece]:
+        """Pieces of the gradients, but for that of the table."""
+        at, sizes, above = (
+            starts(self._slot_sizes()),
+            self._slot_sizes(),
+            range(1, self.arch.layers),
+        )
+        matrices = [("W_in", 0, "ih")] if self.embedding else []
+        matrices += [("W_ih", layer, "ih") for layer in above]
+        if self.cell.recurrent_blocks:
+            matrices += [("W_hh", layer, "hh") for layer in range(self.arch.layers)]
+        for kind, layer, side in matrices:
+            name, size = f"rnn.weight_{side}_l{layer}", sizes[kind]
+            there = at[kind] + (layer - (kind == "W_ih")) * math.prod(size[-2:])
+            blocks = self._state_blocks if side == "hh" else self._input_blocks
+            for gate, block in enumerate(blocks):
+                yield from self._sums(
+                    name,
+                    gate * self.arch.hidden,
+                    self.arch.hidden,
+                    there + block * self.hidden * size[-1],
+                    size[-1],
+                )
+        yield from self._bias_sums(at)
+        to, vocab = self.offsets["linear.bias"], self.arch.vocab
+        yield self._piece("linear.bias", at["b_out"], (0, 1), (1, vocab), to)
+        second = at["W_out"] if self.arch.tied else NONE
+        if self.embedding:
+            width = self.embedding
+            yield from self._sums("embedding.weight", 0, vocab, at["embedding"], width, second)
+        if not self.arch.tied:
+            yield from self._sums(self._output, 0, vocab, at["W_out"], self.hidden)
+
+    def _bias_sums(self, at: Mapping[str, int]) -> Iterator[Piece]:
+        """Pieces of the gradients of the layers' biases; a redundant bias has zeros."""
+        for layer in range(self.arch.layers):
+            first = at["bias"] + layer * self.columns
+            for kind, blocks in (("ih", self.cell.input_blocks), ("hh", self.cell.state_blocks)):
+                for gate, block in enumerate(blocks):
+                    redundant = kind == "hh" and gate < self.cell.redundant_gates
+                    source = at["zeros"] if redundant else first + block * self.hidden
+                    name, hidden = f"rnn.bias_{kind}_l{layer}", self.arch.hidden
+                    to = self.offsets[name] + gate * hidden
+                    yield self._piece(name, source, (0, 1), (1, hidden), to)
+
+    def _sums(
+        self, name: str, row: int, rows: int, source: int, source_row: int, second: int = NONE
+    ) -> Iterator[Piece]:
+        """Pieces of the gradient of a matrix, of its rows from `row` on."""
+        columns = self.shapes[name][1]
+        most = max(1, PIECE_FLOATS // columns)
+        for first in range(0, rows, most):
+            yield self._piece(
+                name,
+                source + first * source_row,
+                (source_row, 1),
+                (min(most, rows - first), columns),
+                self.offsets[name] + (row + first) * columns,
+                columns,
+                second=second if second == NONE else second + first * source_row,
+            )
+
+    def _panels(
+        self,
+        name: str,
+        source: int,
+        strides: tuple[int, int],
+        shape: tuple[int, int],
+        to: int,
+        panels: Array,
+    ) -> Iterator[Piece]:
+        """Pieces of a matrix that is copied to panels, (number, depth, width), from `to` on."""
+        panel = panels.shape[1] * self.width
+        yield from self._blocks(name, source, strides, shape, to, self.width, panel)
+
+    def _blocks(
+        self,
+        name: str,
+        source: int,
+        strides: tuple[int, int],
+        shape: tuple[int, int],
+        to: int,
+        to_row: int,
+        panel: int | None = None,
+        along: bool = False,
+    ) -> Iterator[Piece]:
+        """Pieces of a matrix of this shape; without panels its columns stay together.
+
+        Pairs are made `along` the rows, or else of two rows.
+        """
+        (rows, columns), width = shape, self.width
+        row_pair, column_pair = (1, self.pair) if along else (self.pair, 1)
+        step = width if panel is None else panel
+        for i in range(0, rows, PIECE_ROWS):
+            number = min(PIECE_ROWS, rows - i)
+            wide = max(width, PIECE_FLOATS // number // width * width)
+            for j in range(0, columns, wide):
+                yield self._piece(
+                    name,
+                    source + i * strides[0] + j * strides[1],
+                    strides,
+                    (number, min(wide, columns - j)),
+                    to + i // row_pair * to_row + j // width * step // column_pair,
+                    to_row,
+                    step,
+                    along=along,
+                )
+
+    def _piece(
+        self,
+        name: str,
+        source: int,
+        strides: tuple[int, int],
+        shape: tuple[int, int],
+        to: int,
+        to_row: int = 0,
+        to_panel: int = 0,
+        second: int = NONE,
+        along: bool = False,
+    ) -> Piece:
+        """A piece, as `elman.kernels.rnn.packing` describes it."""
+        fields = dict.fromkeys(range(PIECE_FIELDS), 0)
+        fields |= {ARRAY: self.numbers[name], SOURCE: source, TO: to, TO_ROW: to_row}
+        fields |= {SOURCE_ROW: strides[0], SOURCE_COLUMN: strides[1], SECOND: second}
+        fields |= {TO_PANEL: to_panel or self.width, WIDTH: self.width}
+        fields |= {ROWS: shape[0], COLUMNS: shape[1], ALONG_ROWS: int(along)}
+        return tuple(fields.values())
+
+    def _start(self, array: NDArray[Any], memory: NDArray[Any] | None = None) -> int:
+        """First element of an array in `PackedWeights.operands`, or in other memory."""
+        whole = self.packed.operands if memory is None else memory
+        return int(array.ctypes.data - whole.ctypes.data) // 4
+
+    @property
+    def _output(self) -> str:
+        """Name of the output layer's weight."""
+        return "embedding.weight" if self.arch.tied else "linear.weight"
+
+    @property
+    def _input_blocks(self) -> list[int]:
+        return self.cell.input_blocks
+
+    @property
+    def _state_blocks(self) -> list[int]:
+        """Blocks of the state's part, counted from the first of them."""
+        return [block - self._input_only for block in self.cell.state_blocks]
 
     @property
     def _input_only(self) -> int:
         """Number of blocks, the first ones, to which the state contributes nothing."""
         return self.cell.blocks - self.cell.recurrent_blocks
 
-    def _units(self, block: int) -> slice:
-        """Columns of a block, without padding."""
-        return slice(block * self.hidden, block * self.hidden + self.arch.hidden)
+    # Weights and gradients.
 
-    def _by_name(self, vector: NDArray[Any]) -> Weights:
-        """Views of a vector with one element for each weight, by the weight's name."""
-        first = vector[: math.prod(self.first)].reshape(self.first).T  # (gates * hidden, ids)
-        rest = {name: vector[part].reshape(shape) for name, part, shape in self.parts}
-        return {FIRST: first, **rest}
+    def set_weights(self, weights: Weights) -> list[Array]:
+        """Point to these weights; return the arrays, which must be kept as long as kernels run."""
+        arrays = [np.ascontiguousarray(weights[name], np.float32) for name in self.shapes]
+        for n, array in enumerate(arrays):
+            self.parameters.addresses[n] = array.ctypes.data
+        return arrays
 
-    def set_weights(self, weights: Weights) -> None:
-        """Copy weights into the canonical vector, from which kernels pack them."""
-        values = dict(weights)
-        if self.arch.embedding:
-            values[FIRST] = weights[FIRST] @ weights["embedding.weight"].T
-        if self.arch.tied:
-            values["linear.weight"] = weights["embedding.weight"]
-        for name, part in self.weights.items():
-            part[:] = values[name]
 
-    def named_gradients(self, weights: Weights) -> Weights:
-        """Copies of the last gradients by name; `weights` are those they were computed at."""
-        found = {name: part.copy() for name, part in self.gradients.items()}
-        if self.arch.embedding:
-            d_first = found[FIRST]
-            found[FIRST] = d_first @ weights["embedding.weight"]
-            found["embedding.weight"] = d_first.T @ weights[FIRST]
-        if self.arch.tied:
-            found["embedding.weight"] += found.pop("linear.weight")
-        return found
+def pieces_in_parts(pieces: Iterable[Piece], parts: int = 0) -> Pieces:
+    """Pieces cut into parts of at least `PIECE_FLOATS` floats, or into as many as asked for."""
+    found = list(pieces)
+    fields = np.array(found, np.int64).reshape(len(found), PIECE_FIELDS)
+    starts, floats = [0], 0
+    for n, (rows, columns) in enumerate(fields[:, [ROWS, COLUMNS]].tolist(), 1):
+        floats += rows * columns
+        if floats >= PIECE_FLOATS and not parts and n < len(found):
+            starts.append(n)
+            floats = 0
+    return Pieces(fields, np.array([*starts, len(found)]))

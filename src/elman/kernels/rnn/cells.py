@@ -49,10 +49,19 @@ class Step(NamedTuple):
     """Gates of a step, (rows, blocks * hidden), and the states before and after it."""
 
     gates: Any
+    operand: Any  # h as products read it, (rows, depth)
     h: Any  # (rows, hidden)
     c: Any
     h_next: Any
     c_next: Any
+
+
+class Part(NamedTuple):
+    """Hidden units that a call computes: panels, as wide as a tile, of so many."""
+
+    first: Any
+    stop: Any
+    panels: Any
 
 
 class StateGradients(NamedTuple):
@@ -64,30 +73,41 @@ class StateGradients(NamedTuple):
 
 
 def forward_step(
-    cell: Any, S: Any, inputs: Any, ids: Any, t: Any, step: Any, W: Any, depth: Any
+    cell: Any, S: Any, part: Any, inputs: Any, ids: Any, step: Any, W: Any, depth: Any
 ) -> Any:
     """Compute the state after a step, and the gates that `backward_step` reads.
 
-    The part from the input is row `ids[:, t]` of `inputs`, (any number, blocks * hidden). W holds
-    the panels of W_hh^T. Of h the first `depth` units are read: all, or the others are 0.
+    The part from the input is row `ids`, (rows, 1), of `inputs`, (any number, blocks * hidden). W
+    holds the panels of W_hh^T. Of
+    the operand `depth` columns are read: all, or the others are 0.
+    Only the units of `part` are computed.
     """
 
 
 def backward_step(
-    cell: Any, S: Any, step: Any, later: Any, W: Any, depth: Any, d_state: Any, d_gates: Any
+    cell: Any,
+    S: Any,
+    part: Any,
+    step: Any,
+    later: Any,
+    W: Any,
+    depth: Any,
+    d_state: Any,
+    d_gates: Any,
 ) -> Any:
     """Compute the gradients of a step's pre-activations into `d_gates`, (rows, blocks * hidden).
 
     The gradient of h_next is that of `d_state` plus `later` W, with the panels W of W_hh. `later`
     has the gradients of the following step's recurrent blocks; its first `depth` columns are read:
     all, or the others are 0. `d_state` changes to the gradients of the state before the step.
+    Only the units of `part` are computed.
     """
 
 
 @njit(inline="always")
-def pre_activation(S, inputs, ids, i, t, j, h, panel, depth):
+def pre_activation(S, inputs, ids, i, j, h, panel, depth):
     """Tile (i, j) of a pre-activation."""
-    tile = gather_rows(S, at(inputs, 0, j), at(ids, i, t))
+    tile = gather_rows(S, at(inputs, 0, j), at(ids, i, 0))
     return mm(tile, at(h, i, 0), at(panel, 0, 0), depth)
 
 
@@ -99,7 +119,7 @@ def d_h_next(S, d_state, i, j, later, panel, depth):
 
 @njit(inline="always")
 def prefetch_step(S, gates, states, i, j, hidden):
-    """Prefetch tile (i, j) of each of four blocks of gates, and of states.
+    """Prefetch tile (i, j) of each of four blocks of gates, or of their gradients, and of states.
 
     With many hidden units, gates and states of all steps exceed a core's cache. A prefetch before
     a product has the product's time to arrive. A single sequence reuses the gates of one step,
@@ -111,20 +131,20 @@ def prefetch_step(S, gates, states, i, j, hidden):
         prefetch(S, at(states, i, j))
 
 
-def tanh_forward(cell, S, inputs, ids, t, step, W, depth):
+def tanh_forward(cell, S, part, inputs, ids, step, W, depth):
     """h_next = tanh(x + W h)."""
-    h, h_next = step.h, step.h_next
-    for p in range(len(W)):
+    h, h_next = step.operand, step.h_next
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
+            a = pre_activation(S, inputs, ids, i, j, h, panel, depth)
             store(tanh(a), at(h_next, i, j))
 
 
-def tanh_backward(cell, S, step, later, W, depth, d_state, d_gates):
+def tanh_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
     """d_x = d_h_next (1 - h_next^2)."""
     h_next = step.h_next
-    for p in range(len(W)):
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h_next), S.rows):
             dh = d_h_next(S, d_state, i, j, later, panel, depth)
@@ -132,44 +152,44 @@ def tanh_backward(cell, S, step, later, W, depth, d_state, d_gates):
             store(dh * (fill(S, ONE) - after * after), at(d_gates, i, j))
 
 
-def relu_forward(cell, S, inputs, ids, t, step, W, depth):
+def relu_forward(cell, S, part, inputs, ids, step, W, depth):
     """h_next = max(x + W h, 0)."""
-    h, h_next = step.h, step.h_next
-    for p in range(len(W)):
+    h, h_next = step.operand, step.h_next
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h), S.rows):
-            a = pre_activation(S, inputs, ids, i, t, j, h, panel, depth)
+            a = pre_activation(S, inputs, ids, i, j, h, panel, depth)
             store(maximum(fill(S, ZERO), a), at(h_next, i, j))
 
 
-def relu_backward(cell, S, step, later, W, depth, d_state, d_gates):
+def relu_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
     """d_x = d_h_next where h_next > 0."""
     h_next = step.h_next
-    for p in range(len(W)):
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(h_next), S.rows):
             dh = d_h_next(S, d_state, i, j, later, panel, depth)
             store(where_positive(dh, load(S, at(h_next, i, j))), at(d_gates, i, j))
 
 
-def lstm_forward(cell, S, inputs, ids, t, step, W, depth):
+def lstm_forward(cell, S, part, inputs, ids, step, W, depth):
     """c_next = f c + i g, h_next = o tanh(c_next)."""
-    gates, h, c, h_next, c_next = step
+    gates, operand, h, c, h_next, c_next = step
     panels = len(W) // 4
     hidden = panels * S.width
-    for p in range(panels):
+    for p in range(part.first, part.stop):
         j = p * S.width
         W_i, W_f, W_g, W_o = W[p], W[panels + p], W[2 * panels + p], W[3 * panels + p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             prefetch_step(S, gates, c_next, i, j, hidden)
-            a = pre_activation(S, inputs, ids, i, t, j, h, W_i, depth)
+            a = pre_activation(S, inputs, ids, i, j, operand, W_i, depth)
             store(sigmoid(a), at(gates, i, j))
-            a = pre_activation(S, inputs, ids, i, t, at_f, h, W_f, depth)
+            a = pre_activation(S, inputs, ids, i, at_f, operand, W_f, depth)
             store(sigmoid(a), at(gates, i, at_f))
-            a = pre_activation(S, inputs, ids, i, t, at_g, h, W_g, depth)
+            a = pre_activation(S, inputs, ids, i, at_g, operand, W_g, depth)
             store(tanh(a), at(gates, i, at_g))
-            a = pre_activation(S, inputs, ids, i, t, at_o, h, W_o, depth)
+            a = pre_activation(S, inputs, ids, i, at_o, operand, W_o, depth)
             store(sigmoid(a), at(gates, i, at_o))
             after = load(S, at(gates, i, j)) * load(S, at(gates, i, at_g))
             after = after + load(S, at(gates, i, at_f)) * load(S, at(c, i, j))
@@ -177,16 +197,17 @@ def lstm_forward(cell, S, inputs, ids, t, step, W, depth):
             store(tanh(after) * load(S, at(gates, i, at_o)), at(h_next, i, j))
 
 
-def lstm_backward(cell, S, step, later, W, depth, d_state, d_gates):
+def lstm_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
     """Backward pass of `lstm_forward`, as in `elman.numpy`."""
-    gates, h, c, _, c_next = step
+    gates, h, c, c_next = step.gates, step.h, step.c, step.c_next
     hidden = len(W) * S.width
-    for p in range(len(W)):
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         at_f, at_g, at_o = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, c, i, j, hidden)
+            prefetch_step(S, d_gates, d_state.out, i, j, hidden)
             dh = d_h_next(S, d_state, i, j, later, panel, depth)
             tanh_c, o = tanh(load(S, at(c_next, i, j))), load(S, at(gates, i, at_o))
             store(dh * tanh_c * o * (one - o), at(d_gates, i, at_o))
@@ -199,40 +220,41 @@ def lstm_backward(cell, S, step, later, W, depth, d_state, d_gates):
             store(dc * input_gate * (one - g * g), at(d_gates, i, at_g))
 
 
-def gru_forward(cell, S, inputs, ids, t, step, W, depth):
+def gru_forward(cell, S, part, inputs, ids, step, W, depth):
     """h_next = h + (1 - z) (n - h) with n = tanh(x + r q), q = W_hn h + b_hn: h where z is 1."""
-    gates, h, h_next = step.gates, step.h, step.h_next
+    gates, operand, h, h_next = step.gates, step.operand, step.h, step.h_next
     panels = len(W) // 3
     hidden = panels * S.width
-    for p in range(panels):
+    for p in range(part.first, part.stop):
         j = p * S.width
         W_r, W_z, W_q = W[p], W[panels + p], W[2 * panels + p]
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             prefetch_step(S, gates, h_next, i, j, hidden)
-            a = pre_activation(S, inputs, ids, i, t, at_r, h, W_r, depth)
+            a = pre_activation(S, inputs, ids, i, at_r, operand, W_r, depth)
             store(sigmoid(a), at(gates, i, at_r))
-            a = pre_activation(S, inputs, ids, i, t, at_z, h, W_z, depth)
+            a = pre_activation(S, inputs, ids, i, at_z, operand, W_z, depth)
             store(sigmoid(a), at(gates, i, at_z))
-            q = pre_activation(S, inputs, ids, i, t, at_q, h, W_q, depth)
+            q = pre_activation(S, inputs, ids, i, at_q, operand, W_q, depth)
             store(q, at(gates, i, at_q))
-            x = gather_rows(S, at(inputs, 0, j), at(ids, i, t))
+            x = gather_rows(S, at(inputs, 0, j), at(ids, i, 0))
             n = tanh(x + q * load(S, at(gates, i, at_r)))
             store(n, at(gates, i, j))
             z, before = load(S, at(gates, i, at_z)), load(S, at(h, i, j))
             store(before + (fill(S, ONE) - z) * (n - before), at(h_next, i, j))
 
 
-def gru_backward(cell, S, step, later, W, depth, d_state, d_gates):
+def gru_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
     """Backward pass of `gru_forward`, as in `elman.numpy`."""
     gates, h = step.gates, step.h
     hidden = len(W) * S.width
-    for p in range(len(W)):
+    for p in range(part.first, part.stop):
         j, panel = p * S.width, W[p]
         at_r, at_z, at_q = hidden + j, 2 * hidden + j, 3 * hidden + j
         for i in range(0, len(h), S.rows):
             one = fill(S, ONE)
             prefetch_step(S, gates, h, i, j, hidden)
+            prefetch_step(S, d_gates, d_state.out, i, j, hidden)
             dh = d_h_next(S, d_state, i, j, later, panel, depth)
             dh = load(S, at(d_state.h, i, j)) + dh
             z, n = load(S, at(gates, i, at_z)), load(S, at(gates, i, j))
@@ -247,26 +269,26 @@ def gru_backward(cell, S, step, later, W, depth, d_state, d_gates):
             store(dq, at(d_gates, i, at_q))
 
 
-def mingru_forward(cell, S, inputs, ids, t, step, W, depth):
+def mingru_forward(cell, S, part, inputs, ids, step, W, depth):
     """h_next = h + z (n - h), z and n from the input alone: exactly h where z is 0."""
     gates, h, h_next = step.gates, step.h, step.h_next
-    hidden, E = W.shape[1], S.elementwise
+    hidden, E = part.panels * S.width, S.elementwise
     for i in range(0, len(h), E.rows):
-        for j in range(0, hidden, E.width):
+        for j in range(part.first * S.width, part.stop * S.width, E.width):
             at_n = hidden + j
-            z = sigmoid(gather_rows(E, at(inputs, 0, j), at(ids, i, t)))
-            n, before = gather_rows(E, at(inputs, 0, at_n), at(ids, i, t)), load(E, at(h, i, j))
+            z = sigmoid(gather_rows(E, at(inputs, 0, j), at(ids, i, 0)))
+            n, before = gather_rows(E, at(inputs, 0, at_n), at(ids, i, 0)), load(E, at(h, i, j))
             store(z, at(gates, i, j))
             store(n, at(gates, i, at_n))
             store(before + z * (n - before), at(h_next, i, j))
 
 
-def mingru_backward(cell, S, step, later, W, depth, d_state, d_gates):
+def mingru_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
     """Backward pass of `mingru_forward`, as in `elman.numpy`."""
     gates, h = step.gates, step.h
-    hidden, E = d_state.out.shape[1], S.elementwise
+    hidden, E = part.panels * S.width, S.elementwise
     for i in range(0, len(d_gates), E.rows):
-        for j in range(0, hidden, E.width):
+        for j in range(part.first * S.width, part.stop * S.width, E.width):
             at_n, one = hidden + j, fill(E, ONE)
             dh = load(E, at(d_state.out, i, j)) + load(E, at(d_state.h, i, j))
             z, n, before = (
@@ -301,10 +323,10 @@ KERNELS = {
 
 
 @overload(forward_step, strict=False)
-def _forward_step(cell, S, inputs, ids, t, step, W, depth):
+def _forward_step(cell, S, part, inputs, ids, step, W, depth):
     return KERNELS[cell.cell].forward
 
 
 @overload(backward_step, strict=False, jit_options=INLINED)
-def _backward_step(cell, S, step, later, W, depth, d_state, d_gates):
+def _backward_step(cell, S, part, step, later, W, depth, d_state, d_gates):
     return KERNELS[cell.cell].backward

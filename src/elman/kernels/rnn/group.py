@@ -1,29 +1,33 @@
 """A group of sequences through all layers and steps, forward and backward."""
 
-from typing import NamedTuple
-
-import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from elman.kernels.rnn import head
-from elman.kernels.rnn.cells import StateGradients, backward_step
+from elman.kernels.rnn.cells import StateGradients, backward_step, forward_step
 from elman.kernels.rnn.layer import (
-    SPAN,
-    Activations,
-    add_weight_gradient,
+    add_bias_gradient,
+    add_transposed_product,
     at_step,
     backward_to_ids,
-    backward_to_layer,
-    forward_from_ids,
-    forward_from_layer,
     of_layer,
+    product,
+    whole,
 )
-from elman.kernels.rnn.packing import GROUP, Array
+from elman.kernels.rnn.work import (
+    BLOCK,
+    LANES,
+    input_rows_of,
+    input_weights,
+    inputs_of,
+    look_up,
+    multiply,
+    round_columns,
+    store_losses,
+)
 
-# The gradients of pre-activations stand in a ring, those of step t in place (t - 1) % SPAN. Steps
-# run down. When step 5 is there, the span of steps 5 to 8 is complete; it is added to the gradients
-# of the weights before step 4 takes the place of step 8:
+# The gradients of pre-activations stand in a ring of `span` steps, those of step t in place
+# (t - 1) % span. Steps run down. With 4 steps, when step 5 is there, the span of steps 5 to 8 is
+# complete; it is added to the gradients of the weights before step 4 takes the place of step 8:
 #
 #     place    0   1   2   3
 #     step     5   6   7   8
@@ -33,121 +37,148 @@ from elman.kernels.rnn.packing import GROUP, Array
 ZERO_DEPTH = 1
 
 
-class Work(NamedTuple):
-    """Arrays in which a thread processes a group; those of all threads have one more axis."""
-
-    activations: Activations  # of all layers
-    d_gates: Array  # (SPAN, group, blocks * hidden): the ring
-    d_out: Array  # (steps, group, hidden), of a layer's output; (1, ...) where there is one layer
-    d_h: Array  # (group, hidden)
-    d_c: Array  # (group, hidden)
-    dropped: Array  # (layers - 1, steps, group, hidden): outputs after dropout
-    row_ids: NDArray[np.int64]  # (group, 1): row numbers in order
-    ids: NDArray[np.int64]  # (group, steps)
-    targets: NDArray[np.int32]  # (steps, group)
-    h_T: Array  # (hidden, group): transposed states of a step
-    logits: Array  # (tokens + head.EXTRA_ROWS, SPAN * group)
-    losses: NDArray[np.float64]  # (group,): sums over the targets that count
-    scales: Array  # (steps, group): weight of each target's loss in the mean; 0 for padding
-
-
 @njit(inline="always")
-def forward_group(S, cell, ids, row_ids, packed, activations, masks, dropped, first_depth):
-    """Run all layers through the steps of ids, (rows, steps), from the states at step 0.
+def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, first_depth):
+    """Run all layers through the steps of `work.ids`, from the states at step 0.
 
     `masks`, (layers - 1, steps, rows, hidden), are dropout's factors; no layers without dropout.
-    `first_depth` is that of `forward_from_ids`.
+    `input_mask`, (rows, embedding), are those of the inputs; no rows without dropout.
+    The first step reads `first_depth` units of the state before it: all, or the others are 0.
     """
-    W, dropout, steps = packed.W_hh, len(masks) > 0, ids.shape[1]
-    forward_from_ids(S, cell, ids, packed.table, of_layer(activations, 0), W[0], first_depth)
-    for n in range(1, len(activations.h)):
-        below, layer = activations.h[n - 1][1:], of_layer(activations, n)
-        if dropout:
-            for t in range(steps):
-                multiply(below[t], masks[n - 1, t], dropped[n - 1, t])
-            below = dropped[n - 1]
-        W_ih, bias = packed.W_ih[n - 1], packed.bias[n]
-        forward_from_layer(S, cell, steps, below, row_ids, W_ih, bias, layer, W[n], first_depth)
-
-
-@njit
-def multiply(x, mask, out):
-    """out = x * mask, (rows, hidden); x and out may have more columns."""
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            out[i, j] = x[i, j] * mask[i, j]
+    rows, dropout, operands = len(work.row_ids), len(masks) > 0, work.operands
+    h, hidden = work.activations.h, work.d_h.shape[1]
+    if len(packed.W_in):
+        look_up(parameters, work.ids, 0, steps * rows, work.embedded)
+        for t in range(steps if len(input_mask) else 0):
+            embedded = work.embedded[t * rows : (t + 1) * rows]
+            multiply(embedded, input_mask, embedded)
+        columns = len(packed.W_in_back) * S.width
+        round_columns(S, work.embedded[: steps * rows], 0, columns, operands.embedded)
+    for n in range(len(h)):
+        layer, W, from_ids = of_layer(work.activations, n), packed.W_hh[n], len(packed.table) > 0
+        round_columns(S, h[n][:rows], 0, hidden, operands.h[n])
+        for t in range(steps):
+            step = at_step(layer, operands.h[n], t, rows, 0, rows)
+            depth, first = W.shape[1] if t else first_depth, t * rows
+            inputs, ids = packed.table, work.ids[first : first + rows]
+            if n or not from_ids:
+                if n and dropout:
+                    out, below = h[n - 1][rows + first :], work.dropped[n - 1][first:]
+                    multiply(out, masks[n - 1, t], below)
+                below = inputs_of(operands, n, rows, dropout)[first : first + rows]
+                W_ih = input_weights(packed, n)[0]
+                product(S, below, W_ih, packed.bias[n], step.gates, 0, len(W_ih))
+                inputs, ids = step.gates, work.row_ids
+            forward_step(cell, S, whole(packed.W_hh_back[n]), inputs, ids, step, W, depth)
+            round_columns(S, step.h_next, 0, hidden, operands.h[n][first + rows :])
 
 
 @njit(inline="always")
 def add_losses(T, t, packed, work):
-    """Compute the exponentials of the logits of step t, and add the losses to `work.losses`."""
-    logits = work.logits[:, t % SPAN * GROUP : (t % SPAN + 1) * GROUP]
-    h, targets = work.activations.h[-1][t + 1], work.targets[t : t + 1]
-    head.forward(T, h, targets, packed.W_out, packed.b_out, work.h_T, logits)
+    """Compute the exponentials of the logits of LANES positions from step t on, and the losses."""
+    rows, h_T = len(work.row_ids), work.h_T[0]
+    first = t * rows
+    lane = first % BLOCK
+    logits = work.logits[0, :, lane : lane + LANES]
+    head.transpose(T, work.outputs[first:], h_T)
+    head.product(T, packed.W_out, packed.b_out, h_T, logits, 0, len(packed.W_out))
+    head.softmax(T, logits, work.targets[:, first:], 0, LANES)
     row = logits[len(logits) - head.EXTRA_ROWS + head.LOSS]
-    for r in range(len(work.losses)):
-        work.losses[r] += row[r] if work.scales[t, r] > 0 else 0
+    store_losses(row, first, LANES, work.losses)
     return logits
 
 
 @njit(inline="always")
-def backward_head(S, T, t, packed, work, accumulators, d_out):
-    """Run the output layer at step t, forward and backward, down to the gradient of its states."""
-    logits = add_losses(T, t, packed, work)
-    head.softmax_back(T, work.targets[t : t + 1], work.scales[t : t + 1], logits)
-    head.product_back(S, logits, packed.W_out, d_out)
-    h, d_W, d_bias = work.activations.h[-1][1:], accumulators.W_out, accumulators.b_out_by_sequence
-    head.add_weight_gradients(t, T, work.logits, h, d_W, d_bias)
+def backward_head(S, T, t, steps, packed, work, accumulators, d_out):
+    """Run the output layer for LANES positions from step t on, down to the gradient of its states.
 
-
-@njit(inline="always")
-def backward_below(S, n, t, packed, work, accumulators, masks, d_gates):
-    """Take the gradients of step t's pre-activations in layer n to its input and input weights."""
-    if n == 0:
-        backward_to_ids(S, d_gates, work.ids, t, accumulators.table)
-    else:
-        dropout, below, d_below = len(masks) > 0, work.activations.h[n - 1][1:], work.d_out[t]
-        if dropout:
-            below = work.dropped[n - 1]
-        W_ih, d_bias = packed.W_ih_back[n - 1], accumulators.bias[n]
-        add_weight_gradient(t, S, work.d_gates, 0, below, accumulators.W_ih[n - 1])
-        backward_to_layer(S, d_gates, W_ih, packed.zeros, d_bias, d_below)
-        if dropout:
-            multiply(d_below, masks[n - 1, t], d_below)
-
-
-@njit(inline="always")
-def backward_group(S, T, cell, packed, work, accumulators, masks, carried):
-    """Add the gradients of all weights to the accumulators, and the losses to `work.losses`.
-
-    `carried` says that the states at step 0 may differ from zero.
+    The gradients of its weights are added for a block at a time, when its first step is there.
     """
-    steps, top, ring = work.ids.shape[1], len(work.activations.h) - 1, work.d_gates
+    logits, rows, W = add_losses(T, t, packed, work), len(work.row_ids), packed.W_out
+    first = t * rows
+    head.softmax_back(T, work.targets[:, first:], work.scales[:, first:], logits, 0, LANES)
+    head.product_back(S, logits[: len(W)], W, d_out, 0, work.d_h.shape[1])
+    if first % BLOCK == 0:
+        lanes = min(BLOCK, -(-(steps * rows - first) // LANES) * LANES)
+        h, d_logits = work.outputs[first:], work.logits[0, :, :lanes]
+        d_W, d_bias = accumulators.W_out, accumulators.b_out_by_lane
+        head.add_weight_gradients(T, d_logits, h, d_W, 0, len(d_W), False)
+        head.add_bias_gradients(T, d_logits, d_bias, 0, len(d_W), False)
+
+
+@njit(inline="always")
+def add_span(t, S, steps, rows, ring, column, before, d_W):
+    """Add the part of the span that begins at step t to the gradient of a weight; else nothing.
+
+    Spans begin at step 1; step 0 is a span of its own. `ring` has the gradients of pre-activations;
+    the weight made those from `column` on out of `before`, (positions, m).
+    """
+    span = len(ring) // rows
+    if t < steps and (t == 0 or (t - 1) % span == 0):
+        number = min(span, steps - t) * rows if t else rows
+        left = ring[(t - 1) % span * rows :, column:]
+        add_transposed_product(S, number, left, before[t * rows :], d_W, False)
+
+
+@njit(inline="always")
+def backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates):
+    """Take the gradients of step t's pre-activations in layer n to its input and input weights."""
+    rows, columns = len(work.row_ids), packed.bias.shape[2]
+    masks, input_mask, _ = given
+    dropout = len(masks) > 0
+    first = t * rows
+    ids = work.ids[first : first + rows]
+    if n == 0 and len(packed.table):
+        backward_to_ids(S, d_gates, ids, accumulators.table, 0, columns)
+        return
+    below, W = input_rows_of(work.operands, n, rows, dropout), input_weights(packed, n)[1]
+    d_W = accumulators.W_in if n == 0 else accumulators.W_ih[n - 1]
+    add_span(t, S, steps, rows, work.d_gates, 0, below, d_W)
+    add_bias_gradient(S, d_gates, accumulators.bias[n], 0, columns)
+    d_below = work.d_out[first : first + rows] if n else work.d_embedded[:rows]
+    product(S, d_gates, W, packed.zeros, d_below, 0, len(W))
+    if n == 0:
+        if len(input_mask):
+            multiply(d_below, input_mask, d_below)
+        table = accumulators.embedding
+        backward_to_ids(S, d_below, ids, table, 0, table.shape[1])
+    elif dropout:
+        multiply(d_below, masks[n - 1, t], d_below)
+
+
+@njit(inline="always")
+def backward_group(S, T, cell, steps, packed, work, accumulators, given, carried):
+    """Add the gradients of all weights to the accumulators, and store the losses.
+
+    `given` are dropout's factors between layers, of inputs and of outputs. `carried` says that the
+    states at step 0 may differ from zero.
+    """
+    rows, top, ring = len(work.row_ids), len(work.activations.h) - 1, work.d_gates
+    span, column, together = BLOCK // rows, packed.recurrent, LANES // rows
     for n in range(top, -1, -1):
         layer, W_back, d_W = (
             of_layer(work.activations, n),
             packed.W_hh_back[n],
             accumulators.W_hh[n],
         )
-        work.d_h[:], work.d_c[:], ring[(steps - 1) % SPAN] = 0, 0, 0
+        work.d_h[:], work.d_c[:] = 0, 0
+        ring[(steps - 1) % span * rows :][:rows] = 0
         for t in range(steps - 1, -1, -1):
-            d_out = work.d_out[t % len(work.d_out)]
-            if n == top:
-                backward_head(S, T, t, packed, work, accumulators, d_out)
-            add_weight_gradient(t + 1, S, ring, packed.recurrent, layer.h[:steps], d_W)
-            later, d_gates = ring[t % SPAN][:, packed.recurrent :], ring[(t - 1) % SPAN]
+            place = t * rows % len(work.d_out)
+            if n == top and (t == steps - 1 or t % together == together - 1):
+                start = t // together * together
+                first = start * rows % len(work.d_out)
+                d_lanes = work.d_out[first : first + LANES]
+                backward_head(S, T, start, steps, packed, work, accumulators, d_lanes)
+                for row in range(0, LANES if len(given[2]) else 0, rows):
+                    multiply(d_lanes[row : row + rows], given[2], d_lanes[row : row + rows])
+            add_span(t + 1, S, steps, rows, ring, column, layer.h, d_W)
+            later = ring[t % span * rows :][:rows, column:]
+            d_gates = ring[(t - 1) % span * rows :][:rows]
             depth = ZERO_DEPTH if t == steps - 1 else W_back.shape[1]
-            d_state = StateGradients(d_out, work.d_h, work.d_c)
-            backward_step(cell, S, at_step(layer, t), later, W_back, depth, d_state, d_gates)
-            backward_below(S, n, t, packed, work, accumulators, masks, d_gates)
+            d_state = StateGradients(work.d_out[place : place + rows], work.d_h, work.d_c)
+            step = at_step(layer, layer.h, t, rows, 0, rows)
+            backward_step(cell, S, whole(W_back), step, later, W_back, depth, d_state, d_gates)
+            backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates)
         if carried:
-            add_weight_gradient(0, S, ring, packed.recurrent, layer.h, d_W)
-
-
-@njit
-def copy_states(states, to):
-    """Copy states, (layers, rows, hidden); either may have spare columns, or no layers."""
-    for n in range(min(len(states), len(to))):
-        for i in range(states.shape[1]):
-            for j in range(min(states.shape[2], to.shape[2])):
-                to[n, i, j] = states[n, i, j]
+            add_span(0, S, steps, rows, ring, column, layer.h, d_W)

@@ -1,8 +1,9 @@
-"""The output layer: logits, softmax, loss and their gradients, for a group of states.
+"""The output layer: logits, softmax, loss and their gradients, for a block of positions.
 
-Logits are transposed, (tokens, sequences): a softmax then adds up whole vectors, each lane of which
-is a sequence. The states are transposed to match, h_T, (hidden, sequences). The tiles T may have
-fewer rows than those of the layers.
+Logits are transposed, (tokens, positions): a softmax then adds up whole vectors, each lane of which
+is a position. The states are transposed to match, h_T, (hidden, positions). The tiles T may have
+fewer rows than those of the layers. Each function does a range of tokens, positions or hidden
+units, so that threads can share a block.
 """
 
 import numpy as np
@@ -24,16 +25,17 @@ from elman.kernels.codegen.tile_memory import (
     fill,
     load,
     load_transposed,
+    prefetch,
     store,
 )
 from elman.kernels.codegen.tile_types import at, transposed_at
-from elman.kernels.rnn.layer import SPAN
 
 ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)
 PADDING_LOGIT = np.float32(-1e30)  # of tokens that fill up a tile
+DEPTH = 128  # tokens of a product that adds up over tokens: its operands then stay in the cache
 
-# Rows below the logits, for each sequence: the largest logit, the loss of the target in nats, and
+# Rows below the logits, for each position: the largest logit, the loss of the target in nats, and
 # the sum of the exponentials.
 EXTRA_ROWS = 3
 MAX, LOSS, SUM = 0, 1, 2
@@ -41,7 +43,7 @@ MAX, LOSS, SUM = 0, 1, 2
 
 @njit(**INLINED)
 def transpose(T, h, out):
-    """out = h^T, (hidden, rows); h may have more columns."""
+    """out = h^T, (hidden, positions); h may have more columns, and more rows."""
     Q = T.square
     for i in range(0, out.shape[1], Q.rows):
         for j in range(0, len(out), Q.rows):
@@ -49,19 +51,27 @@ def transpose(T, h, out):
 
 
 @njit(**INLINED)
-def product(T, W, bias, h_T, logits):
-    """logits = W h_T + bias, (1, tokens); W is (tokens, hidden), and may have more columns."""
-    for i in range(0, len(W), T.rows):
+def product(T, W, bias, h_T, logits, first, stop):
+    """logits = W h_T + bias, (1, tokens), for tokens from `first` to `stop`.
+
+    W is (tokens, hidden), and may have more columns.
+    """
+    for i in range(first, stop, T.rows):
         for j in range(0, h_T.shape[1], T.width):
+            if stop - first > DEPTH:  # few stay in the cache
+                prefetch(T, at(logits, i, j))
             tile = broadcast_column(T, transposed_at(bias, 0, i))
             store(mm(tile, at(W, i, 0), at(h_T, 0, j), len(h_T)), at(logits, i, j))
 
 
 @njit(**INLINED)
-def softmax(T, logits, targets):
-    """Replace logits by their exponentials, and fill the rows below; targets are (1, sequences)."""
+def softmax(T, logits, targets, first, stop):
+    """Replace logits by their exponentials, and fill the rows below, from `first` to `stop`.
+
+    These are positions; `targets` are (1, positions).
+    """
     R, tokens = T.single, len(logits) - EXTRA_ROWS
-    for j in range(0, logits.shape[1], T.width):
+    for j in range(first, stop, T.width):
         top, of_target, total = fill(R, PADDING_LOGIT), fill(R, ZERO), fill(R, ZERO)
         for i in range(0, tokens, T.rows):
             tile = load(T, at(logits, i, j))
@@ -77,22 +87,14 @@ def softmax(T, logits, targets):
         store(top - of_target + log(total), at(logits, tokens + LOSS, j))
 
 
-@njit(inline="always")
-def forward(T, h, targets, W, bias, h_T, logits):
-    """Compute the exponentials of the logits of states h, and the rows below, as `softmax` does."""
-    transpose(T, h, h_T)
-    product(T, W, bias, h_T, logits)
-    softmax(T, logits, targets)
-
-
 @njit(**INLINED)
-def softmax_back(T, targets, scales, logits):
-    """Replace the result of `softmax` by the gradient of the logits.
+def softmax_back(T, targets, scales, logits, first, stop):
+    """Replace the result of `softmax` by the gradient of the logits, from `first` to `stop`.
 
-    `scales`, (1, sequences), are the weights of the losses in the mean.
+    `scales`, (1, positions), are the weights of the losses in the mean.
     """
     R, tokens = T.single, len(logits) - EXTRA_ROWS
-    for j in range(0, logits.shape[1], T.width):
+    for j in range(first, stop, T.width):
         scale = load(R, at(scales, 0, j)) / load(R, at(logits, tokens + SUM, j))
         store(scale, at(logits, tokens + SUM, j))
         for i in range(0, tokens, T.rows):
@@ -102,32 +104,45 @@ def softmax_back(T, targets, scales, logits):
 
 
 @njit(**INLINED)
-def product_back(S, d_logits, W, d_h):
-    """d_h = d_logits^T W, (rows, hidden)."""
-    for j in range(0, d_h.shape[1], S.width):
-        for i in range(0, len(d_h), S.rows):
-            tile = mm(fill(S, ZERO), transposed_at(d_logits, 0, i), at(W, 0, j), len(W))
-            store(tile, at(d_h, i, j))
+def product_back(S, d_logits, W, d_h, first, stop):
+    """d_h = d_logits^T W, (positions, hidden), for hidden units from `first` to `stop`."""
+    for start in range(0, len(W), DEPTH):
+        depth, after = min(DEPTH, len(W) - start), start + DEPTH
+        for i in range(after, min(after + DEPTH, len(W) - S.rows), S.rows):
+            for j in range(0, len(d_h), S.width):
+                prefetch(S, at(d_logits, i, j))
+            for j in range(first, stop, S.width):
+                prefetch(S, at(W, i, j))
+        for j in range(first, stop, S.width):
+            for i in range(0, len(d_h), S.rows):
+                tile = load(S, at(d_h, i, j)) if start else fill(S, ZERO)
+                tile = mm(tile, transposed_at(d_logits, start, i), at(W, start, j), depth)
+                store(tile, at(d_h, i, j))
 
 
 @njit(**INLINED)
-def add_weight_gradients(t, T, d_logits, h, d_W, d_bias):
-    """Add the part of the span that begins at step t to the gradients of weight and bias.
+def add_weight_gradients(T, d_logits, h, d_W, first, stop, fresh):
+    """Add to the gradient of the weight, for tokens from `first` to `stop`; fresh: set it.
 
-    Spans begin at multiples of `SPAN`; at other steps nothing happens. `d_logits`, (tokens or more,
-    SPAN * rows), has the gradients of the logits made of `h`, (steps, rows, hidden or more), those
-    of step t in place t modulo SPAN. A token's gradient of the bias is the sum of a row of
-    `d_bias`, (tokens, rows).
+    `h`, (positions, hidden or more), are the states of the logits.
     """
-    if t % SPAN == 0:
-        steps, rows, _ = h.shape
-        number, first = min(SPAN, steps - t) * rows, h[t]  # and, behind it, those of later steps
-        for i in range(0, len(d_W), T.rows):
-            for j in range(0, d_W.shape[1], T.width):
-                tile = mm(load(T, at(d_W, i, j)), at(d_logits, i, 0), at(first, 0, j), number)
-                store(tile, at(d_W, i, j))
-            for j in range(0, rows, T.width):
-                tile = load(T, at(d_bias, i, j))
-                for k in range(j, number, rows):
-                    tile = tile + load(T, at(d_logits, i, k))
-                store(tile, at(d_bias, i, j))
+    positions = d_logits.shape[1]
+    for i in range(first, stop, T.rows):
+        for j in range(0, positions if DEPTH < i + T.rows < stop else 0, T.width):
+            prefetch(T, at(d_logits, i + T.rows, j))
+        for j in range(0, d_W.shape[1], T.width):
+            tile = fill(T, ZERO) if fresh else load(T, at(d_W, i, j))
+            store(mm(tile, at(d_logits, i, 0), at(h, 0, j), positions), at(d_W, i, j))
+
+
+@njit(**INLINED)
+def add_bias_gradients(T, d_logits, d_bias, first, stop, fresh):
+    """Add to the gradient of the bias, for tokens from `first` to `stop`; fresh: set it.
+
+    A token's gradient is the sum of a row of `d_bias`, (tokens, lanes).
+    """
+    for i in range(first, stop, T.rows):
+        tile = fill(T, ZERO) if fresh else load(T, at(d_bias, i, 0))
+        for j in range(0, d_logits.shape[1], T.width):
+            tile = tile + load(T, at(d_logits, i, j))
+        store(tile, at(d_bias, i, 0))

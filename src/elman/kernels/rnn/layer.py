@@ -1,16 +1,28 @@
-"""A recurrent layer: a group of sequences through all steps, forward and backward."""
+"""A recurrent layer: products with its weights, its states at each step, gradients of its weights.
+
+The steps of some sequences are in one matrix, (steps * rows, features): a row is a position. The
+rows of a step follow those of the step before.
+"""
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit
 
-from elman.kernels.codegen.tile_math import column_sum, mm
-from elman.kernels.codegen.tile_memory import broadcast_row, load, scatter_add_rows, store
+from elman.kernels.codegen.tile_math import mm
+from elman.kernels.codegen.tile_memory import (
+    broadcast_row,
+    fill,
+    load,
+    scatter_add_rows,
+    store,
+)
 from elman.kernels.codegen.tile_types import at, transposed_at
-from elman.kernels.rnn.cells import Step, forward_step
+from elman.kernels.rnn.cells import Part, Step
 
 SPARE = 16  # columns, so that rows do not all map to one set of the first-level cache
-SPAN = 4  # steps
+DEPTH = 128  # rows of a product that adds up over rows: its operands then stay in the cache
+ZERO = np.float32(0)
 
 
 class Activations(NamedTuple):
@@ -19,8 +31,8 @@ class Activations(NamedTuple):
     Both have spare columns. Where the backward pass reads no gates, all steps share one.
     """
 
-    gates: Any  # (steps or 1, rows, blocks * hidden)
-    h: Any  # (steps + 1, rows, hidden), from the state before the first step on
+    gates: Any  # (steps * rows or rows, blocks * hidden)
+    h: Any  # ((steps + 1) * rows or more, hidden), from the state before the first step on
     c: Any  # the same, of an LSTM
 
 
@@ -31,16 +43,34 @@ def of_layer(activations, n):
 
 
 @njit(inline="always")
-def at_step(activations, t):
-    """Gates of step t of a layer, and the states before and after it."""
+def at_step(activations, operands, t, rows, first, stop):
+    """Gates of step t of a layer, and the states before and after it, of some of its `rows` rows.
+
+    They are those from `first` to `stop`. `operands` are the states as products read them.
+    """
     gates, h, c = activations
-    return Step(gates[t % len(gates)], h[t], c[t], h[t + 1], c[t + 1])
+    before, after = t * rows, (t + 1) * rows
+    gate = before % len(gates)
+    return Step(
+        gates[gate + first : gate + stop],
+        operands[before + first : before + stop],
+        h[before + first : before + stop],
+        c[before + first : before + stop],
+        h[after + first : after + stop],
+        c[after + first : after + stop],
+    )
+
+
+@njit(inline="always")
+def whole(W):
+    """Part that has all units; W are panels of one block."""
+    return Part(0, len(W), len(W))
 
 
 @njit
-def product(S, left, W, bias, out):
-    """out = bias + left @ W, for the panels W."""
-    for p in range(len(W)):
+def product(S, left, W, bias, out, first, stop):
+    """out = bias + left @ W, for the panels W from `first` to `stop`."""
+    for p in range(first, stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(left), S.rows):
             tile = broadcast_row(S, at(bias, 0, j))
@@ -49,68 +79,34 @@ def product(S, left, W, bias, out):
 
 
 @njit
-def add_transposed_product(S, rows, left, right, out):
-    """out += left^T @ right, (rows, m) and (rows, n); rows may continue behind the arrays."""
+def add_transposed_product(S, rows, left, right, out, fresh):
+    """out += left^T @ right, (rows, m) and (rows, n); out = left^T @ right if it is `fresh`.
+
+    The rows may continue behind the arrays.
+    """
     for i in range(0, len(out), S.rows):
         for j in range(0, out.shape[1], S.width):
-            tile = load(S, at(out, i, j))
+            tile = fill(S, ZERO) if fresh else load(S, at(out, i, j))
             tile = mm(tile, transposed_at(left, 0, i), at(right, 0, j), rows)
             store(tile, at(out, i, j))
 
 
-@njit(inline="always")
-def forward_from_ids(S, cell, ids, table, layer, W, first_depth):
-    """Run the first layer through all steps of ids, (rows, steps); W has the panels of W_hh^T.
+@njit
+def backward_to_ids(S, d_gates, ids, d_table, first, stop):
+    """Add the gradients of positions to the rows of `d_table` that their ids, (rows, 1), name.
 
-    `table`, (ids, blocks * hidden), has the parts from the input. The first step reads
-    `first_depth` units of the state before it: all, or the others are 0.
+    Only columns from `first` to `stop` are added.
     """
-    for t in range(ids.shape[1]):
-        depth = W.shape[1] if t else first_depth
-        forward_step(cell, S, table, ids, t, at_step(layer, t), W, depth)
-
-
-@njit(inline="always")
-def forward_from_layer(S, cell, steps, below, row_ids, W_ih, bias, layer, W, first_depth):
-    """Run a layer through `steps` steps of the outputs below, (steps, rows, hidden).
-
-    `row_ids`, (rows, 1), are the row numbers in order: the parts from the input are rows of gates.
-    """
-    for t in range(steps):
-        depth, step = W.shape[1] if t else first_depth, at_step(layer, t)
-        product(S, below[t], W_ih, bias, step.gates)
-        forward_step(cell, S, step.gates, row_ids, 0, step, W, depth)
-
-
-@njit(inline="always")
-def backward_to_ids(S, d_gates, ids, t, d_table):
-    """Add the gradients of a step's pre-activations to the rows of `d_table` that its ids name."""
     for i in range(0, len(ids), S.rows):
-        for j in range(0, d_table.shape[1], S.width):
-            scatter_add_rows(load(S, at(d_gates, i, j)), at(d_table, 0, j), at(ids, i, t))
+        for j in range(first, stop, S.width):
+            scatter_add_rows(load(S, at(d_gates, i, j)), at(d_table, 0, j), at(ids, i, 0))
 
 
-@njit(inline="always")
-def backward_to_layer(S, d_gates, W_ih, zeros, d_bias, d_below):
-    """Compute the gradient of the output below, `d_below`, and add to that of the bias."""
-    product(S, d_gates, W_ih, zeros, d_below)
-    for i in range(0, len(d_gates), S.rows):
-        for j in range(0, d_bias.shape[1], S.width):
-            row = load(S.single, at(d_bias, 0, j))
-            store(row + column_sum(load(S, at(d_gates, i, j))), at(d_bias, 0, j))
-
-
-@njit(inline="always")
-def add_weight_gradient(t, S, ring, column, before, d_W):
-    """Add the part of the span that begins at step t to the gradient of a weight; else nothing.
-
-    Spans begin at step 1 and have `SPAN` steps; step 0 is a span of its own. `ring`, (SPAN, rows,
-    n), has the gradients of pre-activations, those of step t in place (t - 1) % SPAN; the weight
-    made those from `column` on out of `before`, (steps, rows, m). The rows of a span are contiguous
-    in both.
-    """
-    rows = ring.shape[1]
-    if t < len(before) and (t == 0 or (t - 1) % SPAN == 0):
-        number = min(SPAN, len(before) - t) * rows if t else rows
-        left = ring[(t - 1) % SPAN][:, column:]
-        add_transposed_product(S, number, left, before[t], d_W)
+@njit
+def add_bias_gradient(S, d_gates, d_bias, first, stop):
+    """Add the rows of `d_gates`, one by one, to `d_bias`, (1, columns), from `first` to `stop`."""
+    for j in range(first, stop, S.width):
+        total = load(S.single, at(d_bias, 0, j))
+        for i in range(len(d_gates)):
+            total = total + load(S.single, at(d_gates, i, j))
+        store(total, at(d_bias, 0, j))

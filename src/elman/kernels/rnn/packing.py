@@ -1,41 +1,70 @@
-"""Packing and reducing: canonical weights to packed ones, gradients of slots to canonical ones.
+"""Packing and summing: weights to the order in which kernels read them, gradients back.
 
-Both look up float by float where it comes from, in the indices of `Canonical`, and both are cut
-into `CHUNKS` that threads take one by one.
+Both are cut into pieces, blocks of a matrix, which threads take in parts of about the same size.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numba.core import types
-from numba.extending import typeof_impl
+from numba.extending import overload, typeof_impl
 from numpy.typing import NDArray
 
-from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.addresses import floats_at
+from elman.kernels.codegen.cache import INLINED
 from elman.kernels.codegen.tile_types import LINE
 
 Array = NDArray[np.float32]
-Indices = NDArray[np.uint32]
+Int64s = NDArray[np.int64]
 
-GROUP = 32  # sequences
-CHUNKS = 8  # of the weights to pack, and of the gradients to reduce
+# Fields of a piece, a block of `rows` by `columns`. Element (i, j) of an array of weights, or of a
+# slot's gradients, is at `source` + i `source_row` + j `source_column`; in packed weights, or in
+# the gradients of an array of weights, at `to` + i `to_row` + j mod `width`, and further by
+# `to_panel` for each `width` columns. Elements from `second` on, unless it is NONE, are added to
+# those from `source` on.
+#
+# In bfloat16 the place of two elements is that of their pair. Elements of rows 2q and 2q + 1 make
+# one, in row q of the packed weights; or those of columns 2q and 2q + 1, where pairs lie along the
+# rows.
+PIECE_FIELDS = 12
+(
+    ARRAY,
+    SOURCE,
+    SOURCE_ROW,
+    SOURCE_COLUMN,
+    SECOND,
+    TO,
+    TO_ROW,
+    TO_PANEL,
+    WIDTH,
+    ROWS,
+    COLUMNS,
+    ALONG_ROWS,
+) = range(PIECE_FIELDS)
+NONE = -1
+ZERO = np.float32(0)
 
 
 class PackedWeights(NamedTuple):
     """Weights as the kernels read them, padded to whole tiles; `_back` serves the backward pass."""
 
-    table: Array  # (ids, blocks * hidden): W_ih^T of the first layer, all its biases added
+    table: Array  # (ids, blocks * hidden): W_ih^T of one-hot ids, all its biases added; or no rows
+    flat: Array  # (floats,): the memory of the vectors
+    operands: Any  # (floats or pairs,): the memory of the matrices
     bias: Array  # (layers, 1, blocks * hidden)
-    flat: Array  # (floats,): the memory of all that follows
+    b_out: Array  # (1, vocab)
+    zeros: Array  # (1, hidden or embedding)
+    W_in: Array  # (panels, embedding, width), of the first layer after an embedding; or no panels
+    W_in_back: Array  # (panels, blocks * hidden, width)
     W_ih: Array  # (layers - 1, panels, hidden, width)
     W_ih_back: Array  # (layers - 1, panels, blocks * hidden, width)
     W_hh: Array  # (layers, panels, hidden, width)
     W_hh_back: Array  # (layers, panels, recurrent blocks * hidden, width)
     W_out_panels: Array  # (panels, hidden, width), for a single sequence or a few
-    W_out: Array  # (tokens, hidden), for groups
-    b_out: Array  # (1, vocab)
-    zeros: Array  # (1, hidden)
+    W_out: Array  # (tokens, hidden), for many positions
+    W_out_back: Array  # the same for the backward pass
     recurrent: int  # first column of the blocks that W_hh makes
 
 
@@ -44,13 +73,15 @@ class Accumulators(NamedTuple):
 
     flat: Array  # (floats,): the memory of all that follows
     table: Array  # (ids, blocks * hidden)
+    embedding: Array  # (ids, embedding)
+    W_in: Array  # (blocks * hidden, embedding)
     W_ih: Array  # (layers - 1, blocks * hidden, hidden)
     bias: Array  # (layers, 1, blocks * hidden)
     W_hh: Array  # (layers, recurrent blocks * hidden, hidden)
     W_out: Array  # (tokens, hidden)
-    b_out: Array  # (tokens,)
-    b_out_by_sequence: Array  # (tokens, group)
-    zero: Array  # (1,): stays 0
+    b_out: Array  # (1, tokens)
+    b_out_by_lane: Array  # (tokens, width)
+    zeros: Array  # (1, hidden): stays 0
 
 
 @typeof_impl.register(Accumulators)
@@ -60,77 +91,182 @@ def _typeof_accumulators(accumulators: Accumulators, context: Any) -> Any:
     return types.containers.NamedTuple(kinds, Accumulators)
 
 
-class Canonical(NamedTuple):
-    """Weights and gradients in canonical order, each in one vector, and indices that map them.
+class Pieces(NamedTuple):
+    """Pieces, and the first one of each part; the last number is that of all pieces."""
 
-    W_ih of the first layer comes first, transposed: (ids, gates * hidden).
-    """
-
-    weights: Array  # (weights + 2,): then a zero, and the logit of padding tokens
-    gradients: Array  # (weights,)
-    table_columns: Indices  # (gates * hidden,): column of the table for each column of W_ih^T
-    bias_sources: Indices  # (2, layers, blocks * hidden): the two weights that make a bias
-    flat_sources: Indices  # (floats,): weight for each float of PackedWeights.flat
-    gradient_sources: Indices  # float of Accumulators.flat for each weight after the first W_ih
+    fields: Int64s  # (pieces, PIECE_FIELDS)
+    starts: Int64s  # (parts + 1,)
 
 
-@njit
-def chunk_bounds(chunk, length):
-    """First element of a chunk, and the one after its last; chunks are whole cache lines."""
-    lines = (length + LINE - 1) // LINE
-    return lines * chunk // CHUNKS * LINE, min(length, lines * (chunk + 1) // CHUNKS * LINE)
+class Parameters(NamedTuple):
+    """Arrays of weights, by their addresses, and the pieces that connect them with the kernels'."""
 
-
-@njit
-def pack_chunk(chunk, floats, canonical, packed):
-    """Pack a chunk of the weights; of `packed.flat` only the first `floats` are packed."""
-    weights, bias, table = canonical.weights, packed.bias, packed.table
-    first, second = canonical.bias_sources[0], canonical.bias_sources[1]
-    columns = canonical.table_columns
-    start, stop = chunk_bounds(chunk, floats)
-    for n in range(start, stop):
-        packed.flat[n] = weights[canonical.flat_sources[n]]
-    for n in range(len(bias) if chunk == 0 else 0):
-        for j in range(bias.shape[2]):
-            bias[n, 0, j] = weights[first[n, j]] + weights[second[n, j]]
-    for row in range(len(table) * chunk // CHUNKS, len(table) * (chunk + 1) // CHUNKS):
-        for j in range(table.shape[1]):
-            table[row, j] = weights[first[0, j]] + weights[second[0, j]]
-        for n in range(len(columns)):
-            table[row, columns[n]] += weights[row * len(columns) + n]
-
-
-@kernel
-def pack(floats, canonical, packed):
-    """Pack all weights; of `packed.flat` only the first `floats` are packed."""
-    for chunk in range(CHUNKS):
-        pack_chunk(chunk, floats, canonical, packed)
+    addresses: Int64s  # (arrays,), of contiguous floats
+    offsets: Int64s  # (arrays,): where the gradient of each begins
+    embedding: int  # size of the embedding, the first array; 0 if there is none
+    gradients: Array  # (weights,): of all arrays, one after the other
+    bias: Pieces  # of `PackedWeights.flat`: one part, whose pieces are added up
+    packed: Pieces  # of `PackedWeights.operands` in training
+    sums: Pieces  # of the gradients
+    table: Pieces  # of `PackedWeights.table`, from row `to_row` and column `to` on
 
 
 @njit
-def sum_biases(table, bias, b_out_by_sequence, b_out):
-    """Add to the gradients of the first layer's bias, (1, columns), and of the output layer's."""
-    for row in range(len(table)):
-        for j in range(table.shape[1]):
-            bias[0, j] += table[row, j]
-    for token in range(len(b_out_by_sequence)):
-        for r in range(b_out_by_sequence.shape[1]):
-            b_out[token] += b_out_by_sequence[token, r]
+def pack_biases(parameters, packed):
+    """Sum the biases of each layer, and copy that of the output layer."""
+    pieces, flat = parameters.bias.fields, packed.flat
+    for n in range(len(pieces)):
+        flat[pieces[n, TO] : pieces[n, TO] + pieces[n, COLUMNS]] = 0
+    for n in range(len(pieces)):
+        piece = pieces[n]
+        weights, source, to = (
+            floats_at(parameters.addresses[piece[ARRAY]], 0, 1),
+            piece[SOURCE],
+            piece[TO],
+        )
+        for j in range(piece[COLUMNS]):
+            flat[to + j] += weights[source + j]
+
+
+def pack_part(part: Any, pieces: Any, parameters: Any, operands: Any) -> Any:
+    """Copy the pieces of a part from arrays of weights to `operands`, floats or pairs."""
+
+
+@overload(pack_part)
+def _pack_part(part, pieces, parameters, operands):
+    copy = copy_piece if operands.dtype == types.float32 else round_piece
+
+    def pack(part, pieces, parameters, operands):
+        for n in range(pieces.starts[part], pieces.starts[part + 1]):
+            piece = pieces.fields[n]
+            copy(piece, floats_at(parameters.addresses[piece[ARRAY]], 0, 1), operands)
+
+    return pack
 
 
 @njit
-def reduce_chunk(chunk, slots, accumulators, canonical):
-    """Sum a chunk of the gradients over `slots` slots, in order, into canonical gradients."""
-    flat, table, gradients = accumulators.flat, accumulators.table, canonical.gradients
-    columns, sources = canonical.table_columns, canonical.gradient_sources
-    rows, width = table.shape[1], len(columns)
-    first, last = rows * chunk // CHUNKS, rows * (chunk + 1) // CHUNKS
-    start, stop = chunk_bounds(chunk, len(sources))
-    gradients[first * width : last * width] = 0
-    gradients[rows * width + start : rows * width + stop] = 0
-    for slot in range(slots):
-        for row in range(first, last):
-            for n in range(width):
-                gradients[row * width + n] += table[slot, row, columns[n]]
-        for n in range(start, stop):
-            gradients[rows * width + n] += flat[slot, sources[n]]
+def copy_piece(piece, weights, out):
+    """Copy a piece."""
+    source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
+    width, columns = piece[WIDTH], piece[COLUMNS]
+    if source_column == 1 and piece[TO_PANEL] == width:
+        for i in range(piece[ROWS]):
+            source, to = piece[SOURCE] + i * source_row, piece[TO] + i * piece[TO_ROW]
+            row = out[to : to + columns]
+            for j in range(columns):
+                row[j] = weights[source + j]
+        return
+    # Panels outside: a transposed source is then read along its cache lines, `width` at a time.
+    for j in range(0, columns, width):
+        for i in range(piece[ROWS]):
+            source = piece[SOURCE] + i * source_row + j * source_column
+            to = piece[TO] + i * piece[TO_ROW] + j // width * piece[TO_PANEL]
+            for c in range(min(width, columns - j)):
+                out[to + c] = weights[source + c * source_column]
+
+
+@njit
+def round_piece(piece, weights, out):
+    """Copy a piece as pairs."""
+    source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
+    width, rows, columns = piece[WIDTH], piece[ROWS], piece[COLUMNS]
+    if piece[ALONG_ROWS]:
+        for i in range(rows):
+            source, to = piece[SOURCE] + i * source_row, piece[TO] + i * piece[TO_ROW]
+            for j in range(0, columns, 2):
+                at = source + j * source_column
+                upper = weights[at + source_column] if j + 1 < columns else ZERO
+                out[to + j // 2] = pair_of(weights[at], upper)
+        return
+    for j in range(0, columns, width):
+        for i in range(0, rows, 2):
+            source = piece[SOURCE] + i * source_row + j * source_column
+            to = piece[TO] + i // 2 * piece[TO_ROW] + j // width * piece[TO_PANEL]
+            for c in range(min(width, columns - j)):
+                at = source + c * source_column
+                upper = weights[at + source_row] if i + 1 < rows else ZERO
+                out[to + c] = pair_of(weights[at], upper)
+
+
+@njit(**INLINED)
+def pair_of(lower, upper):
+    """Pair of two floats."""
+    return bfloat16_bits(lower) | bfloat16_bits(upper) << np.uint32(16)
+
+
+@njit(**INLINED)
+def bfloat16_bits(x):
+    """Bits of a float rounded to bfloat16, as `codegen/pairs.py` rounds."""
+    bits = np.float32(x).view(np.uint32)
+    upper = bits >> np.uint32(16)
+    if math.isnan(x):
+        return upper | np.uint32(0x40)
+    if bits & np.uint32(0x7FFFFFFF) < np.uint32(0x00800000):
+        return upper & np.uint32(0x8000)
+    return (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
+
+
+@njit
+def add(values, out):
+    """out += values, of one length."""
+    for j in range(len(out)):
+        out[j] += values[j]
+
+
+@njit
+def sum_part(part, pieces, slots, flat, gradients):
+    """Sum the pieces of a part over `slots` slots, in order, into `gradients`."""
+    for n in range(pieces.starts[part], pieces.starts[part + 1]):
+        piece = pieces.fields[n]
+        columns = piece[COLUMNS]
+        for i in range(piece[ROWS]):
+            source, to = piece[SOURCE] + i * piece[SOURCE_ROW], piece[TO] + i * piece[TO_ROW]
+            out = gradients[to : to + columns]
+            out[:] = 0
+            for slot in range(slots):
+                add(flat[slot, source : source + columns], out)
+                if piece[SECOND] != NONE:
+                    second = piece[SECOND] + i * piece[SOURCE_ROW]
+                    add(flat[slot, second : second + columns], out)
+
+
+@njit
+def pack_table_part(part, parameters, packed):
+    """Fill rows of the table: the weight's columns, and the bias."""
+    pieces, table, bias = parameters.table, packed.table, packed.bias[0, 0]
+    for n in range(pieces.starts[part], pieces.starts[part + 1]):
+        piece = pieces.fields[n]
+        weights, column, top = (
+            floats_at(parameters.addresses[piece[ARRAY]], 0, 1),
+            piece[TO],
+            piece[TO_ROW],
+        )
+        for i in range(0, piece[ROWS], LINE):
+            for j in range(piece[COLUMNS]):
+                source = piece[SOURCE] + i + j * piece[SOURCE_COLUMN]
+                for row in range(min(LINE, piece[ROWS] - i)):
+                    value = bias[column + j]
+                    if piece[SOURCE] != NONE:
+                        value += weights[source + row]
+                    table[top + i + row, column + j] = value
+
+
+@njit
+def sum_table_part(part, parameters, slots, table):
+    """Sum rows of the table's gradient over the slots, in order, into the weight's columns."""
+    pieces, gradients = parameters.table, parameters.gradients
+    for n in range(pieces.starts[part], pieces.starts[part + 1]):
+        piece = pieces.fields[n]
+        column, columns, top = piece[TO], piece[COLUMNS], piece[TO_ROW]
+        if piece[SOURCE] == NONE:
+            continue
+        for row in range(top, top + piece[ROWS]):
+            whole = table[0, row, column : column + columns]
+            for slot in range(1, slots):
+                add(table[slot, row, column : column + columns], whole)
+        start = parameters.offsets[piece[ARRAY]] + piece[SOURCE]
+        for i in range(0, piece[ROWS], LINE):
+            for j in range(columns):
+                to = start + i + j * piece[SOURCE_COLUMN]
+                for row in range(min(LINE, piece[ROWS] - i)):
+                    gradients[to + row] = table[0, top + i + row, column + j]
