@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numba import njit
 
 from elman import numba as engine
 from elman import numpy as specification
@@ -19,8 +20,11 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.sampling import draw, inverse_cdf, sampler_buffers, sampler_settings
+from elman.kernels.rnn import sampling
+from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
 from tests.engine.batches import weights_of
+
+draw, inverse_cdf = njit(sampling.draw.py_func), njit(sampling.inverse_cdf.py_func)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -7,7 +7,7 @@ import pytest
 from numba import njit
 
 from elman.kernels.codegen import tile_math
-from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.linking import INLINED
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.tile_math import (
     SINGLE_ROW_SUMS,

@@ -26,6 +26,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from elman.core.errors import ElmanError
+from elman.kernels.codegen.linking import KERNEL
 from elman.kernels.codegen.private_folder import private_folder
 
 log = logging.getLogger("elman")
@@ -124,20 +125,13 @@ def _log_compiling() -> None:
     log.info("compiling kernels for this processor, which takes some seconds the first time")
 
 
-# Options of functions that LLVM must inline. By itself it decides by the size of the caller, and a
-# call at every step costs some per cent.
-INLINED = {"forceinline": True}
-
-
 def kernel(function: Callable[..., Any]) -> Any:
     """Decorate a function to be compiled on its first call, to run without the GIL, and be cached.
 
     It cannot allocate arrays: reference counts are off, since threads that count references to the
     same arrays wait for each other.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)(
-        function
-    )
+    dispatcher = numba.njit(**KERNEL)(function)
     found = folder()
     if found is not None:
         dispatcher._cache = _Cache(function, found)

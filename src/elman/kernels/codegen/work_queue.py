@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import binding as llvm
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import inner
 
 Counter = NDArray[np.int64]  # (1,)
 
@@ -116,7 +117,7 @@ def open_queue(queue):
     atomic_store(queue.next, 0)
 
 
-@njit
+@inner
 def wait_until_finished(queue, parts):
     """Spin until the first `parts` parts of the batch are finished."""
     spins = 0
@@ -126,7 +127,7 @@ def wait_until_finished(queue, parts):
             yield_core()
 
 
-@njit
+@inner
 def spin_for_batch(queue, parts, spinning):
     """Spin until the next batch has parts to take: True; after `SPIN_LIMIT` looks False.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from elman.kernels.codegen.cache import compiled
+from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter, empty_queue
 from elman.kernels.host.threads import thread_count
@@ -76,7 +77,7 @@ class BatchArrays:
     def _prepare(self, shapes: Any, run: Any, arrays: Any, program: Program, parts: int) -> None:
         """Compile the program, for as many threads as there are parts at most."""
         self.threads, self.totals = thread_count(parts), arrays.totals
-        self.arguments = (shapes, self.layout.cell, arrays, program.array(), self.queue)
+        self.arguments = (shapes, self.layout.cell, Reference(arrays), program.array(), self.queue)
         self.run = compiled(run, *self.arguments, 0, counter(0))
         self.work_of_thread: Any = None
 
@@ -105,7 +106,7 @@ class GroupArrays(BatchArrays):
         super().__init__(layout, rows, round_up(batch, rows), *sizes)
         most = max(2, MAX_SLOT_FLOATS // layout.slot_floats)
         slots = min(MAX_SLOTS, most, self.room // rows)
-        threads = thread_count(slots)
+        threads = max(2, thread_count(slots))  # of one the arrays would have another Numba type
         stores_gates = KERNELS[layout.cell.name].stores_gates
         work = self._work(
             threads,

@@ -16,6 +16,7 @@ from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen.processor import features
+from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter
 from elman.kernels.host.arrays import (
@@ -66,7 +67,8 @@ class Engine:
         self.shapes = self.shape, head_shape(self.shape)
         self.precision = precision
         self.layout = WeightLayout(arch, *self.shapes, pair=1 if precision == SINGLE else 2)
-        self.packed, self.hidden = self.layout.packed, self.layout.hidden
+        self.hidden = self.layout.hidden
+        self.text_weights = Reference(self.layout.parameters), Reference(self.layout.packed)
         small = self.hidden <= MAX_GROUP_HIDDEN and self.layout.tokens <= MAX_GROUP_TOKENS
         by_groups = small and precision == SINGLE
         self.kind = GroupArrays if by_groups else StepArrays
@@ -96,7 +98,7 @@ class Engine:
 
     def _pack(self) -> None:
         """Pack the weights that texts need; for a batch its own threads pack them."""
-        pack(self.layout.text, self.layout.parameters, self.packed)
+        pack(Reference(self.layout.text), *self.text_weights)
 
     def gradients(self) -> Weights:
         """Gradients of the last loss, by canonical name, in arrays that the next one overwrites."""
@@ -222,7 +224,7 @@ class Engine:
         stream = self._stream(rows, self._steps_at_a_time(rows, steps), state)
         out = np.empty((*ids.shape, self.arch.vocab), np.float32)
         self._pack()
-        read(self.shape.single, self.cell, ids, *self._text_weights, stream, out)
+        read(self.shape.single, self.cell, ids, *self.text_weights, Reference(stream), out)
         return out, self._final_states(stream)
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
@@ -232,7 +234,9 @@ class Engine:
         padded = zeros(1, round_up(len(ids), LANES) + LANES, dtype=np.int32)
         padded[0, : len(ids)] = targets
         self._pack()
-        score(*self.shapes, self.cell, ids[None], padded, *self._text_weights, stream, out)
+        score(
+            *self.shapes, self.cell, ids[None], padded, *self.text_weights, Reference(stream), out
+        )
         return out, self._final_states(stream)
 
     def generate(
@@ -257,7 +261,7 @@ class Engine:
         def work(n: int) -> None:
             rows, buffers = parts[n], sampler_buffers(self.arch.vocab)
             draws = (settings, buffers, uniforms[rows], starts[rows])
-            generate(shape, self.cell, *self._text_weights, streams[n], *draws, outs[n])
+            generate(shape, self.cell, *self.text_weights, Reference(streams[n]), *draws, outs[n])
 
         self._pack()
         if threads == 1:
@@ -281,10 +285,6 @@ class Engine:
         for to, part in zip(stream.work.activations[1:], state, strict=False):
             to[:, : part.shape[1], : self.arch.hidden] = part
         return stream
-
-    @property
-    def _text_weights(self) -> tuple[Any, Any]:
-        return self.layout.parameters, self.packed
 
     def _final_states(self, stream: Stream, rows: int | None = None) -> States:
         """States that a stream would go on from, of the first rows."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from elman.core.model.weights import Weights
 from elman.kernels.codegen.cache import compiled
+from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.work_queue import WorkQueue, counter, empty_queue
 from elman.kernels.host.threads import run_in_threads, thread_count
 from elman.kernels.rnn.optimization import (
@@ -67,11 +68,11 @@ class Optimization:
         )
         self.threads = 1 if sum(sizes) < CHUNK else thread_count(len(chunks))
         self.shapes, self.queue = shapes, empty_queue()
-        self.run = compiled(run, self.job, self.queue, 0, counter(0))
+        self.run = compiled(run, Reference(self.job), self.queue, 0, counter(0))
         self.kept: list[Array] = []  # weights and memory, whose addresses the table has
         self.borrowed: list[Array] = []  # gradients of a job, until it is finished
         arrays = self.kept, self.borrowed
-        self.work = partial(_work_of_thread, self.run, self.job, self.queue, arrays)
+        self.work = partial(_work_of_thread, self.run, Reference(self.job), self.queue, arrays)
 
     def measure(self, gradients: Weights) -> float | None:
         """Norm of gradients taken as one vector; None if kernels cannot read them."""
@@ -116,7 +117,7 @@ class Optimization:
 
     def _finish(self) -> None:
         """Finish a job that a second Ctrl-C has left to workers, which use these arrays."""
-        self.run(self.job, self.queue, 0, counter(0))
+        self.run(Reference(self.job), self.queue, 0, counter(0))
         self.borrowed.clear()
 
     def _take(self, gradients: Sequence[Array], kept: Sequence[Array], in_place: bool) -> bool:
@@ -154,7 +155,7 @@ def _is_single(array: Any) -> bool:
 
 
 def _work_of_thread(
-    run: Any, job: Job, queue: WorkQueue, arrays: Any, thread: int, spinning: Any
+    run: Any, job: Reference, queue: WorkQueue, arrays: Any, thread: int, spinning: Any
 ) -> None:
     """Run a thread's work; the call itself keeps the arrays alive whose addresses kernels read."""
     run(job, queue, thread, spinning)

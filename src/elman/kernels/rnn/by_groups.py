@@ -8,9 +8,10 @@ slot. A group belongs to a slot by its number, and slots are summed in order.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from elman.kernels.codegen.linking import INLINED, inner
+from elman.kernels.codegen.references import reference
 from elman.kernels.rnn.group import ZERO_DEPTH, add_losses, backward_group, forward_group
 from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import (
@@ -55,64 +56,71 @@ class Groups(NamedTuple):
     totals: NDArray[np.float64]  # (slots,): losses in nats; NaN for ids beyond the vocabulary
 
 
-@njit(inline="always")
+@inner(inline="always")
 def of_thread(work, thread):
     """Arrays of a thread."""
-    (gates, h, c), operands = work.activations, work.operands
-    return Work(
-        work.ids[thread],
-        work.row_ids[thread],
-        work.targets[thread],
-        work.scales[thread],
-        work.losses[thread],
-        work.embedded[thread],
-        Activations(gates[thread], h[thread], c[thread]),
-        work.dropped[thread],
-        work.outputs[thread],
-        work.d_gates[thread],
-        work.d_out[thread],
-        work.d_embedded[thread],
-        work.d_h[thread],
-        work.d_c[thread],
-        work.h_T[thread],
-        work.logits[thread],
-        Operands(
-            operands.h[thread],
-            operands.embedded[thread],
-            operands.dropped[thread],
-            operands.outputs[thread],
-            operands.d_gates[thread],
-            operands.h_rows[thread],
-            operands.embedded_rows[thread],
-            operands.dropped_rows[thread],
-            operands.outputs_rows[thread],
-            operands.d_gates_rows[thread],
-            operands.d_logits[thread],
-            operands.d_logits_rows[thread],
-        ),
-        work.pair,
+    activations, operands = work.activations, work.operands
+    gates, h, c = activations.gates, activations.h, activations.c
+    return reference(
+        Work(
+            work.ids[thread],
+            work.row_ids[thread],
+            work.targets[thread],
+            work.scales[thread],
+            work.losses[thread],
+            work.embedded[thread],
+            reference(Activations(gates[thread], h[thread], c[thread])),
+            work.dropped[thread],
+            work.outputs[thread],
+            work.d_gates[thread],
+            work.d_out[thread],
+            work.d_embedded[thread],
+            work.d_h[thread],
+            work.d_c[thread],
+            work.h_T[thread],
+            work.logits[thread],
+            reference(
+                Operands(
+                    operands.h[thread],
+                    operands.embedded[thread],
+                    operands.dropped[thread],
+                    operands.outputs[thread],
+                    operands.d_gates[thread],
+                    operands.h_rows[thread],
+                    operands.embedded_rows[thread],
+                    operands.dropped_rows[thread],
+                    operands.outputs_rows[thread],
+                    operands.d_gates_rows[thread],
+                    operands.d_logits[thread],
+                    operands.d_logits_rows[thread],
+                )
+            ),
+            work.pair,
+        )
     )
 
 
-@njit(inline="always")
+@inner(inline="always")
 def of_slot(accumulators, slot):
     """Accumulators of a slot."""
-    return Accumulators(
-        accumulators.flat[slot],
-        accumulators.table[slot],
-        accumulators.embedding[slot],
-        accumulators.W_in[slot],
-        accumulators.W_ih[slot],
-        accumulators.bias[slot],
-        accumulators.W_hh[slot],
-        accumulators.W_out[slot],
-        accumulators.b_out[slot],
-        accumulators.b_out_by_lane[slot],
-        accumulators.zeros[slot],
+    return reference(
+        Accumulators(
+            accumulators.flat[slot],
+            accumulators.table[slot],
+            accumulators.embedding[slot],
+            accumulators.W_in[slot],
+            accumulators.W_ih[slot],
+            accumulators.bias[slot],
+            accumulators.W_hh[slot],
+            accumulators.W_out[slot],
+            accumulators.b_out[slot],
+            accumulators.b_out_by_lane[slot],
+            accumulators.zeros[slot],
+        )
     )
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def process_group(S, T, cell, start, arrays, work, accumulators):
     """Run the group from sequence `start` on: losses, states and, in training, gradients."""
     batch, packed, activations = arrays.batch, arrays.packed, work.activations
@@ -142,7 +150,7 @@ def process_group(S, T, cell, start, arrays, work, accumulators):
             add_losses(T, t, packed, work)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def process_slot(S, T, cell, slot, arrays, work):
     """Run the groups of a slot, and sum their losses."""
     header, totals, rows = arrays.batch.header, arrays.totals, len(work.row_ids)
@@ -160,7 +168,7 @@ def process_slot(S, T, cell, slot, arrays, work):
         sum_in_slot(sums)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def sum_in_slot(sums):
     """Sum the rows of the table to the first bias, and the lanes of the output layer's bias."""
     table, lanes = sums.table, sums.b_out_by_lane
@@ -173,7 +181,7 @@ def sum_in_slot(sums):
         sums.b_out[0, token] = total
 
 
-@njit
+@inner
 def run_groups(phase, part, thread, shapes, cell, arrays):
     """Run a part of a phase; `shapes` are those of tiles, of layers and of the output layer."""
     S, T = shapes

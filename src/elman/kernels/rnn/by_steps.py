@@ -9,9 +9,9 @@ batches are cut into blocks of sequences, one after the other.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.tile_memory import prefetch
 from elman.kernels.codegen.tile_types import at
@@ -110,7 +110,7 @@ class Steps(NamedTuple):
     cuts: NDArray[np.int64]  # (3,): numbers of parts, see above
 
 
-@njit
+@inner
 def bounds(part, parts, number, multiple):
     """First of a part's things and the one after its last, multiples of a number but at the end."""
     wholes = -(-number // multiple)
@@ -121,7 +121,7 @@ def bounds(part, parts, number, multiple):
 # Forward.
 
 
-@njit
+@inner
 def begin(row, S, arrays):
     """Take the ids of a block of sequences, and the states before it."""
     batch, work, h, c = (
@@ -143,7 +143,7 @@ def begin(row, S, arrays):
         round_columns(S, h[n][:rows], 0, hidden, work.operands.h[n])
 
 
-@njit
+@inner
 def end(row, arrays):
     """Store the losses of a block of sequences, and the states after it."""
     batch, work = arrays.batch, arrays.work
@@ -154,7 +154,7 @@ def end(row, arrays):
     arrays.totals[row // rows] += take_losses(batch, row, rows, work)
 
 
-@njit
+@inner
 def project(part, S, n, arrays):
     """The parts of pre-activations from a layer's inputs, for a block of positions."""
     packed, work, cuts = arrays.packed, arrays.work, arrays.cuts
@@ -167,7 +167,7 @@ def project(part, S, n, arrays):
     product(S, below, W, packed.bias[n], work.activations.gates[n][first:stop], *panels)
 
 
-@njit
+@inner
 def drop(t, n, row, arrays):
     """Dropout at a step: of the inputs of layer n, or of the outputs of the last one."""
     batch, work, rows = arrays.batch, arrays.work, len(arrays.work.row_ids)
@@ -183,7 +183,7 @@ def drop(t, n, row, arrays):
         multiply(h[n - 1, rows + first : rows + stop], mask, out)
 
 
-@njit
+@inner
 def drop_back(t, n, row, arrays):
     """The same backward, in place."""
     batch, work, rows = arrays.batch, arrays.work, len(arrays.work.row_ids)
@@ -199,7 +199,7 @@ def drop_back(t, n, row, arrays):
         multiply(d_out, batch.output_mask[row : row + rows], d_out)
 
 
-@njit
+@inner
 def round_inputs(part, S, n, arrays):
     """Round a block of what layer n reads to pairs, and of the states of the layer below it."""
     work, operands, pair = arrays.work, arrays.work.operands, arrays.work.pair
@@ -222,7 +222,7 @@ def round_inputs(part, S, n, arrays):
         round_rows(S, outputs, operands.outputs_rows[first // pair :])
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def units_of(part, S, rows, parts, arrays):
     """Rows and hidden units of a part."""
     panels, number = arrays.packed.W_hh_back.shape[1], arrays.cuts[UNITS]
@@ -231,7 +231,7 @@ def units_of(part, S, rows, parts, arrays):
     return first, stop, Part(units[0], units[1], panels)
 
 
-@njit
+@inner
 def forward(part, S, cell, n, t, parts, arrays):
     """A step of a layer, for some rows and units."""
     align_stack()
@@ -254,7 +254,7 @@ def forward(part, S, cell, n, t, parts, arrays):
 # Output layer.
 
 
-@njit
+@inner
 def run_head(part, operation, S, T, first, arrays):
     """A part of a phase of the output layer, for blocks of positions from number `first` on."""
     align_stack()
@@ -286,7 +286,7 @@ def run_head(part, operation, S, T, first, arrays):
         head.product_back(S, d_logits[: len(W)], W, d_out, units[0], units[1])
 
 
-@njit
+@inner
 def compute_logits(T, block, share, number, lanes, arrays):
     """Logits of some tokens for a block of positions."""
     align_stack()
@@ -296,7 +296,7 @@ def compute_logits(T, block, share, number, lanes, arrays):
     head.product(T, W, b, h_T, logits, tokens[0], tokens[1])
 
 
-@njit
+@inner
 def compute_loss(S, T, block, lanes, start, stop, arrays):
     """Losses of LANES positions and, in training, the gradients of their logits."""
     align_stack()
@@ -315,7 +315,7 @@ def compute_loss(S, T, block, lanes, start, stop, arrays):
         round_rows(S.two_rows, d_logits, operands.d_logits_rows[block, :, lanes:])
 
 
-@njit
+@inner
 def add_head_weights(part, T, phase, arrays):
     """Gradients of weight and bias of the output layer, for some tokens."""
     align_stack()
@@ -342,7 +342,7 @@ def add_head_weights(part, T, phase, arrays):
 # Backward.
 
 
-@njit
+@inner
 def backward(part, S, cell, n, t, parts, arrays):
     """A step of a layer backward, for some rows and units."""
     align_stack()
@@ -366,7 +366,7 @@ def backward(part, S, cell, n, t, parts, arrays):
         round_columns(S, d_gates, left, right, out)
 
 
-@njit
+@inner
 def add_weights(part, S, phase, column, first, left, right, out):
     """out += left^T right for the positions from `first` on, for some rows of `out`."""
     rows = bounds(part, phase[PARTS], len(out), S.rows)
@@ -383,7 +383,7 @@ def add_weights(part, S, phase, column, first, left, right, out):
         add_transposed_product(S, number, d_gates, right[start:], d_W, fresh and start == first)
 
 
-@njit
+@inner
 def run_gradients(part, operation, S, phase, arrays):
     """A part of a phase after the steps of a layer backward."""
     packed, work, sums, n = arrays.packed, arrays.work, arrays.accumulators, phase[LAYER]
@@ -427,7 +427,7 @@ def run_gradients(part, operation, S, phase, arrays):
                 add(table[token, columns[0] : columns[1]], d_bias)
 
 
-@njit
+@inner
 def run_steps(phase, part, thread, shapes, cell, arrays):
     """Run a part of a phase.
 

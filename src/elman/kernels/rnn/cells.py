@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
 from elman.core.model.cells import CellSpec
-from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.linking import INLINED, INNER, inner
 from elman.kernels.codegen.tile_math import maximum, mm, sigmoid, tanh, where_positive
 from elman.kernels.codegen.tile_memory import fill, gather_rows, load, prefetch, store
 from elman.kernels.codegen.tile_types import at
@@ -104,20 +103,20 @@ def backward_step(
     """
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def pre_activation(S, inputs, ids, i, j, h, panel, depth):
     """Tile (i, j) of a pre-activation."""
     tile = gather_rows(S, at(inputs, 0, j), at(ids, i, 0))
     return mm(tile, at(h, i, 0), at(panel, 0, 0), depth)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def d_h_next(S, d_state, i, j, later, panel, depth):
     """Tile (i, j) of the gradient of h_next, but for `d_state.h`."""
     return mm(load(S, at(d_state.out, i, j)), at(later, i, 0), at(panel, 0, 0), depth)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def prefetch_step(S, gates, states, i, j, hidden):
     """Prefetch tile (i, j) of each of four blocks of gates, or of their gradients, and of states.
 
@@ -322,11 +321,11 @@ KERNELS = {
 }
 
 
-@overload(forward_step, strict=False)
+@overload(forward_step, strict=False, jit_options=INNER)
 def _forward_step(cell, S, part, inputs, ids, step, W, depth):
     return KERNELS[cell.cell].forward
 
 
-@overload(backward_step, strict=False, jit_options=INLINED)
+@overload(backward_step, strict=False, jit_options=INNER | INLINED)
 def _backward_step(cell, S, part, step, later, W, depth, d_state, d_gates):
     return KERNELS[cell.cell].backward

@@ -1,7 +1,6 @@
 """A group of sequences through all layers and steps, forward and backward."""
 
-from numba import njit
-
+from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.rnn import head
 from elman.kernels.rnn.cells import StateGradients, backward_step, forward_step
 from elman.kernels.rnn.layer import (
@@ -37,7 +36,7 @@ from elman.kernels.rnn.work import (
 ZERO_DEPTH = 1
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, first_depth):
     """Run all layers through the steps of `work.ids`, from the states at step 0.
 
@@ -73,7 +72,7 @@ def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, f
             round_columns(S, step.h_next, 0, hidden, operands.h[n][first + rows :])
 
 
-@njit(inline="always")
+@inner(inline="always")
 def add_losses(T, t, packed, work):
     """Compute the exponentials of the logits of LANES positions from step t on, and the losses."""
     rows, h_T = len(work.row_ids), work.h_T[0]
@@ -88,7 +87,7 @@ def add_losses(T, t, packed, work):
     return logits
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def backward_head(S, T, t, steps, packed, work, accumulators, d_out):
     """Run the output layer for LANES positions from step t on, down to the gradient of its states.
 
@@ -106,7 +105,7 @@ def backward_head(S, T, t, steps, packed, work, accumulators, d_out):
         head.add_bias_gradients(T, d_logits, d_bias, 0, len(d_W), False)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def add_span(t, S, steps, rows, ring, column, before, d_W):
     """Add the part of the span that begins at step t to the gradient of a weight; else nothing.
 
@@ -120,7 +119,7 @@ def add_span(t, S, steps, rows, ring, column, before, d_W):
         add_transposed_product(S, number, left, before[t * rows :], d_W, False)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates):
     """Take the gradients of step t's pre-activations in layer n to its input and input weights."""
     rows, columns = len(work.row_ids), packed.bias.shape[2]
@@ -146,7 +145,7 @@ def backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates):
         multiply(d_below, masks[n - 1, t], d_below)
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def backward_group(S, T, cell, steps, packed, work, accumulators, given, carried):
     """Add the gradients of all weights to the accumulators, and store the losses.
 

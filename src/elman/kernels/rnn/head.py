@@ -7,9 +7,8 @@ units, so that threads can share a block.
 """
 
 import numpy as np
-from numba import njit
 
-from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_math import (
     column_max,
     column_sum,
@@ -41,7 +40,7 @@ EXTRA_ROWS = 3
 MAX, LOSS, SUM = 0, 1, 2
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def transpose(T, h, out):
     """out = h^T, (hidden, positions); h may have more columns, and more rows."""
     Q = T.square
@@ -50,7 +49,7 @@ def transpose(T, h, out):
             store(load_transposed(Q, at(h, i, j)), at(out, j, i))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def product(T, W, bias, h_T, logits, first, stop):
     """logits = W h_T + bias, (1, tokens), for tokens from `first` to `stop`.
 
@@ -64,7 +63,7 @@ def product(T, W, bias, h_T, logits, first, stop):
             store(mm(tile, at(W, i, 0), at(h_T, 0, j), len(h_T)), at(logits, i, j))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def softmax(T, logits, targets, first, stop):
     """Replace logits by their exponentials, and fill the rows below, from `first` to `stop`.
 
@@ -87,7 +86,7 @@ def softmax(T, logits, targets, first, stop):
         store(top - of_target + log(total), at(logits, tokens + LOSS, j))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def softmax_back(T, targets, scales, logits, first, stop):
     """Replace the result of `softmax` by the gradient of the logits, from `first` to `stop`.
 
@@ -103,7 +102,7 @@ def softmax_back(T, targets, scales, logits, first, stop):
             store(tile - one_hot, at(logits, i, j))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def product_back(S, d_logits, W, d_h, first, stop):
     """d_h = d_logits^T W, (positions, hidden), for hidden units from `first` to `stop`."""
     for start in range(0, len(W), DEPTH):
@@ -120,7 +119,7 @@ def product_back(S, d_logits, W, d_h, first, stop):
                 store(tile, at(d_h, i, j))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def add_weight_gradients(T, d_logits, h, d_W, first, stop, fresh):
     """Add to the gradient of the weight, for tokens from `first` to `stop`; fresh: set it.
 
@@ -135,7 +134,7 @@ def add_weight_gradients(T, d_logits, h, d_W, first, stop, fresh):
             store(mm(tile, at(d_logits, i, 0), at(h, 0, j), positions), at(d_W, i, j))
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def add_bias_gradients(T, d_logits, d_bias, first, stop, fresh):
     """Add to the gradient of the bias, for tokens from `first` to `stop`; fresh: set it.
 

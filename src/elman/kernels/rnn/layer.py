@@ -7,8 +7,8 @@ rows of a step follow those of the step before.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_math import mm
 from elman.kernels.codegen.tile_memory import (
     broadcast_row,
@@ -36,13 +36,13 @@ class Activations(NamedTuple):
     c: Any  # the same, of an LSTM
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def of_layer(activations, n):
     """Activations of layer n."""
     return Activations(activations.gates[n], activations.h[n], activations.c[n])
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def at_step(activations, operands, t, rows, first, stop):
     """Gates of step t of a layer, and the states before and after it, of some of its `rows` rows.
 
@@ -61,13 +61,13 @@ def at_step(activations, operands, t, rows, first, stop):
     )
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def whole(W):
     """Part that has all units; W are panels of one block."""
     return Part(0, len(W), len(W))
 
 
-@njit
+@inner
 def product(S, left, W, bias, out, first, stop):
     """out = bias + left @ W, for the panels W from `first` to `stop`."""
     for p in range(first, stop):
@@ -78,7 +78,7 @@ def product(S, left, W, bias, out, first, stop):
             store(tile, at(out, i, j))
 
 
-@njit
+@inner
 def add_transposed_product(S, rows, left, right, out, fresh):
     """out += left^T @ right, (rows, m) and (rows, n); out = left^T @ right if it is `fresh`.
 
@@ -91,7 +91,7 @@ def add_transposed_product(S, rows, left, right, out, fresh):
             store(tile, at(out, i, j))
 
 
-@njit
+@inner
 def backward_to_ids(S, d_gates, ids, d_table, first, stop):
     """Add the gradients of positions to the rows of `d_table` that their ids, (rows, 1), name.
 
@@ -102,7 +102,7 @@ def backward_to_ids(S, d_gates, ids, d_table, first, stop):
             scatter_add_rows(load(S, at(d_gates, i, j)), at(d_table, 0, j), at(ids, i, 0))
 
 
-@njit
+@inner
 def add_bias_gradient(S, d_gates, d_bias, first, stop):
     """Add the rows of `d_gates`, one by one, to `d_bias`, (1, columns), from `first` to `stop`."""
     for j in range(first, stop, S.width):

@@ -19,11 +19,11 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.addresses import floats_at
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_until_finished
 
 CHUNK = 1 << 15  # floats
@@ -59,7 +59,7 @@ class Job(NamedTuple):
     sums: NDArray[np.float64]  # (chunks,): of squares
 
 
-@njit(fastmath=SUMS)
+@inner(fastmath=SUMS)
 def sum_of_squares(gradient):
     """Sum of the squares of floats, in float64."""
     total = 0.0
@@ -68,21 +68,21 @@ def sum_of_squares(gradient):
     return total
 
 
-@njit
+@inner
 def scale(gradient, factor):
     """Multiply a gradient by a factor, in place."""
     for n in range(len(gradient)):
         gradient[n] *= factor
 
 
-@njit(fastmath=PRODUCTS)
+@inner(fastmath=PRODUCTS)
 def sgd(weight, gradient, factor, rate):
     """Take a step of SGD."""
     for n in range(len(weight)):
         weight[n] -= rate * (factor * gradient[n])
 
 
-@njit(fastmath=PRODUCTS)
+@inner(fastmath=PRODUCTS)
 def sgd_with_momentum(weight, gradient, velocity, factor, rate, share):
     """Take a step of SGD; of the velocity, `share` is left after a step."""
     for n in range(len(weight)):
@@ -90,7 +90,7 @@ def sgd_with_momentum(weight, gradient, velocity, factor, rate, share):
         weight[n] -= rate * velocity[n]
 
 
-@njit(fastmath=PRODUCTS)
+@inner(fastmath=PRODUCTS)
 def adam(weight, gradient, mean, square, factor, rate, kept, shares, bias, epsilon):
     """Take a step of Adam or AdamW.
 
@@ -107,14 +107,14 @@ def adam(weight, gradient, mean, square, factor, rate, kept, shares, bias, epsil
         weight[n] = kept * weight[n] - rate * mean[n] / (sqrt(bias * square[n]) + epsilon)
 
 
-@njit
+@inner
 def bounds(job, chunk):
     """Number of the array that a chunk is of, its first float, and the one after its last."""
     array, start = job.chunks[chunk]
     return array, start, min(start + CHUNK, job.sizes[array])
 
 
-@njit
+@inner
 def measure_chunk(job, chunk):
     """Sum the squares of a chunk's gradient, if they are to be measured."""
     array, start, stop = bounds(job, chunk)
@@ -122,7 +122,7 @@ def measure_chunk(job, chunk):
         job.sums[chunk] = sum_of_squares(floats_at(job.addresses[GRADIENT, array], start, stop))
 
 
-@njit
+@inner
 def find_factor(job):
     """Set the norm of all gradients, if it is measured, and the factor that clips them.
 
@@ -138,7 +138,7 @@ def find_factor(job):
             numbers[FACTOR] = numbers[BOUND] / numbers[NORM]
 
 
-@njit
+@inner
 def update_chunk(job, chunk):
     """Apply the rule to a chunk."""
     array, start, stop = bounds(job, chunk)

@@ -7,13 +7,13 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.core import types
-from numba.extending import overload, typeof_impl
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.addresses import floats_at
-from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.linking import INLINED, INNER, inner
+from elman.kernels.codegen.references import strided
 from elman.kernels.codegen.tile_types import LINE
 
 Array = NDArray[np.float32]
@@ -68,6 +68,7 @@ class PackedWeights(NamedTuple):
     recurrent: int  # first column of the blocks that W_hh makes
 
 
+@strided  # by slots, whose number depends on sizes
 class Accumulators(NamedTuple):
     """Gradients that the groups of a slot add to; all slots have one more axis in front."""
 
@@ -82,13 +83,6 @@ class Accumulators(NamedTuple):
     b_out: Array  # (1, tokens)
     b_out_by_lane: Array  # (tokens, width)
     zeros: Array  # (1, hidden): stays 0
-
-
-@typeof_impl.register(Accumulators)
-def _typeof_accumulators(accumulators: Accumulators, context: Any) -> Any:
-    """Numba type that does not depend on sizes: arrays with any strides."""
-    kinds = [typeof_impl(array, context).copy(layout="A") for array in accumulators]
-    return types.containers.NamedTuple(kinds, Accumulators)
 
 
 class Pieces(NamedTuple):
@@ -111,7 +105,7 @@ class Parameters(NamedTuple):
     table: Pieces  # of `PackedWeights.table`, from row `to_row` and column `to` on
 
 
-@njit
+@inner
 def pack_biases(parameters, packed):
     """Sum the biases of each layer, and copy that of the output layer."""
     pieces, flat = parameters.bias.fields, packed.flat
@@ -132,7 +126,7 @@ def pack_part(part: Any, pieces: Any, parameters: Any, operands: Any) -> Any:
     """Copy the pieces of a part from arrays of weights to `operands`, floats or pairs."""
 
 
-@overload(pack_part)
+@overload(pack_part, jit_options=INNER)
 def _pack_part(part, pieces, parameters, operands):
     copy = copy_piece if operands.dtype == types.float32 else round_piece
 
@@ -144,7 +138,7 @@ def _pack_part(part, pieces, parameters, operands):
     return pack
 
 
-@njit
+@inner
 def copy_piece(piece, weights, out):
     """Copy a piece."""
     source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
@@ -165,7 +159,7 @@ def copy_piece(piece, weights, out):
                 out[to + c] = weights[source + c * source_column]
 
 
-@njit
+@inner
 def round_piece(piece, weights, out):
     """Copy a piece as pairs."""
     source_row, source_column = piece[SOURCE_ROW], piece[SOURCE_COLUMN]
@@ -188,13 +182,13 @@ def round_piece(piece, weights, out):
                 out[to + c] = pair_of(weights[at], upper)
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def pair_of(lower, upper):
     """Pair of two floats."""
     return bfloat16_bits(lower) | bfloat16_bits(upper) << np.uint32(16)
 
 
-@njit(**INLINED)
+@inner(**INLINED)
 def bfloat16_bits(x):
     """Bits of a float rounded to bfloat16, as `codegen/pairs.py` rounds."""
     bits = np.float32(x).view(np.uint32)
@@ -206,14 +200,14 @@ def bfloat16_bits(x):
     return (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
 
 
-@njit
+@inner
 def add(values, out):
     """out += values, of one length."""
     for j in range(len(out)):
         out[j] += values[j]
 
 
-@njit
+@inner
 def sum_part(part, pieces, slots, flat, gradients):
     """Sum the pieces of a part over `slots` slots, in order, into `gradients`."""
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
@@ -230,7 +224,7 @@ def sum_part(part, pieces, slots, flat, gradients):
                     add(flat[slot, second : second + columns], out)
 
 
-@njit
+@inner
 def pack_table_part(part, parameters, packed):
     """Fill rows of the table: the weight's columns, and the bias."""
     pieces, table, bias = parameters.table, packed.table, packed.bias[0, 0]
@@ -251,7 +245,7 @@ def pack_table_part(part, parameters, packed):
                     table[top + i + row, column + j] = value
 
 
-@njit
+@inner
 def sum_table_part(part, parameters, slots, table):
     """Sum rows of the table's gradient over the slots, in order, into the weight's columns."""
     pieces, gradients = parameters.table, parameters.gradients

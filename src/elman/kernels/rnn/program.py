@@ -10,10 +10,10 @@ result is therefore the same, to the bit, for any number of threads.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_until_finished
 
 # Fields of a phase; what the last three say depends on the operation.
@@ -50,7 +50,7 @@ class Program:
         return np.array([*self.phases, end], np.int64)
 
 
-@njit
+@inner
 def phase_of(part, phases, phase):
     """Number of the phase of a part, sought from phase number `phase` on."""
     if part < phases[phase, FIRST]:

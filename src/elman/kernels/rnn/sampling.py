@@ -4,10 +4,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from elman.core.model.sampling import Sampler
+from elman.kernels.codegen.linking import inner
 
 
 class SamplerSettings(NamedTuple):
@@ -47,7 +47,7 @@ def sampler_buffers(vocab: int) -> SamplerBuffers:
     return SamplerBuffers(np.empty(vocab), np.empty(vocab), np.empty(vocab, np.int64))
 
 
-@njit
+@inner
 def draw(logits, sampler, uniform, buffers):
     """Draw an id from logits, (vocab,), by a number from 0 to 1; temperature 0 ignores the number.
 
@@ -69,7 +69,7 @@ def draw(logits, sampler, uniform, buffers):
     return inverse_cdf(uniform, chances)
 
 
-@njit
+@inner
 def argmax(logits):
     """First index of the largest logit; -1 if one is NaN."""
     best = 0
@@ -81,7 +81,7 @@ def argmax(logits):
     return best
 
 
-@njit
+@inner
 def filter_chances(logits, buffers, sampler):
     """Set to zero the chances that top-k, top-p and min-p leave out."""
     chances, kept, order = buffers.chances, buffers.sorted_chances, buffers.order
@@ -99,7 +99,7 @@ def filter_chances(logits, buffers, sampler):
         chances[order[n]] = kept[n] if kept[n] >= sampler.min_p * kept[0] else 0
 
 
-@njit
+@inner
 def argsort(logits, order):
     """Sort ids into `order`: the largest logit first, of equal ones the lower id; by heapsort.
 
@@ -114,7 +114,7 @@ def argsort(logits, order):
         sift_down(order, 0, end, logits)
 
 
-@njit
+@inner
 def sift_down(order, start, end, logits):
     """Move the id at `start` down the heap to its place; the root has the smallest logit."""
     parent, moved = start, order[start]
@@ -129,13 +129,13 @@ def sift_down(order, start, end, logits):
     order[parent] = moved
 
 
-@njit
+@inner
 def ranks_before(a, b, logits):
     """Return True if id a is sorted before id b."""
     return logits[a] > logits[b] or (logits[a] == logits[b] and a < b)
 
 
-@njit
+@inner
 def inverse_cdf(uniform, chances):
     """Id whose part of the cumulative chances a number from 0 to 1 falls into.
 

@@ -5,9 +5,8 @@ A tile has a single row where each step depends on the one before, or one sequen
 
 from typing import NamedTuple
 
-from numba import njit
-
 from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.rnn import head
 from elman.kernels.rnn.group import forward_group
@@ -36,7 +35,7 @@ def pack(pieces, parameters, packed):
         pack_table_part(part, parameters, packed)
 
 
-@njit
+@inner
 def forward(S, cell, ids, first, steps, parameters, packed, stream):
     """Read ids, (rows, any), from column `first` on, and go on from the state after them."""
     work, rows = stream.work, len(stream.work.row_ids)
@@ -98,7 +97,8 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
     number from `uniforms`, (rows, ids to draw), from 0 to 1. If nothing can be drawn from the
     logits, the id is -1, and generation ends.
     """
-    (_, h, c), logits, work = stream.work.activations, stream.logits, stream.work
+    work, logits = stream.work, stream.logits
+    h, c = work.activations.h, work.activations.c
     known, vocab = out.shape[1] - uniforms.shape[1], len(buffers.chances)
     rows, panels = len(work.row_ids), packed.W_out_panels
     for n in range(out.shape[1] - 1):

@@ -3,13 +3,12 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numba.core import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.addresses import floats_at
-from elman.kernels.codegen.cache import INLINED
+from elman.kernels.codegen.linking import INLINED, INNER, inner
 from elman.kernels.codegen.pairs import store_pairs, store_row_pairs
 from elman.kernels.codegen.tile_memory import load
 from elman.kernels.codegen.tile_types import at
@@ -91,7 +90,7 @@ class Work(NamedTuple):
     pair: Any  # depths in an element of an operand: 1, or 2 in pairs
 
 
-@njit
+@inner
 def take_ids(batch, first, rows, steps, work):
     """Copy the ids and targets of sequences from `first` on; return True if all are known.
 
@@ -112,7 +111,7 @@ def take_ids(batch, first, rows, steps, work):
     return valid
 
 
-@njit
+@inner
 def fill_scales(batch, first, rows, steps, scales):
     """Fill the weight of each loss in the mean, (1, positions)."""
     given, mask, scale = batch.header[GIVEN], batch.header[MASK], 1 / batch.header[NUM_TARGETS]
@@ -127,7 +126,7 @@ def fill_scales(batch, first, rows, steps, scales):
                     scales[0, t * rows + row] = 0
 
 
-@njit(fastmath={"reassoc"})  # so that additions need not wait for each other
+@inner(fastmath={"reassoc"})  # so that additions need not wait for each other
 def take_losses(batch, first, rows, work):
     """Copy the losses of sequences from `first` on to the batch; return the sum that counts."""
     total = 0.0
@@ -140,14 +139,14 @@ def take_losses(batch, first, rows, work):
     return total
 
 
-@njit
+@inner
 def store_losses(row, first, number, losses):
     """Copy a row of losses, (positions or more,), to those of positions from `first` on."""
     for n in range(number):
         losses[0, first + n] = row[n]
 
 
-@njit
+@inner
 def copy_states(states, to, rows, hidden):
     """Copy states, (layers, rows, hidden); either may have spare columns, or no layers."""
     for n in range(min(len(states), len(to))):
@@ -156,7 +155,7 @@ def copy_states(states, to, rows, hidden):
                 to[n, i, j] = states[n, i, j]
 
 
-@njit
+@inner
 def multiply(x, mask, out):
     """out = x * mask, (rows, hidden); x and out may have more columns."""
     for i in range(mask.shape[0]):
@@ -164,7 +163,7 @@ def multiply(x, mask, out):
             out[i, j] = x[i, j] * mask[i, j]
 
 
-@njit
+@inner
 def look_up(parameters, ids, first, stop, out):
     """Rows of the embedding, the first array of weights, by the ids of some positions."""
     address, size = parameters.addresses[0], parameters.embedding
@@ -175,7 +174,7 @@ def look_up(parameters, ids, first, stop, out):
             out[position, j] = row[j]
 
 
-@njit(inline="always")
+@inner(**INLINED)
 def input_weights(packed, n):
     """Panels of layer n's W_ih^T, and of W_ih for the backward pass; not for one-hot ids."""
     if n == 0:
@@ -183,7 +182,7 @@ def input_weights(packed, n):
     return packed.W_ih[n - 1], packed.W_ih_back[n - 1]
 
 
-@njit(inline="always")
+@inner(inline="always")
 def inputs_of(operands, n, rows, dropout):
     """Inputs of layer n at all positions, as a left operand; not for one-hot ids."""
     if n == 0:
@@ -193,7 +192,7 @@ def inputs_of(operands, n, rows, dropout):
     return operands.h[n - 1][rows:]
 
 
-@njit(inline="always")
+@inner(inline="always")
 def input_rows_of(operands, n, rows, dropout):
     """Inputs of layer n at all positions, as an operand of a sum over them."""
     if n == 0:
@@ -211,7 +210,7 @@ def round_rows(S: Any, source: Any, out: Any) -> Any:
     """Round all columns to pairs along the columns of `out`; floats are left."""
 
 
-@overload(round_columns, jit_options=INLINED)
+@overload(round_columns, jit_options=INNER | INLINED)
 def _round_columns(S, source, first, stop, out):
     if out.dtype == types.float32:  # the operand is the source itself
         return lambda S, source, first, stop, out: None
@@ -224,7 +223,7 @@ def _round_columns(S, source, first, stop, out):
     return columns
 
 
-@overload(round_rows, jit_options=INLINED)
+@overload(round_rows, jit_options=INNER | INLINED)
 def _round_rows(S, source, out):
     if out.dtype == types.float32:
         return lambda S, source, out: None

@@ -1,0 +1,191 @@
+"""Compiling kernels as a whole: the functions that a kernel calls are optimised within it, once.
+
+Numba compiles every function so that it can be called by itself: LLVM optimises it, writes machine
+code, and does so again for each function that calls it. Of a kernel's fifty functions only the
+kernel is called from outside. So the others, `inner` functions, stay as they are first written
+until the kernel that they are linked into is optimised.
+
+This replaces parts of Numba that are not public. Where a version of Numba lacks one of them,
+kernels are compiled by plain Numba, which takes longer.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numba
+from llvmlite import binding as llvm
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+# Methods and attributes of Numba's libraries that are replaced or used here.
+PARTS = (
+    "_finalize_final_module",
+    "_optimize_final_module",
+    "_optimize_functions",
+    "add_linking_library",
+    "finalize",
+    "get_pointer_to_function",
+)
+
+
+class _NoEnvironments:
+    """Code generator that sets no environments, which only calls from Python read."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Do nothing."""
+
+
+class InnerLibrary(JITCodeLibrary):
+    """Code of a function that only compiled functions call: neither optimised nor machine code."""
+
+    @property
+    def codegen(self) -> Any:
+        """Code generator."""
+        return _NoEnvironments(self._codegen)
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+    def add_linking_library(self, library: Any) -> None:
+        """Add the library of a function that this one calls."""
+        self._linking_libraries.append(library)
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Address of machine code: there is none."""
+        return 0
+
+    def module(self) -> Any:
+        """Module of this function alone, which may be linked more than once."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = llvm.Linkage.linkonce_odr
+        return self._final_module
+
+
+class KernelLibrary(JITCodeLibrary):
+    """Code of a kernel and of all that it calls, optimised once."""
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self.inner: dict[InnerLibrary, None] = {}  # in the order of their first calls
+
+    def add_linking_library(self, library: Any) -> None:
+        """Add the library of a function that the kernel calls, and those that this one calls."""
+        if not isinstance(library, InnerLibrary):
+            super().add_linking_library(library)
+        elif library not in self.inner:
+            self.inner[library] = None
+            for called in library._linking_libraries:
+                self.add_linking_library(called)
+
+    def finalize(self) -> None:
+        """Link, optimise, and write machine code."""
+        for library in self.inner:
+            self._final_module.link_in(library.module(), preserve=True)
+        super().finalize()
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self) -> None:
+        # Level 3 takes a fifth longer, for code that is no faster.
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization = True
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
+        builder.getModulePassManager().run(self._final_module, builder)
+
+
+class InnerCompiler(Compiler):
+    """Compiler of inner functions."""
+
+    def __init__(self, typing: Any, target: Any, library: Any, *arguments: Any) -> None:
+        library = library or InnerLibrary(target.codegen(), "inner")
+        super().__init__(typing, target, library, *arguments)
+
+
+class KernelCompiler(Compiler):
+    """Compiler of kernels."""
+
+    def compile_extra(self, function: Any) -> Any:
+        """Compile a Python function."""
+        codegen = self.state.targetctx.codegen()
+        self.state.library = KernelLibrary(codegen, function.__qualname__)
+        self.state.library.enable_object_caching()
+        with _no_collection():
+            return super().compile_extra(function)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: that takes a fifth of the time, and finds little."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _supported() -> bool:
+    """Return True if this version of Numba has the parts that are replaced and used here."""
+    library = all(hasattr(JITCodeLibrary, part) for part in PARTS)
+    return library and hasattr(llvm, "create_pipeline_tuning_options")
+
+
+# Options of all compiled functions. Threads that count references to the same arrays would wait for
+# each other; without counts, no function can allocate arrays. All are named, for otherwise a
+# function would be compiled for each set of options that its callers have.
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
+    "forceinline": False,
+}
+KERNEL, INNER = OPTIONS, OPTIONS
+if _supported():
+    KERNEL = OPTIONS | {"pipeline_class": KernelCompiler}
+    INNER = OPTIONS | {"pipeline_class": InnerCompiler, "no_cpython_wrapper": True}
+
+# Options of functions that LLVM must inline. By itself it decides by the size of the caller, and a
+# call at every step costs some per cent.
+INLINED: dict[str, Any] = {"forceinline": True}
+
+
+def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Decorate a function to be called by compiled functions; options are those of Numba.
+
+    Called from Python, it raises a TypeError.
+    """
+    if function is None:
+        return partial(inner, **options)
+    dispatcher = numba.njit(**INNER | options)(function)
+    if INNER is not OPTIONS:
+        # Python calls the address that `_insert` is told, and there is none.
+        dispatcher._insert = _ignore
+        dispatcher._compile_for_args = _refuse
+    return dispatcher
+
+
+def _ignore(*arguments: Any) -> None:
+    """Do nothing."""
+
+
+def _refuse(*arguments: Any, **named: Any) -> None:
+    raise TypeError("only compiled functions can call this function: it has no code of its own")

@@ -1,0 +1,137 @@
+"""Kernels are compiled as a whole, and take named tuples of arrays by their address."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numba import njit, typeof
+
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import inner
+from elman.kernels.codegen.references import Reference, reference, strided
+
+
+@inner
+def plus_one(x: Any) -> Any:
+    return x + 1
+
+
+@inner
+def twice_plus_one(x: Any) -> Any:
+    return 2 * plus_one(x)
+
+
+def test_compiled_functions_of_any_kind_call_inner_functions() -> None:
+    for decorate in (njit, kernel):
+        assert decorate(lambda x: twice_plus_one(x) + plus_one(x))(20) == 63
+
+
+def test_python_cannot_call_an_inner_function_before_or_after_it_is_compiled() -> None:
+    @inner
+    def half(x: Any) -> Any:
+        return x / 2
+
+    for _ in range(2):
+        with pytest.raises(TypeError, match="only compiled functions can call this function"):
+            half(8)
+        assert njit(lambda x: half(x))(8) == 4
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_after_compiling_as_before(enabled: bool) -> None:
+    def change() -> None:
+        (gc.enable if enabled else gc.disable)()
+
+    before = gc.isenabled()
+    change()
+    try:
+        assert kernel(lambda x: 3 * x)(2) == 6
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+WITHOUT = """
+from elman.kernels import numba
+from numba.core import codegen
+
+codegen.JITCodeLibrary = type("Library", (), {})  # without the methods that are replaced
+from elman.kernels.codegen.cache import kernel
+from elman.kernels.codegen.linking import INNER, OPTIONS, inner
+
+@inner
+def double(x):
+    return 2 * x
+
+assert INNER is OPTIONS
+print(kernel(lambda x: double(x))(21))
+"""
+
+
+def test_a_numba_that_cannot_compile_as_a_whole_compiles_function_by_function(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+
+
+class Part(NamedTuple):
+    values: Any
+    number: int
+
+
+class Whole(NamedTuple):
+    first: Any
+    part: Part
+    last: Any
+
+
+@strided
+class AnyStrides(NamedTuple):
+    values: Any
+
+
+def whole() -> Whole:
+    first = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    return Whole(first, Part(np.arange(5), 7), np.arange(12, dtype=np.int32).reshape(3, 4)[:, ::2])
+
+
+def test_a_kernel_reads_each_field_where_it_is() -> None:
+    @kernel
+    def read(x: Any, out: Any) -> None:
+        out[0], out[1], out[2] = x.first[1, 2, 3], x.part.values[4], x.last[2, 1]
+        out[3], out[4], out[5] = x.part.number, x.last.shape[1], x.first.shape[0]
+        x.first[0, 1, 2] = 99
+
+    values, out = whole(), np.zeros(6, np.int64)
+    read(Reference(values), out)
+    assert out.tolist() == [23, 4, 10, 7, 2, 2]
+    assert values.first[0, 1, 2] == 99
+
+
+def test_a_reference_made_by_compiled_code_is_read_as_one_from_python() -> None:
+    @inner
+    def total(x: Any) -> Any:
+        return x.values[1] + x.values.shape[0] + x.number
+
+    @kernel
+    def remade(x: Any) -> Any:
+        return total(reference(Part(x.part.values[2:], x.part.number + 1)))
+
+    assert remade(Reference(whole())) == 3 + 3 + 8
+
+
+def test_the_type_of_a_reference_tells_layouts_but_for_strided_classes() -> None:
+    row, column = np.zeros((1, 4)), np.zeros((4, 2))[:, :1]
+    assert typeof(Reference(Part(row, 1))) != typeof(Reference(Part(column, 1)))
+    assert typeof(Reference(AnyStrides(row))) == typeof(Reference(AnyStrides(column)))
