@@ -19,6 +19,7 @@ from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
+from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import sampling
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
@@ -54,7 +55,9 @@ def test_closed_gates_keep_a_state_to_the_bit(cell: str, closed: dict[str, float
     _, final_state = made.losses(ids[:-1], ids[1:], (state,) * (1 + (cell == "lstm")))
     np.testing.assert_array_equal(final_state[-1], state)
     batch, states = ids[:300].reshape(1, -1).repeat(40, axis=0), state.repeat(40, axis=1)
-    _, final_state = made.loss(batch, batch, (states,) * (1 + (cell == "lstm")), [], training=True)
+    _, final_state = made.loss(
+        batch, batch, (states,) * (1 + (cell == "lstm")), DropoutMasks(), training=True
+    )
     np.testing.assert_array_equal(final_state[-1], states)
 
 

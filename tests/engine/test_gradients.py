@@ -88,7 +88,7 @@ def test_a_state_of_zeros_gives_the_bits_of_no_state(cell: str) -> None:
 def test_kernels_are_compiled_once_for_all_sizes(
     cell: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrays, "STEP_ROWS", ())  # tiles of as many rows for all batches
+    monkeypatch.setattr(arrays, "step_shape", lambda shape, batch: shape)  # or 2 shapes of tiles
     run = by_groups.run if way == "groups" else by_steps.run
     learned(engine, Architecture(cell, 28, 32), batch_of(Architecture(cell, 28, 32), 64, 5))
     before = list(run.signatures)

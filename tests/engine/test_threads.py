@@ -43,14 +43,10 @@ def engine_after_a_batch(number: int, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return made, X, Y
 
 
-def copied(gradients: Weights) -> Weights:
-    return {name: gradient.copy() for name, gradient in gradients.items()}
-
-
 def update(made: Engine, batch: Any) -> tuple[float, Weights]:
     """The loss of a batch and its gradients."""
     loss, _ = made.loss(*batch, (), DropoutMasks(), training=True)
-    return loss, copied(made.gradients())
+    return loss, made.gradients()
 
 
 def assert_same_bits(found: tuple[float, Weights], wanted: tuple[float, Weights]) -> None:
@@ -97,7 +93,7 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
 def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     made, X, Y = engine_after_a_batch(2, monkeypatch)
     used, spinning = made.used, threads.counter(1)
-    totals, wanted = used.totals.copy(), copied(made.gradients())
+    totals, wanted = used.totals.copy(), made.gradients()
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
     arrays = used.arguments[2].values
@@ -121,7 +117,7 @@ def spinner(looks: int, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_call_for_another_queue_gets_a_spinning_worker_off_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spin, worker, done = spinner(1 << 62, monkeypatch), threads.Worker(), DropoutMasks()
+    spin, worker, done = spinner(1 << 62, monkeypatch), threads.Worker(), []
     queues = [threads.empty_queue() for _ in range(2)]
 
     def work(queue: Any, thread: int, spinning: Any) -> None:
@@ -152,7 +148,7 @@ def test_a_worker_that_is_called_away_takes_part_in_a_batch_that_has_begun(
 
 
 def test_of_calls_that_a_worker_has_not_come_to_the_last_one_counts() -> None:
-    worker, done, busy = threads.Worker(), DropoutMasks(), Event()
+    worker, done, busy = threads.Worker(), [], Event()
     queues = [threads.empty_queue() for _ in range(3)]
     worker.call(lambda thread, spinning: busy.wait(60), 0, queues[0])
     wait_until(lambda: worker.spinning[0])
@@ -263,7 +259,7 @@ def test_after_a_second_interrupt_the_next_batch_waits_for_helpers_still_at_work
 
     def learn() -> list[Any]:
         made.load(weights_of(arch))
-        return [made.loss(*batch, (), DropoutMasks(), training=True)[0], copied(made.gradients())]
+        return [made.loss(*batch, (), DropoutMasks(), training=True)[0], made.gradients()]
 
     wanted, wanted_gradients = learn()
     with monkeypatch.context() as within:

@@ -30,7 +30,6 @@ MAX_SLOTS = MAX_THREADS = 64
 MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but 2 at least
 MAX_LOGITS = 1 << 24  # that are computed at once
 BLOCK_ROWS = 64  # sequences of a block at most, step by step
-STEP_ROWS = 5, 4  # of tiles for the steps of few sequences
 PART_CYCLES = 6000  # of multiply-add, at least, of a part of the steps: about 2 microseconds
 COLUMN_PANELS = 8  # of a product for all positions, in a part
 TOKEN_ROWS = 512  # of the output layer, in a part
@@ -136,7 +135,7 @@ class StepArrays(BatchArrays):
     def __init__(
         self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, *sizes: Any
     ) -> None:
-        blocks = -(-batch // BLOCK_ROWS)
+        blocks, shapes = -(-batch // BLOCK_ROWS), (*shapes, step_shape(shapes[0], batch))
         self.threads = thread_count(MAX_THREADS)
         rows = round_up(-(-batch // blocks), math.lcm(shapes[2].rows, layout.pair))
         super().__init__(layout, rows, blocks * rows, *sizes)
@@ -267,17 +266,13 @@ class StepArrays(BatchArrays):
 
 
 def step_shape(shape: TileShape, batch: int) -> TileShape:
-    """Shape of the tiles of batches step by step: the rows that keep all threads busy longest.
+    """Shape of the tiles of a batch step by step: of few sequences with fewer rows to fill up.
 
-    The result is the same, to the bit, for any number of rows.
+    It depends on the batch alone, for a division is shared by neighbours in a tile, which changes
+    its rounding.
     """
-    threads = thread_count(MAX_THREADS)
-
-    def rows_of_a_thread(rows: int) -> int:
-        return -(-round_up(min(batch, BLOCK_ROWS), rows) // rows // threads) * rows
-
-    rows = min((shape.rows, *STEP_ROWS), key=rows_of_a_thread)
-    return TileShape(rows, shape.vectors, shape.lanes)
+    whole = batch > 4 * shape.rows or batch % shape.rows == 0
+    return TileShape(shape.rows if whole else min(4, shape.rows), shape.vectors, shape.lanes)
 
 
 def make_work(

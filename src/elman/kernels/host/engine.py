@@ -25,7 +25,6 @@ from elman.kernels.host.arrays import (
     DropoutMasks,
     GroupArrays,
     StepArrays,
-    step_shape,
     text_stream,
 )
 from elman.kernels.host.threads import parallel_for, run_in_threads, thread_count
@@ -72,7 +71,6 @@ class Engine:
         small = self.hidden <= MAX_GROUP_HIDDEN and self.layout.tokens <= MAX_GROUP_TOKENS
         by_groups = small and precision == SINGLE
         self.kind = GroupArrays if by_groups else StepArrays
-        self.step_shapes: tuple[TileShape, ...] = ()  # of the first batch
         self.lock = Lock()
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
         self.is_packed = False  # for batches, since the weights were loaded
@@ -101,8 +99,8 @@ class Engine:
         pack(Reference(self.layout.text), *self.text_weights)
 
     def gradients(self) -> Weights:
-        """Gradients of the last loss, by canonical name, in arrays that the next one overwrites."""
-        return self.layout.gradients
+        """Gradients of the last loss, by canonical name."""
+        return {name: part.copy() for name, part in self.layout.gradients.items()}
 
     def loss(
         self,
@@ -171,10 +169,7 @@ class Engine:
         if found is None:
             if len(self.kept) >= MAX_KEPT:
                 self.kept.pop(next(iter(self.kept)))
-            if self.kind is StepArrays and not self.step_shapes:
-                self.step_shapes = *self.shapes, step_shape(self.shape, number)
-            shapes = self.step_shapes or self.shapes
-            found = self.kind(self.layout, shapes, number, sizes)
+            found = self.kind(self.layout, self.shapes, number, sizes)
             found.work_of_thread = partial(
                 _work_of_thread, found.run, found.arguments, self.weights, self.borrowed
             )

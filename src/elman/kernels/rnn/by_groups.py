@@ -175,7 +175,7 @@ def sum_in_slot(sums):
     for row in range(len(table)):
         add(table[row], sums.bias[0, 0])
     for token in range(len(lanes)):
-        total = np.float32(0)
+        total = 0.0
         for lane in range(lanes.shape[1]):
             total += lanes[token, lane]
         sums.b_out[0, token] = total

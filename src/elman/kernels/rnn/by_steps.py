@@ -333,7 +333,7 @@ def add_head_weights(part, T, phase, arrays):
         logits = work.logits[block, :, : stop - start]
         head.add_bias_gradients(T, logits, d_bias, tokens[0], tokens[1], new)
     for token in range(tokens[0], tokens[1]):
-        total = np.float32(0)
+        total = 0.0
         for lane in range(d_bias.shape[1]):
             total += d_bias[token, lane]
         sums.b_out[0, 0, token] = total
