@@ -98,4 +98,4 @@ def made(folder: Path, text: str) -> None:
     codec = Codec(Vocab(list(text)), "char", clean=False)
     arch = Architecture("rnn", len(codec.vocab), 4)
     with new_folder(folder) as part:
-        write(part, arch, initial(arch), codec, None, [])
+        write(part, arch, initial(arch), codec, "single", None, [])
