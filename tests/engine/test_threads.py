@@ -97,8 +97,9 @@ def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.M
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
     arrays = used.arguments[2].values
-    for array in (*arrays.accumulators, used.totals, arrays.parameters.gradients):
+    for array in (*arrays.accumulators, used.totals, *made.layout.new_gradients().values()):
         array.fill(0)
+    made.filled = made.layout.new_gradients()
     made._fill_batch(used, X, Y, (), DropoutMasks(), training=True)
     threads.open_queue(used.queue)
     used.run(*used.arguments, 1, spinning)
@@ -164,7 +165,7 @@ def test_each_phase_of_a_batch_waits_for_the_end_of_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made, X, Y = engine_after_a_batch(1, monkeypatch)
-    used, gradients = made.used, made.layout.parameters.gradients
+    used, gradients = made.used, made.gradients()["linear.weight"]
     wanted, queue, phases = used.totals.copy(), used.queue, used.arguments[3]
     process, sums = (
         next(phase for phase in phases if phase[OPERATION] == operation)

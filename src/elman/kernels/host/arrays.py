@@ -271,6 +271,8 @@ def step_shape(shape: TileShape, batch: int) -> TileShape:
     It depends on the batch alone, for a division is shared by neighbours in a tile, which changes
     its rounding.
     """
+    if batch == 1:
+        return shape.single
     whole = batch > 4 * shape.rows or batch % shape.rows == 0
     return TileShape(shape.rows if whole else min(4, shape.rows), shape.vectors, shape.lanes)
 

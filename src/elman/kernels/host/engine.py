@@ -73,6 +73,7 @@ class Engine:
         self.kind = GroupArrays if by_groups else StepArrays
         self.lock = Lock()
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
+        self.filled: Weights = {}  # gradients of the last batch
         self.is_packed = False  # for batches, since the weights were loaded
         # Weights, and ids, targets and mask of a batch until it is finished.
         self.weights: list[Array] = []
@@ -100,7 +101,7 @@ class Engine:
 
     def gradients(self) -> Weights:
         """Gradients of the last loss, by canonical name."""
-        return {name: part.copy() for name, part in self.layout.gradients.items()}
+        return self.filled
 
     def loss(
         self,
@@ -128,6 +129,8 @@ class Engine:
         used = self.used = self._arrays(number, sizes)
         self._fill_batch(used, ids, targets, state, masks, training, mask)
         self.is_packed = True
+        if training:
+            self.filled = self.layout.new_gradients()
         run_in_threads(used.work_of_thread, used.threads, used.queue)
         self.borrowed.clear()
         final: States = ()

@@ -105,22 +105,17 @@ class WeightLayout:
         self.columns = self.cell.blocks * self.hidden
         self.shapes = shapes(arch)
         self.numbers = {name: n for n, name in enumerate(self.shapes)}
-        ends = np.cumsum([math.prod(size) for size in self.shapes.values()]).tolist()
-        self.offsets = dict(zip(self.shapes, [0, *ends[:-1]], strict=True))
         self.slot_floats = total_floats(self._slot_sizes())
-        floats = ends[-1] + max(total_floats(self._matrix_sizes()), self.slot_floats)
+        number = sum(math.prod(size) for size in self.shapes.values())
+        floats = number + max(total_floats(self._matrix_sizes()), self.slot_floats)
         if floats >= MAX_FLOATS:
             raise ElmanError(
                 f"elman.numba has models of fewer than {MAX_FLOATS:,} floats, got {floats:,}: "
                 "make it smaller, or take another framework"
             )
         self.packed = self._packed()
-        self.parameters = self._parameters(ends[-1])
+        self.parameters = self._parameters()
         self.text = pieces_in_parts(self._packed_pieces(for_texts=True))
-        self.gradients = {
-            name: self.parameters.gradients[start : start + math.prod(size)].reshape(size)
-            for (name, size), start in zip(self.shapes.items(), self.offsets.values(), strict=True)
-        }
 
     def _vector_sizes(self) -> Sizes:
         """Shapes in `PackedWeights.flat`."""
@@ -180,12 +175,11 @@ class WeightLayout:
         recurrent = self._input_only * self.hidden
         return PackedWeights(table, flat, operands, **parts, recurrent=recurrent)
 
-    def _parameters(self, weights: int) -> Parameters:
+    def _parameters(self) -> Parameters:
         return Parameters(
             addresses=zeros(len(self.shapes), dtype=np.int64),
-            offsets=np.array(list(self.offsets.values())),
+            gradients=zeros(len(self.shapes), dtype=np.int64),
             embedding=self.arch.embedding,
-            gradients=zeros(weights),
             bias=pieces_in_parts(self._bias_pieces(), parts=1),
             packed=pieces_in_parts(self._packed_pieces(for_texts=False)),
             sums=pieces_in_parts(self._sum_pieces()),
@@ -285,8 +279,8 @@ class WeightLayout:
                     size[-1],
                 )
         yield from self._bias_sums(at)
-        to, vocab = self.offsets["linear.bias"], self.arch.vocab
-        yield self._piece("linear.bias", at["b_out"], (0, 1), (1, vocab), to)
+        vocab = self.arch.vocab
+        yield self._piece("linear.bias", at["b_out"], (0, 1), (1, vocab), 0)
         second = at["W_out"] if self.arch.tied else NONE
         if self.embedding:
             width = self.embedding
@@ -303,7 +297,7 @@ class WeightLayout:
                     redundant = kind == "hh" and gate < self.cell.redundant_gates
                     source = at["zeros"] if redundant else first + block * self.hidden
                     name, hidden = f"rnn.bias_{kind}_l{layer}", self.arch.hidden
-                    to = self.offsets[name] + gate * hidden
+                    to = gate * hidden
                     yield self._piece(name, source, (0, 1), (1, hidden), to)
 
     def _sums(
@@ -318,7 +312,7 @@ class WeightLayout:
                 source + first * source_row,
                 (source_row, 1),
                 (min(most, rows - first), columns),
-                self.offsets[name] + (row + first) * columns,
+                (row + first) * columns,
                 columns,
                 second=second if second == NONE else second + first * source_row,
             )
@@ -421,6 +415,13 @@ class WeightLayout:
         for n, array in enumerate(arrays):
             self.parameters.addresses[n] = array.ctypes.data
         return arrays
+
+    def new_gradients(self) -> Weights:
+        """Allocate gradients by canonical name, which the next batch is to fill."""
+        found = {name: np.empty(shape, np.float32) for name, shape in self.shapes.items()}
+        for n, array in enumerate(found.values()):
+            self.parameters.gradients[n] = array.ctypes.data
+        return found
 
 
 def pieces_in_parts(pieces: Iterable[Piece], parts: int = 0) -> Pieces:

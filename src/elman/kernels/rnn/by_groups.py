@@ -199,7 +199,7 @@ def run_groups(phase, part, thread, shapes, cell, arrays):
         process_slot(S, T, cell, part, arrays, of_thread(arrays.work, thread))
     elif operation == SUM and training:
         sums = arrays.accumulators.flat
-        sum_part(part, parameters.sums, slots, sums, parameters.gradients)
+        sum_part(part, parameters, slots, sums)
     elif operation == SUM_TABLE and training:
         sum_table_part(part, parameters, slots, arrays.accumulators.table)
 

@@ -481,7 +481,7 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
     elif WEIGHTS <= operation <= EMBEDDING and training:
         run_gradients(part, operation, S, phase, arrays)
     elif operation == SUM and training:
-        sum_part(part, parameters.sums, 1, arrays.accumulators.flat, parameters.gradients)
+        sum_part(part, parameters, 1, arrays.accumulators.flat)
     elif operation == SUM_TABLE and training:
         sum_table_part(part, parameters, 1, arrays.accumulators.table)
 

@@ -96,9 +96,8 @@ class Parameters(NamedTuple):
     """Arrays of weights, by their addresses, and the pieces that connect them with the kernels'."""
 
     addresses: Int64s  # (arrays,), of contiguous floats
-    offsets: Int64s  # (arrays,): where the gradient of each begins
+    gradients: Int64s  # (arrays,): addresses of the gradient of each, contiguous floats too
     embedding: int  # size of the embedding, the first array; 0 if there is none
-    gradients: Array  # (weights,): of all arrays, one after the other
     bias: Pieces  # of `PackedWeights.flat`: one part, whose pieces are added up
     packed: Pieces  # of `PackedWeights.operands` in training
     sums: Pieces  # of the gradients
@@ -208,14 +207,15 @@ def add(values, out):
 
 
 @inner
-def sum_part(part, pieces, slots, flat, gradients):
-    """Sum the pieces of a part over `slots` slots, in order, into `gradients`."""
+def sum_part(part, parameters, slots, flat):
+    """Sum the pieces of a part over `slots` slots, in order, into the gradients."""
+    pieces = parameters.sums
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
         piece = pieces.fields[n]
         columns = piece[COLUMNS]
         for i in range(piece[ROWS]):
             source, to = piece[SOURCE] + i * piece[SOURCE_ROW], piece[TO] + i * piece[TO_ROW]
-            out = gradients[to : to + columns]
+            out = floats_at(parameters.gradients[piece[ARRAY]], to, to + columns)
             out[:] = 0
             for slot in range(slots):
                 add(flat[slot, source : source + columns], out)
@@ -248,7 +248,7 @@ def pack_table_part(part, parameters, packed):
 @inner
 def sum_table_part(part, parameters, slots, table):
     """Sum rows of the table's gradient over the slots, in order, into the weight's columns."""
-    pieces, gradients = parameters.table, parameters.gradients
+    pieces = parameters.table
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
         piece = pieces.fields[n]
         column, columns, top = piece[TO], piece[COLUMNS], piece[TO_ROW]
@@ -258,9 +258,9 @@ def sum_table_part(part, parameters, slots, table):
             whole = table[0, row, column : column + columns]
             for slot in range(1, slots):
                 add(table[slot, row, column : column + columns], whole)
-        start = parameters.offsets[piece[ARRAY]] + piece[SOURCE]
+        start, gradient = piece[SOURCE], floats_at(parameters.gradients[piece[ARRAY]], 0, 1)
         for i in range(0, piece[ROWS], LINE):
             for j in range(columns):
                 to = start + i + j * piece[SOURCE_COLUMN]
                 for row in range(min(LINE, piece[ROWS] - i)):
-                    gradients[to + row] = table[0, top + i + row, column + j]
+                    gradient[to + row] = table[0, top + i + row, column + j]
