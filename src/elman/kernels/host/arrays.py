@@ -273,7 +273,7 @@ def step_shape(shape: TileShape, batch: int) -> TileShape:
     """
     if batch == 1:
         return shape.single
-    whole = batch > 4 * shape.rows or batch % shape.rows == 0
+    whole = batch > 4 * shape.rows or (batch > shape.rows and batch % shape.rows == 0)
     return TileShape(shape.rows if whole else min(4, shape.rows), shape.vectors, shape.lanes)
 
 
