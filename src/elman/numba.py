@@ -366,7 +366,7 @@ class Trainer(specification.Trainer):
         # Compile before the clock of the training starts.
         self._optimization = optimizers.current(self._optimization)
         if getattr(type(model), "training_step", None) is RNNLM.training_step:
-            model.compile()
+            model.compile(getattr(data, "batch_size", 1))
         super().fit(model, data, resume)
 
     def update_weights(self) -> None:

@@ -14,6 +14,7 @@ from elman.core.errors import ElmanError
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.host.engine import Engine
+from elman.kernels.rnn import by_steps
 from tests.engine.batches import batch_of, learned, weights_of
 
 
@@ -208,3 +209,20 @@ def test_kernels_use_weights_that_are_changed_by_hand() -> None:
     ids = np.arange(11)[None]
     wanted = specification.build(arch, changed).step(ids)[0]
     np.testing.assert_allclose(model.step(ids)[0], wanted, atol=1e-5)
+
+
+def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arch = Architecture("gru", 11, 70)
+    model, asked = engine.build(arch, initial(arch)), []
+    model.plot = lambda *values, **options: None  # there is no trainer
+    for batch in (1, 20, 64):
+        model.compile(batch)
+        compiled = list(by_steps.run.signatures)
+        model.training_step(batch_of(arch, batch, 3))
+        assert list(by_steps.run.signatures) == compiled
+    monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch: asked.append(batch))
+    monkeypatch.setattr(engine.specification.Trainer, "fit", lambda *arguments: None)
+    engine.Trainer(1).fit(model, type("Data", (), {"batch_size": 20}))
+    assert asked == [20]
