@@ -280,3 +280,22 @@ def test_targets_that_do_not_count_are_ignored_in_every_group() -> None:
     assert loss == pytest.approx(wanted_loss, rel=1e-5)
     for name, gradient in wanted.items():
         assert np.linalg.norm(found[name] - gradient) <= 1e-5 * np.linalg.norm(gradient), name
+
+
+@pytest.mark.parametrize("way", ["steps"], indirect=True)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_products_in_bfloat16_are_the_specifications(
+    cell: str, sizes: tuple[int, ...], way: str
+) -> None:
+    vocab, hidden, layers, embedding, batch, steps = sizes
+    arch = Architecture(cell, vocab, hidden, layers, embedding)
+    ids, bf16 = batch_of(arch, batch, steps), {"precision": "bf16"}
+    (wanted, wanted_loss), (found, loss) = (
+        learned(module, arch, ids, **bf16) for module in (specification, engine)
+    )
+    assert loss == pytest.approx(wanted_loss, rel=1e-4)
+    for name, gradient in wanted.gradients.items():
+        # Sums in another order round a few states to the next bfloat16, which is 2^-8 away.
+        difference = np.linalg.norm(found.gradients[name] - gradient)
+        assert difference <= 2**-8 * np.linalg.norm(gradient) + 1e-9, name
