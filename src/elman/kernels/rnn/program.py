@@ -2,9 +2,9 @@
 
 Threads take the parts in order, one by one, from a work queue. The parts of a phase may run in any
 order and at once; a phase begins when those before it are finished, unless it joins the one before.
-A late thread delays nobody, for the others take its parts. Which parts there are depends on the
-sizes of model and batch alone, and no part adds to what another part of its phase adds to: the
-result is therefore the same, to the bit, for any number of threads.
+A late thread delays nobody, for the others take its parts. No part adds to what another part of its
+phase adds to, and how the work is cut changes no order of additions: the result is therefore the
+same, to the bit, for any number of threads.
 """
 
 from typing import Any
