@@ -26,12 +26,13 @@ from elman.kernels.codegen.work_queue import counter, open_queue
 from elman.kernels.host.arrays import DropoutMasks, GroupArrays
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_groups, by_steps
+from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE
 from elman.kernels.rnn.program import AFTER, FIRST, OPERATION, PARTS
 from elman.numba import TimeMachine
 
 BOOK = ("rnn", "32", "1024", "32")
 SECONDS = 0.04  # of a turn, approximately
-PACKING = (by_steps.PACK_BIASES, by_steps.PACK, by_steps.PACK_TABLE)
+PACKING = (PACK_BIASES, PACK, PACK_TABLE)
 OF_GROUPS = {
     "packing weights": PACKING,
     "groups through all layers": (by_groups.PROCESS,),

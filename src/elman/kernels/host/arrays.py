@@ -18,7 +18,7 @@ from elman.kernels.rnn.by_steps import ALL_STEPS, Steps
 from elman.kernels.rnn.cells import KERNELS
 from elman.kernels.rnn.head import EXTRA_ROWS
 from elman.kernels.rnn.layer import SPARE, Activations
-from elman.kernels.rnn.packing import Array
+from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE, Array
 from elman.kernels.rnn.program import Program
 from elman.kernels.rnn.text_stream import Stream
 from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, Batch, Operands, Work
@@ -89,9 +89,9 @@ class BatchArrays:
     def _start(self) -> Program:
         """Program that packs the weights."""
         program, parameters = Program(), self.layout.parameters
-        program.add(by_steps.PACK_BIASES, 1)
-        program.add(by_steps.PACK, len(parameters.packed.starts) - 1, joined=True)
-        program.add(by_steps.PACK_TABLE, len(parameters.table.starts) - 1)
+        program.add(PACK_BIASES, 1)
+        program.add(PACK, len(parameters.packed.starts) - 1, joined=True)
+        program.add(PACK_TABLE, len(parameters.table.starts) - 1)
         return program
 
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.references import reference
+from elman.kernels.rnn import head
 from elman.kernels.rnn.group import ZERO_DEPTH, add_losses, backward_group, forward_group
 from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import (
+    PACK_TABLE,
     Accumulators,
     PackedWeights,
     Parameters,
     add,
-    pack_biases,
-    pack_part,
-    pack_table_part,
+    run_packing,
     sum_part,
     sum_table_part,
 )
@@ -41,8 +41,8 @@ from elman.kernels.rnn.work import (
     take_losses,
 )
 
-# Operations; the parts of the third are slots.
-PACK_BIASES, PACK, PACK_TABLE, PROCESS, SUM, SUM_TABLE = range(6)
+# Operations after the packing; the parts of the first are slots.
+PROCESS, SUM, SUM_TABLE = range(PACK_TABLE + 1, PACK_TABLE + 4)
 
 
 class Groups(NamedTuple):
@@ -171,30 +171,21 @@ def process_slot(S, T, cell, slot, arrays, work):
 @inner(**INLINED)
 def sum_in_slot(sums):
     """Sum the rows of the table to the first bias, and the lanes of the output layer's bias."""
-    table, lanes = sums.table, sums.b_out_by_lane
-    for row in range(len(table)):
-        add(table[row], sums.bias[0, 0])
-    for token in range(len(lanes)):
-        total = 0.0
-        for lane in range(lanes.shape[1]):
-            total += lanes[token, lane]
-        sums.b_out[0, token] = total
+    for row in range(len(sums.table)):
+        add(sums.table[row], sums.bias[0, 0])
+    lanes = sums.b_out_by_lane
+    head.sum_lanes(lanes, 0, len(lanes), sums.b_out)
 
 
 @inner
 def run_groups(phase, part, thread, shapes, cell, arrays):
     """Run a part of a phase; `shapes` are those of tiles, of layers and of the output layer."""
     S, T = shapes
-    operation, parameters, packed = phase[OPERATION], arrays.parameters, arrays.packed
+    operation, parameters = phase[OPERATION], arrays.parameters
     slots, training = len(arrays.totals), arrays.batch.header[TRAINING]
-    if operation <= PACK_TABLE and not arrays.batch.header[PACKING]:
-        return
-    if operation == PACK_BIASES:
-        pack_biases(parameters, packed)
-    elif operation == PACK:
-        pack_part(part, parameters.packed, parameters, packed.operands)
-    elif operation == PACK_TABLE:
-        pack_table_part(part, parameters, packed)
+    if operation <= PACK_TABLE:
+        if arrays.batch.header[PACKING]:
+            run_packing(operation, part, parameters, arrays.packed)
     elif operation == PROCESS:
         process_slot(S, T, cell, part, arrays, of_thread(arrays.work, thread))
     elif operation == SUM and training:

@@ -28,13 +28,12 @@ from elman.kernels.rnn.layer import (
     product,
 )
 from elman.kernels.rnn.packing import (
+    PACK_TABLE,
     Accumulators,
     PackedWeights,
     Parameters,
     add,
-    pack_biases,
-    pack_part,
-    pack_table_part,
+    run_packing,
     sum_part,
     sum_table_part,
 )
@@ -60,12 +59,10 @@ from elman.kernels.rnn.work import (
     take_losses,
 )
 
-# Operations, in the order of a training. ROW of a phase is the first sequence of a block, or for
-# those of the output layer the first block of positions of all that are processed at once.
+# Operations after the packing, in the order of a training. ROW of a phase is the first sequence of a
+# block, or for those of the output layer the first block of positions of all that are processed at
+# once.
 (
-    PACK_BIASES,
-    PACK,
-    PACK_TABLE,
     BEGIN,
     LOOK_UP,
     DROP,
@@ -89,7 +86,7 @@ from elman.kernels.rnn.work import (
     EMBEDDING,
     SUM,
     SUM_TABLE,
-) = range(26)
+) = range(PACK_TABLE + 1, PACK_TABLE + 24)
 
 ALL_STEPS = -1  # STEP of a phase whose parts need no other part of the layer
 
@@ -332,11 +329,7 @@ def add_head_weights(part, T, phase, arrays):
         head.add_weight_gradients(T, d_logits, h, d_W, tokens[0], tokens[1], new)
         logits = work.logits[block, :, : stop - start]
         head.add_bias_gradients(T, logits, d_bias, tokens[0], tokens[1], new)
-    for token in range(tokens[0], tokens[1]):
-        total = 0.0
-        for lane in range(d_bias.shape[1]):
-            total += d_bias[token, lane]
-        sums.b_out[0, 0, token] = total
+    head.sum_lanes(d_bias, tokens[0], tokens[1], sums.b_out[0])
 
 
 # Backward.
@@ -441,14 +434,9 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
         len(arrays.batch.losses),
         arrays.batch.header[TRAINING],
     )
-    if operation <= PACK_TABLE and not arrays.batch.header[PACKING]:
-        return
-    if operation == PACK_BIASES:
-        pack_biases(parameters, packed)
-    elif operation == PACK:
-        pack_part(part, parameters.packed, parameters, packed.operands)
-    elif operation == PACK_TABLE:
-        pack_table_part(part, parameters, packed)
+    if operation <= PACK_TABLE:
+        if arrays.batch.header[PACKING]:
+            run_packing(operation, part, parameters, packed)
     elif operation == BEGIN:
         begin(row, U, arrays)
     elif operation == LOOK_UP:

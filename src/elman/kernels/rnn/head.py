@@ -145,3 +145,13 @@ def add_bias_gradients(T, d_logits, d_bias, first, stop, fresh):
         for j in range(0, d_logits.shape[1], T.width):
             tile = tile + load(T, at(d_logits, i, j))
         store(tile, at(d_bias, i, 0))
+
+
+@inner
+def sum_lanes(d_bias, first, stop, out):
+    """Gradients of the bias, (1, tokens), from `first` to `stop`: sums of rows of `d_bias`."""
+    for token in range(first, stop):
+        total = 0.0
+        for lane in range(d_bias.shape[1]):
+            total += d_bias[token, lane]
+        out[0, token] = total

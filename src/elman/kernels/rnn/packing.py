@@ -44,6 +44,9 @@ PIECE_FIELDS = 12
     ALONG_ROWS,
 ) = range(PIECE_FIELDS)
 NONE = -1
+
+# Operations that every program begins with.
+PACK_BIASES, PACK, PACK_TABLE = range(3)
 ZERO = np.float32(0)
 
 
@@ -197,6 +200,17 @@ def bfloat16_bits(x):
     if bits & np.uint32(0x7FFFFFFF) < np.uint32(0x00800000):
         return upper & np.uint32(0x8000)
     return (bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)
+
+
+@inner
+def run_packing(operation, part, parameters, packed):
+    """Run a part of the packing of the weights."""
+    if operation == PACK_BIASES:
+        pack_biases(parameters, packed)
+    elif operation == PACK:
+        pack_part(part, parameters.packed, parameters, packed.operands)
+    else:
+        pack_table_part(part, parameters, packed)
 
 
 @inner
