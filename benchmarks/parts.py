@@ -21,6 +21,7 @@ from limits import Job, peak
 from scaling import in_turns
 from updates import a_batch, engine
 
+from elman.core.model.precision import SINGLE
 from elman.core.model.weights import initial
 from elman.kernels.codegen.work_queue import counter, open_queue
 from elman.kernels.host.arrays import DropoutMasks, GroupArrays
@@ -74,7 +75,7 @@ def works(job: Job, precision: str) -> dict[str, Callable[[], Any]]:
     kinds = OF_GROUPS if isinstance(used, GroupArrays) else OF_STEPS
     found = {name: of_kind(phases, kind) for name, kind in kinds.items()}
     return {
-        "update": engine(job, precision=precision),
+        "update": engine(job, **({} if precision == SINGLE else {"precision": precision})),
         "kernels": partial(take, phases),
         **{name: partial(take, part) for name, part in found.items() if len(part) > 1},
     }
@@ -98,7 +99,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--precision", default="single")
+    parser.add_argument("--precision", default=SINGLE)
     parser.add_argument("sizes", nargs="*")
     asked = parser.parse_args()
     job = Job.of(asked.sizes or BOOK)

@@ -59,9 +59,9 @@ from elman.kernels.rnn.work import (
     take_losses,
 )
 
-# Operations after the packing, in the order of a training. ROW of a phase is the first sequence of a
-# block, or for those of the output layer the first block of positions of all that are processed at
-# once.
+# Operations after the packing, in the order of a training. ROW of a phase is the first sequence of
+# a block, or for those of the output layer the first block of positions of all that are processed
+# at once.
 (
     BEGIN,
     LOOK_UP,
