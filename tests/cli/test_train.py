@@ -117,7 +117,7 @@ def test_train_tells_how_many_tokens_are_unknown_and_keeps_what_the_test_part_ga
     shown = {line[:23].strip(): line[23:] for line in done.stdout.splitlines()}
     assert shown["validation perplexity"].endswith(" of 60 tokens unknown, 65.00%)")
     assert shown["test perplexity"].endswith("  (60 of 60 tokens unknown, 100.00%)")
-    assert "  (a lower bound: " in shown["test bits/character"]
+    assert "  (a lower bound: " in shown["test bits/char"]
     assert "in the test part 60 of 60 tokens unknown, 100.00%: " in done.stderr
     training = json.loads((tmp_path / "words" / "config.json").read_text())["training"]
     perplexity = float(shown["test perplexity"].split()[0])

@@ -231,7 +231,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Sampler(temperature="x"), "temperature must be 0 or a finite number above, got 'x'"),  # type: ignore[arg-type]
     (lambda: TextFile(text(), 8, 4, seed=-1), "seed must be 0 or more, got -1"),
     (lambda: TextFile(text(), 1.5, 4), "batch size must be a whole number, got 1.5"),  # type: ignore[arg-type]
-    (lambda: TextFile(text(), 8, 4, split="abc"), "split must be three shares above 0"),  # type: ignore[arg-type]
+    (lambda: TextFile(text(), 8, 4, split="abc"), "split must be two or three shares above 0"),  # type: ignore[arg-type]
     (lambda: Codec(Vocab([]), "byte", False).prefix_ids("\ud800"), "half a surrogate pair"),
     (lambda: elman.load("a\0b"), "a run directory must be a path, got 'a\\x00b'"),
     (lambda: elman.load(None), "a run directory must be a path, got None"),  # type: ignore[arg-type]

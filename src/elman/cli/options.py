@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -59,9 +59,10 @@ def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:
         option = typer.Argument(**shown)
     else:
         option = typer.Option("--" + field.name.replace("_", "-"), **shown)
+    several = field.default_factory is not MISSING
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
+        default=[] if several else field.default,
         annotation=Annotated[kind | None if field.default is None else kind, option],
     )

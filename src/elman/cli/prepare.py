@@ -24,13 +24,20 @@ def prepare(
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = "universal",
+    split: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
 ) -> None:
     """Tokenize texts of any size into a store for elman train and elman evaluate."""
+    from elman.core.data.parts import parse_split
     from elman.core.data.prepare import prepare
     from elman.core.training.progress import reading
 
     with reading() as shown:
-        facts = prepare(texts, out, tokenizer, vocab_size, min_freq, newlines, shown)
+        facts = prepare(
+            *(texts, out, tokenizer, vocab_size, min_freq, newlines, shown),
+            *(parse_split(split), val, test),
+        )
     print(f"tokens      {facts.tokens:,}")
     print(f"vocabulary  {facts.vocab:,}")
     show(f"store       {out}")

@@ -167,12 +167,16 @@ def _print_results(training: "Training", test: "Evaluation | None") -> None:
         for name, counts in training.unknown.items()
     }
     print(f"training perplexity    {best.train_ppl:.2f}{unknown.get('training part', '')}")
-    print(f"validation perplexity  {best.val_ppl:.2f}{unknown.get('validation part', '')}")
+    beside = unknown.get("validation part", "")
+    print(f"validation loss        {best.val_loss:.4f} nats per token{beside}")
+    print(f"validation perplexity  {best.val_ppl:.2f}{beside}")
+    print(f"validation bits/char   {training.validation_bits:.3f}{LOWER_BOUND if beside else ''}")
     if test is not None:
+        print(f"test loss              {test.loss:.4f} nats per token{unknown['test part']}")
         print(f"test perplexity        {test.perplexity:.2f}{unknown['test part']}")
         if test.characters:
             bound = LOWER_BOUND if test.unknown else ""
-            print(f"test bits/character    {test.bits_per_character:.3f}{bound}")
+            print(f"test bits/char         {test.bits_per_character:.3f}{bound}")
     print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")
     print(f"tokens per second      {speeds[len(speeds) // 2]:,.0f}")

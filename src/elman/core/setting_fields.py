@@ -104,6 +104,27 @@ def path(default: str | None, description: str, **options: Any) -> Any:
     return _field(default, description, check, **options)
 
 
+def paths(description: str, **options: Any) -> Any:
+    """Paths of files, none or more; `options` are for the command line."""
+
+    def check(name: str, value: Any) -> None:
+        if not (isinstance(value, list) and all(isinstance(each, str) and each for each in value)):
+            raise ElmanError(f"{in_words(name)} must be a list of paths, got {value!r}")
+
+    return field(default_factory=list, metadata={"help": description, "check": check, **options})
+
+
+def split(description: str, unset: str) -> Any:
+    """Shares of the parts of a text, with commas between them."""
+
+    def check(name: str, value: Any) -> None:
+        from elman.core.data.parts import parse_split, shares_of
+
+        shares_of(parse_split(value))
+
+    return _field(None, description, check, unset)
+
+
 def _field(
     default: Any,
     description: str,

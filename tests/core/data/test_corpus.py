@@ -132,7 +132,7 @@ def test_a_missing_file_and_a_bad_split_are_refused(tmp_path: Path, story: Path)
     with pytest.raises(ElmanError, match="cannot read"):
         TextFile(str(tmp_path), 8, 32)
     for split in ((0.9, 0.2, 0.1), (math.nan, 0.5, 0.5), (0.5, math.nan, 0.5), (1.1, -0.2, 0.1)):
-        with pytest.raises(ElmanError, match="split must be three shares"):
+        with pytest.raises(ElmanError, match="split must be two or three shares"):
             TextFile(str(story), 8, 32, split=split)
 
 

@@ -121,9 +121,9 @@ def test_preparation_resumed_from_any_point_gives_the_same_bytes(
 
 
 def recording(places: list[int]) -> Any:
-    def make(used: Any, part: Path, place: Any) -> Any:
+    def make(used: Any, part: Path, place: Any, *words: Any) -> Any:
         places.append(place.pieces if place else 0)
-        return token_writer.TokenWriter(used, part, place)
+        return token_writer.TokenWriter(used, part, place, *words)
 
     return make
 
@@ -264,7 +264,7 @@ def test_a_forged_state_is_refused(
     texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "store"
-    for name, value in {"lengths": [7, 0, 0], "first_seen": 4, "written": []}.items():
+    for name, value in {"lengths": [7, *[0] * 8], "first_seen": 4, "written": []}.items():
         interrupted(texts[:1], out, "char", monkeypatch)
         path = tmp_path / ".store.part" / "state.json"
         kept = json.loads(path.read_text())
@@ -341,7 +341,8 @@ def test_a_link_made_meanwhile_is_not_followed(tmp_path: Path, name: str) -> Non
     made = token_writer.TokenWriter(tokenizer("char"), folder)
     (folder / name).symlink_to(precious)
     with pytest.raises(OSError, match="symbolic link"):
-        made.read(iter(["ab", "".join(map(chr, range(0x400, 0x600)))]), lambda made: made.save())
+        text = iter(["ab", "".join(map(chr, range(0x400, 0x600)))])
+        made.read([text], lambda made: made.save())
     with pytest.raises(ElmanError, match="cannot write"):
         atomic.lock(folder / name, "busy")
     assert precious.read_text() == "dear"
@@ -359,7 +360,7 @@ def test_more_words_than_memory_is_meant_for_are_refused(
 
 def test_missing_parents_are_made(texts: list[str], tmp_path: Path) -> None:
     prepare(texts, tmp_path / "new" / "er" / "store", "char")
-    assert store.read(tmp_path / "new" / "er" / "store").training
+    assert store.read(tmp_path / "new" / "er" / "store").tokens.parts[0].tokens
 
 
 def test_files_of_others_are_neither_removed_nor_written_to(

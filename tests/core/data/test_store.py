@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from elman import load, save
 from elman.core.data import store
+from elman.core.data.parts import SPLIT, Shares, Sources
 from elman.core.data.prepare import prepare
 from elman.core.data.token_writer import smallest_dtype
-from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_file
+from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_sources
 from elman.core.errors import ElmanError
 from elman.core.model.language_model import evaluate, evaluate_store
 from elman.core.model.weights import Architecture, initial
@@ -40,6 +41,10 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
+
+
+def tokenized(text: Path, name: str, shares: Shares = SPLIT) -> store.TokenizedText:
+    return tokenize_sources(Sources((text,), shares=shares), TokenizerSettings(name))
 
 
 def prepared(text: Path, name: str) -> Path:
@@ -92,9 +97,10 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
         assert read.characters == len(used.join(tokens[1:]))
         assert read.utf8_bytes == sum(map(used.size, tokens[1:]))
     tested = tokens[round(len(tokens) * 0.9) + 1 :]
-    assert read.test_utf8_bytes == sum(map(used.size, tested))
-    assert read.test_characters == len(
-        text.encode()[-read.test_utf8_bytes or len(text.encode()) :].decode(errors="ignore")
+    size = read.parts[2]
+    assert size.utf8_bytes == sum(map(used.size, tested))
+    assert size.characters == len(
+        text.encode()[-size.utf8_bytes or len(text.encode()) :].decode(errors="ignore")
     )
 
 
@@ -180,17 +186,25 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
     assert TextFile(folder, 8, 4, "word").tokenizer == "word"
     with pytest.raises(ElmanError, match="prepared with the tokenizer word, got 'char'"):
         TextFile(folder, 8, 4, "char")
-    with pytest.raises(ElmanError, match="leave split at its default"):
+    with pytest.raises(ElmanError, match=r"a store has its own parts, got a split, .*leave it out"):
         TextFile(folder, 8, 4, split=(0.5, 0.25, 0.25))
 
 
 FACTS = [
-    ({"format": 4}, "has the format '4', and this version of elman reads 3"),
+    ({"format": 5}, "has the format '5', and this version of elman reads 4"),
     ({"extra": 1}, '"extra" is not a known field'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
     ({"tokens": -1}, "tokens in .* must be 0 or more, got -1"),
-    ({"tokens": 5}, "bytes, and 5 tokens take"),
+    ({"tokens": 5}, "has 5 tokens, and parts of 4,"),
+    ({"parts": [{"tokens": 5}, {}, {}], "tokens": 5}, "bytes, and 5 tokens take"),
+    (
+        {"parts": [{"tokens": 9}, {"tokens": -4}, {}]},
+        "tokens of validation in .* must be 0 or more",
+    ),
+    ({"parts": [{}, {}, {"utf8_bytes": -4}]}, "utf8_bytes of test in .* must be 0 or more"),
+    ({"parts": [{}, {}]}, "parts must have 3 values, got 2"),
+    ({"sources_sha256": ["", "", 3]}, "sources_sha256.2. must be a text, got 3"),
     ({"tokenizer": None}, "tokenizer must be a text, got null"),
     ({"tokenizer": "syllable"}, "the tokenizer is one of"),
     ({"tokenizer": "bpe"}, "there is no file .*tokenizer.json"),
@@ -217,9 +231,9 @@ def test_facts_that_are_not_true_are_refused(
 def test_a_store_of_an_earlier_version_is_to_be_prepared_anew(text: Path) -> None:
     folder = prepared(text, "char")
     facts = json.loads((folder / "store.json").read_text())
-    earlier = {name: facts[name] for name in facts if not name.startswith("test_")}
-    (folder / "store.json").write_text(json.dumps(earlier | {"format": 2}))
-    with pytest.raises(ElmanError, match=r"has the format '2'.*prepare the store again"):
+    earlier = {name: facts[name] for name in facts if name != "parts"}
+    (folder / "store.json").write_text(json.dumps(earlier | {"format": 3, "training": 9}))
+    with pytest.raises(ElmanError, match=r"has the format '3'.*prepare the store again"):
         store.read(folder)
 
 
@@ -273,12 +287,12 @@ def test_line_ends_change_nothing_of_what_is_read(
     assert windows.read_bytes().count(end.encode()) == TEXT.count("\n")
     kept, same = (
         store.read(prepared(windows, name)),
-        tokenize_file(text, TokenizerSettings(name)),
+        tokenized(text, name),
     )
-    for other in (kept, tokenize_file(windows, TokenizerSettings(name))):
+    for other in (kept, tokenized(windows, name)):
         assert other.tokens.vocab.idx_to_token == same.tokens.vocab.idx_to_token
         np.testing.assert_array_equal(other.tokens.ids, same.tokens.ids)
-        facts = ("characters", "utf8_bytes", "test_characters", "test_utf8_bytes", "text_sha256")
+        facts = ("characters", "utf8_bytes", "parts", "sources_sha256")
         for fact in facts:
             assert getattr(other.tokens, fact) == getattr(same.tokens, fact)
     model = build(arch := Architecture("rnn", len(kept.tokens.vocab), 4), initial(arch))
@@ -329,9 +343,9 @@ def test_the_vocabulary_can_be_bounded(text: Path, tmp_path: Path) -> None:
 def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
     text.write_text("red blue red green " * 99 + "violet " * 900)
     assert "violet" not in "".join(
-        tokenize_file(text, TokenizerSettings("bpe"), (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
+        tokenized(text, "bpe", (0.2, 0.4, 0.4)).tokens.vocab.idx_to_token
     )
-    assert "Ġviolet" in tokenize_file(text, TokenizerSettings("bpe")).tokens.vocab
+    assert "Ġviolet" in tokenized(text, "bpe").tokens.vocab
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")

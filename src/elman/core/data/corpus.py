@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,14 @@ from elman.core.data.batching import (
     sliding_windows,
 )
 from elman.core.data.data_module import DataModule
-from elman.core.data.token_writer import Split, Tokens, part_ends
-from elman.core.data.tokenization import TokenizerSettings, tokenize_file, tokenize_file_with
-from elman.core.errors import ElmanError, in_words, is_number, require_at_least, require_one_of
+from elman.core.data.parts import PARTS, Sources, shares_of
+from elman.core.data.token_writer import Tokens
+from elman.core.data.tokenization import (
+    TokenizerSettings,
+    tokenize_sources,
+    tokenize_sources_with,
+)
+from elman.core.errors import ElmanError, in_words, require_at_least, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
@@ -174,38 +179,42 @@ class TimeMachine(DataModule):
 
 
 class TextFile(DataModule):
-    """A text of any size in three parts that do not overlap: training, validation and test.
+    """A text of any size in parts that do not overlap: training, validation and test.
 
-    `train`, `val` and `test` are their ids, arrays on disk; `unknown` maps each part to its number
-    of unknown tokens and of all tokens. `test_tokens` is the test part with its size in characters
-    and bytes, or None for a store with another split than it was prepared for.
+    `train`, `val` and `test` are their ids, arrays on disk; there may be no test part. `sizes` are
+    their sizes, and `unknown` maps the name of each to its number of unknown tokens and of all
+    tokens. `test_tokens` is the test part with its size, or None if there is none.
     """
 
-    path: str
+    path: str | Sequence[str]
     num_steps: int
     batching: str
 
     def __init__(
         self,
-        path: str,
+        path: str | Sequence[str],
         batch_size: int,
         num_steps: int,
         tokenizer: str | None = None,
-        split: Split = store.SPLIT,
+        split: Sequence[float] | None = None,
         seed: int = 0,
         batching: str = "random",
         codec: Codec | None = None,
         vocab_size: int | None = None,
         min_freq: int | None = None,
         newlines: str | None = None,
+        val_path: str | None = None,
+        test_path: str | None = None,
     ) -> None:
         """Read the text, or the store.
 
-        - `path`: a UTF-8 file, gzip-compressed or not, or a store made by `elman prepare`.
+        - `path`: a UTF-8 file, gzip-compressed or not, several, which are read one after the other,
+          or a store made by `elman prepare`.
         - `batch_size`: windows or sequences per batch.
         - `num_steps`: tokens per window.
         - `tokenizer`: char (default), byte, word or bpe.
-        - `split`: shares of the training, validation and test part, in the order of the text.
+        - `split`: shares of the training, validation and test part, in the order of the text, or of
+          the first two; 0.8, 0.1 and 0.1 by default.
         - `seed`: seed of the boundaries and the order of the training windows.
         - `batching`: random or contiguous. With random an epoch reads each token once, in windows
           whose boundaries and order change; validation and test windows are in the order of the
@@ -218,17 +227,18 @@ class TextFile(DataModule):
         - `min_freq`: occurrences in the training part for a token to be in the vocabulary; with
           word 2 by default.
         - `newlines`: universal (default), which reads CR LF and a lone CR as LF, or keep.
+        - `val_path`: file of the validation part. The text is then for training alone.
+        - `test_path`: file of the test part. The text is then for training and validation, with
+          shares of 0.9 and 0.1 by default.
 
-        A store has its own tokenizer, vocabulary and line ends.
+        A store has its own tokenizer, vocabulary, line ends and parts.
         """
         super().__init__()
         self.save_hyperparameters()
-        check_path(str(path))
-        source = as_path(path, "a text")
+        sources = _sources(path, split, val_path, test_path)
         require_one_of(BATCHING, batching=batching)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         require_at_least(0, seed=seed)
-        _check_split(split)
         asked = {
             "tokenizer": tokenizer,
             "vocab_size": vocab_size,
@@ -236,23 +246,28 @@ class TextFile(DataModule):
             "newlines": newlines,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        tokens, self.codec = self._read(source, given, split, codec)
+        tokens, self.codec = self._read(sources, given, codec)
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
-        self.text_sha256 = tokens.text_sha256
-        self._split(tokens.ids, split)
+        self.text_sha256, self.val_sha256, self.test_sha256 = tokens.sources_sha256
+        self._split(tokens)
         self._advise()
-        sized = tuple(split) == store.SPLIT or not source.is_dir()
-        self.test_tokens = self._test_part(tokens) if sized else None
         self._describe_parts()
 
     def _read(
-        self, path: Path, given: dict[str, Any], split: Split, codec: Codec | None
+        self, sources: Sources, given: dict[str, Any], codec: Codec | None
     ) -> tuple[Tokens, Codec]:
         """Tokens of a text, and their codec: the given one, or that of the text."""
+        path = sources.training[0]
+        if path.is_dir():
+            self._check_store_alone()
         if codec is not None:
-            return self._read_with(path, given, split, codec), codec
-        text = self._read_new(path, given, split)
+            return self._read_with(sources, given, codec), codec
+        if path.is_dir():
+            text = store.read(path)
+            _check_same(given, text.codec, f"{path} was prepared with")
+        else:
+            text = tokenize_sources(sources, TokenizerSettings(**given))
         if len(text.tokens.vocab) == 1:
             raise ElmanError(
                 f"every token of the training part of {path} is too rare for the vocabulary: give "
@@ -260,44 +275,47 @@ class TextFile(DataModule):
             )
         return text.tokens, text.codec
 
-    def _read_new(self, path: Path, given: dict[str, Any], split: Split) -> store.TokenizedText:
-        if not path.is_dir():
-            return tokenize_file(path, TokenizerSettings(**given), split)
-        text = store.read(path)
-        _check_same(given, text.codec, f"{path} was prepared with")
-        if part_ends(len(text.tokens.ids), split)[0] != text.training:
-            raise ElmanError(
-                f"the vocabulary of {path} is that of its first {text.training:,} tokens: leave "
-                "split at its default"
-            )
-        return text
-
-    def _read_with(self, path: Path, given: dict[str, Any], split: Split, codec: Codec) -> Tokens:
+    def _read_with(self, sources: Sources, given: dict[str, Any], codec: Codec) -> Tokens:
         if not isinstance(codec, Codec):
             raise ElmanError(
                 f"codec must be a Codec, such as model.codec, got {type(codec).__name__}"
             )
         _check_same(given, codec, "the codec has")
-        if path.is_dir():
-            return store.read_with(path, codec).tokens
-        return tokenize_file_with(path, codec, split)
+        if sources.training[0].is_dir():
+            return store.read_with(sources.training[0], codec).tokens
+        return tokenize_sources_with(sources, codec)
 
-    def _split(self, ids: NDArray[Any], split: Split) -> None:
-        """Split the ids into parts; an ElmanError if one is shorter than a window."""
-        self.train, self.val, self.test = np.split(ids, part_ends(len(ids), split))
-        for part in (self.train, self.val, self.test):
+    def _check_store_alone(self) -> None:
+        """Raise an ElmanError for what the parts of a store have already been made of."""
+        more = {
+            "split": self.split,
+            "validation file": self.val_path,
+            "test file": self.test_path,
+            "second text": None if isinstance(self.path, str | Path) else [*self.path[1:]] or None,
+        }
+        for name, value in more.items():
+            if value is not None:
+                raise ElmanError(
+                    f"a store has its own parts, got a {name}, {value!r}: leave it out, or prepare "
+                    "another store with it"
+                )
+
+    def _split(self, tokens: Tokens) -> None:
+        """Take the parts of the tokens; an ElmanError if one is shorter than a window."""
+        parts = [tokens.part(number) for number in range(len(PARTS))]
+        self.train, self.val, self.test = (part.ids for part in parts)
+        self.sizes = dict(zip(PARTS, tokens.parts, strict=True))
+        self.test_tokens = parts[2] if len(self.test) else None
+        for part in (self.train, self.val, *([self.test] if self.test_tokens else [])):
             self._minibatches(part)  # raises if the part is too short
-
-    def _test_part(self, tokens: Tokens) -> Tokens:
-        """Test part of the tokens of a text."""
-        characters, utf8_bytes = tokens.test_characters, tokens.test_utf8_bytes
-        return replace(tokens, ids=self.test, characters=characters, utf8_bytes=utf8_bytes)
 
     def _describe_parts(self) -> None:
         """Count unknown tokens, and warn of parts that are hard to compare."""
         own = {"training part": self.train, "validation part": self.val, "test part": self.test}
         self.unknown = {
-            name: (splits.count(ids, self.vocab.unk), len(ids)) for name, ids in own.items()
+            name: (splits.count(ids, self.vocab.unk), len(ids))
+            for name, ids in own.items()
+            if len(ids)
         }
         splits.warn_of_unknown(self.unknown)
         splits.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
@@ -321,7 +339,9 @@ class TextFile(DataModule):
         return self._minibatches(self.val)
 
     def test_dataloader(self) -> Minibatches | ContiguousBatches:
-        """Return the minibatches of the test part."""
+        """Return the minibatches of the test part; an ElmanError if there is none."""
+        if self.test_tokens is None:
+            raise ElmanError("the text has no test part: give split three shares, or a test file")
         return self._minibatches(self.test)
 
     def _minibatches(
@@ -338,12 +358,22 @@ class TextFile(DataModule):
         return Minibatches(arrays, self.batch_size, sampler, self.to_tensor)
 
 
-def _check_split(split: Any) -> None:
-    shares = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else []
-    # NaN compares as false, and so is refused.
-    good = len(shares) == 3 and all(map(is_number, shares))
-    if not (good and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):
-        raise ElmanError(f"split must be three shares above 0 that sum to 1, got {split!r}")
+def _sources(path: Any, split: Any, val_path: Any, test_path: Any) -> Sources:
+    """Files of the parts of a text, checked."""
+    single = isinstance(path, str | os.PathLike) or not isinstance(path, Sequence)
+    paths = [path] if single else list(path)
+    if not paths:
+        raise ElmanError("a text is the path of a UTF-8 file, or of several, got none")
+    own = [each for each in (val_path, test_path) if each is not None]
+    for each in (*paths, *own):
+        check_path(str(each))
+    shares = shares_of(split, val_path, test_path)
+    return Sources(
+        tuple(as_path(each, "a text") for each in paths),
+        None if val_path is None else as_path(val_path, "a validation text"),
+        None if test_path is None else as_path(test_path, "a test text"),
+        shares,
+    )
 
 
 def _check_same(given: dict[str, Any], codec: Codec, owner: str) -> None:

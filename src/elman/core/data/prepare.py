@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data import store
+from elman.core.data.parts import Sources, shares_of
 from elman.core.data.store import StoreMetadata, TokenizedText
-from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files, part_ends
+from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files
 from elman.core.data.tokenization import Report, TokenizerSettings, no_report, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import atomic, json_files, regular
@@ -39,25 +40,42 @@ def prepare(
     min_freq: int | None = None,
     newlines: str = UNIVERSAL,
     report: Report = no_report,
+    split: Sequence[float] | None = None,
+    val: str | None = None,
+    test: str | None = None,
 ) -> StoreMetadata:
     """Make a store of some texts, one after the other; `-` is standard input.
 
-    `tokenizer`, `vocab_size`, `min_freq` and `newlines` are as in `TextFile`.
+    `tokenizer`, `vocab_size`, `min_freq`, `newlines`, `split`, `val` and `test` are as in
+    `TextFile`.
     """
     settings = TokenizerSettings(tokenizer, vocab_size, min_freq, newlines)
-    _check(paths)
+    shares = shares_of(split, val, test)
+    own = [path for path in (val, test) if path is not None]
+    _check([*paths, *own])
     if out.name and out.is_dir() and _working_path(out).is_dir():
         with _working_folder(out, resumable=False):
             pass  # removes the folder of a process that was killed after it had renamed the store
     atomic.check_new(out)
-    with atomic.make_parents(out), _working_folder(out, resumable=STDIN not in paths) as folder:
-        texts = [_copy_stdin(folder, report) if path == STDIN else Path(path) for path in paths]
-        command = _command(texts, settings)
+    resumable = STDIN not in (*paths, *own)
+    with atomic.make_parents(out), _working_folder(out, resumable) as folder:
+
+        def path_of(text: str) -> Path:
+            return _copy_stdin(folder, report) if text == STDIN else Path(text)
+
+        sources = Sources(
+            tuple(map(path_of, paths)),
+            None if val is None else path_of(val),
+            None if test is None else path_of(test),
+            shares,
+        )
+        command = _command(sources, settings)
         state = _saved_state(folder, command)
-        used = _tokenizer(folder, texts, settings, report)
-        text = settings.blocks(texts, progress("reading", texts, report))
-        writer = TokenWriter(used, folder, state)
-        writer.read(pieces(text, used.cut), _Saving(folder, command))
+        used = _tokenizer(folder, sources, settings, report)
+        advance = progress("reading", sources.files, report)
+        texts = [pieces(settings.blocks(paths, advance), used.cut) for paths in sources.by_part]
+        writer = TokenWriter(used, folder, state, shares)
+        writer.read(texts, _Saving(folder, command))
         return _finish(folder, writer, newlines, out)
 
 
@@ -143,15 +161,18 @@ def _copy_stdin(folder: Path, report: Report) -> Path:
     return path
 
 
-def _command(texts: Sequence[Path], settings: TokenizerSettings) -> dict[str, Any]:
+def _command(sources: Sources, settings: TokenizerSettings) -> dict[str, Any]:
     """Settings and inputs of the work, saved to tell whether another command resumes it."""
-    inputs = []
-    for path in texts:
-        with regular.open_regular(path, follow_links=True) as file:
-            status = os.fstat(file.fileno())
-        inputs.append([str(path.absolute()), status.st_size, status.st_mtime_ns])
+    inputs = [list(map(_identity, paths)) for paths in sources.by_part]
     own = {"block": text_files.BLOCK_BYTES, "format": store.FORMAT, "inputs": inputs}
-    return asdict(settings) | own
+    return asdict(settings) | own | {"shares": list(sources.shares)}
+
+
+def _identity(path: Path) -> list[Any]:
+    """Path, size and time of a file."""
+    with regular.open_regular(path, follow_links=True) as file:
+        status = os.fstat(file.fileno())
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def _saved_state(folder: Path, command: dict[str, Any]) -> WriterState | None:
@@ -176,13 +197,13 @@ def _saved_state(folder: Path, command: dict[str, Any]) -> WriterState | None:
 
 
 def _tokenizer(
-    folder: Path, texts: Sequence[Path], settings: TokenizerSettings, report: Report
+    folder: Path, sources: Sources, settings: TokenizerSettings, report: Report
 ) -> Tokenizer:
     """Make the tokenizer, or read the one that was learnt before an interrupt."""
     model = folder / TOKENIZER_FILE
     if settings.tokenizer == bpe.NAME and model.exists():
         return bpe.read(model)
-    made = settings.make(texts, store.SPLIT[0], report)
+    made = settings.make(sources.training, sources.shares[0], report)
     if made.model:
         atomic.write(model, made.model.encode())
     return made
@@ -206,13 +227,12 @@ def _finish(folder: Path, writer: TokenWriter, newlines: str, out: Path) -> Stor
     finished = folder / FINISHED
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
-    tokens = writer.translate(store.SPLIT, finished)
+    tokens = writer.translate(finished)
     with open(finished / IDS, "r+b", opener=regular.open_no_follow) as file:
         os.fsync(file.fileno())
     if not len(tokens.ids):
         raise ElmanError("the input contains no text: give one of some thousand characters")
-    training = part_ends(len(tokens.ids), store.SPLIT)[0]
-    text = TokenizedText(tokens, writer.tokenizer, newlines, training)
+    text = TokenizedText(tokens, writer.tokenizer, newlines)
     metadata = store.write(finished, text)
     del tokens, text  # Windows cannot rename a folder with a mapped file
     finished.rename(out)

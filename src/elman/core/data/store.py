@@ -1,11 +1,12 @@
 """Token stores: folders that hold a text of any size as token ids, with its vocabulary."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from elman.core.data.token_writer import ID_DTYPES, IDS, Tokens, memory_mapped
+from elman.core.data.parts import PARTS
+from elman.core.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens, memory_mapped
 from elman.core.errors import ElmanError
 from elman.core.files import atomic, json_files, regular
 from elman.core.files.mapped import check_whole, drop_pages
@@ -15,17 +16,19 @@ from elman.core.text.encoders import Ids
 from elman.core.text.tokenizers import Tokenizer, check_newlines
 from elman.core.valid_values import MAX_VOCAB_SIZE
 
-FORMAT = 3
+FORMAT = 4
 METADATA = "store.json"
 FILES = (IDS, METADATA, VOCAB_FILE, TOKENIZER_FILE)
-SPLIT = (0.8, 0.1, 0.1)  # shares of the tokens; the vocabulary is that of the training part
 MAX_METADATA_BYTES = 1 << 16
 CHECKED_IDS = 1 << 22  # at a time
 
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """Contents of store.json; the vocabulary is that of the first `training` tokens."""
+    """Contents of store.json; the vocabulary is that of the training part, the first of `parts`.
+
+    `sources_sha256` are digests of the texts, as in `Tokens`.
+    """
 
     format: int
     tokenizer: str
@@ -33,12 +36,10 @@ class StoreMetadata:
     vocab: int
     dtype: str
     tokens: int
-    training: int
+    parts: tuple[PartSize, PartSize, PartSize]
     characters: int
     utf8_bytes: int
-    test_characters: int
-    test_utf8_bytes: int
-    text_sha256: str
+    sources_sha256: tuple[str, str, str]
 
     def __post_init__(self) -> None:
         check_newlines(self.newlines)
@@ -46,12 +47,11 @@ class StoreMetadata:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as tokens; their vocabulary is that of the first `training` tokens."""
+    """A text as tokens; their vocabulary is that of the training part."""
 
     tokens: Tokens
     tokenizer: Tokenizer
     newlines: str
-    training: int
 
     @property
     def codec(self) -> Codec:
@@ -69,12 +69,10 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         len(tokens.vocab),
         tokens.ids.dtype.name,
         len(tokens.ids),
-        text.training,
+        tokens.parts,
         tokens.characters,
         tokens.utf8_bytes,
-        tokens.test_characters,
-        tokens.test_utf8_bytes,
-        tokens.text_sha256,
+        tokens.sources_sha256,
     )
     json_files.write(folder / VOCAB_FILE, tokens.vocab.idx_to_token)
     if tokenizer.model:
@@ -99,11 +97,10 @@ def read(folder: Path) -> TokenizedText:
         stored.vocab,
         metadata.characters,
         metadata.utf8_bytes,
-        metadata.test_characters,
-        metadata.test_utf8_bytes,
-        metadata.text_sha256,
+        metadata.parts,
+        metadata.sources_sha256,
     )
-    return TokenizedText(tokens, stored.tokenizer, stored.newlines, metadata.training)
+    return TokenizedText(tokens, stored.tokenizer, stored.newlines)
 
 
 def read_with(folder: Path, model_codec: Codec) -> TokenizedText:
@@ -144,11 +141,17 @@ def _read_metadata(path: Path) -> StoreMetadata:
             f"{FORMAT}: prepare the store again"
         )
     metadata = json_files.record(StoreMetadata, value, str(path))
-    counts = ("tokens", "training", "characters", "utf8_bytes")
-    for name in (*counts, "test_characters", "test_utf8_bytes"):
-        count = getattr(metadata, name)
+    counts = {name: getattr(metadata, name) for name in ("tokens", "characters", "utf8_bytes")}
+    for part, size in zip(PARTS, metadata.parts, strict=True):
+        counts |= {f"{field.name} of {part}": getattr(size, field.name) for field in fields(size)}
+    for name, count in counts.items():
         if count < 0:
             raise ElmanError(f"{name} in {path} must be 0 or more, got {count}")
+    if (total := sum(size.tokens for size in metadata.parts)) != metadata.tokens:
+        raise ElmanError(
+            f"{path} has {metadata.tokens:,} tokens, and parts of {total:,}: prepare the store "
+            "again"
+        )
     if metadata.vocab > MAX_VOCAB_SIZE:
         raise ElmanError(f"vocab in {path} must be {MAX_VOCAB_SIZE} or less, got {metadata.vocab}")
     if metadata.tokens > 1 and not (metadata.characters and metadata.utf8_bytes):

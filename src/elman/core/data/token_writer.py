@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedRandom, BufferedReader
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.core.errors import ElmanError
 from elman.core.files import regular
 from elman.core.text.encoders import Encoder, Ids
@@ -30,7 +31,6 @@ IDS, FIRST_SEEN = "ids.bin", "first_seen.jsonl"
 ID_DTYPES = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
 CHUNK_IDS = 1 << 20  # translated at a time
 MAX_DISTINCT_TOKENS = 1 << 22  # of a text; as words they take about 700 MB
-Split = tuple[float, float, float]  # shares of the training, validation and test part
 
 
 def smallest_dtype(tokens: int) -> np.dtype[Any]:
@@ -38,77 +38,107 @@ def smallest_dtype(tokens: int) -> np.dtype[Any]:
     return next(dtype for dtype in ID_DTYPES if tokens <= 256**dtype.itemsize)
 
 
-def part_ends(tokens: int, split: Split) -> tuple[int, int]:
-    """Ends of the training and of the validation part of `tokens` tokens."""
-    return round(tokens * split[0]), round(tokens * (split[0] + split[1]))
+# One file of ids for each source and type. A source is what one part is read from.
+FILES = [(source, dtype) for source in range(len(PARTS)) for dtype in ID_DTYPES]
 
 
 @dataclass(frozen=True)
 class WriterState:
-    """Progress of a TokenWriter: pieces read, ids written per dtype, bytes of FIRST_SEEN.
+    """Progress of a TokenWriter: pieces read, ids written per file, bytes of FIRST_SEEN.
 
-    `text` is the SHA-256 of the text read so far; `written` has the SHA-256 of each file.
+    `text` has the SHA-256 of each source read so far; `written` has that of each file.
     """
 
     pieces: int = 0
-    lengths: list[int] = field(default_factory=lambda: [0] * len(ID_DTYPES))
+    lengths: list[int] = field(default_factory=lambda: [0] * len(FILES))
     first_seen: int = 0
-    text: str = ""
+    text: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
+class PartSize:
+    """Size of a part of a text: its tokens; its characters and bytes after the first token."""
+
+    tokens: int = 0
+    characters: int = 0
+    utf8_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Tokens:
-    """A text as ids in a vocabulary, (tokens,).
+    """A text as ids in a vocabulary, (tokens,): training, validation and test part in this order.
 
     `characters` and `utf8_bytes` measure the text after its first token, which nothing predicts;
-    `test_characters` and `test_utf8_bytes` measure its test part in the same way.
+    `parts` measures each part in the same way. `sources_sha256` are digests of the texts that the
+    parts were read from: of the training texts, and where these are files of their own, of the
+    validation and the test text, else "".
     """
 
     ids: Ids
     vocab: Vocab
     characters: int
     utf8_bytes: int
-    test_characters: int
-    test_utf8_bytes: int
-    text_sha256: str
+    parts: tuple[PartSize, PartSize, PartSize]
+    sources_sha256: tuple[str, str, str]
+
+    def part(self, number: int) -> "Tokens":
+        """Tokens of one part, training, validation or test, with its size."""
+        size = self.parts[number]
+        start = sum(each.tokens for each in self.parts[:number])
+        return replace(
+            self,
+            ids=self.ids[start : start + size.tokens],
+            characters=size.characters,
+            utf8_bytes=size.utf8_bytes,
+        )
 
 
 def files(folder: Path, state: WriterState) -> Iterator[tuple[Path, int]]:
     """Yield the path and the length in bytes of each file of a writer in this state."""
-    for dtype, length in zip(ID_DTYPES, state.lengths, strict=True):
-        yield folder / f"first.{dtype.itemsize}", length * dtype.itemsize
+    for (source, dtype), length in zip(FILES, state.lengths, strict=True):
+        yield _path(folder, source, dtype), length * dtype.itemsize
     yield folder / FIRST_SEEN, state.first_seen
+
+
+def _path(folder: Path, source: int, dtype: np.dtype[Any]) -> Path:
+    suffix = f".{PARTS[source]}" if source else ""
+    return folder / f"first.{dtype.itemsize}{suffix}"
 
 
 class TokenWriter:
     """Writes the ids of a text, numbered by first occurrence, and translates them to a vocabulary.
 
     With a `folder` the files have names, and writing resumes from `state`. Without one they are
-    unnamed temporary files, which vanish however the process ends.
+    unnamed temporary files, which vanish however the process ends. `shares` are those of the text
+    for its parts.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, folder: Path | None = None, state: WriterState | None = None
+        self,
+        tokenizer: Tokenizer,
+        folder: Path | None = None,
+        state: WriterState | None = None,
+        shares: Shares = SPLIT,
     ) -> None:
-        self.tokenizer, self._named = tokenizer, folder is not None
+        self.tokenizer, self._named, self._shares = tokenizer, folder is not None, shares
         self.folder = folder or Path(tempfile.gettempdir())
         self._initial = self._state = state or WriterState()
-        self._digest = hashlib.sha256()
+        self._text_digests = [hashlib.sha256() for _ in PARTS]
         self._characters = self._utf8_bytes = 0
         self._digested = WriterState()
-        self._digests = [hashlib.sha256() for _ in (*ID_DTYPES, FIRST_SEEN)]
+        self._digests = [hashlib.sha256() for _ in (*FILES, FIRST_SEEN)]
         if self._named:
             for path, length in files(self.folder, self._initial):
                 _truncate(path, length)
         if self._initial.pieces:
             self._check_written()
-        self._files: dict[np.dtype[Any], _AppendFile] = {}
+        self._files: list[_AppendFile] = []
         self._encoder, self._saved_tokens = self._resumed_encoder()
 
     def close(self) -> None:
         """Close all files; unnamed ones vanish."""
-        for file in self._files.values():
+        for file in self._files:
             file.close()
 
     def _resumed_encoder(self) -> tuple[Encoder, int]:
@@ -147,35 +177,44 @@ class TokenWriter:
         self._digested = state
         return [digest.hexdigest() for digest in self._digests]
 
-    def _path(self, dtype: np.dtype[Any]) -> Path:
-        return self.folder / f"first.{dtype.itemsize}"
-
     def read(
         self,
-        pieces: Iterator[str],
+        texts: Sequence[Iterator[str]],
         after_each: Callable[["TokenWriter"], None] = lambda writer: None,
     ) -> None:
-        """Read a text, in pieces, from its start; pieces read before are counted, not written."""
+        """Read the texts of the parts, in pieces, from their start.
+
+        Of one text all parts have their shares. Pieces read before are counted, not written.
+        """
         with ExitStack() as stack:
-            for dtype in ID_DTYPES:
-                file = _AppendFile(self._path(dtype) if self._named else None)
-                self._files[dtype] = stack.enter_context(file)
+            for source, dtype in FILES:
+                path = _path(self.folder, source, dtype) if self._named else None
+                self._files.append(stack.enter_context(_AppendFile(path)))
+            pieces = ((piece, source) for source, text in enumerate(texts) for piece in text)
             number = 0
-            for number, piece in enumerate(pieces, 1):
-                self._count(piece)
-                if number == 1:
-                    self._exclude_first_token(piece)
+            for number, (piece, source) in enumerate(pieces, 1):
+                self._read_piece(number, piece, source)
                 if number > self._initial.pieces:
-                    self._write(piece)
                     after_each(self)
-                elif number == self._initial.pieces:
-                    self._check_unchanged()
             if number < self._initial.pieces:
                 raise self._changed()
 
+    def _read_piece(self, number: int, piece: str, source: int) -> None:
+        self._count(piece, source)
+        if number == 1:
+            self._exclude_first_token(piece)
+        if number > self._initial.pieces:
+            self._write(piece, source)
+        elif number == self._initial.pieces:
+            self._check_unchanged()
+
     def _check_unchanged(self) -> None:
-        if self._digest.hexdigest() != self._initial.text:
+        if self._text_sha256() != self._initial.text:
             raise self._changed()
+
+    def _text_sha256(self) -> list[str]:
+        """SHA-256 of what has been read of each source."""
+        return [digest.hexdigest() for digest in self._text_digests]
 
     def _changed(self) -> ElmanError:
         return ElmanError(
@@ -192,7 +231,7 @@ class TokenWriter:
         self._characters += len(rest) - len(head)
         self._utf8_bytes -= size
 
-    def _count(self, piece: str) -> None:
+    def _count(self, piece: str, source: int) -> None:
         try:
             raw = piece.encode()
         except UnicodeEncodeError as error:
@@ -200,11 +239,11 @@ class TokenWriter:
                 f"the text contains {piece[error.start]!a}, half a surrogate pair, which UTF-8 "
                 "cannot represent: remove it"
             ) from error
-        self._digest.update(raw)
+        self._text_digests[source].update(raw)
         self._characters += len(piece)
         self._utf8_bytes += len(raw)
 
-    def _write(self, piece: str) -> None:
+    def _write(self, piece: str, source: int) -> None:
         ids = self._encoder.ids(piece)
         if len(self._encoder) > MAX_DISTINCT_TOKENS:
             raise ElmanError(
@@ -212,14 +251,14 @@ class TokenWriter:
                 "is kept in memory: use the tokenizer bpe or byte"
             )
         dtype = smallest_dtype(len(self._encoder))
-        self._files[dtype].write(ids.astype(dtype))
-        lengths = self._state.lengths.copy()
-        lengths[ID_DTYPES.index(dtype)] += len(ids)
+        number, lengths = FILES.index((source, dtype)), self._state.lengths.copy()
+        self._files[number].write(ids.astype(dtype))
+        lengths[number] += len(ids)
         self._state = replace(self._state, pieces=self._state.pieces + 1, lengths=lengths)
 
     def save(self) -> WriterState:
         """Sync everything read so far to disk, and return the state to resume from."""
-        for file in self._files.values():
+        for file in self._files:
             file.sync()
         with open(self.folder / FIRST_SEEN, "ab", opener=regular.open_no_follow) as tokens_file:
             for token in islice(self._encoder.tokens, self._saved_tokens, None):
@@ -230,43 +269,46 @@ class TokenWriter:
             first_seen = tokens_file.tell()
         written = self._file_digests(replace(self._state, first_seen=first_seen))
         self._state = replace(
-            self._state, first_seen=first_seen, text=self._digest.hexdigest(), written=written
+            self._state, first_seen=first_seen, text=self._text_sha256(), written=written
         )
         return self._state
 
-    def translate(
-        self, split: Split, folder: Path | None = None, vocab: Vocab | None = None
-    ) -> Tokens:
+    def translate(self, folder: Path | None = None, vocab: Vocab | None = None) -> Tokens:
         """Write the ids as IDS into `folder`, or into an unnamed file, and map them into memory.
 
-        They are ids of `vocab`, or of the vocabulary of the training part. `split` has the shares
-        of the training, validation and test part.
+        They are ids of `vocab`, or of the vocabulary of the training part.
         """
-        number, tokens = sum(self._state.lengths), self._encoder.tokens
-        vocab = vocab or self._training_vocab(round(number * split[0]))
+        parts, tokens = self._part_tokens(), self._encoder.tokens
+        vocab = vocab or self._training_vocab(parts[0])
         dtype = smallest_dtype(len(vocab))
         table = vocab.encode(tokens).astype(dtype)
-        measures = (self.tokenizer.characters, self.tokenizer.size)
-        sizes = [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
-        # Ids before the second one of the test part: nothing predicts its first.
-        before, test_sizes = part_ends(number, split)[1] + 1, [0, 0]
+        sizes = _PartSizes(parts, self.tokenizer, tokens)
         with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
-                for measure, size in enumerate(sizes):
-                    test_sizes[measure] += int(size[ids[before:]].sum())
-                before -= min(before, len(ids))
+                sizes.add(ids)
             file.flush()
             translated = memory_mapped(file, dtype)
+        training, validation, test = self._text_sha256()
+        read = [any(self._lengths(source)) for source in range(len(PARTS))]
         return Tokens(
             translated,
             vocab,
             self._characters,
             self._utf8_bytes,
-            test_sizes[0],
-            test_sizes[1],
-            self._digest.hexdigest(),
+            sizes.found(),
+            (training, validation if read[1] else "", test if read[2] else ""),
         )
+
+    def _lengths(self, source: int) -> list[int]:
+        """Numbers of ids of a source that were written, for each type."""
+        return self._state.lengths[source * len(ID_DTYPES) :][: len(ID_DTYPES)]
+
+    def _part_tokens(self) -> list[int]:
+        """Number of tokens of each part."""
+        text, validation, test = (sum(self._lengths(source)) for source in range(len(PARTS)))
+        first, second = part_ends(text, self._shares)
+        return [first, second - first + validation, text - second + test]
 
     def _training_vocab(self, training: int) -> Vocab:
         """Vocabulary of the first `training` tokens."""
@@ -294,18 +336,47 @@ class TokenWriter:
 
     def _chunks(self) -> Iterator[Ids]:
         """Yield the ids by first occurrence, in order."""
-        for dtype, length in zip(ID_DTYPES, self._state.lengths, strict=True):
+        for number, length in enumerate(self._state.lengths):
             if not length:
                 continue
-            left = length
-            with self._files[dtype].reopened() as file:
+            (source, dtype), left = FILES[number], length
+            name = _path(self.folder, source, dtype).name
+            with self._files[number].reopened() as file:
                 while len(ids := np.fromfile(file, dtype, min(left, CHUNK_IDS))):
                     if ids.max() >= len(self._encoder):
-                        raise self._damaged(self._path(dtype).name)
+                        raise self._damaged(name)
                     left -= len(ids)
                     yield ids
             if left:
-                raise self._damaged(self._path(dtype).name)
+                raise self._damaged(name)
+
+
+class _PartSizes:
+    """Sums of the sizes of a text's tokens, part by part, without the first token of each."""
+
+    def __init__(self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str]) -> None:
+        self._parts, self._read = parts, 0
+        measures = (used.characters, used.size)
+        self._sizes = [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
+        self._sums = np.zeros((len(parts), len(measures)), np.int64)
+
+    def add(self, ids: Ids) -> None:
+        """Add the next ids of the text."""
+        begin = -self._read
+        for number, tokens in enumerate(self._parts):
+            inside = ids[max(0, begin + 1) : max(0, begin + tokens)]
+            for measure, size in enumerate(self._sizes):
+                self._sums[number, measure] += int(size[inside].sum())
+            begin += tokens
+        self._read += len(ids)
+
+    def found(self) -> tuple[PartSize, PartSize, PartSize]:
+        """The size of each part."""
+        one, two, three = (
+            PartSize(tokens, *sums)
+            for tokens, sums in zip(self._parts, self._sums.tolist(), strict=True)
+        )
+        return one, two, three
 
 
 class _AppendFile:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core.data.store import SPLIT, TokenizedText
-from elman.core.data.token_writer import Split, Tokens, TokenWriter, part_ends
+from elman.core.data.parts import SPLIT, Shares, Sources
+from elman.core.data.store import TokenizedText
+from elman.core.data.token_writer import Tokens, TokenWriter
 from elman.core.errors import ElmanError, is_one_of
 from elman.core.files.paths import os_error
 from elman.core.text import bpe, text_files
@@ -73,27 +74,33 @@ class TokenizerSettings:
         return with_newlines(text_files.blocks(files, advance), self.newlines)
 
 
-def tokenize_file(path: Path, settings: TokenizerSettings, split: Split = SPLIT) -> TokenizedText:
-    """Tokenize a file; the vocabulary is that of its training part."""
-    used = settings.make([path], split[0])
-    tokens = tokenize(pieces(settings.blocks([path]), used.cut), used, split)
-    return TokenizedText(tokens, used, settings.newlines, part_ends(len(tokens.ids), split)[0])
+def tokenize_sources(sources: Sources, settings: TokenizerSettings) -> TokenizedText:
+    """Tokenize the parts of a text; the vocabulary is that of the training part."""
+    used = settings.make(sources.training, sources.shares[0])
+    texts = [pieces(settings.blocks(paths), used.cut) for paths in sources.by_part]
+    return TokenizedText(_tokenize(texts, used, sources.shares), used, settings.newlines)
 
 
-def tokenize_file_with(path: Path, codec: Codec, split: Split = SPLIT) -> Tokens:
-    """Tokenize a file with the codec of a model."""
-    blocks = codec.pieces(text_files.blocks([path]))
-    return tokenize(blocks, codec.tokenizer, split, codec.vocab)
+def tokenize_sources_with(sources: Sources, codec: Codec) -> Tokens:
+    """Tokenize the parts of a text with the codec of a model."""
+    texts = [codec.pieces(text_files.blocks(paths)) for paths in sources.by_part]
+    return _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
 
 
 def tokenize(
-    text: Iterator[str], used: Tokenizer, split: Split = SPLIT, vocab: Vocab | None = None
+    text: Iterator[str], used: Tokenizer, shares: Shares = SPLIT, vocab: Vocab | None = None
 ) -> Tokens:
     """Tokenize a text that is given in pieces; its ids are in a file that ends with the process."""
-    writer = TokenWriter(used)
+    return _tokenize([text], used, shares, vocab)
+
+
+def _tokenize(
+    texts: Sequence[Iterator[str]], used: Tokenizer, shares: Shares, vocab: Vocab | None = None
+) -> Tokens:
+    writer = TokenWriter(used, shares=shares)
     try:
-        writer.read(text)
-        tokens = writer.translate(split, vocab=vocab)
+        writer.read(texts)
+        tokens = writer.translate(vocab=vocab)
     except OSError as error:
         raise os_error("write", writer.folder, error) from error
     finally:

@@ -118,17 +118,17 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _words(settings: Settings) -> list[str]:
-    """Settings as words of a command line, the framework left out and the text last."""
+    """Settings as words of a command line, the framework left out and the texts last."""
     words = []
     for name, value in asdict(settings).items():
         option = "--" + name.replace("_", "-")
-        if name in ("text", "framework") or value is None:
+        if name in ("text", "more_texts", "framework") or value is None:
             continue
         if isinstance(value, bool):
             words += [option] * value
         else:
             words += [option, str(value)]
-    return [*words, "--", settings.text]
+    return [*words, "--", settings.text, *settings.more_texts]
 
 
 def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:

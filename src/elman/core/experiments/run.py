@@ -43,11 +43,17 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of a run, and digests of what it was trained on: the content of training.json."""
+    """Settings of a run, and digests of what it was trained on: the content of training.json.
+
+    `val_sha256` and `test_sha256` are those of the files of the validation and the test part, ""
+    where these are parts of the text.
+    """
 
     settings: Settings
     text_sha256: str
     init_sha256: str | None = None
+    val_sha256: str = ""
+    test_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

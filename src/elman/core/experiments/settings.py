@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from elman.core.errors import ElmanError, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.model.cells import CELLS
-from elman.core.setting_fields import check, choice, flag, path, real, whole
+from elman.core.setting_fields import check, choice, flag, path, paths, real, split, whole
 from elman.core.valid_values import (
     BATCHING,
     DEFAULT_DECAY,
@@ -48,6 +48,21 @@ class Settings:
         f"{TIME_MACHINE}, the path of a UTF-8 text file, gzip-compressed or not, or a store made "
         "by elman prepare.",
         argument=True,
+    )
+    more_texts: list[str] = paths(  # noqa: RUF009 (its default is a factory)
+        "Files that follow the first, and continue its text.", argument=True, metavar="[MORE]..."
+    )
+    split: str | None = split(
+        "Shares of the text for training, validation and, if there is a third, the test.",
+        unset="0.8,0.1,0.1",
+    )
+    val: str | None = path(
+        None, "File of the validation part; the text is for training alone.", metavar="FILE"
+    )
+    test: str | None = path(
+        None,
+        "File of the test part; the text has 0.9 for training and 0.1 for validation by default.",
+        metavar="FILE",
     )
     edition: str | None = choice(
         None, "The Time Machine's edition: {choices}.", EDITIONS, unset=EDITIONS[0]
@@ -149,16 +164,13 @@ class Settings:
 
     def _check_text(self) -> None:
         check_text(self.text, self.edition)
-        if self.text == "-":
-            raise ElmanError(
-                "a training that resumes reads its text again, which standard input does not "
-                "allow, got -: give the path of a file, or a store made by elman prepare - --out "
-                "STORE"
-            )
+        for text in self.texts:
+            _check_file(text)
         if self.text != TIME_MACHINE:
+            self._check_parts()
             return
-        for name in ("vocab_size", "min_freq", "newlines"):
-            if (value := getattr(self, name)) is not None:
+        for name in ("more_texts", "split", "val", "test", "vocab_size", "min_freq", "newlines"):
+            if value := getattr(self, name):
                 raise ElmanError(
                     f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave "
                     "it out"
@@ -173,6 +185,17 @@ class Settings:
                 f"The Time Machine is read in random windows, as in the book, got {self.batching}: "
                 "give the path of a text file"
             )
+
+    def _check_parts(self) -> None:
+        from elman.core.data.parts import parse_split, shares_of
+
+        shares_of(parse_split(self.split), self.val, self.test)
+
+    @property
+    def texts(self) -> list[str]:
+        """All files: the text's, and those of the validation and the test part."""
+        own = (self.val, self.test)
+        return [self.text, *self.more_texts, *(path for path in own if path is not None)]
 
     def _check_model(self) -> None:
         from elman.core.model.precision import check_precision
@@ -193,6 +216,17 @@ class Settings:
                 f"weight decay goes with adamw, got {self.weight_decay} with {self.optimizer}: "
                 "leave it out"
             )
+
+
+def _check_file(text: str) -> None:
+    """Raise an ElmanError unless this can be a file of a text that is read again and again."""
+    check_text(text, None)
+    if text == "-":
+        raise ElmanError(
+            "a training that resumes reads its text again, which standard input does not "
+            "allow, got -: give the path of a file, or a store made by elman prepare - --out "
+            "STORE"
+        )
 
 
 def check_text(text: str, edition: str | None) -> None:

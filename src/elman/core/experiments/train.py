@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from elman.core.data.parts import parse_split
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
 from elman.core.experiments.frameworks import framework_module
@@ -19,7 +20,7 @@ from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
-from elman.core.model.metrics import Evaluation
+from elman.core.model.metrics import Evaluation, bits_per
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
@@ -85,7 +86,11 @@ class Training:
         self.data = self._data(None if origin is None else origin.codec)
         self.codec = self.data.codec
         self.run_settings = RunSettings(
-            settings, self.data.text_sha256, None if origin is None else origin.sha256
+            settings,
+            self.data.text_sha256,
+            None if origin is None else origin.sha256,
+            getattr(self.data, "val_sha256", ""),
+            getattr(self.data, "test_sha256", ""),
         )
         self.model = self._model(None if origin is None else origin.values)
 
@@ -104,8 +109,16 @@ class Training:
                     f"{settings.init} has changed since the training began: bring it back"
                 )
         training = cls(settings, framework_module(settings.framework), origin)
-        if training.data.text_sha256 != kept.text_sha256:
-            raise ElmanError(f"{settings.text} has changed since the training began: bring it back")
+        found = training.run_settings
+        for names, digests in (
+            ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
+            ([settings.val or settings.text], (found.val_sha256, kept.val_sha256)),
+            ([settings.test or settings.text], (found.test_sha256, kept.test_sha256)),
+        ):
+            if digests[0] != digests[1]:
+                raise ElmanError(
+                    f"{' or '.join(names)} has changed since the training began: bring it back"
+                )
         return training
 
     def _num_gpus(self) -> int:
@@ -118,16 +131,19 @@ class Training:
         settings = self.settings
         if settings.text != TIME_MACHINE:
             return self.framework.TextFile(
-                settings.text,
+                [settings.text, *settings.more_texts] if settings.more_texts else settings.text,
                 settings.batch_size,
                 settings.seq_len,
                 settings.tokenizer,
+                parse_split(settings.split),
                 seed=settings.seed,
                 batching=settings.batching,
                 vocab_size=settings.vocab_size,
                 min_freq=settings.min_freq,
                 newlines=settings.newlines,
                 codec=codec,
+                val_path=settings.val,
+                test_path=settings.test,
             )
         data = self.framework.TimeMachine(
             settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
@@ -195,13 +211,22 @@ class Training:
         """Numbers of unknown tokens and of all tokens, for each part; none for The Time Machine."""
         return {} if self.settings.text == TIME_MACHINE else dict(self.data.unknown)
 
+    @property
+    def validation_bits(self) -> float:
+        """Bits per character of the validation part in the best epoch."""
+        loss = best_epoch(self.trainer.history).val_loss
+        if self.settings.text == TIME_MACHINE:
+            return bits_per(loss, 1, 1)  # its tokens are characters
+        size = self.data.sizes["validation"]
+        return bits_per(loss, size.tokens - 1, size.characters)
+
     def test(self) -> tuple[Evaluation, float] | None:
-        """Evaluate the model on the test part, read from its start; None for The Time Machine.
+        """Evaluate the model on the test part, read from its start; None if there is none.
 
         Where time is bounded, a tenth of it is used; the share of the part that was read is
         returned, and a notice tells it.
         """
-        if self.settings.text == TIME_MACHINE:
+        if self.settings.text == TIME_MACHINE or self.data.test_tokens is None:
             return None
         seconds = SHARE_OF_TIME * self.trainer.max_seconds
         result = evaluate_tokens(self.model, self.data.test_tokens, seconds)

@@ -9,6 +9,14 @@ def perplexity(loss: float) -> float:
     return math.inf if loss > 709 else math.exp(loss)  # exp(710) exceeds a double
 
 
+def bits_per(loss: float, tokens: int, number: int) -> float:
+    """Bits for each of `number` characters or bytes, which have so many tokens.
+
+    `loss` is in nats per token. Infinite if there are no characters.
+    """
+    return loss * tokens / math.log(2) / number if number else math.inf
+
+
 class Mean:
     """Running mean, weighted by number of tokens."""
 
@@ -54,15 +62,12 @@ class Evaluation:
     @property
     def bits_per_character(self) -> float:
         """Bits per Unicode character of the text; infinite if no character begins in it."""
-        return self._bits_per(self.characters)
+        return bits_per(self.loss, self.tokens, self.characters)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte of the text in UTF-8."""
-        return self._bits_per(self.utf8_bytes)
-
-    def _bits_per(self, number: int) -> float:
-        return self.nats / math.log(2) / number if number else math.inf
+        return bits_per(self.loss, self.tokens, self.utf8_bytes)
 
     def fields(self) -> dict[str, float | int | bool]:
         """All metrics by name, for JSON; `lower_bound` is about the bits."""

@@ -1,0 +1,85 @@
+"""Parts of a text, for training, validation and test: shares of one text, or files of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.core.errors import ElmanError, is_number
+
+PARTS = ("training", "validation", "test")
+Shares = tuple[float, float, float]  # of a text, for each part
+SPLIT: Shares = (0.8, 0.1, 0.1)
+WITH_TEST_FILE: Shares = (0.9, 0.1, 0.0)
+ALL_TRAINING: Shares = (1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that the parts of a text are read from.
+
+    - `training`: the text, one file after the other.
+    - `validation`, `test`: files of these parts, or None.
+    - `shares`: shares of the text for the parts, in its order.
+    """
+
+    training: tuple[Path, ...]
+    validation: Path | None = None
+    test: Path | None = None
+    shares: Shares = SPLIT
+
+    @property
+    def by_part(self) -> tuple[tuple[Path, ...], ...]:
+        """Files of each part; those of the text are the training part's."""
+        others = (() if path is None else (path,) for path in (self.validation, self.test))
+        return self.training, *others
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files."""
+        return tuple(path for paths in self.by_part for path in paths)
+
+
+def part_ends(tokens: int, shares: Shares) -> tuple[int, int]:
+    """Ends of the training and of the validation part of `tokens` tokens."""
+    return round(tokens * shares[0]), round(tokens * (shares[0] + shares[1]))
+
+
+def shares_of(split: Any, validation: Any = None, test: Any = None) -> Shares:
+    """Shares of a text for its parts, where validation and test may have files of their own.
+
+    `split` has two shares, which make no test part, or three; None stands for the default. An
+    ElmanError tells of one that contradicts the files.
+    """
+    if split is None:
+        if validation is not None:
+            return ALL_TRAINING
+        return SPLIT if test is None else WITH_TEST_FILE
+    shares = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else []
+    # NaN compares as false, and so is refused.
+    good = len(shares) in (2, 3) and all(map(is_number, shares))
+    if not (good and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):
+        raise ElmanError(f"split must be two or three shares above 0 that sum to 1, got {split!r}")
+    if validation is not None:
+        raise ElmanError(
+            f"a text whose validation part is a file is for training alone, got split {split!r}: "
+            "leave it out"
+        )
+    if test is not None and len(shares) == 3:
+        raise ElmanError(
+            f"a text whose test part is a file has two shares, of training and validation, got "
+            f"split {split!r}: give two"
+        )
+    return shares[0], shares[1], shares[2] if len(shares) == 3 else 0.0
+
+
+def parse_split(split: str | None) -> tuple[float, ...] | None:
+    """Shares with commas between them, as on the command line; None stays None."""
+    if split is None:
+        return None
+    try:
+        return tuple(map(float, split.split(",")))
+    except (ValueError, AttributeError) as error:
+        raise ElmanError(
+            f"split must be shares with commas between them, such as 0.9,0.05,0.05, got {split!r}"
+        ) from error
