@@ -92,7 +92,7 @@ def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
 def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: Path) -> None:
     done = elman(
         *["train", story, *QUICK, "--cell", "lstm", "--layers", "2", "--embedding", "8"],
-        *["--tied", "--dropout", "0.1"],
+        *["--tied", "--dropout", "0.1", "--input-dropout", "0.2", "--output-dropout", "0.3"],
         *["--tokenizer", "word", "--optimizer", "adam", "--lr", "0.01", "--clip", "5"],
         *["--device", "cpu", "--seed", "3", "--out", "run"],
     )
@@ -102,8 +102,10 @@ def test_every_option_reaches_the_model(elman: Command, tmp_path: Path, story: P
     assert config["architecture"] | {"vocab": 0} == {
         **{"cell": "lstm", "vocab": 0, "hidden": 8, "layers": 2, "embedding": 8, "tied": True}
     }
-    assert config["training"]["settings"]["lr"] == 0.01
-    assert config["training"]["settings"]["seed"] == 3
+    settings = config["training"]["settings"]
+    assert (settings["lr"], settings["seed"]) == (0.01, 3)
+    names = ("dropout", "input_dropout", "output_dropout")
+    assert [settings[name] for name in names] == [0.1, 0.2, 0.3]
 
 
 def test_train_tells_how_many_tokens_are_unknown_and_keeps_what_the_test_part_gave(

@@ -17,6 +17,7 @@ from elman.core.training.checkpoint import Checkpoints, paths, read_newest
 from elman.core.training.schedule import Best, Schedule
 
 EPOCHS = 3
+ENDS = {"input_dropout": 0.3, "output_dropout": 0.2}
 KILLED = ("numba", "torch")  # the others cannot go on in a forked process
 
 
@@ -37,8 +38,9 @@ class Stop(Callback):
 
 def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any, Any]:
     data = module.TextFile(str(story), 8, 16, seed=3, batching=case.get("batching", "random"))
-    arch = Architecture(case["cell"], len(data.vocab), 8, case["layers"])
-    settings = {name: case[name] for name in ("optimizer", "momentum", "dropout")}
+    arch = Architecture(case["cell"], len(data.vocab), 8, case["layers"], case.get("embedding", 0))
+    names = ("optimizer", "momentum", "dropout", "input_dropout", "output_dropout")
+    settings = {name: case[name] for name in names if name in case}
     model = module.build(arch, initial(arch, 1), lr=case.get("lr", 0.05), seed=5, **settings)
     trainer = module.Trainer(EPOCHS, 0, 1.0)
     trainer.callbacks = [Schedule("cosine", warmup=0.2), Best()]
@@ -75,6 +77,13 @@ def test_dropout_is_resumed_too(
     module: Any, story: Path, tmp_path: Path, case: dict[str, Any]
 ) -> None:
     assert_resumes(module, story, tmp_path, case | {"dropout": 0.3})
+
+
+@pytest.mark.parametrize("shares", [{"output_dropout": 0.3}, {"embedding": 8, **ENDS}], ids=len)
+def test_dropout_of_whole_sequences_is_resumed_too(
+    module: Any, story: Path, tmp_path: Path, shares: dict[str, Any]
+) -> None:
+    assert_resumes(module, story, tmp_path, CASES[1] | {"layers": 1} | shares)
 
 
 def assert_resumes(module: Any, story: Path, folder: Path, case: dict[str, Any]) -> None:

@@ -47,6 +47,10 @@ class RNNScratch(nn.Module):
 class Layers(nn.Module):
     """Stack of recurrent layers of the cell `cell`; subclasses have the fields."""
 
+    def __post_init__(self) -> None:
+        weights.check_dropout(input_dropout=self.input_dropout, output_dropout=self.output_dropout)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self, inputs: Any, state: Any = None, training: bool = False, num_inputs: int = 0
@@ -63,15 +67,24 @@ class Layers(nn.Module):
             state = (jnp.zeros(shape),) * parts
         elif parts == 1:
             state = (state,)
+        if jnp.issubdtype(inputs.dtype, jnp.integer):
+            weights.check_one_hot(self.input_dropout)
         outputs, state = run_stack(
             arrays,
             names,
-            inputs,
+            self._drop_features(inputs, self.input_dropout, training),
             state,
             partial(self._run, num_inputs),
             lambda inputs: nn.Dropout(self.dropout, deterministic=not training)(inputs),
         )
+        outputs = self._drop_features(outputs, self.output_dropout, training)
         return outputs, state if parts > 1 else state[0]
+
+    def _drop_features(self, values: Any, share: float, training: bool) -> Any:
+        """Values, (steps, batch, features), after dropout that is the same at all steps."""
+        if not share:
+            return values
+        return nn.Dropout(share, broadcast_dims=(0,), deterministic=not training)(values)
 
     def _run(self, num_inputs: int, name: str, inputs: Any, state: Any) -> tuple[Any, Any]:
         """One layer in one direction."""
@@ -119,6 +132,9 @@ class Recurrent(Layers):
     - `num_layers`: number of layers in the stack.
     - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
     - `bidirectional`: also run backward, from the last step to the first.
+    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are then
+      no one-hot vectors, and of the last layer's outputs; in a sequence the same features are
+      dropped at all steps (Gal and Ghahramani 2016).
     """
 
     cell: str
@@ -126,6 +142,8 @@ class Recurrent(Layers):
     num_layers: int = 1
     dropout: float = 0
     bidirectional: bool = False
+    input_dropout: float = 0
+    output_dropout: float = 0
 
     def __post_init__(self) -> None:
         check_cell(self.cell)
@@ -144,6 +162,9 @@ class RNN(Layers):
     - `nonlinearity`: tanh or relu; GRU and LSTM have no such option.
     - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
     - `bidirectional`: also run backward, from the last step to the first.
+    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are then
+      no one-hot vectors, and of the last layer's outputs; in a sequence the same features are
+      dropped at all steps (Gal and Ghahramani 2016).
     """
 
     num_hiddens: int
@@ -151,6 +172,8 @@ class RNN(Layers):
     nonlinearity: str = "tanh"
     dropout: float = 0
     bidirectional: bool = False
+    input_dropout: float = 0
+    output_dropout: float = 0
 
     def __post_init__(self) -> None:
         rnn_cell(self.nonlinearity)
@@ -169,12 +192,15 @@ class Gated(Layers):
     num_layers: int = 1
     dropout: float = 0
     bidirectional: bool = False
+    input_dropout: float = 0
+    output_dropout: float = 0
 
 
 class GRU(Gated):
     """Stack of gated recurrent layers.
 
-    `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout` and `output_dropout`
+    are as in RNN.
     """
 
     cell = "gru"
@@ -183,7 +209,8 @@ class GRU(Gated):
 class LSTM(Gated):
     """Stack of LSTM layers; its state is a pair (H, C).
 
-    `num_hiddens`, `num_layers`, `dropout` and `bidirectional` are as in RNN.
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout` and `output_dropout`
+    are as in RNN.
     """
 
     cell = "lstm"

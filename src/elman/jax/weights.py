@@ -1,5 +1,6 @@
 """Conversion between models and canonical weights; version of JAX."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,9 +20,11 @@ from elman.jax.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
+) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
+    rnn = rnnlm.layers_of(layers, arch, **shares)
     model = RNNLM(rnn, **settings)
     model.key = jax.random.PRNGKey(seed)
     return model

@@ -53,13 +53,17 @@ class Recurrent(layers.Recurrent, Module):
         """Gluon's layers, or a CellStack."""
         make = NATIVE.get(self.cell, partial(CellStack, self.cell))
         options = {"dropout": self.dropout, "bidirectional": self.bidirectional}
+        if self.dropout or self.input_dropout or self.output_dropout:
+            # Seed of dropout, to which the trainer adds the number of updates.
+            self.draws = int(np.random.randint(0, 1 << 31, ()).item())
         return make(self.num_hiddens, self.num_layers, **options)
 
     def forward(self, inputs: np.ndarray, H: Any = None) -> tuple[np.ndarray, Any]:
         """Outputs of all steps, and the state after the last."""
         if H is None:
             H = self.rnn.begin_state(inputs.shape[1], ctx=inputs.ctx, dtype=inputs.dtype)
-        outputs, states = self.rnn(inputs, H)
+        outputs, states = self.rnn(drop_features(inputs, self.input_dropout), H)
+        outputs = drop_features(outputs, self.output_dropout)
         return outputs, states if len(states) > 1 else states[0]
 
 
@@ -90,8 +94,6 @@ class Stacked(gluon.HybridBlock):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.hybridize(**COMPILED)
-        if self._dropout:  # seed of dropout, to which the trainer adds the number of updates
-            self.draws = int(np.random.randint(0, 1 << 31, ()).item())
 
     def __call__(self, inputs: np.ndarray, states: Any = None) -> Any:
         """Outputs; also the final states, if initial states are given."""
@@ -177,8 +179,6 @@ class CellStack(nn.Block):
         shapes = weights.layer_shapes(cell, 0, hidden, num_layers, bidirectional)
         for name, shape in shapes.items():
             setattr(self, name, self.params.get(name, shape=shape, allow_deferred_init=True))
-        if dropout:  # seed of dropout, to which the trainer adds the number of updates
-            self.draws = int(np.random.randint(0, 1 << 31, ()).item())
 
     def begin_state(self, batch: int, **options: Any) -> list[np.ndarray]:
         """A state of zeros."""
@@ -201,6 +201,11 @@ class CellStack(nn.Block):
 
     def _drop(self, inputs: np.ndarray) -> np.ndarray:
         return npx.dropout(inputs, p=self.dropout)
+
+
+def drop_features(values: np.ndarray, share: float) -> np.ndarray:
+    """Values, (steps, batch, features), after dropout that is the same at all steps."""
+    return npx.dropout(values, p=share, axes=(0,)) if share else values
 
 
 def cell_of(layers: nn.Block) -> str:

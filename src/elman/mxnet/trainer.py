@@ -128,7 +128,7 @@ def arrays_of(model: Module) -> list[np.ndarray]:
 
 def dropout_layers(model: Module) -> list[Any]:
     """The model's recurrent layers, if they are this package's and have dropout, in a list."""
-    layers = getattr(getattr(model, "rnn", None), "rnn", None)
+    layers = getattr(model, "rnn", None)
     return [layers] if getattr(layers, "draws", None) is not None else []
 
 

@@ -1,5 +1,6 @@
 """Conversion between models and canonical weights; version of MXNet."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import mxnet
@@ -18,11 +19,13 @@ from elman.mxnet.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
+) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if dropout:
+    if any(shares.values()):
         npx.random.seed(seed)
-    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
+    rnn = rnnlm.layers_of(layers, arch, **shares)
     return RNNLM(rnn, **settings)
 
 

@@ -1,6 +1,6 @@
 """Models from canonical weights, and back; the version of NumPy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,13 @@ def model_maker(kind: Callable[..., RNNLM]) -> Callable[..., RNNLM]:
 
     def make_model(
         arch: Architecture,
-        dropout: float,
+        shares: Mapping[str, float],
         seed: int,
         precision: str = "single",
-        input_dropout: float = 0.0,
-        output_dropout: float = 0.0,
         **settings: Any,
     ) -> RNNLM:
         """A model of this architecture; the seed is that of dropout."""
-        rnn = make_layers_of(
-            arch,
-            dropout=dropout,
-            seed=seed,
-            precision=precision,
-            input_dropout=input_dropout,
-            output_dropout=output_dropout,
-        )
+        rnn = make_layers_of(arch, **shares, seed=seed, precision=precision)
         return kind(rnn, precision=precision, **settings)
 
     return make_model

@@ -52,7 +52,8 @@ class Recurrent(layers.Recurrent, Module):
         """Stack of Keras' layers, or of CellLayers."""
         make = NATIVE.get(self.cell, partial(CellLayer, self.cell))
         make = partial(make, self.num_hiddens)
-        return Stack(make, self.num_layers, self.dropout, self.bidirectional)
+        ends = self.input_dropout, self.output_dropout
+        return Stack(make, self.num_layers, self.dropout, self.bidirectional, *ends)
 
     def forward(self, inputs: tf.Tensor, H: Any = None) -> tuple[tf.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -86,13 +87,19 @@ UNROLLED = range(1, 65)  # numbers of steps for which a graph without a loop is 
 
 
 class Stack(tf.keras.layers.Layer):
-    """Stack of Keras' recurrent layers, time first, with dropout between them.
+    """Stack of Keras' recurrent layers, time first, with dropout before, between and after them.
 
     `make` creates a layer. In a bidirectional stack every second layer runs backward.
     """
 
     def __init__(
-        self, make: Callable[..., Any], num_layers: int, dropout: float, bidirectional: bool
+        self,
+        make: Callable[..., Any],
+        num_layers: int,
+        dropout: float,
+        bidirectional: bool,
+        input_dropout: float,
+        output_dropout: float,
     ) -> None:
         super().__init__()
         self.built = True  # Keras 3 would call it on symbols to build it
@@ -103,28 +110,43 @@ class Stack(tf.keras.layers.Layer):
             for way in backward
         ]
         self.dropout, self.directions = dropout, len(backward)
-        if dropout:  # dropout is drawn from a seed and the number of draws so far
+        self.input_dropout, self.output_dropout = input_dropout, output_dropout
+        # Dropout is drawn from a seed and the number of draws so far.
+        self.draws: Any = None
+        if dropout or input_dropout or output_dropout:
             seed = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
             self.draws = tf.Variable([seed, 0], trainable=False)
 
     def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
         """Outputs, and the state of the only layer, or a list with the state of each."""
         given, final_states = self._states(state), []
+        if training:
+            inputs = self._drop(inputs, self.input_dropout, 0, one_mask=True)
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
         for first in range(0, len(self.layers), self.directions):
-            if first > 0 and training and self.dropout:
-                seed = tf.add(self.draws, [first, 0])
-                inputs = tf.nn.experimental.stateless_dropout(inputs, self.dropout, seed)
+            if first > 0 and training:
+                inputs = self._drop(inputs, self.dropout, first)
             level = slice(first, first + self.directions)
             runs = list(map(partial(self._run, inputs), self.layers[level], given[level]))
             inputs = tf.concat([outputs for outputs, *_ in runs], -1)
             final_states += [last if len(last) > 1 else last[0] for _, *last in runs]
-        if training and self.dropout:
-            self.draws.assign_add([0, 1])
         if KERAS_3:
             inputs = tf.transpose(inputs, (1, 0, 2))
+        if training and self.draws is not None:
+            inputs = self._drop(inputs, self.output_dropout, len(self.layers), one_mask=True)
+            self.draws.assign_add([0, 1])
         return inputs, final_states if len(final_states) > 1 else final_states[0]
+
+    def _drop(
+        self, values: tf.Tensor, share: float, place: int, one_mask: bool = False
+    ) -> tf.Tensor:
+        """Values after dropout; with `one_mask` it is the same at all steps, the first axis."""
+        if not share:
+            return values
+        shape = (1, *tf.unstack(tf.shape(values))[1:]) if one_mask else None
+        seed = tf.add(self.draws, [place, 0])
+        return tf.nn.experimental.stateless_dropout(values, share, seed, noise_shape=shape)
 
     def _states(self, state: Any) -> list[Any]:
         """Initial state of each layer."""

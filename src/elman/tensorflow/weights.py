@@ -1,6 +1,6 @@
 """Conversion between models and canonical weights; version of TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,13 @@ def _from_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
+) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if dropout:
+    if any(shares.values()):
         tf.random.set_seed(seed)
-    rnn = rnnlm.layers_of(layers, arch, dropout=dropout)
+    rnn = rnnlm.layers_of(layers, arch, **shares)
     return RNNLM(rnn, **settings)
 
 

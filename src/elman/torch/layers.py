@@ -56,6 +56,8 @@ class Recurrent(Module):
         num_layers: int = 1,
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         """Make the layers.
 
@@ -65,8 +67,12 @@ class Recurrent(Module):
         - `num_layers`: layers, one above the other.
         - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
         - `bidirectional`: also run from the last step to the first.
+        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
+          then no one-hot vectors, and of the last layer's outputs; in a sequence the same features
+          are dropped at all steps (Gal and Ghahramani 2016).
         """
         cells.check_cell(cell)
+        weights.check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
         super().__init__()
         self.save_hyperparameters()
         sizes: dict[str, Any] = {
@@ -88,14 +94,21 @@ class Recurrent(Module):
 
     def forward(self, inputs: torch.Tensor, H: Any = None) -> tuple[torch.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
-        return self.rnn(inputs, H)
+        outputs, H = self.rnn(self._drop(inputs, self.input_dropout), H)
+        return self._drop(outputs, self.output_dropout), H
+
+    def _drop(self, values: torch.Tensor, share: float) -> torch.Tensor:
+        """Values, (steps, batch, features), after dropout that is the same at all steps."""
+        if not (share and self.training):
+            return values
+        return values * F.dropout(torch.ones_like(values[0]), share)
 
 
 class RNN(Recurrent):
     """Stack of recurrent layers; `nonlinearity` is tanh or relu.
 
     The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`.
+    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`, `output_dropout`.
     """
 
     def __init__(
@@ -106,9 +119,12 @@ class RNN(Recurrent):
         nonlinearity: str = "tanh",
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         cell = cells.rnn_cell(nonlinearity)
-        super().__init__(cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
+        super().__init__(cell, *sizes, dropout, bidirectional, *shares)
 
 
 class Gated(Recurrent):
@@ -123,8 +139,11 @@ class Gated(Recurrent):
         num_layers: int = 1,
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
-        super().__init__(self.cell, num_inputs, num_hiddens, num_layers, dropout, bidirectional)
+        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
+        super().__init__(self.cell, *sizes, dropout, bidirectional, *shares)
 
 
 class GRU(Gated):

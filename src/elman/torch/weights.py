@@ -1,5 +1,6 @@
 """Conversion between models and canonical weights; version of PyTorch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,12 +17,14 @@ from elman.torch.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(arch: Architecture, dropout: float, seed: int, **settings: Any) -> RNNLM:
+def make_model(
+    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
+) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if dropout:
+    if any(shares.values()):
         torch.manual_seed(seed)
     inputs = arch.embedding or arch.vocab
-    rnn = rnnlm.layers_of(layers, arch, num_inputs=inputs, dropout=dropout)
+    rnn = rnnlm.layers_of(layers, arch, num_inputs=inputs, **shares)
     return RNNLM(rnn, **settings)
 
 

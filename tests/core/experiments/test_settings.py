@@ -109,6 +109,8 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"hidden": None}, "hidden must be a whole number, got None"),
         ({"tied": 1}, "tied must be true or false, got 1"),
         ({"dropout": 1.0}, "dropout must be a finite number at least 0 and below 1, got 1.0"),
+        ({"output_dropout": 1.0}, "output dropout must be a finite number at least 0 and below 1"),
+        ({"input_dropout": 0.5}, "input dropout acts on an embedding, got 0.5 without one: give"),
         ({"minutes": float("nan")}, "minutes must be a finite number above 0, got nan"),
         ({"clip": float("inf")}, "clip must be a finite number at least 0, got inf"),
         ({"init": ""}, "init must be a path, got ''"),

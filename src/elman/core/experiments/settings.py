@@ -97,6 +97,18 @@ class Settings:
     dropout: float = real(
         0.0, "Share of outputs dropped between layers in training.", at_least=0, below=1
     )
+    input_dropout: float = real(
+        0.0,
+        "Share of an embedding's features dropped in training, the same in all of a window.",
+        at_least=0,
+        below=1,
+    )
+    output_dropout: float = real(
+        0.0,
+        "Share of the last layer's outputs dropped in training, the same in all of a window.",
+        at_least=0,
+        below=1,
+    )
     seq_len: int = whole(32, "Tokens of a window.", at_least=1, at_most=MAX_SEQ_LEN)
     batch_size: int = whole(1024, "Windows of a batch.", at_least=1, at_most=MAX_BATCH_SIZE)
     batching: str = choice(
@@ -206,6 +218,11 @@ class Settings:
         if self.dropout and self.layers == 1:
             raise ElmanError(
                 f"dropout acts between layers, got {self.dropout} with one layer: use more layers"
+            )
+        if self.input_dropout and not self.embedding:
+            raise ElmanError(
+                f"input dropout acts on an embedding, got {self.input_dropout} without one: give "
+                "--embedding a size, or leave --input-dropout out"
             )
         if self.momentum and self.optimizer != "sgd":
             raise ElmanError(

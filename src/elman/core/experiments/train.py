@@ -179,6 +179,8 @@ class Training:
             settings.seed,
             settings.precision,
             weight_decay=settings.weight_decay,
+            input_dropout=settings.input_dropout,
+            output_dropout=settings.output_dropout,
         )
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:

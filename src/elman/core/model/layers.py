@@ -3,6 +3,7 @@
 from typing import Any
 
 from elman.core.model.cells import check_cell, rnn_cell
+from elman.core.model.weights import check_dropout
 
 
 class Recurrent:
@@ -15,6 +16,8 @@ class Recurrent:
         num_layers: int = 1,
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         """Make the layers.
 
@@ -23,8 +26,12 @@ class Recurrent:
         - `num_layers`: number of layers in the stack.
         - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
         - `bidirectional`: also run backward, from the last step to the first.
+        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
+          then no one-hot vectors, and of the last layer's outputs; in a sequence the same features
+          are dropped at all steps (Gal and Ghahramani 2016).
         """
         check_cell(cell)
+        check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
         super().__init__()
         self.save_hyperparameters()
         self.rnn = self.make_stack()
@@ -40,14 +47,18 @@ class RNN(Recurrent):
         nonlinearity: str = "tanh",
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         """Make the layers.
 
         - `nonlinearity`: tanh or relu.
-        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`: as in Recurrent.
+        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`,
+          `output_dropout`: as in Recurrent.
         """
         cell = rnn_cell(nonlinearity)
-        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional)
+        shares = (input_dropout, output_dropout)
+        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional, *shares)
 
 
 class Gated(Recurrent):
@@ -61,9 +72,13 @@ class Gated(Recurrent):
         num_layers: int = 1,
         dropout: float = 0,
         bidirectional: bool = False,
+        input_dropout: float = 0,
+        output_dropout: float = 0,
     ) -> None:
         """Make the layers.
 
-        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`: as in Recurrent.
+        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`,
+          `output_dropout`: as in Recurrent.
         """
-        super().__init__(self.cell, num_hiddens, num_layers, dropout, bidirectional)
+        shares = (input_dropout, output_dropout)
+        super().__init__(self.cell, num_hiddens, num_layers, dropout, bidirectional, *shares)

@@ -14,7 +14,6 @@ from elman.core.training.trainer import check_optimizer
 
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
 CHUNK_LOGITS = 1 << 22  # of a chunk
-SEQUENCE_DROPOUT_FRAMEWORKS = ("numba", "numpy")  # which drop the same features at all steps
 # Methods that define a model's logits and its loss; a framework has some of them.
 OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
@@ -31,15 +30,6 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
         weights.check_one_hot(input_dropout)
     if tied is not False:
         check_tied(tied, embedding, rnn.num_hiddens)
-
-
-def check_sequence_dropout(framework: str) -> None:
-    """Raise an ElmanError unless a framework has dropout of inputs and outputs."""
-    if framework not in SEQUENCE_DROPOUT_FRAMEWORKS:
-        raise ElmanError(
-            "input_dropout and output_dropout exist in "
-            f"{' and '.join(SEQUENCE_DROPOUT_FRAMEWORKS)} only, got {framework}: leave them out"
-        )
 
 
 def detached(state: Any) -> Any:
@@ -171,7 +161,8 @@ def builder(
     """The function `build` of a framework.
 
     - `framework`: its name.
-    - `make_model(arch, dropout, seed, **settings)`: an RNNLM with these arguments.
+    - `make_model(arch, shares, seed, **settings)`: an RNNLM with these arguments; `shares` are
+      those of dropout, arguments of its layers.
     - `set_weights(model, arch, values)`: give it weights by canonical name.
     """
 
@@ -190,16 +181,13 @@ def builder(
     ) -> Any:
         """Language model of this architecture with these weights; the seed is that of dropout."""
         check_precision(precision, framework)
-        shares = {"input_dropout": input_dropout, "output_dropout": output_dropout}
-        if any(shares.values()):
-            check_sequence_dropout(framework)
         values = weights.checked(values, arch)
         # Frameworks without a choice do not know of it.
         chosen: dict[str, Any] = {} if precision == SINGLE else {"precision": precision}
-        chosen |= {name: share for name, share in shares.items() if share}
+        sequence = {"input_dropout": input_dropout, "output_dropout": output_dropout}
         model = make_model(
             arch,
-            dropout,
+            {"dropout": dropout, **sequence},
             seed,
             vocab_size=arch.vocab,
             lr=lr,
