@@ -38,7 +38,7 @@ model.compile()
 print("compiled", flush=True)
 list(generate(model, [0], 10, Sampler()))
 print("written", flush=True)
-list(model.score(np.zeros(100, np.int64)))
+list(model.score_ids(np.zeros(100, np.int64)))
 print("scored", flush=True)
 """
 STAGES = 3

@@ -79,7 +79,7 @@ def program(framework: str, contender: str, work: str, hidden: int) -> Work:
         return lambda: model.predict("it has", 1000, data.vocab, *params)
     if work == "score":
         ids = long_text(data)
-        return lambda: sum(losses.sum() for losses in model.score(ids))
+        return lambda: sum(losses.sum() for losses in model.score_ids(ids))
     if work == "update":
         batch = trainer.prepare_batch(next(iter(data.train_dataloader())))
         return lambda: trainer.update(batch)

@@ -66,8 +66,8 @@ def texts(cell: str, rounds: int) -> tuple[float, float]:
     text = Job(cell, SIZES["hidden"], batch=1, steps=2 * TEXT)
     model, ids = numba.build(text.arch, initial(text.arch)), a_batch(text, np.int64)[0][0]
     works = {
-        "once": lambda: list(model.score(ids[:TEXT])),
-        "twice": lambda: list(model.score(ids)),
+        "once": lambda: list(model.score_ids(ids[:TEXT])),
+        "twice": lambda: list(model.score_ids(ids)),
     }
     seconds = in_turns(works, min(rounds, 5))
     return seconds["once"], seconds["twice"]

@@ -47,13 +47,14 @@ def engine(work: str, cell: str, settings: dict[str, Any]) -> Work:
     """A work of the engine; `settings` are those of its `build`."""
     from elman.core.model.language_model import generate
     from elman.core.model.sampling import Sampler
+    from elman.core.model.scoring import score_texts
     from elman.core.model.weights import Architecture
 
     arch = Architecture(cell, VOCAB, HIDDEN)
     model, lines = built(arch, **settings), some_lines()
     if work == "write":
         return lambda: list(generate(model, [0], 1000, Sampler(temperature=0)))
-    return lambda: model.score_batch(lines)
+    return lambda: score_texts(model, lines)
 
 
 def bare(framework: str, work: str, cell: str) -> Work:

@@ -185,7 +185,7 @@ class RNNLM(specification.RNNLM):
             logits, final_state = engine.logits(ids, self._state_parts(state, len(ids)))
         return logits, self._state(final_state)
 
-    def score(self, ids: Array) -> Iterator[Array]:
+    def score_ids(self, ids: Array) -> Iterator[Array]:
         """Yield the loss in nats of each id but the first, given all before it, in chunks."""
         state = self._state_parts(None, 1)
         size = sum(value.size for value in self.parameters.values())
@@ -196,14 +196,11 @@ class RNNLM(specification.RNNLM):
                 losses, state = engine.losses(chunk[:-1], chunk[1:], state)
             yield losses
 
-    def score_batch(self, texts: Sequence[Array]) -> list[Array]:
-        """Loss in nats of each id but the first of each text, given those before it in its text.
-
-        Many short texts, such as lines, are scored together.
-        """
-        ids = [self._as_int64(text, 1) for text in texts]
+    def row_losses(self, ids: Array) -> Array:
+        """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
+        ids = self._as_int64(ids, 2).astype(np.int32)
         with self._kernels() as engine:
-            return engine.losses_of_texts(ids)
+            return engine.row_losses(ids)
 
     def generate_ids(
         self, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int

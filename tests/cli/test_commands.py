@@ -136,6 +136,16 @@ BAD = [
     (["generate", "none", "it has", "--temperature", "-1"], "temperature must be"),
     (["generate", "none", "it has", "--tokens", "-1"], "tokens must be 0 or more"),
     (["generate", "none", "it has", "--top-k", "0"], "top k must be 1 or more"),
+    (["score", "none", "short.txt"], "none is not a run directory"),
+    (["score", "", "short.txt"], "Invalid value for 'RUN': it is empty"),
+    (["score", "none", ""], "a text is the path of a UTF-8 file, got nothing"),
+    (["score", "none", "short.txt", "--by", "word"], "by must be line or token, got 'word'"),
+    (["score", "none", "short.txt", "--top", "0"], "top must be 1 or more, got 0"),
+    (["score", "none", "short.txt", "--top", "9999999"], "top must be 1000000 or less"),
+    (
+        ["score", "none", "short.txt", "--top", "3", "--by", "token"],
+        "the top is of lines, got 3 with by token: leave one of them out",
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ from elman.core.errors import ElmanError
 from elman.core.model.cells import CELLS
 from elman.core.model.language_model import generate, generate_all, score
 from elman.core.model.sampling import Sampler
+from elman.core.model.scoring import score_texts
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import engine as kernels
@@ -215,8 +216,11 @@ def test_a_model_with_nan_logits_generates_nothing() -> None:
 @pytest.mark.parametrize(("cell", "hidden"), [("lstm", 33), ("gru", 70)])
 def test_texts_scored_together_have_the_losses_of_each_alone(cell: str, hidden: int) -> None:
     arch, rng = Architecture(cell, 31, hidden, 2, 7), np.random.default_rng(0)
-    model = engine.build(arch, weights_of(arch))
-    texts = [rng.integers(0, 31, length) for length in (5, 0, 1, 2, 40, 9, 9, 130, *range(3, 150))]
-    for text, losses in zip(texts, model.score_batch(texts), strict=True):
-        alone = np.concatenate([np.empty(0), *model.score(text)])
+    wanted, model = (module.build(arch, weights_of(arch)) for module in (specification, engine))
+    lengths = (5, 0, 1, 2, 40, 9, 9, 130, *range(3, 150), 5000)
+    texts = [rng.integers(0, 31, length) for length in lengths]
+    by_specification = score_texts(wanted, texts)
+    for text, losses, other in zip(texts, score_texts(model, texts), by_specification, strict=True):
+        alone = np.concatenate([np.empty(0), *model.score_ids(text)])
         np.testing.assert_allclose(losses, alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(losses.sum(), other.sum(), rtol=1e-5)

@@ -93,7 +93,7 @@ def test_ids_without_a_place_in_the_table_are_refused(
         lambda: model.step(batch),
         lambda: model.training_step((last, many[[0] * 301])),
         lambda: model.validation_step((many[[0] * 301], last)),
-        lambda: list(model.score(batch[0])),
+        lambda: list(model.score_ids(batch[0])),
         lambda: next(model.generate_ids([[1], ids], 5, Sampler(), 0)),
     ):
         with pytest.raises(ElmanError, match=f"ids must be from 0 to 10, got {told}"):

@@ -1,6 +1,7 @@
 """The command line on a framework."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_generate_and_evaluate_give_what_the_specification_gives(
         ("evaluate", run, story),
     ):
         assert here(*words, "--framework", framework) == here(*words, "--framework", "numpy") != ""
+
+
+def test_lines_have_the_specifications_scores(
+    here: Here, framework: str, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lines.txt").write_text("Once upon\n\nsaid he. a time, a time\nsaid\n")
+    for options in ((), ("--by", "token"), ("--top", "2")):
+        words = ("score", run, "lines.txt", *options, "--framework")
+        found, wanted = here(*words, framework).split(), here(*words, "numpy").split()
+        assert len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            number = re.fullmatch(r"-?[0-9]+\.[0-9]{4}", other)
+            assert one == other or (number and float(one) == pytest.approx(float(other), abs=2e-3))
 
 
 def test_a_run_in_bf16_is_read_where_there_are_such_products(

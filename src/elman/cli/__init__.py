@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from elman import __version__
-from elman.cli import compare, evaluate, failures, generate, info, prepare, signals, train
+from elman.cli import compare, evaluate, failures, generate, info, prepare, score, signals, train
 from elman.core.files import streams
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(train.train)
 app.command()(prepare.prepare)
 app.command()(generate.generate)
 app.command()(evaluate.evaluate)
+app.command()(score.score)
 app.command()(compare.compare)
 app.command()(info.info)
 

@@ -92,7 +92,7 @@ def generate_all(
 
 
 def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
-    _check_model(model, "generate_ids")
+    check_model(model, "generate_ids")
     require_at_least(0, tokens=tokens, seed=seed)
     if not isinstance(sampler, Sampler):
         raise ElmanError(f"the sampler is a Sampler, got {sampler!r}")
@@ -104,7 +104,8 @@ def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: i
         integers(prefix, 1)
 
 
-def _check_model(model: Any, compiled: str) -> None:
+def check_model(model: Any, compiled: str) -> None:
+    """Raise an ElmanError unless a model has `step`, or the method `compiled` in its place."""
     if not (hasattr(model, "step") or hasattr(model, compiled)):
         raise ElmanError(f"a language model has a method step(ids, state), got {model!r}")
 
@@ -114,14 +115,14 @@ def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int
     ids, state = list(prefix), None
     while True:
         logits, state = model.step(np.asarray([ids]), state)
-        _check_finite(logits[0, -1])
+        check_finite(logits[0, -1])
         ids = [sampler(logits[0, -1], rng)]
         yield ids[0]
 
 
 def _greedy(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int]:
     logits, state = model.step(np.asarray([prefix]), None)
-    _check_finite(logits[0, -1])
+    check_finite(logits[0, -1])
     mask = sampler.mask(logits.shape[-1])
     ids = [int((logits[0, -1] + mask).argmax())]
     while True:
@@ -129,17 +130,18 @@ def _greedy(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int
         ids, state = model.greedy_decode(ids[-1], state, mask)
 
 
-def _check_finite(values: Any) -> None:
+def check_finite(values: Any) -> None:
+    """Raise an ElmanError unless all logits, or losses, are finite."""
     if not np.isfinite(values).all():
         raise ElmanError("the logits contain NaN or infinity: the weights of this model are broken")
 
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Yield the losses, in nats, of every id but the first, given all before it, in chunks."""
-    _check_model(model, "score")
+    check_model(model, "score_ids")
     ids = integers(ids, 1)
     check_whole(ids)
-    for losses in model.score(ids) if hasattr(model, "score") else _score(model, ids):
+    for losses in model.score_ids(ids) if hasattr(model, "score_ids") else _score(model, ids):
         yield losses
         drop_pages(ids)
         check_whole(ids)
@@ -150,7 +152,7 @@ def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     for start in range(0, len(ids) - 1, CHUNK):
         chunk = ids[start : start + 1 + CHUNK].astype(np.int64)
         logits, state = model.step(chunk[None, :-1], state)
-        _check_finite(logits)
+        check_finite(logits)
         check_ids(chunk, logits.shape[-1])  # not every framework asks
         yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
 
@@ -192,7 +194,7 @@ def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tup
         tokens += len(losses)
         if time.perf_counter() >= until:
             break
-    _check_finite(total)
+    check_finite(total)
     return total, tokens
 
 

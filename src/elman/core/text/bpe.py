@@ -183,6 +183,7 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
         partial(_split, made),
         _join,
         partial(_encoder, made, vocab.idx_to_token),
+        raw=_raw,
         size=len,
         characters=_characters,
         alphabet=tuple(token for token in vocab.idx_to_token if token != UNKNOWN),
@@ -211,12 +212,17 @@ def _characters(token: str) -> int:
 
 def _join(tokens: Iterable[str]) -> str:
     """Join tokens to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
-    known, raw = {UNKNOWN: b"\xff"}, bytearray()
+    known, raw = {}, bytearray()
     for token in tokens:
         if token not in known:
-            known[token] = bytes(map(BYTES.__getitem__, map(ord, token)))
+            known[token] = _raw(token)
         raw += known[token]
     return raw.decode("utf-8", errors="replace")
+
+
+def _raw(token: str) -> bytes:
+    """The bytes that a token stands for; one that is in no text for the unknown symbol."""
+    return b"\xff" if token == UNKNOWN else bytes(map(BYTES.__getitem__, map(ord, token)))
 
 
 class BytePairs:

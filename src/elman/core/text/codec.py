@@ -88,6 +88,20 @@ class Codec:
         """Text of some ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
         return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
 
+    def spelling(self, index: int) -> str:
+        """Token of an id on one line: control characters, backslashes and broken bytes escaped."""
+        token = self.vocab.idx_to_token[index]
+        if token == UNKNOWN:
+            return token
+        text = self.tokenizer.raw(token).decode(errors="surrogateescape").replace("\\", r"\\")
+        return "".join(map(_on_one_line, text))
+
+
+def _on_one_line(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is a part of a character
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return character if character.isprintable() else ascii(character)[1:-1]
+
 
 def read(folder: Path, size: int, name: str, clean: bool, newlines: str) -> Codec:
     """Read a codec whose vocabulary has `size` tokens, and whose tokenizer has the name `name`.

@@ -31,6 +31,7 @@ class Tokenizer:
 
     - `split`: tokens of a text.
     - `join`: text of some tokens; the inverse of `split`.
+    - `raw`: UTF-8 bytes of a token, which may be a part of a character.
     - `encoder`: makes an Encoder that knows the given tokens.
     - `size`: number of UTF-8 bytes of a token.
     - `characters`: number of characters that start in a token.
@@ -45,6 +46,7 @@ class Tokenizer:
     split: Callable[[str], list[str]]
     join: Callable[[Iterable[str]], str]
     encoder: Callable[[Iterable[str]], Encoder]
+    raw: Callable[[str], bytes] = str.encode
     size: Callable[[str], int] = utf8_size
     characters: Callable[[str], int] = len
     alphabet: tuple[str, ...] = ()
@@ -83,8 +85,12 @@ def is_continuation(byte: int) -> bool:
 
 def _characters_as_bytes(tokens: Iterable[str]) -> str:
     """Join bytes to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
-    raw = b"".join(b"\xff" if token == UNKNOWN else token.encode("latin-1") for token in tokens)
-    return raw.decode("utf-8", errors="replace")
+    return b"".join(map(_raw_byte, tokens)).decode("utf-8", errors="replace")
+
+
+def _raw_byte(token: str) -> bytes:
+    """The byte that a token stands for; one that is in no text for the unknown symbol."""
+    return b"\xff" if token == UNKNOWN else token.encode("latin-1")
 
 
 # A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer, so that
@@ -113,6 +119,7 @@ TOKENIZERS = {
             _bytes_as_characters,
             _characters_as_bytes,
             Bytes,
+            raw=_raw_byte,
             size=len,
             characters=_characters_started,
             alphabet=tuple(map(chr, range(256))),

@@ -39,8 +39,6 @@ States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each
 
 MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # of models whose batches go by groups
 MAX_KEPT = 3  # sizes of batches whose arrays are kept: of training, its last batch, validation
-TEXTS_AT_ONCE = 128  # texts that are scored together, at most
-STEP_MULTIPLE = 8  # of their steps, so that many batches have the same arrays
 MAX_STREAM_FLOATS = 1 << 16  # of the states of the steps that are read at a time
 
 
@@ -143,27 +141,10 @@ class Engine:
             check_ids(targets, self.arch.vocab)
         return total / int(used.batch.header[NUM_TARGETS]), final
 
-    def losses_of_texts(self, texts: Sequence[Ids]) -> list[Array]:
-        """Loss in nats of each id of some texts but the first, given those before it in its text.
-
-        Texts of about the same length are scored together. Padding stands at the end, where it
-        changes nothing.
-        """
-        found: list[Array] = [np.empty(0, np.float32)] * len(texts)
-        order = sorted(
-            (n for n in range(len(texts)) if len(texts[n]) > 1), key=lambda n: len(texts[n])
-        )
-        while order:
-            steps = round_up(len(texts[order[-1]]) - 1, STEP_MULTIPLE)
-            number = max(1, min(TEXTS_AT_ONCE, MAX_STREAM_FLOATS // steps))
-            together, order = order[-number:], order[:-number]
-            ids = np.zeros((number, steps + 1), np.int32)
-            for row, n in zip(ids, together, strict=False):
-                row[: len(texts[n])] = texts[n]
-            self.loss(ids[:, :-1], ids[:, 1:], (), DropoutMasks(), training=False)
-            for place, n in enumerate(together):
-                found[n] = self.used.batch.losses[: len(texts[n]) - 1, place].copy()
-        return found
+    def row_losses(self, ids: NDArray[np.int32]) -> Array:
+        """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
+        self.loss(ids[:, :-1], ids[:, 1:], (), DropoutMasks(), training=False)
+        return self.used.batch.losses[:, : len(ids)].T.copy()
 
     def _arrays(self, number: int, sizes: BatchSizes) -> BatchArrays:
         """Arrays for so many sequences; workers keep to the arrays of their queue."""

@@ -1,0 +1,134 @@
+"""Lines of a text as token ids, each a sequence of its own between a start and an end symbol."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import clean, with_newlines
+
+MAX_LINE_CHARACTERS = 1 << 24
+MAX_NUMBERED_TOKENS = 1 << 17  # distinct tokens that a reader remembers
+
+
+class Lines(NamedTuple):
+    """Some lines and their ids, one sequence after the other.
+
+    Sequence n is `ids[starts[n] : starts[n] + lengths[n]]`: the start symbol, the line's tokens and
+    the end symbol. `characters` counts those of each line, `predicted` those that follow its first
+    symbol, the line end included.
+    """
+
+    texts: list[str]
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    characters: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+
+def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
+    """Ids of the symbols before and after each line: one each, or none.
+
+    A model of running text knows lines by their ends. The line before has ended, and so does this
+    one: both symbols are a line end, as the model reads it (cleaned, it is a space). A vocabulary
+    without it has neither: then nothing predicts the first token of a line.
+    """
+    line_end = codec.tokenizer.split("".join(codec.pieces(["\n"])))
+    if len(line_end) == 1 and line_end[0] in codec.vocab:
+        ids = [codec.vocab[line_end[0]]]
+        return ids, ids
+    return [], []
+
+
+class LineReader:
+    """Reads lines as a codec reads texts; unknown tokens are the unknown symbol."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.start, self.end = border_ids(codec)
+        self._number_anew()
+
+    @property
+    def borders(self) -> int:
+        """Number of symbols that a sequence has beside the tokens of its line."""
+        return len(self.start) + len(self.end)
+
+    def _number_anew(self) -> None:
+        self._encoder = self.codec.tokenizer.encoder(())
+        self._table = np.empty(0, np.int64)
+
+    def pools(self, blocks: Iterable[str]) -> Iterator[Lines]:
+        """Yield the lines of a text given in blocks, some of them at a time, in order.
+
+        Memory does not grow with the text. An ElmanError tells of a line of more than
+        MAX_LINE_CHARACTERS.
+        """
+        rest, read = "", 0
+        for block in with_newlines(blocks, self.codec.newlines):
+            *texts, rest = (rest + block).split("\n")
+            if texts:
+                yield self.lines(texts)
+            read += len(texts)
+            if len(rest) > MAX_LINE_CHARACTERS:
+                raise ElmanError(
+                    f"a line has {MAX_LINE_CHARACTERS:,} characters or fewer, and line {read + 1} "
+                    "has more: break it into several"
+                )
+        if rest:
+            yield self.lines([rest])
+
+    def lines(self, texts: Sequence[str]) -> Lines:
+        """Read some lines, which are given without their ends."""
+        texts = list(texts)
+        cleaned = list(map(clean, texts)) if self.codec.clean else texts
+        try:
+            tokens, numbers = self._ids(cleaned)
+        except UnicodeEncodeError as error:
+            raise ElmanError(
+                f"a text contains {error.object[error.start]!a}, half a surrogate pair, which "
+                "UTF-8 cannot represent: remove it"
+            ) from error
+        lengths = numbers + self.borders
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        ids = np.empty(int(lengths.sum()), np.int64)
+        shifts = np.arange(len(texts)) * self.borders + len(self.start)
+        ids[np.arange(len(tokens)) + np.repeat(shifts, numbers)] = tokens
+        if self.start:
+            ids[starts] = self.start[0]
+        if self.end:
+            ids[ends - 1] = self.end[0]
+        characters = _sizes(cleaned)
+        predicted = characters + len(self.end)
+        if not self.start:
+            predicted -= _sizes(self._first(text) for text in cleaned)
+        return Lines(texts, ids, starts, lengths, characters, predicted)
+
+    def _first(self, text: str) -> str:
+        """First token of a text, if it has one."""
+        return "".join(self.codec.tokenizer.split(text)[:1])
+
+    def _ids(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids of all texts, one after the other, and the number of tokens of each."""
+        if self.codec.tokenizer.name == "char":  # all at once, since no token crosses a border
+            found = self._encoder.ids("".join(texts))
+            numbers = _sizes(texts)
+        else:
+            each = list(map(self._encoder.ids, texts))
+            found = np.fromiter(chain.from_iterable(each), np.int64)
+            numbers = _sizes(each)
+        if len(self._table) != len(self._encoder):
+            self._table = self.codec.vocab.encode(self._encoder.tokens)
+        ids: NDArray[np.int64] = self._table[found]
+        if len(self._encoder) > MAX_NUMBERED_TOKENS:
+            self._number_anew()
+        return ids, numbers
+
+
+def _sizes(values: Iterable[Any]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, values), np.int64)

@@ -1,0 +1,121 @@
+"""`elman score`: log-probability, bits and length of each line."""
+
+import gzip
+import os
+import random
+import subprocess
+import sys
+from math import log
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+LINES = ["Once upon", "", "said he", "a time, a time", "Zo\xeb", "x\ty\\", "Once upon"]
+
+
+@pytest.fixture
+def some_lines(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\r\n".join(LINES).encode())
+    return path
+
+
+NUMPY = ("--framework", "numpy")
+
+
+def table(output: str) -> list[list[str]]:
+    return [line.split("\t") for line in output.splitlines()]
+
+
+def test_each_line_has_its_row_in_the_order_of_the_text(
+    elman: Command, run: Path, some_lines: Path
+) -> None:
+    done = elman("score", run, some_lines, *NUMPY)
+    assert done.returncode == 0, done.stderr
+    rows = table(done.stdout)
+    assert [int(row[2]) for row in rows] == list(map(len, LINES))
+    assert rows[0] == rows[-1]
+    for nats, bits, length in rows:
+        assert float(bits) == pytest.approx(-float(nats) / log(2) / (int(length) + 1), abs=1e-4)
+    surprise = {line: float(row[1]) for line, row in zip(LINES, rows, strict=True)}
+    assert surprise["Once upon"] < surprise["said he"] < surprise["Zo\xeb"]
+    assert done.stderr.startswith("elman: in the text ")  # x, y and Z are unknown
+
+
+def test_the_engine_gives_what_the_specification_gives(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    story = "Once upon a time, said he. " * 20
+    lines = [story[: rng.randrange(540)] for _ in range(300)]
+    (tmp_path / "many.txt").write_text("\n".join(lines))
+    found, wanted = (
+        table(elman("score", run, "many.txt", "--framework", name).stdout)
+        for name in ("numba", "numpy")
+    )
+    assert len(found) == len(lines)
+    for one, other in zip(found, wanted, strict=True):
+        assert list(map(float, one)) == pytest.approx(list(map(float, other)), rel=1e-5, abs=2e-4)
+
+
+def test_by_token_a_line_is_spelt_out_with_its_surprises(
+    elman: Command, run: Path, some_lines: Path
+) -> None:
+    rows = table(elman("score", run, some_lines, *NUMPY, "--by", "token").stdout)
+    of_lines = table(elman("score", run, some_lines, *NUMPY).stdout)
+    for n, (line, whole) in enumerate(zip(LINES, of_lines, strict=True), 1):
+        tokens, bits = zip(*(row[1:] for row in rows if row[0] == str(n)), strict=True)
+        known = {"Z": "<unk>", "\xeb": "<unk>", "x": "<unk>", "y": "<unk>"}
+        known |= {"\t": "<unk>", "\\": "<unk>", "\n": r"\n"}
+        assert list(tokens) == [known.get(character, character) for character in line + "\n"]
+        assert sum(map(float, bits)) == pytest.approx(-float(whole[0]) / log(2), abs=2e-3)
+
+
+def test_top_finds_the_lines_with_the_most_bits_per_character(
+    elman: Command, run: Path, some_lines: Path
+) -> None:
+    rows = table(elman("score", run, some_lines, *NUMPY).stdout)
+    order = sorted(range(len(LINES)), key=lambda n: -float(rows[n][1]))
+    found = elman("score", run, some_lines, *NUMPY, "--top", "3").stdout.splitlines()
+    wanted = ["\t".join([*rows[n], str(n + 1), LINES[n]]) for n in order]
+    assert found == wanted[:3]
+    assert elman("score", run, some_lines, *NUMPY, "--top", "99").stdout.splitlines() == wanted
+
+
+def test_standard_input_is_read_as_a_file_is(
+    elman: Command, run: Path, some_lines: Path, tmp_path: Path
+) -> None:
+    wanted = elman("score", run, some_lines, *NUMPY).stdout
+    raw, piped = some_lines.read_bytes(), tmp_path / "piped"
+    for content in (raw, gzip.compress(raw), raw + b"\r\n"):
+        piped.write_bytes(content)
+        with piped.open("rb") as stdin:
+            assert elman("score", run, "-", *NUMPY, stdin=stdin).stdout == wanted
+
+
+def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path) -> None:
+    (tmp_path / "one-line.txt").write_text("abc " * 900)
+    sizes = ("--hidden", "4", "--batch-size", "16", "--seq-len", "16", "--epochs", "1")
+    done = elman("train", "one-line.txt", *sizes, "--framework", "numpy", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "lines.txt").write_text("\na\nabc\n")
+    done = elman("score", "run", "lines.txt", *NUMPY)
+    rows = table(done.stdout)
+    assert rows[0] == ["0.0000", "nan", "0"]
+    assert rows[1] == ["0.0000", "nan", "1"]
+    assert float(rows[2][1]) == pytest.approx(-float(rows[2][0]) / log(2) / 2, abs=1e-4)
+    top = elman("score", "run", "lines.txt", *NUMPY, "--top", "9")
+    assert [row[3:] for row in table(top.stdout)] == [["3", "abc"]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_reader_that_goes_away_ends_the_command(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("Once upon a time\n" * 20_000)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-P", "-m", "elman", "score", str(run), "many.txt", *NUMPY]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
