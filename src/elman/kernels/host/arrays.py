@@ -115,12 +115,14 @@ class GroupArrays(BatchArrays):
             out_rows=self.positions if layout.arch.layers > 1 else LANES,
             transposed=LANES,
         )
-        accumulators, totals = layout.accumulators(slots), np.zeros(slots)
-        arrays = Groups(self.batch, layout.parameters, layout.packed, work, accumulators, totals)
+        sums, totals = layout.accumulators(slots), np.zeros(slots)
+        given = self.batch, layout.parameters, layout.packed
+        arrays = Groups(*given, work, *sums, totals)
         program = self._start()
         program.add(by_groups.PROCESS, slots)
+        program.add(by_groups.SUM_TABLE, len(layout.parameters.table.starts) - 1)
+        program.add(by_groups.SUM_BIASES, 1)
         program.add(by_groups.SUM, len(layout.parameters.sums.starts) - 1)
-        program.add(by_groups.SUM_TABLE, len(layout.parameters.table.starts) - 1, joined=True)
         self._prepare(shapes, by_groups.run, arrays, program, slots)
 
 
@@ -154,7 +156,7 @@ class StepArrays(BatchArrays):
         self.token_parts = -(-layout.tokens // TOKEN_ROWS)
         cuts = np.array([self.unit_parts, self.column_parts, self.token_parts])
         arrays = Steps(
-            *(self.batch, layout.parameters, layout.packed, work, layout.accumulators(1)),
+            *(self.batch, layout.parameters, layout.packed, work, *layout.accumulators(1)),
             *(np.zeros(blocks), cuts),
         )
         program = self._start()

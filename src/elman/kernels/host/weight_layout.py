@@ -144,7 +144,7 @@ class WeightLayout:
         }
 
     def _slot_sizes(self) -> Sizes:
-        """Shapes in `Accumulators.flat`."""
+        """Shapes of `Accumulators`."""
         layers, hidden, columns = self.arch.layers, self.hidden, self.columns
         vocab, embedded = self.arch.vocab, self.embedding > 0
         return {
@@ -160,10 +160,10 @@ class WeightLayout:
             "zeros": (1, hidden),
         }
 
-    def accumulators(self, slots: int) -> Accumulators:
-        """Allocate the accumulators of so many slots."""
-        flat = zeros(slots, self.slot_floats)
-        return Accumulators(flat, **split(flat, self._slot_sizes()))
+    def accumulators(self, slots: int) -> tuple[Array, Accumulators]:
+        """Allocate the accumulators of so many slots, and return their memory, too."""
+        memory = zeros(slots, self.slot_floats)
+        return memory, Accumulators(**split(memory, self._slot_sizes()))
 
     def _packed(self) -> PackedWeights:
         table = zeros(0 if self.embedding else self.arch.vocab, self.columns)

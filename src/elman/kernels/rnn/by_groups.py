@@ -18,6 +18,7 @@ from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import (
     PACK_TABLE,
     Accumulators,
+    Array,
     PackedWeights,
     Parameters,
     add,
@@ -42,7 +43,7 @@ from elman.kernels.rnn.work import (
 )
 
 # Operations after the packing; the parts of the first are slots.
-PROCESS, SUM, SUM_TABLE = range(PACK_TABLE + 1, PACK_TABLE + 4)
+PROCESS, SUM_TABLE, SUM_BIASES, SUM = range(PACK_TABLE + 1, PACK_TABLE + 5)
 
 
 class Groups(NamedTuple):
@@ -52,6 +53,7 @@ class Groups(NamedTuple):
     parameters: Parameters
     packed: PackedWeights
     work: Work  # of all threads
+    sums: Array  # (slots, floats): the memory of the accumulators
     accumulators: Accumulators
     totals: NDArray[np.float64]  # (slots,): losses in nats; NaN for ids beyond the vocabulary
 
@@ -105,7 +107,6 @@ def of_slot(accumulators, slot):
     """Accumulators of a slot."""
     return reference(
         Accumulators(
-            accumulators.flat[slot],
             accumulators.table[slot],
             accumulators.embedding[slot],
             accumulators.W_in[slot],
@@ -157,24 +158,24 @@ def process_slot(S, T, cell, slot, arrays, work):
     sums, steps, slots = of_slot(arrays.accumulators, slot), len(arrays.batch.losses), len(totals)
     totals[slot] = 0
     if header[TRAINING]:
-        sums.flat[:] = 0
+        arrays.sums[slot] = 0
     for start in range(slot * rows, header[SEQUENCES], slots * rows):
         if take_ids(arrays.batch, start, rows, steps, work):
             process_group(S, T, cell, start, arrays, work, sums)
             totals[slot] += take_losses(arrays.batch, start, rows, work)
         else:
             totals[slot] = np.nan
-    if header[TRAINING]:
-        sum_in_slot(sums)
 
 
 @inner(**INLINED)
-def sum_in_slot(sums):
-    """Sum the rows of the table to the first bias, and the lanes of the output layer's bias."""
-    for row in range(len(sums.table)):
-        add(sums.table[row], sums.bias[0, 0])
-    lanes = sums.b_out_by_lane
-    head.sum_lanes(lanes, 0, len(lanes), sums.b_out)
+def sum_biases(T, accumulators):
+    """Sum, in slot 0, the table's rows to the first bias, and all lanes of the output layer's."""
+    table, lanes = accumulators.table[0], accumulators.b_out_by_lane
+    for row in range(len(table)):
+        add(table[row], accumulators.bias[0, 0, 0])
+    for slot in range(1, len(lanes)):
+        head.add_bias_gradients(T, lanes[slot], lanes[0], 0, len(lanes[0]), False)
+    head.sum_lanes(lanes[0], 0, len(lanes[0]), accumulators.b_out[0])
 
 
 @inner
@@ -188,11 +189,12 @@ def run_groups(phase, part, thread, shapes, cell, arrays):
             run_packing(operation, part, parameters, arrays.packed)
     elif operation == PROCESS:
         process_slot(S, T, cell, part, arrays, of_thread(arrays.work, thread))
-    elif operation == SUM and training:
-        sums = arrays.accumulators.flat
-        sum_part(part, parameters, slots, sums)
     elif operation == SUM_TABLE and training:
-        sum_table_part(part, parameters, slots, arrays.accumulators.table)
+        sum_table_part(part, parameters, slots, arrays.packed.table.shape[1], arrays.sums)
+    elif operation == SUM_BIASES and training:
+        sum_biases(T, arrays.accumulators)
+    elif operation == SUM and training:
+        sum_part(part, parameters, slots, arrays.sums)
 
 
 run = program_kernel(run_groups)

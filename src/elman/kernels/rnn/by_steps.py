@@ -30,6 +30,7 @@ from elman.kernels.rnn.layer import (
 from elman.kernels.rnn.packing import (
     PACK_TABLE,
     Accumulators,
+    Array,
     PackedWeights,
     Parameters,
     add,
@@ -102,6 +103,7 @@ class Steps(NamedTuple):
     parameters: Parameters
     packed: PackedWeights
     work: Work  # of a block of sequences
+    sums: Array  # (1, floats): the memory of the accumulators
     accumulators: Accumulators  # of a single slot
     totals: NDArray[np.float64]  # (blocks,): losses in nats; NaN for ids beyond the vocabulary
     cuts: NDArray[np.int64]  # (3,): numbers of parts, see above
@@ -469,9 +471,9 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
     elif WEIGHTS <= operation <= EMBEDDING and training:
         run_gradients(part, operation, S, phase, arrays)
     elif operation == SUM and training:
-        sum_part(part, parameters, 1, arrays.accumulators.flat)
+        sum_part(part, parameters, 1, arrays.sums)
     elif operation == SUM_TABLE and training:
-        sum_table_part(part, parameters, 1, arrays.accumulators.table)
+        sum_table_part(part, parameters, 1, packed.table.shape[1], arrays.sums)
 
 
 run = program_kernel(run_steps)

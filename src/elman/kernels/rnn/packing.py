@@ -75,7 +75,6 @@ class PackedWeights(NamedTuple):
 class Accumulators(NamedTuple):
     """Gradients that the groups of a slot add to; all slots have one more axis in front."""
 
-    flat: Array  # (floats,): the memory of all that follows
     table: Array  # (ids, blocks * hidden)
     embedding: Array  # (ids, embedding)
     W_in: Array  # (blocks * hidden, embedding)
@@ -260,8 +259,11 @@ def pack_table_part(part, parameters, packed):
 
 
 @inner
-def sum_table_part(part, parameters, slots, table):
-    """Sum rows of the table's gradient over the slots, in order, into the weight's columns."""
+def sum_table_part(part, parameters, slots, size, flat):
+    """Sum rows of the table's gradient over the slots, in order, into the weight's columns.
+
+    The table, with rows of this size, is the first array of each slot.
+    """
     pieces = parameters.table
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
         piece = pieces.fields[n]
@@ -269,12 +271,12 @@ def sum_table_part(part, parameters, slots, table):
         if piece[SOURCE] == NONE:
             continue
         for row in range(top, top + piece[ROWS]):
-            whole = table[0, row, column : column + columns]
+            first = row * size + column
             for slot in range(1, slots):
-                add(table[slot, row, column : column + columns], whole)
+                add(flat[slot, first : first + columns], flat[0, first : first + columns])
         start, gradient = piece[SOURCE], floats_at(parameters.gradients[piece[ARRAY]], 0, 1)
         for i in range(0, piece[ROWS], LINE):
             for j in range(columns):
                 to = start + i + j * piece[SOURCE_COLUMN]
                 for row in range(min(LINE, piece[ROWS] - i)):
-                    gradient[to + row] = table[0, top + i + row, column + j]
+                    gradient[to + row] = flat[0, (top + i + row) * size + column + j]
