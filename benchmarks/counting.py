@@ -15,8 +15,8 @@ from reporting import print_header, print_row
 
 from elman.kernels.host.arrays import BatchSizes, StepArrays
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn.by_steps import FORWARD
 from elman.kernels.rnn.program import OPERATION, PARTS
+from elman.kernels.rnn.steps import FORWARD
 
 BATCHES = (8, 16, 32, 64)
 SIZES = BatchSizes(64, False, 0, False, False)

@@ -26,7 +26,7 @@ from elman.core.model.weights import initial
 from elman.kernels.codegen.work_queue import counter, open_queue
 from elman.kernels.host.arrays import DropoutMasks, GroupArrays
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn import by_groups, by_steps
+from elman.kernels.rnn import by_groups, steps
 from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE
 from elman.kernels.rnn.program import AFTER, FIRST, OPERATION, PARTS
 from elman.numba import TimeMachine
@@ -37,22 +37,22 @@ PACKING = (PACK_BIASES, PACK, PACK_TABLE)
 OF_GROUPS = {
     "packing weights": PACKING,
     "groups through all layers": (by_groups.PROCESS,),
-    "summing gradients": (by_groups.SUM, by_groups.SUM_TABLE),
+    "summing gradients": (by_groups.SUM, by_groups.SUM_TABLE, by_groups.SUM_BIASES),
 }
 OF_STEPS = {
     "packing weights": PACKING,
-    "inputs of the layers": (by_steps.LOOK_UP, by_steps.PROJECT, by_steps.ROUND),
-    "steps forward": (by_steps.FORWARD,),
-    "logits, softmax, gradients of states": tuple(range(by_steps.HEAD, by_steps.HEAD_BACK + 1)),
-    "gradients of the output layer": (by_steps.HEAD_WEIGHTS,),
-    "steps backward": (by_steps.BACKWARD,),
+    "inputs of the layers": (steps.LOOK_UP, steps.PROJECT, steps.ROUND),
+    "steps forward": (steps.FORWARD,),
+    "logits, softmax, gradients of states": tuple(range(steps.HEAD, steps.HEAD_BACK + 1)),
+    "gradients of the output layer": (steps.HEAD_WEIGHTS,),
+    "steps backward": (steps.BACKWARD,),
     "gradients of the layers' weights": (
-        by_steps.ROUND_GRADIENTS,
-        by_steps.WEIGHTS,
-        by_steps.INPUT_WEIGHTS,
+        steps.ROUND_GRADIENTS,
+        steps.WEIGHTS,
+        steps.INPUT_WEIGHTS,
     ),
-    "gradients of the inputs": (by_steps.BELOW, by_steps.TABLE, by_steps.EMBEDDING),
-    "summing gradients": (by_steps.SUM, by_steps.SUM_TABLE),
+    "gradients of the inputs": (steps.BELOW, steps.TABLE, steps.EMBEDDING),
+    "summing gradients": (steps.SUM, steps.SUM_TABLE),
 }
 
 

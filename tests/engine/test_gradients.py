@@ -230,8 +230,10 @@ def test_kernels_write_only_to_their_own_arrays(
         (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == 0xFF).all() for margin in beside)
-    accumulators = one.used.arguments[2].values.accumulators
-    for whole, *parts in (one.layout.packed[1:-1], accumulators):
+    used = one.used.arguments[2].values
+    slots = used.accumulators if isinstance(used.accumulators, list) else [used.accumulators]
+    memories = [(memory, *slot) for memory, slot in zip(used.sums, slots, strict=True)]
+    for whole, *parts in (one.layout.packed[1:-1], *memories):
         between = np.ones(whole.shape[-1], bool)
         for array in parts:
             begin = (array.ctypes.data - whole.ctypes.data) // 4

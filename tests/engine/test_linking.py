@@ -13,7 +13,7 @@ from numba import njit, typeof
 
 from elman.kernels.codegen.cache import kernel
 from elman.kernels.codegen.linking import inner
-from elman.kernels.codegen.references import Reference, reference, strided
+from elman.kernels.codegen.references import Reference
 
 
 @inner
@@ -96,9 +96,8 @@ class Whole(NamedTuple):
     last: Any
 
 
-@strided
-class AnyStrides(NamedTuple):
-    values: Any
+class Many(NamedTuple):
+    parts: list[Part]
 
 
 def whole() -> Whole:
@@ -119,19 +118,24 @@ def test_a_kernel_reads_each_field_where_it_is() -> None:
     assert values.first[0, 1, 2] == 99
 
 
-def test_a_reference_made_by_compiled_code_is_read_as_one_from_python() -> None:
+def test_a_kernel_reads_each_tuple_of_a_list() -> None:
     @inner
-    def total(x: Any) -> Any:
-        return x.values[1] + x.values.shape[0] + x.number
+    def total(part: Any) -> Any:
+        return part.values[1] + part.values.shape[0] + part.number
 
     @kernel
-    def remade(x: Any) -> Any:
-        return total(reference(Part(x.part.values[2:], x.part.number + 1)))
+    def read(x: Any, n: Any) -> Any:
+        return total(x.parts[n]), x.parts[1].number
 
-    assert remade(Reference(whole())) == 3 + 3 + 8
+    many = Many([Part(np.arange(n, 2 * n), 10 * n) for n in (2, 3, 5)])
+    assert [read(Reference(many), n) for n in range(3)] == [(3 + 2 + 20, 30), (37, 30), (61, 30)]
 
 
-def test_the_type_of_a_reference_tells_layouts_but_for_strided_classes() -> None:
+def test_the_tuples_of_a_list_are_of_one_type() -> None:
+    with pytest.raises(ValueError, match="one type"):
+        typeof(Reference(Many([Part(np.zeros(3), 1), Part(np.zeros(3, int), 1)])))
+
+
+def test_the_type_of_a_reference_tells_layouts() -> None:
     row, column = np.zeros((1, 4)), np.zeros((4, 2))[:, :1]
     assert typeof(Reference(Part(row, 1))) != typeof(Reference(Part(column, 1)))
-    assert typeof(Reference(AnyStrides(row))) == typeof(Reference(AnyStrides(column)))

@@ -64,12 +64,13 @@ def test_any_number_of_threads_gives_the_same_bits(
     wanted = update(engine_with(arch, 1, monkeypatch), batch)
     made = engine_with(arch, number, monkeypatch)
     assert_same_bits(update(made, batch), wanted)
-    losses = made.used.arguments[2].values.work.losses
+    losses = [work.losses for work in made.used.arguments[2].values.works]
     took_part, shared = np.zeros(number, int), 0
     for _ in range(5_000):  # some hundreds will do, if other processes keep the cores busy
-        losses.fill(0)  # each thread has an array of its own
+        for of_thread in losses:
+            of_thread.fill(0)
         assert_same_bits(update(made, batch), wanted)
-        computed = losses.any(axis=(1, 2))
+        computed = np.array([of_thread.any() for of_thread in losses])
         took_part, shared = took_part + computed, shared + (computed.sum() > 1)
         if took_part.all() and shared > 2:
             return
@@ -86,8 +87,8 @@ def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     monkeypatch.setattr(threads.Worker, "call", lambda worker, work, n, queue: asked.append(n))
     assert_same_bits(update(made, batch), wanted)
     assert asked == [1, 2]
-    losses = made.used.arguments[2].values.work.losses
-    assert losses.any(axis=(1, 2)).tolist() == [True, False, False]
+    works = made.used.arguments[2].values.works
+    assert [work.losses.any() for work in works] == [True, False, False]
 
 
 def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,7 @@ def test_a_helper_computes_a_batch_alone_and_goes_to_sleep(monkeypatch: pytest.M
     # Those that look for this batch would take parts of it.
     wait_until(lambda: not any(worker.spinning[0] for worker in threads._workers))
     arrays = used.arguments[2].values
-    for array in (*arrays.accumulators, used.totals, *made.layout.new_gradients().values()):
+    for array in (arrays.sums, used.totals, *made.layout.new_gradients().values()):
         array.fill(0)
     made.filled = made.layout.new_gradients()
     made._fill_batch(used, X, Y, (), DropoutMasks(), training=True)

@@ -5,18 +5,26 @@ call, which take long to compile. Here these numbers are in memory, in words of 
 is read where it is used:
 
     array       address of its first element, shape, strides in bytes
-    reference   address of its words
+    tuple       address of its words
+    list        address of the addresses of its tuples, which are of one type
     integer     itself
 """
 
+import operator
 from typing import Any
 
 import numpy as np
 from numba.core import cgutils, types
-from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    signature,
+)
 from numba.extending import (
     NativeValue,
-    intrinsic,
+    lower_builtin,
     lower_getattr_generic,
     models,
     register_model,
@@ -45,24 +53,23 @@ def _words(kind: types.Type) -> int:
     return 1 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
 
 
-_STRIDED: set[type[Any]] = set()
+class ReferencesType(types.Type):
+    """Numba type of a list of references of one type."""
 
-
-def strided(of: type[Any]) -> type[Any]:
-    """Decorate a class of named tuples whose arrays have any strides, so that its type is one."""
-    _STRIDED.add(of)
-    return of
+    def __init__(self, kind: ReferenceType) -> None:
+        self.kind = kind
+        super().__init__(f"[{kind}]")
 
 
 class Reference:
-    """Address of a named tuple of arrays, integers and such tuples, as an argument of a kernel.
+    """Address of a named tuple of arrays, integers, such tuples and lists of these.
 
-    The arrays stay the same, and so does the address.
+    It is an argument of a kernel. The arrays stay the same, and so does the address.
     """
 
     def __init__(self, values: Any) -> None:
         self.values = values
-        self.parts: list[Reference] = []
+        self.parts: list[Any] = []  # that must be kept
         words: list[int] = []
         for value in values:
             if isinstance(value, np.ndarray):
@@ -70,6 +77,11 @@ class Reference:
             elif isinstance(value, tuple):
                 self.parts.append(Reference(value))
                 words.append(self.parts[-1].address)
+            elif isinstance(value, list):
+                references = [Reference(part) for part in value]
+                addresses = np.array([part.address for part in references], np.int64)
+                self.parts += [*references, addresses]
+                words.append(addresses.ctypes.data)
             else:
                 words.append(value)
         self.words = np.array(words, np.int64)
@@ -82,26 +94,27 @@ def _typeof_reference(reference: Reference, context: Any) -> types.Type:
 
 
 def type_of_reference(values: Any) -> ReferenceType:
-    """Numba type of a reference to a named tuple.
-
-    The arrays of a class that is `strided` have any strides, whatever those of this tuple are.
-    """
-    any_strides = type(values) in _STRIDED
+    """Numba type of a reference to a named tuple."""
     kinds: list[types.Type] = []
     for value in values:
         if isinstance(value, tuple):
             kinds.append(type_of_reference(value))
+        elif isinstance(value, list):
+            of_list = set(map(type_of_reference, value))
+            if len(of_list) != 1:
+                raise ValueError(f"a list has tuples of one type, got {of_list}")
+            kinds.append(ReferencesType(of_list.pop()))
         elif isinstance(value, np.ndarray):
-            kind = typeof_impl(value, None)
-            kinds.append(kind.copy(layout="A") if any_strides else kind)
+            kinds.append(typeof_impl(value, None))
         else:
             kinds.append(types.int64)
     return ReferenceType(type(values), tuple(kinds))
 
 
+@register_model(ReferencesType)
 @register_model(ReferenceType)
 class _ReferenceModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: ReferenceType) -> None:
+    def __init__(self, manager: Any, kind: types.Type) -> None:
         super().__init__(manager, kind, INT64.as_pointer())
 
 
@@ -148,33 +161,19 @@ def _word(builder: Any, address: Any, n: int, kind: Any) -> Any:
     return builder.bitcast(builder.gep(address, [INT64(n)]), kind.as_pointer())
 
 
-@intrinsic
-def reference(context: Any, values: Any) -> Any:
-    """Reference to a named tuple, which is stored on the stack of the calling function.
+@infer_global(operator.getitem)
+class _Elements(AbstractTemplate):
+    """Typing of the elements of a list of references."""
 
-    Only a function that Numba inlines may return it.
-    """
-    kind = ReferenceType(values.instance_class, tuple(values.types))
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        words: list[Any] = []
-        fields = cgutils.unpack_tuple(builder, arguments[0])
-        for field, value in zip(kind.kinds, fields, strict=True):
-            words += _parts(context, builder, field, value)
-        address = cgutils.alloca_once(builder, INT64, size=INT64(len(words)))
-        for n, word in enumerate(words):
-            builder.store(word, _word(builder, address, n, word.type))
-        return address
-
-    return kind(values), generate
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        references, _ = arguments
+        if isinstance(references, ReferencesType):
+            return signature(references.kind, references, types.intp)
+        return None
 
 
-def _parts(context: Any, builder: Any, kind: types.Type, value: Any) -> list[Any]:
-    """Values that fill the words of a field."""
-    if not isinstance(kind, types.Array):
-        return [value]
-    array = context.make_array(kind)(context, builder, value)
-    sizes = (
-        cgutils.unpack_tuple(builder, part, kind.ndim) for part in (array.shape, array.strides)
-    )
-    return [array.data, *(size for part in sizes for size in part)]
+@lower_builtin(operator.getitem, ReferencesType, types.Integer)
+def _read_element(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+    addresses, number = arguments
+    address = builder.load(builder.gep(addresses, [number]))
+    return builder.inttoptr(address, INT64.as_pointer())

@@ -12,14 +12,14 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter, empty_queue
 from elman.kernels.host.threads import thread_count
 from elman.kernels.host.weight_layout import WeightLayout, round_up, zeros
-from elman.kernels.rnn import by_groups, by_steps
+from elman.kernels.rnn import by_groups, by_steps, steps
 from elman.kernels.rnn.by_groups import Groups
-from elman.kernels.rnn.by_steps import ALL_STEPS, Steps
 from elman.kernels.rnn.cells import KERNELS
 from elman.kernels.rnn.head import EXTRA_ROWS
 from elman.kernels.rnn.layer import SPARE, Activations
 from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE, Array
 from elman.kernels.rnn.program import Program
+from elman.kernels.rnn.steps import ALL_STEPS, Steps
 from elman.kernels.rnn.text_stream import Stream
 from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, Batch, Operands, Work
 
@@ -29,7 +29,6 @@ ROW_MULTIPLE = 8  # of the rows behind all positions, for tiles of any shape
 MAX_SLOTS = MAX_THREADS = 64
 MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but 2 at least
 MAX_LOGITS = 1 << 24  # that are computed at once
-BLOCK_ROWS = 64  # sequences of a block at most, step by step
 PART_CYCLES = 6000  # of multiply-add, at least, of a part of the steps: about 2 microseconds
 COLUMN_PANELS = 8  # of a product for all positions, in a part
 TOKEN_ROWS = 512  # of the output layer, in a part
@@ -80,11 +79,11 @@ class BatchArrays:
         self.run = compiled(run, *self.arguments, 0, counter(0))
         self.work_of_thread: Any = None
 
-    def _work(self, *leading: int, **sizes: int) -> Work:
-        """Allocate the arrays for some sequences, with more axes in front."""
+    def _work(self, **sizes: int) -> Work:
+        """Allocate the arrays for some sequences."""
         sizes |= {"rows": self.rows, "positions": self.positions, "dropped": self.dropout_layers}
         dropout = self.sizes.output_dropout
-        return make_work(self.layout, *leading, **sizes, output_dropout=dropout)
+        return make_work(self.layout, **sizes, output_dropout=dropout)
 
     def _start(self) -> Program:
         """Program that packs the weights."""
@@ -105,19 +104,20 @@ class GroupArrays(BatchArrays):
         super().__init__(layout, rows, round_up(batch, rows), *sizes)
         most = max(2, MAX_SLOT_FLOATS // layout.slot_floats)
         slots = min(MAX_SLOTS, most, self.room // rows)
-        threads = max(2, thread_count(slots))  # of one the arrays would have another Numba type
         stores_gates = KERNELS[layout.cell.name].stores_gates
-        work = self._work(
-            threads,
-            blocks=1,
-            gate_rows=self.positions if stores_gates else rows,
-            gradient_rows=BLOCK,
-            out_rows=self.positions if layout.arch.layers > 1 else LANES,
-            transposed=LANES,
-        )
+        works = [
+            self._work(
+                blocks=1,
+                gate_rows=self.positions if stores_gates else rows,
+                gradient_rows=BLOCK,
+                out_rows=self.positions if layout.arch.layers > 1 else LANES,
+                transposed=LANES,
+            )
+            for _ in range(thread_count(slots))
+        ]
         sums, totals = layout.accumulators(slots), np.zeros(slots)
         given = self.batch, layout.parameters, layout.packed
-        arrays = Groups(*given, work, *sums, totals)
+        arrays = Groups(*given, works, *sums, totals)
         program = self._start()
         program.add(by_groups.PROCESS, slots)
         program.add(by_groups.SUM_TABLE, len(layout.parameters.table.starts) - 1)
@@ -137,134 +137,162 @@ class StepArrays(BatchArrays):
     def __init__(
         self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, *sizes: Any
     ) -> None:
-        blocks, shapes = -(-batch // BLOCK_ROWS), (*shapes, step_shape(shapes[0], batch))
+        blocks, shapes = (
+            -(-batch // block_rows(layout.hidden)),
+            (*shapes, step_shape(shapes[0], batch)),
+        )
         self.threads = thread_count(MAX_THREADS)
         rows = round_up(-(-batch // blocks), math.lcm(shapes[2].rows, layout.pair))
         super().__init__(layout, rows, blocks * rows, *sizes)
         arch, positions = layout.arch, self.positions
         self.position_blocks = positions // BLOCK
-        self.logit_blocks = min(self.position_blocks, max(1, MAX_LOGITS // (layout.tokens * BLOCK)))
+        most = max(1, MAX_LOGITS // (layout.tokens * BLOCK))  # blocks of positions at once
+        self.logit_blocks = min(self.position_blocks, most)
+        # Blocks of sequences together: as many as threads have tiles for. Sums over the blocks are
+        # in the same order for any number, unless logits have to be computed in turns.
+        tiles = rows // shapes[2].rows
+        self.together = min(-(-self.threads // tiles), blocks, max(1, most // self.position_blocks))
         gates = KERNELS[layout.cell.name].stores_gates or arch.layers > 1 or arch.embedding
-        work = self._work(
-            blocks=self.logit_blocks,
-            gate_rows=positions if gates else rows,
-            gradient_rows=positions + round_up(rows, ROW_MULTIPLE),
-            out_rows=positions,
-        )
-        self.row_parts, self.unit_parts = self._step_parts(shapes[2].rows)
+        works = [
+            self._work(
+                blocks=self.logit_blocks,
+                gate_rows=positions if gates else rows,
+                gradient_rows=positions + round_up(rows, ROW_MULTIPLE),
+                out_rows=positions,
+            )
+            for _ in range(self.together)
+        ]
+        self.row_parts, self.unit_parts = self._step_parts(tiles)
         self.column_parts = max(1, layout.hidden // layout.width // COLUMN_PANELS)
         self.token_parts = -(-layout.tokens // TOKEN_ROWS)
         cuts = np.array([self.unit_parts, self.column_parts, self.token_parts])
+        sums, (accumulators,) = layout.accumulators(1)
         arrays = Steps(
-            *(self.batch, layout.parameters, layout.packed, work, *layout.accumulators(1)),
+            *(self.batch, layout.parameters, layout.packed, works, sums, accumulators),
             *(np.zeros(blocks), cuts),
         )
-        program = self._start()
-        for block in range(blocks):
-            self._add_block(program, block * rows)
-        program.add(by_steps.SUM, len(layout.parameters.sums.starts) - 1)
-        program.add(by_steps.SUM_TABLE, len(layout.parameters.table.starts) - 1, joined=True)
-        self._prepare(shapes, by_steps.run, arrays, program, MAX_THREADS)
+        self.program = self._start()
+        for first in range(0, blocks, self.together):
+            self._add_blocks(first, min(self.together, blocks - first))
+        self.program.add(steps.SUM, len(layout.parameters.sums.starts) - 1)
+        parts = len(layout.parameters.table.starts) - 1
+        self.program.add(steps.SUM_TABLE, parts, joined=True)
+        self._prepare(shapes, by_steps.run, arrays, self.program, MAX_THREADS)
 
-    def _step_parts(self, tile_rows: int) -> tuple[int, int]:
+    def _step_parts(self, tiles: int) -> tuple[int, int]:
         """Numbers of parts into which the rows and the units of a layer's steps are cut.
 
         Parts that have all units of their rows do not wait for others. Where there are fewer tiles
         than threads, these also share the units, and wait for each other at every step. Neither
         changes a bit of the result, so that it may depend on the number of threads.
         """
-        layout, tiles = self.layout, self.rows // tile_rows
+        layout, all_tiles = self.layout, tiles * self.together
         cycles = self.rows * layout.columns * layout.hidden // layout.lanes  # of a step
-        if tiles >= self.threads:
+        if all_tiles >= self.threads:
             most = max(1, cycles * self.steps // PART_CYCLES)
-            return min(tiles, 2 * self.threads, most), 1
-        wanted = -(-2 * self.threads // tiles)
+            return min(tiles, -(-2 * self.threads // self.together), most), 1
+        wanted = -(-2 * self.threads // all_tiles)
         panels = layout.hidden // layout.width
         return tiles, max(1, min(panels, wanted, cycles // tiles // PART_CYCLES))
 
-    def _add_block(self, program: Program, row: int) -> None:
-        """Add the phases of a block of sequences, from number `row` on."""
-        layers = self.layout.arch.layers
-        program.add(by_steps.BEGIN, 1, row=row)
+    def _add(self, operation: int, parts: int, layer: int = 0, step: int = 0) -> None:
+        """Add a phase of so many parts for each of the blocks of sequences."""
+        self.program.add(operation, parts * self.blocks[1], layer, step, self.blocks)
+
+    def _add_sum(
+        self, operation: int, parts: int, layer: int, step: int = 0, joined: bool = False
+    ) -> None:
+        """Add a phase that adds up over the blocks of sequences."""
+        self.program.add(operation, parts, layer, step, self.blocks, joined)
+
+    def _add_blocks(self, first: int, number: int) -> None:
+        """Add the phases of blocks of sequences that are processed together."""
+        layers, self.blocks = self.layout.arch.layers, (first, number)
+        self._add(steps.BEGIN, 1)
         if self.layout.embedding:
-            program.add(by_steps.LOOK_UP, self.position_blocks, row=row)
+            self._add(steps.LOOK_UP, self.position_blocks)
         if self.sizes.input_dropout:
-            program.add(by_steps.DROP, self.steps, row=row)
+            self._add(steps.DROP, self.steps)
         for layer in range(layers):
-            self._add_forward(program, layer, row)
+            self._add_forward(layer)
         if self.sizes.output_dropout:
-            program.add(by_steps.DROP, self.steps, layers, row=row)
-        self._add_rounding(program, layers)
-        self._add_head(program, row)
-        program.add(by_steps.END, 1, row=row)
+            self._add(steps.DROP, self.steps, layers)
+        self._add_rounding(layers)
+        self._add_head()
+        self._add(steps.END, 1)
         if self.sizes.output_dropout:
-            program.add(by_steps.DROP_BACK, self.steps, layers, row=row)
+            self._add(steps.DROP_BACK, self.steps, layers)
         for layer in reversed(range(layers)):
-            self._add_steps(program, by_steps.BACKWARD, layer, row)
+            self._add_steps(steps.BACKWARD, layer)
             if self.layout.pair > 1:
-                program.add(by_steps.ROUND_GRADIENTS, self.position_blocks, layer, row=row)
-            self._add_gradients(program, layer, row)
+                self._add(steps.ROUND_GRADIENTS, self.position_blocks, layer)
+            self._add_gradients(layer)
 
-    def _add_forward(self, program: Program, layer: int, row: int) -> None:
+    def _add_forward(self, layer: int) -> None:
         if layer and self.dropout_layers:
-            program.add(by_steps.DROP, self.steps, layer, row=row)
-        self._add_rounding(program, layer)
+            self._add(steps.DROP, self.steps, layer)
+        self._add_rounding(layer)
         if layer or self.layout.embedding:
-            parts = self.position_blocks * self.column_parts
-            program.add(by_steps.PROJECT, parts, layer, row=row)
-        self._add_steps(program, by_steps.FORWARD, layer, row)
+            self._add(steps.PROJECT, self.position_blocks * self.column_parts, layer)
+        self._add_steps(steps.FORWARD, layer)
 
-    def _add_steps(self, program: Program, operation: int, layer: int, row: int) -> None:
+    def _add_steps(self, operation: int, layer: int) -> None:
         """Add the steps of a layer; parts that have all units of their rows need no others."""
-        parts, backward = self.row_parts * self.unit_parts, operation == by_steps.BACKWARD
+        parts, backward = self.row_parts * self.unit_parts, operation == steps.BACKWARD
         if self.unit_parts == 1:
-            program.add(operation, parts, layer, ALL_STEPS, row)
+            self._add(operation, parts, layer, ALL_STEPS)
             return
         for step in reversed(range(self.steps)) if backward else range(self.steps):
-            program.add(operation, parts, layer, step, row)
+            self._add(operation, parts, layer, step)
 
-    def _add_rounding(self, program: Program, layer: int) -> None:
+    def _add_rounding(self, layer: int) -> None:
         """Add the rounding of what a layer, or the output layer, reads at all positions."""
         if self.layout.pair > 1:
-            program.add(by_steps.ROUND, self.position_blocks + 1, layer)
+            self._add(steps.ROUND, self.position_blocks + 1, layer)
 
-    def _add_head(self, program: Program, row: int) -> None:
+    def _add_head(self) -> None:
         """Add the output layer, some blocks of positions at once."""
         weights = -(-self.layout.tokens // GRADIENT_ROWS)
         for first in range(0, self.position_blocks, self.logit_blocks):
             blocks = min(self.logit_blocks, self.position_blocks - first)
             if self.token_parts == 1:  # all of a block stays in the cache
-                program.add(by_steps.HEAD, blocks, row=first)
+                self._add(steps.HEAD, blocks, first)
             else:
-                program.add(by_steps.TRANSPOSE, blocks, row=first)
-                program.add(by_steps.LOGITS, blocks * self.token_parts, row=first)
-                program.add(by_steps.SOFTMAX, blocks * (BLOCK // LANES), row=first)
-                program.add(by_steps.HEAD_BACK, blocks * self.column_parts, row=first)
-            fresh = row == 0 and first == 0
-            program.add(by_steps.HEAD_WEIGHTS, weights, blocks, fresh, first)
+                self._add(steps.TRANSPOSE, blocks, first)
+                self._add(steps.LOGITS, blocks * self.token_parts, first)
+                self._add(steps.SOFTMAX, blocks * (BLOCK // LANES), first)
+                self._add(steps.HEAD_BACK, blocks * self.column_parts, first)
+            self._add_sum(steps.HEAD_WEIGHTS, weights, first, blocks)
 
-    def _add_gradients(self, program: Program, layer: int, row: int) -> None:
+    def _add_gradients(self, layer: int) -> None:
         """Add what follows the steps of a layer backward."""
         layout = self.layout
         columns, panels = layout.columns, layout.columns // layout.width
         recurrent = layout.cell.recurrent_blocks * layout.hidden
         from_ids = layer == 0 and not layout.embedding
-        if from_ids:
-            program.add(by_steps.TABLE, -(-panels // 4), layer, row=row)
-        else:
-            program.add(by_steps.INPUT_WEIGHTS, -(-columns // GRADIENT_ROWS), layer, row=row)
+        if not from_ids:
+            parts = self.position_blocks * self.column_parts
+            self._add(steps.BELOW, parts, layer)
+            self._add_sum(steps.INPUT_WEIGHTS, -(-columns // GRADIENT_ROWS), layer, joined=True)
         if recurrent:
             parts = -(-recurrent // GRADIENT_ROWS)
-            program.add(by_steps.WEIGHTS, parts, layer, row=row, joined=True)
+            self._add_sum(steps.WEIGHTS, parts, layer, joined=not from_ids)
         if from_ids:
+            parts = -(-panels // 4)
+            self._add_sum(steps.TABLE, parts, layer, joined=recurrent > 0)
             return
-        parts = self.position_blocks * self.column_parts
-        program.add(by_steps.BELOW, parts, layer, row=row, joined=True)
         if self.dropout_layers if layer else self.sizes.input_dropout:
-            program.add(by_steps.DROP_BACK, self.steps, layer, row=row)
+            self._add(steps.DROP_BACK, self.steps, layer)
         if layer == 0:
-            parts = layout.embedding // layout.width
-            program.add(by_steps.EMBEDDING, parts, layer, row=row)
+            self._add_sum(steps.EMBEDDING, layout.embedding // layout.width, layer)
+
+
+def block_rows(hidden: int) -> int:
+    """Sequences of a block at most: fewer for small models, whose steps then stay in the cache.
+
+    Large models read their weights for each block anew.
+    """
+    return 16 if hidden <= 128 else 64
 
 
 def step_shape(shape: TileShape, batch: int) -> TileShape:
@@ -281,7 +309,7 @@ def step_shape(shape: TileShape, batch: int) -> TileShape:
 
 def make_work(
     layout: WeightLayout,
-    *leading: int,
+    *,
     rows: int,
     positions: int,
     dropped: int = 0,
@@ -292,7 +320,7 @@ def make_work(
     transposed: int = BLOCK,
     output_dropout: bool = False,
 ) -> Work:
-    """Allocate the arrays for `rows` sequences, with more axes in front.
+    """Allocate the arrays for `rows` sequences.
 
     - `dropped`: layers whose outputs dropout acts on.
     - `blocks`: blocks of positions whose logits are computed at once.
@@ -303,34 +331,34 @@ def make_work(
     """
     layers, hidden, embedding = layout.arch.layers, layout.hidden, layout.embedding
     columns, embedded_rows = layout.columns + SPARE, positions if embedding else 0
-    row_ids = zeros(*leading, rows, 1, dtype=np.int64)
+    row_ids = zeros(rows, 1, dtype=np.int64)
     row_ids[:] = np.arange(rows)[:, None]
     whole = positions + round_up(rows, ROW_MULTIPLE)
-    states = (*leading, layers, whole, hidden + SPARE)
-    gates, h = zeros(*leading, layers, gate_rows, columns), zeros(*states)
-    outputs = zeros(*leading, whole, hidden + SPARE) if output_dropout else h[..., -1, :, :]
-    ids = zeros(*leading, positions, 1, dtype=np.int64)
-    targets = zeros(*leading, 1, positions, dtype=np.int32)
-    embedded = zeros(*leading, embedded_rows, embedding + SPARE)
+    states = (layers, whole, hidden + SPARE)
+    gates, h = zeros(layers, gate_rows, columns), zeros(*states)
+    outputs = zeros(whole, hidden + SPARE) if output_dropout else h[-1]
+    ids = zeros(positions, 1, dtype=np.int64)
+    targets = zeros(1, positions, dtype=np.int32)
+    embedded = zeros(embedded_rows, embedding + SPARE)
     depth = layout.depth // layout.pair
     operands = Operands(*[None] * len(Operands._fields))
     work = Work(
         ids=ids,
         row_ids=row_ids,
         targets=targets,
-        scales=zeros(*leading, 1, positions),
-        losses=zeros(*leading, 1, positions),
+        scales=zeros(1, positions),
+        losses=zeros(1, positions),
         embedded=embedded,
         activations=Activations(gates, h, zeros(*states)),
-        dropped=zeros(*leading, dropped, positions, hidden + SPARE),
-        outputs=outputs[..., rows:, :],
-        d_gates=zeros(*leading, gradient_rows, columns),
-        d_out=zeros(*leading, out_rows, hidden + SPARE),
-        d_embedded=zeros(*leading, embedded_rows, embedding + SPARE),
-        d_h=zeros(*leading, rows, hidden),
-        d_c=zeros(*leading, rows, hidden),
-        h_T=zeros(*leading, blocks, depth, transposed, dtype=layout.operand),
-        logits=zeros(*leading, blocks, layout.tokens + EXTRA_ROWS, BLOCK),
+        dropped=zeros(dropped, positions, hidden + SPARE),
+        outputs=outputs[rows:],
+        d_gates=zeros(gradient_rows, columns),
+        d_out=zeros(out_rows, hidden + SPARE),
+        d_embedded=zeros(embedded_rows, embedding + SPARE),
+        d_h=zeros(rows, hidden),
+        d_c=zeros(rows, hidden),
+        h_T=zeros(blocks, depth, transposed, dtype=layout.operand),
+        logits=zeros(blocks, layout.tokens + EXTRA_ROWS, BLOCK),
         operands=operands,
         pair=layout.pair,
     )
@@ -352,8 +380,8 @@ def make_operands(work: Work, output_dropout: bool) -> Operands:
     h, h_rows = along_rows(work.activations.h), of_rows(work.activations.h)
     outputs, outputs_rows = along_rows(work.outputs), of_rows(work.outputs)
     if work.pair > 1 and not output_dropout:
-        rows = work.row_ids.shape[-2]
-        outputs, outputs_rows = h[..., -1, rows:, :], h_rows[..., -1, rows // 2 :, :]
+        rows = len(work.row_ids)
+        outputs, outputs_rows = h[-1, rows:], h_rows[-1, rows // 2 :]
     return Operands(
         h=h,
         embedded=along_rows(work.embedded),

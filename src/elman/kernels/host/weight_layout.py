@@ -160,10 +160,10 @@ class WeightLayout:
             "zeros": (1, hidden),
         }
 
-    def accumulators(self, slots: int) -> tuple[Array, Accumulators]:
-        """Allocate the accumulators of so many slots, and return their memory, too."""
+    def accumulators(self, slots: int) -> tuple[Array, list[Accumulators]]:
+        """Allocate the accumulators of so many slots; (slots, floats) is their memory."""
         memory = zeros(slots, self.slot_floats)
-        return memory, Accumulators(**split(memory, self._slot_sizes()))
+        return memory, [Accumulators(**split(slot, self._slot_sizes())) for slot in memory]
 
     def _packed(self) -> PackedWeights:
         table = zeros(0 if self.embedding else self.arch.vocab, self.columns)

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.kernels.codegen.linking import INLINED, inner
-from elman.kernels.codegen.references import reference
 from elman.kernels.rnn import head
 from elman.kernels.rnn.group import ZERO_DEPTH, add_losses, backward_group, forward_group
-from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import (
     PACK_TABLE,
     Accumulators,
@@ -33,7 +31,6 @@ from elman.kernels.rnn.work import (
     SEQUENCES,
     TRAINING,
     Batch,
-    Operands,
     Work,
     copy_states,
     fill_scales,
@@ -52,73 +49,10 @@ class Groups(NamedTuple):
     batch: Batch
     parameters: Parameters
     packed: PackedWeights
-    work: Work  # of all threads
+    works: list[Work]  # of each thread
     sums: Array  # (slots, floats): the memory of the accumulators
-    accumulators: Accumulators
+    accumulators: list[Accumulators]  # of each slot
     totals: NDArray[np.float64]  # (slots,): losses in nats; NaN for ids beyond the vocabulary
-
-
-@inner(inline="always")
-def of_thread(work, thread):
-    """Arrays of a thread."""
-    activations, operands = work.activations, work.operands
-    gates, h, c = activations.gates, activations.h, activations.c
-    return reference(
-        Work(
-            work.ids[thread],
-            work.row_ids[thread],
-            work.targets[thread],
-            work.scales[thread],
-            work.losses[thread],
-            work.embedded[thread],
-            reference(Activations(gates[thread], h[thread], c[thread])),
-            work.dropped[thread],
-            work.outputs[thread],
-            work.d_gates[thread],
-            work.d_out[thread],
-            work.d_embedded[thread],
-            work.d_h[thread],
-            work.d_c[thread],
-            work.h_T[thread],
-            work.logits[thread],
-            reference(
-                Operands(
-                    operands.h[thread],
-                    operands.embedded[thread],
-                    operands.dropped[thread],
-                    operands.outputs[thread],
-                    operands.d_gates[thread],
-                    operands.h_rows[thread],
-                    operands.embedded_rows[thread],
-                    operands.dropped_rows[thread],
-                    operands.outputs_rows[thread],
-                    operands.d_gates_rows[thread],
-                    operands.d_logits[thread],
-                    operands.d_logits_rows[thread],
-                )
-            ),
-            work.pair,
-        )
-    )
-
-
-@inner(inline="always")
-def of_slot(accumulators, slot):
-    """Accumulators of a slot."""
-    return reference(
-        Accumulators(
-            accumulators.table[slot],
-            accumulators.embedding[slot],
-            accumulators.W_in[slot],
-            accumulators.W_ih[slot],
-            accumulators.bias[slot],
-            accumulators.W_hh[slot],
-            accumulators.W_out[slot],
-            accumulators.b_out[slot],
-            accumulators.b_out_by_lane[slot],
-            accumulators.zeros[slot],
-        )
-    )
 
 
 @inner(**INLINED)
@@ -155,7 +89,7 @@ def process_group(S, T, cell, start, arrays, work, accumulators):
 def process_slot(S, T, cell, slot, arrays, work):
     """Run the groups of a slot, and sum their losses."""
     header, totals, rows = arrays.batch.header, arrays.totals, len(work.row_ids)
-    sums, steps, slots = of_slot(arrays.accumulators, slot), len(arrays.batch.losses), len(totals)
+    sums, steps, slots = arrays.accumulators[slot], len(arrays.batch.losses), len(totals)
     totals[slot] = 0
     if header[TRAINING]:
         arrays.sums[slot] = 0
@@ -168,14 +102,15 @@ def process_slot(S, T, cell, slot, arrays, work):
 
 
 @inner(**INLINED)
-def sum_biases(T, accumulators):
+def sum_biases(T, slots, accumulators):
     """Sum, in slot 0, the table's rows to the first bias, and all lanes of the output layer's."""
-    table, lanes = accumulators.table[0], accumulators.b_out_by_lane
+    sums = accumulators[0]
+    table, lanes = sums.table, sums.b_out_by_lane
     for row in range(len(table)):
-        add(table[row], accumulators.bias[0, 0, 0])
-    for slot in range(1, len(lanes)):
-        head.add_bias_gradients(T, lanes[slot], lanes[0], 0, len(lanes[0]), False)
-    head.sum_lanes(lanes[0], 0, len(lanes[0]), accumulators.b_out[0])
+        add(table[row], sums.bias[0, 0])
+    for slot in range(1, slots):
+        head.add_bias_gradients(T, accumulators[slot].b_out_by_lane, lanes, 0, len(lanes), False)
+    head.sum_lanes(lanes, 0, len(lanes), sums.b_out)
 
 
 @inner
@@ -188,11 +123,11 @@ def run_groups(phase, part, thread, shapes, cell, arrays):
         if arrays.batch.header[PACKING]:
             run_packing(operation, part, parameters, arrays.packed)
     elif operation == PROCESS:
-        process_slot(S, T, cell, part, arrays, of_thread(arrays.work, thread))
+        process_slot(S, T, cell, part, arrays, arrays.works[thread])
     elif operation == SUM_TABLE and training:
         sum_table_part(part, parameters, slots, arrays.packed.table.shape[1], arrays.sums)
     elif operation == SUM_BIASES and training:
-        sum_biases(T, arrays.accumulators)
+        sum_biases(T, slots, arrays.accumulators)
     elif operation == SUM and training:
         sum_part(part, parameters, slots, arrays.sums)
 

@@ -3,13 +3,11 @@
 All threads share each step of all sequences: a part computes some hidden units of some sequences.
 Thus small batches keep all threads busy, and products that do not depend on each other (with
 inputs, for the output layer, for the gradients of weights) are made for all steps at once. Large
-batches are cut into blocks of sequences, one after the other.
+batches are cut into blocks of sequences, so that what is kept of their steps stays near a core.
+Some blocks are processed together, as many as threads need.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from elman.kernels.codegen.linking import INLINED, inner
 from elman.kernels.codegen.tile_builder import align_stack
@@ -29,23 +27,55 @@ from elman.kernels.rnn.layer import (
 )
 from elman.kernels.rnn.packing import (
     PACK_TABLE,
-    Accumulators,
-    Array,
-    PackedWeights,
-    Parameters,
     add,
     run_packing,
     sum_part,
     sum_table_part,
 )
-from elman.kernels.rnn.program import LAYER, OPERATION, PARTS, ROW, STEP, program_kernel
+from elman.kernels.rnn.program import (
+    BLOCKS,
+    FIRST_BLOCK,
+    LAYER,
+    OPERATION,
+    PARTS,
+    STEP,
+    program_kernel,
+)
+from elman.kernels.rnn.steps import (
+    ALL_STEPS,
+    BACKWARD,
+    BEGIN,
+    BELOW,
+    COLUMNS,
+    DROP,
+    DROP_BACK,
+    EMBEDDING,
+    END,
+    FORWARD,
+    HEAD,
+    HEAD_BACK,
+    HEAD_WEIGHTS,
+    INPUT_WEIGHTS,
+    LOGITS,
+    LOOK_UP,
+    PROJECT,
+    ROUND,
+    ROUND_GRADIENTS,
+    SOFTMAX,
+    SUM,
+    SUM_TABLE,
+    TABLE,
+    TOKENS,
+    TRANSPOSE,
+    UNITS,
+    WEIGHTS,
+    bounds,
+)
 from elman.kernels.rnn.work import (
     BLOCK,
     LANES,
     PACKING,
     TRAINING,
-    Batch,
-    Work,
     copy_states,
     fill_scales,
     input_rows_of,
@@ -60,75 +90,13 @@ from elman.kernels.rnn.work import (
     take_losses,
 )
 
-# Operations after the packing, in the order of a training. ROW of a phase is the first sequence of
-# a block, or for those of the output layer the first block of positions of all that are processed
-# at once.
-(
-    BEGIN,
-    LOOK_UP,
-    DROP,
-    ROUND,
-    PROJECT,
-    FORWARD,
-    HEAD,
-    TRANSPOSE,
-    LOGITS,
-    SOFTMAX,
-    HEAD_BACK,
-    HEAD_WEIGHTS,
-    END,
-    BACKWARD,
-    ROUND_GRADIENTS,
-    WEIGHTS,
-    INPUT_WEIGHTS,
-    BELOW,
-    DROP_BACK,
-    TABLE,
-    EMBEDDING,
-    SUM,
-    SUM_TABLE,
-) = range(PACK_TABLE + 1, PACK_TABLE + 24)
-
-ALL_STEPS = -1  # STEP of a phase whose parts need no other part of the layer
-
-
-# Numbers of parts into which a phase is cut in one of two ways.
-UNITS, COLUMNS, TOKENS = range(3)  # units of a layer, columns of a product, the vocabulary
-
-
-class Steps(NamedTuple):
-    """Arrays of a batch step by step."""
-
-    batch: Batch
-    parameters: Parameters
-    packed: PackedWeights
-    work: Work  # of a block of sequences
-    sums: Array  # (1, floats): the memory of the accumulators
-    accumulators: Accumulators  # of a single slot
-    totals: NDArray[np.float64]  # (blocks,): losses in nats; NaN for ids beyond the vocabulary
-    cuts: NDArray[np.int64]  # (3,): numbers of parts, see above
-
-
-@inner
-def bounds(part, parts, number, multiple):
-    """First of a part's things and the one after its last, multiples of a number but at the end."""
-    wholes = -(-number // multiple)
-    first, stop = wholes * part // parts, wholes * (part + 1) // parts
-    return first * multiple, min(number, stop * multiple)
-
-
 # Forward.
 
 
 @inner
-def begin(row, S, arrays):
+def begin(row, S, arrays, work):
     """Take the ids of a block of sequences, and the states before it."""
-    batch, work, h, c = (
-        arrays.batch,
-        arrays.work,
-        arrays.work.activations.h,
-        arrays.work.activations.c,
-    )
+    batch, h, c = arrays.batch, work.activations.h, work.activations.c
     (rows, hidden), steps = work.d_h.shape, len(batch.losses)
     arrays.totals[row // rows] = 0
     if not take_ids(batch, row, rows, steps, work):
@@ -143,9 +111,9 @@ def begin(row, S, arrays):
 
 
 @inner
-def end(row, arrays):
+def end(row, arrays, work):
     """Store the losses of a block of sequences, and the states after it."""
-    batch, work = arrays.batch, arrays.work
+    batch = arrays.batch
     (rows, hidden), steps = work.d_h.shape, len(batch.losses)
     last = steps * rows
     copy_states(work.activations.h[:, last:], batch.h[:, row : row + rows], rows, hidden)
@@ -154,22 +122,22 @@ def end(row, arrays):
 
 
 @inner
-def project(part, S, n, arrays):
+def project(part, S, n, arrays, work):
     """The parts of pre-activations from a layer's inputs, for a block of positions."""
-    packed, work, cuts = arrays.packed, arrays.work, arrays.cuts
+    packed, cuts = arrays.packed, arrays.cuts
     block, columns = part // cuts[COLUMNS], part % cuts[COLUMNS]
     rows, positions = len(work.row_ids), len(arrays.batch.losses) * len(work.row_ids)
     W = input_weights(packed, n)[0]
     first, stop = block * BLOCK, min(positions, (block + 1) * BLOCK)
     panels = bounds(columns, cuts[COLUMNS], len(W), 1)
-    below = inputs_of(work.operands, n, rows, len(arrays.batch.masks) > 0)[first:stop]
-    product(S, below, W, packed.bias[n], work.activations.gates[n][first:stop], *panels)
+    inputs = inputs_of(work.operands, n, rows, len(arrays.batch.masks) > 0)[first:stop]
+    product(S, inputs, W, packed.bias[n], work.activations.gates[n][first:stop], *panels)
 
 
 @inner
-def drop(t, n, row, arrays):
+def drop(t, n, row, arrays, work):
     """Dropout at a step: of the inputs of layer n, or of the outputs of the last one."""
-    batch, work, rows = arrays.batch, arrays.work, len(arrays.work.row_ids)
+    batch, rows = arrays.batch, len(work.row_ids)
     h, first, stop = work.activations.h, t * rows, (t + 1) * rows
     if n == 0:
         embedded = work.embedded[first:stop]
@@ -183,9 +151,9 @@ def drop(t, n, row, arrays):
 
 
 @inner
-def drop_back(t, n, row, arrays):
+def drop_back(t, n, row, arrays, work):
     """The same backward, in place."""
-    batch, work, rows = arrays.batch, arrays.work, len(arrays.work.row_ids)
+    batch, rows = arrays.batch, len(work.row_ids)
     first, stop = t * rows, (t + 1) * rows
     if n == 0:
         d_embedded = work.d_embedded[first:stop]
@@ -199,10 +167,10 @@ def drop_back(t, n, row, arrays):
 
 
 @inner
-def round_inputs(part, S, n, arrays):
+def round_inputs(part, S, n, arrays, work):
     """Round a block of what layer n reads to pairs, and of the states of the layer below it."""
-    work, operands, pair = arrays.work, arrays.work.operands, arrays.work.pair
-    first, stop, layers = part * BLOCK, (part + 1) * BLOCK, len(arrays.work.activations.h)
+    operands, pair = work.operands, work.pair
+    first, stop, layers = part * BLOCK, (part + 1) * BLOCK, len(work.activations.h)
     if n:
         round_rows(
             S, work.activations.h[n - 1][first:stop], operands.h_rows[n - 1, first // pair :]
@@ -231,10 +199,10 @@ def units_of(part, S, rows, parts, arrays):
 
 
 @inner
-def forward(part, S, cell, n, t, parts, arrays):
+def forward(part, S, cell, n, t, parts, arrays, work):
     """A step of a layer, for some rows and units."""
     align_stack()
-    packed, work, steps = arrays.packed, arrays.work, len(arrays.batch.losses)
+    packed, steps = arrays.packed, len(arrays.batch.losses)
     rows, from_ids = len(work.row_ids), n == 0 and len(packed.table) > 0
     first, stop, units = units_of(part, S, rows, parts, arrays)
     operands = work.operands.h[n]
@@ -254,7 +222,7 @@ def forward(part, S, cell, n, t, parts, arrays):
 
 
 @inner
-def run_head(part, operation, S, T, first, arrays):
+def run_head(part, operation, S, T, first, arrays, work):
     """A part of a phase of the output layer, for blocks of positions from number `first` on."""
     align_stack()
     cuts, number = arrays.cuts, 1
@@ -266,40 +234,40 @@ def run_head(part, operation, S, T, first, arrays):
         number = cuts[COLUMNS]
     block, share = part // number, part % number
     start = (first + block) * BLOCK
-    positions = len(arrays.batch.losses) * len(arrays.work.row_ids)
+    positions = len(arrays.batch.losses) * len(work.row_ids)
     stop = min(start + BLOCK, -(-positions // LANES) * LANES)
     if operation in (TRANSPOSE, HEAD):
-        h = arrays.work.operands.outputs[start:]
-        head.transpose(T, h, arrays.work.h_T[block, :, : stop - start])
+        h = work.operands.outputs[start:]
+        head.transpose(T, h, work.h_T[block, :, : stop - start])
     if operation in (LOGITS, HEAD):
-        compute_logits(T, block, share, number, stop - start, arrays)
+        compute_logits(T, block, share, number, stop - start, arrays, work)
     if operation == SOFTMAX:
-        compute_loss(S, T, block, share * LANES, start, stop, arrays)
+        compute_loss(S, T, block, share * LANES, start, stop, arrays, work)
     elif operation == HEAD:
         for lanes in range(0, stop - start, LANES):
-            compute_loss(S, T, block, lanes, start, stop, arrays)
+            compute_loss(S, T, block, lanes, start, stop, arrays, work)
     if operation in (HEAD_BACK, HEAD) and arrays.batch.header[TRAINING]:
-        units = bounds(share, number, arrays.work.d_h.shape[1], S.width)
-        d_logits = arrays.work.operands.d_logits_rows[block, :, : stop - start]
-        d_out, W = arrays.work.d_out[start:stop], arrays.packed.W_out_back
+        units = bounds(share, number, work.d_h.shape[1], S.width)
+        d_logits = work.operands.d_logits_rows[block, :, : stop - start]
+        d_out, W = work.d_out[start:stop], arrays.packed.W_out_back
         head.product_back(S, d_logits[: len(W)], W, d_out, units[0], units[1])
 
 
 @inner
-def compute_logits(T, block, share, number, lanes, arrays):
+def compute_logits(T, block, share, number, lanes, arrays, work):
     """Logits of some tokens for a block of positions."""
     align_stack()
     W, b = arrays.packed.W_out, arrays.packed.b_out
-    logits, h_T = arrays.work.logits[block, :, :lanes], arrays.work.h_T[block, :, :lanes]
+    logits, h_T = work.logits[block, :, :lanes], work.h_T[block, :, :lanes]
     tokens = bounds(share, number, len(W), T.rows)
     head.product(T, W, b, h_T, logits, tokens[0], tokens[1])
 
 
 @inner
-def compute_loss(S, T, block, lanes, start, stop, arrays):
+def compute_loss(S, T, block, lanes, start, stop, arrays, work):
     """Losses of LANES positions and, in training, the gradients of their logits."""
     align_stack()
-    work, operands, pair = arrays.work, arrays.work.operands, arrays.work.pair
+    operands, pair = work.operands, work.pair
     if start + lanes >= stop:
         return
     logits, targets = work.logits[block, :, lanes : lanes + LANES], work.targets[:, start + lanes :]
@@ -315,33 +283,32 @@ def compute_loss(S, T, block, lanes, start, stop, arrays):
 
 
 @inner
-def add_head_weights(part, T, phase, arrays):
-    """Gradients of weight and bias of the output layer, for some tokens."""
+def add_head_weights(part, T, phase, fresh, arrays, work):
+    """Gradients of weight and bias of the output layer, for some tokens; fresh: set them first."""
     align_stack()
-    sums, work, packed = arrays.accumulators, arrays.work, arrays.packed
-    rows, first, fresh = len(work.row_ids), phase[ROW], phase[STEP] != 0
-    d_W, d_bias = sums.W_out[0], sums.b_out_by_lane[0]
-    tokens = bounds(part, phase[PARTS], len(packed.W_out), T.rows)
-    for block in range(phase[LAYER]):
+    sums, rows, first = arrays.accumulators, len(work.row_ids), phase[LAYER]
+    d_W, d_bias = sums.W_out, sums.b_out_by_lane
+    tokens = bounds(part, phase[PARTS], len(arrays.packed.W_out), T.rows)
+    for block in range(phase[STEP]):
         start = (first + block) * BLOCK
         h = work.operands.outputs_rows[start // work.pair :]
         stop = min(start + BLOCK, -(-len(arrays.batch.losses) * rows // LANES) * LANES)
-        new = fresh and block == 0
+        new = fresh and start == 0
         d_logits = work.operands.d_logits[block, :, : (stop - start) // work.pair]
         head.add_weight_gradients(T, d_logits, h, d_W, tokens[0], tokens[1], new)
         logits = work.logits[block, :, : stop - start]
         head.add_bias_gradients(T, logits, d_bias, tokens[0], tokens[1], new)
-    head.sum_lanes(d_bias, tokens[0], tokens[1], sums.b_out[0])
+    head.sum_lanes(d_bias, tokens[0], tokens[1], sums.b_out)
 
 
 # Backward.
 
 
 @inner
-def backward(part, S, cell, n, t, parts, arrays):
+def backward(part, S, cell, n, t, parts, arrays, work):
     """A step of a layer backward, for some rows and units."""
     align_stack()
-    packed, work, steps = arrays.packed, arrays.work, len(arrays.batch.losses)
+    packed, steps = arrays.packed, len(arrays.batch.losses)
     rows, W = len(work.row_ids), packed.W_hh_back[n]
     first, stop, units = units_of(part, S, rows, parts, arrays)
     d_h, d_c, last = work.d_h[first:stop], work.d_c[first:stop], t == steps - 1
@@ -362,10 +329,13 @@ def backward(part, S, cell, n, t, parts, arrays):
 
 
 @inner
-def add_weights(part, S, phase, column, first, left, right, out):
-    """out += left^T right for the positions from `first` on, for some rows of `out`."""
-    rows = bounds(part, phase[PARTS], len(out), S.rows)
-    fresh, d_W = phase[ROW] == 0, out[rows[0] : rows[1]]
+def add_weights(part, S, parts, fresh, column, first, left, right, out):
+    """out += left^T right for the positions from `first` on, for some rows of `out`.
+
+    out = left^T right if it is `fresh`.
+    """
+    rows = bounds(part, parts, len(out), S.rows)
+    d_W = out[rows[0] : rows[1]]
     if first == len(left) and fresh:
         d_W[:] = 0
     for start in range(first, len(left), DEPTH):
@@ -379,47 +349,108 @@ def add_weights(part, S, phase, column, first, left, right, out):
 
 
 @inner
-def run_gradients(part, operation, S, phase, arrays):
-    """A part of a phase after the steps of a layer backward."""
-    packed, work, sums, n = arrays.packed, arrays.work, arrays.accumulators, phase[LAYER]
-    rows, dropout, cuts = len(work.row_ids), len(arrays.batch.masks) > 0, arrays.cuts
-    positions, fresh = len(arrays.batch.losses) * rows, phase[ROW] == 0
-    d_gates, operands, pair = work.d_gates[:positions], work.operands, work.pair
+def below(part, S, n, arrays, work):
+    """The gradients of a layer's inputs, for a block of positions."""
+    align_stack()
+    packed, cuts = arrays.packed, arrays.cuts
+    W, d_below = input_weights(packed, n)[1], work.d_out if n else work.d_embedded
+    block, share = part // cuts[COLUMNS], part % cuts[COLUMNS]
+    panels = bounds(share, cuts[COLUMNS], len(W), 1)
+    positions = len(arrays.batch.losses) * len(work.row_ids)
+    first, stop = block * BLOCK, min(positions, (block + 1) * BLOCK)
+    d_gates, out = work.operands.d_gates[first:stop], d_below[first:stop]
+    product(S, d_gates, W, packed.zeros, out, panels[0], panels[1])
+
+
+# Sums over blocks.
+
+
+@inner
+def add_layer_weights(part, S, phase, fresh, arrays, work):
+    """Gradients of a layer's recurrent weights, or of its input weights and biases, for some rows.
+
+    `fresh`: set them first.
+    """
+    align_stack()
+    packed, sums, n, parts = arrays.packed, arrays.accumulators, phase[LAYER], phase[PARTS]
+    rows, operands, pair = len(work.row_ids), work.operands, work.pair
+    positions = len(arrays.batch.losses) * rows
     by_rows = operands.d_gates_rows[: positions // pair]
-    if operation == WEIGHTS:
+    if phase[OPERATION] == WEIGHTS:
         first = 0 if len(arrays.batch.h) else rows // pair  # states of zeros add nothing
-        h, d_W = operands.h_rows[n], sums.W_hh[0, n]
-        add_weights(part, S, phase, packed.recurrent, first, by_rows, h, d_W)
-    elif operation == INPUT_WEIGHTS:
-        d_W = sums.W_in[0] if n == 0 else sums.W_ih[0, n - 1]
-        below = input_rows_of(operands, n, rows // pair, dropout)
-        add_weights(part, S, phase, 0, 0, by_rows, below, d_W)
-        columns, d_bias = bounds(part, phase[PARTS], len(d_W), S.width), sums.bias[0, n]
-        if fresh:
-            d_bias[:, columns[0] : columns[1]] = 0
-        add_bias_gradient(S, d_gates, d_bias, columns[0], columns[1])
-    elif operation == BELOW:
-        W, d_below = input_weights(packed, n)[1], work.d_out if n else work.d_embedded
-        block, panels = (
-            part // cuts[COLUMNS],
-            bounds(part % cuts[COLUMNS], cuts[COLUMNS], len(W), 1),
-        )
-        first, stop = block * BLOCK, min(positions, (block + 1) * BLOCK)
-        out = d_below[first:stop]
-        product(S, operands.d_gates[first:stop], W, packed.zeros, out, panels[0], panels[1])
-    else:
-        d_rows, table = (d_gates, sums.table[0])
-        if operation == EMBEDDING:
-            d_rows, table = work.d_embedded[:positions], sums.embedding[0]
-        columns = bounds(part, phase[PARTS], table.shape[1], S.width)
-        if fresh:
-            table[:, columns[0] : columns[1]] = 0
-        backward_to_ids(S, d_rows, work.ids[:positions], table, columns[0], columns[1])
-        if operation == TABLE:
-            d_bias = sums.bias[0, 0, 0, columns[0] : columns[1]]
-            d_bias[:] = 0
-            for token in range(len(table)):
-                add(table[token, columns[0] : columns[1]], d_bias)
+        h, d_W = operands.h_rows[n], sums.W_hh[n]
+        add_weights(part, S, parts, fresh, packed.recurrent, first, by_rows, h, d_W)
+        return
+    d_W, d_bias = sums.W_in if n == 0 else sums.W_ih[n - 1], sums.bias[n]
+    inputs = input_rows_of(operands, n, rows // pair, len(arrays.batch.masks) > 0)
+    add_weights(part, S, parts, fresh, 0, 0, by_rows, inputs, d_W)
+    columns = bounds(part, parts, len(d_W), S.width)
+    if fresh:
+        d_bias[:, columns[0] : columns[1]] = 0
+    add_bias_gradient(S, work.d_gates[:positions], d_bias, columns[0], columns[1])
+
+
+@inner
+def add_rows(part, S, phase, fresh, arrays, work):
+    """Gradients of the table's or the embedding's rows, for some columns; fresh: set them first."""
+    align_stack()
+    sums, positions = arrays.accumulators, len(arrays.batch.losses) * len(work.row_ids)
+    is_table = phase[OPERATION] == TABLE
+    d_rows, table = (work.d_gates, sums.table) if is_table else (work.d_embedded, sums.embedding)
+    first, stop = bounds(part, phase[PARTS], table.shape[1], S.width)
+    if fresh:
+        table[:, first:stop] = 0
+    backward_to_ids(S, d_rows[:positions], work.ids[:positions], table, first, stop)
+    if is_table:
+        d_bias = sums.bias[0, 0, first:stop]
+        d_bias[:] = 0
+        for token in range(len(table)):
+            add(table[token, first:stop], d_bias)
+
+
+# A part of a phase.
+
+
+@inner
+def run_block(part, parts, number, shapes, cell, phase, arrays, work):
+    """Run a part of what is done for a block of sequences by itself, for block `number`."""
+    S, T, U = shapes
+    operation, n, t = phase[OPERATION], phase[LAYER], phase[STEP]
+    rows, steps, training = (
+        len(work.row_ids),
+        len(arrays.batch.losses),
+        arrays.batch.header[TRAINING],
+    )
+    row = number * rows
+    if operation == BEGIN:
+        begin(row, U, arrays, work)
+    elif operation == LOOK_UP:
+        first, stop = bounds(part, parts, steps * rows, 1)
+        look_up(arrays.parameters, work.ids, first, stop, work.embedded)
+    elif operation == ROUND:
+        round_inputs(part, S, n, arrays, work)
+    elif operation == ROUND_GRADIENTS and training:
+        first, stop = part * BLOCK, min(steps * rows, (part + 1) * BLOCK)
+        round_rows(S, work.d_gates[first:stop], work.operands.d_gates_rows[first // work.pair :])
+    elif operation == DROP:
+        drop(part, n, row, arrays, work)
+    elif operation == DROP_BACK and training:
+        drop_back(part, n, row, arrays, work)
+    elif operation == PROJECT:
+        project(part, S, n, arrays, work)
+    elif operation == FORWARD:
+        for step in range(0 if t == ALL_STEPS else t, steps if t == ALL_STEPS else t + 1):
+            forward(part, U, cell, n, step, parts, arrays, work)
+    elif HEAD <= operation <= HEAD_BACK:
+        run_head(part, operation, S, T, n, arrays, work)
+    elif operation == END:
+        end(row, arrays, work)
+    elif operation == BACKWARD and training:
+        last, first = (steps - 1, 0) if t == ALL_STEPS else (t, t)
+        for step in range(last, first - 1, -1):
+            backward(part, U, cell, n, step, parts, arrays, work)
+    elif operation == BELOW and training:
+        below(part, S, n, arrays, work)
 
 
 @inner
@@ -428,48 +459,26 @@ def run_steps(phase, part, thread, shapes, cell, arrays):
 
     `shapes` are those of tiles: of products for all positions, of the output layer, of the steps.
     """
-    S, T, U = shapes
-    operation, n, t, row = phase[OPERATION], phase[LAYER], phase[STEP], phase[ROW]
-    parameters, packed, work = arrays.parameters, arrays.packed, arrays.work
-    rows, steps, training = (
-        len(work.row_ids),
-        len(arrays.batch.losses),
-        arrays.batch.header[TRAINING],
-    )
+    S, T, _ = shapes
+    operation, parameters, packed = phase[OPERATION], arrays.parameters, arrays.packed
+    blocks, training = phase[BLOCKS], arrays.batch.header[TRAINING]
     if operation <= PACK_TABLE:
         if arrays.batch.header[PACKING]:
             run_packing(operation, part, parameters, packed)
-    elif operation == BEGIN:
-        begin(row, U, arrays)
-    elif operation == LOOK_UP:
-        first, stop = bounds(part, phase[PARTS], steps * rows, 1)
-        look_up(parameters, work.ids, first, stop, work.embedded)
-    elif operation == ROUND:
-        round_inputs(part, S, n, arrays)
-    elif operation == ROUND_GRADIENTS and training:
-        first, stop = part * BLOCK, min(steps * rows, (part + 1) * BLOCK)
-        round_rows(S, work.d_gates[first:stop], work.operands.d_gates_rows[first // work.pair :])
-    elif operation == DROP:
-        drop(part, n, row, arrays)
-    elif operation == DROP_BACK and training:
-        drop_back(part, n, row, arrays)
-    elif operation == PROJECT:
-        project(part, S, n, arrays)
-    elif operation == FORWARD:
-        for step in range(0 if t == ALL_STEPS else t, steps if t == ALL_STEPS else t + 1):
-            forward(part, U, cell, n, step, phase[PARTS], arrays)
-    elif HEAD <= operation <= HEAD_BACK:
-        run_head(part, operation, S, T, row, arrays)
-    elif operation == HEAD_WEIGHTS and training:
-        add_head_weights(part, T, phase, arrays)
-    elif operation == END:
-        end(row, arrays)
-    elif operation == BACKWARD and training:
-        last, first = (steps - 1, 0) if t == ALL_STEPS else (t, t)
-        for step in range(last, first - 1, -1):
-            backward(part, U, cell, n, step, phase[PARTS], arrays)
-    elif WEIGHTS <= operation <= EMBEDDING and training:
-        run_gradients(part, operation, S, phase, arrays)
+    elif operation < HEAD_WEIGHTS:
+        parts = phase[PARTS] // blocks
+        n = part // parts
+        number, work = phase[FIRST_BLOCK] + n, arrays.works[n]
+        run_block(part % parts, parts, number, shapes, cell, phase, arrays, work)
+    elif operation <= EMBEDDING and training:
+        for n in range(blocks):
+            fresh, work = phase[FIRST_BLOCK] + n == 0, arrays.works[n]
+            if operation == HEAD_WEIGHTS:
+                add_head_weights(part, T, phase, fresh, arrays, work)
+            elif operation <= INPUT_WEIGHTS:
+                add_layer_weights(part, S, phase, fresh, arrays, work)
+            else:
+                add_rows(part, S, phase, fresh, arrays, work)
     elif operation == SUM and training:
         sum_part(part, parameters, 1, arrays.sums)
     elif operation == SUM_TABLE and training:

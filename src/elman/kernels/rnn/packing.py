@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from elman.kernels.codegen.addresses import floats_at
 from elman.kernels.codegen.linking import INLINED, INNER, inner
-from elman.kernels.codegen.references import strided
 from elman.kernels.codegen.tile_types import LINE
 
 Array = NDArray[np.float32]
@@ -71,9 +70,8 @@ class PackedWeights(NamedTuple):
     recurrent: int  # first column of the blocks that W_hh makes
 
 
-@strided  # by slots, whose number depends on sizes
 class Accumulators(NamedTuple):
-    """Gradients that the groups of a slot add to; all slots have one more axis in front."""
+    """Gradients that the groups of a slot add to, in one piece of memory."""
 
     table: Array  # (ids, blocks * hidden)
     embedding: Array  # (ids, embedding)
@@ -268,12 +266,12 @@ def sum_table_part(part, parameters, slots, size, flat):
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
         piece = pieces.fields[n]
         column, columns, top = piece[TO], piece[COLUMNS], piece[TO_ROW]
-        if piece[SOURCE] == NONE:
-            continue
         for row in range(top, top + piece[ROWS]):
             first = row * size + column
             for slot in range(1, slots):
                 add(flat[slot, first : first + columns], flat[0, first : first + columns])
+        if piece[SOURCE] == NONE:  # a bias is the sum of the rows
+            continue
         start, gradient = piece[SOURCE], floats_at(parameters.gradients[piece[ARRAY]], 0, 1)
         for i in range(0, piece[ROWS], LINE):
             for j in range(columns):

@@ -16,9 +16,9 @@ from elman.kernels.codegen.cache import kernel
 from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_until_finished
 
-# Fields of a phase; what the last three say depends on the operation.
-PHASE_FIELDS = 7
-OPERATION, FIRST, AFTER, PARTS, LAYER, STEP, ROW = range(PHASE_FIELDS)
+# Fields of a phase; what the last four say depends on the operation.
+PHASE_FIELDS = 8
+OPERATION, FIRST, AFTER, PARTS, LAYER, STEP, FIRST_BLOCK, BLOCKS = range(PHASE_FIELDS)
 
 Phases = NDArray[np.int64]  # (phases + 1, PHASE_FIELDS); the last begins behind the last part
 
@@ -36,17 +36,21 @@ class Program:
         parts: int,
         layer: int = 0,
         step: int = 0,
-        row: int = 0,
+        blocks: tuple[int, int] = (0, 1),
         joined: bool = False,
     ) -> None:
-        """Add a phase of so many parts; one that is `joined` does not wait for the one before."""
+        """Add a phase of so many parts.
+
+        `blocks` are the first one and their number. A phase that is `joined` does not wait for the
+        one before.
+        """
         after = self.phases[-1][AFTER] if joined else self.parts
-        self.phases.append([operation, self.parts, after, parts, layer, step, row])
+        self.phases.append([operation, self.parts, after, parts, layer, step, *blocks])
         self.parts += parts
 
     def array(self) -> Phases:
         """Phases as kernels read them."""
-        end = [-1, self.parts, self.parts, 0, 0, 0, 0]
+        end = [-1, self.parts, self.parts, 0, 0, 0, 0, 0]
         return np.array([*self.phases, end], np.int64)
 
 
