@@ -30,7 +30,7 @@ def test_train_makes_a_run_directory_and_says_what_came_of_it(
     assert "validation perplexity" in done.stdout
     lines = done.stderr.splitlines()
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
-    assert all(word in lines[0] for word in ("train", "val", "tokens/s", "s left"))
+    assert all(word in lines[0] for word in ("train", "val", "tokens/s", " left"))
     assert "\x1b" not in done.stderr
     config = json.loads((folder / "config.json").read_text())
     assert config["training"]["settings"]["edition"] == "gutenberg"
@@ -71,7 +71,25 @@ def test_minutes_bound_the_time_of_a_training(elman: Command, story: Path, tmp_p
     done = elman("train", story, *QUICK[2:], "--minutes", "0.005", "--out", "timed")
     assert done.returncode == 0, done.stderr
     assert read_history(tmp_path / "timed")[-1].seconds > 0.2
-    assert done.stderr.splitlines()[-1].endswith(" 0 s left")
+    assert done.stderr.splitlines()[-1].endswith(" 0:00 left")
+
+
+def test_texts_are_shown_while_a_model_trains_and_change_nothing(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    for name, options in (("silent", ()), ("shown", ("--sample-every", "0.5"))):
+        done = elman("train", story, *QUICK, *options, "--out", name)
+        assert done.returncode == 0, done.stderr
+    shown = [line for line in done.stderr.splitlines() if not line.startswith("  | ")]
+    assert [line.split()[0] for line in shown] == ["after", "epoch", "after"] * 2
+    texts = done.stderr.split(" epochs:\n")[1:]
+    assert all(text.startswith("  | ") and len(text) > 100 for text in texts)
+    models = [tmp_path / name / "model.safetensors" for name in ("silent", "shown")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    for value in ("0", "nan"):
+        done = elman("train", story, *QUICK, "--sample-every", value, "--out", "none")
+        assert done.returncode == 2
+        assert "sample every must be a finite number above 0, got" in done.stderr
 
 
 def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
@@ -205,5 +223,5 @@ def test_a_terminal_sees_a_bar_with_perplexities_speed_and_time_left(
     os.close(ours)
     last = [line for line in screen.decode().split("\r") if "epoch" in line][-1]
     assert "epoch 30/30" in last
-    assert all(word in last for word in ("train ", "val ", "tokens/s", "0:00:00"))
+    assert all(word in last for word in ("train ", "val ", "tokens/s", " 0:00 left"))
     assert "━" in last

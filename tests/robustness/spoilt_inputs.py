@@ -417,6 +417,7 @@ def words(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
                 "precision",
                 "weight-decay",
                 "checkpoint-every",
+                "sample-every",
                 "resume",
                 "vocab-size",
                 "min-freq",

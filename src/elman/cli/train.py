@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +19,25 @@ from elman.core.experiments.settings import Settings
 if TYPE_CHECKING:
     from elman.core.experiments.train import Training
     from elman.core.model.metrics import Evaluation
+    from elman.core.training.callback import Callback
 
 log = logging.getLogger("elman")
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Options that change no result: seconds between checkpoints, and epochs between samples."""
+
+    checkpoint_every: float = 60.0
+    sample_every: float | None = None
+
+    def __post_init__(self) -> None:
+        from elman.core.training.checkpoint import check_interval
+        from elman.core.training.progress import check_sample_every
+
+        check_interval(self.checkpoint_every)
+        if self.sample_every is not None:
+            check_sample_every(self.sample_every)
 
 
 @with_settings
@@ -32,6 +49,14 @@ def train(
         typer.Option(help="The run directory to make. [default: a new one in runs/]", **PATH),
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60,
+    sample_every: Annotated[
+        float | None,
+        typer.Option(
+            help="Epochs between samples of text on standard error; 0.1 shows ten an epoch. "
+            "[default: no samples]",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Resume the interrupted training of this run directory.", **RUN),
@@ -40,11 +65,10 @@ def train(
 ) -> None:
     """Train a model on a text; by default, D2L's RNN on The Time Machine."""
     from elman.core.experiments import run
-    from elman.core.training.checkpoint import check_interval
 
-    check_interval(checkpoint_every)
+    intervals = Intervals(checkpoint_every, sample_every)
     if resume is not None:
-        _resume(context, resume, checkpoint_every)
+        _resume(context, resume, intervals)
         return
     if options["init"]:
         arch = asdict(run.read_config(Path(options["init"])).architecture)
@@ -53,12 +77,12 @@ def train(
     frameworks = options["framework"]
     folder, numbered = out or _folder(options["text"]), out is None
     if frameworks in FRAMEWORKS:
-        _train(Settings(**options), folder, numbered, checkpoint_every)
+        _train(Settings(**options), folder, numbered, intervals)
     else:
-        _train_each(frameworks, options, folder, numbered, checkpoint_every)
+        _train_each(frameworks, options, folder, numbered, intervals)
 
 
-def _train(settings: Settings, folder: Path, numbered: bool, checkpoint_every: float) -> None:
+def _train(settings: Settings, folder: Path, numbered: bool, intervals: Intervals) -> None:
     from elman.core.experiments import run
     from elman.core.experiments.train import Training
     from elman.core.files import atomic
@@ -68,7 +92,7 @@ def _train(settings: Settings, folder: Path, numbered: bool, checkpoint_every: f
     run.check_writable(folder)
     training = Training(settings, framework_module(settings.framework))
     with run.new_training(folder, training.run_settings, numbered) as folder:
-        _fit(training, folder, checkpoint_every)
+        _fit(training, folder, intervals)
     _report(training, folder)
 
 
@@ -78,12 +102,12 @@ def _given(context: typer.Context) -> list[str]:
     return [name for name, source in sources.items() if "COMMANDLINE" in source]
 
 
-def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> None:
+def _resume(context: typer.Context, folder: Path, intervals: Intervals) -> None:
     """Resume the training of a run directory."""
     from elman.core.experiments import run
     from elman.core.experiments.train import Training
 
-    given = [name for name in _given(context) if name not in ("resume", "checkpoint_every")]
+    given = [name for name in _given(context) if name not in ("resume", *asdict(Intervals()))]
     if given:
         raise ElmanError(
             f"a training resumes with the settings it began with, got {', '.join(given)} with "
@@ -91,24 +115,27 @@ def _resume(context: typer.Context, folder: Path, checkpoint_every: float) -> No
         )
     with run.resumed_training(folder) as settings:
         training = Training.from_settings(settings)
-        _fit(training, folder, checkpoint_every)
+        _fit(training, folder, intervals)
     _report(training, folder)
 
 
-def _fit(training: "Training", folder: Path, checkpoint_every: float) -> None:
+def _fit(training: "Training", folder: Path, intervals: Intervals) -> None:
     """Train from the newest checkpoint, if there is one, and write the run."""
     from elman.core.experiments import run
     from elman.core.training import checkpoint
 
-    checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, checkpoint_every)
+    checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, intervals.checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
+    callbacks: list[Callback] = [checkpoints]
+    if intervals.sample_every is not None:
+        callbacks.append(training.samples(intervals.sample_every))
     with signals.ending_with_a_batch(checkpoints):
-        training.fit(checkpoints, resume=begun)
+        training.fit(*callbacks, resume=begun)
         training.write(folder)
 
 
 def _train_each(
-    frameworks: str, options: dict[str, Any], folder: Path, numbered: bool, checkpoint_every: float
+    frameworks: str, options: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals
 ) -> None:
     """Train in several frameworks, and compare the runs."""
     from elman.core.experiments import compare
@@ -117,7 +144,7 @@ def _train_each(
     found = compare.interpreters(frameworks)
     settings = Settings(**options | {"framework": found[0].framework})
     with compare.new_group(folder, numbered) as (folder, picture):
-        runs, failed = compare.train_each(found, settings, checkpoint_every, folder)
+        runs, failed = compare.train_each(found, settings, asdict(intervals), folder)
     if runs:
         load_matplotlib()
         try:

@@ -1,24 +1,29 @@
 """Curves as files: drawn with nobody's settings, and never at a run's expense."""
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from elman.core.errors import MachineError
-from elman.core.training.curve_files import _draw_runs, save_comparison, save_curves
+from elman.core.training.curve_files import _draw_losses, _draw_runs, save_comparison, save_curves
+from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
 from tests.conftest import Command
 
 QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--seq-len", "16")
 CURVES = {"training": [Point(1, 9), Point(2, 8)]}
+HISTORY = [Epoch(1, 2.5, 2.25, 1, 1), Epoch(2, 2.0, 1.75, 1, 2), Epoch(3, 1.5, 2.0, 1, 3)]
 SPOILT = {"text.usetex": True, "font.size": 1e9, "axes.prop_cycle": mpl.cycler("color", [])}
 
 
 def test_curves_are_written_as_svg_and_png(tmp_path: Path) -> None:
-    save_curves(tmp_path, {"training": [Point(1, 9), Point(2, 8)]}, "epoch", "perplexity")
+    save_curves(tmp_path, HISTORY)
     assert b"<svg" in (tmp_path / "curves.svg").read_bytes()[:500]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -28,7 +33,7 @@ def test_the_users_settings_change_no_picture_and_are_not_changed(tmp_path: Path
     for settings in ({}, SPOILT):
         with mpl.rc_context(settings):
             before = dict(mpl.rcParams)
-            save_curves(tmp_path, CURVES, "epoch", "perplexity")
+            save_curves(tmp_path, HISTORY)
             assert dict(mpl.rcParams) == before
         pictures.append((tmp_path / "curves.png").read_bytes())
     assert pictures[0] == pictures[1]
@@ -40,6 +45,43 @@ def test_a_picture_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         save_comparison(tmp_path / "a.pgf", {"run": (CURVES["training"], [])})
     assert str(error.value).startswith(f"cannot draw {tmp_path}/a.pgf: ")
     assert "\n" not in str(error.value)
+
+
+def drawn(history: list[Epoch]) -> Axes:
+    axes = Figure().subplots()
+    _draw_losses(axes, history)
+    axes.figure.draw_without_rendering()  # which places the axis on the right
+    return axes
+
+
+def test_the_curves_of_a_run_mark_its_best_epoch_in_nats_and_as_a_perplexity() -> None:
+    axes = drawn(HISTORY)
+    *curves, best = [line.get_xydata().tolist() for line in axes.lines]
+    assert curves == [[[1, 2.5], [2, 2], [3, 1.5]], [[1, 2.25], [2, 1.75], [3, 2]]]
+    assert best == [[2, 1.75]]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["training", "validation", "best: epoch 2, 1.750 nats, perplexity 5.75"]
+    (right,) = axes.child_axes
+    assert (axes.get_ylabel(), right.get_ylabel()) == ("loss in nats per token", "perplexity")
+    assert right.get_ylim() == pytest.approx(np.exp(axes.get_ylim()))
+
+
+@pytest.mark.parametrize("lowest", [0.01, 1, 9])
+@pytest.mark.parametrize("factor", [1, 1.001, 5, 100])
+def test_perplexities_have_ticks_whatever_their_range(lowest: float, factor: float) -> None:
+    losses = np.log(np.array([lowest * factor, lowest]) + 1)
+    (right,) = drawn([Epoch(1, *losses, 1, 1)]).child_axes
+    ends = right.get_ylim()
+    assert 2 <= len([tick for tick in right.get_yticks() if ends[0] <= tick <= ends[1]]) <= 12
+
+
+@pytest.mark.parametrize("losses", [(2.0, math.nan), (400.0, 300.0)])
+def test_a_run_without_validation_or_with_large_losses_is_drawn_too(
+    losses: tuple[float, float],
+) -> None:
+    axes = drawn([Epoch(1, *losses, 1, 1)])
+    assert not axes.child_axes
+    assert len(axes.lines) == (2 if math.isnan(losses[1]) else 3)
 
 
 @pytest.mark.parametrize("runs", [1, 2, 34])

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
@@ -80,19 +81,25 @@ def _picture(path: Path) -> Path:
 
 
 def train_each(
-    interpreters: Sequence[Interpreter], settings: Settings, checkpoint_every: float, folder: Path
+    interpreters: Sequence[Interpreter],
+    settings: Settings,
+    options: Mapping[str, Any],
+    folder: Path,
 ) -> tuple[list[Path], dict[Path, int]]:
     """Train with these settings in each framework, in a process of its own.
 
+    `options` are those of `elman train` that are no settings, by their names in Python.
     Returns the runs that were made in `folder`, and the exit codes of those that failed.
     """
+    own = ("text", "more_texts", "framework")
+    known = {name: value for name, value in asdict(settings).items() if name not in own}
     runs: list[Path] = []
     failed: dict[Path, int] = {}
     for each in interpreters:
         print(f"{each.framework}:", file=sys.stderr, flush=True)
         made = folder / each.framework
         words = ["--framework", each.framework, "--out", str(made)]
-        words += ["--checkpoint-every", str(checkpoint_every), *_words(settings)]
+        words += [*_words(options), *_words(known), "--", settings.text, *settings.more_texts]
         # -P: a module in the current folder is not imported
         code = _run([each.python, "-P", "-m", "elman", "train", *words])
         if code == 0:
@@ -117,18 +124,16 @@ def _run(command: Sequence[str]) -> int:
         raise InterruptedWorkError("interrupted") from error
 
 
-def _words(settings: Settings) -> list[str]:
-    """Settings as words of a command line, the framework left out and the texts last."""
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command line, without those that are None."""
     words = []
-    for name, value in asdict(settings).items():
+    for name, value in options.items():
         option = "--" + name.replace("_", "-")
-        if name in ("text", "more_texts", "framework") or value is None:
-            continue
         if isinstance(value, bool):
             words += [option] * value
-        else:
+        elif value is not None:
             words += [option, str(value)]
-    return [*words, "--", settings.text, *settings.more_texts]
+    return words
 
 
 def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:

@@ -29,7 +29,6 @@ from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
 from elman.core.training.curve_files import save_curves
 from elman.core.training.history import Epoch
-from elman.core.training.plotting import Point
 from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
@@ -241,12 +240,8 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
     """Draw the curves of a run; a failure is only logged."""
     if not history:
         return
-    curves = {
-        "training": [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
-        "validation": [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
-    }
     try:
-        save_curves(folder, curves, "epoch", "perplexity")
+        save_curves(folder, history)
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
 

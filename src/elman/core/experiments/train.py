@@ -6,6 +6,7 @@ import logging
 import platform
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
+from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.trainer import SHARE_OF_TIME
 from elman.core.valid_values import MAX_EPOCHS
@@ -33,6 +35,7 @@ from elman.core.valid_values import MAX_EPOCHS
 log = logging.getLogger("elman")
 
 PREFIX = "it has"  # the book's
+SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 100, 0.8  # while a model trains; the latter as in generate
 PREFIX_SEARCH = 1 << 20  # ids that are searched for a sample's prefix
 
 
@@ -192,15 +195,23 @@ class Training:
         self.trainer.callbacks = (*own, *callbacks)
         self.trainer.fit(self.model, self.data, resume=resume)
 
-    def sample(self, tokens: int = 20) -> str:
-        """Generate greedily from "it has", or from the text's start where that is unknown."""
+    def sample(self, tokens: int = 20, temperature: float = 0.0) -> str:
+        """A text that begins with "it has", or with the text's start where that is unknown.
+
+        At the temperature 0 each token is the most likely one.
+        """
         try:
             prefix = self.codec.prefix_ids(PREFIX)
         except ElmanError:
             prefix = self._start(len(PREFIX))
-        sampler = Sampler(temperature=0, excluded=(self.codec.vocab.unk,))
+        sampler = Sampler(temperature, excluded=(self.codec.vocab.unk,))
         following = generate(self.model, prefix, tokens, sampler)
         return str(self.codec.text([*prefix, *following]))
+
+    def samples(self, every: float) -> Samples:
+        """Callback that shows a text each time after so many epochs."""
+        self.sample(1, SAMPLE_TEMPERATURE)  # compiles before the clock of the training starts
+        return Samples(partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE), every)
 
     def _start(self, tokens: int) -> list[int]:
         """The first ids of the training part, without unknown symbols."""

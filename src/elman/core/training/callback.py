@@ -19,6 +19,7 @@ class TrainerLike(Protocol):
     history: list[Epoch]
     best: Mapping[str, NDArray[Any]]
     train_batch_idx: int
+    num_train_batches: int
 
     @property
     def seconds(self) -> float:

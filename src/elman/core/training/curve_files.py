@@ -1,6 +1,7 @@
 """Curves as files, drawn with Matplotlib's defaults whatever the user's settings."""
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +14,15 @@ import numpy as np
 
 from elman.core.errors import ElmanError, MachineError, printable
 from elman.core.files import atomic
-from elman.core.training.plotting import Point, ProgressBoard, marker
+from elman.core.training.history import Epoch, best_epoch
+from elman.core.training.plotting import Point, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_LOSS = 50.0  # in nats, up to which the perplexity is shown beside it
+NARROW = 20.0  # ratio of the perplexities of a picture below which ticks are evenly spaced
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
@@ -67,18 +71,59 @@ def check_picture(path: Path) -> None:
             )
 
 
-def save_curves(
-    folder: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str
-) -> None:
-    """Write `curves.svg` and `curves.png` into `folder`."""
-    board = ProgressBoard(xlabel, ylabel, figsize=(6, 4))
-    board.data = {label: list(points) for label, points in curves.items()}
+def save_curves(folder: Path, history: Sequence[Epoch]) -> None:
+    """Write `curves.svg` and `curves.png` into `folder`: losses and perplexities by epoch."""
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
         with drawing(Path(path.name)):  # the folder may still have a temporary name
-            figure = board.figure()
-            _count_epochs(figure.axes[0])
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(6, 4))
+            _draw_losses(figure.subplots(), history)
             _save(figure, path)
+
+
+def _draw_losses(axes: "Axes", history: Sequence[Epoch]) -> None:
+    """Draw training and validation losses, with perplexities on the right, and mark the best."""
+    epochs = [epoch.epoch for epoch in history]
+    curves = {
+        "training": [epoch.train_loss for epoch in history],
+        "validation": [epoch.val_loss for epoch in history],
+    }
+    for (label, losses), style in zip(curves.items(), ("-", "--"), strict=True):
+        points = list(map(Point, epochs, losses))
+        axes.plot(epochs, losses, style, label=label, marker=marker(points))
+    best = best_epoch(history)
+    if math.isfinite(best.val_loss):
+        label = f"best: epoch {best.epoch}, {best.val_loss:.3f} nats, perplexity {best.val_ppl:.2f}"
+        look: dict[str, Any] = {"color": "C1", "markersize": 9, "linestyle": "none"}
+        axes.plot(best.epoch, best.val_loss, marker="o", fillstyle="none", label=label, **look)
+    axes.set(xlabel="epoch", ylabel="loss in nats per token")
+    axes.legend()
+    _count_epochs(axes)
+    if all(loss <= MAX_LOSS for losses in curves.values() for loss in losses):
+        _add_perplexities(axes)
+
+
+def _add_perplexities(axes: "Axes") -> None:
+    """Label the right side of losses with perplexities."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    right = axes.secondary_yaxis("right", functions=(_perplexity, _loss))
+    lowest, highest = map(_perplexity, axes.get_ylim())
+    narrow = highest < NARROW * lowest
+    right.yaxis.set_major_locator(MaxNLocator(8) if narrow else LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_minor_locator(NullLocator())
+    right.yaxis.set_major_formatter("{x:g}")
+    right.set_ylabel("perplexity")
+
+
+def _perplexity(losses: Any) -> Any:
+    return np.exp(np.minimum(losses, 2 * MAX_LOSS))
+
+
+def _loss(perplexities: Any) -> Any:
+    return np.log(np.maximum(perplexities, np.finfo(float).tiny))
 
 
 def _count_epochs(axes: "Axes") -> None:

@@ -1,0 +1,116 @@
+"""What a training shows of itself: the time left, and texts now and then."""
+
+from typing import Any
+
+import pytest
+
+from elman.core.errors import ElmanError
+from elman.core.training.history import Epoch
+from elman.core.training.progress import Samples, time_left
+
+
+class Clock:
+    """A trainer at a point of its training."""
+
+    def __init__(self, seconds: float = 0.0, progress: float = 0.0) -> None:
+        self.seconds, self.progress = seconds, progress
+        self.history: list[Epoch] = []
+        self.train_batch_idx, self.num_train_batches = 0, 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "progress", "shown"),
+    [
+        *[(5.0, 0.0, "-:--"), (5.0, 0.5, "0:05"), (59.6, 0.5, "1:00"), (45.0, 0.1, "6:45")],
+        *[(3600.0, 0.5, "1:00:00"), (1.0, 1e-5, "27:46:39"), (7.0, 1.0, "0:00")],
+    ],
+)
+def test_the_time_left_is_told_by_the_clock(seconds: float, progress: float, shown: str) -> None:
+    trainer: Any = Clock(seconds, progress)
+    assert time_left(trainer) == shown
+
+
+def updates_with_samples(every: float, epochs: int = 3, start: int = 0) -> list[tuple[int, bool]]:
+    """Updates after which there was a text, and true if it came after the epoch's line."""
+    shown: list[tuple[int, bool]] = []
+    trainer: Any = Clock()
+
+    def sample() -> str:
+        updates = trainer.train_batch_idx
+        shown.append((updates, len(trainer.history) * 10 >= updates))
+        return "it has"
+
+    samples = Samples(sample, every)
+    trainer.history = [None] * (start // 10)
+    for update in range(start + 1, epochs * 10 + 1):
+        trainer.train_batch_idx = update
+        samples.on_checkpoint(trainer)
+        if update % 10 == 0:
+            trainer.history.append(None)
+            samples.on_checkpoint(trainer)
+    return shown
+
+
+def test_texts_are_shown_once_in_so_many_epochs() -> None:
+    assert updates_with_samples(1) == [(10, True), (20, True), (30, True)]
+    assert updates_with_samples(2) == [(20, True)]
+    assert updates_with_samples(0.5, 1) == [(5, False), (10, True)]
+    assert updates_with_samples(1.5) == [(15, False), (30, True)]
+    assert updates_with_samples(1e-9, 1) == [*((n, False) for n in range(1, 10)), (10, True)]
+    assert updates_with_samples(1e9) == []
+    assert updates_with_samples(0.3) == [
+        *[(3, False), (6, False), (9, False), (12, False), (15, False), (18, False), (21, False)],
+        *[(24, False), (27, False), (30, True)],
+    ]
+    assert updates_with_samples(0.15, 1) == [(n, n == 10) for n in (2, 3, 5, 6, 8, 9)]
+
+
+def test_a_training_that_resumes_shows_them_where_the_first_would_have() -> None:
+    for start in (3, 5, 9, 10, 14):
+        whole = updates_with_samples(0.5)
+        assert updates_with_samples(0.5, start=start) == [each for each in whole if each[0] > start]
+
+
+def test_an_epoch_that_is_cut_short_shows_no_text_twice_and_an_empty_one_shows_none() -> None:
+    texts: list[int] = []
+    trainer: Any = Clock()
+    samples = Samples(lambda: str(texts.append(1)), 0.5)
+    trainer.train_batch_idx = 5
+    samples.on_checkpoint(trainer)
+    trainer.history.append(None)
+    samples.on_checkpoint(trainer)
+    trainer.train_batch_idx, trainer.num_train_batches = 0, 0
+    samples.on_checkpoint(trainer)
+    assert len(texts) == 1
+
+
+def test_a_text_is_folded_behind_a_bar_and_changes_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer: Any = Clock()
+    trainer.train_batch_idx = 5
+    Samples(lambda: "it has\n\n\x1b[2J\x07end " + "word " * 20, 0.5).on_checkpoint(trainer)
+    head, *lines = capsys.readouterr().err.splitlines()
+    assert head == "after 0.5 epochs:"
+    assert lines[:2] == ["  | it has", "  | "]
+    assert lines[2].startswith("  | \\x1b[2J\\x07end word word")
+    assert all(line.startswith("  | ") and len(line) <= 80 for line in lines)
+    assert len(lines) == 4
+
+
+def test_a_text_that_cannot_be_written_leaves_the_error_to_the_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> str:
+        raise ElmanError("the logits contain NaN")
+
+    trainer: Any = Clock()
+    trainer.train_batch_idx = 10
+    Samples(fail, 0.1).on_checkpoint(trainer)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf"), "1"])
+def test_the_number_of_epochs_between_texts_is_above_0(every: Any) -> None:
+    with pytest.raises(ElmanError, match="sample every must be a finite number above 0, got"):
+        Samples(str, every)
