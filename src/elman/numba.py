@@ -203,11 +203,16 @@ class RNNLM(specification.RNNLM):
             return engine.row_losses(ids)
 
     def generate_ids(
-        self, prefixes: Sequence[Sequence[int]], tokens: int, sampler: Sampler, seed: int
+        self,
+        prefixes: Sequence[Sequence[int]],
+        tokens: int,
+        sampler: Sampler,
+        seed: int,
+        at_once: int = GENERATED_TOKENS,
     ) -> Iterator[Array]:
         """Yield the ids that follow each prefix, (texts, some), until there are `tokens` of each.
 
-        Text n is drawn with the seed `seed` + n.
+        Text n is drawn with the seed `seed` + n; `at_once` tokens of each come together.
         """
         rngs = [np.random.default_rng(seed + n) for n in range(len(prefixes))]
         known, state = max(map(len, prefixes)), self._state_parts(None, len(prefixes))
@@ -215,11 +220,13 @@ class RNNLM(specification.RNNLM):
         ids = np.zeros((len(prefixes), known), np.int64)
         for row, prefix, first in zip(ids, prefixes, starts, strict=True):
             row[first:] = self._as_int64(prefix, 1)
-        for start in range(0, tokens, GENERATED_TOKENS):
-            number = min(GENERATED_TOKENS, tokens - start)
+        marked = self.vocab_size if sampler.repetition_penalty != 1 else 0
+        seen = np.zeros((len(prefixes), marked), np.bool_)
+        for start in range(0, tokens, at_once):
+            number = min(at_once, tokens - start)
             uniforms = np.stack([rng.random(number) for rng in rngs])  # (texts, number)
             with self._kernels() as engine:
-                ids, state = engine.generate(ids, starts, state, sampler, uniforms)
+                ids, state = engine.generate(ids, starts, state, sampler, uniforms, seen)
             if np.min(ids) < 0:
                 raise ElmanError(
                     "the logits contain NaN or infinity: the weights of this model are broken"

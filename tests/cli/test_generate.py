@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 from tests.cli.conftest import QUICK
 from tests.conftest import Command
+
+NUMPY = ("--framework", "numpy")
 
 
 def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) -> None:
@@ -32,6 +35,106 @@ def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
     ]
     both = elman("generate", run, "Once", "a", "--tokens", "9", "--seed", "4")
     assert (both.returncode, both.stdout) == (0, "\n".join(texts))
+
+
+def test_n_samples_of_each_prefix_are_those_of_the_prefixes_one_by_one(
+    elman: Command, run: Path
+) -> None:
+    options = ("--tokens", "20", "--seed", "4", "--temperature", "2", *NUMPY)
+    done = elman("generate", run, "Once", "a", "--n", "2", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == elman("generate", run, *["Once"] * 2, *["a"] * 2, *options).stdout
+    texts = done.stdout.removesuffix("\n").split("\n\n")
+    assert len(set(texts)) == 4
+
+
+def test_a_text_ends_before_a_stop_text(elman: Command, run: Path) -> None:
+    greedy = ("generate", run, "Once upon", "--temperature", "0", *NUMPY)
+    assert elman(*greedy, "--stop", "said", "--stop", "zebra").stdout == "Once upon a time, \n"
+    whole = elman(*greedy, "--tokens", "30").stdout
+    assert elman(*greedy, "--tokens", "30", "--stop", "zebra").stdout == whole
+
+
+def test_a_beam_search_finds_texts_that_are_no_less_likely_than_the_greedy_one(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    options = ("--tokens", "12", *NUMPY)
+    best = elman("generate", run, "Once", "--beams", "4", "--n", "3", *options)
+    assert (best.returncode, best.stderr) == (0, "")
+    texts = best.stdout.removesuffix("\n").split("\n\n")
+    assert len(set(texts)) == 3
+    greedy = elman("generate", run, "Once", "--temperature", "0", *options).stdout
+    assert elman("generate", run, "Once", "--beams", "1", *options).stdout == greedy
+
+
+def test_a_repetition_penalty_makes_repeats_rare(elman: Command, run: Path) -> None:
+    options = ("--temperature", "0", "--tokens", "12", *NUMPY)
+    plain = elman("generate", run, "Once", *options).stdout
+    for framework in ("numpy", "numba"):
+        words = ("--repetition-penalty", "3", "--framework", framework)
+        varied = elman("generate", run, "Once", *options, *words).stdout
+        assert len(set(varied)) > len(set(plain))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_shows_what_is_written_to_a_pipe(run: Path, tmp_path: Path) -> None:
+    words = ("generate", str(run), "Once", "a time", "--n", "2", "--tokens", "300", *NUMPY)
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    piped = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    assert in_terminal(command, tmp_path).replace(b"\r\n", b"\n") == piped
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_shows_a_text_while_it_is_written() -> None:
+    code = """if True:
+        import sys
+        from elman.cli.output import show_as_written
+
+        def pieces():
+            yield "one"
+            assert sys.stdin.readline() == "go on\\n"
+            yield " two"
+
+        show_as_written([pieces(), ["three"]])
+    """
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=end, text=True) as process:
+        os.close(end)
+        assert os.read(terminal, 99) == b"one"
+        process.communicate("go on\n")
+        shown = b""
+        with suppress(OSError):  # the terminal's end, on Linux
+            while more := os.read(terminal, 99):
+                shown += more
+    os.close(terminal)
+    assert shown == b" two\r\n\r\nthree\r\n"
+    assert process.returncode == 0
+
+
+def in_terminal(command: list[str], folder: Path) -> bytes:
+    """What a command shows in a terminal of its own."""
+    terminal, end = os.openpty()
+    shown = b""
+    with subprocess.Popen(command, cwd=folder, stdout=end) as process:
+        os.close(end)
+        with suppress(OSError):  # the terminal's end, on Linux
+            while more := os.read(terminal, 4096):
+                shown += more
+    os.close(terminal)
+    assert process.returncode == 0
+    return shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_reader_that_goes_away_ends_the_command(run: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ("generate", str(run), "Once", "--tokens", "100000", *NUMPY)
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_the_unknown_symbol_is_written_only_where_it_is_allowed(

@@ -161,6 +161,7 @@ def uses(known: RNNLM) -> Calls:
         "prefix_ids": (known.codec.prefix_ids, {"prefix": "a"}),
         "prefix_ids, byte": (Codec(Vocab(["a"]), "byte", clean=False).prefix_ids, {"prefix": "a"}),
         "Sampler": (Sampler, {"temperature": 1.0, "top_k": 1, "top_p": 0.5, "min_p": 0.5}),
+        "Sampler, penalty": (Sampler, {"repetition_penalty": 1.5}),
         "Sampler, excluded": (
             lambda **given: Sampler(**given)(np.zeros(3), np.random.default_rng(0)),
             {"excluded": (1,)},
@@ -178,6 +179,18 @@ def uses(known: RNNLM) -> Calls:
             lambda **given: list(language_model.score(**given)),
             {"model": known, "ids": np.array([0, 1, 2])},
         ),
+        "score of lines": (known.score, {"texts": ["ab", "c"]}),
+        "next": (known.next, {"prefix": "a", "top": 2}),
+        "hidden_states": (known.hidden_states, {"text": "ab"}),
+        "generate, text": (
+            known.generate,
+            {
+                **{"prefix": "a", "tokens": 3, "n": 1, "stop": ("b",), "beams": None, "seed": 0},
+                **{"temperature": 1.0, "top_k": 2, "top_p": 0.5, "min_p": 0.1},
+                **{"repetition_penalty": 1.5, "allow_unknown": False},
+            },
+        ),
+        "generate, beams": (known.generate, {"prefix": "a", "n": 1, "beams": 2, "tokens": 3}),
         "evaluate": (
             language_model.evaluate,
             {"model": known, "text": "abc", "codec": known.codec},

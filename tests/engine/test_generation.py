@@ -1,5 +1,6 @@
 """The engine reads, scores and generates text as the specification does."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import sampling
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
+from tests.core.model.test_writing import chances, chi_square_is_likely, model_of, written
 from tests.engine.batches import weights_of
 
 draw, inverse_cdf = njit(sampling.draw.py_func), njit(sampling.inverse_cdf.py_func)
@@ -145,6 +147,49 @@ def test_a_generated_text_is_the_specifications(cell: str) -> None:
             assert found == wanted
     wanted, found = (list(generate(model, [1], 3000, Sampler(), 5)) for model in models)
     assert found == wanted  # goes on where a piece ends
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_repetition_penalty_is_the_specifications(cell: str) -> None:
+    arch = Architecture(cell, 29, 19, 2, 4)
+    models = [module.build(arch, weights_of(arch)) for module in (specification, engine)]
+    prefixes = [[n % 29 for n in range(1 + 7 * text % 12)] for text in range(20)]
+    for sampler in (
+        Sampler(0, repetition_penalty=1.3),
+        Sampler(repetition_penalty=1.3, excluded=(7,)),
+        Sampler(0.8, 9, repetition_penalty=0.8),
+    ):
+        wanted, found = (list(generate(model, [1, 2], 1100, sampler, 5)) for model in models)
+        assert found == wanted  # what was seen is known in the next piece
+        wanted, found = (generate_all(model, prefixes, 30, sampler, 5) for model in models)
+        np.testing.assert_array_equal(found, wanted)
+        free = replace(sampler, repetition_penalty=1.0)
+        assert not np.array_equal(generate_all(models[1], prefixes, 30, free, 5), found)
+
+
+def test_a_text_is_the_same_in_pieces_of_any_size() -> None:
+    arch = Architecture("gru", 29, 19)
+    model, sampler = engine.build(arch, weights_of(arch)), Sampler(0.8, repetition_penalty=1.2)
+    pieces = [
+        np.concatenate([*model.generate_ids([[1], [2, 3]], 70, sampler, 5, at_once)], axis=1)
+        for at_once in (1, 32, 1024)
+    ]
+    np.testing.assert_array_equal(pieces[0], pieces[1])
+    np.testing.assert_array_equal(pieces[0], pieces[2])
+
+
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.8}], ids=str)
+def test_texts_written_in_batches_come_as_often_as_their_probabilities(
+    options: dict[str, float],
+) -> None:
+    expected = chances(model_of(), "a", "b.", 4, **options)
+    asked = {"tokens": 4, "stop": ("b.",), "n": 20_000, "temperature": 1.0} | options
+    counts = Counter(written(model_of(engine), ["a"], **asked))
+    assert counts.keys() <= expected.keys()
+    assert chi_square_is_likely(counts, expected)
+    assert written(model_of(engine), ["a", "b"], n=40, tokens=300, stop=("ab",)) == written(
+        model_of(), ["a", "b"], n=40, tokens=300, stop=("ab",)
+    )
 
 
 def test_an_excluded_token_is_not_generated_even_if_it_is_the_likeliest() -> None:

@@ -67,6 +67,8 @@ def test_generate_and_evaluate_give_what_the_specification_gives(
         ("generate", run, "Once upon", "--tokens", "200", "--temperature", "0"),
         ("generate", run, "Once upon", "--tokens", "50", "--seed", "3"),
         ("generate", run, "Once", "a", "to me", "--tokens", "20", "--seed", "3"),
+        ("generate", run, "Once", "--n", "2", "--stop", "said", "--repetition-penalty", "1.2"),
+        ("generate", run, "Once", "--beams", "3", "--tokens", "15"),
         ("evaluate", run, story),
     ):
         assert here(*words, "--framework", framework) == here(*words, "--framework", "numpy") != ""

@@ -19,6 +19,7 @@ SMALLER = {
     "train": ("--framework", "numpy", "--epochs", "1"),
     "generate": ("--framework", "numpy"),
     "evaluate": ("--framework", "numpy"),
+    "next": ("--framework", "numpy"),
     "score": ("--framework", "numpy"),
 }
 # These have tests of their own, and would take long here.

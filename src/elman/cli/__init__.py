@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from elman import __version__
-from elman.cli import compare, evaluate, failures, generate, info, prepare, score, signals, train
+from elman.cli import (
+    compare,
+    evaluate,
+    failures,
+    generate,
+    info,
+    next_tokens,
+    prepare,
+    score,
+    signals,
+    train,
+)
 from elman.core.files import streams
 
 app = typer.Typer(
@@ -24,6 +35,7 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(prepare.prepare)
 app.command()(generate.generate)
+app.command("next")(next_tokens.next_tokens)
 app.command()(evaluate.evaluate)
 app.command()(score.score)
 app.command()(compare.compare)

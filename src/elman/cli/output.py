@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from elman.core.errors import escaped
@@ -12,6 +13,21 @@ LOWER_BOUND = "  (a lower bound: the spelling of unknown tokens is not counted)"
 def show(text: str) -> None:
     """Print any text; on a terminal control characters are escaped."""
     print(escaped(text) if sys.stdout.isatty() else text)
+
+
+def show_as_written(texts: Iterable[Iterable[str]]) -> None:
+    """Print texts, an empty line between two, of which each comes in pieces.
+
+    A terminal shows each piece at once, its control characters escaped.
+    """
+    terminal = sys.stdout.isatty()
+    for number, pieces in enumerate(texts):
+        for place, piece in enumerate(pieces):
+            before = "\n\n" if number and not place else ""
+            sys.stdout.write(before + (escaped(piece) if terminal else piece))
+            if terminal:
+                sys.stdout.flush()
+    print()
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman.core.model import language_model
+from elman.core.model.text_model import TextModel
 from elman.core.text.vocab import Vocab
 from elman.core.training import module, rnnlm, trainer
 from elman.core.training.plotting import ProgressBoard
@@ -164,7 +165,7 @@ class LinearRegression(Module):
         return net["kernel"], net["bias"]
 
 
-class RNNLMScratch(Classifier):
+class RNNLMScratch(TextModel, Classifier):
     """Language model from scratch around `rnn`: ids (batch, steps) -> (batch, steps, vocab).
 
     A subclass may override `setup`, `one_hot` and `output_layer`; `predict` and all other

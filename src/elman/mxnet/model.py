@@ -179,7 +179,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     other methods use the overrides.
     """
 
-    exp = staticmethod(np.exp)
+    exp, to_numpy = staticmethod(np.exp), staticmethod(numpy)
 
     def init_params(self) -> None:
         """Create the parameters of the output layer, and attach gradients to all."""

@@ -116,7 +116,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     other methods use the overrides.
     """
 
-    exp = staticmethod(torch.exp)
+    exp, to_numpy = staticmethod(torch.exp), staticmethod(numpy)
 
     def init_params(self) -> None:
         """Create the parameters of the output layer."""

@@ -144,3 +144,29 @@ def test_a_sampler_that_excludes_every_token_or_another_models_is_refused() -> N
     for wrong in ((-1,), ("a",), 3):
         with pytest.raises(ElmanError, match="excluded must be"):
             Sampler(excluded=wrong)  # type: ignore[arg-type]
+
+
+def test_the_repetition_penalty_is_that_of_hugging_face() -> None:
+    # Of transformers' RepetitionPenaltyLogitsProcessor: scores of tokens in the text are divided by
+    # the penalty, or multiplied by it where they are below 0.
+    logits = np.array([2.0, -2.0, 1.0, -1.0, 0.0], np.float32)
+    seen = np.array([True, True, False, False, True])
+    found = Sampler(repetition_penalty=4).allowed(logits, seen)
+    np.testing.assert_array_equal(found, np.array([0.5, -8, 1, -1, 0], np.float32))
+    assert found.dtype == np.float32
+    assert Sampler(0, repetition_penalty=4)(logits, np.random.default_rng(0), seen) == 2
+    rewarded = Sampler(repetition_penalty=0.5).allowed(logits, seen)
+    np.testing.assert_array_equal(rewarded, np.array([4, -1, 1, -1, 0], np.float32))
+    excluded = Sampler(repetition_penalty=4, excluded=(0, 1)).allowed(logits, seen)
+    np.testing.assert_array_equal(excluded[:2], [-np.inf, -np.inf])
+
+
+def test_draws_with_a_penalty_are_as_frequent_as_their_probabilities() -> None:
+    rng, seen = np.random.default_rng(0), np.array([True, False, True, False])
+    sampler = Sampler(0.9, repetition_penalty=1.5, excluded=(3,))
+    counts = np.bincount([sampler(LOGITS, rng, seen) for _ in range(20_000)], minlength=4)
+    # LOGITS are all negative.
+    weights = np.exp(LOGITS * np.where(seen, 1.5, 1) / 0.9)[:3]
+    expected = 20_000 * weights / weights.sum()
+    assert ((counts[:3] - expected) ** 2 / expected).sum() < 18.4
+    assert counts[3] == 0

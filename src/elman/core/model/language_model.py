@@ -66,11 +66,12 @@ def generate(
     model: Steps, prefix: Sequence[int], tokens: int, sampler: Sampler, seed: int = 0
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
-    _check_request(model, [prefix], tokens, sampler, seed)
+    check_request(model, [prefix], tokens, sampler, seed)
     if hasattr(model, "generate_ids"):  # compiled, from the first token to the last
         chunks = model.generate_ids([prefix], tokens, sampler, seed)
         return chain.from_iterable(chunk[0].tolist() for chunk in chunks)
-    if sampler.temperature == 0 and hasattr(model, "greedy_decode"):
+    plain = sampler.temperature == 0 and sampler.repetition_penalty == 1
+    if plain and hasattr(model, "greedy_decode"):
         return islice(_greedy(model, prefix, sampler), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
@@ -82,7 +83,7 @@ def generate_all(
 
     Text n is drawn with `seed` + n, as by `generate`; in a batch, rounding may differ.
     """
-    _check_request(model, prefixes, tokens, sampler, seed)
+    check_request(model, prefixes, tokens, sampler, seed)
     if hasattr(model, "generate_ids") and tokens and len(prefixes):
         return list(np.concatenate([*model.generate_ids(prefixes, tokens, sampler, seed)], axis=1))
     return [
@@ -91,7 +92,8 @@ def generate_all(
     ]
 
 
-def _check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
+def check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
+    """Raise an ElmanError unless a model can continue lists of ids in this way."""
     check_model(model, "generate_ids")
     require_at_least(0, tokens=tokens, seed=seed)
     if not isinstance(sampler, Sampler):
@@ -112,11 +114,14 @@ def check_model(model: Any, compiled: str) -> None:
 
 def _one_by_one(model: Steps, prefix: Sequence[int], sampler: Sampler, seed: int) -> Iterator[int]:
     rng = np.random.default_rng(seed)
-    ids, state = list(prefix), None
+    ids, state, seen = list(prefix), None, None
     while True:
         logits, state = model.step(np.asarray([ids]), state)
         check_finite(logits[0, -1])
-        ids = [sampler(logits[0, -1], rng)]
+        if seen is None:
+            seen = np.zeros(logits.shape[-1], np.bool_)
+        seen[ids] = True
+        ids = [sampler(logits[0, -1], rng, seen)]
         yield ids[0]
 
 

@@ -1,4 +1,4 @@
-"""Sampling of the next token from logits: greedy, temperature, top-k, top-p, min-p."""
+"""Sampling of the next token from logits: repetition penalty, temperature, top-k, top-p, min-p."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -14,6 +14,8 @@ from elman.core.errors import (
     require_at_most,
     require_number,
 )
+
+MAX_PENALTY = 100.0
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
@@ -31,6 +33,10 @@ class Sampler:
     2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024). They
     apply in this order, after the temperature, each to the rescaled probabilities left by the one
     before. The ids in `excluded` are never drawn.
+
+    `repetition_penalty` divides the logits of tokens that the text has already, those of its prefix
+    included, or multiplies them where they are negative: the rule of CTRL (Keskar et al. 2019), as
+    Hugging Face's `RepetitionPenaltyLogitsProcessor` has it. It comes before the temperature.
     """
 
     temperature: float = 1.0
@@ -38,6 +44,7 @@ class Sampler:
     top_p: float | None = None
     min_p: float | None = None
     excluded: tuple[int, ...] = ()
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         require_number(
@@ -51,22 +58,44 @@ class Sampler:
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None:
                 require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
+        require_number(
+            f"from {1 / MAX_PENALTY} to {MAX_PENALTY}",
+            lambda value: 1 / MAX_PENALTY <= value <= MAX_PENALTY,
+            repetition_penalty=self.repetition_penalty,
+        )
         ids = self.excluded
         if not (isinstance(ids, tuple) and all(isinstance(token, Integral) for token in ids)):
             raise ElmanError(f"excluded must be a tuple of ids, got {ids!r}")
         for token in ids:
             require_at_least(0, excluded=token)
 
-    def __call__(self, logits: NDArray[Any], rng: np.random.Generator) -> int:
-        """Id drawn from `logits`, (vocab,)."""
+    def __call__(
+        self,
+        logits: NDArray[Any],
+        rng: np.random.Generator,
+        seen: NDArray[np.bool_] | None = None,
+    ) -> int:
+        """Id drawn from `logits`, (vocab,); `seen`, (vocab,), is true for tokens of the text."""
         if self.temperature == 0:
-            return int(np.argmax(logits + self.mask(len(logits))))
-        probabilities = self.probabilities(logits)
+            return int(np.argmax(self.allowed(logits, seen)))
+        probabilities = self.probabilities(logits, seen)
         return int(rng.choice(len(probabilities), p=probabilities))
 
-    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+    def allowed(self, logits: NDArray[Any], seen: NDArray[np.bool_] | None = None) -> NDArray[Any]:
+        """Logits, (..., vocab), with the penalty for the tokens that are `seen`, and the mask."""
+        masked: NDArray[Any] = logits + self.mask(logits.shape[-1])
+        if seen is None or self.repetition_penalty == 1:
+            return masked
+        penalty = float(self.repetition_penalty)  # which leaves single precision as it is
+        penalised = np.where(masked < 0, masked * penalty, masked / penalty)
+        found: NDArray[Any] = np.where(seen, penalised, masked)
+        return found
+
+    def probabilities(
+        self, logits: NDArray[Any], seen: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """Probability of each token, (vocab,), at a temperature above 0."""
-        logits = logits + self.mask(len(logits))
+        logits = self.allowed(logits, seen)
         order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
         with np.errstate(over="ignore"):  # minus infinity has no chance, which is meant
             ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature

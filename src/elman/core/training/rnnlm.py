@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.model import language_model, weights
+from elman.core.model import weights
 from elman.core.model.cells import make_layers
 from elman.core.model.precision import SINGLE, check_precision
+from elman.core.model.text_model import TextModel
 from elman.core.model.weights import Architecture, Weights, check_tied
-from elman.core.text.vocab import Vocab
 from elman.core.training.trainer import check_optimizer
 
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
@@ -58,7 +58,7 @@ def uses_chunks(model: Any, targets: Any) -> bool:
     return many and bool(model.default_head) and head_methods(type(model)) == model.default_head
 
 
-class LanguageModel:
+class LanguageModel(TextModel):
     """The part of a recurrent language model that is the same in every framework."""
 
     # The OVERRIDABLE methods for which `chunked_loss` is right, in a class that has one.
@@ -82,16 +82,6 @@ class LanguageModel:
             X, *state, Y = batch
             return self.chunked_loss(X, Y, *state)
         return self.loss(self(*batch[:-1]), batch[-1])
-
-    def predict(
-        self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
-    ) -> str:
-        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
-
-        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
-        weights are; `device` is taken for the book's code, and unused.
-        """
-        return language_model.predict(self, prefix, num_preds, vocab)
 
 
 class RNNLMScratch(LanguageModel):

@@ -219,12 +219,19 @@ class Engine:
         return out, self._final_states(stream)
 
     def generate(
-        self, ids: Ids, starts: Ids, state: States, sampler: Sampler, uniforms: NDArray[np.float64]
+        self,
+        ids: Ids,
+        starts: Ids,
+        state: States,
+        sampler: Sampler,
+        uniforms: NDArray[np.float64],
+        seen: NDArray[np.bool_],
     ) -> tuple[Ids, States]:
         """Ids that follow prefixes, (rows, drawn), and the state before the last of them.
 
         - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
         - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each id that is drawn.
+        - `seen`: tokens of each row so far, (rows, vocab), which grow; for a penalty alone.
         """
         shape = self.shape.single if len(ids) == 1 else self.shape
         threads = thread_count(-(-len(ids) // shape.rows))
@@ -239,7 +246,8 @@ class Engine:
 
         def work(n: int) -> None:
             rows, buffers = parts[n], sampler_buffers(self.arch.vocab)
-            draws = (settings, buffers, uniforms[rows], starts[rows])
+            mine = seen[rows[0] : rows[-1] + 1]
+            draws = (settings, buffers, uniforms[rows], starts[rows], mine)
             generate(shape, self.cell, *self.text_weights, Reference(streams[n]), *draws, outs[n])
 
         self._pack()

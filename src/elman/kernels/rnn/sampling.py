@@ -18,6 +18,7 @@ class SamplerSettings(NamedTuple):
     top_p: float
     min_p: float
     excluded: NDArray[np.int64]
+    penalty: np.float32
 
 
 class SamplerBuffers(NamedTuple):
@@ -39,6 +40,7 @@ def sampler_settings(sampler: Sampler, vocab: int) -> SamplerSettings:
         float(sampler.top_p or 2),
         float(sampler.min_p or 0),
         np.array(sampler.excluded, np.int64),
+        np.float32(sampler.repetition_penalty),
     )
 
 
@@ -67,6 +69,14 @@ def draw(logits, sampler, uniform, buffers):
     if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
         filter_chances(logits, buffers, sampler)
     return inverse_cdf(uniform, chances)
+
+
+@inner
+def penalise(logits, seen, penalty):
+    """Make the logits, (vocab,), of the tokens that are `seen` smaller, as a Sampler does."""
+    for n in range(len(seen)):
+        if seen[n]:
+            logits[n] = logits[n] * penalty if logits[n] < 0 else logits[n] / penalty
 
 
 @inner

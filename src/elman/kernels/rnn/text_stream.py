@@ -12,7 +12,7 @@ from elman.kernels.rnn import head
 from elman.kernels.rnn.group import forward_group
 from elman.kernels.rnn.layer import product
 from elman.kernels.rnn.packing import Array, pack_biases, pack_part, pack_table_part
-from elman.kernels.rnn.sampling import draw
+from elman.kernels.rnn.sampling import draw, penalise
 from elman.kernels.rnn.work import LANES, Work, copy_states
 
 
@@ -90,12 +90,13 @@ def score(S, T, cell, ids, targets, parameters, packed, stream, out):
 
 
 @kernel
-def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, starts, out):
+def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, starts, seen, out):
     """Read the ids that each row of `out` begins with, and draw those that follow.
 
     Row r begins at column `starts[r]`, so that all prefixes end together. Each id drawn takes a
-    number from `uniforms`, (rows, ids to draw), from 0 to 1. If nothing can be drawn from the
-    logits, the id is -1, and generation ends.
+    number from `uniforms`, (rows, ids to draw), from 0 to 1. With a penalty, `seen`, (rows, vocab),
+    has the tokens of each row so far. If nothing can be drawn from the logits, the id is -1, and
+    generation ends.
     """
     work, logits = stream.work, stream.logits
     h, c = work.activations.h, work.activations.c
@@ -106,11 +107,15 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
         for row in range(len(starts)):
             if n < starts[row]:
                 h[:, row], c[:, row] = 0, 0
+            elif sampler.penalty != 1:
+                seen[row, out[row, n]] = True
         if n + 1 >= known:
             outputs = work.operands.h[-1, rows : 2 * rows]
             product(S, outputs, panels, packed.b_out, logits, 0, len(panels))
             for row in range(len(uniforms)):
                 uniform = uniforms[row, n + 1 - known]
+                if sampler.penalty != 1:
+                    penalise(logits[row, :vocab], seen[row], sampler.penalty)
                 out[row, n + 1] = draw(logits[row, :vocab], sampler, uniform, buffers)
                 if out[row, n + 1] < 0:
                     return

@@ -1,0 +1,143 @@
+"""Beam search: the likeliest continuation of a text, by the mean log-probability of its tokens."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.model import language_model
+from elman.core.model.sampling import Sampler
+
+
+class Hypothesis(NamedTuple):
+    """Tokens that may follow a prefix, and the sum of their log-probabilities in nats."""
+
+    ids: tuple[int, ...]
+    log_probability: float
+
+    @property
+    def score(self) -> float:
+        """Mean log-probability of a token: the length-normalised score."""
+        return self.log_probability / max(1, len(self.ids))
+
+
+class _Beam(NamedTuple):
+    hypothesis: Hypothesis
+    state: Any
+    seen: NDArray[np.bool_]
+
+
+def beam_search(
+    model: Any,
+    prefix: Sequence[int],
+    tokens: int,
+    beams: int,
+    sampler: Sampler,
+    ended: Callable[[Sequence[int]], bool] = lambda ids: False,
+) -> list[Hypothesis]:
+    """Find the best continuations of the ids `prefix`, at most `beams` of them, the best first.
+
+    Of all continuations of the texts kept so far, the `beams` likeliest are kept; those that have
+    `ended`, or `tokens` tokens, are set aside. These are compared by their mean log-probability
+    per token (as with Hugging Face's `length_penalty=1`; compare Wu et al. 2016, section 7), and
+    the search ends when no text that is kept can become better than the worst of them. The
+    exclusions and the repetition penalty of the `sampler` apply; all else of it does not.
+    """
+    if not tokens:
+        return [Hypothesis((), 0.0)]
+    logits, state = model.step(np.asarray([prefix]), None)
+    seen = np.zeros(logits.shape[-1], np.bool_)
+    seen[list(prefix)] = True
+    live, done = [_Beam(Hypothesis((), 0.0), state, seen)], list[Hypothesis]()
+    rows = logits[:, -1]  # (beams, vocab)
+    for length in range(1, tokens + 1):
+        chosen, finished = _extend(live, _log_probabilities(rows, live, sampler), beams, ended)
+        done = _best([*done, *finished], beams)
+        reachable = chosen[0][1].log_probability / tokens if chosen else -np.inf
+        if not chosen or (len(done) == beams and done[-1].score >= reachable):
+            return done
+        if length < tokens:
+            rows, live = _read(model, live, chosen)
+    return _best([*done, *(hypothesis for _, hypothesis in chosen)], beams)
+
+
+def _log_probabilities(
+    rows: NDArray[Any], live: Sequence[_Beam], sampler: Sampler
+) -> NDArray[np.float64]:
+    """Log-probabilities of the next token of each beam, (beams, vocab)."""
+    language_model.check_finite(rows)
+    allowed = sampler.allowed(rows, np.stack([beam.seen for beam in live])).astype(np.float64)
+    shifted = allowed - allowed.max(axis=-1, keepdims=True)
+    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return found
+
+
+def _best(hypotheses: Sequence[Hypothesis], number: int) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda each: -each.score)[:number]
+
+
+def _extend(
+    live: Sequence[_Beam],
+    gains: NDArray[np.float64],
+    beams: int,
+    ended: Callable[[Sequence[int]], bool],
+) -> tuple[list[tuple[int, Hypothesis]], list[Hypothesis]]:
+    """The likeliest hypotheses that go on, each with the index of its beam, and those that end.
+
+    Twice as many as are kept are looked at, since some may end.
+    """
+    sums = np.array([[beam.hypothesis.log_probability] for beam in live]) + gains
+    flat = sums.ravel()
+    number = min(2 * beams, int(np.isfinite(flat).sum()))
+    order = np.argpartition(-flat, number - 1)[:number]
+    going, ending = list[tuple[int, Hypothesis]](), list[Hypothesis]()
+    for place in order[np.lexsort((order, -flat[order]))].tolist():
+        row, token = divmod(place, gains.shape[1])
+        ids = (*live[row].hypothesis.ids, token)
+        if ended(ids):
+            ending.append(Hypothesis(ids, float(flat[place])))
+        elif len(going) < beams:
+            going.append((row, Hypothesis(ids, float(flat[place]))))
+    return going, ending
+
+
+def _read(
+    model: Any, live: Sequence[_Beam], chosen: Sequence[tuple[int, Hypothesis]]
+) -> tuple[NDArray[Any], list[_Beam]]:
+    """Logits after the last token of each hypothesis, (beams, vocab), and the new beams."""
+    ids = np.array([[hypothesis.ids[-1]] for _, hypothesis in chosen])
+    logits, states = _steps(model, ids, [live[row].state for row, _ in chosen])
+    beams = []
+    for (row, hypothesis), state in zip(chosen, states, strict=True):
+        seen = live[row].seen.copy()
+        seen[hypothesis.ids[-1]] = True
+        beams.append(_Beam(hypothesis, state, seen))
+    return logits, beams
+
+
+def _steps(
+    model: Any, ids: NDArray[np.int64], states: Sequence[Any]
+) -> tuple[NDArray[Any], list[Any]]:
+    """A step of each text, (texts, 1): logits, (texts, vocab), and the states after it.
+
+    States of NumPy's arrays are read as one batch; those of a framework, whose shapes differ, one
+    by one.
+    """
+    if all(isinstance(part, np.ndarray) for part in _parts(states[0])):
+        joined = [np.concatenate(parts, axis=1) for parts in zip(*map(_parts, states), strict=True)]
+        logits, state = model.step(ids, _like(states[0], joined))
+        each = [
+            _like(state, [part[:, n : n + 1] for part in _parts(state)]) for n in range(len(ids))
+        ]
+        return logits[:, -1], each
+    results = [model.step(row[None], state) for row, state in zip(ids, states, strict=True)]
+    return np.concatenate([logits[:, -1] for logits, _ in results]), [each for _, each in results]
+
+
+def _parts(state: Any) -> Sequence[Any]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _like(state: Any, parts: Sequence[Any]) -> Any:
+    return tuple(parts) if isinstance(state, tuple) else parts[0]

@@ -1,0 +1,146 @@
+"""What every language model does with texts: score, predict, write, read."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.model import language_model
+from elman.core.model.cells import CELLS
+from elman.core.model.scoring import score_lines
+from elman.core.model.writing import Writing, write
+from elman.core.text.codec import Codec
+from elman.core.text.lines import LineReader
+from elman.core.text.vocab import Vocab
+
+
+class NextToken(NamedTuple):
+    """A token that may come next: its id, its text, and its log-probability in nats."""
+
+    id: int
+    text: str
+    log_probability: float
+
+
+class Score(NamedTuple):
+    """What a text costs a model.
+
+    - `log_probability`: of the text and its end, in nats.
+    - `bits_per_character`: NaN where nothing is predicted.
+    - `tokens`: those that are predicted, the end included, each with its log-probability.
+    """
+
+    log_probability: float
+    bits_per_character: float
+    tokens: list[NextToken]
+
+
+class TextModel:
+    r"""A language model with a `codec`, as `elman.load` returns it: the same in every module.
+
+        model = elman.load("runs/my-text", framework="torch")
+        model.score(["a line", "another"])[0].bits_per_character
+        model.next("it ha", top=3)
+        model.generate("it has", tokens=100, stop=("\n",), n=2)
+        model.hidden_states("it has")
+
+    A model that was trained on a text has a codec, too. Whatever is not a right value is refused
+    with an ElmanError.
+    """
+
+    def score(self: Any, texts: Sequence[str]) -> list[Score]:
+        """Score each text as a line of its own, as `elman score` does; many are read together."""
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise ElmanError(f"texts to score are a list of str, got {texts!r}")
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise ElmanError(f"texts to score are a list of str, got {wrong[0]!r} in it")
+        codec = codec_of(self)
+        scored = score_lines(self, LineReader(codec).lines(texts))
+        return [
+            Score(
+                float(scored.log_probabilities[n]),
+                float(scored.bits_per_character[n]),
+                [NextToken(token, codec.text([token]), -loss) for token, loss in scored.tokens(n)],
+            )
+            for n in range(len(texts))
+        ]
+
+    def next(self: Any, prefix: str, top: int = 10) -> list[NextToken]:
+        """The `top` likeliest tokens after a prefix, the likeliest first."""
+        require_at_least(1, top=top)
+        codec = codec_of(self)
+        logits, _ = self.step(_ids(codec, prefix)[None], None)
+        language_model.check_finite(logits)
+        shifted = logits[0, -1].astype(np.float64) - logits[0, -1].max()
+        values = shifted - np.log(np.exp(shifted).sum())  # (vocab,)
+        order = np.argsort(-values, kind="stable")[:top].tolist()
+        return [NextToken(token, codec.text([token]), float(values[token])) for token in order]
+
+    def generate(self: Any, prefix: str, **options: Any) -> list[str]:
+        """Texts that begin with a prefix, each with the prefix; `options` are those of Writing.
+
+        They are `tokens`, `n`, `stop`, `temperature`, `top_k`, `top_p`, `min_p`,
+        `repetition_penalty`, `beams`, `allow_unknown` and `seed`, as of `elman generate`.
+        """
+        codec_of(self)
+        try:
+            asked = Writing(**options)
+        except TypeError as error:
+            raise ElmanError(f"generate takes the options of Writing: {error}") from error
+        return ["".join(pieces) for pieces in write(self, [prefix], asked)]
+
+    def hidden_states(self: Any, text: str) -> NDArray[Any]:
+        """Hidden state of each layer after each token of a text, (layers, tokens, hidden).
+
+        The text is read from the zero state. Of an LSTM it is h, not c.
+        """
+        ids, state, rows = _ids(codec_of(self), text), None, []
+        cell = getattr(self.rnn, "cell", None)
+        if cell not in CELLS:
+            raise ElmanError(
+                f"hidden states are those of the built-in layers, got {type(self.rnn).__name__}"
+            )
+        states = CELLS[cell].states
+        for start in range(len(ids)):
+            _, state = self.step(ids[None, start : start + 1], state)
+            parts = [self.to_numpy(part) for part in _leaves(state)]
+            # The state of a framework's layers is one array for all layers, or one for each.
+            hidden = parts[0][:, 0] if parts[0].ndim == 3 else np.concatenate(parts[::states])
+            rows.append(hidden)  # (layers, hidden)
+        return np.stack(rows, axis=1)
+
+    def predict(
+        self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
+    ) -> str:
+        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+
+        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
+        weights are; `device` is taken for the book's code, and unused.
+        """
+        return language_model.predict(self, prefix, num_preds, vocab)
+
+    to_numpy: Any = staticmethod(np.asarray)  # of an array of the framework
+
+
+def codec_of(model: Any) -> Codec:
+    """Codec of a model; an ElmanError if it has none."""
+    used: Codec | None = getattr(model, "codec", None)
+    if used is None:
+        raise ElmanError("this model was neither trained on text nor loaded: it has no tokens")
+    return used
+
+
+def _ids(codec: Codec, text: str) -> NDArray[np.int64]:
+    ids = codec.prefix_ids(text)
+    if not ids:
+        raise ElmanError("the prefix is empty: give at least one symbol to begin with")
+    return np.array(ids)
+
+
+def _leaves(state: Any) -> list[Any]:
+    """Arrays of a state, which may be in tuples and lists."""
+    if isinstance(state, tuple | list):
+        return [leaf for part in state for leaf in _leaves(part)]
+    return [state]

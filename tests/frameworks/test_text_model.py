@@ -1,0 +1,91 @@
+"""What a model does with texts is in every module what the specification does."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import elman
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture, initial
+from elman.core.text.codec import Codec
+from elman.core.text.vocab import Vocab
+
+CODEC = Codec(Vocab(list("ab .\n")), "char", clean=False)
+
+
+def pair(module: Any, cell: str, layers: int = 2, **sizes: int) -> tuple[Any, Any]:
+    """A model of the specification, and the module's with the same weights."""
+    arch = Architecture(cell, len(CODEC.vocab), 7, layers, **sizes)
+    values = {name: 3 * value for name, value in initial(arch, 1).items()}
+    models = specification.build(arch, dict(values)), module.build(arch, values)
+    for model in models:
+        model.codec = CODEC
+    return models
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_texts_have_the_specifications_scores_and_next_tokens(module: Any, cell: str) -> None:
+    wanted, found = pair(module, cell, embedding=4)
+    texts = ["ab a.", "", "b" * 40, "a", "zb"]
+    for one, other in zip(wanted.score(texts), found.score(texts), strict=True):
+        assert other.log_probability == pytest.approx(one.log_probability, rel=1e-5)
+        assert other.bits_per_character == pytest.approx(one.bits_per_character, rel=1e-5)
+        assert [token.text for token in other.tokens] == [token.text for token in one.tokens]
+        total = sum(token.log_probability for token in other.tokens)
+        assert total == pytest.approx(other.log_probability)
+    one, other = wanted.next("ab ", top=3), found.next("ab ", top=3)
+    assert [token.id for token in other] == [token.id for token in one]
+    for a, b in zip(one, other, strict=True):
+        assert b.log_probability == pytest.approx(a.log_probability, abs=1e-5)
+
+
+def test_texts_are_those_that_the_specification_writes(module: Any) -> None:
+    for cell in ("rnn", "lstm"):
+        wanted, found = pair(module, cell)
+        for options in (
+            {"n": 3, "temperature": 1.0, "stop": (".", "aa"), "seed": 2},
+            {"n": 2, "top_p": 0.9, "repetition_penalty": 1.4},
+            {"temperature": 0, "repetition_penalty": 1.4},
+            {"beams": 3, "n": 2, "stop": (".",)},
+        ):
+            asked: dict[str, Any] = {"tokens": 25} | options
+            assert found.generate("ab", **asked) == wanted.generate("ab", **asked)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_hidden_states_are_the_specifications(module: Any, cell: str) -> None:
+    for layers in (1, 2):
+        wanted, found = pair(module, cell, layers)
+        states = found.hidden_states("ab. a")
+        assert states.shape == (layers, 5, 7)
+        assert isinstance(states, np.ndarray)
+        np.testing.assert_allclose(states, wanted.hidden_states("ab. a"), atol=1e-5)
+        outputs, _ = wanted.rnn(np.array([CODEC.prefix_ids("ab. a")]).T)
+        np.testing.assert_allclose(states[-1], outputs[:, 0], atol=1e-5)
+
+
+def test_a_loaded_model_can_do_it_all(module: Any, framework: str, tmp_path: Path) -> None:
+    elman.save(tmp_path / "run", pair(module, "gru")[1])
+    model = elman.load(tmp_path / "run", framework)
+    text = model.generate("ab", tokens=5, temperature=0)[0]
+    assert text == model.predict("ab", 5)
+    assert model.score([text])[0].log_probability < 0
+    assert model.next("ab", top=1)[0].text in " ab.\n"
+    assert len(model.hidden_states(text)) == 2
+
+
+def test_a_model_without_tokens_says_so(module: Any) -> None:
+    arch = Architecture("rnn", 5, 4)
+    model = module.build(arch, initial(arch))
+    for call in (
+        lambda: model.score(["a"]),
+        lambda: model.next("a"),
+        lambda: model.generate("a"),
+        lambda: model.hidden_states("a"),
+    ):
+        with pytest.raises(ElmanError, match="neither trained on text nor loaded: it has no token"):
+            call()
