@@ -45,7 +45,7 @@ def test_n_samples_of_each_prefix_are_those_of_the_prefixes_one_by_one(
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == elman("generate", run, *["Once"] * 2, *["a"] * 2, *options).stdout
     texts = done.stdout.removesuffix("\n").split("\n\n")
-    assert len(set(texts)) == 4
+    assert len(set(texts)) >= 4  # a text may have an empty line, too
 
 
 def test_a_text_ends_before_a_stop_text(elman: Command, run: Path) -> None:

@@ -37,7 +37,8 @@ def elman(line: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as README leaves it: texts, and the run of its first command."""
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("my-text.txt", "other-text.txt"):
+    texts = ("my-text", "other-text", "part-1", "part-2", "train", "valid", "test")
+    for name in (f"{text}.txt" for text in texts):
         (folder / name).write_text(STORY, encoding="utf-8")
     for number in (1, 2):
         (folder / f"part-{number}.txt.gz").write_bytes(gzip.compress(STORY.encode()))
