@@ -250,7 +250,7 @@ def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch)
     clock = Clock(monkeypatch)
 
     class Model:
-        def score(self, ids: Any) -> Any:
+        def score_ids(self, ids: Any) -> Any:
             for _ in range(100):
                 clock.now += 3
                 yield np.full(5, 2.0)
