@@ -40,7 +40,12 @@ def test_train_makes_a_run_directory_and_says_what_came_of_it(
 def test_the_defaults_are_the_books(elman: Command) -> None:
     shown = " ".join(elman("train", "--help").stdout.split())
     for option, default in [
-        *[("seq-len", 32), ("batch-size", 1024), ("hidden", 32), ("epochs", 100)],
+        *[
+            ("seq-len", "32, and 256 of a line"),
+            ("batch-size", 1024),
+            ("hidden", 32),
+            ("epochs", 100),
+        ],
         *[("clip", 1.0), ("optimizer", "sgd"), ("framework", "numba"), ("cell", "rnn")],
     ]:
         described = shown.split(f"--{option} ")[1]

@@ -27,6 +27,7 @@ def prepare(
     split: str | None = None,
     val: str | None = None,
     test: str | None = None,
+    lines: bool = False,
 ) -> None:
     """Tokenize texts of any size into a store for elman train and elman evaluate."""
     from elman.core.data.parts import parse_split
@@ -36,7 +37,7 @@ def prepare(
     with reading() as shown:
         facts = prepare(
             *(texts, out, tokenizer, vocab_size, min_freq, newlines, shown),
-            *(parse_split(split), val, test),
+            *(parse_split(split), val, test, lines),
         )
     print(f"tokens      {facts.tokens:,}")
     print(f"vocabulary  {facts.vocab:,}")

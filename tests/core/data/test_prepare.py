@@ -491,7 +491,7 @@ for name in ("small", "large"):
 class Guess:
     """A model that is as quick as can be."""
 
-    def score(self, ids: Any) -> Iterator[Any]:
+    def score_ids(self, ids: Any) -> Iterator[Any]:
         for start in range(0, len(ids), 1 << 16):
             yield ids[start : start + (1 << 16)].astype(float)
 

@@ -88,20 +88,22 @@ class NonOverlapping(IndexSampler):
             return range(0, self.number * self.steps, self.steps)
         start = int(self.rng.integers(self.slack))
         if self.blockwise:
-            return BlockShuffle(self.number, self.steps, start, self.rng)
+            return ScaledShuffle(self.number, self.steps, start, self.rng)
         return self.rng.permutation(start + self.steps * np.arange(self.number))
 
 
 class BlockShuffle:
-    """Indices of adjacent windows, in a random order that needs little memory.
+    """Numbers of adjacent windows or lines, in a random order that needs little memory.
+
+    Each has about `steps` ids.
 
     The text is cut into segments, which are assigned to blocks at random; windows are shuffled
     within each block. So a batch has windows from all over the text, while only the segments of
     one block are in memory.
     """
 
-    def __init__(self, number: int, steps: int, start: int, rng: np.random.Generator) -> None:
-        self._number, self._steps, self._start = number, steps, start
+    def __init__(self, number: int, steps: int, rng: np.random.Generator) -> None:
+        self._number = number
         self._segment = max(1, SEGMENT_IDS // steps)  # windows
         segments = rng.permutation(-(-number // self._segment))
         size = max(1, min(BLOCK_IDS // steps, BLOCK_WINDOWS) // self._segment)  # segments
@@ -118,7 +120,7 @@ class BlockShuffle:
         return self._number
 
     def __getitem__(self, positions: slice) -> NDArray[np.int64]:
-        """Indices at some adjacent positions of the epoch."""
+        """Numbers at some adjacent positions of the epoch."""
         start, stop, _ = positions.indices(self._number)
         parts = [np.empty(0, np.int64)]
         while start < stop:
@@ -126,7 +128,7 @@ class BlockShuffle:
             begin = int(self._ends[n - 1]) if n else 0
             parts.append(self._block(n)[start - begin : stop - begin])
             start = int(self._ends[n])
-        return self._start + self._steps * np.concatenate(parts)
+        return np.concatenate(parts)
 
     def _block(self, n: int) -> NDArray[np.int64]:
         """Windows of a block, in random order."""
@@ -135,6 +137,18 @@ class BlockShuffle:
             rng = np.random.default_rng([self._seed, n])
             self._current, self._order = n, rng.permutation(rows[rows < self._number])
         return self._order
+
+
+class ScaledShuffle(BlockShuffle):
+    """Indices of windows in such an order: the first is `start`, the others `steps` apart."""
+
+    def __init__(self, number: int, steps: int, start: int, rng: np.random.Generator) -> None:
+        super().__init__(number, steps, rng)
+        self._start, self._steps = start, steps
+
+    def __getitem__(self, positions: slice) -> NDArray[np.int64]:
+        """Indices at some adjacent positions of the epoch."""
+        return self._start + self._steps * super().__getitem__(positions)
 
 
 class MemmapWindows:

@@ -20,6 +20,7 @@ from elman.core.data.batching import (
     sliding_windows,
 )
 from elman.core.data.data_module import DataModule
+from elman.core.data.lines import LineBatches, Lines, tell_cut
 from elman.core.data.parts import PARTS, Sources, shares_of
 from elman.core.data.token_writer import Tokens
 from elman.core.data.tokenization import (
@@ -41,6 +42,7 @@ GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
+Loader = Minibatches | ContiguousBatches | LineBatches
 
 
 def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
@@ -205,6 +207,7 @@ class TextFile(DataModule):
         newlines: str | None = None,
         val_path: str | None = None,
         test_path: str | None = None,
+        lines: bool = False,
     ) -> None:
         """Read the text, or the store.
 
@@ -230,6 +233,9 @@ class TextFile(DataModule):
         - `val_path`: file of the validation part. The text is then for training alone.
         - `test_path`: file of the test part. The text is then for training and validation, with
           shares of 0.9 and 0.1 by default.
+        - `lines`: each line that is not empty is a sequence of its own, `num_steps` tokens of it at
+          most. Batches have `batch_size` lines of about the same length, with a mask. Lines are
+          assigned to the parts of a text by a hash, so that equal lines are in one part.
 
         A store has its own tokenizer, vocabulary, line ends and parts.
         """
@@ -239,6 +245,10 @@ class TextFile(DataModule):
         require_one_of(BATCHING, batching=batching)
         require_at_least(1, batch_size=batch_size, num_steps=num_steps)
         require_at_least(0, seed=seed)
+        if lines and batching != "random":
+            raise ElmanError(
+                f"lines do not continue each other, got batching {batching}: leave it out"
+            )
         asked = {
             "tokenizer": tokenizer,
             "vocab_size": vocab_size,
@@ -266,8 +276,9 @@ class TextFile(DataModule):
         if path.is_dir():
             text = store.read(path)
             _check_same(given, text.codec, f"{path} was prepared with")
+            self._check_lines(text.codec, str(path))
         else:
-            text = tokenize_sources(sources, TokenizerSettings(**given))
+            text = tokenize_sources(sources, TokenizerSettings(**given, lines=self.lines))
         if len(text.tokens.vocab) == 1:
             raise ElmanError(
                 f"every token of the training part of {path} is too rare for the vocabulary: give "
@@ -281,9 +292,16 @@ class TextFile(DataModule):
                 f"codec must be a Codec, such as model.codec, got {type(codec).__name__}"
             )
         _check_same(given, codec, "the codec has")
+        self._check_lines(codec, "the codec")
         if sources.training[0].is_dir():
             return store.read_with(sources.training[0], codec).tokens
         return tokenize_sources_with(sources, codec)
+
+    def _check_lines(self, codec: Codec, owner: str) -> None:
+        """Raise an ElmanError unless a codec reads lines as this data set does."""
+        if codec.lines != self.lines:
+            mode, cure = ("", "give") if codec.lines else (" not", "leave out")
+            raise ElmanError(f"{owner} is{mode} for lines as sequences of their own: {cure} lines")
 
     def _check_store_alone(self) -> None:
         """Raise an ElmanError for what the parts of a store have already been made of."""
@@ -306,8 +324,18 @@ class TextFile(DataModule):
         self.train, self.val, self.test = (part.ids for part in parts)
         self.sizes = dict(zip(PARTS, tokens.parts, strict=True))
         self.test_tokens = parts[2] if len(self.test) else None
-        for part in (self.train, self.val, *([self.test] if self.test_tokens else [])):
-            self._minibatches(part)  # raises if the part is too short
+        used = PARTS if self.test_tokens else PARTS[:2]
+        if self.lines:
+            end = self.codec.line_end
+            self._lines = {name: Lines(self._ids(name), end, name) for name in used}
+            for part in PARTS[:2]:
+                tell_cut(self._lines[part], self.num_steps)
+        for part in used:
+            self._batches(part)  # raises if the part is too short
+
+    def _ids(self, part: str) -> NDArray[Any]:
+        """Ids of a part."""
+        return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
 
     def _describe_parts(self) -> None:
         """Count unknown tokens, and warn of parts that are hard to compare."""
@@ -322,35 +350,39 @@ class TextFile(DataModule):
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has few updates."""
-        updates = len(self._minibatches(self.train))
-        better = max(1, len(self.train) // (self.num_steps * SUGGESTED_UPDATES))
+        updates = len(self._batches("training"))
+        if self.lines:
+            sequences, tokens = f"{self.batch_size} lines", len(self._lines["training"])
+        else:
+            sequences = f"{self.batch_size} windows of {self.num_steps} tokens"
+            tokens = len(self.train)
+        better = max(1, tokens // ((1 if self.lines else self.num_steps) * SUGGESTED_UPDATES))
         if updates <= MIN_UPDATES and better < self.batch_size:
             log.warning(
-                "an epoch has %s: a batch takes %d windows of %d tokens, and the training part has "
-                "%d: use a smaller batch size, such as %d",
-                *("1 update" if updates == 1 else f"{updates} updates", self.batch_size),
-                *(self.num_steps, len(self.train), better),
+                "an epoch has %s: a batch takes %s, and the training part has %d: use a smaller "
+                "batch size, such as %d",
+                *("1 update" if updates == 1 else f"{updates} updates", sequences, tokens, better),
             )
 
-    def get_dataloader(self, train: bool) -> Minibatches | ContiguousBatches:
+    def get_dataloader(self, train: bool) -> Loader:
         """Return the minibatches of the training or of the validation part."""
         if train:
-            return self._minibatches(self.train, np.random.default_rng(self.seed))
-        return self._minibatches(self.val)
+            return self._batches("training", np.random.default_rng(self.seed))
+        return self._batches("validation")
 
-    def test_dataloader(self) -> Minibatches | ContiguousBatches:
+    def test_dataloader(self) -> Loader:
         """Return the minibatches of the test part; an ElmanError if there is none."""
         if self.test_tokens is None:
             raise ElmanError("the text has no test part: give split three shares, or a test file")
-        return self._minibatches(self.test)
+        return self._batches("test")
 
-    def _minibatches(
-        self, ids: NDArray[Any], rng: np.random.Generator | None = None
-    ) -> Minibatches | ContiguousBatches:
+    def _batches(self, part: str, rng: np.random.Generator | None = None) -> Loader:
+        ids, conversion = self._ids(part), (self.to_tensor, self.id_type)
+        if self.lines:
+            most = self.num_steps
+            return LineBatches(self._lines[part], self.batch_size, most, rng, *conversion)
         if self.batching == "contiguous":
-            return ContiguousBatches(
-                ids, self.batch_size, self.num_steps, self.to_tensor, self.id_type
-            )
+            return ContiguousBatches(ids, self.batch_size, self.num_steps, *conversion)
         arrays = [
             MemmapWindows(view, self.id_type) for view in sliding_windows(ids, self.num_steps)
         ]

@@ -23,7 +23,7 @@ from elman.core.files import atomic, json_files, regular
 from elman.core.text import bpe, text_files
 from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN
-from elman.core.text.tokenizers import UNIVERSAL, Tokenizer, pieces
+from elman.core.text.tokenizers import UNIVERSAL, Tokenizer
 
 LOCK, STATE, COPY, FINISHED = ".lock", "state.json", "standard input", "finished"
 WRITER_FILES = tuple(path.name for path, _ in files(Path(), WriterState()))
@@ -43,13 +43,14 @@ def prepare(
     split: Sequence[float] | None = None,
     val: str | None = None,
     test: str | None = None,
+    lines: bool = False,
 ) -> StoreMetadata:
     """Make a store of some texts, one after the other; `-` is standard input.
 
-    `tokenizer`, `vocab_size`, `min_freq`, `newlines`, `split`, `val` and `test` are as in
+    `tokenizer`, `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in
     `TextFile`.
     """
-    settings = TokenizerSettings(tokenizer, vocab_size, min_freq, newlines)
+    settings = TokenizerSettings(tokenizer, vocab_size, min_freq, newlines, lines)
     shares = shares_of(split, val, test)
     own = [path for path in (val, test) if path is not None]
     _check([*paths, *own])
@@ -73,9 +74,8 @@ def prepare(
         state = _saved_state(folder, command)
         used = _tokenizer(folder, sources, settings, report)
         advance = progress("reading", sources.files, report)
-        texts = [pieces(settings.blocks(paths, advance), used.cut) for paths in sources.by_part]
         writer = TokenWriter(used, folder, state, shares)
-        writer.read(texts, _Saving(folder, command))
+        writer.read(settings.texts(sources, used, advance), _Saving(folder, command))
         return _finish(folder, writer, newlines, out)
 
 
@@ -203,7 +203,7 @@ def _tokenizer(
     model = folder / TOKENIZER_FILE
     if settings.tokenizer == bpe.NAME and model.exists():
         return bpe.read(model)
-    made = settings.make(sources.training, sources.shares[0], report)
+    made = settings.make(sources, report)
     if made.model:
         atomic.write(model, made.model.encode())
     return made

@@ -33,6 +33,7 @@ class StoreMetadata:
     format: int
     tokenizer: str
     newlines: str
+    lines: bool
     vocab: int
     dtype: str
     tokens: int
@@ -56,7 +57,8 @@ class TokenizedText:
     @property
     def codec(self) -> Codec:
         """Codec that maps a text to such ids."""
-        return Codec(self.tokens.vocab, self.tokenizer, clean=False, newlines=self.newlines)
+        tokens = self.tokens
+        return Codec(tokens.vocab, self.tokenizer, False, self.newlines, tokens.lines)
 
 
 def write(folder: Path, text: TokenizedText) -> StoreMetadata:
@@ -66,6 +68,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         FORMAT,
         tokenizer.name,
         text.newlines,
+        tokens.lines,
         len(tokens.vocab),
         tokens.ids.dtype.name,
         len(tokens.ids),
@@ -90,7 +93,7 @@ def read(folder: Path) -> TokenizedText:
         raise ElmanError(f"cannot read {folder}: it is a directory, but not a token store")
     metadata = _read_metadata(folder / METADATA)
     stored = codec.read(
-        folder, metadata.vocab, metadata.tokenizer, clean=False, newlines=metadata.newlines
+        folder, metadata.vocab, metadata.tokenizer, False, metadata.newlines, metadata.lines
     )
     tokens = Tokens(
         _read_ids(folder / IDS, metadata),
@@ -99,8 +102,19 @@ def read(folder: Path) -> TokenizedText:
         metadata.utf8_bytes,
         metadata.parts,
         metadata.sources_sha256,
+        metadata.lines,
     )
+    if tokens.lines:
+        _check_lines(folder, tokens, stored.line_end)
     return TokenizedText(tokens, stored.tokenizer, stored.newlines)
+
+
+def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
+    """Raise an ElmanError unless each part begins and ends with the end of a line."""
+    for number, part in enumerate(PARTS):
+        ids = tokens.part(number).ids
+        if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):
+            raise ElmanError(f"the {part} part of {folder} has no lines: prepare the store again")
 
 
 def read_with(folder: Path, model_codec: Codec) -> TokenizedText:

@@ -23,6 +23,7 @@ from elman.core.data.parts import PARTS, SPLIT, Shares, part_ends
 from elman.core.errors import ElmanError
 from elman.core.files import regular
 from elman.core.text.encoders import Encoder, Ids
+from elman.core.text.line_blocks import LINE_END, by_part
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import Vocab
 from elman.core.valid_values import MAX_VOCAB_SIZE
@@ -72,7 +73,8 @@ class Tokens:
     `characters` and `utf8_bytes` measure the text after its first token, which nothing predicts;
     `parts` measures each part in the same way. `sources_sha256` are digests of the texts that the
     parts were read from: of the training texts, and where these are files of their own, of the
-    validation and the test text, else "".
+    validation and the test text, else "". With `lines` the ids of each part are those of its lines,
+    each followed by its end, after one more end at the beginning.
     """
 
     ids: Ids
@@ -81,6 +83,7 @@ class Tokens:
     utf8_bytes: int
     parts: tuple[PartSize, PartSize, PartSize]
     sources_sha256: tuple[str, str, str]
+    lines: bool = False
 
     def part(self, number: int) -> "Tokens":
         """Tokens of one part, training, validation or test, with its size."""
@@ -91,6 +94,7 @@ class Tokens:
             ids=self.ids[start : start + size.tokens],
             characters=size.characters,
             utf8_bytes=size.utf8_bytes,
+            parts=(size, PartSize(), PartSize()),
         )
 
 
@@ -126,6 +130,8 @@ class TokenWriter:
         self._initial = self._state = state or WriterState()
         self._text_digests = [hashlib.sha256() for _ in PARTS]
         self._characters = self._utf8_bytes = 0
+        self._read_sources: set[int] = set()
+        self._lines = False  # what has been read are lines
         self._digested = WriterState()
         self._digests = [hashlib.sha256() for _ in (*FILES, FIRST_SEEN)]
         if self._named:
@@ -179,12 +185,13 @@ class TokenWriter:
 
     def read(
         self,
-        texts: Sequence[Iterator[str]],
+        texts: Sequence[Iterator[str] | Iterator[list[str]]],
         after_each: Callable[["TokenWriter"], None] = lambda writer: None,
     ) -> None:
-        """Read the texts of the parts, in pieces, from their start.
+        """Read the texts of the parts, in pieces or lists of lines, from their start.
 
-        Of one text all parts have their shares. Pieces read before are counted, not written.
+        Of one text all parts have their shares: the training part its beginning, or of lines those
+        that a hash assigns to it. Pieces read before are counted, not written.
         """
         with ExitStack() as stack:
             for source, dtype in FILES:
@@ -199,12 +206,17 @@ class TokenWriter:
             if number < self._initial.pieces:
                 raise self._changed()
 
-    def _read_piece(self, number: int, piece: str, source: int) -> None:
-        self._count(piece, source)
-        if number == 1:
+    def _read_piece(self, number: int, piece: str | list[str], source: int) -> None:
+        self._lines = not isinstance(piece, str)
+        self._count(piece if isinstance(piece, str) else LINE_END.join([*piece, ""]), source)
+        if number == 1 and isinstance(piece, str):
             self._exclude_first_token(piece)
         if number > self._initial.pieces:
-            self._write(piece, source)
+            if isinstance(piece, str):
+                self._write(self._encoder.ids(piece), source)
+            else:
+                self._write_lines(piece, source)
+            self._state = replace(self._state, pieces=self._state.pieces + 1)
         elif number == self._initial.pieces:
             self._check_unchanged()
 
@@ -240,11 +252,19 @@ class TokenWriter:
                 "cannot represent: remove it"
             ) from error
         self._text_digests[source].update(raw)
+        self._read_sources.add(source)
         self._characters += len(piece)
         self._utf8_bytes += len(raw)
 
-    def _write(self, piece: str, source: int) -> None:
-        ids = self._encoder.ids(piece)
+    def _write_lines(self, lines: list[str], source: int) -> None:
+        """Write lines to their parts; each part begins with the end of a line."""
+        divided = {source: lines} if source else dict(enumerate(by_part(lines, self._shares)))
+        for part, own in divided.items():
+            if own:
+                begin = [] if any(self._lengths(part)) else [""]
+                self._write(self._encoder.line_ids([*begin, *own]), part)
+
+    def _write(self, ids: Ids, source: int) -> None:
         if len(self._encoder) > MAX_DISTINCT_TOKENS:
             raise ElmanError(
                 f"the text has more than {MAX_DISTINCT_TOKENS:,} different words, each of which "
@@ -254,7 +274,7 @@ class TokenWriter:
         number, lengths = FILES.index((source, dtype)), self._state.lengths.copy()
         self._files[number].write(ids.astype(dtype))
         lengths[number] += len(ids)
-        self._state = replace(self._state, pieces=self._state.pieces + 1, lengths=lengths)
+        self._state = replace(self._state, lengths=lengths)
 
     def save(self) -> WriterState:
         """Sync everything read so far to disk, and return the state to resume from."""
@@ -289,15 +309,18 @@ class TokenWriter:
                 sizes.add(ids)
             file.flush()
             translated = memory_mapped(file, dtype)
-        training, validation, test = self._text_sha256()
-        read = [any(self._lengths(source)) for source in range(len(PARTS))]
+        training, validation, test = (
+            digest if source in self._read_sources or not source else ""
+            for source, digest in enumerate(self._text_sha256())
+        )
         return Tokens(
             translated,
             vocab,
             self._characters,
             self._utf8_bytes,
             sizes.found(),
-            (training, validation if read[1] else "", test if read[2] else ""),
+            (training, validation, test),
+            self._lines,
         )
 
     def _lengths(self, source: int) -> list[int]:
@@ -307,13 +330,15 @@ class TokenWriter:
     def _part_tokens(self) -> list[int]:
         """Number of tokens of each part."""
         text, validation, test = (sum(self._lengths(source)) for source in range(len(PARTS)))
-        first, second = part_ends(text, self._shares)
+        first, second = (text, text) if self._lines else part_ends(text, self._shares)
         return [first, second - first + validation, text - second + test]
 
     def _training_vocab(self, training: int) -> Vocab:
         """Vocabulary of the first `training` tokens."""
         tokens = self._encoder.tokens
         counts = self._counts(training, len(tokens))
+        if self._lines:  # whose end every model needs
+            counts[self._encoder.line_ids([""])] = np.iinfo(np.int64).max
         # Most words are rare; counting them in a dict would take memory.
         frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
         vocab = self.tokenizer.vocab({tokens[n]: int(counts[n]) for n in frequent.tolist()})

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core.data.parts import SPLIT, Shares, Sources
+from elman.core.data.parts import ALL_TRAINING, Shares, Sources
 from elman.core.data.store import TokenizedText
 from elman.core.data.token_writer import Tokens, TokenWriter
 from elman.core.errors import ElmanError, is_one_of
 from elman.core.files.paths import os_error
 from elman.core.text import bpe, text_files
 from elman.core.text.codec import Codec
+from elman.core.text.line_blocks import LINE_END, by_part, line_blocks
 from elman.core.text.tokenizers import (
     UNIVERSAL,
     Tokenizer,
@@ -37,13 +38,15 @@ def no_report(activity: str, done: int, total: int) -> None:
 class TokenizerSettings:
     """Settings for reading a text as tokens; an ElmanError if they contradict each other.
 
-    `vocab_size` and `min_freq` bound the vocabulary; with None the tokenizer's defaults apply.
+    `vocab_size` and `min_freq` bound the vocabulary; with None the tokenizer's defaults apply. With
+    `lines` each line is a sequence of its own.
     """
 
     tokenizer: str = "char"
     vocab_size: int | None = None
     min_freq: int | None = None
     newlines: str = UNIVERSAL
+    lines: bool = False
 
     def __post_init__(self) -> None:
         check_newlines(self.newlines)
@@ -61,11 +64,18 @@ class TokenizerSettings:
         """Number of tokens that bpe learns."""
         return bpe.DEFAULT_VOCAB_SIZE if self.vocab_size is None else self.vocab_size
 
-    def make(self, files: Sequence[Path], share: float, report: Report = no_report) -> Tokenizer:
-        """Make the tokenizer; bpe is learnt from the first `share` of the files."""
+    def make(self, sources: Sources, report: Report = no_report) -> Tokenizer:
+        """Make the tokenizer; bpe is learnt from the training part."""
         if self.tokenizer == bpe.NAME:
-            return _learn(files, self, share, report)
+            return _learn(sources, self, report)
         return tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+
+    def texts(
+        self, sources: Sources, used: Tokenizer, advance: Callable[[int], None] = lambda read: None
+    ) -> list[Iterator[str] | Iterator[list[str]]]:
+        """Text of each part's files, in pieces that can be tokenized alone, or lists of lines."""
+        blocks = [self.blocks(paths, advance) for paths in sources.by_part]
+        return [line_blocks(each) if self.lines else pieces(each, used.cut) for each in blocks]
 
     def blocks(
         self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
@@ -76,9 +86,9 @@ class TokenizerSettings:
 
 def tokenize_sources(sources: Sources, settings: TokenizerSettings) -> TokenizedText:
     """Tokenize the parts of a text; the vocabulary is that of the training part."""
-    used = settings.make(sources.training, sources.shares[0])
-    texts = [pieces(settings.blocks(paths), used.cut) for paths in sources.by_part]
-    return TokenizedText(_tokenize(texts, used, sources.shares), used, settings.newlines)
+    used = settings.make(sources)
+    tokens = _tokenize(settings.texts(sources, used), used, sources.shares)
+    return TokenizedText(tokens, used, settings.newlines)
 
 
 def tokenize_sources_with(sources: Sources, codec: Codec) -> Tokens:
@@ -88,14 +98,20 @@ def tokenize_sources_with(sources: Sources, codec: Codec) -> Tokens:
 
 
 def tokenize(
-    text: Iterator[str], used: Tokenizer, shares: Shares = SPLIT, vocab: Vocab | None = None
+    text: Iterator[str] | Iterator[list[str]],
+    used: Tokenizer,
+    shares: Shares = ALL_TRAINING,
+    vocab: Vocab | None = None,
 ) -> Tokens:
     """Tokenize a text that is given in pieces; its ids are in a file that ends with the process."""
     return _tokenize([text], used, shares, vocab)
 
 
 def _tokenize(
-    texts: Sequence[Iterator[str]], used: Tokenizer, shares: Shares, vocab: Vocab | None = None
+    texts: Sequence[Iterator[str] | Iterator[list[str]]],
+    used: Tokenizer,
+    shares: Shares,
+    vocab: Vocab | None = None,
 ) -> Tokens:
     writer = TokenWriter(used, shares=shares)
     try:
@@ -110,28 +126,29 @@ def _tokenize(
     return tokens
 
 
-def _learn(
-    files: Sequence[Path], settings: TokenizerSettings, share: float, report: Report
-) -> Tokenizer:
-    """Learn byte pairs from the first share of a text, or from an even sample of it."""
+def _learn(sources: Sources, settings: TokenizerSettings, report: Report) -> Tokenizer:
+    """Learn byte pairs from the training part, or from an even sample of it."""
+    files, share = sources.training, sources.shares[0]
     measured = settings.blocks(files, progress("measuring", files, report))
     characters = round(share * sum(map(len, measured)))
     blocks = settings.blocks(files, progress("learning", files, report))
-    sample = _sample(
-        pieces(blocks, cut_before_space),
-        characters,
-        min(1.0, MAX_SAMPLE_CHARACTERS / max(1, characters)),
-    )
+    sampled = min(1.0, MAX_SAMPLE_CHARACTERS / max(1, characters))
+    if settings.lines:
+        lines = (by_part(each, sources.shares)[0] for each in line_blocks(blocks))
+        sample = _sample(map(LINE_END.join, lines), None, sampled)
+    else:
+        sample = _sample(pieces(blocks, cut_before_space), characters, sampled)
     return bpe.learn(sample, settings.bpe_size)
 
 
-def _sample(text: Iterable[str], characters: int, share: float) -> Iterator[str]:
-    """Yield the first `share` of each piece within the first `characters` of a text."""
+def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterator[str]:
+    """Yield the first `share` of each piece within the first `characters` of a text, or in all."""
     for piece in text:
-        piece = piece[:characters]
-        characters -= len(piece)
-        if not piece:
-            break
+        if characters is not None:
+            piece = piece[:characters]
+            characters -= len(piece)
+            if not piece:
+                break
         yield piece[: round(len(piece) * share)]
 
 

@@ -79,7 +79,7 @@ class Config:
 
     `clean` tells if a text goes through the book's cleaning before it is tokenized. A run without
     `newlines` was trained on line ends as they are. `precision` is that of the factors of the
-    model's products. A saved model has no `training`.
+    model's products. With `lines` the model is one of lines. A saved model has no `training`.
     """
 
     architecture: weights.Architecture
@@ -88,6 +88,7 @@ class Config:
     training: TrainingRecord | None = None
     newlines: str = tokenizers.KEEP
     precision: str = SINGLE
+    lines: bool = False
 
     def __post_init__(self) -> None:
         if self.tokenizer != bpe.NAME:
@@ -227,7 +228,9 @@ def write(
     history: Sequence[Epoch],
 ) -> None:
     """Fill `folder` with a run except for the curves; config.json comes last."""
-    config = Config(arch, used.tokenizer.name, used.clean, training, used.newlines, precision)
+    config = Config(
+        arch, used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
+    )
     json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
     if used.tokenizer.model:
         atomic.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
@@ -343,6 +346,6 @@ def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, st
     """Read the architecture, weights, codec and precision of a run, checked against each other."""
     config = read_config(folder)
     size = config.architecture.vocab
-    used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines)
+    used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines, config.lines)
     values = weights.load(folder / "model.safetensors", config.architecture)
     return config.architecture, values, used, config.precision

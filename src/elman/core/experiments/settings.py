@@ -32,6 +32,7 @@ from elman.core.valid_values import (
 
 TIME_MACHINE = "time-machine"
 DEFAULT_EPOCHS = 100
+DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 # The book's, and one that suits models of this size.
 DEFAULT_LR = {"sgd": 1.0, "adam": 0.005, "adamw": 0.005}
 
@@ -63,6 +64,9 @@ class Settings:
         None,
         "File of the test part; the text has 0.9 for training and 0.1 for validation by default.",
         metavar="FILE",
+    )
+    lines: bool = flag(
+        "Each line is a sequence of its own, such as a name, a sentence or a molecule."
     )
     edition: str | None = choice(
         None, "The Time Machine's edition: {choices}.", EDITIONS, unset=EDITIONS[0]
@@ -109,8 +113,16 @@ class Settings:
         at_least=0,
         below=1,
     )
-    seq_len: int = whole(32, "Tokens of a window.", at_least=1, at_most=MAX_SEQ_LEN)
-    batch_size: int = whole(1024, "Windows of a batch.", at_least=1, at_most=MAX_BATCH_SIZE)
+    seq_len: int = whole(
+        None,
+        "Tokens of a window, or of a line at most.",
+        at_least=1,
+        at_most=MAX_SEQ_LEN,
+        unset=f"{DEFAULT_SEQ_LEN}, and {DEFAULT_LINE} of a line",
+    )
+    batch_size: int = whole(
+        1024, "Windows, or lines, of a batch.", at_least=1, at_most=MAX_BATCH_SIZE
+    )
     batching: str = choice(
         "random",
         "Windows of a batch: {choices}; contiguous ones continue from the state of those before.",
@@ -167,6 +179,9 @@ class Settings:
         """Give values to what is None and follows from other settings."""
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
+        if self.seq_len is None:
+            length = DEFAULT_LINE if self.lines else DEFAULT_SEQ_LEN
+            object.__setattr__(self, "seq_len", length)
         if self.weight_decay is None and self.optimizer == "adamw":
             object.__setattr__(self, "weight_decay", DEFAULT_DECAY)
         if self.epochs is None and self.minutes is None:
@@ -181,7 +196,8 @@ class Settings:
         if self.text != TIME_MACHINE:
             self._check_parts()
             return
-        for name in ("more_texts", "split", "val", "test", "vocab_size", "min_freq", "newlines"):
+        names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq")
+        for name in (*names, "newlines"):
             if value := getattr(self, name):
                 raise ElmanError(
                     f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave "
@@ -202,6 +218,10 @@ class Settings:
         from elman.core.data.parts import parse_split, shares_of
 
         shares_of(parse_split(self.split), self.val, self.test)
+        if self.lines and self.batching != "random":
+            raise ElmanError(
+                f"lines do not continue each other, got batching {self.batching}: leave it out"
+            )
 
     @property
     def texts(self) -> list[str]:

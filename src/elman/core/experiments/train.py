@@ -64,7 +64,7 @@ class Origin:
         """A digest of all that a training takes from the run."""
         codec = self.codec
         facts = [asdict(self.arch), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
-        facts += [codec.newlines, codec.vocab.idx_to_token]
+        facts += [codec.newlines, codec.lines, codec.vocab.idx_to_token]
         digest = hashlib.sha256(json.dumps(facts).encode())
         for name in sorted(self.values):
             digest.update(np.ascontiguousarray(self.values[name]).data)
@@ -147,6 +147,7 @@ class Training:
                 codec=codec,
                 val_path=settings.val,
                 test_path=settings.test,
+                lines=settings.lines,
             )
         data = self.framework.TimeMachine(
             settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
@@ -198,13 +199,16 @@ class Training:
     def sample(self, tokens: int = 20, temperature: float = 0.0) -> str:
         """A text that begins with "it has", or with the text's start where that is unknown.
 
-        At the temperature 0 each token is the most likely one.
+        Of a model of lines one line. At the temperature 0 each token is the most likely one.
         """
+        sampler = Sampler(temperature, excluded=(self.codec.vocab.unk,))
+        if self.codec.lines:
+            start = [self.codec.line_end]
+            return str(self.codec.line([*start, *generate(self.model, start, tokens, sampler)]))
         try:
             prefix = self.codec.prefix_ids(PREFIX)
         except ElmanError:
             prefix = self._start(len(PREFIX))
-        sampler = Sampler(temperature, excluded=(self.codec.vocab.unk,))
         following = generate(self.model, prefix, tokens, sampler)
         return str(self.codec.text([*prefix, *following]))
 

@@ -236,14 +236,21 @@ def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> 
     ids = tokens.ids
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
-    total, number = total_nll(model, ids, seconds)
-    whole = number == len(ids) - 1
+    if tokens.lines:
+        from elman.core.model import lines  # which is made of this module
+
+        total, number = lines.total_nll(model, ids, seconds)
+        predicted = sum(part.tokens - 1 for part in tokens.parts if part.tokens)
+    else:
+        total, number = total_nll(model, ids, seconds)
+        predicted = len(ids) - 1
+    whole = number == predicted
     return Evaluation(
         nats=total,
         tokens=number,
         characters=tokens.characters if whole else 0,
         utf8_bytes=tokens.utf8_bytes if whole else 0,
-        unknown=splits.count(ids[: number + 1], tokens.vocab.unk),
+        unknown=splits.count(ids if whole else ids[: number + 1], tokens.vocab.unk),
     )
 
 
@@ -252,17 +259,18 @@ def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str
 
     The model has `step`, `codec` and `vocab_size`. Its codec converts the text, or the characters
     of `vocab` if it has no codec. As in the book, a character that a given `vocab` lacks is the
-    unknown symbol; without one it raises an ElmanError. The unknown symbol is never generated.
+    unknown symbol; without one it raises an ElmanError. The unknown symbol is never generated. A
+    model of lines ends with its line.
     """
     if not isinstance(prefix, str):
         raise ElmanError(f"the prefix is a text, got {prefix!r}")
     require_at_least(0, num_preds=num_preds)
     used = _codec(model, vocab)
-    as_in_the_book = vocab is not None and used.tokenizer.name == "char"
+    as_in_the_book = vocab is not None and used.tokenizer.name == "char" and not used.lines
     ids = used.vocab[list(prefix)] if as_in_the_book else used.prefix_ids(prefix)
     sampler = Sampler(temperature=0, excluded=(used.vocab.unk,))
-    following = generate(model, ids, num_preds, sampler)
-    return used.text([*ids, *following])
+    all_ids = [*ids, *generate(model, ids, num_preds, sampler)]
+    return used.line(all_ids) if used.lines else used.text(all_ids)
 
 
 def _codec(model: Any, vocab: Vocab | None) -> Codec:

@@ -246,9 +246,20 @@ class BytePairs:
 
     def ids(self, text: str) -> Ids:
         """Ids of a text's tokens."""
+        self._bound_cache()
+        return self._ids_of(self._pieces.ids(text))
+
+    def line_ids(self, lines: Sequence[str]) -> Ids:
+        """Ids of the tokens of some lines, each followed by its end."""
+        self._bound_cache()
+        return self._ids_of(self._pieces.line_ids(lines))
+
+    def _bound_cache(self) -> None:
         if len(self._ends) > MAX_CACHED_PIECES or len(self._ids) > MAX_CACHED_IDS:
             self._clear_cache()
-        numbers = self._pieces.ids(text)
+
+    def _ids_of(self, numbers: Ids) -> Ids:
+        """Ids of the tokens of some pieces, given by their numbers."""
         self._cache(self._pieces.tokens[len(self._ends) - 1 :])
         starts, ends = self._ends[numbers], self._ends[numbers + 1]
         lengths = ends - starts

@@ -1,6 +1,6 @@
 """Codec: maps a text to token ids and back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from elman.core.errors import ElmanError
 from elman.core.files import json_files
 from elman.core.text import bpe
+from elman.core.text.line_blocks import LINE_END, line_blocks
 from elman.core.text.tokenizers import (
     UNIVERSAL,
     Tokenizer,
@@ -27,21 +28,33 @@ MAX_SHOWN_CHARACTERS = 80  # of the vocabulary in a message
 class Codec:
     """Maps a text to token ids and back: line ends, cleaning, tokenizer, vocabulary.
 
-    Codecs are equal if they give every text the same ids.
+    With `lines` each line of a text is a sequence of its own. Codecs are equal if they give every
+    text the same ids.
     """
 
     def __init__(
-        self, vocab: Vocab, used: str | Tokenizer, clean: bool, newlines: str = UNIVERSAL
+        self,
+        vocab: Vocab,
+        used: str | Tokenizer,
+        clean: bool,
+        newlines: str = UNIVERSAL,
+        lines: bool = False,
     ) -> None:
         check_newlines(newlines)
         self.vocab = vocab
         self.tokenizer = tokenizer(used) if isinstance(used, str) else used
-        self.clean, self.newlines = clean, newlines
+        self.clean, self.newlines, self.lines = clean, newlines, lines
+        if lines and (clean or self.line_end == vocab.unk):
+            raise ElmanError(
+                "a model of lines has the end of a line in its vocabulary, and reads lines as they "
+                "are"
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Codec):
             return NotImplemented
-        same = (self.clean, self.newlines) == (other.clean, other.newlines)
+        mine, its = ((each.clean, each.newlines, each.lines) for each in (self, other))
+        same = mine == its
         return same and self.has_same_tokens(other)
 
     __hash__ = None  # type: ignore[assignment]  # it is mutable
@@ -52,13 +65,28 @@ class Codec:
         same = (mine.name, mine.model) == (its.name, its.model)
         return same and self.vocab.idx_to_token == other.vocab.idx_to_token
 
-    def pieces(self, blocks: Iterable[str]) -> Iterator[str]:
-        """Yield a text, its line ends read and cleaned, in pieces that can be tokenized alone."""
+    @property
+    def line_end(self) -> int:
+        """Id of the end of a line, with which a model of lines also begins each line."""
+        (token,) = self.tokenizer.split(LINE_END)
+        number: int = self.vocab[token]
+        return number
+
+    def pieces(self, blocks: Iterable[str]) -> Iterator[str] | Iterator[list[str]]:
+        """Yield a text, its line ends read and cleaned, in pieces that can be tokenized alone.
+
+        With `lines` a piece is a list of lines.
+        """
         blocks = with_newlines(blocks, self.newlines)
+        if self.lines:
+            return line_blocks(blocks)
         return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
     def prefix_ids(self, prefix: str) -> list[int]:
-        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens."""
+        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens.
+
+        With `lines` the start of a line stands before it.
+        """
         if not isinstance(prefix, str):
             raise ElmanError(f"the prefix must be a str, got {prefix!r}")
         try:
@@ -75,7 +103,11 @@ class Codec:
                 f"it knows {self._known()}"
             )
         ids: list[int] = self.vocab[tokens]
-        return ids
+        if not self.lines:
+            return ids
+        if self.line_end in ids:
+            raise ElmanError(f"a line has no line end within it, got {prefix!r}: leave it out")
+        return [self.line_end, *ids]
 
     def _known(self) -> str:
         """The first tokens of the vocabulary, quoted, and the number of the others."""
@@ -87,6 +119,11 @@ class Codec:
     def text(self, ids: Iterable[int]) -> str:
         """Text of some ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
         return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
+
+    def line(self, ids: Sequence[int]) -> str:
+        """Text of a line whose ids begin with its start, up to its end if there is one."""
+        end = ids.index(self.line_end, 1) if self.line_end in ids[1:] else len(ids)
+        return self.text(ids[1:end])
 
     def spelling(self, index: int) -> str:
         """Token of an id on one line: control characters, backslashes and broken bytes escaped."""
@@ -103,16 +140,18 @@ def _on_one_line(character: str) -> str:
     return character if character.isprintable() else ascii(character)[1:-1]
 
 
-def read(folder: Path, size: int, name: str, clean: bool, newlines: str) -> Codec:
+def read(
+    folder: Path, size: int, name: str, clean: bool, newlines: str, lines: bool = False
+) -> Codec:
     """Read a codec whose vocabulary has `size` tokens, and whose tokenizer has the name `name`.
 
-    `clean` and `newlines` are the codec's. Raises an ElmanError if the vocabulary contains tokens
-    that the tokenizer cannot produce.
+    `clean`, `newlines` and `lines` are the codec's. Raises an ElmanError if the vocabulary contains
+    tokens that the tokenizer cannot produce.
     """
     path = folder / VOCAB_FILE
     vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
     used = bpe.read(folder / TOKENIZER_FILE, vocab) if name == bpe.NAME else tokenizer(name)
-    codec = Codec(vocab, used, clean, newlines)
+    codec = Codec(vocab, used, clean, newlines, lines)
     try:
         codec.text(range(len(vocab)))
     except UnicodeError as error:

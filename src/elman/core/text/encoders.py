@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.text.line_blocks import LINE_END
+
 Ids = NDArray[Any]  # of any integer type
 CODE_POINTS = 0x110000
 
@@ -23,6 +25,9 @@ class Encoder(Protocol):
 
     def ids(self, text: str) -> Ids:
         """Ids of a text's tokens."""
+
+    def line_ids(self, lines: Sequence[str]) -> Ids:
+        """Ids of the tokens of some lines, each followed by its end."""
 
 
 class Characters:
@@ -48,6 +53,10 @@ class Characters:
         ids = self._numbers[points]
         return ids
 
+    def line_ids(self, lines: Sequence[str]) -> Ids:
+        """Ids of the characters of some lines, each followed by its end."""
+        return self.ids(LINE_END.join([*lines, ""]))
+
     def _add(self, points: Ids) -> None:
         self._numbers[points] = len(self.tokens) + np.arange(len(points))
         self.tokens += map(chr, points.tolist())
@@ -65,6 +74,10 @@ class Bytes:
     def ids(self, text: str) -> Ids:
         """Bytes of a text in UTF-8."""
         return np.frombuffer(text.encode(), np.uint8)
+
+    def line_ids(self, lines: Sequence[str]) -> Ids:
+        """Bytes of some lines, each followed by its end."""
+        return self.ids(LINE_END.join([*lines, ""]))
 
 
 class Words:
@@ -87,5 +100,11 @@ class Words:
 
     def ids(self, text: str) -> Ids:
         """Ids of a text's words."""
-        words = self._split(text)
+        return self._ids(self._split(text))
+
+    def line_ids(self, lines: Sequence[str]) -> Ids:
+        """Ids of the words of some lines, each followed by its end."""
+        return self._ids([word for line in lines for word in (*self._split(line), LINE_END)])
+
+    def _ids(self, words: Sequence[str]) -> Ids:
         return np.fromiter(map(self._numbers.__getitem__, words), np.int32, len(words))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
+from elman.core.text.line_blocks import LINE_END
 from elman.core.text.tokenizers import clean, with_newlines
 
 MAX_LINE_CHARACTERS = 1 << 24
@@ -38,7 +39,7 @@ def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
     one: both symbols are a line end, as the model reads it (cleaned, it is a space). A vocabulary
     without it has neither: then nothing predicts the first token of a line.
     """
-    line_end = codec.tokenizer.split("".join(codec.pieces(["\n"])))
+    line_end = codec.tokenizer.split(clean(LINE_END) if codec.clean else LINE_END)
     if len(line_end) == 1 and line_end[0] in codec.vocab:
         ids = [codec.vocab[line_end[0]]]
         return ids, ids

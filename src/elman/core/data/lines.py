@@ -1,0 +1,186 @@
+"""Batches of lines: sequences of their own, those of a batch of about the same length.
+
+The ids of a part are those of its lines, each followed by its end, after one more end. So a line
+with its end is predicted from the end before it, which is its start, and the line.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.data.batch import Batch
+from elman.core.data.batching import MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS, BlockShuffle
+from elman.core.data.token_writer import memory_mapped
+from elman.core.errors import ElmanError
+from elman.core.files.mapped import check_whole, drop_pages
+from elman.core.files.paths import os_error
+
+POOL_BATCHES = 32  # whose lines are sorted by length
+CHUNK_IDS = 1 << 20  # searched for ends at a time
+MAX_RESIDENT_BYTES = 1 << 25  # read from mapped files before their pages are dropped
+LINE_BYTES = 1 << 16  # that the system reads around a line
+
+log = logging.getLogger("elman")
+
+
+class Lines:
+    """Lines of a part of a text.
+
+    - `ids`: ids of all, each line followed by `line_end`, after one more.
+    - `ends`: places of all ends in `ids`, (lines + 1,), in a file that ends with the process.
+    """
+
+    def __init__(self, ids: NDArray[Any], line_end: int, part: str) -> None:
+        self.ids, self.line_end, self.part = ids, line_end, part
+        self.ends = _ends(ids, line_end)
+        if len(self.ends) < 2:
+            raise ElmanError(
+                f"the {part} part has no lines, since equal lines are in one part: give more lines "
+                "that differ, another split, or a file for validation"
+            )
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def steps(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of targets of some lines: their tokens and their end."""
+        steps: NDArray[np.int64] = self.ends[rows + 1] - self.ends[rows]
+        return steps
+
+    def longer(self, steps: int) -> tuple[int, int]:
+        """Number of lines with more than `steps` targets, and the most targets of a line."""
+        number, most = 0, 0
+        for start in range(0, len(self), CHUNK_IDS):
+            found = np.diff(self.ends[start : start + CHUNK_IDS + 1])
+            number += int((found > steps).sum())
+            most = max(most, int(found.max()))
+            drop_pages(self.ends)
+        return number, most
+
+    def ids_of(self, rows: NDArray[np.int64], steps: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Ids of some lines, (rows, steps + 1), and which of their targets count, (rows, steps).
+
+        Lines are cut after `steps` targets; padding is the end of a line.
+        """
+        check_whole(self.ids)
+        starts = np.array(self.ends[rows])
+        mask = np.arange(steps) < self.steps(rows)[:, None]
+        places = starts[:, None] + np.arange(steps + 1)
+        ids = self.ids[np.minimum(places, len(self.ids) - 1)]
+        ids[:, 1:][~mask] = self.line_end
+        self._read += len(rows) * LINE_BYTES
+        if self._read > MAX_RESIDENT_BYTES:
+            drop_pages(self.ids)
+            drop_pages(self.ends)
+            self._read = 0
+        return ids, mask
+
+
+def _ends(ids: NDArray[Any], line_end: int) -> NDArray[np.int64]:
+    """Places of the ends of lines, mapped into memory from a temporary file."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            for start in range(0, len(ids), CHUNK_IDS):
+                check_whole(ids)
+                file.write(
+                    (np.flatnonzero(ids[start : start + CHUNK_IDS] == line_end) + start).data
+                )
+                drop_pages(ids)
+            file.flush()
+            ends = memory_mapped(file, np.dtype(np.int64))
+    except OSError as error:
+        raise os_error("write", tempfile.gettempdir(), error) from error
+    return np.array(ends) if os.name == "nt" else ends  # Windows cannot remove a mapped file
+
+
+def padded_steps(steps: int) -> int:
+    """The smallest of few numbers that is at least `steps`.
+
+    They are multiples of 4, and from 32 on four in each octave, so that a framework that compiles
+    for each shape of a batch does so seldom.
+    """
+    multiple = max(4, 1 << (steps - 1).bit_length() >> 3)
+    return -(-steps // multiple) * multiple
+
+
+class LineBatches:
+    """Batches of lines with masks, in an order drawn anew for every epoch.
+
+    Lines are shuffled, sorted by length within pools of some batches, and the batches of a pool are
+    shuffled. Lines are cut after `steps` targets. Without a generator the order is the same in all
+    epochs. Inputs and targets are (batch, steps of the longest, or some more).
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        batch_size: int,
+        steps: int,
+        rng: np.random.Generator | None,
+        convert: Callable[[NDArray[Any]], Any],
+        id_type: Any,
+    ) -> None:
+        self.lines, self.batch_size, self.most, self.rng = lines, batch_size, steps, rng
+        self.convert, self.id_type = convert, id_type
+
+    def __len__(self) -> int:
+        return -(-len(self.lines) // self.batch_size)
+
+    @property
+    def state(self) -> Any:
+        """State of the generator that draws the next epoch, or None."""
+        return self.rng and self.rng.bit_generator.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        assert self.rng is not None
+        self.rng.bit_generator.state = state
+
+    def example(self) -> Batch:
+        """Batch of the first line alone, to infer shapes from; it draws nothing."""
+        return self._batch(np.zeros(1, np.int64))
+
+    def __iter__(self) -> Iterator[Batch]:
+        seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
+        rng = np.random.default_rng(seed)
+        order, pool = self._order(rng), POOL_BATCHES * self.batch_size
+        for start in range(0, len(self.lines), pool):
+            rows = np.asarray(order[start : start + pool])
+            rows = rows[np.argsort(self.lines.steps(rows), kind="stable")]
+            starts = range(0, len(rows), self.batch_size)
+            for place in rng.permutation(starts).tolist():
+                yield self._batch(rows[place : place + self.batch_size])
+
+    def _order(self, rng: np.random.Generator) -> Any:
+        """Numbers of all lines in random order, to be sliced; of many lines, block by block."""
+        number, tokens = len(self.lines), len(self.lines.ids)
+        if number > MAX_SHUFFLED_WINDOWS or tokens > MAX_SHUFFLED_IDS:
+            return BlockShuffle(number, max(1, tokens // number), rng)
+        return rng.permutation(number)
+
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        steps = min(self.most, padded_steps(int(self.lines.steps(rows).max())))
+        ids, mask = self.lines.ids_of(rows, steps)
+        ids = ids.astype(self.id_type)
+        return Batch(
+            self.convert(np.ascontiguousarray(ids[:, :-1])),
+            self.convert(np.ascontiguousarray(ids[:, 1:])),
+            mask,
+        )
+
+
+def tell_cut(lines: Lines, steps: int) -> None:
+    """Give a notice if lines are longer than training and validation read."""
+    number, most = lines.longer(steps)
+    if number:
+        log.warning(
+            "%s of %s lines of the %s part are longer than %d tokens, and only that much of them "
+            "is read: a sequence length of %d reads all",
+            *(f"{number:,}", f"{len(lines):,}", lines.part, steps, most),
+        )

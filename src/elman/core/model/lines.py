@@ -1,0 +1,37 @@
+"""Losses of lines that are sequences of their own."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.files.mapped import check_whole, drop_pages
+from elman.core.model import scoring
+
+CHUNK_IDS = 1 << 16  # of lines that are scored at a time
+
+
+def total_nll(model: Any, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+    """Negative log-likelihood, in nats, of all lines with their ends, each from its start.
+
+    `ids` are those of lines, each followed by its end, after one more end; there may be several
+    such parts. Returns the sum and the number of ids it is over; after `seconds` no more are added.
+    """
+    total, tokens, until = 0.0, 0, time.perf_counter() + seconds
+    rest = np.empty(0, np.int64)
+    for start in range(0, len(ids), CHUNK_IDS):
+        check_whole(ids)
+        rest = np.concatenate([rest, ids[start : start + CHUNK_IDS]]).astype(np.int64)
+        drop_pages(ids)
+        ends = np.flatnonzero(rest == ids[0])
+        starts, lengths = ends[:-1], np.diff(ends) + 1
+        known = lengths > 2  # between two parts there is no line
+        losses = scoring.score_sequences(model, rest, starts[known], lengths[known])
+        total += float(losses.sum())
+        tokens += len(losses)
+        rest = rest[ends[-1] :] if len(ends) else rest
+        if time.perf_counter() >= until:
+            break
+    return total, tokens

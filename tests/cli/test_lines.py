@@ -1,0 +1,74 @@
+"""`elman train --lines`: from the text to the report, the store, and back after an interrupt."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from elman.core.experiments.run import read_history
+from tests.cli.test_resume import run_settings
+from tests.conftest import Command
+
+NAMES = "\n".join(f"{a}{b}{c}" for a in "abcde" for b in "aeiou" for c in "nrstlm")
+QUICK = ("--lines", "--epochs", "2", "--hidden", "8", "--batch-size", "16")
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    """A text of 150 names."""
+    path = tmp_path / "names.txt"
+    path.write_text(NAMES)
+    return path
+
+
+def test_lines_are_trained_measured_and_resumed(
+    elman: Command, names: Path, tmp_path: Path
+) -> None:
+    done = elman("train", names, *QUICK, "--out", "run")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["lines"]
+    assert config["training"]["settings"]["lines"]
+    assert config["training"]["settings"]["seq_len"] == 256
+    shown = json.loads(elman("evaluate", "run", names, "--json").stdout)
+    assert shown["tokens"] == shown["characters"] == len(NAMES) + 1
+    scored = [line.split() for line in elman("score", "run", names).stdout.splitlines()]
+    nats = -sum(float(line[0]) for line in scored)
+    assert shown["loss"] * shown["tokens"] == pytest.approx(nats, rel=1e-4)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "training.json").write_text(json.dumps(run_settings(tmp_path / "run")))
+    again = elman("train", "--resume", "begun")
+    assert again.returncode == 0, again.stderr
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "begun")]
+    assert weights[0] == weights[1]
+
+
+def test_a_store_of_lines_trains_the_same_model(
+    elman: Command, names: Path, tmp_path: Path
+) -> None:
+    assert elman("prepare", names, "--lines", "--out", "kept").returncode == 0
+    for text, out in ((names, "one"), ("kept", "two")):
+        done = elman("train", text, *QUICK, "--out", out)
+        assert done.returncode == 0, done.stderr
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("one", "two")]
+    assert weights[0] == weights[1]
+    refused = elman("train", "kept", *QUICK[1:])
+    assert "kept is for lines as sequences of their own: give lines" in refused.stderr
+
+
+def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_path: Path) -> None:
+    assert elman("train", names, *QUICK, "--out", "run").returncode == 0
+    more = elman("train", names, *QUICK, "--init", "run", "--out", "more")
+    assert more.returncode == 0, more.stderr
+    assert read_history(tmp_path / "more")[0].val_loss < read_history(tmp_path / "run")[0].val_loss
+
+
+def test_lines_that_contradict_other_options_are_refused(elman: Command, names: Path) -> None:
+    for words, message in (
+        (["--lines"], "The Time Machine is read as in the book, got lines True: leave it out"),
+        ([names, "--lines", "--batching", "contiguous"], "lines do not continue each other"),
+    ):
+        refused = elman("train", *words)
+        assert refused.returncode == 2
+        assert message in refused.stderr

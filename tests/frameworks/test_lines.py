@@ -1,0 +1,73 @@
+"""Lines: every module follows the specification's losses, scores, and lines that it writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.model.language_model import evaluate_tokens
+from elman.core.model.weights import Architecture, initial
+from elman.core.training.checkpoint import Checkpoints, read_newest
+from tests.frameworks.test_resume import Stop, outcome
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> str:
+    """Lines of 2 to 12 tokens, in batches of three lengths."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "names"
+    path.write_text(
+        "\n".join("".join(rng.choice([*"abcde"], rng.integers(1, 12))) for _ in range(300))
+    )
+    return str(path)
+
+
+def made(module: Any, names: str, arch: Any = ("gru", 16, 1)) -> tuple[Any, Any, Any]:
+    data = module.TextFile(names, 16, 99, lines=True, seed=2)
+    cell, hidden, layers = arch
+    arch = Architecture(cell, len(data.vocab), hidden, layers)
+    model = module.build(arch, initial(arch, 1), lr=0.05, optimizer="adam", seed=3)
+    return module.Trainer(2, 0, 1.0), model, data
+
+
+@pytest.mark.parametrize("arch", [("gru", 16, 1), ("lstm", 8, 2)], ids=str)
+def test_lines_follow_the_same_losses(module: Any, names: str, arch: tuple[str, int, int]) -> None:
+    def losses(module: Any) -> tuple[list[float], float, int]:
+        trainer, model, data = made(module, names, arch)
+        trainer.fit(model, data)
+        test = evaluate_tokens(model, data.test_tokens)
+        found = [loss for each in trainer.history for loss in (each.train_loss, each.val_loss)]
+        return [*found, test.loss], trainer.train_batch_idx, test.tokens
+
+    (wanted, *counts), (found, *others) = losses(specification), losses(module)
+    assert others == counts
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+
+
+def test_lines_are_resumed_at_any_batch(module: Any, names: str, tmp_path: Path) -> None:
+    trainer, model, data = made(module, names)
+    trainer.fit(model, data)
+    weights, history = outcome(module, trainer, model)
+    for updates in (3, trainer.num_train_batches + 2):
+        trainer, model, data = made(module, names)
+        checkpoints = Checkpoints(tmp_path / str(updates), seconds=1e9)
+        trainer.callbacks = [Stop(updates, checkpoints), checkpoints]
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(model, data)
+        trainer, model, data = made(module, names)
+        trainer.fit(model, data, resume=read_newest(tmp_path / str(updates)))
+        found, found_history = outcome(module, trainer, model)
+        assert found_history == history
+        for name, weight in weights.items():
+            np.testing.assert_array_equal(found[name], weight)
+
+
+def test_a_model_of_lines_is_trained_further_on_lines_alone(module: Any, names: str) -> None:
+    trainer, model, data = made(module, names)
+    trainer.fit(model, data)
+    with pytest.raises(ElmanError, match="the codec is for lines as sequences of their own: give"):
+        module.TextFile(names, 16, 99, codec=model.codec)
+    module.Trainer(1).fit(model, module.TextFile(names, 16, 99, lines=True, codec=model.codec))
