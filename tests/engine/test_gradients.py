@@ -199,25 +199,39 @@ def test_a_nan_in_any_weight_makes_the_loss_nan() -> None:
             assert np.isnan(made.loss(ids, ids, (), DropoutMasks(), training=True)[0]), name
 
 
+@pytest.fixture
+def margins(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, int]]:
+    """Memory before and behind each array of the kernels, and the byte that it is full of.
+
+    The bytes of floats make NaN; those of pairs differ from a NaN that is rounded to a pair.
+    """
+    beside: list[tuple[np.ndarray, int]] = []
+
+    def zeros(*sizes: int, dtype: Any = np.float32) -> np.ndarray:
+        inside = np.prod(sizes, dtype=int) * np.dtype(dtype).itemsize
+        byte = 0xFE if dtype == np.uint32 else 0xFF
+        memory = np.full(inside + 8192 + 64, byte, np.uint8)
+        start = 4096 + -(memory.ctypes.data + 4096) % 64
+        memory[start : start + inside] = 0
+        beside.extend(((memory[:start], byte), (memory[start + inside :], byte)))
+        return memory[start : start + inside].view(dtype).reshape(sizes)
+
+    for module in (arrays, weight_layout, kernels):
+        monkeypatch.setattr(module, "zeros", zeros)
+    return beside
+
+
 @pytest.mark.parametrize(
     "shape", [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str
 )
 @pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
 def test_kernels_write_only_to_their_own_arrays(
-    shape: TileShape, vocab: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+    shape: TileShape,
+    vocab: int,
+    hidden: int,
+    margins: list[tuple[np.ndarray, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    beside: list[np.ndarray] = []
-
-    def zeros(*sizes: int, dtype: Any = np.float32) -> np.ndarray:
-        inside = np.prod(sizes, dtype=int) * np.dtype(dtype).itemsize
-        memory = np.full(inside + 8192 + 64, 0xFF, np.uint8)
-        start = 4096 + -(memory.ctypes.data + 4096) % 64
-        memory[start : start + inside] = 0
-        beside.extend((memory[:start], memory[start + inside :]))
-        return memory[start : start + inside].view(dtype).reshape(sizes)
-
-    for module in (arrays, weight_layout, kernels):
-        monkeypatch.setattr(module, "zeros", zeros)
     monkeypatch.setattr(weight_layout, "LINE", 4096)  # what stands in one vector is that far apart
     arch = Architecture("gru", vocab, hidden, 2)
     one = Engine(arch, shape)
@@ -229,7 +243,7 @@ def test_kernels_write_only_to_their_own_arrays(
     for steps in (1, 33):
         (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
-    assert all((margin == 0xFF).all() for margin in beside)
+    assert all((margin == byte).all() for margin, byte in margins)
     used = one.used.arguments[2].values
     slots = used.accumulators if isinstance(used.accumulators, list) else [used.accumulators]
     memories = [(memory, *slot) for memory, slot in zip(used.sums, slots, strict=True)]
@@ -240,6 +254,24 @@ def test_kernels_write_only_to_their_own_arrays(
             between[begin : begin + array.size // (whole.size // whole.shape[-1])] = False
         assert between.sum() > 4096
         assert not whole[..., between].any()
+
+
+@pytest.mark.parametrize("way", ["steps"], indirect=True)
+@pytest.mark.parametrize("batch", [1, 2, 9, 33])
+def test_kernels_write_pairs_only_to_their_own_arrays(
+    way: str, batch: int, margins: list[tuple[np.ndarray, int]]
+) -> None:
+    arch = Architecture("lstm", 31, 33, 2, 7)
+    one = Engine(arch, precision="bf16")
+    one.load(weights_of(arch))
+    between, inputs, outputs = (
+        np.ones(shape, np.float32) for shape in ((3, batch, 33), (batch, 7), (batch, 33))
+    )
+    for masks in (DropoutMasks(), DropoutMasks([between], inputs, outputs)):
+        loss, _ = one.loss(*batch_of(arch, batch, 3), (), masks, training=True)
+        assert np.isfinite(loss)
+        assert all(np.isfinite(gradient).all() for gradient in one.gradients().values())
+    assert all((margin == byte).all() for margin, byte in margins)
 
 
 def test_the_padding_of_a_group_does_not_reach_the_gradients() -> None:

@@ -336,7 +336,7 @@ def make_work(
     whole = positions + round_up(rows, ROW_MULTIPLE)
     states = (layers, whole, hidden + SPARE)
     gates, h = zeros(layers, gate_rows, columns), zeros(*states)
-    outputs = zeros(whole, hidden + SPARE) if output_dropout else h[-1]
+    outputs = zeros(whole, hidden + SPARE) if output_dropout else h[-1][rows:]
     ids = zeros(positions, 1, dtype=np.int64)
     targets = zeros(1, positions, dtype=np.int32)
     embedded = zeros(embedded_rows, embedding + SPARE)
@@ -351,7 +351,7 @@ def make_work(
         embedded=embedded,
         activations=Activations(gates, h, zeros(*states)),
         dropped=zeros(dropped, positions, hidden + SPARE),
-        outputs=outputs[rows:],
+        outputs=outputs,
         d_gates=zeros(gradient_rows, columns),
         d_out=zeros(out_rows, hidden + SPARE),
         d_embedded=zeros(embedded_rows, embedding + SPARE),
@@ -378,10 +378,10 @@ def make_operands(work: Work, output_dropout: bool) -> Operands:
         return array if work.pair == 1 else zeros(*leading, rows // 2, columns, dtype=PAIR)
 
     h, h_rows = along_rows(work.activations.h), of_rows(work.activations.h)
-    outputs, outputs_rows = along_rows(work.outputs), of_rows(work.outputs)
-    if work.pair > 1 and not output_dropout:
-        rows = len(work.row_ids)
-        outputs, outputs_rows = h[-1, rows:], h_rows[-1, rows // 2 :]
+    rows = len(work.row_ids)
+    outputs, outputs_rows = h[-1, rows:], h_rows[-1, rows // work.pair :]
+    if output_dropout:
+        outputs, outputs_rows = along_rows(work.outputs), of_rows(work.outputs)
     return Operands(
         h=h,
         embedded=along_rows(work.embedded),
