@@ -72,3 +72,12 @@ def test_lines_that_contradict_other_options_are_refused(elman: Command, names: 
         refused = elman("train", *words)
         assert refused.returncode == 2
         assert message in refused.stderr
+
+
+def test_a_few_lines_are_shown_while_a_model_trains(elman: Command, names: Path) -> None:
+    done = elman("train", names, *QUICK, "--sample-every", "1", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    shown = [line[:4] for line in done.stderr.splitlines()]
+    assert shown == ["epoc", "afte", *["  | "] * 5] * 2
+    texts = [line for line in done.stderr.splitlines() if line.startswith("  | ")]
+    assert len(set(texts[5:])) > 1

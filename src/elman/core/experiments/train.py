@@ -35,7 +35,8 @@ from elman.core.valid_values import MAX_EPOCHS
 log = logging.getLogger("elman")
 
 PREFIX = "it has"  # the book's
-SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 100, 0.8  # while a model trains; the latter as in generate
+SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # that are shown while a model trains
+SAMPLE_TEMPERATURE = 0.8  # as in elman generate
 PREFIX_SEARCH = 1 << 20  # ids that are searched for a sample's prefix
 
 
@@ -196,7 +197,7 @@ class Training:
         self.trainer.callbacks = (*own, *callbacks)
         self.trainer.fit(self.model, self.data, resume=resume)
 
-    def sample(self, tokens: int = 20, temperature: float = 0.0) -> str:
+    def sample(self, tokens: int = 20, temperature: float = 0.0, seed: int = 0) -> str:
         """A text that begins with "it has", or with the text's start where that is unknown.
 
         Of a model of lines one line. At the temperature 0 each token is the most likely one.
@@ -204,18 +205,22 @@ class Training:
         sampler = Sampler(temperature, excluded=(self.codec.vocab.unk,))
         if self.codec.lines:
             start = [self.codec.line_end]
-            return str(self.codec.line([*start, *generate(self.model, start, tokens, sampler)]))
+            return str(
+                self.codec.line([*start, *generate(self.model, start, tokens, sampler, seed)])
+            )
         try:
             prefix = self.codec.prefix_ids(PREFIX)
         except ElmanError:
             prefix = self._start(len(PREFIX))
-        following = generate(self.model, prefix, tokens, sampler)
+        following = generate(self.model, prefix, tokens, sampler, seed)
         return str(self.codec.text([*prefix, *following]))
 
     def samples(self, every: float) -> Samples:
-        """Callback that shows a text each time after so many epochs."""
+        """Callback that shows a text, or a few lines, each time after so many epochs."""
         self.sample(1, SAMPLE_TEMPERATURE)  # compiles before the clock of the training starts
-        return Samples(partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE), every)
+        draw = partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE)
+        number = SAMPLE_LINES if self.codec.lines else 1
+        return Samples(lambda: "\n".join(draw(seed) for seed in range(number)), every)
 
     def _start(self, tokens: int) -> list[int]:
         """The first ids of the training part, without unknown symbols."""

@@ -157,7 +157,8 @@ class Samples(Callback):
             text = self.sample()
         except ElmanError:  # of weights that have diverged, the next update tells more
             return
-        _print(f"after {updates / in_epoch:.3g} epochs:\n{_quoted(text)}")
+        epochs = f"{updates / in_epoch:.3g}"
+        _print(f"after {epochs} epoch{'s' * (epochs != '1')}:\n{_quoted(text)}")
 
 
 @contextmanager
