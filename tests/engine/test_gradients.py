@@ -55,6 +55,22 @@ def test_losses_and_gradients_are_the_specifications_at_every_size(
     assert_alike(arch, batch_of(arch, batch, steps))
 
 
+@pytest.mark.parametrize("way", ["steps"], indirect=True)
+@pytest.mark.parametrize("logits", [1, 1 << 24], ids=["a block at once", "all at once"])
+def test_products_in_many_parts_are_the_specifications(
+    way: str, logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (
+        ("MAX_LOGITS", logits),
+        ("TOKEN_ROWS", 14),
+        ("GRADIENT_ROWS", 16),
+        ("COLUMN_PANELS", 1),
+    ):
+        monkeypatch.setattr(arrays, name, size)
+    arch = Architecture("lstm", 97, 70, 2, 40)
+    assert_alike(arch, batch_of(arch, 37, 29))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_tied_weights_have_the_gradients_of_both_ends(cell: str) -> None:
     arch = Architecture(cell, 31, 33, 2, 33, tied=True)

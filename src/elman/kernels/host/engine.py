@@ -73,9 +73,10 @@ class Engine:
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
         self.filled: Weights = {}  # gradients of the last batch
         self.is_packed = False  # for batches, since the weights were loaded
-        # Weights, and ids, targets and mask of a batch until it is finished.
+        # Weights, and what kernels know by address of a batch until it is finished: ids, targets,
+        # mask, gradients.
         self.weights: list[Array] = []
-        self.borrowed: list[NDArray[np.int32]] = []
+        self.borrowed: list[NDArray[Any]] = []
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
@@ -129,6 +130,7 @@ class Engine:
         self.is_packed = True
         if training:
             self.filled = self.layout.new_gradients()
+            self.borrowed += self.filled.values()
         run_in_threads(used.work_of_thread, used.threads, used.queue)
         self.borrowed.clear()
         final: States = ()

@@ -66,8 +66,7 @@ class Operands(NamedTuple):
 class Work(NamedTuple):
     """Arrays for some sequences, `rows` of them; a position is a row at a step.
 
-    Steps have whole blocks of positions, those beyond the last position do not count. The arrays
-    of all threads have one more axis.
+    Steps have whole blocks of positions, those beyond the last position do not count.
     """
 
     ids: NDArray[np.int64]  # (positions, 1)
