@@ -4,8 +4,9 @@
 
 For each model (by default rnn:32 and lstm:256, of 65 characters) the command scores 1,000 lines,
 100,000 and a million, of 20 to 60 characters; the time of the 1,000, which is that of starting, is
-taken off. Prints the least seconds of all rounds, lines and characters a second, and the peak
-memory of the process; that of a million lines over that of 100,000 shows what grows with the text.
+taken off. Prints the least seconds of all rounds, by the clock and of the processors, lines and
+characters a second by the clock, and the peak memory of the process; that of a million lines over
+that of 100,000 shows what grows with the text.
 """
 
 import argparse
@@ -53,8 +54,8 @@ def write_lines(path: Path, number: int) -> int:
     return characters
 
 
-def scored(run: Path, text: Path) -> tuple[float, float]:
-    """Seconds that the command takes, and its peak memory in MiB."""
+def scored(run: Path, text: Path) -> tuple[float, float, float]:
+    """Seconds that the command takes, those of the processors, and its peak memory in MiB."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "elman", "score", str(run), str(text)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -62,7 +63,13 @@ def scored(run: Path, text: Path) -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(process.returncode)
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    worked = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - started, worked, usage.ru_maxrss / 1024
+
+
+def least(run: Path, text: Path, rounds: int) -> tuple[float, ...]:
+    """The least of each number in so many rounds."""
+    return tuple(map(min, zip(*(scored(run, text) for _ in range(rounds)), strict=True)))
 
 
 def main() -> None:
@@ -72,7 +79,9 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=MODELS)
     asked = parser.parse_args()
     print_machine({"numba": sys.executable})
-    print_header(["model", "lines", "seconds", "lines/s", "characters/s", "peak MiB"])
+    print_header(
+        ["model", "lines", "seconds", "of processors", "lines/s", "characters/s", "peak MiB"]
+    )
     with tempfile.TemporaryDirectory() as folder:
         texts = {number: Path(folder, f"{number}.txt") for number in (SHORT, *NUMBERS)}
         characters = {number: write_lines(path, number) for number, path in texts.items()}
@@ -81,15 +90,13 @@ def main() -> None:
             run = Path(folder, f"{cell}-{hidden}")
             write_run(run, cell, int(hidden))
             scored(run, texts[SHORT])  # compiles
-            starting = min(scored(run, texts[SHORT])[0] for _ in range(asked.rounds))
+            starting = least(run, texts[SHORT], asked.rounds)
             for number in NUMBERS:
-                seconds, memory = map(
-                    min,
-                    zip(*(scored(run, texts[number]) for _ in range(asked.rounds)), strict=True),
-                )
-                seconds -= starting
-                rates = (f"{count / seconds:,.0f}" for count in (number, characters[number]))
-                print_row([model, f"{number:,}", f"{seconds:.2f}", *rates, f"{memory:.0f}"])
+                *seconds, memory = least(run, texts[number], asked.rounds)
+                clock, worked = (now - then for now, then in zip(seconds, starting, strict=False))
+                rates = (f"{count / clock:,.0f}" for count in (number, characters[number]))
+                times = (f"{clock:.2f}", f"{worked:.2f}")
+                print_row([model, f"{number:,}", *times, *rates, f"{memory:.0f}"])
 
 
 if __name__ == "__main__":

@@ -56,10 +56,10 @@ def chances(model: Any, prefix: str, stop: str, tokens: int, **options: Any) -> 
 @pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.8}], ids=str)
 def test_texts_with_a_stop_come_as_often_as_their_probabilities(options: dict[str, float]) -> None:
     number, model = 3000, model_of()
-    expected = chances(model, "a", "b.", 4, **options)
+    expected = chances(model, "ba", "b.", 4, **options)
     assert sum(expected.values()) == pytest.approx(1)
     asked = {"tokens": 4, "stop": ("b.",), "n": number, "temperature": 1.0} | options
-    counts = Counter(written(model, ["a"], **asked))
+    counts = Counter(written(model, ["ba"], **asked))
     assert counts.keys() <= expected.keys()
     assert chi_square_is_likely(counts, expected)
 
