@@ -12,10 +12,12 @@ from elman.core.errors import ElmanError
 from elman.core.text import lines
 from elman.core.text.codec import Codec
 from elman.core.text.lines import LineReader, Lines
+from elman.core.text.tokenizers import clean
 from elman.core.text.vocab import Vocab
 
 CODECS = {
     "char": Codec(Vocab(list("abc \n")), "char", clean=False),
+    "lines": Codec(Vocab(list("abc \n")), "char", clean=False, lines=True),
     "byte": Codec(Vocab(list(map(chr, range(256)))), "byte", clean=False),
     "word": Codec(Vocab(["a", " b", " ab", "\n"]), "word", clean=False),
     "as in the book": Codec(Vocab(list("abc ")), "char", clean=True),
@@ -30,8 +32,8 @@ def sequences(read: Lines) -> list[list[int]]:
 
 def by_definition(codec: Codec, text: str) -> list[int]:
     """The line's tokens between two line ends as the model reads them, if it knows them."""
-    read = "".join(codec.pieces([text]))
-    border = [codec.vocab[token] for token in "".join(codec.pieces(["\n"])) if token in codec.vocab]
+    read, line_end = (clean(part) if codec.clean else part for part in (text, "\n"))
+    border = [codec.vocab[line_end]] if line_end in codec.vocab else []
     return [*border, *codec.vocab[codec.tokenizer.split(read)], *border]
 
 

@@ -94,7 +94,8 @@ class TextModel:
     def hidden_states(self: Any, text: str) -> NDArray[Any]:
         """Hidden state of each layer after each token of a text, (layers, tokens, hidden).
 
-        The text is read from the zero state. Of an LSTM it is h, not c.
+        The text is read from the zero state. Of an LSTM it is h, not c. A model of lines reads the
+        start of a line first, which counts as a token.
         """
         ids, state, rows = _ids(codec_of(self), text), None, []
         cell = getattr(self.rnn, "cell", None)
