@@ -81,3 +81,36 @@ def test_a_few_lines_are_shown_while_a_model_trains(elman: Command, names: Path)
     assert shown == ["epoc", "afte", *["  | "] * 5] * 2
     texts = [line for line in done.stderr.splitlines() if line.startswith("  | ")]
     assert len(set(texts[5:])) > 1
+
+
+def test_lines_are_written_from_their_start_to_their_end(
+    elman: Command, names: Path, tmp_path: Path
+) -> None:
+    assert elman("train", names, *QUICK, "--out", "run").returncode == 0
+    ten = elman("generate", "run", "--lines", "10", "--seed", "3")
+    assert (ten.returncode, ten.stderr) == (0, "")
+    lines = ten.stdout.split("\n")
+    assert len(lines) == 11
+    assert elman("generate", "run", "--seed", "3").stdout == lines[0] + "\n"
+    begun = elman("generate", "run", "ba", "--lines", "3").stdout.splitlines()
+    assert [line[:2] for line in begun] == ["ba"] * 3
+    new = elman("generate", "run", "--lines", "20", "--unique", "--new", "--temperature", "1.5")
+    assert len({*new.stdout.splitlines()} - {*NAMES.split("\n")}) == 20
+    names.rename(tmp_path / "moved")
+    words = ("generate", "run", "--lines", "2", "--new")
+    gone = elman(*words)
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert "which run was trained on, is not there: give the text as known" in gone.stderr
+    assert elman(*words, "--known", "moved").returncode == 0
+
+
+def test_lines_are_those_of_a_model_of_lines(elman: Command, run: Path) -> None:
+    for words, message in (
+        ([], "the prefix is missing: give at least one symbol to begin with"),
+        (["Once", "--lines", "2"], "lines are written by a model of lines"),
+        (["Once", "--known", "a"], "known lines matter for new ones, got a without new"),
+        (["Once", "--lines", "2", "--n", "2"], "leave --n out"),
+    ):
+        refused = elman("generate", run, *words)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr

@@ -10,6 +10,7 @@ from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model.language_model import evaluate_tokens
 from elman.core.model.weights import Architecture, initial
+from elman.core.model.writing import Writing, write
 from elman.core.training.checkpoint import Checkpoints, read_newest
 from tests.frameworks.test_resume import Stop, outcome
 
@@ -71,3 +72,15 @@ def test_a_model_of_lines_is_trained_further_on_lines_alone(module: Any, names: 
     with pytest.raises(ElmanError, match="the codec is for lines as sequences of their own: give"):
         module.TextFile(names, 16, 99, codec=model.codec)
     module.Trainer(1).fit(model, module.TextFile(names, 16, 99, lines=True, codec=model.codec))
+
+
+def test_lines_are_written_as_by_the_specification(module: Any, names: str) -> None:
+    def written(module: Any) -> list[str]:
+        _, model, data = made(module, names)
+        model.codec = data.codec
+        asked = Writing(n=6, tokens=40, temperature=0.9)
+        return ["".join(pieces) for pieces in write(model, ["", "a"], asked)]
+
+    found = written(module)
+    assert found == written(specification)
+    assert len(found) == 12

@@ -7,7 +7,7 @@ import typer
 
 import elman
 from elman.cli.options import Framework, Run
-from elman.cli.output import show_as_written
+from elman.cli.output import show, show_as_written
 
 
 def text(word: str) -> str:
@@ -21,11 +21,31 @@ def text(word: str) -> str:
 def generate(
     run: Run,
     prefixes: Annotated[
-        list[str],
-        typer.Argument(metavar="PREFIX...", parser=text, help="Texts to continue."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[PREFIX]...",
+            parser=text,
+            help="Texts to continue; a model of lines begins lines without one.",
+        ),
+    ] = None,
     tokens: Annotated[int, typer.Option(help="Tokens to add to each text, at most.")] = 200,
     n: Annotated[int, typer.Option("--n", help="Texts for each prefix.")] = 1,
+    lines: Annotated[
+        int | None,
+        typer.Option(help="Lines of a model of lines to write for each prefix, one a row."),
+    ] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="Lines that differ.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Lines that are not in the text of the training.")
+    ] = False,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --new, a text whose lines are not new, in place of the training's; may be "
+            "repeated.",
+        ),
+    ] = None,
     stop: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,10 +80,12 @@ def generate(
     ] = 0,
     framework: Framework = "numba",
 ) -> None:
-    """Continue each prefix; only the texts go to standard output.
+    """Continue each prefix, or write lines; only the texts go to standard output.
 
     A terminal shows them as they are written.
     """
+    from elman.core.errors import ElmanError
+    from elman.core.experiments.new_lines import KnownLines, write_lines
     from elman.core.model.writing import Writing, write
 
     asked = Writing(  # checked before the run is read
@@ -79,4 +101,18 @@ def generate(
         allow_unknown=allow_unknown,
         seed=seed,
     )
-    show_as_written(write(elman.load(run, framework), prefixes, asked))
+    if known and not new:
+        raise ElmanError(f"known lines matter for new ones, got {known[0]} without new: add --new")
+    model = elman.load(run, framework)
+    if not prefixes:
+        if not model.codec.lines:
+            raise ElmanError("the prefix is missing: give at least one symbol to begin with")
+        prefixes = [""]
+    if lines is None and not unique and not new:
+        show_as_written(write(model, prefixes, asked))
+        return
+    if n != 1:
+        raise ElmanError(f"lines are texts for each prefix, got {n} of them, too: leave --n out")
+    written = KnownLines(run, model.codec, known or ()) if new else None
+    for line in write_lines(model, prefixes, lines or 1, asked, unique, written):
+        show(line)

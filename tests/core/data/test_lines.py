@@ -118,6 +118,20 @@ def test_a_text_whose_lines_are_all_equal_needs_a_file_for_validation(
             TextFile(str(path), 5, 99, val_path=str(path), lines=True)
 
 
+@pytest.mark.parametrize("name", ["char", "bpe"])
+def test_no_line_spans_two_files(tmp_path: Path, name: str) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("\n".join(NAMES[:9]))  # without a last line end
+    two.write_text("\n".join(NAMES[9:]))
+    files = [str(one), str(two)]
+    size = 300 if name == "bpe" else None
+    data = TextFile(files, 9, 99, name, val_path=str(one), vocab_size=size, lines=True)
+    again = TextFile(files, 9, 99, val_path=str(one), codec=data.codec, lines=True)
+    prepare(files, tmp_path / "s", name, size, val=str(one), lines=True)
+    for each in (data, again, TextFile(str(tmp_path / "s"), 9, 99, lines=True)):
+        assert sorted(epoch(each, each.train_dataloader())) == sorted(NAMES)
+
+
 def words(tmp_path: Path, number: int = 4000) -> Path:
     rng = np.random.default_rng(0)
     path = tmp_path / "words"

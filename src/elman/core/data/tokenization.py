@@ -3,7 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,8 +76,15 @@ class TokenizerSettings:
         self, sources: Sources, used: Tokenizer, advance: Callable[[int], None] = lambda read: None
     ) -> list[Iterator[str] | Iterator[list[str]]]:
         """Text of each part's files, in pieces that can be tokenized alone, or lists of lines."""
-        blocks = [self.blocks(paths, advance) for paths in sources.by_part]
-        return [line_blocks(each) if self.lines else pieces(each, used.cut) for each in blocks]
+        if self.lines:
+            return [self.line_blocks(paths, advance) for paths in sources.by_part]
+        return [pieces(self.blocks(paths, advance), used.cut) for paths in sources.by_part]
+
+    def line_blocks(
+        self, files: Sequence[Path], advance: Callable[[int], None]
+    ) -> Iterator[list[str]]:
+        """Yield the lines of some files in blocks; none continues in the next file."""
+        return chain.from_iterable(line_blocks(self.blocks([file], advance)) for file in files)
 
     def blocks(
         self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
@@ -93,7 +102,10 @@ def tokenize_sources(sources: Sources, settings: TokenizerSettings) -> Tokenized
 
 def tokenize_sources_with(sources: Sources, codec: Codec) -> Tokens:
     """Tokenize the parts of a text with the codec of a model."""
-    texts = [codec.pieces(text_files.blocks(paths)) for paths in sources.by_part]
+    texts: list[Any] = []
+    for paths in sources.by_part:
+        each = [[path] for path in paths] if codec.lines else [paths]  # no line spans two files
+        texts.append(chain.from_iterable(codec.pieces(text_files.blocks(one)) for one in each))
     return _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
 
 
@@ -131,13 +143,15 @@ def _learn(sources: Sources, settings: TokenizerSettings, report: Report) -> Tok
     files, share = sources.training, sources.shares[0]
     measured = settings.blocks(files, progress("measuring", files, report))
     characters = round(share * sum(map(len, measured)))
-    blocks = settings.blocks(files, progress("learning", files, report))
+    advance = progress("learning", files, report)
     sampled = min(1.0, MAX_SAMPLE_CHARACTERS / max(1, characters))
     if settings.lines:
-        lines = (by_part(each, sources.shares)[0] for each in line_blocks(blocks))
+        blocks = settings.line_blocks(files, advance)
+        lines = (by_part(each, sources.shares)[0] for each in blocks)
         sample = _sample(map(LINE_END.join, lines), None, sampled)
     else:
-        sample = _sample(pieces(blocks, cut_before_space), characters, sampled)
+        text = pieces(settings.blocks(files, advance), cut_before_space)
+        sample = _sample(text, characters, sampled)
     return bpe.learn(sample, settings.bpe_size)
 
 

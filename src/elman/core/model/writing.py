@@ -10,6 +10,7 @@ from elman.core.model import language_model
 from elman.core.model.beams import beam_search
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
+from elman.core.text.line_blocks import LINE_END
 from elman.core.text.streaming import Decoder, StopFinder
 from elman.core.valid_values import MAX_SEED
 
@@ -18,6 +19,7 @@ MAX_SAMPLES, MAX_BEAMS = 10**6, 256
 TEXTS_AT_ONCE = 1024  # that the engine writes together
 BUFFERED_IDS = 1 << 22  # of all of them
 TOKENS_AT_ONCE = 128  # of each
+LINE_TOKENS_AT_ONCE = 16  # of lines, most of which are short
 TEMPERATURE = 0.8  # if none is given
 
 
@@ -89,11 +91,14 @@ def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Itera
     """Yield each text in pieces, as they are written: those of the first prefix, of the next ...
 
     The model has a `codec`. The texts are to be read in their order, each before the next. An
-    ElmanError tells of a prefix with unknown tokens before anything is written.
+    ElmanError tells of a prefix with unknown tokens before anything is written. A model of lines
+    writes lines, whose start and end are left out.
     """
     codec, sampler = model.codec, asked.sampler()
     if not asked.allow_unknown:
         sampler = replace(sampler, excluded=(codec.vocab.unk,))
+    if codec.lines:
+        asked = replace(asked, stop=(*asked.stop, LINE_END))
     known = [codec.prefix_ids(prefix) for prefix in prefixes]
     if asked.beams is not None:
         return _searched(model, known, asked, sampler)
@@ -123,7 +128,8 @@ def _ids(
             for n, prefix in enumerate(prefixes)
         )
         return [([index] for index in ids) for ids in alone]
-    chunks = model.generate_ids(prefixes, tokens, sampler, seed, TOKENS_AT_ONCE)
+    at_once = LINE_TOKENS_AT_ONCE if model.codec.lines else TOKENS_AT_ONCE
+    chunks = model.generate_ids(prefixes, tokens, sampler, seed, at_once)
     waiting: list[deque[Sequence[int]]] = [deque() for _ in prefixes]
 
     def row(n: int) -> Iterator[Sequence[int]]:
@@ -144,7 +150,7 @@ def _pieces(
 ) -> Iterator[str]:
     """Yield the text of a prefix and of what follows it, up to a stop text."""
     decoder, finder = Decoder(codec), StopFinder(stop)
-    before = decoder.text(prefix)
+    before = decoder.text(prefix[1:] if codec.lines else prefix)
     for ids in added:  # the prefix comes with the first of them, unless the model is broken
         yield before + finder.text(decoder.text(ids))
         before = ""

@@ -1,0 +1,137 @@
+"""Lines that a model writes: from the start to the end, different, and not those of its text."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+from elman.core.data.prepare import prepare
+from elman.core.errors import ElmanError
+from elman.core.experiments import new_lines, run
+from elman.core.experiments.new_lines import KnownLines, write_lines
+from elman.core.experiments.run import RunSettings, TrainingRecord
+from elman.core.experiments.settings import Settings
+from elman.core.model import language_model
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture, initial
+from elman.core.model.writing import Writing, write
+from elman.core.text.codec import Codec
+from elman.core.text.vocab import Vocab
+
+CODEC = Codec(Vocab(list("abcd\n")), "char", clean=False, lines=True)
+ARCH = Architecture("gru", len(CODEC.vocab), 5)
+
+
+def model_of(framework: str = "numpy") -> Any:
+    values = {name: 3 * value for name, value in initial(ARCH, 1).items()}
+    model = elman.framework_module(framework).build(ARCH, values)
+    model.codec = CODEC
+    return model
+
+
+def written(model: Any, number: int, *words: Any, prefix: str = "", **options: Any) -> list[str]:
+    return list(write_lines(model, [prefix], number, Writing(temperature=1.0, **options), *words))
+
+
+@pytest.mark.parametrize("prefix", ["", "ab"])
+@pytest.mark.parametrize("framework", ["numpy", "numba"])
+def test_a_line_is_what_follows_the_start_up_to_the_end(framework: str, prefix: str) -> None:
+    sampler = Sampler(1.0, excluded=(CODEC.vocab.unk,))
+    wanted, ids = [], CODEC.prefix_ids(prefix)
+    assert ids[0] == CODEC.line_end
+    for seed in range(3, 33):
+        added = language_model.generate(model_of(), ids, 60, sampler, seed)
+        wanted.append(CODEC.line([*ids, *added]))
+    assert max(map(len, wanted)) > new_lines_at_once()
+    found = written(model_of(framework), 30, tokens=60, seed=3, prefix=prefix)
+    assert found == wanted
+
+
+def new_lines_at_once() -> int:
+    from elman.core.model.writing import LINE_TOKENS_AT_ONCE
+
+    return LINE_TOKENS_AT_ONCE
+
+
+def test_lines_that_differ_are_the_first_of_their_kind() -> None:
+    model = model_of()
+    every = written(model, 300, tokens=3, seed=2)
+    assert len({*every}) < 100
+    assert written(model, 20, True, tokens=3, seed=2) == list(dict.fromkeys(every))[:20]
+
+
+def test_new_lines_are_those_that_no_known_text_has(tmp_path: Path) -> None:
+    model = model_of()
+    every = written(model, 200, tokens=3)
+    text, more = tmp_path / "text", tmp_path / "more"
+    text.write_bytes("\r\n".join(every[:20]).encode())
+    more.write_text(every[25])
+    known = {*every[:20], every[25]}
+    wanted = [line for line in every if line not in known]
+    files = KnownLines(tmp_path, CODEC, [str(text), str(more)])
+    assert written(model, 30, False, files, tokens=3) == wanted[:30]
+    assert written(model, 9, True, files, tokens=3) == list(dict.fromkeys(wanted))[:9]
+    prepare([str(text), str(more)], tmp_path / "store", "char", lines=True, val=str(more))
+    stored = KnownLines(tmp_path, CODEC, [str(tmp_path / "store")])
+    assert stored.among({*every}) == files.among({*every})
+
+
+def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("ab\n")
+    (tmp_path / "b").write_text("cd\n")
+    settings = Settings(text=str(tmp_path / "a"), more_texts=[str(tmp_path / "b")], lines=True)
+    record = TrainingRecord(
+        **vars(RunSettings(settings, "0")), epoch=1, framework_version="1", python_version="3"
+    )
+    for name, kept in (("run", record), ("saved", None)):
+        with run.new_folder(tmp_path / name) as part:
+            run.write(part, ARCH, initial(ARCH), CODEC, "single", kept, [])
+    lines = {"ab", "cd", "abcd"}
+    assert KnownLines(tmp_path / "run", CODEC).among(lines) == {"ab", "cd"}
+    monkeypatch.setattr(new_lines, "CHUNK_IDS", 2)
+    (tmp_path / "b").unlink()
+    with pytest.raises(ElmanError, match=r"/b, which .*run was trained on, is not there: give"):
+        KnownLines(tmp_path / "run", CODEC)
+    with pytest.raises(ElmanError, match="does not say which text it was trained on"):
+        KnownLines(tmp_path / "saved", CODEC)
+
+
+def test_a_search_for_lines_that_there_are_not_ends_with_a_notice(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_lines, "MORE_DRAWS", 0)
+    found = written(model_of(), 50, True, tokens=1)
+    assert sorted(found) == ["", "a", "b", "c", "d"]
+    assert caplog.messages == [
+        "5 of 50 lines that differ were found among 5000: use a higher temperature"
+    ]
+
+
+def test_each_prefix_has_its_lines_and_draws_its_own() -> None:
+    model, asked = model_of(), Writing(temperature=1.0, tokens=9)
+    plain = list(write_lines(model, ["a", "b"], 3, asked))
+    assert [line[0] for line in plain] == list("aaabbb")
+    different = list(write_lines(model, ["a", "a"], 5, asked, unique=True))
+    assert len({*different}) == 10
+    assert list(write_lines(model, ["", ""], 4, asked)) == written(model, 8, tokens=9)
+
+
+def test_what_writes_no_lines_is_refused() -> None:
+    model = model_of()
+    for number, options, message in (
+        (0, {}, "lines must be 1 or more, got 0"),
+        (1 << 30, {}, "lines must be 1000000 or less"),
+        (2, {"beams": 3}, "lines are drawn, got 3 beams: leave one of them out"),
+    ):
+        with pytest.raises(ElmanError, match=message):
+            list(write_lines(model, [""], number, Writing(**options)))
+    model.codec = Codec(CODEC.vocab, "char", clean=False)
+    with pytest.raises(ElmanError, match="lines are written by a model of lines, which elman tr"):
+        list(write_lines(model, ["a"], 2, Writing()))
+
+
+def test_a_beam_search_ends_with_the_line() -> None:
+    (text,) = ("".join(pieces) for pieces in write(model_of(), ["ab"], Writing(beams=3, tokens=99)))
+    assert text.startswith("ab")
+    assert "\n" not in text
