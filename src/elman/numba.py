@@ -282,7 +282,20 @@ class RNNLM(specification.RNNLM):
 COMPILED = {
     (owner, name): getattr(owner, name)
     for owner, names in (
-        (specification.RNNLM, ("forward", "loss", "_read", "_output_weight")),
+        (
+            specification.RNNLM,
+            (
+                "forward",
+                "loss",
+                "chunked_loss",
+                "_read",
+                "_run",
+                "_logits",
+                "_output_weight",
+                "_backward_head",
+                "_backward_logits",
+            ),
+        ),
         (
             Recurrent,
             (

@@ -182,6 +182,14 @@ def test_an_overridden_forward_is_refused() -> None:
             model.step(np.zeros((1, 2), int))
 
 
+@pytest.mark.parametrize("name", ["_run", "_logits", "chunked_loss", "_backward_logits"])
+def test_an_overridden_part_of_a_model_is_refused(name: str) -> None:
+    part = getattr(specification.RNNLM, name)
+    own = type("Own", (engine.RNNLM,), {name: lambda *arguments: part(*arguments)})
+    with pytest.raises(ElmanError, match=f"Own has a {name} of its own"):
+        own(engine.RNN(11, 7), 11).step(np.zeros((1, 2), int))
+
+
 def test_forward_loss_and_backward_by_hand_are_the_specifications() -> None:
     arch = Architecture("lstm", 11, 7, 2)
     batch = batch_of(arch, 5, 4)
