@@ -1,0 +1,176 @@
+"""Models that elman, a bare LSTM, a small GPT and a bare GRU learn in the same minutes.
+
+    python benchmarks/quality.py texts
+    python benchmarks/quality.py search KIND TEXT [--trials N] [--minutes M] [--table FILE]
+    python benchmarks/quality.py compare [TEXT ...] [--minutes M ...] [--table FILE]
+
+`texts` makes all texts from installed packages (quality_texts.py names them) in data/quality and
+prints their sizes. `search` draws settings for the bare contenders at random, the same ones every
+time, trains each on a text of the kind (short, long or lines) and adds a line of JSON to the table
+for each; trials that are in it are not run again. `compare` has elman and the bare contenders, with
+the best settings of their kind of text in the table, train one after the other on each text, and
+prints the validation losses in nats per character, and how much lower elman's is than the lowest
+of the others.
+
+All have the same two parts of a text and the same minutes on all cores, and keep the weights that
+were best in validation while they trained. The LSTM and elman read the validation part as one
+stream; the GPT's context slides over it by half of its length, and so predicts each character from
+at least half of the context, where there is so much before it. The GRU, for texts of lines, and
+elman there read each line by itself.
+"""
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from quality_contender import BARE, Outcome, choices, outcome
+from quality_texts import TEXTS, parts
+from reporting import print_header, print_machine, print_row
+
+KINDS = {"short": ("lstm", "gpt"), "long": ("lstm", "gpt"), "lines": ("lstm", "gpt", "gru")}
+STREAM = {
+    "cell": "lstm",
+    "layers": 2,
+    "hidden": 256,
+    "embedding": 64,
+    "dropout": 0.3,
+    "batching": "contiguous",
+    "batch-size": 32,
+    "seq-len": 64,
+    "optimizer": "adamw",
+    "lr": 0.003,
+    "schedule": "cosine",
+}
+LINES = {name: value for name, value in STREAM.items() if name not in ("batching", "seq-len")} | {
+    "lines": True,
+    "batch-size": 128,
+}
+OPTIONS = {"short": STREAM, "long": STREAM, "lines": LINES}  # of `elman train`
+FOLDER = Path(__file__).parents[1] / "data" / "quality"
+TABLE = Path(__file__).with_name("quality_search.jsonl")
+KEYS = ("contender", "kind", "text", "minutes", "trial")
+
+
+def drawn(contender: str, trial: int) -> dict[str, Any]:
+    """The settings of a trial, which are the same for any number of trials."""
+    rng = random.Random(f"{contender} {trial}")
+    return {name: rng.choice(values) for name, values in choices(contender).items()}
+
+
+def rows_of(table: Path) -> list[dict[str, Any]]:
+    """The trials in a table."""
+    return [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+
+
+def best_settings(table: Path, kind: str, contender: str) -> dict[str, Any]:
+    """The settings of the lowest loss in a table; a SystemExit if there are none."""
+    of_kind = [
+        row
+        for row in rows_of(table)
+        if (row["kind"], row["contender"]) == (kind, contender) and math.isfinite(row["loss"])
+    ]
+    if not of_kind:
+        raise SystemExit(f"{table} has no trial of {contender} for {kind} texts: search first")
+    return min(of_kind, key=lambda row: row["loss"])["settings"]
+
+
+def search(kind: str, text: str, trials: int, minutes: float, table: Path) -> None:
+    """Run the trials that a table lacks, and add them to it."""
+    known = {tuple(row[key] for key in KEYS) for row in rows_of(table)}
+    files = parts(text, FOLDER)
+    print_header([*KEYS, "settings", "nats/character", "updates", "seconds"])
+    for trial in range(trials):
+        for contender in KINDS[kind]:
+            values = contender, kind, text, minutes, trial
+            if values in known:
+                continue
+            settings = drawn(contender, trial)
+            found = outcome(contender, files, minutes, settings)
+            row = dict(zip(KEYS, values, strict=True)) | {"settings": settings} | asdict(found)
+            with table.open("a") as file:
+                print(json.dumps(row), file=file)
+            shown = " ".join(f"{name}={value}" for name, value in settings.items())
+            print_row([*values, shown, f"{found.loss:.4f}", found.updates, f"{found.seconds:.0f}"])
+
+
+def lead(found: dict[str, Outcome]) -> float:
+    """How much lower elman's loss is than the lowest of the others.
+
+    A ValueError tells of contenders that have not read the same number of characters.
+    """
+    counts = {name: one.characters for name, one in found.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"the contenders have read different numbers of characters: {counts}")
+    return min(found[name].loss for name in found if name != "elman") - found["elman"].loss
+
+
+def compare(texts: Sequence[str], budgets: Sequence[float], table: Path) -> None:
+    """Print a row for each text and budget."""
+    kinds = {TEXTS[text].kind for text in texts}
+    best = {
+        (kind, name): best_settings(table, kind, name) for kind in kinds for name in KINDS[kind]
+    }
+    print_machine({"numba": sys.executable, "torch": sys.executable})
+    print_header(["text", "minutes", "characters read", "elman", *BARE, "elman's lead"])
+    for text in texts:
+        kind, files = TEXTS[text].kind, parts(text, FOLDER)
+        for minutes in budgets:
+            found = {"elman": outcome("elman", files, minutes, OPTIONS[kind])}
+            for name in KINDS[kind]:
+                found[name] = outcome(name, files, minutes, best[kind, name])
+            losses = [f"{found[n].loss:.3f}" if n in found else "-" for n in ("elman", *BARE)]
+            read = f"{found['elman'].characters:,}"
+            print_row([text, minutes, read, *losses, f"{lead(found):+.3f}"])
+
+
+def print_texts() -> None:
+    """Make all texts, and print their sizes."""
+    print_header(["text", "kind", "bytes", "characters", "lines", "distinct", "validation"])
+    for name, text in TEXTS.items():
+        training, validation = (path.read_text(encoding="utf-8") for path in parts(name, FOLDER))
+        whole = training + validation
+        counts = len(whole.encode()), len(whole), whole.count("\n"), len({*whole}), len(validation)
+        print_row([name, text.kind, *(f"{count:,}" for count in counts)])
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments of the command line, checked."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("texts")
+    searching, comparing = (commands.add_parser(name) for name in ("search", "compare"))
+    searching.add_argument("kind", choices=KINDS)
+    searching.add_argument("text", choices=TEXTS)
+    searching.add_argument("--trials", type=int, default=12)
+    searching.add_argument("--minutes", type=float, default=1.5)
+    comparing.add_argument("texts", nargs="*", metavar="TEXT", help=f"of {', '.join(TEXTS)}")
+    comparing.add_argument("--minutes", type=float, nargs="+", default=[1.5, 3.0])
+    for command in (searching, comparing):
+        command.add_argument("--table", type=Path, default=TABLE)
+    asked = parser.parse_args()
+    if asked.command == "search" and TEXTS[asked.text].kind != asked.kind:
+        parser.error(f"{asked.text} is a text of the kind {TEXTS[asked.text].kind}")
+    if asked.command == "compare" and not {*asked.texts} <= {*TEXTS}:
+        parser.error(f"a text is one of {', '.join(TEXTS)}, got {', '.join(asked.texts)}")
+    return asked
+
+
+def main() -> None:
+    """Make texts, search or compare."""
+    asked = parsed()
+    if asked.command == "texts":
+        print_texts()
+    elif asked.command == "search":
+        search(asked.kind, asked.text, asked.trials, asked.minutes, asked.table)
+    else:
+        compare(asked.texts or list(TEXTS), asked.minutes, asked.table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""One contender of the comparison of models, in a process of its own.
+
+    python benchmarks/quality_contender.py CONTENDER TRAINING VALIDATION MINUTES SETTINGS
+
+CONTENDER is elman, lstm, gpt or gru; SETTINGS, as JSON, are the options of `elman train`, or those
+of a bare one. It trains on the file TRAINING for so many minutes, reads VALIDATION once as one
+stream, and prints a line of JSON: nats per character, the number of characters (all but the first,
+which nothing predicts), updates and the seconds of the process. The gru, and elman with --lines,
+read line by line. Characters that TRAINING lacks are one symbol for each contender.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+BARE = ("lstm", "gpt", "gru")
+
+
+@dataclass
+class Outcome:
+    """A contender's validation loss in nats per character, and what it is about.
+
+    - `updates`: 0 for elman, which does not tell.
+    """
+
+    loss: float
+    characters: int
+    updates: int
+    seconds: float
+
+
+def choices(contender: str) -> dict[str, tuple[Any, ...]]:
+    """Settings of a bare contender, and the values that a search draws from."""
+    return import_module(f"bare.torch_{contender}").CHOICES
+
+
+def elman(
+    training: Path, validation: Path, minutes: float, options: dict[str, Any]
+) -> tuple[float, int, int]:
+    """Train with the command line; nats of the validation part, characters, and updates.
+
+    The parts are files, so that a change of elman's own split changes nothing here.
+    """
+    program = [sys.executable, "-m", "elman"]
+    with tempfile.TemporaryDirectory() as folder:
+        run = str(Path(folder, "run"))
+        given = ["--val", str(validation), "--minutes", str(minutes), "--out", run]
+        for name, value in options.items():
+            given.append(f"--{name}" if value is True else f"--{name}={value}")
+        subprocess.run(
+            [*program, "train", str(training), *given], check=True, stdout=subprocess.DEVNULL
+        )
+        command = [*program, "evaluate", run, str(validation), "--json"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout)
+    bits = found["bits_per_character"] * found["characters"]
+    return bits * math.log(2), found["characters"], 0
+
+
+def outcome(
+    contender: str, parts: tuple[Path, Path], minutes: float, settings: dict[str, Any]
+) -> Outcome:
+    """The outcome of a contender that works in a new process.
+
+    - `parts`: files of the training and the validation part.
+    - `settings`: options of elman, or settings of a bare contender.
+    """
+    words = contender, *map(str, parts), str(minutes), json.dumps(settings)
+    command = [sys.executable, __file__, *words]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Train, read the validation part, print."""
+    began = time.perf_counter()
+    contender, training, validation, minutes, settings = sys.argv[1:]
+    run = elman if contender == "elman" else import_module(f"bare.torch_{contender}").run
+    nats, characters, updates = run(
+        Path(training), Path(validation), float(minutes), json.loads(settings)
+    )
+    seconds = time.perf_counter() - began
+    print(json.dumps(asdict(Outcome(nats / characters, characters, updates, seconds))))
+
+
+if __name__ == "__main__":
+    main()
