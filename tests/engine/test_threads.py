@@ -77,6 +77,24 @@ def test_any_number_of_threads_gives_the_same_bits(
     pytest.fail(f"of 5,000 batches the {number} threads took a part in {took_part}")
 
 
+@pytest.mark.parametrize(
+    "arch", [Architecture("gru", 11, 16), Architecture("lstm", 11, 80)], ids=str
+)
+def test_padded_lines_have_the_same_bits_on_any_number_of_threads(
+    arch: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(arch, 70, 12)
+    mask = np.arange(12) < np.random.default_rng(0).integers(1, 13, 70)[:, None]
+
+    def masked(made: Engine) -> tuple[float, Weights]:
+        loss, _ = made.loss(*batch, (), DropoutMasks(), True, mask)
+        return loss, made.gradients()
+
+    wanted = masked(engine_with(arch, 1, monkeypatch))
+    for number in (2, 3):
+        assert_same_bits(masked(engine_with(arch, number, monkeypatch)), wanted)
+
+
 def test_a_batch_does_not_wait_for_a_thread_that_does_not_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

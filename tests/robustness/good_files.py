@@ -39,6 +39,9 @@ class Good:
         self.stores = [folder / name for name in ("char", "bpe")]
         for path in self.stores:
             prepare([str(self.text)], path, path.name, 300 if path.name == "bpe" else None)
+        self.names, self.line_store = folder / "names.txt", folder / "lines"
+        self.names.write_text("\n".join(f"name {number}" for number in range(200)))
+        prepare([str(self.names)], self.line_store, "char", lines=True)
         self.half_made = half_made_of(self.text, folder / "half")
         self.checkpoints: list[tuple[dict[str, Any], bytes]] = []  # and the settings of each
         self.run, self.bpe_run = folder / "run", folder / "bpe run"

@@ -253,6 +253,21 @@ def stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     """A token store with one of its files changed, or replaced."""
     folder = place / "store"
     shutil.copytree(chance.choice(good.stores), folder)
+    spoil_store(folder, chance)
+    if chance.random() < 0.1:
+        return told(["evaluate", str(good.run), str(folder), "--framework", "numpy"])
+    return lambda: list(TextFile(str(folder), 4, 8).train_dataloader())
+
+
+def line_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
+    """A store of lines with one of its files changed, or replaced."""
+    folder = place / "store"
+    shutil.copytree(good.line_store, folder)
+    spoil_store(folder, chance)
+    return lambda: list(TextFile(str(folder), 4, 8, lines=True).train_dataloader())
+
+
+def spoil_store(folder: Path, chance: Chance) -> None:
     path = chance.choice(sorted(folder.iterdir()))
     raw = path.read_bytes()
     if chance.random() < 0.1:
@@ -262,9 +277,6 @@ def stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         path.write_bytes(chance.json(json.loads(raw)))
     else:
         path.write_bytes(chance.raw(raw))
-    if chance.random() < 0.1:
-        return told(["evaluate", str(good.run), str(folder), "--framework", "numpy"])
-    return lambda: list(TextFile(str(folder), 4, 8).train_dataloader())
 
 
 def half_made(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
@@ -454,6 +466,7 @@ KINDS: dict[str, Kind] = {
     "training.json": trainings,
     "checkpoints": checkpoints,
     "stores": stores,
+    "stores of lines": line_stores,
     "half-made stores": half_made,
     "large files": large_files,
     "small stacks": small_stacks,
