@@ -96,6 +96,18 @@ def test_line_ends_and_empty_lines_are_no_part_of_a_line(
     assert TextFile(str(path), 5, 99, name, (0.6, 0.4), lines=True).text_sha256 == digest
 
 
+def test_a_test_part_that_was_asked_for_has_lines(tmp_path: Path) -> None:
+    training, validation, test = by_part(NAMES, (0.6, 0.3, 0.1))
+    path, split = tmp_path / "text", (0.6, 0.3, 0.1)
+    path.write_text("\n".join([*training, *validation]))
+    with pytest.raises(ElmanError, match="the test part has no lines"):
+        TextFile(str(path), 5, 99, split=split, lines=True)
+    prepare([str(path)], tmp_path / "s", "char", split=split, lines=True)
+    assert TextFile(str(tmp_path / "s"), 5, 99, lines=True).test_tokens is None
+    path.write_text("\n".join([*training, *validation, *test]))
+    assert TextFile(str(path), 5, 99, split=split, lines=True).test_tokens is not None
+
+
 def test_a_carriage_return_that_is_kept_belongs_to_its_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes("\r\n".join(NAMES).encode())
     data = TextFile(str(tmp_path / "text"), 5, 99, split=(0.6, 0.4), newlines="keep", lines=True)

@@ -260,7 +260,8 @@ class TextFile(DataModule):
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
         self.text_sha256, self.val_sha256, self.test_sha256 = tokens.sources_sha256
-        self._split(tokens)
+        asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
+        self._split(tokens, asks_test)
         self._advise()
         self._describe_parts()
 
@@ -318,13 +319,16 @@ class TextFile(DataModule):
                     "another store with it"
                 )
 
-    def _split(self, tokens: Tokens) -> None:
-        """Take the parts of the tokens; an ElmanError if one is shorter than a window."""
+    def _split(self, tokens: Tokens, asks_test: bool) -> None:
+        """Take the parts of the tokens; an ElmanError if one is shorter than a window.
+
+        Of lines, whose parts are drawn, the test part may be empty though the split `asks_test`.
+        """
         parts = [tokens.part(number) for number in range(len(PARTS))]
         self.train, self.val, self.test = (part.ids for part in parts)
         self.sizes = dict(zip(PARTS, tokens.parts, strict=True))
         self.test_tokens = parts[2] if len(self.test) else None
-        used = PARTS if self.test_tokens else PARTS[:2]
+        used = PARTS if self.test_tokens or (self.lines and asks_test) else PARTS[:2]
         if self.lines:
             end = self.codec.line_end
             self._lines = {name: Lines(self._ids(name), end, name) for name in used}

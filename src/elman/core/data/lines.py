@@ -41,7 +41,7 @@ class Lines:
         if len(self.ends) < 2:
             raise ElmanError(
                 f"the {part} part has no lines, since equal lines are in one part: give more lines "
-                "that differ, another split, or a file for validation"
+                "that differ, another split, or files for validation and test"
             )
         self._read = 0
 
