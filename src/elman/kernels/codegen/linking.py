@@ -5,6 +5,10 @@ code, and does so again for each function that calls it. Of a kernel's fifty fun
 kernel is called from outside. So the others, `inner` functions, stay as they are first written
 until the kernel that they are linked into is optimised.
 
+A kernel's time is that of Numba, which infers types and writes LLVM's instructions, and of LLVM,
+about half each. Both follow the number of these instructions: `tensors.py` and `ranges.py` write
+a third of Numba's.
+
 This replaces parts of Numba that are not public. Where a version of Numba lacks one of them,
 kernels are compiled by plain Numba, which takes longer.
 """
@@ -19,6 +23,12 @@ import numba
 from llvmlite import binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import register_pass
+from numba.core.lowering import Lower
+from numba.core.typed_passes import NativeLowering
+from numba.core.untyped_passes import IRProcessing
+
+from elman.kernels.codegen.ranges import replace_ranges
 
 # Methods and attributes of Numba's libraries that are replaced or used here.
 PARTS = (
@@ -103,14 +113,98 @@ class KernelLibrary(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        # Level 3 takes a fifth longer, for code that is no faster.
+        # Level 3, and loops unrolled, take a fifth longer each, for code that is no faster.
         options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = True
+        options.loop_vectorization, options.loop_unrolling = True, False
         builder = llvm.create_pass_builder(self._codegen._tm, options)
         builder.getModulePassManager().run(self._final_module, builder)
 
 
-class InnerCompiler(Compiler):
+# Numba's passes for what kernels do not have: variables that change their type, functions that are
+# inlined before their types are known, literals that matter, branches on None, whole-array
+# expressions, parallel loops, reference counts. They take a fifth of the time.
+NEEDLESS = {
+    "WithLifting",
+    "InlineClosureLikes",
+    "RewriteSemanticConstants",
+    "DeadBranchPrune",
+    "RewriteDynamicRaises",
+    "MakeFunctionToJitFunction",
+    "InlineInlinables",
+    "FindLiterallyCalls",
+    "LiteralUnroll",
+    "LiteralPropagationSubPipelinePass",
+    "InlineOverloads",
+    "NopythonRewrites",
+    "NoPythonSupportedFeatureValidation",
+    "IRLegalization",
+    "ReconstructSSA",
+    "PreLowerStripPhis",
+    "DumpParforDiagnostics",
+}
+
+
+class _Lower(Lower):
+    """Lowering of functions that count no references and have no debug information.
+
+    Numba's own clears variables, releases what they have held, and asks LLVM for their sizes.
+    """
+
+    def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
+        """Allocate a variable."""
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(lltype, name=name)
+
+    def storevar(self, value: Any, name: str, argidx: Any = None) -> None:
+        """Store a value in a variable."""
+        self._alloca_var(name, self.typeof(name))
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self.builder.store(value, self.getvar(name))
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _Processing(IRProcessing):
+    """First pass over a function, which gets ranges of few instructions."""
+
+    _name = "elman_processing"
+
+    def run_pass(self, state: Any) -> bool:
+        """Run the pass."""
+        changed = super().run_pass(state)
+        replace_ranges(state.func_ir.blocks)
+        return bool(changed)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):
+    """Pass that lowers a function by `_Lower`."""
+
+    _name = "elman_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        """Class that lowers a function."""
+        return _Lower
+
+
+OWN = {IRProcessing: _Processing, NativeLowering: _Lowering}
+
+
+class FewPasses(Compiler):
+    """Compiler without the passes that kernels do not need."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Pipelines of passes."""
+        (pipeline,) = super().define_pipelines()
+        passes = [one for one in pipeline.passes if one[0].__name__ not in NEEDLESS]
+        pipeline.passes = [(OWN.get(one, one), description) for one, description in passes]
+        pipeline.finalize()
+        return [pipeline]
+
+
+class InnerCompiler(FewPasses):
     """Compiler of inner functions."""
 
     def __init__(self, typing: Any, target: Any, library: Any, *arguments: Any) -> None:
@@ -118,7 +212,7 @@ class InnerCompiler(Compiler):
         super().__init__(typing, target, library, *arguments)
 
 
-class KernelCompiler(Compiler):
+class KernelCompiler(FewPasses):
     """Compiler of kernels."""
 
     def compile_extra(self, function: Any) -> Any:
@@ -180,7 +274,14 @@ def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         # Python calls the address that `_insert` is told, and there is none.
         dispatcher._insert = _ignore
         dispatcher._compile_for_args = _refuse
+        dispatcher.get_call_template = partial(_call_template, dispatcher)
     return dispatcher
+
+
+def _call_template(dispatcher: Any, arguments: Any, keywords: Any) -> Any:
+    """Template of a call, the same for a literal as for any number of its type."""
+    numbers = tuple(map(numba.types.unliteral, arguments))
+    return type(dispatcher).get_call_template(dispatcher, numbers, keywords)
 
 
 def _ignore(*arguments: Any) -> None:

@@ -4,7 +4,7 @@ Numba passes a tuple of arrays as an argument for each number of each array: som
 call, which take long to compile. Here these numbers are in memory, in words of 64 bits, and a field
 is read where it is used:
 
-    array       address of its first element, shape, strides in bytes
+    array       words of a tensor (see `tensors.py`)
     tuple       address of its words
     list        address of the addresses of its tuples, which are of one type
     integer     itself
@@ -14,7 +14,7 @@ import operator
 from typing import Any
 
 import numpy as np
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -31,8 +31,9 @@ from numba.extending import (
     typeof_impl,
     unbox,
 )
-from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import from_dtype
 
+from elman.kernels.codegen.tensors import TensorType, words, words_of
 from elman.kernels.codegen.vectors import INT64
 
 
@@ -50,7 +51,7 @@ class ReferenceType(types.Type):
 
 
 def _words(kind: types.Type) -> int:
-    return 1 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
+    return words_of(kind.ndim) if isinstance(kind, TensorType) else 1
 
 
 class ReferencesType(types.Type):
@@ -70,21 +71,21 @@ class Reference:
     def __init__(self, values: Any) -> None:
         self.values = values
         self.parts: list[Any] = []  # that must be kept
-        words: list[int] = []
+        numbers: list[int] = []
         for value in values:
             if isinstance(value, np.ndarray):
-                words += value.ctypes.data, *value.shape, *value.strides
+                numbers += words(value)
             elif isinstance(value, tuple):
                 self.parts.append(Reference(value))
-                words.append(self.parts[-1].address)
+                numbers.append(self.parts[-1].address)
             elif isinstance(value, list):
                 references = [Reference(part) for part in value]
                 addresses = np.array([part.address for part in references], np.int64)
                 self.parts += [*references, addresses]
-                words.append(addresses.ctypes.data)
+                numbers.append(addresses.ctypes.data)
             else:
-                words.append(value)
-        self.words = np.array(words, np.int64)
+                numbers.append(value)
+        self.words = np.array(numbers, np.int64)
         self.address: int = self.words.ctypes.data
 
 
@@ -105,7 +106,7 @@ def type_of_reference(values: Any) -> ReferenceType:
                 raise ValueError(f"a list has tuples of one type, got {of_list}")
             kinds.append(ReferencesType(of_list.pop()))
         elif isinstance(value, np.ndarray):
-            kinds.append(typeof_impl(value, None))
+            kinds.append(TensorType(from_dtype(value.dtype), value.ndim))
         else:
             kinds.append(types.int64)
     return ReferenceType(type(values), tuple(kinds))
@@ -140,21 +141,7 @@ class _Fields(AttributeTemplate):
 @lower_getattr_generic(ReferenceType)
 def _read(context: Any, builder: Any, kind: ReferenceType, address: Any, name: str) -> Any:
     field, first = kind.place(name)
-    if not isinstance(field, types.Array):
-        return builder.load(_word(builder, address, first, context.get_value_type(field)))
-    array = context.make_array(field)(context, builder)
-    sizes = [
-        builder.load(_word(builder, address, first + 1 + n, INT64)) for n in range(2 * field.ndim)
-    ]
-    populate_array(
-        array,
-        data=builder.load(_word(builder, address, first, array.data.type)),
-        shape=cgutils.pack_array(builder, sizes[: field.ndim]),
-        strides=cgutils.pack_array(builder, sizes[field.ndim :]),
-        itemsize=INT64(field.dtype.bitwidth // 8),
-        meminfo=None,
-    )
-    return array._getvalue()
+    return builder.load(_word(builder, address, first, context.get_value_type(field)))
 
 
 def _word(builder: Any, address: Any, n: int, kind: Any) -> Any:

@@ -1,14 +1,22 @@
 """Building intrinsics on tiles: the instructions for one, and its place in Numba."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from elman.kernels.codegen.tile_types import LINE
 from elman.kernels.codegen.vectors import INT64, Vectors
+
+
+class View(NamedTuple):
+    """Parts of a value of a ViewType."""
+
+    pointer: Any
+    row: Any
+    column: Any
 
 
 class TileBuilder(Vectors):
@@ -29,9 +37,9 @@ class TileBuilder(Vectors):
             tile = self.builder.insert_value(tile, vector, i)
         return tile
 
-    def view(self, kind: Any, value: Any) -> Any:
-        """Pointer and strides of a view, as attributes."""
-        return cgutils.create_struct_proxy(kind)(self.context, self.builder, value)
+    def view(self, kind: Any, value: Any) -> View:
+        """Pointer and strides of a view."""
+        return View(*(self.builder.extract_value(value, n) for n in range(3)))
 
     def rows(self, view: Any, rows: int) -> list[Any]:
         """Addresses of the first `rows` rows of a view."""

@@ -31,6 +31,7 @@ from numba.extending import (
     unbox,
 )
 
+from elman.kernels.codegen.tensors import TensorType, tensor_of
 from elman.kernels.codegen.vectors import FLOAT, INT64
 
 LINE = 16  # floats in a cache line
@@ -152,24 +153,20 @@ def _lower_attribute(context: Any, builder: Any, kind: TileShapeType, _: Any, na
 
 
 def _view(matrix: Any, transposed: bool) -> Any:
-    if not isinstance(matrix, types.Array) or matrix.ndim != 2:
+    if not isinstance(matrix, TensorType | types.Array) or matrix.ndim != 2:
         raise TypingError("a view needs a matrix")
     result = ViewType(matrix.dtype)
-    size = matrix.dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        array = context.make_array(matrix)(context, builder, arguments[0])
-        stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]  # in bytes
-        offset = builder.add(
-            builder.mul(arguments[1], stride), builder.mul(arguments[2], INT64(size))
-        )
-        base = builder.bitcast(array.data, cgutils.voidptr_t)
-        view = cgutils.create_struct_proxy(result)(context, builder)
-        view.pointer = builder.gep(base, [offset])
-        elements = builder.sdiv(stride, INT64(size), flags=["exact"])
-        one = INT64(1)
-        view.row, view.column = (one, elements) if transposed else (elements, one)
-        return view._getvalue()
+        value, row, column = arguments
+        whole = tensor_of(context, builder, matrix, value)
+        offset = builder.add(builder.mul(row, whole.strides[0]), column)
+        pointer = builder.bitcast(builder.gep(whole.data, [offset]), cgutils.voidptr_t)
+        strides = (INT64(1), whole.strides[0]) if transposed else (whole.strides[0], INT64(1))
+        view = ir.Constant(context.get_value_type(result), ir.Undefined)
+        for n, part in enumerate((pointer, *strides)):
+            view = builder.insert_value(view, part, n)
+        return view
 
     return result(matrix, types.intp, types.intp), generate
 

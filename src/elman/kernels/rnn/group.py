@@ -72,7 +72,7 @@ def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, f
             round_columns(S, step.h_next, 0, hidden, operands.h[n][first + rows :])
 
 
-@inner(inline="always")
+@inner(**INLINED)
 def add_losses(T, t, packed, work):
     """Compute the exponentials of the logits of LANES positions from step t on, and the losses."""
     rows, h_T = len(work.row_ids), work.h_T[0]

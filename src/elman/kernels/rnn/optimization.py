@@ -110,7 +110,7 @@ def adam(weight, gradient, mean, square, factor, rate, kept, shares, bias, epsil
 @inner
 def bounds(job, chunk):
     """Number of the array that a chunk is of, its first float, and the one after its last."""
-    array, start = job.chunks[chunk]
+    array, start = job.chunks[chunk, 0], job.chunks[chunk, 1]
     return array, start, min(start + CHUNK, job.sizes[array])
 
 

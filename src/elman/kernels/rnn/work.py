@@ -103,10 +103,10 @@ def take_ids(batch, first, rows, steps, work):
             token, target = load_int32(ids_address, n), load_int32(targets_address, n)
             valid &= (token >= 0) & (token < vocab) & (target >= 0) & (target < vocab)
     for t in range(steps):
-        ids, targets = work.ids[t * rows :, 0], work.targets[0, t * rows :]
         for row in range(rows):
-            n = min(first + row, given - 1) * steps + t
-            ids[row], targets[row] = load_int32(ids_address, n), load_int32(targets_address, n)
+            n, position = min(first + row, given - 1) * steps + t, t * rows + row
+            work.ids[position, 0] = load_int32(ids_address, n)
+            work.targets[0, position] = load_int32(targets_address, n)
     return valid
 
 
@@ -114,10 +114,10 @@ def take_ids(batch, first, rows, steps, work):
 def fill_scales(batch, first, rows, steps, scales):
     """Fill the weight of each loss in the mean, (1, positions)."""
     given, mask, scale = batch.header[GIVEN], batch.header[MASK], 1 / batch.header[NUM_TARGETS]
-    counting = min(rows, given - first)
+    counting = max(0, min(rows, given - first))
     for t in range(steps):
         row_scales = scales[0, t * rows : (t + 1) * rows]
-        row_scales[:counting], row_scales[max(0, counting) :] = scale, 0
+        row_scales[:counting], row_scales[counting:] = scale, 0
     if mask != 0:
         for row in range(counting):
             for t in range(steps):
@@ -181,7 +181,7 @@ def input_weights(packed, n):
     return packed.W_ih[n - 1], packed.W_ih_back[n - 1]
 
 
-@inner(inline="always")
+@inner(**INLINED)
 def inputs_of(operands, n, rows, dropout):
     """Inputs of layer n at all positions, as a left operand; not for one-hot ids."""
     if n == 0:
@@ -191,7 +191,7 @@ def inputs_of(operands, n, rows, dropout):
     return operands.h[n - 1][rows:]
 
 
-@inner(inline="always")
+@inner(**INLINED)
 def input_rows_of(operands, n, rows, dropout):
     """Inputs of layer n at all positions, as an operand of a sum over them."""
     if n == 0:
