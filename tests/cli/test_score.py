@@ -3,6 +3,7 @@
 import gzip
 import os
 import random
+import signal
 import subprocess
 import sys
 from math import log
@@ -119,3 +120,18 @@ def test_a_reader_that_goes_away_ends_the_command(run: Path, tmp_path: Path) -> 
     done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_an_interrupt_is_told_of_in_one_line(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "elman", "score", str(run), "-", *NUMPY]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **streams) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(("Once" * 250 + "\n") * 1050)  # more than a block by less than a pipe
+        process.stdin.flush()
+        assert process.stdout.readline().endswith("\t1000\n")  # it has begun, and waits for more
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert (process.returncode, told) == (130, "elman: interrupted, nothing kept\n")
