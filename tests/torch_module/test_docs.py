@@ -40,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = ("my-text", "other-text", "part-1", "part-2", "train", "valid", "test")
     for name in (f"{text}.txt" for text in texts):
         (folder / name).write_text(STORY, encoding="utf-8")
+    names = (f"{first}{last}" for first in "abcdefgh" for last in ("na", "lo", "mir", "tesh"))
+    (folder / "names.txt").write_text("\n".join(names))
     for number in (1, 2):
         (folder / f"part-{number}.txt.gz").write_bytes(gzip.compress(STORY.encode()))
     before = Path.cwd()
