@@ -38,7 +38,7 @@ Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each
 
 MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # of models whose batches go by groups
-# Sizes of batches whose arrays are kept: those of training and validation, and of their last batches.
+# Sizes of batches whose arrays are kept: of training, of validation, and of the last batch of each.
 MAX_KEPT = 4
 MAX_STREAM_FLOATS = 1 << 16  # of the states of the steps that are read at a time
 
