@@ -397,3 +397,29 @@ def test_any_batch_has_the_same_bits_with_any_number_of_threads(
     for number in (2, 3, 7, 16, 64):
         for found, right in zip(updates(number), wanted, strict=True):
             assert_same_bits(found, right)
+
+
+@pytest.mark.parametrize("precision", ["single", "bf16"])
+def test_states_masks_dropout_and_many_tokens_change_no_bit_between_threads(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = Architecture("lstm", 1100, 40, 2, 40, tied=True)
+    batch, steps, rng = 50, 21, np.random.default_rng(2)
+    kept = [
+        rng.integers(0, 2, shape).astype(np.float32)
+        for shape in ((steps, batch, 40), *2 * [(batch, 40)])
+    ]
+    masks = DropoutMasks([kept[0]], kept[1], kept[2])
+    state = tuple(rng.normal(0, 1, (2, batch, 40)).astype(np.float32) for _ in range(2))
+    counted = rng.random((batch, steps)) < 0.7
+
+    def trained(number: int) -> tuple[float, Weights]:
+        monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
+        made = Engine(arch, precision=precision)
+        made.load(weights_of(arch))
+        loss, final = made.loss(*batch_of(arch, batch, steps), state, masks, True, counted)
+        return loss, made.gradients() | dict(zip(("h", "c"), final, strict=True))
+
+    wanted = trained(1)
+    for number in (2, 3, 7, 16, 64):
+        assert_same_bits(trained(number), wanted)
