@@ -88,7 +88,7 @@ def test_ids_and_vocabulary_are_those_of_the_whole_text(name: str, text: str, si
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     vocab, tokens = used.vocab([]), used.split(text)
     codec = Codec(vocab, used, clean=False, newlines="keep")
-    read = tokenize(codec.pieces(blocks), used)
+    read = tokenize(codec.pieces(blocks), used, SPLIT)
     wanted = used.vocab(Counter(tokens[: round(len(tokens) * 0.8)]))
     assert read.vocab.idx_to_token == wanted.idx_to_token
     assert read.ids.tolist() == wanted[tokens]
@@ -367,7 +367,7 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "def read(kind):\n"
         "    for batch in TextFile('cut', 4, 8, batching=kind).train_dataloader(): cut()\n"
         "class Model:\n"
-        "    def score(self, ids):\n"
+        "    def score_ids(self, ids):\n"
         "        for start in range(0, len(ids), 4096):\n"
         "            losses = ids[start : start + 4096].astype(float)\n"
         "            cut()\n"
