@@ -49,6 +49,8 @@ class Recurrent(layers.Recurrent, Module):
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
+    input_dropout = output_dropout = 0.0  # of a subclass that only sets its layers
+
     def make_stack(self) -> Any:
         """Gluon's layers, or a CellStack."""
         make = NATIVE.get(self.cell, partial(CellStack, self.cell))

@@ -48,6 +48,8 @@ class Recurrent(Module):
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
+    input_dropout = output_dropout = 0.0  # of a subclass that only sets its layers
+
     def __init__(
         self,
         cell: str,
