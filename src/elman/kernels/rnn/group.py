@@ -62,8 +62,8 @@ def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, f
             inputs, ids = packed.table, work.ids[first : first + rows]
             if n or not from_ids:
                 if n and dropout:
-                    out, below = h[n - 1][rows + first :], work.dropped[n - 1][first:]
-                    multiply(out, masks[n - 1, t], below)
+                    out, dropped = h[n - 1][rows + first :], work.dropped[n - 1][first:]
+                    multiply(out, masks[n - 1, t], dropped)
                 below = inputs_of(operands, n, rows, dropout)[first : first + rows]
                 W_ih = input_weights(packed, n)[0]
                 product(S, below, W_ih, packed.bias[n], step.gates, 0, len(W_ih))
