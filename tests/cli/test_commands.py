@@ -186,3 +186,21 @@ def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: P
     command = [sys.executable, "-m", "elman", "info"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (130, "elman: interrupted, nothing kept\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_output_to_a_full_disk_ends_in_one_line(unbuffered: str) -> None:
+    code = "from elman.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "elman: cannot use standard output: No space left on device\n",
+    )

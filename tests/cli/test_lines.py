@@ -87,6 +87,8 @@ def test_lines_are_written_from_their_start_to_their_end(
     elman: Command, names: Path, tmp_path: Path
 ) -> None:
     assert elman("train", names, *QUICK, "--out", "run").returncode == 0
+    none = elman("generate", "run", "--lines", "0")
+    assert (none.returncode, none.stderr) == (2, "elman: lines must be 1 or more, got 0\n")
     ten = elman("generate", "run", "--lines", "10", "--seed", "3")
     assert (ten.returncode, ten.stderr) == (0, "")
     lines = ten.stdout.split("\n")
@@ -100,8 +102,12 @@ def test_lines_are_written_from_their_start_to_their_end(
     words = ("generate", "run", "--lines", "2", "--new")
     gone = elman(*words)
     assert (gone.returncode, gone.stdout) == (2, "")
-    assert "which run was trained on, is not there: give the text as known" in gone.stderr
+    assert "which run was trained on, is not there: give --known FILE" in gone.stderr
     assert elman(*words, "--known", "moved").returncode == 0
+    names.write_text(NAMES + "another\n")
+    changed = elman(*words)
+    assert (changed.returncode, changed.stdout) == (2, "")
+    assert "the text that run was trained on has changed: bring it back" in changed.stderr
 
 
 def test_lines_are_those_of_a_model_of_lines(elman: Command, run: Path) -> None:

@@ -21,12 +21,14 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
     except typer.TyperException as error:
         return _fail(_message(error), 2)
     except BrokenPipeError:  # the reader of the output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except OSError as error:
         from elman.core.files.paths import os_error
 
         reported = os_error("use", error.filename or "standard output", error)
+        if error.filename is None:
+            _drop_output()
         return _fail(str(reported), reported.exit_code)
     except MemoryError:
         return _fail("out of memory: use a smaller batch, fewer steps or fewer hidden units", 1)
@@ -39,6 +41,11 @@ def exit_code(app: typer.Typer, words: list[str]) -> int:
     if code == signals.INTERRUPTED:  # Typer's exit code for Ctrl-C
         return _fail("interrupted, nothing kept", code)
     return code
+
+
+def _drop_output() -> None:
+    """Drop what standard output still holds, so that Python does not try to write it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: typer.TyperException) -> str:

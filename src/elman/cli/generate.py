@@ -114,5 +114,5 @@ def generate(
     if n != 1:
         raise ElmanError(f"lines are texts for each prefix, got {n} of them, too: leave --n out")
     written = KnownLines(run, model.codec, known or ()) if new else None
-    for line in write_lines(model, prefixes, lines or 1, asked, unique, written):
+    for line in write_lines(model, prefixes, 1 if lines is None else lines, asked, unique, written):
         show(line)

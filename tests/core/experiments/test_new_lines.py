@@ -1,5 +1,6 @@
 """Lines that a model writes: from the start to the end, different, and not those of its text."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "a").write_text("ab\n")
     (tmp_path / "b").write_text("cd\n")
     settings = Settings(text=str(tmp_path / "a"), more_texts=[str(tmp_path / "b")], lines=True)
+    digest = hashlib.sha256(b"ab\ncd\n").hexdigest()
     record = TrainingRecord(
-        **vars(RunSettings(settings, "0")), epoch=1, framework_version="1", python_version="3"
+        **vars(RunSettings(settings, digest)), epoch=1, framework_version="1", python_version="3"
     )
     for name, kept in (("run", record), ("saved", None)):
         with run.new_folder(tmp_path / name) as part:

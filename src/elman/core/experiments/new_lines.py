@@ -1,5 +1,6 @@
 """Lines that a model writes, all different or new: not in the text it was trained on."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from elman.core.files.paths import exists
 from elman.core.model.writing import MAX_SAMPLES, Writing, write
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
-from elman.core.text.line_blocks import line_blocks
+from elman.core.text.line_blocks import LINE_END, line_blocks
 from elman.core.text.tokenizers import with_newlines
 
 MIN_DRAWN = 64  # lines drawn at a time
@@ -31,12 +32,28 @@ class KnownLines:
     """Lines that are not new: those of the text of a run, or of given files.
 
     The text is read again for each question, so that memory does not grow with it. An ElmanError
-    tells of a text that is not where the training found it.
+    tells of a text that is not where the training found it, or has changed.
     """
 
     def __init__(self, folder: Path, codec: Codec, files: Sequence[str] = ()) -> None:
         self.codec = codec
-        self.paths = [Path(each) for each in files] or _texts_of(folder)
+        self.paths = [Path(each) for each in files]
+        if not files:
+            self.paths, sha256 = _texts_of(folder)
+            if self._sha256() != sha256:
+                raise ElmanError(
+                    f"the text that {folder} was trained on has changed: bring it back, or give it "
+                    "with --known"
+                )
+
+    def _sha256(self) -> str:
+        """Digest of the text, as a training takes it."""
+        if self.paths[0].is_dir():
+            return store.read(self.paths[0]).tokens.sources_sha256[0]
+        digest = hashlib.sha256()
+        for lines in self._lines():
+            digest.update(LINE_END.join([*lines, ""]).encode())
+        return digest.hexdigest()
 
     def among(self, lines: set[str]) -> set[str]:
         """Lines that are known, of some."""
@@ -55,18 +72,18 @@ class KnownLines:
                 yield from line_blocks(blocks)
 
 
-def _texts_of(folder: Path) -> list[Path]:
-    """Paths of the text that a run was trained on."""
+def _texts_of(folder: Path) -> tuple[list[Path], str]:
+    """Paths of the text that a run was trained on, and its digest."""
     training = run.read_config(folder).training
     if training is None:
-        raise ElmanError(f"{folder} does not say which text it was trained on: give it as known")
+        raise ElmanError(f"{folder} does not say which text it was trained on: give --known FILE")
     paths = [Path(text) for text in (training.settings.text, *training.settings.more_texts)]
     for path in paths:
         if not exists(path):
             raise ElmanError(
-                f"{path}, which {folder} was trained on, is not there: give the text as known"
+                f"{path}, which {folder} was trained on, is not there: give --known FILE"
             )
-    return paths
+    return paths, training.text_sha256
 
 
 def _text_of(folder: Path) -> Iterator[str]:
