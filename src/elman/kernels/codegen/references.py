@@ -11,6 +11,7 @@ is read where it is used:
 """
 
 import operator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,25 +92,43 @@ class Reference:
 
 @typeof_impl.register(Reference)
 def _typeof_reference(reference: Reference, context: Any) -> types.Type:
-    return type_of_reference(reference.values)
+    return _type_of(_form(reference.values))
 
 
-def type_of_reference(values: Any) -> ReferenceType:
-    """Numba type of a reference to a named tuple."""
-    kinds: list[types.Type] = []
+def _form(values: Any) -> tuple[Any, ...]:
+    """Class of a named tuple, and for each field what its type follows from."""
+    fields: list[Any] = []
     for value in values:
-        if isinstance(value, tuple):
-            kinds.append(type_of_reference(value))
+        if isinstance(value, np.ndarray):
+            fields.append((value.dtype, value.ndim))
+        elif isinstance(value, tuple):
+            fields.append(_form(value))
         elif isinstance(value, list):
-            of_list = set(map(type_of_reference, value))
-            if len(of_list) != 1:
-                raise ValueError(f"a list has tuples of one type, got {of_list}")
-            kinds.append(ReferencesType(of_list.pop()))
-        elif isinstance(value, np.ndarray):
-            kinds.append(TensorType(from_dtype(value.dtype), value.ndim))
+            forms = set(map(_form, value))
+            if len(forms) != 1:
+                raise ValueError(f"a list has tuples of one type, got {forms}")
+            fields.append((*forms, list))
         else:
-            kinds.append(types.int64)
-    return ReferenceType(type(values), tuple(kinds))
+            fields.append(int)
+    return type(values), *fields
+
+
+@lru_cache(maxsize=256)  # for Numba makes and compares types slowly, at every call of a kernel
+def _type_of(form: tuple[Any, ...]) -> ReferenceType:
+    """Numba type of a reference to a named tuple of this form."""
+    of, *fields = form
+    return ReferenceType(of, tuple(map(_type_of_field, fields)))
+
+
+def _type_of_field(field: Any) -> types.Type:
+    if field is int:
+        return types.int64
+    if field[-1] is list:
+        return ReferencesType(_type_of(field[0]))
+    if isinstance(field[0], np.dtype):
+        dtype, ndim = field
+        return TensorType(from_dtype(dtype), ndim)
+    return _type_of(field)
 
 
 @register_model(ReferencesType)
