@@ -9,7 +9,7 @@ A kernel's time is that of Numba, which infers types and writes LLVM's instructi
 about half each. Both follow the number of these instructions: `tensors.py` and `ranges.py` write
 a third of Numba's.
 
-This replaces parts of Numba that are not public. Where a version of Numba lacks one of them,
+This replaces parts of Numba that are not public. Where a version of Numba lacks one of `PARTS`,
 kernels are compiled by plain Numba, which takes longer.
 """
 
