@@ -67,10 +67,8 @@ def _log_probabilities(
 ) -> NDArray[np.float64]:
     """Log-probabilities of the next token of each beam, (beams, vocab)."""
     language_model.check_finite(rows)
-    allowed = sampler.allowed(rows, np.stack([beam.seen for beam in live])).astype(np.float64)
-    shifted = allowed - allowed.max(axis=-1, keepdims=True)
-    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return found
+    allowed = sampler.allowed(rows, np.stack([beam.seen for beam in live]))
+    return language_model.log_probabilities(allowed)
 
 
 def _best(hypotheses: Sequence[Hypothesis], number: int) -> list[Hypothesis]:

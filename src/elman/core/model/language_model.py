@@ -188,6 +188,14 @@ def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[A
     return losses
 
 
+def log_probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Log-probability in nats of each token, (..., vocab), under logits of the same shape."""
+    exact = logits.astype(np.float64)
+    shifted = exact - exact.max(axis=-1, keepdims=True)
+    found: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return found
+
+
 def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
     """Negative log-likelihood, in nats, of every id but the first, given all before it.
 

@@ -73,8 +73,7 @@ class TextModel:
         codec = codec_of(self)
         logits, _ = self.step(_ids(codec, prefix)[None], None)
         language_model.check_finite(logits)
-        shifted = logits[0, -1].astype(np.float64) - logits[0, -1].max()
-        values = shifted - np.log(np.exp(shifted).sum())  # (vocab,)
+        values = language_model.log_probabilities(logits[0, -1])  # (vocab,)
         order = np.argsort(-values, kind="stable")[:top].tolist()
         return [NextToken(token, codec.text([token]), float(values[token])) for token in order]
 
