@@ -174,7 +174,7 @@ def memory(frameworks: Sequence[str], most: int, plot: str) -> None:
         for size in sizes:
             text, store, run = folder / "text.txt", folder / f"store-{size}", folder / f"run-{size}"
             write_text(text, size)
-            quick = ("--minutes", "0.1", "--batch-size", "256")
+            quick = ("--recipe", "book", "--minutes", "0.1", "--batch-size", "256")
             peaks["prepare"].append(peak_memory("prepare", str(text), "--out", str(store)))
             for framework in frameworks:
                 out = f"{run}-{framework}"

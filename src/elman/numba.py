@@ -22,10 +22,12 @@ from elman.core.model.language_model import check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm, trainer
+from elman.core.valid_values import PRECISIONS
 from elman.kernels import numba as _numba
+from elman.kernels.codegen.processor import multiplies_pairs
 from elman.kernels.host import optimizers
 from elman.kernels.host.arrays import DropoutMasks
-from elman.kernels.host.engine import Engine
+from elman.kernels.host.engine import Engine, host_shape
 from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
     DATA_URL,
@@ -80,6 +82,7 @@ __all__ = [
     "devices",
     "download",
     "export_weights",
+    "fastest_precision",
     "plot",
     "set_figsize",
     "version",
@@ -89,6 +92,11 @@ Array = NDArray[Any]
 GENERATED_TOKENS = 1024  # tokens of each text that a call of the kernels generates
 MAX_SCORED_TOKENS = 1 << 16  # tokens that a call of the kernels scores
 MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens that a call scores: about a second
+
+
+def fastest_precision() -> str:
+    """Precision of products that is the fastest on this processor."""
+    return PRECISIONS[int(multiplies_pairs(host_shape().lanes))]
 
 
 class RNNLM(specification.RNNLM):

@@ -7,7 +7,18 @@ import pytest
 
 from tests.conftest import STORY, command_line
 
-QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+QUICK = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "2",
+    "--hidden",
+    "8",
+    "--batch-size",
+    "16",
+    "--seq-len",
+    "16",
+)
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,8 @@ def test_info_names_every_framework(elman: Command) -> None:
 
 BAD = [
     (["train", "empty.txt"], "empty.txt is empty"),
-    (["train", "short.txt"], "a window of 32 steps needs 33 tokens"),
+    (["train", "short.txt"], "a window of 1 steps needs 2 tokens"),
+    (["train", "short.txt", "--recipe", "book"], "a window of 32 steps needs 33 tokens"),
     (["train", "latin.txt"], "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
     (["train", "none.txt"], "there is no file none.txt"),
     (["train", "."], "cannot read ."),
@@ -93,7 +94,10 @@ BAD = [
         ["train", "short.txt", "--batching", "sliding"],
         "batching must be random or contiguous, got 'sliding'",
     ),
-    (["train", "short.txt", "--batching", "contiguous"], "1024 sequences need 1025 tokens"),
+    (
+        ["train", "short.txt", "--recipe", "book", "--batching", "contiguous"],
+        "1024 sequences need 1025 tokens",
+    ),
     (["train", "--edition", "penguin"], "edition must be gutenberg or d2l, got 'penguin'"),
     (
         ["train", "--framework", "caffe"],
@@ -106,7 +110,10 @@ BAD = [
     (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
     # Before the text is read, which may take long:
     (["train", "none.txt", "--out", "short.txt/run"], "cannot write short.txt/run"),
-    (["train", "none.txt", "--tied"], "tied weights need an embedding as large as"),
+    (
+        ["train", "none.txt", "--recipe", "book", "--tied"],
+        "tied weights need an embedding as large as",
+    ),
     (
         ["train", "none.txt", "--checkpoint-every", "nan"],
         "seconds between checkpoints must be 0 or more",

@@ -18,7 +18,18 @@ from elman.core.experiments.train import Training
 from elman.core.files import json_files
 from tests.conftest import Command
 
-FEW = ("--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")
+FEW = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "64",
+    "--seq-len",
+    "16",
+    "--framework",
+    "numpy",
+)
 
 
 def small(**given: Any) -> Settings:

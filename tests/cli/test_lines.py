@@ -10,7 +10,7 @@ from tests.cli.test_resume import run_settings
 from tests.conftest import Command
 
 NAMES = "\n".join(f"{a}{b}{c}" for a in "abcde" for b in "aeiou" for c in "nrstlm")
-QUICK = ("--lines", "--epochs", "2", "--hidden", "8", "--batch-size", "16")
+QUICK = ("--lines", "--recipe", "book", "--epochs", "2", "--hidden", "8", "--batch-size", "16")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_store_of_lines_trains_the_same_model(
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("one", "two")]
     assert weights[0] == weights[1]
     refused = elman("train", "kept", *QUICK[1:])
-    assert "kept is for lines as sequences of their own: give lines" in refused.stderr
+    assert "kept is for lines as sequences of their own: give --lines" in refused.stderr
 
 
 def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_path: Path) -> None:

@@ -13,7 +13,18 @@ from elman.numpy import TextFile
 from tests.cli.test_resume import run_settings
 from tests.conftest import Command
 
-QUICK = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+QUICK = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "2",
+    "--hidden",
+    "8",
+    "--batch-size",
+    "16",
+    "--seq-len",
+    "16",
+)
 
 
 def test_a_store_is_trained_on_and_evaluated_as_its_text(

@@ -98,7 +98,18 @@ def test_standard_input_is_read_as_a_file_is(
 
 def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path) -> None:
     (tmp_path / "one-line.txt").write_text("abc " * 900)
-    sizes = ("--hidden", "4", "--batch-size", "16", "--seq-len", "16", "--epochs", "1")
+    sizes = (
+        "--recipe",
+        "book",
+        "--hidden",
+        "4",
+        "--batch-size",
+        "16",
+        "--seq-len",
+        "16",
+        "--epochs",
+        "1",
+    )
     done = elman("train", "one-line.txt", *sizes, "--framework", "numpy", "--out", "run")
     assert done.returncode == 0, done.stderr
     (tmp_path / "lines.txt").write_text("\na\nabc\n")

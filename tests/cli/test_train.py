@@ -74,7 +74,7 @@ def test_a_run_has_the_weights_of_its_best_epoch(
 
 
 def test_minutes_bound_the_time_of_a_training(elman: Command, story: Path, tmp_path: Path) -> None:
-    done = elman("train", story, *QUICK[2:], "--minutes", "0.005", "--out", "timed")
+    done = elman("train", story, *QUICK[:2], *QUICK[4:], "--minutes", "0.005", "--out", "timed")
     assert done.returncode == 0, done.stderr
     assert read_history(tmp_path / "timed")[-1].seconds > 0.2
     assert done.stderr.splitlines()[-1].endswith(" 0:00 left")
@@ -204,7 +204,8 @@ def test_a_model_that_breaks_in_the_last_update_is_not_kept(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     words = ("--epochs", "1", "--batch-size", "100000", "--clip", "0", "--lr", "1e30")
-    done = elman("train", story, *words, "--cell", "rnn-relu", "--out", "some/run")
+    words += ("--recipe", "book", "--cell", "rnn-relu", "--out", "some/run")
+    done = elman("train", story, *words)
     assert done.returncode == 1
     assert "the validation loss became" in done.stderr
     assert done.stderr.count("\n") == 2  # one of them advice

@@ -9,7 +9,18 @@ import pytest
 
 from tests.conftest import COMPILING, Command
 
-QUICK = ("--epochs", "1", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+QUICK = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "1",
+    "--hidden",
+    "8",
+    "--batch-size",
+    "16",
+    "--seq-len",
+    "16",
+)
 
 
 @pytest.mark.long

@@ -14,7 +14,18 @@ from elman.cli import app
 from elman.core.errors import ElmanError
 from tests.conftest import Command
 
-QUICK = ("--epochs", "3", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+QUICK = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "3",
+    "--hidden",
+    "8",
+    "--batch-size",
+    "16",
+    "--seq-len",
+    "16",
+)
 
 
 Here = Callable[..., str]

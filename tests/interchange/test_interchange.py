@@ -59,7 +59,18 @@ def test_a_saved_model_loads_into_bare_torch_layers(elman: Command, tmp_path: Pa
 def test_all_frameworks_train_one_after_the_other_and_agree(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
-    quick = ("--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+    quick = (
+        "--recipe",
+        "book",
+        "--epochs",
+        "2",
+        "--hidden",
+        "8",
+        "--batch-size",
+        "16",
+        "--seq-len",
+        "16",
+    )
     done = elman("train", story, *quick, "--cell", "gru", "--framework", "all", "--out", "all")
     assert done.returncode == 0, done.stderr
     shown = elman("compare", *(f"all/{name}" for name in HERE), "--json")

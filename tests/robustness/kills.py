@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORDS = "--cell lstm --layers 2 --dropout 0.2 --optimizer adam --epochs 8 --hidden 8"
+WORDS = "--recipe book --cell lstm --layers 2 --dropout 0.2 --optimizer adam --epochs 8 --hidden 8"
 SIZES = "--batch-size 16 --seq-len 16 --checkpoint-every 0 --schedule cosine"
 CALLS = [(Path, "mkdir"), (Path, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")]
 MOST_CALLS = 200  # some 30 checkpoints

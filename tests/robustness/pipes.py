@@ -22,7 +22,9 @@ from pathlib import Path
 
 from kills import newest, outcome, train
 
-WORDS = "--cell gru --optimizer adam --epochs 8 --hidden 8 --batch-size 16 --seq-len 16"
+WORDS = (
+    "--recipe book --cell gru --optimizer adam --epochs 8 --hidden 8 --batch-size 16 --seq-len 16"
+)
 BEGIN = ["story.txt", *WORDS.split()]
 WAYS = {"standard error": (2,), "standard output": (1,), "both": (1, 2), "terminal": ()}
 FINISHED = 1 << 62

@@ -45,7 +45,8 @@ def test_the_command_line_reads_no_settings_of_keras(
     (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     words = ("--framework", "tensorflow", "--epochs", "1", "--optimizer", "adam", "--hidden", "4")
-    done = elman("train", story, *words, "--embedding", "4", "--tied", "--batch-size", "16")
+    words += ("--recipe", "book", "--embedding", "4", "--tied", "--batch-size", "16")
+    done = elman("train", story, *words)
     assert done.returncode == 0, done.stderr
 
 

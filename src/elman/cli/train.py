@@ -13,7 +13,7 @@ from elman.cli.compare import print_table
 from elman.cli.options import PATH, RUN, with_settings
 from elman.cli.output import LOWER_BOUND, show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
+from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,26 +63,26 @@ def train(
     ] = None,
     **options: Any,
 ) -> None:
-    """Train a model on a text; by default, D2L's RNN on The Time Machine."""
+    """Train a model on a text of your own, with settings that suit it; without one, D2L's RNN."""
     from elman.core.experiments import run
 
     intervals = Intervals(checkpoint_every, sample_every)
     if resume is not None:
         _resume(context, resume, intervals)
         return
+    given = {name: options[name] for name in _given(context) if name in options}
     if options["init"]:
-        arch = asdict(run.read_config(Path(options["init"])).architecture)
-        inherited = set(arch) & set(options) - set(_given(context))
-        options |= {name: arch[name] for name in inherited}
+        given = asdict(run.read_config(Path(options["init"])).architecture) | given
+        del given["vocab"]
     frameworks = options["framework"]
     folder, numbered = out or _folder(options["text"]), out is None
     if frameworks in FRAMEWORKS:
-        _train(Settings(**options), folder, numbered, intervals)
+        _train(given, folder, numbered, intervals)
     else:
-        _train_each(frameworks, options, folder, numbered, intervals)
+        _train_each(frameworks, given, folder, numbered, intervals)
 
 
-def _train(settings: Settings, folder: Path, numbered: bool, intervals: Intervals) -> None:
+def _train(given: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals) -> None:
     from elman.core.experiments import run
     from elman.core.experiments.train import Training
     from elman.core.files import atomic
@@ -90,7 +90,7 @@ def _train(settings: Settings, folder: Path, numbered: bool, intervals: Interval
     if not numbered:
         atomic.check_new(folder)
     run.check_writable(folder)
-    training = Training(settings, framework_module(settings.framework))
+    training = Training.of(given)
     with run.new_training(folder, training.run_settings, numbered) as folder:
         _fit(training, folder, intervals)
     _report(training, folder)
@@ -135,14 +135,19 @@ def _fit(training: "Training", folder: Path, intervals: Intervals) -> None:
 
 
 def _train_each(
-    frameworks: str, options: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals
+    frameworks: str, given: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals
 ) -> None:
     """Train in several frameworks, and compare the runs."""
     from elman.core.experiments import compare
     from elman.core.training.curve_files import load_matplotlib
 
     found = compare.interpreters(frameworks)
-    settings = Settings(**options | {"framework": found[0].framework})
+    if given.get("recipe") == "auto":
+        raise ElmanError(
+            "frameworks are compared with the same settings, got recipe auto, which chooses for "
+            "each: leave it out, or give one framework"
+        )
+    settings = Settings(**given | {"framework": found[0].framework})
     with compare.new_group(folder, numbered) as (folder, picture):
         runs, failed = compare.train_each(found, settings, asdict(intervals), folder)
     if runs:

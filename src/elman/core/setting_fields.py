@@ -10,7 +10,7 @@
 The command line's options are made from the same fields. A default of None is described by `unset`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
 
@@ -32,6 +32,13 @@ def check(settings: Any) -> None:
         value = getattr(settings, each.name)
         if value is not None or each.default is not None:
             each.metadata["check"](each.name, value)
+
+
+def check_given(kind: type, given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for the first of some values of the fields `kind` that is not valid."""
+    for each in fields(kind):
+        if given.get(each.name) is not None:
+            each.metadata["check"](each.name, given[each.name])
 
 
 def whole(

@@ -4,6 +4,7 @@ TOKENIZERS = ("char", "byte", "word", "bpe")
 NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
 BATCHING = ("random", "contiguous")
+RECIPES = ("auto", "book")
 SCHEDULES = ("constant", "cosine", "plateau")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 DEFAULT_DECAY = 0.01  # of AdamW's weights, as in PyTorch

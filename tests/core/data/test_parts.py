@@ -157,3 +157,14 @@ def test_parts_add_up_to_the_text_and_are_measured_right(
         assert (part.characters, part.utf8_bytes) == (len(rest), len(rest.encode()))
         assert len(read.part(number).ids) == part.tokens
         end += part.tokens
+
+
+def test_a_training_text_that_is_also_validated_on_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "same", "other"):
+        (tmp_path / name).write_text(TRAINING if name != "other" else VALIDATION)
+    for name, warned in (("same", True), ("other", False)):
+        caplog.clear()
+        TextFile(str(tmp_path / "one"), 4, 8, val_path=str(tmp_path / name))
+        assert ("whose loss then tells nothing" in caplog.text) == warned

@@ -11,7 +11,18 @@ from elman.core.errors import ElmanError
 from elman.core.experiments import compare
 from tests.conftest import Command
 
-QUICK = ("--epochs", "2", "--hidden", "4", "--batch-size", "16", "--seq-len", "16")
+QUICK = (
+    "--recipe",
+    "book",
+    "--epochs",
+    "2",
+    "--hidden",
+    "4",
+    "--batch-size",
+    "16",
+    "--seq-len",
+    "16",
+)
 
 
 def test_a_framework_of_another_environment_trains_and_is_compared(

@@ -242,13 +242,8 @@ class TextFile(DataModule):
         super().__init__()
         self.save_hyperparameters()
         sources = _sources(path, split, val_path, test_path)
-        require_one_of(BATCHING, batching=batching)
-        require_at_least(1, batch_size=batch_size, num_steps=num_steps)
+        self._check_batches()
         require_at_least(0, seed=seed)
-        if lines and batching != "random":
-            raise ElmanError(
-                f"lines do not continue each other, got batching {batching}: leave it out"
-            )
         asked = {
             "tokenizer": tokenizer,
             "vocab_size": vocab_size,
@@ -260,10 +255,39 @@ class TextFile(DataModule):
         self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
         self.newlines = self.codec.newlines
         self.text_sha256, self.val_sha256, self.test_sha256 = tokens.sources_sha256
+        if self.text_sha256 in (self.val_sha256, self.test_sha256):
+            log.warning(
+                "the training text is also that of the validation or the test part, whose loss "
+                "then tells nothing of other texts"
+            )
         asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
         self._split(tokens, asks_test)
-        self._advise()
+        self._begin_batches()
         self._describe_parts()
+
+    def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
+        """Cut the parts into other batches; an ElmanError if a part is too short for them."""
+        self.batch_size, self.num_steps, self.batching = batch_size, num_steps, batching
+        self._check_batches()
+        self._begin_batches()
+
+    def _check_batches(self) -> None:
+        """Raise an ElmanError unless the form of the batches is valid."""
+        require_one_of(BATCHING, batching=self.batching)
+        require_at_least(1, batch_size=self.batch_size, num_steps=self.num_steps)
+        if self.lines and self.batching != "random":
+            raise ElmanError(
+                f"lines do not continue each other, got batching {self.batching}: leave it out"
+            )
+
+    def _begin_batches(self) -> None:
+        """Make the first batches, which raises an error if a part is too short, and warn."""
+        if self.lines:
+            for part in PARTS[:2]:
+                tell_cut(self._lines[part], self.num_steps)
+        for part in self._used:
+            self._batches(part)
+        self._advise()
 
     def _read(
         self, sources: Sources, given: dict[str, Any], codec: Codec | None
@@ -301,8 +325,11 @@ class TextFile(DataModule):
     def _check_lines(self, codec: Codec, owner: str) -> None:
         """Raise an ElmanError unless a codec reads lines as this data set does."""
         if codec.lines != self.lines:
-            mode, cure = ("", "give") if codec.lines else (" not", "leave out")
-            raise ElmanError(f"{owner} is{mode} for lines as sequences of their own: {cure} lines")
+            mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
+            raise ElmanError(
+                f"{owner} is{mode} for lines as sequences of their own: {cure}, or in Python "
+                f"lines={codec.lines}"
+            )
 
     def _check_store_alone(self) -> None:
         """Raise an ElmanError for what the parts of a store have already been made of."""
@@ -320,7 +347,7 @@ class TextFile(DataModule):
                 )
 
     def _split(self, tokens: Tokens, asks_test: bool) -> None:
-        """Take the parts of the tokens; an ElmanError if one is shorter than a window.
+        """Take the parts of the tokens.
 
         Of lines, whose parts are drawn, the test part may be empty though the split `asks_test`.
         """
@@ -328,14 +355,10 @@ class TextFile(DataModule):
         self.train, self.val, self.test = (part.ids for part in parts)
         self.sizes = dict(zip(PARTS, tokens.parts, strict=True))
         self.test_tokens = parts[2] if len(self.test) else None
-        used = PARTS if self.test_tokens or (self.lines and asks_test) else PARTS[:2]
+        self._used = PARTS if self.test_tokens or (self.lines and asks_test) else PARTS[:2]
         if self.lines:
             end = self.codec.line_end
-            self._lines = {name: Lines(self._ids(name), end, name) for name in used}
-            for part in PARTS[:2]:
-                tell_cut(self._lines[part], self.num_steps)
-        for part in used:
-            self._batches(part)  # raises if the part is too short
+            self._lines = {name: Lines(self._ids(name), end, name) for name in self._used}
 
     def _ids(self, part: str) -> NDArray[Any]:
         """Ids of a part."""
@@ -367,6 +390,11 @@ class TextFile(DataModule):
                 "batch size, such as %d",
                 *("1 update" if updates == 1 else f"{updates} updates", sequences, tokens, better),
             )
+
+    @property
+    def mean_line(self) -> float:
+        """Mean number of targets of a training line; 0 if lines are no sequences of their own."""
+        return (len(self.train) - 1) / len(self._lines["training"]) if self.lines else 0.0
 
     def get_dataloader(self, train: bool) -> Loader:
         """Return the minibatches of the training or of the validation part."""

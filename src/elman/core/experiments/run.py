@@ -12,7 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -45,7 +45,7 @@ class RunSettings:
     """Settings of a run, and digests of what it was trained on: the content of training.json.
 
     `val_sha256` and `test_sha256` are those of the files of the validation and the test part, ""
-    where these are parts of the text.
+    where these are parts of the text. `reasons` describe settings that were chosen for the text.
     """
 
     settings: Settings
@@ -53,6 +53,7 @@ class RunSettings:
     init_sha256: str | None = None
     val_sha256: str = ""
     test_sha256: str = ""
+    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

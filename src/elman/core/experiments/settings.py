@@ -26,6 +26,7 @@ from elman.core.valid_values import (
     NEWLINES,
     OPTIMIZERS,
     PRECISIONS,
+    RECIPES,
     SCHEDULES,
     TOKENIZERS,
 )
@@ -70,6 +71,13 @@ class Settings:
     )
     edition: str | None = choice(
         None, "The Time Machine's edition: {choices}.", EDITIONS, unset=EDITIONS[0]
+    )
+    recipe: str = choice(
+        None,
+        "auto chooses for the text, the time and this machine all that is not given; book takes "
+        "the defaults that stand here, which are the book's.",
+        RECIPES,
+        unset="auto for a text of your own",
     )
     tokenizer: str | None = choice(None, "Tokens of a file: {choices}.", TOKENIZERS, unset="char")
     vocab_size: int | None = whole(
@@ -177,6 +185,8 @@ class Settings:
 
     def _fill_in(self) -> None:
         """Give values to what is None and follows from other settings."""
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", "book")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
         if self.seq_len is None:
@@ -196,6 +206,11 @@ class Settings:
         if self.text != TIME_MACHINE:
             self._check_parts()
             return
+        if self.recipe == "auto":
+            raise ElmanError(
+                "The Time Machine is trained as in the book, got recipe auto: give the path of a "
+                "text file"
+            )
         names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq")
         for name in (*names, "newlines"):
             if value := getattr(self, name):

@@ -5,7 +5,8 @@ import json
 import logging
 import platform
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 
 from elman.core.data.parts import parse_split
 from elman.core.errors import ElmanError
-from elman.core.experiments import run
+from elman.core.experiments import recipe, run
+from elman.core.experiments.calibration import operations_per_second
 from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.files.paths import exists
@@ -37,6 +40,7 @@ log = logging.getLogger("elman")
 PREFIX = "it has"  # the book's
 SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # that are shown while a model trains
 SAMPLE_TEMPERATURE = 0.8  # as in elman generate
+UNREAD = Facts(10**6, 10**6, 100, 10**5, 10.0, 1e11)  # of a text before it is read
 PREFIX_SEARCH = 1 << 20  # ids that are searched for a sample's prefix
 
 
@@ -78,16 +82,26 @@ class Training:
     `fit` trains; then `sample`, `test` and `write` give the results.
     """
 
-    def __init__(self, settings: Settings, framework: Any, origin: Origin | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        framework: Any,
+        origin: Origin | None = None,
+        data: Any = None,
+        reasons: Sequence[str] = (),
+    ) -> None:
+        """Prepare a training, and read its text unless it is there as `data`.
+
+        `reasons` describe the settings that were chosen for the text.
+        """
         self.settings, self.framework = settings, framework
-        if settings.init is not None:
-            origin = origin or Origin.read(settings.init)
-            origin.check(settings)
+        origin = origin or _origin(settings)
         max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs
-        self.trainer = framework.Trainer(max_epochs, self._num_gpus(), settings.clip)
+        num_gpus = _num_gpus(settings, framework)
+        self.trainer = framework.Trainer(max_epochs, num_gpus, settings.clip)
         if settings.minutes is not None:
             self.trainer.max_seconds = 60 * settings.minutes
-        self.data = self._data(None if origin is None else origin.codec)
+        self.data = data or read_data(settings, framework, origin)
         self.codec = self.data.codec
         self.run_settings = RunSettings(
             settings,
@@ -95,8 +109,34 @@ class Training:
             None if origin is None else origin.sha256,
             getattr(self.data, "val_sha256", ""),
             getattr(self.data, "test_sha256", ""),
+            [*reasons],
         )
         self.model = self._model(None if origin is None else origin.values)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Training":
+        """Make a training with some settings; the recipe has the others."""
+        own = given.get("text", TIME_MACHINE) != TIME_MACHINE
+        if own and given.get("recipe") != "book":
+            return cls._for_text(given)
+        settings = Settings(**given)
+        return cls(settings, framework_module(settings.framework))
+
+    @classmethod
+    def _for_text(cls, given: Mapping[str, Any]) -> "Training":
+        """Make a training whose settings are chosen for the text, unless they are given."""
+        checked, _ = recipe.choose(given, UNREAD)  # before a long text is read
+        framework, origin = framework_module(checked.framework), _origin(checked)
+        whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
+        whole = whole if checked.lines else replace(whole, seq_len=1)
+        data = read_data(whole, framework, origin)
+        precision = given.get("precision") or recipe.fastest_precision(framework)
+        speed = operations_per_second(framework, precision, _num_gpus(checked, framework))
+        settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
+        data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
+        for line in reasons:
+            log.info(line)
+        return cls(settings, framework, origin, data, reasons)
 
     @classmethod
     def from_settings(cls, kept: RunSettings) -> "Training":
@@ -112,7 +152,7 @@ class Training:
                 raise ElmanError(
                     f"{settings.init} has changed since the training began: bring it back"
                 )
-        training = cls(settings, framework_module(settings.framework), origin)
+        training = cls(settings, framework_module(settings.framework), origin, reasons=kept.reasons)
         found = training.run_settings
         for names, digests in (
             ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
@@ -124,41 +164,6 @@ class Training:
                     f"{' or '.join(names)} has changed since the training began: bring it back"
                 )
         return training
-
-    def _num_gpus(self) -> int:
-        device = self.settings.device
-        if device == "gpu" and len(self.framework.devices()) == 1:
-            raise ElmanError(f"{self.settings.framework} can use no GPU here: leave --device out")
-        return int(device != "cpu")
-
-    def _data(self, codec: Codec | None) -> Any:
-        settings = self.settings
-        if settings.text != TIME_MACHINE:
-            return self.framework.TextFile(
-                [settings.text, *settings.more_texts] if settings.more_texts else settings.text,
-                settings.batch_size,
-                settings.seq_len,
-                settings.tokenizer,
-                parse_split(settings.split),
-                seed=settings.seed,
-                batching=settings.batching,
-                vocab_size=settings.vocab_size,
-                min_freq=settings.min_freq,
-                newlines=settings.newlines,
-                codec=codec,
-                val_path=settings.val,
-                test_path=settings.test,
-                lines=settings.lines,
-            )
-        data = self.framework.TimeMachine(
-            settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
-        )
-        if codec is not None and not codec.has_same_tokens(data.codec):
-            raise ElmanError(
-                f"{settings.init} has other tokens than The Time Machine: give the path of a text "
-                "file, which is read in those of the run"
-            )
-        return data
 
     def _model(self, values: weights.Weights | None) -> Any:
         """The model with these weights, or with initial ones."""
@@ -277,6 +282,52 @@ class Training:
             record,
             self.trainer.history,
         )
+
+
+def _origin(settings: Settings) -> Origin | None:
+    """The model that a training starts from, if its settings name one."""
+    if settings.init is None:
+        return None
+    origin = Origin.read(settings.init)
+    origin.check(settings)
+    return origin
+
+
+def _num_gpus(settings: Settings, framework: Any) -> int:
+    if settings.device == "gpu" and len(framework.devices()) == 1:
+        raise ElmanError(f"{settings.framework} can use no GPU here: leave --device out")
+    return int(settings.device != "cpu")
+
+
+def read_data(settings: Settings, framework: Any, origin: Origin | None = None) -> Any:
+    """Data set of a framework with the text of these settings, in the tokens of an origin."""
+    codec = None if origin is None else origin.codec
+    if settings.text != TIME_MACHINE:
+        return framework.TextFile(
+            [settings.text, *settings.more_texts] if settings.more_texts else settings.text,
+            settings.batch_size,
+            settings.seq_len,
+            settings.tokenizer,
+            parse_split(settings.split),
+            seed=settings.seed,
+            batching=settings.batching,
+            vocab_size=settings.vocab_size,
+            min_freq=settings.min_freq,
+            newlines=settings.newlines,
+            codec=codec,
+            val_path=settings.val,
+            test_path=settings.test,
+            lines=settings.lines,
+        )
+    data = framework.TimeMachine(
+        settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed
+    )
+    if codec is not None and not codec.has_same_tokens(data.codec):
+        raise ElmanError(
+            f"{settings.init} has other tokens than The Time Machine: give the path of a text "
+            "file, which is read in those of the run"
+        )
+    return data
 
 
 def peak_memory_mb() -> int | None:

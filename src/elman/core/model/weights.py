@@ -186,6 +186,17 @@ def initial(arch: Architecture, seed: int = 0) -> Weights:
     return draw(shapes(arch), arch.cell, arch.hidden, seed)
 
 
+def products(arch: Architecture) -> int:
+    """Number of multiplications of weights in the forward pass of a token.
+
+    The rows of an embedding, or without one of the first layer's input weights, are only looked up.
+    """
+    looked_up = "embedding.weight" if arch.embedding else "rnn.weight_ih_l0"
+    kept = shapes(arch).items()
+    found = sum(math.prod(size) for name, size in kept if "weight" in name and name != looked_up)
+    return found + arch.tied * arch.vocab * arch.hidden
+
+
 def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architecture) -> None:
     """Raise an ElmanError unless `weights` have the names and shapes of this architecture."""
     wanted = shapes(arch)

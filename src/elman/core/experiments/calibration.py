@@ -1,0 +1,55 @@
+"""Speed of a framework's training on this machine, measured in a second or so."""
+
+import statistics
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from elman.core.data.batch import Batch
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+from elman.core.training.callback import Callback, TrainerLike
+
+PROBE = Architecture("lstm", vocab=64, hidden=256)
+BATCH, STEPS = 32, 32
+UPDATES = 20  # at most; the first may be compiled, and is not timed
+SECONDS = 0.5
+
+
+class Clock(Callback):
+    """Times the updates of a training, and ends it when it has taken long enough."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Note the time."""
+        self.times.append(perf_counter())
+        if self.times[-1] - self.times[0] > SECONDS:
+            trainer.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds of an update."""
+        return statistics.median(np.diff(self.times).tolist())
+
+
+def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> float:
+    """Operations per second of the updates of an LSTM of 256 units, with 1,024 tokens each.
+
+    An update has 6 operations for each product of a token's forward pass.
+    """
+    model = framework.build(PROBE, weights.initial(PROBE), 1e-3, "adamw", precision=precision)
+    data = framework.DataModule()
+    ids = np.random.default_rng(0).integers(PROBE.vocab, size=(BATCH, STEPS + 1))
+    ids = ids.astype(framework.TextFile.id_type)
+    batch = Batch(
+        *(data.to_tensor(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
+    )
+    data.train_dataloader, data.val_dataloader = lambda: [batch] * UPDATES, lambda: None
+    trainer = framework.Trainer(1, num_gpus, 1.0, show_progress=False)
+    clock = Clock()
+    trainer.callbacks = (clock,)
+    trainer.fit(model, data)
+    return 6 * BATCH * STEPS * weights.products(PROBE) / clock.seconds

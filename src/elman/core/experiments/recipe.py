@@ -1,0 +1,189 @@
+"""Settings for a text of the user's: all that is not given follows from a few facts.
+
+The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
+The constants below were measured with benchmarks/quality.py; docs/recipe.md has the measurements.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elman.core.experiments.settings import DEFAULT_LR, Settings
+from elman.core.model import weights
+from elman.core.model.precision import SINGLE
+from elman.core.model.weights import Architecture
+from elman.core.setting_fields import check_given
+
+MINUTES = 3.0  # of a training, unless they or the epochs are given
+HIDDEN = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+CHARACTERS_PER_PRODUCT = 7.0  # that the time is to allow; a larger model would learn too slowly
+PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn it by heart
+EMBEDDING = 64  # of characters or bytes; that of more symbols is as large as the hidden state
+MAX_CHARACTERS = 512  # distinct ones
+MAX_PASSES = 150  # over the text
+STEPS = 64
+BATCH_TOKENS = 2048
+MIN_UPDATES = 16  # of a pass over the text
+MIN_SEQUENCE = 64  # tokens of a part that is read as sequences, for each of them
+LR, WARMUP = 0.004, 0.02  # the rate of 512 units
+WEIGHT_DECAY = 0.1
+OPERATIONS = 6  # of a product in training: forward and twice backward, each multiplies and adds
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A text and a machine.
+
+    - `tokens`, `characters`, `vocab`: sizes of the training part and of its vocabulary.
+    - `shortest`: tokens of the shortest part.
+    - `line`: mean number of targets of a line; 0 if lines are no sequences of their own.
+    - `speed`: operations per second of a training.
+    - `precision`: precision of products that is the fastest.
+    """
+
+    tokens: int
+    characters: int
+    vocab: int
+    shortest: int
+    line: float
+    speed: float
+    precision: str = SINGLE
+
+    @classmethod
+    def of(cls, data: Any, speed: float, precision: str) -> "Facts":
+        """Facts of a TextFile, trained at this speed."""
+        shortest = min(len(part) for part in (data.train, data.val, data.test) if len(part))
+        characters, vocab = max(1, data.sizes["training"].characters), len(data.vocab)
+        return cls(len(data.train), characters, vocab, shortest, data.mean_line, speed, precision)
+
+
+def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
+    """Complete the settings that are given, and describe the choice in three lines.
+
+    An ElmanError tells of values that are not valid or do not go together.
+    """
+    check_given(Settings, given)
+    chosen = {"recipe": "auto", **given}
+    if "epochs" not in chosen:
+        chosen.setdefault("minutes", MINUTES)
+    seconds = 60 * chosen.get("minutes", MINUTES)
+    arch = _choose_model(chosen, facts, _products(facts, seconds))
+    products = weights.products(arch)
+    speed = facts.speed / OPERATIONS / products  # tokens per second
+    passes = _choose_epochs(chosen, speed / facts.tokens)
+    _choose_batches(chosen, facts)
+    _choose_optimizer(chosen)
+    _choose_dropout(chosen, passes, products / facts.characters)
+    settings = Settings(**chosen)
+    return settings, _described(settings, facts, speed, passes)
+
+
+def fastest_precision(framework: Any) -> str:
+    """The fastest precision of a framework's products; single where it has no choice."""
+    return str(getattr(framework, "fastest_precision", lambda: SINGLE)())
+
+
+def _products(facts: Facts, seconds: float) -> float:
+    """Products for a token that suit a text and a time.
+
+    A model with p products reads n = speed * seconds / (6 p) tokens in the time. It has as many as
+    leave CHARACTERS_PER_PRODUCT for each of them, and not more than the text has use for.
+    """
+    characters = facts.speed * seconds / OPERATIONS * facts.characters / facts.tokens
+    return min(
+        math.sqrt(characters / CHARACTERS_PER_PRODUCT), PRODUCTS_PER_CHARACTER * facts.characters
+    )
+
+
+def _choose_model(chosen: dict[str, Any], facts: Facts, wanted: float) -> Architecture:
+    """Choose the largest model that has as many products as `wanted` for a token."""
+    chosen.setdefault("cell", "gru")
+    chosen.setdefault("precision", facts.precision)
+    chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
+    arch = _largest(chosen, facts, wanted)
+    chosen |= {"hidden": arch.hidden, "embedding": arch.embedding}
+    return arch
+
+
+def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architecture:
+    """Architecture with the most hidden units and so many products, or with the fewest of all."""
+    sizes: Sequence[int] = HIDDEN
+    if "hidden" in chosen:
+        sizes = (chosen["hidden"],)
+    elif chosen.get("tied") and chosen.get("embedding"):
+        sizes = (chosen["embedding"],)
+    models = [_architecture(chosen, facts, hidden) for hidden in sizes]
+    fitting = [arch for arch in models if weights.products(arch) <= wanted]
+    return fitting[-1] if fitting else models[0]
+
+
+def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Architecture:
+    """Architecture with so many hidden units."""
+    tied = chosen.get("tied", False)
+    wide = tied or facts.vocab > MAX_CHARACTERS
+    embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
+    return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
+
+
+def _choose_epochs(chosen: dict[str, Any], passes_per_second: float) -> float:
+    """Choose a number of epochs where the time is too long; returns the passes over the text."""
+    passes: float = passes_per_second * 60 * chosen.get("minutes", math.inf)
+    if passes > MAX_PASSES:
+        chosen.setdefault("epochs", MAX_PASSES)
+    return min(passes, float(chosen.get("epochs", math.inf)))
+
+
+def _choose_batches(chosen: dict[str, Any], facts: Facts) -> None:
+    """Choose batches of about as many tokens for all texts, and fewer for a short one."""
+    tokens = min(BATCH_TOKENS, facts.tokens / MIN_UPDATES)
+    if chosen.get("lines"):
+        chosen.setdefault("batch_size", max(1, round(tokens / max(1, facts.line))))
+        return
+    chosen.setdefault("batching", "contiguous")
+    chosen.setdefault("seq_len", max(1, min(STEPS, round(tokens), facts.shortest // 2)))
+    sequences = min(tokens / chosen["seq_len"], facts.shortest / MIN_SEQUENCE)
+    chosen.setdefault("batch_size", max(1, round(sequences)))
+
+
+def _choose_optimizer(chosen: dict[str, Any]) -> None:
+    """Choose the optimiser, the learning rate and its schedule."""
+    chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
+    rate = LR * math.sqrt(512 / chosen["hidden"])
+    chosen.setdefault("lr", DEFAULT_LR["sgd"] if chosen["optimizer"] == "sgd" else round(rate, 4))
+    if chosen["optimizer"] == "adamw":
+        chosen.setdefault("weight_decay", WEIGHT_DECAY)
+    chosen.setdefault("schedule", "cosine")
+    chosen.setdefault("warmup", WARMUP)
+
+
+def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_character: float) -> None:
+    """Choose the shares that are dropped: the more, the more a model can learn by heart.
+
+    That grows with the passes over a text, and with its products for each character.
+    """
+    outputs = min(0.5, 0.25 * math.log10(max(1, passes * products_per_character)))
+    inputs = min(0.3, 0.2 * math.log10(max(1, passes / 10)))
+    chosen.setdefault("output_dropout", round(outputs, 2))
+    if chosen["layers"] > 1:
+        chosen.setdefault("dropout", chosen["output_dropout"])
+    if chosen["embedding"]:
+        chosen.setdefault("input_dropout", round(inputs, 2))
+
+
+def _described(settings: Settings, facts: Facts, speed: float, passes: float) -> list[str]:
+    """Three lines: the model, its training, and its regularisation, each with the reason."""
+    layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
+    inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
+    end = "" if settings.minutes is None else f"{settings.minutes:g} minutes, "
+    end += "" if settings.epochs is None else f"{settings.epochs} epochs at most, "
+    sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
+    return [
+        f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
+        f"{settings.precision} precision: about {speed:,.0f} tokens per second here",
+        f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
+        f"{settings.schedule} schedule, {settings.batch_size} {sequences} in a batch",
+        f"regularisation: {settings.input_dropout:g} of inputs and {settings.output_dropout:g} of "
+        f"outputs dropped, weight decay {settings.weight_decay or 0:g}, for about {passes:.3g} "
+        f"passes over {facts.tokens:,} tokens",
+    ]

@@ -1,0 +1,195 @@
+"""Settings that are not given are chosen for a text: always valid ones, and sensible ones."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.data.batching import ContiguousBatches
+from elman.core.errors import ElmanError
+from elman.core.experiments.recipe import BATCH_TOKENS, HIDDEN, MAX_PASSES, Facts, choose
+from elman.core.experiments.settings import Settings
+from elman.core.model.weights import Architecture, products
+
+OWN = {"text": "my-text.txt"}
+NOVEL = Facts(
+    tokens=500_000,
+    characters=500_000,
+    vocab=90,
+    shortest=60_000,
+    line=0.0,
+    speed=1e11,
+    precision="bf16",
+)
+
+texts = st.builds(
+    lambda tokens, size, vocab, share, line, speed: Facts(
+        tokens, int(size * tokens), vocab, max(2, int(share * tokens)), line, speed
+    ),
+    st.integers(16, 10**10),
+    st.floats(1, 6),
+    st.integers(2, 1 << 17),
+    st.floats(0.01, 1),
+    st.sampled_from([0.0, 1.0, 8.5, 300.0]),
+    st.floats(1e7, 1e14),
+)
+choices = st.fixed_dictionaries(
+    {},
+    optional={
+        "cell": st.sampled_from(["rnn", "rnn-relu", "gru", "lstm", "mingru"]),
+        "hidden": st.integers(1, 2000),
+        "layers": st.integers(1, 5),
+        "embedding": st.integers(0, 300),
+        "output_dropout": st.floats(0, 0.9),
+        "batch_size": st.integers(1, 4096),
+        "seq_len": st.integers(1, 1000),
+        "minutes": st.floats(0.01, 1e4),
+        "epochs": st.integers(1, 10_000),
+        "lr": st.floats(1e-6, 10),
+        "schedule": st.sampled_from(["constant", "cosine", "plateau"]),
+        "optimizer": st.sampled_from(["sgd", "adam", "adamw"]),
+        "patience": st.integers(1, 10),
+    },
+)
+
+
+def chosen(facts: Facts, **given: Any) -> Settings:
+    lines = {"lines": True} if facts.line else {}
+    return choose(OWN | lines | given, facts)[0]
+
+
+def text(characters: int) -> Facts:
+    """Facts of a text of so many characters."""
+    return replace(
+        NOVEL, tokens=characters, characters=characters, shortest=max(2, characters // 8)
+    )
+
+
+def model(settings: Settings, facts: Facts) -> Architecture:
+    return Architecture(
+        settings.cell,
+        facts.vocab,
+        settings.hidden,
+        settings.layers,
+        settings.embedding,
+        settings.tied,
+    )
+
+
+@given(texts, choices)
+def test_every_text_has_a_choice_that_keeps_what_is_given(
+    facts: Facts, wanted: dict[str, Any]
+) -> None:
+    settings = chosen(facts, **wanted)
+    assert {name: getattr(settings, name) for name in wanted} == wanted
+    assert settings.recipe == "auto"
+    assert None not in (settings.lr, settings.hidden, settings.batch_size, settings.seq_len)
+    assert settings.epochs or settings.minutes
+
+
+@given(texts)
+def test_no_part_of_a_text_is_too_short_for_the_batches(facts: Facts) -> None:
+    settings = chosen(replace(facts, line=0.0))
+    assert settings.batch_size * settings.seq_len <= 1.1 * BATCH_TOKENS
+    assert settings.batch_size < facts.shortest
+    if facts.shortest < 10**5:
+        ids = np.zeros(facts.shortest, np.uint8)
+        ContiguousBatches(ids, settings.batch_size, settings.seq_len, np.asarray, np.int64)
+
+
+@given(texts, st.floats(1.1, 100))
+def test_more_time_or_a_faster_machine_never_makes_the_model_smaller(
+    facts: Facts, times: float
+) -> None:
+    small = products(model(chosen(facts, minutes=1.0), facts))
+    for larger in (
+        chosen(facts, minutes=times),
+        chosen(replace(facts, speed=times * facts.speed), minutes=1.0),
+    ):
+        assert products(model(larger, facts)) >= small
+
+
+@given(texts, st.floats(1.1, 100))
+def test_a_longer_text_has_no_smaller_model_and_no_more_dropout(facts: Facts, times: float) -> None:
+    longer = replace(facts, tokens=int(times * facts.tokens) + 1)
+    longer = replace(longer, characters=facts.characters * longer.tokens // facts.tokens + 1)
+    one, two = (chosen(each) for each in (facts, longer))
+    assert products(model(two, facts)) >= products(model(one, facts))
+    assert two.output_dropout <= one.output_dropout
+
+
+@pytest.mark.parametrize(
+    ("facts", "hidden", "embedding"),
+    [
+        (text(1_600), (32, 64), (32, 64)),
+        (text(160_000), (256, 512), (64, 64)),
+        (text(10**9), (256, 512), (64, 64)),
+        (replace(text(10**6), characters=5_600_000, vocab=20_000), (64, 160), (64, 160)),
+    ],
+    ids=["2 KB", "200 KB", "1 GB", "20,000 words"],
+)
+def test_the_model_suits_the_text(
+    facts: Facts, hidden: tuple[int, int], embedding: tuple[int, int]
+) -> None:
+    settings = chosen(facts)
+    assert hidden[0] <= settings.hidden <= hidden[1]
+    assert embedding[0] <= settings.embedding <= embedding[1]
+
+
+def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
+    short = text(1_600)
+    settings, lines = choose(OWN | {"minutes": 10.0}, short)
+    assert (settings.epochs, settings.minutes) == (MAX_PASSES, 10.0)
+    assert f"{MAX_PASSES} epochs at most" in lines[1]
+    assert chosen(short, epochs=1000).epochs == 1000
+    assert chosen(NOVEL).epochs is None
+
+
+def test_settings_that_need_others_get_them() -> None:
+    assert chosen(NOVEL, dropout=0.3, minutes=0.01).layers == 2
+    assert chosen(NOVEL, momentum=0.9).optimizer == "sgd"
+    assert chosen(NOVEL, weight_decay=0.1).optimizer == "adamw"
+    assert chosen(NOVEL, input_dropout=0.1).embedding > 0
+    tied = chosen(NOVEL, tied=True)
+    assert tied.embedding == tied.hidden
+    assert chosen(NOVEL, tied=True, embedding=100).hidden == 100
+    assert chosen(NOVEL, lines=True).batching == "random"
+    assert chosen(NOVEL, layers=1).dropout == 0
+    assert chosen(NOVEL, layers=2, epochs=20).dropout > 0
+    assert chosen(NOVEL, embedding=0, epochs=20).input_dropout == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"hidden": 0}, "hidden must be 1 or more, got 0"),
+        ({"minutes": -1.0}, "minutes must be a finite number above 0, got -1.0"),
+        ({"dropout": 0.3, "layers": 1}, "dropout acts between layers, got 0.3 with one layer"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd, got 0.9 with adam"),
+        ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights need an embedding as large"),
+        ({"precision": "bf16", "framework": "jax"}, "only numba and numpy multiply in bf16"),
+        ({"text": "time-machine"}, "The Time Machine is trained as in the book, got recipe auto"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(ElmanError, match=f"^{re.escape(message)}"):
+        choose(OWN | wanted, NOVEL)
+
+
+def test_three_lines_describe_the_choice() -> None:
+    settings, lines = choose(OWN | {"layers": 2, "hidden": 256}, NOVEL)
+    assert len(lines) == 3
+    assert lines[0].startswith(
+        "model: gru, 2 layers of 256 units, an embedding of 64, bf16 precision"
+    )
+    assert f"learning rate {settings.lr:g}, cosine schedule" in lines[1]
+    assert "3 minutes" in lines[1]
+    assert "passes over 500,000 tokens" in lines[2]
+
+
+def test_the_sizes_to_choose_from_grow() -> None:
+    assert list(HIDDEN) == sorted(set(HIDDEN))

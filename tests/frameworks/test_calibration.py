@@ -1,0 +1,32 @@
+"""The speed of each framework is measured before settings are chosen."""
+
+import math
+from typing import Any
+
+import pytest
+
+from elman.core.experiments import calibration
+from elman.core.experiments.calibration import BATCH, PROBE, STEPS, operations_per_second
+from elman.core.experiments.recipe import fastest_precision
+from elman.core.model.weights import products
+
+
+def test_the_speed_is_that_of_updates_without_the_first(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock by which the first update takes 100 seconds and each other one 0.25."""
+    noted: list[float] = []
+
+    def clock() -> float:
+        noted.append(100 + 0.25 * len(noted))
+        return noted[-1]
+
+    monkeypatch.setattr(calibration, "perf_counter", clock)
+    speed = operations_per_second(module, fastest_precision(module))
+    assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)
+    assert len(noted) == 4  # it ends when half a second is over
+
+
+def test_each_framework_has_a_fastest_precision(module: Any) -> None:
+    assert fastest_precision(module) in ("single", "bf16")
+    assert math.isfinite(operations_per_second(module, "single"))
