@@ -1,13 +1,12 @@
 """What an update needs, and what the machine can do."""
 
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from elman.core.model.weights import Architecture, shapes
+from elman.core.model.weights import Architecture, products
 
 VOCAB = 28
 PEAK = """
@@ -63,15 +62,8 @@ class Job:
 
     @property
     def operations(self) -> int:
-        """Operations of an update: products of the forward pass, and twice as many backward.
-
-        A weight that multiplies tokens is read as rows by them, and makes no product: that of an
-        embedding, and without one that of the first layer's inputs.
-        """
-        rows = "embedding.weight" if self.embedding else "rnn.weight_ih_l0"
-        products = {name: size for name, size in shapes(self.arch).items() if "weight" in name}
-        del products[rows]
-        return 3 * 2 * self.tokens * sum(map(math.prod, products.values()))
+        """Operations of an update: products of the forward pass, and twice as many backward."""
+        return 3 * 2 * self.tokens * products(self.arch)
 
 
 def peak(threads: int | None = None) -> float:

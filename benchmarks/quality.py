@@ -1,16 +1,18 @@
 """Models that elman, a bare LSTM, a small GPT and a bare GRU learn in the same minutes.
 
     python benchmarks/quality.py texts
-    python benchmarks/quality.py search KIND TEXT [--trials N] [--minutes M] [--table FILE]
+    python benchmarks/quality.py search KIND TEXT [--contenders NAME ...] [--trials N] [--minutes M]
+        [--table FILE]
     python benchmarks/quality.py compare [TEXT ...] [--minutes M ...] [--table FILE]
 
 `texts` makes all texts from installed packages (quality_texts.py names them) in data/quality and
-prints their sizes. `search` draws settings for the bare contenders at random, the same ones every
-time, trains each on a text of the kind (short, long or lines) and adds a line of JSON to the table
-for each; trials that are in it are not run again. `compare` has elman and the bare contenders, with
-the best settings of their kind of text in the table, train one after the other on each text, and
-prints the validation losses in nats per character, and how much lower elman's is than the lowest
-of the others.
+prints their sizes. `search` draws settings at random, the same ones every time, for the bare
+contenders, or for those that are named, trains each on a text of the kind (short, long or lines)
+and adds a line of JSON to the table for each; trials that are in it are not run again. Those of
+elman are options around its own choice. `compare` has elman without any option but the minutes, and
+the bare contenders with the best settings of their kind of text in the table, train one after the
+other on each text, and prints the validation losses in nats per character, and how much lower
+elman's is than the lowest of the others.
 
 All have the same two parts of a text and the same minutes on all cores, and keep the weights that
 were best in validation while they trained. The LSTM and elman read the validation part as one
@@ -34,24 +36,7 @@ from quality_texts import TEXTS, parts
 from reporting import print_header, print_machine, print_row
 
 KINDS = {"short": ("lstm", "gpt"), "long": ("lstm", "gpt"), "lines": ("lstm", "gpt", "gru")}
-STREAM = {
-    "cell": "lstm",
-    "layers": 2,
-    "hidden": 256,
-    "embedding": 64,
-    "dropout": 0.3,
-    "batching": "contiguous",
-    "batch-size": 32,
-    "seq-len": 64,
-    "optimizer": "adamw",
-    "lr": 0.003,
-    "schedule": "cosine",
-}
-LINES = {name: value for name, value in STREAM.items() if name not in ("batching", "seq-len")} | {
-    "lines": True,
-    "batch-size": 128,
-}
-OPTIONS = {"short": STREAM, "long": STREAM, "lines": LINES}  # of `elman train`
+OPTIONS = {"short": {}, "long": {}, "lines": {"lines": True}}  # of `elman train`
 FOLDER = Path(__file__).parents[1] / "data" / "quality"
 TABLE = Path(__file__).with_name("quality_search.jsonl")
 KEYS = ("contender", "kind", "text", "minutes", "trial")
@@ -80,17 +65,21 @@ def best_settings(table: Path, kind: str, contender: str) -> dict[str, Any]:
     return min(of_kind, key=lambda row: row["loss"])["settings"]
 
 
-def search(kind: str, text: str, trials: int, minutes: float, table: Path) -> None:
+def search(
+    kind: str, text: str, contenders: Sequence[str], trials: int, minutes: float, table: Path
+) -> None:
     """Run the trials that a table lacks, and add them to it."""
     known = {tuple(row[key] for key in KEYS) for row in rows_of(table)}
     files = parts(text, FOLDER)
     print_header([*KEYS, "settings", "nats/character", "updates", "seconds"])
     for trial in range(trials):
-        for contender in KINDS[kind]:
+        for contender in contenders:
             values = contender, kind, text, minutes, trial
             if values in known:
                 continue
             settings = drawn(contender, trial)
+            if contender == "elman":
+                settings |= OPTIONS[kind]
             found = outcome(contender, files, minutes, settings)
             row = dict(zip(KEYS, values, strict=True)) | {"settings": settings} | asdict(found)
             with table.open("a") as file:
@@ -149,6 +138,7 @@ def parsed() -> argparse.Namespace:
     searching.add_argument("text", choices=TEXTS)
     searching.add_argument("--trials", type=int, default=12)
     searching.add_argument("--minutes", type=float, default=1.5)
+    searching.add_argument("--contenders", nargs="+", choices=("elman", *BARE))
     comparing.add_argument("texts", nargs="*", metavar="TEXT", help=f"of {', '.join(TEXTS)}")
     comparing.add_argument("--minutes", type=float, nargs="+", default=[1.5, 3.0])
     for command in (searching, comparing):
@@ -167,7 +157,8 @@ def main() -> None:
     if asked.command == "texts":
         print_texts()
     elif asked.command == "search":
-        search(asked.kind, asked.text, asked.trials, asked.minutes, asked.table)
+        contenders = asked.contenders or KINDS[asked.kind]
+        search(asked.kind, asked.text, contenders, asked.trials, asked.minutes, asked.table)
     else:
         compare(asked.texts or list(TEXTS), asked.minutes, asked.table)
 

@@ -26,6 +26,20 @@ from frameworks import ENVIRONMENT
 BARE = ("lstm", "gpt", "gru")
 
 
+# Options of elman around those that it chooses.
+AROUND: dict[str, tuple[Any, ...]] = {
+    "cell": ("lstm", "lstm", "gru"),
+    "layers": (1, 2, 3),
+    "hidden": (192, 256, 320, 384, 512),
+    "dropout": (0.0, 0.1, 0.2, 0.3),
+    "output-dropout": (0.0, 0.1, 0.2, 0.3),
+    "batch-size": (8, 16, 32, 64),
+    "seq-len": (48, 64, 96, 128),
+    "lr": (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
+    "weight-decay": (0.0, 0.01, 0.1),
+}
+
+
 @dataclass
 class Outcome:
     """A contender's validation loss in nats per character, and what it is about.
@@ -40,7 +54,9 @@ class Outcome:
 
 
 def choices(contender: str) -> dict[str, tuple[Any, ...]]:
-    """Settings of a bare contender, and the values that a search draws from."""
+    """Settings of a contender, and the values that a search draws from."""
+    if contender == "elman":
+        return AROUND
     return import_module(f"bare.torch_{contender}").CHOICES
 
 
@@ -54,6 +70,8 @@ def elman(
     program = [sys.executable, "-m", "elman"]
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder, "run"))
+        if options.get("layers") == 1:  # dropout acts between layers
+            options = {name: value for name, value in options.items() if name != "dropout"}
         given = ["--val", str(validation), "--minutes", str(minutes), "--out", run]
         for name, value in options.items():
             given.append(f"--{name}" if value is True else f"--{name}={value}")
