@@ -48,15 +48,17 @@ def save(folder: "str | Path", model: Any) -> None:
 def load(folder: "str | Path", framework: str = "numpy", precision: str | None = None) -> Any:
     """Load the model of a run directory into a framework.
 
-    Its products have the run's precision, or the one that is given, single or bf16.
+    Its products have the run's precision, or the one that is given, single or bf16. In a framework
+    that has no choice they are in single precision, and a notice tells it.
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
     """
     from elman.core.experiments import run
     from elman.core.files.paths import as_path
+    from elman.core.model.precision import precision_in
 
     check_framework(framework)
     architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
-    chosen = recorded if precision is None else precision
+    chosen = precision or precision_in(framework, recorded)
     model = framework_module(framework).build(architecture, weights, precision=chosen)
     model.codec = codec
     return model

@@ -19,10 +19,10 @@ from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids, integers
+from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm, trainer
-from elman.core.valid_values import PRECISIONS
 from elman.kernels import numba as _numba
 from elman.kernels.codegen.processor import multiplies_pairs
 from elman.kernels.host import optimizers
@@ -82,7 +82,6 @@ __all__ = [
     "devices",
     "download",
     "export_weights",
-    "fastest_precision",
     "plot",
     "set_figsize",
     "version",
@@ -96,7 +95,7 @@ MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens that a call scores: about 
 
 def fastest_precision() -> str:
     """Precision of products that is the fastest on this processor."""
-    return PRECISIONS[int(multiplies_pairs(host_shape().lanes))]
+    return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
 
 
 class RNNLM(specification.RNNLM):

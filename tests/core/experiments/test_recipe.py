@@ -144,7 +144,7 @@ def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
     short = text(1_600)
     settings, lines = choose(OWN | {"minutes": 10.0}, short)
     assert (settings.epochs, settings.minutes) == (MAX_PASSES, 10.0)
-    assert f"{MAX_PASSES} epochs at most" in lines[1]
+    assert f"at most {MAX_PASSES} epochs" in lines[1]
     assert chosen(short, epochs=1000).epochs == 1000
     assert chosen(NOVEL).epochs is None
 
@@ -188,7 +188,7 @@ def test_three_lines_describe_the_choice() -> None:
     )
     assert f"learning rate {settings.lr:g}, cosine schedule" in lines[1]
     assert "3 minutes" in lines[1]
-    assert "passes over 500,000 tokens" in lines[2]
+    assert "times the 500,000 tokens" in lines[2]
 
 
 def test_the_sizes_to_choose_from_grow() -> None:

@@ -39,7 +39,9 @@ def sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArra
     if len(ids) <= steps:
         raise ElmanError(
             f"a window of {steps} steps needs {steps + 1} tokens, and a part of the text "
-            f"(training, validation or test) has {len(ids)}: give a longer text or fewer steps"
+            f"(training, validation or test) has {len(ids)}: give a longer text"
+            + " or fewer steps"
+            * (steps > 1)
         )
     # Writeable because torch.from_numpy warns about read-only arrays.
     both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)

@@ -267,9 +267,10 @@ class TextFile(DataModule):
 
     def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
         """Cut the parts into other batches; an ElmanError if a part is too short for them."""
+        cut = num_steps != self.num_steps
         self.batch_size, self.num_steps, self.batching = batch_size, num_steps, batching
         self._check_batches()
-        self._begin_batches()
+        self._begin_batches(cut)
 
     def _check_batches(self) -> None:
         """Raise an ElmanError unless the form of the batches is valid."""
@@ -280,9 +281,12 @@ class TextFile(DataModule):
                 f"lines do not continue each other, got batching {self.batching}: leave it out"
             )
 
-    def _begin_batches(self) -> None:
-        """Make the first batches, which raises an error if a part is too short, and warn."""
-        if self.lines:
+    def _begin_batches(self, cut: bool = True) -> None:
+        """Make the first batches, which raises an error if a part is too short, and warn.
+
+        Lines that are too long are told of unless they are `cut` as before.
+        """
+        if self.lines and cut:
             for part in PARTS[:2]:
                 tell_cut(self._lines[part], self.num_steps)
         for part in self._used:
@@ -393,8 +397,13 @@ class TextFile(DataModule):
 
     @property
     def mean_line(self) -> float:
-        """Mean number of targets of a training line; 0 if lines are no sequences of their own."""
-        return (len(self.train) - 1) / len(self._lines["training"]) if self.lines else 0.0
+        """Mean number of targets read of a training line; 0 if lines are no sequences."""
+        return self._lines["training"].read(self.num_steps) / self.num_lines if self.lines else 0.0
+
+    @property
+    def num_lines(self) -> int:
+        """Number of training lines; 0 if lines are no sequences of their own."""
+        return len(self._lines["training"]) if self.lines else 0
 
     def get_dataloader(self, train: bool) -> Loader:
         """Return the minibatches of the training or of the validation part."""

@@ -63,6 +63,15 @@ class Lines:
             drop_pages(self.ends)
         return number, most
 
+    def read(self, steps: int) -> int:
+        """Number of targets of all lines, each cut after `steps`."""
+        number = 0
+        for start in range(0, len(self), CHUNK_IDS):
+            found = np.diff(self.ends[start : start + CHUNK_IDS + 1])
+            number += int(np.minimum(found, steps).sum())
+            drop_pages(self.ends)
+        return number
+
     def ids_of(self, rows: NDArray[np.int64], steps: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Ids of some lines, (rows, steps + 1), and which of their targets count, (rows, steps).
 

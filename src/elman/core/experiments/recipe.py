@@ -1,7 +1,7 @@
 """Settings for a text of the user's: all that is not given follows from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/quality.py; docs/recipe.md has the measurements.
+The constants below were measured with benchmarks/choices.py; docs/recipe.md has the measurements.
 """
 
 import math
@@ -25,9 +25,10 @@ MAX_PASSES = 150  # over the text
 STEPS = 64
 BATCH_TOKENS = 2048
 MIN_UPDATES = 16  # of a pass over the text
-MIN_SEQUENCE = 64  # tokens of a part that is read as sequences, for each of them
+MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
+USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 OPERATIONS = 6  # of a product in training: forward and twice backward, each multiplies and adds
 
 
@@ -54,8 +55,12 @@ class Facts:
     def of(cls, data: Any, speed: float, precision: str) -> "Facts":
         """Facts of a TextFile, trained at this speed."""
         shortest = min(len(part) for part in (data.train, data.val, data.test) if len(part))
-        characters, vocab = max(1, data.sizes["training"].characters), len(data.vocab)
-        return cls(len(data.train), characters, vocab, shortest, data.mean_line, speed, precision)
+        tokens, characters = len(data.train), max(1, data.sizes["training"].characters)
+        if data.lines:  # without what is cut
+            read = round(data.mean_line * data.num_lines)
+            tokens, characters = read, max(1, round(characters * read / tokens))
+        vocab, line = len(data.vocab), data.mean_line
+        return cls(tokens, characters, vocab, shortest, line, speed, precision)
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
@@ -141,7 +146,10 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts) -> None:
         chosen.setdefault("batch_size", max(1, round(tokens / max(1, facts.line))))
         return
     chosen.setdefault("batching", "contiguous")
-    chosen.setdefault("seq_len", max(1, min(STEPS, round(tokens), facts.shortest // 2)))
+    steps = min(STEPS, round(tokens))
+    if chosen["batching"] == "random":
+        steps = min(steps, facts.shortest - 1)  # a window and its next token
+    chosen.setdefault("seq_len", max(1, steps))
     sequences = min(tokens / chosen["seq_len"], facts.shortest / MIN_SEQUENCE)
     chosen.setdefault("batch_size", max(1, round(sequences)))
 
@@ -176,14 +184,16 @@ def _described(settings: Settings, facts: Facts, speed: float, passes: float) ->
     layers = "1 layer" if settings.layers == 1 else f"{settings.layers} layers"
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
     end = "" if settings.minutes is None else f"{settings.minutes:g} minutes, "
-    end += "" if settings.epochs is None else f"{settings.epochs} epochs at most, "
+    end += "" if settings.epochs is None else f"at most {settings.epochs} epochs, "
     sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
+    between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
+    read = f"{passes:,.0f}" if passes >= 100 else f"{passes:.2g}"
     return [
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
-        f"{settings.precision} precision: about {speed:,.0f} tokens per second here",
+        f"{settings.precision} precision, for about {speed:,.0f} tokens per second",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
-        f"{settings.schedule} schedule, {settings.batch_size} {sequences} in a batch",
-        f"regularisation: {settings.input_dropout:g} of inputs and {settings.output_dropout:g} of "
-        f"outputs dropped, weight decay {settings.weight_decay or 0:g}, for about {passes:.3g} "
-        f"passes over {facts.tokens:,} tokens",
+        f"{settings.schedule} schedule, batches of {settings.batch_size} {sequences}",
+        f"regularisation: dropped {between}{settings.input_dropout:g} of the embedding and "
+        f"{settings.output_dropout:g} of outputs, weight decay {settings.weight_decay or 0:g}, for "
+        f"about {read} times the {facts.tokens:,} tokens",
     ]

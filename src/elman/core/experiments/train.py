@@ -101,7 +101,7 @@ class Training:
         self.trainer = framework.Trainer(max_epochs, num_gpus, settings.clip)
         if settings.minutes is not None:
             self.trainer.max_seconds = 60 * settings.minutes
-        self.data = data or read_data(settings, framework, origin)
+        self.data = read_data(settings, framework, origin) if data is None else data
         self.codec = self.data.codec
         self.run_settings = RunSettings(
             settings,
@@ -129,9 +129,12 @@ class Training:
         framework, origin = framework_module(checked.framework), _origin(checked)
         whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
         whole = whole if checked.lines else replace(whole, seq_len=1)
+        num_gpus = _num_gpus(checked, framework)
         data = read_data(whole, framework, origin)
         precision = given.get("precision") or recipe.fastest_precision(framework)
-        speed = operations_per_second(framework, precision, _num_gpus(checked, framework))
+        speed = recipe.USUAL_SPEED
+        if checked.minutes is not None:
+            speed = operations_per_second(framework, precision, num_gpus)
         settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
         data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
         for line in reasons:
