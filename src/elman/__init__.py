@@ -58,7 +58,7 @@ def load(folder: "str | Path", framework: str = "numpy", precision: str | None =
 
     check_framework(framework)
     architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
-    chosen = precision or precision_in(framework, recorded)
+    chosen = precision_in(framework, recorded) if precision is None else precision
     model = framework_module(framework).build(architecture, weights, precision=chosen)
     model.codec = codec
     return model
