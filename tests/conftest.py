@@ -30,6 +30,10 @@ COMPILING = "elman: compiling kernels for this processor, which takes some secon
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# A short training with the book's recipe; an option that is given again replaces the first.
+BOOK = ("--recipe", "book")
+QUICK = (*BOOK, "--epochs", "2", "--hidden", "8", "--batch-size", "16", "--seq-len", "16")
+
 STORY = "Once upon a time, said he. \n" * 143  # 4,000 characters; the next is easy to guess
 
 

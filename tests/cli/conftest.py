@@ -5,20 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import STORY, command_line
-
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "2",
-    "--hidden",
-    "8",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
+from tests.conftest import QUICK, STORY, command_line
 
 
 @pytest.fixture(scope="session")

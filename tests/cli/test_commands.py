@@ -12,8 +12,7 @@ import pytest
 from elman import __version__
 from elman.core.errors import alternatives
 from elman.core.model.cells import CELLS
-from tests.cli.conftest import QUICK
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 
 def test_compare_shows_what_differs_as_a_table_and_as_json(

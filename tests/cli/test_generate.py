@@ -12,8 +12,7 @@ from elman.core.experiments.run import new_folder, write
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
-from tests.cli.conftest import QUICK
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 NUMPY = ("--framework", "numpy")
 

@@ -16,20 +16,9 @@ from elman.core.experiments.run import RunSettings, new_folder
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 from elman.core.files import json_files
-from tests.conftest import Command
+from tests.conftest import BOOK, Command
 
-FEW = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "64",
-    "--seq-len",
-    "16",
-    "--framework",
-    "numpy",
-)
+FEW = (*BOOK, "--epochs", "1", "--batch-size", "64", "--seq-len", "16", "--framework", "numpy")
 
 
 def small(**given: Any) -> Settings:

@@ -7,10 +7,10 @@ import pytest
 
 from elman.core.experiments.run import read_history
 from tests.cli.test_resume import run_settings
-from tests.conftest import Command
+from tests.conftest import BOOK, Command
 
 NAMES = "\n".join(f"{a}{b}{c}" for a in "abcde" for b in "aeiou" for c in "nrstlm")
-QUICK = ("--lines", "--recipe", "book", "--epochs", "2", "--hidden", "8", "--batch-size", "16")
+LINES = ("--lines", *BOOK, "--epochs", "2", "--hidden", "8", "--batch-size", "16")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def names(tmp_path: Path) -> Path:
 def test_lines_are_trained_measured_and_resumed(
     elman: Command, names: Path, tmp_path: Path
 ) -> None:
-    done = elman("train", names, *QUICK, "--out", "run")
+    done = elman("train", names, *LINES, "--out", "run")
     assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["lines"]
@@ -49,17 +49,17 @@ def test_a_store_of_lines_trains_the_same_model(
 ) -> None:
     assert elman("prepare", names, "--lines", "--out", "kept").returncode == 0
     for text, out in ((names, "one"), ("kept", "two")):
-        done = elman("train", text, *QUICK, "--out", out)
+        done = elman("train", text, *LINES, "--out", out)
         assert done.returncode == 0, done.stderr
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("one", "two")]
     assert weights[0] == weights[1]
-    refused = elman("train", "kept", *QUICK[1:])
+    refused = elman("train", "kept", *LINES[1:])
     assert "kept is for lines as sequences of their own: give --lines" in refused.stderr
 
 
 def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_path: Path) -> None:
-    assert elman("train", names, *QUICK, "--out", "run").returncode == 0
-    more = elman("train", names, *QUICK, "--init", "run", "--out", "more")
+    assert elman("train", names, *LINES, "--out", "run").returncode == 0
+    more = elman("train", names, *LINES, "--init", "run", "--out", "more")
     assert more.returncode == 0, more.stderr
     assert read_history(tmp_path / "more")[0].val_loss < read_history(tmp_path / "run")[0].val_loss
 
@@ -75,7 +75,7 @@ def test_lines_that_contradict_other_options_are_refused(elman: Command, names: 
 
 
 def test_a_few_lines_are_shown_while_a_model_trains(elman: Command, names: Path) -> None:
-    done = elman("train", names, *QUICK, "--sample-every", "1", "--out", "run")
+    done = elman("train", names, *LINES, "--sample-every", "1", "--out", "run")
     assert done.returncode == 0, done.stderr
     shown = [line[:4] for line in done.stderr.splitlines()]
     assert shown == ["epoc", "afte", *["  | "] * 5] * 2
@@ -86,7 +86,7 @@ def test_a_few_lines_are_shown_while_a_model_trains(elman: Command, names: Path)
 def test_lines_are_written_from_their_start_to_their_end(
     elman: Command, names: Path, tmp_path: Path
 ) -> None:
-    assert elman("train", names, *QUICK, "--out", "run").returncode == 0
+    assert elman("train", names, *LINES, "--out", "run").returncode == 0
     none = elman("generate", "run", "--lines", "0")
     assert (none.returncode, none.stderr) == (2, "elman: lines must be 1 or more, got 0\n")
     ten = elman("generate", "run", "--lines", "10", "--seed", "3")

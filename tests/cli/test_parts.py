@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import QUICK
 from tests.cli.test_resume import run_settings
-from tests.conftest import STORY, Command
+from tests.conftest import QUICK, STORY, Command
 
 
 @pytest.fixture

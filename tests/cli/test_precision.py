@@ -5,8 +5,7 @@ from pathlib import Path
 
 import elman as package
 from elman.core.model import language_model
-from tests.cli.conftest import QUICK
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 NUMPY = ("--framework", "numpy")
 

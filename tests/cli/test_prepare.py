@@ -11,20 +11,7 @@ import elman as package
 from elman.core.errors import ElmanError
 from elman.numpy import TextFile
 from tests.cli.test_resume import run_settings
-from tests.conftest import Command
-
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "2",
-    "--hidden",
-    "8",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
+from tests.conftest import QUICK, Command
 
 
 def test_a_store_is_trained_on_and_evaluated_as_its_text(

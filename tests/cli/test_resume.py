@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from tests.cli.conftest import QUICK
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 IN_BF16 = ("--framework", "numpy", "--precision", "bf16")
 

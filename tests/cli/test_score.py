@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 LINES = ["Once upon", "", "said he", "a time, a time", "Zo\xeb", "x\ty\\", "Once upon"]
 
@@ -98,19 +98,7 @@ def test_standard_input_is_read_as_a_file_is(
 
 def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path) -> None:
     (tmp_path / "one-line.txt").write_text("abc " * 900)
-    sizes = (
-        "--recipe",
-        "book",
-        "--hidden",
-        "4",
-        "--batch-size",
-        "16",
-        "--seq-len",
-        "16",
-        "--epochs",
-        "1",
-    )
-    done = elman("train", "one-line.txt", *sizes, "--framework", "numpy", "--out", "run")
+    done = elman("train", "one-line.txt", *QUICK, "--framework", "numpy", "--out", "run")
     assert done.returncode == 0, done.stderr
     (tmp_path / "lines.txt").write_text("\na\nabc\n")
     done = elman("score", "run", "lines.txt", *NUMPY)

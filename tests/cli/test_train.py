@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from elman.core.experiments.run import read_history
-from tests.cli.conftest import QUICK
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 
 def test_train_makes_a_run_directory_and_says_what_came_of_it(

@@ -7,20 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMPILING, Command
+from tests.conftest import COMPILING, QUICK, Command
 
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "1",
-    "--hidden",
-    "8",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
+ONCE = (*QUICK, "--epochs", "1")
 
 
 @pytest.mark.long
@@ -30,7 +19,7 @@ def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
     said = []
     for out in ("first", "second"):
-        command = [sys.executable, "-m", "elman", "train", str(story), *QUICK, "--out", out]
+        command = [sys.executable, "-m", "elman", "train", str(story), *ONCE, "--out", out]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         said.append(done.stderr)
@@ -42,7 +31,7 @@ def test_an_interrupt_while_kernels_are_compiled_does_not_wait_for_them(
     story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
-    command = [sys.executable, "-m", "elman", "train", str(story), *QUICK, "--out", "run"]
+    command = [sys.executable, "-m", "elman", "train", str(story), *ONCE, "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         assert training.stderr.readline() == COMPILING
@@ -56,7 +45,7 @@ def test_a_notebooks_plotting_backend_does_not_fail_a_training(
     elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MPLBACKEND", "of-another-environment")
-    done = elman("train", story, *QUICK, "--out", "run")
+    done = elman("train", story, *ONCE, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "curves.svg").exists()
 
@@ -65,7 +54,7 @@ def test_without_compiling_there_is_no_engine(
     elman: Command, story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    done = elman("train", story, *QUICK)
+    done = elman("train", story, *ONCE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "elman: elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it\n"
@@ -76,7 +65,7 @@ def test_settings_of_numba_in_the_current_folder_are_not_read(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     (tmp_path / ".numba_config.yaml").write_text("cache_dir: kept\ndisable_jit: 1\n")
-    done = elman("train", story, *QUICK, "--out", "run")
+    done = elman("train", story, *ONCE, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "kept").exists()
 
@@ -93,7 +82,7 @@ def test_where_no_thread_can_be_started_training_goes_on(story: Path, tmp_path: 
         cli.main()
     """
     for words in (
-        ("train", story, *QUICK, "--out", "run"),
+        ("train", story, *ONCE, "--out", "run"),
         ("generate", "run", "O", "On", "Once"),
         ("prepare", story, "--tokenizer", "bpe", "--vocab-size", "300", "--out", "store"),
     ):
@@ -122,7 +111,7 @@ def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_
         train.Training = Meanwhile
         cli.main()
     """
-    command = [sys.executable, "-c", code, "train", str(story), *QUICK]
+    command = [sys.executable, "-c", code, "train", str(story), *ONCE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "story-2" / "config.json").exists()

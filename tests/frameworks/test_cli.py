@@ -12,20 +12,9 @@ import pytest
 import elman
 from elman.cli import app
 from elman.core.errors import ElmanError
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "3",
-    "--hidden",
-    "8",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
+THRICE = (*QUICK, "--epochs", "3")
 
 
 Here = Callable[..., str]
@@ -49,7 +38,7 @@ def here(
 @pytest.fixture
 def run(here: Here, framework: str, story: Path, tmp_path: Path) -> Path:
     """A run of three epochs on the framework."""
-    here("train", story, *QUICK, "--framework", framework, "--out", "run")
+    here("train", story, *THRICE, "--framework", framework, "--out", "run")
     return tmp_path / "run"
 
 
@@ -60,9 +49,9 @@ def last_val_ppl(run: Path) -> float:
 def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
     elman: Command, here: Here, module: Any, framework: str, story: Path, run: Path
 ) -> None:
-    done = elman("train", story, *QUICK, "--framework", framework, "--out", "again")
+    done = elman("train", story, *THRICE, "--framework", framework, "--out", "again")
     assert done.returncode == 0, done.stderr
-    here("train", story, *QUICK, "--framework", "numpy", "--out", "numpy")
+    here("train", story, *THRICE, "--framework", "numpy", "--out", "numpy")
     weights = [(run.parent / out / "model.safetensors").read_bytes() for out in ("run", "again")]
     assert weights[0] == weights[1]
     assert last_val_ppl(run) == pytest.approx(last_val_ppl(run.parent / "numpy"), rel=1e-4)
@@ -101,7 +90,7 @@ def test_lines_have_the_specifications_scores(
 def test_a_run_in_bf16_is_read_in_single_precision_where_there_are_no_such_products(
     here: Here, framework: str, story: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here("train", story, *QUICK, "--framework", "numpy", "--precision", "bf16", "--out", "bf16")
+    here("train", story, *THRICE, "--framework", "numpy", "--precision", "bf16", "--out", "bf16")
     caplog.set_level("INFO", "elman")
     here("evaluate", "bf16", story, "--framework", framework)
     told = f"{framework} multiplies in single precision what was trained in bf16" in caplog.text
@@ -114,7 +103,7 @@ def test_a_run_in_bf16_is_read_in_single_precision_where_there_are_no_such_produ
 def test_a_gpu_that_is_not_there_is_refused(elman: Command, module: Any, framework: str) -> None:
     if len(module.devices()) > 1:
         pytest.skip("there is a GPU here")
-    done = elman("train", *QUICK, "--framework", framework, "--device", "gpu")
+    done = elman("train", *THRICE, "--framework", framework, "--device", "gpu")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         f"elman: {framework} can use no GPU here: leave --device out"
@@ -126,7 +115,7 @@ def test_frameworks_train_side_by_side(
     elman: Command, framework: str, story: Path, tmp_path: Path
 ) -> None:
     both = f"numpy,{framework}={sys.executable}"
-    done = elman("train", story, *QUICK, "--tied", "--embedding", "8", "--framework", both)
+    done = elman("train", story, *THRICE, "--tied", "--embedding", "8", "--framework", both)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the same in all: ")
     runs = [f"runs/story/{name}" for name in ("numpy", framework)]

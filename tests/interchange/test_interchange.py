@@ -13,7 +13,7 @@ from elman import load
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 HERE = ("numba", "numpy", "torch", "tensorflow", "jax")
 
@@ -59,19 +59,7 @@ def test_a_saved_model_loads_into_bare_torch_layers(elman: Command, tmp_path: Pa
 def test_all_frameworks_train_one_after_the_other_and_agree(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
-    quick = (
-        "--recipe",
-        "book",
-        "--epochs",
-        "2",
-        "--hidden",
-        "8",
-        "--batch-size",
-        "16",
-        "--seq-len",
-        "16",
-    )
-    done = elman("train", story, *quick, "--cell", "gru", "--framework", "all", "--out", "all")
+    done = elman("train", story, *QUICK, "--cell", "gru", "--framework", "all", "--out", "all")
     assert done.returncode == 0, done.stderr
     shown = elman("compare", *(f"all/{name}" for name in HERE), "--json")
     runs = json.loads(shown.stdout)["runs"]

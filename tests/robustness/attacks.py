@@ -195,15 +195,8 @@ def unsound_stores(folder: Path) -> str:
 def bounded_time(folder: Path) -> str:
     """Three seconds for a text whose validation would take minutes."""
     (folder / "long.txt").write_text(STORY * 600)
-    sizes = [
-        "--recipe=book",
-        "--cell=lstm",
-        "--hidden=256",
-        "--layers=2",
-        "--batch-size=8",
-        "--seq-len=64",
-    ]
-    words = [*sizes, "--framework=numpy", "--minutes=0.05", "--out=run"]
+    sizes = ["--cell=lstm", "--hidden=256", "--layers=2", "--batch-size=8", "--seq-len=64"]
+    words = ["--recipe=book", *sizes, "--framework=numpy", "--minutes=0.05", "--out=run"]
     done = run(folder, "train", "long.txt", *words)
     check(done.code == 0, f"exit code {done.code}: {done.said}")
     check(done.seconds < 30, f"{done.seconds:.0f} s")

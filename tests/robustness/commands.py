@@ -12,18 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SMALL = [
-    "--recipe",
-    "book",
-    "--hidden",
-    "8",
-    "--seq-len",
-    "8",
-    "--batch-size",
-    "16",
-    "--epochs",
-    "2",
-]
+SMALL = ["--recipe=book", "--hidden", "8", "--seq-len", "8", "--batch-size", "16", "--epochs", "2"]
 QUICK = [*SMALL, "--framework", "numpy"]
 STORY = "Once upon a time, said he. \n" * 143
 ELMAN = [sys.executable, "-P", "-m", "elman"]

@@ -9,20 +9,7 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.experiments import compare
-from tests.conftest import Command
-
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "2",
-    "--hidden",
-    "4",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
+from tests.conftest import QUICK, Command
 
 
 def test_a_framework_of_another_environment_trains_and_is_compared(

@@ -14,20 +14,8 @@ from elman.core.errors import MachineError
 from elman.core.training.curve_files import _draw_losses, _draw_runs, save_comparison, save_curves
 from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
-QUICK = (
-    "--recipe",
-    "book",
-    "--epochs",
-    "2",
-    "--hidden",
-    "4",
-    "--batch-size",
-    "16",
-    "--seq-len",
-    "16",
-)
 CURVES = {"training": [Point(1, 9), Point(2, 8)]}
 HISTORY = [Epoch(1, 2.5, 2.25, 1, 1), Epoch(2, 2.0, 1.75, 1, 2), Epoch(3, 1.5, 2.0, 1, 3)]
 SPOILT = {"text.usetex": True, "font.size": 1e9, "axes.prop_cycle": mpl.cycler("color", [])}
