@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from elman.core.model.weights import Architecture, products
+from elman.core.model.weights import OPERATIONS, Architecture, products
 
 VOCAB = 28
 PEAK = """
@@ -63,7 +63,7 @@ class Job:
     @property
     def operations(self) -> int:
         """Operations of an update: products of the forward pass, and twice as many backward."""
-        return 3 * 2 * self.tokens * products(self.arch)
+        return OPERATIONS * self.tokens * products(self.arch)
 
 
 def peak(threads: int | None = None) -> float:

@@ -37,11 +37,10 @@ class IndexSampler:
 def sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """All windows of `steps` ids, and the same one token later, as views: two (windows, steps)."""
     if len(ids) <= steps:
+        cure = "give a longer text" + (" or fewer steps" if steps > 1 else "")
         raise ElmanError(
             f"a window of {steps} steps needs {steps + 1} tokens, and a part of the text "
-            f"(training, validation or test) has {len(ids)}: give a longer text"
-            + " or fewer steps"
-            * (steps > 1)
+            f"(training, validation or test) has {len(ids)}: {cure}"
         )
     # Writeable because torch.from_numpy warns about read-only arrays.
     both = np.lib.stride_tricks.sliding_window_view(ids, steps + 1, writeable=True)

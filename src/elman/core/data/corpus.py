@@ -267,10 +267,10 @@ class TextFile(DataModule):
 
     def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
         """Cut the parts into other batches; an ElmanError if a part is too short for them."""
-        cut = num_steps != self.num_steps
+        tells_cut = num_steps != self.num_steps  # what was said already is not said again
         self.batch_size, self.num_steps, self.batching = batch_size, num_steps, batching
         self._check_batches()
-        self._begin_batches(cut)
+        self._begin_batches(tells_cut)
 
     def _check_batches(self) -> None:
         """Raise an ElmanError unless the form of the batches is valid."""
@@ -281,12 +281,12 @@ class TextFile(DataModule):
                 f"lines do not continue each other, got batching {self.batching}: leave it out"
             )
 
-    def _begin_batches(self, cut: bool = True) -> None:
+    def _begin_batches(self, tells_cut: bool = True) -> None:
         """Make the first batches, which raises an error if a part is too short, and warn.
 
-        Lines that are too long are told of unless they are `cut` as before.
+        Lines that are too long are warned of if it `tells_cut`.
         """
-        if self.lines and cut:
+        if self.lines and tells_cut:
             for part in PARTS[:2]:
                 tell_cut(self._lines[part], self.num_steps)
         for part in self._used:

@@ -29,7 +29,6 @@ MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequen
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
-OPERATIONS = 6  # of a product in training: forward and twice backward, each multiplies and adds
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ class Facts:
         """Facts of a TextFile, trained at this speed."""
         shortest = min(len(part) for part in (data.train, data.val, data.test) if len(part))
         tokens, characters = len(data.train), max(1, data.sizes["training"].characters)
+        line = data.mean_line
         if data.lines:  # without what is cut
-            read = round(data.mean_line * data.num_lines)
+            read = round(line * data.num_lines)
             tokens, characters = read, max(1, round(characters * read / tokens))
-        vocab, line = len(data.vocab), data.mean_line
-        return cls(tokens, characters, vocab, shortest, line, speed, precision)
+        return cls(tokens, characters, len(data.vocab), shortest, line, speed, precision)
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
@@ -75,7 +74,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     seconds = 60 * chosen.get("minutes", MINUTES)
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
-    speed = facts.speed / OPERATIONS / products  # tokens per second
+    speed = facts.speed / weights.OPERATIONS / products  # tokens per second
     passes = _choose_epochs(chosen, speed / facts.tokens)
     _choose_batches(chosen, facts)
     _choose_optimizer(chosen)
@@ -95,7 +94,7 @@ def _products(facts: Facts, seconds: float) -> float:
     A model with p products reads n = speed * seconds / (6 p) tokens in the time. It has as many as
     leave CHARACTERS_PER_PRODUCT for each of them, and not more than the text has use for.
     """
-    characters = facts.speed * seconds / OPERATIONS * facts.characters / facts.tokens
+    characters = facts.speed * seconds / weights.OPERATIONS * facts.characters / facts.tokens
     return min(
         math.sqrt(characters / CHARACTERS_PER_PRODUCT), PRODUCTS_PER_CHARACTER * facts.characters
     )

@@ -35,6 +35,7 @@ MAX_SIZES = {
     "embedding": MAX_EMBEDDING,
     "layers": MAX_LAYERS,
 }
+OPERATIONS = 6  # of a product in training: forward and twice backward, each multiplies and adds
 MAX_HEADER_BYTES = 1 << 20  # a model of 1,000 layers has 4,003 weights, of about 100 bytes each
 
 
