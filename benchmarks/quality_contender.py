@@ -26,17 +26,18 @@ from frameworks import ENVIRONMENT
 BARE = ("lstm", "gpt", "gru")
 
 
-# Options of elman around those that it chooses.
+# Options of elman around those that it chooses for a text that is one stream.
 AROUND: dict[str, tuple[Any, ...]] = {
-    "cell": ("lstm", "lstm", "gru"),
-    "layers": (1, 2, 3),
-    "hidden": (192, 256, 320, 384, 512),
-    "dropout": (0.0, 0.1, 0.2, 0.3),
-    "output-dropout": (0.0, 0.1, 0.2, 0.3),
-    "batch-size": (8, 16, 32, 64),
-    "seq-len": (48, 64, 96, 128),
-    "lr": (0.002, 0.003, 0.004, 0.006, 0.008, 0.012),
-    "weight-decay": (0.0, 0.01, 0.1),
+    "cell": ("gru", "gru", "lstm"),
+    "layers": (1, 1, 2),
+    "hidden": (192, 256, 320, 384, 448, 512, 640),
+    "embedding": (32, 64, 128),
+    "dropout": (0.0, 0.1, 0.2),
+    "output-dropout": (0.0, 0.1, 0.2),
+    "batch-size": (16, 32, 64),
+    "seq-len": (48, 64, 96),
+    "lr": (0.002, 0.003, 0.004, 0.006, 0.008),
+    "weight-decay": (0.01, 0.1, 0.3),
 }
 
 
