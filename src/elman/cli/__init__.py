@@ -15,6 +15,7 @@ from elman import __version__
 from elman.cli import (
     compare,
     evaluate,
+    export,
     failures,
     generate,
     info,
@@ -38,6 +39,7 @@ app.command()(generate.generate)
 app.command("next")(next_tokens.next_tokens)
 app.command()(evaluate.evaluate)
 app.command()(score.score)
+app.command()(export.export)
 app.command()(compare.compare)
 app.command()(info.info)
 

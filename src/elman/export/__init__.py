@@ -1,0 +1,35 @@
+"""Trained models in formats that run without elman: a module for each, with a function `write`."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from elman.core.errors import require_one_of
+from elman.core.files import atomic
+from elman.core.files.paths import as_path
+
+
+class Format(NamedTuple):
+    """A module with a function `write(run, out)`, and the suffix of what it writes."""
+
+    module: str
+    suffix: str
+
+
+FORMATS = {
+    "html": Format("elman.export.html", ".html"),
+}
+
+
+def export(run: "str | Path", to: str, out: "str | Path | None" = None) -> Path:
+    """Write the model of a run in the format `to`, and return the path.
+
+    Without `out` it is the run's name with the format's suffix, in the current folder. An
+    ElmanError is raised if it exists, or if the format cannot hold the model.
+    """
+    require_one_of(tuple(FORMATS), format=to)
+    folder, chosen = as_path(run, "a run directory"), FORMATS[to]
+    path = Path(folder.resolve().name + chosen.suffix) if out is None else as_path(out, "out")
+    atomic.check_new(path)
+    import_module(chosen.module).write(folder, path)
+    return path

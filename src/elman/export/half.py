@@ -1,0 +1,72 @@
+"""Weights in half precision, where that hardly changes what a model predicts."""
+
+import logging
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from elman import numpy as specification
+from elman.core.errors import ElmanError
+from elman.core.model import weights
+from elman.core.model.language_model import check_finite
+from elman.core.model.sampling import Sampler, softmax
+from elman.core.model.weights import Architecture, Weights
+from elman.core.text.codec import Codec
+
+MAX_BYTES = 64 << 20  # of all weights
+TEXTS, TOKENS = 16, 64  # that the model writes, in which its odds are compared
+TOLERANCE = 1e-3  # of a probability
+
+log = logging.getLogger("elman")
+
+
+class Stored(NamedTuple):
+    """Weights as bytes, one after the other, little-endian, in half or single precision."""
+
+    half: bool
+    shapes: dict[str, tuple[int, ...]]
+    content: bytes
+
+
+def check_size(arch: Architecture, bytes_per_weight: int = 2) -> None:
+    """Raise an ElmanError if the weights take more than MAX_BYTES."""
+    size = bytes_per_weight * sum(map(math.prod, weights.shapes(arch).values()))
+    if size > MAX_BYTES:
+        precision, got = "half" if bytes_per_weight == 2 else "single", math.ceil(size / 2**20)
+        raise ElmanError(
+            f"a page holds {MAX_BYTES >> 20} MiB of weights or fewer, got {got} in {precision} "
+            "precision: train a model with fewer hidden units or symbols"
+        )
+
+
+def smallest(arch: Architecture, values: Weights, codec: Codec) -> Stored:
+    """Weights in half precision, or in single where the odds would change by over TOLERANCE."""
+    with np.errstate(over="ignore"):  # infinity changes the odds, too
+        single = {name: value.astype("<f4") for name, value in values.items()}
+        half = {name: value.astype("<f2") for name, value in values.items()}
+    fits = all(np.isfinite(value).all() for value in half.values())
+    change = _change(arch, single, half, codec) if fits else math.inf
+    if change > TOLERANCE:
+        check_size(arch, 4)
+        log.info("weights in single precision: in half precision odds change by up to %.2g", change)
+    stored = single if change > TOLERANCE else half
+    content = b"".join(value.tobytes() for value in stored.values())
+    return Stored(stored is half, {name: value.shape for name, value in stored.items()}, content)
+
+
+def _change(arch: Architecture, single: Weights, half: Weights, codec: Codec) -> float:
+    """Largest difference of the odds, in texts that the model itself writes."""
+    exact, rounded = specification.build(arch, single), specification.build(arch, half)
+    sampler, rng = Sampler(excluded=(codec.vocab.unk,)), np.random.default_rng(0)
+    ids = np.arange(TEXTS)[:, None] * arch.vocab // TEXTS  # (texts, 1)
+    state = rounded_state = None
+    change = 0.0
+    for _ in range(TOKENS):
+        logits, state = exact.step(ids, state)  # (texts, 1, vocab)
+        rounded_logits, rounded_state = rounded.step(ids, rounded_state)
+        check_finite(logits)
+        difference = softmax(logits) - softmax(rounded_logits)
+        change = max(change, float(np.abs(difference).max()))
+        ids = np.array([[sampler(row, rng)] for row in logits[:, -1]])
+    return change

@@ -1,0 +1,111 @@
+"""A page that runs a trained model in the browser: one HTML file that requests nothing."""
+
+import base64
+import html
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from elman.core.experiments import run as runs
+from elman.core.files import atomic
+from elman.core.model.precision import precision_in
+from elman.core.model.weights import Architecture, checked
+from elman.core.text import bpe
+from elman.core.text.codec import Codec
+from elman.core.text.lines import border_ids
+from elman.core.text.vocab import UNKNOWN
+from elman.export import half
+
+SOURCES = Path(__file__).with_name("page")
+SCRIPTS = ("model.js", "tokens.js", "reading.js", "view.js", "main.js")
+
+
+def write(run: Path, out: Path) -> None:
+    """Write the page of a run's model."""
+    atomic.write(out, page(run).encode())
+
+
+def page(run: Path) -> str:
+    """The page of a run's model; an ElmanError if the model is too large for one.
+
+    Its weights are in half precision where that hardly changes the odds.
+    """
+    half.check_size(runs.read_config(run).architecture)
+    arch, values, codec, recorded = runs.read(run)
+    precision_in("a page", recorded)
+    stored = half.smallest(arch, checked(values, arch), codec)
+    name = run.resolve().name
+    style, script = _source("style.css"), "\n".join(map(_source, SCRIPTS))
+    parts = {
+        "name": html.escape(name),
+        "facts": html.escape(_facts(arch, codec)),
+        "style": style,
+        "style_digest": _digest(style),
+        "script": script,
+        "script_digest": _digest(script),
+        "model": _embedded(_architecture(arch) | {"half": stored.half, "shapes": stored.shapes}),
+        "codec": _embedded(_codec(codec)),
+        "weights": base64.b64encode(stored.content).decode(),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _source("index.html"))
+
+
+def _source(name: str) -> str:
+    return (SOURCES / name).read_text("utf-8")
+
+
+def _digest(source: str) -> str:
+    """Digest of a script or a style, as a Content-Security-Policy names it."""
+    return f"'sha256-{base64.b64encode(sha256(source.encode()).digest()).decode()}'"
+
+
+def _embedded(value: Any) -> str:
+    """JSON that can stand in a script element: it cannot end it, nor begin a comment."""
+    return json.dumps(value, separators=(",", ":")).replace("<", r"\u003c")
+
+
+def _facts(arch: Architecture, codec: Codec) -> str:
+    layers = f"{arch.layers} layer{'s' * (arch.layers > 1)} of {arch.hidden:,} units"
+    inputs = f"embedding of {arch.embedding:,}" if arch.embedding else "one-hot input"
+    return f"{arch.cell} · {layers} · {inputs} · {arch.vocab:,} symbols ({codec.tokenizer.name})"
+
+
+def _architecture(arch: Architecture) -> dict[str, Any]:
+    return {"cell": arch.cell, "hidden": arch.hidden, "layers": arch.layers, "vocab": arch.vocab}
+
+
+def _codec(codec: Codec) -> dict[str, Any]:
+    """Tokens, and how a text is split into them; tokens of bytes have a character for each byte."""
+    tokenizer, tokens, unknown = codec.tokenizer, codec.vocab.idx_to_token, codec.vocab.unk
+    of_bytes = tokenizer.name in ("byte", bpe.NAME)
+    start, _ = border_ids(codec)
+    return {
+        "tokenizer": tokenizer.name,
+        "clean": codec.clean,
+        "lines": codec.lines,
+        "start": start[0] if start else int(unknown == 0),
+        "unknown": unknown,
+        "tokens": [tokenizer.raw(each).decode("latin-1") for each in tokens]
+        if of_bytes
+        else tokens,
+        "spellings": list(map(codec.spelling, range(len(tokens)))),
+        "byteIds": _byte_ids(codec) if of_bytes else [],
+        "merges": _merges(codec) if tokenizer.model else [],
+    }
+
+
+def _byte_ids(codec: Codec) -> list[int]:
+    """Id of the token of each byte."""
+    known = (
+        (token, index) for token, index in codec.vocab.token_to_idx.items() if token != UNKNOWN
+    )
+    ids = {codec.tokenizer.raw(token): index for token, index in known}
+    return [ids.get(bytes([byte]), codec.vocab.unk) for byte in range(256)]
+
+
+def _merges(codec: Codec) -> list[int]:
+    """Ids of the two tokens of each merge and of their sum, the first merge first."""
+    pairs = json.loads(codec.tokenizer.model)["model"]["merges"]
+    return [codec.vocab[token] for one, two in pairs for token in (one, two, one + two)]
