@@ -1,4 +1,4 @@
-"""Sessions of the tests: style, the base install, the frameworks together, and MXNet by itself.
+"""Sessions of the tests: style, the base install, exports, frameworks together, MXNet by itself.
 
 What takes long is marked so, and `nox -s long` runs it.
 """
@@ -6,7 +6,7 @@ What takes long is marked so, and `nox -s long` runs it.
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["style", "base", "frameworks", "mxnet"]
+nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
 OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli")]
@@ -51,6 +51,13 @@ def base(session: nox.Session) -> None:
     session.install(".[test]")
     test(session, *OF_THE_BASE)
     test(session, *OF_THE_ENGINE, "--framework", "numba")
+
+
+@nox.session
+def shipping(session: nox.Session) -> None:
+    """Formats that run without elman."""
+    session.install(".[test,onnx]")
+    test(session, "tests/export")
 
 
 @nox.session

@@ -22,6 +22,7 @@ SMALLER = {
     "next": ("--framework", "numpy"),
     "score": ("--framework", "numpy"),
 }
+EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
 # These have tests of their own, and would take long here.
 ELSEWHERE = ("--framework all", "elman info", "elman evaluate runs/time-machine")
 
@@ -51,7 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != EXPORTS], ids=lambda page: page.name
+)
 def test_python_runs_as_printed(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,15 +17,18 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write; without it the run's name, in the current folder.", **PATH
+            help="File or folder to write; without it the run's name, in the current folder.",
+            **PATH,
         ),
     ] = None,
 ) -> None:
-    """Write the model of a run as a file that needs no elman.
+    """Write the model of a run as a file, or a folder, that needs no elman.
 
-    html is a page that runs the model in the browser, from a disk or any web server.
+    html is a page that runs the model in the browser, from a disk or any web server; onnx a folder
+    of graphs for onnxruntime and speech recognisers; torch a folder with a program in PyTorch.
     """
     from elman.export import export
 
     path = export(run, to, out)
-    show(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    files = path.iterdir() if path.is_dir() else [path]
+    show(f"{path}  {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")

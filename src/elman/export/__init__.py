@@ -18,6 +18,8 @@ class Format(NamedTuple):
 
 FORMATS = {
     "html": Format("elman.export.html", ".html"),
+    "onnx": Format("elman.export.onnx", "-onnx"),
+    "torch": Format("elman.export.torch", "-torch"),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from elman.core.data.parts import PARTS
 from elman.core.data.token_writer import ID_DTYPES, IDS, PartSize, Tokens, memory_mapped
 from elman.core.errors import ElmanError
-from elman.core.files import atomic, json_files, regular
+from elman.core.files import json_files, regular
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text import codec
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
@@ -77,9 +77,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         tokens.utf8_bytes,
         tokens.sources_sha256,
     )
-    json_files.write(folder / VOCAB_FILE, tokens.vocab.idx_to_token)
-    if tokenizer.model:
-        atomic.write(folder / TOKENIZER_FILE, tokenizer.model.encode())
+    codec.write(folder, tokens.vocab, tokenizer)
     json_files.write(folder / METADATA, asdict(metadata))
     return metadata
 

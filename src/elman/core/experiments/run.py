@@ -232,9 +232,7 @@ def write(
     config = Config(
         arch, used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
     )
-    json_files.write(folder / codec.VOCAB_FILE, used.vocab.idx_to_token)
-    if used.tokenizer.model:
-        atomic.write(folder / codec.TOKENIZER_FILE, used.tokenizer.model.encode())
+    codec.write(folder, used.vocab, used.tokenizer)
     tensors.write(folder / "model.safetensors", values)
     atomic.write(folder / "history.csv", _history(history))
     json_files.write(folder / "config.json", asdict(config))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.files import json_files
+from elman.core.files import atomic, json_files
 from elman.core.text import bpe
 from elman.core.text.line_blocks import LINE_END, line_blocks
 from elman.core.text.tokenizers import (
@@ -138,6 +138,13 @@ def _on_one_line(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte that is a part of a character
         return f"\\x{ord(character) & 0xFF:02x}"
     return character if character.isprintable() else ascii(character)[1:-1]
+
+
+def write(folder: Path, vocab: Vocab, used: Tokenizer) -> None:
+    """Write the vocabulary, and the tokenizer if it was learnt from a text, into a folder."""
+    json_files.write(folder / VOCAB_FILE, vocab.idx_to_token)
+    if used.model:
+        atomic.write(folder / TOKENIZER_FILE, used.model.encode())
 
 
 def read(

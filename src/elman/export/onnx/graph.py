@@ -1,0 +1,73 @@
+"""A graph of ONNX, put together operator by operator."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12: runtimes since 2022 read it
+IDS, FLOATS = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+Shape = Sequence[int | str]  # a name stands for any size
+
+
+class Graph:
+    """Operators, constants, inputs and outputs; values are known by their names.
+
+    `prefix` is the beginning of the names of all values within, which a graph inside another needs.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._operators: list[Any] = []
+        self._constants: dict[str, Any] = {}
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+
+    def input(self, name: str, kind: int, shape: Shape) -> str:
+        """Add an input, and return its name."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, value: str, name: str, kind: int, shape: Shape) -> None:
+        """Make a value an output with a name."""
+        self._operators.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Name of a constant, which is kept once."""
+        name = self._prefix + name
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Name of a constant of integers, (values,)."""
+        return self.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add an operator with one output, and return its name."""
+        return self.add_many(kind, 1, *inputs, **attributes)[0]
+
+    def add_many(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add an operator, and return the names of its outputs."""
+        name = f"{self._prefix}{kind}_{len(self._operators)}"
+        names = [f"{name}_{n}" for n in range(outputs)]
+        self._operators.append(helper.make_node(kind, inputs, names, name=name, **attributes))
+        return names
+
+    def proto(self, name: str) -> Any:
+        """Graph of the library."""
+        constants = list(self._constants.values())
+        return helper.make_graph(self._operators, name, self._inputs, self._outputs, constants)
+
+    def model(self, name: str, metadata: Mapping[str, object] | None = None) -> Any:
+        """Model of the library, with metadata."""
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(
+            self.proto(name), opset_imports=[opset], ir_version=IR_VERSION, producer_name="elman"
+        )
+        helper.set_model_props(model, {key: str(value) for key, value in (metadata or {}).items()})
+        return model

@@ -1,0 +1,117 @@
+"""A language model in operators of ONNX: inputs, recurrent layers, output layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture, Weights
+from elman.export.onnx.graph import FLOATS, Graph
+
+# Place among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.
+GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """An architecture and its weights in single precision."""
+
+    arch: Architecture
+    weights: Weights
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Letters of the parts of a state: h, or h and c."""
+        return ("h", "c")[: CELLS[self.arch.cell].states]
+
+    def state_shape(self, batch: str) -> tuple[int | str, ...]:
+        """Shape of each part of a state: (layers, batch, hidden)."""
+        return self.arch.layers, batch, self.arch.hidden
+
+    def add_to(self, graph: Graph, ids: str, state: Sequence[str]) -> tuple[str, list[str]]:
+        """Add the model to a graph: ids (batch, steps) and a state of h, or of h and c.
+
+        Returns the logits, (batch, steps, vocab), and the next state.
+        """
+        values = self._features(graph, graph.add("Transpose", ids, perm=[1, 0]))
+        first = [graph.add_many("Split", self.arch.layers, part, axis=0) for part in state]
+        last = []
+        for layer in range(self.arch.layers):
+            outputs, *final = self._layer(graph, layer, values, [part[layer] for part in first])
+            values = graph.add("Squeeze", outputs, graph.integers(1))  # (steps, batch, hidden)
+            last.append(final)
+        next_state = [graph.add("Concat", *parts, axis=0) for parts in zip(*last, strict=True)]
+        return self._logits(graph, values), next_state
+
+    def _constant(self, graph: Graph, name: str) -> str:
+        return graph.constant(name, self.weights[name])
+
+    def _features(self, graph: Graph, ids: str) -> str:
+        """Inputs of the first layer, (steps, batch, features), for ids (steps, batch)."""
+        if self.arch.embedding:
+            return graph.add("Gather", self._constant(graph, "embedding.weight"), ids)
+        off_and_on = graph.constant("off_and_on", np.array([0, 1], np.float32))
+        return graph.add("OneHot", ids, graph.integers(self.arch.vocab), off_and_on)
+
+    def _logits(self, graph: Graph, hidden: str) -> str:
+        """Logits, (batch, steps, vocab), of the outputs of the layers, (steps, batch, hidden)."""
+        weight = "embedding.weight" if self.arch.tied else "linear.weight"
+        transposed = graph.add("Transpose", self._constant(graph, weight), perm=[1, 0])
+        products = graph.add("MatMul", hidden, transposed)
+        logits = graph.add("Add", products, self._constant(graph, "linear.bias"))
+        return graph.add("Transpose", logits, perm=[1, 0, 2])
+
+    def _layer(self, graph: Graph, layer: int, inputs: str, state: Sequence[str]) -> list[str]:
+        """Outputs of a layer, (steps, 1, batch, hidden), and its state, (1, batch, hidden) each."""
+        spec, end = CELLS[self.arch.cell], f"_l{layer}"
+        values = {kind: self.weights[f"rnn.{kind}{end}"] for kind in spec.weight_kinds}
+        if spec.layer not in GATES:
+            return _mingru(graph, end, values, inputs, state[0])
+        operands = _operands(GATES[spec.layer], values)
+        names = [graph.constant(name + end, value) for name, value in operands.items()]
+        options: dict[str, object] = {"hidden_size": self.arch.hidden}
+        if spec.nonlinearity:
+            options["activations"] = [spec.nonlinearity.capitalize()]
+        if spec.layer == "GRU":
+            options["linear_before_reset"] = 1  # the reset gate multiplies the product
+        outputs = 1 + spec.states
+        return graph.add_many(spec.layer, outputs, inputs, *names, "", *state, **options)
+
+
+def _operands(order: list[int], values: Mapping[str, NDArray[np.float32]]) -> Weights:
+    """Weights of a layer with the gates in the operator's order, and an axis for directions."""
+
+    def ordered(value: NDArray[np.float32]) -> NDArray[np.float32]:
+        gates = value.reshape(len(order), -1, *value.shape[1:])  # (gates, hidden, ...)
+        return gates[order].reshape(1, *value.shape)
+
+    biases = [ordered(values[kind]) for kind in ("bias_ih", "bias_hh")]
+    return {
+        "W": ordered(values["weight_ih"]),
+        "R": ordered(values["weight_hh"]),
+        "B": np.concatenate(biases, axis=1),
+    }
+
+
+def _mingru(
+    graph: Graph, end: str, values: Mapping[str, NDArray[np.float32]], inputs: str, state: str
+) -> list[str]:
+    """A layer of minGRU: h = (1 - z) h + z c, where z and c are computed for all steps at once."""
+    weight = graph.constant("W" + end, values["weight_ih"].T)
+    bias = graph.constant("B" + end, values["bias_ih"])
+    gates = graph.add("Add", graph.add("MatMul", inputs, weight), bias)
+    z, candidate = graph.add_many("Split", 2, gates, axis=2)  # (steps, batch, hidden) each
+    z, hidden = graph.add("Sigmoid", z), len(values["bias_ih"]) // 2
+    step = Graph("step_")
+    h = step.input("step_h", FLOATS, (1, "batch", hidden))
+    z_t, c_t = (step.input(f"step_{name}", FLOATS, ("batch", hidden)) for name in ("z", "c"))
+    kept = step.add("Sub", step.constant("one", np.array(1, np.float32)), z_t)
+    h = step.add("Add", step.add("Mul", kept, h), step.add("Mul", z_t, c_t))
+    for name in ("step_next_h", "step_output"):
+        step.output(h, name, FLOATS, (1, "batch", hidden))
+    final, outputs = graph.add_many(
+        "Scan", 2, state, z, candidate, body=step.proto("step"), num_scan_inputs=2
+    )
+    return [outputs, final]

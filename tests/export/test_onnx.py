@@ -1,0 +1,163 @@
+"""step.onnx computes in onnxruntime what the specification computes."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import elman
+from elman.core.errors import ElmanError
+from elman.export import onnx
+from elman.export.onnx import check, graph, layers
+from elman.export.onnx.check import run, zero_state
+from tests.export.models import ARCHITECTURES, TEXT, model_of, saved
+
+TEXTS = st.text(st.sampled_from(sorted(set(TEXT))), min_size=1, max_size=40)
+
+
+def session_of(path: Path) -> Any:
+    """A session of onnxruntime."""
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def exported(folder: Path, model: Any) -> Path:
+    """The folder to which a model is exported."""
+    onnx.write(saved(folder, model), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda sizes: "-".join(map(str, sizes)))
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model and the session of its step.onnx."""
+    model = model_of(*request.param)
+    return model, session_of(exported(tmp_path_factory.mktemp("onnx"), model) / "step.onnx")
+
+
+def step(session: Any, ids: NDArray[Any], state: Any = None) -> tuple[NDArray[Any], Any]:
+    """Logits of ids, (batch, steps), and the next state."""
+    state = zero_state(session, len(ids)) if state is None else state
+    outputs = run(session, {"ids": ids} | state)
+    return outputs["logits"], {name: outputs[f"next_{name}"] for name in state}
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=3))
+def test_any_texts_have_the_specifications_logits(pair: Any, texts: list[str]) -> None:
+    model, session = pair
+    steps = min(map(len, texts))
+    ids = np.array([model.codec.prefix_ids(text[:steps]) for text in texts])
+    logits, _ = step(session, ids)
+    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
+
+
+@given(text=TEXTS, cuts=st.lists(st.integers(1, 39), max_size=3))
+def test_a_text_in_parts_has_the_logits_of_the_whole(pair: Any, text: str, cuts: list[int]) -> None:
+    model, session = pair
+    ids = np.array([model.codec.prefix_ids(text)])
+    parts, state = [], None
+    for part in np.split(ids, sorted({cut for cut in cuts if cut < len(text)}), axis=1):
+        logits, state = step(session, part, state)
+        parts.append(logits)
+    np.testing.assert_allclose(np.concatenate(parts, 1), step(session, ids)[0], atol=1e-5)
+
+
+def greedy(session: Any, ids: list[int], tokens: int, unknown: int) -> list[int]:
+    """Ids with the likeliest ones after them."""
+    found, given, state = list(ids), np.array([ids]), None
+    for _ in range(tokens):
+        logits, state = step(session, given, state)
+        logits[..., unknown] = -np.inf
+        given = logits[:, -1:].argmax(axis=2)
+        found.append(int(given[0, 0]))
+    return found
+
+
+def test_a_greedy_text_is_elmans(pair: Any) -> None:
+    model, session = pair
+    ids = greedy(session, model.codec.prefix_ids("Once"), 200, model.codec.vocab.unk)
+    assert model.codec.text(ids) == model.predict("Once", 200)
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "word", "bpe"])
+def test_the_tokens_of_every_tokenizer_lie_beside_the_graph(tokenizer: str, tmp_path: Path) -> None:
+    model = model_of("gru", tokenizer=tokenizer, lines=True)
+    out = exported(tmp_path, model)
+    assert json.loads((out / "vocab.json").read_text()) == model.codec.vocab.idx_to_token
+    assert (out / "tokenizer.json").exists() == (tokenizer == "bpe")
+    ids = greedy(
+        session_of(out / "step.onnx"), model.codec.prefix_ids("Once"), 20, model.codec.vocab.unk
+    )
+    assert model.codec.line(ids) == model.predict("Once", 20)
+
+
+def test_an_lstm_alone_has_a_second_state(tmp_path: Path) -> None:
+    for cell, names in (("lstm", ["h", "c"]), ("gru", ["h"]), ("mingru", ["h"])):
+        folder = tmp_path / cell
+        session = session_of(exported(folder, model_of(cell, 2)) / "step.onnx")
+        inputs = {part.name: part.shape for part in session.get_inputs()}
+        assert inputs.pop("ids") == ["batch", "steps"]
+        assert inputs == {name: [2, "batch", 8] for name in names}
+        outputs = [output.name for output in session.get_outputs()]
+        assert outputs == ["logits", *(f"next_{name}" for name in names)]
+
+
+def test_a_run_in_bfloat16_is_computed_in_single_precision_which_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    model = model_of("lstm", embedding=4, precision="bf16")
+    session = session_of(exported(tmp_path, model) / "step.onnx")
+    assert "onnx multiplies in single precision what was trained in bf16" in caplog.text
+    ids = np.array([model.codec.prefix_ids("Once upon a time")])
+    single = elman.load(tmp_path / "run", precision="single")
+    np.testing.assert_allclose(step(session, ids)[0], single.step(ids)[0], atol=1e-4)
+    assert np.abs(step(session, ids)[0] - model.step(ids)[0]).max() > 1e-4
+
+
+def test_a_graph_that_computes_something_else_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(layers.GATES, "LSTM", [0, 1, 2, 3])
+    run = saved(tmp_path, model_of("lstm"))
+    with pytest.raises(ElmanError, match=r"^step.onnx differs from elman.numpy by [0-9.]+, and m"):
+        onnx.write(run, tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_a_graph_that_does_not_run_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "OPSET", 7)
+    run = saved(tmp_path, model_of("gru"))
+    with pytest.raises(ElmanError, match=r"^step.onnx does not run in onnxruntime: "):
+        onnx.write(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_broken_weights_are_told_of(tmp_path: Path) -> None:
+    model = model_of("rnn-relu")
+    model.parameters["linear.weight"][:] = 3e38
+    run = saved(tmp_path, model)
+    with pytest.raises(ElmanError, match="the weights of this model are broken"):
+        onnx.write(run, tmp_path / "out")
+
+
+def test_a_model_too_large_for_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx, "MAX_BYTES", 1 << 10)
+    run = saved(tmp_path, model_of("rnn"))
+    with pytest.raises(ElmanError, match="has less than 2 GiB, and the weights have 0 MiB"):
+        onnx.write(run, tmp_path / "out")
+
+
+def test_the_text_of_the_check_has_a_batch_and_is_the_same_each_time() -> None:
+    one, other = check._random(50), check._random(50)
+    assert one.shape == (check.BATCH, check.STEPS)
+    assert (one == other).all()

@@ -1,0 +1,96 @@
+"""The program of an export writes elman's text, and imports no elman."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import elman
+from elman.core.model.cells import CELLS
+from elman.export import torch as export
+from tests.export.models import ARCHITECTURES, model_of, saved
+
+# Asks a program for logits and a text, and prints them with the names of the modules it imported.
+ASK = """\
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import model, torch
+made = model.load()
+logits, _ = made(torch.tensor(json.loads(sys.argv[2])))
+text = model.generate(made, sys.argv[3], tokens=int(sys.argv[4]))
+modules = [name for name in sys.modules if name.split(".")[0] == "elman"]
+print(json.dumps([logits.tolist(), text, modules]))
+"""
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python without the user's paths, as on a machine of a stranger."""
+    return subprocess.run([sys.executable, "-I", *words], capture_output=True, encoding="utf-8")
+
+
+def ask(folder: Path, ids: Any, prefix: str, tokens: int) -> tuple[Any, str]:
+    """Logits of ids, and a greedy text, of the program in a folder."""
+    done = python("-c", ASK, str(folder), json.dumps(ids.tolist()), prefix, str(tokens))
+    assert done.returncode == 0, done.stderr
+    logits, text, modules = json.loads(done.stdout)
+    assert modules == []
+    return np.array(logits), text
+
+
+def exported(folder: Path, model: Any) -> Path:
+    export.write(saved(folder, model), folder / "out")
+    return folder / "out"
+
+
+@pytest.mark.parametrize("sizes", ARCHITECTURES, ids=lambda sizes: "-".join(map(str, sizes)))
+def test_logits_and_a_greedy_text_are_elmans(sizes: Any, tmp_path: Path) -> None:
+    model = model_of(*sizes)
+    ids = np.array([model.codec.prefix_ids(text) for text in ("Once upon", "said he.\n")])
+    logits, text = ask(exported(tmp_path, model), ids, "Once", 200)
+    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
+    assert text == model.predict("Once", 200)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("tokenizer", ["byte", "word", "bpe"])
+def test_every_tokenizer_writes_elmans_text(tokenizer: str, lines: bool, tmp_path: Path) -> None:
+    model = model_of("gru", tokenizer=tokenizer, lines=lines)
+    ids = np.array([model.codec.prefix_ids("Once")])
+    _, text = ask(exported(tmp_path, model), ids, "Once", 60)
+    assert text == model.predict("Once", 60)
+
+
+def test_the_program_writes_text_on_the_command_line(tmp_path: Path) -> None:
+    model = model_of("lstm")
+    program = str(exported(tmp_path, model) / "model.py")
+    done = python(program, "Once", "--tokens", "40", "--temperature", "0")
+    assert done.stdout == model.predict("Once", 40) + "\n"
+    drawn = python(program, "Once", "--tokens", "40", "--temperature", "2").stdout
+    assert drawn.startswith("Once")
+    assert len(drawn) == 4 + 40 + 1
+    for prefix, told in (("#", "the model does not know '#'"), ("", "the prefix is empty")):
+        done = python(program, prefix)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert told in done.stderr.splitlines()[-1]
+
+
+def test_a_model_of_lines_writes_a_line_without_a_prefix(tmp_path: Path) -> None:
+    model = model_of("mingru", lines=True)
+    program = str(exported(tmp_path, model) / "model.py")
+    done = python(program, "--tokens", "40", "--temperature", "0")
+    assert done.stdout == model.generate("", tokens=40, temperature=0)[0] + "\n"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_program_has_only_what_its_model_needs(cell: str, tmp_path: Path) -> None:
+    source = (exported(tmp_path, model_of(cell)) / "model.py").read_text()
+    assert ("MinGRU" in source) == (cell == "mingru")
+    assert ("nonlinearity" in source) == cell.startswith("rnn")
+    assert "Embedding" not in source
+    assert "tokenizer.json" not in source
+    assert max(map(len, source.splitlines())) <= 100
+    assert elman.load(tmp_path / "run").architecture().cell == cell
