@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
 CELL = "OptimizedLSTMCell"  # in the one example that is for Flax
 
 
@@ -14,6 +15,11 @@ def blocks(page: Path, language: str) -> list[str]:
         rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     return [str(block) for block in found]
+
+
+def needs_torch(page: Path) -> bool:
+    """True if the examples of a page are for PyTorch."""
+    return any("torch" in block for block in blocks(page, "python"))
 
 
 def commands(page: Path) -> list[str]:

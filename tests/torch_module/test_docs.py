@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from elman.cli import app
-from tests.docs import CELL, PAGES, ROOT, blocks, commands
+from tests.docs import CELL, PAGES, ROOT, blocks, commands, needs_torch
 
 STORY = "It has been said, once upon a time. \n" * 300
 # No kernels are compiled, and an epoch is enough to see that the command works.
@@ -22,7 +22,6 @@ SMALLER = {
     "next": ("--framework", "numpy"),
     "score": ("--framework", "numpy"),
 }
-EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
 # These have tests of their own, and would take long here.
 ELSEWHERE = ("--framework all", "elman info", "elman evaluate runs/time-machine")
 
@@ -52,9 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != EXPORTS], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", filter(needs_torch, PAGES), ids=lambda page: page.name)
 def test_python_runs_as_printed(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,7 +126,8 @@ def _fit(training: "Training", folder: Path, intervals: Intervals) -> None:
 
     checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, intervals.checkpoint_every)
     begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    callbacks: list[Callback] = [checkpoints]
+    # A checkpoint follows the log of its batch, which a resumed training does not write again.
+    callbacks: list[Callback] = [*training.logs(folder), checkpoints]
     if intervals.sample_every is not None:
         callbacks.append(training.samples(intervals.sample_every))
     with signals.ending_with_a_batch(checkpoints):

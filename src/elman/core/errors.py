@@ -39,12 +39,12 @@ class InterruptedWorkError(ElmanError):
     exit_code = 130
 
 
-def not_installed(extra: str, error: ModuleNotFoundError, kind: str = "framework") -> ElmanError:
-    """ElmanError for an import that failed because a package is missing."""
+def not_installed(
+    extra: str, error: ModuleNotFoundError, cure: str = "choose another framework"
+) -> ElmanError:
+    """ElmanError for an import that failed because a package is missing, with another cure."""
     needed = requirements(extra) or error.name
-    return ElmanError(
-        f"{error.name} is not installed: pip install {needed}, or choose another {kind}"
-    )
+    return ElmanError(f"{error.name} is not installed: pip install {needed}, or {cure}")
 
 
 def requirements(extra: str) -> str:

@@ -10,6 +10,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 DEFAULT_DECAY = 0.01  # of AdamW's weights, as in PyTorch
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("single", "bf16")  # of matrix products
+LOGS = ("tensorboard",)  # that a run directory may have
 
 MAX_VOCAB_SIZE = 1 << 20  # tokens
 MAX_HIDDEN = MAX_EMBEDDING = 1 << 16  # units; beyond these sizes no machine has the memory

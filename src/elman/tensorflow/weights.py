@@ -113,7 +113,8 @@ def architecture(model: RNNLMScratch) -> Architecture:
 def export_weights(model: RNNLMScratch) -> Weights:
     """Weights of a model by canonical name, copied."""
     arch = architecture(model)
-    model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
+    with model.evaluating():  # without a draw of dropout
+        model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     kinds = CELLS[arch.cell].weight_kinds
     values = {
         f"rnn.{kind}{name}": value

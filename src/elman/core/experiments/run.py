@@ -33,6 +33,7 @@ from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
 TRAINING, CHECKPOINTS = "training.json", "checkpoints"
+TENSORBOARD = "tensorboard"  # folder of the log that `--log tensorboard` writes
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 MAX_JSON_BYTES = 1 << 20  # settings are few
 MAX_HISTORY_BYTES = 1 << 26  # an epoch takes a line of 100
@@ -166,7 +167,7 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
     finished = exists(path / "config.json")
     if not finished and not exists(path / TRAINING):
         raise ElmanError(f"{path} is not a run in training: it has no {TRAINING}")
-    for inside in (path, path / CHECKPOINTS):
+    for inside in (path, path / CHECKPOINTS, path / TENSORBOARD):
         if inside.is_dir():
             regular.check_owner(inside.resolve())
             regular.check_folder(inside)

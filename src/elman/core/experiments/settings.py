@@ -15,6 +15,7 @@ from elman.core.valid_values import (
     DEFAULT_DECAY,
     DEVICES,
     EDITIONS,
+    LOGS,
     MAX_BATCH_SIZE,
     MAX_EMBEDDING,
     MAX_EPOCHS,
@@ -175,6 +176,12 @@ class Settings:
         None,
         "Start from the model of this finished run: its weights, architecture and tokens.",
         metavar="RUN",
+    )
+    log: str | None = choice(
+        None,
+        "Also write curves, samples and histograms into the run directory, for {choices}.",
+        LOGS,
+        unset="no such log",
     )
 
     def __post_init__(self) -> None:

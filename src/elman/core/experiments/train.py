@@ -5,7 +5,7 @@ import json
 import logging
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
+from elman.core.experiments.tensorboard import TensorBoard, check_installed
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
@@ -116,6 +117,8 @@ class Training:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Training":
         """Make a training with some settings; the recipe has the others."""
+        if given.get("log"):
+            check_installed()  # before a long text is read
         own = given.get("text", TIME_MACHINE) != TIME_MACHINE
         if own and given.get("recipe") != "book":
             return cls._for_text(given)
@@ -225,10 +228,23 @@ class Training:
 
     def samples(self, every: float) -> Samples:
         """Callback that shows a text, or a few lines, each time after so many epochs."""
+        return Samples(self._compiled_sample(), every)
+
+    def logs(self, folder: Path) -> list[Callback]:
+        """Callback that writes the log that the settings ask for into a run directory, if they do.
+
+        An ElmanError tells how to install what it needs.
+        """
+        if self.settings.log is None:
+            return []
+        return [TensorBoard(folder / run.TENSORBOARD, self._compiled_sample())]
+
+    def _compiled_sample(self) -> Callable[[], str]:
+        """Function that writes a text, or a few lines."""
         self.sample(1, SAMPLE_TEMPERATURE)  # compiles before the clock of the training starts
         draw = partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE)
         number = SAMPLE_LINES if self.codec.lines else 1
-        return Samples(lambda: "\n".join(draw(seed) for seed in range(number)), every)
+        return lambda: "\n".join(draw(seed) for seed in range(number))
 
     def _start(self, tokens: int) -> list[int]:
         """The first ids of the training part, without unknown symbols."""

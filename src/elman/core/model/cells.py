@@ -33,6 +33,7 @@ class CellSpec:
 
     - `gates`: in the order in which their rows stand in the weights.
     - `step`: the equations; see the top of this file.
+    - `sigmoids`: names of the gates between 0 and 1; the others are candidates for the state.
     - `states`: number of arrays in a state; the first is the hidden state.
     - `layer`, `nonlinearity`: class of recurrent layers in every framework's module, and its
       argument. Recurrent is for the cells that have no layer of their own.
@@ -41,6 +42,7 @@ class CellSpec:
     name: str
     gates: tuple[Gate, ...]
     step: Callable[[Any, Any, Any, State], State]
+    sigmoids: tuple[str, ...] = ()
     states: int = 1
     layer: str = "Recurrent"
     nonlinearity: str = ""
@@ -129,15 +131,22 @@ CELLS: dict[str, CellSpec] = {
         CellSpec("rnn", (Gate("h", 0, 0),), tanh_step, layer="RNN", nonlinearity="tanh"),
         CellSpec("rnn-relu", (Gate("h", 0, 0),), relu_step, layer="RNN", nonlinearity="relu"),
         # The reset gate multiplies n's part from the state, which has a block of its own.
-        CellSpec("gru", (Gate("r", 1, 1), Gate("z", 2, 2), Gate("n", 0, 3)), gru_step, layer="GRU"),
+        CellSpec(
+            "gru",
+            (Gate("r", 1, 1), Gate("z", 2, 2), Gate("n", 0, 3)),
+            gru_step,
+            sigmoids=("r", "z"),
+            layer="GRU",
+        ),
         CellSpec(
             "lstm",
             (Gate("i", 0, 0), Gate("f", 1, 1), Gate("g", 2, 2), Gate("o", 3, 3)),
             lstm_step,
+            sigmoids=("i", "f", "o"),
             states=2,
             layer="LSTM",
         ),
-        CellSpec("mingru", (Gate("z", 0, None), Gate("h", 1, None)), mingru_step),
+        CellSpec("mingru", (Gate("z", 0, None), Gate("h", 1, None)), mingru_step, sigmoids=("z",)),
     )
 }
 

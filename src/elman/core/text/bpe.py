@@ -163,7 +163,7 @@ def _library() -> Any:
     try:
         import tokenizers
     except ModuleNotFoundError as error:
-        raise not_installed("bpe", error, "tokenizer") from error
+        raise not_installed("bpe", error, "choose another tokenizer") from error
     return tokenizers
 
 

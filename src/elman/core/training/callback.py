@@ -15,11 +15,15 @@ class TrainerLike(Protocol):
     optim: Any
     max_epochs: int
     max_seconds: float
+    learning_rate_factor: float
     show_progress: bool
     history: list[Epoch]
     best: Mapping[str, NDArray[Any]]
     train_batch_idx: int
     num_train_batches: int
+    batch_loss: float
+    gradient_norm: Any
+    val_dataloader: Any
 
     @property
     def seconds(self) -> float:
@@ -28,6 +32,10 @@ class TrainerLike(Protocol):
     @property
     def progress(self) -> float:
         """Fraction of the training that is done."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last update."""
 
     def stop(self) -> None:
         """End the training with this epoch."""

@@ -30,13 +30,15 @@ class Schedule(Callback):
         """Set the learning rate."""
         if self.kind == "constant" and not self.warmup:
             return
+        factor = self.factor(trainer.progress, trainer.history)
         try:
-            trainer.scale_learning_rate(self.factor(trainer.progress, trainer.history))
+            trainer.scale_learning_rate(factor)
         except (AttributeError, TypeError) as error:
             raise ElmanError(
                 "a schedule requires a learning rate that can be set, and "
                 f"{type(trainer.optim).__name__} has none: use no schedule"
             ) from error
+        trainer.learning_rate_factor = factor
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
         """Factor of the initial learning rate when the fraction `progress` is done."""

@@ -59,7 +59,9 @@ class Trainer(HyperParameters):
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
     best: Mapping[str, NDArray[Any]] = {}  # the state_dict of the best epoch, if a callback set it
+    batch_loss: float = math.nan  # of the last update
     gradient_norm: Any = math.nan  # of the last update, before clipping
+    learning_rate_factor: float = 1.0  # that a schedule has set
     hidden_state: Any = None  # after the last batch, where batches are contiguous
     _progress_display: Callback = Callback()
 
@@ -97,7 +99,8 @@ class Trainer(HyperParameters):
         self.data = data
         self.history: list[Epoch] = []
         self.best, self._stopped, self._validation_seconds = {}, False, 0.0
-        self.gradient_norm = math.nan
+        self.batch_loss = self.gradient_norm = math.nan
+        self.learning_rate_factor = 1.0
         self._begin_epoch()
         self._began = time.perf_counter()
         self.train_dataloader = data.train_dataloader()
@@ -206,6 +209,7 @@ class Trainer(HyperParameters):
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
+            self.batch_loss = loss
             current.loss.add(loss, batch.num_targets)
             self._notify("after_update")
             self._notify("on_checkpoint")
@@ -299,6 +303,11 @@ class Trainer(HyperParameters):
         total = self.max_epochs * self.num_train_batches
         updates = self.train_batch_idx / total if total else 1.0
         return max(updates, min(1.0, self.seconds / self.max_seconds))
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last update; NaN if the model has no attribute `lr`."""
+        return float(getattr(self.model, "lr", math.nan)) * self.learning_rate_factor
 
     @property
     def _time_is_up(self) -> bool:

@@ -13,7 +13,7 @@ try:
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
 except ModuleNotFoundError as error:
-    raise not_installed("onnx", error, "format") from error
+    raise not_installed("onnx", error, "choose another format") from error
 
 from elman import numpy as specification
 from elman.core.experiments import run as runs

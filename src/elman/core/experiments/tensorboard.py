@@ -1,0 +1,168 @@
+"""Callback that writes the log of a training for TensorBoard."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.data.batch import Batch
+from elman.core.errors import ElmanError, escaped
+from elman.core.experiments.frameworks import module_of
+from elman.core.files.paths import as_path, os_error
+from elman.core.files.tensors import all_finite
+from elman.core.model.gates import gate_activations
+from elman.core.training.callback import Callback, TrainerLike
+
+log = logging.getLogger("elman")
+
+POINTS = 1000  # of a curve of batches at most; TensorBoard shows no more
+SNAPSHOTS = 50  # histograms of a weight, and texts, at most
+SEQUENCES = 32  # whose gates are looked at
+CODE = "    "  # begins a line that Markdown leaves as it is
+
+
+def check_installed() -> Any:
+    """The module of event files; an ElmanError if the package that it needs is missing."""
+    return import_module("elman.core.training.event_file")
+
+
+class TensorBoard(Callback):
+    """Writes losses, perplexities, speed, histograms of weights and gates, and texts into `folder`.
+
+    A step is an update. Every epoch has a point in the curves of the epochs; those of batches have
+    1,000 at most, and histograms and texts 50, evenly spread over the training. Gates are those of
+    a validation batch. `sample` returns a text. Where a folder has the log of a training that is
+    resumed, it goes on there. A log that cannot be written is given up with a warning.
+    """
+
+    def __init__(self, folder: str | Path, sample: Callable[[], str] | None = None) -> None:
+        self.folder = as_path(folder, "the folder of a log")
+        self.sample = sample
+        self._events = check_installed()
+        self._file: Any = None  # of the log, unless it cannot be written
+        self._updates = math.inf  # so far
+        self._progress = 0.0  # after the last of them
+
+    def before_update(self, trainer: TrainerLike) -> None:
+        """Begin a file if a training begins, or resumes."""
+        self._begin(trainer)
+
+    def before_validate(self, trainer: TrainerLike) -> None:
+        """Begin a file if a training resumes here, whose epoch may have been logged before."""
+        self._begin(trainer, ("loss/training",))
+
+    def _begin(self, trainer: TrainerLike, redone: Sequence[str] = ()) -> None:
+        if trainer.train_batch_idx < self._updates:
+            self._progress = trainer.progress
+            with self._giving_up():
+                self._file = self._events.EventFile(self.folder, trainer.train_batch_idx, redone)
+        self._updates = trainer.train_batch_idx
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Log the batch, and the weights, if it is time."""
+        self._updates = trainer.train_batch_idx
+        before, self._progress = self._progress, trainer.progress
+
+        def passes(number: int) -> bool:
+            """True if one of `number` equal parts of the training has ended since."""
+            return int(number * self._progress) > int(number * before)
+
+        if passes(POINTS):
+            self._write(
+                trainer,
+                {
+                    "loss/batch": trainer.batch_loss,
+                    "training/learning_rate": trainer.learning_rate,
+                    "training/gradient_norm": float(trainer.gradient_norm),
+                },
+            )
+        if passes(SNAPSHOTS):
+            self._write(trainer, {**self._histograms(trainer), **self._texts()})
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Log the epoch."""
+        epoch = trainer.history[-1]
+        values: dict[str, Any] = {
+            "loss/training": epoch.train_loss,
+            "loss/validation": epoch.val_loss,
+            "training/tokens_per_second": epoch.tokens_per_second,
+        }
+        if trainer.model.board.data.keys() & {"train_ppl", "val_ppl"}:
+            values |= {
+                "perplexity/training": epoch.train_ppl,
+                "perplexity/validation": epoch.val_ppl,
+            }
+        self._write(trainer, values)
+
+    def _histograms(self, trainer: TrainerLike) -> dict[str, Any]:
+        """Weights, by their canonical names if they have such, and gates."""
+        weights = _weights(trainer)
+        named = {f"weights/{name}": array for name, array in weights.items()}
+        gates = _gates(trainer, weights)
+        return named | {f"gates/{name}": array for name, array in gates.items()}
+
+    def _texts(self) -> dict[str, str]:
+        try:
+            return {} if self.sample is None else {"sample": self.sample()}
+        except ElmanError:  # of weights that have diverged, the next update tells more
+            return {}
+
+    def _write(self, trainer: TrainerLike, values: Mapping[str, Any]) -> None:
+        """Write numbers, arrays and texts by name; what is not finite is left out."""
+        if self._file is not None:
+            with self._giving_up():
+                found = [self._message(tag, value) for tag, value in values.items()]
+                kept = [message for message in found if message is not None]
+                self._file.write(trainer.train_batch_idx, kept)
+
+    def _message(self, tag: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._events.text(tag, indent(escaped(value), CODE, lambda line: True))
+        if isinstance(value, np.ndarray):
+            return self._events.histogram(tag, value) if all_finite(value) else None
+        return self._events.scalar(tag, value) if math.isfinite(value) else None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Turn an error of the operating system into a warning, and the end of the log."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            log.warning(
+                "%s; the training goes on without its log", os_error("write", self.folder, error)
+            )
+
+
+def _weights(trainer: TrainerLike) -> dict[str, NDArray[Any]]:
+    """Weights by canonical name, or by that of the trainer if the model is of another kind."""
+    model = trainer.model
+    try:
+        return dict(module_of(model).export_weights(model))
+    except ElmanError:
+        arrays = trainer.state_dict().items()
+        return {name[6:]: array for name, array in arrays if name.startswith("model.")}
+
+
+def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Activations of the gates on some sequences of the first validation batch."""
+    try:
+        arch = module_of(trainer.model).architecture(trainer.model)
+    except ElmanError:
+        return {}
+    if trainer.val_dataloader is None:
+        return {}
+    batch = Batch.of(next(iter(trainer.val_dataloader)))
+    ids = trainer.model.to_numpy(batch.inputs[0])[:SEQUENCES]
+    found = gate_activations(arch, weights, ids)
+    if batch.mask is None:
+        return found
+    counts = batch.mask[:SEQUENCES].T  # (steps, batch)
+    return {name: values[counts] for name, values in found.items()}

@@ -1,0 +1,113 @@
+"""Event files, the format of TensorBoard's logs: scalars, histograms and texts at steps.
+
+The package `tensorboard`, which also shows them, defines the messages and the records; its own
+writer would import TensorFlow where that is installed, and lose errors in a thread.
+"""
+
+import struct
+import time
+from collections.abc import Collection, Iterator, Sequence
+from io import BufferedRandom
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import not_installed
+from elman.core.files.regular import open_no_follow, size
+
+try:
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.plugins.text.summary_v2 import text_pb
+    from tensorboard.summary.writer.record_writer import RecordWriter
+except ModuleNotFoundError as error:
+    raise not_installed("tensorboard", error, "leave the log out") from error
+
+PREFIX = "events.out.tfevents."
+BUCKETS = 30  # of a histogram, as in TensorBoard
+
+
+class EventFile:
+    """A new file of events in `folder`, which is made if it is missing.
+
+    What earlier files of the folder have of more than `updates` updates is removed, as is what they
+    have of that many with a tag among `redone`: a training that resumes writes it again. Each
+    method may raise an OSError.
+    """
+
+    def __init__(self, folder: Path, updates: int, redone: Collection[str] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = sorted(folder.glob(f"{PREFIX}*"))  # the order in which TensorBoard reads them
+        for path in files:
+            _cut(path, updates, redone)
+        self.path = folder / f"{PREFIX}{len(files):010}.elman"
+        self.path.open("xb").close()
+        # A TensorBoard that is running forgets what was removed.
+        start = Event(step=updates + 1, session_log=SessionLog(status=SessionLog.START))
+        self._append(Event(file_version="brain.Event:2"), start)
+
+    def write(self, updates: int, values: Sequence[Any]) -> None:
+        """Write what `scalar`, `histogram` and `text` have made; the system has it on return."""
+        self._append(Event(step=updates, summary=Summary(value=values)))
+
+    def _append(self, *events: Any) -> None:
+        with self.path.open("ab") as file:
+            records = RecordWriter(file)
+            for event in events:
+                event.wall_time = time.time()
+                records.write(event.SerializeToString())
+
+
+def _cut(path: Path, updates: int, redone: Collection[str]) -> None:
+    """Truncate a file of events before the first that is written again, or is not whole."""
+    with open(path, "r+b", opener=open_no_follow) as file:
+        end = 0
+        for event, position in _events(file):
+            tags = {value.tag for value in event.summary.value}
+            if event.step > updates or (event.step == updates and not tags.isdisjoint(redone)):
+                break
+            end = position
+        file.truncate(end)
+
+
+def _events(file: BufferedRandom) -> Iterator[tuple[Any, int]]:
+    """Events of a file, each with the position of its end, up to one that a crash has cut."""
+    while len(header := file.read(12)) == 12:  # the length, in 8 bytes, and its checksum
+        (length,) = struct.unpack_from("<Q", header)
+        record = file.read(length + 4) if length < size(file) else b""
+        if len(record) < length + 4:
+            return
+        try:
+            event = Event.FromString(record[:-4])
+        except DecodeError:
+            return
+        yield event, file.tell()
+
+
+def scalar(tag: str, value: float) -> Any:
+    """A number, which is kept in single precision."""
+    return Summary.Value(tag=tag, simple_value=value)
+
+
+def histogram(tag: str, values: NDArray[Any]) -> Any:
+    """The distribution of finite numbers, one or more."""
+    flat = values.ravel().astype(np.float64)
+    counts, edges = np.histogram(flat, BUCKETS)
+    histo = HistogramProto(
+        min=flat.min(),
+        max=flat.max(),
+        num=flat.size,
+        sum=flat.sum(),
+        sum_squares=flat @ flat,
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+    return Summary.Value(tag=tag, histo=histo)
+
+
+def text(tag: str, content: str) -> Any:
+    """A text in Markdown."""
+    return text_pb(tag, content).value[0]
