@@ -55,8 +55,8 @@ def base(session: nox.Session) -> None:
 
 @nox.session
 def shipping(session: nox.Session) -> None:
-    """Formats that run without elman."""
-    session.install(".[test,onnx]")
+    """Formats that run without elman: in onnxruntime, and in Chromium."""
+    session.install(".[test,onnx,browser]")
     test(session, "tests/export")
 
 

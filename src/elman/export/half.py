@@ -17,6 +17,7 @@ from elman.core.text.codec import Codec
 MAX_BYTES = 64 << 20  # of all weights
 TEXTS, TOKENS = 16, 64  # that the model writes, in which its odds are compared
 TOLERANCE = 1e-3  # of a probability
+MAX_HALF = 65504.0  # the largest number of half precision
 
 log = logging.getLogger("elman")
 
@@ -42,11 +43,9 @@ def check_size(arch: Architecture, bytes_per_weight: int = 2) -> None:
 
 def smallest(arch: Architecture, values: Weights, codec: Codec) -> Stored:
     """Weights in half precision, or in single where the odds would change by over TOLERANCE."""
-    with np.errstate(over="ignore"):  # infinity changes the odds, too
-        single = {name: value.astype("<f4") for name, value in values.items()}
-        half = {name: value.astype("<f2") for name, value in values.items()}
-    fits = all(np.isfinite(value).all() for value in half.values())
-    change = _change(arch, single, half, codec) if fits else math.inf
+    single = {name: value.astype("<f4") for name, value in values.items()}
+    half = {name: value.clip(-MAX_HALF, MAX_HALF).astype("<f2") for name, value in values.items()}
+    change = _change(arch, single, half, codec)
     if change > TOLERANCE:
         check_size(arch, 4)
         log.info("weights in single precision: in half precision odds change by up to %.2g", change)

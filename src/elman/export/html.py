@@ -24,7 +24,8 @@ SCRIPTS = ("model.js", "tokens.js", "reading.js", "view.js", "main.js")
 
 def write(run: Path, out: Path) -> None:
     """Write the page of a run's model."""
-    atomic.write(out, page(run).encode())
+    with atomic.make_parents(out):
+        atomic.write(out, page(run).encode())
 
 
 def page(run: Path) -> str:

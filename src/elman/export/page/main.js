@@ -1,48 +1,60 @@
 /* The page: what a person does, and work that leaves the page responsive. */
 
-const FRAME_MILLISECONDS = 12; // of work between two pictures
+const TURN_MILLISECONDS = 12; // of work, after which the page reacts to a person
+const PICTURE_MILLISECONDS = 100; // between two pictures of the work
 
 const parse = (id) => JSON.parse(byId(id).textContent);
 const codec = new Codec(parse("codec"));
 const model = new Model(parse("model"), byId("weights").textContent);
 const reading = new Reading(model, codec);
 const view = new View(reading);
+const turns = new MessageChannel(); // unlike a timer, it does not wait
 let work = null;
+let number = 0; // of the work
 
-/** Call `next` until it returns false, a little between two pictures; then `finished`. */
+/** Call `next` until it returns false, turn by turn; then `finished`. */
 function begin(next, finished) {
-  const mine = { finished };
-  work = mine;
+  number += 1;
+  work = { next, finished, drawn: performance.now() };
   byId("write").textContent = "Stop";
-  const frame = () => {
-    if (work !== mine) return;
-    const until = performance.now() + FRAME_MILLISECONDS;
-    let more = true;
-    while (more && performance.now() < until) more = next();
-    view.draw();
-    if (more) requestAnimationFrame(frame);
-    else end();
-  };
-  frame();
+  turn();
 }
 
-/** End the work, if there is some. */
+function turn() {
+  const until = performance.now() + TURN_MILLISECONDS;
+  let more = true;
+  while (more && performance.now() < until) more = work.next();
+  if (!more) return end();
+  if (until - work.drawn > PICTURE_MILLISECONDS) {
+    view.draw();
+    work.drawn = until;
+  }
+  turns.port2.postMessage(number);
+}
+
+turns.port1.onmessage = ({ data }) => {
+  if (work && data === number) turn();
+};
+
+/** End the work, if there is some, and show what has come of it. */
 function end() {
   const { finished } = work ?? {};
   work = null;
   finished?.();
-  view.typed = Math.min(view.typed, reading.length); // a long text may have been stopped
-  view.repaint(view.colour);
+  view.typed = Math.min(view.typed, reading.length); // the reading of a text may be stopped
+  view.draw();
+  if (view.colour === "unit") view.repaint("unit"); // its scale may be another
   byId("write").textContent = "Write on";
   byId("keep").disabled = byId("remove").disabled = reading.length === view.typed;
 }
 
-/** Forget all but the first symbols, and show what follows them. */
+/** Drop the work, and all symbols but the first ones. */
 function cut(length) {
   work = null;
   reading.cut(length);
   view.cut(length);
   view.choose(length);
+  byId("status").textContent = "";
 }
 
 /** Read the person's text, from the first symbol that has changed. */
@@ -104,7 +116,6 @@ function write() {
 function replace(id) {
   cut(view.place);
   push(id);
-  view.draw();
   end();
 }
 
@@ -115,6 +126,7 @@ function keep() {
   end();
 }
 
+/** Take away what the model wrote. */
 function remove() {
   cut(view.typed);
   end();
@@ -145,11 +157,12 @@ on("odds", "click", (event) => {
   const row = event.target.closest("button");
   if (row) replace(Number(row.value));
 });
+// A click leads to the slider that does the same, whose keys go on from there.
 on("reading", "click", (event) => {
   const place = [...byId("reading").children].indexOf(event.target);
   if (place < 0) return;
   view.choose(place);
-  byId("position").focus({ preventScroll: true }); // its keys go on from here
+  byId("position").focus({ preventScroll: true });
 });
 on("units", "click", (event) => {
   const unit = view.cells.indexOf(event.target);
@@ -159,4 +172,5 @@ on("units", "click", (event) => {
 });
 
 showTemperature();
+view.repaint("surprise");
 write();

@@ -76,4 +76,9 @@ class Codec {
   label(id) {
     return this.spellings[id].replaceAll(" ", "␣");
   }
+
+  /** A symbol as a screen reader says it. */
+  spoken(id) {
+    return this.spellings[id].replaceAll(" ", " space ").trim();
+  }
 }

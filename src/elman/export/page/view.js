@@ -130,7 +130,7 @@ class View {
   describePlace() {
     if (this.isAtEnd) return "the next symbol";
     const { bits, ids, length } = this.reading;
-    const symbol = `symbol ${this.place + 1} of ${length}, ${this.codec.label(ids[this.place])}`;
+    const symbol = `symbol ${this.place + 1} of ${length}, ${this.codec.spoken(ids[this.place])}`;
     return Number.isNaN(bits[this.place]) ? symbol : `${symbol}, ${bits[this.place].toFixed(1)} bits`;
   }
 
@@ -138,13 +138,14 @@ class View {
     const { ids } = this.reading;
     const odds = this.reading.odds(this.place);
     const own = this.isAtEnd ? null : ids[this.place];
+    const isOpen = this.place >= this.typed && this.place < this.reading.room;
     byId("odds-title").textContent = this.isAtEnd ? "Next symbol" : `Symbol ${this.place + 1}`;
     byId("odds-note").textContent = this.describeOdds(odds, own);
     const shown = odds ? likeliest(odds, View.ALTERNATIVES) : [];
     if (odds && own !== null && !shown.includes(own)) shown.push(own);
     this.rows.forEach((row, number) => {
       const id = shown[number];
-      row.show(id, odds?.[id], this.codec, id === own, this.place >= this.typed);
+      row.show(id, odds?.[id], this.codec, id === own, isOpen);
     });
   }
 
@@ -211,5 +212,6 @@ class AlternativeRow {
     this.symbol.textContent = codec.label(id);
     this.bar.style.setProperty("--share", share);
     this.share.textContent = percent(share);
+    this.button.ariaLabel = `${codec.spoken(id)}, ${percent(share)}`;
   }
 }
