@@ -179,19 +179,42 @@ def test_what_was_written_is_kept_removed_or_dropped_with_the_text_before_it(
     assert page.input_value("#text") == text_of(page) == written
     assert not any(symbol["written"] for symbol in symbols_of(page))
     write(page, 30)
+    again = (text_of(page) or "")[:50]
+    page.fill("#text", again)
+    assert text_of(page) == again
+    assert not any(symbol["written"] for symbol in symbols_of(page))
     page.fill("#text", PREFIX + "!")
     assert text_of(page) == PREFIX + "<unk>"
     assert page.inner_text("#hint") == "Symbols that the model does not know: 1."
 
 
+CLOCK = "let now = 0; performance.now = () => (now += 1)"  # eleven symbols in a turn
+
+
 def test_writing_can_be_stopped(show: Show, model: Any) -> None:
     page = show(model)
     page.fill("#text", PREFIX)
-    page.fill("#count", "10000")
+    page.evaluate(CLOCK)
     page.evaluate("byId('write').click(); byId('write').click()")
     assert page.inner_text("#write") == "Write on"
-    assert page.inner_text("#status").startswith("The model wrote ")
-    assert 0 < len(text_of(page) or "") - len(PREFIX) < 9000
+    assert page.inner_text("#status") == "The model wrote 11 symbols."
+    assert len(text_of(page) or "") == len(PREFIX) + 11
+
+
+def test_reading_a_long_text_can_be_stopped(show: Show, model: Any) -> None:
+    page = show(model)
+    page.click("#remove")
+    page.evaluate(CLOCK)
+    page.evaluate(
+        f"byId('text').value = '{PREFIX}'; byId('text').dispatchEvent(new Event('input'));"
+        "byId('write').click()"
+    )
+    assert text_of(page) == PREFIX[:11]
+    assert page.is_disabled("#remove")  # the model has written nothing
+
+
+def test_of_equal_odds_the_lower_id_comes_first(show: Show, model: Any) -> None:
+    assert show(model).evaluate("likeliest([0.2, 0.2, 0.4, 0.2], 3)") == [2, 0, 1]
 
 
 def test_a_page_holds_a_bounded_number_of_symbols(show: Show, model: Any) -> None:

@@ -1,5 +1,6 @@
 """The page for everybody: by keyboard alone, on small screens, in light and in dark."""
 
+import re
 from typing import Any
 
 import pytest
@@ -64,6 +65,35 @@ def test_axe_finds_nothing_serious(show: Show, window: str, scheme: str, colour:
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     assert serious == []
     assert page.evaluate("document.documentElement.scrollWidth") <= WINDOWS[window]["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("colour", "sides"), [("surprise", 1), ("unit", 2)])
+def test_symbols_can_be_read_on_the_strongest_colours(
+    show: Show, scheme: str, colour: str, sides: int
+) -> None:
+    page = show(model_of("gru"), color_scheme=scheme)
+    expect(page.locator("#status")).to_have_text("The model wrote 300 symbols.")
+    page.click(f"[value={colour}]")
+    page.evaluate("[...view.symbols.children].forEach((each, n) => setLevel(each, n % 2 || -1))")
+    told = """(symbols) => symbols.map((symbol) => {
+      const { color, backgroundColor } = getComputedStyle(symbol);
+      return [color, backgroundColor];
+    })"""
+    found = {tuple(pair) for pair in page.locator("#reading span").evaluate_all(told)}
+    assert len(found) == sides
+    for pair in found:
+        darker, lighter = sorted(map(luminance, pair))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5  # level AA
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "rgb(red, green, blue)", by WCAG 2."""
+    shares = [int(number) / 255 for number in re.findall(r"\d+", colour)]
+    red, green, blue = (
+        share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_controls_have_names_and_values_for_screen_readers(show: Show) -> None:

@@ -192,5 +192,7 @@ function singlePrecision(halves) {
     const size = exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14;
     table[bits] = bits >> 15 ? -size : size;
   }
-  return Float32Array.from(halves, (bits) => table[bits]);
+  const singles = new Float32Array(halves.length);
+  for (let k = 0; k < halves.length; k++) singles[k] = table[halves[k]];
+  return singles;
 }

@@ -1,11 +1,15 @@
 /* Texts as ids of symbols, and back, as elman's tokenizers have them. */
 
-// White space is Python's, and that of Unicode in byte pair encoding.
+// White space of words is Python's; that of byte pairs, whose pattern is GPT-2's, is Unicode's.
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const WORD = "\\p{L}\\p{N}_";
 const WORDS = new RegExp(` ?[${WORD}]+| ?[^${WORD}${SPACE}]+|[${SPACE}]+`, "gu");
-const PAIRS =
-  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+const PAIRS = new RegExp(
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
+    "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+",
+  "gu",
+);
+// What could not be seen in a text: control characters, unusual spaces, broken bytes.
 const HIDDEN = /[^\P{C}\n\t]|[^\P{Z} ]|\ufffd/u;
 
 class Codec {

@@ -2,6 +2,8 @@
 
 const byId = (id) => document.getElementById(id);
 
+const SMALLEST = 1e-9; // activation that colours are relative to, so that zeros are nothing
+
 const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 class View {
@@ -72,7 +74,8 @@ class View {
 
   /** Colour the symbol at a place by its surprise or by the chosen unit. */
   paint(symbol, place) {
-    if (this.colour === "surprise") setLevel(symbol, (this.reading.bits[place] || 0) / this.mostBits);
+    const bits = this.reading.bits[place] || 0; // none of one that nothing predicts
+    if (this.colour === "surprise") setLevel(symbol, bits / this.mostBits);
     else setLevel(symbol, this.activation(this.unit, place + 1) / this.largest);
   }
 
@@ -86,7 +89,7 @@ class View {
   /** Colour all symbols anew, by "surprise" or by "unit". */
   repaint(colour) {
     this.symbols.dataset.colour = colour;
-    this.largest = 1e-9;
+    this.largest = SMALLEST;
     for (let place = 1; place <= this.reading.length; place++) {
       this.largest = Math.max(this.largest, Math.abs(this.activation(this.unit, place)));
     }
@@ -107,8 +110,8 @@ class View {
   /** Scroll the symbols, but not the page, so that one of them can be seen. */
   scrollTo({ offsetTop, offsetHeight }) {
     const { clientHeight, scrollTop } = this.symbols;
-    const least = offsetTop + offsetHeight - clientHeight;
-    this.symbols.scrollTop = Math.max(least, Math.min(offsetTop, scrollTop));
+    const least = offsetTop + 2 * offsetHeight - clientHeight; // with the next line
+    this.symbols.scrollTop = Math.max(least, Math.min(offsetTop - offsetHeight, scrollTop));
   }
 
   /** Show all symbols as the person's. */
@@ -129,9 +132,10 @@ class View {
 
   describePlace() {
     if (this.isAtEnd) return "the next symbol";
-    const { bits, ids, length } = this.reading;
+    const { ids, length } = this.reading;
     const symbol = `symbol ${this.place + 1} of ${length}, ${this.codec.spoken(ids[this.place])}`;
-    return Number.isNaN(bits[this.place]) ? symbol : `${symbol}, ${bits[this.place].toFixed(1)} bits`;
+    const bits = this.reading.bits[this.place];
+    return Number.isNaN(bits) ? symbol : `${symbol}, ${bits.toFixed(1)} bits`;
   }
 
   drawOdds() {
@@ -152,14 +156,16 @@ class View {
   describeOdds(odds, own) {
     if (!odds) return "The model has read nothing yet, and expects nothing.";
     if (own === null) return "What the model expects to come next:";
+    const bits = this.reading.bits[this.place].toFixed(2);
     const rank = odds.reduce((sum, share) => sum + (share > odds[own]), 1);
-    return `${this.codec.label(own)} came: ${this.reading.bits[this.place].toFixed(2)} bits, number ${rank} of ${odds.length}. Expected were:`;
+    const came = `${this.codec.label(own)} came: ${bits} bits, number ${rank} of ${odds.length}.`;
+    return `${came} The model expected:`;
   }
 
   drawUnits() {
     const after = Math.min(this.place + 1, this.reading.length); // the symbol is read
     const values = this.cells.map((_, unit) => this.activation(unit, after));
-    const largest = Math.max(1e-9, ...values.map(Math.abs));
+    const largest = values.reduce((one, two) => Math.max(one, Math.abs(two)), SMALLEST);
     this.cells.forEach((cell, unit) => {
       setLevel(cell, values[unit] / largest);
       cell.classList.toggle("chosen", unit === this.unit);
