@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elman.core.errors import require_one_of
-from elman.core.files import atomic
-from elman.core.files.paths import as_path
 
 
 class Format(NamedTuple):
@@ -29,6 +27,9 @@ def export(run: "str | Path", to: str, out: "str | Path | None" = None) -> Path:
     Without `out` it is the run's name with the format's suffix, in the current folder. An
     ElmanError is raised if it exists, or if the format cannot hold the model.
     """
+    from elman.core.files import atomic
+    from elman.core.files.paths import as_path
+
     require_one_of(tuple(FORMATS), format=to)
     folder, chosen = as_path(run, "a run directory"), FORMATS[to]
     path = Path(folder.resolve().name + chosen.suffix) if out is None else as_path(out, "out")
