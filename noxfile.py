@@ -55,8 +55,8 @@ def base(session: nox.Session) -> None:
 
 @nox.session
 def shipping(session: nox.Session) -> None:
-    """Formats that run without elman: in onnxruntime, and in Chromium."""
-    session.install(".[test,onnx,browser]")
+    """Formats that run without elman: in onnxruntime, in sherpa-onnx, and in Chromium."""
+    session.install(".[test,onnx,browser]", "sherpa-onnx>=2")
     test(session, "tests/export")
 
 

@@ -32,6 +32,16 @@ def test_a_folder_has_the_runs_name_in_the_current_folder(
     assert {path.name for path in (tmp_path / f"run-{to}").iterdir()} == FOLDERS[to]
 
 
+@pytest.mark.parametrize("to", FOLDERS)
+def test_single_precision_in_place_of_bfloat16_is_told(
+    to: str, elman: Command, tmp_path: Path
+) -> None:
+    done = elman("export", saved(tmp_path, model_of("rnn", precision="bf16")), "--to", to)
+    told = f"elman: {to} multiplies in single precision what was trained in bf16: numbers differ"
+    assert done.stderr.startswith(told)
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_size_is_that_of_all_files(elman: Command, tmp_path: Path) -> None:
     model = model_of("gru", tokenizer="bpe", layers=40)
     done = elman("export", saved(tmp_path, model), "--to", "torch", "--out", "new/out")

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", filter(needs_torch, PAGES), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", list(filter(needs_torch, PAGES)), ids=lambda page: page.name)
 def test_python_runs_as_printed(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

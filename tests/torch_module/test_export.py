@@ -78,11 +78,24 @@ def test_the_program_writes_text_on_the_command_line(tmp_path: Path) -> None:
         assert told in done.stderr.splitlines()[-1]
 
 
-def test_a_model_of_lines_writes_a_line_without_a_prefix(tmp_path: Path) -> None:
-    model = model_of("mingru", lines=True)
+def test_the_unknown_symbol_is_never_written(tmp_path: Path) -> None:
+    model = model_of("rnn")
+    model.parameters["linear.bias"][model.codec.vocab.unk] = 50
     program = str(exported(tmp_path, model) / "model.py")
-    done = python(program, "--tokens", "40", "--temperature", "0")
+    for temperature in ("0", "1"):
+        done = python(program, "Once", "--tokens", "20", "--temperature", temperature)
+        assert len(done.stdout) == 4 + 20 + 1
+        assert "<unk>" not in done.stdout
+
+
+def test_a_model_of_lines_writes_a_line_without_a_prefix_up_to_its_end(tmp_path: Path) -> None:
+    model = model_of("mingru", lines=True)
+    words = ("--tokens", "40", "--temperature", "0")
+    done = python(str(exported(tmp_path / "long", model) / "model.py"), *words)
     assert done.stdout == model.generate("", tokens=40, temperature=0)[0] + "\n"
+    model.parameters["linear.bias"][model.codec.line_end] = 50
+    done = python(str(exported(tmp_path / "short", model) / "model.py"), "Once", *words)
+    assert done.stdout == "Once\n"
 
 
 @pytest.mark.parametrize("cell", CELLS)

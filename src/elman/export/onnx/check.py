@@ -15,8 +15,9 @@ from elman.core.model.language_model import check_finite, log_probabilities
 from elman.core.model.scoring import score_texts
 from elman.export.onnx import speech
 
-TOLERANCE = 1e-4  # of logits and log-probabilities; of large ones relative to them
-BATCH, STEPS = 3, 32  # of the text that is read
+TOLERANCE = 1e-4  # of logits and log-probabilities
+ROUNDING = 1e-5  # the same, relative to the largest of all
+BATCH, STEPS = 3, 16  # of the text that is read
 
 
 def check_step(path: Path, wanted: Any) -> None:
@@ -95,8 +96,10 @@ def _loaded(path: Path) -> Iterator[Any]:
 
 def _compare(path: Path, found: NDArray[Any], wanted: NDArray[Any]) -> None:
     check_finite(wanted)
-    if not np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+    difference = np.abs(found - wanted).max()
+    allowed = max(TOLERANCE, ROUNDING * np.abs(wanted).max())
+    if not difference <= allowed:  # nor is NaN
         raise ElmanError(
-            f"{path.name} differs from elman.numpy by {np.abs(found - wanted).max():.2g}, and may "
-            f"by {TOLERANCE}: use another version of onnxruntime"
+            f"{path.name} differs from elman.numpy by {difference:.2g}, and may by {allowed:.2g}: "
+            "use another version of onnxruntime"
         )

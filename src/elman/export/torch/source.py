@@ -161,11 +161,12 @@ def generate(model, prefix="", tokens=200, temperature=0.0):
     inputs = torch.tensor([ids])
     for _ in range(tokens):
         logits, state = model(inputs, state)
-        ids.append(choose(logits[0, -1], temperature))
-        if ids[-1] == LINE_END:
+        chosen = choose(logits[0, -1], temperature)
+        if chosen == LINE_END:
             break
-        inputs = torch.tensor([ids[-1:]])
-    return join(TOKENS[number] for number in ids if number != LINE_END)'''
+        ids.append(chosen)
+        inputs = torch.tensor([[chosen]])
+    return join(TOKENS[number] for number in ids[1:])'''
 
 CHOOSE = '''\
 def choose(logits, temperature):
