@@ -27,6 +27,7 @@ from elman.kernels import numba as _numba
 from elman.kernels.codegen.processor import multiplies_pairs
 from elman.kernels.host import optimizers
 from elman.kernels.host.arrays import DropoutMasks
+from elman.kernels.host.continuations import Continuations
 from elman.kernels.host.engine import Engine, host_shape
 from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
@@ -221,25 +222,14 @@ class RNNLM(specification.RNNLM):
 
         Text n is drawn with the seed `seed` + n; `at_once` tokens of each come together.
         """
-        rngs = [np.random.default_rng(seed + n) for n in range(len(prefixes))]
-        known, state = max(map(len, prefixes)), self._state_parts(None, len(prefixes))
-        starts = np.array([known - len(prefix) for prefix in prefixes])
-        ids = np.zeros((len(prefixes), known), np.int64)
-        for row, prefix, first in zip(ids, prefixes, starts, strict=True):
-            row[first:] = self._as_int64(prefix, 1)
-        marked = self.vocab_size if sampler.repetition_penalty != 1 else 0
-        seen = np.zeros((len(prefixes), marked), np.bool_)
+        texts = self.continuations()
+        texts.add(prefixes, [sampler] * len(prefixes), range(seed, seed + len(prefixes)))
         for start in range(0, tokens, at_once):
-            number = min(at_once, tokens - start)
-            uniforms = np.stack([rng.random(number) for rng in rngs])  # (texts, number)
-            with self._kernels() as engine:
-                ids, state = engine.generate(ids, starts, state, sampler, uniforms, seen)
-            if np.min(ids) < 0:
-                raise ElmanError(
-                    "the logits contain NaN or infinity: the weights of this model are broken"
-                )
-            yield ids
-            ids, starts = ids[:, -1:], np.zeros_like(starts)
+            yield texts.draw(min(at_once, tokens - start))
+
+    def continuations(self) -> Continuations:
+        """Return texts of this model, none yet, that are continued together."""
+        return Continuations(self._kernels, self.vocab_size)
 
     def _check_batch(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
         """Ids, state and targets of a batch; a state of None stands for zeros."""

@@ -96,8 +96,8 @@ def test_tokens_are_drawn_as_the_sampler_draws_them(
 ) -> None:
     array = np.array(logits, np.float32)
     sampler = replace(sampler, excluded=tuple(n for n in excluded if n < len(array) - 1))
-    settings, buffers = sampler_settings(sampler, len(array)), sampler_buffers(len(array))
-    found = draw(array.copy(), settings, np.random.default_rng(seed).random(), buffers)
+    settings, buffers = sampler_settings([sampler], len(array)), sampler_buffers(len(array))
+    found = draw(array.copy(), settings, 0, np.random.default_rng(seed).random(), buffers)
     assert found not in sampler.excluded
     wanted = sampler(array, np.random.default_rng(seed))
     if (
@@ -126,8 +126,8 @@ def close_to_a_bound(sampler: Sampler, logits: np.ndarray) -> bool:
 @given(LOGITS)
 def test_the_likeliest_token_is_the_first_of_the_largest_logits(logits: list[float]) -> None:
     array = np.array(logits, np.float32)
-    chosen = sampler_settings(Sampler(temperature=0), len(array))
-    assert draw(array, chosen, 0.5, sampler_buffers(len(array))) == array.argmax()
+    chosen = sampler_settings([Sampler(temperature=0)], len(array))
+    assert draw(array, chosen, 0, 0.5, sampler_buffers(len(array))) == array.argmax()
 
 
 def test_a_token_without_a_chance_is_never_drawn() -> None:

@@ -226,20 +226,21 @@ class Engine:
         ids: Ids,
         starts: Ids,
         state: States,
-        sampler: Sampler,
+        samplers: Sequence[Sampler],
         uniforms: NDArray[np.float64],
         seen: NDArray[np.bool_],
     ) -> tuple[Ids, States]:
-        """Ids that follow prefixes, (rows, drawn), and the state before the last of them.
+        """Ids that follow prefixes, (rows, drawn), and the state before the last of all ids.
 
         - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
+        - `samplers`: one for each row.
         - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each id that is drawn.
-        - `seen`: tokens of each row so far, (rows, vocab), which grow; for a penalty alone.
+        - `seen`: tokens of each row so far, (rows, vocab), which grow; for penalties alone.
         """
         shape = self.shape.single if len(ids) == 1 else self.shape
         threads = thread_count(-(-len(ids) // shape.rows))
         parts = np.array_split(np.arange(len(ids)), threads)
-        settings, known = sampler_settings(sampler, self.arch.vocab), ids.shape[1]
+        known = ids.shape[1]
         streams, outs = [], []
         for rows in parts:
             padded = round_up(len(rows), shape.rows)
@@ -249,8 +250,9 @@ class Engine:
 
         def work(n: int) -> None:
             rows, buffers = parts[n], sampler_buffers(self.arch.vocab)
-            mine = seen[rows[0] : rows[-1] + 1]
-            draws = (settings, buffers, uniforms[rows], starts[rows], mine)
+            mine = slice(rows[0], rows[-1] + 1)
+            settings = sampler_settings(samplers[mine], self.arch.vocab)
+            draws = (settings, buffers, uniforms[mine], starts[mine], seen[mine])
             generate(shape, self.cell, *self.text_weights, Reference(streams[n]), *draws, outs[n])
 
         self._pack()

@@ -1,6 +1,7 @@
 """Sampling of the next token, as `elman.core.model.sampling.Sampler` does it, in compiled code."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +12,17 @@ from elman.kernels.codegen.linking import inner
 
 
 class SamplerSettings(NamedTuple):
-    """Settings of a Sampler, with numbers that change nothing in place of None."""
+    """Settings of the Sampler of each text, (texts,); numbers that change nothing replace None.
 
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
+    - `excluded`: ids that are not drawn, (texts, most), -1 where a text has fewer.
+    """
+
+    temperature: NDArray[np.float64]
+    top_k: NDArray[np.int64]
+    top_p: NDArray[np.float64]
+    min_p: NDArray[np.float64]
     excluded: NDArray[np.int64]
-    penalty: np.float32
+    penalty: NDArray[np.float32]
 
 
 class SamplerBuffers(NamedTuple):
@@ -29,18 +33,22 @@ class SamplerBuffers(NamedTuple):
     order: NDArray[np.int64]
 
 
-def sampler_settings(sampler: Sampler, vocab: int) -> SamplerSettings:
-    """Settings of a Sampler for a vocabulary; an ElmanError where excluded ids do not fit it."""
-    sampler.mask(vocab)  # checks the excluded ids
-    top_k = vocab if sampler.top_k is None else min(sampler.top_k, vocab)
+def sampler_settings(samplers: Sequence[Sampler], vocab: int) -> SamplerSettings:
+    """Settings of samplers for a vocabulary; an ElmanError where excluded ids do not fit it."""
+    for sampler in set(samplers):
+        sampler.mask(vocab)  # checks the excluded ids
+    most = max((len(sampler.excluded) for sampler in samplers), default=0)
+    excluded = np.full((len(samplers), most), -1)
+    for row, sampler in zip(excluded, samplers, strict=True):
+        row[: len(sampler.excluded)] = sampler.excluded
     # 2 rather than 1, since a sum of probabilities may round to more than 1.
     return SamplerSettings(
-        float(sampler.temperature),
-        top_k,
-        float(sampler.top_p or 2),
-        float(sampler.min_p or 0),
-        np.array(sampler.excluded, np.int64),
-        np.float32(sampler.repetition_penalty),
+        np.array([sampler.temperature for sampler in samplers], np.float64),
+        np.array([min(sampler.top_k or vocab, vocab) for sampler in samplers], np.int64),
+        np.array([sampler.top_p or 2 for sampler in samplers], np.float64),
+        np.array([sampler.min_p or 0 for sampler in samplers], np.float64),
+        excluded,
+        np.array([sampler.repetition_penalty for sampler in samplers], np.float32),
     )
 
 
@@ -50,24 +58,26 @@ def sampler_buffers(vocab: int) -> SamplerBuffers:
 
 
 @inner
-def draw(logits, sampler, uniform, buffers):
-    """Draw an id from logits, (vocab,), by a number from 0 to 1; temperature 0 ignores the number.
+def draw(logits, sampler, text, uniform, buffers):
+    """Draw an id of a text from logits, (vocab,), by a number from 0 to 1.
 
-    The id is -1 if a logit is NaN, or an infinite one leaves no probabilities. The logits of
-    excluded ids become minus infinity.
+    A temperature of 0 ignores the number. The id is -1 if a logit is NaN, or an infinite one leaves
+    no probabilities. The logits of excluded ids become minus infinity.
     """
-    for n in sampler.excluded:
-        logits[n] = -math.inf
-    best = argmax(logits)
-    if best < 0 or sampler.temperature == 0:
+    for n in sampler.excluded[text]:
+        if n >= 0:
+            logits[n] = -math.inf
+    best, temperature = argmax(logits), sampler.temperature[text]
+    if best < 0 or temperature == 0:
         return best
     if math.isinf(logits[best]):
         return -1
     chances = buffers.chances
     for n in range(len(logits)):
-        chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / sampler.temperature)
-    if sampler.top_k < len(logits) or sampler.top_p <= 1 or sampler.min_p > 0:
-        filter_chances(logits, buffers, sampler)
+        chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / temperature)
+    top_k, top_p, min_p = sampler.top_k[text], sampler.top_p[text], sampler.min_p[text]
+    if top_k < len(logits) or top_p <= 1 or min_p > 0:
+        filter_chances(logits, buffers, top_k, top_p, min_p)
     return inverse_cdf(uniform, chances)
 
 
@@ -92,21 +102,21 @@ def argmax(logits):
 
 
 @inner
-def filter_chances(logits, buffers, sampler):
+def filter_chances(logits, buffers, top_k, top_p, min_p):
     """Set to zero the chances that top-k, top-p and min-p leave out."""
     chances, kept, order = buffers.chances, buffers.sorted_chances, buffers.order
     argsort(logits, order)
     whole, before = 0.0, 0.0
     for n in range(len(kept)):
-        kept[n] = chances[order[n]] if n < sampler.top_k else 0
+        kept[n] = chances[order[n]] if n < top_k else 0
         whole += kept[n]
     for n in range(len(kept)):
         chance = kept[n] / whole
-        if before >= sampler.top_p:
+        if before >= top_p:
             kept[n] = 0
         before += chance
     for n in range(len(kept)):
-        chances[order[n]] = kept[n] if kept[n] >= sampler.min_p * kept[0] else 0
+        chances[order[n]] = kept[n] if kept[n] >= min_p * kept[0] else 0
 
 
 @inner

@@ -94,9 +94,9 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
     """Read the ids that each row of `out` begins with, and draw those that follow.
 
     Row r begins at column `starts[r]`, so that all prefixes end together. Each id drawn takes a
-    number from `uniforms`, (rows, ids to draw), from 0 to 1. With a penalty, `seen`, (rows, vocab),
-    has the tokens of each row so far. If nothing can be drawn from the logits, the id is -1, and
-    generation ends.
+    number from `uniforms`, (rows, ids to draw), from 0 to 1. Where rows have a penalty, `seen`,
+    (rows, vocab), has the tokens of each so far. If nothing can be drawn from the logits, the id is
+    -1, and generation ends.
     """
     work, logits = stream.work, stream.logits
     h, c = work.activations.h, work.activations.c
@@ -107,15 +107,15 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
         for row in range(len(starts)):
             if n < starts[row]:
                 h[:, row], c[:, row] = 0, 0
-            elif sampler.penalty != 1:
+            elif sampler.penalty[row] != 1:
                 seen[row, out[row, n]] = True
         if n + 1 >= known:
             outputs = work.operands.h[-1, rows : 2 * rows]
             product(S, outputs, panels, packed.b_out, logits, 0, len(panels))
             for row in range(len(uniforms)):
                 uniform = uniforms[row, n + 1 - known]
-                if sampler.penalty != 1:
-                    penalise(logits[row, :vocab], seen[row], sampler.penalty)
-                out[row, n + 1] = draw(logits[row, :vocab], sampler, uniform, buffers)
+                if sampler.penalty[row] != 1:
+                    penalise(logits[row, :vocab], seen[row], sampler.penalty[row])
+                out[row, n + 1] = draw(logits[row, :vocab], sampler, row, uniform, buffers)
                 if out[row, n + 1] < 0:
                     return
