@@ -22,6 +22,7 @@ from elman.cli import (
     next_tokens,
     prepare,
     score,
+    serve,
     signals,
     train,
 )
@@ -40,6 +41,7 @@ app.command("next")(next_tokens.next_tokens)
 app.command()(evaluate.evaluate)
 app.command()(score.score)
 app.command()(export.export)
+app.command()(serve.serve)
 app.command()(compare.compare)
 app.command()(info.info)
 

@@ -42,9 +42,13 @@ class InterruptedWorkError(ElmanError):
 def not_installed(
     extra: str, error: ModuleNotFoundError, cure: str = "choose another framework"
 ) -> ElmanError:
-    """ElmanError for an import that failed because a package is missing, with another cure."""
+    """ElmanError for an import that failed because a package is missing.
+
+    - `cure`: another one than to install it; "" for none.
+    """
     needed = requirements(extra) or error.name
-    return ElmanError(f"{error.name} is not installed: pip install {needed}, or {cure}")
+    other = f", or {cure}" if cure else ""
+    return ElmanError(f"{error.name} is not installed: pip install {needed}{other}")
 
 
 def requirements(extra: str) -> str:

@@ -82,8 +82,8 @@ class Codec:
             return line_blocks(blocks)
         return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
-    def prefix_ids(self, prefix: str) -> list[int]:
-        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens.
+    def prefix_ids(self, prefix: str, allow_unknown: bool = False) -> list[int]:
+        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens, or their symbol.
 
         With `lines` the start of a line stands before it.
         """
@@ -97,7 +97,7 @@ class Codec:
                 "cannot represent: remove it"
             ) from error
         unknown = sorted({token for token in tokens if token not in self.vocab})
-        if unknown:
+        if unknown and not allow_unknown:
             raise ElmanError(
                 f"the model does not know {', '.join(map(repr, unknown[:8]))} in the prefix; "
                 f"it knows {self._known()}"

@@ -1,0 +1,53 @@
+"""`elman serve`: runs over HTTP."""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from elman.cli.options import RUN, with_settings
+from elman.core.errors import ElmanError, not_installed
+from elman.server.limits import Limits
+
+log = logging.getLogger("elman")
+
+
+@partial(with_settings, kind=Limits)
+def serve(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.", **RUN)],
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 takes requests of others.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="Key that requests must have.", envvar="ELMAN_API_KEY", show_envvar=True),
+    ] = None,
+    **limits: Any,
+) -> None:
+    """Serve models by OpenAI's completions API, and the page of a model at /.
+
+    A model has the name of its run directory.
+    """
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key):
+        raise ElmanError("an API key has one ASCII character or more: give another, or none")
+    checked = Limits(**limits)
+    try:
+        from elman.server import serving
+    except ModuleNotFoundError as error:
+        raise not_installed("serve", error, "") from error
+    models = serving.load_models(runs)
+    pages = {name: partial(_page, run) for name, run in zip(models, runs, strict=True)}
+
+    def listening(address: str) -> None:
+        log.info("serving %s at %s", ", ".join(models), address)
+
+    serving.serve(models, pages, host, port, checked, api_key, listening)
+
+
+def _page(run: Path) -> str:
+    from elman.export import html
+
+    return html.page(run)

@@ -1,0 +1,1 @@
+"""Runs over HTTP: OpenAI's completions API, on Starlette and uvicorn."""

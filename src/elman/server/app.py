@@ -1,0 +1,286 @@
+"""The server's routes."""
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from elman.core.errors import ElmanError
+from elman.server import completion_request, responses
+from elman.server.choice import Part
+from elman.server.completion_request import CompletionRequest
+from elman.server.errors import ApiError
+from elman.server.limits import Limits
+from elman.server.metrics import Metrics
+from elman.server.service import Service, Writing
+
+log = logging.getLogger("elman")
+COMPLETIONS = "/v1/completions"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+CLIENT_LEFT = 499  # as nginx counts it; nobody receives it
+Result = TypeVar("Result")
+
+
+class App:
+    """Answers requests for some models; `starlette` is the application.
+
+    - `models`: loaded runs under their names.
+    - `pages`: functions that make the page of each.
+    - `api_key`: secret that requests for models and texts must have; None for none.
+    """
+
+    service: Service
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        pages: Mapping[str, Callable[[], str]],
+        limits: Limits,
+        api_key: str | None,
+    ) -> None:
+        self._models, self._pages, self._limits = models, pages, limits
+        self._api_key, self._metrics, self._began = api_key, Metrics(), int(time.time())
+        self.starlette = Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/pages/{name}", self._page),
+                Route("/healthz", self._health),
+                Route("/metrics", self._counts),
+                Route("/v1/models", self._list_models),
+                Route("/v1/models/{name}", self._describe_model),
+                Route(COMPLETIONS, self._complete, methods=["POST"]),
+            ],
+            middleware=[Middleware(CountedRequests, metrics=self._metrics)],
+            exception_handlers={
+                ApiError: _refused,
+                ClientDisconnect: _gone,
+                HTTPException: _no_route,
+                Exception: _failed,
+            },
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.service = Service(self._models, self._limits)
+        yield
+        self.service.close()
+
+    async def _health(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _counts(self, request: Request) -> Response:
+        batchers = self.service.batchers
+        text = self._metrics.text(
+            {name: batcher.waiting for name, batcher in batchers.items()},
+            {name: batcher.present for name, batcher in batchers.items()},
+        )
+        return Response(text, media_type=PROMETHEUS)
+
+    async def _page(self, request: Request) -> Response:
+        """The page of a model, which has all of its weights."""
+        self._check_key(request)
+        name = request.path_params.get("name", next(iter(self._pages)))
+        if name not in self._pages:
+            raise HTTPException(404)
+        try:
+            return HTMLResponse(await asyncio.to_thread(self._pages[name]))
+        except ElmanError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+
+    async def _list_models(self, request: Request) -> Response:
+        self._check_key(request)
+        return _json({"object": "list", "data": [self._model(name) for name in self._models]})
+
+    async def _describe_model(self, request: Request) -> Response:
+        self._check_key(request)
+        if (name := request.path_params["name"]) not in self._models:
+            raise ApiError(404, f"there is no model {name!r}", "model_not_found", "model")
+        return _json(self._model(name))
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._began, "owned_by": "elman"}
+
+    def _check_key(self, request: Request) -> None:
+        if self._api_key is None:
+            return
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, f"Bearer {self._api_key}".encode()):
+            raise ApiError(
+                401,
+                "the header Authorization must be Bearer and the key of this server",
+                "invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+    async def _complete(self, request: Request) -> Response:
+        """Texts that follow prompts, whole or in events."""
+        until = asyncio.get_running_loop().time() + self._limits.timeout
+        async with _time_limit(until):
+            self._check_key(request)
+            asked = completion_request.parse(await self._body(request), self._limits)
+            if not asked.options.stream:
+                return _json(await _unless_left(request, self._whole(asked)))
+            events = self._events(asked)
+            first = await _unless_left(request, anext(events))  # which may be refused
+            return EventStream(first, events, until)
+
+    async def _body(self, request: Request) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":  # which no form of another site's page can send
+            raise ApiError(415, f"the content type must be application/json, got {kind[:80]!r}")
+        body, most = bytearray(), self._limits.max_body
+        announced = int(request.headers.get("content-length", 0))
+        if announced <= most:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    break
+        if max(announced, len(body)) > most:
+            message = f"a request must have {most} bytes or fewer: send less at a time"
+            raise ApiError(413, message, "request_too_large", headers={"connection": "close"})
+        return bytes(body)
+
+    async def _whole(self, asked: CompletionRequest) -> dict[str, Any]:
+        with self.service.writing(asked) as writing:
+            parts: list[list[Part]] = [[] for _ in writing.choices]
+            async for index, part in writing:
+                parts[index].append(part)
+            response = self._response(asked)
+            choices = [response.choice(index, found) for index, found in enumerate(parts)]
+            return response.of(choices, usage=self._usage(writing))
+
+    async def _events(self, asked: CompletionRequest) -> AsyncGenerator[bytes]:
+        with self.service.writing(asked) as writing:
+            response = self._response(asked)
+            async for index, part in writing:
+                yield _event(response.of([response.choice(index, [part])]))
+            used = self._usage(writing)
+            if asked.include_usage:
+                yield _event(response.of([], usage=used))
+            yield b"data: [DONE]\n\n"
+
+    def _response(self, asked: CompletionRequest) -> responses.Response:
+        codec = self._models[asked.model].codec
+        return responses.Response(asked.model, codec, asked.options.logprobs is not None)
+
+    def _usage(self, writing: Writing) -> dict[str, int]:
+        self._metrics.count_tokens(writing.prompt_tokens, writing.written)
+        return responses.usage(writing.prompt_tokens, writing.written)
+
+
+class EventStream(StreamingResponse):
+    """Events sent as they come, and none after the time `until` of the loop."""
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes], until: float) -> None:
+        self._events, self._until = events, until
+        super().__init__(self._all(first), media_type="text/event-stream")
+        self.headers["cache-control"] = "no-store"
+
+    async def _all(self, first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        async for event in self._events:
+            yield event
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; a reader that is too slow finds the stream cut."""
+        with suppress(TimeoutError, ClientDisconnect):
+            async with aclosing(self._events), asyncio.timeout_at(self._until):
+                await super().__call__(scope, receive, send)
+
+
+class CountedRequests:
+    """Middleware that counts requests for texts, each with its status and its seconds."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count it at its end."""
+        if scope["type"] != "http" or scope["path"] != COMPLETIONS:
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), CLIENT_LEFT
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._metrics.count(status, time.monotonic() - began)
+
+
+async def _unless_left(request: Request, work: Awaitable[Result]) -> Result:
+    """Result of some work, which is cancelled where the client leaves."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@asynccontextmanager
+async def _time_limit(until: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(until):
+            yield
+    except TimeoutError as error:
+        headers = {"x-should-retry": "false"}  # OpenAI's clients would ask for the same again
+        message = "the request took too long: ask for fewer tokens"
+        raise ApiError(504, message, "timeout", headers=headers) from error
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is replaced.
+    body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+    return Response(body, status, headers, "application/json")
+
+
+def _event(content: Any) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode(errors="replace") + b"\n\n"
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _json(error.content(), error.status, error.headers)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path} is not a part of this API"
+    return _json(ApiError(error.status_code, message).content(), error.status_code, error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return _json(ApiError(500, "the server failed: see its log").content(), 500)

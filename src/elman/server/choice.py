@@ -1,0 +1,104 @@
+"""Texts of a response as they are written."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from elman.core.text.line_blocks import LINE_END
+from elman.core.text.streaming import Decoder, StopFinder
+from elman.server.completion_request import CompletionRequest
+from elman.server.log_probabilities import LogProbabilities, TokenChances
+
+
+class Token(NamedTuple):
+    """A token of a text: its chances, and the number of characters before it."""
+
+    chances: TokenChances
+    offset: int
+
+
+class Part(NamedTuple):
+    """New part of a text.
+
+    - `tokens`: those that begin in it, if log-probabilities are asked for.
+    - `finish_reason`: "stop" or "length" in the last part, None before.
+    """
+
+    text: str
+    tokens: list[Token]
+    finish_reason: str | None
+
+
+class Choice:
+    """A text of a response: a prompt, if it is echoed, and what is written after it.
+
+    - `prefix`: ids of the prompt; those of a model of lines begin with the start of a line.
+    - `seed`: seed of its random numbers.
+
+    `written` counts tokens. `cancelled` is set where nobody waits for the text any more.
+    """
+
+    def __init__(self, model: Any, asked: CompletionRequest, prefix: list[int], seed: int) -> None:
+        codec, options = model.codec, asked.options
+        self.prefix, self.seed, self.sampler = prefix, seed, asked.sampler
+        self.written, self.cancelled = 0, False
+        self.finish_reason: str | None = None
+        self._left, self._echo, self._stream = options.max_tokens, options.echo, options.stream
+        self._hidden = int(codec.lines)  # tokens of the prefix that are not the prompt's
+        self._stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
+        self._decoder, self._finder = Decoder(codec), StopFinder(self._stops)
+        self._text = ""  # that has not been sent
+        self._tokens: list[Token] = []  # that have not been sent
+        self._decoded = self._sent = 0  # characters
+        self._reader = (
+            None if options.logprobs is None else LogProbabilities(model, options.logprobs)
+        )
+
+    def begin(self) -> Part | None:
+        """Read the prompt; the part of the text that it is, if there is one to send."""
+        chances = self._reader.read(self.prefix) if self._reader else []
+        text = self._decode(self.prefix[self._hidden :], chances[self._hidden :])
+        if not self._echo:
+            text, self._tokens, self._decoded = "", [], 0
+        if not self._left:
+            self.finish_reason = "length"
+        return self._part(text)
+
+    def take(self, ids: Sequence[int]) -> Part | None:
+        """Add the next ids, up to the end of the text; its next part, if there is one to send."""
+        text, one_by_one = "", self._stops or self._reader
+        for some in [[token] for token in ids] if one_by_one else [ids]:
+            some = some[: self._left]
+            self._left -= len(some)
+            self.written += len(some)
+            decoded = self._decode(some, self._reader.read(some) if self._reader else [])
+            text += self._finder.text(decoded, final=not self._left)
+            if self._finder.found or not self._left:
+                self.finish_reason = "stop" if self._finder.found else "length"
+                break
+        return self._part(text)
+
+    def _decode(self, ids: Sequence[int], chances: Sequence[TokenChances]) -> str:
+        """Text of the next ids, whose chances are kept."""
+        before = self._decoded
+        if not chances:
+            text = self._decoder.text(ids, final=not self._left)
+            self._decoded += len(text)
+            return text
+        text = ""
+        for token in chances:
+            self._tokens.append(Token(token, before + len(text)))
+            text += self._decoder.text([token.id])
+        text += self._decoder.text((), final=not self._left)
+        self._decoded += len(text)
+        return text
+
+    def _part(self, text: str) -> Part | None:
+        self._text += text
+        if not (self.finish_reason or (self._stream and self._text)):
+            return None
+        sent, self._text = self._text, ""
+        self._sent += len(sent)
+        whole = self.finish_reason == "length"
+        number = sum(whole or token.offset < self._sent for token in self._tokens)
+        tokens, self._tokens = self._tokens[:number], self._tokens[number:]
+        return Part(sent, tokens, self.finish_reason)

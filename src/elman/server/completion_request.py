@@ -1,0 +1,180 @@
+"""Requests of OpenAI's completions API, checked."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from elman.core import setting_fields
+from elman.core.errors import ElmanError
+from elman.core.files import json_files
+from elman.core.model.sampling import Sampler
+from elman.core.setting_fields import flag, real, whole
+from elman.core.valid_values import MAX_SEED
+from elman.server.errors import ApiError
+from elman.server.limits import Limits
+
+MAX_TEXTS = 128  # of a request: prompts times n
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 1000
+MAX_LOGPROBS = 20
+MAX_JSON_VALUES = 1 << 17  # ids of prompts among them
+Prompt = str | list[int]
+
+# Fields of the API that change nothing with these values, and are not supported with others.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "suffix": ("",),
+}
+UNUSED = ("user",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a request that are numbers or true or false, with the API's defaults."""
+
+    max_tokens: int = whole(16, "Tokens of a text.", at_least=0)
+    temperature: float = real(1.0, "0 takes the likeliest token.", at_least=0)
+    top_p: float = real(1.0, "Probability that is kept.", above=0)
+    top_k: int | None = whole(None, "Number of tokens that are kept.", at_least=1)
+    min_p: float | None = real(None, "Smallest share of the largest probability.", above=0)
+    repetition_penalty: float = real(1.0, "That of a Sampler.", above=0)
+    n: int = whole(1, "Texts for each prompt.", at_least=1, at_most=MAX_TEXTS)
+    best_of: int | None = whole(None, "The same as n.", at_least=1, at_most=MAX_TEXTS)
+    seed: int | None = whole(None, "Seed of the first text.", at_least=0, at_most=MAX_SEED)
+    logprobs: int | None = whole(None, "Likeliest tokens.", at_least=0, at_most=MAX_LOGPROBS)
+    echo: bool = flag("Begin with the prompt.")
+    stream: bool = flag("Send the text as it is written.")
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """A request for texts that follow each of its prompts.
+
+    - `sampler`: that of all texts; the unknown symbol is not excluded yet.
+    - `seed`: that of the first text; the next ones add 1 each.
+    - `include_usage`: end a stream with the numbers of tokens.
+    """
+
+    model: str
+    prompts: list[Prompt]
+    options: Options
+    sampler: Sampler
+    stop: tuple[str, ...]
+    seed: int
+    include_usage: bool
+
+
+def parse(body: bytes, limits: Limits) -> CompletionRequest:
+    """Parse the body of a request; an ApiError tells of the first field that is wrong."""
+    try:
+        given = json_files.parse(body, "the body", max_values=MAX_JSON_VALUES)
+    except ElmanError as error:
+        raise ApiError(400, str(error), "invalid_json") from error
+    if not isinstance(given, dict):
+        raise _wrong(None, f"the body must be a JSON object, got {_kind(given)}")
+    given = {name: value for name, value in given.items() if value is not None}
+    model, prompts = given.pop("model", None), _prompts(given.pop("prompt", ""))
+    if not isinstance(model, str):
+        raise _wrong("model", "model must be the name of a model: GET /v1/models lists them")
+    stop, usage = _stop(given.pop("stop", ())), _include_usage(given.pop("stream_options", {}))
+    options = _options(given)
+    _check_limits(options, len(prompts), limits)
+    seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    return CompletionRequest(model, prompts, options, _sampler(options), stop, seed, usage)
+
+
+def _prompts(value: Any) -> list[Prompt]:
+    """One or many prompts, each a text or a list of ids."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value:
+        if all(map(_is_id, value)):
+            return [value]
+        if all(isinstance(each, str) or _is_ids(each) for each in value):
+            return value
+    raise _wrong(
+        "prompt", f"prompt must be a text, token ids, or a list of these, got {_kind(value)}"
+    )
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_id, value))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if value else ()
+    if not isinstance(value, str | list | tuple) or not all(
+        isinstance(text, str) and 0 < len(text) <= MAX_STOP_CHARACTERS for text in texts
+    ):
+        raise _wrong("stop", f"stop must be texts of 1 to {MAX_STOP_CHARACTERS} characters")
+    if len(texts) > MAX_STOPS:
+        raise _wrong("stop", f"stop must be {MAX_STOPS} texts or fewer, got {len(texts)}")
+    return texts
+
+
+def _include_usage(value: Any) -> bool:
+    known = value.keys() <= {"include_usage"} if isinstance(value, dict) else False
+    if not (known and isinstance(value.get("include_usage", False), bool)):
+        raise _wrong("stream_options", 'stream_options must be {"include_usage": true or false}')
+    return bool(value.get("include_usage", False))
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    known = {field.name for field in fields(Options)}
+    for name, value in given.items():
+        if name in known or name in UNUSED:
+            continue
+        if name not in NEUTRAL:
+            raise _wrong(name[:40], f"{name!r} is not a field of a request: leave it out")
+        if value not in NEUTRAL[name]:
+            raise _wrong(name, f"{name} is not supported: leave it out")
+    values = {name: value for name, value in given.items() if name in known}
+    for name, value in values.items():
+        try:
+            setting_fields.check_given(Options, {name: value})
+        except ElmanError as error:
+            raise _wrong(name, str(error)) from error
+    options = Options(**values)
+    if options.best_of not in (None, options.n):
+        raise _wrong("best_of", f"best_of must be n, {options.n}, got {options.best_of}")
+    return options
+
+
+def _sampler(options: Options) -> Sampler:
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    for name in names:
+        try:
+            Sampler(**{name: getattr(options, name)})
+        except ElmanError as error:
+            raise _wrong(name, str(error)) from error
+    kept = {name: getattr(options, name) for name in names}
+    return Sampler(**kept | {"top_p": None if options.top_p == 1 else options.top_p})
+
+
+def _check_limits(options: Options, prompts: int, limits: Limits) -> None:
+    if options.max_tokens > limits.max_tokens:
+        raise _wrong(
+            "max_tokens",
+            f"max_tokens must be {limits.max_tokens} or less, got {options.max_tokens}",
+        )
+    if prompts * options.n > MAX_TEXTS:
+        raise _wrong(
+            "n",
+            f"a request has {MAX_TEXTS} texts or fewer, got {prompts} prompts, {options.n} each",
+        )
+
+
+def _wrong(param: str | None, message: str) -> ApiError:
+    return ApiError(400, message, "invalid_value", param)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    return names.get(type(value), "a number")

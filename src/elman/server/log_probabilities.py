@@ -1,0 +1,52 @@
+"""Log-probabilities of the tokens of a text, and of the likeliest ones in their places."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.model import language_model
+
+AT_ONCE = 1 << 20  # logits
+
+
+class TokenChances(NamedTuple):
+    """A token of a text: its id, its log-probability in nats, and the likeliest ids with theirs.
+
+    Nothing predicts the first token of a text: it has neither.
+    """
+
+    id: int
+    log_probability: float | None
+    likeliest: dict[int, float]
+
+
+class LogProbabilities:
+    """Reads a text as it grows."""
+
+    def __init__(self, model: Any, top: int) -> None:
+        self._model, self._top = model, top
+        self._state: Any = None
+        self._predicted: NDArray[Any] | None = None  # logits of the next token, (vocab,)
+
+    def read(self, ids: Sequence[int]) -> list[TokenChances]:
+        """Chances of the next ids of the text."""
+        most = max(1, AT_ONCE // self._model.vocab_size)
+        found: list[TokenChances] = []
+        for start in range(0, len(ids), most):
+            found += self._read(list(ids[start : start + most]))
+        return found
+
+    def _read(self, ids: list[int]) -> list[TokenChances]:
+        logits, self._state = self._model.step(np.array([ids]), self._state)
+        language_model.check_finite(logits)
+        before, self._predicted = self._predicted, logits[0, -1]
+        unpredicted = [] if before is not None else [TokenChances(ids[0], None, {})]
+        rows = logits[0, :-1] if before is None else np.vstack([before, logits[0, :-1]])
+        values = language_model.log_probabilities(rows)  # (predicted, vocab)
+        top = np.argsort(-values, axis=1, kind="stable")[:, : self._top]
+        return unpredicted + [
+            TokenChances(token, float(row[token]), {int(n): float(row[n]) for n in best})
+            for token, row, best in zip(ids[len(unpredicted) :], values, top, strict=True)
+        ]

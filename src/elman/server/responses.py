@@ -1,0 +1,75 @@
+"""Responses of OpenAI's completions API."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from elman.core.text.codec import Codec
+from elman.server.choice import Part, Token
+
+
+class Response:
+    """A response as JSON: whole, or in chunks of the same form."""
+
+    def __init__(self, model: str, codec: Codec, logprobs: bool) -> None:
+        self._codec, self._logprobs = codec, logprobs
+        self._head = {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def of(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """Response with these choices and more fields."""
+        return self._head | {"choices": list(choices)} | more
+
+    def choice(self, index: int, parts: Sequence[Part]) -> dict[str, Any]:
+        """Choice made of parts of a text."""
+        tokens = [token for part in parts for token in part.tokens]
+        return {
+            "index": index,
+            "text": "".join(part.text for part in parts),
+            "logprobs": self._log_probabilities(tokens) if self._logprobs else None,
+            "finish_reason": parts[-1].finish_reason,
+        }
+
+    def _log_probabilities(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        """Four lists, which have an element for each token.
+
+        The token itself is among the likeliest, as the API has it. Nothing predicts the first token
+        of a text: it has null.
+        """
+        chances = [token.chances for token in tokens]
+        return {
+            "tokens": [self._text(each.id) for each in chances],
+            "token_logprobs": [each.log_probability for each in chances],
+            "top_logprobs": [
+                None
+                if each.log_probability is None
+                else {
+                    self._text(index): value
+                    for index, value in (each.likeliest | {each.id: each.log_probability}).items()
+                }
+                for each in chances
+            ],
+            "text_offset": [token.offset for token in tokens],
+        }
+
+    def _text(self, index: int) -> str:
+        """Text of a token; bytes that are a part of a character as OpenAI spells them."""
+        raw = self._codec.tokenizer.raw(self._codec.vocab.idx_to_token[index])
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def usage(prompt_tokens: int, written: int) -> dict[str, int]:
+    """Numbers of tokens of a request."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": written,
+        "total_tokens": prompt_tokens + written,
+    }

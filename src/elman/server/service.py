@@ -1,0 +1,150 @@
+"""Models under their names, and the requests that wait for their texts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from elman.core.errors import ElmanError
+from elman.core.text.codec import Codec
+from elman.core.text.line_blocks import LINE_END
+from elman.server.batcher import Batcher, FullError, Result
+from elman.server.choice import Choice, Part
+from elman.server.completion_request import CompletionRequest, Prompt
+from elman.server.errors import ApiError
+from elman.server.limits import Limits
+
+
+class Writing:
+    """Texts that are being written for a request, which takes their parts as they come."""
+
+    def __init__(self, choices: list[Choice], prompt_tokens: int) -> None:
+        self.choices, self.prompt_tokens = choices, prompt_tokens
+        self._left = len(choices)
+        self._parts: asyncio.Queue[tuple[int, Result]] = asyncio.Queue()
+        self._indices = {choice: n for n, choice in enumerate(choices)}
+
+    @property
+    def written(self) -> int:
+        """Number of tokens that have been written."""
+        return sum(choice.written for choice in self.choices)
+
+    def put(self, choice: Choice, result: Result) -> None:
+        """Give the request the next part of one of its texts."""
+        self._parts.put_nowait((self._indices[choice], result))
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Part]]:
+        """Yield the number of a text and its next part, until all texts have ended."""
+        while self._left:
+            index, part = await self._parts.get()
+            if isinstance(part, Exception):
+                raise ApiError(500, f"the model cannot write: {part}") from part
+            self._left -= part.finish_reason is not None
+            yield index, part
+
+
+class Service:
+    """Models under their names, each with a thread that writes its texts."""
+
+    def __init__(self, models: Mapping[str, Any], limits: Limits) -> None:
+        self.models, self.limits = models, limits
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[Choice, Writing] = {}
+        self.batchers = {
+            name: Batcher(model, limits.max_waiting, self._deliver)
+            for name, model in models.items()
+        }
+
+    def close(self) -> None:
+        """End the threads."""
+        for batcher in self.batchers.values():
+            batcher.close()
+
+    @contextmanager
+    def writing(self, asked: CompletionRequest) -> Iterator[Writing]:
+        """Have the texts of a request written; they are dropped at the end of the block.
+
+        An ApiError tells of a model that is not there, a prompt that it cannot read, and of too
+        many texts that wait.
+        """
+        choices, prompt_tokens = self._choices(asked)
+        batcher, writing = self.batchers[asked.model], Writing(choices, prompt_tokens)
+        for choice in choices:
+            self._waiting[choice] = writing
+        try:
+            batcher.submit(choices)
+            yield writing
+        except FullError as error:
+            message = f"{batcher.waiting} texts wait already: try again later"
+            raise ApiError(
+                429, message, "too_many_requests", headers={"retry-after": "1"}
+            ) from error
+        finally:
+            batcher.cancel(choices)
+            for choice in choices:
+                del self._waiting[choice]
+
+    def _choices(self, asked: CompletionRequest) -> tuple[list[Choice], int]:
+        """Texts of a request, none begun, and the number of tokens of its prompts."""
+        if asked.model not in self.models:
+            raise ApiError(
+                404,
+                f"there is no model {asked.model!r}: GET /v1/models lists them",
+                "model_not_found",
+                "model",
+            )
+        model = self.models[asked.model]
+        scored = not asked.options.max_tokens
+        asked = replace(asked, sampler=replace(asked.sampler, excluded=(model.codec.vocab.unk,)))
+        prefixes = [self._prefix(model.codec, prompt, scored) for prompt in asked.prompts]
+        repeated = [prefix for prefix in prefixes for _ in range(asked.options.n)]
+        choices = [
+            Choice(model, asked, prefix, asked.seed + n) for n, prefix in enumerate(repeated)
+        ]
+        return choices, sum(len(prefix) - model.codec.lines for prefix in prefixes)
+
+    def _prefix(self, codec: Codec, prompt: Prompt, scored: bool) -> list[int]:
+        """Ids of a prompt, which is read as by `elman score` if it is only `scored`."""
+        try:
+            ids = _ids(codec, prompt, scored)
+        except ElmanError as error:
+            raise ApiError(400, str(error), "invalid_prompt", "prompt") from error
+        if not ids:
+            raise ApiError(
+                400,
+                "the prompt is empty: give at least one symbol to begin with",
+                "invalid_prompt",
+                "prompt",
+            )
+        if len(ids) > self.limits.max_prompt:
+            raise ApiError(
+                400,
+                f"a prompt must have {self.limits.max_prompt} tokens or fewer, got {len(ids)}",
+                "context_length_exceeded",
+                "prompt",
+            )
+        return ids
+
+    def _deliver(self, results: list[tuple[Choice, Result]]) -> None:
+        """Pass results on to the requests, from another thread."""
+        self._loop.call_soon_threadsafe(self._receive, results)
+
+    def _receive(self, results: list[tuple[Choice, Result]]) -> None:
+        for choice, result in results:
+            if choice in self._waiting:
+                self._waiting[choice].put(choice, result)
+
+
+def _ids(codec: Codec, prompt: Prompt, scored: bool) -> list[int]:
+    """Ids of a prompt; those of a model of lines begin with the start of a line.
+
+    A text that is only scored may have unknown tokens, and be a whole line with its end.
+    """
+    if isinstance(prompt, list):
+        if wrong := [index for index in prompt if not 0 <= index < len(codec.vocab)]:
+            raise ElmanError(f"ids must be from 0 to {len(codec.vocab) - 1}, got {wrong[0]}")
+        return [codec.line_end, *prompt] if codec.lines else prompt
+    whole = scored and codec.lines and prompt.endswith(LINE_END)
+    ids = codec.prefix_ids(prompt.removesuffix(LINE_END) if whole else prompt, scored)
+    return [*ids, codec.line_end] if whole else ids

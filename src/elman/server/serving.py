@@ -1,0 +1,81 @@
+"""A server process: its models, its socket, its end."""
+
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import elman
+from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
+from elman.core.model.sampling import Sampler
+from elman.server.app import App
+from elman.server.limits import Limits
+
+MAX_CONNECTIONS = 4096
+WAITING_CONNECTIONS = 2048  # that have not been accepted
+IDLE_SECONDS = 10  # of a connection that is kept
+
+
+def load_models(runs: list[Path]) -> dict[str, Any]:
+    """Load runs into the engine, under the names of their folders, and compile their kernels."""
+    models: dict[str, Any] = {}
+    for run in runs:
+        name = run.resolve().name
+        if name in models:
+            raise ElmanError(
+                f"models have the names of their folders, and two are {name!r}: rename one"
+            )
+        models[name] = elman.load(run, "numba")
+        for texts in (1, 2):  # one text, and several, have kernels of their own
+            list(models[name].generate_ids([[0]] * texts, 1, Sampler(), 0))
+    return models
+
+
+def serve(
+    models: Mapping[str, Any],
+    pages: Mapping[str, Callable[[], str]],
+    host: str,
+    port: int,
+    limits: Limits,
+    api_key: str | None,
+    listening: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, which lets requests that have begun end.
+
+    - `listening`: called with the address, once it takes connections.
+
+    A second Ctrl-C cuts them.
+    """
+    with _listen(host, port) as listener:
+        address, number, *_ = listener.getsockname()
+        config = uvicorn.Config(
+            App(models, pages, limits, api_key).starlette,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=int(limits.timeout) + 1,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            log_level="critical",
+            ws="none",
+        )
+        listening(f"http://{f'[{address}]' if ':' in address else address}:{number}")
+        with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open a socket that takes connections; a MachineError if it cannot be opened."""
+    require_at_least(0, port=port)
+    require_at_most(65535, port=port)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+    except OSError as error:
+        raise MachineError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --host "
+            "or --port"
+        ) from error
