@@ -1,5 +1,6 @@
 """A server process: its models, its socket, its end."""
 
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
                 f"models have the names of their folders, and two are {name!r}: rename one"
             )
         models[name] = elman.load(run, "numba")
+        models[name].step([[0]])
         for texts in (1, 2):  # one text, and several, have kernels of their own
             list(models[name].generate_ids([[0]] * texts, 1, Sampler(), 0))
     return models
@@ -62,6 +64,7 @@ def serve(
             log_level="critical",
             ws="none",
         )
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that leave
         listening(f"http://{f'[{address}]' if ':' in address else address}:{number}")
         with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
             uvicorn.Server(config).run(sockets=[listener])
@@ -75,7 +78,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
         raise MachineError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --host "
-            "or --port"
+            f"cannot listen on {host}, port {port}: {reason}; choose another with --host or --port"
         ) from error

@@ -1,0 +1,74 @@
+"""A server begins with a clear line, ends what it has begun, and leaves nothing behind."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.server.conftest import Server, serving
+
+LONG = {"model": "letters", "prompt": "a", "max_tokens": 4096, "n": 128, "stream": True}
+
+
+def open_stream(server: Server) -> socket.socket:
+    """Ask for many long texts; the connection has the beginning of the answer."""
+    where, body = urlsplit(server.address), json.dumps(LONG)
+    connection = socket.create_connection((where.hostname, where.port))
+    connection.sendall(
+        f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    assert connection.recv(15) == b"HTTP/1.1 200 OK"
+    return connection
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_is_begun_end(runs: list[Path], number: signal.Signals) -> None:
+    with serving(runs) as server, open_stream(server) as connection:
+        server.process.send_signal(number)
+        rest = connection.makefile("rb").read()
+        assert rest.count(b'"finish_reason": "length"') == 128
+        assert b"data: [DONE]" in rest
+        assert server.process.wait(60) == 0
+        with pytest.raises(httpx.ConnectError):
+            server.get("/healthz")
+
+
+def test_a_client_that_leaves_frees_its_place(runs: list[Path]) -> None:
+    with serving(runs, "--max-tokens", "1000000") as server:
+        LONG_ENOUGH = LONG | {"max_tokens": 1_000_000}
+        with httpx.stream("POST", f"{server.address}/v1/completions", json=LONG_ENOUGH) as answer:
+            next(answer.iter_bytes())
+        while 'elman_texts_written{model="letters"} 0' not in server.get("/metrics").text:
+            pass
+        assert 'elman_requests_total{status="200"} 1' in server.get("/metrics").text
+
+
+def failure(*words: str | Path) -> str:
+    command = [sys.executable, "-P", "-m", "elman", "serve", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    return done.stderr.splitlines()[-1]
+
+
+def test_what_cannot_be_served_is_said_in_one_line(runs: list[Path], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert failure(runs[0], "--port", str(port)) == (
+            f"elman: cannot listen on 127.0.0.1, port {port}: Address already in use; choose "
+            "another with --host or --port"
+        )
+    assert "port must be 65535 or less, got 70000" in failure(runs[0], "--port", "70000")
+    assert "cannot listen on nowhere.invalid" in failure(runs[0], "--host", "nowhere.invalid")
+    assert "is not a run directory" in failure(tmp_path)
+    assert "two are 'letters': rename one" in failure(runs[0], runs[0])
+    assert "an API key has one ASCII character or more" in failure(runs[0], "--api-key", "ä")
+    assert "timeout must be a finite number above 0" in failure(runs[0], "--timeout", "0")
+    assert "Missing argument" in failure()
