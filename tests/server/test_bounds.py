@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from elman.export import html
 from tests.server.conftest import Server, serving
 
 ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}
@@ -48,6 +49,14 @@ def test_what_is_not_there_is_not_found(server: Server) -> None:
     message = "GET /v1/chat/completions is not a part of this API"
     assert answer.json()["error"]["message"] == message
     assert server.get("/v1/completions").status_code == 405
+
+
+def test_the_page_of_each_model_is_served(server: Server, runs: list[Path]) -> None:
+    for path, run in (("/", runs[0]), ("/pages/letters", runs[0]), ("/pages/names", runs[1])):
+        answer = server.get(path)
+        assert answer.headers["content-type"].startswith("text/html")
+        assert answer.text == html.page(run)
+    assert server.get("/pages/others").status_code == 404
 
 
 def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:

@@ -1,7 +1,7 @@
 """`elman serve`: runs over HTTP."""
 
 import logging
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, "") from error
     models = serving.load_models(runs)
-    pages = {name: partial(_page, run) for name, run in zip(models, runs, strict=True)}
+    pages = {name: cache(partial(_page, run)) for name, run in zip(models, runs, strict=True)}
 
     def listening(address: str) -> None:
         log.info("serving %s at %s", ", ".join(models), address)
