@@ -55,9 +55,10 @@ def base(session: nox.Session) -> None:
 
 @nox.session
 def shipping(session: nox.Session) -> None:
-    """Formats that run without elman: in onnxruntime, in sherpa-onnx, and in Chromium."""
-    session.install(".[test,onnx,browser]", "sherpa-onnx>=2")
-    test(session, "tests/export")
+    """Formats that run without elman: in onnxruntime, sherpa-onnx and Chromium; the server."""
+    others = "sherpa-onnx>=2", "openai>=1.50", "httpx>=0.27"
+    session.install(".[test,onnx,browser,serve]", *others)
+    test(session, "tests/export", "tests/server")
 
 
 @nox.session

@@ -1,12 +1,13 @@
 """Texts that are continued together are those that each would be alone."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elman import numba as engine
 from elman import numpy as specification
-from elman.core.model.language_model import generate
+from elman.core.model.language_model import generate, generate_all
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture
 from tests.engine.batches import weights_of
@@ -48,3 +49,14 @@ def test_a_text_is_its_own_whoever_comes_and_goes(
 
 def test_nothing_is_drawn_where_there_is_no_text() -> None:
     assert np.shape(MODEL.continuations().draw(3)) == (0, 3)
+
+
+@pytest.mark.parametrize("precision", ["single", "bf16"])
+def test_a_text_has_the_same_bits_alone_and_among_others(precision: str) -> None:
+    arch = Architecture("gru", 60, 256, 1, 64)
+    model = engine.build(arch, weights_of(arch), precision=precision)
+    texts = [[n % 60] for n in range(20)]
+    together = generate_all(model, texts, 1000, Sampler(), seed=3)
+    for n in (0, 13):
+        (alone,) = generate_all(model, texts[n : n + 1], 1000, Sampler(), seed=3 + n)
+        np.testing.assert_array_equal(together[n], alone)

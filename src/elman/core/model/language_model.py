@@ -81,7 +81,7 @@ def generate_all(
 ) -> list[NDArray[np.int64]]:
     """Ids of `tokens` tokens that follow each of the prefixes, (tokens,) each.
 
-    Text n is drawn with `seed` + n, as by `generate`; in a batch, rounding may differ.
+    Text n is drawn with `seed` + n, as by `generate`.
     """
     check_request(model, prefixes, tokens, sampler, seed)
     if hasattr(model, "generate_ids") and tokens and len(prefixes):

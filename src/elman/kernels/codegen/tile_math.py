@@ -107,8 +107,12 @@ _operator(operator.truediv, "divide")
 
 def _function(method: str, doc: str) -> Any:
     def typer(context: Any, tile: Any) -> Any:
+        together = tile.vectors * (1 if tile.separate else tile.rows)
+
         def body(emit: TileBuilder, value: Any) -> Any:
-            return emit.pack(getattr(emit, method)(emit.unpack(value)))
+            vectors, function = emit.unpack(value), getattr(emit, method)
+            parts = (vectors[n : n + together] for n in range(0, len(vectors), together))
+            return emit.pack([vector for part in parts for vector in function(part)])
 
         return tile_intrinsic(tile(tile), body)
 
@@ -178,7 +182,7 @@ def where_row_is(context: Any, tile: Any, first: Any, rows: Any) -> Any:
 
 def _reduction(method: str, doc: str) -> Any:
     def typer(context: Any, tile: Any) -> Any:
-        row = TileType(1, tile.vectors, tile.lanes)
+        row = TileType(tile.shape.single)
 
         def body(emit: TileBuilder, value: Any) -> Any:
             combine, vectors = getattr(emit, method), emit.unpack(value)

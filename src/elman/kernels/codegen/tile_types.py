@@ -14,7 +14,7 @@ its vectors in a register:
 which is read in place.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -41,12 +41,15 @@ LINE = 16  # floats in a cache line
 class TileShape:
     """Shape of a tile, `rows` by `vectors * lanes` floats; an argument of every kernel.
 
-    Kernels are compiled for each shape, whose numbers are constants in the code.
+    Kernels are compiled for each shape, whose numbers are constants in the code. The rows of a tile
+    share the division of a tanh, which rounds a row by what is in the others, unless they are
+    `separate`.
     """
 
     rows: int
     vectors: int
     lanes: int
+    separate: bool = False
 
     @property
     def width(self) -> int:
@@ -56,29 +59,30 @@ class TileShape:
     @property
     def single(self) -> "TileShape":
         """Shape of a tile of one row."""
-        return TileShape(1, self.vectors, self.lanes)
+        return replace(self, rows=1)
 
     @property
     def elementwise(self) -> "TileShape":
         """Shape of a tile for work without products: the registers hold some such tiles at once."""
-        return TileShape(max(1, self.rows // 4), self.vectors, self.lanes)
+        return replace(self, rows=max(1, self.rows // 4))
 
     @property
     def two_rows(self) -> "TileShape":
         """Shape of a tile of two rows."""
-        return TileShape(2, self.vectors, self.lanes)
+        return replace(self, rows=2)
 
     @property
     def square(self) -> "TileShape":
         """Shape of a square tile that the processor transposes fast."""
         lanes = min(self.lanes, 8)  # shuffles of longer vectors take twice the time
-        return TileShape(lanes, 1, lanes)
+        return replace(self, rows=lanes, vectors=1, lanes=lanes)
 
 
 class _Grid(types.Type):
-    def __init__(self, rows: int, vectors: int, lanes: int) -> None:
-        self.rows, self.vectors, self.lanes = rows, vectors, lanes
-        super().__init__(f"{type(self).__name__}({rows}, {vectors}, {lanes})")
+    def __init__(self, shape: TileShape) -> None:
+        self.shape = shape
+        self.rows, self.vectors, self.lanes, self.separate = astuple(shape)
+        super().__init__(f"{type(self).__name__}{astuple(shape)}")
 
 
 class TileShapeType(_Grid):
@@ -98,8 +102,8 @@ class ViewType(types.Type):
 
 
 def tile_of(shape: Any) -> TileType:
-    """Type of the tiles of a shape, a TileShape or its type."""
-    return TileType(shape.rows, shape.vectors, shape.lanes)
+    """Type of the tiles of a shape's type."""
+    return TileType(shape.shape)
 
 
 register_model(TileShapeType)(models.OpaqueModel)
@@ -121,7 +125,7 @@ class _ViewModel(models.StructModel):
 
 @typeof_impl.register(TileShape)
 def _typeof_shape(shape: TileShape, context: Any) -> TileShapeType:
-    return TileShapeType(shape.rows, shape.vectors, shape.lanes)
+    return TileShapeType(shape)
 
 
 @unbox(TileShapeType)
@@ -130,7 +134,7 @@ def _unbox_shape(kind: Any, value: Any, context: Any) -> NativeValue:
 
 
 def _attribute(kind: TileShapeType, name: str) -> Any:
-    return getattr(TileShape(kind.rows, kind.vectors, kind.lanes), name, None)
+    return getattr(kind.shape, name, None)
 
 
 @infer_getattr

@@ -16,8 +16,7 @@ from elman.kernels.host.engine import Engine, Ids, States
 class Continuations:
     """Texts that are continued together, and may come and go between two calls.
 
-    Text n is row n of what `draw` returns. It does not depend on the texts beside it, except for
-    rounding where it is alone.
+    Text n is row n of what `draw` returns. It does not depend on the texts beside it.
     """
 
     def __init__(self, kernels: Callable[[], AbstractContextManager[Engine]], vocab: int) -> None:

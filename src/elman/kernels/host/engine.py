@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -232,12 +233,16 @@ class Engine:
     ) -> tuple[Ids, States]:
         """Ids that follow prefixes, (rows, drawn), and the state before the last of all ids.
 
+        Those of a row are the same, to the bit, whatever the other rows are: a tile of one row would
+        add up products in another order.
+
         - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
         - `samplers`: one for each row.
         - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each id that is drawn.
         - `seen`: tokens of each row so far, (rows, vocab), which grow; for penalties alone.
         """
-        shape = self.shape.single if len(ids) == 1 else self.shape
+        shape = replace(self.shape, separate=True)
+        shape = shape.two_rows if len(ids) <= 2 else shape
         threads = thread_count(-(-len(ids) // shape.rows))
         parts = np.array_split(np.arange(len(ids)), threads)
         known = ids.shape[1]
