@@ -18,11 +18,12 @@ def request(model: str, seed: int, key: str = KEY, **more: Any) -> bytes:
     return framed(json.dumps(asked | more).encode(), key)
 
 
-def framed(body: bytes, key: str = KEY) -> bytes:
-    """A body with the head of a request."""
+def framed(body: bytes, key: str = KEY, length: int | None = None) -> bytes:
+    """A body with the head of a request, which may tell of another length."""
     head = (
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {key}\r\n"
+        f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
     )
     return head.encode() + body
 

@@ -138,7 +138,7 @@ def main() -> None:
     asked = parser.parse_args()
     run, many = asked.run, asked.clients
     print_machine(
-        {name: sys.executable for name in ("starlette", "uvicorn")} | {"torch": asked.torch}
+        dict.fromkeys(("starlette", "uvicorn"), sys.executable) | {"torch": asked.torch}
     )
     model = elman.load(run, "numba")
     options = {"tokens": TOKENS, "n": TEXTS, "seed": 0, "temperature": 0.8}

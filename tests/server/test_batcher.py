@@ -60,17 +60,18 @@ def started(max_waiting: int = 100) -> tuple[Model, Batcher, SimpleQueue[Any]]:
 
 def test_texts_join_those_that_are_being_written() -> None:
     model, made, results = started()
-    first, second = choice(model, 40), choice(model, 10)
+    first, second = choice(model, 400), choice(model, 100)
     made.submit([first])
     assert model.begun.get(timeout=60) == 1
     made.submit([second])
     model.go_on.set()
     finished = [results.get(timeout=60) for _ in range(2)]
     assert finished == [
-        (second, Part("a" * 10, [], "length")),
-        (first, Part("a" * 40, [], "length")),
+        (second, Part("a" * 100, [], "length")),
+        (first, Part("a" * 400, [], "length")),
     ]
-    assert [model.begun.get(timeout=60) for _ in range(2)] == [2, 1]
+    assert model.begun.get(timeout=60) == 2
+    assert model.begun.get(timeout=60) == 1
     made.close()
 
 
@@ -134,11 +135,11 @@ def test_a_failure_ends_the_texts_that_it_concerns_alone() -> None:
 def test_a_stream_has_a_part_of_each_step() -> None:
     model, made, results = started()
     model.go_on.set()
-    made.submit([choice(model, 40, stream=True)])
+    made.submit([choice(model, 300, stream=True)])
     parts = [results.get(timeout=60)[1] for _ in range(3)]
     assert parts == [
-        Part("a" * 16, [], None),
-        Part("a" * 16, [], None),
-        Part("a" * 8, [], "length"),
+        Part("a" * 128, [], None),
+        Part("a" * 128, [], None),
+        Part("a" * 44, [], "length"),
     ]
     made.close()

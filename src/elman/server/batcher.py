@@ -11,7 +11,8 @@ from elman.server.choice import Choice, Part
 
 log = logging.getLogger("elman")
 MAX_TEXTS = 512  # that are written together
-TOKENS_AT_ONCE = 16  # of each, before others may join
+TOKENS_AT_ONCE = 512  # of all texts, before others may join
+FEWEST, MOST = 16, 128  # tokens of each
 PROMPT_TOKENS_AT_ONCE = 8192  # that are read before others are written on
 Result = Part | Exception  # a text's next part, or the reason why none comes
 Deliver = Callable[[list[tuple[Choice, Result]]], None]
@@ -114,7 +115,8 @@ class Batcher:
             [choice.seed for choice in begun],
         )
         self._present += begun
-        drawn = self._texts.draw(TOKENS_AT_ONCE)
+        number = TOKENS_AT_ONCE // max(1, len(self._present))
+        drawn = self._texts.draw(max(FEWEST, min(MOST, number)))
         for choice, ids in zip(self._present, drawn.tolist(), strict=True):
             add(choice, choice.take(ids))
         self._drop_finished()

@@ -233,8 +233,8 @@ class Engine:
     ) -> tuple[Ids, States]:
         """Ids that follow prefixes, (rows, drawn), and the state before the last of all ids.
 
-        Those of a row are the same, to the bit, whatever the other rows are: a tile of one row would
-        add up products in another order.
+        Those of a row are the same, to the bit, whatever the other rows are: a tile of one row
+        would add up products in another order.
 
         - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
         - `samplers`: one for each row.
