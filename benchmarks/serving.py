@@ -137,9 +137,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000)
     asked = parser.parse_args()
     run, many = asked.run, asked.clients
-    print_machine(
-        dict.fromkeys(("starlette", "uvicorn"), sys.executable) | {"torch": asked.torch}
-    )
+    print_machine(dict.fromkeys(("starlette", "uvicorn"), sys.executable) | {"torch": asked.torch})
     model = elman.load(run, "numba")
     options = {"tokens": TOKENS, "n": TEXTS, "seed": 0, "temperature": 0.8}
     texts = [text.removeprefix(PROMPT) for text in model.generate(PROMPT, **options)]

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
+SERVING = "serving.md"  # whose examples need a server
 CELL = "OptimizedLSTMCell"  # in the one example that is for Flax
 
 

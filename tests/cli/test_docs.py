@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.docs import EXPORTS, PAGES, blocks, needs_torch
+from tests.docs import EXPORTS, PAGES, SERVING, blocks, needs_torch
 
 STORY = "It has been said, once upon a time. \n" * 300
-OWN = [page for page in PAGES if page.name != EXPORTS and not needs_torch(page)]
+OWN = [page for page in PAGES if page.name not in (EXPORTS, SERVING) and not needs_torch(page)]
 Calls = list[tuple[str, Any, Any]]
 
 

@@ -37,7 +37,7 @@ def serve(
     try:
         from elman.server import serving
     except ModuleNotFoundError as error:
-        raise not_installed("serve", error, "") from error
+        raise not_installed("serve", error, cure="") from error
     models = serving.load_models(runs)
     pages = {name: cache(partial(_page, run)) for name, run in zip(models, runs, strict=True)}
 
