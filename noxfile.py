@@ -79,6 +79,14 @@ def mxnet(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in build/site; a dead link or an unknown name is an error."""
+    session.install(".[docs]")
+    # Material announces the end of MkDocs; Zensical, its successor, has no full API reference yet.
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
     session.install(f".[test,{','.join(MANY)}]")

@@ -2,31 +2,41 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
 SERVING = "serving.md"  # whose examples need a server
+BOOK = "from-d2l.md"  # whose examples are for a framework each, and have a test beside theirs
 CELL = "OptimizedLSTMCell"  # in the one example that is for Flax
+NOT_RUN = "<!-- not run: "  # on the line before a block, with the reason; readers do not see it
+BLOCK = re.compile(
+    r"(?:^ *(?P<mark><!-- [^\n]*)\n)?^ *```(?P<language>\w+)\n(?P<code>.*?)^ *```$", re.M | re.S
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in a language."""
-    found = re.findall(
-        rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
-    return [str(block) for block in found]
+    """The fenced blocks of a page in a language that can be run."""
+    return [
+        dedent(found["code"])
+        for found in BLOCK.finditer(page.read_text("utf-8"))
+        if found["language"] == language and not (found["mark"] or "").startswith(NOT_RUN)
+    ]
 
 
 def needs_torch(page: Path) -> bool:
     """True if the examples of a page are for PyTorch."""
-    return any("torch" in block for block in blocks(page, "python"))
+    return page.name != BOOK and any("torch" in block for block in blocks(page, "python"))
 
 
 def commands(page: Path) -> list[str]:
     """The lines of the command line, in blocks and in running text."""
-    lines = "\n".join(blocks(page, "bash")).splitlines()
-    fenced = [part.strip() for line in lines for part in line.split("&&")]
-    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = [(each["language"], each["code"]) for each in BLOCK.finditer(page.read_text("utf-8"))]
+    typed = "".join(code for language, code in found if language == "bash").splitlines()
+    shown = "".join(code for language, code in found if language == "console").splitlines()
+    typed += [line.removeprefix("$ ") for line in shown if line.startswith("$ ")]
+    fenced = [part.strip() for line in typed for part in re.split(r"&&|\| ", line)]
+    text = BLOCK.sub("", page.read_text("utf-8"))
     inline = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", text)]
     return [line for line in (*fenced, *inline) if line.startswith("elman ")]

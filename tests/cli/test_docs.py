@@ -1,16 +1,30 @@
 """Examples of docs that need no framework run as printed."""
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from benchmarks.command_pages import pages, transcripts
 
-from tests.docs import EXPORTS, PAGES, SERVING, blocks, needs_torch
+from elman.cli import app
+from tests.docs import BOOK, EXPORTS, PAGES, SERVING, blocks, needs_torch
 
-STORY = "It has been said, once upon a time. \n" * 300
-OWN = [page for page in PAGES if page.name not in (EXPORTS, SERVING) and not needs_torch(page)]
+# Pages whose examples have a test elsewhere.
+TESTED = (EXPORTS, SERVING, BOOK)
+OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(page)]
+SMALLER = """elman() {
+  case $1 in
+    train) set -- "$@" --framework numpy --epochs 1 --hidden 8 ;;
+    generate | next | evaluate | score) set -- "$@" --framework numpy ;;
+  esac
+  python -P -c "import sys; from elman.cli import main; sys.argv[0] = 'elman'; main()" "$@"
+}"""
 Calls = list[tuple[str, Any, Any]]
 
 
@@ -45,12 +59,32 @@ def trackers(calls: Calls) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages of the site leave it whose console blocks are run in their order."""
+    folder = tmp_path_factory.mktemp("site")
+    for page in pages():
+        for block in blocks(page, "console"):
+            for command, _ in transcripts(block):
+                run(command, folder)
+    for name in ("train", "valid", "test", "other-text"):
+        shutil.copy(folder / "my-text.txt", folder / f"{name}.txt")
+    return folder
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the shell in which `elman` trains small models for an epoch."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = ["bash", "-o", "pipefail", "-c", f"{SMALLER}\n{command}"]
+    env = os.environ | {"PATH": path}
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
-def test_python_runs_as_printed(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my-text.txt").write_text(STORY, encoding="utf-8")
+def test_python_runs_as_printed(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     calls: Calls = []
     for name, module in trackers(calls).items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -61,6 +95,36 @@ def test_python_runs_as_printed(
         assert names["largest"].norm > 0
         check_tracked(calls, names["trainer"])
         assert list(Path("logs/first").iterdir())
+
+
+@pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
+def test_commands_run_as_printed(page: Path, folder: Path) -> None:
+    lines = "".join(blocks(page, "bash")).splitlines()
+    assert [line for line in lines if not line.startswith("elman ")] == []
+    for line in lines:
+        run(line, folder)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_the_help_of_a_command_is_that_of_its_page(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "console"):
+        for command, output in transcripts(block):
+            assert output.strip()[:9] != "Traceback"
+            if command.endswith("--help"):
+                assert run(command, tmp_path) == output
+
+
+def is_command(page: Path) -> bool:
+    return page.parent.name == "commands"
+
+
+def test_every_command_has_a_page_in_the_order_of_the_help() -> None:
+    known = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    own = {EXPORTS: "export", SERVING: "serve"}
+    named = [
+        own.get(page.name, page.stem) for page in pages() if page.name in own or is_command(page)
+    ]
+    assert named == known
 
 
 def check_tracked(calls: Calls, trainer: Any) -> None:

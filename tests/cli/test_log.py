@@ -77,14 +77,14 @@ def test_without_the_option_there_is_no_log_and_no_package_is_needed(
         from elman.cli import main
         main()
     """
-    command = [sys.executable, "-c", code, "train", str(story), *QUICK, "--framework", "numpy"]
+    command = [sys.executable, "-c", code, "train", *QUICK, "--framework", "numpy"]
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
 
-    assert run("--out", "plain").returncode == 0
+    assert run(story, "--out", "plain").returncode == 0
     assert not (tmp_path / "plain" / "tensorboard").exists()
-    done = run(*LOG[2:], "--out", "logged")
+    done = run("a text that is not read before", *LOG[2:], "--out", "logged")
     assert (done.returncode, done.stdout) == (2, "")
     package, *cure = done.stderr.removeprefix("elman: tensorboard").split(" is not installed: ")
     assert re.fullmatch(r"pip install \S*tensorboard\S*, or leave the log out\n", *cure), package

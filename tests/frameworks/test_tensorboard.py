@@ -159,6 +159,15 @@ def test_a_log_changes_nothing_in_a_training(module: Any, story: Path, tmp_path:
     assert steps["weights/linear.bias"] == steps["gates/l0.r"]
 
 
+def test_a_second_training_replaces_the_log_of_the_first(
+    module: Any, story: Path, tmp_path: Path
+) -> None:
+    trainer = fit(module, story, tmp_path)
+    trainer.fit(trainer.model, trainer.data)
+    points = read_log(tmp_path).scalars["loss/training"]
+    assert [loss for _, loss in points] == [np.float32(e.train_loss) for e in trainer.history]
+
+
 def test_a_model_of_the_books_own_has_a_log(module: Any, story: Path, tmp_path: Path) -> None:
     if not hasattr(module, "RNNScratch"):
         pytest.skip("there are no models from scratch here")

@@ -33,6 +33,9 @@ def test_equal_numbers_have_a_histogram(tmp_path: Path) -> None:
     assert (found.min, found.max, sum(found.bucket)) == (0, 0, 7)
 
 
+NO_EVENT = b"\x03" + bytes(11) + b"\xff\xff\xff" + bytes(300)  # a record that is no message
+
+
 def numbered(folder: Path, updates: int, steps: range, redone: tuple[str, ...] = ()) -> None:
     """A file with two events of each step: a number and a text, and another number."""
     file = EventFile(folder, updates, redone)
@@ -78,7 +81,7 @@ def test_a_record_that_a_crash_has_cut_hides_nothing_else(tmp_path: Path, lost: 
     assert steps_of(tmp_path) == [[1, 2, 3, 4, 5, 6]] * 3
 
 
-@pytest.mark.parametrize("junk", [b"", b"x" * 300, b"\xff" * 300, bytes(300)])
+@pytest.mark.parametrize("junk", [b"", b"x" * 300, b"\xff" * 300, bytes(300), NO_EVENT])
 def test_a_file_of_something_else_is_emptied(tmp_path: Path, junk: bytes) -> None:
     (tmp_path / "events.out.tfevents.0000000000.elman").write_bytes(junk)
     numbered(tmp_path, 0, range(1, 3))
