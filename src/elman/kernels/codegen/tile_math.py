@@ -23,16 +23,16 @@ FACTORS: dict[Any, Any] = {types.float32: Floats, types.uint32: Pairs}  # by typ
 def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
     """Matrix product added to a tile: `tile + left @ right`, (rows, depth) by (depth, width).
 
-    The depth is at least 1; for a tile of one row it is a multiple of `SINGLE_ROW_SUMS`. The left
-    matrix is read as single floats, each of which multiplies whole vectors of the right one: thus
-    the products of a layer, forward and backward, take their operands as they lie in memory. Both
-    matrices may instead be of pairs (see `pairs.py`), in which the depth is then counted. No
-    other tile should be alive across an `mm`: to store it before and load it after costs less than
-    the moves of registers that LLVM would put into the loop.
+    The depth is at least 1; for a tile of one row, or with separate rows, it is a multiple of
+    `SINGLE_ROW_SUMS`. The left matrix is read as single floats, each of which multiplies whole
+    vectors of the right one: thus the products of a layer, forward and backward, take their
+    operands as they lie in memory. Both matrices may instead be of pairs (see `pairs.py`), in which
+    the depth is then counted. No other tile should be alive across an `mm`: to store it before and
+    load it after costs less than the moves of registers that LLVM would put into the loop.
     """
     # Each addition to a sum waits for the one before. To keep the units busy, a small tile has
     # several partial sums for each of its vectors.
-    parts = SINGLE_ROW_SUMS if tile.rows == 1 else 1
+    parts = SINGLE_ROW_SUMS if tile.rows == 1 or tile.separate else 1
     if left.dtype != right.dtype or left.dtype not in FACTORS:
         raise TypingError(f"a product needs floats or pairs, got {left.dtype} and {right.dtype}")
 

@@ -41,9 +41,9 @@ LINE = 16  # floats in a cache line
 class TileShape:
     """Shape of a tile, `rows` by `vectors * lanes` floats; an argument of every kernel.
 
-    Kernels are compiled for each shape, whose numbers are constants in the code. The rows of a tile
-    share the division of a tanh, which rounds a row by what is in the others, unless they are
-    `separate`.
+    Kernels are compiled for each shape, whose numbers are constants in the code. The rows of a
+    `separate` tile are computed as that of a tile of one row, to the bit: products have the same
+    partial sums, and no division is shared.
     """
 
     rows: int

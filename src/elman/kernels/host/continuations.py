@@ -21,8 +21,11 @@ class Continuations:
 
     def __init__(self, kernels: Callable[[], AbstractContextManager[Engine]], vocab: int) -> None:
         self._kernels, self._vocab = kernels, vocab
-        self._last: Ids = np.empty(0, np.int64)  # of each text, the id to read next
-        self._state: States = ()  # before it
+        # Ids to read next, (texts, steps), each row from its column in `_starts` on: a prefix, or
+        # the last id; and the state before them, () for zeros.
+        self._ids: Ids = np.empty((0, 1), np.int64)
+        self._starts: Ids = np.empty(0, np.int64)
+        self._state: States = ()
         self._samplers: list[Sampler] = []
         self._generators: list[np.random.Generator] = []
         self._seen = np.zeros((0, 0), np.bool_)  # (texts, vocab), if one has a penalty
@@ -36,54 +39,66 @@ class Continuations:
         samplers: Sequence[Sampler],
         seeds: Sequence[int],
     ) -> None:
-        """Read prefixes, each of one id or more, which become the last texts."""
-        known = [self._checked(prefix) for prefix in prefixes]
-        longest = max(map(len, known), default=1)
-        starts = np.array([longest - len(prefix) for prefix in known], np.int64)
-        ids = np.zeros((len(known), longest), np.int64)
-        for row, prefix, start in zip(ids, known, starts, strict=True):
-            row[start:] = prefix
+        """Add texts that begin with these prefixes, each of one id or more, as the last ones."""
+        if not len(prefixes):
+            return
+        ids, starts = self._aligned(prefixes)
+        first = len(self)
         self._samplers += samplers
         self._generators += map(np.random.default_rng, seeds)
         self._mark_seen()
-        if not len(ids):
+        if not first:
+            self._ids, self._starts, self._state = ids, starts, ()
             return
-        seen = self._seen[-len(ids) :]
-        with self._kernels() as engine:
-            _, state = engine.generate(ids, starts, (), samplers, np.empty((len(ids), 0)), seen)
-        self._last = np.concatenate([self._last, ids[:, -1]])
-        self._state = tuple(map(_beside, self._state, state)) if self._state else state
+        if self._ids.shape[1] > 1 or not self._state:
+            self._state = self._read(self._ids, self._starts, self._state, 0)
+        state = self._read(ids, starts, (), first)
+        self._state = tuple(map(_beside, self._state, state))
+        self._ids = np.concatenate([self._ids[:, -1:], ids[:, -1:]])
+        self._starts = np.zeros(len(self), np.int64)
 
     def draw(self, tokens: int) -> Ids:
         """Ids that follow each text, (texts, tokens)."""
         uniforms = np.array([one.random(tokens) for one in self._generators])  # (texts, tokens)
         if not uniforms.size:
             return np.empty((len(self), tokens), np.int64)
-        ids, starts = self._last[:, None], np.zeros_like(self._last)
         with self._kernels() as engine:
             found, self._state = engine.generate(
-                ids, starts, self._state, self._samplers, uniforms, self._seen
+                self._ids, self._starts, self._state, self._samplers, uniforms, self._seen
             )
         if np.min(found) < 0:
             raise ElmanError(
                 "the logits contain NaN or infinity: the weights of this model are broken"
             )
-        self._last = found[:, -1]
+        self._ids, self._starts = found[:, -1:], np.zeros_like(self._starts)
         return found
 
     def keep(self, texts: Sequence[int]) -> None:
         """Keep the texts of these numbers, in this order, and drop the others."""
         rows = np.array(texts, np.int64)
-        self._last, self._seen = self._last[rows], self._seen[rows]
+        self._ids, self._starts, self._seen = self._ids[rows], self._starts[rows], self._seen[rows]
         self._state = tuple(part[:, rows] for part in self._state)
         self._samplers = [self._samplers[n] for n in texts]
         self._generators = [self._generators[n] for n in texts]
         self._mark_seen()
 
-    def _checked(self, prefix: Sequence[int]) -> NDArray[Any]:
-        ids = integers(prefix, 1)
-        check_ids(ids, self._vocab)
-        return ids
+    def _aligned(self, prefixes: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
+        """Prefixes as rows that end together, and the column in which each begins."""
+        known = [integers(prefix, 1) for prefix in prefixes]
+        starts = max(map(len, known)) - np.array([len(prefix) for prefix in known], np.int64)
+        ids = np.zeros((len(known), max(map(len, known))), np.int64)
+        for row, prefix, start in zip(ids, known, starts, strict=True):
+            check_ids(prefix, self._vocab)
+            row[start:] = prefix
+        return ids, starts
+
+    def _read(self, ids: Ids, starts: Ids, state: States, first: int) -> States:
+        """State of the texts from number `first` on after all their ids but the last."""
+        texts = slice(first, first + len(ids))
+        nothing = np.empty((len(ids), 0))
+        with self._kernels() as engine:
+            samplers, seen = self._samplers[texts], self._seen[texts]
+            return engine.generate(ids, starts, state, samplers, nothing, seen)[1]
 
     def _mark_seen(self) -> None:
         """Make room for the tokens seen of each text where a text has a penalty, else drop it."""

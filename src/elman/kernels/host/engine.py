@@ -56,6 +56,11 @@ def head_shape(shape: TileShape) -> TileShape:
     return TileShape(min(shape.rows, 7), shape.vectors, shape.lanes)
 
 
+def text_shape(shape: TileShape) -> TileShape:
+    """Tile shape for several texts: as many separate rows as the registers hold the sums of."""
+    return replace(shape, rows=3 if shape.lanes == 16 else 1, separate=True)
+
+
 class Engine:
     """Kernels for one architecture, and the arrays that they work on."""
 
@@ -233,16 +238,14 @@ class Engine:
     ) -> tuple[Ids, States]:
         """Ids that follow prefixes, (rows, drawn), and the state before the last of all ids.
 
-        Those of a row are the same, to the bit, whatever the other rows are: a tile of one row
-        would add up products in another order.
+        Those of a row are the same, to the bit, whatever the other rows are.
 
         - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
         - `samplers`: one for each row.
         - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each id that is drawn.
         - `seen`: tokens of each row so far, (rows, vocab), which grow; for penalties alone.
         """
-        shape = replace(self.shape, separate=True)
-        shape = shape.two_rows if len(ids) <= 2 else shape
+        shape = self.shape.single if len(ids) == 1 else text_shape(self.shape)
         threads = thread_count(-(-len(ids) // shape.rows))
         parts = np.array_split(np.arange(len(ids)), threads)
         known = ids.shape[1]
