@@ -12,7 +12,7 @@ from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
 from elman.server import batcher, completion_request
-from elman.server.batcher import Batcher, FullError
+from elman.server.batcher import Batcher, QueueFullError
 from elman.server.choice import Choice, Part
 from elman.server.limits import Limits
 
@@ -25,6 +25,8 @@ class Model:
     def __init__(self) -> None:
         self.codec, self.present = CODEC, 0
         self.begun, self.go_on, self.broken = SimpleQueue[int](), Event(), False
+        self.read: list[list[int]] = []  # lengths of prefixes that are read together
+        self.drawn: list[int] = []  # tokens
 
     def continuations(self) -> "Model":
         self.present = 0
@@ -32,9 +34,11 @@ class Model:
 
     def add(self, prefixes: Sequence[Any], samplers: Sequence[Any], seeds: Sequence[int]) -> None:
         self.present += len(prefixes)
+        self.read.append(list(map(len, prefixes)))
 
     def draw(self, tokens: int) -> Any:
         self.begun.put(self.present)
+        self.drawn.append(tokens)
         self.go_on.wait(60)
         if self.broken:
             raise ElmanError("the weights of this model are broken")
@@ -44,12 +48,12 @@ class Model:
         self.present = len(texts)
 
 
-def choice(model: Model, tokens: int, stream: bool = False) -> Choice:
+def choice(model: Model, tokens: int, stream: bool = False, prompt: str = "b") -> Choice:
     body = (
         f'{{"model": "m", "prompt": "b", "max_tokens": {tokens}, "stream": {str(stream).lower()}}}'
     )
     asked = completion_request.parse(body.encode(), Limits(max_tokens=10**6))
-    return Choice(model, asked, CODEC.prefix_ids("b"), 0)
+    return Choice(model, asked, CODEC.prefix_ids(prompt), 0)
 
 
 def started(max_waiting: int = 100) -> tuple[Model, Batcher, SimpleQueue[Any]]:
@@ -85,7 +89,7 @@ def test_a_text_that_nobody_waits_for_frees_its_place() -> None:
     made.submit([short])
     assert results.get(timeout=60)[0] is short
     made.close()
-    assert made.present == 0
+    assert made.running == 0
 
 
 def test_only_so_many_texts_wait() -> None:
@@ -94,7 +98,7 @@ def test_only_so_many_texts_wait() -> None:
     model.begun.get(timeout=60)  # it waits no more
     waiting = [choice(model, 5) for _ in range(3)]
     made.submit(waiting)
-    with pytest.raises(FullError):
+    with pytest.raises(QueueFullError):
         made.submit([choice(model, 5)])
     made.cancel(waiting[:1])
     made.submit([choice(model, 5)])
@@ -117,7 +121,7 @@ def test_no_more_texts_are_written_together_than_there_are_places(
     assert max(together) == 4
 
 
-def test_a_failure_ends_the_texts_that_it_concerns_alone() -> None:
+def test_a_failure_of_the_model_ends_the_texts_that_were_being_written_alone() -> None:
     model, made, results = started()
     model.broken = True
     model.go_on.set()
@@ -143,3 +147,45 @@ def test_a_stream_has_a_part_of_each_step() -> None:
         Part("a" * 44, [], "length"),
     ]
     made.close()
+
+
+def test_a_failure_of_a_text_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made, results = started()
+    model.go_on.set()
+    lost, kept = choice(model, 5), choice(model, 5)
+
+    def fail(ids: Sequence[int]) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(lost, "take", fail)
+    made.submit([lost, kept])
+    found = dict(results.get(timeout=60) for _ in range(2))
+    assert str(found[lost]) == "too large"
+    assert found[kept] == Part("a" * 5, [], "length")
+    made.close()
+    assert made.running == 0
+
+
+def test_prompts_that_are_read_together_have_few_places_padding_included(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher, "PROMPT_TOKENS_AT_ONCE", 40)
+    model, made, results = started()
+    model.go_on.set()
+    lengths = (1, 1, 1, 30, 1, 1, 100, 1, 1)
+    choices = [choice(model, 5, prompt="b" * length) for length in lengths]
+    made.submit(choices)
+    assert {results.get(timeout=60)[0] for _ in choices} == {*choices}
+    made.close()
+    assert [length for together in model.read for length in together] == [*lengths]
+    for together in model.read:
+        assert len(together) == 1 or len(together) * max(together) <= 40
+
+
+def test_no_more_tokens_are_drawn_than_any_text_needs() -> None:
+    model, made, results = started()
+    model.go_on.set()
+    made.submit([choice(model, 3)])
+    results.get(timeout=60)
+    made.close()
+    assert model.drawn == [3]

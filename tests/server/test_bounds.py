@@ -59,6 +59,15 @@ def test_the_page_of_each_model_is_served(server: Server, runs: list[Path]) -> N
     assert server.get("/pages/others").status_code == 404
 
 
+def test_a_response_has_so_many_log_probabilities(server: Server) -> None:
+    asked = ASKED | {"max_tokens": 4096, "n": 128, "logprobs": 20}
+    answer = server.post(json.dumps(asked))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(
+        "a response must have 262144 log-probabilities or fewer, got 11010048: ask for fewer"
+    )
+
+
 def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
     where = urlsplit(server.address)
     with socket.create_connection((where.hostname, where.port)) as connection:
@@ -95,7 +104,7 @@ def test_it_counts_what_it_does(runs: list[Path]) -> None:
         'elman_tokens_total{kind="prompt"} 1',
         'elman_tokens_total{kind="written"} 3',
         'elman_texts_waiting{model="names"} 0',
-        'elman_texts_written{model="letters"} 0',
+        'elman_texts_running{model="letters"} 0',
         'elman_request_seconds_bucket{le="+Inf"} 2',
         "elman_request_seconds_count 2",
     ):

@@ -1,15 +1,17 @@
 """OpenAI's client is answered as `elman generate` and `elman score` answer."""
 
-import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from openai.types import Completion
 
 from elman import numba as engine
 from elman import numpy as specification
+from elman.core.model.language_model import log_probabilities
 from tests.server.conftest import Server, model_of
 
 ENGINE = {"letters": model_of(engine), "names": model_of(engine, lines=True)}
@@ -107,8 +109,9 @@ def test_a_stream_brings_the_same_text_piece_by_piece(
         ]
         assert mine[-1].finish_reason
         if choice.logprobs:
-            tokens = [token for piece in mine for token in piece.logprobs.tokens]  # type: ignore[union-attr]
-            assert tokens == choice.logprobs.tokens
+            for name in ("tokens", "text_offset"):
+                parts = [getattr(piece.logprobs, name) for piece in mine]
+                assert [*chain.from_iterable(parts)] == getattr(choice.logprobs, name)
 
 
 @pytest.mark.parametrize("stop", [["e"], ["c.", "ab"]])
@@ -179,11 +182,29 @@ def test_a_prompt_that_is_scored_may_have_unknown_tokens(client: openai.OpenAI) 
     (choice,) = found.choices
     assert choice.logprobs
     assert choice.logprobs.token_logprobs
-    assert choice.logprobs.token_logprobs[1:] == pytest.approx(
-        [token.log_probability for token in SPECIFICATION["letters"].score(["a%b"])[0].tokens[1:3]],
-        abs=2,
-    )
-    assert all(map(math.isfinite, choice.logprobs.token_logprobs[1:]))
+    model = SPECIFICATION["letters"]
+    ids = [model.codec.vocab["a"], model.codec.vocab.unk, model.codec.vocab["b"]]
+    logits, _ = model.step(np.array([ids]))
+    wanted = log_probabilities(logits[0, :-1])[[0, 1], ids[1:]]
+    assert choice.logprobs.token_logprobs == [None, *pytest.approx(wanted, abs=1e-5)]
+
+
+@pytest.mark.parametrize(("model", "frame"), [("letters", "\n{}\n"), ("names", "{}\n")])
+def test_an_evaluation_harness_reads_the_scores_of_elman(
+    client: openai.OpenAI, model: str, frame: str
+) -> None:
+    """As lm-evaluation-harness asks: one more token is written, and left out."""
+    for line in ("ab c", "é.", "d", "a%"):
+        context = 1 + (model == "letters")
+        found = client.completions.create(
+            model=model, prompt=frame.format(line), max_tokens=1, echo=True, logprobs=1, seed=0
+        )
+        (choice,) = found.choices
+        assert choice.logprobs
+        assert choice.logprobs.token_logprobs
+        scored = choice.logprobs.token_logprobs[context:-1]
+        wanted = [token.log_probability for token in SPECIFICATION[model].score([line])[0].tokens]
+        assert scored == pytest.approx(wanted[1:], abs=1e-5)
 
 
 def test_models_are_listed_under_the_names_of_their_runs(client: openai.OpenAI) -> None:

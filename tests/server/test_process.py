@@ -1,6 +1,7 @@
 """A server begins with a clear line, ends what it has begun, and leaves nothing behind."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -45,14 +46,16 @@ def test_a_client_that_leaves_frees_its_place(runs: list[Path]) -> None:
         LONG_ENOUGH = LONG | {"max_tokens": 1_000_000}
         with httpx.stream("POST", f"{server.address}/v1/completions", json=LONG_ENOUGH) as answer:
             next(answer.iter_bytes())
-        while 'elman_texts_written{model="letters"} 0' not in server.get("/metrics").text:
+        while 'elman_texts_running{model="letters"} 0' not in server.get("/metrics").text:
             pass
         assert 'elman_requests_total{status="200"} 1' in server.get("/metrics").text
 
 
-def failure(*words: str | Path) -> str:
+def failure(*words: str | Path, **env: str) -> str:
     command = [sys.executable, "-P", "-m", "elman", "serve", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | env
+    )
     assert done.returncode in (1, 2)
     assert done.stdout == ""
     return done.stderr.splitlines()[-1]
@@ -69,6 +72,10 @@ def test_what_cannot_be_served_is_said_in_one_line(runs: list[Path], tmp_path: P
     assert "cannot listen on nowhere.invalid" in failure(runs[0], "--host", "nowhere.invalid")
     assert "is not a run directory" in failure(tmp_path)
     assert "two are 'letters': rename one" in failure(runs[0], runs[0])
-    assert "an API key has one ASCII character or more" in failure(runs[0], "--api-key", "ä")
+    for key in ("", "ä", "key "):
+        message = "an API key has one printable ASCII character or more"
+        assert message in failure(runs[0], "--api-key", key)
+        assert message in failure(runs[0], ELMAN_API_KEY=key)
+    assert "cannot listen on a..b" in failure(runs[0], "--host", "a..b")
     assert "timeout must be a finite number above 0" in failure(runs[0], "--timeout", "0")
     assert "Missing argument" in failure()

@@ -23,7 +23,12 @@ SMALLER = {
     "score": ("--framework", "numpy"),
 }
 # These have tests of their own, and would take long here.
-ELSEWHERE = ("--framework all", "elman info", "elman evaluate runs/time-machine")
+ELSEWHERE = (
+    "--framework all",
+    "elman info",
+    "elman evaluate runs/time-machine",
+    "elman serve",  # until it is stopped
+)
 
 
 def elman(line: str) -> None:

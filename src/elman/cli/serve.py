@@ -1,6 +1,7 @@
 """`elman serve`: runs over HTTP."""
 
 import logging
+import os
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,9 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(help="Key that requests must have.", envvar="ELMAN_API_KEY", show_envvar=True),
+        typer.Option(
+            help="Key that requests must have. [default: that of the variable ELMAN_API_KEY]"
+        ),
     ] = None,
     **limits: Any,
 ) -> None:
@@ -31,8 +34,12 @@ def serve(
 
     A model has the name of its run directory.
     """
-    if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key):
-        raise ElmanError("an API key has one ASCII character or more: give another, or none")
+    key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
+    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
+        raise ElmanError(
+            "an API key has one printable ASCII character or more, and no space at its ends: give "
+            "another, or none"
+        )
     checked = Limits(**limits)
     try:
         from elman.server import serving
@@ -44,7 +51,7 @@ def serve(
     def listening(address: str) -> None:
         log.info("serving %s at %s", ", ".join(models), address)
 
-    serving.serve(models, pages, host, port, checked, api_key, listening)
+    serving.serve(models, pages, host, port, checked, key, listening)
 
 
 def _page(run: Path) -> str:

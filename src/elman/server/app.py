@@ -5,8 +5,8 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -85,7 +85,7 @@ class App:
         batchers = self.service.batchers
         text = self._metrics.text(
             {name: batcher.waiting for name, batcher in batchers.items()},
-            {name: batcher.present for name, batcher in batchers.items()},
+            {name: batcher.running for name, batcher in batchers.items()},
         )
         return Response(text, media_type=PROMETHEUS)
 
@@ -116,13 +116,14 @@ class App:
     def _check_key(self, request: Request) -> None:
         if self._api_key is None:
             return
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, f"Bearer {self._api_key}".encode()):
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(key.strip().encode("latin-1"), self._api_key.encode())
+        if scheme.lower() != "bearer" or not right:
             raise ApiError(
                 401,
                 "the header Authorization must be Bearer and the key of this server",
                 "invalid_api_key",
-                headers={"www-authenticate": "Bearer"},
+                headers={"www-authenticate": "Bearer", "connection": "close"},
             )
 
     async def _complete(self, request: Request) -> Response:
@@ -140,7 +141,8 @@ class App:
     async def _body(self, request: Request) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # which no form of another site's page can send
-            raise ApiError(415, f"the content type must be application/json, got {kind[:80]!r}")
+            message = f"the content type must be application/json, got {kind[:80]!r}"
+            raise ApiError(415, message, headers={"connection": "close"})
         body, most = bytearray(), self._limits.max_body
         announced = int(request.headers.get("content-length", 0))
         if announced <= most:
@@ -154,31 +156,43 @@ class App:
         return bytes(body)
 
     async def _whole(self, asked: CompletionRequest) -> dict[str, Any]:
-        with self.service.writing(asked) as writing:
+        with self._writing(asked) as writing:
             parts: list[list[Part]] = [[] for _ in writing.choices]
             async for index, part in writing:
                 parts[index].append(part)
             response = self._response(asked)
             choices = [response.choice(index, found) for index, found in enumerate(parts)]
-            return response.of(choices, usage=self._usage(writing))
+            return response.of(choices, usage=_usage(writing))
 
     async def _events(self, asked: CompletionRequest) -> AsyncGenerator[bytes]:
-        with self.service.writing(asked) as writing:
+        with self._writing(asked) as writing:
             response = self._response(asked)
-            async for index, part in writing:
-                yield _event(response.of([response.choice(index, [part])]))
-            used = self._usage(writing)
+            begun = False
+            try:
+                async for index, part in writing:
+                    yield _event(response.of([response.choice(index, [part])]))
+                    begun = True
+            except ApiError as error:
+                if not begun:
+                    raise
+                yield _event(error.content())  # the status has been sent
+                return
             if asked.include_usage:
-                yield _event(response.of([], usage=used))
+                yield _event(response.of([], usage=_usage(writing)))
             yield b"data: [DONE]\n\n"
 
     def _response(self, asked: CompletionRequest) -> responses.Response:
         codec = self._models[asked.model].codec
         return responses.Response(asked.model, codec, asked.options.logprobs is not None)
 
-    def _usage(self, writing: Writing) -> dict[str, int]:
-        self._metrics.count_tokens(writing.prompt_tokens, writing.written)
-        return responses.usage(writing.prompt_tokens, writing.written)
+    @contextmanager
+    def _writing(self, asked: CompletionRequest) -> Iterator[Writing]:
+        """Have texts written, and count their tokens, also where nobody has waited for the end."""
+        with self.service.writing(asked) as writing:
+            try:
+                yield writing
+            finally:
+                self._metrics.count_tokens(writing.prompt_tokens, writing.written)
 
 
 class EventStream(StreamingResponse):
@@ -221,6 +235,9 @@ class CountedRequests:
 
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            status = 500  # is sent outside of this
+            raise
         finally:
             self._metrics.count(status, time.monotonic() - began)
 
@@ -256,14 +273,16 @@ async def _time_limit(until: float) -> AsyncIterator[None]:
         raise ApiError(504, message, "timeout", headers=headers) from error
 
 
+def _usage(writing: Writing) -> dict[str, int]:
+    return responses.usage(writing.prompt_tokens, writing.written)
+
+
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is replaced.
-    body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
-    return Response(body, status, headers, "application/json")
+    return Response(json.dumps(content), status, headers, "application/json")
 
 
 def _event(content: Any) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=False).encode(errors="replace") + b"\n\n"
+    return f"data: {json.dumps(content)}\n\n".encode()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

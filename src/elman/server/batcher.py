@@ -1,8 +1,9 @@
-"""Texts of many requests, written together by one thread."""
+"""Texts of many requests, written together by one thread: continuous batching (Yu et al. 2022)."""
 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Condition, Thread
 from typing import Any
 
@@ -12,13 +13,13 @@ from elman.server.choice import Choice, Part
 log = logging.getLogger("elman")
 MAX_TEXTS = 512  # that are written together
 TOKENS_AT_ONCE = 512  # of all texts, before others may join
-FEWEST, MOST = 16, 128  # tokens of each
-PROMPT_TOKENS_AT_ONCE = 8192  # that are read before others are written on
+MIN_TOKENS, MAX_TOKENS = 16, 128  # of each
+PROMPT_TOKENS_AT_ONCE = 8192  # padding included, before others are written on
 Result = Part | Exception  # a text's next part, or the reason why none comes
 Deliver = Callable[[list[tuple[Choice, Result]]], None]
 
 
-class FullError(Exception):
+class QueueFullError(Exception):
     """So many texts wait that no more are taken."""
 
 
@@ -32,7 +33,7 @@ class Batcher:
     def __init__(self, model: Any, max_waiting: int, deliver: Deliver) -> None:
         self._model, self._max_waiting, self._deliver = model, max_waiting, deliver
         self._texts = model.continuations()
-        self._present: list[Choice] = []  # choice n is text n
+        self._running: list[Choice] = []  # choice n is text n
         self._waiting: deque[Choice] = deque()
         self._changed, self._closed = Condition(), False
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
@@ -44,15 +45,15 @@ class Batcher:
         return len(self._waiting)
 
     @property
-    def present(self) -> int:
+    def running(self) -> int:
         """Number of texts that are written."""
-        return len(self._present)
+        return len(self._running)
 
     def submit(self, choices: Sequence[Choice]) -> None:
-        """Have texts written; a FullError if too many wait."""
+        """Have texts written; a QueueFullError if too many wait."""
         with self._changed:
             if self._waiting and len(self._waiting) + len(choices) > self._max_waiting:
-                raise FullError
+                raise QueueFullError
             self._waiting.extend(choices)
             self._changed.notify()
 
@@ -76,57 +77,70 @@ class Batcher:
             try:
                 self._write(newcomers, results)
             except Exception as error:  # the next texts are written all the same
-                if not isinstance(error, ElmanError):
-                    log.exception("texts could not be written")
-                begun = dict.fromkeys([*self._present, *newcomers])
-                results += [(choice, error) for choice in begun if not choice.finish_reason]
-                self._present, self._texts = [], self._model.continuations()
+                _log(error)
+                begun = dict.fromkeys([*self._running, *newcomers])
+                results += [(choice, error) for choice in begun if not choice.ended]
+                self._running, self._texts = [], self._model.continuations()
             if results:
                 self._deliver(results)
 
     def _next(self) -> list[Choice] | None:
         """Wait for work; the texts that join the others, or None at the end."""
         with self._changed:
-            while not (self._closed or self._waiting or self._present):
+            while not (self._closed or self._waiting or self._running):
                 self._changed.wait()
             if self._closed:
                 return None
-            joining, tokens = list[Choice](), 0
-            while self._waiting and tokens < PROMPT_TOKENS_AT_ONCE:
-                if len(self._present) + len(joining) == MAX_TEXTS:
+            joining, longest = list[Choice](), 0
+            while self._waiting and len(self._running) + len(joining) < MAX_TEXTS:
+                longest = max(longest, len(self._waiting[0].prefix))
+                if joining and (len(joining) + 1) * longest > PROMPT_TOKENS_AT_ONCE:
                     break
                 joining.append(self._waiting.popleft())
-                tokens += len(joining[-1].prefix)
             return joining
 
     def _write(self, newcomers: Sequence[Choice], results: list[tuple[Choice, Result]]) -> None:
         """Begin the texts of newcomers, and write the next tokens of all."""
 
-        def add(choice: Choice, part: Part | None) -> None:
+        def add(choice: Choice, go_on: Callable[[], Part | None]) -> None:
+            """Add the next part of a text, whose failure is its own."""
+            try:
+                part = go_on()
+            except Exception as error:
+                _log(error)
+                choice.failed = True
+                results.append((choice, error))
+                return
             if part:
                 results.append((choice, part))
 
         for choice in newcomers:
-            add(choice, choice.begin())
-        begun = [choice for choice in newcomers if not choice.finish_reason]
+            add(choice, choice.begin)
+        begun = [choice for choice in newcomers if not choice.ended]
         self._texts.add(
             [choice.prefix for choice in begun],
             [choice.sampler for choice in begun],
             [choice.seed for choice in begun],
         )
-        self._present += begun
-        number = TOKENS_AT_ONCE // max(1, len(self._present))
-        drawn = self._texts.draw(max(FEWEST, min(MOST, number)))
-        for choice, ids in zip(self._present, drawn.tolist(), strict=True):
-            add(choice, choice.take(ids))
-        self._drop_finished()
+        self._running += begun
+        drawn = self._texts.draw(self._tokens_at_once())
+        for choice, ids in zip(self._running, drawn.tolist(), strict=True):
+            add(choice, partial(choice.take, ids))
+        self._drop_ended()
 
-    def _drop_finished(self) -> None:
-        kept = [
-            n
-            for n, choice in enumerate(self._present)
-            if not (choice.finish_reason or choice.cancelled)
-        ]
-        if len(kept) < len(self._present):
+    def _tokens_at_once(self) -> int:
+        """Number of tokens that are drawn of each text: the more, the fewer texts there are."""
+        number = TOKENS_AT_ONCE // max(1, len(self._running))
+        longest = max((choice.left for choice in self._running), default=0)
+        return min(longest, max(MIN_TOKENS, min(MAX_TOKENS, number)))
+
+    def _drop_ended(self) -> None:
+        kept = [n for n, choice in enumerate(self._running) if not choice.ended]
+        if len(kept) < len(self._running):
             self._texts.keep(kept)
-            self._present = [self._present[n] for n in kept]
+            self._running = [self._running[n] for n in kept]
+
+
+def _log(error: Exception) -> None:
+    """Log a failure: a line for an ElmanError, a traceback for a fault of the server."""
+    log.error("a text failed: %s", error, exc_info=None if isinstance(error, ElmanError) else error)

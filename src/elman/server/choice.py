@@ -34,16 +34,19 @@ class Choice:
     - `prefix`: ids of the prompt; those of a model of lines begin with the start of a line.
     - `seed`: seed of its random numbers.
 
-    `written` counts tokens. `cancelled` is set where nobody waits for the text any more.
+    `written` counts tokens, `left` those that may follow. `cancelled` is set where nobody waits for
+    the text any more, `failed` where it cannot be written on.
     """
 
     def __init__(self, model: Any, asked: CompletionRequest, prefix: list[int], seed: int) -> None:
         codec, options = model.codec, asked.options
         self.prefix, self.seed, self.sampler = prefix, seed, asked.sampler
-        self.written, self.cancelled = 0, False
+        self.written, self.left = 0, options.max_tokens
+        self.cancelled = self.failed = False
         self.finish_reason: str | None = None
-        self._left, self._echo, self._stream = options.max_tokens, options.echo, options.stream
+        self._echo, self._stream = options.echo, options.stream
         self._hidden = int(codec.lines)  # tokens of the prefix that are not the prompt's
+        self._line_end = codec.line_end if codec.lines else None
         self._stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
         self._decoder, self._finder = Decoder(codec), StopFinder(self._stops)
         self._text = ""  # that has not been sent
@@ -53,26 +56,32 @@ class Choice:
             None if options.logprobs is None else LogProbabilities(model, options.logprobs)
         )
 
+    @property
+    def ended(self) -> bool:
+        """True if nothing follows, or nobody waits for it."""
+        return bool(self.finish_reason) or self.cancelled or self.failed
+
     def begin(self) -> Part | None:
         """Read the prompt; the part of the text that it is, if there is one to send."""
         chances = self._reader.read(self.prefix) if self._reader else []
         text = self._decode(self.prefix[self._hidden :], chances[self._hidden :])
         if not self._echo:
             text, self._tokens, self._decoded = "", [], 0
-        if not self._left:
+        if not self.left:
             self.finish_reason = "length"
         return self._part(text)
 
     def take(self, ids: Sequence[int]) -> Part | None:
         """Add the next ids, up to the end of the text; its next part, if there is one to send."""
-        text, one_by_one = "", self._stops or self._reader
-        for some in [[token] for token in ids] if one_by_one else [ids]:
-            some = some[: self._left]
-            self._left -= len(some)
-            self.written += len(some)
-            decoded = self._decode(some, self._reader.read(some) if self._reader else [])
-            text += self._finder.text(decoded, final=not self._left)
-            if self._finder.found or not self._left:
+        ids = ids[: self.left]
+        chances = self._reader.read(ids) if self._reader else []
+        text, size = "", 1 if self._stops else len(ids)
+        for start in range(0, len(ids), size):
+            some = slice(start, start + size)
+            self.left -= len(ids[some])
+            self.written += len(ids[some])
+            text += self._finder.text(self._decode(ids[some], chances[some]), final=not self.left)
+            if self._finder.found or not self.left:
                 self.finish_reason = "stop" if self._finder.found else "length"
                 break
         return self._part(text)
@@ -81,14 +90,14 @@ class Choice:
         """Text of the next ids, whose chances are kept."""
         before = self._decoded
         if not chances:
-            text = self._decoder.text(ids, final=not self._left)
+            text = self._decoder.text(ids, final=not self.left)
             self._decoded += len(text)
             return text
         text = ""
         for token in chances:
             self._tokens.append(Token(token, before + len(text)))
             text += self._decoder.text([token.id])
-        text += self._decoder.text((), final=not self._left)
+        text += self._decoder.text((), final=not self.left)
         self._decoded += len(text)
         return text
 
@@ -98,7 +107,11 @@ class Choice:
             return None
         sent, self._text = self._text, ""
         self._sent += len(sent)
-        whole = self.finish_reason == "length"
+        whole = self.finish_reason == "length" or self._at_line_end()
         number = sum(whole or token.offset < self._sent for token in self._tokens)
         tokens, self._tokens = self._tokens[:number], self._tokens[number:]
         return Part(sent, tokens, self.finish_reason)
+
+    def _at_line_end(self) -> bool:
+        """True if the end of a line ended the text: it has a probability, though no text."""
+        return bool(self._tokens) and self._tokens[-1].chances.id == self._line_end

@@ -32,13 +32,13 @@ class Metrics:
         self._tokens["prompt"] += prompt
         self._tokens["written"] += written
 
-    def text(self, waiting: Mapping[str, int], present: Mapping[str, int]) -> str:
+    def text(self, waiting: Mapping[str, int], running: Mapping[str, int]) -> str:
         """All counts, and the texts of each model that wait and that are written."""
         lines = [
             *_metric("requests_total", "counter", "Requests for texts.", self._by_status()),
             *_metric("tokens_total", "counter", "Tokens of texts.", self._by_kind()),
             *_metric("texts_waiting", "gauge", "Texts that wait.", _by_model(waiting)),
-            *_metric("texts_written", "gauge", "Texts that are written.", _by_model(present)),
+            *_metric("texts_running", "gauge", "Texts that are written.", _by_model(running)),
             *self._histogram(),
         ]
         return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Models under their names, and the requests that wait for their texts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END
-from elman.server.batcher import Batcher, FullError, Result
+from elman.server.batcher import Batcher, QueueFullError, Result
 from elman.server.choice import Choice, Part
-from elman.server.completion_request import CompletionRequest, Prompt
+from elman.server.completion_request import CompletionRequest, Options, Prompt
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
+
+MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
 
 class Writing:
@@ -75,7 +77,7 @@ class Service:
         try:
             batcher.submit(choices)
             yield writing
-        except FullError as error:
+        except QueueFullError as error:
             message = f"{batcher.waiting} texts wait already: try again later"
             raise ApiError(
                 429, message, "too_many_requests", headers={"retry-after": "1"}
@@ -95,10 +97,12 @@ class Service:
                 "model",
             )
         model = self.models[asked.model]
-        scored = not asked.options.max_tokens
+        options = asked.options
+        scored = not options.max_tokens or (options.echo and options.logprobs is not None)
         asked = replace(asked, sampler=replace(asked.sampler, excluded=(model.codec.vocab.unk,)))
         prefixes = [self._prefix(model.codec, prompt, scored) for prompt in asked.prompts]
         repeated = [prefix for prefix in prefixes for _ in range(asked.options.n)]
+        _check_values(options, repeated)
         choices = [
             Choice(model, asked, prefix, asked.seed + n) for n, prefix in enumerate(repeated)
         ]
@@ -117,10 +121,11 @@ class Service:
                 "invalid_prompt",
                 "prompt",
             )
-        if len(ids) > self.limits.max_prompt:
+        number = len(ids) - codec.lines
+        if number > self.limits.max_prompt:
             raise ApiError(
                 400,
-                f"a prompt must have {self.limits.max_prompt} tokens or fewer, got {len(ids)}",
+                f"a prompt must have {self.limits.max_prompt} tokens or fewer, got {number}",
                 "context_length_exceeded",
                 "prompt",
             )
@@ -134,6 +139,23 @@ class Service:
         for choice, result in results:
             if choice in self._waiting:
                 self._waiting[choice].put(choice, result)
+
+
+def _check_values(options: Options, prefixes: Sequence[Sequence[int]]) -> None:
+    """Raise an ApiError where a response would have too many log-probabilities."""
+    if options.logprobs is None:
+        return
+    echoed = sum(map(len, prefixes)) if options.echo else 0
+    tokens = echoed + len(prefixes) * options.max_tokens
+    number = tokens * (1 + options.logprobs)
+    if number > MAX_LOG_PROBABILITIES:
+        raise ApiError(
+            400,
+            f"a response must have {MAX_LOG_PROBABILITIES} log-probabilities or fewer, got {number}"
+            ": ask for fewer tokens, texts or logprobs",
+            "invalid_value",
+            "logprobs",
+        )
 
 
 def _ids(codec: Codec, prompt: Prompt, scored: bool) -> list[int]:

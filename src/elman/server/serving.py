@@ -18,6 +18,7 @@ from elman.server.limits import Limits
 MAX_CONNECTIONS = 4096
 WAITING_CONNECTIONS = 2048  # that have not been accepted
 IDLE_SECONDS = 10  # of a connection that is kept
+UNREAD_SECONDS = 60  # of an answer that is not taken
 
 
 def load_models(runs: list[Path]) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def serve(
         config = uvicorn.Config(
             App(models, pages, limits, api_key).starlette,
             limit_concurrency=MAX_CONNECTIONS,
+            backlog=WAITING_CONNECTIONS,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=int(limits.timeout) + 1,
             server_header=False,
@@ -76,9 +78,15 @@ def _listen(host: str, port: int) -> socket.socket:
     require_at_most(65535, port=port)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # what follows repeats the address
+        listener = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
+    except (OSError, UnicodeError) as error:
+        # What follows in parentheses repeats the address.
+        reason = str(getattr(error, "strerror", error)).partition(" (while")[0]
         raise MachineError(
             f"cannot listen on {host}, port {port}: {reason}; choose another with --host or --port"
         ) from error
+    # Connections inherit these: one whose other end takes nothing, or is gone, is closed.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)
+    return listener

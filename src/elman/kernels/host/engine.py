@@ -58,7 +58,7 @@ def head_shape(shape: TileShape) -> TileShape:
 
 def text_shape(shape: TileShape) -> TileShape:
     """Tile shape for several texts: as many separate rows as the registers hold the sums of."""
-    return replace(shape, rows=3 if shape.lanes == 16 else 1, separate=True)
+    return replace(shape, rows=3, separate=True) if shape.lanes == 16 else shape.single
 
 
 class Engine:
