@@ -186,7 +186,7 @@ def test_a_prompt_that_is_scored_may_have_unknown_tokens(client: openai.OpenAI) 
     ids = [model.codec.vocab["a"], model.codec.vocab.unk, model.codec.vocab["b"]]
     logits, _ = model.step(np.array([ids]))
     wanted = log_probabilities(logits[0, :-1])[[0, 1], ids[1:]]
-    assert choice.logprobs.token_logprobs == [None, *pytest.approx(wanted, abs=1e-5)]
+    assert choice.logprobs.token_logprobs == pytest.approx([None, *wanted.tolist()], abs=1e-5)
 
 
 @pytest.mark.parametrize(("model", "frame"), [("letters", "\n{}\n"), ("names", "{}\n")])
