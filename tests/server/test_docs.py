@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_examples_run_as_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    python, curl = blocks(PAGE, "python"), blocks(PAGE, "bash")[1]
+    python, (curl,) = blocks(PAGE, "python"), blocks(PAGE, "bash")
     with serving([run]) as server:
         for block in python:
             exec(block.replace(ADDRESS, server.address), {})
