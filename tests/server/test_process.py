@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,14 +19,20 @@ from tests.server.conftest import Server, serving
 LONG = {"model": "letters", "prompt": "a", "max_tokens": 4096, "n": 128, "stream": True}
 
 
-def open_stream(server: Server) -> socket.socket:
-    """Ask for many long texts; the connection has the beginning of the answer."""
-    where, body = urlsplit(server.address), json.dumps(LONG)
+def ask(server: Server, **more: Any) -> socket.socket:
+    """Ask for many long texts, and do not wait for the answer."""
+    where, body = urlsplit(server.address), json.dumps(LONG | more)
     connection = socket.create_connection((where.hostname, where.port))
     connection.sendall(
         f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
         f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
+    return connection
+
+
+def open_stream(server: Server, **more: Any) -> socket.socket:
+    """Ask for many long texts; the connection has the beginning of the answer."""
+    connection = ask(server, **more)
     assert connection.recv(15) == b"HTTP/1.1 200 OK"
     return connection
 
@@ -49,6 +57,31 @@ def test_a_client_that_leaves_frees_its_place(runs: list[Path]) -> None:
         while 'elman_texts_running{model="letters"} 0' not in server.get("/metrics").text:
             pass
         assert 'elman_requests_total{status="200"} 1' in server.get("/metrics").text
+
+
+def test_who_would_wait_too_long_is_refused(runs: list[Path]) -> None:
+    endless = {"max_tokens": 1_000_000}
+    with (
+        serving(runs, "--max-tokens", "1000000", "--max-waiting", "128") as server,
+        ExitStack() as kept,
+    ):
+        for _ in range(4):  # which take all 512 places
+            kept.enter_context(open_stream(server, **endless))
+        waiting = kept.enter_context(ask(server, **endless))
+        while 'elman_texts_waiting{model="letters"} 128' not in server.get("/metrics").text:
+            pass
+        answer = server.post(json.dumps({"model": "letters", "prompt": "a"}))
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["error"] == {
+            "message": "128 texts wait already: try again later",
+            "type": "rate_limit_error",
+            "param": None,
+            "code": "too_many_requests",
+        }
+        waiting.close()
+        while 'elman_texts_waiting{model="letters"} 0' not in server.get("/metrics").text:
+            pass
 
 
 def failure(*words: str | Path, **env: str) -> str:
