@@ -63,12 +63,16 @@ class Choice:
 
     def begin(self) -> Part | None:
         """Read the prompt; the part of the text that it is, if there is one to send."""
-        chances = self._reader.read(self.prefix) if self._reader else []
-        text = self._decode(self.prefix[self._hidden :], chances[self._hidden :])
-        if not self._echo:
-            text, self._tokens, self._decoded = "", [], 0
         if not self.left:
             self.finish_reason = "length"
+        shown, chances = self.prefix[self._hidden :], list[TokenChances]()
+        if self._reader and self._echo:
+            chances = self._reader.read(self.prefix)[self._hidden :]
+        elif self._reader:
+            self._reader.skip(self.prefix)
+        text = self._decode(shown, chances)
+        if not self._echo:
+            text, self._decoded = "", 0
         return self._part(text)
 
     def take(self, ids: Sequence[int]) -> Part | None:

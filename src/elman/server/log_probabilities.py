@@ -1,6 +1,6 @@
 """Log-probabilities of the tokens of a text, and of the likeliest ones in their places."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,18 +32,30 @@ class LogProbabilities:
 
     def read(self, ids: Sequence[int]) -> list[TokenChances]:
         """Chances of the next ids of the text."""
-        most = max(1, AT_ONCE // self._model.vocab_size)
-        found: list[TokenChances] = []
-        for start in range(0, len(ids), most):
-            found += self._read(list(ids[start : start + most]))
-        return found
+        return [token for part in self._parts(ids) for token in self._chances(part)]
 
-    def _read(self, ids: list[int]) -> list[TokenChances]:
+    def skip(self, ids: Sequence[int]) -> None:
+        """Read the next ids of the text, whose chances nobody asks for."""
+        for part in self._parts(ids):
+            self._step(part)
+
+    def _parts(self, ids: Sequence[int]) -> Iterator[list[int]]:
+        most = max(1, AT_ONCE // self._model.vocab_size)
+        for start in range(0, len(ids), most):
+            yield list(ids[start : start + most])
+
+    def _step(self, ids: list[int]) -> NDArray[Any]:
+        """Logits after each of some ids, (ids, vocab)."""
         logits, self._state = self._model.step(np.array([ids]), self._state)
         language_model.check_finite(logits)
-        before, self._predicted = self._predicted, logits[0, -1]
+        self._predicted = logits[0, -1]
+        found: NDArray[Any] = logits[0]
+        return found
+
+    def _chances(self, ids: list[int]) -> list[TokenChances]:
+        before, logits = self._predicted, self._step(ids)
         unpredicted = [] if before is not None else [TokenChances(ids[0], None, {})]
-        rows = logits[0, :-1] if before is None else np.vstack([before, logits[0, :-1]])
+        rows = logits[:-1] if before is None else np.vstack([before, logits[:-1]])
         values = language_model.log_probabilities(rows)  # (predicted, vocab)
         top = np.argsort(-values, axis=1, kind="stable")[:, : self._top]
         return unpredicted + [
