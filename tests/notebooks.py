@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import pytest
 from examples.notebooks.refresh import FOLDER, run
 from nbformat import NotebookNode
 
@@ -10,10 +11,13 @@ VARIES = "varies"  # tag of cells whose texts depend on the rounding of a proces
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def outputs(name: str) -> tuple[str, str]:
-    """Text that a notebook holds as its output, and that of another run."""
+def assert_fresh(name: str) -> None:
+    """Assert that another run of a notebook tells what it holds, but for small differences."""
     path = FOLDER / f"{name}.ipynb"
-    return text_of(nbformat.read(path, as_version=4)), text_of(run(path))
+    kept, again = text_of(nbformat.read(path, as_version=4)), text_of(run(path))
+    assert words(again) == words(kept)
+    assert numbers(again) == pytest.approx(numbers(kept), rel=0.1, abs=0.02)
+    assert "stderr" not in kept
 
 
 def text_of(notebook: NotebookNode) -> str:
