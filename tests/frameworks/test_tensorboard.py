@@ -14,23 +14,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, read_newest
 from elman.core.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log
-
-EPOCHS = 3
-
-
-class Stop(Callback):
-    """Ends a training after so many updates, or within the validation that follows them."""
-
-    def __init__(self, updates: int, checkpoints: Checkpoints) -> None:
-        self.updates, self.checkpoints = updates, checkpoints
-
-    def after_update(self, trainer: Any) -> None:
-        if trainer.train_batch_idx == self.updates and self.updates % trainer.num_train_batches:
-            self.checkpoints.stop()
-
-    def before_validate(self, trainer: Any) -> None:
-        if trainer.train_batch_idx == self.updates:
-            self.checkpoints.stop()
+from tests.frameworks.test_resume import EPOCHS, Stop
 
 
 def fit(
