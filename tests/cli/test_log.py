@@ -73,7 +73,8 @@ def test_without_the_option_there_is_no_log_and_no_package_is_needed(
 ) -> None:
     code = """if True:
         import sys
-        sys.modules["tensorboard"] = None  # as if it were not installed
+        # As if it were not installed, and nothing that it needs:
+        sys.modules["tensorboard"] = sys.modules["google"] = None
         from elman.cli import main
         main()
     """
@@ -86,9 +87,11 @@ def test_without_the_option_there_is_no_log_and_no_package_is_needed(
     assert not (tmp_path / "plain" / "tensorboard").exists()
     done = run("a text that is not read before", *LOG[2:], "--out", "logged")
     assert (done.returncode, done.stdout) == (2, "")
-    package, *cure = done.stderr.removeprefix("elman: tensorboard").split(" is not installed: ")
-    assert re.fullmatch(r"pip install \S*tensorboard\S*, or leave the log out\n", *cure), package
+    package, cure = done.stderr.split(" is not installed: ")
+    assert package.startswith("elman: tensorboard")
+    assert re.fullmatch(r"pip install \S*tensorboard\S*, or leave the log out\n", cure)
     assert not (tmp_path / "logged").exists()
+    assert run(story, "--log", "wandb").stderr == "elman: log must be tensorboard, got 'wandb'\n"
 
 
 def test_another_log_is_refused(elman: Command, story: Path) -> None:

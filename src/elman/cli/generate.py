@@ -58,9 +58,7 @@ def generate(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            help="Sampling temperature; 0 takes the most likely token.", show_default="0.8"
-        ),
+        typer.Option(help="Sampling temperature, 0.8 by default; 0 takes the most likely token."),
     ] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely tokens.")] = None,
     top_p: Annotated[

@@ -30,7 +30,10 @@ def score(
     ] = LINE,
     top: Annotated[
         int | None,
-        typer.Option(help="Only the N lines with the most bits per character, the first of all."),
+        typer.Option(
+            help="Only the N lines with the most bits per character, the first of all; empty lines "
+            "are left out."
+        ),
     ] = None,
     framework: Framework = "numba",
 ) -> None:
@@ -110,13 +113,16 @@ def _by_token(pools: Iterable["ScoredLines"], names: list[str]) -> Iterator[list
 
 
 def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[str]:
-    """Rows of the `top` lines with the most bits per character; of equals the first come first."""
+    """Rows of the `top` lines with the most bits per character; of equals the first come first.
+
+    Empty lines are left out: by their line end alone, most texts would have them at the top.
+    """
     heap: list[Entry] = []
     before = 0  # lines of earlier pools
     for pool in pools:
         rows, bits = _rows(pool), pool.bits_per_character
         least = heap[0][0] if len(heap) == top else -math.inf
-        for n in (bits > least).nonzero()[0].tolist():
+        for n in ((bits > least) & (pool.lines.characters > 0)).nonzero()[0].tolist():
             number = before + n + 1
             row = f"{rows[n]}\t{number}\t{pool.lines.texts[n]}"
             if len(heap) < top:

@@ -7,6 +7,7 @@ from typing import Any
 from elman.core.errors import ElmanError, require_one_of
 
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
+ON_CPU_ALONE = ("numba", "numpy")
 
 
 def check_framework(name: str) -> None:

@@ -17,7 +17,7 @@ from elman.core.data.parts import parse_split
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe, run
 from elman.core.experiments.calibration import operations_per_second
-from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.frameworks import ON_CPU_ALONE, framework_module
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
@@ -34,7 +34,7 @@ from elman.core.training.history import best_epoch
 from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.trainer import SHARE_OF_TIME
-from elman.core.valid_values import MAX_EPOCHS
+from elman.core.valid_values import LOGS, MAX_EPOCHS
 
 log = logging.getLogger("elman")
 
@@ -117,7 +117,7 @@ class Training:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Training":
         """Make a training with some settings; the recipe has the others."""
-        if given.get("log"):
+        if given.get("log") in LOGS:
             check_installed()  # before a long text is read
         own = given.get("text", TIME_MACHINE) != TIME_MACHINE
         if own and given.get("recipe") != "book":
@@ -314,7 +314,8 @@ def _origin(settings: Settings) -> Origin | None:
 
 def _num_gpus(settings: Settings, framework: Any) -> int:
     if settings.device == "gpu" and len(framework.devices()) == 1:
-        raise ElmanError(f"{settings.framework} can use no GPU here: leave --device out")
+        cure = ", or choose --framework torch" if settings.framework in ON_CPU_ALONE else ""
+        raise ElmanError(f"{settings.framework} can use no GPU here: leave --device out{cure}")
     return int(settings.device != "cpu")
 
 

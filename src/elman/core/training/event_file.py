@@ -18,8 +18,8 @@ from elman.core.errors import not_installed
 from elman.core.files.regular import open_no_follow, size
 
 try:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # isort: skip # the name of the error
     from google.protobuf.message import DecodeError
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
     from tensorboard.plugins.text.summary_v2 import text_pb
     from tensorboard.summary.writer.record_writer import RecordWriter
