@@ -22,12 +22,20 @@ ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 
+# JAX compiles for each model anew; most models of the tests have the shapes of others.
+COMPILED_ONCE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(1 << 30),  # with a bound, processes lock it
+}
+
 
 def test(session: nox.Session, *words: str, **env: str) -> None:
     """Run some tests, in as many processes as there are cores; to debug, add `-- -n0`."""
     command = ("pytest", "-n", "auto", "--dist", "worksteal", *words, *session.posargs)
     codes = [0, 5] if session.posargs else [0]  # `-- -k NAME` may leave some folders without tests
-    session.run(*command, env=ONE_THREAD | env, success_codes=codes)
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(session.cache_dir / "jax")}
+    session.run(*command, env=ONE_THREAD | COMPILED_ONCE | cache | env, success_codes=codes)
 
 
 def test_framework(session: nox.Session, name: str, *words: str, **env: str) -> None:

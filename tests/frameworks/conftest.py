@@ -1,5 +1,7 @@
 """The tests here ask the same of every framework; `pytest --framework NAME` says of which."""
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,3 +22,11 @@ def framework(pytestconfig: pytest.Config) -> str:
 def module(framework: str) -> Any:
     """The framework's module."""
     return elman.framework_module(framework)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_code(pytestconfig: pytest.Config) -> Iterator[None]:
+    """JAX keeps what it compiled, and a process on Linux may map 65,530 pieces of memory."""
+    yield
+    if pytestconfig.getoption("framework") == "jax":
+        sys.modules["jax"].clear_caches()
