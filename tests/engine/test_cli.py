@@ -104,8 +104,8 @@ def test_a_run_takes_a_name_that_is_free_when_its_text_is_read(story: Path, tmp_
         from elman.core.experiments import train
 
         class Meanwhile(train.Training):
-            def __init__(self, *arguments):
-                super().__init__(*arguments)
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
                 Path("runs/story").mkdir(parents=True)
 
         train.Training = Meanwhile

@@ -17,9 +17,11 @@ from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
 
 if TYPE_CHECKING:
+    from elman.core.experiments.launch import Tell
     from elman.core.experiments.train import Training
     from elman.core.model.metrics import Evaluation
     from elman.core.training.callback import Callback
+    from elman.core.training.workers import Workers
 
 log = logging.getLogger("elman")
 
@@ -70,7 +72,7 @@ def train(
     if resume is not None:
         _resume(context, resume, intervals)
         return
-    given = {name: options[name] for name in _given(context) if name in options}
+    given = {name: options[name] for name in given_options(context) if name in options}
     if options["init"]:
         given = asdict(run.read_config(Path(options["init"])).architecture) | given
         del given["vocab"]
@@ -83,20 +85,85 @@ def train(
 
 
 def _train(given: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals) -> None:
+    from elman.core.experiments import launch
+
+    with launch.connected(given.get("framework", "numba")) as workers:
+        if workers.rank:
+            _follow(workers, intervals)
+            return
+        with launch.telling(workers) as tell:
+            training, folder = _train_first(given, folder, numbered, intervals, workers, tell)
+    _report(training, folder)
+
+
+def _train_first(
+    given: dict[str, Any],
+    folder: Path,
+    numbered: bool,
+    intervals: Intervals,
+    workers: "Workers",
+    tell: "Tell",
+) -> tuple["Training", Path]:
+    """Train as the first of some workers, or as the only one."""
     from elman.core.experiments import run
     from elman.core.experiments.train import Training
     from elman.core.files import atomic
 
+    if workers.size > 1:
+        if numbered:
+            raise ElmanError("workers share a run directory, got no name: give --out RUN")
+        if run.is_unfinished(folder):  # workers that are started again go on
+            return _resume_first(folder, intervals, workers, tell, given), folder
     if not numbered:
         atomic.check_new(folder)
     run.check_writable(folder)
-    training = Training.of(given)
+    training = Training.of(given, workers)
     with run.new_training(folder, training.run_settings, numbered) as folder:
-        _fit(training, folder, intervals)
-    _report(training, folder)
+        tell(training.run_settings, folder)
+        fit(training, folder, intervals, workers)
+    return training, folder
 
 
-def _given(context: typer.Context) -> list[str]:
+def _resume_first(
+    folder: Path,
+    intervals: Intervals,
+    workers: "Workers",
+    tell: "Tell",
+    given: dict[str, Any] | None = None,
+) -> "Training":
+    """Resume the training of a run directory; an ElmanError if other settings are given."""
+    from elman.core.experiments import run
+    from elman.core.experiments.train import Training
+
+    with run.resumed_training(folder) as kept:
+        for name, value in (given or {}).items():
+            if (own := getattr(kept.settings, name)) != value:
+                raise ElmanError(
+                    f"{folder} was begun with {name} {own}, got {value}: give the same, or another "
+                    "--out"
+                )
+        training = Training.from_settings(kept, workers)
+        tell(kept, folder)
+        fit(training, folder, intervals, workers)
+    return training
+
+
+def _follow(workers: "Workers", intervals: Intervals) -> None:
+    """Train what the first worker tells; it alone writes the run."""
+    from elman.core.experiments import launch
+    from elman.core.experiments.train import Training
+
+    found = launch.told(workers)
+    if found is None:
+        raise typer.Exit(ElmanError.exit_code)
+    settings, folder = found
+    try:
+        fit(Training.from_settings(settings, workers), folder, intervals, workers)
+    except KeyboardInterrupt as error:
+        raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
+
+
+def given_options(context: typer.Context) -> list[str]:
     """The parameters that the command line names."""
     sources = {name: str(context.get_parameter_source(name)) for name in context.params}
     return [name for name, source in sources.items() if "COMMANDLINE" in source]
@@ -104,35 +171,54 @@ def _given(context: typer.Context) -> list[str]:
 
 def _resume(context: typer.Context, folder: Path, intervals: Intervals) -> None:
     """Resume the training of a run directory."""
-    from elman.core.experiments import run
-    from elman.core.experiments.train import Training
+    from elman.core.experiments import launch, run
 
-    given = [name for name in _given(context) if name not in ("resume", *asdict(Intervals()))]
+    given = [
+        name for name in given_options(context) if name not in ("resume", *asdict(Intervals()))
+    ]
     if given:
         raise ElmanError(
             f"a training resumes with the settings it began with, got {', '.join(given)} with "
             "--resume: leave that out"
         )
-    with run.resumed_training(folder) as settings:
-        training = Training.from_settings(settings)
-        _fit(training, folder, intervals)
+    alone = launch.number_of_workers() == 1
+    framework = "numba" if alone else run.framework_in_training(folder)
+    with launch.connected(framework) as workers:
+        if workers.rank:
+            _follow(workers, intervals)
+            return
+        with launch.telling(workers) as tell:
+            training = _resume_first(folder, intervals, workers, tell)
     _report(training, folder)
 
 
-def _fit(training: "Training", folder: Path, intervals: Intervals) -> None:
-    """Train from the newest checkpoint, if there is one, and write the run."""
+def fit(
+    training: "Training",
+    folder: Path,
+    intervals: Intervals,
+    workers: "Workers",
+    *more: "Callback",
+    show_progress: bool = True,
+) -> None:
+    """Train from the newest checkpoint, if there is one; the first worker writes the run."""
     from elman.core.experiments import run
     from elman.core.training import checkpoint
 
-    checkpoints = checkpoint.Checkpoints(folder / run.CHECKPOINTS, intervals.checkpoint_every)
-    begun = checkpoint.read_newest(folder / run.CHECKPOINTS)
-    # A checkpoint follows the log of its batch, which a resumed training does not write again.
-    callbacks: list[Callback] = [*training.logs(folder), checkpoints]
-    if intervals.sample_every is not None:
-        callbacks.append(training.samples(intervals.sample_every))
+    first = workers.rank == 0
+    place, seconds = folder / run.CHECKPOINTS, intervals.checkpoint_every
+    checkpoints = checkpoint.Checkpoints(place, seconds, writes=first)
+    begun = checkpoint.read_newest(place)
+    callbacks: list[Callback] = [checkpoints, *more]
+    training.trainer.show_progress = first and show_progress
+    if first:
+        # A checkpoint follows the log of its batch, which a resumed training does not write again.
+        callbacks = [*training.logs(folder), checkpoints, *more]
+        if intervals.sample_every is not None:
+            callbacks.append(training.samples(intervals.sample_every))
     with signals.ending_with_a_batch(checkpoints):
         training.fit(*callbacks, resume=begun)
-        training.write(folder)
+        if first:
+            training.write(folder)
 
 
 def _train_each(
@@ -169,20 +255,27 @@ def _folder(text: str) -> Path:
     return Path("runs", Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
 
 
-def _report(training: "Training", folder: Path) -> None:
-    """Draw the curves of a run, and print its results."""
+def finish(training: "Training", folder: Path) -> "Evaluation | None":
+    """Draw the curves of a run, and evaluate its model on the test part, if there is one."""
     from elman.core.experiments import run
     from elman.core.training.curve_files import load_matplotlib
 
+    load_matplotlib()
+    run.draw(folder, training.trainer.history)
+    test = training.test()
+    if test is None:
+        return None
+    run.add_test(folder, *test)
+    return test[0]
+
+
+def _report(training: "Training", folder: Path) -> None:
+    """Finish a run, and print its results."""
     try:
-        load_matplotlib()
-        run.draw(folder, training.trainer.history)
-        test = training.test()
-        if test is not None:
-            run.add_test(folder, *test)
+        test = finish(training, folder)
         show(training.sample())
         print()
-        _print_results(training, test and test[0])
+        _print_results(training, test)
         show(f"run                    {folder}")
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: {folder} is finished") from error
@@ -201,12 +294,15 @@ def _print_results(training: "Training", test: "Evaluation | None") -> None:
     }
     print(f"training perplexity    {best.train_ppl:.2f}{unknown.get('training part', '')}")
     beside = unknown.get("validation part", "")
+    beside_test = unknown.get("test part", "")
     print(f"validation loss        {best.val_loss:.4f} nats per token{beside}")
     print(f"validation perplexity  {best.val_ppl:.2f}{beside}")
     print(f"validation bits/char   {training.validation_bits:.3f}{LOWER_BOUND if beside else ''}")
     if test is not None:
-        print(f"test loss              {test.loss:.4f} nats per token{unknown['test part']}")
-        print(f"test perplexity        {test.perplexity:.2f}{unknown['test part']}")
+        print(
+            f"test loss              {test.loss:.4f} nats per token{unknown.get('test part', '')}"
+        )
+        print(f"test perplexity        {test.perplexity:.2f}{beside_test}")
         if test.characters:
             bound = LOWER_BOUND if test.unknown else ""
             print(f"test bits/char         {test.bits_per_character:.3f}{bound}")

@@ -10,11 +10,13 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 DEFAULT_DECAY = 0.01  # of AdamW's weights, as in PyTorch
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("single", "bf16")  # of matrix products
+SHARDED = ("numba", "numpy", "torch", "jax")  # frameworks whose batches can be cut
 LOGS = ("tensorboard",)  # that a run directory may have
 
 MAX_VOCAB_SIZE = 1 << 20  # tokens
 MAX_HIDDEN = MAX_EMBEDDING = 1 << 16  # units; beyond these sizes no machine has the memory
 MAX_LAYERS = 1000
 MAX_SEQ_LEN = MAX_BATCH_SIZE = 1 << 31
+MAX_SHARDS = 1 << 10
 MAX_EPOCHS = 500_000  # a checkpoint holds the history of all
 MAX_SEED = 2**32 - 1  # every framework accepts it

@@ -54,19 +54,19 @@ def numpy(x: Any) -> np.ndarray:
 
 
 def cpu() -> jax.Device:
-    """The CPU."""
-    return jax.devices("cpu")[0]
+    """The CPU of this process."""
+    return jax.local_devices(backend="cpu")[0]
 
 
 def gpu(i: int = 0) -> jax.Device:
-    """The i-th GPU."""
-    return jax.devices("gpu")[i]
+    """The i-th GPU of this process."""
+    return jax.local_devices(backend="gpu")[i]
 
 
 def num_gpus() -> int:
     """Number of available GPUs."""
     try:
-        return len(jax.devices("gpu"))
+        return len(jax.local_devices(backend="gpu"))
     except RuntimeError:  # JAX finds none
         return 0
 

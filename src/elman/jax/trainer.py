@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax.training import train_state
 from jax import numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from elman.core.data.batch import Batch
 from elman.core.files import memory
@@ -99,6 +100,9 @@ class Trainer(trainer.Trainer):
         )
         self.state = jax.device_put(state, self.device)
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
+        self._backward = compiled(self._backward_step)
+        self._apply_vector = compiled(self._vector_step)
+        self._vector: Any = None
 
     def update(self, batch: Batch) -> float:
         """Take one optimization step; return the batch's mean loss."""
@@ -111,13 +115,8 @@ class Trainer(trainer.Trainer):
     def _step(
         self, state: TrainState, batch: Sequence[Any], mask: Any
     ) -> tuple[TrainState, Any, Any, Any]:
-        with self.model.masking(mask), self.model.collecting() as plots:
-            value, gradients = self.model.training_step(state.params, batch, state)
-        loss, changed = value if isinstance(value, tuple) else (value, {})
-        norm = global_norm(gradients)
-        if self.gradient_clip_val > 0:
-            gradients = self.clip_gradients(self.gradient_clip_val, gradients)
-        state = state.apply_gradients(grads=gradients)
+        (loss, gradients), plots, changed = self._gradients(state, batch, mask)
+        state, norm = self._apply(state, gradients)
         return (
             state.replace(
                 dropout_rng=jax.random.split(state.dropout_rng)[0],
@@ -127,6 +126,55 @@ class Trainer(trainer.Trainer):
             plots,
             final_state_in(changed),
         )
+
+    def _gradients(
+        self, state: TrainState, batch: Sequence[Any], mask: Any
+    ) -> tuple[tuple[Any, Any], Any, Any]:
+        """Loss and gradients of a batch, what it plots, and the variables that it changes."""
+        with self.model.masking(mask), self.model.collecting() as plots:
+            value, gradients = self.model.training_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        return (loss, gradients), plots, changed
+
+    def _apply(self, state: TrainState, gradients: Any) -> tuple[TrainState, Any]:
+        """State after the step of some gradients, and their norm before clipping."""
+        norm = global_norm(gradients)
+        if self.gradient_clip_val > 0:
+            gradients = self.clip_gradients(self.gradient_clip_val, gradients)
+        return state.apply_gradients(grads=gradients), norm
+
+    def backpropagate(self, batch: Batch) -> float:
+        """Compute the gradients of a batch; return its mean loss."""
+        loss, self._vector, plots, self.model.final_state = self._backward(
+            self.state, list(batch), batch.mask
+        )
+        self.model.plot_all(plots, train=True)
+        return float(loss)
+
+    def _backward_step(
+        self, state: TrainState, batch: Sequence[Any], mask: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        (loss, gradients), plots, changed = self._gradients(state, batch, mask)
+        return loss, ravel_pytree(gradients)[0], plots, final_state_in(changed)
+
+    def gradient_vector(self) -> Any:
+        """All gradients of the last batch, as one vector; zeros before there are any."""
+        if self._vector is None:
+            self._vector = jnp.zeros_like(ravel_pytree(self.state.params)[0])
+        return self._vector
+
+    def apply_gradients(self, vector: Any) -> None:
+        """Take the step of these gradients, as `update` does."""
+        self.state, self.gradient_norm = self._apply_vector(self.state, vector)
+
+    def _vector_step(self, state: TrainState, vector: Any) -> tuple[TrainState, Any]:
+        return self._apply(state, ravel_pytree(state.params)[1](vector))
+
+    def seed_dropout(self, *words: int) -> None:
+        """Draw what dropout drops from a key of these numbers."""
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        key = jax.device_put(jax.random.PRNGKey(seed), self.device)
+        self.state = self.state.replace(dropout_rng=key)
 
     def scale_learning_rate(self, factor: float) -> None:
         """Set the learning rate to `factor` times its initial value."""

@@ -21,11 +21,40 @@ class Trainer(trainer.Trainer):
     def update(self, batch: Batch) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            with self.model.masking(batch.mask):
-                loss = self.model.training_step(batch)
-            self.model.backward()
+            loss = self.backpropagate(batch)
             self.update_weights()
+        return loss
+
+    def backpropagate(self, batch: Batch) -> float:
+        """Fill the model's gradients; return the batch's mean loss, in nats."""
+        with np.errstate(over="ignore", invalid="ignore"), self.model.masking(batch.mask):
+            loss = self.model.training_step(batch)
+            self.model.backward()
         return float(loss)
+
+    def gradient_vector(self) -> Array:
+        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
+        gradients = getattr(self.model, "gradients", {})
+        parts = [
+            np.asarray(gradients.get(name, np.zeros_like(array)), np.float32).reshape(-1)
+            for name, array in self.model.parameters.items()
+        ]
+        return np.concatenate(parts)
+
+    def apply_gradients(self, vector: Array) -> None:
+        """Take the step of these gradients, as `update` does."""
+        parameters, start = self.model.parameters, 0
+        for name, array in parameters.items():
+            part = vector[start : start + array.size]
+            self.model.gradients[name] = part.reshape(array.shape).astype(array.dtype, copy=False)
+            start += array.size
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.update_weights()
+
+    def seed_dropout(self, *words: int) -> None:
+        """Draw what dropout drops from generators with this seed."""
+        for rng in self._generators().values():
+            rng.bit_generator.state = np.random.default_rng(words).bit_generator.state
 
     def update_weights(self) -> None:
         """Clip the model's gradients, or measure them, and take the optimiser's step."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from elman.core.data.batch import Batch
@@ -29,14 +30,43 @@ class Trainer(trainer.Trainer):
     @memory.as_memory_error(RuntimeError, "memory")
     def update(self, batch: Batch) -> float:
         """Take one optimization step; return the batch's mean loss."""
-        with self.model.masking(batch.mask):
-            loss = self.model.training_step(batch)
-        self.optim.zero_grad()
+        loss = self.backpropagate(batch)
+        self._step()
+        return loss
+
+    def _step(self) -> None:
         with torch.no_grad():  # the book's own optimizers change parameters in place
-            loss.backward()
             self.clip_or_measure()
             self.optim.step()
+
+    def backpropagate(self, batch: Batch) -> float:
+        """Fill the gradients of the parameters; return the batch's mean loss."""
+        with self.model.masking(batch.mask):
+            loss: torch.Tensor = self.model.training_step(batch)
+        self.optim.zero_grad()
+        with torch.no_grad():
+            loss.backward()
         return loss.item()
+
+    def gradient_vector(self) -> torch.Tensor:
+        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
+        parts = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.model.parameters()
+        ]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def apply_gradients(self, vector: torch.Tensor) -> None:
+        """Take the step of these gradients, as `update` does."""
+        parameters = list(self.model.parameters())
+        parts = vector.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+        self._step()
+
+    def seed_dropout(self, *words: int) -> None:
+        """Seed the generators of all devices."""
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
 
     def validate(self, batch: Batch) -> float | None:
         """Return the batch's mean loss, or None if the model returns none."""

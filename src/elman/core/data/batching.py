@@ -103,11 +103,14 @@ class BlockShuffle:
     one block are in memory.
     """
 
-    def __init__(self, number: int, steps: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, number: int, steps: int, rng: np.random.Generator, block_ids: int | None = None
+    ) -> None:
         self._number = number
         self._segment = max(1, SEGMENT_IDS // steps)  # windows
         segments = rng.permutation(-(-number // self._segment))
-        size = max(1, min(BLOCK_IDS // steps, BLOCK_WINDOWS) // self._segment)  # segments
+        block = min((block_ids or BLOCK_IDS) // steps, BLOCK_WINDOWS)  # windows
+        size = max(1, block // self._segment)  # segments
         self._blocks = [segments[start : start + size] for start in range(0, len(segments), size)]
         lengths = [len(block) * self._segment for block in self._blocks]
         missing = len(segments) * self._segment - number  # windows of the text's last segment
@@ -143,8 +146,15 @@ class BlockShuffle:
 class ScaledShuffle(BlockShuffle):
     """Indices of windows in such an order: the first is `start`, the others `steps` apart."""
 
-    def __init__(self, number: int, steps: int, start: int, rng: np.random.Generator) -> None:
-        super().__init__(number, steps, rng)
+    def __init__(
+        self,
+        number: int,
+        steps: int,
+        start: int,
+        rng: np.random.Generator,
+        block_ids: int | None = None,
+    ) -> None:
+        super().__init__(number, steps, rng, block_ids)
         self._start, self._steps = start, steps
 
     def __getitem__(self, positions: slice) -> NDArray[np.int64]:
@@ -223,10 +233,17 @@ class Minibatches:
         return Batch.of([self.convert(array[:1]) for array in self.arrays])
 
     def __iter__(self) -> Iterator[Batch]:
+        return map(self.batch, self.rows())
+
+    def rows(self) -> Iterator[NDArray[Any]]:
+        """Yield the rows of each batch of an epoch."""
         rows = self.sampler.draw()
         for start in range(0, len(rows), self.batch_size):
-            batch = np.asarray(rows[start : start + self.batch_size])
-            yield Batch.of([self.convert(_take_rows(array, batch)) for array in self.arrays])
+            yield np.asarray(rows[start : start + self.batch_size])
+
+    def batch(self, rows: NDArray[Any]) -> Batch:
+        """Batch of some rows."""
+        return Batch.of([self.convert(_take_rows(array, rows)) for array in self.arrays])
 
 
 def _take_rows(array: Any, rows: NDArray[Any]) -> Any:

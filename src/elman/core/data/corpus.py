@@ -208,6 +208,7 @@ class TextFile(DataModule):
         val_path: str | None = None,
         test_path: str | None = None,
         lines: bool = False,
+        shared: bool = False,
     ) -> None:
         """Read the text, or the store.
 
@@ -236,6 +237,8 @@ class TextFile(DataModule):
         - `lines`: each line that is not empty is a sequence of its own, `num_steps` tokens of it at
           most. Batches have `batch_size` lines of about the same length, with a mask. Lines are
           assigned to the parts of a text by a hash, so that equal lines are in one part.
+        - `shared`: several processes read a store, each a share of it. Nothing is counted at first,
+          and ids are checked when they are read.
 
         A store has its own tokenizer, vocabulary, line ends and parts.
         """
@@ -263,7 +266,7 @@ class TextFile(DataModule):
         asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
         self._split(tokens, asks_test)
         self._begin_batches()
-        self._describe_parts()
+        self.unknown = {} if shared else self._describe_parts()
 
     def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
         """Cut the parts into other batches; an ElmanError if a part is too short for them."""
@@ -303,7 +306,7 @@ class TextFile(DataModule):
         if codec is not None:
             return self._read_with(sources, given, codec), codec
         if path.is_dir():
-            text = store.read(path)
+            text = store.read(path, checked=not self.shared)
             _check_same(given, text.codec, f"{path} was prepared with")
             self._check_lines(text.codec, str(path))
         else:
@@ -323,7 +326,7 @@ class TextFile(DataModule):
         _check_same(given, codec, "the codec has")
         self._check_lines(codec, "the codec")
         if sources.training[0].is_dir():
-            return store.read_with(sources.training[0], codec).tokens
+            return store.read_with(sources.training[0], codec, checked=not self.shared).tokens
         return tokenize_sources_with(sources, codec)
 
     def _check_lines(self, codec: Codec, owner: str) -> None:
@@ -368,16 +371,17 @@ class TextFile(DataModule):
         """Ids of a part."""
         return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
 
-    def _describe_parts(self) -> None:
+    def _describe_parts(self) -> dict[str, tuple[int, int]]:
         """Count unknown tokens, and warn of parts that are hard to compare."""
         own = {"training part": self.train, "validation part": self.val, "test part": self.test}
-        self.unknown = {
+        unknown = {
             name: (splits.count(ids, self.vocab.unk), len(ids))
             for name, ids in own.items()
             if len(ids)
         }
-        splits.warn_of_unknown(self.unknown)
+        splits.warn_of_unknown(unknown)
         splits.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
+        return unknown
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has few updates."""

@@ -153,9 +153,13 @@ class LineBatches:
 
     def example(self) -> Batch:
         """Batch of the first line alone, to infer shapes from; it draws nothing."""
-        return self._batch(np.zeros(1, np.int64))
+        return self.batch(np.zeros(1, np.int64))
 
     def __iter__(self) -> Iterator[Batch]:
+        return map(self.batch, self.rows())
+
+    def rows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the lines of each batch of an epoch."""
         seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
         rng = np.random.default_rng(seed)
         order, pool = self._order(rng), POOL_BATCHES * self.batch_size
@@ -164,7 +168,7 @@ class LineBatches:
             rows = rows[np.argsort(self.lines.steps(rows), kind="stable")]
             starts = range(0, len(rows), self.batch_size)
             for place in rng.permutation(starts).tolist():
-                yield self._batch(rows[place : place + self.batch_size])
+                yield rows[place : place + self.batch_size]
 
     def _order(self, rng: np.random.Generator) -> Any:
         """Numbers of all lines in random order, to be sliced; of many lines, block by block."""
@@ -173,7 +177,8 @@ class LineBatches:
             return BlockShuffle(number, max(1, tokens // number), rng)
         return rng.permutation(number)
 
-    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Batch of some lines."""
         steps = min(self.most, padded_steps(int(self.lines.steps(rows).max())))
         ids, mask = self.lines.ids_of(rows, steps)
         ids = ids.astype(self.id_type)

@@ -82,8 +82,8 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
     return metadata
 
 
-def read(folder: Path) -> TokenizedText:
-    """Read a store; its ids are mapped into memory.
+def read(folder: Path, checked: bool = True) -> TokenizedText:
+    """Read a store; its ids are mapped into memory, and `checked` against the vocabulary.
 
     Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
     """
@@ -94,7 +94,7 @@ def read(folder: Path) -> TokenizedText:
         folder, metadata.vocab, metadata.tokenizer, False, metadata.newlines, metadata.lines
     )
     tokens = Tokens(
-        _read_ids(folder / IDS, metadata),
+        _read_ids(folder / IDS, metadata, checked),
         stored.vocab,
         metadata.characters,
         metadata.utf8_bytes,
@@ -115,9 +115,9 @@ def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
             raise ElmanError(f"the {part} part of {folder} has no lines: prepare the store again")
 
 
-def read_with(folder: Path, model_codec: Codec) -> TokenizedText:
+def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> TokenizedText:
     """Read a store of the tokens of a model; an ElmanError if its codec differs."""
-    text = read(folder)
+    text = read(folder, checked)
     if text.codec != model_codec:
         raise ElmanError(
             f"{folder} has other tokens than the model: give the text that it was made from"
@@ -125,7 +125,7 @@ def read_with(folder: Path, model_codec: Codec) -> TokenizedText:
     return text
 
 
-def _read_ids(path: Path, metadata: StoreMetadata) -> Ids:
+def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
     with regular.open_regular(path) as file:
         size, expected = regular.size(file), metadata.tokens * dtype.itemsize
@@ -135,7 +135,7 @@ def _read_ids(path: Path, metadata: StoreMetadata) -> Ids:
                 "prepare the store again"
             )
         ids = memory_mapped(file, dtype)
-    for start in range(0, len(ids), CHECKED_IDS):
+    for start in range(0, len(ids) if checked else 0, CHECKED_IDS):
         check_whole(ids)
         if ids[start : start + CHECKED_IDS].max() >= metadata.vocab:
             raise ElmanError(

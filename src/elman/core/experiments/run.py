@@ -161,6 +161,16 @@ def _begin(path: Path, settings: RunSettings) -> None:
         json_files.write(part / TRAINING, asdict(settings))
 
 
+def is_unfinished(path: Path) -> bool:
+    """True for the run directory of a training that can be resumed."""
+    return exists(path / TRAINING) and not exists(path / "config.json")
+
+
+def framework_in_training(path: Path) -> str:
+    """Framework of an unfinished run; that of any other is numba, which refuses it."""
+    return _read_training(path).settings.framework if is_unfinished(path) else "numba"
+
+
 @contextmanager
 def resumed_training(path: Path) -> Iterator[RunSettings]:
     """Read the settings of an unfinished run, and train within the block."""
@@ -180,11 +190,15 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
             "trains its model further"
         )
     with _training(path):
-        yield _read_record(
-            RunSettings,
-            path / TRAINING,
-            "if another version of elman began this training, begin it again",
-        )
+        yield _read_training(path)
+
+
+def _read_training(path: Path) -> RunSettings:
+    return _read_record(
+        RunSettings,
+        path / TRAINING,
+        "if another version of elman began this training, begin it again",
+    )
 
 
 @contextmanager

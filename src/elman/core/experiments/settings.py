@@ -23,12 +23,14 @@ from elman.core.valid_values import (
     MAX_LAYERS,
     MAX_SEED,
     MAX_SEQ_LEN,
+    MAX_SHARDS,
     MAX_VOCAB_SIZE,
     NEWLINES,
     OPTIMIZERS,
     PRECISIONS,
     RECIPES,
     SCHEDULES,
+    SHARDED,
     TOKENIZERS,
 )
 
@@ -171,6 +173,14 @@ class Settings:
         FRAMEWORKS,
     )
     device: str = choice("auto", "Device: {choices}.", DEVICES)
+    shards: int | None = whole(
+        None,
+        "Parts of a batch, a power of two, of which each worker computes some; their number, and "
+        "not that of the workers, decides the bits of the model.",
+        at_least=1,
+        at_most=MAX_SHARDS,
+        unset="as many as workers, or the next power of two",
+    )
     seed: int = whole(0, "Seed of the weights and the batches.", at_least=0, at_most=MAX_SEED)
     init: str | None = path(
         None,
@@ -254,8 +264,16 @@ class Settings:
     def _check_model(self) -> None:
         from elman.core.model.precision import check_precision
         from elman.core.model.weights import check_tied
+        from elman.core.training.workers import check_shards
 
         check_precision(self.precision, self.framework)
+        if self.shards is not None:
+            check_shards(self.shards, 1)
+            if self.framework not in SHARDED:
+                raise ElmanError(
+                    f"shards are computed by {', '.join(SHARDED)}, got {self.framework}: leave "
+                    "--shards out, or choose another framework"
+                )
         check_tied(self.tied, self.embedding, self.hidden)
         if self.dropout and self.layers == 1:
             raise ElmanError(

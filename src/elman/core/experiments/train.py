@@ -33,7 +33,9 @@ from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
 from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
+from elman.core.training.sharded import sharded_trainer
 from elman.core.training.trainer import SHARE_OF_TIME
+from elman.core.training.workers import ONE_WORKER, Workers
 from elman.core.valid_values import LOGS, MAX_EPOCHS
 
 log = logging.getLogger("elman")
@@ -90,19 +92,23 @@ class Training:
         origin: Origin | None = None,
         data: Any = None,
         reasons: Sequence[str] = (),
+        workers: Workers = ONE_WORKER,
     ) -> None:
         """Prepare a training, and read its text unless it is there as `data`.
 
-        `reasons` describe the settings that were chosen for the text.
+        `reasons` describe the settings that were chosen for the text. The other `workers` prepare
+        the same training.
         """
         self.settings, self.framework = settings, framework
         origin = origin or _origin(settings)
         max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs
         num_gpus = _num_gpus(settings, framework)
-        self.trainer = framework.Trainer(max_epochs, num_gpus, settings.clip)
+        self.trainer = _trainer(settings, framework, workers)(max_epochs, num_gpus, settings.clip)
         if settings.minutes is not None:
             self.trainer.max_seconds = 60 * settings.minutes
-        self.data = read_data(settings, framework, origin) if data is None else data
+        if data is None:
+            data = read_data(settings, framework, origin, shared=workers.size > 1)
+        self.data = data
         self.codec = self.data.codec
         self.run_settings = RunSettings(
             settings,
@@ -115,37 +121,40 @@ class Training:
         self.model = self._model(None if origin is None else origin.values)
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Training":
+    def of(cls, given: Mapping[str, Any], workers: Workers = ONE_WORKER) -> "Training":
         """Make a training with some settings; the recipe has the others."""
+        if workers.size > 1:
+            given = {"shards": 1 << (workers.size - 1).bit_length(), **given}
+            _check_store(given)
         if given.get("log") in LOGS:
             check_installed()  # before a long text is read
         own = given.get("text", TIME_MACHINE) != TIME_MACHINE
         if own and given.get("recipe") != "book":
-            return cls._for_text(given)
+            return cls._for_text(given, workers)
         settings = Settings(**given)
-        return cls(settings, framework_module(settings.framework))
+        return cls(settings, framework_module(settings.framework), workers=workers)
 
     @classmethod
-    def _for_text(cls, given: Mapping[str, Any]) -> "Training":
+    def _for_text(cls, given: Mapping[str, Any], workers: Workers) -> "Training":
         """Make a training whose settings are chosen for the text, unless they are given."""
         checked, _ = recipe.choose(given, UNREAD)  # before a long text is read
         framework, origin = framework_module(checked.framework), _origin(checked)
         whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
         whole = whole if checked.lines else replace(whole, seq_len=1)
         num_gpus = _num_gpus(checked, framework)
-        data = read_data(whole, framework, origin)
+        data = read_data(whole, framework, origin, shared=workers.size > 1)
         precision = given.get("precision") or recipe.fastest_precision(framework)
         speed = recipe.USUAL_SPEED
         if checked.minutes is not None:
-            speed = operations_per_second(framework, precision, num_gpus)
+            speed = workers.size * operations_per_second(framework, precision, num_gpus)
         settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
         data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
         for line in reasons:
             log.info(line)
-        return cls(settings, framework, origin, data, reasons)
+        return cls(settings, framework, origin, data, reasons, workers)
 
     @classmethod
-    def from_settings(cls, kept: RunSettings) -> "Training":
+    def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
         """Make the training of a run again, with the same text and from the same model."""
         settings, origin = kept.settings, None
         if settings.init is not None:
@@ -158,7 +167,8 @@ class Training:
                 raise ElmanError(
                     f"{settings.init} has changed since the training began: bring it back"
                 )
-        training = cls(settings, framework_module(settings.framework), origin, reasons=kept.reasons)
+        framework = framework_module(settings.framework)
+        training = cls(settings, framework, origin, reasons=kept.reasons, workers=workers)
         found = training.run_settings
         for names, digests in (
             ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
@@ -319,7 +329,26 @@ def _num_gpus(settings: Settings, framework: Any) -> int:
     return int(settings.device != "cpu")
 
 
-def read_data(settings: Settings, framework: Any, origin: Origin | None = None) -> Any:
+def _check_store(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError unless several workers can each read a share of the text."""
+    text = given.get("text", TIME_MACHINE)
+    if not Path(text).is_dir():
+        raise ElmanError(
+            f"several workers read a store, got {text}: make one with elman prepare {text} --out "
+            "STORE, and train on that"
+        )
+
+
+def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:
+    """Class of the trainer."""
+    if settings.shards is None:
+        return framework.Trainer
+    return sharded_trainer(framework.Trainer, workers, settings.shards, settings.seed)
+
+
+def read_data(
+    settings: Settings, framework: Any, origin: Origin | None = None, shared: bool = False
+) -> Any:
     """Data set of a framework with the text of these settings, in the tokens of an origin."""
     codec = None if origin is None else origin.codec
     if settings.text != TIME_MACHINE:
@@ -338,6 +367,7 @@ def read_data(settings: Settings, framework: Any, origin: Origin | None = None) 
             val_path=settings.val,
             test_path=settings.test,
             lines=settings.lines,
+            shared=shared,
         )
     data = framework.TimeMachine(
         settings.batch_size, settings.seq_len, edition=settings.edition, seed=settings.seed

@@ -37,6 +37,9 @@ class TrainerLike(Protocol):
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
 
+    def may_end(self, wish: bool) -> bool:
+        """True if the training may end at once, since a callback has the wish."""
+
     def stop(self) -> None:
         """End the training with this epoch."""
 

@@ -8,7 +8,6 @@ the tensors and of that JSON, which tells a file that was truncated or changed.
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -44,15 +43,16 @@ class Checkpoints(Callback):
 
     After `stop()` the training ends with the current batch, be it of training or validation:
     another checkpoint is written and KeyboardInterrupt raised. `begun` is true from the first batch
-    on.
+    on. A worker that does not write takes part where the states of all are gathered.
     """
 
     begun = stopping = False
 
-    def __init__(self, folder: str | Path, seconds: float = 60) -> None:
+    def __init__(self, folder: str | Path, seconds: float = 60, writes: bool = True) -> None:
         check_interval(seconds)
+        self.writes = writes
         self.folder, self.seconds = as_path(folder, "a folder of checkpoints"), seconds
-        self._last = time.monotonic()
+        self._last = 0.0  # seconds of the training
 
     def stop(self) -> None:
         """End the training after the current batch."""
@@ -61,24 +61,25 @@ class Checkpoints(Callback):
     def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if it is time."""
         self.before_validate(trainer)
-        if time.monotonic() - self._last >= self.seconds:
+        if trainer.seconds - self._last >= self.seconds:
             self._write(trainer)
 
     def before_validate(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if the training is to end; a resume validates from the start."""
         if not self.begun:  # compilation before the first batch takes long and changes nothing
-            self.begun, self._last = True, time.monotonic()
-        if self.stopping:
+            self.begun, self._last = True, trainer.seconds
+        if trainer.may_end(self.stopping):
             self._write(trainer)
             raise KeyboardInterrupt
 
     def _write(self, trainer: TrainerLike) -> None:
         arrays, state = trainer.checkpoint_arrays(), trainer.trainer_state()
         if all(map(tensors.all_finite, arrays.values())):
-            write(self.folder, trainer.train_batch_idx, arrays, state)
+            if self.writes:
+                write(self.folder, trainer.train_batch_idx, arrays, state)
         else:
             log.warning("no checkpoint is written: the weights contain NaN or infinity")
-        self._last = time.monotonic()
+        self._last = trainer.seconds
 
 
 class DamagedError(ElmanError):

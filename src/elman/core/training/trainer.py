@@ -173,9 +173,9 @@ class Trainer(HyperParameters):
         """Train on all training batches once, then validate."""
         if self._stopped and not self._current.batches:
             return  # the book's own `fit` does not check
-        began, tokens = time.perf_counter(), self._current.loss.weight
+        began, tokens = self.seconds, self._current.loss.weight
         self._train()
-        trained = time.perf_counter()
+        trained = self.seconds
         validation, train = self._validate(), self._current.loss
         self.history.append(
             Epoch(
@@ -187,7 +187,7 @@ class Trainer(HyperParameters):
                 seconds=self.seconds,
             )
         )
-        self._validation_seconds = time.perf_counter() - trained
+        self._validation_seconds = self.seconds - trained
         self._begin_epoch()
         self._notify("after_epoch")
         self._notify("on_checkpoint")
@@ -205,7 +205,7 @@ class Trainer(HyperParameters):
             self._notify("before_update")
             previous_norm = self.gradient_norm
             batch = self._prepared(batch)
-            loss = self._take_step(self.update, batch)
+            loss = self._train_on(batch)
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
@@ -223,7 +223,7 @@ class Trainer(HyperParameters):
         for batch in self._validation_batches():
             self._notify("before_validate")
             batch = self._prepared(batch)
-            loss = self._take_step(self.validate, batch)
+            loss = self._validate_on(batch)
             self.val_batch_idx += 1
             self._current.validated += 1
             if loss is not None:  # the book's own validation steps return nothing
@@ -242,17 +242,26 @@ class Trainer(HyperParameters):
             validated = self._current.validated
             if validated == number:
                 return
-            if time.perf_counter() >= deadline:
+            if self.seconds >= deadline:
                 log.info(CUT_SHORT, validated, self.num_val_batches)
                 return
             yield batch
             if limited and not number and validated == 0:  # the first batch may be compiled
-                deadline = time.perf_counter() + SHARE_OF_TIME * self.max_seconds
+                deadline = self.seconds + SHARE_OF_TIME * self.max_seconds
 
     def _prepared(self, arrays: Sequence[Any]) -> Batch:
         """Batch on the device, made of what the data set and `prepare_batch` return."""
         moved = self.prepare_batch(arrays)
         return moved if isinstance(moved, Batch) else Batch.of(arrays).with_arrays(moved)
+
+    def _train_on(self, batch: Batch) -> float:
+        """Take the step of a training batch; return its mean loss in nats per token."""
+        return float(self._take_step(self.update, batch))
+
+    def _validate_on(self, batch: Batch) -> float | None:
+        """Mean loss of a validation batch in nats per token, or None."""
+        loss: float | None = self._take_step(self.validate, batch)
+        return loss
 
     def _take_step(self, step: Callable[[Batch], Any], batch: Batch) -> Any:
         """Loss of a batch; a stateful one starts from the state after the previous one."""
@@ -291,6 +300,10 @@ class Trainer(HyperParameters):
     def stop(self) -> None:
         """End the training with this epoch, after its validation."""
         self._stopped = True
+
+    def may_end(self, wish: bool) -> bool:
+        """True if the training may end at once, since a callback has the wish."""
+        return wish
 
     @property
     def seconds(self) -> float:
@@ -381,7 +394,7 @@ class Trainer(HyperParameters):
         """Take a step from the hidden state, which only shows whether it fits the model."""
         board, self.model.board = self.model.board, ProgressBoard()
         self.model.eval()
-        self._take_step(self.validate, self._prepared(next(iter(self.train_dataloader))))
+        self._validate_on(self._prepared(next(iter(self.train_dataloader))))
         self.model.board = board
 
     def update(self, batch: Batch) -> float:
@@ -391,6 +404,22 @@ class Trainer(HyperParameters):
     def validate(self, batch: Batch) -> float | None:
         """Mean loss of a batch without gradients; None if the model's step returns none."""
         raise NotImplementedError("a framework's Trainer defines validate(batch)")
+
+    def backpropagate(self, batch: Batch) -> float:
+        """Compute the gradients of a batch, which stay in the model; return its mean loss."""
+        raise NotImplementedError(f"{type(self).__name__} has no shards: use another framework")
+
+    def gradient_vector(self) -> Any:
+        """Copy of all gradients, as one vector in single precision."""
+        raise NotImplementedError("a Trainer with shards defines gradient_vector()")
+
+    def apply_gradients(self, vector: Any) -> None:
+        """Clip these gradients, or measure them, and take the optimiser's step."""
+        raise NotImplementedError("a Trainer with shards defines apply_gradients(vector)")
+
+    def seed_dropout(self, *words: int) -> None:
+        """Seed the generators of dropout with some numbers."""
+        raise NotImplementedError("a Trainer with shards defines seed_dropout(*words)")
 
     def clip_or_measure(self) -> None:
         """Clip the model's gradients, or else set `gradient_norm`, as clipping does."""

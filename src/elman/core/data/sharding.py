@@ -1,0 +1,180 @@
+"""Batches cut into shards, of which a worker reads its own.
+
+A text is dealt out by segments: each shard has the windows, or the sequences, of one of its own, so
+that no worker reads all of a text. Lines are dealt out batch by batch.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from elman.core.data.batch import Batch
+from elman.core.data.batching import (
+    SEGMENT_IDS,
+    ContiguousBatches,
+    Minibatches,
+    NonOverlapping,
+    ScaledShuffle,
+)
+from elman.core.data.lines import LineBatches
+from elman.core.errors import ElmanError
+
+BATCHES_AT_ONCE = 64  # whose windows are drawn together
+
+
+@dataclass(eq=False)
+class ShardedBatch:
+    """Shards of a batch that a worker computes, by their numbers.
+
+    `num_targets` counts the targets of the whole batch; a training step sets it.
+    """
+
+    parts: dict[int, Batch]
+    num_targets: int = 0
+
+    @property
+    def stateful(self) -> bool:
+        """True if the sequences continue those of the batch before."""
+        return any(batch.stateful for batch in self.parts.values())
+
+
+class ShardedLoader:
+    """Batches of a loader, cut into `total` shards; those with the numbers `own` are read.
+
+    Ids are checked when they are read: they are below `vocab`.
+    """
+
+    def __init__(self, loader: Any, total: int, own: range, vocab: int) -> None:
+        self.loader, self.total, self.own, self.vocab = loader, total, own, vocab
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def example(self) -> Batch:
+        """Batch to infer shapes from."""
+        example: Batch = self.loader.example()
+        return example
+
+    @property
+    def state(self) -> Any:
+        """State of the generator that draws the next epoch, or None."""
+        return getattr(self.loader, "state", None)
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.loader.state = state
+
+    def __iter__(self) -> Iterator[ShardedBatch]:
+        return map(self._checked, self._batches())
+
+    def _batches(self) -> Iterator[ShardedBatch]:
+        raise NotImplementedError
+
+    def _checked(self, batch: ShardedBatch) -> ShardedBatch:
+        for part in batch.parts.values():
+            for ids in part:
+                if int(np.asarray(ids).max()) >= self.vocab:
+                    raise ElmanError(
+                        f"the text contains ids above {self.vocab - 1}: prepare the store again"
+                    )
+        return batch
+
+
+class RowShards(ShardedLoader):
+    """Rows of each batch, about as many for each shard; the last batch may lack some shards."""
+
+    def _batches(self) -> Iterator[ShardedBatch]:
+        for rows in self.loader.rows():
+            cut = {shard: rows[rows_of(shard, self.total, len(rows))] for shard in self.own}
+            yield ShardedBatch(
+                {shard: self.loader.batch(own) for shard, own in cut.items() if len(own)}
+            )
+
+
+class WindowShards(ShardedLoader):
+    """Random windows: each row of a batch draws those of a segment of its own.
+
+    So the windows of a batch do not depend on the number of shards. All segments have equally many,
+    in random order; about as many tokens as a window has are left out at the ends of a segment.
+    """
+
+    def __init__(self, loader: Minibatches, total: int, own: range, vocab: int) -> None:
+        super().__init__(loader, total, own, vocab)
+        assert isinstance(loader.sampler, NonOverlapping)
+        steps = self.steps = loader.sampler.steps
+        rows, places = loader.batch_size, len(loader.arrays[0])
+        self.segments = [rows_of(row, rows, places).start for row in range(rows)]
+        length = places // rows  # places of windows in a segment, at least
+        self.number: int = length // steps
+        if not self.number:
+            raise ElmanError(
+                f"{rows} windows of {steps} tokens from as many segments need {rows * steps} "
+                f"places, and the training part has {places}: use a smaller batch size"
+            )
+        self.slack = min(steps, length - (self.number - 1) * steps)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def _batches(self) -> Iterator[ShardedBatch]:
+        seed = int(self.loader.sampler.rng.integers(1 << 62))
+        cuts = {shard: rows_of(shard, self.total, len(self.segments)) for shard in self.own}
+        first, last = cuts[self.own[0]].start, cuts[self.own[-1]].stop
+        orders = [self._order(row, seed) for row in range(first, last)]
+        for start in range(0, self.number, BATCHES_AT_ONCE):
+            cut = slice(start, start + BATCHES_AT_ONCE)
+            for rows in np.stack([order[cut] for order in orders], axis=1):
+                parts = {shard: rows[c.start - first : c.stop - first] for shard, c in cuts.items()}
+                yield ShardedBatch({shard: self.loader.batch(r) for shard, r in parts.items()})
+
+    def _order(self, row: int, seed: int) -> ScaledShuffle:
+        """Places of the windows of a row."""
+        rng = np.random.default_rng([seed, row])
+        start = self.segments[row] + int(rng.integers(self.slack))
+        return ScaledShuffle(self.number, self.steps, start, rng, SEGMENT_IDS)
+
+
+class SequenceShards(ShardedLoader):
+    """Contiguous sequences, about as many for each shard."""
+
+    def _batches(self) -> Iterator[ShardedBatch]:
+        sequences = len(self.loader.both[0])
+        loaders = [_sequences(self.loader, rows_of(n, self.total, sequences)) for n in self.own]
+        for batches in zip(*loaders, strict=True):
+            yield ShardedBatch(dict(zip(self.own, batches, strict=True)))
+
+
+def _sequences(loader: ContiguousBatches, rows: slice) -> ContiguousBatches:
+    """Loader of some of the sequences of another."""
+    part = copy.copy(loader)
+    part.both = [ids[rows] for ids in loader.both]
+    return part
+
+
+def rows_of(shard: int, total: int, rows: int) -> slice:
+    """Rows of a shard among those of all: adjacent ones, about as many for each."""
+    return slice(rows * shard // total, rows * (shard + 1) // total)
+
+
+def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
+    """Cut the batches of a loader into shards; an ElmanError if they are too small."""
+    kind: type[ShardedLoader]
+    if isinstance(loader, ContiguousBatches):
+        kind, rows = SequenceShards, len(loader.both[0])
+    elif isinstance(loader, LineBatches | Minibatches):
+        windows = isinstance(getattr(loader, "sampler", None), NonOverlapping) and loader.state
+        kind, rows = (WindowShards if windows else RowShards), loader.batch_size
+    else:
+        raise ElmanError(
+            f"shards are of windows, sequences or lines of a text, got {type(loader).__name__}: "
+            "use TextFile"
+        )
+    if rows < total:
+        raise ElmanError(
+            f"each shard has a row of a batch or more, got a batch size of {rows} and {total} "
+            "shards: use a larger batch size"
+        )
+    return kind(loader, total, own, vocab)

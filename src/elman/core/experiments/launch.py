@@ -1,0 +1,134 @@
+"""Workers of a training: found by what torchrun, Slurm or Open MPI tells each process."""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from elman.core.errors import ElmanError, MachineError
+from elman.core.experiments.run import RunSettings
+from elman.core.files import json_files
+from elman.core.training.workers import ONE_WORKER, Numbers, Workers
+from elman.core.valid_values import SHARDED
+
+ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
+WAIT_SECONDS = 3  # for others, after SIGTERM
+SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
+Tell = Callable[[RunSettings, Path], None]
+
+
+def number_of_workers(framework: str = "jax") -> int:
+    """Number of processes that were started for this command, 1 for an ordinary one."""
+    names = SCHEDULERS if framework == "jax" else ()
+    for name in ("WORLD_SIZE", *names) if "RANK" in os.environ else names:
+        if (value := os.environ.get(name, "")).isdigit():
+            return int(value)
+    return 1
+
+
+@contextmanager
+def connected(framework: str) -> Iterator[Workers]:
+    """Connect the workers of a command; they stay connected within the block."""
+    if number_of_workers(framework) < 2:
+        yield ONE_WORKER
+        return
+    if framework not in SHARDED:
+        raise ElmanError(
+            f"workers train in {', '.join(SHARDED)}, got {framework}: choose one of these, or "
+            "start a single process"
+        )
+    # The engine has no collectives of its own, and NumPy neither.
+    module = import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
+    workers = Watched(module.connect(ANSWER_SECONDS))
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+class Watched:
+    """Workers whose process ends soon after SIGTERM, though one waits in vain for another.
+
+    A handler of Python's cannot run while a framework waits: the signal wakes a thread instead.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self.rank, self.size = workers, workers.rank, workers.size
+        self.gpu = workers.gpu
+        self._since = math.inf  # when this process has begun to wait for the others
+        signals, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
+
+    def _watch(self, signals: int) -> None:
+        while signal.SIGTERM not in os.read(signals, 1024):
+            pass
+        while time.monotonic() - self._since < WAIT_SECONDS:
+            time.sleep(0.1)
+        os.write(2, b"elman: ended while waiting for another worker\n")
+        os._exit(MachineError.exit_code)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since = math.inf
+
+    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        with self._waiting():
+            return self.workers.exchange(vector, numbers)
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Contents of all workers."""
+        with self._waiting():
+            return self.workers.gather(content)
+
+    def close(self) -> None:
+        """End the connections."""
+        signal.set_wakeup_fd(-1)
+        with self._waiting():
+            self.workers.close()
+
+
+@contextmanager
+def telling(workers: Workers) -> Iterator[Tell]:
+    """Yield a function by which the first worker tells the others the run that they train.
+
+    If the block fails before, they are told so.
+    """
+    waiting = workers.size > 1
+
+    def tell(settings: RunSettings, folder: Path) -> None:
+        nonlocal waiting
+        waiting = False
+        value = {"folder": str(folder.resolve()), "settings": asdict(settings)}
+        workers.gather(json.dumps(value).encode())
+
+    try:
+        yield tell
+    except ElmanError:
+        if waiting:
+            workers.gather(b"")
+        raise
+
+
+def told(workers: Workers) -> tuple[RunSettings, Path] | None:
+    """The run that the first worker tells; None if it has failed, and has said why."""
+    content = workers.gather(b"")[0]
+    if not content:
+        return None
+    value = json_files.parse(content, "the first worker's message")
+    settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")
+    return settings, Path(value["folder"])

@@ -1,0 +1,131 @@
+"""Workers: processes that train one model together, each on a part of every batch.
+
+A batch is cut into shards, a power of two that is a setting of the training, and a worker computes
+some of them. Sums over shards go up a fixed binary tree, so that 1, 2, 4 and 8 workers end in the
+same bits.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError, MachineError
+from elman.core.valid_values import MAX_SHARDS
+
+Numbers = NDArray[np.float64]
+
+
+@contextmanager
+def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise what a framework raises, when it loses a worker, as a MachineError."""
+    try:
+        yield
+    except kinds as error:
+        reason = re.sub(r"^\[\S*\] *|\. .*", "", str(error).partition("\n")[0])
+        raise MachineError(f"a worker has gone, or does not answer ({reason})") from error
+
+
+class Workers(Protocol):
+    """Processes of one training, as one of them, the one with the number `rank`, sees them.
+
+    Every worker calls the same methods in the same order. A MachineError tells that one has gone.
+    `gpu` is the number of its GPU among those of its machine that the framework shows.
+    """
+
+    rank: int
+    size: int
+    gpu: int
+
+    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Contents of all workers."""
+
+    def close(self) -> None:
+        """End the connections."""
+
+
+class OneWorker:
+    """The only process of a training."""
+
+    rank, size, gpu = 0, 1, 0
+
+    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+        """Return the vector, and the numbers as those of all."""
+        return vector, numbers[None]
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Return the content as that of all."""
+        return [content]
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
+
+ONE_WORKER = OneWorker()
+
+
+class TreeSum:
+    """Sum of terms that are added one after the other, along a binary tree.
+
+    The sum of the terms 0 to 7 is ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), however many of them
+    are added at a time. At most log2 of their number are in memory. A term of None is zero.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[tuple[int, Any]] = []  # number of terms of each, and their sum
+
+    def add(self, term: Any) -> None:
+        """Add the next term, whose memory the sum may use."""
+        count = 1
+        while self._sums and self._sums[-1][0] == count:
+            term = _plus(self._sums.pop()[1], term)
+            count *= 2
+        self._sums.append((count, term))
+
+    @property
+    def value(self) -> Any:
+        """The sum; None if there is no term but None."""
+        total = None
+        for _, term in reversed(self._sums):
+            total = _plus(term, total)
+        return total
+
+
+def _plus(first: Any, second: Any) -> Any:
+    """Sum of two arrays, in the memory of the first where it can be changed."""
+    if first is None or second is None:
+        return second if first is None else first
+    if isinstance(first, np.ndarray):
+        return np.add(first, second, out=first)
+    return first + second
+
+
+def tree_sum(terms: Any) -> Any:
+    """Sum of some arrays, or of the rows of one, along a binary tree."""
+    total = TreeSum()
+    for number in range(len(terms)):
+        total.add(terms[number])
+    return total.value
+
+
+def own_shards(shards: int, workers: Workers) -> range:
+    """Numbers of the shards that a worker computes: adjacent ones, about as many for each."""
+    first = shards * workers.rank // workers.size
+    return range(first, shards * (workers.rank + 1) // workers.size)
+
+
+def check_shards(shards: int, size: int) -> None:
+    """Raise an ElmanError unless so many workers can compute so many shards."""
+    if not 1 <= shards <= MAX_SHARDS or shards & (shards - 1):
+        raise ElmanError(f"shards must be a power of two up to {MAX_SHARDS}, got {shards}")
+    if size > shards:
+        raise ElmanError(
+            f"each worker computes a shard of every batch or more, got {size} workers and {shards} "
+            "shards: start fewer workers, or train with more shards"
+        )

@@ -1,0 +1,114 @@
+"""Workers that exchange by JAX's multi-process runtime."""
+
+import os
+import socket
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from elman.core.training.workers import Numbers, as_machine_error, tree_sum
+
+AXIS = PartitionSpec("worker")
+
+
+class JaxWorkers:
+    """Workers that are connected by `jax.distributed.initialize`, each with its first device."""
+
+    gpu = 0
+
+    def __init__(self, seconds: int, **places: Any) -> None:
+        """Connect; `places` are arguments of `initialize`, none where JAX finds them itself.
+
+        A worker that does not answer for some `seconds` is given up.
+        """
+        with as_machine_error(RuntimeError, ValueError):
+            jax.distributed.initialize(
+                **places,
+                initialization_timeout=seconds,
+                heartbeat_timeout_seconds=seconds,
+                shutdown_timeout_seconds=seconds,
+            )
+        self.rank, self.size = jax.process_index(), jax.process_count()
+        first = {device.process_index: device for device in reversed(jax.devices())}
+        self.mesh = Mesh(np.array([first[rank] for rank in range(self.size)]), ("worker",))
+        self._exchange = jax.jit(
+            jax.shard_map(_exchange, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
+        )
+
+    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        given = jnp.zeros(1) if vector is None else vector
+        length = len(given)
+        padded = jnp.pad(given, (0, -length % self.size))
+        words = numbers.view(np.uint32)
+        with as_machine_error(RuntimeError, ValueError):
+            total, all_words = self._exchange(
+                self._global(padded.reshape(1, self.size, -1)), self._global(words[None])
+            )
+            own_sum, own_words = map(_local, (total, all_words))
+        return jnp.asarray(own_sum[:length]), own_words.view(np.float64)
+
+    def _global(self, own: Any) -> Any:
+        """Array of all workers, (size, ...), of which each has a row."""
+        sharding = NamedSharding(self.mesh, AXIS)
+        return jax.make_array_from_process_local_data(
+            sharding, np.asarray(own), (self.size, *own.shape[1:])
+        )
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Contents of all workers."""
+        with as_machine_error(RuntimeError, ValueError):
+            sizes = multihost_utils.process_allgather(np.array([len(content)]))[:, 0]
+            padded = np.frombuffer(content.ljust(int(sizes.max()), b"\0"), np.uint8)
+            found = multihost_utils.process_allgather(padded)
+        return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
+
+    def close(self) -> None:
+        """End the connections."""
+        jax.distributed.shutdown()
+
+
+def _exchange(pieces: Any, words: Any) -> tuple[Any, Any]:
+    """Sum of the vectors, (1, n), and the words of all, (1, size, words); of one worker."""
+    received = lax.all_to_all(pieces[0], "worker", 0, 0)  # (size, piece)
+    total = lax.all_gather(tree_sum(received), "worker", tiled=True)
+    return total[None], lax.all_gather(words[0], "worker")[None]
+
+
+def _local(rows: Any) -> Any:
+    """The row of this worker."""
+    return np.array(rows.addressable_shards[0].data)[0]
+
+
+def connect(seconds: int) -> JaxWorkers:
+    """Connect the workers that torchrun, Slurm or Open MPI has started, or who else sets RANK."""
+    if "RANK" not in os.environ:
+        return JaxWorkers(seconds)
+    rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    host, port = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        port = _free_port(seconds)
+    return JaxWorkers(
+        seconds,
+        coordinator_address=f"{host}:{port}",
+        num_processes=size,
+        process_id=rank,
+        local_device_ids=int(os.environ.get("LOCAL_RANK", "0")),
+    )
+
+
+def _free_port(seconds: int) -> str:
+    """Free port of the first worker; MASTER_PORT is that of torchrun, which connects them here."""
+    from elman.torch.workers import TorchWorkers
+
+    workers = TorchWorkers(seconds)
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = workers.gather(str(free.getsockname()[1]).encode())[0]
+    workers.close()
+    return port.decode()

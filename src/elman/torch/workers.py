@@ -1,0 +1,96 @@
+"""Workers that exchange by torch.distributed: gloo on CPUs, NCCL on GPUs."""
+
+import os
+import secrets
+import time
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from elman.core.errors import MachineError
+from elman.core.training.workers import Numbers, as_machine_error, tree_sum
+
+
+class TorchWorkers:
+    """Workers that torchrun has started, or who else sets its variables.
+
+    One that does not answer for some `seconds` is given up.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        backend = "gloo"
+        self.gpu = int(os.environ.get("LOCAL_RANK", "0"))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.gpu)
+            backend = "cpu:gloo,cuda:nccl"
+        timeout = timedelta(seconds=seconds)
+        with as_machine_error(RuntimeError, ValueError):
+            store, self.rank, self.size = next(rendezvous("env://", timeout=timeout))
+            own = PrefixStore(_attempt(store, self.rank, self.size, seconds), store)
+            dist.init_process_group(
+                backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
+            )
+
+    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        given = torch.zeros(0) if vector is None else torch.as_tensor(vector)
+        words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
+        piece = -(-len(given) // self.size)
+        padded = torch.nn.functional.pad(given, (0, piece * self.size - len(given)))
+        # Each worker gets a piece of all vectors, with the numbers behind it.
+        pieces = torch.cat(
+            [padded.view(self.size, piece), words.expand(self.size, -1)], dim=1
+        )  # (size, piece + words)
+        received = torch.empty_like(pieces)
+        with as_machine_error(RuntimeError):
+            dist.all_to_all_single(received, pieces)
+            total = torch.empty_like(padded)
+            if piece:
+                mine = tree_sum(received[:, :piece]).contiguous()
+                dist.all_gather(list(total.view(self.size, piece)), mine)
+        all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
+        total = total[: len(given)]
+        return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """Contents of all workers."""
+        contents: list[Any] = [None] * self.size
+        with as_machine_error(RuntimeError):
+            dist.all_gather_object(contents, content)
+        return contents
+
+    def close(self) -> None:
+        """End the connections."""
+        dist.destroy_process_group()
+
+
+connect = TorchWorkers
+
+
+def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
+    """Name on which workers that have been started together agree.
+
+    When torchrun starts workers again, its store still has what the earlier ones wrote, such as
+    their addresses (https://github.com/pytorch/pytorch/issues/135712).
+    """
+    own, end = secrets.token_hex(8), time.monotonic() + seconds
+    if rank == 0:
+        store.set("elman", own)
+    while time.monotonic() < end:
+        first = store.get("elman").decode()  # may be that of an earlier attempt
+        members = f"{first}/members"
+        if rank:
+            store.set(f"{first}/{rank}", own)
+            if store.check([members]) and own in store.get(members).decode().split():
+                return first
+        elif store.check([f"{first}/{other}" for other in range(1, size)]):
+            names = [store.get(f"{first}/{other}").decode() for other in range(1, size)]
+            store.set(members, " ".join(names))
+            return first
+        time.sleep(0.05)
+    raise MachineError(f"not all of {size} workers have come within {seconds:g} seconds")

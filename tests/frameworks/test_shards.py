@@ -1,0 +1,115 @@
+"""Batches that are cut into shards train the model that whole batches do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman.core.model.weights import Architecture, initial
+from elman.core.training.callback import Callback
+from elman.core.training.checkpoint import Checkpoints, read_newest
+from elman.core.training.sharded import sharded_trainer
+from elman.core.training.workers import ONE_WORKER
+from elman.core.valid_values import SHARDED
+from tests.conftest import Command
+
+CASES = [
+    {"cell": "rnn", "optimizer": "sgd", "lr": 1.0, "batching": "random"},
+    {"cell": "lstm", "optimizer": "adam", "layers": 2, "batching": "contiguous"},
+    {"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "random"},
+]
+
+
+@pytest.fixture(autouse=True)
+def _has_shards(framework: str) -> None:
+    if framework not in SHARDED:
+        pytest.skip("this framework has no shards")
+
+
+class End(Callback):
+    """Ends a training after so many updates."""
+
+    def __init__(self, updates: int, checkpoints: Checkpoints) -> None:
+        self.updates, self.checkpoints = updates, checkpoints
+
+    def after_update(self, trainer: Any) -> None:
+        if trainer.train_batch_idx == self.updates:
+            self.checkpoints.stop()
+
+
+def train(
+    module: Any,
+    story: Path,
+    shards: int | None,
+    case: dict[str, Any],
+    *callbacks: Any,
+    resume: Any = None,
+    dropout: float = 0.0,
+    lines: bool = False,
+) -> Any:
+    batching = "random" if lines else case["batching"]
+    data = module.TextFile(str(story), 8, 16, batching=batching, lines=lines)
+    arch = Architecture(case["cell"], len(data.vocab), 8, case.get("layers", 1), 4)
+    settings = {"lr": case.get("lr", 0.01), "optimizer": case["optimizer"], "seed": 5}
+    model = module.build(arch, initial(arch, 1), dropout=dropout, **settings)
+    kind = module.Trainer
+    if shards is not None:
+        kind = sharded_trainer(kind, ONE_WORKER, shards, 0)
+    trainer = kind(2, 0, 1.0)
+    trainer.callbacks = callbacks
+    trainer.fit(model, data, resume=resume)
+    return trainer
+
+
+def losses(trainer: Any) -> list[float]:
+    return [loss for epoch in trainer.history for loss in (epoch.train_loss, epoch.val_loss)]
+
+
+def bits(module: Any, trainer: Any) -> bytes:
+    values = module.export_weights(trainer.model)
+    return b"".join(np.ascontiguousarray(values[name]).tobytes() for name in sorted(values))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["cell"]))
+def test_the_losses_do_not_depend_on_the_number_of_shards(
+    module: Any, story: Path, case: dict[str, Any]
+) -> None:
+    one, eight = (losses(train(module, story, shards, case)) for shards in (1, 8))
+    assert eight == pytest.approx(one, rel=1e-5)
+
+
+def test_sequences_are_those_of_whole_batches(module: Any, story: Path) -> None:
+    whole = losses(train(module, story, None, CASES[1]))
+    assert losses(train(module, story, 4, CASES[1])) == pytest.approx(whole, rel=1e-5)
+
+
+def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join("ab"[n % 2] * (1 + n % 9) + f" {n % 60}" for n in range(300)))
+    whole = losses(train(module, lines, None, CASES[2], lines=True))
+    found = losses(train(module, lines, 4, CASES[2], lines=True))
+    assert found == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_training_in_shards_is_resumed_to_the_same_bits(
+    module: Any, story: Path, tmp_path: Path
+) -> None:
+    case = CASES[1]
+    whole = train(module, story, 4, case, dropout=0.3)
+    checkpoints = Checkpoints(tmp_path, seconds=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        train(module, story, 4, case, End(3, checkpoints), checkpoints, dropout=0.3)
+    resumed = train(module, story, 4, case, resume=read_newest(tmp_path), dropout=0.3)
+    assert losses(resumed) == losses(whole)
+    assert bits(module, resumed) == bits(module, whole)
+
+
+def test_shards_are_a_setting_of_a_run(
+    elman: Command, story: Path, framework: str, tmp_path: Path
+) -> None:
+    words = ("train", story, "--recipe", "book", "--hidden", "8", "--epochs", "1")
+    words = (*words, "--batch-size", "16", "--framework", framework, "--out", "run")
+    done = elman(*words, "--shards", "4")
+    assert done.returncode == 0, done.stderr
+    assert '"shards": 4' in (tmp_path / "run" / "config.json").read_text()

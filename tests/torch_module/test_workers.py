@@ -1,0 +1,136 @@
+"""Workers that torchrun starts end in the bits of one process, with PyTorch and with the engine."""
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import STORY
+from tests.workers import (
+    alone,
+    await_checkpoint,
+    digest,
+    kill,
+    prepare,
+    start,
+    together,
+    words,
+    workers_of,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
+EPOCHS = ("--epochs", "2")
+ERRORS = re.compile(r"^elman: (.*)$", re.MULTILINE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    prepare(tmp_path, STORY)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("framework", "batching", "sizes"),
+    [("numba", "contiguous", (2, 4)), ("numba", "random", (2,)), ("torch", "random", (2,))],
+)
+def test_one_two_and_four_workers_end_in_the_same_bits(
+    store: Path, framework: str, batching: str, sizes: tuple[int, ...]
+) -> None:
+    more = (*EPOCHS, "--batching", batching)
+    done = alone(store, words(framework, "one", *more))
+    assert done.returncode == 0, done.stderr
+    for workers in sizes:
+        code, out, err = together(store, workers, words(framework, f"run{workers}", *more))
+        assert code == 0, err
+        assert out.count("validation loss") == 1  # the first worker alone reports
+        assert digest(store / f"run{workers}") == digest(store / "one")
+
+
+def test_a_training_goes_on_with_another_number_of_workers(store: Path) -> None:
+    more = ("--epochs", "30", "--batching", "contiguous", "--dropout", "0.2", "--layers", "2")
+    done = alone(store, words("numba", "one", *more))
+    assert done.returncode == 0, done.stderr
+    launched = start(store, 2, words("numba", "run", *more, "--checkpoint-every", "0"))
+    await_checkpoint(store / "run")
+    launched.send_signal(signal.SIGTERM)
+    _, err = launched.communicate(timeout=120)
+    assert "interrupted: resume with elman train --resume" in err
+    code, _, err = together(store, 4, ["train", "--resume", "run"])
+    assert code == 0, err
+    assert digest(store / "run") == digest(store / "one")
+
+
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_worker_that_is_killed_ends_all_and_loses_nothing(store: Path, rank: int) -> None:
+    command = words("numba", "run", "--epochs", "30", "--checkpoint-every", "0")
+    launched = start(store, 2, command)
+    await_checkpoint(store / "run")
+    found = workers_of(launched)
+    kill(found[rank])
+    _, err = launched.communicate(timeout=120)
+    assert launched.returncode == 1
+    assert any("a worker has gone" in line for line in ERRORS.findall(err))
+    assert not any(Path(f"/proc/{process}").exists() for process in found.values())
+    assert alone(store, ["train", "--resume", "run"]).returncode == 0
+    assert alone(store, words("numba", "one", "--epochs", "30")).returncode == 0
+    assert digest(store / "run") == digest(store / "one")
+
+
+@pytest.mark.long
+def test_workers_that_are_started_again_go_on_by_themselves(store: Path) -> None:
+    command = words("torch", "run", "--epochs", "20", "--checkpoint-every", "0")
+    launched = start(store, 2, command, restarts=1)
+    await_checkpoint(store / "run")
+    kill(workers_of(launched)[1])
+    _, err = launched.communicate(timeout=240)
+    assert launched.returncode == 0, err
+    assert alone(store, words("torch", "one", "--epochs", "20")).returncode == 0
+    assert digest(store / "run") == digest(store / "one")
+
+
+def test_no_worker_reads_the_text_of_another(store: Path) -> None:
+    """A worker whose copy of the store has other ids where another one reads trains the same."""
+    assert together(store, 2, words("numba", "whole", *EPOCHS))[0] == 0
+    text = np.fromfile(store / "store" / "ids.bin", np.uint8)
+    training = len(text) * 8 // 10
+    # Windows reach into the segment after theirs.
+    for rank, spoilt in enumerate(
+        (slice(training // 2 + 20, training), slice(0, training // 2 - 20))
+    ):
+        folder = store / f"worker{rank}" / "store"
+        folder.mkdir(parents=True)
+        for path in (store / "store").iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        ids = text.copy()
+        ids[spoilt] = 255
+        ids.tofile(folder / "ids.bin")
+    (store / "wrapper.py").write_text(
+        "import os, sys\n"
+        "os.chdir('worker' + os.environ['RANK'])\n"
+        "from elman.cli import main\n"
+        "main()\n"
+    )
+    command = words("numba", "../spoilt", *EPOCHS)
+    launched = start(store, 2, command, program=["wrapper.py"])
+    _, err = launched.communicate(timeout=240)
+    assert launched.returncode == 0, err
+    assert digest(store / "spoilt") == digest(store / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["train", "text.txt", "--out", "run"], "several workers read a store, got text.txt"),
+        (["train", "store"], "workers share a run directory, got no name: give --out RUN"),
+        (["train", "store", "--out", "run", "--shards", "1"], "got 2 workers and 1 shards"),
+    ],
+)
+def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], message: str) -> None:
+    code, _, err = together(store, 2, more)
+    assert code == 1
+    assert [message in line for line in ERRORS.findall(err)].count(True) >= 1
+    assert "elman/cli" not in err  # torchrun alone shows a traceback, its own
+    assert not (store / "run").exists()

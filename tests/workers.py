@@ -1,0 +1,103 @@
+"""Commands that torchrun starts as workers, for the tests of several frameworks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
+BATCHES = ("--batch-size", "16", "--seq-len", "16", "--shards", "8")
+
+
+def words(framework: str, out: str, *more: str) -> list[str]:
+    """A training of a store."""
+    own = ("store", *SETTINGS, *BATCHES, "--framework", framework, "--out", out)
+    return ["train", *own, *more]
+
+
+def prepare(folder: Path, text: str) -> None:
+    """Make a text, and a store of it."""
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    done = alone(folder, ["prepare", "text.txt", "--out", "store"])
+    assert done.returncode == 0, done.stderr
+
+
+def alone(folder: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of elman in one process."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "elman", *command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def environment() -> dict[str, str]:
+    """One thread for each process, and no folder of tests among the modules."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
+
+
+def start(
+    folder: Path,
+    workers: int,
+    command: Sequence[str],
+    restarts: int = 0,
+    program: Sequence[str] = ("-m", "elman"),
+) -> subprocess.Popen[str]:
+    """Start a command of elman as so many workers."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--max-restarts", str(restarts)]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "--nproc-per-node", str(workers), *program, *command],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def together(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command of elman that so many workers run."""
+    started = start(folder, workers, command)
+    out, err = started.communicate(timeout=300)
+    return started.returncode, out, err
+
+
+def digest(run: Path) -> str:
+    """Digest of the weights of a run."""
+    return sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+def await_checkpoint(run: Path, seconds: float = 120) -> None:
+    """Wait until a training has written a checkpoint."""
+    end = time.monotonic() + seconds
+    while not any((run / "checkpoints").glob("*.safetensors")):
+        assert time.monotonic() < end, "no checkpoint was written"
+        time.sleep(0.05)
+
+
+def workers_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
+    """Processes that torchrun has started, by their ranks."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = (path / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):  # it has ended meanwhile
+            continue
+        if parent == launcher.pid:
+            ranks = [v for v in variables if v.startswith(b"RANK=")]
+            found |= {int(rank.removeprefix(b"RANK=")): int(path.name) for rank in ranks}
+    return found
+
+
+def kill(process: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a process."""
+    os.kill(process, number)
