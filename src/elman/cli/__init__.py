@@ -24,6 +24,7 @@ from elman.cli import (
     score,
     serve,
     signals,
+    sweep,
     train,
 )
 from elman.core.files import streams
@@ -42,6 +43,7 @@ app.command()(evaluate.evaluate)
 app.command()(score.score)
 app.command()(export.export)
 app.command()(serve.serve)
+app.command()(sweep.sweep)
 app.command()(compare.compare)
 app.command()(info.info)
 
@@ -76,6 +78,12 @@ def main() -> None:
     _limit_library_threads()
     code = failures.exit_code(app, sys.argv[1:] or ["--help"])
     signals.remove_handlers()
+    launch = sys.modules.get("elman.core.experiments.launch")
+    if launch is not None and launch.number_of_workers() > 1:
+        # Threads of the collectives may outlive the interpreter, and abort the process then.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

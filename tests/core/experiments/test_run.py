@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_wherever_writing_a_run_fails_nothing_is_left_and_the_machine_is_told_of(
     tmp_path: Path, trained: RNNLM, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(curve_files, "_save", lambda figure, path: atomic.write(path, b"a picture"))
+    monkeypatch.setattr(curve_files, "save", lambda figure, path: atomic.write(path, b"a picture"))
     call, ended = 0, False
     while not ended:
         call += 1

@@ -98,10 +98,10 @@ def train_each(
     for each in interpreters:
         print(f"{each.framework}:", file=sys.stderr, flush=True)
         made = folder / each.framework
-        words = ["--framework", each.framework, "--out", str(made)]
-        words += [*_words(options), *_words(known), "--", settings.text, *settings.more_texts]
+        given = ["--framework", each.framework, "--out", str(made)]
+        given += [*words(options), *words(known), "--", settings.text, *settings.more_texts]
         # -P: a module in the current folder is not imported
-        code = _run([each.python, "-P", "-m", "elman", "train", *words])
+        code = _run([each.python, "-P", "-m", "elman", "train", *given])
         if code == 0:
             runs.append(made)
         else:
@@ -124,16 +124,16 @@ def _run(command: Sequence[str]) -> int:
         raise InterruptedWorkError("interrupted") from error
 
 
-def _words(options: Mapping[str, Any]) -> list[str]:
+def words(options: Mapping[str, Any]) -> list[str]:
     """Options as words of a command line, without those that are None."""
-    words = []
+    found = []
     for name, value in options.items():
         option = "--" + name.replace("_", "-")
         if isinstance(value, bool):
-            words += [option] * value
+            found += [option] * value
         elif value is not None:
-            words += [option, str(value)]
-    return words
+            found += [option, str(value)]
+    return found
 
 
 def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:

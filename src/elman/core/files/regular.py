@@ -124,3 +124,10 @@ def check_owner(path: Path) -> None:
             )
     except OSError as error:
         raise os_error("read", path, error) from error
+
+
+def check_exists(path: Path) -> None:
+    """Raise an ElmanError unless there is a regular file, or a folder, at `path`."""
+    if not path.is_dir():
+        with open_regular(path):
+            pass

@@ -80,7 +80,7 @@ def save_curves(folder: Path, history: Sequence[Epoch]) -> None:
 
             figure = Figure(figsize=(6, 4))
             _draw_losses(figure.subplots(), history)
-            _save(figure, path)
+            save(figure, path)
 
 
 def _draw_losses(axes: "Axes", history: Sequence[Epoch]) -> None:
@@ -134,7 +134,7 @@ def _count_epochs(axes: "Axes") -> None:
     axes.grid(alpha=0.3)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Write a figure in the format of the path's extension."""
     picture = io.BytesIO()
     form = path.suffix[1:].lower()
@@ -154,7 +154,7 @@ def save_comparison(
 
         figure = Figure(figsize=(7, 4.5))
         _draw_runs(figure.subplots(), curves)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:

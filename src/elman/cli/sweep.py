@@ -1,0 +1,166 @@
+"""`elman sweep`: a search for settings, by Optuna, whose trials are run directories."""
+
+import logging
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elman.cli.options import PATH, RUN, with_settings
+from elman.cli.output import show
+from elman.cli.train import Intervals, finish, fit, given_options
+from elman.core.errors import DivergedError, ElmanError, InterruptedWorkError
+from elman.core.experiments.settings import Settings
+from elman.core.setting_fields import check_given
+
+if TYPE_CHECKING:
+    from elman.core.experiments.sweep import Report, Worker
+
+log = logging.getLogger("elman")
+SHOWN = 10  # trials
+
+
+@with_settings
+def sweep(
+    context: typer.Context,
+    *,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help='Settings to search, such as "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm".',
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trainings of the sweep.")] = 50,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A database for the trials, such as postgresql+psycopg2://USER@HOST/NAME. "
+            "[default: a journal in the folder of the sweep]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the sweep. [default: a new one in sweeps/]", **PATH),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with the sweep in this folder, or join the processes that work on it.",
+            **RUN,
+        ),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Search settings of `elman train` for the lowest validation loss.
+
+    All options of `elman train` are fixed for all trials; --minutes or --epochs is the length of
+    one. Trials that are behind others are ended early.
+    """
+    from elman.core.experiments import sweep as sweeps
+    from elman.core.files import regular
+
+    if resume is not None:
+        names = [name for name in given_options(context) if name != "resume"]
+        if names:
+            raise ElmanError(
+                f"a sweep goes on with the settings it began with, got {', '.join(names)} with "
+                "--resume: leave that out"
+            )
+        folder = resume
+    else:
+        given = {name: options[name] for name in given_options(context) if name in options}
+        if search is None:
+            raise ElmanError("a sweep has settings to search, got none: give --space")
+        if "text" not in given:
+            raise ElmanError("a sweep is on a text of your own, got none: give its path")
+        check_given(Settings, given)
+        for text in filter(None, (given["text"], given.get("val"), given.get("test"))):
+            regular.check_exists(Path(text))
+        folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
+        settings = sweeps.Sweep(given, search, trials, options["seed"], storage)
+        sweeps.begin(folder, settings)
+    worker = sweeps.Worker(folder, sweeps.read(folder))
+    try:
+        worker.run(_train)
+    except (InterruptedWorkError, KeyboardInterrupt) as error:
+        message = f"interrupted: go on with elman sweep --resume {folder}"
+        raise InterruptedWorkError(message) from error
+    _print_results(worker)
+
+
+def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:
+    """Train, or go on with, the run of a trial; return its lowest loss."""
+    from elman.core.experiments import run
+    from elman.core.experiments.train import Training
+    from elman.core.training.history import best_epoch
+    from elman.core.training.workers import ONE_WORKER
+
+    finished = (folder / "config.json").exists()  # by a process that was killed then
+    with quiet():
+        if not finished and run.is_unfinished(folder):
+            with run.resumed_training(folder) as kept:
+                training = Training.from_settings(kept)
+                fit(training, folder, Intervals(), ONE_WORKER, report, show_progress=False)
+        elif not finished:
+            training = Training.of(given)
+            with run.new_training(folder, training.run_settings):
+                fit(training, folder, Intervals(), ONE_WORKER, report, show_progress=False)
+        if not finished:
+            finish(training, folder)
+    return best_epoch(run.read_history(folder)).val_loss
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep warnings alone within the block: a sweep has a line for each trial."""
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(logging.INFO)
+
+
+def _print_results(worker: "Worker") -> None:
+    from elman.core.experiments import run, sweep
+    from elman.core.experiments.space import applicable
+    from elman.core.experiments.sweep_plots import draw
+
+    rows = sweep.rows(worker.study)
+    runs = worker.folder / sweep.TRIALS
+    for row in rows[:SHOWN]:
+        values = sweep.described(applicable(row.params))
+        show(f"{row.loss:.4f}  {row.state:9} {runs / row.run}  {values}")
+    shares = sweep.importances(worker.study)
+    draw(worker.folder, worker.study, shares)
+    if shares:
+        named = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+        show(f"importance  {named}")
+    show(f"trials      {worker.folder / sweep.TABLE}")
+    if rows[0].state != "complete":
+        raise DivergedError("no trial has ended with a loss: search lower learning rates")
+    best = runs / rows[0].run
+    show(f"best        {best}")
+    record = run.read_config(best).training
+    if record is not None:
+        show(f"repeat      {command(record.settings)}")
+
+
+def command(settings: Settings) -> str:
+    """Command that trains with these settings."""
+    from elman.core.experiments.compare import words
+
+    default = asdict(Settings(settings.text))
+    changed = {
+        name: value
+        for name, value in asdict(settings).items()
+        if value != default[name] and name not in ("text", "more_texts", "recipe")
+    }
+    own = ["elman", "train", settings.text, *settings.more_texts, "--recipe", "book"]
+    return shlex.join([*own, *words(changed)])

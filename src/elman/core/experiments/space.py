@@ -1,0 +1,112 @@
+"""Search spaces: settings of a training, each with its range or its choices.
+
+`hidden=64..512:log, dropout=0..0.5, cell=gru|lstm` has a whole number on a logarithmic scale, a
+real number, and a choice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from elman.core.errors import ElmanError
+from elman.core.experiments.settings import Settings
+
+LOG = ":log"
+EXAMPLE = '"hidden=64..512:log, dropout=0..0.5, cell=gru|lstm"'
+# What decides the text, its tokens or its parts: losses of others could not be compared.
+FIXED = {
+    *("text", "more_texts", "split", "val", "test", "lines", "edition", "recipe", "tokenizer"),
+    *("vocab_size", "min_freq", "newlines", "framework", "init", "log", "minutes", "epochs"),
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; whole ones if both are integers."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Values = Range | tuple[Any, ...]
+
+
+def parse(text: str) -> dict[str, Values]:
+    """Values of each setting of a space; an ElmanError if it is not one."""
+    space: dict[str, Values] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, values = (part.strip() for part in item.partition("="))
+        name = name.replace("-", "_")
+        if not equals or not values:
+            raise ElmanError(f"a space has settings and values such as {EXAMPLE}, got {item!r}")
+        if name in space:
+            raise ElmanError(f"each setting is once in a space, got {name} twice")
+        space[name] = _values(name, values)
+    if not space:
+        raise ElmanError(f"a space has a setting or more, such as {EXAMPLE}, got {text!r}")
+    return space
+
+
+def _values(name: str, values: str) -> Values:
+    kinds = {name: kind for name, kind in _kinds().items() if name not in FIXED}
+    if name not in kinds:
+        raise ElmanError(f"a space has some of {', '.join(kinds)}, got {name!r}")
+    if ".." not in values:
+        return tuple(_value(name, kinds[name], part.strip()) for part in values.split("|"))
+    low, _, high = values.removesuffix(LOG).partition("..")
+    if kinds[name] not in (int, float):
+        raise ElmanError(f"{name} has no range, got {values!r}: give choices, such as a|b")
+    ends = [_value(name, kinds[name], end) for end in (low, high)]
+    found = Range(ends[0], ends[1], values.endswith(LOG))
+    if not found.low < found.high or (found.log and found.low <= 0):
+        above = " above 0" if found.log else ""
+        raise ElmanError(f"a range goes from a lower number{above} to a higher one, got {values!r}")
+    return found
+
+
+def _kinds() -> dict[str, type]:
+    """Type of each setting, without None."""
+    hints = get_type_hints(Settings)
+    kinds = {}
+    for field in fields(Settings):
+        hint = hints[field.name]
+        options = [kind for kind in get_args(hint) if kind is not NoneType]
+        kinds[field.name] = options[0] if options else hint
+    return kinds
+
+
+def _value(name: str, kind: type, text: str) -> Any:
+    """A value of a setting, checked as on the command line."""
+    if kind is bool and text in ("true", "false"):
+        value: Any = text == "true"
+    else:
+        try:
+            value = kind(text) if kind is not bool else None
+        except ValueError:
+            value = None
+    if value is None:
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        raise ElmanError(f"{name} is {words.get(kind, 'a word')}, got {text!r}")
+    field = next(field for field in fields(Settings) if field.name == name)
+    field.metadata["check"](name, value)
+    return value
+
+
+def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those of a space that act on nothing, such as dropout between one layer.
+
+    Other settings decide that, by their values or their defaults.
+    """
+    settings = dict(given)
+    optimizer = settings.get("optimizer")
+    for name, acts in (
+        ("dropout", settings.get("layers", 2) > 1),
+        ("input_dropout", settings.get("embedding", 1) > 0),
+        ("momentum", optimizer in (None, "sgd")),
+        ("weight_decay", optimizer in (None, "adamw")),
+    ):
+        if not acts:
+            settings.pop(name, None)
+    return settings

@@ -1,0 +1,264 @@
+"""Sweeps: trainings whose settings Optuna searches, each a run directory like any other.
+
+A sweep is a folder with its settings, Optuna's journal, a folder of runs, and a table. Several
+processes may work on it: who asks for a trial holds the lock of the folder, and then that of the
+trial until it has ended. Where a trial is running, and its lock is free, its process was killed:
+another process takes the trial, and goes on from its checkpoint.
+"""
+
+import csv
+import io
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
+
+from elman.core.errors import (
+    DivergedError,
+    ElmanError,
+    in_words,
+    not_installed,
+    require_at_least,
+    require_at_most,
+)
+from elman.core.experiments import space
+from elman.core.experiments.space import Range, Values
+from elman.core.files import atomic, json_files
+from elman.core.training.callback import Callback, TrainerLike
+from elman.core.training.history import best_epoch
+
+try:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import FrozenTrial, Trial, TrialState
+except ModuleNotFoundError as error:
+    raise not_installed("sweep", error, "") from error
+
+log = logging.getLogger("elman")
+
+SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
+NAME = "elman"  # of the study
+PARTS = 27  # of a training, whose loss is compared with others' after 3 and 9 of them
+MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
+MIN_IMPORTANCE = 10  # trials, below which importances say little
+WAIT_SECONDS = 1.0  # for trials of other processes
+DIVERGED, LOCKED = "diverged", "locked"  # attributes of a trial
+Train = Callable[[Mapping[str, Any], Path, "Report"], float]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Settings of a sweep: those of all its trainings, the space, and the number of trials.
+
+    `storage` is the URL of a database, or None for a journal in the folder.
+    """
+
+    given: dict[str, Any]
+    space: str
+    trials: int
+    seed: int = 0
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, trials=self.trials)
+        require_at_most(MAX_TRIALS, trials=self.trials)
+        for name in space.parse(self.space):
+            if name in self.given:
+                raise ElmanError(f"{name} is searched, got {self.given[name]!r} too: give one")
+
+
+class Report(Callback):
+    """Tells Optuna the lowest loss at parts of a training, and ends one that is behind others."""
+
+    pruned = False
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        reported = trial.study.trials[trial.number].intermediate_values
+        self._last = max(reported, default=0)  # by a process that was killed
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Report, once for each part of the training."""
+        part = int(PARTS * trainer.progress)
+        if self._last < part < PARTS:
+            self._last = part
+            self.trial.report(best_epoch(trainer.history).val_loss, part)
+            if self.trial.should_prune():
+                self.pruned = True
+                trainer.stop()
+
+
+def begin(folder: Path, sweep: Sweep) -> None:
+    """Make the folder of a sweep."""
+    atomic.check_new(folder)
+    (folder / TRIALS).mkdir(parents=True)
+    json_files.write(folder / SETTINGS, asdict(sweep))
+
+
+def read(folder: Path) -> Sweep:
+    """Read the settings of a sweep."""
+    if not (folder / SETTINGS).is_file():
+        raise ElmanError(f"{folder} is not a sweep: it has no {SETTINGS}")
+    value = json_files.read(folder / SETTINGS, MAX_SETTINGS_BYTES)
+    return json_files.record(Sweep, value, str(folder / SETTINGS))
+
+
+class Worker:
+    """A process that works on a sweep."""
+
+    def __init__(self, folder: Path, sweep: Sweep) -> None:
+        self.folder, self.sweep, self.space = folder, sweep, space.parse(sweep.space)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._lock(SETTINGS):
+            self.study = optuna.create_study(
+                study_name=f"{NAME} {sweep.seed}",
+                storage=sweep.storage or _journal(folder),
+                load_if_exists=True,
+                pruner=optuna.pruners.SuccessiveHalvingPruner(3, reduction_factor=3),
+            )
+
+    def run(self, train: Train) -> None:
+        """Train until all trials have ended, those of other processes included."""
+        while True:
+            with self._lock(SETTINGS):
+                taken = self._next()
+            if taken is not None:
+                trial, held = taken
+                with held:
+                    self._train(trial, train)
+                write_table(self.folder, self.study)
+            elif self._running():
+                time.sleep(WAIT_SECONDS)
+            else:
+                return
+
+    def _lock(self, name: str, timeout: float = -1) -> BaseFileLock:
+        return FileLock(self.folder / f".{name}.lock", timeout=timeout)
+
+    def _running(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
+    def _next(self) -> tuple[Trial, BaseFileLock] | None:
+        """Take a trial whose process was killed, or else a new one; None if there is none."""
+        for trial in self._running():
+            # Without an attribute it was killed while it held the lock that is held here.
+            if LOCKED not in trial.user_attrs or self._is_free(_name(trial)):
+                self._seed(trial.number)
+                return self._take(Trial(self.study, trial._trial_id))
+        number = len(self.study.get_trials(deepcopy=False))
+        if number >= self.sweep.trials:
+            return None
+        self._seed(number)
+        return self._take(self.study.ask())
+
+    def _seed(self, number: int) -> None:
+        """Have the values of a trial depend on nothing but the seed and the trials before it."""
+        seed = int(np.random.SeedSequence([self.sweep.seed, number]).generate_state(1)[0])
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed)
+
+    def _is_free(self, name: str) -> bool:
+        try:
+            with self._lock(name, timeout=0):
+                return True
+        except Timeout:
+            return False
+
+    def _take(self, trial: Trial) -> tuple[Trial, BaseFileLock]:
+        """Lock a trial, and choose its values, unless it has them."""
+        for name, values in self.space.items():
+            _suggest(trial, name, values)
+        held = self._lock(_name(trial))
+        held.acquire()
+        trial.set_user_attr(LOCKED, True)
+        return trial, held
+
+    def _train(self, trial: Trial, train: Train) -> None:
+        report = Report(trial)
+        given = space.applicable(self.sweep.given | trial.params)
+        path = self.folder / TRIALS / _name(trial)
+        place = f"trial {trial.number + 1} of {self.sweep.trials}"
+        log.info("%s: %s", place, described(space.applicable(trial.params)))
+        try:
+            loss = train(given, path, report)
+        except DivergedError as error:
+            log.warning("%s", error)
+            trial.set_user_attr(DIVERGED, True)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
+        if report.pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, loss)
+
+
+def _journal(folder: Path) -> optuna.storages.JournalStorage:
+    return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+
+
+def _name(trial: Trial | FrozenTrial) -> str:
+    """Name of the run of a trial."""
+    return f"{trial.number:04}"
+
+
+def _suggest(trial: Trial, name: str, values: Values) -> None:
+    if not isinstance(values, Range):
+        trial.suggest_categorical(name, values)
+    elif isinstance(values.low, int):
+        trial.suggest_int(name, values.low, int(values.high), log=values.log)
+    else:
+        trial.suggest_float(name, values.low, values.high, log=values.log)
+
+
+def described(params: Mapping[str, Any]) -> str:
+    """Values of a trial as words."""
+    shown = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in params.items()}
+    return ", ".join(f"{in_words(name)} {value}" for name, value in shown.items())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial that has ended, or is running: its run, its loss in nats per token, its values."""
+
+    run: str
+    state: str
+    loss: float
+    params: dict[str, Any]
+
+
+def rows(study: optuna.Study) -> list[Row]:
+    """Trials of a sweep, those with the lowest loss first, those without one last."""
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        state = DIVERGED if DIVERGED in trial.user_attrs else trial.state.name.lower()
+        loss = math.inf if trial.value is None else trial.value
+        found.append(Row(_name(trial), state, loss, trial.params))
+    return sorted(found, key=lambda row: (row.loss, row.run))
+
+
+def write_table(folder: Path, study: optuna.Study) -> None:
+    """Write trials.csv."""
+    found = rows(study)
+    file = io.StringIO(newline="")
+    table = csv.writer(file)
+    names = list(found[0].params) if found else []
+    table.writerow(["run", "state", "loss", *names])
+    for row in found:
+        values = [row.params.get(name, "") for name in names]
+        table.writerow([row.run, row.state, row.loss, *values])
+    atomic.write(folder / TABLE, file.getvalue().encode())
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Share of each setting in what makes the best trials better; empty for few trials."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len(complete) < MIN_IMPORTANCE:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

@@ -1,0 +1,148 @@
+"""Sweeps: every trial is a run, none is lost or trained twice, and all can be repeated."""
+
+import csv
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, command_line
+
+FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")
+SPACE = "hidden=4..16:log, layers=1..2, dropout=0..0.5, cell=gru|rnn, lr=0.001..0.1:log"
+SWEEP = (*FIXED, "--framework", "numpy", "--space", SPACE)
+ENDED = {"complete", "pruned", "diverged"}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweep")
+    (path / "story.txt").write_text("Once upon a time, said he. \n" * 143)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = command_line(folder)
+    found = command("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "found")
+    assert found.returncode == 0, found.stderr
+    return found
+
+
+def test_every_trial_is_a_run(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    rows = table(folder / "found")
+    assert len(rows) == 12
+    assert {row["state"] for row in rows} <= ENDED
+    assert "pruned" in {row["state"] for row in rows}
+    runs = [f"found/trials/{row['run']}" for row in rows]
+    compared = command_line(folder)("compare", *runs)
+    assert compared.returncode == 0, compared.stderr
+    assert all(run in compared.stdout for run in runs)
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses)
+    assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_trial_is_repeated_by_its_command(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    best = re.search(r"^best +(.*)$", done.stdout, re.MULTILINE)
+    repeat = re.search(r"^repeat +elman (.*)$", done.stdout, re.MULTILINE)
+    assert best
+    assert repeat
+    again = command_line(folder)(*shlex.split(repeat[1]), "--out", "again")
+    assert again.returncode == 0, again.stderr
+    wanted = (folder / best[1] / "model.safetensors").read_bytes()
+    assert (folder / "again" / "model.safetensors").read_bytes() == wanted
+
+
+def test_a_sweep_that_is_interrupted_goes_on_as_if_it_had_not_been(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    """With one worker its trials are the same, too: values follow from the seed and the losses."""
+    words = ("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "stopped")
+    kill_after(folder, words, trials=4)
+    code = command_line(folder)("sweep", "--resume", "stopped")
+    assert code.returncode == 0, code.stderr
+    assert table(folder / "stopped") == table(folder / "found")
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    """Wait for another process, a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
+    """Start a sweep, and kill it when it has begun so many trials."""
+    code = "from elman.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *words], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    begun = 0
+    for line in process.stderr:
+        begun += "elman: trial " in line and "loss" not in line
+        if begun == trials:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
+    words = ("sweep", "story.txt", *SWEEP, "--trials", "8", "--out", "shared")
+    code = "from elman.cli import main; main()"
+    command = [sys.executable, "-P", "-c", code]
+    first = subprocess.Popen([*command, *words], cwd=folder, stderr=subprocess.DEVNULL)
+    await_true(lambda: (folder / "shared" / "sweep.json").exists())
+    second = subprocess.Popen([*command, "sweep", "--resume", "shared"], cwd=folder)
+    await_true(lambda: len(list((folder / "shared" / "trials").glob("*"))) >= 3)
+    first.kill()
+    first.wait()
+    assert second.wait(timeout=120) == 0
+    rows = table(folder / "shared")
+    assert len(rows) == len({row["run"] for row in rows}) == 8
+    assert {row["state"] for row in rows} <= ENDED
+    assert all((folder / "shared" / "trials" / row["run"] / "config.json").exists() for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sweep",), "a sweep has settings to search, got none: give --space"),
+        (("sweep", "--space", "hidden=4..8"), "a sweep is on a text of your own, got none"),
+        (("sweep", "a.txt", "--space", "hidden=x"), "hidden is a whole number, got 'x'"),
+        (
+            ("sweep", "a.txt", "--space", "hidden=4..8", "--hidden", "4"),
+            "hidden is searched, got 4 too: give one",
+        ),
+        (("sweep", "a.txt", "--space", "hidden=4..8", "--trials", "0"), "trials must be 1"),
+        (("sweep", "--resume", "none"), "none is not a sweep: it has no sweep.json"),
+        (
+            ("sweep", "--resume", "none", "--trials", "9"),
+            "got trials with --resume: leave that out",
+        ),
+        (("sweep", "none.txt", "--space", "hidden=4..8"), "there is no file none.txt"),
+    ],
+)
+def test_wrong_input_has_a_line(
+    elman: Command, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "a.txt").write_text("abc " * 99)
+    done = elman(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,62 @@
+"""Search spaces are read as written, and refuse what no training could have."""
+
+import pytest
+
+from elman.core.errors import ElmanError
+from elman.core.experiments.space import Range, applicable, parse
+
+
+def test_a_space_has_ranges_and_choices() -> None:
+    text = "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm, lr = 1e-3..1e-2:log, tied=true|false"
+    assert parse(text) == {
+        "hidden": Range(64, 512, log=True),
+        "dropout": Range(0.0, 0.5),
+        "cell": ("gru", "lstm"),
+        "lr": Range(0.001, 0.01, log=True),
+        "tied": (True, False),
+    }
+    assert isinstance(parse("hidden=64..512")["hidden"].low, int)  # type: ignore[union-attr]
+    assert parse("batch-size=8|16") == {"batch_size": (8, 16)}
+    assert parse("layers=2") == {"layers": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a space has a setting or more, such as"),
+        ("hidden", r"settings and values such as .*, got 'hidden'"),
+        ("hidden=", "got 'hidden='"),
+        ("hidden=8..16, hidden=8..32", "each setting is once in a space, got hidden twice"),
+        ("size=8..16", r"a space has some of cell, hidden, .*, got 'size'"),
+        ("text=a|b", r"a space has some of .*, got 'text'"),
+        ("framework=numba|torch", r"got 'framework'"),
+        ("hidden=8..x", "hidden is a whole number, got 'x'"),
+        ("hidden=0.5..8", "hidden is a whole number, got '0.5'"),
+        ("lr=small|large", "lr is a number, got 'small'"),
+        ("tied=yes|no", "tied is true or false, got 'yes'"),
+        ("cell=gru|cnn", "cell must be"),
+        ("cell=gru..lstm", r"cell has no range, got 'gru..lstm': give choices, such as a\|b"),
+        ("hidden=0..8", "hidden must be 1 or more, got 0"),
+        ("hidden=16..8", "from a lower number to a higher one, got '16..8'"),
+        ("dropout=0..0.5:log", "from a lower number above 0 to a higher one, got '0..0.5:log'"),
+        ("dropout=0..2", "dropout must be"),
+        ("lr=1e-3..nan", "lr must be"),
+    ],
+)
+def test_what_is_no_space_is_told(text: str, message: str) -> None:
+    with pytest.raises(ElmanError, match=message):
+        parse(text)
+
+
+def test_settings_that_act_on_nothing_are_left_out() -> None:
+    found = {"layers": 1, "dropout": 0.3, "embedding": 0, "input_dropout": 0.1, "momentum": 0.9}
+    assert applicable(found | {"optimizer": "adam"}) == {
+        "layers": 1,
+        "embedding": 0,
+        "optimizer": "adam",
+    }
+    assert applicable({"layers": 2, "dropout": 0.3, "optimizer": "sgd", "weight_decay": 0.1}) == {
+        "layers": 2,
+        "dropout": 0.3,
+        "optimizer": "sgd",
+    }
