@@ -47,7 +47,7 @@ def test_framework(session: nox.Session, name: str, *words: str, **env: str) -> 
 @nox.session
 def style(session: nox.Session) -> None:
     """Formatting, lint and types."""
-    session.install(".[dev,torch,serve]")
+    session.install(".[dev,torch,serve,sweep]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")

@@ -119,6 +119,23 @@ def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
     assert all((folder / "shared" / "trials" / row["run"] / "config.json").exists() for row in rows)
 
 
+def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None:
+    command = command_line(folder)
+    fixed = (*FIXED, "--framework", "numpy", "--tied", "--embedding", "8")
+    done = command(
+        "sweep", "story.txt", *fixed, "--space", "hidden=8|16", "--trials", "6", "--out", "tied"
+    )
+    for _ in range(6):  # a trial before the first with a loss ends the command
+        if done.returncode == 0:
+            break
+        assert "tied weights need an embedding as large as" in done.stderr
+        done = command("sweep", "--resume", "tied")
+    rows = table(folder / "tied")
+    assert len(rows) == 6
+    for row in rows:
+        assert (row["state"] == "refused") == (row["hidden"] == "16")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -110,6 +110,7 @@ def test_shards_are_a_setting_of_a_run(
 ) -> None:
     words = ("train", story, "--recipe", "book", "--hidden", "8", "--epochs", "1")
     words = (*words, "--batch-size", "16", "--framework", framework, "--out", "run")
-    done = elman(*words, "--shards", "4")
+    done = elman(*words, "--shards", "4", "--log", "tensorboard")
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "tensorboard").is_dir()
     assert '"shards": 4' in (tmp_path / "run" / "config.json").read_text()

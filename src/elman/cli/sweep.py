@@ -12,7 +12,7 @@ import typer
 
 from elman.cli.options import PATH, RUN, with_settings
 from elman.cli.output import show
-from elman.cli.train import Intervals, finish, fit, given_options
+from elman.cli.train import Intervals, finish, fit, given_options, settings_given
 from elman.core.errors import DivergedError, ElmanError, InterruptedWorkError
 from elman.core.experiments.settings import Settings
 from elman.core.setting_fields import check_given
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("elman")
 SHOWN = 10  # trials
+DEPENDENT = ("lr", "seq_len")  # settings whose defaults depend on others
 
 
 @with_settings
@@ -47,7 +48,10 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder of the sweep. [default: a new one in sweeps/]", **PATH),
+        typer.Option(
+            help="The folder of the sweep, a new one. [default: sweeps/ and the text's name]",
+            **PATH,
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -75,7 +79,7 @@ def sweep(
             )
         folder = resume
     else:
-        given = {name: options[name] for name in given_options(context) if name in options}
+        given = settings_given(context, options)
         if search is None:
             raise ElmanError("a sweep has settings to search, got none: give --space")
         if "text" not in given:
@@ -120,11 +124,12 @@ def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep warnings alone within the block: a sweep has a line for each trial."""
+    level = log.level
     log.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        log.setLevel(logging.INFO)
+        log.setLevel(level)
 
 
 def _print_results(worker: "Worker") -> None:
@@ -138,14 +143,16 @@ def _print_results(worker: "Worker") -> None:
         values = sweep.described(applicable(row.params))
         show(f"{row.loss:.4f}  {row.state:9} {runs / row.run}  {values}")
     shares = sweep.importances(worker.study)
-    draw(worker.folder, worker.study, shares)
+    with worker.locked():
+        draw(worker.folder, worker.study, shares)
     if shares:
         named = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
         show(f"importance  {named}")
     show(f"trials      {worker.folder / sweep.TABLE}")
-    if rows[0].state != "complete":
+    complete = [row for row in rows if row.state == sweep.COMPLETE]
+    if not complete:
         raise DivergedError("no trial has ended with a loss: search lower learning rates")
-    best = runs / rows[0].run
+    best = runs / complete[0].run
     show(f"best        {best}")
     record = run.read_config(best).training
     if record is not None:
@@ -160,7 +167,8 @@ def command(settings: Settings) -> str:
     changed = {
         name: value
         for name, value in asdict(settings).items()
-        if value != default[name] and name not in ("text", "more_texts", "recipe")
+        if (value != default[name] or name in DEPENDENT)
+        and name not in ("text", "more_texts", "recipe")
     }
     own = ["elman", "train", settings.text, *settings.more_texts, "--recipe", "book"]
     return shlex.join([*own, *words(changed)])

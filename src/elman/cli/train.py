@@ -66,16 +66,11 @@ def train(
     **options: Any,
 ) -> None:
     """Train a model on a text of your own, with settings that suit it; without one, D2L's RNN."""
-    from elman.core.experiments import run
-
     intervals = Intervals(checkpoint_every, sample_every)
     if resume is not None:
         _resume(context, resume, intervals)
         return
-    given = {name: options[name] for name in given_options(context) if name in options}
-    if options["init"]:
-        given = asdict(run.read_config(Path(options["init"])).architecture) | given
-        del given["vocab"]
+    given = settings_given(context, options)
     frameworks = options["framework"]
     folder, numbered = out or _folder(options["text"]), out is None
     if frameworks in FRAMEWORKS:
@@ -89,7 +84,7 @@ def _train(given: dict[str, Any], folder: Path, numbered: bool, intervals: Inter
 
     with launch.connected(given.get("framework", "numba")) as workers:
         if workers.rank:
-            _follow(workers, intervals)
+            _follow(workers)
             return
         with launch.telling(workers) as tell:
             training, folder = _train_first(given, folder, numbered, intervals, workers, tell)
@@ -113,13 +108,14 @@ def _train_first(
         if numbered:
             raise ElmanError("workers share a run directory, got no name: give --out RUN")
         if run.is_unfinished(folder):  # workers that are started again go on
+            given = {"framework": "numba", **given}
             return _resume_first(folder, intervals, workers, tell, given), folder
     if not numbered:
         atomic.check_new(folder)
     run.check_writable(folder)
     training = Training.of(given, workers)
     with run.new_training(folder, training.run_settings, numbered) as folder:
-        tell(training.run_settings, folder)
+        tell(training.run_settings, folder, intervals.checkpoint_every)
         fit(training, folder, intervals, workers)
     return training, folder
 
@@ -143,12 +139,12 @@ def _resume_first(
                     "--out"
                 )
         training = Training.from_settings(kept, workers)
-        tell(kept, folder)
+        tell(kept, folder, intervals.checkpoint_every)
         fit(training, folder, intervals, workers)
     return training
 
 
-def _follow(workers: "Workers", intervals: Intervals) -> None:
+def _follow(workers: "Workers") -> None:
     """Train what the first worker tells; it alone writes the run."""
     from elman.core.experiments import launch
     from elman.core.experiments.train import Training
@@ -156,11 +152,22 @@ def _follow(workers: "Workers", intervals: Intervals) -> None:
     found = launch.told(workers)
     if found is None:
         raise typer.Exit(ElmanError.exit_code)
-    settings, folder = found
+    settings, folder, seconds = found
     try:
-        fit(Training.from_settings(settings, workers), folder, intervals, workers)
+        fit(Training.from_settings(settings, workers), folder, Intervals(seconds), workers)
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
+
+
+def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the command line names, and the architecture of a run to start from."""
+    from elman.core.experiments import run
+
+    given = {name: options[name] for name in given_options(context) if name in options}
+    if options["init"]:
+        given = asdict(run.read_config(Path(options["init"])).architecture) | given
+        del given["vocab"]
+    return given
 
 
 def given_options(context: typer.Context) -> list[str]:
@@ -185,7 +192,7 @@ def _resume(context: typer.Context, folder: Path, intervals: Intervals) -> None:
     framework = "numba" if alone else run.framework_in_training(folder)
     with launch.connected(framework) as workers:
         if workers.rank:
-            _follow(workers, intervals)
+            _follow(workers)
             return
         with launch.telling(workers) as tell:
             training = _resume_first(folder, intervals, workers, tell)
@@ -203,11 +210,13 @@ def fit(
     """Train from the newest checkpoint, if there is one; the first worker writes the run."""
     from elman.core.experiments import run
     from elman.core.training import checkpoint
+    from elman.core.training.workers import check_equal
 
     first = workers.rank == 0
     place, seconds = folder / run.CHECKPOINTS, intervals.checkpoint_every
     checkpoints = checkpoint.Checkpoints(place, seconds, writes=first)
     begun = checkpoint.read_newest(place)
+    check_equal(workers, "-" if begun is None else str(begun[1].updates), f"checkpoints in {place}")
     callbacks: list[Callback] = [checkpoints, *more]
     training.trainer.show_progress = first and show_progress
     if first:
@@ -225,9 +234,11 @@ def _train_each(
     frameworks: str, given: dict[str, Any], folder: Path, numbered: bool, intervals: Intervals
 ) -> None:
     """Train in several frameworks, and compare the runs."""
-    from elman.core.experiments import compare
+    from elman.core.experiments import compare, launch
     from elman.core.training.curve_files import load_matplotlib
 
+    if launch.number_of_workers() > 1:
+        raise ElmanError(f"workers train in one framework, got {frameworks}: give one")
     found = compare.interpreters(frameworks)
     if given.get("recipe") == "auto":
         raise ElmanError(

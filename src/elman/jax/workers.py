@@ -85,7 +85,7 @@ def _local(rows: Any) -> Any:
     return np.array(rows.addressable_shards[0].data)[0]
 
 
-def connect(seconds: int) -> JaxWorkers:
+def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     """Connect the workers that torchrun, Slurm or Open MPI has started, or who else sets RANK."""
     if "RANK" not in os.environ:
         return JaxWorkers(seconds)

@@ -39,6 +39,7 @@ class Trainer(trainer.Trainer):
             self.clip_or_measure()
             self.optim.step()
 
+    @memory.as_memory_error(RuntimeError, "memory")
     def backpropagate(self, batch: Batch) -> float:
         """Fill the gradients of the parameters; return the batch's mean loss."""
         with self.model.masking(batch.mask):
@@ -56,6 +57,7 @@ class Trainer(trainer.Trainer):
         ]
         return torch.cat([part.reshape(-1) for part in parts])
 
+    @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:
         """Take the step of these gradients, as `update` does."""
         parameters = list(self.model.parameters())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
@@ -19,13 +19,14 @@ from elman.core.training.workers import Numbers, as_machine_error, tree_sum
 class TorchWorkers:
     """Workers that torchrun has started, or who else sets its variables.
 
-    One that does not answer for some `seconds` is given up.
+    One that does not answer for some `seconds` is given up. With `on_gpus` vectors on CUDA devices
+    are exchanged by NCCL.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, on_gpus: bool = False) -> None:
         backend = "gloo"
         self.gpu = int(os.environ.get("LOCAL_RANK", "0"))
-        if torch.cuda.is_available():
+        if on_gpus and self.gpu < torch.cuda.device_count():
             torch.cuda.set_device(self.gpu)
             backend = "cpu:gloo,cuda:nccl"
         timeout = timedelta(seconds=seconds)
@@ -53,7 +54,8 @@ class TorchWorkers:
             if piece:
                 mine = tree_sum(received[:, :piece]).contiguous()
                 dist.all_gather(list(total.view(self.size, piece)), mine)
-        all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
+            # NCCL computes meanwhile, and fails here if it does.
+            all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
         total = total[: len(given)]
         return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
 

@@ -20,9 +20,9 @@ from elman.core.training.workers import ONE_WORKER, Numbers, Workers
 from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
-WAIT_SECONDS = 3  # for others, after SIGTERM
+WAIT_SECONDS = 10  # for others, after SIGTERM
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
-Tell = Callable[[RunSettings, Path], None]
+Tell = Callable[[RunSettings, Path, float], None]
 
 
 def number_of_workers(framework: str = "jax") -> int:
@@ -47,11 +47,9 @@ def connected(framework: str) -> Iterator[Workers]:
         )
     # The engine has no collectives of its own, and NumPy neither.
     module = import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
-    workers = Watched(module.connect(ANSWER_SECONDS))
-    try:
-        yield workers
-    finally:
-        workers.close()
+    workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
+    yield workers
+    workers.close()  # not after an exception, with which the process ends
 
 
 class Watched:
@@ -97,23 +95,23 @@ class Watched:
 
     def close(self) -> None:
         """End the connections."""
-        signal.set_wakeup_fd(-1)
         with self._waiting():
             self.workers.close()
+        signal.set_wakeup_fd(-1)
 
 
 @contextmanager
 def telling(workers: Workers) -> Iterator[Tell]:
-    """Yield a function by which the first worker tells the others the run that they train.
+    """Yield a function by which the first worker tells the others what they train, as in `told`.
 
     If the block fails before, they are told so.
     """
     waiting = workers.size > 1
 
-    def tell(settings: RunSettings, folder: Path) -> None:
+    def tell(settings: RunSettings, folder: Path, seconds: float) -> None:
         nonlocal waiting
         waiting = False
-        value = {"folder": str(folder.resolve()), "settings": asdict(settings)}
+        value = {"folder": str(folder.resolve()), "seconds": seconds, "settings": asdict(settings)}
         workers.gather(json.dumps(value).encode())
 
     try:
@@ -124,11 +122,14 @@ def telling(workers: Workers) -> Iterator[Tell]:
         raise
 
 
-def told(workers: Workers) -> tuple[RunSettings, Path] | None:
-    """The run that the first worker tells; None if it has failed, and has said why."""
+def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
+    """The run that the first worker tells, its folder, and the seconds between checkpoints.
+
+    None if it has failed, and has said why.
+    """
     content = workers.gather(b"")[0]
     if not content:
         return None
     value = json_files.parse(content, "the first worker's message")
     settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")
-    return settings, Path(value["folder"])
+    return settings, Path(value["folder"]), float(value["seconds"])

@@ -10,9 +10,10 @@ import csv
 import io
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 from elman.core.errors import (
     DivergedError,
     ElmanError,
+    InterruptedWorkError,
+    MachineError,
     in_words,
     not_installed,
     require_at_least,
@@ -43,12 +46,12 @@ except ModuleNotFoundError as error:
 log = logging.getLogger("elman")
 
 SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
-NAME = "elman"  # of the study
 PARTS = 27  # of a training, whose loss is compared with others' after 3 and 9 of them
 MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
 MIN_IMPORTANCE = 10  # trials, below which importances say little
 WAIT_SECONDS = 1.0  # for trials of other processes
-DIVERGED, LOCKED = "diverged", "locked"  # attributes of a trial
+FAILED, BEHIND = "failed", "behind"  # attributes of a trial
+COMPLETE = "complete"
 Train = Callable[[Mapping[str, Any], Path, "Report"], float]
 
 
@@ -56,7 +59,8 @@ Train = Callable[[Mapping[str, Any], Path, "Report"], float]
 class Sweep:
     """Settings of a sweep: those of all its trainings, the space, and the number of trials.
 
-    `storage` is the URL of a database, or None for a journal in the folder.
+    `storage` is the URL of a database, or None for a journal in the folder; `study` is the name
+    there.
     """
 
     given: dict[str, Any]
@@ -64,6 +68,7 @@ class Sweep:
     trials: int
     seed: int = 0
     storage: str | None = None
+    study: str = field(default_factory=lambda: f"elman-{secrets.token_hex(8)}")
 
     def __post_init__(self) -> None:
         require_at_least(1, trials=self.trials)
@@ -76,10 +81,8 @@ class Sweep:
 class Report(Callback):
     """Tells Optuna the lowest loss at parts of a training, and ends one that is behind others."""
 
-    pruned = False
-
     def __init__(self, trial: Trial) -> None:
-        self.trial = trial
+        self.trial, self.pruned = trial, BEHIND in trial.user_attrs
         reported = trial.study.trials[trial.number].intermediate_values
         self._last = max(reported, default=0)  # by a process that was killed
 
@@ -91,6 +94,7 @@ class Report(Callback):
             self.trial.report(best_epoch(trainer.history).val_loss, part)
             if self.trial.should_prune():
                 self.pruned = True
+                self.trial.set_user_attr(BEHIND, True)
                 trainer.stop()
 
 
@@ -115,9 +119,9 @@ class Worker:
     def __init__(self, folder: Path, sweep: Sweep) -> None:
         self.folder, self.sweep, self.space = folder, sweep, space.parse(sweep.space)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._lock(SETTINGS):
+        with self.locked():
             self.study = optuna.create_study(
-                study_name=f"{NAME} {sweep.seed}",
+                study_name=sweep.study,
                 storage=sweep.storage or _journal(folder),
                 load_if_exists=True,
                 pruner=optuna.pruners.SuccessiveHalvingPruner(3, reduction_factor=3),
@@ -126,17 +130,26 @@ class Worker:
     def run(self, train: Train) -> None:
         """Train until all trials have ended, those of other processes included."""
         while True:
-            with self._lock(SETTINGS):
+            with self.locked():
                 taken = self._next()
             if taken is not None:
                 trial, held = taken
                 with held:
                     self._train(trial, train)
-                write_table(self.folder, self.study)
+                self._write()
             elif self._running():
                 time.sleep(WAIT_SECONDS)
             else:
+                self._write()
                 return
+
+    def locked(self) -> BaseFileLock:
+        """Lock of the folder, which one process holds at a time."""
+        return self._lock(SETTINGS)
+
+    def _write(self) -> None:
+        with self.locked():  # all processes write the same table
+            write_table(self.folder, self.study)
 
     def _lock(self, name: str, timeout: float = -1) -> BaseFileLock:
         return FileLock(self.folder / f".{name}.lock", timeout=timeout)
@@ -146,37 +159,41 @@ class Worker:
 
     def _next(self) -> tuple[Trial, BaseFileLock] | None:
         """Take a trial whose process was killed, or else a new one; None if there is none."""
-        for trial in self._running():
-            # Without an attribute it was killed while it held the lock that is held here.
-            if LOCKED not in trial.user_attrs or self._is_free(_name(trial)):
-                self._seed(trial.number)
-                return self._take(Trial(self.study, trial._trial_id))
+        for running in self._running():
+            if (held := self._held(_name(running))) is None:
+                continue
+            if running.number in [trial.number for trial in self._running()]:  # still
+                self._seed(running.number)
+                return self._choose(Trial(self.study, running._trial_id)), held
+            held.release()
         number = len(self.study.get_trials(deepcopy=False))
         if number >= self.sweep.trials:
             return None
         self._seed(number)
-        return self._take(self.study.ask())
+        trial = self._choose(self.study.ask())
+        held = self._held(_name(trial))
+        assert held is not None  # nobody else asks at the same time
+        return trial, held
 
     def _seed(self, number: int) -> None:
         """Have the values of a trial depend on nothing but the seed and the trials before it."""
         seed = int(np.random.SeedSequence([self.sweep.seed, number]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
-    def _is_free(self, name: str) -> bool:
+    def _held(self, name: str) -> BaseFileLock | None:
+        """Acquire the lock of a trial; None if another process holds it."""
+        lock = self._lock(name, timeout=0)
         try:
-            with self._lock(name, timeout=0):
-                return True
+            lock.acquire()
         except Timeout:
-            return False
+            return None
+        return lock
 
-    def _take(self, trial: Trial) -> tuple[Trial, BaseFileLock]:
-        """Lock a trial, and choose its values, unless it has them."""
+    def _choose(self, trial: Trial) -> Trial:
+        """Choose the values of a trial, unless it has them."""
         for name, values in self.space.items():
             _suggest(trial, name, values)
-        held = self._lock(_name(trial))
-        held.acquire()
-        trial.set_user_attr(LOCKED, True)
-        return trial, held
+        return trial
 
     def _train(self, trial: Trial, train: Train) -> None:
         report = Report(trial)
@@ -186,10 +203,15 @@ class Worker:
         log.info("%s: %s", place, described(space.applicable(trial.params)))
         try:
             loss = train(given, path, report)
-        except DivergedError as error:
-            log.warning("%s", error)
-            trial.set_user_attr(DIVERGED, True)
+        except (MachineError, InterruptedWorkError):
+            raise  # the trial goes on later
+        except ElmanError as error:
+            diverged = isinstance(error, DivergedError)
+            trial.set_user_attr(FAILED, "diverged" if diverged else "refused")
             self.study.tell(trial, state=TrialState.FAIL)
+            if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
+                raise  # it may be so with all
+            log.warning("%s", error)
             return
         log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
         if report.pruned:
@@ -236,7 +258,7 @@ def rows(study: optuna.Study) -> list[Row]:
     """Trials of a sweep, those with the lowest loss first, those without one last."""
     found = []
     for trial in study.get_trials(deepcopy=False):
-        state = DIVERGED if DIVERGED in trial.user_attrs else trial.state.name.lower()
+        state = trial.user_attrs.get(FAILED, trial.state.name.lower())
         loss = math.inf if trial.value is None else trial.value
         found.append(Row(_name(trial), state, loss, trial.params))
     return sorted(found, key=lambda row: (row.loss, row.run))

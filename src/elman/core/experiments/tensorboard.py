@@ -159,7 +159,8 @@ def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[st
         return {}
     if trainer.val_dataloader is None:
         return {}
-    batch = Batch.of(next(iter(trainer.val_dataloader)))
+    whole = getattr(trainer.val_dataloader, "loader", trainer.val_dataloader)  # not in shards
+    batch = Batch.of(next(iter(whole)))
     ids = trainer.model.to_numpy(batch.inputs[0])[:SEQUENCES]
     found = gate_activations(arch, weights, ids)
     if batch.mask is None:

@@ -35,7 +35,7 @@ from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.sharded import sharded_trainer
 from elman.core.training.trainer import SHARE_OF_TIME
-from elman.core.training.workers import ONE_WORKER, Workers
+from elman.core.training.workers import ONE_WORKER, Workers, check_shards
 from elman.core.valid_values import LOGS, MAX_EPOCHS
 
 log = logging.getLogger("elman")
@@ -99,6 +99,13 @@ class Training:
         `reasons` describe the settings that were chosen for the text. The other `workers` prepare
         the same training.
         """
+        if settings.shards is not None:
+            check_shards(settings.shards, workers.size)
+        elif workers.size > 1:
+            raise ElmanError(
+                f"workers compute shards, and the training was begun without, got {workers.size} "
+                "workers: resume it in one process, or begin another"
+            )
         self.settings, self.framework = settings, framework
         origin = origin or _origin(settings)
         max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs

@@ -61,6 +61,7 @@ class Checkpoints(Callback):
     def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if it is time."""
         self.before_validate(trainer)
+        self._last = min(self._last, trainer.seconds)  # another training may have begun
         if trainer.seconds - self._last >= self.seconds:
             self._write(trainer)
 

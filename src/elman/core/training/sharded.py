@@ -15,13 +15,13 @@ from safetensors import numpy as safetensors
 
 from elman.core.data.batch import Batch
 from elman.core.data.sharding import ShardedBatch, sharded
+from elman.core.errors import ElmanError
 from elman.core.training import trainer
 from elman.core.training.history import TrainerState
 from elman.core.training.workers import (
     Numbers,
     TreeSum,
     Workers,
-    check_shards,
     own_shards,
     tree_sum,
 )
@@ -43,7 +43,6 @@ class ShardedTrainer(trainer.Trainer):
 
     def prepare_data(self, data: Any) -> None:
         """Take the shards of the data that this worker computes."""
-        check_shards(self.shards, self.workers.size)
         super().prepare_data(data)
         self._clock, self._wish, self._ending = 0.0, False, False
         self._own = own_shards(self.shards, self.workers)
@@ -57,6 +56,11 @@ class ShardedTrainer(trainer.Trainer):
     def gpus(self) -> list[Any]:
         """GPU of this worker, if it is to train on one."""
         found = self.try_all_gpus() if self.num_gpus else []
+        if found and self.workers.gpu >= len(found):
+            raise ElmanError(
+                f"each worker of a machine has a GPU of its own, got {len(found)} for worker "
+                f"{self.workers.gpu}: start fewer workers there, or give --device cpu"
+            )
         return found[self.workers.gpu : self.workers.gpu + 1]
 
     @property
@@ -67,7 +71,7 @@ class ShardedTrainer(trainer.Trainer):
     def may_end(self, wish: bool) -> bool:
         """True, for all workers at the same time, after one of them has had the wish to end."""
         self._wish = wish
-        return self._ending
+        return self._ending or (wish and self.workers.size == 1)
 
     def _prepared(self, batch: Any) -> Any:
         prepare = super()._prepared
@@ -112,7 +116,8 @@ class ShardedTrainer(trainer.Trainer):
                 if gradient is not None:
                     gradient.add(None)
                 continue
-            self.seed_dropout(self.seed, self.train_batch_idx, 1 + shard)
+            if gradient is not None:
+                self.seed_dropout(self.seed, self.train_batch_idx, 1 + shard)
             self.hidden_state = state
             loss = self._take_step(step, part)
             after.append(self.hidden_state)

@@ -70,6 +70,13 @@ class OneWorker:
 ONE_WORKER = OneWorker()
 
 
+def check_equal(workers: Workers, value: str, name: str) -> None:
+    """Raise a MachineError unless all workers have the same value of something."""
+    values = [content.decode() for content in workers.gather(value.encode())]
+    if len({*values}) > 1:
+        raise MachineError(f"all workers read the same {name}, got {', '.join(values)}")
+
+
 class TreeSum:
     """Sum of terms that are added one after the other, along a binary tree.
 
