@@ -305,7 +305,7 @@ def test_devices_fall_back_to_the_cpu() -> None:
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = jax.devices("cpu")[0]
-    monkeypatch.setattr(jax, "devices", lambda kind: [stand_in, stand_in])
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [stand_in, stand_in])
     assert d2l.num_gpus() == 2
     trainer = d2l.Trainer(1, num_gpus=1)
     assert trainer.gpus == [stand_in]
