@@ -20,8 +20,8 @@ class Trainer(trainer.Trainer):
 
     def update(self, batch: Batch) -> float:
         """Take one optimisation step and return the batch's mean loss, in nats."""
+        loss = self.backpropagate(batch)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            loss = self.backpropagate(batch)
             self.update_weights()
         return loss
 
@@ -36,10 +36,10 @@ class Trainer(trainer.Trainer):
         """Copy of all gradients, in the order of the parameters; zeros before there are any."""
         gradients = getattr(self.model, "gradients", {})
         parts = [
-            np.asarray(gradients.get(name, np.zeros_like(array)), np.float32).reshape(-1)
+            gradients[name] if name in gradients else np.zeros_like(array)
             for name, array in self.model.parameters.items()
         ]
-        return np.concatenate(parts)
+        return np.concatenate([np.asarray(part, np.float32).reshape(-1) for part in parts])
 
     def apply_gradients(self, vector: Array) -> None:
         """Take the step of these gradients, as `update` does."""
