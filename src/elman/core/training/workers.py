@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from elman.core.data.sharding import rows_of
 from elman.core.errors import ElmanError, MachineError
 from elman.core.valid_values import MAX_SHARDS
 
@@ -123,8 +124,8 @@ def tree_sum(terms: Any) -> Any:
 
 def own_shards(shards: int, workers: Workers) -> range:
     """Numbers of the shards that a worker computes: adjacent ones, about as many for each."""
-    first = shards * workers.rank // workers.size
-    return range(first, shards * (workers.rank + 1) // workers.size)
+    own = rows_of(workers.rank, workers.size, shards)
+    return range(own.start, own.stop)
 
 
 def check_shards(shards: int, size: int) -> None:
