@@ -104,6 +104,11 @@ BAD = [
     ),
     (["train", "--device", "tpu"], "device must be auto, cpu or gpu, got 'tpu'"),
     (["train", "--device", "gpu"], "numba can use no GPU here"),
+    (["train", "--shards", "3"], "shards must be a power of two up to 1024, got 3"),
+    (
+        ["train", "--shards", "4", "--framework", "mxnet"],
+        "shards are computed by numba, numpy, torch, jax, got mxnet",
+    ),
     (["train", "--out", "short.txt"], "short.txt exists already"),
     (["train", "--out", "."], ". exists already"),
     (["train", "--out", "short.txt/run", "--epochs", "1"], "cannot write short.txt/run"),
