@@ -105,6 +105,7 @@ BAD = [
     (["train", "--device", "tpu"], "device must be auto, cpu or gpu, got 'tpu'"),
     (["train", "--device", "gpu"], "numba can use no GPU here"),
     (["train", "--shards", "3"], "shards must be a power of two up to 1024, got 3"),
+    (["train", "--partition-optimizer"], "which train in shards, got none: give --shards"),
     (
         ["train", "--shards", "4", "--framework", "mxnet"],
         "shards are computed by numba, numpy, torch, jax, got mxnet",

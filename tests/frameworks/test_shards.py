@@ -9,7 +9,8 @@ import pytest
 from elman.core.model.weights import Architecture, initial
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, read_newest
-from elman.core.training.sharded import sharded_trainer
+from elman.core.training.partitioned import PartitionedTrainer
+from elman.core.training.sharded import ShardedTrainer, sharded_trainer
 from elman.core.training.workers import ONE_WORKER
 from elman.core.valid_values import SHARDED
 from tests.conftest import Command
@@ -19,6 +20,8 @@ CASES = [
     {"cell": "lstm", "optimizer": "adam", "layers": 2, "batching": "contiguous"},
     {"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "random"},
 ]
+
+MIXINS = (ShardedTrainer, PartitionedTrainer)
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +50,7 @@ def train(
     resume: Any = None,
     dropout: float = 0.0,
     lines: bool = False,
+    mixin: Any = ShardedTrainer,
 ) -> Any:
     batching = "random" if lines else case["batching"]
     data = module.TextFile(str(story), 8, 16, batching=batching, lines=lines)
@@ -55,7 +59,7 @@ def train(
     model = module.build(arch, initial(arch, 1), dropout=dropout, **settings)
     kind = module.Trainer
     if shards is not None:
-        kind = sharded_trainer(kind, ONE_WORKER, shards, 0)
+        kind = sharded_trainer(kind, ONE_WORKER, shards, 0, mixin)
     trainer = kind(2, 0, 1.0)
     trainer.callbacks = callbacks
     trainer.fit(model, data, resume=resume)
@@ -92,17 +96,29 @@ def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
     assert found == pytest.approx(whole, rel=1e-4)
 
 
+@pytest.mark.parametrize("mixin", MIXINS)
 def test_a_training_in_shards_is_resumed_to_the_same_bits(
-    module: Any, story: Path, tmp_path: Path
+    module: Any, story: Path, tmp_path: Path, mixin: Any
 ) -> None:
     case = CASES[1]
-    whole = train(module, story, 4, case, dropout=0.3)
+    whole = train(module, story, 4, case, dropout=0.3, mixin=mixin)
     checkpoints = Checkpoints(tmp_path, seconds=1e9)
     with pytest.raises(KeyboardInterrupt):
-        train(module, story, 4, case, End(3, checkpoints), checkpoints, dropout=0.3)
-    resumed = train(module, story, 4, case, resume=read_newest(tmp_path), dropout=0.3)
+        train(module, story, 4, case, End(3, checkpoints), checkpoints, dropout=0.3, mixin=mixin)
+    newest = read_newest(tmp_path)
+    resumed = train(module, story, 4, case, resume=newest, dropout=0.3, mixin=mixin)
     assert losses(resumed) == losses(whole)
     assert bits(module, resumed) == bits(module, whole)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["cell"]))
+def test_a_part_of_the_optimizer_takes_the_steps_of_the_whole(
+    module: Any, framework: str, story: Path, case: dict[str, Any]
+) -> None:
+    whole, part = (train(module, story, 4, case, mixin=m) for m in MIXINS)
+    assert losses(part) == pytest.approx(losses(whole), rel=1e-6)
+    # JAX compiles the step of a vector otherwise than that of the arrays.
+    assert framework == "jax" or bits(module, part) == bits(module, whole)
 
 
 def test_shards_are_a_setting_of_a_run(

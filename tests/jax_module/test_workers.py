@@ -18,13 +18,20 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_workers_end_in_the_bits_of_one_process(store: Path, free_port: int) -> None:
-    done = alone(store, words("jax", "one", *EPOCHS))
+def test_workers_of_torchrun_end_in_the_bits_of_one_process(store: Path) -> None:
+    more = (*EPOCHS, "--partition-optimizer")
+    done = alone(store, words("jax", "one", *more))
     assert done.returncode == 0, done.stderr
-    code, _, err = together(store, 2, words("jax", "two", *EPOCHS))
+    code, _, err = together(store, 2, words("jax", "two", *more))
     assert code == 0, err
     assert digest(store / "two") == digest(store / "one")
-    # As a scheduler that is not known, or a person, starts them.
+
+
+def test_workers_started_by_hand_end_in_the_bits_of_one_process(
+    store: Path, free_port: int
+) -> None:
+    done = alone(store, words("jax", "one", *EPOCHS))
+    assert done.returncode == 0, done.stderr
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port), "WORLD_SIZE": "2"}
     started = [
         subprocess.Popen(

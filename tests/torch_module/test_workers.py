@@ -63,6 +63,50 @@ def test_a_training_goes_on_with_another_number_of_workers(store: Path) -> None:
     assert digest(store / "run") == digest(store / "one")
 
 
+@pytest.mark.parametrize("framework", ["numba", "torch"])
+def test_parts_of_the_optimizer_are_those_of_one_process(store: Path, framework: str) -> None:
+    """A run goes on with another number of parts, and the states of all are in a checkpoint."""
+    more = ("--epochs", "20", "--partition-optimizer")
+    done = alone(store, words(framework, "one", *more))
+    assert done.returncode == 0, done.stderr
+    launched = start(store, 2, words(framework, "run", *more, "--checkpoint-every", "0"))
+    await_checkpoint(store / "run")
+    launched.send_signal(signal.SIGTERM)
+    _, err = launched.communicate(timeout=120)
+    assert "interrupted: resume with elman train --resume" in err
+    code, _, err = together(store, 4, ["train", "--resume", "run"])
+    assert code == 0, err
+    assert digest(store / "run") == digest(store / "one")
+
+
+@pytest.mark.parametrize("framework", ["numba", "torch"])
+def test_a_large_embedding_is_trained_as_in_one_process(tmp_path: Path, framework: str) -> None:
+    rng = np.random.default_rng(0)
+    prepare(tmp_path, " ".join(f"w{n}" for n in [*range(2600)] * 2 + [*rng.permutation(2600)]))
+    command = ["prepare", "text.txt", "--tokenizer", "word", "--out", "wide"]
+    assert alone(tmp_path, command).returncode == 0
+    sizes = ("--embedding", "64", "--epochs", "1")
+    own = [word.replace("store", "wide") for word in words(framework, "one", *sizes)]
+    assert alone(tmp_path, own).returncode == 0
+    (tmp_path / "wrapper.py").write_text(
+        "from elman.cli import main\n"
+        "from elman.torch.workers import TorchWorkers\n"
+        "exchange = TorchWorkers.exchange\n"
+        "def told(self, vector, numbers, rows=None):\n"
+        "    if vector is not None:\n"
+        "        print('rows', 0 if rows is None else len(rows.ids))\n"
+        "    return exchange(self, vector, numbers, rows)\n"
+        "TorchWorkers.exchange = told\n"
+        "main()\n"
+    )
+    own = ["run" if word == "one" else word for word in own]
+    launched = start(tmp_path, 2, own, program=["wrapper.py"])
+    out, err = launched.communicate(timeout=240)
+    assert launched.returncode == 0, err
+    assert {int(number) for number in re.findall(r"rows (\d+)", out)} <= {*range(64, 257)}
+    assert digest(tmp_path / "run") == digest(tmp_path / "one")
+
+
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_worker_that_is_killed_ends_all_and_loses_nothing(store: Path, rank: int) -> None:
     command = words("numba", "run", "--epochs", "30", "--checkpoint-every", "0")

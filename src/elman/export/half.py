@@ -32,7 +32,7 @@ class Stored(NamedTuple):
 
 def check_size(arch: Architecture, bytes_per_weight: int = 2) -> None:
     """Raise an ElmanError if the weights take more than MAX_BYTES."""
-    size = bytes_per_weight * sum(map(math.prod, weights.shapes(arch).values()))
+    size = bytes_per_weight * weights.count(arch)
     if size > MAX_BYTES:
         precision, got = "half" if bytes_per_weight == 2 else "single", math.ceil(size / 2**20)
         raise ElmanError(

@@ -10,6 +10,7 @@ import optax
 from flax.training import train_state
 from jax import numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import GetAttrKey
 
 from elman.core.data.batch import Batch
 from elman.core.files import memory
@@ -102,6 +103,7 @@ class Trainer(trainer.Trainer):
         self._update, self._validate_batch = compiled(self._step), compiled(self._validation)
         self._backward = compiled(self._backward_step)
         self._apply_vector = compiled(self._vector_step)
+        self._clip_vector, self._apply_part = compiled(self._vectors), compiled(self._part_step)
         self._vector: Any = None
 
     def update(self, batch: Batch) -> float:
@@ -138,10 +140,15 @@ class Trainer(trainer.Trainer):
 
     def _apply(self, state: TrainState, gradients: Any) -> tuple[TrainState, Any]:
         """State after the step of some gradients, and their norm before clipping."""
+        gradients, norm = self._clipped(gradients)
+        return state.apply_gradients(grads=gradients), norm
+
+    def _clipped(self, gradients: Any) -> tuple[Any, Any]:
+        """Clipped gradients, and their norm before clipping."""
         norm = global_norm(gradients)
         if self.gradient_clip_val > 0:
             gradients = self.clip_gradients(self.gradient_clip_val, gradients)
-        return state.apply_gradients(grads=gradients), norm
+        return gradients, norm
 
     def backpropagate(self, batch: Batch) -> float:
         """Compute the gradients of a batch; return its mean loss."""
@@ -169,6 +176,48 @@ class Trainer(trainer.Trainer):
 
     def _vector_step(self, state: TrainState, vector: Any) -> tuple[TrainState, Any]:
         return self._apply(state, ravel_pytree(state.params)[1](vector))
+
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
+        return {".".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimiser one of a part of all weights, which are taken as one vector."""
+        self._own_part, part = own, ravel_pytree(self.state.params)[0][own]
+        opt_state = jax.device_put(self.optim.init(part), self.device)
+        self.state = self.state.replace(opt_state=opt_state)
+        leaves = enumerate(jax.tree_util.tree_leaves_with_path(self.state))
+        self._names_of_part = {
+            str(number)
+            for number, (path, leaf) in leaves
+            if path[0] == GetAttrKey("opt_state") and leaf.ndim
+        }
+
+    def update_part(self, vector: Any) -> Any:
+        """Take the optimiser's step with these gradients of all weights; return its part."""
+        *vectors, self.gradient_norm = self._clip_vector(self.state.params, vector)
+        # In a program of its own: compiled with the cut, it would round otherwise for each length.
+        part = self._apply_part(self.state, *(array[self._own_part] for array in vectors))
+        self.state = part.replace(params=self.state.params)
+        return part.params
+
+    def _vectors(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        """Weights and clipped gradients as vectors, and the norm of the gradients before."""
+        weights, unravel = ravel_pytree(params)
+        gradients, norm = self._clipped(unravel(vector))
+        return weights, ravel_pytree(gradients)[0], norm
+
+    def _part_step(self, state: TrainState, weights: Any, gradients: Any) -> TrainState:
+        return state.replace(params=weights).apply_gradients(grads=gradients)
+
+    def set_weight_vector(self, vector: Any) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](vector))
+
+    def is_of_part(self, name: str, array: np.ndarray) -> bool:
+        """True if an array of the state has numbers of the optimiser's part alone."""
+        return name in self._names_of_part
 
     def seed_dropout(self, *words: int) -> None:
         """Draw what dropout drops from a key of these numbers."""

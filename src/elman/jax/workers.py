@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from elman.core.training.rows import Rows, packed, unpacked
 from elman.core.training.workers import Numbers, as_machine_error, tree_sum
 
 AXIS = PartitionSpec("worker")
@@ -36,22 +38,38 @@ class JaxWorkers:
         self.rank, self.size = jax.process_index(), jax.process_count()
         first = {device.process_index: device for device in reversed(jax.devices())}
         self.mesh = Mesh(np.array([first[rank] for rank in range(self.size)]), ("worker",))
-        self._exchange = jax.jit(
-            jax.shard_map(_exchange, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
+        self._exchange, self._join = self._collective(_exchange), self._collective(_join)
+
+    def _collective(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile a function of the rows of a worker that calls collectives."""
+        return jax.jit(
+            jax.shard_map(function, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
         )
 
-    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+    ) -> tuple[Any, Numbers]:
         """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
-        given = jnp.zeros(1) if vector is None else vector
+        given = np.zeros(1, np.float32) if vector is None else np.asarray(vector)
         length = len(given)
-        padded = jnp.pad(given, (0, -length % self.size))
+        if rows is not None:
+            given = packed(given, rows, _zeros)
+        padded = np.pad(given, (0, -len(given) % self.size))
         words = numbers.view(np.uint32)
         with as_machine_error(RuntimeError, ValueError):
             total, all_words = self._exchange(
                 self._global(padded.reshape(1, self.size, -1)), self._global(words[None])
             )
             own_sum, own_words = map(_local, (total, all_words))
-        return jnp.asarray(own_sum[:length]), own_words.view(np.float64)
+        own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, length, _zeros)
+        return jnp.asarray(own_sum), own_words.view(np.float64)
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Parts that workers have of a vector of this length, one after the other."""
+        padded = np.pad(part, (0, -(-length // self.size) - len(part)))
+        with as_machine_error(RuntimeError, ValueError):
+            total = _local(self._join(self._global(padded[None])))
+        return jnp.asarray(total[:length])
 
     def _global(self, own: Any) -> Any:
         """Array of all workers, (size, ...), of which each has a row."""
@@ -78,6 +96,15 @@ def _exchange(pieces: Any, words: Any) -> tuple[Any, Any]:
     received = lax.all_to_all(pieces[0], "worker", 0, 0)  # (size, piece)
     total = lax.all_gather(tree_sum(received), "worker", tiled=True)
     return total[None], lax.all_gather(words[0], "worker")[None]
+
+
+def _join(part: Any) -> Any:
+    """Vectors of all workers, which are equally long, one after the other."""
+    return lax.all_gather(part[0], "worker", tiled=True)[None]
+
+
+def _zeros(length: int) -> Any:
+    return np.zeros(length, np.float32)
 
 
 def _local(rows: Any) -> Any:

@@ -1,7 +1,8 @@
 """The step of training in NumPy; the loop is that of every framework."""
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from elman.numpy.arrays import Array, global_norm
 from elman.numpy.model import Module
 
 __all__ = ["Trainer"]
+
+PART = "part"  # name of the weights of an optimiser that has some of them
 
 
 class Trainer(trainer.Trainer):
@@ -35,21 +38,56 @@ class Trainer(trainer.Trainer):
     def gradient_vector(self) -> Array:
         """Copy of all gradients, in the order of the parameters; zeros before there are any."""
         gradients = getattr(self.model, "gradients", {})
-        parts = [
-            gradients[name] if name in gradients else np.zeros_like(array)
-            for name, array in self.model.parameters.items()
-        ]
-        return np.concatenate([np.asarray(part, np.float32).reshape(-1) for part in parts])
+        return self._vector(gradients or _zeros_like(self.model.parameters))
+
+    def _vector(self, arrays: Weights) -> Array:
+        """Vector, in single precision, of one array for each weight."""
+        parts = [np.asarray(arrays[name], np.float32) for name in self.model.parameters]
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    def _arrays_of(self, vector: Array) -> Iterator[tuple[str, Array]]:
+        """Names of the weights, and the part of a vector that belongs to each."""
+        start = 0
+        for name, array in self.model.parameters.items():
+            part = vector[start : start + array.size]
+            yield name, part.reshape(array.shape).astype(array.dtype, copy=False)
+            start += array.size
 
     def apply_gradients(self, vector: Array) -> None:
         """Take the step of these gradients, as `update` does."""
-        parameters, start = self.model.parameters, 0
-        for name, array in parameters.items():
-            part = vector[start : start + array.size]
-            self.model.gradients[name] = part.reshape(array.shape).astype(array.dtype, copy=False)
-            start += array.size
+        self.model.gradients = dict(self._arrays_of(vector))
         with np.errstate(over="ignore", invalid="ignore"):
             self.update_weights()
+
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        return {name: array.shape for name, array in self.model.parameters.items()}
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimiser one of a part of all weights, which are taken as one vector."""
+        self._own_part, part = own, copy.copy(self.model)
+        part.parameters = {PART: self._vector(self.model.parameters)[own].copy()}
+        self.optim = part.configure_optimizers()
+
+    def update_part(self, vector: Array) -> Array:
+        """Take the optimiser's step with these gradients of all weights; return its part."""
+        self.model.gradients = dict(self._arrays_of(vector))
+        part: Module = self.optim.model
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.clip_or_measure()
+            part.gradients = {PART: self._vector(self.model.gradients)[self._own_part]}
+            part.parameters[PART][:] = self._vector(self.model.parameters)[self._own_part]
+            self.optim.step()
+        return part.parameters[PART]
+
+    def set_weight_vector(self, vector: Array) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        for name, array in self._arrays_of(vector):
+            self.model.parameters[name][:] = array
+
+    def is_of_part(self, name: str, array: Array) -> bool:
+        """True if an array of the state has numbers of the optimiser's part alone."""
+        return name.endswith(f".{PART}")
 
     def seed_dropout(self, *words: int) -> None:
         """Draw what dropout drops from generators with this seed."""
@@ -120,3 +158,7 @@ class Trainer(trainer.Trainer):
         """Generators of dropout."""
         rng = getattr(getattr(self.model, "rnn", None), "rng", None)
         return {"rnn": rng} if rng else {}
+
+
+def _zeros_like(arrays: Weights) -> Weights:
+    return {name: np.zeros_like(array) for name, array in arrays.items()}

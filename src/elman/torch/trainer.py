@@ -1,10 +1,11 @@
 """Trainer and its step."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
@@ -60,11 +61,50 @@ class Trainer(trainer.Trainer):
     @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:
         """Take the step of these gradients, as `update` does."""
+        for parameter, part in self._parts(vector):
+            parameter.grad = part
+        self._step()
+
+    def _parts(self, vector: torch.Tensor) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
+        """Parameters, and the part of a vector that belongs to each."""
         parameters = list(self.model.parameters())
         parts = vector.split([parameter.numel() for parameter in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        self._step()
+            yield parameter, part.view_as(parameter)
+
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        return {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimiser one of a part of all weights, which are taken as one vector."""
+        part = parameters_to_vector(self.model.parameters())[own].detach()
+        self._own_part, self._part = own, torch.nn.Parameter(part.clone())
+        (group,) = self.optim.param_groups
+        group["params"] = [self._part]
+        self.optim.zero_grad = self.model.zero_grad
+
+    @memory.as_memory_error(RuntimeError, "memory")
+    def update_part(self, vector: torch.Tensor) -> torch.Tensor:
+        """Take the optimiser's step with these gradients of all weights; return its part."""
+        for parameter, part in self._parts(vector):
+            parameter.grad = part
+        with torch.no_grad():
+            self.clip_or_measure()  # in place
+            self._part.grad = vector[self._own_part]
+            self._part.copy_(parameters_to_vector(self.model.parameters())[self._own_part])
+            self.optim.step()
+        return self._part.detach()
+
+    def set_weight_vector(self, vector: torch.Tensor) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        with torch.no_grad():
+            for parameter, part in self._parts(vector):
+                parameter.copy_(part)
+
+    def is_of_part(self, name: str, array: np.ndarray) -> bool:
+        """True if an array of the state has numbers of the optimiser's part alone."""
+        return name.startswith("optim.") and array.ndim > 0
 
     def seed_dropout(self, *words: int) -> None:
         """Seed the generators of all devices."""

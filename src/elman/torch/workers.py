@@ -13,6 +13,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
+from elman.core.training.rows import Rows, packed, unpacked
 from elman.core.training.workers import Numbers, as_machine_error, tree_sum
 
 
@@ -37,9 +38,14 @@ class TorchWorkers:
                 backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
             )
 
-    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+    ) -> tuple[Any, Numbers]:
         """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
         given = torch.zeros(0) if vector is None else torch.as_tensor(vector)
+        length, zeros = len(given), given.new_zeros
+        if rows is not None:
+            given = packed(given, rows, zeros)
         words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
         piece = -(-len(given) // self.size)
         padded = torch.nn.functional.pad(given, (0, piece * self.size - len(given)))
@@ -50,14 +56,25 @@ class TorchWorkers:
         received = torch.empty_like(pieces)
         with as_machine_error(RuntimeError):
             dist.all_to_all_single(received, pieces)
-            total = torch.empty_like(padded)
-            if piece:
-                mine = tree_sum(received[:, :piece]).contiguous()
-                dist.all_gather(list(total.view(self.size, piece)), mine)
+            total = self._joined(tree_sum(received[:, :piece])) if piece else padded
             # NCCL computes meanwhile, and fails here if it does.
             all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
-        total = total[: len(given)]
+        total = total[: len(given)] if rows is None else unpacked(total, rows, length, zeros)
         return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
+
+    def _joined(self, part: torch.Tensor) -> torch.Tensor:
+        """Vectors of all workers, which are equally long, one after the other."""
+        total = part.new_empty(self.size, len(part))
+        dist.all_gather(list(total), part.contiguous())
+        return total.view(-1)
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Parts that workers have of a vector of this length, one after the other."""
+        given = torch.as_tensor(part)
+        padding = 0, -(-length // self.size) - len(given)
+        with as_machine_error(RuntimeError):
+            total = self._joined(torch.nn.functional.pad(given, padding))[:length]
+        return total.numpy() if isinstance(part, np.ndarray) else total
 
     def gather(self, content: bytes) -> list[bytes]:
         """Contents of all workers."""

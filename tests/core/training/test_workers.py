@@ -15,6 +15,7 @@ from elman.core.training.workers import (
     check_equal,
     check_shards,
     own_shards,
+    part_of,
     tree_sum,
 )
 
@@ -78,6 +79,13 @@ def test_each_shard_is_computed_by_one_worker(shards: int, size: int) -> None:
     assert max(lengths) - min(lengths) <= 1
 
 
+@given(st.integers(0, 100), st.integers(1, 9))
+def test_parts_of_a_vector_follow_each_other(length: int, size: int) -> None:
+    found = [part_of(length, Place(rank, size)) for rank in range(size)]  # type: ignore[arg-type]
+    assert [n for part in found for n in range(length)[part]] == list(range(length))
+    assert all(len(range(length)[part]) <= -(-length // size) for part in found)
+
+
 @pytest.mark.parametrize("shards", [0, 3, 12, 2048, -1])
 def test_shards_are_a_power_of_two(shards: int) -> None:
     with pytest.raises(ElmanError, match=f"a power of two up to 1024, got {shards}"):
@@ -96,6 +104,7 @@ def test_one_worker_exchanges_with_nobody() -> None:
     assert total is vector
     assert gathered.tolist() == [[0, 1]]
     assert OneWorker().gather(b"x") == [b"x"]
+    assert OneWorker().concatenate(vector, 3) is vector
     OneWorker().close()
 
 

@@ -5,7 +5,7 @@ that no worker reads all of a text. Lines are dealt out batch by batch.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,13 @@ BATCHES_AT_ONCE = 64  # whose windows are drawn together
 class ShardedBatch:
     """Shards of a batch that a worker computes, by their numbers.
 
-    `num_targets` counts the targets of the whole batch; a training step sets it.
+    - `num_targets`: number of the targets of the whole batch; a training step sets it.
+    - `inputs`: ids that the shards read, as the loader made them.
     """
 
     parts: dict[int, Batch]
     num_targets: int = 0
+    inputs: Sequence[Any] = ()
 
     @property
     def stateful(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
+from elman.core.training.rows import Rows
 from elman.core.training.workers import ONE_WORKER, Numbers, Workers
 from elman.core.valid_values import SHARDED
 
@@ -83,10 +84,17 @@ class Watched:
         finally:
             self._since = math.inf
 
-    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+    ) -> tuple[Any, Numbers]:
         """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
         with self._waiting():
-            return self.workers.exchange(vector, numbers)
+            return self.workers.exchange(vector, numbers, rows)
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Parts that workers have of a vector of this length, one after the other."""
+        with self._waiting():
+            return self.workers.concatenate(part, length)
 
     def gather(self, content: bytes) -> list[bytes]:
         """Contents of all workers."""

@@ -181,6 +181,10 @@ class Settings:
         at_most=MAX_SHARDS,
         unset="as many as workers, or the next power of two",
     )
+    partition_optimizer: bool = flag(
+        "Each worker has a part of the optimizer's state alone (ZeRO, stage 1), which takes less "
+        "memory, and more exchange."
+    )
     seed: int = whole(0, "Seed of the weights and the batches.", at_least=0, at_most=MAX_SEED)
     init: str | None = path(
         None,
@@ -274,6 +278,11 @@ class Settings:
                     f"shards are computed by {', '.join(SHARDED)}, got {self.framework}: leave "
                     "--shards out, or choose another framework"
                 )
+        elif self.partition_optimizer:
+            raise ElmanError(
+                "the optimizer of workers is partitioned, which train in shards, got none: give "
+                "--shards, or leave --partition-optimizer out"
+            )
         check_tied(self.tied, self.embedding, self.hidden)
         if self.dropout and self.layers == 1:
             raise ElmanError(

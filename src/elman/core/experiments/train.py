@@ -31,9 +31,10 @@ from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
+from elman.core.training.partitioned import PartitionedTrainer
 from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
-from elman.core.training.sharded import sharded_trainer
+from elman.core.training.sharded import ShardedTrainer, sharded_trainer
 from elman.core.training.trainer import SHARE_OF_TIME
 from elman.core.training.workers import ONE_WORKER, Workers, check_shards
 from elman.core.valid_values import LOGS, MAX_EPOCHS
@@ -107,6 +108,7 @@ class Training:
                 "workers: resume it in one process, or begin another"
             )
         self.settings, self.framework = settings, framework
+        self._parts = workers.size if settings.partition_optimizer else 1
         origin = origin or _origin(settings)
         max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs
         num_gpus = _num_gpus(settings, framework)
@@ -200,7 +202,7 @@ class Training:
             settings.tied,
         )
         # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
-        kept = 1 + (2 if settings.optimizer != "sgd" else bool(settings.momentum))
+        kept = 1 + optimizer_numbers(settings) / self._parts
         weights.require_memory(arch, kept + 1 + kept)
         return self.framework.build(
             arch,
@@ -329,6 +331,11 @@ def _origin(settings: Settings) -> Origin | None:
     return origin
 
 
+def optimizer_numbers(settings: Settings) -> int:
+    """Numbers that the optimizer keeps of each weight."""
+    return 2 if settings.optimizer != "sgd" else int(settings.momentum > 0)
+
+
 def _num_gpus(settings: Settings, framework: Any) -> int:
     if settings.device == "gpu" and len(framework.devices()) == 1:
         cure = ", or choose --framework torch" if settings.framework in ON_CPU_ALONE else ""
@@ -350,7 +357,8 @@ def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:
     """Class of the trainer."""
     if settings.shards is None:
         return framework.Trainer
-    return sharded_trainer(framework.Trainer, workers, settings.shards, settings.seed)
+    mixin = PartitionedTrainer if settings.partition_optimizer else ShardedTrainer
+    return sharded_trainer(framework.Trainer, workers, settings.shards, settings.seed, mixin)
 
 
 def read_data(

@@ -167,14 +167,19 @@ def draw(
     return weights
 
 
-def require_memory(arch: Architecture, numbers: int) -> None:
+def require_memory(arch: Architecture, numbers: float) -> None:
     """Raise an ElmanError if there is no memory for `numbers` float32 values per weight."""
-    needed, most = 4 * numbers * sum(map(math.prod, shapes(arch).values())), memory.limit()
+    needed, most = int(4 * numbers * count(arch)), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
             f"a model of {arch.hidden} hidden units in {arch.layers} layers takes "
             f"{needed >> 20} MiB, and there are {most >> 20} for this process: use fewer"
         )
+
+
+def count(arch: Architecture) -> int:
+    """Number of weights."""
+    return sum(map(math.prod, shapes(arch).values()))
 
 
 def initial(arch: Architecture, seed: int = 0) -> Weights:
@@ -246,7 +251,7 @@ def load(path: Path, arch: Architecture) -> Weights:
     memory for two copies.
     """
     require_memory(arch, 2)
-    doubles = 8 * sum(map(math.prod, shapes(arch).values()))
+    doubles = 8 * count(arch)
     with tensors.open_tensors(path, doubles + MAX_HEADER_BYTES, MAX_HEADER_BYTES) as file:
         try:
             check(file.tensors, arch)

@@ -18,6 +18,7 @@ from elman.core.data.sharding import ShardedBatch, sharded
 from elman.core.errors import ElmanError
 from elman.core.training import trainer
 from elman.core.training.history import TrainerState
+from elman.core.training.rows import Rows, embedding_in, union, used_by
 from elman.core.training.workers import (
     Numbers,
     TreeSum,
@@ -40,6 +41,7 @@ class ShardedTrainer(trainer.Trainer):
     seed: int
     _clock = 0.0  # of the first worker, at the last exchange
     _wish = _ending = False
+    _embedding: tuple[int, int, int] | None = None  # whose gradients are exchanged as rows
 
     def prepare_data(self, data: Any) -> None:
         """Take the shards of the data that this worker computes."""
@@ -75,7 +77,14 @@ class ShardedTrainer(trainer.Trainer):
 
     def _prepared(self, batch: Any) -> Any:
         prepare = super()._prepared
-        return ShardedBatch({shard: prepare(part) for shard, part in batch.parts.items()})
+        parts = {shard: prepare(part) for shard, part in batch.parts.items()}
+        return ShardedBatch(parts, inputs=[part[0] for part in batch.parts.values()])
+
+    def prepare_optimizer(self) -> None:
+        """Take the model's optimiser, and see whether gradients of its embedding are rows."""
+        super().prepare_optimizer()
+        sparse = self.workers.size > 1 and not getattr(self.model, "tied", False)
+        self._embedding = embedding_in(self.vector_shapes()) if sparse else None
 
     def _train_on(self, batch: Any) -> float:
         gradient = TreeSum()
@@ -86,7 +95,8 @@ class ShardedTrainer(trainer.Trainer):
             return loss
 
         sums = self._losses(backpropagate, batch, gradient)
-        total, loss, batch.num_targets = self._exchange(self._or_zeros(gradient.value), sums)
+        own = self._or_zeros(gradient.value), self._rows(batch)
+        total, loss, batch.num_targets = self._exchange(sums, *own)
         self.apply_gradients(total / np.float32(batch.num_targets))
         self.seed_dropout(self.seed, self.train_batch_idx)  # for the checkpoint
         return loss
@@ -97,7 +107,7 @@ class ShardedTrainer(trainer.Trainer):
 
     def _validate_on(self, batch: Any) -> float | None:
         sums = self._losses(self.validate, batch)
-        _, loss, batch.num_targets = self._exchange(None, sums)
+        _, loss, batch.num_targets = self._exchange(sums)
         return loss
 
     def _losses(
@@ -125,10 +135,20 @@ class ShardedTrainer(trainer.Trainer):
         self.hidden_state = tuple(after) if batch.stateful else None
         return np.zeros(2) if sums.value is None else sums.value
 
-    def _exchange(self, gradient: Any, sums: Numbers) -> tuple[Any, float, int]:
+    def _rows(self, batch: ShardedBatch) -> Rows | None:
+        """Rows of the embedding that a batch uses, if it does not use most of them."""
+        if self._embedding is None:
+            return None
+        symbols = self._embedding[1]
+        used = union(self.workers.gather(used_by(batch.inputs, symbols)), symbols)
+        return Rows(*self._embedding, used) if 2 * len(used) < symbols else None
+
+    def _exchange(
+        self, sums: Numbers, gradient: Any = None, rows: Rows | None = None
+    ) -> tuple[Any, float, int]:
         """Sum of all gradients, mean loss and number of tokens of a batch; sets the clock."""
         own = np.array([*sums, super().seconds, self._wish])
-        total, numbers = self.workers.exchange(gradient, own)
+        total, numbers = self.workers.exchange(gradient, own, rows)
         loss, tokens = tree_sum(numbers[:, :2].copy())
         self._clock = max(self._clock, float(numbers[0, 2]))
         self._ending = bool(numbers[:, 3].any())
@@ -164,7 +184,9 @@ def _renamed(name: str, offset: int) -> str:
     return ".".join([prefix, str(int(number) + offset), *rest])
 
 
-def sharded_trainer(kind: Any, workers: Workers, shards: int, seed: int) -> Any:
+def sharded_trainer(
+    kind: Any, workers: Workers, shards: int, seed: int, mixin: Any = ShardedTrainer
+) -> Any:
     """Class of the Trainer of a framework that trains in shards."""
     own = {"workers": workers, "shards": shards, "seed": seed}
-    return type("ShardedTrainer", (ShardedTrainer, kind), own)
+    return type("ShardedTrainer", (mixin, kind), own)

@@ -421,6 +421,26 @@ class Trainer(HyperParameters):
         """Seed the generators of dropout with some numbers."""
         raise NotImplementedError("a Trainer with shards defines seed_dropout(*words)")
 
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        raise NotImplementedError("a Trainer with shards defines vector_shapes()")
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimiser one of a part of all weights, which are taken as one vector."""
+        raise NotImplementedError("a Trainer with shards defines partition_optimizer(own)")
+
+    def update_part(self, vector: Any) -> Any:
+        """Take the optimiser's step with these gradients of all weights; return its part."""
+        raise NotImplementedError("a Trainer with shards defines update_part(vector)")
+
+    def set_weight_vector(self, vector: Any) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        raise NotImplementedError("a Trainer with shards defines set_weight_vector(vector)")
+
+    def is_of_part(self, name: str, array: NDArray[Any]) -> bool:
+        """True if an array of the state has numbers of the optimiser's part alone."""
+        raise NotImplementedError("a Trainer with shards defines is_of_part(name, array)")
+
     def clip_or_measure(self) -> None:
         """Clip the model's gradients, or else set `gradient_norm`, as clipping does."""
         if self.gradient_clip_val > 0:

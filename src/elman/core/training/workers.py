@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from elman.core.data.sharding import rows_of
 from elman.core.errors import ElmanError, MachineError
+from elman.core.training.rows import Rows
 from elman.core.valid_values import MAX_SHARDS
 
 Numbers = NDArray[np.float64]
@@ -41,8 +42,16 @@ class Workers(Protocol):
     size: int
     gpu: int
 
-    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
-        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+    ) -> tuple[Any, Numbers]:
+        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n).
+
+        Where `rows` are given, the vectors are zero in all others of an embedding.
+        """
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Parts that workers have of a vector of this length, one after the other."""
 
     def gather(self, content: bytes) -> list[bytes]:
         """Contents of all workers."""
@@ -56,9 +65,15 @@ class OneWorker:
 
     rank, size, gpu = 0, 1, 0
 
-    def exchange(self, vector: Any, numbers: Numbers) -> tuple[Any, Numbers]:
+    def exchange(
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+    ) -> tuple[Any, Numbers]:
         """Return the vector, and the numbers as those of all."""
         return vector, numbers[None]
+
+    def concatenate(self, part: Any, length: int) -> Any:
+        """Return the part as the whole."""
+        return part
 
     def gather(self, content: bytes) -> list[bytes]:
         """Return the content as that of all."""
@@ -126,6 +141,12 @@ def own_shards(shards: int, workers: Workers) -> range:
     """Numbers of the shards that a worker computes: adjacent ones, about as many for each."""
     own = rows_of(workers.rank, workers.size, shards)
     return range(own.start, own.stop)
+
+
+def part_of(length: int, workers: Workers) -> slice:
+    """Part of a vector that a worker has: as long as that of any other, but for the last ones."""
+    step = -(-length // workers.size)
+    return slice(min(length, step * workers.rank), min(length, step * (workers.rank + 1)))
 
 
 def check_shards(shards: int, size: int) -> None:
