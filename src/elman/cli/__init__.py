@@ -20,6 +20,7 @@ from elman.cli import (
     generate,
     info,
     next_tokens,
+    plan,
     prepare,
     score,
     serve,
@@ -44,6 +45,7 @@ app.command()(score.score)
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(sweep.sweep)
+app.command()(plan.plan)
 app.command()(compare.compare)
 app.command()(info.info)
 

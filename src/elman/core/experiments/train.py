@@ -109,9 +109,9 @@ class Training:
             )
         self.settings, self.framework = settings, framework
         self._parts = workers.size if settings.partition_optimizer else 1
-        origin = origin or _origin(settings)
+        origin = origin or origin_of(settings)
         max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs
-        num_gpus = _num_gpus(settings, framework)
+        num_gpus = count_gpus(settings, framework)
         self.trainer = _trainer(settings, framework, workers)(max_epochs, num_gpus, settings.clip)
         if settings.minutes is not None:
             self.trainer.max_seconds = 60 * settings.minutes
@@ -133,34 +133,17 @@ class Training:
     def of(cls, given: Mapping[str, Any], workers: Workers = ONE_WORKER) -> "Training":
         """Make a training with some settings; the recipe has the others."""
         if workers.size > 1:
-            given = {"shards": 1 << (workers.size - 1).bit_length(), **given}
+            given = {"shards": default_shards(workers.size), **given}
             _check_store(given)
         if given.get("log") in LOGS:
             check_installed()  # before a long text is read
-        own = given.get("text", TIME_MACHINE) != TIME_MACHINE
-        if own and given.get("recipe") != "book":
-            return cls._for_text(given, workers)
-        settings = Settings(**given)
-        return cls(settings, framework_module(settings.framework), workers=workers)
-
-    @classmethod
-    def _for_text(cls, given: Mapping[str, Any], workers: Workers) -> "Training":
-        """Make a training whose settings are chosen for the text, unless they are given."""
-        checked, _ = recipe.choose(given, UNREAD)  # before a long text is read
-        framework, origin = framework_module(checked.framework), _origin(checked)
-        whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
-        whole = whole if checked.lines else replace(whole, seq_len=1)
-        num_gpus = _num_gpus(checked, framework)
-        data = read_data(whole, framework, origin, shared=workers.size > 1)
-        precision = given.get("precision") or recipe.fastest_precision(framework)
-        speed = recipe.USUAL_SPEED
-        if checked.minutes is not None:
-            speed = workers.size * operations_per_second(framework, precision, num_gpus)
-        settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
-        data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
-        for line in reasons:
+        if not is_chosen(given):
+            settings = Settings(**given)
+            return cls(settings, framework_module(settings.framework), workers=workers)
+        chosen = settings_for_text(given, workers.size)
+        for line in chosen[-1]:
             log.info(line)
-        return cls(settings, framework, origin, data, reasons, workers)
+        return cls(*chosen, workers)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -322,7 +305,36 @@ class Training:
         )
 
 
-def _origin(settings: Settings) -> Origin | None:
+def default_shards(workers: int) -> int:
+    """Shards of a batch for so many workers: as many, or the next power of two."""
+    return 1 << (workers - 1).bit_length()
+
+
+def is_chosen(given: Mapping[str, Any]) -> bool:
+    """True if the settings that are not given are chosen for the text."""
+    return given.get("text", TIME_MACHINE) != TIME_MACHINE and given.get("recipe") != "book"
+
+
+def settings_for_text(
+    given: Mapping[str, Any], workers: int
+) -> tuple[Settings, Any, Origin | None, Any, list[str]]:
+    """Settings for a text, framework, model to start from, data, and reasons of the choice."""
+    checked, _ = recipe.choose(given, UNREAD)  # before a long text is read
+    framework, origin = framework_module(checked.framework), origin_of(checked)
+    whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
+    whole = whole if checked.lines else replace(whole, seq_len=1)
+    num_gpus = count_gpus(checked, framework)
+    data = read_data(whole, framework, origin, shared=workers > 1)
+    precision = given.get("precision") or recipe.fastest_precision(framework)
+    speed = recipe.USUAL_SPEED
+    if checked.minutes is not None:
+        speed = workers * operations_per_second(framework, precision, num_gpus)
+    settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
+    data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
+    return settings, framework, origin, data, reasons
+
+
+def origin_of(settings: Settings) -> Origin | None:
     """The model that a training starts from, if its settings name one."""
     if settings.init is None:
         return None
@@ -336,7 +348,8 @@ def optimizer_numbers(settings: Settings) -> int:
     return 2 if settings.optimizer != "sgd" else int(settings.momentum > 0)
 
 
-def _num_gpus(settings: Settings, framework: Any) -> int:
+def count_gpus(settings: Settings, framework: Any) -> int:
+    """Number of GPUs to train on, 0 or 1; an ElmanError if there is none that is asked for."""
     if settings.device == "gpu" and len(framework.devices()) == 1:
         cure = ", or choose --framework torch" if settings.framework in ON_CPU_ALONE else ""
         raise ElmanError(f"{settings.framework} can use no GPU here: leave --device out{cure}")

@@ -1,0 +1,119 @@
+"""`elman plan`: memory, exchange and speed of a training with workers, before it is started."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from elman.cli.options import Json, with_settings
+from elman.cli.output import print_json
+from elman.cli.train import settings_given
+from elman.core.errors import require_at_least
+
+if TYPE_CHECKING:
+    from elman.core.experiments.planning import Prediction, Task
+
+COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "compute", "exchange", "moved", "memory")
+
+
+@with_settings
+def plan(
+    context: typer.Context,
+    *,
+    workers: Annotated[int, typer.Option(help="Workers of the largest plan.")] = 8,
+    bandwidth: Annotated[
+        float,
+        typer.Option(help="Gigabits a second to and from each worker, at the same time."),
+    ] = 10.0,
+    latency: Annotated[float, typer.Option(help="Microseconds that a message takes.")] = 50.0,
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of a training part that is not there, whose vocabulary has --vocab-size.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    **options: Any,
+) -> None:
+    """Predict memory, exchange and speed of `elman train` with workers on machines like this one.
+
+    Options of `elman train` are those of the training; nothing is started. Workers have as many
+    threads as this command.
+    """
+    from elman.core.experiments import planning
+
+    require_at_least(1, workers=workers)
+    network = planning.Network(bandwidth, latency)
+    given = settings_given(context, options)
+    task = planning.task(given, workers, tokens)
+    found = planning.predictions(task, workers, network)
+    if as_json:
+        print_json({"weights": task.weights, "predictions": [asdict(one) for one in found]})
+        return
+    _print_task(task)
+    _print_table(found)
+    _print_memory(found[-1])
+    _print_end(found)
+
+
+def _print_task(task: "Task") -> None:
+    arch = task.arch
+    layers = "1 layer" if arch.layers == 1 else f"{arch.layers} layers"
+    print(f"model    {arch.cell}, {layers} of {arch.hidden} units: {task.weights:,} weights")
+    print(f"update   {task.update_tokens:,} tokens, {_scaled(task.operations)} operations")
+    print(f"epoch    {task.tokens:,} tokens")
+
+
+def _print_table(found: "list[Prediction]") -> None:
+    rows = [COLUMNS, *map(_cells, found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def _cells(one: "Prediction") -> tuple[str, ...]:
+    return (
+        str(one.workers),
+        f"{one.tokens_per_second:,.0f}",
+        f"{one.efficiency:.0%}",
+        _time(one.epoch),
+        _time(one.compute),
+        _time(one.exchange),
+        _scaled(one.exchanged) + "B",
+        _scaled(sum(one.memory.values())) + "B",
+    )
+
+
+def _print_memory(one: "Prediction") -> None:
+    print(f"\nmemory of each of {one.workers} workers" if one.workers > 1 else "\nmemory")
+    for name, size in one.memory.items():
+        print(f"  {name:<12} {_scaled(size) + 'B':>8}")
+
+
+def _print_end(found: "list[Prediction]") -> None:
+    from elman.core.experiments.planning import WELL_USED, last_that_pays
+
+    last = last_that_pays(found)
+    if last is found[-1]:
+        print(f"\n{last.workers} workers are used at {last.efficiency:.0%} of their speed")
+    else:
+        print(f"\nmore than {last.workers} workers are used at less than {WELL_USED:.0%}")
+
+
+def _scaled(number: float) -> str:
+    """A number with a prefix of the SI."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:,.3g} T"
+
+
+def _time(seconds: float) -> str:
+    """A duration in the largest unit that it has one of."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e6 * seconds:.3g} us"

@@ -1,0 +1,63 @@
+"""`elman plan`: what workers would take, before anything is started."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+from tests.conftest import BOOK, Command
+
+
+def test_a_plan_tells_memory_exchange_and_speed(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    own = (*BOOK, "--hidden", "16", "--batch-size", "16")
+    done = elman("plan", story, *own, "--workers", "4")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (heading,) = [line.split() for line in lines if line.split()[:1] == ["workers"]]
+    assert heading == [
+        "workers", "tokens/s", "efficiency", "epoch", "compute", "exchange", "moved", "memory",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()] == [
+        "1", "2", "4",
+    ]  # fmt: skip
+    assert "update   512 tokens" in lines[1]
+    assert "memory of each of 4 workers" in done.stdout
+    assert lines[-1].startswith(("more than ", "4 workers are used at "))
+    assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
+
+
+def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
+    sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
+    done = elman("plan", *sizes, "--workers", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["weights"] == weights.count(Architecture("gru", 300, 32, embedding=32))
+    one, two = found["predictions"]
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert one["epoch"] == pytest.approx(1e12 / one["tokens_per_second"])
+    assert "training: 3 minutes" in done.stderr  # the choice of the other settings
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tokens", "1000"), "a text that is not read has --tokens and --vocab-size"),
+        (("story.txt", "--tokens", "1000"), "the tokens of a text are counted, got story.txt"),
+        (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
+        (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
+        (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
+        (("story.txt", "--framework", "mxnet"), "plans are for workers, which train in numba"),
+        (("none.txt",), "there is no file none.txt"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(
+    elman: Command, story: Path, words: tuple[str, ...], message: str
+) -> None:
+    done = elman("plan", *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

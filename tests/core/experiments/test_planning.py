@@ -1,0 +1,134 @@
+"""Plans count what workers do, and add up what a part of it takes on this machine."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.errors import ElmanError
+from elman.core.experiments import planning
+from elman.core.experiments.calibration import MAX_OPERATIONS, Speeds, operations_of, smaller
+from elman.core.experiments.planning import (
+    Network,
+    Task,
+    last_that_pays,
+    numbers_of_workers,
+    predictions,
+)
+from elman.core.experiments.settings import Settings
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+
+GIGABYTE = Network(bandwidth=8, latency=1e-3)
+
+
+def task(vocab: int = 50, tokens: int = 10_000, **settings: Any) -> Task:
+    own = {"text": "text", "batch_size": 16, "seq_len": 8, "recipe": "book"} | settings
+    made = Settings(**own)
+    arch = Architecture(made.cell, vocab, made.hidden, made.layers, made.embedding, made.tied)
+    return Task(made, arch, tokens, made.seq_len)
+
+
+def predicted(one: Task, workers: int, speeds: Speeds, monkeypatch: Any) -> Any:
+    monkeypatch.setattr(planning, "speeds", lambda *_: speeds)
+    return predictions(one, workers, GIGABYTE)
+
+
+def test_an_update_takes_gradients_step_and_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = predicted(task(shards=4), 4, Speeds(0.5, 0.25, 0.0), monkeypatch)
+    assert [one.workers for one in found] == [1, 2, 4]
+    assert [one.compute for one in found] == [4 * 0.5 + 0.25, 2 * 0.5 + 0.25, 0.5 + 0.25]
+    size = 4 * weights.count(task().arch)
+    assert [one.exchanged for one in found] == [0, size, 1.5 * size]
+    assert found[1].exchange == pytest.approx(size / 1e9, rel=1e-3)
+    for one in found:
+        update = one.compute + one.exchange
+        assert one.tokens_per_second == pytest.approx(16 * 8 / update)
+        assert one.epoch == pytest.approx(10_000 / (16 * 8) * update)
+    assert found[0].efficiency == 1
+    assert found[1].efficiency == pytest.approx(2.25 / 2.5, rel=1e-3)
+
+
+def test_a_partitioned_optimizer_takes_less_memory_and_time_and_more_exchange(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, part = (
+        predicted(
+            task(optimizer="adam", partition_optimizer=cut, shards=2),
+            2,
+            Speeds(0.0, 1.0, 0.0),
+            monkeypatch,
+        )[-1]
+        for cut in (False, True)
+    )
+    assert part.memory["optimizer"] == plain.memory["optimizer"] / 2 == plain.memory["weights"]
+    assert (plain.compute, part.compute) == (1, 0.5)
+    assert part.exchanged == 1.5 * plain.exchanged
+
+
+def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
+    own = {"hidden": 32, "embedding": 32}
+    wide = task(vocab=10_000, **own)
+    size = 4 * weights.count(wide.arch)
+    assert wide.exchanged(2) == size - 4 * (10_000 - 16 * 8) * 32
+    tied = task(vocab=10_000, tied=True, **own)
+    assert tied.exchanged(2) == 4 * weights.count(tied.arch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most", "numbers"),
+    [
+        ({}, 6, [1, 2, 4, 6]),
+        ({}, 1, [1]),
+        ({"shards": 4}, 32, [1, 2, 4]),
+        ({"batch_size": 3}, 8, [1, 2]),
+    ],
+)
+def test_each_worker_has_a_shard_and_each_shard_a_row(
+    settings: dict[str, Any], most: int, numbers: list[int]
+) -> None:
+    assert numbers_of_workers(most, task(**settings)) == numbers
+
+
+def test_workers_pay_while_half_of_their_speed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 0.1 / planning.PASSES / weights.count(task().arch)  # an exchange takes 0.1 s
+    found = predicted(task(shards=16), 16, Speeds(1 / 16, 0.0, number), monkeypatch)
+    assert last_that_pays(found).workers == 8  # 1 / 8 + 0.1 of them, 1 / 16 + 0.1 of 16
+
+
+@given(
+    st.sampled_from(["rnn", "gru", "lstm", "mingru"]),
+    st.integers(2, 1 << 20),
+    st.integers(1, 1 << 13),
+    st.integers(1, 4),
+    st.one_of(st.just(0), st.integers(1, 4096)),
+    st.booleans(),
+    st.integers(1, 4096),
+    st.integers(1, 512),
+)
+def test_a_large_update_is_measured_on_a_part_of_it(
+    cell: str,
+    vocab: int,
+    hidden: int,
+    layers: int,
+    embedding: int,
+    tied: bool,
+    rows: int,
+    steps: int,
+) -> None:
+    arch = Architecture(cell, vocab, hidden, layers, hidden if tied else embedding, tied)
+    part, part_rows, part_steps = smaller(arch, rows, steps)
+    if operations_of(arch, rows * steps) <= MAX_OPERATIONS:
+        assert (part, part_rows, part_steps) == (arch, rows, steps)
+        return
+    assert operations_of(part, part_rows * part_steps) <= MAX_OPERATIONS
+    assert 1 <= part_rows <= rows
+    assert 1 <= part_steps <= steps
+    assert bool(part.embedding) == bool(arch.embedding)
+
+
+@pytest.mark.parametrize("network", [(0, 1), (1, -1), (float("nan"), 1), (float("inf"), 1)])
+def test_a_network_has_a_speed(network: tuple[float, float]) -> None:
+    with pytest.raises(ElmanError, match="a finite number above 0, got"):
+        Network(*network)
