@@ -1,10 +1,13 @@
 """Workers are found by what their starter tells each process, and by nothing else."""
 
+import os
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from elman.core.errors import ElmanError
+from elman.core.experiments import launch
 from elman.core.experiments.launch import connected, number_of_workers
 from elman.core.training.workers import ONE_WORKER
 
@@ -38,6 +41,24 @@ def test_a_rank_makes_a_worker_and_a_scheduler_one_of_jax(variables: Set) -> Non
     assert number_of_workers("numba") == 1
     variables(RANK="0", WORLD_SIZE="4")
     assert number_of_workers("jax") == number_of_workers("numba") == 4
+
+
+def test_the_engine_has_the_threads_of_a_worker(
+    variables: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = SimpleNamespace(connect=lambda *_, **__: ONE_WORKER)
+    monkeypatch.setattr(launch, "import_module", lambda _: module)
+    monkeypatch.setattr(launch, "Watched", lambda workers: workers)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")  # so that it is taken back after the test
+    monkeypatch.delenv("NUMBA_NUM_THREADS")
+    with connected("numba"):
+        assert "NUMBA_NUM_THREADS" not in os.environ
+    variables(RANK="0", WORLD_SIZE="2", OMP_NUM_THREADS="3")
+    with connected("numba"):
+        assert os.environ["NUMBA_NUM_THREADS"] == "3"
+    variables(NUMBA_NUM_THREADS="2")
+    with connected("numba"):
+        assert os.environ["NUMBA_NUM_THREADS"] == "2"
 
 
 def test_a_framework_without_collectives_is_refused(variables: Set) -> None:

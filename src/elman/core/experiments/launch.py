@@ -46,6 +46,8 @@ def connected(framework: str) -> Iterator[Workers]:
             f"workers train in {', '.join(SHARDED)}, got {framework}: choose one of these, or "
             "start a single process"
         )
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's, which Numba does not know
+        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
     # The engine has no collectives of its own, and NumPy neither.
     module = import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
