@@ -1,0 +1,73 @@
+"""A plain PyTorch LSTM in DistributedDataParallel, or in one process: updates a second.
+
+    torchrun --nproc-per-node 2 benchmarks/bare/torch_ddp.py SECONDS VOCAB HIDDEN LAYERS EMBEDDING
+        ROWS STEPS
+
+ROWS are those of all processes. It prints the updates, and the seconds that they took.
+"""
+
+import os
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+WARM = 3  # updates that are not counted
+BATCHES = 8  # of random ids, one after the other
+
+
+class Model(nn.Module):
+    """Embedding, LSTM, output layer; the mean loss of ids and targets, (rows, steps)."""
+
+    def __init__(self, vocab: int, hidden: int, layers: int, embedding: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab, embedding)
+        self.rnn = nn.LSTM(embedding, hidden, layers, batch_first=True)
+        self.linear = nn.Linear(hidden, vocab)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The loss of ids, (rows, steps + 1)."""
+        logits = self.linear(self.rnn(self.table(ids[:, :-1]))[0])  # (rows, steps, vocab)
+        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+
+def main() -> None:
+    """Train for a while, and print."""
+    seconds, *sizes = map(int, sys.argv[1:])
+    vocab, hidden, layers, embedding, rows, steps = sizes
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    torch.manual_seed(0)
+    model: nn.Module = Model(vocab, hidden, layers, embedding)
+    if size > 1:
+        dist.init_process_group("gloo")
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    batches = [torch.randint(vocab, (rows // size, steps + 1)) for _ in range(BATCHES)]
+    updates, began, ended = -WARM, 0.0, torch.zeros(1)
+    while not ended:
+        if updates == 0:
+            began = time.perf_counter()
+        loss = model(batches[updates % BATCHES])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        updates += 1
+        if updates > 0:
+            ended.fill_(time.perf_counter() - began > seconds)
+            if size > 1 and updates % BATCHES == 0:  # all end together
+                dist.broadcast(ended, 0)
+            elif size > 1:
+                ended.zero_()
+    if size == 1 or dist.get_rank() == 0:
+        print(updates, time.perf_counter() - began)
+    if size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

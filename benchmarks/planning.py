@@ -1,0 +1,153 @@
+"""Predictions of `elman plan` beside trainings of the same settings.
+
+    python benchmarks/planning.py [--framework NAME] [--seconds S]
+
+Measures the loopback network, gives its speed to `elman plan`, and trains for so many seconds in
+one process and in two, each with one thread. Prints predicted and measured tokens a second, and the
+memory of the first process, and how many times too high each prediction is.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reporting import print_header, print_machine, print_row
+
+from elman.core.data.corpus import time_machine
+
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "PYTHONSAFEPATH": "1",
+}
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+COPIES = 20  # of The Time Machine
+NETWORK = """
+import time, torch, torch.distributed as dist
+dist.init_process_group("gloo")
+def seconds(numbers, turns):
+    given = torch.ones(numbers)
+    received = torch.empty_like(given)
+    half = torch.ones(numbers // 2)
+    times = []
+    for _ in range(turns):
+        dist.barrier()
+        began = time.perf_counter()
+        dist.all_to_all_single(received, given)
+        dist.all_gather(list(received.view(2, -1)), half)
+        times.append(time.perf_counter() - began)
+    return sorted(times)[turns // 2]
+large, small = seconds(1 << 22, 20), seconds(2, 200)
+if dist.get_rank() == 0:
+    print((4 << 22) * 8e-9 / (large - small), 1e6 * small / 2)
+dist.destroy_process_group()
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and its batches."""
+
+    tokenizer: str
+    cell: str
+    hidden: int
+    layers: int
+    embedding: int
+    rows: int
+    steps: int
+
+
+SIZES = (
+    Size("char", "rnn", 32, 1, 0, 1024, 32),
+    Size("char", "gru", 128, 1, 64, 32, 64),
+    Size("char", "lstm", 256, 1, 64, 32, 64),
+    Size("char", "gru", 512, 2, 64, 32, 64),
+    Size("char", "lstm", 1024, 1, 64, 32, 32),
+    Size("word", "lstm", 256, 1, 256, 32, 32),
+)
+
+
+def run(folder: Path, *words: str) -> str:
+    """Output of a command in a folder."""
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
+
+
+def network(folder: Path) -> tuple[str, str]:
+    """Bandwidth of loopback, in gigabits a second, and microseconds of a message."""
+    (folder / "network.py").write_text(NETWORK)
+    bandwidth, latency = run(folder, *TORCHRUN, "network.py").split()
+    return bandwidth, latency
+
+
+def options(size: Size, framework: str) -> list[str]:
+    """Settings of a training."""
+    model = ["--cell", size.cell, "--hidden", str(size.hidden), "--layers", str(size.layers)]
+    model += ["--embedding", str(size.embedding), "--optimizer", "adamw"]
+    batches = ["--batch-size", str(size.rows), "--seq-len", str(size.steps), "--shards", "2"]
+    more = ["--batching", "contiguous", "--recipe", "book", "--framework", framework]
+    return [f"store-{size.tokenizer}", *model, *batches, *more]
+
+
+def planned(folder: Path, words: list[str], speed: tuple[str, str]) -> list[dict[str, Any]]:
+    """Predictions for one and for two workers."""
+    given = ["--bandwidth", speed[0], "--latency", speed[1], "--workers", "2", "--json"]
+    found: list[dict[str, Any]] = json.loads(run(folder, "-m", "elman", "plan", *words, *given))[
+        "predictions"
+    ]
+    return found
+
+
+def trained(folder: Path, words: list[str], processes: int, seconds: int) -> tuple[float, float]:
+    """Tokens a second, and the memory of the first process in bytes."""
+    launcher = TORCHRUN if processes > 1 else ()
+    out = folder / f"run-{len([*folder.glob('run-*')])}"
+    more = ["--minutes", str(seconds / 60), "--out", str(out)]
+    run(folder, *launcher, "-m", "elman", "train", *words, *more)
+    with (out / "history.csv").open(newline="") as file:
+        rates = [float(row["tokens_per_second"]) for row in csv.DictReader(file)]
+    record = json.loads((out / "config.json").read_text())["training"]
+    return statistics.median(rates), 1e6 * record["peak_memory_mb"]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--framework", default="numba")
+    parser.add_argument("--seconds", type=int, default=20)
+    asked = parser.parse_args()
+    print_machine({"numba": sys.executable, "torch": sys.executable})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "text.txt").write_text(time_machine() * COPIES, encoding="utf-8")
+        for tokenizer in ("char", "word"):
+            words = ["prepare", "text.txt", "--tokenizer", tokenizer]
+            run(folder, "-m", "elman", *words, "--out", f"store-{tokenizer}")
+        speed = network(folder)
+        print(f"loopback: {float(speed[0]):.3g} Gbit/s, {float(speed[1]):.3g} microseconds\n")
+        columns = ["model", "workers", "tokens/s planned", "measured", "ratio"]
+        print_header([*columns, "MB planned", "measured", "ratio"])
+        for size in SIZES:
+            words = options(size, asked.framework)
+            for one in planned(folder, words, speed):
+                rate, memory = trained(folder, words, one["workers"], asked.seconds)
+                guess, needed = one["tokens_per_second"], sum(one["memory"].values())
+                model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
+                speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
+                sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]
+                print_row([model, one["workers"], *speeds, *sizes])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Updates a second of workers, beside one process and PyTorch's DistributedDataParallel.
+
+    python benchmarks/workers.py [--rounds N] [--seconds S]
+
+For models of ten thousand to thirty million weights these take turns, all on two threads: elman in
+one process and in two, with the engine and with PyTorch, and a bare PyTorch LSTM in one process and
+in two. Prints the medians of updates a second, the speed of two processes beside one of the same
+program, and the bytes that an update sends from each process, beside the lower bound for a sum of
+which all have the result, 2 P (W - 1) / W numbers. Bytes are counted by the loopback interface.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting import print_header, print_machine, print_row
+
+from elman.core.data.corpus import time_machine
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
+from frameworks import ENVIRONMENT
+
+BARE = Path(__file__).parent / "bare" / "torch_ddp.py"
+LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and its batches; `tokenizer` is that of The Time Machine, of some copies."""
+
+    tokenizer: str
+    copies: int
+    hidden: int
+    layers: int
+    embedding: int
+    rows: int = 32
+    steps: int = 32
+
+
+SIZES = (
+    Size("char", 20, 32, 1, 16),
+    Size("char", 20, 448, 1, 64),
+    Size("word", 20, 1024, 2, 1024),
+)
+# Framework, or none for the bare LSTM, and number of processes.
+CONTENDERS = [(name, size) for name in ("numba", "torch", "") for size in (1, 2)]
+
+
+def sent() -> int:
+    """Bytes that this machine has sent to itself."""
+    return int(LOOPBACK.read_text())
+
+
+def elman(size: Size, framework: str, seconds: int, store: Path, run: Path) -> list[str]:
+    """Words of a command that trains."""
+    model = ["--cell", "lstm", "--hidden", str(size.hidden), "--layers", str(size.layers)]
+    model += ["--embedding", str(size.embedding), "--optimizer", "adamw", "--lr", "0.001"]
+    batches = ["--batch-size", str(size.rows), "--seq-len", str(size.steps)]
+    more = ["--recipe", "book", "--framework", framework, "--minutes", str(seconds / 60)]
+    more += ["--batching", "contiguous", "--out", str(run)]
+    return ["-m", "elman", "train", str(store), *model, *batches, *more]
+
+
+def bare(arch: Architecture, size: Size, seconds: int) -> list[str]:
+    """Words of a command that runs the bare LSTM."""
+    model = arch.vocab, arch.hidden, arch.layers, arch.embedding
+    return [str(BARE), *map(str, (seconds, *model, size.rows, size.steps))]
+
+
+def environment(processes: int) -> Mapping[str, str]:
+    """Two threads for all processes together."""
+    threads = str(2 // processes)
+    own = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+    return os.environ | ENVIRONMENT | own
+
+
+def measured(
+    size: Size, arch: Architecture, framework: str, processes: int, seconds: int, folder: Path
+) -> tuple[float, float]:
+    """Updates a second, and bytes that an update sends from each process."""
+    run = folder / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    words = bare(arch, size, seconds)
+    if framework:
+        words = elman(size, framework, seconds, folder / "store", run)
+    command = [sys.executable, *(TORCHRUN if processes > 1 else ()), *words]
+    before = sent()
+    done = subprocess.run(
+        command, env=environment(processes), check=True, capture_output=True, text=True
+    )
+    moved = sent() - before
+    if not framework:
+        updates, took = map(float, done.stdout.split())
+        return updates / took, moved / updates / processes
+    with (run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rate = statistics.median(float(row["tokens_per_second"]) for row in rows)
+    rate /= size.rows * size.steps
+    return rate, moved / (rate * float(rows[-1]["seconds"])) / processes
+
+
+def prepare(size: Size, folder: Path) -> Architecture:
+    """Make the store of a size; return the architecture of its model."""
+    text = folder / "text.txt"
+    text.write_text(time_machine() * size.copies, encoding="utf-8")
+    words = ["-m", "elman", "prepare", str(text), "--tokenizer", size.tokenizer]
+    words += ["--out", str(folder / "store")]
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    vocab = len(json.loads((folder / "store" / "vocab.json").read_text()))
+    return Architecture("lstm", vocab, size.hidden, size.layers, size.embedding)
+
+
+def compare(size: Size, rounds: int, seconds: int) -> None:
+    """Print the rows of a size."""
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {one: [] for one in CONTENDERS}
+    with tempfile.TemporaryDirectory() as name:
+        arch = prepare(size, Path(name))
+        for _ in range(rounds):
+            for contender in CONTENDERS:
+                one = measured(size, arch, *contender, seconds, Path(name))
+                found[contender].append(one)
+    for program in ("numba", "torch", ""):
+        (one, _), (two, moved) = (
+            map(statistics.median, zip(*found[program, n], strict=True)) for n in (1, 2)
+        )
+        shown = f"elman, {program}" if program else "bare PyTorch"
+        count = weights.count(arch)
+        cells = [f"{one:.1f}", f"{two:.1f}", f"{two / one:.2f}", f"{moved:,.0f}"]
+        print_row([f"{count:,}", shown, *cells, f"{4 * count:,}"])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=10)
+    asked = parser.parse_args()
+    print_machine({"torch": sys.executable, "numba": sys.executable})
+    columns = ["weights", "program", "one process", "two", "two / one", "bytes", "lower bound"]
+    print_header(columns)
+    for size in SIZES:
+        compare(size, asked.rounds, asked.seconds)
+
+
+if __name__ == "__main__":
+    main()

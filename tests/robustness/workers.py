@@ -1,0 +1,229 @@
+"""Kill, stop and delay the workers of trainings, and see that their bits stay the same.
+
+    python -m tests.robustness.workers delays FRAMEWORK [RUNS]
+    python -m tests.robustness.workers kills FRAMEWORK [KILLS]
+    python -m tests.robustness.workers deaths FRAMEWORK [DEATHS]
+    python -m tests.robustness.workers breaks
+
+`delays`: runs with 1, 2, 4 and 8 workers, each of which is stopped for a while at random moments.
+`kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
+`deaths`: a worker is killed, or stopped for ever, with and without `--max-restarts`, and with and
+without torchrun's shared store; the seconds until all have ended. `breaks`: trainings that do not
+have the same bits, since their sums have another order. Each prints a line for a case, and exits
+with 1 if something was lost.
+"""
+
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import STORY
+from tests.workers import (
+    alone,
+    await_checkpoint,
+    digest,
+    environment,
+    kill,
+    prepare,
+    start,
+    together,
+    words,
+    workers_of,
+)
+
+LONG = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
+SIZES = (1, 2, 4, 8)
+PAUSE = 0.5  # seconds of a delay, at most
+LONGEST = 300  # seconds until all have ended
+FEW = 5  # of so many deaths, one is a worker that is stopped, which takes long
+CHANCE = random.Random(0)
+# A sum in the order in which the collective adds, in place of the tree.
+ALL_REDUCE = """
+import numpy, torch, torch.distributed as dist
+from elman.torch.workers import TorchWorkers
+exchange = TorchWorkers.exchange
+def added(self, vector, numbers, rows=None):
+    _, all_numbers = exchange(self, None, numbers)
+    if vector is None:
+        return None, all_numbers
+    total = torch.as_tensor(vector).clone()
+    dist.all_reduce(total)
+    return (total.numpy() if isinstance(vector, numpy.ndarray) else total), all_numbers
+TorchWorkers.exchange = added
+from elman.cli import main
+main()
+"""
+
+
+def check(holds: object, what: str) -> None:
+    """Exit with a message unless a claim holds."""
+    if not holds:
+        raise SystemExit(f"failed: {what}")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder with a store."""
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name), STORY)
+        yield Path(name)
+
+
+def undisturbed(place: Path, framework: str, *more: str) -> str:
+    """Digest of the training in one process."""
+    done = alone(place, words(framework, "one", *more))
+    check(done.returncode == 0, done.stderr)
+    return digest(place / "one")
+
+
+def delays(framework: str, runs: int) -> None:
+    """Each number of workers, so many times."""
+    with folder() as place:
+        expected = undisturbed(place, framework, *LONG)
+        for size in SIZES[1:]:
+            stopped = 0
+            for number in range(runs):
+                out = f"run-{size}-{number}"
+                launched = start(place, size, words(framework, out, *LONG))
+                stopped += delayed(launched)
+                check(launched.returncode == 0, f"{out} exited with {launched.returncode}")
+                check(digest(place / out) == expected, f"{out} has other bits")
+            print(f"| {framework} | {size} | {runs} | {stopped} | 1 |", flush=True)
+
+
+def delayed(launched: "subprocess.Popen[str]") -> int:
+    """Stop workers for a while, until all have ended; return how often."""
+    number = 0
+    while launched.poll() is None:
+        for process in workers_of(launched).values():
+            if CHANCE.random() < 0.5 and exists(process):
+                os.kill(process, signal.SIGSTOP)
+                time.sleep(CHANCE.uniform(0, PAUSE))
+                os.kill(process, signal.SIGCONT)
+                number += 1
+        time.sleep(CHANCE.uniform(0, PAUSE))
+    launched.communicate()
+    return number
+
+
+def kills(framework: str, number: int) -> None:
+    """Workers killed at random moments until so many have been."""
+    with folder() as place:
+        expected, done, ended = undisturbed(place, framework, *LONG), 0, 0
+        while done < number:
+            run, size = f"run-{ended}", CHANCE.choice((1, 2, 4))
+            begun = (place / run).exists()
+            command = ["train", "--resume", run] if begun else words(framework, run, *LONG)
+            launched = start(place, size, command)
+            done += killed(launched, size)
+            newest = checkpoints(place / run)
+            launched.communicate(timeout=LONGEST)
+            check(checkpoints(place / run) >= newest, f"a checkpoint of {run} was lost")
+            if (place / run / "config.json").exists():
+                check(digest(place / run) == expected, f"{run} has other bits")
+                ended += 1
+        print(f"| {framework} | {done} | {ended} | 0 |", flush=True)
+
+
+def killed(launched: "subprocess.Popen[str]", size: int) -> bool:
+    """Kill a worker after a while; False if all have ended before."""
+    found: dict[int, int] = {}
+    while len(found) < size and launched.poll() is None:
+        time.sleep(0.1)
+        found = workers_of(launched)
+    time.sleep(CHANCE.uniform(0, 15))  # most of it is imports
+    victims = [process for process in found.values() if exists(process)]
+    if not victims:
+        return False
+    kill(CHANCE.choice(victims))
+    return True
+
+
+def deaths(framework: str, number: int) -> None:
+    """Workers that die, in all ways."""
+    with folder() as place:
+        expected, seconds = undisturbed(place, framework, *LONG), dict[str, list[float]]()
+        for turn in range(number):
+            way = signal.SIGSTOP if turn % FEW == FEW - 1 else signal.SIGKILL
+            restarts, shared = 3 * (turn % 2), str(turn // 2 % 2)
+            os.environ["TORCH_SHARE_RDZV_TCP_STORE"] = shared
+            run = f"run-{turn}"
+            launched = start(place, 2, words(framework, run, *LONG), restarts)
+            await_checkpoint(place / run)
+            found = workers_of(launched)
+            kill(CHANCE.choice([*found.values()]), way)
+            began, newest = time.monotonic(), checkpoints(place / run)
+            launched.communicate(timeout=LONGEST)
+            took = time.monotonic() - began
+            check(not any(map(exists, found.values())), f"a worker of {run} is left")
+            check(checkpoints(place / run) >= newest, f"a checkpoint of {run} was lost")
+            if restarts:
+                check(launched.returncode == 0, f"{run} was not started again")
+                check(digest(place / run) == expected, f"{run} has other bits")
+            seconds.setdefault(f"{way.name} | {restarts} | {shared}", []).append(took)
+        for case, times in seconds.items():
+            shown = f"{statistics.median(times):.1f} | {max(times):.1f}"
+            print(f"| {framework} | {case} | {len(times)} | {shown} |", flush=True)
+
+
+def breaks() -> None:
+    """Digests of trainings whose sums have another order."""
+    with folder() as place:
+        (place / "added.py").write_text(ALL_REDUCE)
+        size = ("--hidden", "64")
+        expected = undisturbed(place, "torch", *LONG, *size)
+        code, _, err = together(place, 2, words("torch", "two", *LONG, *size))
+        check(code == 0, err)
+        print(f"| the tree | 2 | {digest(place / 'two') == expected} |")
+        code, _, err = together(place, 2, words("torch", "four", *LONG, *size, "--shards", "4"))
+        check(code == 0, err)
+        print(f"| 4 shards in place of 8 | 2 | {digest(place / 'four') == expected} |")
+        for workers in (2, 4):
+            out = f"added-{workers}"
+            launched = start(
+                place, workers, words("torch", out, *LONG, *size), program=["added.py"]
+            )
+            _, err = launched.communicate(timeout=LONGEST)
+            check(launched.returncode == 0, err)
+            print(f"| all_reduce | {workers} | {digest(place / out) == expected} |")
+        command = [sys.executable, "-P", "-m", "elman", *words("torch", "threads", *LONG, *size)]
+        env = environment() | {"OMP_NUM_THREADS": "2"}
+        subprocess.run(command, cwd=place, env=env, check=True, capture_output=True)
+        print(f"| two threads | 1 | {digest(place / 'threads') == expected} |", flush=True)
+
+
+def checkpoints(run: Path) -> int:
+    """Updates in the newest checkpoint of a run, or more if it is finished."""
+    if (run / "config.json").exists():
+        return 1 << 62
+    return max((int(path.stem) for path in run.glob("checkpoints/0*.safetensors")), default=0)
+
+
+def exists(process: int) -> bool:
+    """True while a process has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def main() -> None:
+    """Run what the arguments name."""
+    way, *rest = sys.argv[1:]
+    if way == "breaks":
+        breaks()
+        return
+    framework, number = [*rest, "10"][:2]
+    {"delays": delays, "kills": kills, "deaths": deaths}[way](framework, int(number))
+
+
+if __name__ == "__main__":
+    main()
