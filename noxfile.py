@@ -63,10 +63,10 @@ def base(session: nox.Session) -> None:
 
 @nox.session
 def shipping(session: nox.Session) -> None:
-    """Formats that run without elman: in onnxruntime, sherpa-onnx and Chromium; the server."""
-    others = "sherpa-onnx>=2", "openai>=1.50", "httpx>=0.27"
+    """Other programs: onnxruntime, sherpa-onnx and Chromium, clients of the server, PostgreSQL."""
+    others = "sherpa-onnx>=2", "openai>=1.50", "httpx>=0.27", "psycopg[binary]>=3.1"
     session.install(".[test,onnx,browser,serve]", *others)
-    test(session, "tests/export", "tests/server")
+    test(session, "tests/export", "tests/server", "tests/databases")
 
 
 @nox.session

@@ -41,7 +41,7 @@ def sweep(
         str | None,
         typer.Option(
             metavar="URL",
-            help="A database for the trials, such as postgresql+psycopg2://USER@HOST/NAME. "
+            help="A database for the trials, such as postgresql+psycopg://USER@HOST/NAME. "
             "[default: a journal in the folder of the sweep]",
             show_default=False,
         ),

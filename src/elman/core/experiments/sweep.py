@@ -38,8 +38,10 @@ from elman.core.training.history import best_epoch
 
 try:
     import optuna
+    from optuna.exceptions import StorageInternalError
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import ArgumentError
 except ModuleNotFoundError as error:
     raise not_installed("sweep", error, "") from error
 
@@ -99,8 +101,10 @@ class Report(Callback):
 
 
 def begin(folder: Path, sweep: Sweep) -> None:
-    """Make the folder of a sweep."""
+    """Make the folder of a sweep, after its storage was reached."""
     atomic.check_new(folder)
+    if sweep.storage:
+        _database(sweep.storage)
     (folder / TRIALS).mkdir(parents=True)
     json_files.write(folder / SETTINGS, asdict(sweep))
 
@@ -122,13 +126,20 @@ class Worker:
         with self.locked():
             self.study = optuna.create_study(
                 study_name=sweep.study,
-                storage=sweep.storage or _journal(folder),
+                storage=_database(sweep.storage) if sweep.storage else _journal(folder),
                 load_if_exists=True,
                 pruner=optuna.pruners.SuccessiveHalvingPruner(3, reduction_factor=3),
             )
 
     def run(self, train: Train) -> None:
         """Train until all trials have ended, those of other processes included."""
+        try:
+            self._run(train)
+        except StorageInternalError as error:
+            message = f"the storage does not answer ({_reason(error)}): resume the sweep later"
+            raise MachineError(message) from error
+
+    def _run(self, train: Train) -> None:
         while True:
             with self.locked():
                 taken = self._next()
@@ -222,6 +233,26 @@ class Worker:
 
 def _journal(folder: Path) -> optuna.storages.JournalStorage:
     return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+
+
+def _database(url: str) -> Any:
+    try:
+        return optuna.storages.get_storage(url)
+    except ImportError as error:
+        raise MachineError(
+            f"the driver of {url.partition(':')[0]} is not installed: pip install it, such as "
+            '"psycopg[binary]" for postgresql+psycopg'
+        ) from error
+    except Exception as error:  # SQLAlchemy's, and those of drivers
+        kind = ElmanError if isinstance(error, ValueError | ArgumentError) else MachineError
+        raise kind(f"cannot reach the storage ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """First line of the error that began it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().partition("\n")[0]
 
 
 def _name(trial: Trial | FrozenTrial) -> str:

@@ -1,0 +1,111 @@
+"""Processes of a sweep share their trials in a PostgreSQL of Debian's packages."""
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_sweep import ENDED, SWEEP, await_true, table
+from tests.conftest import STORY
+
+pytest.importorskip("psycopg")
+pytest.importorskip("optuna")
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian has them on no path
+OWNER: dict[str, Any] = {}  # of the server, which does not work for root
+if PROGRAMS and os.geteuid() == 0:
+    entry = pwd.getpwnam("postgres")
+    OWNER = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+COMMAND = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
+
+
+@pytest.fixture
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of an empty database, on a socket in a folder of its own."""
+    if not PROGRAMS:
+        pytest.skip("there is no PostgreSQL: apt-get install postgresql")
+    folder = tmp_path_factory.mktemp("database")
+    if OWNER:
+        os.chown(folder, OWNER["user"], OWNER["group"])
+        for parent in folder.parents[:2]:
+            parent.chmod(0o755)
+    program("initdb", folder, "-A", "trust", "-U", "elman")
+    url = f"postgresql+psycopg://elman@/postgres?host={folder}"
+    server(url, "start")
+    yield url
+    server(url, "stop")
+
+
+def server(url: str, action: str) -> None:
+    """Start the server of a database, or stop it."""
+    folder = Path(url.partition("host=")[2])
+    options = f"-c listen_addresses= -c unix_socket_directories={folder}"
+    more = ["-l", str(folder / "log"), "-o", options] if action == "start" else ["-m", "immediate"]
+    program("pg_ctl", folder, *more, "-w", action)
+
+
+def program(name: str, folder: Path, *words: str) -> None:
+    """Run a program of PostgreSQL."""
+    command = [PROGRAMS[-1] / name, "-D", folder / "data", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **OWNER)
+
+
+def test_two_processes_share_a_database_and_one_is_killed(database: str, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text(STORY)
+    words = ["sweep", "story.txt", *SWEEP, "--trials", "6", "--storage", database, "--out", "found"]
+    first = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    await_true(lambda: (tmp_path / "found" / "sweep.json").exists())
+    second = subprocess.Popen([*COMMAND, "sweep", "--resume", "found"], cwd=tmp_path)
+    await_true(lambda: len(list((tmp_path / "found" / "trials").glob("*"))) >= 3)
+    first.kill()
+    first.wait()
+    assert second.wait(timeout=240) == 0
+    rows = table(tmp_path / "found")
+    assert len(rows) == len({row["run"] for row in rows}) == 6
+    assert {row["state"] for row in rows} <= ENDED
+    assert not (tmp_path / "found" / "journal.log").exists()
+
+
+def test_a_database_that_ends_is_told_and_the_sweep_goes_on_with_it(
+    database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "story.txt").write_text(STORY)
+    words = ["sweep", "story.txt", *SWEEP, "--trials", "4", "--storage", database, "--out", "found"]
+    running = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    await_true(lambda: len(list((tmp_path / "found" / "trials").glob("*"))) >= 2)
+    server(database, "stop")
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1
+    last = said.splitlines()[-1]
+    assert last.startswith("elman: the storage does not answer (")
+    assert last.endswith("): resume the sweep later")
+    server(database, "start")
+    subprocess.run([*COMMAND, "sweep", "--resume", "found"], cwd=tmp_path, check=True)
+    assert {row["state"] for row in table(tmp_path / "found")} <= ENDED
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "message"),
+    [
+        (
+            "postgresql+psycopg://elman@/postgres?host=/none",
+            1,
+            "cannot reach the storage (connection",
+        ),
+        ("mysql+pymysql://elman@localhost/x", 1, "the driver of mysql+pymysql is not installed"),
+        ("no url", 2, "cannot reach the storage ("),
+    ],
+)
+def test_a_database_that_is_not_there_is_told_in_a_line(
+    tmp_path: Path, url: str, code: int, message: str
+) -> None:
+    (tmp_path / "story.txt").write_text(STORY)
+    words = ["sweep", "story.txt", *SWEEP, "--storage", url, "--out", "found"]
+    done = subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    assert f"elman: {message}" in done.stderr
+    assert not (tmp_path / "found").exists()
