@@ -3,18 +3,22 @@
     python -m tests.robustness.workers delays FRAMEWORK [RUNS]
     python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers deaths FRAMEWORK [DEATHS]
+    python -m tests.robustness.workers reads FRAMEWORK
     python -m tests.robustness.workers breaks
 
 `delays`: runs with 1, 2, 4 and 8 workers, each of which is stopped for a while at random moments.
 `kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `deaths`: a worker is killed, or stopped for ever, with and without `--max-restarts`, and with and
-without torchrun's shared store; the seconds until all have ended. `breaks`: trainings that do not
-have the same bits, since their sums have another order. Each prints a line for a case, and exits
-with 1 if something was lost.
+without torchrun's shared store; the seconds until all have ended. `reads`: the share of a store
+that each worker reads in an epoch. `breaks`: trainings that do not have the same bits, since their
+sums have another order. Each prints a line for a case, and exits with 1 if something was lost.
 """
 
+import ctypes
+import mmap
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -24,6 +28,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from tests.conftest import STORY
 from tests.workers import (
@@ -174,6 +180,50 @@ def deaths(framework: str, number: int) -> None:
             print(f"| {framework} | {case} | {len(times)} | {shown} |", flush=True)
 
 
+def reads(framework: str) -> None:
+    """Each worker has a copy of the store, whose pages in memory are counted afterwards."""
+    with folder() as place:
+        (place / "text.txt").write_text(STORY * 4000)  # 16 MB
+        done = alone(place, ["prepare", "text.txt", "--out", "large"])
+        check(done.returncode == 0, done.stderr)
+        (place / "wrapper.py").write_text(
+            "import os\nos.chdir('worker' + os.environ['RANK'])\n"
+            "from elman.cli import main\nmain()\n"
+        )
+        size = (place / "large" / "ids.bin").stat().st_size
+        for workers in SIZES:
+            copies = [place / f"worker{rank}" / "store" for rank in range(workers)]
+            for copy in copies:
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(place / "large", copy)
+                evict(copy / "ids.bin")
+            batches = ("--batch-size", "64", "--seq-len", "64", "--epochs", "1")
+            command = words(framework, f"../read-{workers}", *batches)
+            launched = start(place, workers, command, program=["wrapper.py"])
+            _, err = launched.communicate(timeout=LONGEST)
+            check(launched.returncode == 0, err)
+            shares = [resident(copy / "ids.bin") / size for copy in copies]
+            shown = " ".join(f"{share:.2f}" for share in shares)
+            print(f"| {framework} | {workers} | {shown} |", flush=True)
+
+
+def evict(path: Path) -> None:
+    """Have a file in no memory."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a file that are in memory."""
+    pages = np.memmap(path, np.uint8, "r")
+    found = np.zeros(-(-len(pages) // mmap.PAGESIZE), np.uint8)
+    arguments = (pages.ctypes.data, len(pages), found.ctypes.data)
+    libc = ctypes.CDLL(None, use_errno=True)
+    check(libc.mincore(*map(ctypes.c_void_p, arguments)) == 0, os.strerror(ctypes.get_errno()))
+    return int((found & 1).sum()) * mmap.PAGESIZE
+
+
 def breaks() -> None:
     """Digests of trainings whose sums have another order."""
     with folder() as place:
@@ -218,11 +268,14 @@ def exists(process: int) -> bool:
 def main() -> None:
     """Run what the arguments name."""
     way, *rest = sys.argv[1:]
-    if way == "breaks":
-        breaks()
-        return
-    framework, number = [*rest, "10"][:2]
-    {"delays": delays, "kills": kills, "deaths": deaths}[way](framework, int(number))
+    numbers = [*map(int, rest[1:])] or [10]
+    {
+        "delays": lambda: delays(rest[0], *numbers),
+        "kills": lambda: kills(rest[0], *numbers),
+        "deaths": lambda: deaths(rest[0], *numbers),
+        "reads": lambda: reads(rest[0]),
+        "breaks": breaks,
+    }[way]()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tests.workers import (
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 EPOCHS = ("--epochs", "2")
+FRAMEWORKS = ("numba", pytest.param("torch", marks=pytest.mark.long))
 ERRORS = re.compile(r"^elman: (.*)$", re.MULTILINE)
 
 
@@ -63,7 +64,7 @@ def test_a_training_goes_on_with_another_number_of_workers(store: Path) -> None:
     assert digest(store / "run") == digest(store / "one")
 
 
-@pytest.mark.parametrize("framework", ["numba", "torch"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_parts_of_the_optimizer_are_those_of_one_process(store: Path, framework: str) -> None:
     """A run goes on with another number of parts, and the states of all are in a checkpoint."""
     more = ("--epochs", "20", "--partition-optimizer")
@@ -79,7 +80,7 @@ def test_parts_of_the_optimizer_are_those_of_one_process(store: Path, framework:
     assert digest(store / "run") == digest(store / "one")
 
 
-@pytest.mark.parametrize("framework", ["numba", "torch"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_large_embedding_is_trained_as_in_one_process(tmp_path: Path, framework: str) -> None:
     rng = np.random.default_rng(0)
     prepare(tmp_path, " ".join(f"w{n}" for n in [*range(2600)] * 2 + [*rng.permutation(2600)]))
