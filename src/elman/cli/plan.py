@@ -96,6 +96,8 @@ def _print_end(found: "list[Prediction]") -> None:
     from elman.core.experiments.planning import WELL_USED, last_that_pays
 
     last = last_that_pays(found)
+    if len(found) == 1:
+        return
     if last is found[-1]:
         print(f"\n{last.workers} workers are used at {last.efficiency:.0%} of their speed")
     else:

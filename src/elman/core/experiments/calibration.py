@@ -41,25 +41,28 @@ class Clock(Callback):
 
 def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> float:
     """Operations per second of the updates of a GRU of 256 units, with 1,024 tokens each."""
-    probe = Probe(framework, framework.Trainer, "adamw", precision, num_gpus)
+    options = {"optimizer": "adamw", "precision": precision}
+    probe = Probe(framework, framework.Trainer, num_gpus, options)
     seconds = probe.train(PROBE, BATCH, STEPS)[1].seconds
     return weights.OPERATIONS * BATCH * STEPS * weights.products(PROBE) / seconds
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Short trainings of models on random ids, by a class of trainers."""
+    """Short trainings of models on random ids, by a class of trainers.
+
+    - `options`: arguments of the framework's `build`.
+    """
 
     framework: Any
     trainer: Any
-    optimizer: str
-    precision: str
     num_gpus: int
+    options: dict[str, Any]
 
     def train(self, arch: Architecture, rows: int, steps: int) -> tuple[Any, Clock]:
         """Train with a batch of so many rows and steps; return the trainer, and the clock."""
         values, framework = weights.initial(arch), self.framework
-        model = framework.build(arch, values, 1e-3, self.optimizer, precision=self.precision)
+        model = framework.build(arch, values, **self.options | {"lr": 1e-3})
         data = framework.DataModule()
         ids = np.random.default_rng(0).integers(arch.vocab, size=(rows, steps + 1))
         ids = ids.astype(framework.TextFile.id_type)

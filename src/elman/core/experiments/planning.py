@@ -199,7 +199,7 @@ def predictions(task: Task, workers: int, network: Network) -> list[Prediction]:
     """Predictions for 1, 2, 4 and more workers, up to some number, on machines like this one."""
     settings, framework = task.settings, framework_module(task.settings.framework)
     num_gpus = train.count_gpus(settings, framework)
-    probe = Probe(framework, framework.Trainer, settings.optimizer, settings.precision, num_gpus)
+    probe = Probe(framework, framework.Trainer, num_gpus, train.build_options(settings))
     program = 1e6 * (train.peak_memory_mb() or 0)  # of this process, which has read the text
     known: dict[int, Speeds] = {}
     found: list[Prediction] = []

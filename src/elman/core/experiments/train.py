@@ -187,19 +187,8 @@ class Training:
         # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
         kept = 1 + optimizer_numbers(settings) / self._parts
         weights.require_memory(arch, kept + 1 + kept)
-        return self.framework.build(
-            arch,
-            weights.initial(arch, settings.seed) if values is None else values,
-            settings.lr,
-            settings.optimizer,
-            settings.momentum,
-            settings.dropout,
-            settings.seed,
-            settings.precision,
-            weight_decay=settings.weight_decay,
-            input_dropout=settings.input_dropout,
-            output_dropout=settings.output_dropout,
-        )
+        values = weights.initial(arch, settings.seed) if values is None else values
+        return self.framework.build(arch, values, **build_options(settings))
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
         """Train, from a checkpoint on if one is given; the model is that of the best epoch."""
@@ -303,6 +292,13 @@ class Training:
             record,
             self.trainer.history,
         )
+
+
+def build_options(settings: Settings) -> dict[str, Any]:
+    """Arguments of a framework's `build`, besides the architecture and the weights."""
+    dropout = "dropout", "input_dropout", "output_dropout"
+    names = "lr", "optimizer", "momentum", "weight_decay", *dropout, "precision", "seed"
+    return {name: getattr(settings, name) for name in names}
 
 
 def default_shards(workers: int) -> int:
