@@ -154,7 +154,10 @@ def _follow(workers: "Workers") -> None:
         raise typer.Exit(ElmanError.exit_code)
     settings, folder, seconds = found
     try:
-        fit(Training.from_settings(settings, workers), folder, Intervals(seconds), workers)
+        reading = launch.Busy(workers)
+        training = Training.from_settings(settings, workers)
+        reading.end()
+        fit(training, folder, Intervals(seconds), workers)
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
 

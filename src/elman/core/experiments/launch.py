@@ -22,6 +22,8 @@ from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
 WAIT_SECONDS = 10  # for others, after SIGTERM
+BUSY_SECONDS = 10  # between answers of a worker that has work of its own
+BUSY = b"busy"
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
 Tell = Callable[[RunSettings, Path, float], None]
 
@@ -110,25 +112,60 @@ class Watched:
         signal.set_wakeup_fd(-1)
 
 
+class Busy:
+    """Work of a worker, such as reading a long text, for which the others wait as long as it takes.
+
+    A thread answers them meanwhile: nothing else may be exchanged until `end`.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self._ended = workers, threading.Event()
+        self._error: MachineError | None = None
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self._thread.start()
+
+    def _answer(self) -> None:
+        try:
+            while not self._ended.wait(BUSY_SECONDS):
+                self.workers.gather(BUSY)
+        except MachineError as error:
+            self._error = error
+
+    def end(self, content: bytes = b"") -> list[bytes]:
+        """Contents of all workers, after all have ended their work."""
+        self._ended.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        while BUSY in (contents := self.workers.gather(content)):
+            pass
+        return contents
+
+
 @contextmanager
 def telling(workers: Workers) -> Iterator[Tell]:
     """Yield a function by which the first worker tells the others what they train, as in `told`.
 
     If the block fails before, they are told so.
     """
-    waiting = workers.size > 1
+    if workers.size == 1:
+        yield lambda *_: None
+        return
+    busy: Busy | None = Busy(workers)
 
     def tell(settings: RunSettings, folder: Path, seconds: float) -> None:
-        nonlocal waiting
-        waiting = False
+        nonlocal busy
+        assert busy is not None
         value = {"folder": str(folder.resolve()), "seconds": seconds, "settings": asdict(settings)}
-        workers.gather(json.dumps(value).encode())
+        busy, ended = None, busy.end
+        ended(json.dumps(value).encode())
+        Busy(workers).end()  # when the others have read their text
 
     try:
         yield tell
     except ElmanError:
-        if waiting:
-            workers.gather(b"")
+        if busy is not None:
+            busy.end()
         raise
 
 
@@ -137,7 +174,7 @@ def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
 
     None if it has failed, and has said why.
     """
-    content = workers.gather(b"")[0]
+    content = Busy(workers).end()[0]
     if not content:
         return None
     value = json_files.parse(content, "the first worker's message")
