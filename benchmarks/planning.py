@@ -113,7 +113,7 @@ def trained(folder: Path, words: list[str], processes: int, seconds: int) -> tup
     """Tokens a second, and the memory of the first process in bytes."""
     launcher = TORCHRUN if processes > 1 else ()
     out = folder / f"run-{len([*folder.glob('run-*')])}"
-    more = ["--minutes", str(seconds / 60), "--out", str(out)]
+    more = ["--minutes", str(seconds / 60), "--checkpoint-every", "5", "--out", str(out)]
     run(folder, *launcher, "-m", "elman", "train", *words, *more)
     with (out / "history.csv").open(newline="") as file:
         rates = [float(row["tokens_per_second"]) for row in csv.DictReader(file)]
@@ -142,7 +142,7 @@ def main() -> None:
             words = options(size, asked.framework)
             for one in planned(folder, words, speed):
                 rate, memory = trained(folder, words, one["workers"], asked.seconds)
-                guess, needed = one["tokens_per_second"], sum(one["memory"].values())
+                guess, needed = one["tokens_per_second"], one["peak"]
                 model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
                 speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
                 sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]

@@ -5,14 +5,16 @@
 For models of ten thousand to thirty million weights these take turns, all on two threads: elman in
 one process and in two, with the engine and with PyTorch, and a bare PyTorch LSTM in one process and
 in two. Prints the medians of updates a second, the speed of two processes beside one of the same
-program, and the bytes that an update sends from each process, beside the lower bound for a sum of
-which all have the result, 2 P (W - 1) / W numbers. Bytes are counted by the loopback interface.
+program, and the bytes that an update sends from each process, beside the lower bound for a sum of P
+numbers of which all have the result, 2 P (W - 1) / W. Bytes are those of the loopback interface
+while gradients are exchanged, or during all counted updates of the bare LSTM.
 """
 
 import argparse
 import csv
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -30,8 +32,27 @@ from elman.core.model.weights import Architecture
 from frameworks import ENVIRONMENT
 
 BARE = Path(__file__).parent / "bare" / "torch_ddp.py"
-LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+# A training that prints the number of its exchanges of gradients, and their bytes.
+COUNTED = """
+import atexit, pathlib
+from elman.torch.workers import TorchWorkers
+exchange, counts = TorchWorkers.exchange, [0, 0]
+sent = lambda: int(pathlib.Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
+def counted(self, vector, numbers, rows=None):
+    before = sent()
+    found = exchange(self, vector, numbers, rows)
+    if vector is not None:
+        counts[0] += 1
+        counts[1] += sent() - before
+    return found
+def close(self):
+    if self.rank == 0:
+        print("exchanged", *counts, flush=True)
+TorchWorkers.exchange, TorchWorkers.close = counted, close
+from elman.cli import main
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -56,11 +77,6 @@ SIZES = (
 CONTENDERS = [(name, size) for name in ("numba", "torch", "") for size in (1, 2)]
 
 
-def sent() -> int:
-    """Bytes that this machine has sent to itself."""
-    return int(LOOPBACK.read_text())
-
-
 def elman(size: Size, framework: str, seconds: int, store: Path, run: Path) -> list[str]:
     """Words of a command that trains."""
     model = ["--cell", "lstm", "--hidden", str(size.hidden), "--layers", str(size.layers)]
@@ -68,7 +84,7 @@ def elman(size: Size, framework: str, seconds: int, store: Path, run: Path) -> l
     batches = ["--batch-size", str(size.rows), "--seq-len", str(size.steps)]
     more = ["--recipe", "book", "--framework", framework, "--minutes", str(seconds / 60)]
     more += ["--batching", "contiguous", "--out", str(run)]
-    return ["-m", "elman", "train", str(store), *model, *batches, *more]
+    return ["train", str(store), *model, *batches, *more]
 
 
 def bare(arch: Architecture, size: Size, seconds: int) -> list[str]:
@@ -92,21 +108,22 @@ def measured(
     shutil.rmtree(run, ignore_errors=True)
     words = bare(arch, size, seconds)
     if framework:
-        words = elman(size, framework, seconds, folder / "store", run)
+        (folder / "counted.py").write_text(COUNTED)
+        program = [str(folder / "counted.py")] if processes > 1 else ["-m", "elman"]
+        words = [*program, *elman(size, framework, seconds, folder / "store", run)]
     command = [sys.executable, *(TORCHRUN if processes > 1 else ()), *words]
-    before = sent()
     done = subprocess.run(
         command, env=environment(processes), check=True, capture_output=True, text=True
     )
-    moved = sent() - before
     if not framework:
-        updates, took = map(float, done.stdout.split())
+        updates, took, moved = map(float, done.stdout.split())
         return updates / took, moved / updates / processes
     with (run / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rate = statistics.median(float(row["tokens_per_second"]) for row in rows)
-    rate /= size.rows * size.steps
-    return rate, moved / (rate * float(rows[-1]["seconds"])) / processes
+    found = re.search(r"exchanged (\d+) (\d+)", done.stdout)
+    moved = int(found[2]) / int(found[1]) / processes if found else 0.0
+    return rate / (size.rows * size.steps), moved
 
 
 def prepare(size: Size, folder: Path) -> Architecture:

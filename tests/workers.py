@@ -19,10 +19,27 @@ def words(framework: str, out: str, *more: str) -> list[str]:
     return ["train", *own, *more]
 
 
-def prepare(folder: Path, text: str) -> None:
+# Words, most of which are in no batch of 256.
+WIDE = " ".join(f"w{7 * number % 2600}" for number in range(7800))
+# A program that prints the number of rows of an embedding that an update exchanges, 0 for all.
+TELLING_ROWS = """
+from elman.core.training import sharded
+class Told(sharded.Rows):
+    @property
+    def are_few(self):
+        few = super().are_few
+        print("rows", len(self.ids) if few else 0, flush=True)
+        return few
+sharded.Rows = Told
+from elman.cli import main
+main()
+"""
+
+
+def prepare(folder: Path, text: str, *more: str) -> None:
     """Make a text, and a store of it."""
     (folder / "text.txt").write_text(text, encoding="utf-8")
-    done = alone(folder, ["prepare", "text.txt", "--out", "store"])
+    done = alone(folder, ["prepare", "text.txt", "--out", "store", *more])
     assert done.returncode == 0, done.stderr
 
 

@@ -3,12 +3,14 @@
     torchrun --nproc-per-node 2 benchmarks/bare/torch_ddp.py SECONDS VOCAB HIDDEN LAYERS EMBEDDING
         ROWS STEPS
 
-ROWS are those of all processes. It prints the updates, and the seconds that they took.
+ROWS are those of all processes. It prints the updates, the seconds that they took, and the bytes
+that the machine has sent to itself meanwhile.
 """
 
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -35,6 +37,11 @@ class Model(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
 
+def sent() -> int:
+    """Bytes that this machine has sent to itself."""
+    return int(Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
+
+
 def main() -> None:
     """Train for a while, and print."""
     seconds, *sizes = map(int, sys.argv[1:])
@@ -47,10 +54,10 @@ def main() -> None:
         model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batches = [torch.randint(vocab, (rows // size, steps + 1)) for _ in range(BATCHES)]
-    updates, began, ended = -WARM, 0.0, torch.zeros(1)
+    updates, began, before, ended = -WARM, 0.0, 0, torch.zeros(1)
     while not ended:
         if updates == 0:
-            began = time.perf_counter()
+            began, before = time.perf_counter(), sent()
         loss = model(batches[updates % BATCHES])
         optimizer.zero_grad()
         loss.backward()
@@ -64,7 +71,7 @@ def main() -> None:
             elif size > 1:
                 ended.zero_()
     if size == 1 or dist.get_rank() == 0:
-        print(updates, time.perf_counter() - began)
+        print(updates, time.perf_counter() - began, sent() - before)
     if size > 1:
         dist.destroy_process_group()
 

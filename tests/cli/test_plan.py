@@ -25,7 +25,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
         "1", "2", "4",
     ]  # fmt: skip
     assert "update   512 tokens" in lines[1]
-    assert "memory of each of 4 workers" in done.stdout
+    assert "memory of the first worker" in done.stdout
     assert lines[-1].startswith(("more than ", "4 workers are used at "))
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
@@ -42,6 +42,16 @@ def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     assert "training: 3 minutes" in done.stderr  # the choice of the other settings
 
 
+def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, story: Path) -> None:
+    own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--optimizer", "adam")
+    done = elman("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    one, two = found["predictions"]
+    assert one["memory"]["optimizer"] == 2 * two["memory"]["optimizer"]
+    assert two["exchanged"] == 3 * 4 * found["weights"] / 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -52,6 +62,9 @@ def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
         (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
         (("story.txt", "--framework", "mxnet"), "plans are for workers, which train in numba"),
         (("none.txt",), "there is no file none.txt"),
+        ((), "workers train on a text of your own, got none: give its path, or --tokens"),
+        (("story.txt", *BOOK, "--batch-size", "8", "--shards", "16"), "got a batch size of 8 and"),
+        (("--lines", "--tokens", "99", "--vocab-size", "9"), "lines are counted in a text"),
     ],
 )
 def test_what_cannot_be_planned_is_told(

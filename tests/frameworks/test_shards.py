@@ -16,7 +16,7 @@ from elman.core.valid_values import SHARDED
 from tests.conftest import Command
 
 CASES = [
-    {"cell": "rnn", "optimizer": "sgd", "lr": 1.0, "batching": "random"},
+    {"cell": "rnn", "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "batching": "random"},
     {"cell": "lstm", "optimizer": "adam", "layers": 2, "batching": "contiguous"},
     {"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "random"},
 ]
@@ -56,6 +56,7 @@ def train(
     data = module.TextFile(str(story), 8, 16, batching=batching, lines=lines)
     arch = Architecture(case["cell"], len(data.vocab), 8, case.get("layers", 1), 4)
     settings = {"lr": case.get("lr", 0.01), "optimizer": case["optimizer"], "seed": 5}
+    settings["momentum"] = case.get("momentum", 0.0)
     model = module.build(arch, initial(arch, 1), dropout=dropout, **settings)
     kind = module.Trainer
     if shards is not None:

@@ -1,5 +1,6 @@
 """Workers of JAX end in the bits of one process, started by torchrun or by hand."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import STORY
-from tests.workers import alone, digest, environment, prepare, together, words
+from tests.workers import (
+    TELLING_ROWS,
+    WIDE,
+    alone,
+    digest,
+    environment,
+    prepare,
+    together,
+    words,
+)
 
 EPOCHS = ("--epochs", "1", "--batching", "contiguous")
 
@@ -28,21 +38,32 @@ def test_workers_of_torchrun_end_in_the_bits_of_one_process(store: Path) -> None
 
 
 def test_workers_started_by_hand_end_in_the_bits_of_one_process(
-    store: Path, free_port: int
+    tmp_path: Path, free_port: int
 ) -> None:
-    done = alone(store, words("jax", "one", *EPOCHS))
+    """Gradients of their large embedding are exchanged as rows."""
+    prepare(tmp_path, WIDE, "--tokenizer", "word")
+    command = words("jax", "one", *EPOCHS, "--embedding", "64")
+    done = alone(tmp_path, command)
     assert done.returncode == 0, done.stderr
+    (tmp_path / "wrapper.py").write_text(TELLING_ROWS)
+    command = ["hand" if word == "one" else word for word in command]
     place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port), "WORLD_SIZE": "2"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "elman", *words("jax", "hand", *EPOCHS)],
-            cwd=store,
+            [sys.executable, "-P", "wrapper.py", *command],
+            cwd=tmp_path,
             env=environment() | place | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=240) for process in started] == [0, 0]
-    assert digest(store / "hand") == digest(store / "one")
+    said = [process.communicate(timeout=240)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    numbers = [int(number) for number in re.findall(r"rows (\d+)", "".join(said))]
+    assert numbers
+    assert all(64 <= number <= 256 for number in numbers)  # symbols of 256 tokens
+    assert digest(tmp_path / "hand") == digest(tmp_path / "one")
 
 
 @pytest.fixture

@@ -49,12 +49,16 @@ def plan(
     task = planning.task(given, workers, tokens)
     found = planning.predictions(task, workers, network)
     if as_json:
-        print_json({"weights": task.weights, "predictions": [asdict(one) for one in found]})
+        print_json({"weights": task.weights, "predictions": [_as_json(one) for one in found]})
         return
     _print_task(task)
     _print_table(found)
     _print_memory(found[-1])
     _print_end(found)
+
+
+def _as_json(one: "Prediction") -> dict[str, Any]:
+    return asdict(one) | {"peak": one.peak}
 
 
 def _print_task(task: "Task") -> None:
@@ -82,12 +86,12 @@ def _cells(one: "Prediction") -> tuple[str, ...]:
         _time(one.compute),
         _time(one.exchange),
         _scaled(one.exchanged) + "B",
-        _scaled(sum(one.memory.values())) + "B",
+        _scaled(one.peak) + "B",
     )
 
 
 def _print_memory(one: "Prediction") -> None:
-    print(f"\nmemory of each of {one.workers} workers" if one.workers > 1 else "\nmemory")
+    print("\nmemory of the first worker" if one.workers > 1 else "\nmemory")
     for name, size in one.memory.items():
         print(f"  {name:<12} {_scaled(size) + 'B':>8}")
 

@@ -91,12 +91,13 @@ def sweep(
         settings = sweeps.Sweep(given, search, trials, options["seed"], storage)
         sweeps.begin(folder, settings)
     worker = sweeps.Worker(folder, sweeps.read(folder))
-    try:
-        worker.run(_train)
-    except (InterruptedWorkError, KeyboardInterrupt) as error:
-        message = f"interrupted: go on with elman sweep --resume {folder}"
-        raise InterruptedWorkError(message) from error
-    _print_results(worker)
+    with sweeps.answering():
+        try:
+            worker.run(_train)
+        except (InterruptedWorkError, KeyboardInterrupt) as error:
+            message = f"interrupted: go on with elman sweep --resume {folder}"
+            raise InterruptedWorkError(message) from error
+        _print_results(worker)
 
 
 def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:

@@ -213,9 +213,10 @@ class Trainer(trainer.Trainer):
 
     def set_weight_vector(self, vector: Any) -> None:
         """Set all weights, in the order of `gradient_vector`."""
-        self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](vector))
+        placed = jax.device_put(vector, self.device)
+        self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](placed))
 
-    def is_of_part(self, name: str, array: np.ndarray) -> bool:
+    def is_of_part(self, name: str) -> bool:
         """True if an array of the state has numbers of the optimiser's part alone."""
         return name in self._names_of_part
 

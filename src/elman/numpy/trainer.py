@@ -15,6 +15,7 @@ from elman.numpy.model import Module
 
 __all__ = ["Trainer"]
 
+WHOLE = slice(0, 1 << 62)
 PART = "part"  # name of the weights of an optimiser that has some of them
 
 
@@ -40,10 +41,14 @@ class Trainer(trainer.Trainer):
         gradients = getattr(self.model, "gradients", {})
         return self._vector(gradients or _zeros_like(self.model.parameters))
 
-    def _vector(self, arrays: Weights) -> Array:
-        """Vector, in single precision, of one array for each weight."""
-        parts = [np.asarray(arrays[name], np.float32) for name in self.model.parameters]
-        return np.concatenate([part.reshape(-1) for part in parts])
+    def _vector(self, arrays: Weights, own: slice = WHOLE) -> Array:
+        """Vector, in single precision, of one array for each weight, or a part of it."""
+        parts, start = [], 0
+        for name in self.model.parameters:
+            flat = np.asarray(arrays[name], np.float32).reshape(-1)
+            parts.append(flat[max(0, own.start - start) : max(0, own.stop - start)])
+            start += len(flat)
+        return np.concatenate(parts)
 
     def _arrays_of(self, vector: Array) -> Iterator[tuple[str, Array]]:
         """Names of the weights, and the part of a vector that belongs to each."""
@@ -66,7 +71,7 @@ class Trainer(trainer.Trainer):
     def partition_optimizer(self, own: slice) -> None:
         """Make the optimiser one of a part of all weights, which are taken as one vector."""
         self._own_part, part = own, copy.copy(self.model)
-        part.parameters = {PART: self._vector(self.model.parameters)[own].copy()}
+        part.parameters = {PART: self._vector(self.model.parameters, own)}
         self.optim = part.configure_optimizers()
 
     def update_part(self, vector: Array) -> Array:
@@ -75,8 +80,8 @@ class Trainer(trainer.Trainer):
         part: Module = self.optim.model
         with np.errstate(over="ignore", invalid="ignore"):
             self.clip_or_measure()
-            part.gradients = {PART: self._vector(self.model.gradients)[self._own_part]}
-            part.parameters[PART][:] = self._vector(self.model.parameters)[self._own_part]
+            part.gradients = {PART: self._vector(self.model.gradients, self._own_part)}
+            part.parameters[PART][:] = self._vector(self.model.parameters, self._own_part)
             self.optim.step()
         return part.parameters[PART]
 
@@ -85,7 +90,7 @@ class Trainer(trainer.Trainer):
         for name, array in self._arrays_of(vector):
             self.model.parameters[name][:] = array
 
-    def is_of_part(self, name: str, array: Array) -> bool:
+    def is_of_part(self, name: str) -> bool:
         """True if an array of the state has numbers of the optimiser's part alone."""
         return name.endswith(f".{PART}")
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
@@ -78,8 +77,8 @@ class Trainer(trainer.Trainer):
 
     def partition_optimizer(self, own: slice) -> None:
         """Make the optimiser one of a part of all weights, which are taken as one vector."""
-        part = parameters_to_vector(self.model.parameters())[own].detach()
-        self._own_part, self._part = own, torch.nn.Parameter(part.clone())
+        self._own_part = own
+        self._part = torch.nn.Parameter(self._weights_of(own))
         (group,) = self.optim.param_groups
         group["params"] = [self._part]
         self.optim.zero_grad = self.model.zero_grad
@@ -92,9 +91,19 @@ class Trainer(trainer.Trainer):
         with torch.no_grad():
             self.clip_or_measure()  # in place
             self._part.grad = vector[self._own_part]
-            self._part.copy_(parameters_to_vector(self.model.parameters())[self._own_part])
+            self._part.copy_(self._weights_of(self._own_part))
             self.optim.step()
+        self._part.grad = None  # it would keep all gradients
         return self._part.detach()
+
+    def _weights_of(self, own: slice) -> torch.Tensor:
+        """Part of all weights as one vector."""
+        parts, start = [], 0
+        for parameter in self.model.parameters():
+            flat = parameter.detach().reshape(-1)
+            parts.append(flat[max(0, own.start - start) : max(0, own.stop - start)])
+            start += len(flat)
+        return torch.cat(parts)
 
     def set_weight_vector(self, vector: torch.Tensor) -> None:
         """Set all weights, in the order of `gradient_vector`."""
@@ -102,9 +111,9 @@ class Trainer(trainer.Trainer):
             for parameter, part in self._parts(vector):
                 parameter.copy_(part)
 
-    def is_of_part(self, name: str, array: np.ndarray) -> bool:
+    def is_of_part(self, name: str) -> bool:
         """True if an array of the state has numbers of the optimiser's part alone."""
-        return name.startswith("optim.") and array.ndim > 0
+        return name.startswith("optim.") and not name.endswith(".step")
 
     def seed_dropout(self, *words: int) -> None:
         """Seed the generators of all devices."""

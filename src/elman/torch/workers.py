@@ -72,8 +72,11 @@ class TorchWorkers:
         """Parts that workers have of a vector of this length, one after the other."""
         given = torch.as_tensor(part)
         padding = 0, -(-length // self.size) - len(given)
+        padded = torch.nn.functional.pad(given, padding)
         with as_machine_error(RuntimeError):
-            total = self._joined(torch.nn.functional.pad(given, padding))[:length]
+            total = self._joined(padded)[:length]
+            if total.is_cuda:
+                torch.cuda.current_stream().synchronize()  # NCCL fails here if it does
         return total.numpy() if isinstance(part, np.ndarray) else total
 
     def gather(self, content: bytes) -> list[bytes]:

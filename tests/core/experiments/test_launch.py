@@ -100,13 +100,20 @@ def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.Monk
 def test_a_worker_that_is_lost_while_another_is_busy_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    lost = threading.Event()
+
     class Lost(OneWorker):
         def gather(self, content: bytes) -> list[bytes]:
+            if lost.is_set():
+                return [b""]
+            lost.set()
             raise MachineError("a worker has gone")
 
     monkeypatch.setattr(launch, "BUSY_SECONDS", 0)
+    busy = Busy(Lost())
+    assert lost.wait(60)
     with pytest.raises(MachineError, match="a worker has gone"):
-        Busy(Lost()).end()
+        busy.end()
 
 
 def test_a_framework_without_collectives_is_refused(variables: Set) -> None:

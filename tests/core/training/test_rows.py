@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from elman.core.training.rows import (
     MIN_NUMBERS,
+    MIN_SYMBOLS,
     TOGETHER,
     Rows,
     embedding_in,
@@ -60,11 +61,18 @@ def test_workers_agree_on_the_rows() -> None:
     assert union(bits, 33).tolist() == [1, 9, 30, 32]
 
 
+@pytest.mark.parametrize(("used", "few"), [(1, True), (255, True), (257, False), (599, False)])
+def test_rows_are_few_if_they_take_less_than_half_with_their_padding(used: int, few: bool) -> None:
+    assert Rows(3, 600, 2, np.arange(used)).are_few == few
+
+
 @pytest.mark.parametrize(
     ("shapes", "found"),
     [
         ({"rnn.weight": (3, 5), "embedding.weight": (MIN_NUMBERS, 2)}, (15, MIN_NUMBERS, 2)),
+        ({"embedding.embedding": (MIN_NUMBERS, 1)}, (0, MIN_NUMBERS, 1)),
         ({"embedding.embedding": (MIN_NUMBERS - 1, 1)}, None),
+        ({"embedding.weight": (MIN_SYMBOLS - 1, MIN_NUMBERS)}, None),
         ({"linear.weight": (MIN_NUMBERS, 2)}, None),
     ],
 )

@@ -174,9 +174,14 @@ def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
             f"shards are of windows, sequences or lines of a text, got {type(loader).__name__}: "
             "use TextFile"
         )
-    if rows < total:
+    check_rows(rows, total)
+    return kind(loader, total, own, vocab)
+
+
+def check_rows(rows: int, shards: int) -> None:
+    """Raise an ElmanError if a batch has fewer rows than shards."""
+    if rows < shards:
         raise ElmanError(
-            f"each shard has a row of a batch or more, got a batch size of {rows} and {total} "
+            f"each shard has a row of a batch or more, got a batch size of {rows} and {shards} "
             "shards: use a larger batch size"
         )
-    return kind(loader, total, own, vocab)

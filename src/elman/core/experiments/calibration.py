@@ -1,6 +1,5 @@
 """Speed of a framework's training on this machine, measured in half a second of updates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -11,6 +10,7 @@ from elman.core.data.batch import Batch
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback, TrainerLike
+from elman.core.training.trainer import Trainer
 
 PROBE = Architecture("gru", vocab=64, hidden=256, embedding=64)
 BATCH, STEPS = 32, 32
@@ -77,17 +77,18 @@ class Probe:
         return trainer, clock
 
 
-class TimedParts:
+class TimedParts(Trainer):
     """Mixin for the Trainer of a framework that takes its step as workers do, and times it.
 
     `parts` has the seconds of each update's gradients, and of its optimiser's step.
     """
 
     parts: list[tuple[float, float]]
-    backpropagate: Callable[[Batch], float]
-    gradient_vector: Callable[[], Any]
-    apply_gradients: Callable[[Any], None]
-    gradient_norm: Any
+
+    def prepare_data(self, data: Any) -> None:
+        """Take the data, and no times yet."""
+        super().prepare_data(data)
+        self.parts = []
 
     def update(self, batch: Batch) -> float:
         """Take one optimisation step; return the mean loss of the batch."""
@@ -97,7 +98,7 @@ class TimedParts:
         middle = perf_counter()
         self.apply_gradients(vector)
         float(self.gradient_norm)  # waits for a GPU
-        self.parts = [*getattr(self, "parts", []), (middle - began, perf_counter() - middle)]
+        self.parts.append((middle - began, perf_counter() - middle))
         return loss
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +22,7 @@ from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
 WAIT_SECONDS = 10  # for others, after SIGTERM
-BUSY_SECONDS = 10  # between answers of a worker that has work of its own
+BUSY_SECONDS = 5  # between answers of a worker that has work of its own; less than WAIT_SECONDS
 BUSY = b"busy"
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
 Tell = Callable[[RunSettings, Path, float], None]
@@ -165,7 +165,8 @@ def telling(workers: Workers) -> Iterator[Tell]:
         yield tell
     except ElmanError:
         if busy is not None:
-            busy.end()
+            with suppress(MachineError):  # what is raised has come before
+                busy.end()
         raise
 
 

@@ -13,16 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from elman.core.data.sharding import check_rows
 from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
 from elman.core.experiments import recipe, train
 from elman.core.experiments.calibration import Probe, Speeds, operations_of, speeds
 from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.recipe import Facts
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from elman.core.training.rows import embedding_in
+from elman.core.training.rows import Rows, embedding_in
 from elman.core.valid_values import SHARDED
 
 log = logging.getLogger("elman")
@@ -30,6 +33,8 @@ log = logging.getLogger("elman")
 NUMBER = 4  # bytes
 PASSES = 4  # over all gradients, around an exchange
 EXCHANGED = 4  # copies of all gradients, in an exchange
+WRITTEN = 5  # copies of the state while a checkpoint is written: of now and of the best epoch
+EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, not at the same time
 MAX_LOGITS = 1 << 24  # that are computed at once
 WELL_USED = 0.5  # of a worker's time; where less is, more workers do not pay
 
@@ -46,12 +51,12 @@ class Network:
     latency: float
 
     def __post_init__(self) -> None:
-        for name, value in (("bandwidth", self.bandwidth), ("latency", self.latency)):
-            require_number(
-                "a finite number above 0",
-                lambda number: is_finite_number(number) and number > 0,
-                **{name: value},
-            )
+        require_number(
+            "a finite number above 0",
+            lambda number: is_finite_number(number) and number > 0,
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+        )
 
     def seconds(self, size: float, messages: int) -> float:
         """Time of some bytes to and from a worker in some messages."""
@@ -90,31 +95,43 @@ class Task:
         """Shards of a batch."""
         return self.settings.shards or train.default_shards(workers)
 
+    @property
+    def embedding(self) -> tuple[int, int, int] | None:
+        """Embedding whose gradients may be exchanged as rows, as `embedding_in` returns it."""
+        return None if self.arch.tied else embedding_in(weights.shapes(self.arch))
+
     def exchanged(self, workers: int) -> float:
         """Bytes that an update moves to, and from, each worker."""
-        collectives = 3 if self.settings.partition_optimizer else 2
-        embedding = None if self.arch.tied else embedding_in(weights.shapes(self.arch))
-        left_out = 0
-        if embedding is not None:
-            _, symbols, features = embedding
-            rows = min(self.update_tokens, symbols)  # fewer if symbols repeat
-            left_out = 2 * (symbols - rows) * features if 2 * rows < symbols else 0
-        return NUMBER * (collectives * self.weights - left_out) * (workers - 1) / workers
+        numbers = self.weights
+        if self.embedding is not None:
+            symbols = self.embedding[1]
+            # Most rows that the batch can have; fewer if symbols repeat.
+            rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
+            numbers -= rows.left_out if rows.are_few else 0
+        numbers = 2 * numbers + (self.weights if self.settings.partition_optimizer else 0)
+        return NUMBER * numbers * (workers - 1) / workers
+
+    def messages(self, workers: int) -> int:
+        """Messages that a worker sends in an update, one after the other."""
+        collectives = 2 + self.settings.partition_optimizer + 2 * (self.embedding is not None)
+        return collectives * (workers - 1)
 
     def memory(self, workers: int, program: float) -> dict[str, float]:
         """Bytes of each part of a worker's memory; `program` is that of one without a model."""
         size = NUMBER * self.weights
-        parts = workers if self.settings.partition_optimizer else 1
-        optimizer = size * train.optimizer_numbers(self.settings) / parts
+        kept = whole = size * train.optimizer_numbers(self.settings)
+        if self.settings.partition_optimizer:
+            kept = (whole + size) / workers  # and the weights that it is of
         rows = -(-self.settings.batch_size // self.shards(workers))
         return {
             "program": program,
             "weights": size,
             "gradients": size,
-            "optimizer": optimizer,
-            "best epoch": size + optimizer,
-            "exchange": EXCHANGED * size if self.shards(workers) > 1 else 0,
+            "optimizer": kept,
+            "best epoch": size + kept,
             "batch": NUMBER * _batch_numbers(self.arch, rows * self.steps),
+            EXCHANGE: EXCHANGED * size if self.shards(workers) > 1 else 0,
+            CHECKPOINT: WRITTEN * (size + whole),
         }
 
 
@@ -129,7 +146,7 @@ def _batch_numbers(arch: Architecture, tokens: int) -> float:
 class Prediction:
     """Updates of so many workers.
 
-    - `memory`: bytes of each part of a worker's memory.
+    - `memory`: bytes of each part of the memory of the first worker, which writes checkpoints.
     - `exchanged`: bytes that an update moves to, and from, each worker.
     - `compute`, `exchange`: seconds of an update.
     - `efficiency`: tokens per second of a worker, as a share of those of one that is alone.
@@ -145,6 +162,12 @@ class Prediction:
     efficiency: float
     epoch: float
 
+    @property
+    def peak(self) -> float:
+        """Most bytes of memory at a time."""
+        parts = self.memory
+        return sum(parts.values()) - min(parts[EXCHANGE], parts[CHECKPOINT])
+
 
 def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> Task:
     """Training with the settings that are given; the others are chosen as those of a training.
@@ -156,15 +179,23 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
             f"plans are for workers, which train in {', '.join(SHARDED)}, got {framework}: choose "
             "one of these"
         )
+    if given.get("partition_optimizer"):  # which is cut among workers, and so the batch is, too
+        given = {"shards": train.default_shards(workers), **given}
     if tokens is not None:
         return _unread(given, workers, tokens)
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE:
+        raise ElmanError(
+            "workers train on a text of your own, got none: give its path, or --tokens and "
+            "--vocab-size"
+        )
     if train.is_chosen(given):
         settings, _, _, data, reasons = train.settings_for_text(given, workers)
         _tell(reasons)
     else:
         settings = Settings(**given)
         framework = framework_module(settings.framework)
-        data = train.read_data(settings, framework, train.origin_of(settings))
+        origin = train.origin_of(settings)
+        data = train.read_data(settings, framework, origin, shared=workers > 1)
     steps = round(data.mean_line) if settings.lines else settings.seq_len
     return _task(settings, len(data.vocab), len(data.train), steps)
 
@@ -177,6 +208,8 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     vocab = given.get("vocab_size")
     if vocab is None:
         raise ElmanError("a text that is not read has --tokens and --vocab-size: give both")
+    if given.get("lines"):
+        raise ElmanError("lines are counted in a text, got --lines and --tokens: give a text")
     require_at_least(2, tokens=tokens)
     facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
     settings, reasons = recipe.choose({"text": "text", **given}, facts)
@@ -191,6 +224,7 @@ def _tell(reasons: list[str]) -> None:
 
 def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
     s = settings
+    check_rows(s.batch_size, s.shards or 1)
     arch = Architecture(s.cell, vocab, s.hidden, s.layers, s.embedding, s.tied)
     return Task(settings, arch, tokens, max(1, steps))
 
@@ -222,11 +256,10 @@ def _predicted(
     alone: float | None,
 ) -> Prediction:
     shards = -(-task.shards(workers) // workers)  # of the worker that has the most
-    step = speed.step / (workers if task.settings.partition_optimizer else 1)
-    compute = shards * speed.gradients + step
+    compute = shards * speed.gradients + speed.step
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
-        exchange = network.seconds(exchanged, 2 * (workers - 1))
+        exchange = network.seconds(exchanged, task.messages(workers))
         exchange += PASSES * task.weights * speed.number
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
@@ -243,7 +276,7 @@ def _predicted(
 
 def numbers_of_workers(most: int, task: Task) -> list[int]:
     """Powers of two and `most`, as far as each worker has a shard, and each shard a row."""
-    powers = {1 << log for log in range(most.bit_length())}
+    powers = {1 << power for power in range(most.bit_length())}
     shards = {number: task.shards(number) for number in sorted({*powers, most})}
     return [n for n, parts in shards.items() if n <= parts <= task.settings.batch_size]
 

@@ -12,7 +12,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ class Worker:
     def __init__(self, folder: Path, sweep: Sweep) -> None:
         self.folder, self.sweep, self.space = folder, sweep, space.parse(sweep.space)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self.locked():
+        with self.locked(), answering():
             self.study = optuna.create_study(
                 study_name=sweep.study,
                 storage=_database(sweep.storage) if sweep.storage else _journal(folder),
@@ -133,13 +134,6 @@ class Worker:
 
     def run(self, train: Train) -> None:
         """Train until all trials have ended, those of other processes included."""
-        try:
-            self._run(train)
-        except StorageInternalError as error:
-            message = f"the storage does not answer ({_reason(error)}): resume the sweep later"
-            raise MachineError(message) from error
-
-    def _run(self, train: Train) -> None:
         while True:
             with self.locked():
                 taken = self._next()
@@ -245,7 +239,20 @@ def _database(url: str) -> Any:
         ) from error
     except Exception as error:  # SQLAlchemy's, and those of drivers
         kind = ElmanError if isinstance(error, ValueError | ArgumentError) else MachineError
-        raise kind(f"cannot reach the storage ({_reason(error)})") from error
+        raise kind(
+            f"cannot reach the storage ({_reason(error)}): give a URL such as "
+            "postgresql+psycopg://USER@HOST/NAME, and start its server"
+        ) from error
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raise a MachineError if the storage of a sweep does not answer within the block."""
+    try:
+        yield
+    except StorageInternalError as error:
+        message = f"the storage does not answer ({_reason(error)}): resume the sweep later"
+        raise MachineError(message) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -38,14 +38,16 @@ class PartitionedTrainer(ShardedTrainer):
 
     def _whole(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """An array with the parts of all workers, if it is of a part and this is the first."""
-        if not self.is_of_part(name.removeprefix(BEST), array):
+        if not self.is_of_part(name.removeprefix(BEST)):
             return array
         parts = self.workers.gather(array.tobytes())
         return array if self.workers.rank else np.frombuffer(b"".join(parts), array.dtype)
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
         own = {
-            name: array[self.part] if self.is_of_part(name.removeprefix(BEST), array) else array
+            name: array[self.part].copy() if self.is_of_part(name.removeprefix(BEST)) else array
             for name, array in arrays.items()
         }
+        if isinstance(arrays, dict):
+            arrays.clear()  # the caller would keep the state of all
         super()._resume(own, state)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_NUMBERS = 1 << 17  # of an embedding; the exchange of a smaller one takes no longer than of rows
+# Smaller embeddings take no longer to exchange than the symbols of which there are rows.
+MIN_NUMBERS, MIN_SYMBOLS = 1 << 17, 1 << 10
 TOGETHER = 256  # the number of rows is a multiple of it, so that JAX compiles few exchanges
 
 
@@ -33,6 +34,16 @@ class Rows:
         """Place where the rows end in a vector that has no others of the embedding."""
         return self.start + -(-len(self.ids) // TOGETHER) * TOGETHER * self.features
 
+    @property
+    def left_out(self) -> int:
+        """Numbers of the embedding that are in no row."""
+        return self.stop - self.packed_stop
+
+    @property
+    def are_few(self) -> bool:
+        """True if the rows have less than half of the embedding's numbers."""
+        return 2 * self.left_out > self.stop - self.start
+
     def of(self, part: Any) -> Any:
         """View of a part of a vector as rows, (rows, features)."""
         return part.reshape(-1, self.features)
@@ -40,7 +51,7 @@ class Rows:
 
 def packed(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
     """Vector without the other rows of the embedding; `zeros` makes one of a length."""
-    result = zeros(len(vector) - rows.stop + rows.packed_stop)
+    result = zeros(len(vector) - rows.left_out)
     result[: rows.start] = vector[: rows.start]
     own = rows.of(result[rows.start : rows.packed_stop])
     own[: len(rows.ids)] = rows.of(vector[rows.start : rows.stop])[rows.ids]
@@ -66,7 +77,7 @@ def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int] 
     start = 0
     for name, shape in shapes.items():
         size = int(np.prod(shape))
-        if name.startswith("embedding.") and size >= MIN_NUMBERS:
+        if name.startswith("embedding.") and size >= MIN_NUMBERS and shape[0] >= MIN_SYMBOLS:
             return start, *shape  # type: ignore[return-value]
         start += size
     return None

@@ -2,7 +2,8 @@
 
 Gradients are weighted by tokens, summed along a fixed tree and exchanged by collectives that only
 move bits, so that 1, 2, 4 and 8 workers end in the same bits. One exchange an update carries the
-gradient and a few numbers: loss, tokens, the clock, and a wish to end.
+gradient and a few numbers: loss, tokens, the clock, and a wish to end. Where a large embedding's
+gradient is exchanged as rows, workers agree on these before.
 """
 
 from collections.abc import Callable, Mapping
@@ -141,7 +142,8 @@ class ShardedTrainer(trainer.Trainer):
             return None
         symbols = self._embedding[1]
         used = union(self.workers.gather(used_by(batch.inputs, symbols)), symbols)
-        return Rows(*self._embedding, used) if 2 * len(used) < symbols else None
+        rows = Rows(*self._embedding, used)
+        return rows if rows.are_few else None
 
     def _exchange(
         self, sums: Numbers, gradient: Any = None, rows: Rows | None = None

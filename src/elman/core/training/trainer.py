@@ -437,9 +437,9 @@ class Trainer(HyperParameters):
         """Set all weights, in the order of `gradient_vector`."""
         raise NotImplementedError("a Trainer with shards defines set_weight_vector(vector)")
 
-    def is_of_part(self, name: str, array: NDArray[Any]) -> bool:
+    def is_of_part(self, name: str) -> bool:
         """True if an array of the state has numbers of the optimiser's part alone."""
-        raise NotImplementedError("a Trainer with shards defines is_of_part(name, array)")
+        raise NotImplementedError("a Trainer with shards defines is_of_part(name)")
 
     def clip_or_measure(self) -> None:
         """Clip the model's gradients, or else set `gradient_norm`, as clipping does."""
