@@ -4,6 +4,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,19 @@ COMMAND = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
 
 
 @pytest.fixture
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """URL of an empty database, on a socket in a folder of its own."""
     if not PROGRAMS:
         pytest.skip("there is no PostgreSQL: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("database")
-    if OWNER:
-        os.chown(folder, OWNER["user"], OWNER["group"])
-        for parent in folder.parents[:2]:
-            parent.chmod(0o755)
-    program("initdb", folder, "-A", "trust", "-U", "elman")
-    url = f"postgresql+psycopg://elman@/postgres?host={folder}"
-    server(url, "start")
-    yield url
-    server(url, "stop")
+    # Not in a folder of pytest's, which other users cannot enter, and whose path is long.
+    with tempfile.TemporaryDirectory() as folder:
+        if OWNER:
+            os.chown(folder, OWNER["user"], OWNER["group"])
+        program("initdb", Path(folder), "-A", "trust", "-U", "elman")
+        url = f"postgresql+psycopg://elman@/postgres?host={folder}"
+        server(url, "start")
+        yield url
+        server(url, "stop")
 
 
 def server(url: str, action: str) -> None:

@@ -151,20 +151,19 @@ def telling(workers: Workers) -> Iterator[Tell]:
     if workers.size == 1:
         yield lambda *_: None
         return
-    busy: Busy | None = Busy(workers)
+    busy, waiting = Busy(workers), True
 
     def tell(settings: RunSettings, folder: Path, seconds: float) -> None:
-        nonlocal busy
-        assert busy is not None
+        nonlocal waiting
+        waiting = False
         value = {"folder": str(folder.resolve()), "seconds": seconds, "settings": asdict(settings)}
-        busy, ended = None, busy.end
-        ended(json.dumps(value).encode())
+        busy.end(json.dumps(value).encode())
         Busy(workers).end()  # when the others have read their text
 
     try:
         yield tell
     except ElmanError:
-        if busy is not None:
+        if waiting:
             with suppress(MachineError):  # what is raised has come before
                 busy.end()
         raise

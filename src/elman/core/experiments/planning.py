@@ -118,20 +118,19 @@ class Task:
 
     def memory(self, workers: int, program: float) -> dict[str, float]:
         """Bytes of each part of a worker's memory; `program` is that of one without a model."""
-        size = NUMBER * self.weights
-        kept = whole = size * train.optimizer_numbers(self.settings)
-        if self.settings.partition_optimizer:
-            kept = (whole + size) / workers  # and the weights that it is of
+        size, cut = NUMBER * self.weights, self.settings.partition_optimizer
+        state = size * train.optimizer_numbers(self.settings)
+        kept = state / workers if cut else state
         rows = -(-self.settings.batch_size // self.shards(workers))
         return {
             "program": program,
             "weights": size,
             "gradients": size,
-            "optimizer": kept,
+            "optimizer": kept + (size / workers if cut else 0),  # and the weights that it is of
             "best epoch": size + kept,
             "batch": NUMBER * _batch_numbers(self.arch, rows * self.steps),
             EXCHANGE: EXCHANGED * size if self.shards(workers) > 1 else 0,
-            CHECKPOINT: WRITTEN * (size + whole),
+            CHECKPOINT: WRITTEN * (size + state),
         }
 
 
