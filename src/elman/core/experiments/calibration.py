@@ -44,7 +44,7 @@ def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> 
     options = {"optimizer": "adamw", "precision": precision}
     probe = Probe(framework, framework.Trainer, num_gpus, options)
     seconds = probe.train(PROBE, BATCH, STEPS)[1].seconds
-    return weights.OPERATIONS * BATCH * STEPS * weights.products(PROBE) / seconds
+    return operations_of(PROBE, BATCH * STEPS) / seconds
 
 
 @dataclass(frozen=True)
