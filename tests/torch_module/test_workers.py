@@ -25,6 +25,7 @@ from tests.workers import (
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 EPOCHS = ("--epochs", "2")
+PARTS = ("--partition-optimizer",)  # whose states a checkpoint joins
 FRAMEWORKS = ("numba", pytest.param("torch", marks=pytest.mark.long))
 ERRORS = re.compile(r"^elman: (.*)$", re.MULTILINE)
 
@@ -52,24 +53,18 @@ def test_one_two_and_four_workers_end_in_the_same_bits(
         assert digest(store / f"run{workers}") == digest(store / "one")
 
 
-def test_a_training_goes_on_with_another_number_of_workers(store: Path) -> None:
-    more = ("--epochs", "30", "--batching", "contiguous", "--dropout", "0.2", "--layers", "2")
-    done = alone(store, words("numba", "one", *more))
-    assert done.returncode == 0, done.stderr
-    launched = start(store, 2, words("numba", "run", *more, "--checkpoint-every", "0"))
-    await_checkpoint(store / "run")
-    launched.send_signal(signal.SIGTERM)
-    _, err = launched.communicate(timeout=120)
-    assert "interrupted: resume with elman train --resume" in err
-    code, _, err = together(store, 4, ["train", "--resume", "run"])
-    assert code == 0, err
-    assert digest(store / "run") == digest(store / "one")
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_parts_of_the_optimizer_are_those_of_one_process(store: Path, framework: str) -> None:
-    """A run goes on with another number of parts, and the states of all are in a checkpoint."""
-    more = ("--epochs", "20", "--partition-optimizer")
+@pytest.mark.parametrize(
+    ("framework", "more"),
+    [
+        ("numba", ("--batching", "contiguous", "--dropout", "0.2", "--layers", "2")),
+        ("numba", PARTS),
+        pytest.param("torch", PARTS, marks=pytest.mark.long),
+    ],
+)
+def test_a_training_goes_on_with_another_number_of_workers(
+    store: Path, framework: str, more: tuple[str, ...]
+) -> None:
+    more = ("--epochs", "30", *more)
     done = alone(store, words(framework, "one", *more))
     assert done.returncode == 0, done.stderr
     launched = start(store, 2, words(framework, "run", *more, "--checkpoint-every", "0"))
