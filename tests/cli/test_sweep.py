@@ -102,21 +102,25 @@ def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
     process.communicate()
 
 
-def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
-    words = ("sweep", "story.txt", *SWEEP, "--trials", "8", "--out", "shared")
-    code = "from elman.cli import main; main()"
-    command = [sys.executable, "-P", "-c", code]
+def share(folder: Path, trials: int, out: str, *more: str) -> None:
+    """Have two processes work on a sweep, kill one, and see that no trial is lost."""
+    words = ("sweep", "story.txt", *SWEEP, "--trials", str(trials), "--out", out, *more)
+    command = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
     first = subprocess.Popen([*command, *words], cwd=folder, stderr=subprocess.DEVNULL)
-    await_true(lambda: (folder / "shared" / "sweep.json").exists())
-    second = subprocess.Popen([*command, "sweep", "--resume", "shared"], cwd=folder)
-    await_true(lambda: len(list((folder / "shared" / "trials").glob("*"))) >= 3)
+    await_true(lambda: (folder / out / "sweep.json").exists())
+    second = subprocess.Popen([*command, "sweep", "--resume", out], cwd=folder)
+    await_true(lambda: len(list((folder / out / "trials").glob("*"))) >= 3)
     first.kill()
     first.wait()
-    assert second.wait(timeout=120) == 0
-    rows = table(folder / "shared")
-    assert len(rows) == len({row["run"] for row in rows}) == 8
+    assert second.wait(timeout=240) == 0
+    rows = table(folder / out)
+    assert len(rows) == len({row["run"] for row in rows}) == trials
     assert {row["state"] for row in rows} <= ENDED
-    assert all((folder / "shared" / "trials" / row["run"] / "config.json").exists() for row in rows)
+    assert all((folder / out / "trials" / row["run"] / "config.json").exists() for row in rows)
+
+
+def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
+    share(folder, 8, "shared")
 
 
 def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None:

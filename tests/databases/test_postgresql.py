@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_sweep import ENDED, SWEEP, await_true, table
+from tests.cli.test_sweep import ENDED, SWEEP, await_true, share, table
 from tests.conftest import STORY
 
 pytest.importorskip("psycopg")
@@ -56,17 +56,7 @@ def program(name: str, folder: Path, *words: str) -> None:
 
 def test_two_processes_share_a_database_and_one_is_killed(database: str, tmp_path: Path) -> None:
     (tmp_path / "story.txt").write_text(STORY)
-    words = ["sweep", "story.txt", *SWEEP, "--trials", "6", "--storage", database, "--out", "found"]
-    first = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    await_true(lambda: (tmp_path / "found" / "sweep.json").exists())
-    second = subprocess.Popen([*COMMAND, "sweep", "--resume", "found"], cwd=tmp_path)
-    await_true(lambda: len(list((tmp_path / "found" / "trials").glob("*"))) >= 3)
-    first.kill()
-    first.wait()
-    assert second.wait(timeout=240) == 0
-    rows = table(tmp_path / "found")
-    assert len(rows) == len({row["run"] for row in rows}) == 6
-    assert {row["state"] for row in rows} <= ENDED
+    share(tmp_path, 6, "found", "--storage", database)
     assert not (tmp_path / "found" / "journal.log").exists()
 
 
