@@ -22,13 +22,13 @@ from typing import Any
 from reporting import print_header, print_machine, print_row
 
 from elman.core.data.corpus import time_machine
+from workers import TORCHRUN
 
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
     "PYTHONSAFEPATH": "1",
 }
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 COPIES = 20  # of The Time Machine
 NETWORK = """
 import time, torch, torch.distributed as dist
