@@ -48,6 +48,28 @@ def test_files_of_the_safetensors_library_are_read_to_the_bit(
     assert found.keys() == written.keys()
 
 
+@given(
+    st.dictionaries(names, values, max_size=4), st.dictionaries(names, names, max_size=2), st.data()
+)
+def test_the_safetensors_library_reads_what_is_written_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory,
+    written: dict[str, Any],
+    texts: dict[str, str],
+    data: st.DataObject,
+) -> None:
+    path = tmp_path_factory.mktemp("it") / "file"
+    turned = {
+        name: array.T if data.draw(st.booleans()) else array for name, array in written.items()
+    }
+    tensors.write(path, turned, texts)
+    found = load(path.read_bytes())
+    for name, array in turned.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert found[name].tobytes() == array.tobytes()
+    assert found.keys() == turned.keys()
+    assert read(path)[1] == texts
+
+
 def of(header: Any, data: bytes = bytes(8)) -> bytes:
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(raw)) + raw + data
@@ -119,6 +141,15 @@ def test_reading_takes_the_memory_of_the_arrays_once(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.2 * (1 << 23)
+
+
+def test_writing_takes_no_memory_for_arrays(tmp_path: Path) -> None:
+    arrays = {"a": np.zeros(1 << 23, np.uint8), "b": np.zeros(1 << 21, np.float32)}
+    tracemalloc.start()
+    tensors.write(tmp_path / "file", arrays, {"a": "b"})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

@@ -17,7 +17,7 @@ from elman.core.files.paths import os_error
 from elman.core.files.regular import open_no_follow
 
 
-def write(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file atomically; data and directory entry are synced on return.
 
     `content` is the bytes of the file, or an iterable of parts of it. An ElmanError is raised when

@@ -2,20 +2,21 @@
 
 A file consists of the length of its header in 8 bytes, the header in JSON, and the tensors in a row
 (https://github.com/huggingface/safetensors#format). The file is opened once, and each tensor is
-read directly into its array.
+read directly into its array, and written from it: the library would make two copies of all tensors.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save as serialize
 
 from elman.core.errors import ElmanError, printable
 from elman.core.files import atomic, json_files, regular
@@ -23,12 +24,14 @@ from elman.core.files import atomic, json_files, regular
 MAX_HEADER_BYTES = 10**8  # as in safetensors
 METADATA = "__metadata__"  # the key of a header that is not a tensor
 MAX_DIMENSIONS = 32  # as in NumPy 1
+ALIGNMENT = 8  # bytes of the first tensor, as in safetensors
 CHUNK_VALUES = 1 << 20
 DTYPES = {
     **{"F16": np.float16, "F32": np.float32, "F64": np.float64, "BOOL": np.bool_},
     **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
     **{"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64},
 }
+NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -75,8 +78,24 @@ class TensorFile:
 
 def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     """Write named arrays and metadata atomically."""
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    atomic.write(path, serialize(contiguous, metadata))
+    # The largest numbers come first, so that all are aligned, as in files of the library.
+    ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    header: dict[str, Any] = {METADATA: metadata} if metadata else {}
+    end = 0
+    for name, array in ordered.items():
+        begin, end = end, end + array.nbytes
+        header[name] = asdict(
+            Entry(NAMES[array.dtype.newbyteorder("=")], [*array.shape], (begin, end))
+        )
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % ALIGNMENT)
+    parts = map(_bytes, ordered.values())
+    atomic.write(path, chain((len(raw).to_bytes(8, "little"), raw), parts))
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    contiguous = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    return contiguous.reshape(-1).view(np.uint8).data
 
 
 @contextmanager
