@@ -67,6 +67,19 @@ TorchWorkers.exchange = added
 from elman.cli import main
 main()
 """
+# Each worker in a folder of its own, with a copy of the store. The system reads no page ahead.
+READING = """
+import mmap, os
+class Exact(mmap.mmap):
+    def __new__(cls, *arguments, **options):
+        self = super().__new__(cls, *arguments, **options)
+        self.madvise(mmap.MADV_RANDOM)
+        return self
+mmap.mmap = Exact
+os.chdir("worker" + os.environ["RANK"])
+from elman.cli import main
+main()
+"""
 
 
 def check(holds: object, what: str) -> None:
@@ -186,10 +199,7 @@ def reads(framework: str) -> None:
         (place / "text.txt").write_text(STORY * 4000)  # 16 MB
         done = alone(place, ["prepare", "text.txt", "--out", "large"])
         check(done.returncode == 0, done.stderr)
-        (place / "wrapper.py").write_text(
-            "import os\nos.chdir('worker' + os.environ['RANK'])\n"
-            "from elman.cli import main\nmain()\n"
-        )
+        (place / "reading.py").write_text(READING)
         size = (place / "large" / "ids.bin").stat().st_size
         for workers in SIZES:
             copies = [place / f"worker{rank}" / "store" for rank in range(workers)]
@@ -199,7 +209,7 @@ def reads(framework: str) -> None:
                 evict(copy / "ids.bin")
             batches = ("--batch-size", "64", "--seq-len", "64", "--epochs", "1")
             command = words(framework, f"../read-{workers}", *batches)
-            launched = start(place, workers, command, program=["wrapper.py"])
+            launched = start(place, workers, command, program=["reading.py"])
             _, err = launched.communicate(timeout=LONGEST)
             check(launched.returncode == 0, err)
             shares = [resident(copy / "ids.bin") / size for copy in copies]
