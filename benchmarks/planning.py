@@ -102,10 +102,10 @@ def options(size: Size, framework: str) -> list[str]:
 
 def planned(folder: Path, words: list[str], speed: tuple[str, str]) -> list[dict[str, Any]]:
     """Predictions for one and for two workers."""
-    given = ["--bandwidth", speed[0], "--latency", speed[1], "--workers", "2", "--json"]
-    found: list[dict[str, Any]] = json.loads(run(folder, "-m", "elman", "plan", *words, *given))[
-        "predictions"
-    ]
+    given = ["--bandwidth", speed[0], "--latency", speed[1], "--workers", "2", "--per-machine", "2"]
+    found: list[dict[str, Any]] = json.loads(
+        run(folder, "-m", "elman", "plan", *words, *given, "--json")
+    )["predictions"]
     return found
 
 

@@ -14,7 +14,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16")
-    done = elman("plan", story, *own, "--workers", "4")
+    done = elman("plan", story, *own, "--workers", "4", "--per-machine", "2")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     (heading,) = [line.split() for line in lines if line.split()[:1] == ["workers"]]
@@ -59,6 +59,7 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, sto
         (("story.txt", "--tokens", "1000"), "the tokens of a text are counted, got story.txt"),
         (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
         (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
+        (("story.txt", "--per-machine", "0"), "per machine must be 1 or more, got 0"),
         (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
         (("story.txt", "--framework", "mxnet"), "plans are for workers, which train in numba"),
         (("none.txt",), "there is no file none.txt"),

@@ -21,6 +21,10 @@ def plan(
     context: typer.Context,
     *,
     workers: Annotated[int, typer.Option(help="Workers of the largest plan.")] = 8,
+    per_machine: Annotated[
+        int,
+        typer.Option(help="Workers of a machine, which are measured together, as they share it."),
+    ] = 1,
     bandwidth: Annotated[
         float,
         typer.Option(help="Gigabits a second to and from each worker, at the same time."),
@@ -38,16 +42,15 @@ def plan(
 ) -> None:
     """Predict memory, exchange and speed of `elman train` with workers on machines like this one.
 
-    Options of `elman train` are those of the training; nothing is started. Workers have as many
-    threads as this command.
+    Options of `elman train` are those of the training, which is not started.
     """
     from elman.core.experiments import planning
 
-    require_at_least(1, workers=workers)
+    require_at_least(1, workers=workers, per_machine=per_machine)
     network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
     task = planning.task(given, workers, tokens)
-    found = planning.predictions(task, workers, network)
+    found = planning.predictions(task, workers, network, per_machine)
     if as_json:
         print_json({"weights": task.weights, "predictions": [_as_json(one) for one in found]})
         return

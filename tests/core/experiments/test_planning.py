@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
 from elman.core.experiments import planning
-from elman.core.experiments.calibration import MAX_OPERATIONS, Speeds, operations_of, smaller
+from elman.core.experiments.measuring import MAX_OPERATIONS, Measured, Shard, smaller
 from elman.core.experiments.planning import (
     Network,
     Task,
@@ -31,13 +31,13 @@ def task(vocab: int = 50, tokens: int = 10_000, **settings: Any) -> Task:
     return Task(made, arch, tokens, made.seq_len)
 
 
-def predicted(one: Task, workers: int, speeds: Speeds, monkeypatch: Any) -> Any:
-    monkeypatch.setattr(planning, "speeds", lambda *_: speeds)
+def predicted(one: Task, workers: int, measured: Measured, monkeypatch: Any) -> Any:
+    monkeypatch.setattr(planning, "measure", lambda *_: measured)
     return predictions(one, workers, GIGABYTE)
 
 
 def test_an_update_takes_gradients_step_and_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = predicted(task(shards=4), 4, Speeds(0.5, 0.25, 0.0), monkeypatch)
+    found = predicted(task(shards=4), 4, Measured(0.5, 0.25, 0.0, 0.0), monkeypatch)
     assert [one.workers for one in found] == [1, 2, 4]
     assert [one.compute for one in found] == [4 * 0.5 + 0.25, 2 * 0.5 + 0.25, 0.5 + 0.25]
     size = 4 * weights.count(task().arch)
@@ -58,7 +58,7 @@ def test_a_partitioned_optimizer_takes_less_memory_and_more_exchange(
         predicted(
             task(optimizer="adam", partition_optimizer=cut, shards=2),
             2,
-            Speeds(0.0, 1.0, 0.0),
+            Measured(0.0, 1.0, 0.0, 1e9),
             monkeypatch,
         )[-1]
         for cut in (False, True)
@@ -66,10 +66,11 @@ def test_a_partitioned_optimizer_takes_less_memory_and_more_exchange(
     size = plain.memory["weights"]
     assert (plain.memory["optimizer"], part.memory["optimizer"]) == (2 * size, (2 + 1) * size / 2)
     assert part.exchanged == 1.5 * plain.exchanged
+    assert (plain.compute, part.compute) == (1.0, 0.5)
     for one in (plain, part):  # a checkpoint is written when nothing is exchanged
         parts = one.memory
-        assert parts["checkpoint"] > parts["exchange"]
-        assert one.peak == pytest.approx(sum(parts.values()) - parts["exchange"])
+        assert parts["exchange"] > parts["checkpoint"] > 0
+        assert one.peak == pytest.approx(sum(parts.values()) - parts["checkpoint"])
 
 
 def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
@@ -99,8 +100,23 @@ def test_each_worker_has_a_shard_and_each_shard_a_row(
 
 def test_workers_pay_while_half_of_their_speed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     number = 0.1 / planning.PASSES / weights.count(task().arch)  # an exchange takes 0.1 s
-    found = predicted(task(shards=16), 16, Speeds(1 / 16, 0.0, number), monkeypatch)
+    found = predicted(task(shards=16), 16, Measured(1 / 16, 0.0, number, 0.0), monkeypatch)
     assert last_that_pays(found).workers == 8  # 1 / 8 + 0.1 of them, 1 / 16 + 0.1 of 16
+
+
+def test_as_many_measure_at_once_as_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = []
+
+    def measure(settings: Settings, shard: Shard, *group: Any) -> Measured:
+        cases.append((shard.rows, *group))
+        return Measured(1.0, 1.0, 0.0, 0.0)
+
+    monkeypatch.setattr(planning, "measure", measure)
+    predictions(task(), 8, GIGABYTE, per_machine=2)
+    assert cases == [(16, 1, False), (8, 2, True), (4, 2, True), (2, 2, True)]
+    cases.clear()
+    predictions(task(shards=8), 8, GIGABYTE)  # shards of one size
+    assert cases == [(2, 1, False), (2, 1, True)]
 
 
 @given(
@@ -124,14 +140,15 @@ def test_a_large_update_is_measured_on_a_part_of_it(
     steps: int,
 ) -> None:
     arch = Architecture(cell, vocab, hidden, layers, hidden if tied else embedding, tied)
-    part, part_rows, part_steps = smaller(arch, rows, steps)
-    if operations_of(arch, rows * steps) <= MAX_OPERATIONS:
-        assert (part, part_rows, part_steps) == (arch, rows, steps)
+    whole = Shard(arch, rows, steps)
+    part = smaller(whole)
+    if whole.operations <= MAX_OPERATIONS:
+        assert part == whole
         return
-    assert operations_of(part, part_rows * part_steps) <= MAX_OPERATIONS
-    assert 1 <= part_rows <= rows
-    assert 1 <= part_steps <= steps
-    assert bool(part.embedding) == bool(arch.embedding)
+    assert part.operations <= MAX_OPERATIONS
+    assert 1 <= part.rows <= rows
+    assert 1 <= part.steps <= steps
+    assert bool(part.arch.embedding) == bool(arch.embedding)
 
 
 @pytest.mark.parametrize("network", [(0, 1), (1, -1), (float("nan"), 1), (float("inf"), 1)])

@@ -48,13 +48,18 @@ def connected(framework: str) -> Iterator[Workers]:
             f"workers train in {', '.join(SHARDED)}, got {framework}: choose one of these, or "
             "start a single process"
         )
-    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's, which Numba does not know
-        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
-    # The engine has no collectives of its own, and NumPy neither.
-    module = import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
+    module = collectives(framework)
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
     yield workers
     workers.close()  # not after an exception, with which the process ends
+
+
+def collectives(framework: str) -> Any:
+    """Module that connects the workers of a framework; before, the engine is given its threads."""
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's, which Numba does not know
+        os.environ.setdefault("NUMBA_NUM_THREADS", threads)
+    # The engine has no collectives of its own, and NumPy neither.
+    return import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
 
 
 class Watched:

@@ -4,8 +4,8 @@ For W workers, S shards of a batch and P weights, an update takes
 
     S / W * (gradients of a shard) + (optimiser's step) + (exchange)
 
-The first two are measured on this machine. An exchange moves 2 P (W - 1) / W numbers to and from
-each worker, as docs/scale.md describes it.
+The first two are measured on this machine, by as many processes as share one. An exchange moves
+2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
 """
 
 import logging
@@ -18,24 +18,22 @@ import numpy as np
 from elman.core.data.sharding import check_rows
 from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
 from elman.core.experiments import recipe, train
-from elman.core.experiments.calibration import Probe, Speeds, operations_of, speeds
+from elman.core.experiments.calibration import operations_of
 from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.machine import measure
+from elman.core.experiments.measuring import NUMBER, Measured, Shard
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.training.rows import Rows, embedding_in
 from elman.core.valid_values import SHARDED
 
 log = logging.getLogger("elman")
 
-NUMBER = 4  # bytes
 PASSES = 4  # over all gradients, around an exchange
 EXCHANGED = 4  # copies of all gradients, in an exchange
-WRITTEN = 5  # copies of the state while a checkpoint is written: of now and of the best epoch
 EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, not at the same time
-MAX_LOGITS = 1 << 24  # that are computed at once
 WELL_USED = 0.5  # of a worker's time; where less is, more workers do not pay
 
 
@@ -116,29 +114,25 @@ class Task:
         collectives = 2 + self.settings.partition_optimizer + 2 * (self.embedding is not None)
         return collectives * (workers - 1)
 
+    def shard(self, workers: int) -> Shard:
+        """Largest shard of a batch."""
+        return Shard(self.arch, -(-self.settings.batch_size // self.shards(workers)), self.steps)
+
     def memory(self, workers: int, program: float) -> dict[str, float]:
         """Bytes of each part of a worker's memory; `program` is that of one without a model."""
         size, cut = NUMBER * self.weights, self.settings.partition_optimizer
         state = size * train.optimizer_numbers(self.settings)
         kept = state / workers if cut else state
-        rows = -(-self.settings.batch_size // self.shards(workers))
         return {
             "program": program,
             "weights": size,
             "gradients": size,
             "optimizer": kept + (size / workers if cut else 0),  # and the weights that it is of
             "best epoch": size + kept,
-            "batch": NUMBER * _batch_numbers(self.arch, rows * self.steps),
+            "batch": self.shard(workers).memory,
             EXCHANGE: EXCHANGED * size if self.shards(workers) > 1 else 0,
-            CHECKPOINT: WRITTEN * (size + state),
+            CHECKPOINT: size + state,  # a copy; that of the best epoch is written as it is
         }
-
-
-def _batch_numbers(arch: Architecture, tokens: int) -> float:
-    """Numbers that are kept of the tokens of a batch until its gradients are computed."""
-    layer = 2 * (len(CELLS[arch.cell].gates) + 2) * arch.hidden
-    logits = 2 * min(tokens * arch.vocab, MAX_LOGITS)
-    return tokens * (2 * arch.embedding + arch.layers * layer) + logits
 
 
 @dataclass(frozen=True)
@@ -228,21 +222,21 @@ def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
     return Task(settings, arch, tokens, max(1, steps))
 
 
-def predictions(task: Task, workers: int, network: Network) -> list[Prediction]:
+def predictions(
+    task: Task, workers: int, network: Network, per_machine: int = 1
+) -> list[Prediction]:
     """Predictions for 1, 2, 4 and more workers, up to some number, on machines like this one."""
-    settings, framework = task.settings, framework_module(task.settings.framework)
-    num_gpus = train.count_gpus(settings, framework)
-    probe = Probe(framework, framework.Trainer, num_gpus, train.build_options(settings))
-    program = 1e6 * (train.peak_memory_mb() or 0)  # of this process, which has read the text
-    known: dict[int, Speeds] = {}
+    framework = framework_module(task.settings.framework)
+    on_gpus = task.settings.device != "cpu" and len(framework.devices()) > 1
+    known: dict[tuple[Shard, int, bool], Measured] = {}
     found: list[Prediction] = []
     for number in numbers_of_workers(workers, task):
-        rows = -(-settings.batch_size // task.shards(number))
-        if rows not in known:
-            known[rows] = speeds(probe, task.arch, rows, task.steps)
+        together = 1 if on_gpus else min(number, per_machine)
+        case = task.shard(number), together, number > 1
+        if case not in known:
+            known[case] = measure(task.settings, *case)
         alone = found[0].tokens_per_second if found else None
-        memory = task.memory(number, program)
-        found.append(_predicted(task, number, network, known[rows], memory, alone))
+        found.append(_predicted(task, number, network, known[case], on_gpus, alone))
     return found
 
 
@@ -250,20 +244,21 @@ def _predicted(
     task: Task,
     workers: int,
     network: Network,
-    speed: Speeds,
-    memory: dict[str, float],
+    measured: Measured,
+    on_gpus: bool,
     alone: float | None,
 ) -> Prediction:
     shards = -(-task.shards(workers) // workers)  # of the worker that has the most
-    compute = shards * speed.gradients + speed.step
+    cut = task.settings.partition_optimizer
+    compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
         exchange = network.seconds(exchanged, task.messages(workers))
-        exchange += PASSES * task.weights * speed.number
+        exchange += 0.0 if on_gpus else PASSES * task.weights * measured.number
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
         workers,
-        memory,
+        task.memory(workers, measured.program),
         exchanged,
         compute,
         exchange,

@@ -1,0 +1,73 @@
+"""Processes that measure on this machine at the same time, as workers that share it would."""
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from elman.core.errors import MachineError
+from elman.core.experiments.measuring import Measured, Shard
+from elman.core.experiments.settings import Settings
+
+# -P: a module in the current folder is not imported
+MEASURE = "from elman.core.experiments import measuring; measuring.main()"
+PROGRAM = [sys.executable, "-P", "-c", MEASURE]
+Process = subprocess.Popen[bytes]
+
+
+def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
+    """Costs of a shard in the slowest of so many processes, which take updates at the same time.
+
+    - `are_workers`: True if they have the collectives of workers, and one thread each where there
+      are several, as torchrun gives them.
+    """
+    environment = dict(os.environ)
+    if are_workers and number > 1:
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    with ExitStack() as stack:
+        group = [stack.enter_context(_process(environment)) for _ in range(number)]
+        _send(group, (settings, shard, are_workers))
+        while True:
+            answers = [_answer(process) for process in group]
+            found = [answer for answer in answers if isinstance(answer, Measured)]
+            if found:
+                return max(found, key=lambda one: one.gradients + one.step)
+            _send(group, not any(answers))
+
+
+@contextmanager
+def _process(environment: dict[str, str]) -> Iterator[Process]:
+    pipe = subprocess.PIPE
+    # In a session of its own, Ctrl-C does not end it before this process.
+    with subprocess.Popen(
+        PROGRAM, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _send(group: list[Process], value: Any) -> None:
+    for process in group:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # the answer tells
+            pickle.dump(value, process.stdin)
+            process.stdin.flush()
+
+
+def _answer(process: Process) -> Any:
+    assert process.stdout is not None
+    try:
+        answer = pickle.load(process.stdout)
+    except EOFError:
+        raise MachineError(
+            "a process that measured updates was ended, which happens where memory is short: plan "
+            "a smaller model, or fewer workers on a machine"
+        ) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

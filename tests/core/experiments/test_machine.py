@@ -1,0 +1,132 @@
+"""Processes measure updates at the same time, and end with the process that started them."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from elman.core.errors import ElmanError, MachineError
+from elman.core.experiments import machine
+from elman.core.experiments.machine import measure
+from elman.core.experiments.measuring import Shard
+from elman.core.experiments.settings import Settings
+from elman.core.model.weights import Architecture
+
+SHARD = Shard(Architecture("gru", vocab=20, hidden=8), rows=4, steps=8)
+SETTINGS = Settings(text="text", framework="numpy", optimizer="adam")
+# A process that measures nothing, in the folder of a test.
+BEGIN = """
+import os, pickle, sys
+from elman.core.experiments.measuring import Measured
+ask = lambda: pickle.load(sys.stdin.buffer)
+def answer(value):
+    pickle.dump(value, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+ask()
+"""
+# The first of several has measured enough after two updates, the others after five.
+COUNT = """
+number = 0
+try:
+    os.mkdir("first")
+    enough = 2
+except FileExistsError:
+    enough = 5
+while True:
+    number += 1
+    answer(number >= enough)
+    if not ask():
+        break
+answer(Measured(number, 0.0, 0.0, 0.0))
+"""
+THREADS = """
+answer(Measured(int(os.environ.get("OMP_NUM_THREADS", 0)), 0.0, 0.0, 0.0))
+"""
+# A plan that is killed while it waits for others, whose processes it has named.
+WAIT = """
+import os, sys
+from elman.core.experiments import machine
+from tests.core.experiments.test_machine import SETTINGS, SHARD
+def wait(process):
+    print(process.pid, flush=True)
+    if sys.stdin.readline() == "":
+        os.kill(os.getpid(), 9)
+machine._answer = wait
+machine.measure(SETTINGS, SHARD, 2, True)
+"""
+StandIn = Callable[[str], None]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """Have a script in place of a process that measures."""
+    monkeypatch.chdir(tmp_path)
+
+    def put(script: str) -> None:
+        monkeypatch.setattr(machine, "PROGRAM", [sys.executable, "-c", BEGIN + script])
+
+    return put
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_processes_measure_the_parts_of_an_update(number: int) -> None:
+    found = measure(SETTINGS, SHARD, number, are_workers=number > 1)
+    assert 0 < found.step < found.gradients < 1
+    assert 0 < found.number < 1e-6
+    assert 1e7 < found.program < 1e9
+
+
+def test_all_go_on_until_one_has_measured_enough(stand_in: StandIn) -> None:
+    stand_in(COUNT)
+    assert measure(SETTINGS, SHARD, 3, are_workers=True).gradients == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "are_workers", "threads"), [(2, True, 1), (1, True, 0), (2, False, 0)]
+)
+def test_several_workers_have_a_thread_each(
+    stand_in: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    are_workers: bool,
+    threads: int,
+) -> None:
+    stand_in(THREADS)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert measure(SETTINGS, SHARD, number, are_workers).gradients == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert measure(SETTINGS, SHARD, number, are_workers).gradients == 7
+
+
+def test_a_process_that_was_killed_is_told(stand_in: StandIn) -> None:
+    stand_in("os.kill(os.getpid(), 9)")
+    with pytest.raises(MachineError, match="was ended, which happens where memory is short"):
+        measure(SETTINGS, SHARD, 2, are_workers=False)
+
+
+def test_an_error_of_a_process_is_one_of_the_plan() -> None:
+    with pytest.raises(ElmanError, match="framework must be numba"):
+        measure(Settings(text="text", framework="abacus"), SHARD, 2, are_workers=False)
+
+
+def test_processes_end_with_the_one_that_started_them() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", WAIT], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        children = [os.pidfd_open(int(process.stdout.readline()))]
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        children.append(os.pidfd_open(int(process.stdout.readline())))
+        process.stdin.close()
+        assert process.wait() == -signal.SIGKILL
+    for child in children:
+        poll = select.poll()
+        poll.register(child, select.POLLIN)
+        assert poll.poll(30_000), "the process has not ended"
+        os.close(child)
