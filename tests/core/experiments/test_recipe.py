@@ -1,5 +1,6 @@
 """Settings that are not given are chosen for a text: always valid ones, and sensible ones."""
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
-from elman.core.experiments.recipe import BATCH_TOKENS, HIDDEN, MAX_PASSES, Facts, choose
+from elman.core.experiments.recipe import (
+    BATCH_TOKENS,
+    HIDDEN,
+    LEARNT,
+    MAX_PASSES,
+    PRODUCTS_PER_CHARACTER,
+    Facts,
+    choose,
+)
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture, products
 
@@ -141,12 +150,25 @@ def test_the_model_suits_the_text(
 
 
 def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
-    short = text(1_600)
-    settings, lines = choose(OWN | {"minutes": 10.0}, short)
-    assert (settings.epochs, settings.minutes) == (MAX_PASSES, 10.0)
-    assert f"at most {MAX_PASSES} epochs" in lines[1]
-    assert chosen(short, epochs=1000).epochs == 1000
+    for size, hidden, passes in (
+        (1_600, 32, [48]),  # of 12.5 updates
+        (160_000, 512, range(17, 20)),
+        (160_000, 1, [MAX_PASSES]),
+        (160_000, 4096, [math.ceil(LEARNT / PRODUCTS_PER_CHARACTER)]),
+    ):
+        wanted = {"minutes": 10_000.0, "hidden": hidden}
+        settings, lines = choose(OWN | wanted, text(size))
+        assert settings.epochs in passes
+        assert settings.minutes == 10_000.0
+        assert f"at most {settings.epochs} epochs" in lines[1]
+    assert chosen(text(1_600), epochs=1000).epochs == 1000
     assert chosen(NOVEL).epochs is None
+
+
+def test_any_time_that_is_enough_for_a_short_text_has_the_same_training() -> None:
+    short = replace(text(160_000), speed=1e12)
+    three, ten = (chosen(short, minutes=minutes) for minutes in (3.0, 10.0))
+    assert replace(three, minutes=10.0) == ten
 
 
 def test_settings_that_need_others_get_them() -> None:

@@ -22,6 +22,8 @@ PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn 
 EMBEDDING = 64  # of characters or bytes; that of more symbols is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
+LEARNT = 100.0  # passes times products per character, after which a model learns a text by heart
+MIN_TRAINING = 600  # updates, which it needs in any case
 STEPS = 64
 BATCH_TOKENS = 2048
 MIN_UPDATES = 16  # of a pass over the text
@@ -75,8 +77,8 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    passes = _choose_epochs(chosen, speed / facts.tokens)
     _choose_batches(chosen, facts)
+    passes = _choose_epochs(chosen, facts, speed, products)
     _choose_optimizer(chosen)
     _choose_dropout(chosen, passes, products / facts.characters)
     settings = Settings(**chosen)
@@ -130,11 +132,18 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
 
 
-def _choose_epochs(chosen: dict[str, Any], passes_per_second: float) -> float:
-    """Choose a number of epochs where the time is too long; returns the passes over the text."""
-    passes: float = passes_per_second * 60 * chosen.get("minutes", math.inf)
-    if passes > MAX_PASSES:
-        chosen.setdefault("epochs", MAX_PASSES)
+def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products: int) -> float:
+    """Choose a number of epochs where the time is too long; returns the passes over the text.
+
+    A larger model than would be chosen has as many as the largest one.
+    """
+    passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
+    learnt = LEARNT / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
+    row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
+    trained = MIN_TRAINING * chosen["batch_size"] * row / facts.tokens
+    most = min(MAX_PASSES, math.ceil(max(learnt, trained)))
+    if passes > most:
+        chosen.setdefault("epochs", most)
     return min(passes, float(chosen.get("epochs", math.inf)))
 
 
