@@ -114,6 +114,7 @@ def test_an_error_of_a_process_is_one_of_the_plan() -> None:
         measure(Settings(text="text", framework="abacus"), SHARD, 2, are_workers=False)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no pidfd_open")
 def test_processes_end_with_the_one_that_started_them() -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", WAIT], stdin=pipe, stdout=pipe) as process:

@@ -119,6 +119,23 @@ def test_as_many_measure_at_once_as_share_a_machine(monkeypatch: pytest.MonkeyPa
     assert cases == [(2, 1, False), (2, 1, True)]
 
 
+def test_workers_on_gpus_share_neither_a_machine_nor_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups, exchanges = [], []
+
+    def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
+        groups.append(number)
+        return Measured(1.0, 1.0, 1.0, 0.0)
+
+    monkeypatch.setattr(planning, "measure", measure)
+    for devices in (["cpu"], ["cpu", "gpu:0"]):
+        monkeypatch.setattr("elman.numba.devices", lambda found=devices: found)
+        exchanges.append(predictions(task(), 2, GIGABYTE, per_machine=2)[1].exchange)
+    assert groups == [1, 2, 1, 1]
+    assert exchanges[0] - exchanges[1] == planning.PASSES * weights.count(task().arch)
+
+
 @given(
     st.sampled_from(["rnn", "gru", "lstm", "mingru"]),
     st.integers(2, 1 << 20),

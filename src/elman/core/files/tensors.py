@@ -31,7 +31,7 @@ DTYPES = {
     **{"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64},
     **{"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64},
 }
-NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -85,7 +85,7 @@ def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) ->
     for name, array in ordered.items():
         begin, end = end, end + array.nbytes
         header[name] = asdict(
-            Entry(NAMES[array.dtype.newbyteorder("=")], [*array.shape], (begin, end))
+            Entry(DTYPE_NAMES[array.dtype.newbyteorder("=")], [*array.shape], (begin, end))
         )
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % ALIGNMENT)
