@@ -167,7 +167,7 @@ def main() -> None:
         settings, shard, is_worker = pickle.load(asked)
         try:
             if is_worker:
-                with suppress(ModuleNotFoundError):  # plans may be made where none could run
+                with suppress(ElmanError):  # plans are made where collectives are not installed, too
                     launch.collectives(settings.framework)
             answer(measured(settings, shard, goes_on))
         except ElmanError as error:
