@@ -1,10 +1,11 @@
 """Predictions of `elman plan` beside trainings of the same settings.
 
-    python benchmarks/planning.py [--framework NAME] [--seconds S]
+    python benchmarks/planning.py [--framework NAME] [--seconds S] [--turns N]
 
 Measures the loopback network, gives its speed to `elman plan`, and trains for so many seconds in
-one process and in two, each with one thread. Prints predicted and measured tokens a second, and the
-memory of the first process, and how many times too high each prediction is.
+one process and in two, each with one thread; plans and trainings take turns. Prints the medians of
+predicted and measured tokens a second, and of the memory of the first process, and how many times
+too high the predictions are.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reporting import print_header, print_machine, print_row
 
@@ -30,6 +31,7 @@ ENVIRONMENT = os.environ | {
     "PYTHONSAFEPATH": "1",
 }
 COPIES = 20  # of The Time Machine
+WORKERS = (1, 2)
 NETWORK = """
 import time, torch, torch.distributed as dist
 dist.init_process_group("gloo")
@@ -100,13 +102,11 @@ def options(size: Size, framework: str) -> list[str]:
     return [f"store-{size.tokenizer}", *model, *batches, *more]
 
 
-def planned(folder: Path, words: list[str], speed: tuple[str, str]) -> list[dict[str, Any]]:
-    """Predictions for one and for two workers."""
+def planned(folder: Path, words: list[str], speed: tuple[str, str]) -> list[tuple[float, float]]:
+    """Tokens a second and memory in bytes that are predicted for one and for two workers."""
     given = ["--bandwidth", speed[0], "--latency", speed[1], "--workers", "2", "--per-machine", "2"]
-    found: list[dict[str, Any]] = json.loads(
-        run(folder, "-m", "elman", "plan", *words, *given, "--json")
-    )["predictions"]
-    return found
+    found = json.loads(run(folder, "-m", "elman", "plan", *words, *given, "--json"))
+    return [(one["tokens_per_second"], one["peak"]) for one in found["predictions"]]
 
 
 def trained(folder: Path, words: list[str], processes: int, seconds: int) -> tuple[float, float]:
@@ -121,11 +121,34 @@ def trained(folder: Path, words: list[str], processes: int, seconds: int) -> tup
     return statistics.median(rates), 1e6 * record["peak_memory_mb"]
 
 
+def medians(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Median speed and median memory."""
+    rates, sizes = zip(*found, strict=True)
+    return statistics.median(rates), statistics.median(sizes)
+
+
+def compare(folder: Path, size: Size, speed: tuple[str, str], asked: argparse.Namespace) -> None:
+    """Plan and train a size in turns; print a row for each number of workers."""
+    words = options(size, asked.framework)
+    plans, trainings = [], []
+    for _ in range(asked.turns):
+        plans.append(planned(folder, words, speed))
+        trainings.append([trained(folder, words, number, asked.seconds) for number in WORKERS])
+    for place, number in enumerate(WORKERS):
+        guess, needed = medians([turn[place] for turn in plans])
+        rate, memory = medians([turn[place] for turn in trainings])
+        model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
+        speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
+        sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]
+        print_row([model, number, *speeds, *sizes])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--framework", default="numba")
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=3)
     asked = parser.parse_args()
     print_machine({"numba": sys.executable, "torch": sys.executable})
     with tempfile.TemporaryDirectory() as name:
@@ -139,14 +162,7 @@ def main() -> None:
         columns = ["model", "workers", "tokens/s planned", "measured", "ratio"]
         print_header([*columns, "MB planned", "measured", "ratio"])
         for size in SIZES:
-            words = options(size, asked.framework)
-            for one in planned(folder, words, speed):
-                rate, memory = trained(folder, words, one["workers"], asked.seconds)
-                guess, needed = one["tokens_per_second"], one["peak"]
-                model = f"{size.tokenizer}, {size.cell}, {size.layers} x {size.hidden}"
-                speeds = [f"{guess:,.0f}", f"{rate:,.0f}", f"{guess / rate:.2f}"]
-                sizes = [f"{needed / 1e6:,.0f}", f"{memory / 1e6:,.0f}", f"{needed / memory:.2f}"]
-                print_row([model, one["workers"], *speeds, *sizes])
+            compare(folder, size, speed, asked)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import machine
-from elman.core.experiments.machine import measure
+from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import Shard
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
@@ -22,7 +22,8 @@ SETTINGS = Settings(text="text", framework="numpy", optimizer="adam")
 # A process that measures nothing, in the folder of a test.
 BEGIN = """
 import os, pickle, sys
-from elman.core.experiments.measuring import Measured
+import numpy as np
+from elman.core.experiments.measuring import Times
 ask = lambda: pickle.load(sys.stdin.buffer)
 def answer(value):
     pickle.dump(value, sys.stdout.buffer)
@@ -42,10 +43,21 @@ while True:
     answer(number >= enough)
     if not ask():
         break
-answer(Measured(number, 0.0, 0.0, 0.0))
+answer(Times(np.full((1, 3), number), 0.0))
+"""
+# Of two, one is slow in the first and in the last of three updates, the other in the second.
+ONE_IS_SLOW = """
+fast, slow = (1.0, 1.0, 1.0), (5.0, 2.0, 1.0)
+answer(True)
+ask()
+try:
+    os.mkdir("first")
+    answer(Times(np.array([slow, fast, slow]), 7.0))
+except FileExistsError:
+    answer(Times(np.array([fast, slow, fast]), 5.0))
 """
 THREADS = """
-answer(Measured(int(os.environ.get("OMP_NUM_THREADS", 0)), 0.0, 0.0, 0.0))
+answer(Times(np.full((1, 3), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
 """
 # A plan that is killed while it waits for others, whose processes it has named.
 WAIT = """
@@ -77,13 +89,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
 def test_processes_measure_the_parts_of_an_update(number: int) -> None:
     found = measure(SETTINGS, SHARD, number, are_workers=number > 1)
     assert 0 < found.step < found.gradients < 1
-    assert 0 < found.number < 1e-6
+    assert 0 < found.exchange < 0.1
     assert 1e7 < found.program < 1e9
 
 
 def test_all_go_on_until_one_has_measured_enough(stand_in: StandIn) -> None:
     stand_in(COUNT)
     assert measure(SETTINGS, SHARD, 3, are_workers=True).gradients == 2
+
+
+def test_all_wait_for_the_slowest_of_an_update(stand_in: StandIn) -> None:
+    stand_in(ONE_IS_SLOW)
+    assert measure(SETTINGS, SHARD, 2, are_workers=True) == Measured(5.0, 2.0, 1.0, 7.0)
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,19 @@ SECONDS = 0.5
 
 
 class Clock(Callback):
-    """Times the updates of a training, and ends it when it has taken long enough.
+    """Times the updates of a training, and ends it after some `enough` seconds.
 
     - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
     """
 
-    def __init__(self, goes_on: Callable[[bool], bool]) -> None:
-        self.goes_on = goes_on
+    def __init__(self, enough: float, goes_on: Callable[[bool], bool]) -> None:
+        self.enough, self.goes_on = enough, goes_on
         self.times: list[float] = []
 
     def after_update(self, trainer: TrainerLike) -> None:
         """Note the time."""
         self.times.append(perf_counter())
-        if not self.goes_on(self.times[-1] - self.times[0] > SECONDS):
+        if not self.goes_on(self.times[-1] - self.times[0] > self.enough):
             trainer.stop()
 
     @property
@@ -54,13 +54,16 @@ class Probe:
     """Short trainings of models on random ids, by a class of trainers.
 
     - `options`: arguments of the framework's `build`.
-    - `goes_on`: as of `Clock`.
+    - `updates`: of a training, at most.
+    - `seconds`, `goes_on`: as of `Clock`.
     """
 
     framework: Any
     trainer: Any
     num_gpus: int
     options: dict[str, Any]
+    updates: int = UPDATES
+    seconds: float = SECONDS
     goes_on: Callable[[bool], bool] = not_
 
     def train(self, arch: Architecture, rows: int, steps: int) -> tuple[Any, Clock]:
@@ -73,9 +76,9 @@ class Probe:
         batch = Batch(
             *(data.to_tensor(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
         )
-        data.train_dataloader, data.val_dataloader = lambda: [batch] * UPDATES, lambda: None
+        data.train_dataloader, data.val_dataloader = lambda: [batch] * self.updates, lambda: None
         trainer = self.trainer(1, self.num_gpus, 1.0, show_progress=False)
-        clock = Clock(self.goes_on)
+        clock = Clock(self.seconds, self.goes_on)
         trainer.callbacks = (clock,)
         trainer.fit(model, data)
         return trainer, clock

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from elman.core.errors import MachineError
-from elman.core.experiments.measuring import Measured, Shard
+from elman.core.experiments.measuring import Shard, Times
 from elman.core.experiments.settings import Settings
 
 # -P: a module in the current folder is not imported
@@ -18,8 +21,24 @@ PROGRAM = [sys.executable, "-P", "-c", MEASURE]
 Process = subprocess.Popen[bytes]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Costs of an update on this machine.
+
+    - `gradients`: seconds of the gradients of a shard.
+    - `exchange`: seconds of an exchange without a network.
+    - `step`: seconds of the optimiser's step.
+    - `program`: bytes of a process, without what is calculated of the model.
+    """
+
+    gradients: float
+    exchange: float
+    step: float
+    program: float
+
+
 def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
-    """Costs of a shard in the slowest of so many processes, which take updates at the same time.
+    """Costs of a shard where so many processes take their updates at the same time.
 
     - `are_workers`: True if they have the collectives of workers, and one thread each where there
       are several, as torchrun gives them.
@@ -32,10 +51,18 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
         _send(group, (settings, shard, are_workers))
         while True:
             answers = [_answer(process) for process in group]
-            found = [answer for answer in answers if isinstance(answer, Measured)]
-            if found:
-                return max(found, key=lambda one: one.gradients + one.step)
+            if isinstance(answers[0], Times):
+                return _of_slowest(answers)
             _send(group, not any(answers))
+
+
+def _of_slowest(found: list[Times]) -> Measured:
+    """Costs of the process that is the slowest of an update, for which the others would wait."""
+    updates = np.array([one.updates for one in found])  # (processes, updates, parts)
+    slowest = updates.sum(axis=2).argmax(axis=0)
+    parts = np.mean(updates[slowest, np.arange(len(slowest))], axis=0)
+    gradients, exchange, step = map(float, parts)
+    return Measured(gradients, exchange, step, max(one.program for one in found))
 
 
 @contextmanager

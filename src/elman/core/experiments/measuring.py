@@ -3,11 +3,12 @@
 `machine.py` starts such processes with `main`, and exchanges pickled objects with them: they are
 sent settings, a shard, and True for a worker. After an update they answer True if they have timed
 enough, and are sent True if another one follows, so that all take it at the same time. The last
-answer has the costs.
+answer has the times.
 """
 
 import os
 import pickle
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
@@ -27,12 +29,15 @@ from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.training.trainer import Trainer
+from elman.core.training.workers import ONE_WORKER, Workers
 
 NUMBER = 4  # bytes
+EXCHANGED = 4  # copies of all gradients, in an exchange
+NUMBERS = 4  # of 64 bits, that are exchanged with a gradient
 MAX_LOGITS = 1 << 24  # that are computed at once
 MAX_OPERATIONS = 5e10  # of an update that is timed; one that has more is measured on a part of it
+UPDATES, SECONDS = 1000, 2.0  # that are timed, at most
 MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of such a part
-NUMBERS = 1 << 22  # of a vector that is copied
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,11 @@ def smaller(shard: Shard) -> Shard:
 class TimedParts(Trainer):
     """Mixin for the Trainer of a framework that takes its step as workers do, and times it.
 
-    `parts` has the seconds of each update's gradients, and of its optimiser's step.
+    `parts` has the seconds of each update's gradients, its exchange and its optimiser's step.
     """
 
-    parts: list[tuple[float, float]]
+    workers: Workers
+    parts: list[NDArray[np.float64]]
 
     def prepare_data(self, data: Any) -> None:
         """Take the data, and no times yet."""
@@ -94,60 +100,69 @@ class TimedParts(Trainer):
 
     def update(self, batch: Batch) -> float:
         """Take one optimisation step; return the mean loss of the batch."""
-        began = perf_counter()
+        times = [perf_counter()]
         loss = self.backpropagate(batch)
-        vector = self.gradient_vector() * np.float32(1)
-        middle = perf_counter()
-        self.apply_gradients(vector)
+        vector = self.gradient_vector() * np.float32(batch.num_targets)
+        times.append(perf_counter())
+        vector, _ = self.workers.exchange(vector, np.zeros(NUMBERS))
+        times.append(perf_counter())
+        self.apply_gradients(vector / np.float32(batch.num_targets))
         float(self.gradient_norm)  # waits for a GPU
-        self.parts.append((middle - began, perf_counter() - middle))
+        times.append(perf_counter())
+        self.parts.append(np.diff(times))
         return loss
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Costs of an update in a process on this machine.
+class Times:
+    """Times of a process on this machine.
 
-    - `gradients`: seconds of the gradients of a shard.
-    - `step`: seconds of the optimiser's step.
-    - `number`: seconds of a pass over a number of a long vector, which is read and written.
+    - `updates`: seconds of each update's gradients of a shard, exchange and step, (updates, 3).
     - `program`: bytes of the process, without what is calculated of the model.
     """
 
-    gradients: float
-    step: float
-    number: float
+    updates: NDArray[np.float64]
     program: float
 
 
-def measured(settings: Settings, shard: Shard, goes_on: Callable[[bool], bool]) -> Measured:
-    """Costs of a shard, estimated from those of a part of it.
+def times(
+    settings: Settings, shard: Shard, workers: Workers, goes_on: Callable[[bool], bool]
+) -> Times:
+    """Times of a shard, estimated from those of a part of it.
 
     - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
     """
     framework, part = framework_module(settings.framework), smaller(shard)
     num_gpus = train.count_gpus(settings, framework)
-    kind = type("TimedTrainer", (TimedParts, framework.Trainer), {})
-    probe = Probe(framework, kind, num_gpus, train.build_options(settings), goes_on)
+    kind = type("TimedTrainer", (TimedParts, framework.Trainer), {"workers": workers})
+    options = train.build_options(settings)
+    probe = Probe(framework, kind, num_gpus, options, UPDATES, SECONDS, goes_on)
     trainer, _ = probe.train(part.arch, part.rows, part.steps)
-    gradients, step = np.median(trainer.parts[1:], axis=0)
     number = weights.count(part.arch)
-    calculated = NUMBER * number * (2 + train.optimizer_numbers(settings)) + part.memory
-    return Measured(
-        gradients * shard.operations / part.operations,
-        step * weights.count(shard.arch) / number,
-        _seconds_of_a_number(),
-        max(0.0, 1e6 * (train.peak_memory_mb() or 0) - calculated),
-    )
+    larger = weights.count(shard.arch) / number
+    scales = shard.operations / part.operations, larger, larger
+    copies = 2 + train.optimizer_numbers(settings) + EXCHANGED * (workers is not ONE_WORKER)
+    calculated = NUMBER * number * copies + part.memory
+    program = 1e6 * (train.peak_memory_mb() or 0) - calculated
+    return Times(np.array(trainer.parts[1:]) * scales, max(0.0, program))
 
 
-def _seconds_of_a_number() -> float:
-    vector, times = np.ones(NUMBERS, np.float32), []
-    for _ in range(5):
-        began = perf_counter()
-        vector * np.float32(2)
-        times.append(perf_counter() - began)
-    return min(times) / NUMBERS
+def _lone_worker(framework: str) -> Workers:
+    """Worker that exchanges with itself, by the collectives of a framework if they are installed.
+
+    That takes what an exchange takes besides a network.
+    """
+    try:
+        collectives = launch.collectives(framework)
+    except ElmanError:
+        return ONE_WORKER
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
+    return workers
 
 
 def main() -> None:
@@ -166,9 +181,7 @@ def main() -> None:
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
         settings, shard, is_worker = pickle.load(asked)
         try:
-            if is_worker:
-                with suppress(ElmanError):  # plans are made where collectives are not installed, too
-                    launch.collectives(settings.framework)
-            answer(measured(settings, shard, goes_on))
+            workers = _lone_worker(settings.framework) if is_worker else ONE_WORKER
+            answer(times(settings, shard, workers, goes_on))
         except ElmanError as error:
             answer(error)

@@ -4,8 +4,8 @@ For W workers, S shards of a batch and P weights, an update takes
 
     S / W * (gradients of a shard) + (optimiser's step) + (exchange)
 
-The first two are measured on this machine, by as many processes as share one. An exchange moves
-2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
+They are measured on this machine, by as many processes as share one, but for the network of an
+exchange. It moves 2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
 """
 
 import logging
@@ -20,8 +20,8 @@ from elman.core.errors import ElmanError, is_finite_number, require_at_least, re
 from elman.core.experiments import recipe, train
 from elman.core.experiments.calibration import operations_of
 from elman.core.experiments.frameworks import framework_module
-from elman.core.experiments.machine import measure
-from elman.core.experiments.measuring import NUMBER, Measured, Shard
+from elman.core.experiments.machine import Measured, measure
+from elman.core.experiments.measuring import EXCHANGED, NUMBER, Shard
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.model import weights
@@ -31,8 +31,6 @@ from elman.core.valid_values import SHARDED
 
 log = logging.getLogger("elman")
 
-PASSES = 4  # over all gradients, around an exchange
-EXCHANGED = 4  # copies of all gradients, in an exchange
 EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, not at the same time
 WELL_USED = 0.5  # of a worker's time; where less is, more workers do not pay
 
@@ -236,7 +234,7 @@ def predictions(
         if case not in known:
             known[case] = measure(task.settings, *case)
         alone = found[0].tokens_per_second if found else None
-        found.append(_predicted(task, number, network, known[case], on_gpus, alone))
+        found.append(_predicted(task, number, network, known[case], alone))
     return found
 
 
@@ -245,7 +243,6 @@ def _predicted(
     workers: int,
     network: Network,
     measured: Measured,
-    on_gpus: bool,
     alone: float | None,
 ) -> Prediction:
     shards = -(-task.shards(workers) // workers)  # of the worker that has the most
@@ -253,8 +250,7 @@ def _predicted(
     compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
-        exchange = network.seconds(exchanged, task.messages(workers))
-        exchange += 0.0 if on_gpus else PASSES * task.weights * measured.number
+        exchange = measured.exchange + network.seconds(exchanged, task.messages(workers))
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
         workers,
