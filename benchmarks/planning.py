@@ -2,8 +2,9 @@
 
     python benchmarks/planning.py [--framework NAME] [--seconds S] [--turns N]
 
-Measures the loopback network, gives its speed to `elman plan`, and trains for so many seconds in
-one process and in two, each with one thread; plans and trainings take turns. Prints the medians of
+Measures the loopback network, as that which collectives of two processes take longer than those of
+one, gives its speed to `elman plan`, and trains for so many seconds in one process and in two, each
+with one thread; plans and trainings take turns. Prints the medians of
 predicted and measured tokens a second, and of the memory of the first process, and how many times
 too high the predictions are.
 """
@@ -32,24 +33,26 @@ ENVIRONMENT = os.environ | {
 }
 COPIES = 20  # of The Time Machine
 WORKERS = (1, 2)
+ONE = (*TORCHRUN[:-1], "1")
 NETWORK = """
 import time, torch, torch.distributed as dist
 dist.init_process_group("gloo")
+size = dist.get_world_size()
 def seconds(numbers, turns):
     given = torch.ones(numbers)
     received = torch.empty_like(given)
-    half = torch.ones(numbers // 2)
+    part = torch.ones(numbers // size)
     times = []
     for _ in range(turns):
         dist.barrier()
         began = time.perf_counter()
         dist.all_to_all_single(received, given)
-        dist.all_gather(list(received.view(2, -1)), half)
+        dist.all_gather(list(received.view(size, -1)), part)
         times.append(time.perf_counter() - began)
     return sorted(times)[turns // 2]
 large, small = seconds(1 << 22, 20), seconds(2, 200)
 if dist.get_rank() == 0:
-    print((4 << 22) * 8e-9 / (large - small), 1e6 * small / 2)
+    print(large - small, small)
 dist.destroy_process_group()
 """
 
@@ -89,8 +92,10 @@ def run(folder: Path, *words: str) -> str:
 def network(folder: Path) -> tuple[str, str]:
     """Bandwidth of loopback, in gigabits a second, and microseconds of a message."""
     (folder / "network.py").write_text(NETWORK)
-    bandwidth, latency = run(folder, *TORCHRUN, "network.py").split()
-    return bandwidth, latency
+    found = [run(folder, *launcher, "network.py") for launcher in (TORCHRUN, ONE)]
+    two, one = ([float(word) for word in printed.split()] for printed in found)
+    large, small = (more - own for more, own in zip(two, one, strict=True))
+    return str((4 << 22) * 8e-9 / large), str(1e6 * small / 2)
 
 
 def options(size: Size, framework: str) -> list[str]:

@@ -36,6 +36,24 @@ main()
 """
 
 
+# A worker as `elman plan` has it, in a program that torchrun has started.
+LONE = """
+import os, sys
+import numpy as np
+os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+from elman.core.experiments.measuring import lone_worker
+worker = lone_worker(sys.argv[1])
+total, numbers = worker.exchange(np.ones(3, np.float32), np.arange(4.0))
+print(type(worker).__name__, np.asarray(total), numbers)
+"""
+
+
+def lone(framework: str) -> str:
+    """Name of a lone worker's class, and its exchange with itself of three ones and 0 to 3."""
+    command = [sys.executable, "-c", LONE, framework]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def prepare(folder: Path, text: str, *more: str) -> None:
     """Make a text, and a store of it."""
     (folder / "text.txt").write_text(text, encoding="utf-8")

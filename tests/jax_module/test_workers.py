@@ -14,6 +14,7 @@ from tests.workers import (
     alone,
     digest,
     environment,
+    lone,
     prepare,
     together,
     words,
@@ -64,6 +65,10 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     assert numbers
     assert all(64 <= number <= 256 for number in numbers)  # symbols of 256 tokens
     assert digest(tmp_path / "hand") == digest(tmp_path / "one")
+
+
+def test_a_lone_worker_exchanges_with_itself() -> None:
+    assert lone("jax") == "JaxWorkers [1. 1. 1.] [[0. 1. 2. 3.]]\n"
 
 
 @pytest.fixture

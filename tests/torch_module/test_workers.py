@@ -16,6 +16,7 @@ from tests.workers import (
     await_checkpoint,
     digest,
     kill,
+    lone,
     prepare,
     start,
     together,
@@ -164,3 +165,8 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
     assert [message in line for line in ERRORS.findall(err)].count(True) == 1
     assert "elman/cli" not in err  # torchrun alone shows a traceback, its own
     assert not (store / "run").exists()
+
+
+@pytest.mark.parametrize("framework", ["numba", "torch"])
+def test_a_lone_worker_exchanges_with_itself(framework: str) -> None:
+    assert lone(framework) == "TorchWorkers [1. 1. 1.] [[0. 1. 2. 3.]]\n"

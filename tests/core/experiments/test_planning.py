@@ -79,6 +79,7 @@ def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
     wide = task(vocab=10_000, **own)
     size = 4 * weights.count(wide.arch)
     assert wide.exchanged(2) == size - 4 * (10_000 - TOGETHER) * 32
+    assert wide.shard(2).exchanged == wide.exchanged(2) / 4
     assert (wide.messages(3), task().messages(3)) == (8, 4)  # symbols are exchanged before
     tied = task(vocab=10_000, tied=True, **own)
     assert tied.exchanged(2) == 4 * weights.count(tied.arch)
@@ -154,7 +155,7 @@ def test_a_large_update_is_measured_on_a_part_of_it(
     steps: int,
 ) -> None:
     arch = Architecture(cell, vocab, hidden, layers, hidden if tied else embedding, tied)
-    whole = Shard(arch, rows, steps)
+    whole = Shard(arch, rows, steps, weights.count(arch))
     part = smaller(whole)
     if whole.operations <= MAX_OPERATIONS:
         assert part == whole
@@ -163,6 +164,7 @@ def test_a_large_update_is_measured_on_a_part_of_it(
     assert 1 <= part.rows <= rows
     assert 1 <= part.steps <= steps
     assert bool(part.arch.embedding) == bool(arch.embedding)
+    assert part.exchanged == weights.count(part.arch)
 
 
 @pytest.mark.parametrize("network", [(0, 1), (1, -1), (float("nan"), 1), (float("inf"), 1)])

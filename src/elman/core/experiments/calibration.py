@@ -20,23 +20,23 @@ SECONDS = 0.5
 
 
 class Clock(Callback):
-    """Times the updates of a training, and ends it after some `enough` seconds.
+    """Times the updates of a training, and ends it after so many seconds.
 
     - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
     """
 
-    def __init__(self, enough: float, goes_on: Callable[[bool], bool]) -> None:
-        self.enough, self.goes_on = enough, goes_on
+    def __init__(self, seconds: float, goes_on: Callable[[bool], bool]) -> None:
+        self.seconds, self.goes_on = seconds, goes_on
         self.times: list[float] = []
 
     def after_update(self, trainer: TrainerLike) -> None:
         """Note the time."""
         self.times.append(perf_counter())
-        if not self.goes_on(self.times[-1] - self.times[0] > self.enough):
+        if not self.goes_on(self.times[-1] - self.times[0] > self.seconds):
             trainer.stop()
 
     @property
-    def seconds(self) -> float:
+    def shortest(self) -> float:
         """Fewest seconds of an update, since other work on the machine only adds to them."""
         return float(np.diff(self.times).min())
 
@@ -45,7 +45,7 @@ def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> 
     """Operations per second of the updates of a GRU of 256 units, with 1,024 tokens each."""
     options = {"optimizer": "adamw", "precision": precision}
     probe = Probe(framework, framework.Trainer, num_gpus, options)
-    seconds = probe.train(PROBE, BATCH, STEPS)[1].seconds
+    seconds = probe.train(PROBE, BATCH, STEPS)[1].shortest
     return operations_of(PROBE, BATCH * STEPS) / seconds
 
 

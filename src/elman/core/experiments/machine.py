@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from elman.core.errors import MachineError
-from elman.core.experiments.measuring import Shard, Times
+from elman.core.experiments.measuring import Shard, Timings
 from elman.core.experiments.settings import Settings
 
 # -P: a module in the current folder is not imported
@@ -51,13 +51,13 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
         _send(group, (settings, shard, are_workers))
         while True:
             answers = [_answer(process) for process in group]
-            if isinstance(answers[0], Times):
+            if isinstance(answers[0], Timings):
                 return _of_slowest(answers)
             _send(group, not any(answers))
 
 
-def _of_slowest(found: list[Times]) -> Measured:
-    """Costs of the process that is the slowest of an update, for which the others would wait."""
+def _of_slowest(found: list[Timings]) -> Measured:
+    """Mean costs of the updates: of each those of its slowest process, for which others wait."""
     updates = np.array([one.updates for one in found])  # (processes, updates, parts)
     slowest = updates.sum(axis=2).argmax(axis=0)
     parts = np.mean(updates[slowest, np.arange(len(slowest))], axis=0)

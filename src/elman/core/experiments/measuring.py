@@ -33,7 +33,7 @@ from elman.core.training.workers import ONE_WORKER, Workers
 
 NUMBER = 4  # bytes
 EXCHANGED = 4  # copies of all gradients, in an exchange
-NUMBERS = 4  # of 64 bits, that are exchanged with a gradient
+WORDS = 4  # of 64 bits, that are exchanged with a gradient
 MAX_LOGITS = 1 << 24  # that are computed at once
 MAX_OPERATIONS = 5e10  # of an update that is timed; one that has more is measured on a part of it
 UPDATES, SECONDS = 1000, 2.0  # that are timed, at most
@@ -42,11 +42,15 @@ MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of such a part
 
 @dataclass(frozen=True)
 class Shard:
-    """A model, and the rows and steps of a batch of which gradients are computed at once."""
+    """A model, and the rows and steps of a batch of which gradients are computed at once.
+
+    - `exchanged`: numbers of the gradient that are exchanged.
+    """
 
     arch: Architecture
     rows: int
     steps: int
+    exchanged: int
 
     @property
     def operations(self) -> float:
@@ -81,7 +85,7 @@ def smaller(shard: Shard) -> Shard:
             rows //= 2
         else:
             break
-    return Shard(arch, rows, steps)
+    return Shard(arch, rows, steps, min(shard.exchanged, weights.count(arch)))
 
 
 class TimedParts(Trainer):
@@ -91,6 +95,7 @@ class TimedParts(Trainer):
     """
 
     workers: Workers
+    exchanged: int
     parts: list[NDArray[np.float64]]
 
     def prepare_data(self, data: Any) -> None:
@@ -100,22 +105,23 @@ class TimedParts(Trainer):
 
     def update(self, batch: Batch) -> float:
         """Take one optimisation step; return the mean loss of the batch."""
-        times = [perf_counter()]
+        moments = [perf_counter()]
         loss = self.backpropagate(batch)
         vector = self.gradient_vector() * np.float32(batch.num_targets)
-        times.append(perf_counter())
-        vector, _ = self.workers.exchange(vector, np.zeros(NUMBERS))
-        times.append(perf_counter())
-        self.apply_gradients(vector / np.float32(batch.num_targets))
+        moments.append(perf_counter())
+        self.workers.exchange(vector[: self.exchanged], np.zeros(WORDS))
+        vector = vector / np.float32(batch.num_targets)
+        moments.append(perf_counter())
+        self.apply_gradients(vector)
         float(self.gradient_norm)  # waits for a GPU
-        times.append(perf_counter())
-        self.parts.append(np.diff(times))
+        moments.append(perf_counter())
+        self.parts.append(np.diff(moments))
         return loss
 
 
 @dataclass(frozen=True)
-class Times:
-    """Times of a process on this machine.
+class Timings:
+    """Timings of a process on this machine.
 
     - `updates`: seconds of each update's gradients of a shard, exchange and step, (updates, 3).
     - `program`: bytes of the process, without what is calculated of the model.
@@ -125,43 +131,52 @@ class Times:
     program: float
 
 
-def times(
+def timings(
     settings: Settings, shard: Shard, workers: Workers, goes_on: Callable[[bool], bool]
-) -> Times:
-    """Times of a shard, estimated from those of a part of it.
+) -> Timings:
+    """Timings of a shard, estimated from those of a part of it.
 
     - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
     """
     framework, part = framework_module(settings.framework), smaller(shard)
     num_gpus = train.count_gpus(settings, framework)
-    kind = type("TimedTrainer", (TimedParts, framework.Trainer), {"workers": workers})
+    own = {"workers": workers, "exchanged": part.exchanged}
+    kind = type("TimedTrainer", (TimedParts, framework.Trainer), own)
     options = train.build_options(settings)
     probe = Probe(framework, kind, num_gpus, options, UPDATES, SECONDS, goes_on)
     trainer, _ = probe.train(part.arch, part.rows, part.steps)
     number = weights.count(part.arch)
-    larger = weights.count(shard.arch) / number
-    scales = shard.operations / part.operations, larger, larger
-    copies = 2 + train.optimizer_numbers(settings) + EXCHANGED * (workers is not ONE_WORKER)
-    calculated = NUMBER * number * copies + part.memory
-    program = 1e6 * (train.peak_memory_mb() or 0) - calculated
-    return Times(np.array(trainer.parts[1:]) * scales, max(0.0, program))
+    scales = (
+        shard.operations / part.operations,
+        shard.exchanged / part.exchanged,
+        weights.count(shard.arch) / number,
+    )
+    program = 1e6 * (train.peak_memory_mb() or 0)
+    if not trainer.gpus:  # whose memory is another
+        copies = 2 + train.optimizer_numbers(settings)
+        program -= NUMBER * number * copies + part.memory
+        program -= NUMBER * part.exchanged * (workers is not ONE_WORKER) * EXCHANGED
+    return Timings(np.array(trainer.parts[1:]) * scales, max(0.0, program))
 
 
-def _lone_worker(framework: str) -> Workers:
-    """Worker that exchanges with itself, by the collectives of a framework if they are installed.
+def lone_worker(framework: str) -> Workers:
+    """Worker that exchanges with itself alone, by the collectives of a framework.
 
-    That takes what an exchange takes besides a network.
+    Where these do not load or connect, it is ONE_WORKER, which exchanges nothing.
     """
+    for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]  # of a torchrun that has started this program
+    host = "127.0.0.1"
     try:
         collectives = launch.collectives(framework)
-    except ElmanError:
+        with socket.socket() as free:
+            free.bind((host, 0))
+            port = str(free.getsockname()[1])
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+        workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
+    except (ElmanError, ImportError, OSError):
         return ONE_WORKER
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
     return workers
 
 
@@ -181,7 +196,7 @@ def main() -> None:
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
         settings, shard, is_worker = pickle.load(asked)
         try:
-            workers = _lone_worker(settings.framework) if is_worker else ONE_WORKER
-            answer(times(settings, shard, workers, goes_on))
+            workers = lone_worker(settings.framework) if is_worker else ONE_WORKER
+            answer(timings(settings, shard, workers, goes_on))
         except ElmanError as error:
             answer(error)

@@ -4,8 +4,8 @@ For W workers, S shards of a batch and P weights, an update takes
 
     S / W * (gradients of a shard) + (optimiser's step) + (exchange)
 
-They are measured on this machine, by as many processes as share one, but for the network of an
-exchange. It moves 2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
+All but the network's share is measured on this machine, by as many processes as share one. An
+exchange moves 2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
 """
 
 import logging
@@ -96,16 +96,20 @@ class Task:
         """Embedding whose gradients may be exchanged as rows, as `embedding_in` returns it."""
         return None if self.arch.tied else embedding_in(weights.shapes(self.arch))
 
+    @property
+    def gradient_numbers(self) -> int:
+        """Numbers of the gradient that are exchanged."""
+        if self.embedding is None:
+            return self.weights
+        symbols = self.embedding[1]
+        # Most rows that the batch can have; fewer if symbols repeat.
+        rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
+        return self.weights - (rows.left_out if rows.are_few else 0)
+
     def exchanged(self, workers: int) -> float:
         """Bytes that an update moves to, and from, each worker."""
-        numbers = self.weights
-        if self.embedding is not None:
-            symbols = self.embedding[1]
-            # Most rows that the batch can have; fewer if symbols repeat.
-            rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
-            numbers -= rows.left_out if rows.are_few else 0
-        numbers = 2 * numbers + (self.weights if self.settings.partition_optimizer else 0)
-        return NUMBER * numbers * (workers - 1) / workers
+        again = self.weights if self.settings.partition_optimizer else 0
+        return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
 
     def messages(self, workers: int) -> int:
         """Messages that a worker sends in an update, one after the other."""
@@ -114,11 +118,13 @@ class Task:
 
     def shard(self, workers: int) -> Shard:
         """Largest shard of a batch."""
-        return Shard(self.arch, -(-self.settings.batch_size // self.shards(workers)), self.steps)
+        rows = -(-self.settings.batch_size // self.shards(workers))
+        return Shard(self.arch, rows, self.steps, self.gradient_numbers)
 
     def memory(self, workers: int, program: float) -> dict[str, float]:
         """Bytes of each part of a worker's memory; `program` is that of one without a model."""
         size, cut = NUMBER * self.weights, self.settings.partition_optimizer
+        copies = size + (EXCHANGED - 1) * NUMBER * self.gradient_numbers
         state = size * train.optimizer_numbers(self.settings)
         kept = state / workers if cut else state
         return {
@@ -128,7 +134,7 @@ class Task:
             "optimizer": kept + (size / workers if cut else 0),  # and the weights that it is of
             "best epoch": size + kept,
             "batch": self.shard(workers).memory,
-            EXCHANGE: EXCHANGED * size if self.shards(workers) > 1 else 0,
+            EXCHANGE: copies if self.shards(workers) > 1 else 0,
             CHECKPOINT: size + state,  # a copy; that of the best epoch is written as it is
         }
 
