@@ -68,7 +68,7 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
 
 
 def test_a_lone_worker_exchanges_with_itself() -> None:
-    assert lone("jax") == "JaxWorkers [1. 1. 1.] [[0. 1. 2. 3.]]\n"
+    assert lone("jax") == "JaxWorkers [1. 1. 1.] [[0. 1. 2. 3.]]"
 
 
 @pytest.fixture

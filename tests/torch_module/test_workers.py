@@ -169,4 +169,4 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
 
 @pytest.mark.parametrize("framework", ["numba", "torch"])
 def test_a_lone_worker_exchanges_with_itself(framework: str) -> None:
-    assert lone(framework) == "TorchWorkers [1. 1. 1.] [[0. 1. 2. 3.]]\n"
+    assert lone(framework) == "TorchWorkers [1. 1. 1.] [[0. 1. 2. 3.]]"
