@@ -209,7 +209,9 @@ def test_three_lines_describe_the_choice() -> None:
         "model: gru, 2 layers of 256 units, an embedding of 64, bf16 precision"
     )
     assert f"learning rate {settings.lr:g}, cosine schedule" in lines[1]
-    assert "3 minutes" in lines[1]
+    assert "3 minutes, " in lines[1]
+    one = choose(OWN | {"minutes": 1.0, "epochs": 1}, NOVEL)[1][1]
+    assert one.startswith("training: 1 minute, at most 1 epoch, adamw")
     assert "times the 500,000 tokens" in lines[2]
 
 
