@@ -4,9 +4,8 @@
 
 Measures the loopback network, as that which collectives of two processes take longer than those of
 one, gives its speed to `elman plan`, and trains for so many seconds in one process and in two, each
-with one thread; plans and trainings take turns. Prints the medians of
-predicted and measured tokens a second, and of the memory of the first process, and how many times
-too high the predictions are.
+with one thread; plans and trainings take turns. Prints the medians of predicted and measured tokens
+a second, and of the memory of the first process, and how many times too high the predictions are.
 """
 
 import argparse

@@ -65,8 +65,9 @@ def _as_json(one: "Prediction") -> dict[str, Any]:
 
 
 def _print_task(task: "Task") -> None:
-    arch = task.arch
-    layers = "1 layer" if arch.layers == 1 else f"{arch.layers} layers"
+    from elman.core.experiments.recipe import counted
+
+    arch, layers = task.arch, counted(task.arch.layers, "layer")
     print(f"model    {arch.cell}, {layers} of {arch.hidden} units: {task.weights:,} weights")
     print(f"update   {task.update_tokens:,} tokens, {_scaled(task.operations)} operations")
     print(f"epoch    {task.tokens:,} tokens")

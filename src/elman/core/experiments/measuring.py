@@ -3,7 +3,7 @@
 `machine.py` starts such processes with `main`, and exchanges pickled objects with them: they are
 sent settings, a shard, and True for a worker. After an update they answer True if they have timed
 enough, and are sent True if another one follows, so that all take it at the same time. The last
-answer has the times.
+answer has the timings.
 """
 
 import os

@@ -189,10 +189,10 @@ def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_characte
 
 def _described(settings: Settings, facts: Facts, speed: float, passes: float) -> list[str]:
     """Three lines: the model, its training, and its regularisation, each with the reason."""
-    layers = _counted(settings.layers, "layer")
+    layers = counted(settings.layers, "layer")
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
-    end = "" if settings.minutes is None else f"{_counted(settings.minutes, 'minute')}, "
-    end += "" if settings.epochs is None else f"at most {_counted(settings.epochs, 'epoch')}, "
+    end = "" if settings.minutes is None else f"{counted(settings.minutes, 'minute')}, "
+    end += "" if settings.epochs is None else f"at most {counted(settings.epochs, 'epoch')}, "
     sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     read = f"{passes:,.0f}" if passes >= 100 else f"{passes:.2g}"
@@ -207,6 +207,6 @@ def _described(settings: Settings, facts: Facts, speed: float, passes: float) ->
     ]
 
 
-def _counted(number: float, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
     """A number of things, in words."""
     return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
