@@ -2,9 +2,8 @@
 
     python benchmarks/planning.py [--framework NAME] [--seconds S] [--turns N]
 
-Measures the loopback network, as that which collectives of two processes take longer than those of
-one, gives its speed to `elman plan`, and trains for so many seconds in one process and in two, each
-with one thread; plans and trainings take turns. Prints the medians of predicted and measured tokens
+Plans for one process and for two of this machine, each with one thread, and trains with them for so
+many seconds; plans and trainings take turns. Prints the medians of predicted and measured tokens
 a second, and of the memory of the first process, and how many times too high the predictions are.
 """
 
@@ -32,28 +31,6 @@ ENVIRONMENT = os.environ | {
 }
 COPIES = 20  # of The Time Machine
 WORKERS = (1, 2)
-ONE = (*TORCHRUN[:-1], "1")
-NETWORK = """
-import time, torch, torch.distributed as dist
-dist.init_process_group("gloo")
-size = dist.get_world_size()
-def seconds(numbers, turns):
-    given = torch.ones(numbers)
-    received = torch.empty_like(given)
-    part = torch.ones(numbers // size)
-    times = []
-    for _ in range(turns):
-        dist.barrier()
-        began = time.perf_counter()
-        dist.all_to_all_single(received, given)
-        dist.all_gather(list(received.view(size, -1)), part)
-        times.append(time.perf_counter() - began)
-    return sorted(times)[turns // 2]
-large, small = seconds(1 << 22, 20), seconds(2, 200)
-if dist.get_rank() == 0:
-    print(large - small, small)
-dist.destroy_process_group()
-"""
 
 
 @dataclass(frozen=True)
@@ -88,15 +65,6 @@ def run(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def network(folder: Path) -> tuple[str, str]:
-    """Bandwidth of loopback, in gigabits a second, and microseconds of a message."""
-    (folder / "network.py").write_text(NETWORK)
-    found = [run(folder, *launcher, "network.py") for launcher in (TORCHRUN, ONE)]
-    two, one = ([float(word) for word in printed.split()] for printed in found)
-    large, small = (more - own for more, own in zip(two, one, strict=True))
-    return str((4 << 22) * 8e-9 / large), str(1e6 * small / 2)
-
-
 def options(size: Size, framework: str) -> list[str]:
     """Settings of a training."""
     model = ["--cell", size.cell, "--hidden", str(size.hidden), "--layers", str(size.layers)]
@@ -106,9 +74,9 @@ def options(size: Size, framework: str) -> list[str]:
     return [f"store-{size.tokenizer}", *model, *batches, *more]
 
 
-def planned(folder: Path, words: list[str], speed: tuple[str, str]) -> list[tuple[float, float]]:
+def planned(folder: Path, words: list[str]) -> list[tuple[float, float]]:
     """Tokens a second and memory in bytes that are predicted for one and for two workers."""
-    given = ["--bandwidth", speed[0], "--latency", speed[1], "--workers", "2", "--per-machine", "2"]
+    given = ["--workers", "2", "--per-machine", "2"]
     found = json.loads(run(folder, "-m", "elman", "plan", *words, *given, "--json"))
     return [(one["tokens_per_second"], one["peak"]) for one in found["predictions"]]
 
@@ -131,12 +99,12 @@ def medians(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(rates), statistics.median(sizes)
 
 
-def compare(folder: Path, size: Size, speed: tuple[str, str], asked: argparse.Namespace) -> None:
+def compare(folder: Path, size: Size, asked: argparse.Namespace) -> None:
     """Plan and train a size in turns; print a row for each number of workers."""
     words = options(size, asked.framework)
     plans, trainings = [], []
     for _ in range(asked.turns):
-        plans.append(planned(folder, words, speed))
+        plans.append(planned(folder, words))
         trainings.append([trained(folder, words, number, asked.seconds) for number in WORKERS])
     for place, number in enumerate(WORKERS):
         guess, needed = medians([turn[place] for turn in plans])
@@ -161,12 +129,10 @@ def main() -> None:
         for tokenizer in ("char", "word"):
             words = ["prepare", "text.txt", "--tokenizer", tokenizer]
             run(folder, "-m", "elman", *words, "--out", f"store-{tokenizer}")
-        speed = network(folder)
-        print(f"loopback: {float(speed[0]):.3g} Gbit/s, {float(speed[1]):.3g} microseconds\n")
         columns = ["model", "workers", "tokens/s planned", "measured", "ratio"]
         print_header([*columns, "MB planned", "measured", "ratio"])
         for size in SIZES:
-            compare(folder, size, speed, asked)
+            compare(folder, size, asked)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from elman.core.experiments.machine import free_port
+
 SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
 BATCHES = ("--batch-size", "16", "--seq-len", "16", "--shards", "8")
 
@@ -37,22 +39,28 @@ main()
 
 
 # A worker as `elman plan` has it, in a program that torchrun has started.
-LONE = """
+OF_A_PLAN = """
 import os, sys
 import numpy as np
 os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-from elman.core.experiments.measuring import lone_worker
-worker = lone_worker(sys.argv[1])
-total, numbers = worker.exchange(np.ones(3, np.float32), np.arange(4.0))
-print(type(worker).__name__, np.asarray(total), numbers)
+from elman.core.experiments.measuring import Place, worker_at
+framework, *place = sys.argv[1:]
+worker = worker_at(Place(*map(int, place)), framework)
+total, numbers = worker.exchange(np.ones(3, np.float32), np.arange(2.0))
+worker.close()
+print(type(worker).__name__, np.asarray(total), numbers.tolist())
 """
 
 
-def lone(framework: str) -> str:
-    """Name of a lone worker's class, and its exchange with itself of three ones and 0 to 3."""
-    command = [sys.executable, "-c", LONE, framework]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.splitlines()[-1]  # JAX's gloo tells of its connections before
+def exchanged_in_a_plan(framework: str, size: int) -> set[str]:
+    """Class of the workers, and their exchange of three ones and of 0 and 1, as each tells it."""
+    command, port = [sys.executable, "-c", OF_A_PLAN, framework], free_port()
+    places = [(str(rank), str(size), str(port)) for rank in range(size)]
+    started = [
+        subprocess.Popen([*command, *place], stdout=subprocess.PIPE, text=True) for place in places
+    ]
+    # JAX's gloo tells of its connections before
+    return {process.communicate(timeout=120)[0].splitlines()[-1] for process in started}
 
 
 def prepare(folder: Path, text: str, *more: str) -> None:

@@ -26,8 +26,20 @@ def test_a_plan_tells_memory_exchange_and_speed(
     ]  # fmt: skip
     assert "update   512 tokens" in lines[1]
     assert "memory of the first worker" in done.stdout
-    assert lines[-1].startswith(("more than ", "4 workers are used at "))
+    assert lines[-1].startswith(("more than ", "4 workers have an efficiency of "))
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
+
+
+@pytest.mark.parametrize(
+    ("shards", "cure"), [((), "a larger --batch-size"), (("--shards", "2"), "more --shards")]
+)
+def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
+    elman: Command, story: Path, shards: tuple[str, ...], cure: str
+) -> None:
+    own = (*BOOK, "--hidden", "16", "--batch-size", "2", "--workers", "64")
+    done = elman("plan", story, *own, *shards)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"
 
 
 def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from elman.core.experiments.machine import free_port
 from tests.conftest import STORY
 from tests.workers import (
     TELLING_ROWS,
@@ -14,7 +15,7 @@ from tests.workers import (
     alone,
     digest,
     environment,
-    lone,
+    exchanged_in_a_plan,
     prepare,
     together,
     words,
@@ -39,7 +40,7 @@ def test_workers_of_torchrun_end_in_the_bits_of_one_process(store: Path) -> None
 
 
 def test_workers_started_by_hand_end_in_the_bits_of_one_process(
-    tmp_path: Path, free_port: int
+    tmp_path: Path,
 ) -> None:
     """Gradients of their large embedding are exchanged as rows."""
     prepare(tmp_path, WIDE, "--tokenizer", "word")
@@ -48,7 +49,7 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     assert done.returncode == 0, done.stderr
     (tmp_path / "wrapper.py").write_text(TELLING_ROWS)
     command = ["hand" if word == "one" else word for word in command]
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port), "WORLD_SIZE": "2"}
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     started = [
         subprocess.Popen(
             [sys.executable, "-P", "wrapper.py", *command],
@@ -67,14 +68,7 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     assert digest(tmp_path / "hand") == digest(tmp_path / "one")
 
 
-def test_a_lone_worker_exchanges_with_itself() -> None:
-    assert lone("jax") == "JaxWorkers [1. 1. 1.] [[0. 1. 2. 3.]]"
-
-
-@pytest.fixture
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return int(free.getsockname()[1])
+@pytest.mark.parametrize("size", [1, 2])
+def test_workers_of_a_plan_exchange_with_those_of_their_machine(size: int) -> None:
+    told = f"JaxWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
+    assert exchanged_in_a_plan("jax", size) == {told}

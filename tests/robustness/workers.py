@@ -1,11 +1,13 @@
-"""Kill, stop and delay the workers of trainings, and see that their bits stay the same.
+"""Compare, kill, stop and delay the workers of trainings, and see that their bits stay the same.
 
+    python -m tests.robustness.workers curves FRAMEWORK
     python -m tests.robustness.workers delays FRAMEWORK [RUNS]
     python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers deaths FRAMEWORK [DEATHS]
     python -m tests.robustness.workers reads FRAMEWORK
     python -m tests.robustness.workers breaks
 
+`curves`: trainings of all cells in one process, in two workers, and in another number of shards.
 `delays`: runs with 1, 2, 4 and 8 workers, each of which is stopped for a while at random moments.
 `kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `deaths`: a worker is killed, or stopped for ever, with and without `--max-restarts`, and with and
@@ -14,7 +16,10 @@ that each worker reads in an epoch. `breaks`: trainings that do not have the sam
 sums have another order. Each prints a line for a case, and exits with 1 if something was lost.
 """
 
+import csv
 import ctypes
+import itertools
+import math
 import mmap
 import os
 import random
@@ -31,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
+from elman.core.model.cells import CELLS
 from tests.conftest import STORY
 from tests.workers import (
     alone,
@@ -45,6 +51,7 @@ from tests.workers import (
     workers_of,
 )
 
+HUNDRED = ("--epochs", "9")  # of 12 updates
 LONG = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
 SIZES = (1, 2, 4, 8)
 PAUSE = 0.5  # seconds of a delay, at most
@@ -96,11 +103,37 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def undisturbed(place: Path, framework: str, *more: str) -> str:
+def undisturbed(place: Path, framework: str, *more: str, run: str = "one") -> str:
     """Digest of the training in one process."""
-    done = alone(place, words(framework, "one", *more))
+    done = alone(place, words(framework, run, *more))
     check(done.returncode == 0, done.stderr)
-    return digest(place / "one")
+    return digest(place / run)
+
+
+def curves(framework: str) -> None:
+    """Losses of a hundred updates, beside those of two workers and of one shard."""
+    cases = itertools.product(CELLS, ("sgd", "adam"), ("random", "contiguous"))
+    with folder() as place:
+        for number, case in enumerate(cases):
+            options = zip(("--cell", "--optimizer", "--batching"), case, strict=True)
+            more = [*HUNDRED, *itertools.chain(*options)]
+            one, two, whole = (f"{name}-{number}" for name in ("one", "two", "whole"))
+            expected = undisturbed(place, framework, *more, "--shards", "2", run=one)
+            code, _, err = together(place, 2, words(framework, two, *more, "--shards", "2"))
+            check(code == 0, err)
+            check(digest(place / two) == expected, f"{case} has other bits")
+            undisturbed(place, framework, *more, "--shards", "1", run=whole)
+            known, same, other = (losses(place / run) for run in (one, two, whole))
+            check(same == known, f"{case} has another curve")
+            difference = max(abs(a - b) for a, b in zip(known, other, strict=True))
+            print(f"| {framework} | {' | '.join(case)} | 0 | {difference:.1e} |", flush=True)
+
+
+def losses(run: Path) -> list[float]:
+    """Losses of the epochs of a run, in nats a token."""
+    with (run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [math.log(float(row[name])) for row in rows for name in ("train_ppl", "val_ppl")]
 
 
 def delays(framework: str, runs: int) -> None:
@@ -280,6 +313,7 @@ def main() -> None:
     way, *rest = sys.argv[1:]
     numbers = [*map(int, rest[1:])] or [10]
     {
+        "curves": lambda: curves(rest[0]),
         "delays": lambda: delays(rest[0], *numbers),
         "kills": lambda: kills(rest[0], *numbers),
         "deaths": lambda: deaths(rest[0], *numbers),

@@ -15,8 +15,8 @@ from tests.workers import (
     alone,
     await_checkpoint,
     digest,
+    exchanged_in_a_plan,
     kill,
-    lone,
     prepare,
     start,
     together,
@@ -167,6 +167,7 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
     assert not (store / "run").exists()
 
 
-@pytest.mark.parametrize("framework", ["numba", "torch"])
-def test_a_lone_worker_exchanges_with_itself(framework: str) -> None:
-    assert lone(framework) == "TorchWorkers [1. 1. 1.] [[0. 1. 2. 3.]]"
+@pytest.mark.parametrize(("framework", "size"), [("numba", 1), ("torch", 2)])
+def test_workers_of_a_plan_exchange_with_those_of_their_machine(framework: str, size: int) -> None:
+    told = f"TorchWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
+    assert exchanged_in_a_plan(framework, size) == {told}

@@ -58,6 +58,8 @@ def plan(
     _print_table(found)
     _print_memory(found[-1])
     _print_end(found)
+    if found[-1].workers < workers:
+        _print_limit(task, found[-1].workers)
 
 
 def _as_json(one: "Prediction") -> dict[str, Any]:
@@ -107,9 +109,14 @@ def _print_end(found: "list[Prediction]") -> None:
     if len(found) == 1:
         return
     if last is found[-1]:
-        print(f"\n{last.workers} workers are used at {last.efficiency:.0%} of their speed")
+        print(f"\n{last.workers} workers have an efficiency of {last.efficiency:.0%}")
     else:
-        print(f"\nmore than {last.workers} workers are used at less than {WELL_USED:.0%}")
+        print(f"\nmore than {last.workers} workers have an efficiency below {WELL_USED:.0%}")
+
+
+def _print_limit(task: "Task", most: int) -> None:
+    cure = "more --shards" if task.settings.shards else "a larger --batch-size"
+    print(f"\nworkers beyond {most} need {cure}")
 
 
 def _scaled(number: float) -> str:

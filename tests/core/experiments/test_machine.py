@@ -14,7 +14,7 @@ import pytest
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import machine, measuring
 from elman.core.experiments.machine import Measured, measure
-from elman.core.experiments.measuring import Shard, lone_worker, timings
+from elman.core.experiments.measuring import Place, Shard, timings, worker_at
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
 from elman.core.training.workers import ONE_WORKER, Numbers, OneWorker
@@ -30,7 +30,7 @@ ask = lambda: pickle.load(sys.stdin.buffer)
 def answer(value):
     pickle.dump(value, sys.stdout.buffer)
     sys.stdout.buffer.flush()
-ask()
+place = ask()[2]
 """
 # The first of several has measured enough after two updates, the others after five.
 COUNT = """
@@ -60,6 +60,11 @@ except FileExistsError:
 """
 THREADS = """
 answer(Timings(np.full((1, 3), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
+"""
+TELL_PLACE = """
+with open(f"place{place.rank}", "w") as file:
+    print(place.size, place.port, file=file)
+answer(Timings(np.ones((1, 3)), 0.0))
 """
 # A plan that is killed while it waits for others, whose processes it has named.
 WAIT = """
@@ -111,7 +116,7 @@ def test_collectives_that_do_not_load_exchange_nothing(monkeypatch: pytest.Monke
         raise ElmanError("torch is not installed")
 
     monkeypatch.setattr(measuring.launch, "collectives", missing)
-    assert lone_worker("numba") is ONE_WORKER
+    assert worker_at(Place(0, 1, 0), "numba") is ONE_WORKER
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -130,6 +135,14 @@ def test_all_go_on_until_one_has_measured_enough(stand_in: StandIn) -> None:
 def test_all_wait_for_the_slowest_of_an_update(stand_in: StandIn) -> None:
     stand_in(ONE_IS_SLOW)
     assert measure(SETTINGS, SHARD, 2, are_workers=True) == Measured(6.0, 2.0, 1.0, 7.0)
+
+
+def test_all_are_told_where_they_meet(stand_in: StandIn, tmp_path: Path) -> None:
+    stand_in(TELL_PLACE)
+    measure(SETTINGS, SHARD, 2, are_workers=True)
+    first, second = ((tmp_path / f"place{rank}").read_text().split() for rank in range(2))
+    assert first == second
+    assert first[0] == "2"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,16 @@ def test_as_many_measure_at_once_as_share_a_machine(monkeypatch: pytest.MonkeyPa
     assert cases == [(2, 1, False), (2, 1, True)]
 
 
+def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "measure", lambda *_: Measured(1.0, 0.5, 1.0, 0.0))
+    found = predictions(task(), 8, Network(bandwidth=8, latency=10.0), per_machine=2)
+    size = 4 * weights.count(task().arch)
+    assert [one.exchanged for one in found] == [0, size, 1.5 * size, 1.75 * size]
+    # Of 1, 3 and 7 others, 0, 2 and 6 are on other machines, and get two messages each.
+    network = [0.0, size / 1e9 + 4e-5, 1.5 * size / 1e9 + 12e-5]
+    assert [one.exchange - 0.5 for one in found[1:]] == pytest.approx(network)
+
+
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
 

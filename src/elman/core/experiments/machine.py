@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from elman.core.errors import MachineError
-from elman.core.experiments.measuring import Shard, Timings
+from elman.core.experiments.measuring import Place, Shard, Timings
 from elman.core.experiments.settings import Settings
 
 # -P: a module in the current folder is not imported
@@ -26,7 +27,7 @@ class Measured:
     """Costs of an update on this machine.
 
     - `gradients`: seconds of the gradients of a shard.
-    - `exchange`: seconds of an exchange without a network.
+    - `exchange`: seconds of an exchange with the other processes.
     - `step`: seconds of the optimiser's step.
     - `program`: bytes of a process, without what is calculated of the model.
     """
@@ -40,20 +41,30 @@ class Measured:
 def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
     """Costs of a shard where so many processes take their updates at the same time.
 
-    - `are_workers`: True if they have the collectives of workers, and one thread each where there
-      are several, as torchrun gives them.
+    - `are_workers`: True if they exchange by the collectives of workers, one with itself, and have
+      one thread each where there are several, as torchrun gives them.
     """
     environment = dict(os.environ)
     if are_workers and number > 1:
         environment.setdefault("OMP_NUM_THREADS", "1")
     with ExitStack() as stack:
         group = [stack.enter_context(_process(environment)) for _ in range(number)]
-        _send(group, (settings, shard, are_workers))
+        port = free_port()
+        for rank, process in enumerate(group):
+            place = Place(rank, number, port) if are_workers else None
+            _send([process], (settings, shard, place))
         while True:
             answers = [_answer(process) for process in group]
             if isinstance(answers[0], Timings):
                 return _of_slowest(answers)
             _send(group, not any(answers))
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _of_slowest(found: list[Timings]) -> Measured:

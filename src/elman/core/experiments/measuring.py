@@ -1,14 +1,13 @@
 """Costs of parts of updates, measured in a process that has what a worker has.
 
 `machine.py` starts such processes with `main`, and exchanges pickled objects with them: they are
-sent settings, a shard, and True for a worker. After an update they answer True if they have timed
-enough, and are sent True if another one follows, so that all take it at the same time. The last
-answer has the timings.
+sent settings, a shard, and a worker's place or None. After an update they answer True if they have
+timed enough, and are sent True if another one follows, so that all take it at the same time. The
+last answer has the timings.
 """
 
 import os
 import pickle
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -159,21 +158,26 @@ def timings(
     return Timings(np.array(trainer.parts[1:]) * scales, max(0.0, program))
 
 
-def lone_worker(framework: str) -> Workers:
-    """Worker that exchanges with itself alone, by the collectives of a framework.
+@dataclass(frozen=True)
+class Place:
+    """A worker's place among those of this machine, who meet at a port."""
+
+    rank: int
+    size: int
+    port: int
+
+
+def worker_at(place: Place, framework: str) -> Workers:
+    """Worker that exchanges with those of its machine, by the collectives of a framework.
 
     Where these do not load or connect, it is ONE_WORKER, which exchanges nothing.
     """
     for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
         del os.environ[name]  # of a torchrun that has started this program
-    host = "127.0.0.1"
+    os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": "0"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port)}
     try:
         collectives = launch.collectives(framework)
-        with socket.socket() as free:
-            free.bind((host, 0))
-            port = str(free.getsockname()[1])
-        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
         workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
     except (ElmanError, ImportError, OSError):
         return ONE_WORKER
@@ -194,9 +198,11 @@ def main() -> None:
         return bool(pickle.load(asked))
 
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
-        settings, shard, is_worker = pickle.load(asked)
+        settings, shard, place = pickle.load(asked)
         try:
-            workers = lone_worker(settings.framework) if is_worker else ONE_WORKER
-            answer(timings(settings, shard, workers, goes_on))
+            workers = worker_at(place, settings.framework) if place else ONE_WORKER
+            found = timings(settings, shard, workers, goes_on)
+            workers.close()
+            answer(found)
         except ElmanError as error:
             answer(error)

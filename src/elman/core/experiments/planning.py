@@ -4,8 +4,9 @@ For W workers, S shards of a batch and P weights, an update takes
 
     S / W * (gradients of a shard) + (optimiser's step) + (exchange)
 
-All but the network's share is measured on this machine, by as many processes as share one. An
-exchange moves 2 P (W - 1) / W numbers to and from each worker, as docs/scale.md describes it.
+All but the network's share is measured on this machine, by as many processes as share one, which
+exchange with each other. An exchange moves 2 P (W - 1) / W numbers to and from each worker; those
+of other machines take the network, as docs/scale.md describes it.
 """
 
 import logging
@@ -240,13 +241,14 @@ def predictions(
         if case not in known:
             known[case] = measure(task.settings, *case)
         alone = found[0].tokens_per_second if found else None
-        found.append(_predicted(task, number, network, known[case], alone))
+        found.append(_predicted(task, number, together, network, known[case], alone))
     return found
 
 
 def _predicted(
     task: Task,
     workers: int,
+    together: int,
     network: Network,
     measured: Measured,
     alone: float | None,
@@ -256,7 +258,9 @@ def _predicted(
     compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
-        exchange = measured.exchange + network.seconds(exchanged, task.messages(workers))
+        far = (workers - together) / (workers - 1)  # share of the others on other machines
+        exchange = measured.exchange
+        exchange += network.seconds(far * exchanged, round(far * task.messages(workers)))
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
         workers,
