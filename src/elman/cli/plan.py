@@ -27,9 +27,13 @@ def plan(
     ] = 1,
     bandwidth: Annotated[
         float,
-        typer.Option(help="Gigabits a second to and from each worker, at the same time."),
+        typer.Option(
+            help="Gigabits a second between machines, to and from each worker at the same time."
+        ),
     ] = 10.0,
-    latency: Annotated[float, typer.Option(help="Microseconds that a message takes.")] = 50.0,
+    latency: Annotated[
+        float, typer.Option(help="Microseconds that a message between machines takes.")
+    ] = 50.0,
     tokens: Annotated[
         int | None,
         typer.Option(

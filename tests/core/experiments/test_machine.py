@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from elman.core.errors import ElmanError, MachineError
@@ -32,31 +33,14 @@ def answer(value):
     sys.stdout.buffer.flush()
 place = ask()[2]
 """
-# The first of several has measured enough after two updates, the others after five.
-COUNT = """
-number = 0
-try:
-    os.mkdir("first")
-    enough = 2
-except FileExistsError:
-    enough = 5
-while True:
-    number += 1
-    answer(number >= enough)
-    if not ask():
-        break
-answer(Timings(np.full((1, 3), number), 0.0))
-"""
 # Of two, one is slow in the first and in the last of three updates, the other in the second.
 ONE_IS_SLOW = """
 fast, slow, slower = (1.0, 1.0, 3.0), (5.0, 2.0, 1.0), (8.0, 2.0, 1.0)
-answer(True)
-ask()
 try:
     os.mkdir("first")
     answer(Timings(np.array([slow, fast, slower]), 7.0))
 except FileExistsError:
-    answer(Timings(np.array([fast, slow, fast]), 5.0))
+    answer(Timings(np.array([fast, slow, fast, slower]), 5.0))
 """
 THREADS = """
 answer(Timings(np.full((1, 3), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
@@ -65,6 +49,10 @@ TELL_PLACE = """
 with open(f"place{place.rank}", "w") as file:
     print(place.size, place.port, file=file)
 answer(Timings(np.ones((1, 3)), 0.0))
+"""
+FAIL = """
+from elman.core.errors import ElmanError, MachineError
+answer(ElmanError("the cause") if place.rank else MachineError("a worker has gone"))
 """
 # A plan that is killed while it waits for others, whose processes it has named.
 WAIT = """
@@ -103,12 +91,26 @@ class Sending(OneWorker):
         return super().exchange(vector, numbers)
 
 
-def test_each_update_has_an_exchange() -> None:
-    worker, left = Sending(), iter([True] * 4 + [False])
-    found = timings(SETTINGS, SHARD, worker, lambda enough: next(left))
+def test_each_update_has_an_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "UPDATES", 5)
+    worker = Sending()
+    found = timings(SETTINGS, SHARD, worker)
     assert worker.lengths == [SHARD.exchanged] * 5
     assert found.updates.shape == (4, 3)  # all but the first, which may be compiled
     assert (found.updates > 0).all()
+
+
+def test_all_end_with_the_first_that_has_timed_enough() -> None:
+    class Two(Sending):
+        """The other one has timed enough in the third update."""
+
+        def exchange(self, vector: Any, numbers: Numbers, rows: Any = None) -> tuple[Any, Numbers]:
+            total, own = super().exchange(vector, numbers)
+            return total, np.concatenate([own, np.full_like(own, len(self.lengths) == 3)])
+
+    worker = Two()
+    assert len(timings(SETTINGS, SHARD, worker).updates) == 2
+    assert len(worker.lengths) == 3
 
 
 def test_collectives_that_do_not_load_exchange_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +127,6 @@ def test_processes_measure_the_parts_of_an_update(number: int) -> None:
     assert 0 < found.step < found.gradients < 1
     assert 0 < found.exchange < 1
     assert 1e7 < found.program < 1e9
-
-
-def test_all_go_on_until_one_has_measured_enough(stand_in: StandIn) -> None:
-    stand_in(COUNT)
-    assert measure(SETTINGS, SHARD, 3, are_workers=True).gradients == 2
 
 
 def test_all_wait_for_the_slowest_of_an_update(stand_in: StandIn) -> None:
@@ -166,6 +163,12 @@ def test_a_process_that_was_killed_is_told(stand_in: StandIn) -> None:
     stand_in("os.kill(os.getpid(), 9)")
     with pytest.raises(MachineError, match="was ended, which happens where memory is short"):
         measure(SETTINGS, SHARD, 2, are_workers=False)
+
+
+def test_the_cause_is_told_and_not_that_a_worker_has_gone(stand_in: StandIn) -> None:
+    stand_in(FAIL)
+    with pytest.raises(ElmanError, match="the cause"):
+        measure(SETTINGS, SHARD, 2, are_workers=True)
 
 
 def test_an_error_of_a_process_is_one_of_the_plan() -> None:

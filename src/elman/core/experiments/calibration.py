@@ -1,8 +1,6 @@
 """Speed of a framework's training on this machine, measured in half a second of updates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from operator import not_
 from time import perf_counter
 from typing import Any
 
@@ -20,19 +18,16 @@ SECONDS = 0.5
 
 
 class Clock(Callback):
-    """Times the updates of a training, and ends it after so many seconds.
+    """Times the updates of a training, and ends it after so many seconds."""
 
-    - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
-    """
-
-    def __init__(self, seconds: float, goes_on: Callable[[bool], bool]) -> None:
-        self.seconds, self.goes_on = seconds, goes_on
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.times: list[float] = []
 
     def after_update(self, trainer: TrainerLike) -> None:
         """Note the time."""
         self.times.append(perf_counter())
-        if not self.goes_on(self.times[-1] - self.times[0] > self.seconds):
+        if self.times[-1] - self.times[0] > self.seconds:
             trainer.stop()
 
     @property
@@ -54,8 +49,7 @@ class Probe:
     """Short trainings of models on random ids, by a class of trainers.
 
     - `options`: arguments of the framework's `build`.
-    - `updates`: of a training, at most.
-    - `seconds`, `goes_on`: as of `Clock`.
+    - `updates`, `seconds`: of a training, at most.
     """
 
     framework: Any
@@ -64,7 +58,6 @@ class Probe:
     options: dict[str, Any]
     updates: int = UPDATES
     seconds: float = SECONDS
-    goes_on: Callable[[bool], bool] = not_
 
     def train(self, arch: Architecture, rows: int, steps: int) -> tuple[Any, Clock]:
         """Train with a batch of so many rows and steps; return the trainer, and the clock."""
@@ -78,7 +71,7 @@ class Probe:
         )
         data.train_dataloader, data.val_dataloader = lambda: [batch] * self.updates, lambda: None
         trainer = self.trainer(1, self.num_gpus, 1.0, show_progress=False)
-        clock = Clock(self.seconds, self.goes_on)
+        clock = Clock(self.seconds)
         trainer.callbacks = (clock,)
         trainer.fit(model, data)
         return trainer, clock

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import MachineError
+from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.measuring import Place, Shard, Timings
 from elman.core.experiments.settings import Settings
 
@@ -52,12 +52,12 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
         port = free_port()
         for rank, process in enumerate(group):
             place = Place(rank, number, port) if are_workers else None
-            _send([process], (settings, shard, place))
-        while True:
-            answers = [_answer(process) for process in group]
-            if isinstance(answers[0], Timings):
-                return _of_slowest(answers)
-            _send(group, not any(answers))
+            _send(process, (settings, shard, place))
+        answers = [_answer(process) for process in group]
+    errors = [answer for answer in answers if not isinstance(answer, Timings)]
+    if errors:  # those of the machine may be that another worker has gone
+        raise min(errors, key=lambda error: isinstance(error, MachineError))
+    return _of_slowest([answer for answer in answers if isinstance(answer, Timings)])
 
 
 def free_port() -> int:
@@ -69,7 +69,8 @@ def free_port() -> int:
 
 def _of_slowest(found: list[Timings]) -> Measured:
     """Mean costs of the updates: of each those of its slowest process, for which others wait."""
-    updates = np.array([one.updates for one in found])  # (processes, updates, parts)
+    number = min(len(one.updates) for one in found)
+    updates = np.array([one.updates[:number] for one in found])  # (processes, updates, parts)
     slowest = updates.sum(axis=2).argmax(axis=0)
     parts = np.mean(updates[slowest, np.arange(len(slowest))], axis=0)
     gradients, exchange, step = map(float, parts)
@@ -89,23 +90,20 @@ def _process(environment: dict[str, str]) -> Iterator[Process]:
             process.kill()
 
 
-def _send(group: list[Process], value: Any) -> None:
-    for process in group:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # the answer tells
-            pickle.dump(value, process.stdin)
-            process.stdin.flush()
+def _send(process: Process, value: Any) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # the answer tells
+        pickle.dump(value, process.stdin)
+        process.stdin.flush()
 
 
-def _answer(process: Process) -> Any:
+def _answer(process: Process) -> Timings | ElmanError:
     assert process.stdout is not None
     try:
-        answer = pickle.load(process.stdout)
+        answer: Timings | ElmanError = pickle.load(process.stdout)
     except EOFError:
         raise MachineError(
             "a process that measured updates was ended, which happens where memory is short: plan "
             "a smaller model, or fewer workers on a machine"
         ) from None
-    if isinstance(answer, Exception):
-        raise answer
     return answer

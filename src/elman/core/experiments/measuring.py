@@ -1,15 +1,13 @@
 """Costs of parts of updates, measured in a process that has what a worker has.
 
-`machine.py` starts such processes with `main`, and exchanges pickled objects with them: they are
-sent settings, a shard, and a worker's place or None. After an update they answer True if they have
-timed enough, and are sent True if another one follows, so that all take it at the same time. The
-last answer has the timings.
+`machine.py` starts such processes with `main`: they are sent settings, a shard, and a worker's
+place or None, as pickled objects, and answer the timings, or an error.
 """
 
+import math
 import os
 import pickle
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -90,12 +88,14 @@ def smaller(shard: Shard) -> Shard:
 class TimedParts(Trainer):
     """Mixin for the Trainer of a framework that takes its step as workers do, and times it.
 
-    `parts` has the seconds of each update's gradients, its exchange and its optimiser's step.
+    `parts` has the seconds of each update's gradients, its exchange and its optimiser's step. All
+    workers end after the same update, once one of them has timed enough.
     """
 
     workers: Workers
     exchanged: int
     parts: list[NDArray[np.float64]]
+    _deadline = math.inf
 
     def prepare_data(self, data: Any) -> None:
         """Take the data, and no times yet."""
@@ -108,13 +108,18 @@ class TimedParts(Trainer):
         loss = self.backpropagate(batch)
         vector = self.gradient_vector() * np.float32(batch.num_targets)
         moments.append(perf_counter())
-        self.workers.exchange(vector[: self.exchanged], np.zeros(WORDS))
+        own = np.full(WORDS, moments[-1] > self._deadline, np.float64)
+        _, numbers = self.workers.exchange(vector[: self.exchanged], own)
         vector = vector / np.float32(batch.num_targets)
         moments.append(perf_counter())
         self.apply_gradients(vector)
         float(self.gradient_norm)  # waits for a GPU
         moments.append(perf_counter())
         self.parts.append(np.diff(moments))
+        if len(self.parts) == 1:  # which may have been compiled
+            self._deadline = moments[-1] + SECONDS
+        if numbers.any():
+            self.stop()
         return loss
 
 
@@ -130,19 +135,14 @@ class Timings:
     program: float
 
 
-def timings(
-    settings: Settings, shard: Shard, workers: Workers, goes_on: Callable[[bool], bool]
-) -> Timings:
-    """Timings of a shard, estimated from those of a part of it.
-
-    - `goes_on`: called after an update, with True if enough are timed; tells whether one follows.
-    """
+def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
+    """Timings of a shard, estimated from those of a part of it."""
     framework, part = framework_module(settings.framework), smaller(shard)
     num_gpus = train.count_gpus(settings, framework)
     own = {"workers": workers, "exchanged": part.exchanged}
     kind = type("TimedTrainer", (TimedParts, framework.Trainer), own)
     options = train.build_options(settings)
-    probe = Probe(framework, kind, num_gpus, options, UPDATES, SECONDS, goes_on)
+    probe = Probe(framework, kind, num_gpus, options, UPDATES, math.inf)
     trainer, _ = probe.train(part.arch, part.rows, part.steps)
     number = weights.count(part.arch)
     scales = (
@@ -189,20 +189,14 @@ def main() -> None:
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a framework may print
 
-    def answer(value: Any) -> None:
-        pickle.dump(value, answers)
-        answers.flush()
-
-    def goes_on(enough: bool) -> bool:
-        answer(enough)
-        return bool(pickle.load(asked))
-
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
         settings, shard, place = pickle.load(asked)
+        answer: Timings | ElmanError
         try:
             workers = worker_at(place, settings.framework) if place else ONE_WORKER
-            found = timings(settings, shard, workers, goes_on)
+            answer = timings(settings, shard, workers)
             workers.close()
-            answer(found)
         except ElmanError as error:
-            answer(error)
+            answer = error
+        pickle.dump(answer, answers)
+        answers.flush()
