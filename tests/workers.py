@@ -93,9 +93,10 @@ def start(
     command: Sequence[str],
     restarts: int = 0,
     program: Sequence[str] = ("-m", "elman"),
+    meeting: Sequence[str] = ("--standalone",),
 ) -> subprocess.Popen[str]:
-    """Start a command of elman as so many workers."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--max-restarts", str(restarts)]
+    """Start a command of elman as so many workers of a machine."""
+    launcher = ["-m", "torch.distributed.run", *meeting, "--max-restarts", str(restarts)]
     return subprocess.Popen(
         [sys.executable, *launcher, "--nproc-per-node", str(workers), *program, *command],
         cwd=folder,
@@ -127,9 +128,9 @@ def await_checkpoint(run: Path, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def workers_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
-    """Processes that torchrun has started, by their ranks."""
-    found = {}
+def workers_of(launcher: subprocess.Popen[str], variable: str = "RANK") -> dict[int, int]:
+    """Processes that torchrun has started, by their ranks, or another variable."""
+    found, prefix = {}, f"{variable}=".encode()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
@@ -137,8 +138,8 @@ def workers_of(launcher: subprocess.Popen[str]) -> dict[int, int]:
         except (OSError, ValueError):  # it has ended meanwhile
             continue
         if parent == launcher.pid:
-            ranks = [v for v in variables if v.startswith(b"RANK=")]
-            found |= {int(rank.removeprefix(b"RANK=")): int(path.name) for rank in ranks}
+            values = [v for v in variables if v.startswith(prefix)]
+            found |= {int(value.removeprefix(prefix)): int(path.name) for value in values}
     return found
 
 

@@ -4,6 +4,7 @@
     python -m tests.robustness.workers delays FRAMEWORK [RUNS]
     python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers deaths FRAMEWORK [DEATHS]
+    python -m tests.robustness.workers elastic FRAMEWORK
     python -m tests.robustness.workers reads FRAMEWORK
     python -m tests.robustness.workers breaks
 
@@ -11,9 +12,11 @@
 `delays`: runs with 1, 2, 4 and 8 workers, each of which is stopped for a while at random moments.
 `kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `deaths`: a worker is killed, or stopped for ever, with and without `--max-restarts`, and with and
-without torchrun's shared store; the seconds until all have ended. `reads`: the share of a store
-that each worker reads in an epoch. `breaks`: trainings that do not have the same bits, since their
-sums have another order. Each prints a line for a case, and exits with 1 if something was lost.
+without torchrun's shared store; the seconds until all have ended. `elastic`: a second torchrun, as
+of another machine, joins a training and is killed; the seconds until the first goes on. `reads`:
+the share of a store that each worker reads in an epoch. `breaks`: trainings that do not have the
+same bits, since their sums have another order. Each prints a line for a case, and exits with 1 if
+something was lost.
 """
 
 import csv
@@ -36,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
+from elman.core.experiments.machine import free_port
 from elman.core.model.cells import CELLS
 from tests.conftest import STORY
 from tests.workers import (
@@ -226,6 +230,43 @@ def deaths(framework: str, number: int) -> None:
             print(f"| {framework} | {case} | {len(times)} | {shown} |", flush=True)
 
 
+def elastic(framework: str) -> None:
+    """A training whose second machine comes late and leaves early."""
+    more = ("--hidden", "256", "--epochs", "1000", "--checkpoint-every", "1")
+    endpoint = f"localhost:{free_port()}"
+    meeting = ("--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
+    with folder() as place:
+        expected, run = undisturbed(place, framework, *more), place / "run"
+
+        def machine() -> "subprocess.Popen[str]":
+            return start(place, 1, words(framework, "run", *more), 9, meeting=meeting)
+
+        first = machine()
+        await_checkpoint(run)
+        began, second = time.monotonic(), machine()
+        joined = goes_on(first, run, 2) - began
+        began = time.monotonic()
+        for process in (second.pid, *workers_of(second).values()):
+            kill(process)
+        left = goes_on(first, run, 1) - began
+        second.communicate()
+        first.communicate(timeout=LONGEST)
+        check(first.returncode == 0, f"the training exited with {first.returncode}")
+        check(digest(run) == expected, "the training has other bits")
+        print(f"| {framework} | {joined:.1f} | {left:.1f} |", flush=True)
+
+
+def goes_on(launched: "subprocess.Popen[str]", run: Path, size: int) -> float:
+    """Time at which a checkpoint of so many workers is written."""
+    newest = None
+    while newest is None or checkpoints(run) <= newest:
+        check(launched.poll() is None, "the training ended before")
+        if newest is None and size in workers_of(launched, "WORLD_SIZE"):
+            newest = checkpoints(run)
+        time.sleep(0.1)
+    return time.monotonic()
+
+
 def reads(framework: str) -> None:
     """Each worker has a copy of the store, whose pages in memory are counted afterwards."""
     with folder() as place:
@@ -317,6 +358,7 @@ def main() -> None:
         "delays": lambda: delays(rest[0], *numbers),
         "kills": lambda: kills(rest[0], *numbers),
         "deaths": lambda: deaths(rest[0], *numbers),
+        "elastic": lambda: elastic(rest[0]),
         "reads": lambda: reads(rest[0]),
         "breaks": breaks,
     }[way]()
