@@ -73,6 +73,7 @@ def main() -> None:
     if size == 1 or dist.get_rank() == 0:
         print(updates, time.perf_counter() - began, sent() - before)
     if size > 1:
+        dist.barrier()  # one that ends while others still wait may abort
         dist.destroy_process_group()
 
 
