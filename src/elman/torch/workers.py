@@ -46,21 +46,27 @@ class TorchWorkers:
         length, zeros = len(given), given.new_zeros
         if rows is not None:
             given = packed(given, rows, zeros)
-        words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
         piece = -(-len(given) // self.size)
-        padded = torch.nn.functional.pad(given, (0, piece * self.size - len(given)))
-        # Each worker gets a piece of all vectors, with the numbers behind it.
-        pieces = torch.cat(
-            [padded.view(self.size, piece), words.expand(self.size, -1)], dim=1
-        )  # (size, piece + words)
+        pieces = self._pieces(given, piece, numbers)
         received = torch.empty_like(pieces)
         with as_machine_error(RuntimeError):
             dist.all_to_all_single(received, pieces)
-            total = self._joined(tree_sum(received[:, :piece])) if piece else padded
+            total = self._joined(tree_sum(received[:, :piece])) if piece else given
             # NCCL computes meanwhile, and fails here if it does.
             all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
         total = total[: len(given)] if rows is None else unpacked(total, rows, length, zeros)
         return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
+
+    def _pieces(self, given: torch.Tensor, piece: int, numbers: Numbers) -> torch.Tensor:
+        """Equally long pieces of a vector, with the numbers behind each, (size, piece + words)."""
+        words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
+        pieces = given.new_empty(self.size, piece + len(words))
+        pieces[:, piece:] = words
+        for rank in range(self.size):
+            own = given[rank * piece : (rank + 1) * piece]
+            pieces[rank, : len(own)] = own
+            pieces[rank, len(own) : piece] = 0
+        return pieces
 
     def _joined(self, part: torch.Tensor) -> torch.Tensor:
         """Vectors of all workers, which are equally long, one after the other."""

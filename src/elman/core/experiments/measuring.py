@@ -106,11 +106,12 @@ class TimedParts(Trainer):
         """Take one optimisation step; return the mean loss of the batch."""
         moments = [perf_counter()]
         loss = self.backpropagate(batch)
-        vector = self.gradient_vector() * np.float32(batch.num_targets)
+        vector = self.gradient_vector()
+        vector *= np.float32(batch.num_targets)
         moments.append(perf_counter())
         own = np.full(WORDS, moments[-1] > self._deadline, np.float64)
         _, numbers = self.workers.exchange(vector[: self.exchanged], own)
-        vector = vector / np.float32(batch.num_targets)
+        vector /= np.float32(batch.num_targets)
         moments.append(perf_counter())
         self.apply_gradients(vector)
         float(self.gradient_norm)  # waits for a GPU

@@ -92,13 +92,16 @@ class ShardedTrainer(trainer.Trainer):
 
         def backpropagate(part: Batch) -> float:
             loss: float = self.backpropagate(part)
-            gradient.add(self.gradient_vector() * np.float32(part.num_targets))
+            vector = self.gradient_vector()
+            vector *= np.float32(part.num_targets)
+            gradient.add(vector)
             return loss
 
         sums = self._losses(backpropagate, batch, gradient)
         own = self._or_zeros(gradient.value), self._rows(batch)
         total, loss, batch.num_targets = self._exchange(sums, *own)
-        self.apply_gradients(total / np.float32(batch.num_targets))
+        total /= np.float32(batch.num_targets)
+        self.apply_gradients(total)
         self.seed_dropout(self.seed, self.train_batch_idx)  # for the checkpoint
         return loss
 

@@ -124,9 +124,8 @@ def _plus(first: Any, second: Any) -> Any:
     """Sum of two arrays, in the memory of the first where it can be changed."""
     if first is None or second is None:
         return second if first is None else first
-    if isinstance(first, np.ndarray):
-        return np.add(first, second, out=first)
-    return first + second
+    first += second
+    return first
 
 
 def tree_sum(terms: Any) -> Any:
