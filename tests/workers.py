@@ -28,10 +28,10 @@ TELLING_ROWS = """
 from elman.core.training import sharded
 class Told(sharded.Rows):
     @property
-    def are_few(self):
-        few = super().are_few
-        print("rows", len(self.ids) if few else 0, flush=True)
-        return few
+    def pay(self):
+        pay = super().pay
+        print("rows", len(self.ids) if pay else 0, flush=True)
+        return pay
 sharded.Rows = Told
 from elman.cli import main
 main()

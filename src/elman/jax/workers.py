@@ -61,7 +61,7 @@ class JaxWorkers:
                 self._global(padded.reshape(1, self.size, -1)), self._global(words[None])
             )
             own_sum, own_words = map(_local, (total, all_words))
-        own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, length, _zeros)
+        own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, _zeros)
         return jnp.asarray(own_sum), own_words.view(np.float64)
 
     def concatenate(self, part: Any, length: int) -> Any:

@@ -43,7 +43,7 @@ class TorchWorkers:
     ) -> tuple[Any, Numbers]:
         """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
         given = torch.zeros(0) if vector is None else torch.as_tensor(vector)
-        length, zeros = len(given), given.new_zeros
+        zeros = given.new_zeros
         if rows is not None:
             given = packed(given, rows, zeros)
         piece = -(-len(given) // self.size)
@@ -54,7 +54,7 @@ class TorchWorkers:
             total = self._joined(tree_sum(received[:, :piece])) if piece else given
             # NCCL computes meanwhile, and fails here if it does.
             all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
-        total = total[: len(given)] if rows is None else unpacked(total, rows, length, zeros)
+        total = total[: len(given)] if rows is None else unpacked(total, rows, zeros)
         return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
 
     def _pieces(self, given: torch.Tensor, piece: int, numbers: Numbers) -> torch.Tensor:

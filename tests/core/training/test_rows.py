@@ -17,6 +17,8 @@ from elman.core.training.rows import (
     used_by,
 )
 
+LARGE = MIN_NUMBERS
+
 
 def zeros(length: int) -> np.ndarray:
     return np.zeros(length, np.float32)
@@ -31,19 +33,19 @@ def zeros(length: int) -> np.ndarray:
 def test_a_vector_is_packed_and_unpacked(
     before: int, features: int, after: int, used: set[int]
 ) -> None:
-    rows = Rows(before, 600, features, np.array(sorted(used)))
+    rows = Rows(before + 600 * features + after, before, 600, features, np.array(sorted(used)))
     vector = np.arange(1, 1 + before + 600 * features + after, dtype=np.float32)
     unused = [n for n in range(600) if n not in used]
     rows.of(vector[rows.start : rows.stop])[unused] = 0
     small = packed(vector, rows, zeros)
     assert len(small) <= before + (len(used) + TOGETHER) * features + after
     longer = np.append(small, zeros(3))  # as workers pad it
-    assert (unpacked(longer, rows, len(vector), zeros) == vector).all()
+    assert (unpacked(longer, rows, zeros) == vector).all()
 
 
 def test_rows_of_a_sum_are_sums_of_rows() -> None:
     rng = np.random.default_rng(0)
-    rows = Rows(2, 600, 3, np.array([4, 7, 599]))
+    rows = Rows(2 + 1800 + 5, 2, 600, 3, np.array([4, 7, 599]))
     vectors = []
     for used in ([4, 7], [7, 599]):
         vector = rng.standard_normal(2 + 1800 + 5).astype(np.float32)
@@ -52,7 +54,7 @@ def test_rows_of_a_sum_are_sums_of_rows() -> None:
         vectors.append(vector)
     summed = packed(vectors[0], rows, zeros) + packed(vectors[1], rows, zeros)
     whole = vectors[0] + vectors[1]
-    assert unpacked(summed, rows, len(whole), zeros).tobytes() == whole.tobytes()
+    assert unpacked(summed, rows, zeros).tobytes() == whole.tobytes()
 
 
 def test_workers_agree_on_the_rows() -> None:
@@ -61,22 +63,26 @@ def test_workers_agree_on_the_rows() -> None:
     assert union(bits, 33).tolist() == [1, 9, 30, 32]
 
 
-@pytest.mark.parametrize(("used", "few"), [(1, True), (255, True), (257, False), (599, False)])
-def test_rows_are_few_if_they_take_less_than_half_with_their_padding(used: int, few: bool) -> None:
-    assert Rows(3, 600, 2, np.arange(used)).are_few == few
+@pytest.mark.parametrize(
+    ("length", "used", "pay"),
+    [(1200, 1, True), (1200, 256, True), (1200, 257, False), (2000, 256, True), (2100, 256, False)],
+)
+def test_rows_pay_if_a_third_of_a_vector_is_left_out(length: int, used: int, pay: bool) -> None:
+    assert Rows(length, 0, 600, 2, np.arange(used)).pay == pay
 
 
 @pytest.mark.parametrize(
     ("shapes", "found"),
     [
-        ({"rnn.weight": (3, 5), "embedding.weight": (MIN_NUMBERS, 2)}, (15, MIN_NUMBERS, 2)),
-        ({"embedding.embedding": (MIN_NUMBERS, 1)}, (0, MIN_NUMBERS, 1)),
-        ({"embedding.embedding": (MIN_NUMBERS - 1, 1)}, None),
-        ({"embedding.weight": (MIN_SYMBOLS - 1, MIN_NUMBERS)}, None),
-        ({"linear.weight": (MIN_NUMBERS, 2)}, None),
+        ({"rnn.weight": (3, 5), "embedding.weight": (LARGE, 2)}, (15 + 2 * LARGE, 15, LARGE, 2)),
+        ({"embedding.embedding": (LARGE, 1), "b": (7,)}, (LARGE + 7, 0, LARGE, 1)),
+        ({"embedding.embedding": (LARGE, 1), "linear.weight": (2 * LARGE, 1)}, None),
+        ({"embedding.embedding": (LARGE - 1, 1)}, None),
+        ({"embedding.weight": (MIN_SYMBOLS - 1, LARGE)}, None),
+        ({"linear.weight": (LARGE, 2)}, None),
     ],
 )
 def test_the_embedding_is_found_if_it_is_large(
-    shapes: dict[str, tuple[int, ...]], found: tuple[int, int, int] | None
+    shapes: dict[str, tuple[int, ...]], found: tuple[int, ...] | None
 ) -> None:
     assert embedding_in(shapes) == found

@@ -93,7 +93,7 @@ class Task:
         return self.settings.shards or train.default_shards(workers)
 
     @property
-    def embedding(self) -> tuple[int, int, int] | None:
+    def embedding(self) -> tuple[int, int, int, int] | None:
         """Embedding whose gradients may be exchanged as rows, as `embedding_in` returns it."""
         return None if self.arch.tied else embedding_in(weights.shapes(self.arch))
 
@@ -102,10 +102,10 @@ class Task:
         """Numbers of the gradient that are exchanged."""
         if self.embedding is None:
             return self.weights
-        symbols = self.embedding[1]
+        symbols = self.embedding[2]
         # Most rows that the batch can have; fewer if symbols repeat.
         rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
-        return self.weights - (rows.left_out if rows.are_few else 0)
+        return self.weights - (rows.left_out if rows.pay else 0)
 
     def exchanged(self, workers: int) -> float:
         """Bytes that an update moves to, and from, each worker."""

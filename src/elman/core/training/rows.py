@@ -5,6 +5,7 @@ Functions here work on arrays of NumPy and on tensors of PyTorch.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 
 # Smaller embeddings take no longer to exchange than the symbols of which there are rows.
 MIN_NUMBERS, MIN_SYMBOLS = 1 << 17, 1 << 10
+# Share of a vector; at 10 Gbit/s an exchange of it takes about as long as two copies of the vector.
+LEFT_OUT = 1 / 3
 TOGETHER = 256  # the number of rows is a multiple of it, so that JAX compiles few exchanges
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of an embedding, (symbols, features), that begins at a place in a vector."""
+    """Rows of an embedding, (symbols, features), that begins at a place in a vector of a length."""
 
+    length: int
     start: int
     symbols: int
     features: int
@@ -40,9 +44,9 @@ class Rows:
         return self.stop - self.packed_stop
 
     @property
-    def are_few(self) -> bool:
-        """True if the rows have less than half of the embedding's numbers."""
-        return 2 * self.left_out > self.stop - self.start
+    def pay(self) -> bool:
+        """True if so much is left out that it is worth two copies of the vector."""
+        return self.left_out > LEFT_OUT * self.length
 
     def of(self, part: Any) -> Any:
         """View of a part of a vector as rows, (rows, features)."""
@@ -51,7 +55,7 @@ class Rows:
 
 def packed(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
     """Vector without the other rows of the embedding; `zeros` makes one of a length."""
-    result = zeros(len(vector) - rows.left_out)
+    result = zeros(rows.length - rows.left_out)
     result[: rows.start] = vector[: rows.start]
     own = rows.of(result[rows.start : rows.packed_stop])
     own[: len(rows.ids)] = rows.of(vector[rows.start : rows.stop])[rows.ids]
@@ -59,9 +63,9 @@ def packed(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
     return result
 
 
-def unpacked(vector: Any, rows: Rows, length: int, zeros: Callable[[int], Any]) -> Any:
-    """Vector of this length that was packed, with zeros in the other rows of the embedding."""
-    result, rest = zeros(length), length - rows.stop
+def unpacked(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
+    """Vector that was packed, with zeros in the other rows of the embedding."""
+    result, rest = zeros(rows.length), rows.length - rows.stop
     result[: rows.start] = vector[: rows.start]
     own = rows.of(vector[rows.start : rows.packed_stop])
     rows.of(result[rows.start : rows.stop])[rows.ids] = own[: len(rows.ids)]
@@ -69,17 +73,17 @@ def unpacked(vector: Any, rows: Rows, length: int, zeros: Callable[[int], Any]) 
     return result
 
 
-def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int] | None:
-    """Place of an embedding among arrays of a vector, its symbols and its features.
+def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, int] | None:
+    """Length of the vector of some arrays, place of an embedding in it, its symbols and features.
 
-    None if there is no embedding that is worth the effort.
+    None if there is no embedding whose rows could pay.
     """
-    start = 0
-    for name, shape in shapes.items():
-        size = int(np.prod(shape))
-        if name.startswith("embedding.") and size >= MIN_NUMBERS and shape[0] >= MIN_SYMBOLS:
-            return start, *shape  # type: ignore[return-value]
-        start += size
+    sizes = [prod(shape) for shape in shapes.values()]
+    for number, (name, shape) in enumerate(shapes.items()):
+        large = sizes[number] >= MIN_NUMBERS and shape[0] >= MIN_SYMBOLS
+        if name.startswith("embedding.") and large:
+            found = sum(sizes), sum(sizes[:number]), *shape
+            return found if Rows(*found, np.arange(1)).pay else None  # type: ignore[return-value]
     return None
 
 

@@ -42,7 +42,7 @@ class ShardedTrainer(trainer.Trainer):
     seed: int
     _clock = 0.0  # of the first worker, at the last exchange
     _wish = _ending = False
-    _embedding: tuple[int, int, int] | None = None  # whose gradients are exchanged as rows
+    _embedding: tuple[int, int, int, int] | None = None  # whose gradients are exchanged as rows
 
     def prepare_data(self, data: Any) -> None:
         """Take the shards of the data that this worker computes."""
@@ -143,10 +143,10 @@ class ShardedTrainer(trainer.Trainer):
         """Rows of the embedding that a batch uses, if it does not use most of them."""
         if self._embedding is None:
             return None
-        symbols = self._embedding[1]
+        symbols = self._embedding[2]
         used = union(self.workers.gather(used_by(batch.inputs, symbols)), symbols)
         rows = Rows(*self._embedding, used)
-        return rows if rows.are_few else None
+        return rows if rows.pay else None
 
     def _exchange(
         self, sums: Numbers, gradient: Any = None, rows: Rows | None = None
