@@ -7,6 +7,7 @@ ROWS are those of all processes. It prints the updates, the seconds that they to
 that the machine has sent to itself meanwhile.
 """
 
+import gc
 import os
 import sys
 import time
@@ -42,15 +43,13 @@ def sent() -> int:
     return int(Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
 
 
-def main() -> None:
-    """Train for a while, and print."""
-    seconds, *sizes = map(int, sys.argv[1:])
+def train(seconds: int, *sizes: int) -> tuple[int, float, int]:
+    """Train for a while; return the updates, their seconds and the bytes that were sent."""
     vocab, hidden, layers, embedding, rows, steps = sizes
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = dist.get_world_size() if dist.is_initialized() else 1
     torch.manual_seed(0)
     model: nn.Module = Model(vocab, hidden, layers, embedding)
     if size > 1:
-        dist.init_process_group("gloo")
         model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batches = [torch.randint(vocab, (rows // size, steps + 1)) for _ in range(BATCHES)]
@@ -70,10 +69,19 @@ def main() -> None:
                 dist.broadcast(ended, 0)
             elif size > 1:
                 ended.zero_()
-    if size == 1 or dist.get_rank() == 0:
-        print(updates, time.perf_counter() - began, sent() - before)
-    if size > 1:
-        dist.barrier()  # one that ends while others still wait may abort
+    return updates, time.perf_counter() - began, sent() - before
+
+
+def main() -> None:
+    """Train, and print."""
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    if workers > 1:
+        dist.init_process_group("gloo")
+    found = train(*map(int, sys.argv[1:]))
+    if workers == 1 or dist.get_rank() == 0:
+        print(*found)
+    if workers > 1:
+        gc.collect()  # a DistributedDataParallel that is left may abort the process at its end
         dist.destroy_process_group()
 
 
