@@ -1,5 +1,7 @@
 """Commands that torchrun starts as workers, for the tests of several frameworks."""
 
+import csv
+import math
 import os
 import signal
 import subprocess
@@ -59,8 +61,13 @@ def exchanged_in_a_plan(framework: str, size: int) -> set[str]:
     started = [
         subprocess.Popen([*command, *place], stdout=subprocess.PIPE, text=True) for place in places
     ]
-    # JAX's gloo tells of its connections before
-    return {process.communicate(timeout=120)[0].splitlines()[-1] for process in started}
+    try:
+        told = [process.communicate(timeout=120)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0] * size
+    return {lines.splitlines()[-1] for lines in told}  # JAX's gloo tells of its connections before
 
 
 def prepare(folder: Path, text: str, *more: str) -> None:
@@ -118,6 +125,13 @@ def together(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, s
 def digest(run: Path) -> str:
     """Digest of the weights of a run."""
     return sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+def losses(run: Path) -> list[float]:
+    """Losses of the epochs of a run, in nats a token."""
+    with (run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [math.log(float(row[name])) for row in rows for name in ("train_ppl", "val_ppl")]
 
 
 def await_checkpoint(run: Path, seconds: float = 120) -> None:

@@ -31,12 +31,17 @@ def test_a_plan_tells_memory_exchange_and_speed(
 
 
 @pytest.mark.parametrize(
-    ("shards", "cure"), [((), "a larger --batch-size"), (("--shards", "2"), "more --shards")]
+    ("rows", "shards", "cure"),
+    [
+        ("2", (), "a larger --batch-size"),
+        ("16", ("--shards", "2"), "more --shards"),
+        ("2", ("--shards", "2"), "more --shards and a larger --batch-size"),
+    ],
 )
 def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
-    elman: Command, story: Path, shards: tuple[str, ...], cure: str
+    elman: Command, story: Path, rows: str, shards: tuple[str, ...], cure: str
 ) -> None:
-    own = (*BOOK, "--hidden", "16", "--batch-size", "2", "--workers", "64")
+    own = (*BOOK, "--hidden", "16", "--batch-size", rows, "--workers", "64")
     done = elman("plan", story, *own, *shards)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"

@@ -19,10 +19,8 @@ same bits, since their sums have another order. Each prints a line for a case, a
 something was lost.
 """
 
-import csv
 import ctypes
 import itertools
-import math
 import mmap
 import os
 import random
@@ -32,6 +30,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +47,7 @@ from tests.workers import (
     digest,
     environment,
     kill,
+    losses,
     prepare,
     start,
     together,
@@ -131,13 +131,6 @@ def curves(framework: str) -> None:
             check(same == known, f"{case} has another curve")
             difference = max(abs(a - b) for a, b in zip(known, other, strict=True))
             print(f"| {framework} | {' | '.join(case)} | 0 | {difference:.1e} |", flush=True)
-
-
-def losses(run: Path) -> list[float]:
-    """Losses of the epochs of a run, in nats a token."""
-    with (run / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [math.log(float(row[name])) for row in rows for name in ("train_ppl", "val_ppl")]
 
 
 def delays(framework: str, runs: int) -> None:
@@ -242,6 +235,8 @@ def elastic(framework: str) -> None:
             return start(place, 1, words(framework, "run", *more), 9, meeting=meeting)
 
         first = machine()
+        reader = threading.Thread(target=first.communicate, daemon=True)
+        reader.start()  # a full pipe would stop it
         await_checkpoint(run)
         began, second = time.monotonic(), machine()
         joined = goes_on(first, run, 2) - began
@@ -250,7 +245,7 @@ def elastic(framework: str) -> None:
             kill(process)
         left = goes_on(first, run, 1) - began
         second.communicate()
-        first.communicate(timeout=LONGEST)
+        reader.join(LONGEST)
         check(first.returncode == 0, f"the training exited with {first.returncode}")
         check(digest(run) == expected, "the training has other bits")
         print(f"| {framework} | {joined:.1f} | {left:.1f} |", flush=True)
@@ -258,9 +253,10 @@ def elastic(framework: str) -> None:
 
 def goes_on(launched: "subprocess.Popen[str]", run: Path, size: int) -> float:
     """Time at which a checkpoint of so many workers is written."""
-    newest = None
+    newest, end = None, time.monotonic() + LONGEST
     while newest is None or checkpoints(run) <= newest:
-        check(launched.poll() is None, "the training ended before")
+        check(time.monotonic() < end, "the training does not go on")
+        check(launched.returncode is None, "the training ended before")
         if newest is None and size in workers_of(launched, "WORLD_SIZE"):
             newest = checkpoints(run)
         time.sleep(0.1)

@@ -17,6 +17,7 @@ from tests.workers import (
     digest,
     exchanged_in_a_plan,
     kill,
+    losses,
     prepare,
     start,
     together,
@@ -52,6 +53,14 @@ def test_one_two_and_four_workers_end_in_the_same_bits(
         assert code == 0, err
         assert out.count("validation loss") == 1  # the first worker alone reports
         assert digest(store / f"run{workers}") == digest(store / "one")
+
+
+def test_three_workers_have_the_losses_of_one_process(store: Path) -> None:
+    """Two of them have three of eight shards."""
+    assert alone(store, words("numba", "one", *EPOCHS)).returncode == 0
+    code, _, err = together(store, 3, words("numba", "run", *EPOCHS))
+    assert code == 0, err
+    assert losses(store / "run") == pytest.approx(losses(store / "one"), abs=1e-6)
 
 
 @pytest.mark.parametrize(

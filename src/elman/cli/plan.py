@@ -119,7 +119,9 @@ def _print_end(found: "list[Prediction]") -> None:
 
 
 def _print_limit(task: "Task", most: int) -> None:
-    cure = "more --shards" if task.settings.shards else "a larger --batch-size"
+    cure = "a larger --batch-size"
+    if shards := task.settings.shards:
+        cure = "more --shards" if shards < task.settings.batch_size else f"more --shards and {cure}"
     print(f"\nworkers beyond {most} need {cure}")
 
 

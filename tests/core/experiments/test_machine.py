@@ -33,9 +33,10 @@ def answer(value):
     sys.stdout.buffer.flush()
 place = ask()[2]
 """
-# Of two, one is slow in the first and in the last of three updates, the other in the second.
+# Of two, one is slow in the first and in the last of three updates, the other in the second; who is
+# not slow waits in its exchange, and may take a longer step.
 ONE_IS_SLOW = """
-fast, slow, slower = (1.0, 1.0, 3.0), (5.0, 2.0, 1.0), (8.0, 2.0, 1.0)
+fast, slow, slower = (1.0, 6.0, 1.5), (5.0, 2.0, 1.0), (8.0, 2.0, 1.0)
 try:
     os.mkdir("first")
     answer(Timings(np.array([slow, fast, slower]), 7.0))
@@ -52,12 +53,22 @@ answer(Timings(np.ones((1, 3)), 0.0))
 """
 FAIL = """
 from elman.core.errors import ElmanError, MachineError
+if place.rank == 2:
+    os._exit(1)
 answer(ElmanError("the cause") if place.rank else MachineError("a worker has gone"))
+"""
+GONE = """
+from elman.core.errors import MachineError
+if place.rank:
+    os._exit(1)
+answer(MachineError("a worker has gone"))
 """
 # A plan that is killed while it waits for others, whose processes it has named.
 WAIT = """
 import os, sys
 from elman.core.experiments import machine
+LONG = "measuring.UPDATES, measuring.SECONDS = 1_000_000, 1000.0"
+machine.PROGRAM[-1] = f"from elman.core.experiments import measuring; {LONG}; measuring.main()"
 from tests.core.experiments.test_machine import SETTINGS, SHARD
 def wait(process):
     print(process.pid, flush=True)
@@ -85,9 +96,11 @@ class Sending(OneWorker):
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
+        self.words: list[float] = []
 
     def exchange(self, vector: Any, numbers: Numbers, rows: Any = None) -> tuple[Any, Numbers]:
         self.lengths.append(len(vector))
+        self.words.append(numbers[0])
         return super().exchange(vector, numbers)
 
 
@@ -98,6 +111,15 @@ def test_each_update_has_an_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker.lengths == [SHARD.exchanged] * 5
     assert found.updates.shape == (4, 3)  # all but the first, which may be compiled
     assert (found.updates > 0).all()
+
+
+def test_an_update_is_timed_at_least_and_others_until_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.0)
+    worker = Sending()
+    assert len(timings(SETTINGS, SHARD, worker).updates) == 1
+    assert worker.words == [0, 1]
 
 
 def test_all_end_with_the_first_that_has_timed_enough() -> None:
@@ -168,7 +190,26 @@ def test_a_process_that_was_killed_is_told(stand_in: StandIn) -> None:
 def test_the_cause_is_told_and_not_that_a_worker_has_gone(stand_in: StandIn) -> None:
     stand_in(FAIL)
     with pytest.raises(ElmanError, match="the cause"):
+        measure(SETTINGS, SHARD, 3, are_workers=True)
+
+
+def test_that_a_worker_was_ended_is_told_and_not_that_it_has_gone(stand_in: StandIn) -> None:
+    stand_in(GONE)
+    with pytest.raises(MachineError, match="was ended"):
         measure(SETTINGS, SHARD, 2, are_workers=True)
+
+
+def test_workers_that_cannot_connect_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Collectives:
+        @staticmethod
+        def connect(seconds: float, on_gpus: bool) -> Any:
+            raise MachineError("no network")
+
+    monkeypatch.setattr(measuring.launch, "collectives", lambda framework: Collectives)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert worker_at(Place(0, 1, 0), "numba") is ONE_WORKER
+    with pytest.raises(MachineError, match="no network"):
+        worker_at(Place(0, 2, 0), "numba")
 
 
 def test_an_error_of_a_process_is_one_of_the_plan() -> None:

@@ -130,6 +130,12 @@ def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.Monke
     assert [one.exchange - 0.5 for one in found[1:]] == pytest.approx(network)
 
 
+def test_workers_wait_for_the_machine_that_has_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "measure", lambda *_: Measured(1.0, 0.5, 1.0, 0.0))
+    last = predictions(task(), 6, GIGABYTE, per_machine=4)[-1]
+    assert last.exchange - 0.5 == pytest.approx(4 / 5 * last.exchanged / 1e9, rel=1e-3)
+
+
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
 

@@ -57,6 +57,13 @@ def test_any_power_of_two_of_workers_has_the_sum_of_one(log: int, of: int, missi
     assert whole.tobytes() == summed(sums).tobytes()  # type: ignore[union-attr]
 
 
+def test_a_sum_is_the_same_when_it_is_read_again() -> None:
+    total = TreeSum()
+    for number in range(7):
+        total.add(np.array([2.0**number]))
+    assert [total.value.tolist() for _ in range(3)] == [[127.0]] * 3
+
+
 def test_a_tree_is_not_a_row() -> None:
     values = [np.array([1e8]), np.array([1.0]), np.array([1.0]), np.array([-1e8])]
     values = [value.astype(np.float32) for value in values]

@@ -20,6 +20,7 @@ from elman.core.experiments.settings import Settings
 MEASURE = "from elman.core.experiments import measuring; measuring.main()"
 PROGRAM = [sys.executable, "-P", "-c", MEASURE]
 Process = subprocess.Popen[bytes]
+Answer = Timings | ElmanError | None  # None of a process that was ended
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,21 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
             place = Place(rank, number, port) if are_workers else None
             _send(process, (settings, shard, place))
         answers = [_answer(process) for process in group]
-    errors = [answer for answer in answers if not isinstance(answer, Timings)]
-    if errors:  # those of the machine may be that another worker has gone
-        raise min(errors, key=lambda error: isinstance(error, MachineError))
+    if cause := _cause(answers):
+        raise cause
     return _of_slowest([answer for answer in answers if isinstance(answer, Timings)])
+
+
+def _cause(answers: list[Answer]) -> ElmanError | None:
+    """The error that the others follow from, if there is one."""
+    errors = [answer for answer in answers if isinstance(answer, ElmanError)]
+    own = [error for error in errors if not isinstance(error, MachineError)]
+    if None in answers and not own:
+        return MachineError(
+            "a process that measured updates was ended, which happens where memory is short: plan "
+            "a smaller model, or fewer workers on a machine"
+        )
+    return next(iter(own + errors), None)  # in `errors` is that another worker has gone
 
 
 def free_port() -> int:
@@ -71,8 +83,8 @@ def _of_slowest(found: list[Timings]) -> Measured:
     """Mean costs of the updates: of each those of its slowest process, for which others wait."""
     number = min(len(one.updates) for one in found)
     updates = np.array([one.updates[:number] for one in found])  # (processes, updates, parts)
-    slowest = updates.sum(axis=2).argmax(axis=0)
-    parts = np.mean(updates[slowest, np.arange(len(slowest))], axis=0)
+    slowest = updates[:, :, 0].argmax(axis=0)  # exchanges of the others have their wait
+    parts = np.mean(updates[slowest, np.arange(number)], axis=0)
     gradients, exchange, step = map(float, parts)
     return Measured(gradients, exchange, step, max(one.program for one in found))
 
@@ -97,13 +109,10 @@ def _send(process: Process, value: Any) -> None:
         process.stdin.flush()
 
 
-def _answer(process: Process) -> Timings | ElmanError:
+def _answer(process: Process) -> Answer:
     assert process.stdout is not None
     try:
-        answer: Timings | ElmanError = pickle.load(process.stdout)
+        answer: Answer = pickle.load(process.stdout)
     except EOFError:
-        raise MachineError(
-            "a process that measured updates was ended, which happens where memory is short: plan "
-            "a smaller model, or fewer workers on a machine"
-        ) from None
+        return None
     return answer

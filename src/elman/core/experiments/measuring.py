@@ -8,16 +8,17 @@ import math
 import os
 import pickle
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import launch, train
 from elman.core.experiments.calibration import Probe, operations_of
 from elman.core.experiments.frameworks import framework_module
@@ -171,33 +172,45 @@ class Place:
 def worker_at(place: Place, framework: str) -> Workers:
     """Worker that exchanges with those of its machine, by the collectives of a framework.
 
-    Where these do not load or connect, it is ONE_WORKER, which exchanges nothing.
+    Where these do not load, or a single worker cannot use them, it is ONE_WORKER, which exchanges
+    nothing.
     """
+    try:
+        collectives = launch.collectives(framework)
+    except (ElmanError, ImportError, OSError):
+        return ONE_WORKER
     for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
         del os.environ[name]  # of a torchrun that has started this program
     os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port)}
     try:
-        collectives = launch.collectives(framework)
         workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
-    except (ElmanError, ImportError, OSError):
+    except MachineError:
+        if place.size > 1:
+            raise
         return ONE_WORKER
     return workers
 
 
 def main() -> None:
-    """Measure what comes through standard input."""
+    """Measure what comes through standard input; end where it ends, or with the other process."""
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a framework may print
-
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
         settings, shard, place = pickle.load(asked)
+        end = threading.Thread(target=_end_with, args=(asked,), daemon=True)
+        end.start()
         answer: Timings | ElmanError
         try:
             workers = worker_at(place, settings.framework) if place else ONE_WORKER
             answer = timings(settings, shard, workers)
-            workers.close()
         except ElmanError as error:
             answer = error
         pickle.dump(answer, answers)
         answers.flush()
+        end.join()  # others may still exchange with this one
+
+
+def _end_with(pipe: BinaryIO) -> None:
+    pipe.read()
+    os._exit(0)

@@ -258,7 +258,8 @@ def _predicted(
     compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
-        far = (workers - together) / (workers - 1)  # share of the others on other machines
+        fewest = workers % together or together  # on a machine
+        far = (workers - fewest) / (workers - 1)  # share of the others on other machines
         exchange = measured.exchange
         exchange += network.seconds(far * exchanged, round(far * task.messages(workers)))
     rate = task.update_tokens / (compute + exchange)

@@ -82,8 +82,8 @@ def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, 
     for number, (name, shape) in enumerate(shapes.items()):
         large = sizes[number] >= MIN_NUMBERS and shape[0] >= MIN_SYMBOLS
         if name.startswith("embedding.") and large:
-            found = sum(sizes), sum(sizes[:number]), *shape
-            return found if Rows(*found, np.arange(1)).pay else None  # type: ignore[return-value]
+            found = sum(sizes), sum(sizes[:number]), shape[0], shape[1]
+            return found if Rows(*found, np.arange(1)).pay else None
     return None
 
 

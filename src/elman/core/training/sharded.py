@@ -137,10 +137,11 @@ class ShardedTrainer(trainer.Trainer):
             after.append(self.hidden_state)
             sums.add(np.array([loss * part.num_targets, part.num_targets]))
         self.hidden_state = tuple(after) if batch.stateful else None
-        return np.zeros(2) if sums.value is None else sums.value
+        total: Numbers | None = sums.value
+        return np.zeros(2) if total is None else total
 
     def _rows(self, batch: ShardedBatch) -> Rows | None:
-        """Rows of the embedding that a batch uses, if it does not use most of them."""
+        """Rows of the embedding that a batch uses, if it pays to leave out the others."""
         if self._embedding is None:
             return None
         symbols = self._embedding[2]

@@ -113,11 +113,12 @@ class TreeSum:
 
     @property
     def value(self) -> Any:
-        """The sum; None if there is no term but None."""
-        total = None
-        for _, term in reversed(self._sums):
-            total = _plus(term, total)
-        return total
+        """The sum of all terms, after which no other is added; None if there is none but None."""
+        while len(self._sums) > 1:
+            number, term = self._sums.pop()
+            before, sum_before = self._sums.pop()
+            self._sums.append((before + number, _plus(sum_before, term)))
+        return self._sums[0][1] if self._sums else None
 
 
 def _plus(first: Any, second: Any) -> Any:
