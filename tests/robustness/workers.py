@@ -60,6 +60,7 @@ LONG = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-eve
 SIZES = (1, 2, 4, 8)
 PAUSE = 0.5  # seconds of a delay, at most
 LONGEST = 300  # seconds until all have ended
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"  # of the workers, in place of torchrun's
 FEW = 5  # of so many deaths, one is a worker that is stopped, which takes long
 CHANCE = random.Random(0)
 # A sum in the order in which the collective adds, in place of the tree.
@@ -202,8 +203,8 @@ def deaths(framework: str, number: int) -> None:
         expected, seconds = undisturbed(place, framework, *LONG), dict[str, list[float]]()
         for turn in range(number):
             way = signal.SIGSTOP if turn % FEW == FEW - 1 else signal.SIGKILL
-            restarts, shared = 3 * (turn % 2), str(turn // 2 % 2)
-            os.environ["TORCH_SHARE_RDZV_TCP_STORE"] = shared
+            restarts, own = 3 * (turn % 2), str(turn // 2 % 2)
+            os.environ[OWN_STORE] = own
             run = f"run-{turn}"
             launched = start(place, 2, words(framework, run, *LONG), restarts)
             await_checkpoint(place / run)
@@ -217,7 +218,7 @@ def deaths(framework: str, number: int) -> None:
             if restarts:
                 check(launched.returncode == 0, f"{run} was not started again")
                 check(digest(place / run) == expected, f"{run} has other bits")
-            seconds.setdefault(f"{way.name} | {restarts} | {shared}", []).append(took)
+            seconds.setdefault(f"{way.name} | {restarts} | {own}", []).append(took)
         for case, times in seconds.items():
             shown = f"{statistics.median(times):.1f} | {max(times):.1f}"
             print(f"| {framework} | {case} | {len(times)} | {shown} |", flush=True)
@@ -225,9 +226,11 @@ def deaths(framework: str, number: int) -> None:
 
 def elastic(framework: str) -> None:
     """A training whose second machine comes late and leaves early."""
-    more = ("--hidden", "256", "--epochs", "1000", "--checkpoint-every", "1")
+    more = ("--hidden", "256", "--epochs", "400", "--checkpoint-every", "1")
+    os.environ[OWN_STORE] = "1"  # others do not find that of a torchrun that has started before
     endpoint = f"localhost:{free_port()}"
     meeting = ("--nnodes", "1:2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
+    meeting += ("--rdzv-conf", "last_call_timeout=3")  # in place of 30 seconds
     with folder() as place:
         expected, run = undisturbed(place, framework, *more), place / "run"
 

@@ -119,15 +119,19 @@ def test_a_worker_that_is_killed_ends_all_and_loses_nothing(store: Path, rank: i
     assert digest(store / "run") == digest(store / "one")
 
 
-@pytest.mark.long
-def test_workers_that_are_started_again_go_on_by_themselves(store: Path) -> None:
-    command = words("torch", "run", "--epochs", "20", "--checkpoint-every", "0")
-    launched = start(store, 2, command, restarts=1)
+@pytest.mark.parametrize(
+    ("framework", "size"), [pytest.param("torch", 2, marks=pytest.mark.long), ("numba", 1)]
+)
+def test_workers_that_are_started_again_go_on_by_themselves(
+    store: Path, framework: str, size: int
+) -> None:
+    command = words(framework, "run", "--epochs", "20", "--checkpoint-every", "0")
+    launched = start(store, size, command, restarts=1)
     await_checkpoint(store / "run")
-    kill(workers_of(launched)[1])
+    kill(workers_of(launched)[size - 1])
     _, err = launched.communicate(timeout=240)
     assert launched.returncode == 0, err
-    assert alone(store, words("torch", "one", "--epochs", "20")).returncode == 0
+    assert alone(store, words(framework, "one", "--epochs", "20")).returncode == 0
     assert digest(store / "run") == digest(store / "one")
 
 

@@ -100,16 +100,16 @@ def _train_first(
     tell: "Tell",
 ) -> tuple["Training", Path]:
     """Train as the first of some workers, or as the only one."""
-    from elman.core.experiments import run
+    from elman.core.experiments import launch, run
     from elman.core.experiments.train import Training
     from elman.core.files import atomic
 
-    if workers.size > 1:
-        if numbered:
-            raise ElmanError("workers share a run directory, got no name: give --out RUN")
-        if run.is_unfinished(folder):  # workers that are started again go on
-            given = {"framework": "numba", **given}
-            return _resume_first(folder, intervals, workers, tell, given), folder
+    if workers.size > 1 and numbered:
+        raise ElmanError("workers share a run directory, got no name: give --out RUN")
+    launched = workers.size > 1 or launch.is_launched()  # one may be left of several
+    if launched and not numbered and run.is_unfinished(folder):  # it is started again, and goes on
+        given = {"framework": "numba", **given}
+        return _resume_first(folder, intervals, workers, tell, given), folder
     if not numbered:
         atomic.check_new(folder)
     run.check_writable(folder)

@@ -37,6 +37,11 @@ def number_of_workers(framework: str = "jax") -> int:
     return 1
 
 
+def is_launched() -> bool:
+    """True if torchrun, or another that sets its variables, has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 @contextmanager
 def connected(framework: str) -> Iterator[Workers]:
     """Connect the workers of a command; they stay connected within the block."""
