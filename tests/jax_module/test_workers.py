@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.experiments.machine import free_port
+from elman.core.training.workers import free_port
 from tests.conftest import STORY
 from tests.workers import (
     TELLING_ROWS,

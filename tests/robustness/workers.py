@@ -38,8 +38,8 @@ from pathlib import Path
 
 import numpy as np
 
-from elman.core.experiments.machine import free_port
 from elman.core.model.cells import CELLS
+from elman.core.training.workers import free_port
 from tests.conftest import STORY
 from tests.workers import (
     alone,

@@ -1,7 +1,6 @@
 """Workers that exchange by JAX's multi-process runtime."""
 
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from elman.core.training.rows import Rows, packed, unpacked
-from elman.core.training.workers import Numbers, as_machine_error, tree_sum
+from elman.core.training.workers import Numbers, as_machine_error, free_port, tree_sum
 
 AXIS = PartitionSpec("worker")
 
@@ -119,7 +118,7 @@ def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
     host, port = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        port = _free_port(seconds)
+        port = _port_of_first(seconds)
     return JaxWorkers(
         seconds,
         coordinator_address=f"{host}:{port}",
@@ -129,13 +128,11 @@ def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     )
 
 
-def _free_port(seconds: int) -> str:
+def _port_of_first(seconds: int) -> str:
     """Free port of the first worker; MASTER_PORT is that of torchrun, which connects them here."""
     from elman.torch.workers import TorchWorkers
 
     workers = TorchWorkers(seconds)
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = workers.gather(str(free.getsockname()[1]).encode())[0]
+    port = workers.gather(str(free_port()).encode())[0]
     workers.close()
     return port.decode()

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.measuring import Place, Shard, Timings
 from elman.core.experiments.settings import Settings
+from elman.core.training.workers import free_port
 
 # -P: a module in the current folder is not imported
 MEASURE = "from elman.core.experiments import measuring; measuring.main()"
@@ -70,13 +70,6 @@ def _cause(answers: list[Answer]) -> ElmanError | None:
             "a smaller model, or fewer workers on a machine"
         )
     return next(iter(own + errors), None)  # in `errors` is that another worker has gone
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _of_slowest(found: list[Timings]) -> Measured:

@@ -6,6 +6,7 @@ same bits.
 """
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -147,6 +148,13 @@ def part_of(length: int, workers: Workers) -> slice:
     """Part of a vector that a worker has: as long as that of any other, but for the last ones."""
     step = -(-length // workers.size)
     return slice(min(length, step * workers.rank), min(length, step * (workers.rank + 1)))
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 def check_shards(shards: int, size: int) -> None:
