@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elman.core.training.rows import MIN_NUMBERS as LARGE
 from elman.core.training.rows import (
-    MIN_NUMBERS,
     MIN_SYMBOLS,
     TOGETHER,
     Rows,
@@ -16,8 +16,6 @@ from elman.core.training.rows import (
     unpacked,
     used_by,
 )
-
-LARGE = MIN_NUMBERS
 
 
 def zeros(length: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +198,7 @@ def main() -> None:
     os.dup2(2, 1)  # a framework may print
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
         settings, shard, place = pickle.load(asked)
-        end = threading.Thread(target=_end_with, args=(asked,), daemon=True)
+        end = threading.Thread(target=_end_with, args=(asked.fileno(),), daemon=True)
         end.start()
         answer: Timings | ElmanError
         try:
@@ -211,6 +211,7 @@ def main() -> None:
         end.join()  # others may still exchange with this one
 
 
-def _end_with(pipe: BinaryIO) -> None:
-    pipe.read()
+def _end_with(pipe: int) -> None:
+    while os.read(pipe, 1):  # a read of a buffered file would hold its lock at the end
+        pass
     os._exit(0)
