@@ -86,6 +86,15 @@ def test_top_finds_the_lines_with_the_most_bits_per_character(
     assert elman("score", run, some_lines, *NUMPY, "--top", "99").stdout.splitlines() == wanted
 
 
+def test_equal_lines_stay_in_the_order_of_the_text(
+    elman: Command, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "many.txt").write_text("\n".join(LINES[2:4] * 200))
+    rows = table(elman("score", run, "many.txt", *NUMPY, "--top", "999").stdout)
+    assert len(rows) == 400
+    assert rows == sorted(rows, key=lambda row: (-float(row[1]), int(row[3])))
+
+
 def test_standard_input_is_read_as_a_file_is(
     elman: Command, run: Path, some_lines: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINE, TOKEN = "line", "token"
 MAX_TOP = 1_000_000
+DECIMALS = 4  # of nats and bits
 Entry = tuple[float, int, str]  # bits per character, minus the line's number, its row
 
 
@@ -97,7 +98,7 @@ def _rows(pool: "ScoredLines") -> list[str]:
     """Row of each line: its log-probability, bits per character and length."""
     columns = pool.log_probabilities, pool.bits_per_character, pool.lines.characters
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [f"{nats:.4f}\t{bits:.4f}\t{length}" for nats, bits, length in rows]
+    return [f"{nats:.{DECIMALS}f}\t{bits:.{DECIMALS}f}\t{length}" for nats, bits, length in rows]
 
 
 def _by_token(pools: Iterable["ScoredLines"], names: list[str]) -> Iterator[list[str]]:
@@ -107,20 +108,21 @@ def _by_token(pools: Iterable["ScoredLines"], names: list[str]) -> Iterator[list
         for n in range(len(pool.lines.texts)):
             number += 1
             yield [
-                f"{number}\t{names[index]}\t{loss / math.log(2):.4f}"
+                f"{number}\t{names[index]}\t{loss / math.log(2):.{DECIMALS}f}"
                 for index, loss in pool.tokens(n)
             ]
 
 
 def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[str]:
-    """Rows of the `top` lines with the most bits per character; of equals the first come first.
+    """Rows of the `top` lines with the most bits per character, those that are shown.
 
-    Empty lines are left out: by their line end alone, most texts would have them at the top.
+    Of equals the first come first: the last bits of a sum differ with the place of a line in the
+    text. Empty lines are left out: by their line end alone, most texts would have them at the top.
     """
     heap: list[Entry] = []
     before = 0  # lines of earlier pools
     for pool in pools:
-        rows, bits = _rows(pool), pool.bits_per_character
+        rows, bits = _rows(pool), pool.bits_per_character.round(DECIMALS)
         least = heap[0][0] if len(heap) == top else -math.inf
         for n in ((bits > least) & (pool.lines.characters > 0)).nonzero()[0].tolist():
             number = before + n + 1
