@@ -33,7 +33,8 @@ def needs_torch(page: Path) -> bool:
 def commands(page: Path) -> list[str]:
     """The lines of the command line, in blocks and in running text."""
     found = [(each["language"], each["code"]) for each in BLOCK.finditer(page.read_text("utf-8"))]
-    typed = "".join(code for language, code in found if language == "bash").splitlines()
+    bash = "".join(code for language, code in found if language == "bash")
+    typed = bash.replace("\\\n", " ").splitlines()  # a backslash continues a line
     shown = "".join(code for language, code in found if language == "console").splitlines()
     typed += [line.removeprefix("$ ") for line in shown if line.startswith("$ ")]
     fenced = [part.strip() for line in typed for part in re.split(r"&&|\| ", line)]

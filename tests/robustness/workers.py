@@ -1,6 +1,6 @@
 """Compare, kill, stop and delay the workers of trainings, and see that their bits stay the same.
 
-    python -m tests.robustness.workers curves FRAMEWORK
+    python -m tests.robustness.workers curves FRAMEWORK [RATE]
     python -m tests.robustness.workers delays FRAMEWORK [RUNS]
     python -m tests.robustness.workers kills FRAMEWORK [KILLS]
     python -m tests.robustness.workers deaths FRAMEWORK [DEATHS]
@@ -8,7 +8,8 @@
     python -m tests.robustness.workers reads FRAMEWORK
     python -m tests.robustness.workers breaks
 
-`curves`: trainings of all cells in one process, in two workers, and in another number of shards.
+`curves`: trainings of all cells in one process, in two workers, and in another number of shards;
+SGD with its default learning rate, or another.
 `delays`: runs with 1, 2, 4 and 8 workers, each of which is stopped for a while at random moments.
 `kills`: workers are killed at random moments, and the training goes on with 1, 2 or 4 of them.
 `deaths`: a worker is killed, or stopped for ever, with and without `--max-restarts`, and with and
@@ -115,13 +116,14 @@ def undisturbed(place: Path, framework: str, *more: str, run: str = "one") -> st
     return digest(place / run)
 
 
-def curves(framework: str) -> None:
+def curves(framework: str, *rate: str) -> None:
     """Losses of a hundred updates, beside those of two workers and of one shard."""
+    rates = {"sgd": ["--lr", *rate] if rate else [], "adam": []}
     cases = itertools.product(CELLS, ("sgd", "adam"), ("random", "contiguous"))
     with folder() as place:
         for number, case in enumerate(cases):
             options = zip(("--cell", "--optimizer", "--batching"), case, strict=True)
-            more = [*HUNDRED, *itertools.chain(*options)]
+            more = [*HUNDRED, *itertools.chain(*options), *rates[case[1]]]
             one, two, whole = (f"{name}-{number}" for name in ("one", "two", "whole"))
             expected = undisturbed(place, framework, *more, "--shards", "2", run=one)
             code, _, err = together(place, 2, words(framework, two, *more, "--shards", "2"))
@@ -134,7 +136,7 @@ def curves(framework: str) -> None:
             print(f"| {framework} | {' | '.join(case)} | 0 | {difference:.1e} |", flush=True)
 
 
-def delays(framework: str, runs: int) -> None:
+def delays(framework: str, runs: int = 10) -> None:
     """Each number of workers, so many times."""
     with folder() as place:
         expected = undisturbed(place, framework, *LONG)
@@ -164,7 +166,7 @@ def delayed(launched: "subprocess.Popen[str]") -> int:
     return number
 
 
-def kills(framework: str, number: int) -> None:
+def kills(framework: str, number: int = 10) -> None:
     """Workers killed at random moments until so many have been."""
     with folder() as place:
         expected, done, ended = undisturbed(place, framework, *LONG), 0, 0
@@ -197,7 +199,7 @@ def killed(launched: "subprocess.Popen[str]", size: int) -> bool:
     return True
 
 
-def deaths(framework: str, number: int) -> None:
+def deaths(framework: str, number: int = 10) -> None:
     """Workers that die, in all ways."""
     with folder() as place:
         expected, seconds = undisturbed(place, framework, *LONG), dict[str, list[float]]()
@@ -351,12 +353,11 @@ def exists(process: int) -> bool:
 def main() -> None:
     """Run what the arguments name."""
     way, *rest = sys.argv[1:]
-    numbers = [*map(int, rest[1:])] or [10]
     {
-        "curves": lambda: curves(rest[0]),
-        "delays": lambda: delays(rest[0], *numbers),
-        "kills": lambda: kills(rest[0], *numbers),
-        "deaths": lambda: deaths(rest[0], *numbers),
+        "curves": lambda: curves(*rest),
+        "delays": lambda: delays(rest[0], *map(int, rest[1:])),
+        "kills": lambda: kills(rest[0], *map(int, rest[1:])),
+        "deaths": lambda: deaths(rest[0], *map(int, rest[1:])),
         "elastic": lambda: elastic(rest[0]),
         "reads": lambda: reads(rest[0]),
         "breaks": breaks,
