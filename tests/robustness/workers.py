@@ -329,10 +329,19 @@ def breaks() -> None:
             _, err = launched.communicate(timeout=LONGEST)
             check(launched.returncode == 0, err)
             print(f"| all_reduce | {workers} | {digest(place / out) == expected} |")
-        command = [sys.executable, "-P", "-m", "elman", *words("torch", "threads", *LONG, *size)]
-        env = environment() | {"OMP_NUM_THREADS": "2"}
-        subprocess.run(command, cwd=place, env=env, check=True, capture_output=True)
-        print(f"| two threads | 1 | {digest(place / 'threads') == expected} |", flush=True)
+        for framework in ("torch", "numba", "numpy"):
+            one, two = (threaded(place, framework, number) for number in (1, 2))
+            print(f"| two threads, {framework} | 1 | {one == two} |", flush=True)
+
+
+def threaded(place: Path, framework: str, number: int) -> str:
+    """Digest of a training with so many threads, which its matrices are large enough for."""
+    run = f"{framework}-{number}"
+    size = ("--hidden", "256", "--batch-size", "64", "--seq-len", "32", "--epochs", "2")
+    command = [sys.executable, "-P", "-m", "elman", *words(framework, run, *size)]
+    env = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(number))
+    subprocess.run(command, cwd=place, env=environment() | env, check=True, capture_output=True)
+    return digest(place / run)
 
 
 def checkpoints(run: Path) -> int:
