@@ -120,7 +120,7 @@ def test_a_text_whose_lines_are_all_equal_needs_a_file_for_validation(
 ) -> None:
     path = tmp_path / "text"
     path.write_text(text)
-    with pytest.raises(ElmanError, match="part has no lines, since equal lines are in one part"):
+    with pytest.raises(ElmanError, match="part has no lines, since too few differ"):
         TextFile(str(path), 5, 99, lines=True)
     data = TextFile(str(path), 5, 99, val_path=str(path), lines=True)
     assert set(epoch(data, data.train_dataloader())) == {text.strip().split("\n")[0]}

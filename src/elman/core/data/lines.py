@@ -40,8 +40,8 @@ class Lines:
         self.ends = _ends(ids, line_end)
         if len(self.ends) < 2:
             raise ElmanError(
-                f"the {part} part has no lines, since equal lines are in one part: give more lines "
-                "that differ, another split, or files for validation and test"
+                f"the {part} part has no lines, since too few differ, and equal ones are in one "
+                "part: give more lines, another split, or files for validation and test"
             )
         self._read = 0
 
