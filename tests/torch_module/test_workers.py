@@ -3,11 +3,15 @@
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.distributed import HashStore
 
+from elman.torch import workers as torch_workers
 from tests.conftest import STORY
 from tests.workers import (
     TELLING_ROWS,
@@ -184,3 +188,24 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
 def test_workers_of_a_plan_exchange_with_those_of_their_machine(framework: str, size: int) -> None:
     told = f"TorchWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
     assert exchanged_in_a_plan(framework, size) == {told}
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "on_gpus", "backend"),
+    [("1", True, "cpu:gloo,cuda:nccl"), ("2", True, "gloo"), ("1", False, "gloo")],
+)
+def test_a_worker_takes_the_gpu_of_its_local_rank_and_nccl(
+    monkeypatch: pytest.MonkeyPatch, local_rank: str, on_gpus: bool, backend: str
+) -> None:
+    found: dict[str, object] = {}
+    stand_ins = {"set_device": partial(found.__setitem__, "gpu"), "device_count": lambda: 2}
+    for name, function in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    monkeypatch.setattr(torch_workers, "rendezvous", lambda *_, **__: iter([(HashStore(), 0, 1)]))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda name, **_: found.update(backend=name)
+    )
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    worker = torch_workers.TorchWorkers(5, on_gpus)
+    assert worker.gpu == int(local_rank)  # of which a Trainer tells that there is none
+    assert found == ({"gpu": 1} if backend != "gloo" else {}) | {"backend": backend}

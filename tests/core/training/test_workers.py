@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError, MachineError
+from elman.core.training.sharded import sharded_trainer
+from elman.core.training.trainer import Trainer
 from elman.core.training.workers import (
     OneWorker,
     TreeSum,
@@ -135,3 +137,18 @@ def test_a_lost_worker_is_told_in_one_line() -> None:
         r"peer\)",
         str(caught.value),
     )
+
+
+def test_each_worker_trains_on_a_gpu_of_its_own() -> None:
+    class WithGpus(Trainer):
+        @staticmethod
+        def try_all_gpus() -> list[str]:
+            return ["first", "second"]
+
+    worker = OneWorker()
+    for worker.gpu, expected in enumerate((["first"], ["second"])):
+        assert sharded_trainer(WithGpus, worker, 4, 0)(1, num_gpus=1).gpus == expected
+        assert sharded_trainer(WithGpus, worker, 4, 0)(1).gpus == []
+    worker.gpu = 2
+    with pytest.raises(ElmanError, match="a GPU of its own, got 2 for worker 2: start fewer"):
+        _ = sharded_trainer(WithGpus, worker, 4, 0)(1, num_gpus=1).gpus
