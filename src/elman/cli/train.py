@@ -148,13 +148,14 @@ def _follow(workers: "Workers") -> None:
     """Train what the first worker tells; it alone writes the run."""
     from elman.core.experiments import launch
     from elman.core.experiments.train import Training
+    from elman.core.training.busy import Busy
 
     found = launch.told(workers)
     if found is None:
         raise typer.Exit(ElmanError.exit_code)
     settings, folder, seconds = found
     try:
-        reading = launch.Busy(workers)
+        reading = Busy(workers)
         training = Training.from_settings(settings, workers)
         reading.end()
         fit(training, folder, Intervals(seconds), workers)
@@ -217,7 +218,7 @@ def fit(
 
     first = workers.rank == 0
     place, seconds = folder / run.CHECKPOINTS, intervals.checkpoint_every
-    checkpoints = checkpoint.Checkpoints(place, seconds, writes=first)
+    checkpoints = checkpoint.Checkpoints(place, seconds, workers)
     begun = checkpoint.read_newest(place)
     check_equal(workers, "-" if begun is None else str(begun[1].updates), f"checkpoints in {place}")
     callbacks: list[Callback] = [checkpoints, *more]

@@ -1,17 +1,15 @@
 """Workers are found by what their starter tells each process, and by nothing else."""
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from elman.core.errors import ElmanError, MachineError
+from elman.core.errors import ElmanError
 from elman.core.experiments import launch
-from elman.core.experiments.launch import Busy, connected, number_of_workers
-from elman.core.training.workers import ONE_WORKER, OneWorker
+from elman.core.experiments.launch import connected, number_of_workers
+from elman.core.training.workers import ONE_WORKER
 
 Set = Callable[..., None]
 
@@ -61,59 +59,6 @@ def test_the_engine_has_the_threads_of_a_worker(
     variables(NUMBA_NUM_THREADS="2")
     with connected("numba"):
         assert os.environ["NUMBA_NUM_THREADS"] == "2"
-
-
-class Together(OneWorker):
-    """A worker in a thread of its own; all meet in each `gather`."""
-
-    def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:
-        self.rank, self.size = rank, len(contents)
-        self.contents, self.meeting, self.rounds = contents, meeting, 0
-
-    def gather(self, content: bytes) -> list[bytes]:
-        self.contents[self.rank] = content
-        self.meeting.wait()
-        found = [*self.contents]
-        self.meeting.wait()
-        self.rounds += 1
-        return found
-
-
-def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "BUSY_SECONDS", 0.001)
-    meeting, contents = threading.Barrier(3, timeout=60), [b""] * 3
-    workers = [Together(rank, contents, meeting) for rank in range(3)]
-    late = threading.Event()
-
-    def work(worker: Together) -> list[bytes]:
-        busy = Busy(worker)
-        if worker.rank == 0:
-            while worker.rounds < 5:  # of which any other worker would be tired
-                late.wait(0.001)
-        return busy.end(f"done {worker.rank}".encode())
-
-    with ThreadPoolExecutor(3) as threads:
-        found = [*threads.map(work, workers)]
-    assert found == [[b"done 0", b"done 1", b"done 2"]] * 3
-
-
-def test_a_worker_that_is_lost_while_another_is_busy_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lost = threading.Event()
-
-    class Lost(OneWorker):
-        def gather(self, content: bytes) -> list[bytes]:
-            if lost.is_set():
-                return [b""]
-            lost.set()
-            raise MachineError("a worker has gone")
-
-    monkeypatch.setattr(launch, "BUSY_SECONDS", 0)
-    busy = Busy(Lost())
-    assert lost.wait(60)
-    with pytest.raises(MachineError, match="a worker has gone"):
-        busy.end()
 
 
 def test_a_framework_without_collectives_is_refused(variables: Set) -> None:

@@ -16,14 +16,13 @@ from typing import Any
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
+from elman.core.training.busy import Busy
 from elman.core.training.rows import Rows
 from elman.core.training.workers import ONE_WORKER, Numbers, Workers
 from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
-WAIT_SECONDS = 10  # for others, after SIGTERM
-BUSY_SECONDS = 5  # between answers of a worker that has work of its own; less than WAIT_SECONDS
-BUSY = b"busy"
+WAIT_SECONDS = 10  # for others, after SIGTERM; more than BUSY_SECONDS
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
 Tell = Callable[[RunSettings, Path, float], None]
 
@@ -120,36 +119,6 @@ class Watched:
         with self._waiting():
             self.workers.close()
         signal.set_wakeup_fd(-1)
-
-
-class Busy:
-    """Work of a worker, such as reading a long text, for which the others wait as long as it takes.
-
-    A thread answers them meanwhile: nothing else may be exchanged until `end`.
-    """
-
-    def __init__(self, workers: Workers) -> None:
-        self.workers, self._ended = workers, threading.Event()
-        self._error: MachineError | None = None
-        self._thread = threading.Thread(target=self._answer, daemon=True)
-        self._thread.start()
-
-    def _answer(self) -> None:
-        try:
-            while not self._ended.wait(BUSY_SECONDS):
-                self.workers.gather(BUSY)
-        except MachineError as error:
-            self._error = error
-
-    def end(self, content: bytes = b"") -> list[bytes]:
-        """Contents of all workers, after all have ended their work."""
-        self._ended.set()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        while BUSY in (contents := self.workers.gather(content)):
-            pass
-        return contents
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from elman.core.errors import ElmanError, MachineError, is_number
 from elman.core.files import atomic, json_files, memory, tensors
 from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
+from elman.core.training.busy import Busy
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import TrainerState
+from elman.core.training.workers import ONE_WORKER, Workers
 from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
@@ -43,14 +45,16 @@ class Checkpoints(Callback):
 
     After `stop()` the training ends with the current batch, be it of training or validation:
     another checkpoint is written and KeyboardInterrupt raised. `begun` is true from the first batch
-    on. A worker that does not write takes part where the states of all are gathered.
+    on. The first of some workers writes the states of all, for which the others wait.
     """
 
     begun = stopping = False
 
-    def __init__(self, folder: str | Path, seconds: float = 60, writes: bool = True) -> None:
+    def __init__(
+        self, folder: str | Path, seconds: float = 60, workers: Workers = ONE_WORKER
+    ) -> None:
         check_interval(seconds)
-        self.writes = writes
+        self.workers = workers
         self.folder, self.seconds = as_path(folder, "a folder of checkpoints"), seconds
         self._last = 0.0  # seconds of the training
 
@@ -76,8 +80,10 @@ class Checkpoints(Callback):
     def _write(self, trainer: TrainerLike) -> None:
         arrays, state = trainer.checkpoint_arrays(), trainer.trainer_state()
         if all(map(tensors.all_finite, arrays.values())):
-            if self.writes:
+            busy = Busy(self.workers)
+            if self.workers.rank == 0:
                 write(self.folder, trainer.train_batch_idx, arrays, state)
+            busy.end()
         else:
             log.warning("no checkpoint is written: the weights contain NaN or infinity")
         self._last = trainer.seconds

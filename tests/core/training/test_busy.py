@@ -1,0 +1,105 @@
+"""Workers wait for one that is busy, and do not give it up."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman.core.errors import MachineError
+from elman.core.training import busy, checkpoint
+from elman.core.training.busy import Busy
+from elman.core.training.checkpoint import Checkpoints
+from elman.core.training.workers import OneWorker
+
+
+class Together(OneWorker):
+    """A worker in a thread of its own; all meet in each `gather`."""
+
+    def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(contents)
+        self.contents, self.meeting, self.rounds = contents, meeting, 0
+
+    def gather(self, content: bytes) -> list[bytes]:
+        self.contents[self.rank] = content
+        self.meeting.wait()
+        found = [*self.contents]
+        self.meeting.wait()
+        self.rounds += 1
+        return found
+
+
+def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
+    meeting, contents = threading.Barrier(3, timeout=60), [b""] * 3
+    workers = [Together(rank, contents, meeting) for rank in range(3)]
+    late = threading.Event()
+
+    def work(worker: Together) -> list[bytes]:
+        task = Busy(worker)
+        if worker.rank == 0:
+            while worker.rounds < 5:  # of which any other worker would be tired
+                late.wait(0.001)
+        return task.end(f"done {worker.rank}".encode())
+
+    with ThreadPoolExecutor(3) as threads:
+        found = [*threads.map(work, workers)]
+    assert found == [[b"done 0", b"done 1", b"done 2"]] * 3
+
+
+def test_a_worker_that_is_lost_while_another_is_busy_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = threading.Event()
+
+    class Lost(OneWorker):
+        def gather(self, content: bytes) -> list[bytes]:
+            if lost.is_set():
+                return [b""]
+            lost.set()
+            raise MachineError("a worker has gone")
+
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 0)
+    task = Busy(Lost())
+    assert lost.wait(60)
+    with pytest.raises(MachineError, match="a worker has gone"):
+        task.end()
+
+
+class Trainer:
+    """A training, as far as its checkpoints go."""
+
+    train_batch_idx, seconds = 1, 0.0
+
+    def may_end(self, wish: bool) -> bool:
+        return wish
+
+    def checkpoint_arrays(self) -> dict[str, np.ndarray]:
+        return {"weight": np.ones(3)}
+
+    def trainer_state(self) -> None:
+        return None
+
+
+def test_workers_wait_for_a_checkpoint_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
+    meeting, contents = threading.Barrier(2, timeout=60), [b""] * 2
+    workers = [Together(rank, contents, meeting) for rank in range(2)]
+    written = []
+
+    def write(*_: Any) -> None:
+        while workers[0].rounds < 5:
+            threading.Event().wait(0.001)
+        written.append(threading.get_ident())
+
+    def train(worker: Together) -> bool:
+        Checkpoints(tmp_path, 0, worker).on_checkpoint(Trainer())  # type: ignore[arg-type]
+        return len(written) == 1
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    with ThreadPoolExecutor(2) as threads:
+        assert [*threads.map(train, workers)] == [True, True]
