@@ -7,11 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from elman.cli.sweep import command
+from elman.core.experiments.settings import Settings
+from elman.core.experiments.sweep import Sweep, Worker
+from elman.core.training.callback import Callback
 from tests.conftest import Command, command_line
 
 FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")
@@ -34,8 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = command_line(folder)
-    found = command("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "found")
+    found = command_line(folder)("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "found")
     assert found.returncode == 0, found.stderr
     return found
 
@@ -65,6 +70,13 @@ def test_the_best_trial_is_repeated_by_its_command(
     assert again.returncode == 0, again.stderr
     wanted = (folder / best[1] / "model.safetensors").read_bytes()
     assert (folder / "again" / "model.safetensors").read_bytes() == wanted
+
+
+def test_a_command_says_what_defaults_depend_on() -> None:
+    """Epochs are without end where minutes are given, and a hundred where they are not."""
+    repeat = command(Settings("a.txt", epochs=100, minutes=0.5))
+    assert "--epochs 100 " in repeat
+    assert "--epochs" not in command(Settings("a.txt", minutes=0.5))
 
 
 def test_a_sweep_that_is_interrupted_goes_on_as_if_it_had_not_been(
@@ -105,10 +117,10 @@ def kill_after(folder: Path, words: tuple[str, ...], trials: int) -> None:
 def share(folder: Path, trials: int, out: str, *more: str) -> None:
     """Have two processes work on a sweep, kill one, and see that no trial is lost."""
     words = ("sweep", "story.txt", *SWEEP, "--trials", str(trials), "--out", out, *more)
-    command = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
-    first = subprocess.Popen([*command, *words], cwd=folder, stderr=subprocess.DEVNULL)
+    program = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
+    first = subprocess.Popen([*program, *words], cwd=folder, stderr=subprocess.DEVNULL)
     await_true(lambda: (folder / out / "sweep.json").exists())
-    second = subprocess.Popen([*command, "sweep", "--resume", out], cwd=folder)
+    second = subprocess.Popen([*program, "sweep", "--resume", out], cwd=folder)
     await_true(lambda: len(list((folder / out / "trials").glob("*"))) >= 3)
     first.kill()
     first.wait()
@@ -124,20 +136,58 @@ def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
 
 
 def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None:
-    command = command_line(folder)
+    elman = command_line(folder)
     fixed = (*FIXED, "--framework", "numpy", "--tied", "--embedding", "8")
-    done = command(
+    done = elman(
         "sweep", "story.txt", *fixed, "--space", "hidden=8|16", "--trials", "6", "--out", "tied"
     )
     for _ in range(6):  # a trial before the first with a loss ends the command
         if done.returncode == 0:
             break
         assert "tied weights need an embedding as large as" in done.stderr
-        done = command("sweep", "--resume", "tied")
+        done = elman("sweep", "--resume", "tied")
     rows = table(folder / "tied")
     assert len(rows) == 6
     for row in rows:
         assert (row["state"] == "refused") == (row["hidden"] == "16")
+
+
+def test_a_trial_that_is_out_of_memory_is_refused_and_others_go_on(folder: Path) -> None:
+    (folder / "large").mkdir()
+    settings = Sweep({"text": "story.txt"}, "hidden=4|8", trials=8, seed=1)
+
+    def train(given: Mapping[str, Any], path: Path, report: Callback) -> float:
+        if given["hidden"] == 8:
+            raise MemoryError
+        return 1.0
+
+    worker = Worker(folder / "large", settings)
+    for _ in range(8):  # a trial before the first with a loss ends the sweep
+        with suppress(MemoryError):
+            worker.run(train)
+            break
+    rows = table(folder / "large")
+    assert len(rows) == 8
+    assert {(row["state"], row["hidden"]) for row in rows} == {("complete", "4"), ("refused", "8")}
+
+
+def test_a_lock_that_a_killed_process_has_left_holds_up_nobody(
+    done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    (folder / "found" / "journal.log.lock").symlink_to("found/journal.log")  # Optuna's
+    again = command_line(folder)("sweep", "--resume", "found")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_sweep_is_not_used_up_where_its_text_is_not(
+    done: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path
+) -> None:
+    before = table(folder / "found")
+    elsewhere = command_line(tmp_path)("sweep", "--resume", str(folder / "found"))
+    assert elsewhere.returncode == 2
+    assert elsewhere.stderr.startswith("elman: there is no file story.txt")
+    assert table(folder / "found") == before
 
 
 @pytest.mark.parametrize(

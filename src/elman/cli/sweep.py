@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("elman")
 SHOWN = 10  # trials
-DEPENDENT = ("lr", "seq_len")  # settings whose defaults depend on others
+DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on others
 
 
 @with_settings
@@ -68,7 +68,6 @@ def sweep(
     one. Trials that are behind others are ended early.
     """
     from elman.core.experiments import sweep as sweeps
-    from elman.core.files import regular
 
     if resume is not None:
         names = [name for name in given_options(context) if name != "resume"]
@@ -77,7 +76,8 @@ def sweep(
                 f"a sweep goes on with the settings it began with, got {', '.join(names)} with "
                 "--resume: leave that out"
             )
-        folder = resume
+        folder, settings = resume, sweeps.read(resume)
+        _check_here(settings.given)
     else:
         given = settings_given(context, options)
         if search is None:
@@ -85,12 +85,11 @@ def sweep(
         if "text" not in given:
             raise ElmanError("a sweep is on a text of your own, got none: give its path")
         check_given(Settings, given)
-        for text in filter(None, (given["text"], given.get("val"), given.get("test"))):
-            regular.check_exists(Path(text))
+        _check_here(given)
         folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
         settings = sweeps.Sweep(given, search, trials, options["seed"], storage)
         sweeps.begin(folder, settings)
-    worker = sweeps.Worker(folder, sweeps.read(folder))
+    worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:
             worker.run(_train)
@@ -98,6 +97,17 @@ def sweep(
             message = f"interrupted: go on with elman sweep --resume {folder}"
             raise InterruptedWorkError(message) from error
         _print_results(worker)
+
+
+def _check_here(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError unless this process has what all trials need: files and a framework."""
+    from elman.core.experiments.frameworks import framework_module
+    from elman.core.files import regular
+
+    others = (given.get(name) for name in ("val", "test", "init"))
+    for path in filter(None, (given["text"], *given.get("more_texts", ()), *others)):
+        regular.check_exists(Path(path))
+    framework_module(given.get("framework", "numba"))
 
 
 def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:

@@ -92,7 +92,9 @@ class Report(Callback):
     def after_epoch(self, trainer: TrainerLike) -> None:
         """Report, once for each part of the training."""
         part = int(PARTS * trainer.progress)
-        if self._last < part < PARTS:
+        if self.pruned and part >= self._last:  # its process was killed before it had ended
+            trainer.stop()
+        elif self._last < part < PARTS:
             self._last = part
             self.trial.report(best_epoch(trainer.history).val_loss, part)
             if self.trial.should_prune():
@@ -210,13 +212,15 @@ class Worker:
             loss = train(given, path, report)
         except (MachineError, InterruptedWorkError):
             raise  # the trial goes on later
-        except ElmanError as error:
+        except (ElmanError, MemoryError) as error:
             diverged = isinstance(error, DivergedError)
             trial.set_user_attr(FAILED, "diverged" if diverged else "refused")
             self.study.tell(trial, state=TrialState.FAIL)
             if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
                 raise  # it may be so with all
-            log.warning("%s", error)
+            log.warning(
+                "%s: %s", place, error if isinstance(error, ElmanError) else "out of memory"
+            )
             return
         log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
         if report.pruned:
@@ -226,7 +230,9 @@ class Worker:
 
 
 def _journal(folder: Path) -> optuna.storages.JournalStorage:
-    return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    """Journal with a lock that, unlike Optuna's own, is free when its process is killed."""
+    lock: Any = FileLock(folder / f".{JOURNAL}.lock")
+    return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock))
 
 
 def _database(url: str) -> Any:
