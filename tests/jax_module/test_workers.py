@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from elman.core.errors import ElmanError
 from elman.core.training.workers import free_port
+from elman.jax.workers import connect
 from tests.conftest import STORY
 from tests.workers import (
     TELLING_ROWS,
@@ -72,3 +75,10 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
 def test_workers_of_a_plan_exchange_with_those_of_their_machine(size: int) -> None:
     told = f"JaxWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
     assert exchanged_in_a_plan("jax", size) == {told}
+
+
+def test_a_version_that_connects_no_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "__version_info__", (0, 6, 2))
+    monkeypatch.setattr(jax, "__version__", "0.6.2")
+    with pytest.raises(ElmanError, match=r"need JAX 0.7 or later, got 0.6.2: pip install -U jax"):
+        connect(1)

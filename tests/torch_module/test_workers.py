@@ -1,5 +1,6 @@
 """Workers that torchrun starts end in the bits of one process, with PyTorch and with the engine."""
 
+import os
 import re
 import signal
 import sys
@@ -32,6 +33,7 @@ from tests.workers import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 EPOCHS = ("--epochs", "2")
 PARTS = ("--partition-optimizer",)  # whose states a checkpoint joins
+WAITING = "TORCH_NCCL_BLOCKING_WAIT"
 FRAMEWORKS = ("numba", pytest.param("torch", marks=pytest.mark.long))
 ERRORS = re.compile(r"^elman: (.*)$", re.MULTILINE)
 
@@ -206,6 +208,9 @@ def test_a_worker_takes_the_gpu_of_its_local_rank_and_nccl(
         torch.distributed, "init_process_group", lambda name, **_: found.update(backend=name)
     )
     monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setenv(WAITING, "0")  # so that it is taken back after the test
+    monkeypatch.delenv(WAITING)
     worker = torch_workers.TorchWorkers(5, on_gpus)
     assert worker.gpu == int(local_rank)  # of which a Trainer tells that there is none
     assert found == ({"gpu": 1} if backend != "gloo" else {}) | {"backend": backend}
+    assert os.environ.get(WAITING) == ("1" if backend != "gloo" else None)

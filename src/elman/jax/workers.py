@@ -11,10 +11,12 @@ from jax import numpy as jnp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from elman.core.errors import ElmanError
 from elman.core.training.rows import Rows, packed, unpacked
 from elman.core.training.workers import Numbers, as_machine_error, free_port, tree_sum
 
 AXIS = PartitionSpec("worker")
+FIRST_VERSION = 0, 7  # with the time after which a worker is given up
 
 
 class JaxWorkers:
@@ -113,6 +115,11 @@ def _local(rows: Any) -> Any:
 
 def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     """Connect the workers that torchrun, Slurm or Open MPI has started, or who else sets RANK."""
+    if jax.__version_info__ < FIRST_VERSION:
+        needed = ".".join(map(str, FIRST_VERSION))
+        raise ElmanError(
+            f"workers need JAX {needed} or later, got {jax.__version__}: pip install -U jax"
+        )
     if "RANK" not in os.environ:
         return JaxWorkers(seconds)
     rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))

@@ -30,6 +30,8 @@ class TorchWorkers:
         if on_gpus and self.gpu < torch.cuda.device_count():
             torch.cuda.set_device(self.gpu)
             backend = "cpu:gloo,cuda:nccl"
+            # An exchange is waited for, and its failure raised; else NCCL would end the process.
+            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         timeout = timedelta(seconds=seconds)
         with as_machine_error(RuntimeError, ValueError):
             store, self.rank, self.size = next(rendezvous("env://", timeout=timeout))
@@ -42,7 +44,7 @@ class TorchWorkers:
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
         """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
-        given = torch.zeros(0) if vector is None else torch.as_tensor(vector)
+        given = torch.zeros(0) if vector is None else _exchangeable(vector)
         zeros = given.new_zeros
         if rows is not None:
             given = packed(given, rows, zeros)
@@ -52,10 +54,9 @@ class TorchWorkers:
         with as_machine_error(RuntimeError):
             dist.all_to_all_single(received, pieces)
             total = self._joined(tree_sum(received[:, :piece])) if piece else given
-            # NCCL computes meanwhile, and fails here if it does.
             all_numbers = received[:, piece:].contiguous().cpu().numpy().view(np.float64)
         total = total[: len(given)] if rows is None else unpacked(total, rows, zeros)
-        return (total.numpy() if isinstance(vector, np.ndarray) else total), all_numbers
+        return (total if vector is None else _like(vector, total)), all_numbers
 
     def _pieces(self, given: torch.Tensor, piece: int, numbers: Numbers) -> torch.Tensor:
         """Equally long pieces of a vector, with the numbers behind each, (size, piece + words)."""
@@ -76,14 +77,12 @@ class TorchWorkers:
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Parts that workers have of a vector of this length, one after the other."""
-        given = torch.as_tensor(part)
+        given = _exchangeable(part)
         padding = 0, -(-length // self.size) - len(given)
         padded = torch.nn.functional.pad(given, padding)
         with as_machine_error(RuntimeError):
             total = self._joined(padded)[:length]
-            if total.is_cuda:
-                torch.cuda.current_stream().synchronize()  # NCCL fails here if it does
-        return total.numpy() if isinstance(part, np.ndarray) else total
+        return _like(part, total)
 
     def gather(self, content: bytes) -> list[bytes]:
         """Contents of all workers."""
@@ -98,6 +97,17 @@ class TorchWorkers:
 
 
 connect = TorchWorkers
+
+
+def _exchangeable(vector: Any) -> torch.Tensor:
+    """A vector as a tensor that gloo or NCCL can exchange: neither knows MPS."""
+    given = torch.as_tensor(vector)
+    return given.cpu() if given.is_mps else given
+
+
+def _like(vector: Any, total: torch.Tensor) -> Any:
+    """What was exchanged for a vector, as an array or where that is."""
+    return total.numpy() if isinstance(vector, np.ndarray) else total.to(vector.device)
 
 
 def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
@@ -121,4 +131,6 @@ def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
             store.set(members, " ".join(names))
             return first
         time.sleep(0.05)
-    raise MachineError(f"not all of {size} workers have come within {seconds:g} seconds")
+    raise MachineError(
+        f"{size} workers meet, got fewer within {seconds:g} seconds: start as many at the same time"
+    )

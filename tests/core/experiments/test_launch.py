@@ -12,11 +12,19 @@ from elman.core.experiments.launch import connected, number_of_workers
 from elman.core.training.workers import ONE_WORKER
 
 Set = Callable[..., None]
+MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> Set:
-    names = ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    names = (
+        "RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "SLURM_STEP_NUM_TASKS",
+        "OMPI_COMM_WORLD_SIZE",
+    )
     for name in names:
         monkeypatch.delenv(name, raising=False)
 
@@ -53,7 +61,7 @@ def test_the_engine_has_the_threads_of_a_worker(
     monkeypatch.delenv("NUMBA_NUM_THREADS")
     with connected("numba"):
         assert "NUMBA_NUM_THREADS" not in os.environ
-    variables(RANK="0", WORLD_SIZE="2", OMP_NUM_THREADS="3")
+    variables(RANK="0", WORLD_SIZE="2", **MEETING, OMP_NUM_THREADS="3")
     with connected("numba"):
         assert os.environ["NUMBA_NUM_THREADS"] == "3"
     variables(NUMBA_NUM_THREADS="2")
@@ -62,9 +70,28 @@ def test_the_engine_has_the_threads_of_a_worker(
 
 
 def test_a_framework_without_collectives_is_refused(variables: Set) -> None:
-    variables(RANK="0", WORLD_SIZE="2")
+    variables(RANK="0", WORLD_SIZE="2", **MEETING)
     with (
         pytest.raises(ElmanError, match="workers train in numba, numpy, torch, jax, got mxnet"),
         connected("mxnet"),
     ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR=''"),
+        ({"MASTER_PORT": "x", "RANK": "first"}, "RANK='first', MASTER_PORT='x'"),
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE='many'"),
+        ({"RANK": "2"}, "RANK='2', WORLD_SIZE='2'"),
+    ],
+)
+@pytest.mark.parametrize("framework", ["numba", "jax"])
+def test_variables_that_are_wrong_are_named(
+    variables: Set, framework: str, wrong: dict[str, str], found: str
+) -> None:
+    variables(**{"RANK": "0", "WORLD_SIZE": "2", **MEETING, **wrong})
+    message = f"RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, got {found}: start them by torchrun"
+    with pytest.raises(ElmanError, match=message), connected(framework):
         pass

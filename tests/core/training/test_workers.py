@@ -124,7 +124,7 @@ def test_workers_that_differ_are_told() -> None:
 
     check_equal(OneWorker(), "3", "checkpoints in run")
     check_equal(Two(), "7", "checkpoints in run")
-    with pytest.raises(MachineError, match="read the same checkpoints in run, got 3, 7"):
+    with pytest.raises(MachineError, match="read the same checkpoints in run, got 3, 7: use a"):
         check_equal(Two(), "3", "checkpoints in run")
 
 
@@ -137,6 +137,11 @@ def test_a_lost_worker_is_told_in_one_line() -> None:
         r"peer\)",
         str(caught.value),
     )
+
+
+def test_a_worker_without_memory_has_lost_no_other() -> None:
+    with pytest.raises(MemoryError, match="out of memory"), as_machine_error(RuntimeError):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
 
 def test_each_worker_trains_on_a_gpu_of_its_own() -> None:

@@ -23,6 +23,12 @@ from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
 WAIT_SECONDS = 10  # for others, after SIGTERM; more than BUSY_SECONDS
+VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)  # of a worker, as torchrun sets them
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
 Tell = Callable[[RunSettings, Path, float], None]
 
@@ -44,6 +50,8 @@ def is_launched() -> bool:
 @contextmanager
 def connected(framework: str) -> Iterator[Workers]:
     """Connect the workers of a command; they stay connected within the block."""
+    if is_launched() and os.environ["WORLD_SIZE"] != "1":
+        _check_variables()
     if number_of_workers(framework) < 2:
         yield ONE_WORKER
         return
@@ -56,6 +64,21 @@ def connected(framework: str) -> Iterator[Workers]:
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
     yield workers
     workers.close()  # not after an exception, with which the process ends
+
+
+def _check_variables() -> None:
+    """Raise an ElmanError unless the variables of a worker are there, and its rank fits."""
+    values = {name: os.environ.get(name, "") for name in VARIABLES}
+    wrong = [name for name, value in values.items() if not value]
+    wrong += [name for name in VARIABLES if name != "MASTER_ADDR" and not values[name].isdigit()]
+    if not wrong and int(values["RANK"]) >= int(values["WORLD_SIZE"]):
+        wrong = ["RANK", "WORLD_SIZE"]
+    if wrong:
+        found = ", ".join(f"{name}={values[name]!r}" for name in dict.fromkeys(wrong))
+        raise ElmanError(
+            f"workers find each other by {', '.join(VARIABLES)}, got {found}: start them by "
+            "torchrun, or set these variables of each"
+        )
 
 
 def collectives(framework: str) -> Any:

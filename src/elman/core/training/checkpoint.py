@@ -79,13 +79,13 @@ class Checkpoints(Callback):
 
     def _write(self, trainer: TrainerLike) -> None:
         arrays, state = trainer.checkpoint_arrays(), trainer.trainer_state()
-        if all(map(tensors.all_finite, arrays.values())):
-            busy = Busy(self.workers)
-            if self.workers.rank == 0:
+        busy = Busy(self.workers)
+        if self.workers.rank == 0:
+            if all(map(tensors.all_finite, arrays.values())):
                 write(self.folder, trainer.train_batch_idx, arrays, state)
-            busy.end()
-        else:
-            log.warning("no checkpoint is written: the weights contain NaN or infinity")
+            else:
+                log.warning("no checkpoint is written: the weights contain NaN or infinity")
+        busy.end()
         self._last = trainer.seconds
 
 

@@ -24,10 +24,15 @@ Numbers = NDArray[np.float64]
 
 @contextmanager
 def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise what a framework raises, when it loses a worker, as a MachineError."""
+    """Raise what a framework raises, when it loses a worker, as a MachineError.
+
+    What it raises when it is out of memory is raised as a MemoryError.
+    """
     try:
         yield
     except kinds as error:
+        if "memory" in str(error).lower():
+            raise MemoryError(str(error)) from error
         reason = re.sub(r"^\[\S*\] *|\. .*", "", str(error).partition("\n")[0])
         raise MachineError(f"a worker has gone, or does not answer ({reason})") from error
 
@@ -91,7 +96,10 @@ def check_equal(workers: Workers, value: str, name: str) -> None:
     """Raise a MachineError unless all workers have the same value of something."""
     values = [content.decode() for content in workers.gather(value.encode())]
     if len({*values}) > 1:
-        raise MachineError(f"all workers read the same {name}, got {', '.join(values)}")
+        raise MachineError(
+            f"all workers read the same {name}, got {', '.join(values)}: use a folder "
+            "that they share"
+        )
 
 
 class TreeSum:
