@@ -47,6 +47,15 @@ def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
     assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"
 
 
+def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
+    elman: Command, story: Path
+) -> None:
+    own = (*BOOK, "--hidden", "16", "--batch-size", "3", "--partition-optimizer")
+    done = elman("plan", story, *own)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("workers beyond 2 need more --shards")
+
+
 def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
     done = elman("plan", *sizes, "--workers", "2", "--json")

@@ -1,5 +1,6 @@
 """`elman plan`: memory, exchange and speed of a training with workers, before it is started."""
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ from elman.cli.options import Json, with_settings
 from elman.cli.output import print_json
 from elman.cli.train import settings_given
 from elman.core.errors import require_at_least
+from elman.core.valid_values import MAX_SHARDS
 
 if TYPE_CHECKING:
     from elman.core.experiments.planning import Prediction, Task
@@ -53,6 +55,8 @@ def plan(
     require_at_least(1, workers=workers, per_machine=per_machine)
     network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
+    # JAX would take most of a GPU's memory before the processes that measure want it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     task = planning.task(given, workers, tokens)
     found = planning.predictions(task, workers, network, per_machine)
     if as_json:
@@ -119,6 +123,9 @@ def _print_end(found: "list[Prediction]") -> None:
 
 
 def _print_limit(task: "Task", most: int) -> None:
+    if most == MAX_SHARDS:
+        print(f"\na training has at most {MAX_SHARDS} workers")
+        return
     cure = "a larger --batch-size"
     if shards := task.settings.shards:
         cure = "more --shards" if shards < task.settings.batch_size else f"more --shards and {cure}"

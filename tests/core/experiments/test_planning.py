@@ -92,6 +92,7 @@ def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
         ({}, 1, [1]),
         ({"shards": 4}, 32, [1, 2, 4]),
         ({"batch_size": 3}, 8, [1, 2]),
+        ({"batch_size": 4096}, 1500, [1 << power for power in range(11)]),
     ],
 )
 def test_each_worker_has_a_shard_and_each_shard_a_row(

@@ -28,7 +28,7 @@ from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training.rows import Rows, embedding_in
-from elman.core.valid_values import SHARDED
+from elman.core.valid_values import MAX_SHARDS, SHARDED
 
 log = logging.getLogger("elman")
 
@@ -178,7 +178,9 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
             "one of these"
         )
     if given.get("partition_optimizer"):  # which is cut among workers, and so the batch is, too
-        given = {"shards": train.default_shards(workers), **given}
+        rows = max(1, given.get("batch_size", MAX_SHARDS))
+        most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
+        given = {"shards": min(train.default_shards(workers), most), **given}
     if tokens is not None:
         return _unread(given, workers, tokens)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE:
@@ -277,9 +279,10 @@ def _predicted(
 
 def numbers_of_workers(most: int, task: Task) -> list[int]:
     """Powers of two and `most`, as far as each worker has a shard, and each shard a row."""
+    limit = min(task.settings.batch_size, MAX_SHARDS)
     powers = {1 << power for power in range(most.bit_length())}
     shards = {number: task.shards(number) for number in sorted({*powers, most})}
-    return [n for n, parts in shards.items() if n <= parts <= task.settings.batch_size]
+    return [n for n, parts in shards.items() if n <= parts <= limit]
 
 
 def last_that_pays(found: list[Prediction]) -> Prediction:
