@@ -1,6 +1,7 @@
 """`elman plan`: what workers would take, before anything is started."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
     ]  # fmt: skip
     assert "update   512 tokens" in lines[1]
     assert "memory of the first worker" in done.stdout
-    assert lines[-1].startswith(("more than ", "4 workers have an efficiency of "))
+    assert lines[-1].startswith(("beyond ", "4 workers have an efficiency of "))
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
@@ -45,6 +46,15 @@ def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
     done = elman("plan", story, *own, *shards)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"
+
+
+def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
+    elman: Command, story: Path
+) -> None:
+    own = (*BOOK, "--hidden", "65536", "--layers", "4")
+    done = elman("plan", story, *own, "--workers", "2", "--per-machine", "2")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^a machine needs \d.* TB for that, and this one has ", done.stdout, re.M)
 
 
 def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
@@ -86,6 +96,8 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, sto
         (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
         (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
         (("story.txt", "--per-machine", "0"), "per machine must be 1 or more, got 0"),
+        (("story.txt", "--per-machine", "100000"), "or less, got 100000"),
+        (("story.txt", "--latency", "-1"), "latency must be a finite number of 0 or more, got -1"),
         (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
         (("story.txt", "--framework", "mxnet"), "plans are for workers, which train in numba"),
         (("none.txt",), "there is no file none.txt"),

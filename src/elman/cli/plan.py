@@ -9,12 +9,13 @@ import typer
 from elman.cli.options import Json, with_settings
 from elman.cli.output import print_json
 from elman.cli.train import settings_given
-from elman.core.errors import require_at_least
+from elman.core.errors import require_at_least, require_at_most
 from elman.core.valid_values import MAX_SHARDS
 
 if TYPE_CHECKING:
     from elman.core.experiments.planning import Prediction, Task
 
+WORKERS_OF_A_CORE = 8  # at most; all that share a machine measure at the same time
 COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "compute", "exchange", "moved", "memory")
 
 
@@ -53,6 +54,7 @@ def plan(
     from elman.core.experiments import planning
 
     require_at_least(1, workers=workers, per_machine=per_machine)
+    require_at_most(WORKERS_OF_A_CORE * (os.cpu_count() or 1), per_machine=per_machine)
     network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
     # JAX would take most of a GPU's memory before the processes that measure want it.
@@ -64,7 +66,7 @@ def plan(
         return
     _print_task(task)
     _print_table(found)
-    _print_memory(found[-1])
+    _print_memory(found[-1], min(found[-1].workers, per_machine))
     _print_end(found)
     if found[-1].workers < workers:
         _print_limit(task, found[-1].workers)
@@ -104,14 +106,20 @@ def _cells(one: "Prediction") -> tuple[str, ...]:
     )
 
 
-def _print_memory(one: "Prediction") -> None:
+def _print_memory(one: "Prediction", together: int) -> None:
+    from elman.core.files import memory
+
     print("\nmemory of the first worker" if one.workers > 1 else "\nmemory")
     for name, size in one.memory.items():
         print(f"  {name:<12} {_scaled(size) + 'B':>8}")
+    here, size = memory.limit(), together * one.peak
+    if here is not None and size > here:
+        print(f"\na machine needs {_scaled(size)}B for that, and this one has {_scaled(here)}B")
 
 
 def _print_end(found: "list[Prediction]") -> None:
     from elman.core.experiments.planning import WELL_USED, last_that_pays
+    from elman.core.experiments.recipe import counted
 
     last = last_that_pays(found)
     if len(found) == 1:
@@ -119,7 +127,7 @@ def _print_end(found: "list[Prediction]") -> None:
     if last is found[-1]:
         print(f"\n{last.workers} workers have an efficiency of {last.efficiency:.0%}")
     else:
-        print(f"\nmore than {last.workers} workers have an efficiency below {WELL_USED:.0%}")
+        print(f"\nbeyond {counted(last.workers, 'worker')} the efficiency is below {WELL_USED:.0%}")
 
 
 def _print_limit(task: "Task", most: int) -> None:

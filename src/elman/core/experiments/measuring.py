@@ -35,7 +35,8 @@ WORDS = 4  # of 64 bits, that are exchanged with a gradient
 MAX_LOGITS = 1 << 24  # that are computed at once
 MAX_OPERATIONS = 5e10  # of an update that is timed; one that has more is measured on a part of it
 UPDATES, SECONDS = 1000, 2.0  # that are timed, at most
-MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of such a part
+MAX_WEIGHTS = 1 << 27  # of such a part, whose state takes two gigabytes
+MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of it
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,24 @@ class Shard:
 
 
 def smaller(shard: Shard) -> Shard:
-    """Part of a shard whose update takes about a second at most.
+    """Part of a shard whose update takes about a second at most, and whose model fits a machine.
 
     First there are fewer steps, then the model is smaller in all its sizes, then there are fewer
     rows.
     """
     arch, rows, steps = shard.arch, shard.rows, shard.steps
-    while operations_of(arch, rows * steps) > MAX_OPERATIONS:
-        if steps > MIN_STEPS:
+    while True:
+        slow = operations_of(arch, rows * steps) > MAX_OPERATIONS
+        if not slow and weights.count(arch) <= MAX_WEIGHTS:
+            break
+        if slow and steps > MIN_STEPS:
             steps = max(MIN_STEPS, steps // 2)
         elif arch.hidden > MIN_HIDDEN or arch.vocab > MIN_VOCAB:
             hidden = max(min(arch.hidden, MIN_HIDDEN), arch.hidden // 2)
             vocab = max(min(arch.vocab, MIN_VOCAB), arch.vocab // 2)
             embedding = hidden if arch.tied else -(-arch.embedding // 2)
             arch = replace(arch, hidden=hidden, vocab=vocab, embedding=embedding)
-        elif rows > 1:
+        elif slow and rows > 1:
             rows //= 2
         else:
             break

@@ -52,6 +52,10 @@ class Network:
             "a finite number above 0",
             lambda number: is_finite_number(number) and number > 0,
             bandwidth=self.bandwidth,
+        )
+        require_number(
+            "a finite number of 0 or more",
+            lambda number: is_finite_number(number) and number >= 0,
             latency=self.latency,
         )
 
