@@ -55,8 +55,13 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print("elman:", printable(message), file=sys.stderr)
+    _tell(message)
     return code
+
+
+def _tell(message: str) -> None:
+    """Write a line, at once: those of several workers would mix."""
+    sys.stderr.write(f"elman: {printable(message)}\n")
 
 
 class Notices(logging.Handler):
@@ -64,4 +69,4 @@ class Notices(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        print("elman:", printable(record.getMessage()), file=sys.stderr)
+        _tell(record.getMessage())

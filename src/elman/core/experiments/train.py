@@ -22,6 +22,7 @@ from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.experiments.tensorboard import TensorBoard, check_installed
+from elman.core.files import regular
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
@@ -355,6 +356,9 @@ def count_gpus(settings: Settings, framework: Any) -> int:
 def _check_store(given: Mapping[str, Any]) -> None:
     """Raise an ElmanError unless several workers can each read a share of the text."""
     text = given.get("text", TIME_MACHINE)
+    if text == TIME_MACHINE:
+        raise ElmanError("several workers read a store of a text of your own, got none: give one")
+    regular.check_exists(Path(text))
     if not Path(text).is_dir():
         raise ElmanError(
             f"several workers read a store, got {text}: make one with elman prepare {text} --out "

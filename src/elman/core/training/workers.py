@@ -171,6 +171,6 @@ def check_shards(shards: int, size: int) -> None:
         raise ElmanError(f"shards must be a power of two up to {MAX_SHARDS}, got {shards}")
     if size > shards:
         raise ElmanError(
-            f"each worker computes a shard of every batch or more, got {size} workers and {shards} "
-            "shards: start fewer workers, or train with more shards"
+            f"each of {size} workers computes a shard of every batch or more, got "
+            f"{shards} in all: start fewer workers, or train with more shards"
         )
