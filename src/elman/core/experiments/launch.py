@@ -92,7 +92,8 @@ def collectives(framework: str) -> Any:
 class Watched:
     """Workers whose process ends soon after SIGTERM, though one waits in vain for another.
 
-    A handler of Python's cannot run while a framework waits: the signal wakes a thread instead.
+    A handler of Python's cannot run while a framework waits: the signal wakes a thread instead. It
+    also comes when torchrun has been killed, which would leave its workers to train on unseen.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -103,6 +104,8 @@ class Watched:
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 1024):
@@ -142,6 +145,13 @@ class Watched:
         with self._waiting():
             self.workers.close()
         signal.set_wakeup_fd(-1)
+
+
+def _end_with(parent: int) -> None:
+    """Send this process SIGTERM when its parent has gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
