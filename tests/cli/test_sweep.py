@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from elman.cli.sweep import command
+from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.sweep import Sweep, Worker
 from elman.core.training.callback import Callback
@@ -144,7 +145,8 @@ def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None
     for _ in range(6):  # a trial before the first with a loss ends the command
         if done.returncode == 0:
             break
-        assert "tied weights need an embedding as large as" in done.stderr
+        assert "is refused: tied weights need an embedding as large as" in done.stderr
+        assert "for others go on with elman sweep --resume tied" in done.stderr
         done = elman("sweep", "--resume", "tied")
     rows = table(folder / "tied")
     assert len(rows) == 6
@@ -163,7 +165,7 @@ def test_a_trial_that_is_out_of_memory_is_refused_and_others_go_on(folder: Path)
 
     worker = Worker(folder / "large", settings)
     for _ in range(8):  # a trial before the first with a loss ends the sweep
-        with suppress(MemoryError):
+        with suppress(ElmanError):
             worker.run(train)
             break
     rows = table(folder / "large")
@@ -190,6 +192,24 @@ def test_a_sweep_is_not_used_up_where_its_text_is_not(
     assert table(folder / "found") == before
 
 
+def test_a_notice_that_each_trial_would_repeat_is_told_once(folder: Path) -> None:
+    (folder / "odd.txt").write_text("once upon a time said he. " * 640 + "a tale, " * 600)
+    own = (*FIXED, "--framework", "numpy", "--space", "hidden=4|8", "--trials", "3")
+    done = command_line(folder)("sweep", "odd.txt", *own, "--out", "odd")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "the validation part differs" in line]
+    assert len(told) == 1
+
+
+def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = command_line(folder)("sweep", "story.txt", *SWEEP, "--out", "workers")
+    assert done.returncode == 2
+    assert "is a single process, got 2 workers: start it without torchrun" in done.stderr
+    assert not (folder / "workers").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -205,6 +225,10 @@ def test_a_sweep_is_not_used_up_where_its_text_is_not(
         (
             ("sweep", "--resume", "none", "--trials", "9"),
             "got trials with --resume: leave that out",
+        ),
+        (
+            ("sweep", "--resume", "none", "--space", "hidden=4..8"),
+            "got space with --resume: leave that out",
         ),
         (("sweep", "none.txt", "--space", "hidden=4..8"), "there is no file none.txt"),
     ],

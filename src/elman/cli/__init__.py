@@ -28,7 +28,10 @@ from elman.cli import (
     sweep,
     train,
 )
+from elman.core.errors import ElmanError
 from elman.core.files import streams
+
+ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
 
 app = typer.Typer(
     add_completion=False,
@@ -58,12 +61,25 @@ def _show_version(requested: bool) -> None:
 
 @app.callback()
 def _elman(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Train, measure and sample recurrent language models."""
+    if context.invoked_subcommand in ALONE and "RANK" in os.environ:
+        _check_alone(context.invoked_subcommand)
+
+
+def _check_alone(command: str) -> None:
+    """Raise an ElmanError if this is one of several workers, which would all do the same."""
+    from elman.core.experiments import launch
+
+    if (number := launch.number_of_workers("numba")) > 1:
+        raise ElmanError(
+            f"elman {command} is a single process, got {number} workers: start it without torchrun"
+        )
 
 
 def main() -> None:

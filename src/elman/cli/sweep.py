@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from elman.core.experiments.sweep import Report, Worker
 
 log = logging.getLogger("elman")
+warned: set[str] = set()  # warnings of trials
 SHOWN = 10  # trials
 DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on others
 
@@ -29,10 +30,9 @@ DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on oth
 def sweep(
     context: typer.Context,
     *,
-    search: Annotated[
+    space: Annotated[
         str | None,
         typer.Option(
-            "--space",
             help='Settings to search, such as "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm".',
         ),
     ] = None,
@@ -80,14 +80,14 @@ def sweep(
         _check_here(settings.given)
     else:
         given = settings_given(context, options)
-        if search is None:
+        if space is None:
             raise ElmanError("a sweep has settings to search, got none: give --space")
         if "text" not in given:
             raise ElmanError("a sweep is on a text of your own, got none: give its path")
         check_given(Settings, given)
         _check_here(given)
         folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
-        settings = sweeps.Sweep(given, search, trials, options["seed"], storage)
+        settings = sweeps.Sweep(given, space, trials, options["seed"], storage)
         sweeps.begin(folder, settings)
     worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
@@ -102,12 +102,15 @@ def sweep(
 def _check_here(given: Mapping[str, Any]) -> None:
     """Raise an ElmanError unless this process has what all trials need: files and a framework."""
     from elman.core.experiments.frameworks import framework_module
+    from elman.core.experiments.train import count_gpus
     from elman.core.files import regular
 
     others = (given.get(name) for name in ("val", "test", "init"))
     for path in filter(None, (given["text"], *given.get("more_texts", ()), *others)):
         regular.check_exists(Path(path))
-    framework_module(given.get("framework", "numba"))
+    names = {name: given[name] for name in ("framework", "device") if name in given}
+    settings = Settings(given["text"], **names)
+    count_gpus(settings, framework_module(settings.framework))
 
 
 def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:
@@ -134,13 +137,23 @@ def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings alone within the block: a sweep has a line for each trial."""
+    """Keep warnings alone within the block, each once: a sweep has a line for each trial."""
     level = log.level
     log.setLevel(logging.WARNING)
+    log.addFilter(_is_new)
     try:
         yield
     finally:
+        log.removeFilter(_is_new)
         log.setLevel(level)
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """True for a warning that this process has not told before."""
+    message = record.getMessage()
+    new = message not in warned
+    warned.add(message)
+    return new
 
 
 def _print_results(worker: "Worker") -> None:
@@ -162,7 +175,10 @@ def _print_results(worker: "Worker") -> None:
     show(f"trials      {worker.folder / sweep.TABLE}")
     complete = [row for row in rows if row.state == sweep.COMPLETE]
     if not complete:
-        raise DivergedError("no trial has ended with a loss: search lower learning rates")
+        raise DivergedError(
+            "no trial has ended with a loss: search lower learning rates, or other settings where "
+            "trials are refused"
+        )
     best = runs / complete[0].run
     show(f"best        {best}")
     record = run.read_config(best).training

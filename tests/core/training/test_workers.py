@@ -103,9 +103,7 @@ def test_shards_are_a_power_of_two(shards: int) -> None:
 
 def test_no_worker_is_without_a_shard() -> None:
     check_shards(8, 8)
-    with pytest.raises(
-        ElmanError, match="got 8 in all: start fewer workers"
-    ):
+    with pytest.raises(ElmanError, match="got 8 in all: start fewer workers"):
         check_shards(8, 9)
 
 

@@ -216,11 +216,13 @@ class Worker:
             diverged = isinstance(error, DivergedError)
             trial.set_user_attr(FAILED, "diverged" if diverged else "refused")
             self.study.tell(trial, state=TrialState.FAIL)
+            reason = "out of memory" if isinstance(error, MemoryError) else str(error)
             if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
-                raise  # it may be so with all
-            log.warning(
-                "%s: %s", place, error if isinstance(error, ElmanError) else "out of memory"
-            )
+                raise ElmanError(  # it may be so with all
+                    f"trial {trial.number + 1} is refused: {reason}; for others go on with elman "
+                    f"sweep --resume {self.folder}"
+                ) from error
+            log.warning("%s: %s", place, reason)
             return
         log.info("%s: loss %.4f%s", place, loss, ", ended early" if report.pruned else "")
         if report.pruned:
