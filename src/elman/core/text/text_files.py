@@ -85,7 +85,7 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
                 "convert it, as with iconv -t utf-8"
             ) from error
         if not read and not content:
-            raise ElmanError(f"{path} is empty: give a file with a text")
+            raise ElmanError(f"{path} is empty: give a text")
         yield text.removeprefix("\ufeff") if read == pending else text
         read += len(content)
         if not content:
