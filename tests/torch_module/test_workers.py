@@ -187,7 +187,10 @@ def test_no_worker_reads_the_text_of_another(store: Path) -> None:
     [
         (["train", "text.txt", "--out", "run"], "several workers read a store, got text.txt"),
         (["train", "store"], "workers share a run directory, got no name: give --out RUN"),
-        (["train", "store", "--out", "run", "--shards", "1"], "got 2 workers and 1 shards"),
+        (
+            ["train", "store", "--out", "run", "--shards", "1"],
+            "each of 2 workers computes a shard of every batch or more, got 1 in all",
+        ),
     ],
 )
 def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], message: str) -> None:
