@@ -23,12 +23,7 @@ from elman.core.valid_values import SHARDED
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
 WAIT_SECONDS = 10  # for others, after SIGTERM; more than BUSY_SECONDS
-VARIABLES = (
-    "RANK",
-    "WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)  # of a worker, as torchrun sets them
+VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as of torchrun
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
 Tell = Callable[[RunSettings, Path, float], None]
 
