@@ -10,14 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
 
 from elman.cli.sweep import command
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
-from elman.core.experiments.sweep import Sweep, Worker
+from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker
 from elman.core.training.callback import Callback
 from tests.conftest import Command, command_line
 
@@ -171,6 +173,19 @@ def test_a_trial_that_is_out_of_memory_is_refused_and_others_go_on(folder: Path)
     rows = table(folder / "large")
     assert len(rows) == 8
     assert {(row["state"], row["hidden"]) for row in rows} == {("complete", "4"), ("refused", "8")}
+
+
+def test_a_trial_that_was_behind_when_its_process_was_killed_ends_where_it_would_have() -> None:
+    trial = optuna.create_study().ask()
+    trial.report(1.0, 3)  # of 27 parts
+    trial.set_user_attr(BEHIND, True)
+    report, stopped = Report(trial), []
+    for done in (0.08, 0.12):  # parts 2 and 3
+        report.after_epoch(
+            SimpleNamespace(progress=done, stop=lambda done=done: stopped.append(done))
+        )
+    assert stopped == [0.12]
+    assert report.pruned
 
 
 def test_a_lock_that_a_killed_process_has_left_holds_up_nobody(
