@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+from math import log
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,13 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
     done = elman("evaluate", run, "other.txt")
     assert done.returncode == 0, done.stderr
     shown = {line[:20].strip(): line[20:] for line in done.stdout.splitlines()}
-    assert shown["unknown symbols"] == "2"
+    assert shown["unknown tokens"].startswith("2  (7.14%; spelling them takes ")
     assert shown["tokens"] == "28"
-    assert shown["perplexity"].endswith("  (2 of 29 tokens unknown, 6.90%)")
-    assert "  (a lower bound: " in shown["bits per character"]
-    assert "  (a lower bound: " in shown["bits per byte"]
-    bits = float(shown["bits per character"].split()[0])
-    assert bits == pytest.approx(float(shown["loss"].split()[0]) / 0.693147, rel=1e-3)
-    assert float(shown["bits per byte"].split()[0]) == pytest.approx(bits * 28 / 29, rel=1e-3)
-    assert done.stderr.startswith("elman: in the text 2 of 29 tokens unknown, 6.90%: ")
+    spelling = float(shown["unknown tokens"].split("takes ")[1].split()[0])
+    bits = float(shown["bits per character"])
+    assert bits == pytest.approx(float(shown["loss"].split()[0]) / log(2) + spelling, rel=1e-3)
+    assert float(shown["bits per byte"]) == pytest.approx(bits * 28 / 29, rel=1e-3)
+    assert done.stderr.startswith("elman: in the text 2 of 28 tokens unknown, 7.14%: ")
 
     told = json.loads(elman("evaluate", run, "other.txt", "--json").stdout)
     assert told.pop("loss") == pytest.approx(float(shown["loss"].split()[0]), abs=1e-4)
@@ -33,17 +32,16 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
         assert told.pop(name) == pytest.approx(
             float(shown[name.replace("_", " ")].split()[0]), 1e-3
         )
-    assert told.pop("unknown_share") == pytest.approx(2 / 29)
-    assert told == {
-        **{"lower_bound": True, "tokens": 28, "characters": 28, "utf8_bytes": 29, "unknown": 2}
-    }
+    assert told.pop("unknown_share") == pytest.approx(2 / 28)
+    assert told.pop("spelling") == pytest.approx(spelling * log(2) * 28, rel=1e-3)
+    assert told == {"tokens": 28, "characters": 28, "utf8_bytes": 29, "unknown": 2}
 
 
 def test_evaluate_reads_standard_input_as_it_reads_a_file(
     elman: Command, run: Path, story: Path, tmp_path: Path
 ) -> None:
     wanted = elman("evaluate", run, story)
-    assert "lower bound" not in wanted.stdout  # all is known
+    assert "unknown tokens      0" in wanted.stdout
     assert wanted.stderr == ""
     raw, piped = story.read_bytes(), tmp_path / "piped"
     for content in (raw, gzip.compress(raw)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import QUICK, Command
+from tests.conftest import QUICK, STORY, Command
 
 LINES = ["Once upon", "", "said he", "a time, a time", "Zo\xeb", "x\ty\\", "Once upon"]
 
@@ -38,8 +38,11 @@ def test_each_line_has_its_row_in_the_order_of_the_text(
     rows = table(done.stdout)
     assert [int(row[2]) for row in rows] == list(map(len, LINES))
     assert rows[0] == rows[-1]
-    for nats, bits, length in rows:
-        assert float(bits) == pytest.approx(-float(nats) / log(2) / (int(length) + 1), abs=1e-4)
+    for (nats, bits, length), line in zip(rows, LINES, strict=True):
+        own = -float(nats) / log(2) / (int(length) + 1)
+        assert float(bits) == pytest.approx(own, abs=1e-4) or (
+            float(bits) > own + 1 and not set(line) <= set(STORY)  # unknown characters are spelled
+        )
     surprise = {line: float(row[1]) for line, row in zip(LINES, rows, strict=True)}
     assert surprise["Once upon"] < surprise["said he"] < surprise["Zo\xeb"]
     assert done.stderr.startswith("elman: in the text ")  # x, y and Z are unknown

@@ -182,6 +182,23 @@ def test_no_worker_reads_the_text_of_another(store: Path) -> None:
     assert digest(store / "spoilt") == digest(store / "whole")
 
 
+def test_the_first_of_two_workers_reports_unknown_tokens_as_one_process_does(
+    tmp_path: Path,
+) -> None:
+    prepare(tmp_path, WIDE + " once" * 900, "--tokenizer", "word")
+    own = words("numba", "one", "--epochs", "1")
+    done = alone(tmp_path, own)
+    code, out, err = together(tmp_path, 2, ["run" if word == "one" else word for word in own])
+    assert code == 0, err
+
+    def said(output: str) -> list[str]:
+        return [line for line in output.splitlines() if "unknown" in line]
+
+    assert len(said(done.stdout)) == len(said(done.stderr)) == 1
+    assert said(out) == said(done.stdout)
+    assert said(err) == said(done.stderr)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

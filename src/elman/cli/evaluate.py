@@ -7,7 +7,7 @@ import typer
 
 import elman
 from elman.cli.options import Framework, Json, Run, with_settings
-from elman.cli.output import LOWER_BOUND, print_json
+from elman.cli.output import print_json
 from elman.core.experiments.settings import TIME_MACHINE, check_text
 from elman.core.valid_values import EDITIONS
 
@@ -33,18 +33,27 @@ def evaluate(
 
     check_text(text, edition)
     result = _evaluate(elman.load(run, framework), text, edition)
-    splits.warn_of_unknown({"text": (result.unknown, result.tokens + 1)})
+    splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     if as_json:
         print_json(result.fields())
         return
-    unknown = splits.described(result.unknown, result.tokens + 1)
-    beside, bound = (f"  ({unknown})", LOWER_BOUND) if result.unknown else ("", "")
-    print(f"loss                {result.loss:.4f} nats per token{beside}")
-    print(f"perplexity          {result.perplexity:.3f}{beside}")
-    print(f"bits per character  {result.bits_per_character:.4f}{bound}")
-    print(f"bits per byte       {result.bits_per_byte:.4f}{bound}")
+    print(f"loss                {result.loss:.4f} nats per token")
+    print(f"perplexity          {result.perplexity:.3f}")
+    print(f"bits per character  {result.bits_per_character:.4f}")
+    print(f"bits per byte       {result.bits_per_byte:.4f}")
     print(f"tokens              {result.tokens}")
-    print(f"unknown symbols     {result.unknown}")
+    print(f"unknown tokens      {_unknown(result)}")
+
+
+def _unknown(result: "Evaluation") -> str:
+    """Number of unknown tokens, and what their spelling takes."""
+    from elman.core.model.metrics import bits_per
+
+    if not result.unknown:
+        return "0"
+    bits = bits_per(result.spelling, result.characters)
+    share = f"{result.unknown_share:.2%}"
+    return f"{result.unknown}  ({share}; spelling them takes {bits:.4f} of the bits per character)"
 
 
 def _evaluate(model: Any, text: str, edition: str | None) -> "Evaluation":

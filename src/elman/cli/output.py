@@ -7,8 +7,6 @@ from typing import Any
 
 from elman.core.errors import escaped
 
-LOWER_BOUND = "  (a lower bound: the spelling of unknown tokens is not counted)"
-
 
 def show(text: str) -> None:
     """Print any text; on a terminal control characters are escaped."""

@@ -11,7 +11,7 @@ import typer
 from elman.cli import signals
 from elman.cli.compare import print_table
 from elman.cli.options import PATH, RUN, with_settings
-from elman.cli.output import LOWER_BOUND, show
+from elman.cli.output import show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
@@ -300,27 +300,19 @@ def _print_results(training: "Training", test: "Evaluation | None") -> None:
     from elman.core.data import splits
     from elman.core.training.history import best_epoch
 
-    history = training.trainer.history
+    history, validation = training.trainer.history, training.validation()
     best, last = best_epoch(history), history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
-    unknown = {
-        name: f"  ({splits.described(*counts)})" if counts[0] else ""
-        for name, counts in training.unknown.items()
-    }
-    print(f"training perplexity    {best.train_ppl:.2f}{unknown.get('training part', '')}")
-    beside = unknown.get("validation part", "")
-    beside_test = unknown.get("test part", "")
-    print(f"validation loss        {best.val_loss:.4f} nats per token{beside}")
-    print(f"validation perplexity  {best.val_ppl:.2f}{beside}")
-    print(f"validation bits/char   {training.validation_bits:.3f}{LOWER_BOUND if beside else ''}")
-    if test is not None:
-        print(
-            f"test loss              {test.loss:.4f} nats per token{unknown.get('test part', '')}"
-        )
-        print(f"test perplexity        {test.perplexity:.2f}{beside_test}")
-        if test.characters:
-            bound = LOWER_BOUND if test.unknown else ""
-            print(f"test bits/char         {test.bits_per_character:.3f}{bound}")
+    print(f"training perplexity    {best.train_ppl:.2f}")
+    parts = {"validation": validation} if test is None else {"validation": validation, "test": test}
+    for part, found in parts.items():
+        print(f"{part + ' loss':22} {found.loss:.4f} nats per token")
+        print(f"{part + ' perplexity':22} {found.perplexity:.2f}")
+        print(f"{part + ' bits/char':22} {found.bits_per_character:.3f}")
+    shares = {"training": training.unknown_share}
+    shares |= {part: found.unknown_share for part, found in parts.items()}
+    if any(shares.values()):
+        print(f"unknown tokens         {splits.shares_in_words(shares)}")
     print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")
     print(f"tokens per second      {speeds[len(speeds) // 2]:,.0f}")

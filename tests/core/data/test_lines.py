@@ -318,7 +318,7 @@ def test_an_evaluation_is_the_sum_of_all_lines(tmp_path: Path, name: str) -> Non
     assert kept.nats == pytest.approx(read.nats, rel=1e-6)
     for fact in ("tokens", "characters", "unknown"):
         assert getattr(kept, fact) == getattr(read, fact)
-    tested = language_model.evaluate_tokens(model, data.test_tokens)
+    tested = language_model.evaluate_tokens(model, data.test_tokens, codec.tokenizer)
     assert tested.tokens == data.sizes["test"].tokens - 1
     assert tested.characters == data.sizes["test"].characters
 

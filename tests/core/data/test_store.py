@@ -191,7 +191,7 @@ def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
 
 
 FACTS = [
-    ({"format": 5}, "has the format '5', and this version of elman reads 4"),
+    ({"format": 4}, "has the format '4', and this version of elman reads 5"),
     ({"extra": 1}, '"extra" is not a known field'),
     ({"tokens": "9"}, 'tokens must be a whole number below 2\\^63, got "9"'),
     ({"tokens": True}, "tokens must be a whole number"),
@@ -200,9 +200,10 @@ FACTS = [
     ({"parts": [{"tokens": 5}, {}, {}], "tokens": 5}, "bytes, and 5 tokens take"),
     (
         {"parts": [{"tokens": 9}, {"tokens": -4}, {}]},
-        "tokens of validation in .* must be 0 or more",
+        "parts.validation.tokens in .* must be 0 or more",
     ),
-    ({"parts": [{}, {}, {"utf8_bytes": -4}]}, "utf8_bytes of test in .* must be 0 or more"),
+    ({"parts": [{}, {}, {"utf8_bytes": -4}]}, "parts.test.utf8_bytes in .* must be 0 or more"),
+    ({"unknown": {"nats": -1.0}}, "unknown.nats in .* must be 0 or more, got -1.0"),
     ({"parts": [{}, {}]}, "parts must have 3 values, got 2"),
     ({"sources_sha256": ["", "", 3]}, "sources_sha256.2. must be a text, got 3"),
     ({"tokenizer": None}, "tokenizer must be a text, got null"),
@@ -373,7 +374,9 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "            cut()\n"
         "            yield losses\n"
         "from elman.core.data import store\n"
-        "def evaluate(): evaluate_tokens(Model(), store.read(Path('cut')).tokens)\n"
+        "def evaluate():\n"
+        "    text = store.read(Path('cut'))\n"
+        "    evaluate_tokens(Model(), text.tokens, text.tokenizer)\n"
         "try:\n"
         f"    {use}\n"
         "except ElmanError as error:\n"

@@ -3,8 +3,9 @@
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from elman.core.data.batching import (
 from elman.core.data.data_module import DataModule
 from elman.core.data.lines import LineBatches, Lines, tell_cut
 from elman.core.data.parts import PARTS, Sources, shares_of
+from elman.core.data.sizes import Size
 from elman.core.data.token_writer import Tokens
 from elman.core.data.tokenization import (
     TokenizerSettings,
@@ -179,13 +181,17 @@ class TimeMachine(DataModule):
         rows = slice(0, self.num_train) if train else slice(self.num_train, end)
         return self.get_tensorloader([self.X, self.Y], train, rows)
 
+    def validated(self, batches: int) -> Size:
+        """Size of the targets of the first `batches` for validation, which are characters."""
+        windows = min(batches * self.batch_size, self.num_val)
+        return Size(*[windows * self.num_steps] * 3)
+
 
 class TextFile(DataModule):
     """A text of any size in parts that do not overlap: training, validation and test.
 
     `train`, `val` and `test` are their ids, arrays on disk; there may be no test part. `sizes` are
-    their sizes, and `unknown` maps the name of each to its number of unknown tokens and of all
-    tokens. `test_tokens` is the test part with its size, or None if there is none.
+    their sizes. `test_tokens` is the test part with its size, or None if there is none.
     """
 
     path: str | Sequence[str]
@@ -237,8 +243,8 @@ class TextFile(DataModule):
         - `lines`: each line that is not empty is a sequence of its own, `num_steps` tokens of it at
           most. Batches have `batch_size` lines of about the same length, with a mask. Lines are
           assigned to the parts of a text by a hash, so that equal lines are in one part.
-        - `shared`: several processes read a store, each a share of it. Nothing is counted at first,
-          and ids are checked when they are read.
+        - `shared`: several processes read a store, each a share of it. Ids are checked when they
+          are read, and `warn_of_unknown()` is left to the first process.
 
         A store has its own tokenizer, vocabulary, line ends and parts.
         """
@@ -266,7 +272,10 @@ class TextFile(DataModule):
         asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
         self._split(tokens, asks_test)
         self._begin_batches()
-        self.unknown = {} if shared else self._describe_parts()
+        if not shared:
+            self.warn_of_unknown()
+            others = {"validation": self.val, "test": self.test}
+            splits.warn_of_order(self.train, others, self.vocab)
 
     def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
         """Cut the parts into other batches; an ElmanError if a part is too short for them."""
@@ -371,17 +380,29 @@ class TextFile(DataModule):
         """Ids of a part."""
         return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
 
-    def _describe_parts(self) -> dict[str, tuple[int, int]]:
-        """Count unknown tokens, and warn of parts that are hard to compare."""
-        own = {"training part": self.train, "validation part": self.val, "test part": self.test}
-        unknown = {
-            name: (splits.count(ids, self.vocab.unk), len(ids))
-            for name, ids in own.items()
-            if len(ids)
+    @property
+    def unknown(self) -> dict[str, tuple[int, int]]:
+        """Numbers of unknown tokens and of all that are predicted, for each part."""
+        return {
+            f"{name} part": (size.unknown.tokens, size.tokens - 1)
+            for name, size in self.sizes.items()
+            if size.tokens
         }
-        splits.warn_of_unknown(unknown)
-        splits.warn_of_order(self.train, {"validation": self.val, "test": self.test}, self.vocab)
-        return unknown
+
+    def warn_of_unknown(self) -> None:
+        """Warn of parts with many unknown tokens."""
+        splits.warn_of_unknown(self.unknown)
+
+    def validated(self, batches: int) -> Size:
+        """Size of the targets in the first `batches` of the validation part."""
+        counts = np.zeros(len(self.vocab), np.int64)
+        for batch in islice(self._batches("validation", convert=np.asarray), batches):
+            targets = np.asarray(batch[1])  # (batch, steps)
+            mask = getattr(batch, "mask", None)
+            counted = targets.ravel() if mask is None else targets[mask]
+            counts += np.bincount(counted, minlength=len(counts))
+        unknown = self.sizes["validation"].unknown
+        return Size.of_counts(counts, self.vocab, self.codec.tokenizer, unknown)
 
     def _advise(self) -> None:
         """Warn of batches so large that an epoch has few updates."""
@@ -421,18 +442,24 @@ class TextFile(DataModule):
             raise ElmanError("the text has no test part: give split three shares, or a test file")
         return self._batches("test")
 
-    def _batches(self, part: str, rng: np.random.Generator | None = None) -> Loader:
-        ids, conversion = self._ids(part), (self.to_tensor, self.id_type)
+    def _batches(
+        self,
+        part: str,
+        rng: np.random.Generator | None = None,
+        convert: Callable[[NDArray[Any]], Any] | None = None,
+    ) -> Loader:
+        """Minibatches of a part; `convert` makes arrays of the framework by default."""
+        ids, convert = self._ids(part), convert or self.to_tensor
         if self.lines:
             most = self.num_steps
-            return LineBatches(self._lines[part], self.batch_size, most, rng, *conversion)
+            return LineBatches(self._lines[part], self.batch_size, most, rng, convert, self.id_type)
         if self.batching == "contiguous":
-            return ContiguousBatches(ids, self.batch_size, self.num_steps, *conversion)
+            return ContiguousBatches(ids, self.batch_size, self.num_steps, convert, self.id_type)
         arrays = [
             MemmapWindows(view, self.id_type) for view in sliding_windows(ids, self.num_steps)
         ]
         sampler = non_overlapping(len(arrays[0]), self.num_steps, rng)
-        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor)
+        return Minibatches(arrays, self.batch_size, sampler, convert)
 
 
 def _sources(path: Any, split: Any, val_path: Any, test_path: Any) -> Sources:

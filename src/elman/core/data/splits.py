@@ -13,7 +13,6 @@ from elman.core.text.vocab import Vocab
 
 log = logging.getLogger("elman")
 
-COUNTED_IDS = 1 << 20  # read at a time
 SAMPLED_IDS, SAMPLE_BLOCK_IDS = 1 << 20, 1 << 10  # of a part whose frequencies are measured
 MAX_UNKNOWN_SHARE = 0.01  # without a warning
 # In bits. Measured in unsorted texts: at most 0.016, in The Time Machine 0.002 to 0.003 (by
@@ -24,19 +23,10 @@ MAX_UNKNOWN_SHARE = 0.01  # without a warning
 MAX_DIVERGENCE, MIN_TOKENS = 0.02, 2000
 
 
-def count(ids: Ids, token: int) -> int:
-    """Number of occurrences of a token in ids, which are read in bounded memory."""
-    found = 0
-    for start in range(0, len(ids), COUNTED_IDS):
-        check_whole(ids)
-        found += int((ids[start : start + COUNTED_IDS] == token).sum())
-        drop_pages(ids)
-    return found
-
-
-def described(unknown: int, tokens: int) -> str:
-    """Number and share of unknown tokens, for a message."""
-    return f"{unknown:,} of {tokens:,} tokens unknown, {unknown / tokens:.2%}"
+def shares_in_words(shares: Mapping[str, float]) -> str:
+    """Shares of unknown tokens in the parts of a text, on one line."""
+    named = ", ".join(f"{share:.2%} of {part}" for part, share in shares.items())
+    return f"{named}; bits/char include their spelling"
 
 
 def warn_of_unknown(unknown: Mapping[str, tuple[int, int]]) -> None:
@@ -45,14 +35,14 @@ def warn_of_unknown(unknown: Mapping[str, tuple[int, int]]) -> None:
     `unknown` maps the name of each text to its number of unknown tokens and of all tokens.
     """
     many = [
-        f"in the {name} {described(*counts)}"
-        for name, counts in unknown.items()
-        if counts[0] > MAX_UNKNOWN_SHARE * counts[1]
+        f"in the {name} {number:,} of {tokens:,} tokens unknown, {number / tokens:.2%}"
+        for name, (number, tokens) in unknown.items()
+        if number > MAX_UNKNOWN_SHARE * tokens
     ]
     if many:
         log.warning(
-            "%s: all of them count as one symbol, so perplexities are comparable only within one "
-            "vocabulary, and bits per character are lower bounds",
+            "%s: perplexities are comparable only within one vocabulary, since all of them are one "
+            "symbol; bits per character include their spelling",
             "; ".join(many),
         )
 

@@ -1,7 +1,9 @@
 """Token stores: folders that hold a text of any size as token ids, with its vocabulary."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +15,11 @@ from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text import codec
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE, Codec
 from elman.core.text.encoders import Ids
+from elman.core.text.spelling import Unknown
 from elman.core.text.tokenizers import Tokenizer, check_newlines
 from elman.core.valid_values import MAX_VOCAB_SIZE
 
-FORMAT = 4
+FORMAT = 5
 METADATA = "store.json"
 FILES = (IDS, METADATA, VOCAB_FILE, TOKENIZER_FILE)
 MAX_METADATA_BYTES = 1 << 16
@@ -40,6 +43,7 @@ class StoreMetadata:
     parts: tuple[PartSize, PartSize, PartSize]
     characters: int
     utf8_bytes: int
+    unknown: Unknown
     sources_sha256: tuple[str, str, str]
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
         tokens.parts,
         tokens.characters,
         tokens.utf8_bytes,
+        tokens.unknown,
         tokens.sources_sha256,
     )
     codec.write(folder, tokens.vocab, tokenizer)
@@ -98,6 +103,7 @@ def read(folder: Path, checked: bool = True) -> TokenizedText:
         stored.vocab,
         metadata.characters,
         metadata.utf8_bytes,
+        metadata.unknown,
         metadata.parts,
         metadata.sources_sha256,
         metadata.lines,
@@ -153,12 +159,9 @@ def _read_metadata(path: Path) -> StoreMetadata:
             f"{FORMAT}: prepare the store again"
         )
     metadata = json_files.record(StoreMetadata, value, str(path))
-    counts = {name: getattr(metadata, name) for name in ("tokens", "characters", "utf8_bytes")}
-    for part, size in zip(PARTS, metadata.parts, strict=True):
-        counts |= {f"{field.name} of {part}": getattr(size, field.name) for field in fields(size)}
-    for name, count in counts.items():
-        if count < 0:
-            raise ElmanError(f"{name} in {path} must be 0 or more, got {count}")
+    for name, value in _numbers(asdict(metadata)):
+        if value < 0:
+            raise ElmanError(f"{name} in {path} must be 0 or more, got {value}")
     if (total := sum(size.tokens for size in metadata.parts)) != metadata.tokens:
         raise ElmanError(
             f"{path} has {metadata.tokens:,} tokens, and parts of {total:,}: prepare the store "
@@ -174,3 +177,15 @@ def _read_metadata(path: Path) -> StoreMetadata:
     if metadata.dtype not in [dtype.name for dtype in ID_DTYPES]:
         raise ElmanError(f"dtype in {path} must be uint8, uint16 or uint32, got {metadata.dtype!r}")
     return metadata
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record, each with its name."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, tuple) and isinstance(value[0], dict):
+            for part, each in zip(PARTS, value, strict=True):
+                yield from _numbers(each, f"{prefix}{name}.{part}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value

@@ -6,6 +6,7 @@ their first occurrence. `TokenWriter.translate` then maps these numbers to ids o
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from elman.core.errors import ElmanError
 from elman.core.files import regular
 from elman.core.text.encoders import Encoder, Ids
 from elman.core.text.line_blocks import LINE_END, by_part
+from elman.core.text.spelling import Spelling, Unknown
 from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import Vocab
 from elman.core.valid_values import MAX_VOCAB_SIZE
@@ -59,21 +61,25 @@ class WriterState:
 
 @dataclass(frozen=True)
 class PartSize:
-    """Size of a part of a text: its tokens; its characters and bytes after the first token."""
+    """Size of a part of a text: its tokens, and what follows the first of them.
+
+    That is `characters`, `utf8_bytes`, and tokens that the vocabulary lacks, with theirs.
+    """
 
     tokens: int = 0
     characters: int = 0
     utf8_bytes: int = 0
+    unknown: Unknown = field(default_factory=Unknown)
 
 
 @dataclass(frozen=True)
 class Tokens:
     """A text as ids in a vocabulary, (tokens,): training, validation and test part in this order.
 
-    `characters` and `utf8_bytes` measure the text after its first token, which nothing predicts;
-    `parts` measures each part in the same way. `sources_sha256` are digests of the texts that the
-    parts were read from: of the training texts, and where these are files of their own, of the
-    validation and the test text, else "". With `lines` the ids of each part are those of its lines,
+    `characters`, `utf8_bytes` and `unknown` measure the text after its first token, which nothing
+    predicts; `parts` measures each part in the same way. `sources_sha256` are digests of the texts
+    that the parts were read from: of the training texts, and of the validation and the test text
+    if they are separate files, else "". With `lines` the ids of each part are those of its lines,
     each followed by its end, after one more end at the beginning.
     """
 
@@ -81,6 +87,7 @@ class Tokens:
     vocab: Vocab
     characters: int
     utf8_bytes: int
+    unknown: Unknown
     parts: tuple[PartSize, PartSize, PartSize]
     sources_sha256: tuple[str, str, str]
     lines: bool = False
@@ -94,6 +101,7 @@ class Tokens:
             ids=self.ids[start : start + size.tokens],
             characters=size.characters,
             utf8_bytes=size.utf8_bytes,
+            unknown=size.unknown,
             parts=(size, PartSize(), PartSize()),
         )
 
@@ -302,7 +310,7 @@ class TokenWriter:
         vocab = vocab or self._training_vocab(parts[0])
         dtype = smallest_dtype(len(vocab))
         table = vocab.encode(tokens).astype(dtype)
-        sizes = _PartSizes(parts, self.tokenizer, tokens)
+        sizes = _Sizes(parts, self.tokenizer, tokens, _Lacking(self.tokenizer, tokens, vocab))
         with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
@@ -318,7 +326,8 @@ class TokenWriter:
             vocab,
             self._characters,
             self._utf8_bytes,
-            sizes.found(),
+            sizes.unknown(),
+            sizes.parts(),
             (training, validation, test),
             self._lines,
         )
@@ -376,30 +385,70 @@ class TokenWriter:
                 raise self._damaged(name)
 
 
-class _PartSizes:
+class _Lacking:
+    """Tokens of a text that a vocabulary lacks, counted among ids by first occurrence."""
+
+    def __init__(self, used: Tokenizer, tokens: Sequence[str], vocab: Vocab) -> None:
+        lacking = [n for n, token in enumerate(tokens) if token not in vocab]
+        self._used, self._vocab, self._spelled = used, vocab, [tokens[n] for n in lacking]
+        self._places = np.full(len(tokens), -1, np.int32)
+        self._places[lacking] = np.arange(len(lacking))
+
+    def counts(self, ids: Ids) -> NDArray[np.int64]:
+        """Occurrences of each among some ids."""
+        if not self._spelled:
+            return np.zeros(0, np.int64)
+        places = self._places[ids]
+        return np.bincount(places[places >= 0], minlength=len(self._spelled))
+
+    def measured(self, counts: NDArray[np.int64]) -> Unknown:
+        """Measure all occurrences together, so that no order of tokens changes a bit."""
+        if not counts.any():
+            return Unknown()
+        sizes = [
+            [*map(measure, self._spelled)] for measure in (self._used.characters, self._used.size)
+        ]
+        characters, utf8_bytes = (np.array(sizes) @ counts).tolist()
+        nats = math.fsum((Spelling(self._vocab).costs(self._spelled) * counts).tolist())
+        return Unknown(int(counts.sum()), characters, utf8_bytes, nats)
+
+
+class _Sizes:
     """Sums of the sizes of a text's tokens, part by part, without the first token of each."""
 
-    def __init__(self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str]) -> None:
-        self._parts, self._read = parts, 0
+    def __init__(
+        self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], lacking: _Lacking
+    ) -> None:
+        self._lengths, self._read, self._lacking = parts, 0, lacking
         measures = (used.characters, used.size)
         self._sizes = [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
         self._sums = np.zeros((len(parts), len(measures)), np.int64)
+        none = lacking.counts(np.empty(0, np.int64))
+        self._unknown, self._all = [none for _ in parts], none
 
     def add(self, ids: Ids) -> None:
         """Add the next ids of the text."""
+        self._all = self._all + self._lacking.counts(ids if self._read else ids[1:])
         begin = -self._read
-        for number, tokens in enumerate(self._parts):
+        for number, tokens in enumerate(self._lengths):
             inside = ids[max(0, begin + 1) : max(0, begin + tokens)]
             for measure, size in enumerate(self._sizes):
                 self._sums[number, measure] += int(size[inside].sum())
+            self._unknown[number] = self._unknown[number] + self._lacking.counts(inside)
             begin += tokens
         self._read += len(ids)
 
-    def found(self) -> tuple[PartSize, PartSize, PartSize]:
+    def unknown(self) -> Unknown:
+        """Unknown tokens of the whole text without its first token."""
+        return self._lacking.measured(self._all)
+
+    def parts(self) -> tuple[PartSize, PartSize, PartSize]:
         """The size of each part."""
         one, two, three = (
-            PartSize(tokens, *sums)
-            for tokens, sums in zip(self._parts, self._sums.tolist(), strict=True)
+            PartSize(tokens, characters, utf8_bytes, self._lacking.measured(counts))
+            for tokens, (characters, utf8_bytes), counts in zip(
+                self._lengths, self._sums.tolist(), self._unknown, strict=True
+            )
         )
         return one, two, three
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, json_files, regular, tensors
@@ -61,7 +62,8 @@ class RunSettings:
 class TrainingRecord(RunSettings):
     """Settings of a finished run, its environment, and its result on the test part.
 
-    `epoch` is the one whose weights were kept. `test_read` is the share of the test part that was
+    `epoch` is the one whose weights were kept, and `validation` the size of what validated it.
+    `test_read` is the share of the test part that was
     evaluated, below 1 where time was bounded.
     """
 
@@ -69,10 +71,12 @@ class TrainingRecord(RunSettings):
     framework_version: str
     python_version: str
     peak_memory_mb: int | None = None
+    validation: Size | None = None
     test_loss: float | None = None
     test_bits_per_character: float | None = None
     test_unknown_share: float | None = None
     test_read: float | None = None
+    test_characters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         "test_bits_per_character": test.bits_per_character,
         "test_unknown_share": test.unknown_share,
         "test_read": share,
+        "test_characters": test.characters,
     }
     try:
         config = read_config(folder)

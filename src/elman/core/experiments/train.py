@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from elman.core.data.parts import parse_split
+from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe, run
 from elman.core.experiments.calibration import operations_per_second
@@ -26,7 +27,7 @@ from elman.core.files import regular
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.language_model import evaluate_tokens, generate
-from elman.core.model.metrics import Evaluation, bits_per
+from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
@@ -118,6 +119,8 @@ class Training:
             self.trainer.max_seconds = 60 * settings.minutes
         if data is None:
             data = read_data(settings, framework, origin, shared=workers.size > 1)
+        if workers.size > 1 and workers.rank == 0:
+            data.warn_of_unknown()
         self.data = data
         self.codec = self.data.codec
         self.run_settings = RunSettings(
@@ -244,19 +247,22 @@ class Training:
         found: list[int] = ids[ids != unk][:tokens].tolist()
         return found or [int(unk == 0)]  # any id but that of the unknown symbol
 
-    @property
-    def unknown(self) -> dict[str, tuple[int, int]]:
-        """Numbers of unknown tokens and of all tokens, for each part; none for The Time Machine."""
-        return {} if self.settings.text == TIME_MACHINE else dict(self.data.unknown)
+    def validation(self) -> Evaluation:
+        """Validation of the epoch whose weights were kept, of what was read of its part."""
+        size = self._validated()
+        return Evaluation.of(best_epoch(self.trainer.history).val_loss * size.tokens, size)
+
+    def _validated(self) -> Size:
+        batches = self.trainer.val_batch_idx // len(self.trainer.history)
+        return cast(Size, self.data.validated(batches))
 
     @property
-    def validation_bits(self) -> float:
-        """Bits per character of the validation part in the best epoch."""
-        loss = best_epoch(self.trainer.history).val_loss
+    def unknown_share(self) -> float:
+        """Share of unknown tokens in the training part; 0 for The Time Machine."""
         if self.settings.text == TIME_MACHINE:
-            return bits_per(loss, 1, 1)  # its tokens are characters
-        size = self.data.sizes["validation"]
-        return bits_per(loss, size.tokens - 1, size.characters)
+            return 0.0
+        unknown, tokens = self.data.unknown["training part"]
+        return float(unknown / tokens)
 
     def test(self) -> tuple[Evaluation, float] | None:
         """Evaluate the model on the test part, read from its start; None if there is none.
@@ -267,8 +273,9 @@ class Training:
         if self.settings.text == TIME_MACHINE or self.data.test_tokens is None:
             return None
         seconds = SHARE_OF_TIME * self.trainer.max_seconds
-        result = evaluate_tokens(self.model, self.data.test_tokens, seconds)
-        tokens = len(self.data.test) - 1
+        part = self.data.test_tokens
+        result = evaluate_tokens(self.model, part, self.codec.tokenizer, seconds)
+        tokens = Size.of(part).tokens
         if result.tokens < tokens:
             log.info(
                 "the test perplexity is that of the first %d of %d tokens", result.tokens, tokens
@@ -280,6 +287,7 @@ class Training:
         record = TrainingRecord(
             **vars(self.run_settings),
             epoch=best_epoch(self.trainer.history).epoch,
+            validation=self._validated(),
             framework_version=self.framework.version(),
             python_version=platform.python_version(),
             peak_memory_mb=peak_memory_mb(),

@@ -11,13 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import splits, store, tokenization
+from elman.core.data import store, tokenization
+from elman.core.data.sizes import Size, counts_of
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import Vocab
 
 CHUNK = 1024  # steps scored at a time; it bounds memory and changes no result
@@ -222,7 +224,7 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
         raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
     blocks = [text] if isinstance(text, str) else map(_block, text)
     tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
-    return evaluate_tokens(model, tokens)
+    return evaluate_tokens(model, tokens, codec.tokenizer)
 
 
 def _block(block: Any) -> str:
@@ -233,13 +235,15 @@ def _block(block: Any) -> str:
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
     """Evaluate a model on a token store that has the model's tokens."""
-    return evaluate_tokens(model, store.read_with(folder, codec).tokens)
+    return evaluate_tokens(model, store.read_with(folder, codec).tokens, codec.tokenizer)
 
 
-def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> Evaluation:
+def evaluate_tokens(
+    model: Steps, tokens: Tokens, used: Tokenizer, seconds: float = math.inf
+) -> Evaluation:
     """Evaluate a model on the tokens of a text, or on those that it reads in `seconds`.
 
-    For a part of a text the numbers of characters and bytes are not known, and are 0.
+    `used` is the tokenizer of the tokens.
     """
     ids = tokens.ids
     if len(ids) < 2:
@@ -248,18 +252,13 @@ def evaluate_tokens(model: Steps, tokens: Tokens, seconds: float = math.inf) -> 
         from elman.core.model import lines  # which is made of this module
 
         total, number = lines.total_nll(model, ids, seconds)
-        predicted = sum(part.tokens - 1 for part in tokens.parts if part.tokens)
     else:
         total, number = total_nll(model, ids, seconds)
-        predicted = len(ids) - 1
-    whole = number == predicted
-    return Evaluation(
-        nats=total,
-        tokens=number,
-        characters=tokens.characters if whole else 0,
-        utf8_bytes=tokens.utf8_bytes if whole else 0,
-        unknown=splits.count(ids if whole else ids[: number + 1], tokens.vocab.unk),
-    )
+    size = Size.of(tokens)
+    if number < size.tokens:
+        counts = counts_of(ids[1 : number + 1], len(tokens.vocab))
+        size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
+    return Evaluation.of(total, size)
 
 
 def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str:

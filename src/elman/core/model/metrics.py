@@ -3,18 +3,17 @@
 import math
 from dataclasses import dataclass
 
+from elman.core.data.sizes import Size
+
 
 def perplexity(loss: float) -> float:
     """exp(loss), for a loss in nats per token; infinite where that overflows."""
     return math.inf if loss > 709 else math.exp(loss)  # exp(710) exceeds a double
 
 
-def bits_per(loss: float, tokens: int, number: int) -> float:
-    """Bits for each of `number` characters or bytes, which have so many tokens.
-
-    `loss` is in nats per token. Infinite if there are no characters.
-    """
-    return loss * tokens / math.log(2) / number if number else math.inf
+def bits_per(nats: float, number: int) -> float:
+    """Bits for each of `number` characters or bytes; infinite if there are none."""
+    return nats / math.log(2) / number if number else math.inf
 
 
 class Mean:
@@ -39,15 +38,20 @@ class Mean:
 class Evaluation:
     """Evaluation of a text, over every token but the first, which nothing precedes.
 
-    `nats` is the sum of their losses; `tokens`, `characters` and `utf8_bytes` are the numbers
-    predicted; `unknown` is the number of tokens of the whole text that the vocabulary lacks.
+    `nats` is the sum of their losses; the other fields are those of a `Size`.
     """
 
     nats: float
     tokens: int
     characters: int
     utf8_bytes: int
-    unknown: int
+    unknown: int = 0
+    spelling: float = 0.0
+
+    @classmethod
+    def of(cls, nats: float, size: Size) -> "Evaluation":
+        """Evaluation of tokens of this size."""
+        return cls(nats, **vars(size))
 
     @property
     def loss(self) -> float:
@@ -61,33 +65,33 @@ class Evaluation:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per Unicode character of the text; infinite if no character begins in it."""
-        return bits_per(self.loss, self.tokens, self.characters)
+        """Bits per Unicode character, the spelling of unknown tokens included.
+
+        Infinite if no character begins in the text.
+        """
+        return bits_per(self.nats + self.spelling, self.characters)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of the text in UTF-8."""
-        return bits_per(self.loss, self.tokens, self.utf8_bytes)
+        """Bits per byte of the text in UTF-8, the spelling of unknown tokens included."""
+        return bits_per(self.nats + self.spelling, self.utf8_bytes)
 
-    def fields(self) -> dict[str, float | int | bool]:
-        """All metrics by name, for JSON; `lower_bound` is about the bits."""
+    @property
+    def unknown_share(self) -> float:
+        """Share of unknown tokens, from 0 to 1."""
+        return self.unknown / self.tokens
+
+    def fields(self) -> dict[str, float | int]:
+        """All metrics by name, for JSON; `spelling` is in nats."""
         return {
             "loss": self.loss,
             "perplexity": self.perplexity,
             "bits_per_character": self.bits_per_character,
             "bits_per_byte": self.bits_per_byte,
-            "lower_bound": self.unknown > 0,
             "tokens": self.tokens,
             "characters": self.characters,
             "utf8_bytes": self.utf8_bytes,
             "unknown": self.unknown,
+            "spelling": self.spelling,
             "unknown_share": self.unknown_share,
         }
-
-    @property
-    def unknown_share(self) -> float:
-        """Share of unknown tokens in the whole text, from 0 to 1.
-
-        If it is above 0, the bits are a lower bound: spelling unknown tokens costs nothing.
-        """
-        return self.unknown / (self.tokens + 1)

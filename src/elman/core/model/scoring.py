@@ -91,8 +91,8 @@ def _row_losses(model: Any, ids: Ids) -> NDArray[Any]:
 class ScoredLines(NamedTuple):
     """Lines and what they cost a model.
 
-    - `log_probabilities`: of each line with its end, in nats.
-    - `bits_per_character`: NaN where nothing is predicted.
+    - `log_probabilities`: of each line with its end, in nats; unknown tokens are one symbol.
+    - `bits_per_character`: their spelling included; NaN where nothing is predicted.
     - `losses`: in nats, of the tokens of line n that are predicted at `ends[n - 1]` to `ends[n]`.
     """
 
@@ -116,5 +116,5 @@ def score_lines(model: Any, lines: Lines) -> ScoredLines:
     sums = np.concatenate([[0.0], np.cumsum(losses)])[np.concatenate([[0], ends])]
     nats = np.diff(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
-        bits = nats / math.log(2) / lines.predicted
+        bits = (nats + lines.spelling) / math.log(2) / lines.predicted
     return ScoredLines(lines, 0 - nats, bits, losses, ends)

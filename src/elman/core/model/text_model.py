@@ -27,8 +27,8 @@ class NextToken(NamedTuple):
 class Score(NamedTuple):
     """What a text costs a model.
 
-    - `log_probability`: of the text and its end, in nats.
-    - `bits_per_character`: NaN where nothing is predicted.
+    - `log_probability`: of the text and its end, in nats; unknown tokens are one symbol.
+    - `bits_per_character`: their spelling included; NaN where nothing is predicted.
     - `tokens`: those that are predicted, the end included, each with its log-probability.
     """
 

@@ -1,6 +1,7 @@
 """Lines of a text as token ids, each a sequence of its own between a start and an end symbol."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END
+from elman.core.text.spelling import Spelling
 from elman.core.text.tokenizers import clean, with_newlines
 
 MAX_LINE_CHARACTERS = 1 << 24
@@ -21,7 +23,7 @@ class Lines(NamedTuple):
 
     Sequence n is `ids[starts[n] : starts[n] + lengths[n]]`: the start symbol, the line's tokens and
     the end symbol. `characters` counts those of each line, `predicted` those that follow its first
-    symbol, the line end included.
+    symbol, the line end included. `spelling` is what the unknown tokens of each line cost, in nats.
     """
 
     texts: list[str]
@@ -30,6 +32,7 @@ class Lines(NamedTuple):
     lengths: NDArray[np.int64]
     characters: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    spelling: NDArray[np.float64]
 
 
 def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
@@ -61,7 +64,7 @@ class LineReader:
 
     def _number_anew(self) -> None:
         self._encoder = self.codec.tokenizer.encoder(())
-        self._table = np.empty(0, np.int64)
+        self._table, self._costs = np.empty(0, np.int64), np.empty(0)  # of each token
 
     def pools(self, blocks: Iterable[str]) -> Iterator[Lines]:
         """Yield the lines of a text given in blocks, some of them at a time, in order.
@@ -88,7 +91,7 @@ class LineReader:
         texts = list(texts)
         cleaned = list(map(clean, texts)) if self.codec.clean else texts
         try:
-            tokens, numbers = self._ids(cleaned)
+            tokens, numbers, spelling = self._ids(cleaned)
         except UnicodeEncodeError as error:
             raise ElmanError(
                 f"a text contains {error.object[error.start]!a}, half a surrogate pair, which "
@@ -108,14 +111,14 @@ class LineReader:
         predicted = characters + len(self.end)
         if not self.start:
             predicted -= _sizes(self._first(text) for text in cleaned)
-        return Lines(texts, ids, starts, lengths, characters, predicted)
+        return Lines(texts, ids, starts, lengths, characters, predicted, spelling)
 
     def _first(self, text: str) -> str:
         """First token of a text, if it has one."""
         return "".join(self.codec.tokenizer.split(text)[:1])
 
-    def _ids(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids of all texts, one after the other, and the number of tokens of each."""
+    def _ids(self, texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Ids of all texts, one after the other, and of each text its tokens and its spelling."""
         if self.codec.tokenizer.name == "char":  # all at once, since no token crosses a border
             found = self._encoder.ids("".join(texts))
             numbers = _sizes(texts)
@@ -124,11 +127,25 @@ class LineReader:
             found = np.fromiter(chain.from_iterable(each), np.int64)
             numbers = _sizes(each)
         if len(self._table) != len(self._encoder):
-            self._table = self.codec.vocab.encode(self._encoder.tokens)
-        ids: NDArray[np.int64] = self._table[found]
+            self._look_up(self._encoder.tokens)
+        ends = np.cumsum(numbers)
+        sums = np.concatenate([[0.0], np.cumsum(self._costs[found])])
+        ids, spelling = self._table[found], sums[ends] - sums[ends - numbers]
         if len(self._encoder) > MAX_NUMBERED_TOKENS:
             self._number_anew()
-        return ids, numbers
+        return ids, numbers, spelling
+
+    def _look_up(self, tokens: Sequence[str]) -> None:
+        """Set the id of each token, and the nats that spell it if it is unknown."""
+        before = len(self._costs)
+        self._table = self.codec.vocab.encode(tokens)
+        lacking = before + np.flatnonzero(self._table[before:] == self.codec.vocab.unk)
+        self._costs = np.concatenate([self._costs, np.zeros(len(tokens) - before)])
+        self._costs[lacking] = self._spelling.costs([tokens[n] for n in lacking.tolist()])
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self.codec.vocab)
 
 
 def _sizes(values: Iterable[Any]) -> NDArray[np.int64]:

@@ -1,0 +1,77 @@
+"""Sizes of what is read of a text: tokens, characters, bytes, and the cost of unknown tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.data.token_writer import Tokens
+from elman.core.files.mapped import check_whole, drop_pages
+from elman.core.text.encoders import Ids
+from elman.core.text.spelling import Unknown
+from elman.core.text.tokenizers import Tokenizer
+from elman.core.text.vocab import Vocab
+
+COUNTED_IDS = 1 << 20  # read at a time
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens that a model predicts, their characters and bytes.
+
+    `unknown` is the number of those that the vocabulary lacks, `spelling` the nats that it takes to
+    spell them.
+    """
+
+    tokens: int
+    characters: int
+    utf8_bytes: int
+    unknown: int = 0
+    spelling: float = 0.0
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> "Size":
+        """Size of a whole text after its first token, or of the tokens of its lines."""
+        predicted = len(tokens.ids) - 1
+        if tokens.lines:
+            predicted = sum(part.tokens - 1 for part in tokens.parts if part.tokens)
+        unknown = tokens.unknown
+        return cls(predicted, tokens.characters, tokens.utf8_bytes, unknown.tokens, unknown.nats)
+
+    @classmethod
+    def of_counts(
+        cls, counts: NDArray[np.int64], vocab: Vocab, used: Tokenizer, unknown: Unknown
+    ) -> "Size":
+        """Size of some tokens of a part, given how often each id occurs, (vocab,).
+
+        Ids do not say which tokens are `unknown`: they have the means of the whole part.
+        """
+        known = counts.copy()
+        known[vocab.unk] = 0
+        number = int(counts[vocab.unk])
+        share = number / unknown.tokens if unknown.tokens else 0.0
+        return cls(
+            int(counts.sum()),
+            _sum(known, used.characters, vocab) + round(share * unknown.characters),
+            _sum(known, used.size, vocab) + round(share * unknown.utf8_bytes),
+            number,
+            share * unknown.nats,
+        )
+
+
+def _sum(counts: NDArray[np.int64], measure: Callable[[str], int], vocab: Vocab) -> int:
+    return sum(
+        int(counts[index]) * measure(vocab.idx_to_token[index])
+        for index in np.flatnonzero(counts).tolist()
+    )
+
+
+def counts_of(ids: Ids, vocab: int) -> NDArray[np.int64]:
+    """How often each id occurs, (vocab,); ids are read in bounded memory."""
+    counts = np.zeros(vocab, np.int64)
+    for start in range(0, len(ids), COUNTED_IDS):
+        check_whole(ids)
+        counts += np.bincount(ids[start : start + COUNTED_IDS], minlength=vocab)
+        drop_pages(ids)
+    return counts
