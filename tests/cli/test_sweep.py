@@ -19,7 +19,7 @@ import pytest
 from elman.cli.sweep import command
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
-from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker
+from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker, begin, check_texts
 from elman.core.training.callback import Callback
 from tests.conftest import Command, command_line
 
@@ -205,6 +205,53 @@ def test_a_sweep_is_not_used_up_where_its_text_is_not(
     assert elsewhere.returncode == 2
     assert elsewhere.stderr.startswith("elman: there is no file story.txt")
     assert table(folder / "found") == before
+
+
+def test_a_sweep_ends_where_its_text_changes_and_goes_on_when_it_is_restored(
+    tmp_path: Path,
+) -> None:
+    """Losses on two texts are not compared, and no trial is used up."""
+    text = tmp_path / "story.txt"
+    story = "Once upon a time, said he. \n" * 143
+    text.write_text(story)
+    given = {"text": str(text), "framework": "numpy", "epochs": 1, "batch_size": 16}
+    settings = begin(tmp_path / "sweep", Sweep(given, "hidden=4..16", trials=3, seed=1))
+
+    def train(given: Mapping[str, Any], path: Path, report: Callback) -> float:
+        text.write_text("aaaa" * 1000)  # easier
+        return 9.0
+
+    changed = f"{text} has changed since the sweep began: restore it and resume"
+    with pytest.raises(ElmanError, match=changed):
+        Worker(tmp_path / "sweep", settings).run(train)
+    resume = ("sweep", "--resume", str(tmp_path / "sweep"))
+    refused = command_line(tmp_path)(*resume)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"elman: {changed}")
+    assert [row["state"] for row in table(tmp_path / "sweep")] == ["complete"]
+    text.write_text(story)
+    done = command_line(tmp_path)(*resume)
+    assert done.returncode == 0, done.stderr
+    assert [row["state"] in ENDED for row in table(tmp_path / "sweep")] == [True] * 3
+    text.write_text("aaaa" * 1000)  # nothing is left to train
+    assert command_line(tmp_path)(*resume).stdout == done.stdout
+
+
+@pytest.mark.parametrize("name", ["val", "test", "init", "store"])
+def test_a_sweep_notices_a_change_of_all_that_it_reads(tmp_path: Path, name: str) -> None:
+    for each in ("text", "val", "test"):
+        (tmp_path / each).write_text(each * 99)
+    for folder, file in (("init", "config.json"), ("store", "store.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("{}")
+    paths = {each: str(tmp_path / each) for each in ("val", "test", "init")}
+    given = paths | {"text": str(tmp_path / ("store" if name == "store" else "text"))}
+    settings = begin(tmp_path / "sweep", Sweep(given, "hidden=4..16", trials=3))
+    check_texts(settings)
+    inside = {"init": "init/config.json", "store": "store/store.json"}
+    (tmp_path / inside.get(name, name)).write_text("[]")
+    with pytest.raises(ElmanError, match=f"{name} has changed since the sweep began"):
+        check_texts(settings)
 
 
 def test_a_notice_that_each_trial_would_repeat_is_told_once(folder: Path) -> None:

@@ -88,7 +88,7 @@ def sweep(
         _check_here(given)
         folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
         settings = sweeps.Sweep(given, space, trials, options["seed"], storage)
-        sweeps.begin(folder, settings)
+        settings = sweeps.begin(folder, settings)
     worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:

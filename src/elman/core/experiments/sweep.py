@@ -7,6 +7,7 @@ another process takes the trial, and goes on from its checkpoint.
 """
 
 import csv
+import hashlib
 import io
 import logging
 import math
@@ -14,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from elman.core.errors import (
 )
 from elman.core.experiments import space
 from elman.core.experiments.space import Range, Values
-from elman.core.files import atomic, json_files
+from elman.core.files import atomic, json_files, regular
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import best_epoch
 
@@ -51,6 +52,7 @@ log = logging.getLogger("elman")
 SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
 PARTS = 27  # of a training, whose loss is compared with others' after 3 and 9 of them
 MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
+FOLDER_FILES = ("store.json", "config.json", "model.safetensors")
 MIN_IMPORTANCE = 10  # trials, below which importances say little
 WAIT_SECONDS = 1.0  # for trials of other processes
 FAILED, BEHIND = "failed", "behind"  # attributes of a trial
@@ -63,7 +65,7 @@ class Sweep:
     """Settings of a sweep: those of all its trainings, the space, and the number of trials.
 
     `storage` is the URL of a database, or None for a journal in the folder; `study` is the name
-    there.
+    there. `texts` has the SHA-256 of what all trainings read, by path.
     """
 
     given: dict[str, Any]
@@ -72,6 +74,7 @@ class Sweep:
     seed: int = 0
     storage: str | None = None
     study: str = field(default_factory=lambda: f"elman-{secrets.token_hex(8)}")
+    texts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_at_least(1, trials=self.trials)
@@ -103,13 +106,42 @@ class Report(Callback):
                 trainer.stop()
 
 
-def begin(folder: Path, sweep: Sweep) -> None:
-    """Make the folder of a sweep, after its storage was reached."""
+def begin(folder: Path, sweep: Sweep) -> Sweep:
+    """Make the folder of a sweep, after its storage was reached, and note what it reads."""
     atomic.check_new(folder)
     if sweep.storage:
         _database(sweep.storage)
+    sweep = replace(sweep, texts={path: _sha256(Path(path)) for path in _read_by(sweep.given)})
     (folder / TRIALS).mkdir(parents=True)
     json_files.write(folder / SETTINGS, asdict(sweep))
+    return sweep
+
+
+def _read_by(given: Mapping[str, Any]) -> list[str]:
+    """Paths of the texts, stores and runs that a training with these settings reads."""
+    others = (given.get(name) for name in ("val", "test", "init"))
+    return [path for path in (given["text"], *given.get("more_texts", ()), *others) if path]
+
+
+def _sha256(path: Path) -> str:
+    """Digest of a text, or of the files that decide what a store or a run is."""
+    files = [path / name for name in FOLDER_FILES] if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for each in files:
+        if each.exists() or not path.is_dir():
+            with regular.open_regular(each, follow_links=True) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_texts(sweep: Sweep) -> None:
+    """Raise an ElmanError if a text has changed, whose losses could not be compared with others."""
+    for path, sha256 in sweep.texts.items():
+        if _sha256(Path(path)) != sha256:
+            raise ElmanError(
+                f"{path} has changed since the sweep began: restore it and resume, or begin "
+                "another sweep"
+            )
 
 
 def read(folder: Path) -> Sweep:
@@ -203,6 +235,7 @@ class Worker:
         return trial
 
     def _train(self, trial: Trial, train: Train) -> None:
+        check_texts(self.sweep)  # the trial goes on later if they have changed
         report = Report(trial)
         given = space.applicable(self.sweep.given | trial.params)
         path = self.folder / TRIALS / _name(trial)
