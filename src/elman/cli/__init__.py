@@ -22,6 +22,7 @@ from elman.cli import (
     next_tokens,
     plan,
     prepare,
+    runs,
     score,
     serve,
     signals,
@@ -50,6 +51,7 @@ app.command()(serve.serve)
 app.command()(sweep.sweep)
 app.command()(plan.plan)
 app.command()(compare.compare)
+app.command()(runs.runs)
 app.command()(info.info)
 
 

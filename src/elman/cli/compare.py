@@ -2,41 +2,78 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from elman.cli.options import PATH, Json
-from elman.cli.output import print_json
+from elman.cli.output import print_json, show
 
 if TYPE_CHECKING:
     from elman.core.experiments.results import Result
+    from elman.core.model.metrics import Evaluation
+
+PLOT = "compare.png"
 
 
 def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Run directories, made by elman train.", **PATH | {"metavar": "RUN..."}
+            help="Run directories, made by elman train, or folders of them.",
+            **PATH | {"metavar": "RUN..."},
         ),
     ],
-    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path("compare.png"),
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Evaluate all runs on this text, a file or time-machine."
+        ),
+    ] = None,
+    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path(PLOT),
     as_json: Json = False,
 ) -> None:
     """Compare runs in a table, and plot their curves."""
     from elman.core.experiments import compare
     from elman.core.training.curve_files import load_matplotlib
 
+    if on is not None:
+        check_on(on)
     load_matplotlib()
-    compare.compare(runs, plot, print_runs if as_json else print_table)
+    evaluate = None if on is None else partial(_evaluate, text=on)
+    compare.compare(runs, plot, print_runs if as_json else partial(print_table, on=on), evaluate)
 
 
-def print_table(runs: "Sequence[Result]") -> None:
-    """Print runs as a table."""
-    from elman.core.experiments.results import table
+def check_on(text: str) -> None:
+    """Raise an ElmanError unless several runs can be evaluated on a text."""
+    from elman.core.errors import ElmanError
+    from elman.core.experiments.settings import TIME_MACHINE, check_text
+    from elman.core.files import regular
+    from elman.core.text.text_files import STDIN
+
+    check_text(text, None)
+    if text == STDIN:
+        raise ElmanError("each run reads the text again, got -: give the path of a file")
+    if text != TIME_MACHINE:
+        regular.check_exists(Path(text))
+
+
+def _evaluate(run: Path, text: str) -> "Evaluation":
+    import elman
+    from elman.core.experiments.evaluation import evaluate_on
+
+    return evaluate_on(elman.load(run, "numba"), text)
+
+
+def print_table(runs: "Sequence[Result]", on: str | None = None) -> None:
+    """Print runs as a table, and the text that they were evaluated on."""
+    from elman.core.experiments.table import table
 
     print(table(runs))
+    if on is not None:
+        show(f"evaluated on {on}")
 
 
 def print_runs(runs: "Sequence[Result]") -> None:

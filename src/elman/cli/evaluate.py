@@ -1,15 +1,13 @@
 """`elman evaluate`: loss, perplexity and bits of a model on a text."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import elman
 from elman.cli.options import Framework, Json, Run, with_settings
 from elman.cli.output import print_json
-from elman.core.experiments.settings import TIME_MACHINE, check_text
-from elman.core.valid_values import EDITIONS
+from elman.core.experiments.settings import check_text
 
 if TYPE_CHECKING:
     from elman.core.model.metrics import Evaluation
@@ -30,9 +28,10 @@ def evaluate(
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""
     from elman.core.data import splits
+    from elman.core.experiments.evaluation import evaluate_on
 
     check_text(text, edition)
-    result = _evaluate(elman.load(run, framework), text, edition)
+    result = evaluate_on(elman.load(run, framework), text, edition)
     splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     if as_json:
         print_json(result.fields())
@@ -54,21 +53,3 @@ def _unknown(result: "Evaluation") -> str:
     bits = bits_per(result.spelling, result.characters)
     share = f"{result.unknown_share:.2%}"
     return f"{result.unknown}  ({share}; spelling them takes {bits:.4f} of the bits per character)"
-
-
-def _evaluate(model: Any, text: str, edition: str | None) -> "Evaluation":
-    from elman.core.data import corpus
-    from elman.core.model import language_model
-    from elman.core.text import text_files
-
-    if text == TIME_MACHINE:
-        return language_model.evaluate(
-            model, corpus.time_machine(edition or EDITIONS[0]), model.codec
-        )
-    if Path(text).is_dir():
-        return language_model.evaluate_store(model, Path(text), model.codec)
-    if text == text_files.STDIN:
-        blocks = text_files.blocks_of_standard_input()
-    else:
-        blocks = text_files.blocks([Path(text)])
-    return language_model.evaluate(model, blocks, model.codec)

@@ -1,17 +1,53 @@
-"""`elman info`: frameworks, versions and devices."""
+"""`elman info`: a run, or the frameworks with their versions and devices."""
 
 import sys
-from typing import Any
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from elman import __version__
-from elman.cli.options import Json
-from elman.cli.output import print_json
-from elman.core.errors import ElmanError
+from elman.cli.options import RUN, Json
+from elman.cli.output import print_json, show
+from elman.core.errors import ElmanError, printable
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 
+TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column, and of a line
 
-def info(as_json: Json = False) -> None:
-    """List the usable frameworks, their versions and devices."""
+
+def info(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run directory, made by elman train.", **RUN)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a run; without one, list the usable frameworks, their versions and devices."""
+    if run is None:
+        _describe_frameworks(as_json)
+    else:
+        _describe_run(run, as_json)
+
+
+def _describe_run(run: Path, as_json: bool) -> None:
+    from elman.core.experiments.describe import describe, in_lines
+
+    facts = describe(run)
+    if as_json:
+        print_json(facts)
+        return
+    for title, text in in_lines(facts):
+        indent = " " * TITLE_WIDTH
+        lines = textwrap.wrap(
+            printable(text),
+            WIDTH,
+            initial_indent=title.ljust(TITLE_WIDTH),
+            subsequent_indent=indent,
+        )
+        show("\n".join(lines))
+
+
+def _describe_frameworks(as_json: bool) -> None:
     python = sys.version.split()[0]
     found = {name: _describe(name) for name in FRAMEWORKS}
     if as_json:

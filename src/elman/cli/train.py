@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elman.cli import signals
-from elman.cli.compare import print_table
+from elman.cli.compare import PLOT, print_table
 from elman.cli.options import PATH, RUN, with_settings
 from elman.cli.output import show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
@@ -250,12 +250,12 @@ def _train_each(
             "each: leave it out, or give one framework"
         )
     settings = Settings(**given | {"framework": found[0].framework})
-    with compare.new_group(folder, numbered) as (folder, picture):
+    with compare.new_group(folder, numbered) as folder:
         runs, failed = compare.train_each(found, settings, asdict(intervals), folder)
     if runs:
         load_matplotlib()
         try:
-            compare.compare(runs, picture, print_table)
+            compare.compare(runs, Path(PLOT), print_table)
         except MachineError as error:  # the runs are kept
             log.warning("%s", error)
     if failed:

@@ -24,7 +24,8 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     assert "framework numpy" in " ".join(above)
     assert header.split()[0] == "run"
     assert row.split()[0] == "made/run/numpy"
-    assert (tmp_path / "made" / "run.png").exists()
+    assert [path.name for path in (tmp_path / "made").rglob("*.png")] == ["curves.png"]
+    assert (tmp_path / "compare.png").exists()
     config = json.loads((tmp_path / "made" / "run" / "numpy" / "config.json").read_text())
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
     assert config["training"]["peak_memory_mb"] > 20
@@ -84,11 +85,7 @@ def test_no_module_from_the_current_folder_is_imported(
     story.rename(tmp_path / "-story $_{.txt")
     done = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--", "-story $_{.txt")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "-story $_{.png").exists()
-    again = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--out", "runs/x")
-    assert again.returncode == 0
-    other = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--out", "runs/x.png")
-    assert "runs/x.png exists already" in other.stderr
+    assert (tmp_path / "runs" / "-story $_{" / "numpy" / "config.json").exists()
 
 
 def test_an_interrupted_comparison_can_be_resumed(story: Path, tmp_path: Path) -> None:
@@ -125,3 +122,120 @@ def test_a_folder_that_is_not_a_run_cannot_be_compared(
         done = elman("compare", "run")
         assert "cannot read run/history.csv" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def texts(tmp_path: Path) -> tuple[Path, Path]:
+    """A text, and another in which one word in twenty is new."""
+    words = [f"word{n % 40}" for n in range(4000)]
+    (tmp_path / "text.txt").write_text(" ".join(words))
+    words[::20] = [f"zebra{n}" for n in range(200)]
+    (tmp_path / "other.txt").write_text(" ".join(words))
+    return tmp_path / "text.txt", tmp_path / "other.txt"
+
+
+def trained(elman: Command, text: Path, *more: str) -> None:
+    own = ("--framework", "numpy", "--optimizer", "adam", "--lr", "0.01")
+    done = elman("train", text, *QUICK, *own, *more)
+    assert done.returncode == 0, done.stderr
+
+
+def rows(output: str) -> dict[str, dict[str, str]]:
+    """Rows of the table of results, by run."""
+    lines = output.splitlines()
+    start = max(n for n, line in enumerate(lines) if line.startswith("run "))
+    heads = [head.strip() for head in lines[start].replace("  ", "\t").split("\t") if head.strip()]
+    found = {}
+    for line in lines[start + 1 :]:
+        cells = line.split()
+        if len(cells) == len(heads):
+            found[cells[0]] = dict(zip(heads, cells, strict=True))
+    return found
+
+
+def test_a_vocabulary_that_lacks_words_wins_no_comparison_on_one_text(
+    elman: Command, tmp_path: Path
+) -> None:
+    text, other = texts(tmp_path)
+    trained(elman, text, "--tokenizer", "word", "--out", "runs/word")
+    trained(elman, text, "--tokenizer", "word", "--vocab-size", "3", "--out", "runs/few")
+    done = elman("compare", "runs", "--on", other, "--json")
+    assert done.returncode == 0, done.stderr
+    found = {each["run"]: each["results"] for each in json.loads(done.stdout)["runs"]}
+    word, few = found["runs/word"], found["runs/few"]
+    assert few["on_unknown_share"] > 0.9
+    assert few["on_loss"] < word["on_loss"]  # per token: nearly all are one symbol
+    assert few["on_bits_per_character"] > word["on_bits_per_character"]
+    measured = json.loads(elman("evaluate", "runs/few", other, "--json").stdout)
+    assert few["on_bits_per_character"] == pytest.approx(measured["bits_per_character"], rel=1e-4)
+    shown = elman("compare", "runs", "--on", other).stdout
+    assert "perplexity" not in rows(shown)["runs/few"]  # which would be compared
+    assert shown.endswith(f"evaluated on {other}\n")
+
+
+def test_curves_of_different_tokenizers_are_in_bits_per_character(
+    elman: Command, tmp_path: Path
+) -> None:
+    text, _ = texts(tmp_path)
+    trained(elman, text, "--tokenizer", "word", "--out", "runs/word")
+    trained(elman, text, "--out", "runs/char")
+    both, one = ("runs/word", "runs/char"), ("runs/word",)
+    for names, unit in ((both, "bits per character"), (one, "perplexity")):
+        done = elman("compare", *names, "--plot", "curves.svg")
+        assert done.returncode == 0, done.stderr
+        assert f"<!-- {unit}" in (tmp_path / "curves.svg").read_text()
+
+
+def test_runs_whose_test_parts_differ_are_marked(elman: Command, tmp_path: Path) -> None:
+    text, other = texts(tmp_path)
+    trained(elman, text, "--out", "runs/a")
+    trained(elman, text, "--seed", "1", "--out", "runs/b")
+    trained(elman, text, "--split", "0.8,0.15,0.05", "--out", "runs/c")
+    trained(elman, text, "--test", str(other), "--out", "runs/d")
+    done = elman("compare", "runs")
+    assert done.returncode == 0, done.stderr
+    marks = {run: row["test bits/char"][-1] == "+" for run, row in rows(done.stdout).items()}
+    assert marks == {"runs/a": False, "runs/b": False, "runs/c": True, "runs/d": True}
+    assert "+ on other characters than in the first run: --on FILE evaluates" in done.stdout
+    assert "+" not in elman("compare", "runs/a", "runs/b").stdout
+    assert "+" not in elman("compare", "runs", "--on", other).stdout.replace(str(other), "")
+
+
+def test_what_is_no_run_is_passed_over_with_a_notice(elman: Command, tmp_path: Path) -> None:
+    text, _ = texts(tmp_path)
+    trained(elman, text, "--out", "runs/all/one")
+    trained(elman, text, "--out", "runs/two")
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    (tmp_path / "runs" / "empty").mkdir()
+    (tmp_path / "runs" / "begun").mkdir()
+    (tmp_path / "runs" / "begun" / "training.json").write_text("{}")
+    names = ["all", "begun", "empty", "notes.txt", "two"]
+    done = elman("compare", *(f"runs/{name}" for name in names))
+    assert done.returncode == 0, done.stderr
+    assert [*rows(done.stdout)] == ["runs/all/one", "runs/two"]
+    assert [line.removeprefix("elman: ") for line in done.stderr.splitlines()] == [
+        "runs/begun is passed over: it is still in training",
+        "runs/empty is passed over: no run is in it",
+        "runs/notes.txt is passed over: it is not a run directory",
+        "the curves are in compare.png",
+    ]
+    assert not list((tmp_path / "runs").rglob("compare.png"))
+    nothing = elman("compare", "runs/notes.txt")
+    assert nothing.returncode == 2
+    assert "no finished run was named: give runs, or a folder of runs" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-", "each run reads the text again, got -: give the path of a file"),
+        ("none.txt", "there is no file none.txt"),
+        ("", "text must be a path, got ''"),
+    ],
+)
+def test_a_text_that_runs_cannot_be_compared_on_is_refused(
+    elman: Command, text: str, message: str
+) -> None:
+    done = elman("compare", "run", "--on", text)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,57 +1,128 @@
 """A table of runs: what differs is a column, what is the same a line, what misleads a note."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
-from elman.core.experiments.results import Result, table
+from elman.core.experiments.results import Part, Result
+from elman.core.experiments.table import overview, table
 
 ONE = Result(
     "runs/one",
     "0" * 64,
     {"text": "a/story.txt", "tokenizer": "char", "vocab": 40, "lr": 1.0, "tied": False},
     {
-        **{"train_ppl": 5.0, "val_ppl": 6.0, "test_loss": 1.8, "test_bits_per_character": 2.6},
-        **{"test_unknown_share": 0.0, "tokens_per_second": 1e6, "seconds": 9.0},
-        **{"peak_memory_mb": None, "test_read": 1.0},
+        **{"train_ppl": 5.0, "val_ppl": 6.0, "val_bits_per_character": 2.5},
+        **{"test_loss": 1.8, "test_bits_per_character": 2.6, "test_unknown_share": 0.0},
+        **{"tokens_per_second": 1e6, "seconds": 9.0, "peak_memory_mb": None, "test_read": 1.0},
     },
+    {"val": Part("a", 1000), "test": Part("b", 1000)},
+    "2026-11-29 02:41",
 )
 
 
 def another(text_sha256: str = "0" * 64, unknown: float = 0.0, **settings: Any) -> Result:
     """Another run, with other settings."""
     results = ONE.results | {"test_unknown_share": unknown}
-    return Result("runs/two", text_sha256, ONE.settings | settings, results)
+    own = {"run": "runs/two", "settings": ONE.settings | settings, "results": results}
+    return replace(ONE, text_sha256=text_sha256, **own)  # type: ignore[arg-type]
 
 
 def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
-    assert table([ONE, another(lr=0.5)]).splitlines() == [
-        "the same in all: text story.txt, tokenizer char, vocab 40",
-        "run       lr   train ppl  val ppl  test loss  bits/char   tokens/s  seconds  peak MB",
-        "runs/one  1         5.00     6.00     1.8000      2.600  1,000,000      9.0        -",
-        "runs/two  0.5       5.00     6.00     1.8000      2.600  1,000,000      9.0        -",
+    above, heads, *rows = table([ONE, another(lr=0.5)]).splitlines()
+    assert above == "the same in all: text story.txt, tokenizer char, vocab 40"
+    assert re.split("  +", heads) == [
+        *("run", "lr", "train ppl", "val ppl", "val bits/char", "test loss", "test bits/char"),
+        *("tokens/s", "seconds"),
+    ]
+    numbers = ["5.00", "6.00", "2.500", "1.8000", "2.600", "1,000,000", "9.0"]
+    assert [row.split() for row in rows] == [
+        ["runs/one", "1", *numbers],
+        ["runs/two", "0.5", *numbers],
     ]
 
 
-def test_numbers_that_do_not_compare_are_noted() -> None:
-    tokens = "the tokens differ: compare bits/char, not losses and perplexities"
-    texts = "the texts differ: losses and perplexities cannot be compared"
-    bound = "bits/char are lower bounds where tokens are unknown"
-    assert table([ONE, another(tokenizer="byte")]).splitlines()[4:] == [tokens]
+def test_numbers_that_do_not_compare_are_left_out_or_noted() -> None:
+    tokens = "the tokens differ: bits/char compare; losses and perplexities do not"
+    texts = "the texts differ: --on FILE evaluates all runs on one text"
+    for other in (another(tokenizer="byte"), another(vocab=900)):
+        lines = table([ONE, other]).splitlines()
+        assert lines[4:] == [tokens]
+        assert "ppl" not in lines[1]
+        assert "loss" not in lines[1]
     assert table([ONE, another(text="other.txt")]).splitlines()[4:] == [texts]
     same_name = table([ONE, another("1" * 64)]).splitlines()
     assert same_name[4:] == [texts]
     assert "story.txt 11111111" in same_name[3]
-    unknown = table([ONE, another(tokenizer="word", vocab=900, unknown=0.031)]).splitlines()
-    assert unknown[4:] == [tokens, bound]
-    assert "3.10%" in unknown[3]
 
 
-def test_results_on_a_part_of_the_test_part_are_marked() -> None:
+def test_unknown_tokens_are_a_column_where_there_are_some() -> None:
+    assert "unknown" not in table([ONE, another()])
+    assert "3.10%" in table([ONE, another(unknown=0.031)]).splitlines()[3]
+    before = another(unknown=0.031)
+    before = replace(before, results=before.results | {"test_bits_per_character": None})
+    *_, row, note = table([ONE, before]).splitlines()
+    assert row.split()[5] == "-"
+    assert note.startswith("an earlier version did not count the spelling of unknown tokens: --on")
+
+
+def test_results_on_a_share_of_the_test_part_are_marked() -> None:
     partial = replace(ONE, run="runs/two", results=ONE.results | {"test_read": 0.3})
     _, _, one, two, note = table([ONE, partial]).splitlines()
-    assert one.split()[3:5] == ["1.8000", "2.600"]
-    assert two.split()[3:5] == ["1.8000*", "2.600*"]
-    assert note == "* of a part of the test part, since time was bounded"
+    assert one.split()[4:6] == ["1.8000", "2.600"]
+    assert two.split()[4:6] == ["1.8000*", "2.600*"]
+    assert note == "* on a share of the test part, since time was bounded"
+
+
+def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:
+    """A part is cut between tokens, so a few characters more or fewer are the same part."""
+    for part, marked in (
+        *((Part("b", 1010), False), (Part("b", None), False)),
+        *((Part("b", 1100), True), (Part("c", 1000), True)),
+    ):
+        other = replace(ONE, run="runs/two", parts=ONE.parts | {"test": part})
+        lines = table([ONE, other]).splitlines()
+        mark = "+" if marked else ""
+        assert lines[3].split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
+        assert (len(lines) == 5) == marked
+
+
+def test_an_overview_has_a_row_for_each_run() -> None:
+    one = replace(ONE, settings=ONE.settings | {"cell": "gru", "hidden": 64})
+    missing = dict.fromkeys(ONE.results)
+    two = replace(another("1" * 64), results=missing)
+    assert [line.split() for line in overview([one, two]).splitlines()[1:]] == [
+        [
+            *[
+                "runs/one",
+                "story.txt",
+                "00000000",
+                "char",
+                "gru",
+                "64",
+                "2.500",
+                "2.600",
+                "9.0",
+                "2026-11-29",
+                "02:41",
+            ]
+        ],
+        [
+            *[
+                "runs/two",
+                "story.txt",
+                "11111111",
+                "char",
+                "-",
+                "-",
+                "-",
+                "-",
+                "-",
+                "2026-11-29",
+                "02:41",
+            ]
+        ],
+    ]
 
 
 def test_a_table_is_no_wider_than_a_screen_and_shows_strangers_words_on_one_line() -> None:

@@ -181,8 +181,12 @@ class TimeMachine(DataModule):
         rows = slice(0, self.num_train) if train else slice(self.num_train, end)
         return self.get_tensorloader([self.X, self.Y], train, rows)
 
+    def trained(self) -> Size:
+        """Size of the targets for training, which are characters."""
+        return Size(*[self.num_train * self.num_steps] * 3)
+
     def validated(self, batches: int) -> Size:
-        """Size of the targets of the first `batches` for validation, which are characters."""
+        """Size of the targets of the first `batches` for validation."""
         windows = min(batches * self.batch_size, self.num_val)
         return Size(*[windows * self.num_steps] * 3)
 
@@ -384,14 +388,18 @@ class TextFile(DataModule):
     def unknown(self) -> dict[str, tuple[int, int]]:
         """Numbers of unknown tokens and of all that are predicted, for each part."""
         return {
-            f"{name} part": (size.unknown.tokens, size.tokens - 1)
-            for name, size in self.sizes.items()
-            if size.tokens
+            f"{name} part": (part.unknown.tokens, part.tokens - 1)
+            for name, part in self.sizes.items()
+            if part.tokens
         }
 
     def warn_of_unknown(self) -> None:
         """Warn of parts with many unknown tokens."""
         splits.warn_of_unknown(self.unknown)
+
+    def trained(self) -> Size:
+        """Size of the training part."""
+        return Size.of_part(self.sizes["training"])
 
     def validated(self, batches: int) -> Size:
         """Size of the targets in the first `batches` of the validation part."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data.token_writer import Tokens
+from elman.core.data.token_writer import PartSize, Tokens
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text.encoders import Ids
 from elman.core.text.spelling import Unknown
@@ -38,6 +38,12 @@ class Size:
             predicted = sum(part.tokens - 1 for part in tokens.parts if part.tokens)
         unknown = tokens.unknown
         return cls(predicted, tokens.characters, tokens.utf8_bytes, unknown.tokens, unknown.nats)
+
+    @classmethod
+    def of_part(cls, part: PartSize) -> "Size":
+        """Size of a part of a text after its first token."""
+        unknown = part.unknown
+        return cls(part.tokens - 1, part.characters, part.utf8_bytes, unknown.tokens, unknown.nats)
 
     @classmethod
     def of_counts(

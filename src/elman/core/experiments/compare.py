@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments import run
+from elman.core.experiments import run, table
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
-from elman.core.experiments.results import Result, result
+from elman.core.experiments.results import Result, bits, result
+from elman.core.experiments.run import TrainingRecord
+from elman.core.experiments.runs import finished
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
+from elman.core.model.metrics import Evaluation
 from elman.core.training.curve_files import check_picture, save_comparison
 from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
@@ -57,27 +60,18 @@ def _interpreters(name: str) -> list[Interpreter]:
 
 
 @contextmanager
-def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
-    """Make a folder for runs, which is removed if it stays empty; yields it and its picture's path.
+def new_group(path: Path, numbered: bool) -> Iterator[Path]:
+    """Make a folder for runs, and remove it at the end of the block if it is empty.
 
     If it exists and may be `numbered`, the folder is the first of NAME-2, NAME-3 ... that does not.
     """
-
-    def make(path: Path) -> None:
-        atomic.check_new(_picture(path))
-        path.mkdir()
-
     with atomic.make_parents(path):
-        path = atomic.make_new(path, make, numbered)
+        path = atomic.make_new(path, Path.mkdir, numbered)
         try:
-            yield path, _picture(path)
+            yield path
         finally:
             with suppress(OSError):  # not empty
                 path.rmdir()
-
-
-def _picture(path: Path) -> Path:
-    return path.with_name(path.name + ".png")
 
 
 def train_each(
@@ -136,22 +130,44 @@ def words(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def compare(folders: Sequence[Path], plot: Path, show: Callable[[Sequence[Result]], None]) -> None:
-    """Pass the results of some runs to `show`, and plot their curves into the file `plot`."""
+def compare(
+    paths: Sequence[Path],
+    plot: Path,
+    show: Callable[[Sequence[Result]], None],
+    evaluate: Callable[[Path], Evaluation] | None = None,
+) -> None:
+    """Pass the results of some runs to `show`, and draw their curves into the file `plot`.
+
+    - `paths`: runs, or folders of runs.
+    - `evaluate`: evaluates a run on a text, the same for all.
+    """
     check_picture(plot)
-    results, curves = [], {}
-    for folder in folders:
-        config, history = run.read_config(folder), run.read_history(folder)
-        results.append(result(folder, config, history))
-        curves[str(folder)] = _curves(history)
+    read = [
+        (folder, run.read_config(folder), run.read_history(folder)) for folder in finished(paths)
+    ]
+    results = [result(*each, None if evaluate is None else evaluate(each[0])) for each in read]
     show(results)
-    save_comparison(plot, curves)
-    log.info("the curves are in %s", plot)
+    in_bits = table.tokens_differ(results)
+    curves = {
+        str(folder): _curves(history, config.training, in_bits) for folder, config, history in read
+    }
+    drawn = {name: both for name, both in curves.items() if both is not None}
+    for name in curves.keys() - drawn.keys():
+        log.info("%s has no curve in bits: its version of elman did not count characters", name)
+    if drawn:
+        save_comparison(plot, drawn, "bits per character" if in_bits else "perplexity")
+        log.info("the curves are in %s", plot)
 
 
-def _curves(history: Sequence[Epoch]) -> tuple[list[Point], list[Point]]:
-    """Training and validation perplexity by epoch."""
-    return (
-        [Point(epoch.epoch, epoch.train_ppl) for epoch in history],
-        [Point(epoch.epoch, epoch.val_ppl) for epoch in history],
-    )
+def _curves(
+    history: Sequence[Epoch], record: TrainingRecord | None, in_bits: bool
+) -> tuple[list[Point], list[Point]] | None:
+    """Training and validation curve by epoch; None where characters were not counted."""
+    epochs = [epoch.epoch for epoch in history]
+    train, val = [epoch.train_ppl for epoch in history], [epoch.val_ppl for epoch in history]
+    if in_bits:
+        if record is None or record.trained is None or record.validated is None:
+            return None
+        train = [bits(epoch.train_loss, record.trained) for epoch in history]
+        val = [bits(epoch.val_loss, record.validated) for epoch in history]
+    return [*map(Point, epochs, train)], [*map(Point, epochs, val)]

@@ -33,7 +33,7 @@ from elman.core.training.history import Epoch
 from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
-TRAINING, CHECKPOINTS = "training.json", "checkpoints"
+CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
 TENSORBOARD = "tensorboard"  # folder of the log that `--log tensorboard` writes
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 MAX_JSON_BYTES = 1 << 20  # settings are few
@@ -47,7 +47,8 @@ class RunSettings:
     """Settings of a run, and digests of what it was trained on: the content of training.json.
 
     `val_sha256` and `test_sha256` are those of the files of the validation and the test part, ""
-    where these are parts of the text. `reasons` describe settings that were chosen for the text.
+    where these are parts of the text. `reasons` describe settings that were chosen for the text;
+    `given` names the others.
     """
 
     settings: Settings
@@ -56,14 +57,15 @@ class RunSettings:
     val_sha256: str = ""
     test_sha256: str = ""
     reasons: list[str] = field(default_factory=list)
+    given: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord(RunSettings):
     """Settings of a finished run, its environment, and its result on the test part.
 
-    `epoch` is the one whose weights were kept, and `validation` the size of what validated it.
-    `test_read` is the share of the test part that was
+    `epoch` is the one whose weights were kept. `trained` and `validated` are the sizes of the
+    training part, and of what a validation read. `test_read` is the share of the test part that was
     evaluated, below 1 where time was bounded.
     """
 
@@ -71,7 +73,8 @@ class TrainingRecord(RunSettings):
     framework_version: str
     python_version: str
     peak_memory_mb: int | None = None
-    validation: Size | None = None
+    trained: Size | None = None
+    validated: Size | None = None
     test_loss: float | None = None
     test_bits_per_character: float | None = None
     test_unknown_share: float | None = None
@@ -147,9 +150,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
                 try:
                     yield path
                 finally:
-                    if not (
-                        (path / "config.json").exists() or checkpoint.paths(path / CHECKPOINTS)
-                    ):
+                    if not ((path / CONFIG).exists() or checkpoint.paths(path / CHECKPOINTS)):
                         (path / TRAINING).unlink(missing_ok=True)  # so that nobody resumes it
         except MachineError:
             if not held:  # the file system has no locks
@@ -167,7 +168,7 @@ def _begin(path: Path, settings: RunSettings) -> None:
 
 def is_unfinished(path: Path) -> bool:
     """True for the run directory of a training that can be resumed."""
-    return exists(path / TRAINING) and not exists(path / "config.json")
+    return exists(path / TRAINING) and not exists(path / CONFIG)
 
 
 def framework_in_training(path: Path) -> str:
@@ -178,7 +179,7 @@ def framework_in_training(path: Path) -> str:
 @contextmanager
 def resumed_training(path: Path) -> Iterator[RunSettings]:
     """Read the settings of an unfinished run, and train within the block."""
-    finished = exists(path / "config.json")
+    finished = exists(path / CONFIG)
     if not finished and not exists(path / TRAINING):
         raise ElmanError(f"{path} is not a run in training: it has no {TRAINING}")
     for inside in (path, path / CHECKPOINTS, path / TENSORBOARD):
@@ -217,7 +218,7 @@ def _training(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        if (path / "config.json").exists():
+        if (path / CONFIG).exists():
             raise InterruptedWorkError(f"interrupted: {path} is finished") from error
         if checkpoint.paths(path / CHECKPOINTS):
             message = f"interrupted: resume with elman train --resume {path}"
@@ -228,7 +229,7 @@ def _training(path: Path) -> Iterator[None]:
             raise type(error)(f"{error}; {cure}") from error
         raise
     finally:
-        if (path / "config.json").exists():
+        if (path / CONFIG).exists():
             shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
             (path / TRAINING).unlink(missing_ok=True)
         resumable = (path / TRAINING).exists()
@@ -254,7 +255,7 @@ def write(
     codec.write(folder, used.vocab, used.tokenizer)
     tensors.write(folder / "model.safetensors", values)
     atomic.write(folder / "history.csv", _history(history))
-    json_files.write(folder / "config.json", asdict(config))
+    json_files.write(folder / CONFIG, asdict(config))
 
 
 def draw(folder: Path, history: Sequence[Epoch]) -> None:
@@ -281,7 +282,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         if config.training is None:
             raise ElmanError(f"{folder} has no training in its config.json")
         training = replace(config.training, **json_files.finite(result))
-        json_files.write(folder / "config.json", asdict(replace(config, training=training)))
+        json_files.write(folder / CONFIG, asdict(replace(config, training=training)))
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
 
@@ -296,7 +297,7 @@ def _history(history: Sequence[Epoch]) -> bytes:
 
 def read_config(folder: Path) -> Config:
     """Read config.json of a run, checked."""
-    finished = exists(folder / "config.json")
+    finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
         raise ElmanError(
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
@@ -305,7 +306,7 @@ def read_config(folder: Path) -> Config:
         raise ElmanError(f"{folder} is not a run directory: it has no config.json")
     return _read_record(
         Config,
-        folder / "config.json",
+        folder / CONFIG,
         "if another version of elman made this run, train it again, or give it "
         '"training": null, which keeps the model',
     )

@@ -95,12 +95,13 @@ class Training:
         origin: Origin | None = None,
         data: Any = None,
         reasons: Sequence[str] = (),
+        given: Sequence[str] | None = None,
         workers: Workers = ONE_WORKER,
     ) -> None:
         """Prepare a training, and read its text unless it is there as `data`.
 
-        `reasons` describe the settings that were chosen for the text. The other `workers` prepare
-        the same training.
+        `reasons` describe the settings that were chosen for the text; `given` names the others. The
+        other `workers` prepare the same training.
         """
         if settings.shards is not None:
             check_shards(settings.shards, workers.size)
@@ -130,6 +131,7 @@ class Training:
             getattr(self.data, "val_sha256", ""),
             getattr(self.data, "test_sha256", ""),
             [*reasons],
+            None if given is None else sorted(given),
         )
         self.model = self._model(None if origin is None else origin.values)
 
@@ -143,11 +145,12 @@ class Training:
             check_installed()  # before a long text is read
         if not is_chosen(given):
             settings = Settings(**given)
-            return cls(settings, framework_module(settings.framework), workers=workers)
+            framework = framework_module(settings.framework)
+            return cls(settings, framework, given=[*given], workers=workers)
         chosen = settings_for_text(given, workers.size)
         for line in chosen[-1]:
             log.info(line)
-        return cls(*chosen, workers)
+        return cls(*chosen, [*given], workers)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -164,7 +167,8 @@ class Training:
                     f"{settings.init} has changed since the training began: bring it back"
                 )
         framework = framework_module(settings.framework)
-        training = cls(settings, framework, origin, reasons=kept.reasons, workers=workers)
+        own = kept.reasons, kept.given
+        training = cls(settings, framework, origin, None, *own, workers)
         found = training.run_settings
         for names, digests in (
             ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
@@ -258,11 +262,9 @@ class Training:
 
     @property
     def unknown_share(self) -> float:
-        """Share of unknown tokens in the training part; 0 for The Time Machine."""
-        if self.settings.text == TIME_MACHINE:
-            return 0.0
-        unknown, tokens = self.data.unknown["training part"]
-        return float(unknown / tokens)
+        """Share of unknown tokens in the training part."""
+        size = self.data.trained()
+        return float(size.unknown / size.tokens)
 
     def test(self) -> tuple[Evaluation, float] | None:
         """Evaluate the model on the test part, read from its start; None if there is none.
@@ -287,7 +289,8 @@ class Training:
         record = TrainingRecord(
             **vars(self.run_settings),
             epoch=best_epoch(self.trainer.history).epoch,
-            validation=self._validated(),
+            trained=self.data.trained(),
+            validated=self._validated(),
             framework_version=self.framework.version(),
             python_version=platform.python_version(),
             peak_memory_mb=peak_memory_mb(),

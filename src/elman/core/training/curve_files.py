@@ -143,9 +143,9 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def save_comparison(
-    path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]
+    path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]], unit: str
 ) -> None:
-    """Draw training and validation perplexities of several runs into one picture.
+    """Draw training and validation curves of several runs, in a `unit`, into one picture.
 
     `curves` maps the name of a run to both curves; `check_picture(path)` checks the format.
     """
@@ -153,7 +153,9 @@ def save_comparison(
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4.5))
-        _draw_runs(figure.subplots(), curves)
+        axes = figure.subplots()
+        _draw_runs(axes, curves)
+        axes.set_ylabel(f"{unit} (dotted: training)")
         save(figure, path)
 
 
@@ -167,10 +169,10 @@ def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequenc
     colours = _colours(len(curves))
     for (training, validation), width, colour in zip(curves.values(), widths, colours, strict=True):
         look: dict[str, Any] = {"color": colour, "linewidth": width, "markersize": 5 + 2 * width}
-        for points, style in ((training, ":"), (validation, "-")):
+        for points, style, fill in ((training, ":", "none"), (validation, "-", "full")):
             xy = [p.x for p in points], [p.y for p in points]
-            axes.plot(*xy, linestyle=style, marker=marker(points), **look)
-    axes.set(xlabel="epoch", ylabel="perplexity (dotted: training)", yscale="log")
+            axes.plot(*xy, linestyle=style, fillstyle=fill, marker=marker(points), **look)
+    axes.set(xlabel="epoch", yscale="log")
     _count_epochs(axes)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")

@@ -1,0 +1,78 @@
+"""One run in words: its text, model, settings and results."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from elman.core.experiments import run
+from elman.core.experiments.recipe import counted
+from elman.core.experiments.results import result
+from elman.core.experiments.table import COLUMNS, OFF, heading, shown
+from elman.core.model import weights
+
+ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256"}  # that other lines show
+RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Facts of a finished run by name, for JSON."""
+    config, history = run.read_config(folder), run.read_history(folder)
+    record = config.training
+    return {
+        **asdict(result(folder, config, history)),
+        "parameters": weights.count(config.architecture),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        "precision": config.precision,
+        "given": None if record is None else record.given,
+        "reasons": [] if record is None else record.reasons,
+        "epoch": None if record is None else record.epoch,
+        "epochs": len(history),
+    }
+
+
+def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the facts of a run as lines: what each is about, and what it says."""
+    settings, results, given = facts["settings"], facts["results"], facts["given"]
+    yield "run", f"{facts['run']}, {facts['finished']}, {facts['bytes'] / 1e6:.1f} MB"
+    if settings["text"] is not None:
+        texts = [settings["text"], *settings["more_texts"]]
+        yield "text", f"{', '.join(texts)}, SHA-256 {facts['text_sha256'][:16]}"
+    yield "tokens", f"{settings['tokenizer']}, vocabulary of {settings['vocab']:,}"
+    yield "model", _model(facts)
+    if settings["text"] is not None:
+        names = [name for name in settings if name not in ELSEWHERE]
+        if given is not None:
+            yield "given", _values(settings, (name for name in names if name in given))
+            names = [name for name in names if name not in given]
+        chosen = {"auto": "chosen", "book": "defaults"}[settings["recipe"]]
+        yield "settings" if given is None else chosen, _values(settings, names)
+    for name in RESULTS:
+        title, form = COLUMNS[name]
+        if results[name] is not None:
+            yield title, format(results[name], form) + _share(name, results["test_read"])
+    if facts["epochs"]:
+        yield "epoch", f"{facts['epoch'] or facts['epochs']} of {facts['epochs']}"
+        yield "seconds", f"{results['seconds']:.1f}"
+
+
+def _share(name: str, read: float | None) -> str:
+    partial = name.startswith("test") and read is not None and read < 1
+    return f"  (on {read:.0%} of the test part)" if partial else ""
+
+
+def _model(facts: dict[str, Any]) -> str:
+    settings = facts["settings"]
+    inputs = (
+        f"an embedding of {settings['embedding']}" if settings["embedding"] else "one-hot input"
+    )
+    layers = f"{counted(settings['layers'], 'layer')} of {settings['hidden']} units"
+    parameters = f"{facts['parameters']:,} parameters"
+    return f"{settings['cell']}, {layers}, {inputs}, {parameters}, {facts['precision']} precision"
+
+
+def _values(settings: dict[str, Any], names: Iterable[str]) -> str:
+    """Settings that are in use, with their values."""
+    values = {name: shown(settings[name]) for name in names}
+    used = [f"{heading(name)} {value}" for name, value in values.items() if value not in OFF]
+    return ", ".join(used) or "-"

@@ -1,0 +1,178 @@
+"""A table of runs: the settings that differ, the results, and notes on what cannot be compared."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from elman.core.errors import in_words, printable
+from elman.core.experiments.results import Result
+
+TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters of a line above the table, and of a row
+MAX_SETTING_WIDTH = 24  # characters
+COLUMNS = {  # headings and formats of the results
+    "train_ppl": ("train ppl", ".2f"),
+    "val_ppl": ("val ppl", ".2f"),
+    "val_bits_per_character": ("val bits/char", ".3f"),
+    "test_loss": ("test loss", ".4f"),
+    "test_bits_per_character": ("test bits/char", ".3f"),
+    "test_unknown_share": ("unknown", ".2%"),
+    "on_loss": ("loss", ".4f"),
+    "on_perplexity": ("perplexity", ".2f"),
+    "on_bits_per_character": ("bits/char", ".3f"),
+    "on_unknown_share": ("unknown", ".2%"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+    "seconds": ("seconds", ".1f"),
+    "peak_memory_mb": ("peak MB", ".0f"),
+}
+OF_TRAINING = ("train_", "val_", "test_")  # results on texts that may differ
+PER_TOKEN = ("train_ppl", "val_ppl", "test_loss", "on_loss", "on_perplexity")
+TOKEN_SETTINGS = {"tokenizer", "vocab", "vocab_size", "min_freq", "newlines"}  # what a token is
+OFF = ("-", "False", "0", "[]")  # values of settings that need no mention
+PARTIAL, OTHER = "*", "+"  # follow results on a share of the test part, and on another part
+MAX_DIFFERENCE = 0.02  # of the characters of a part, which is cut between tokens and batches
+
+
+def table(runs: Sequence[Result]) -> str:
+    """Format runs, a row each: the settings that differ and the results; common settings above."""
+    settings = {name: [shown(each.settings.get(name)) for each in runs] for name in _names(runs)}
+    settings["text"] = _texts(runs)
+    differing = {name for name, values in settings.items() if len(set(values)) > 1}
+    same = [
+        f"{heading(name)} {values[0]}"
+        for name, values in settings.items()
+        if name not in differing and values[0] not in OFF
+    ]
+    words = {"run": [printable(each.run) for each in runs]}
+    words |= {heading(name): settings[name] for name in settings if name in differing}
+    above = "the same in all: " if len(runs) > 1 else ""
+    lines = textwrap.wrap(above + ", ".join(same), TEXT_WIDTH, break_on_hyphens=False)
+    numbers = _numbers(runs)
+    rows = _lines(words | numbers, len(words))
+    if len(max(rows, key=len)) > MAX_TABLE_WIDTH:
+        rows = [*_lines(words, len(words)), "", *_lines({"run": words["run"]} | numbers, 1)]
+    return "\n".join([*lines, *rows, *_notes(runs, differing)])
+
+
+def _names(runs: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(name for each in runs for name in each.settings))
+
+
+def _texts(runs: Sequence[Result]) -> list[str]:
+    """Names of the texts, followed by a part of the digest where different texts share a name."""
+    names = [shown(Path(str(each.settings["text"] or "-")).name) for each in runs]
+    of_name = {(name, each.text_sha256) for name, each in zip(names, runs, strict=True)}
+    if len(of_name) == len(set(names)):
+        return names
+    digests = [shown(each.text_sha256)[:8] for each in runs]
+    return [f"{name} {digest}" for name, digest in zip(names, digests, strict=True)]
+
+
+def shown(value: Any) -> str:
+    """A setting in a few printable characters of one line."""
+    text = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = printable(text)
+    return text if len(text) <= MAX_SETTING_WIDTH else text[: MAX_SETTING_WIDTH - 3] + "..."
+
+
+def heading(name: str) -> str:
+    """Name of a setting as a heading."""
+    return shown(in_words(name))
+
+
+def tokens_differ(runs: Sequence[Result]) -> bool:
+    """True if the tokens of some runs differ, whose losses and perplexities do not compare then."""
+    return any(len({each.settings.get(name) for each in runs}) > 1 for name in TOKEN_SETTINGS)
+
+
+def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
+    """The results under their headings, without those that do not compare or that no run has."""
+    evaluated = any("on_loss" in each.results for each in runs)
+    columns = {}
+    for name, (heading, form) in COLUMNS.items():
+        values = [each.results.get(name) for each in runs]
+        hidden = (name in PER_TOKEN and tokens_differ(runs)) or (
+            evaluated and name.startswith(OF_TRAINING)
+        )
+        empty = not any(values) if name.endswith("unknown_share") else set(values) == {None}
+        if not (hidden or empty):
+            columns[heading] = [
+                "-" if value is None else format(value, form) + _mark(each, name, runs)
+                for value, each in zip(values, runs, strict=True)
+            ]
+    return columns
+
+
+def _mark(each: Result, name: str, runs: Sequence[Result]) -> str:
+    part = name.partition("_")[0]
+    if part == "test" and _is_partial(each):
+        return PARTIAL
+    return OTHER if _is_of_another_part(each, part, runs) else ""
+
+
+def _is_partial(each: Result) -> bool:
+    share = each.results["test_read"]
+    return share is not None and share < 1
+
+
+def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool:
+    """True unless a run was measured on the same part as the first run that has it."""
+    own = each.parts.get(part)
+    first = next((other.parts[part] for other in runs if part in other.parts), own)
+    if own is None or first is None:
+        return False
+    if own.name != first.name:
+        return True
+    if not own.characters or not first.characters:
+        return False
+    return abs(own.characters / first.characters - 1) > MAX_DIFFERENCE
+
+
+def _lines(table: dict[str, list[str]], words: int) -> list[str]:
+    """Rows of a table; the first `words` columns are aligned to the left, the others right."""
+    columns = []
+    for place, (heading, values) in enumerate(table.items()):
+        width = max(map(len, [heading, *values]))
+        align = str.ljust if place < words else str.rjust
+        columns.append([align(text, width) for text in (heading, *values)])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _notes(runs: Sequence[Result], differing: set[str]) -> list[str]:
+    """Notes on numbers that cannot be compared."""
+    notes, cure = [], "--on FILE evaluates all runs on one text"
+    if tokens_differ(runs):
+        notes.append("the tokens differ: bits/char compare; losses and perplexities do not")
+    if any("on_loss" in each.results for each in runs):
+        return notes
+    if "text" in differing:
+        notes.append(f"the texts differ: {cure}")
+    if any(map(_is_partial, runs)):
+        notes.append(f"{PARTIAL} on a share of the test part, since time was bounded")
+    if any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts):
+        notes.append(f"{OTHER} on other characters than in the first run: {cure}")
+    if any(map(_lacks_spelling, runs)):
+        notes.append(f"an earlier version did not count the spelling of unknown tokens: {cure}")
+    return notes
+
+
+def _lacks_spelling(each: Result) -> bool:
+    unknown = each.results["test_unknown_share"]
+    return bool(unknown) and each.results["test_bits_per_character"] is None
+
+
+def overview(runs: Sequence[Result]) -> str:
+    """Format runs, a row each: text, tokens, model, and what they reached."""
+    columns: dict[str, list[str]] = {
+        "run": [printable(each.run) for each in runs],
+        "text": _texts(runs),
+    }
+    for name in ("tokenizer", "cell", "hidden"):
+        columns[name] = [shown(each.settings.get(name)) for each in runs]
+    words = len(columns) - 1
+    for name in ("val_bits_per_character", "test_bits_per_character", "seconds"):
+        heading, form = COLUMNS[name]
+        values = [each.results[name] for each in runs]
+        columns[heading] = ["-" if value is None else format(value, form) for value in values]
+    columns["finished"] = [each.finished for each in runs]
+    return "\n".join(_lines(columns, words))
