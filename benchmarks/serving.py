@@ -57,10 +57,11 @@ class Server:
 
 
 @contextmanager
-def elman_server(run: Path) -> Iterator[Server]:
-    """`elman serve`, with a key."""
+def elman_server(run: Path, files: int | None = None) -> Iterator[Server]:
+    """`elman serve`, with a key; it may open so many files, by default as many as this process."""
+    limit = ["prlimit", f"--nofile={files}:{files}"] if files else []
     command = [sys.executable, "-m", "elman", "serve", str(run), "--port", "0", "--api-key", KEY]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*limit, *command], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         for line in process.stderr:
             if found := re.search(r":(\d+)$", line):

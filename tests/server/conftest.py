@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,19 @@ class Server:
 
 
 @contextmanager
-def serving(runs: Sequence[Path], *options: str) -> Iterator[Server]:
-    """Serve runs; at the end the server is told to end, and does so in order."""
+def serving(
+    runs: Sequence[Path], *options: str, files: int | tuple[int, int] | None = None
+) -> Iterator[Server]:
+    """Serve runs; at the end the server is told to end, and does so in order.
+
+    - `files`: number of files that the process may open, or the soft and the hard limit.
+    """
     words = ["serve", *map(str, runs), "--port", "0", *options]
     command = [sys.executable, "-P", "-m", "elman", *words]
     said = []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=files and partial(_limit, files)
+    ) as process:
         try:
             assert process.stderr
             for line in process.stderr:
@@ -72,6 +80,13 @@ def serving(runs: Sequence[Path], *options: str) -> Iterator[Server]:
             assert all("in half precision odds change" in line for line in rest), rest  # of pages
         finally:
             process.kill()
+
+
+def _limit(files: int | tuple[int, int]) -> None:
+    import resource  # which Windows has not
+
+    both = (files, files) if isinstance(files, int) else files
+    resource.setrlimit(resource.RLIMIT_NOFILE, both)
 
 
 @pytest.fixture(scope="session")

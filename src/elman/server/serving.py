@@ -1,5 +1,6 @@
 """A server process: its models, its socket, its end."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -13,12 +14,14 @@ import elman
 from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
 from elman.core.model.sampling import Sampler
 from elman.server.app import App
+from elman.server.connections import bounded, capacity
 from elman.server.limits import Limits
 
-MAX_CONNECTIONS = 4096
+log = logging.getLogger("elman")
 WAITING_CONNECTIONS = 2048  # that have not been accepted
 IDLE_SECONDS = 10  # of a connection that is kept
 UNREAD_SECONDS = 60  # of an answer that is not taken
+SILENT_SECONDS = 60  # after a failure of the system has been logged
 
 
 def load_models(runs: list[Path]) -> dict[str, Any]:
@@ -52,12 +55,14 @@ def serve(
 
     A second Ctrl-C cuts them.
     """
+    most, at_once = capacity()
     with _listen(host, port) as listener:
         address, number, *_ = listener.getsockname()
         config = uvicorn.Config(
             App(models, pages, limits, api_key).starlette,
-            limit_concurrency=MAX_CONNECTIONS,
-            backlog=WAITING_CONNECTIONS,
+            loop="asyncio",  # accepts `backlog` connections in a turn, others all that wait
+            http=bounded(most),
+            backlog=at_once,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=int(limits.timeout) + 1,
             server_header=False,
@@ -69,7 +74,30 @@ def serve(
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that leave
         listening(f"http://{f'[{address}]' if ':' in address else address}:{number}")
         with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """A server whose socket has a long queue, and that logs failures of the system in lines."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._silent_until = 0.0  # in the loop's time
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections."""
+        asyncio.get_running_loop().set_exception_handler(self._log)
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(WAITING_CONNECTIONS)  # asyncio has set the number accepted in a turn
+
+    def _log(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log why no connection can be accepted, once in a while, since asyncio goes on trying."""
+        if not isinstance(error := context.get("exception"), OSError):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + SILENT_SECONDS
+            log.error("a connection cannot be accepted: %s", error.strerror)
 
 
 def _listen(host: str, port: int) -> socket.socket:
