@@ -72,8 +72,8 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
     where = urlsplit(server.address)
     with socket.create_connection((where.hostname, where.port)) as connection:
         connection.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 100000000\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100000000\r\n\r\n"
         )
         answer = connection.makefile("rb").readline()
     assert answer.startswith(b"HTTP/1.1 413")

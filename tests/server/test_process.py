@@ -24,7 +24,7 @@ def ask(server: Server, **more: Any) -> socket.socket:
     where, body = urlsplit(server.address), json.dumps(LONG | more)
     connection = socket.create_connection((where.hostname, where.port))
     connection.sendall(
-        f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     )
     return connection

@@ -10,6 +10,7 @@ import typer
 
 from elman.cli.options import RUN, with_settings
 from elman.core.errors import ElmanError, not_installed
+from elman.server.access import Access, Hosts
 from elman.server.limits import Limits
 
 log = logging.getLogger("elman")
@@ -28,6 +29,14 @@ def serve(
             help="Key that requests must have. [default: that of the variable ELMAN_API_KEY]"
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name that the server may be asked by besides localhost; may be repeated. On a "
+            "loopback address without a key no other name is answered.",
+        ),
+    ] = None,
     **limits: Any,
 ) -> None:
     """Serve models by OpenAI's completions API, and the page of a model at /.
@@ -40,7 +49,7 @@ def serve(
             "an API key has one printable ASCII character or more, and no space at its ends: give "
             "another, or none"
         )
-    checked = Limits(**limits)
+    checked, access = Limits(**limits), Access(key, None, Hosts(allowed_host or ()))
     try:
         from elman.server import serving
     except ModuleNotFoundError as error:
@@ -51,7 +60,7 @@ def serve(
     def listening(address: str) -> None:
         log.info("serving %s at %s", ", ".join(models), address)
 
-    serving.serve(models, pages, host, port, checked, key, listening)
+    serving.serve(models, pages, host, port, checked, access, listening)
 
 
 def _page(run: Path) -> str:

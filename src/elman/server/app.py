@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elman.core.errors import ElmanError
 from elman.server import completion_request, responses
+from elman.server.access import Access, Hosts
 from elman.server.choice import Part
 from elman.server.completion_request import CompletionRequest
 from elman.server.errors import ApiError
@@ -38,7 +40,7 @@ class App:
 
     - `models`: loaded runs under their names.
     - `pages`: functions that make the page of each.
-    - `api_key`: secret that requests for models and texts must have; None for none.
+    - `hosts`: names that the server may be asked by, None for any.
     """
 
     service: Service
@@ -48,10 +50,11 @@ class App:
         models: Mapping[str, Any],
         pages: Mapping[str, Callable[[], str]],
         limits: Limits,
-        api_key: str | None,
+        access: Access,
+        hosts: Hosts | None,
     ) -> None:
         self._models, self._pages, self._limits = models, pages, limits
-        self._api_key, self._metrics, self._began = api_key, Metrics(), int(time.time())
+        self._access, self._metrics, self._began = access, Metrics(), int(time.time())
         self.starlette = Starlette(
             routes=[
                 Route("/", self._page),
@@ -62,7 +65,10 @@ class App:
                 Route("/v1/models/{name}", self._describe_model),
                 Route(COMPLETIONS, self._complete, methods=["POST"]),
             ],
-            middleware=[Middleware(CountedRequests, metrics=self._metrics)],
+            middleware=[
+                Middleware(CountedRequests, metrics=self._metrics),
+                Middleware(AllowedHosts, hosts=hosts),
+            ],
             exception_handlers={
                 ApiError: _refused,
                 ClientDisconnect: _gone,
@@ -114,10 +120,10 @@ class App:
         return {"id": name, "object": "model", "created": self._began, "owned_by": "elman"}
 
     def _check_key(self, request: Request) -> None:
-        if self._api_key is None:
+        if self._access.api_key is None:
             return
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(key.strip().encode("latin-1"), self._api_key.encode())
+        right = hmac.compare_digest(key.strip().encode("latin-1"), self._access.api_key.encode())
         if scheme.lower() != "bearer" or not right:
             raise ApiError(
                 401,
@@ -215,6 +221,24 @@ class EventStream(StreamingResponse):
                 await super().__call__(scope, receive, send)
 
 
+class AllowedHosts:
+    """Middleware that refuses requests by other names; `hosts` is None for any.
+
+    Starlette's TrustedHostMiddleware has neither ranges of addresses nor errors in the API's form.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Hosts | None) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        app = self._app
+        if scope["type"] == "http" and self._hosts is not None:
+            name = Headers(scope=scope).get("host", "")
+            app = app if self._hosts.allow(name) else _other_host(name)
+        await app(scope, receive, send)
+
+
 class CountedRequests:
     """Middleware that counts requests for texts, each with its status and its seconds."""
 
@@ -283,6 +307,15 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 def _event(content: Any) -> bytes:
     return f"data: {json.dumps(content)}\n\n".encode()
+
+
+def _other_host(name: str) -> Response:
+    message = (
+        f"Host must be localhost, a loopback address or an allowed host, got {name[:80]!r}: start "
+        "the server with --allowed-host NAME"
+    )
+    headers = {"connection": "close"}
+    return _json(ApiError(403, message, "host_not_allowed").content(), 403, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ import uvicorn
 import elman
 from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
 from elman.core.model.sampling import Sampler
+from elman.server.access import Access
 from elman.server.app import App
 from elman.server.connections import bounded, capacity
 from elman.server.limits import Limits
@@ -46,7 +47,7 @@ def serve(
     host: str,
     port: int,
     limits: Limits,
-    api_key: str | None,
+    access: Access,
     listening: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, which lets requests that have begun end.
@@ -59,7 +60,7 @@ def serve(
     with _listen(host, port) as listener:
         address, number, *_ = listener.getsockname()
         config = uvicorn.Config(
-            App(models, pages, limits, api_key).starlette,
+            App(models, pages, limits, access, access.hosts_at(address)).starlette,
             loop="asyncio",  # accepts `backlog` connections in a turn, others all that wait
             http=bounded(most),
             backlog=at_once,
