@@ -117,14 +117,35 @@ def test_a_key_is_asked_for_where_there_is_something_to_take(runs: list[Path]) -
             assert len(client.completions.create(**ASKED).choices[0].text) == 3
         for key in ("close sesame", "ä"):
             wrong = {"authorization": f"Bearer {key}".encode()}
-            for path in ("/", "/pages/names", "/v1/models"):
+            for path in ("/", "/pages/names", "/v1/models", "/metrics"):
                 answer = httpx.get(server.address + path, headers=wrong)
                 assert answer.status_code == 401
                 assert answer.json()["error"]["code"] == "invalid_api_key"
         with server.client("another") as client, pytest.raises(openai.AuthenticationError):
             client.completions.create(**ASKED)
-        for path in ("/healthz", "/metrics"):
-            assert server.get(path).status_code == 200
+        assert server.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "statuses"),
+    [
+        ((), [200, 200, 200]),
+        (("--api-key", "a"), [401, 200, 401]),
+        (("--api-key", "a", "--metrics-key", "m"), [401, 401, 200]),
+        (("--api-key", "a", "--metrics-key", "none"), [200, 200, 200]),
+        (("--metrics-key", "m"), [401, 401, 200]),
+    ],
+    ids=str,
+)
+def test_metrics_name_models_to_who_has_their_key(
+    runs: list[Path], options: tuple[str, ...], statuses: list[int]
+) -> None:
+    with serving(runs, *options) as server:
+        found = [
+            httpx.get(f"{server.address}/metrics", headers=headers).status_code
+            for headers in ({}, *({"authorization": f"Bearer {key}"} for key in "am"))
+        ]
+        assert found == statuses
 
 
 def test_limits_are_options(runs: list[Path]) -> None:

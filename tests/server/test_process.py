@@ -106,9 +106,10 @@ def test_what_cannot_be_served_is_said_in_one_line(runs: list[Path], tmp_path: P
     assert "is not a run directory" in failure(tmp_path)
     assert "two are 'letters': rename one" in failure(runs[0], runs[0])
     for key in ("", "ä", "key "):
-        message = "an API key has one printable ASCII character or more"
-        assert message in failure(runs[0], "--api-key", key)
-        assert message in failure(runs[0], ELMAN_API_KEY=key)
+        message = "must have one printable ASCII character or more"
+        assert f"an API key {message}" in failure(runs[0], "--api-key", key)
+        assert f"an API key {message}" in failure(runs[0], ELMAN_API_KEY=key)
+        assert f"a metrics key {message}" in failure(runs[0], "--metrics-key", key)
     assert "cannot listen on a..b" in failure(runs[0], "--host", "a..b")
     assert "timeout must be a finite number above 0" in failure(runs[0], "--timeout", "0")
     assert "Missing argument" in failure()

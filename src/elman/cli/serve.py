@@ -29,6 +29,12 @@ def serve(
             help="Key that requests must have. [default: that of the variable ELMAN_API_KEY]"
         ),
     ] = None,
+    metrics_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Key that requests for /metrics must have, none for no key. [default: the API key]"
+        ),
+    ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,12 +50,10 @@ def serve(
     A model has the name of its run directory.
     """
     key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
-    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
-        raise ElmanError(
-            "an API key has one printable ASCII character or more, and no space at its ends: give "
-            "another, or none"
-        )
-    checked, access = Limits(**limits), Access(key, None, Hosts(allowed_host or ()))
+    _check_key("an API key", key)
+    _check_key("a metrics key", metrics_key)
+    of_metrics = {None: key, "none": None}.get(metrics_key, metrics_key)
+    checked, access = Limits(**limits), Access(key, of_metrics, Hosts(allowed_host or ()))
     try:
         from elman.server import serving
     except ModuleNotFoundError as error:
@@ -61,6 +65,14 @@ def serve(
         log.info("serving %s at %s", ", ".join(models), address)
 
     serving.serve(models, pages, host, port, checked, access, listening)
+
+
+def _check_key(name: str, key: str | None) -> None:
+    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
+        raise ElmanError(
+            f"{name} must have one printable ASCII character or more, and no space at its ends: "
+            "give another, or none"
+        )
 
 
 def _page(run: Path) -> str:

@@ -88,6 +88,7 @@ class App:
         return PlainTextResponse("ok\n")
 
     async def _counts(self, request: Request) -> Response:
+        _require(request, self._access.metrics_key, "its metrics")
         batchers = self.service.batchers
         text = self._metrics.text(
             {name: batcher.waiting for name, batcher in batchers.items()},
@@ -120,17 +121,7 @@ class App:
         return {"id": name, "object": "model", "created": self._began, "owned_by": "elman"}
 
     def _check_key(self, request: Request) -> None:
-        if self._access.api_key is None:
-            return
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(key.strip().encode("latin-1"), self._access.api_key.encode())
-        if scheme.lower() != "bearer" or not right:
-            raise ApiError(
-                401,
-                "the header Authorization must be Bearer and the key of this server",
-                "invalid_api_key",
-                headers={"www-authenticate": "Bearer", "connection": "close"},
-            )
+        _require(request, self._access.api_key, "this server")
 
     async def _complete(self, request: Request) -> Response:
         """Texts that follow prompts, whole or in events."""
@@ -295,6 +286,21 @@ async def _time_limit(until: float) -> AsyncIterator[None]:
         headers = {"x-should-retry": "false"}  # OpenAI's clients would ask for the same again
         message = "the request took too long: ask for fewer tokens"
         raise ApiError(504, message, "timeout", headers=headers) from error
+
+
+def _require(request: Request, wanted: str | None, owner: str) -> None:
+    """Raise an ApiError unless a request has the key that is wanted."""
+    if wanted is None:
+        return
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    right = hmac.compare_digest(key.strip().encode("latin-1"), wanted.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise ApiError(
+            401,
+            f"the header Authorization must be Bearer and the key of {owner}",
+            "invalid_api_key",
+            headers={"www-authenticate": "Bearer", "connection": "close"},
+        )
 
 
 def _usage(writing: Writing) -> dict[str, int]:
