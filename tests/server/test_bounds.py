@@ -1,6 +1,8 @@
 """A server is open to those who have its key, and to no more than it can bear."""
 
 import json
+import re
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -52,11 +54,30 @@ def test_what_is_not_there_is_not_found(server: Server) -> None:
 
 
 def test_the_page_of_each_model_is_served(server: Server, runs: list[Path]) -> None:
-    for path, run in (("/", runs[0]), ("/pages/letters", runs[0]), ("/pages/names", runs[1])):
-        answer = server.get(path)
+    for run in runs:
+        answer = server.get(f"/pages/{run.name}")
         assert answer.headers["content-type"].startswith("text/html")
         assert answer.text == html.page(run)
     assert server.get("/pages/others").status_code == 404
+
+
+def test_the_front_page_is_that_of_the_only_model(runs: list[Path]) -> None:
+    with serving(runs[:1]) as server:
+        assert server.get("/").text == html.page(runs[0])
+
+
+def test_the_front_page_of_several_models_leads_to_each(runs: list[Path], tmp_path: Path) -> None:
+    name = "50% of <i>A&B</i>?#é".replace("/", "\u2215")
+    odd = shutil.copytree(runs[0], tmp_path / name)
+    with serving([*runs, odd]) as server:
+        answer = server.get("/")
+        assert answer.headers["content-type"].startswith("text/html")
+        links = re.findall(r'<a href="([^"]*)">', answer.text)
+        assert [server.get(f"/{link}").text for link in links] == [
+            html.page(run) for run in (*runs, odd)
+        ]
+        assert "50% of &lt;i&gt;A&amp;B&lt;\u2215i&gt;?#é" in answer.text
+        assert "<i>A" not in answer.text
 
 
 def test_a_response_has_so_many_log_probabilities(server: Server) -> None:

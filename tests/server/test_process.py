@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -111,5 +112,17 @@ def test_what_cannot_be_served_is_said_in_one_line(runs: list[Path], tmp_path: P
         assert f"an API key {message}" in failure(runs[0], ELMAN_API_KEY=key)
         assert f"a metrics key {message}" in failure(runs[0], "--metrics-key", key)
     assert "cannot listen on a..b" in failure(runs[0], "--host", "a..b")
+    assert "cannot listen on \ufffd" in failure(runs[0], "--host", "\udcff")
     assert "timeout must be a finite number above 0" in failure(runs[0], "--timeout", "0")
     assert "Missing argument" in failure()
+
+
+def test_a_model_whose_name_is_not_utf8_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    try:
+        run = shutil.copytree(runs[0], tmp_path / os.fsdecode(b"run-\xff"))
+    except OSError:
+        pytest.skip("the file system has names in UTF-8 only")
+    assert failure(runs[1], run) == (
+        "elman: models have the names of their folders, which must be UTF-8, got 'run-\\udcff': "
+        "rename it"
+    )

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ def serve(
     ] = None,
     **limits: Any,
 ) -> None:
-    """Serve models by OpenAI's completions API, and the page of a model at /.
+    """Serve models by OpenAI's completions API, and their pages at /.
 
     A model has the name of its run directory.
     """
@@ -56,10 +56,11 @@ def serve(
     checked, access = Limits(**limits), Access(key, of_metrics, Hosts(allowed_host or ()))
     try:
         from elman.server import serving
+        from elman.server.pages import Pages
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, cure="") from error
     models = serving.load_models(runs)
-    pages = {name: cache(partial(_page, run)) for name, run in zip(models, runs, strict=True)}
+    pages = Pages(dict(zip(models, runs, strict=True)))
 
     def listening(address: str) -> None:
         log.info("serving %s at %s", ", ".join(models), address)
@@ -73,9 +74,3 @@ def _check_key(name: str, key: str | None) -> None:
             f"{name} must have one printable ASCII character or more, and no space at its ends: "
             "give another, or none"
         )
-
-
-def _page(run: Path) -> str:
-    from elman.export import html
-
-    return html.page(run)

@@ -4,10 +4,13 @@ import base64
 import html
 import json
 import re
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from elman.core.errors import printable
 from elman.core.experiments import run as runs
 from elman.core.files import atomic
 from elman.core.model.precision import precision_in
@@ -37,20 +40,43 @@ def page(run: Path) -> str:
     arch, values, codec, recorded = runs.read(run)
     precision_in("a page", recorded)
     stored = half.smallest(arch, checked(values, arch), codec)
-    name = run.resolve().name
-    style, script = _source("style.css"), "\n".join(map(_source, SCRIPTS))
-    parts = {
-        "name": html.escape(name),
-        "facts": html.escape(_facts(arch, codec)),
-        "style": style,
-        "style_digest": _digest(style),
+    script = "\n".join(map(_source, SCRIPTS))
+    parts = _style("style.css") | {
+        "name": _shown(run.resolve().name),
+        "facts": html.escape(_facts(arch, codec.tokenizer.name)),
         "script": script,
         "script_digest": _digest(script),
         "model": _embedded(_architecture(arch) | {"half": stored.half, "shapes": stored.shapes}),
         "codec": _embedded(_codec(codec)),
         "weights": base64.b64encode(stored.content).decode(),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _source("index.html"))
+    return _filled("index.html", parts)
+
+
+def listing(models: Mapping[str, Path]) -> str:
+    """A page with a link to `pages/NAME` for each model; `models` are runs under their names."""
+    links = [_link(name, runs.read_config(run)) for name, run in models.items()]
+    return _filled("models.html", _style("style.css", "models.css") | {"models": "\n".join(links)})
+
+
+def _link(name: str, config: runs.Config) -> str:
+    facts = html.escape(_facts(config.architecture, config.tokenizer))
+    target = quote(name, safe="")
+    return f'  <li><a href="pages/{target}"><b>{_shown(name)}</b><span>{facts}</span></a></li>'
+
+
+def _shown(name: str) -> str:
+    """A name as HTML; what cannot be shown, as bytes that are not UTF-8, is replaced."""
+    return html.escape(printable(name))
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _source(template))
+
+
+def _style(*names: str) -> dict[str, str]:
+    style = "".join(map(_source, names))
+    return {"style": style, "style_digest": _digest(style)}
 
 
 def _source(name: str) -> str:
@@ -67,10 +93,10 @@ def _embedded(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", r"\u003c")
 
 
-def _facts(arch: Architecture, codec: Codec) -> str:
+def _facts(arch: Architecture, tokenizer: str) -> str:
     layers = f"{arch.layers} layer{'s' * (arch.layers > 1)} of {arch.hidden:,} units"
     inputs = f"embedding of {arch.embedding:,}" if arch.embedding else "one-hot input"
-    return f"{arch.cell} · {layers} · {inputs} · {arch.vocab:,} symbols ({codec.tokenizer.name})"
+    return f"{arch.cell} · {layers} · {inputs} · {arch.vocab:,} symbols ({tokenizer})"
 
 
 def _architecture(arch: Architecture) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from elman.server.completion_request import CompletionRequest
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
 from elman.server.metrics import Metrics
+from elman.server.pages import Pages
 from elman.server.service import Service, Writing
 
 log = logging.getLogger("elman")
@@ -39,7 +41,7 @@ class App:
     """Answers requests for some models; `starlette` is the application.
 
     - `models`: loaded runs under their names.
-    - `pages`: functions that make the page of each.
+    - `pages`: their pages.
     - `hosts`: names that the server may be asked by, None for any.
     """
 
@@ -48,7 +50,7 @@ class App:
     def __init__(
         self,
         models: Mapping[str, Any],
-        pages: Mapping[str, Callable[[], str]],
+        pages: Pages,
         limits: Limits,
         access: Access,
         hosts: Hosts | None,
@@ -57,7 +59,7 @@ class App:
         self._access, self._metrics, self._began = access, Metrics(), int(time.time())
         self.starlette = Starlette(
             routes=[
-                Route("/", self._page),
+                Route("/", self._front),
                 Route("/pages/{name}", self._page),
                 Route("/healthz", self._health),
                 Route("/metrics", self._counts),
@@ -96,16 +98,16 @@ class App:
         )
         return Response(text, media_type=PROMETHEUS)
 
-    async def _page(self, request: Request) -> Response:
-        """The page of a model, which has all of its weights."""
+    async def _front(self, request: Request) -> Response:
         self._check_key(request)
-        name = request.path_params.get("name", next(iter(self._pages)))
-        if name not in self._pages:
+        return await _page_of(self._pages.front)
+
+    async def _page(self, request: Request) -> Response:
+        """The page of a model, with all of its weights."""
+        self._check_key(request)
+        if (name := request.path_params["name"]) not in self._pages:
             raise HTTPException(404)
-        try:
-            return HTMLResponse(await asyncio.to_thread(self._pages[name]))
-        except ElmanError as error:
-            return PlainTextResponse(f"{error}\n", 404)
+        return await _page_of(partial(self._pages.of, name))
 
     async def _list_models(self, request: Request) -> Response:
         self._check_key(request)
@@ -301,6 +303,13 @@ def _require(request: Request, wanted: str | None, owner: str) -> None:
             "invalid_api_key",
             headers={"www-authenticate": "Bearer", "connection": "close"},
         )
+
+
+async def _page_of(make: Callable[[], str]) -> Response:
+    try:
+        return HTMLResponse(await asyncio.to_thread(make))
+    except ElmanError as error:
+        return PlainTextResponse(f"{error}\n", 404)
 
 
 def _usage(writing: Writing) -> dict[str, int]:

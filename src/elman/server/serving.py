@@ -12,11 +12,13 @@ import uvicorn
 
 import elman
 from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
+from elman.core.files.paths import is_utf8
 from elman.core.model.sampling import Sampler
 from elman.server.access import Access
 from elman.server.app import App
 from elman.server.connections import bounded, capacity
 from elman.server.limits import Limits
+from elman.server.pages import Pages
 
 log = logging.getLogger("elman")
 WAITING_CONNECTIONS = 2048  # that have not been accepted
@@ -30,6 +32,11 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for run in runs:
         name = run.resolve().name
+        if not is_utf8(name):
+            raise ElmanError(
+                f"models have the names of their folders, which must be UTF-8, got {name!r}: "
+                "rename it"
+            )
         if name in models:
             raise ElmanError(
                 f"models have the names of their folders, and two are {name!r}: rename one"
@@ -43,7 +50,7 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
 
 def serve(
     models: Mapping[str, Any],
-    pages: Mapping[str, Callable[[], str]],
+    pages: Pages,
     host: str,
     port: int,
     limits: Limits,
@@ -108,7 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, TypeError) as error:  # of a host that is no text, too
         # What follows in parentheses repeats the address.
         reason = str(getattr(error, "strerror", error)).partition(" (while")[0]
         raise MachineError(

@@ -32,6 +32,15 @@ def as_path(value: Any, name: str) -> Path:
     raise ElmanError(f"{name} must be a path, got {value!r}")
 
 
+def is_utf8(path: Path | str) -> bool:
+    """True if a path is UTF-8; other bytes are half surrogate pairs in it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def exists(path: Path) -> bool:
     """True if `path` exists, even as a broken link; an ElmanError if that cannot be found out."""
     try:

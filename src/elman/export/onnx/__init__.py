@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 from elman import numpy as specification
 from elman.core.experiments import run as runs
 from elman.core.files import atomic
+from elman.core.files.paths import is_utf8
 from elman.core.model.precision import precision_in
 from elman.core.text import codec
 from elman.core.text.lines import border_ids
@@ -34,6 +35,8 @@ def write(run: Path, out: Path) -> None:
     All is computed in single precision. Raises an ElmanError, and leaves nothing, if the graphs do
     not compute what `elman.numpy` computes.
     """
+    if not is_utf8(out):
+        raise ElmanError(f"onnx opens files by UTF-8 paths, got {str(out)!r}: choose another --out")
     arch, values, used, recorded = runs.read(run)
     precision = precision_in("onnx", recorded)
     single = {name: value.astype("float32", copy=False) for name, value in values.items()}

@@ -1,0 +1,28 @@
+"""Pages of a server, each made when it is first asked for."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from elman.export import html
+
+
+class Pages:
+    """The pages of models; `runs` are their run directories under their names."""
+
+    def __init__(self, runs: Mapping[str, Path]) -> None:
+        self._runs, self._page = runs, cache(html.page)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._runs
+
+    def of(self, name: str) -> str:
+        """The page of a model; an ElmanError if the model is too large for one."""
+        return self._page(self._runs[name])
+
+    def front(self) -> str:
+        """The page of the only model, or a list of all."""
+        if len(self._runs) > 1:
+            return html.listing(self._runs)
+        (only,) = self._runs
+        return self.of(only)
