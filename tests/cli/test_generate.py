@@ -36,12 +36,24 @@ def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
     assert (both.returncode, both.stdout) == (0, "\n".join(texts))
 
 
+def test_words_without_quotes_are_said_to_be_a_prefix_each(elman: Command, run: Path) -> None:
+    short = ("--tokens", "9", *NUMPY)
+    apart = elman("generate", run, "Once", "a", "time", *short)
+    assert apart.stdout.count("\n\n") >= 2
+    assert apart.stderr == (
+        "elman: 3 prefixes, each continued separately: to continue one text of several words, "
+        'quote it: "Once a time"\n'
+    )
+    quoted = elman("generate", run, "Once upon", "said he", *short)
+    assert (quoted.returncode, quoted.stderr) == (0, "")
+
+
 def test_n_samples_of_each_prefix_are_those_of_the_prefixes_one_by_one(
     elman: Command, run: Path
 ) -> None:
     options = ("--tokens", "20", "--seed", "4", "--temperature", "2", *NUMPY)
     done = elman("generate", run, "Once", "a", "--n", "2", *options)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert done.stdout == elman("generate", run, *["Once"] * 2, *["a"] * 2, *options).stdout
     texts = done.stdout.removesuffix("\n").split("\n\n")
     assert len(set(texts)) >= 4  # a text may have an empty line, too

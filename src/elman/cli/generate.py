@@ -1,6 +1,8 @@
 """`elman generate`: text that follows prefixes."""
 
+import logging
 import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -8,6 +10,8 @@ import typer
 import elman
 from elman.cli.options import Framework, Run
 from elman.cli.output import show, show_as_written
+
+log = logging.getLogger("elman")
 
 
 def text(word: str) -> str:
@@ -106,6 +110,7 @@ def generate(
         if not model.codec.lines:
             raise ElmanError("the prefix is missing: give at least one symbol to begin with")
         prefixes = [""]
+    _notice_words(prefixes)
     if lines is None and not unique and not new:
         show_as_written(write(model, prefixes, asked))
         return
@@ -114,3 +119,13 @@ def generate(
     written = KnownLines(run, model.codec, known or ()) if new else None
     for line in write_lines(model, prefixes, 1 if lines is None else lines, asked, unique, written):
         show(line)
+
+
+def _notice_words(prefixes: Sequence[str]) -> None:
+    """Log a notice if several prefixes may be the words of one text without quotes."""
+    if len(prefixes) > 1 and not any(" " in prefix for prefix in prefixes):
+        log.info(
+            "%d prefixes, each continued separately: to continue one text of several words, quote "
+            'it: "%s"',
+            *(len(prefixes), " ".join(prefixes)),
+        )
