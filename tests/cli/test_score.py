@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_generate import in_terminal
 from tests.conftest import QUICK, STORY, Command
 
 LINES = ["Once upon", "", "said he", "a time, a time", "Zo\xeb", "x\ty\\", "Once upon"]
@@ -87,6 +88,41 @@ def test_top_finds_the_lines_with_the_most_bits_per_character(
     wanted = ["\t".join([*rows[n], str(n + 1), LINES[n]]) for n in order]
     assert found == wanted[:3]
     assert elman("score", run, some_lines, *NUMPY, "--top", "99").stdout.splitlines() == wanted
+
+
+def test_the_text_of_each_line_is_its_last_column(
+    elman: Command, run: Path, some_lines: Path
+) -> None:
+    score = ("score", run, some_lines, *NUMPY)
+    rows = elman(*score).stdout.splitlines()
+    with_text = elman(*score, "--text").stdout.splitlines()
+    assert with_text == [f"{row}\t{line}" for row, line in zip(rows, LINES, strict=True)]
+    top = (*score, "--top", "3")  # its rows have their text already
+    assert elman(*top, "--text").stdout == elman(*top).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["nats", "bits/char", "characters"]),
+        (["--text"], ["nats", "bits/char", "characters", "text"]),
+        (["--top", "2"], ["nats", "bits/char", "characters", "line", "text"]),
+        (["--by", "token"], ["line", "token", "bits"]),
+    ],
+)
+def test_a_terminal_shows_the_rows_below_a_header(
+    elman: Command, run: Path, tmp_path: Path, options: list[str], names: list[str]
+) -> None:
+    (tmp_path / "two.txt").write_text("Once\nsaid")
+    words = ("score", str(run), "two.txt", *NUMPY, *options)
+    rows = [line.split() for line in elman(*words).stdout.splitlines()]
+    command = [sys.executable, "-P", "-m", "elman", *words]
+    header, *lines = in_terminal(command, tmp_path).decode().split("\r\n")[:-1]
+    assert header.split() == names
+    assert [line.split() for line in lines] == rows
+    if names[-1] != "text":
+        assert {len(line) for line in lines} == {len(header)}
 
 
 def test_equal_lines_stay_in_the_order_of_the_text(

@@ -1,5 +1,6 @@
 """`elman next`: the likeliest tokens after a prefix."""
 
+from math import exp
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 import elman
 from elman.cli.generate import text
 from elman.cli.options import Framework, Run
-from elman.cli.output import show
+from elman.cli.output import Table
 
 
 def next_tokens(
@@ -16,15 +17,20 @@ def next_tokens(
     top: Annotated[int, typer.Option(help="Number of tokens.")] = 10,
     framework: Framework = "numba",
 ) -> None:
-    """List the likeliest next tokens, with their log-probabilities in nats.
+    """List the likeliest next tokens, with their probabilities.
 
-    A row has the token, with control characters escaped, and its log-probability.
+    A row has the token, with control characters escaped, its probability in percent, and its
+    log-probability in nats. A terminal shows a table, a pipe receives values separated by tabs.
     """
     from elman.core.errors import require_at_least
 
     require_at_least(1, top=top)
     model = elman.load(run, framework)
     found = model.next(prefix, top)
-    show(
-        "\n".join(f"{model.codec.spelling(each.id)}\t{each.log_probability:.4f}" for each in found)
+    tokens = [model.codec.spelling(each.id) for each in found]
+    width = max(len("token"), *map(len, tokens))
+    table = Table({"token": f"<{width}", "probability": ">11", "nats": ">9"})
+    table.show(
+        (token, f"{exp(each.log_probability):.2%}", f"{each.log_probability:.4f}")
+        for token, each in zip(tokens, found, strict=True)
     )

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from elman.core.errors import escaped
@@ -26,6 +26,29 @@ def show_as_written(texts: Iterable[Iterable[str]]) -> None:
             if terminal:
                 sys.stdout.flush()
     print()
+
+
+class Table:
+    """Rows on standard output: aligned below a header on a terminal, else separated by tabs.
+
+    - `columns`: the name of each column, and its format on a terminal, such as ">9".
+    """
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._formats = tuple(columns.values())
+        self._terminal = sys.stdout.isatty()
+        if self._terminal:
+            self.show([tuple(columns)])
+
+    def show(self, rows: Iterable[Sequence[str]]) -> None:
+        """Print some rows; on a terminal control characters are escaped."""
+        if lines := [self._line(row) for row in rows]:
+            show("\n".join(lines))
+
+    def _line(self, row: Sequence[str]) -> str:
+        if not self._terminal:
+            return "\t".join(row)
+        return "  ".join(map(format, row, self._formats))
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 import elman
 from elman.cli.options import Framework, Run
-from elman.cli.output import show
+from elman.cli.output import Table
 
 if TYPE_CHECKING:
     from elman.core.model.scoring import ScoredLines
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 LINE, TOKEN = "line", "token"
 MAX_TOP = 1_000_000
 DECIMALS = 4  # of nats and bits
-Entry = tuple[float, int, str]  # bits per character, minus the line's number, its row
+LINE_COLUMNS = {"nats": ">12", "bits/char": ">9", "characters": ">10"}
+TEXT_COLUMN = {"text": ""}
+TOP_COLUMNS = LINE_COLUMNS | {"line": ">8"} | TEXT_COLUMN
+TOKEN_COLUMNS = {"line": ">8", "token": "<12", "bits": ">9"}
+Row = tuple[str, ...]
+Entry = tuple[float, int, Row]  # bits per character, minus the line's number, its row
 
 
 def score(
@@ -36,13 +41,17 @@ def score(
             "are left out."
         ),
     ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Add the text of each line; --top adds it anyway.")
+    ] = False,
     framework: Framework = "numba",
 ) -> None:
     """Score each line as a text of its own.
 
-    Prints its log-probability in nats, its bits per character and its length in characters,
-    separated by tabs, in the order of the text; with --top also its number and its text. By token:
-    the number of the line, the token, and its surprise in bits.
+    Prints its log-probability in nats, its bits per character and its length in characters, in the
+    order of the text; with --text also its text, with --top its number and its text. By token: the
+    number of the line, the token, and its surprise in bits. A terminal shows a table with a header,
+    a pipe receives values separated by tabs.
     """
     from elman.core.data import splits
     from elman.core.errors import ElmanError, require_at_least, require_at_most, require_one_of
@@ -53,18 +62,21 @@ def score(
         require_at_most(MAX_TOP, top=top)
         if by == TOKEN:
             raise ElmanError(f"the top is of lines, got {top} with by token: leave one of them out")
+    if text and by == TOKEN:
+        raise ElmanError("the text is of lines, got text with by token: leave one of them out")
     blocks = _blocks(file)
     model = elman.load(run, framework)
     counts = {"tokens": 0, "unknown": 0}
     pools = _counting(_scored(model, blocks), model.codec.vocab.unk, counts)
     if top is not None:
-        if rows := _most_surprising(pools, top):
-            show("\n".join(rows))
+        Table(TOP_COLUMNS).show(_most_surprising(pools, top))
     elif by == TOKEN:
         names = [model.codec.spelling(index) for index in range(len(model.codec.vocab))]
-        _print(_by_token(pools, names))
+        _show(TOKEN_COLUMNS, _by_token(pools, names))
+    elif text:
+        _show(LINE_COLUMNS | TEXT_COLUMN, map(_rows_with_text, pools))
     else:
-        _print(map(_rows, pools))
+        _show(LINE_COLUMNS, map(_rows, pools))
     splits.warn_of_unknown({"text": (counts["unknown"], counts["tokens"])})
 
 
@@ -94,26 +106,32 @@ def _counting(
         yield pool
 
 
-def _rows(pool: "ScoredLines") -> list[str]:
+def _rows(pool: "ScoredLines") -> list[Row]:
     """Row of each line: its log-probability, bits per character and length."""
     columns = pool.log_probabilities, pool.bits_per_character, pool.lines.characters
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [f"{nats:.{DECIMALS}f}\t{bits:.{DECIMALS}f}\t{length}" for nats, bits, length in rows]
+    return [
+        (f"{nats:.{DECIMALS}f}", f"{bits:.{DECIMALS}f}", str(length)) for nats, bits, length in rows
+    ]
 
 
-def _by_token(pools: Iterable["ScoredLines"], names: list[str]) -> Iterator[list[str]]:
+def _rows_with_text(pool: "ScoredLines") -> list[Row]:
+    return [(*row, text) for row, text in zip(_rows(pool), pool.lines.texts, strict=True)]
+
+
+def _by_token(pools: Iterable["ScoredLines"], names: list[str]) -> Iterator[list[Row]]:
     """Yield the rows of the tokens, those of a line at a time."""
     number = 0
     for pool in pools:
         for n in range(len(pool.lines.texts)):
             number += 1
             yield [
-                f"{number}\t{names[index]}\t{loss / math.log(2):.{DECIMALS}f}"
+                (str(number), names[index], f"{loss / math.log(2):.{DECIMALS}f}")
                 for index, loss in pool.tokens(n)
             ]
 
 
-def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[str]:
+def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[Row]:
     """Rows of the `top` lines with the most bits per character, those that are shown.
 
     Of equals the first come first: the last bits of a sum differ with the place of a line in the
@@ -126,7 +144,7 @@ def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[str]:
         least = heap[0][0] if len(heap) == top else -math.inf
         for n in ((bits > least) & (pool.lines.characters > 0)).nonzero()[0].tolist():
             number = before + n + 1
-            row = f"{rows[n]}\t{number}\t{pool.lines.texts[n]}"
+            row = *rows[n], str(number), pool.lines.texts[n]
             if len(heap) < top:
                 heapq.heappush(heap, (float(bits[n]), -number, row))
             else:
@@ -135,7 +153,7 @@ def _most_surprising(pools: Iterable["ScoredLines"], top: int) -> list[str]:
     return [row for _, _, row in sorted(heap, reverse=True)]
 
 
-def _print(parts: Iterable[list[str]]) -> None:
+def _show(columns: dict[str, str], parts: Iterable[list[Row]]) -> None:
+    table = Table(columns)
     for rows in parts:
-        if rows:
-            print("\n".join(rows))
+        table.show(rows)
