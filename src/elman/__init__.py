@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.frameworks import check_framework, framework_module, module_of
+from elman.core.experiments.frameworks import (
+    check_framework,
+    fastest_framework,
+    framework_module,
+    module_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,19 +50,27 @@ def save(folder: "str | Path", model: Any) -> None:
         run.draw(part, history)
 
 
-def load(folder: "str | Path", framework: str = "numpy", precision: str | None = None) -> Any:
+def load(folder: "str | Path", framework: str | None = None, precision: str | None = None) -> Any:
     """Load the model of a run directory into a framework.
 
-    Its products have the run's precision, or the one that is given, single or bf16. In a framework
-    that has no choice they are in single precision, and a notice tells it.
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
+
+    - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the engine, which
+      is the fastest on a CPU. It is numpy for weights in double precision, and where Numba compiles
+      nothing (NUMBA_DISABLE_JIT).
+    - `precision`: of products, single or bf16. None is the run's; a framework without a choice
+      computes in single precision, and a notice says so.
+
+    Raises an ElmanError for a folder that is not a run, and for a framework that is not installed.
     """
     from elman.core.experiments import run
     from elman.core.files.paths import as_path
     from elman.core.model.precision import precision_in
 
-    check_framework(framework)
+    if framework is not None:
+        check_framework(framework)
     architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
+    framework = framework or fastest_framework(weights)
     chosen = precision_in(framework, recorded) if precision is None else precision
     model = framework_module(framework).build(architecture, weights, precision=chosen)
     model.codec = codec

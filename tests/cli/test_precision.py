@@ -29,12 +29,12 @@ def test_a_run_in_bf16_is_trained_measured_and_continued_in_bf16(
         return loss
 
     def wanted(precision: str) -> float:
-        model = package.load(tmp_path / "bf16", precision=precision)
+        model = package.load(tmp_path / "bf16", "numpy", precision)
         return language_model.evaluate(model, story.read_text(), model.codec).loss
 
     assert measured() == wanted("bf16") != wanted("single")
     written = elman("generate", "bf16", "Once", *NUMPY, "--tokens", "50", "--temperature", "0")
-    model = package.load(tmp_path / "bf16")
+    model = package.load(tmp_path / "bf16", "numpy")
     assert written.stdout == model.predict("Once", 50) + "\n"
     rows = elman("compare", "single", "bf16").stdout.splitlines()[-3:]
     assert [row.split()[:2] for row in rows] == [

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import elman
+from elman import numba as engine
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import run
 from elman.core.experiments.settings import Settings
@@ -64,6 +65,29 @@ def test_a_saved_model_comes_back_with_its_weights_vocabulary_and_history(
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert (folder / "curves.svg").exists()
     assert (folder / "curves.png").exists()
+
+
+def test_the_engine_computes_a_loaded_model_unless_another_framework_is_named(
+    folder: Path,
+) -> None:
+    assert isinstance(elman.load(folder), engine.RNNLM)
+    named = elman.load(folder, framework="numpy")
+    assert isinstance(named, RNNLM)
+    assert not isinstance(named, engine.RNNLM)
+
+
+def test_numpy_computes_what_the_engine_cannot(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = elman.load(folder, framework="numpy")
+    double.load_weights({name: value.astype(float) for name, value in double.parameters.items()})
+    elman.save(tmp_path / "double", double)
+    loaded = elman.load(tmp_path / "double")
+    assert {value.dtype for value in loaded.parameters.values()} == {np.dtype(float)}
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    code = f"import elman; print(type(elman.load({str(folder)!r})).__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "elman.numpy.model\n"
 
 
 def test_a_run_that_tells_of_no_line_ends_was_trained_on_them_as_they_are(folder: Path) -> None:

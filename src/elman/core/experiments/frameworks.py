@@ -2,11 +2,15 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, require_one_of
 
+if TYPE_CHECKING:
+    from elman.core.model.weights import Weights
+
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
+SINGLE_BYTES = 4  # of a number in single precision
 ON_CPU_ALONE = ("numba", "numpy")
 
 
@@ -24,6 +28,20 @@ def framework_module(name: str) -> Any:
         raise
     except Exception as error:  # incompatible versions raise anything
         raise ElmanError(f"{name} is installed, but does not load: {error}") from error
+
+
+def fastest_framework(values: "Weights") -> str:
+    """Name of the engine, if it computes a model of these weights, else numpy.
+
+    The engine computes in single precision, with code that Numba compiles.
+    """
+    if any(value.dtype.itemsize > SINGLE_BYTES for value in values.values()):
+        return "numpy"
+    try:
+        framework_module("numba")
+    except ElmanError:  # Numba is switched off, or does not fit
+        return "numpy"
+    return "numba"
 
 
 def module_of(model: Any) -> Any:
