@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, require_one_of
@@ -28,6 +29,21 @@ def framework_module(name: str) -> Any:
         raise
     except Exception as error:  # incompatible versions raise anything
         raise ElmanError(f"{name} is installed, but does not load: {error}") from error
+
+
+def with_gpu() -> str | None:
+    """Name of the first installed framework that can use a GPU here; None if none can."""
+    for name in FRAMEWORKS:
+        if name not in ON_CPU_ALONE and find_spec(name) and _can_use_gpu(name):
+            return name
+    return None
+
+
+def _can_use_gpu(name: str) -> bool:
+    try:
+        return len(framework_module(name).devices()) > 1
+    except ElmanError:  # it is installed, but does not load
+        return False
 
 
 def fastest_framework(values: "Weights") -> str:

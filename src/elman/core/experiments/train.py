@@ -18,7 +18,7 @@ from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe, run
 from elman.core.experiments.calibration import operations_per_second
-from elman.core.experiments.frameworks import ON_CPU_ALONE, framework_module
+from elman.core.experiments.frameworks import framework_module, with_gpu
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
@@ -359,7 +359,8 @@ def optimizer_numbers(settings: Settings) -> int:
 def count_gpus(settings: Settings, framework: Any) -> int:
     """Number of GPUs to train on, 0 or 1; an ElmanError if there is none that is asked for."""
     if settings.device == "gpu" and len(framework.devices()) == 1:
-        cure = ", or choose --framework torch" if settings.framework in ON_CPU_ALONE else ""
+        other = with_gpu()
+        cure = f", or choose --framework {other}" if other else ""
         raise ElmanError(f"{settings.framework} can use no GPU here: leave --device out{cure}")
     return int(settings.device != "cpu")
 
