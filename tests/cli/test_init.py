@@ -59,6 +59,27 @@ def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a
     assert len(configs[1]["training"]["init_sha256"]) == 64
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--lines", "run has lines False, got True: leave it out"),
+        ("--tied", "run has tied False, got True: leave it out"),
+        ("--hidden=9", "run has hidden 8, got 9: leave it out"),
+        ("--tokenizer=word", "the codec has the tokenizer char, got 'word': leave it out"),
+        ("--newlines=keep", "the codec has the newlines universal, got 'keep': leave it out"),
+        ("--vocab-size=9", "the codec has a vocab size of its own, got 9: leave it out"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["auto", "book"])
+def test_an_option_that_contradicts_the_run_is_refused(
+    elman: Command, run: Path, option: str, message: str, recipe: str
+) -> None:
+    words = ("--init", "run", "--recipe", recipe, "--framework", "numpy")
+    refused = elman("train", "other.txt", *words, option)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"elman: {message}\n"
+
+
 def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: Path) -> None:
     architecture = {"cell": "gru", "embedding": 4, "batch_size": 16}
     more = trained(small(text=str(story), init=str(run), optimizer="adam", lr=0.01, **architecture))

@@ -59,8 +59,9 @@ def test_a_store_of_lines_trains_the_same_model(
 
 def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_path: Path) -> None:
     assert elman("train", names, *LINES, "--out", "run").returncode == 0
-    more = elman("train", names, *LINES, "--init", "run", "--out", "more")
+    more = elman("train", names, *LINES[1:], "--init", "run", "--out", "more")  # no --lines
     assert more.returncode == 0, more.stderr
+    assert json.loads((tmp_path / "more" / "config.json").read_text())["lines"]
     assert read_history(tmp_path / "more")[0].val_loss < read_history(tmp_path / "run")[0].val_loss
 
 

@@ -164,14 +164,10 @@ def _follow(workers: "Workers") -> None:
 
 
 def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Settings that the command line names, and the architecture of a run to start from."""
-    from elman.core.experiments import run
+    """Settings that the command line names, and those that a run to start from fixes."""
+    from elman.core.experiments.train import with_origin
 
-    given = {name: options[name] for name in given_options(context) if name in options}
-    if options["init"]:
-        given = asdict(run.read_config(Path(options["init"])).architecture) | given
-        del given["vocab"]
-    return given
+    return with_origin({name: options[name] for name in given_options(context) if name in options})
 
 
 def given_options(context: typer.Context) -> list[str]:

@@ -188,7 +188,7 @@ class Settings:
     seed: int = whole(0, "Seed of the weights and the batches.", at_least=0, at_most=MAX_SEED)
     init: str | None = path(
         None,
-        "Start from the model of this finished run: its weights, architecture and tokens.",
+        "Start from the model of this finished run: its weights, architecture, tokens and lines.",
         metavar="RUN",
     )
     log: str | None = choice(

@@ -66,9 +66,7 @@ class Origin:
 
     def check(self, settings: Settings) -> None:
         """Raise an ElmanError where the settings have another architecture."""
-        for name, known in asdict(self.arch).items():
-            if name != "vocab" and (given := getattr(settings, name)) != known:
-                raise ElmanError(f"{settings.init} has {name} {known}, got {given}: leave it out")
+        _check_same(settings.init, _architecture(self.arch), asdict(settings))
 
     @property
     def sha256(self) -> str:
@@ -80,6 +78,33 @@ class Origin:
         for name in sorted(self.values):
             digest.update(np.ascontiguousarray(self.values[name]).data)
         return digest.hexdigest()
+
+
+def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are given, with the architecture and the lines of the run to start from.
+
+    Raises an ElmanError for a setting that differs from the run's.
+    """
+    if not given.get("init"):
+        return {**given}
+    config = run.read_config(Path(given["init"]))
+    fixed = _architecture(config.architecture)
+    if given.get("text", TIME_MACHINE) != TIME_MACHINE:  # it has no lines, and another message
+        fixed["lines"] = config.lines
+    _check_same(given["init"], fixed, given)
+    return {**fixed, **given}
+
+
+def _architecture(arch: weights.Architecture) -> dict[str, Any]:
+    """Settings that an architecture fixes."""
+    return {name: value for name, value in asdict(arch).items() if name != "vocab"}
+
+
+def _check_same(init: str | None, fixed: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for the first setting that differs from the run's."""
+    for name, value in fixed.items():
+        if given.get(name, value) != value:
+            raise ElmanError(f"{init} has {name} {value}, got {given[name]}: leave it out")
 
 
 class Training:
