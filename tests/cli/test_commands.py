@@ -192,6 +192,48 @@ def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "kjv", "And God"],
+        ["next", "kjv", "And God"],
+        ["score", "kjv", "short.txt"],
+        ["evaluate", "kjv", "short.txt"],
+        ["compare", "kjv"],
+        ["export", "kjv", "--to", "html"],
+        ["serve", "kjv"],
+        ["train", "short.txt", "--init", "kjv"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_name_of_a_run_is_answered_with_its_path(
+    elman: Command, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "runs" / "kjv").mkdir(parents=True)
+    (tmp_path / "runs" / "kjv" / "config.json").write_text("{}")
+    done = elman(*words)
+    meant = Path("runs", "kjv")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"elman: kjv is not a run directory: did you mean {meant}?\n"
+
+
+def test_the_name_of_an_interrupted_run_is_answered_with_its_path(
+    elman: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "kjv").mkdir(parents=True)
+    (tmp_path / "runs" / "kjv" / "training.json").write_text("{}")
+    done = elman("train", "--resume", "kjv")
+    meant = Path("runs", "kjv")
+    assert done.stderr == f"elman: kjv is not a run in training: did you mean {meant}?\n"
+
+
+def test_an_export_without_a_format_lists_the_formats(elman: Command) -> None:
+    done = elman("export", "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "elman: the format is missing: give --to html, onnx or torch\n"
+
+
 def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

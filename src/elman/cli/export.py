@@ -7,13 +7,18 @@ import typer
 
 from elman.cli.options import PATH, Run
 from elman.cli.output import show
-from elman.core.errors import alternatives
+from elman.core.errors import ElmanError, alternatives
 from elman.export import FORMATS
+
+NAMES = alternatives(tuple(FORMATS))
 
 
 def export(
     run: Run,
-    to: Annotated[str, typer.Option(help=f"Format: {alternatives(tuple(FORMATS))}.")],
+    to: Annotated[
+        str | None,
+        typer.Option(help=f"Format: {NAMES}.  [required]", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -29,6 +34,8 @@ def export(
     """
     from elman.export import export
 
+    if to is None:
+        raise ElmanError(f"the format is missing: give --to {NAMES}")
     path = export(run, to, out)
     files = path.iterdir() if path.is_dir() else [path]
     show(f"{path}  {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")

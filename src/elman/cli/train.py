@@ -263,7 +263,9 @@ def _train_each(
 
 def _folder(text: str) -> Path:
     """The run directory of a training without --out."""
-    return Path("runs", Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
+    from elman.core.experiments.run import RUNS
+
+    return Path(RUNS, Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
 
 
 def finish(training: "Training", folder: Path) -> "Evaluation | None":

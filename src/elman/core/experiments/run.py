@@ -34,6 +34,7 @@ from elman.core.valid_values import MAX_EPOCHS
 
 log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
+RUNS = "runs"  # folder of runs without a name that is given
 TENSORBOARD = "tensorboard"  # folder of the log that `--log tensorboard` writes
 HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
 MAX_JSON_BYTES = 1 << 20  # settings are few
@@ -181,7 +182,9 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
     """Read the settings of an unfinished run, and train within the block."""
     finished = exists(path / CONFIG)
     if not finished and not exists(path / TRAINING):
-        raise ElmanError(f"{path} is not a run in training: it has no {TRAINING}")
+        raise ElmanError(
+            f"{path} is not a run in training: {_meant(path) or f'it has no {TRAINING}'}"
+        )
     for inside in (path, path / CHECKPOINTS, path / TENSORBOARD):
         if inside.is_dir():
             regular.check_owner(inside.resolve())
@@ -303,13 +306,22 @@ def read_config(folder: Path) -> Config:
             f"{folder} is still in training: finish it, with elman train --resume {folder}"
         )
     if not finished:
-        raise ElmanError(f"{folder} is not a run directory: it has no config.json")
+        raise ElmanError(
+            f"{folder} is not a run directory: {_meant(folder) or 'it has no config.json'}"
+        )
     return _read_record(
         Config,
         folder / CONFIG,
         "if another version of elman made this run, train it again, or give it "
         '"training": null, which keeps the model',
     )
+
+
+def _meant(path: Path) -> str:
+    """End of a message that names the run that may be meant, in the folder of runs; "" for none."""
+    run = Path(RUNS, path)
+    found = is_unfinished(run) or exists(run / "config.json")
+    return f"did you mean {run}?" if found else ""
 
 
 def _read_record(kind: type[Record], path: Path, cure: str) -> Record:

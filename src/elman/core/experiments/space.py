@@ -4,6 +4,7 @@
 real number, and a choice.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import NoneType
@@ -13,6 +14,8 @@ from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
 
 LOG = ":log"
+NUMBER = r"\d*\.?\d+(?:e[-+]?\d+)?"
+LIKE_A_RANGE = re.compile(rf"({NUMBER})\s*(?:-|:|\u2013|to)\s*({NUMBER})({LOG})?")
 EXAMPLE = '"hidden=64..512:log, dropout=0..0.5, cell=gru|lstm"'
 # What decides the text, its tokens or its parts: losses of others could not be compared.
 FIXED = {
@@ -54,6 +57,7 @@ def _values(name: str, values: str) -> Values:
     if name not in kinds:
         raise ElmanError(f"a space has some of {', '.join(kinds)}, got {name!r}")
     if ".." not in values:
+        _check_no_range(name, kinds[name], values)
         return tuple(_value(name, kinds[name], part.strip()) for part in values.split("|"))
     low, _, high = values.removesuffix(LOG).partition("..")
     if kinds[name] not in (int, float):
@@ -64,6 +68,16 @@ def _values(name: str, values: str) -> Values:
         above = " above 0" if found.log else ""
         raise ElmanError(f"a range goes from a lower number{above} to a higher one, got {values!r}")
     return found
+
+
+def _check_no_range(name: str, kind: type, values: str) -> None:
+    """Raise an ElmanError for numbers with another sign between them than that of a range."""
+    if kind in (int, float) and (found := LIKE_A_RANGE.fullmatch(values)):
+        low, high, log = found.groups("")
+        raise ElmanError(
+            f"{name} has a number, choices or a range, got {values!r}: a range is "
+            f"{name}={low}..{high}{log}"
+        )
 
 
 def _kinds() -> dict[str, type]:
