@@ -60,7 +60,10 @@ def test_info_names_every_framework(elman: Command) -> None:
 
 BAD = [
     (["train", "empty.txt"], "empty.txt is empty"),
-    (["train", "short.txt"], "a window of 1 steps needs 2 tokens"),
+    (
+        ["train", "short.txt"],
+        "a window of 1 step needs 2 tokens, and the validation part has 1: give a text of 20 ",
+    ),
     (["train", "short.txt", "--recipe", "book"], "a window of 32 steps needs 33 tokens"),
     (["train", "latin.txt"], "latin.txt is not UTF-8 text: byte 3 is 0xe9"),
     (["train", "none.txt"], "there is no file none.txt"),

@@ -198,3 +198,53 @@ def test_an_address_is_not_taken_for_a_path(address: str) -> None:
         TextFile(address, 8, 32)
     with pytest.raises(ElmanError, match=f"^{address} is a URL: download it first"):
         prepare([address], Path("store"), "char")
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word"])
+@pytest.mark.parametrize("split", [None, (0.9, 0.1), (0.9, 0.05, 0.05)])
+@pytest.mark.parametrize(("steps", "batch", "batching"), [(1, 1, "random"), (4, 8, "contiguous")])
+def test_a_text_is_long_enough_from_the_tokens_on_that_the_message_names(
+    tmp_path: Path,
+    tokenizer: str,
+    split: tuple[float, ...] | None,
+    steps: int,
+    batch: int,
+    batching: str,
+) -> None:
+    path = tmp_path / "text.txt"
+
+    def read(tokens: int) -> TextFile:
+        path.write_text("a" * tokens if tokenizer != "word" else "a ".join([""] * (tokens + 1)))
+        return TextFile(str(path), batch, steps, tokenizer, split, batching=batching)
+
+    for tokens in range(1, 10):
+        with pytest.raises(ElmanError, match=r"and the \w+ part has \d: give a text of") as error:
+            read(tokens)
+        read(int(str(error.value).split("give a text of ")[1].split()[0]))
+
+
+def test_a_file_or_a_store_that_is_too_short_is_named(tmp_path: Path) -> None:
+    for name, content in {"long": "ab" * 50, "short": "abc", "one": "abab"}.items():
+        (tmp_path / name).write_text(content)
+    long, short = str(tmp_path / "long"), str(tmp_path / "short")
+    with pytest.raises(ElmanError) as error:
+        TextFile(long, 2, 4, val_path=short)
+    assert str(error.value) == (
+        "a window of 4 steps needs 5 tokens, and the validation part has 3: give a longer file for "
+        "this part, or fewer steps"
+    )
+    prepare([str(tmp_path / "one")], tmp_path / "store", "char", split=(0.5, 0.5))
+    with pytest.raises(ElmanError) as error:
+        TextFile(str(tmp_path / "store"), 2, 4)
+    assert str(error.value) == (
+        "a window of 4 steps needs 5 tokens, and the training part has 2: prepare a longer text, "
+        "or fewer steps"
+    )
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "word", "bpe"])
+def test_lines_without_text_are_said_to_be_empty(tmp_path: Path, tokenizer: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n\n")
+    with pytest.raises(ElmanError, match="every line of the text is empty: give lines that are no"):
+        TextFile(str(path), 2, 4, tokenizer, lines=True)

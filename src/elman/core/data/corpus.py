@@ -22,7 +22,7 @@ from elman.core.data.batching import (
 )
 from elman.core.data.data_module import DataModule
 from elman.core.data.lines import LineBatches, Lines, tell_cut
-from elman.core.data.parts import PARTS, Sources, shares_of
+from elman.core.data.parts import PARTS, Sources, enough_tokens, shares_of
 from elman.core.data.sizes import Size
 from elman.core.data.token_writer import Tokens
 from elman.core.data.tokenization import (
@@ -254,7 +254,7 @@ class TextFile(DataModule):
         """
         super().__init__()
         self.save_hyperparameters()
-        sources = _sources(path, split, val_path, test_path)
+        sources = self._sources = _sources(path, split, val_path, test_path)
         self._check_batches()
         require_at_least(0, seed=seed)
         asked = {
@@ -275,6 +275,12 @@ class TextFile(DataModule):
             )
         asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
         self._split(tokens, asks_test)
+        self._check_lengths()
+        if len(self.vocab) == 1:
+            raise ElmanError(
+                f"every token of the training part of {sources.training[0]} is too rare for the "
+                "vocabulary: give a longer text, or the tokenizer char, byte or bpe"
+            )
         self._begin_batches()
         if not shared:
             self.warn_of_unknown()
@@ -286,6 +292,7 @@ class TextFile(DataModule):
         tells_cut = num_steps != self.num_steps  # what was said already is not said again
         self.batch_size, self.num_steps, self.batching = batch_size, num_steps, batching
         self._check_batches()
+        self._check_lengths()
         self._begin_batches(tells_cut)
 
     def _check_batches(self) -> None:
@@ -296,6 +303,31 @@ class TextFile(DataModule):
             raise ElmanError(
                 f"lines do not continue each other, got batching {self.batching}: leave it out"
             )
+
+    def _check_lengths(self) -> None:
+        """Raise an ElmanError, with a length that is enough, for a part without a whole batch."""
+        if self.lines:
+            return
+        if self.batching == "contiguous":
+            needed = self.batch_size + 1
+            rule, less = f"{self.batch_size} sequences need {needed} tokens", "a smaller batch"
+        else:
+            needed, steps = self.num_steps + 1, "step" if self.num_steps == 1 else "steps"
+            rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
+            less = "fewer steps"
+        for part in self._used:
+            if (found := len(self._ids(part))) < needed:
+                cure = self._longer(part, needed) + (f", or {less}" if needed > 2 else "")
+                raise ElmanError(f"{rule}, and the {part} part has {found}: {cure}")
+
+    def _longer(self, part: str, needed: int) -> str:
+        """Cure for a part that has fewer tokens than it needs."""
+        sources = self._sources
+        if sources.training[0].is_dir():
+            return "prepare a longer text"
+        if sources.by_part[PARTS.index(part)] and part != PARTS[0]:
+            return "give a longer file for this part"
+        return f"give a text of {enough_tokens(needed, sources.shares)} tokens or more"
 
     def _begin_batches(self, tells_cut: bool = True) -> None:
         """Make the first batches, which raises an error if a part is too short, and warn.
@@ -324,11 +356,6 @@ class TextFile(DataModule):
             self._check_lines(text.codec, str(path))
         else:
             text = tokenize_sources(sources, TokenizerSettings(**given, lines=self.lines))
-        if len(text.tokens.vocab) == 1:
-            raise ElmanError(
-                f"every token of the training part of {path} is too rare for the vocabulary: give "
-                "a longer text, or the tokenizer char, byte or bpe"
-            )
         return text.tokens, text.codec
 
     def _read_with(self, sources: Sources, given: dict[str, Any], codec: Codec) -> Tokens:
@@ -371,6 +398,8 @@ class TextFile(DataModule):
 
         Of lines, whose parts are drawn, the test part may be empty though the split `asks_test`.
         """
+        if self.lines and not len(tokens.ids):
+            raise ElmanError("every line of the text is empty: give lines that are not")
         parts = [tokens.part(number) for number in range(len(PARTS))]
         self.train, self.val, self.test = (part.ids for part in parts)
         self.sizes = dict(zip(PARTS, tokens.parts, strict=True))

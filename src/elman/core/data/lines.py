@@ -41,7 +41,8 @@ class Lines:
         if len(self.ends) < 2:
             raise ElmanError(
                 f"the {part} part has no lines, since too few differ, and equal ones are in one "
-                "part: give more lines, another split, or files for validation and test"
+                "part: give more lines, such as 100 that differ, another split, or files for "
+                "validation and test"
             )
         self._read = 0
 

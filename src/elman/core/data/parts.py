@@ -45,6 +45,21 @@ def part_ends(tokens: int, shares: Shares) -> tuple[int, int]:
     return round(tokens * shares[0]), round(tokens * (shares[0] + shares[1]))
 
 
+def enough_tokens(each: int, shares: Shares) -> int:
+    """Number of tokens of a text whose parts of these shares have `each` tokens or more."""
+    tokens = int(each / min(share for share in shares if share))
+    while min(_sizes(tokens, shares)) < each:
+        tokens += 1
+    return tokens
+
+
+def _sizes(tokens: int, shares: Shares) -> list[int]:
+    """Tokens of the parts that have a share."""
+    first, second = part_ends(tokens, shares)
+    sizes = first, second - first, tokens - second
+    return [size for size, share in zip(sizes, shares, strict=True) if share]
+
+
 def shares_of(split: Any, validation: Any = None, test: Any = None) -> Shares:
     """Shares of a text for its parts, where validation and test may have files of their own.
 
