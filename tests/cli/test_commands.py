@@ -196,6 +196,38 @@ def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
 
 
 @pytest.mark.parametrize(
+    ("option", "choice"),
+    [
+        ("--cell=GRU", "gru"),
+        ("--cell=gr", "gru"),
+        ("--cell=rnn_relu", "rnn-relu"),
+        ("--optimizer=Adam", "adam"),
+        ("--framework=pytorch", "torch"),
+        ("--framework=numba,pytorch", "torch"),
+        ("--framework=PyTorch", "torch"),
+        ("--tokenizer=words", "word"),
+        ("--batching=continuous", "contiguous"),
+        ("--schedule=Cosine", "cosine"),
+        ("--precision=BF16", "bf16"),
+        ("--log=tensorbord", "tensorboard"),
+    ],
+)
+def test_the_choice_that_is_meant_is_named(
+    elman: Command, tmp_path: Path, option: str, choice: str
+) -> None:
+    (tmp_path / "short.txt").write_text("too short")
+    given = option.rpartition("=")[2].split(",")[-1]
+    done = elman("train", "short.txt", option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f", got {given!r}: did you mean {choice}?\n")
+
+
+def test_no_choice_is_named_that_is_not_meant(elman: Command) -> None:
+    done = elman("train", "--device", "tpu")
+    assert done.stderr == "elman: device must be auto, cpu or gpu, got 'tpu'\n"
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["generate", "kjv", "And God"],

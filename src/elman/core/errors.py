@@ -12,6 +12,7 @@ from typing import Any
 from unicodedata import category
 
 MAX_MESSAGE_CHARS = 1000
+CLOSE = 0.7  # ratio of difflib, from which a word may be a misspelt option
 TAIL_CHARS = 300  # of a message that is shortened; the cure is at its end
 
 
@@ -86,7 +87,19 @@ def require_one_of(options: Sequence[str], **values: Any) -> None:
     """Raise an ElmanError for the first of `values` that is not one of the options."""
     for name, value in values.items():
         if not is_one_of(value, options):
-            raise ElmanError(f"{in_words(name)} must be {alternatives(options)}, got {value!r}")
+            raise ElmanError(
+                f"{in_words(name)} must be {alternatives(options)}, got {value!r}"
+                f"{did_you_mean(value, options)}"
+            )
+
+
+def did_you_mean(value: Any, options: Sequence[str]) -> str:
+    """End of a message that names the option closest to a value; "" if none is close."""
+    import difflib  # slower to import than the rest of this module
+
+    word = value.lower() if isinstance(value, str) else ""
+    close = difflib.get_close_matches(word, options, n=1, cutoff=CLOSE)
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def alternatives(options: Sequence[str]) -> str:

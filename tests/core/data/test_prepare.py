@@ -521,6 +521,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         (["none.txt"], "there is no file none.txt"),
         ([""], "a text is the path of a UTF-8 file, got nothing"),
         (["."], "cannot read .: it is a folder"),
+        (["one.txt", "--tokenizer", "words"], "got 'words': did you mean word?"),
         (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
         (["one.txt", "--tokenizer", "byte", "--vocab-size", "9"], "vocab size goes with tokens"),
         (["one.txt", "--vocab-size", "1"], "vocab size must be 2 or more, got 1"),

@@ -28,6 +28,7 @@ def test_a_space_has_ranges_and_choices() -> None:
         ("hidden=", "got 'hidden='"),
         ("hidden=8..16, hidden=8..32", "each setting is once in a space, got hidden twice"),
         ("size=8..16", r"a space has some of cell, hidden, .*, got 'size'"),
+        ("hiden=8..16", "got 'hiden': did you mean hidden"),
         ("text=a|b", r"a space has some of .*, got 'text'"),
         ("framework=numba|torch", r"got 'framework'"),
         ("hidden=8..x", "hidden is a whole number, got 'x'"),

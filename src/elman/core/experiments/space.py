@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, did_you_mean
 from elman.core.experiments.settings import Settings
 
 LOG = ":log"
@@ -55,7 +55,10 @@ def parse(text: str) -> dict[str, Values]:
 def _values(name: str, values: str) -> Values:
     kinds = {name: kind for name, kind in _kinds().items() if name not in FIXED}
     if name not in kinds:
-        raise ElmanError(f"a space has some of {', '.join(kinds)}, got {name!r}")
+        names = list(kinds)
+        raise ElmanError(
+            f"a space has some of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
+        )
     if ".." not in values:
         _check_no_range(name, kinds[name], values)
         return tuple(_value(name, kinds[name], part.strip()) for part in values.split("|"))

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from elman.core.errors import ElmanError, in_words, is_one_of, require_at_least, require_one_of
+from elman.core.errors import (
+    ElmanError,
+    did_you_mean,
+    in_words,
+    is_one_of,
+    require_at_least,
+    require_one_of,
+)
 from elman.core.text.encoders import Bytes, Characters, Encoder, Words
 from elman.core.text.vocab import UNKNOWN, Vocab
 from elman.core.valid_values import NEWLINES
@@ -134,7 +141,10 @@ TOKENIZERS = {
 def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
     """Return the tokenizer char, byte or word, its vocabulary bounded by what is given."""
     if not is_one_of(name, TOKENIZERS):
-        raise ElmanError(f"the tokenizer is one of {', '.join(TOKENIZERS)}, bpe, got {name!r}")
+        names = [*TOKENIZERS, "bpe"]
+        raise ElmanError(
+            f"the tokenizer is one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
+        )
     found = TOKENIZERS[name]
     bounds = {"vocab_size": vocab_size, "min_freq": min_freq}
     given = {bound: value for bound, value in bounds.items() if value is not None}
