@@ -1,5 +1,6 @@
 """What a model does with texts is in every module what the specification does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,28 @@ def test_a_loaded_model_can_do_it_all(module: Any, framework: str, tmp_path: Pat
     assert model.score([text])[0].log_probability < 0
     assert model.next("ab", top=1)[0].text in " ab.\n"
     assert len(model.hidden_states(text)) == 2
+
+
+def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(
+    module: Any, tmp_path: Path
+) -> None:
+    model = pair(module, "gru")[1]
+    (tmp_path / "text").write_text("ab. a" * 99)
+    calls: dict[str, Callable[[], Any]] = {
+        "max_tokens": lambda: model.generate("ab", max_tokens=5),
+        "topp": lambda: model.next("ab", topp=5),
+        "token": lambda: model.predict("ab", token=5),
+        "num_layer": lambda: module.GRU(5, 8, num_layer=2),
+        "droput": lambda: module.RNNLM(model.rnn, 5, droput=0.1),
+        "tokeniser": lambda: module.TextFile(str(tmp_path / "text"), 4, 4, tokeniser="word"),
+        "num_trian": lambda: module.TimeMachine(4, 4, num_trian=9),
+        "max_epoch": lambda: module.Trainer(max_epoch=1),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"got an unexpected keyword argument '{name}'"):
+            call()
+    with pytest.raises(TypeError, match=r"generate\(\) got .* Did you mean 'tokens'\?"):
+        model.generate("ab", max_tokens=5)
 
 
 def test_a_model_without_tokens_says_so(module: Any) -> None:

@@ -95,11 +95,25 @@ def require_one_of(options: Sequence[str], **values: Any) -> None:
 
 def did_you_mean(value: Any, options: Sequence[str]) -> str:
     """End of a message that names the option closest to a value; "" if none is close."""
+    found = closest(value, options)
+    return f": did you mean {found}?" if found else ""
+
+
+def require_keywords(function: str, given: Collection[str], known: Sequence[str]) -> None:
+    """Raise Python's TypeError for the first keyword given to a function that does not take it."""
+    for name in given:
+        if name not in known:
+            found = closest(name, known)
+            hint = f". Did you mean {found!r}?" if found else ""
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
+
+
+def closest(value: Any, options: Sequence[str]) -> str | None:
+    """The option that a value may be a misspelling of; None if none is close."""
     import difflib  # slower to import than the rest of this module
 
     word = value.lower() if isinstance(value, str) else ""
-    close = difflib.get_close_matches(word, options, n=1, cutoff=CLOSE)
-    return f": did you mean {close[0]}?" if close else ""
+    return next(iter(difflib.get_close_matches(word, options, n=1, cutoff=CLOSE)), None)
 
 
 def alternatives(options: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """What every language model does with texts: score, predict, write, read."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, require_at_least, require_keywords
 from elman.core.model import language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.scoring import score_lines
@@ -83,12 +84,9 @@ class TextModel:
         They are `tokens`, `n`, `stop`, `temperature`, `top_k`, `top_p`, `min_p`,
         `repetition_penalty`, `beams`, `allow_unknown` and `seed`, as of `elman generate`.
         """
+        require_keywords("generate", options, [field.name for field in fields(Writing)])
         codec_of(self)
-        try:
-            asked = Writing(**options)
-        except TypeError as error:
-            raise ElmanError(f"generate takes the options of Writing: {error}") from error
-        return ["".join(pieces) for pieces in write(self, [prefix], asked)]
+        return ["".join(pieces) for pieces in write(self, [prefix], Writing(**options))]
 
     def hidden_states(self: Any, text: str) -> NDArray[Any]:
         """Hidden state of each layer after each token of a text, (layers, tokens, hidden).
