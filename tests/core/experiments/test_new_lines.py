@@ -59,7 +59,21 @@ def test_lines_that_differ_are_the_first_of_their_kind() -> None:
     model = model_of()
     every = written(model, 300, tokens=3, seed=2)
     assert len({*every}) < 100
-    assert written(model, 20, True, tokens=3, seed=2) == list(dict.fromkeys(every))[:20]
+    wanted = list(dict.fromkeys(filter(None, every)))
+    assert written(model, 20, True, tokens=3, seed=2) == wanted[:20]
+
+
+def test_an_empty_line_is_neither_new_nor_one_that_differs(tmp_path: Path) -> None:
+    model = model_of()
+    model.parameters["linear.bias"][CODEC.line_end] += 2
+    every = written(model, 400, tokens=3)  # as they are drawn
+    assert every.count("") > 100
+    text = tmp_path / "text"
+    text.write_text("abcd\n")
+    wanted = list(filter(None, every))
+    known = KnownLines(tmp_path, CODEC, [str(text)])
+    assert written(model, 30, False, known, tokens=3) == wanted[:30]
+    assert written(model, 5, True, tokens=3) == list(dict.fromkeys(wanted))[:5]
 
 
 def test_new_lines_are_those_that_no_known_text_has(tmp_path: Path) -> None:
@@ -69,7 +83,7 @@ def test_new_lines_are_those_that_no_known_text_has(tmp_path: Path) -> None:
     text.write_bytes("\r\n".join(every[:20]).encode())
     more.write_text(every[25])
     known = {*every[:20], every[25]}
-    wanted = [line for line in every if line not in known]
+    wanted = [line for line in every if line and line not in known]
     files = KnownLines(tmp_path, CODEC, [str(text), str(more)])
     assert written(model, 30, False, files, tokens=3) == wanted[:30]
     assert written(model, 9, True, files, tokens=3) == list(dict.fromkeys(wanted))[:9]
@@ -104,9 +118,9 @@ def test_a_search_for_lines_that_there_are_not_ends_with_a_notice(
 ) -> None:
     monkeypatch.setattr(new_lines, "MORE_DRAWS", 0)
     found = written(model_of(), 50, True, tokens=1)
-    assert sorted(found) == ["", "a", "b", "c", "d"]
+    assert sorted(found) == ["a", "b", "c", "d"]
     assert caplog.messages == [
-        "5 of 50 lines that differ were found among 5000: use a higher temperature"
+        "4 of 50 lines that differ were found among 5000: use a higher temperature"
     ]
 
 

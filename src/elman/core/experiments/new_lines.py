@@ -115,6 +115,8 @@ def write_lines(
       more, those that are left out included.
     - `unique`: leave out lines that were written before.
     - `known`: leave out these lines.
+
+    With either, empty lines are left out, since no text of lines has them as sequences.
     """
     if not model.codec.lines:
         raise ElmanError(
@@ -160,7 +162,7 @@ def _kept(
         lines = ["".join(pieces) for pieces in texts]
         left_out = known.among(set(lines)) if known else set()
         for place, line in enumerate(lines, 1):
-            if line in left_out or (unique and line in written):
+            if not line or line in left_out or (unique and line in written):
                 continue
             written.add(line)
             found += 1
