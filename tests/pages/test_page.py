@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from elman.core.model.language_model import log_probabilities
-from tests.export.conftest import Show
 from tests.export.models import model_of
+from tests.pages.conftest import Show
 
 PREFIX = "Once upon a time"
 HOSTILE = ["</script><script>hacked = 1</script>", "<img src=x onerror='hacked = 1'>", "<!--"]

@@ -13,8 +13,8 @@ from elman.core.model.cells import CELLS
 from elman.core.model.sampling import Sampler, softmax
 from elman.core.text.codec import Codec
 from elman.export import half
-from tests.export.conftest import Show
 from tests.export.models import TEXT, model_of
+from tests.pages.conftest import Show
 
 SIZES = {
     "one-hot": {},

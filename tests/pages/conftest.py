@@ -1,6 +1,5 @@
 """Pages in a browser, which is started once."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from elman.export import export
 from tests.export.models import saved
+from tests.pages.chromium import launch
 
 Show = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium of the system, or else Playwright's own."""
+    """Chromium, started once for all tests of a process."""
     with sync_playwright() as playwright:
-        found = shutil.which("chromium")
-        # Root has no sandbox in Chromium.
-        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield launch(playwright)
 
 
 @pytest.fixture
