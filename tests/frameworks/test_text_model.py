@@ -10,6 +10,7 @@ import pytest
 import elman
 from elman import numpy as specification
 from elman.core.errors import ElmanError
+from elman.core.model import language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
@@ -99,6 +100,26 @@ def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(
             call()
     with pytest.raises(TypeError, match=r"generate\(\) got .* Did you mean 'tokens'\?"):
         model.generate("ab", max_tokens=5)
+
+
+def test_a_state_that_grows_without_bound_is_an_error_for_all_that_read_it(module: Any) -> None:
+    arch = Architecture("rnn-relu", len(CODEC.vocab), 7)
+    values = {name: 100 * value for name, value in initial(arch, 1).items()}
+    model, text = module.build(arch, values), "ab ba. a bb" * 4
+    model.codec = CODEC
+    for read in (
+        lambda: model.score([text]),
+        lambda: list(language_model.score(model, np.array(CODEC.prefix_ids(text)))),
+        lambda: language_model.evaluate(model, text, CODEC),
+        lambda: model.next(text),
+        lambda: model.hidden_states(text),
+        lambda: model.generate("ab", tokens=60, temperature=0),  # some of which are finite
+        lambda: model.generate("ab", tokens=60),
+        lambda: model.generate("ab", tokens=60, beams=2),
+        lambda: model.predict("ab", 60),
+    ):
+        with pytest.raises(ElmanError, match="the logits contain NaN or infinity: the weights of"):
+            read()
 
 
 def test_a_model_without_tokens_says_so(module: Any) -> None:

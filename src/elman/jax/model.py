@@ -369,7 +369,7 @@ class RNNLM(RNNLMScratch):
     ) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits.
+        `mask`, (vocab,), is added to the logits. An id is -1 where the logits are not finite.
         """
         if self.compiled_decode is None:
             self.compiled_decode = compiled(self._greedy_decode)
@@ -382,7 +382,7 @@ class RNNLM(RNNLMScratch):
         def step(carry: Any, _: Any) -> tuple[Any, Any]:
             logits, state = self.apply(variables, *carry, method="read")
             ids = (logits + mask).argmax(axis=-1).astype(jnp.int32)  # (1, 1)
-            return (ids, state), ids[0, 0]
+            return (ids, state), jnp.where(jnp.isfinite(logits).all(), ids[0, 0], -1)
 
         (_, state), ids = jax.lax.scan(step, (ids, state), length=language_model.GREEDY_TOKENS)
         return ids, state

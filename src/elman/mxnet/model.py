@@ -1,5 +1,6 @@
 """Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -221,7 +222,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits.
+        `mask`, (vocab,), is added to the logits. An id is -1 where the logits are not finite.
         """
         dtype, device = self._like()
         ids, following = np.full((1, 1), token, ctx=device), []
@@ -229,9 +230,12 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
         with autograd.pause():
             for _ in range(language_model.GREEDY_TOKENS):
                 rnn_outputs, state = self.rnn(self.one_hot(ids), state)
-                ids = (self.output_layer(rnn_outputs) + added).argmax(axis=-1)  # (1, 1)
-                following.append(ids)
-        return [int(ids.item()) for ids in following], state
+                logits = self.output_layer(rnn_outputs)
+                ids = (logits + added).argmax(axis=-1)  # (1, 1)
+                following.append((ids, (0 * logits).sum()))  # NaN unless all logits are finite
+        return [
+            -1 if math.isnan(checked.item()) else int(ids.item()) for ids, checked in following
+        ], state
 
 
 def each_parameter(block: nn.Block) -> Iterator[gluon.Parameter]:

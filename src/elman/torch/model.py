@@ -168,7 +168,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def greedy_decode(self, token: int, state: Any, mask: np.ndarray) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits.
+        `mask`, (vocab,), is added to the logits. They end with -1 where the logits are not finite.
         """
         device, inputs, following = self._like().device, {}, []
         added = torch.as_tensor(mask, device=device)
@@ -177,8 +177,11 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
                 if token not in inputs:
                     inputs[token] = self.one_hot(torch.full((1, 1), token, device=device))
                 rnn_outputs, state = self.rnn(inputs[token], state)
-                token = int((self.output_layer(rnn_outputs) + added).argmax())
+                logits = self.output_layer(rnn_outputs)
+                token = int((logits + added).argmax()) if logits.isfinite().all() else -1
                 following.append(token)
+                if token < 0:
+                    break
         return following, state
 
 

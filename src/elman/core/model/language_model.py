@@ -133,22 +133,39 @@ def _greedy(model: Any, prefix: Sequence[int], sampler: Sampler) -> Iterator[int
     mask = sampler.mask(logits.shape[-1])
     ids = [int((logits[0, -1] + mask).argmax())]
     while True:
-        yield from ids
+        for index in ids:
+            check_drawn(index)
+            yield index
         ids, state = model.greedy_decode(ids[-1], state, mask)
 
 
 def check_finite(values: Any) -> None:
-    """Raise an ElmanError unless all logits, or losses, are finite."""
-    if not np.isfinite(values).all():
+    """Raise an ElmanError unless all logits, or losses, are finite numbers of single precision."""
+    with np.errstate(over="ignore"):
+        single = np.asarray(values, np.float32)
+    _check(bool(np.isfinite(single).all()))
+
+
+def check_drawn(ids: Any) -> None:
+    """Raise an ElmanError if an id is -1, drawn from logits that are not all finite."""
+    _check(bool(np.min(ids) >= 0))
+
+
+def _check(are_finite: bool) -> None:
+    if not are_finite:
         raise ElmanError("the logits contain NaN or infinity: the weights of this model are broken")
 
 
 def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Yield the losses, in nats, of every id but the first, given all before it, in chunks."""
+    """Yield the losses, in nats, of every id but the first, given all before it, in chunks.
+
+    Raises an ElmanError if a loss is NaN or more than single precision holds.
+    """
     check_model(model, "score_ids")
     ids = integers(ids, 1)
     check_whole(ids)
     for losses in model.score_ids(ids) if hasattr(model, "score_ids") else _score(model, ids):
+        check_finite(losses)
         yield losses
         drop_pages(ids)
         check_whole(ids)
@@ -159,7 +176,6 @@ def _score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     for start in range(0, len(ids) - 1, CHUNK):
         chunk = ids[start : start + 1 + CHUNK].astype(np.int64)
         logits, state = model.step(chunk[None, :-1], state)
-        check_finite(logits)
         check_ids(chunk, logits.shape[-1])  # not every framework asks
         yield cross_entropy(logits[0].astype(np.float64), chunk[1:])
 
@@ -183,10 +199,14 @@ def in_chunks(
 
 
 def cross_entropy(logits: NDArray[Any], targets: NDArray[np.int64]) -> NDArray[Any]:
-    """Loss in nats of each target, (tokens,), under logits (tokens, vocab)."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    picked = shifted[np.arange(len(targets)), targets]
-    losses: NDArray[Any] = np.log(np.exp(shifted).sum(axis=-1)) - picked
+    """Loss in nats of each target, (tokens,), under logits (tokens, vocab).
+
+    It is NaN or infinite where the logits are.
+    """
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        picked = shifted[np.arange(len(targets)), targets]
+        losses: NDArray[Any] = np.log(np.exp(shifted).sum(axis=-1)) - picked
     return losses
 
 
@@ -209,7 +229,6 @@ def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tup
         tokens += len(losses)
         if time.perf_counter() >= until:
             break
-    check_finite(total)
     return total, tokens
 
 

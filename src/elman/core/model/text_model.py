@@ -102,7 +102,8 @@ class TextModel:
             )
         states = CELLS[cell].states
         for start in range(len(ids)):
-            _, state = self.step(ids[None, start : start + 1], state)
+            logits, state = self.step(ids[None, start : start + 1], state)
+            language_model.check_finite(logits)
             parts = [self.to_numpy(part) for part in _leaves(state)]
             # The state of a framework's layers is one array for all layers, or one for each.
             hidden = parts[0][:, 0] if parts[0].ndim == 3 else np.concatenate(parts[::states])

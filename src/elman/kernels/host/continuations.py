@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError
-from elman.core.model.language_model import check_ids, integers
+from elman.core.model.language_model import check_drawn, check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.kernels.host.engine import Engine, Ids, States
 
@@ -66,10 +65,7 @@ class Continuations:
             found, self._state = engine.generate(
                 self._ids, self._starts, self._state, self._samplers, uniforms, self._seen
             )
-        if np.min(found) < 0:
-            raise ElmanError(
-                "the logits contain NaN or infinity: the weights of this model are broken"
-            )
+        check_drawn(found)
         self._ids, self._starts = found[:, -1:], np.zeros_like(self._starts)
         return found
 

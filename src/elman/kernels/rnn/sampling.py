@@ -61,17 +61,18 @@ def sampler_buffers(vocab: int) -> SamplerBuffers:
 def draw(logits, sampler, text, uniform, buffers):
     """Draw an id of a text from logits, (vocab,), by a number from 0 to 1.
 
-    A temperature of 0 ignores the number. The id is -1 if a logit is NaN, or an infinite one leaves
-    no probabilities. The logits of excluded ids become minus infinity.
+    A temperature of 0 ignores the number. The id is -1 unless all logits are finite. Those of
+    excluded ids become minus infinity.
     """
+    for n in range(len(logits)):
+        if not math.isfinite(logits[n]):
+            return -1
     for n in sampler.excluded[text]:
         if n >= 0:
             logits[n] = -math.inf
     best, temperature = argmax(logits), sampler.temperature[text]
-    if best < 0 or temperature == 0:
+    if temperature == 0:
         return best
-    if math.isinf(logits[best]):
-        return -1
     chances = buffers.chances
     for n in range(len(logits)):
         chances[n] = math.exp((np.float64(logits[n]) - logits[best]) / temperature)
@@ -91,11 +92,9 @@ def penalise(logits, seen, penalty):
 
 @inner
 def argmax(logits):
-    """First index of the largest logit; -1 if one is NaN."""
+    """First index of the largest logit."""
     best = 0
     for n in range(len(logits)):
-        if math.isnan(logits[n]):
-            return -1
         if logits[n] > logits[best]:
             best = n
     return best
