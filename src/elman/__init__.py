@@ -22,8 +22,10 @@ def save(folder: "str | Path", model: Any) -> None:
     """Write a trained or loaded model, of any framework, into a new run directory.
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
+    The run keeps the settings of the training and the digest of its text.
     """
     from elman.core.experiments import run
+    from elman.core.experiments.saved import record_of
     from elman.core.files.paths import as_path
     from elman.core.model.precision import precision_of
     from elman.core.text import codec
@@ -46,7 +48,8 @@ def save(folder: "str | Path", model: Any) -> None:
     history: Sequence[Any] = getattr(trainer, "history", ())
     with run.new_folder(path) as part:
         values = module.export_weights(model)
-        run.write(part, architecture, values, used, precision_of(model), None, history)
+        record = record_of(model, architecture, module)
+        run.write(part, architecture, values, used, precision_of(model), record, history)
         run.draw(part, history)
 
 

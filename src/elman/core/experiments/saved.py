@@ -1,0 +1,98 @@
+"""What a model that was trained in Python was trained with, as a run keeps it."""
+
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields
+from typing import Any
+
+from elman.core.data.corpus import TextFile, TimeMachine
+from elman.core.errors import ElmanError
+from elman.core.experiments.run import TrainingRecord
+from elman.core.experiments.settings import TIME_MACHINE, Settings
+from elman.core.model.weights import Architecture
+from elman.core.training.history import best_epoch
+from elman.core.training.schedule import Best, Schedule
+
+OF_THE_MODEL = ("lr", "optimizer", "momentum", "weight_decay", "precision")
+DROPOUTS = ("dropout", "input_dropout", "output_dropout")
+OF_THE_TEXT = ("tokenizer", "vocab_size", "min_freq", "newlines", "batching", "lines", "seed")
+
+
+def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRecord | None:
+    """Record of the training of a model, in the module of its framework.
+
+    None for a model that was not trained on The Time Machine or a TextFile. A setting of one's own
+    class that no Settings can have is left out.
+    """
+    trainer: Any = getattr(model, "trainer", None)
+    data, history = getattr(trainer, "data", None), getattr(trainer, "history", ())
+    if not (isinstance(data, TextFile | TimeMachine) and history):
+        return None
+    text = _text(data)
+    given = text | _model(model, architecture) | _trainer(trainer)
+    settings = _settings(given | {"framework": module.__name__.rpartition(".")[2]})
+    best = any(isinstance(callback, Best) for callback in trainer.callbacks)
+    validations = trainer.val_batch_idx // len(history)
+    return TrainingRecord(
+        settings,
+        data.text_sha256,
+        val_sha256=getattr(data, "val_sha256", ""),
+        test_sha256=getattr(data, "test_sha256", ""),
+        given=sorted(given),
+        epoch=(best_epoch(history) if best else history[-1]).epoch,
+        framework_version=module.version(),
+        python_version=platform.python_version(),
+        trained=data.trained(),
+        validated=data.validated(validations) if validations else None,
+    )
+
+
+def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
+    own: dict[str, Any] = {"batch_size": data.batch_size, "seq_len": data.num_steps}
+    if isinstance(data, TimeMachine):
+        return own | {"text": TIME_MACHINE, "edition": data.edition, "seed": data.seed}
+    asked = data.hparams
+    paths = [asked["path"]] if isinstance(asked["path"], str) else list(map(str, asked["path"]))
+    files = {"val": asked["val_path"], "test": asked["test_path"]}
+    own |= {name: str(path) for name, path in files.items() if path is not None}
+    if asked["split"] is not None:
+        own["split"] = ",".join(map(str, asked["split"]))
+    own |= {name: asked[name] for name in OF_THE_TEXT if asked[name] is not None}
+    return own | {"text": paths[0], "more_texts": paths[1:]}
+
+
+def _model(model: Any, architecture: Architecture) -> dict[str, Any]:
+    own = asdict(architecture)
+    del own["vocab"]
+    own |= {name: getattr(model, name) for name in OF_THE_MODEL if hasattr(model, name)}
+    return own | {
+        name: share
+        for name in DROPOUTS
+        if isinstance(share := getattr(model.rnn, name, None), int | float)
+    }
+
+
+def _trainer(trainer: Any) -> dict[str, Any]:
+    own = {"epochs": trainer.max_epochs, "clip": trainer.gradient_clip_val}
+    for callback in trainer.callbacks:
+        if isinstance(callback, Schedule):
+            own |= {"schedule": callback.kind, "warmup": callback.warmup}
+        if isinstance(callback, Best):
+            own["patience"] = callback.patience
+    return own
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Settings with what is given, but for what is not valid by itself."""
+    valid: dict[str, Any] = {}
+    checks = {field.name: field.metadata["check"] for field in fields(Settings)}
+    for name, value in given.items():
+        with suppress(ElmanError):
+            if value is not None:
+                checks[name](name, value)
+                valid[name] = value
+    try:
+        return Settings(**valid)
+    except ElmanError:  # values that do not go together, such as those of classes of one's own
+        return Settings(valid.get("text", TIME_MACHINE))
