@@ -95,3 +95,25 @@ def test_the_shares_of_unknown_tokens_are_those_of_each_part(
     assert data.unknown["training part"][0] == 0
     assert data.unknown["validation part"][0] == 300
     assert "in the validation part 300 of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "tokenizer", "begin"),
+    [
+        ("In the beginning God created. " * 99, "char", "In the"),
+        ("In the beginning God created. " * 99, "word", " the"),
+        ("In the beginning God created. " * 99, "bpe", "In the"),
+        ("It's so: it has it. " * 99, "char", "It's so:"),
+        ("時間旅行者は言った。" * 99, "byte", "時"),
+        ("abcdefgh" * 99, "char", "abcdef"),
+    ],
+)
+def test_a_sample_begins_with_words_of_its_text(
+    tmp_path: Path, text: str, tokenizer: str, begin: str
+) -> None:
+    (tmp_path / "text.txt").write_text(text)
+    more = {"vocab_size": 300} if tokenizer == "bpe" else {}
+    own = {"tokenizer": tokenizer, "batch_size": 4, "seq_len": 4, "epochs": 1, "hidden": 4}
+    settings = {"text": str(tmp_path / "text.txt"), "recipe": "book", "framework": "numpy"}
+    training = Training.of(settings | own | more)
+    assert training.sample(3).startswith(begin)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ PREFIX = "it has"  # the book's
 SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # that are shown while a model trains
 SAMPLE_TEMPERATURE = 0.8  # as in elman generate
 UNREAD = Facts(10**6, 10**6, 100, 10**5, 10.0, 1e11)  # of a text before it is read
-PREFIX_SEARCH = 1 << 20  # ids that are searched for a sample's prefix
+PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids that are searched for a sample's prefix
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class Training:
         self.trainer.fit(self.model, self.data, resume=resume)
 
     def sample(self, tokens: int = 20, temperature: float = 0.0, seed: int = 0) -> str:
-        """A text that begins with "it has", or with the text's start where that is unknown.
+        """A text that begins with the first words of the training part; the book's with "it has".
 
         Of a model of lines one line. At the temperature 0 each token is the most likely one.
         """
@@ -243,10 +244,8 @@ class Training:
             return str(
                 self.codec.line([*start, *generate(self.model, start, tokens, sampler, seed)])
             )
-        try:
-            prefix = self.codec.prefix_ids(PREFIX)
-        except ElmanError:
-            prefix = self._start(len(PREFIX))
+        book = self.settings.text == TIME_MACHINE
+        prefix = self.codec.prefix_ids(PREFIX) if book else self._first_words()
         following = generate(self.model, prefix, tokens, sampler, seed)
         return str(self.codec.text([*prefix, *following]))
 
@@ -270,11 +269,19 @@ class Training:
         number = SAMPLE_LINES if self.codec.lines else 1
         return lambda: "\n".join(draw(seed) for seed in range(number))
 
-    def _start(self, tokens: int) -> list[int]:
-        """The first ids of the training part, without unknown symbols."""
+    def _first_words(self) -> list[int]:
+        """The first ids of the training part that end with a word, without unknown symbols."""
         ids, unk = self.data.train[:PREFIX_SEARCH], self.codec.vocab.unk
-        found: list[int] = ids[ids != unk][:tokens].tolist()
-        return found or [int(unk == 0)]  # any id but that of the unknown symbol
+        found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
+        texts = [self.codec.text(found[:number]) for number in range(1, len(found) + 1)]
+        for number, (text, longer) in enumerate(pairwise(texts), 1):
+            if (
+                len(text) >= len(PREFIX)
+                and not text[-1].isspace()
+                and longer[len(text) :][:1].isspace()
+            ):
+                return found[:number]
+        return found[: len(PREFIX)] or [int(unk == 0)]  # any id but that of the unknown symbol
 
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, of what was read of its part."""
