@@ -15,6 +15,7 @@ from elman.server import batcher, completion_request
 from elman.server.batcher import Batcher, QueueFullError
 from elman.server.choice import Choice, Part
 from elman.server.limits import Limits
+from elman.server.prompts import ReadPrompt
 
 CODEC = Codec(Vocab(list("ab")), "char", clean=False)
 
@@ -53,7 +54,7 @@ def choice(model: Model, tokens: int, stream: bool = False, prompt: str = "b") -
         f'{{"model": "m", "prompt": "b", "max_tokens": {tokens}, "stream": {str(stream).lower()}}}'
     )
     asked = completion_request.parse(body.encode(), Limits(max_tokens=10**6))
-    return Choice(model, asked, CODEC.prefix_ids(prompt), 0)
+    return Choice(model, asked, ReadPrompt(CODEC, prompt, scored=False), 0)
 
 
 def started(max_waiting: int = 100) -> tuple[Model, Batcher, SimpleQueue[Any]]:

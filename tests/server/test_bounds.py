@@ -28,7 +28,10 @@ ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}
         (b'{"model": 5, "prompt": "a"}', "model must be the name of a model"),
         (b'{"temperature": NaN}', "cannot read the body: NaN is not allowed"),
         (b"[" * 100_000, "the body"),
-        (b'{"prompt": "\\ud800", "model": "letters"}', "the model does not know '\\ud800'"),
+        (
+            b'{"prompt": "\\ud800", "model": "letters"}',
+            "a prompt must be text in UTF-8, got '\\ud800'",
+        ),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(server: Server, content: bytes, message: str) -> None:

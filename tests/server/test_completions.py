@@ -180,7 +180,10 @@ def test_a_prompt_that_is_scored_may_have_unknown_tokens(client: openai.OpenAI) 
         model="letters", prompt="a%b", max_tokens=0, echo=True, logprobs=0
     )
     (choice,) = found.choices
+    assert choice.text == "a%b"
     assert choice.logprobs
+    assert choice.logprobs.tokens == ["a", "<unk>", "b"]
+    assert choice.logprobs.text_offset == [0, 1, 2]
     assert choice.logprobs.token_logprobs
     model = SPECIFICATION["letters"]
     ids = [model.codec.vocab["a"], model.codec.vocab.unk, model.codec.vocab["b"]]

@@ -7,6 +7,7 @@ from elman.core.text.line_blocks import LINE_END
 from elman.core.text.streaming import Decoder, StopFinder
 from elman.server.completion_request import CompletionRequest
 from elman.server.log_probabilities import LogProbabilities, TokenChances
+from elman.server.prompts import ReadPrompt
 
 
 class Token(NamedTuple):
@@ -31,23 +32,25 @@ class Part(NamedTuple):
 class Choice:
     """A text of a response: a prompt, if it is echoed, and what is written after it.
 
-    - `prefix`: ids of the prompt; those of a model of lines begin with the start of a line.
     - `seed`: seed of its random numbers.
 
-    `written` counts tokens, `left` those that may follow. `cancelled` is set where nobody waits for
-    the text any more, `failed` where it cannot be written on.
+    `prefix` are the ids of the prompt. `written` counts tokens, `left` those that may follow.
+    `cancelled` is set where nobody waits for the text any more, `failed` where it cannot be written
+    on.
     """
 
-    def __init__(self, model: Any, asked: CompletionRequest, prefix: list[int], seed: int) -> None:
+    def __init__(self, model: Any, asked: CompletionRequest, prompt: ReadPrompt, seed: int) -> None:
         codec, options = model.codec, asked.options
-        self.prefix, self.seed, self.sampler = prefix, seed, asked.sampler
+        self.prefix, self.seed, self.sampler = prompt.ids, seed, asked.sampler
         self.written, self.left = 0, options.max_tokens
         self.cancelled = self.failed = False
         self.finish_reason: str | None = None
-        self._echo, self._stream = options.echo, options.stream
+        self._echoed = prompt if options.echo else None
+        self._stream = options.stream
         self._hidden = int(codec.lines)  # tokens of the prefix that are not the prompt's
         self._line_end = codec.line_end if codec.lines else None
         self._stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
+        self._raw = codec.raw
         self._decoder, self._finder = Decoder(codec), StopFinder(self._stops)
         self._text = ""  # that has not been sent
         self._tokens: list[Token] = []  # that have not been sent
@@ -65,14 +68,13 @@ class Choice:
         """Read the prompt; the part of the text that it is, if there is one to send."""
         if not self.left:
             self.finish_reason = "length"
-        shown, chances = self.prefix[self._hidden :], list[TokenChances]()
-        if self._reader and self._echo:
+        if self._echoed and self._reader:
             chances = self._reader.read(self.prefix)[self._hidden :]
+            self._tokens = list(map(Token, chances, self._echoed.offsets()))
         elif self._reader:
             self._reader.skip(self.prefix)
-        text = self._decode(shown, chances)
-        if not self._echo:
-            text, self._decoded = "", 0
+        text = self._echoed.text if self._echoed else ""
+        self._decoded = len(text)
         return self._part(text)
 
     def take(self, ids: Sequence[int]) -> Part | None:
@@ -99,8 +101,9 @@ class Choice:
             return text
         text = ""
         for token in chances:
-            self._tokens.append(Token(token, before + len(text)))
-            text += self._decoder.text([token.id])
+            more, skipped = self._decoder.token(self._raw(token.id))
+            self._tokens.append(Token(token, before + len(text) + skipped))
+            text += more
         text += self._decoder.text((), final=not self.left)
         self._decoded += len(text)
         return text

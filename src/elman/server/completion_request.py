@@ -88,16 +88,25 @@ def parse(body: bytes, limits: Limits) -> CompletionRequest:
 
 def _prompts(value: Any) -> list[Prompt]:
     """One or many prompts, each a text or a list of ids."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list) and value:
-        if all(map(_is_id, value)):
-            return [value]
-        if all(isinstance(each, str) or _is_ids(each) for each in value):
-            return value
+    if isinstance(value, str) or _is_ids(value):
+        return _prompts([value])
+    whole = isinstance(value, list) and value
+    if whole and all(isinstance(each, str) or _is_ids(each) for each in value):
+        _check_text("".join(each for each in value if isinstance(each, str)))
+        return list(value)
     raise _wrong(
         "prompt", f"prompt must be a text, token ids, or a list of these, got {_kind(value)}"
     )
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise _wrong(
+            "prompt", f"a prompt must be text in UTF-8, got {half!a}: leave it out"
+        ) from error
 
 
 def _is_ids(value: Any) -> bool:

@@ -59,7 +59,7 @@ class Response:
 
     def _text(self, index: int) -> str:
         """Text of a token; bytes that are a part of a character as OpenAI spells them."""
-        raw = self._codec.tokenizer.raw(self._codec.vocab.idx_to_token[index])
+        raw = self._codec.raw(index)
         try:
             return raw.decode()
         except UnicodeDecodeError:

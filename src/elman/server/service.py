@@ -8,12 +8,12 @@ from typing import Any
 
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
-from elman.core.text.line_blocks import LINE_END
 from elman.server.batcher import Batcher, QueueFullError, Result
 from elman.server.choice import Choice, Part
 from elman.server.completion_request import CompletionRequest, Options, Prompt
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
+from elman.server.prompts import ReadPrompt
 
 MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
@@ -100,28 +100,28 @@ class Service:
         options = asked.options
         scored = not options.max_tokens or (options.echo and options.logprobs is not None)
         asked = replace(asked, sampler=replace(asked.sampler, excluded=(model.codec.vocab.unk,)))
-        prefixes = [self._prefix(model.codec, prompt, scored) for prompt in asked.prompts]
-        repeated = [prefix for prefix in prefixes for _ in range(asked.options.n)]
+        prompts = [self._read(model.codec, prompt, scored) for prompt in asked.prompts]
+        repeated = [prompt for prompt in prompts for _ in range(asked.options.n)]
         _check_values(options, repeated)
         choices = [
-            Choice(model, asked, prefix, asked.seed + n) for n, prefix in enumerate(repeated)
+            Choice(model, asked, prompt, asked.seed + n) for n, prompt in enumerate(repeated)
         ]
-        return choices, sum(len(prefix) - model.codec.lines for prefix in prefixes)
+        return choices, sum(len(prompt.ids) - model.codec.lines for prompt in prompts)
 
-    def _prefix(self, codec: Codec, prompt: Prompt, scored: bool) -> list[int]:
-        """Ids of a prompt, which is read as by `elman score` if it is only `scored`."""
+    def _read(self, codec: Codec, prompt: Prompt, scored: bool) -> ReadPrompt:
+        """A prompt within the limits, read as by `elman score` if it is only `scored`."""
         try:
-            ids = _ids(codec, prompt, scored)
+            read = ReadPrompt(codec, prompt, scored)
         except ElmanError as error:
             raise ApiError(400, str(error), "invalid_prompt", "prompt") from error
-        if not ids:
+        if not read.ids:
             raise ApiError(
                 400,
                 "the prompt is empty: give at least one symbol to begin with",
                 "invalid_prompt",
                 "prompt",
             )
-        number = len(ids) - codec.lines
+        number = len(read.ids) - codec.lines
         if number > self.limits.max_prompt:
             raise ApiError(
                 400,
@@ -129,7 +129,7 @@ class Service:
                 "context_length_exceeded",
                 "prompt",
             )
-        return ids
+        return read
 
     def _deliver(self, results: list[tuple[Choice, Result]]) -> None:
         """Pass results on to the requests, from another thread."""
@@ -141,12 +141,12 @@ class Service:
                 self._waiting[choice].put(choice, result)
 
 
-def _check_values(options: Options, prefixes: Sequence[Sequence[int]]) -> None:
+def _check_values(options: Options, prompts: Sequence[ReadPrompt]) -> None:
     """Raise an ApiError where a response would have too many log-probabilities."""
     if options.logprobs is None:
         return
-    echoed = sum(map(len, prefixes)) if options.echo else 0
-    tokens = echoed + len(prefixes) * options.max_tokens
+    echoed = sum(len(prompt.ids) for prompt in prompts) if options.echo else 0
+    tokens = echoed + len(prompts) * options.max_tokens
     number = tokens * (1 + options.logprobs)
     if number > MAX_LOG_PROBABILITIES:
         raise ApiError(
@@ -156,17 +156,3 @@ def _check_values(options: Options, prefixes: Sequence[Sequence[int]]) -> None:
             "invalid_value",
             "logprobs",
         )
-
-
-def _ids(codec: Codec, prompt: Prompt, scored: bool) -> list[int]:
-    """Ids of a prompt; those of a model of lines begin with the start of a line.
-
-    A text that is only scored may have unknown tokens, and be a whole line with its end.
-    """
-    if isinstance(prompt, list):
-        if wrong := [index for index in prompt if not 0 <= index < len(codec.vocab)]:
-            raise ElmanError(f"ids must be from 0 to {len(codec.vocab) - 1}, got {wrong[0]}")
-        return [codec.line_end, *prompt] if codec.lines else prompt
-    whole = scored and codec.lines and prompt.endswith(LINE_END)
-    ids = codec.prefix_ids(prompt.removesuffix(LINE_END) if whole else prompt, scored)
-    return [*ids, codec.line_end] if whole else ids

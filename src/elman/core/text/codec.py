@@ -120,6 +120,10 @@ class Codec:
         """Text of some ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
         return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
 
+    def raw(self, index: int) -> bytes:
+        """UTF-8 bytes of the token of an id, which may be a part of a character."""
+        return self.tokenizer.raw(self.vocab.idx_to_token[index])
+
     def line(self, ids: Sequence[int]) -> str:
         """Text of a line whose ids begin with its start, up to its end if there is one."""
         end = ids.index(self.line_end, 1) if self.line_end in ids[1:] else len(ids)

@@ -13,13 +13,23 @@ class Decoder:
     """
 
     def __init__(self, codec: Codec) -> None:
-        self._raw, self._tokens = codec.tokenizer.raw, codec.vocab.idx_to_token
+        self._raw = codec.raw
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def text(self, ids: Iterable[int], final: bool = False) -> str:
         """Text of the next ids; after the `final` ones no character is waited for."""
-        raw = b"".join(self._raw(self._tokens[index]) for index in ids)
-        return self._decoder.decode(raw, final)
+        return self._decoder.decode(b"".join(map(self._raw, ids)), final)
+
+    def token(self, raw: bytes) -> tuple[str, int]:
+        """Text that comes with the bytes of a token, and the number of its characters before it.
+
+        A token is at the character of its first byte. Characters before that are the ones that this
+        byte breaks off.
+        """
+        text = self._decoder.decode(raw[:1])
+        awaited, _ = self._decoder.getstate()
+        up_to_first = len(text) + len(awaited.decode(errors="replace"))
+        return text + self._decoder.decode(raw[1:]), max(0, up_to_first - 1)
 
 
 class StopFinder:

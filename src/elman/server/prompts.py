@@ -1,0 +1,58 @@
+"""Prompts as a model reads them."""
+
+from elman.core.errors import ElmanError
+from elman.core.text.codec import Codec
+from elman.core.text.line_blocks import LINE_END
+from elman.core.text.streaming import Decoder
+from elman.server.completion_request import Prompt
+
+
+class ReadPrompt:
+    """A prompt, a text or ids, as a model reads it; an ElmanError if it cannot.
+
+    - `scored`: the prompt is only scored: it may have unknown tokens, and be a whole line with its
+      end.
+
+    `text` is the prompt as it was sent, or the text of its ids. `ids` begin with the start of a
+    line if the model is one of lines.
+    """
+
+    def __init__(self, codec: Codec, prompt: Prompt, scored: bool) -> None:
+        self._codec, self._prompt = codec, prompt
+        self.text = prompt if isinstance(prompt, str) else codec.text(_checked(codec, prompt))
+        self._ends = scored and codec.lines and self.text.endswith(LINE_END)
+        self.ids = self._read(scored)
+
+    def _read(self, unknown: bool) -> list[int]:
+        codec = self._codec
+        if isinstance(self._prompt, list):
+            return [codec.line_end, *self._prompt] if codec.lines else self._prompt
+        ids = codec.prefix_ids(self._line(), unknown)
+        return [*ids, codec.line_end] if self._ends else ids
+
+    def _line(self) -> str:
+        """The text without the end of a line that the model reads as a whole."""
+        return self.text.removesuffix(LINE_END) if self._ends else self.text
+
+    def offsets(self) -> list[int]:
+        """Number of characters of the text before each token; an unknown one has its place, too."""
+        decoder, found, before = Decoder(self._codec), list[int](), 0
+        for raw in self._tokens():
+            text, skipped = decoder.token(raw)
+            found.append(before + skipped)
+            before += len(text)
+        return found
+
+    def _tokens(self) -> list[bytes]:
+        """The bytes of each token, as they are in the text."""
+        codec = self._codec
+        if isinstance(self._prompt, list):
+            return list(map(codec.raw, self._prompt))
+        tokens = codec.tokenizer.split(self._line())
+        return [*map(codec.tokenizer.raw, tokens), *[LINE_END.encode()] * self._ends]
+
+
+def _checked(codec: Codec, ids: list[int]) -> list[int]:
+    if wrong := [index for index in ids if not 0 <= index < len(codec.vocab)]:
+        raise ElmanError(f"ids must be from 0 to {len(codec.vocab) - 1}, got {wrong[0]}")
+    return ids
