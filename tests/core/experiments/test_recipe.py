@@ -18,7 +18,9 @@ from elman.core.experiments.recipe import (
     LEARNT,
     MAX_PASSES,
     PRODUCTS_PER_CHARACTER,
+    UPDATES,
     Facts,
+    check_time,
     choose,
 )
 from elman.core.experiments.settings import Settings
@@ -98,6 +100,24 @@ def test_every_text_has_a_choice_that_keeps_what_is_given(
     assert settings.recipe == "auto"
     assert None not in (settings.lr, settings.hidden, settings.batch_size, settings.seq_len)
     assert settings.epochs or settings.minutes
+
+
+@given(texts, st.floats(0.01, 10))
+def test_a_time_limit_has_room_for_many_updates(facts: Facts, minutes: float) -> None:
+    """So that one update more or less hardly matters, and a limit can be kept."""
+    settings = chosen(replace(facts, line=0.0), minutes=minutes)
+    speed = facts.speed / 6 / products(model(settings, facts))
+    batch = settings.batch_size * settings.seq_len
+    assert batch <= 1 or 1.5 * 60 * minutes * speed / batch >= UPDATES / 1.5
+
+
+def test_a_time_in_which_nothing_can_be_learnt_is_refused() -> None:
+    large = replace(NOVEL, vocab=1_000_000)
+    check_time(chosen(large, minutes=0.5), large)
+    for given_, minutes in (({}, 0.0001), ({"batch_size": 512, "hidden": 256}, 0.5)):
+        with pytest.raises(ElmanError, match=r"minutes allow about \d, with .* of 1,000,000: give"):
+            check_time(chosen(large, minutes=minutes, **given_), large)
+    check_time(chosen(large, epochs=1), large)
 
 
 @given(texts)

@@ -6,9 +6,10 @@ The constants below were measured with benchmarks/choices.py; docs/recipe.md has
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from elman.core.errors import ElmanError
 from elman.core.experiments.settings import DEFAULT_LR, Settings
 from elman.core.model import weights
 from elman.core.model.precision import SINGLE
@@ -27,6 +28,8 @@ MIN_TRAINING = 600  # updates, which it needs in any case
 STEPS = 64
 BATCH_TOKENS = 2048
 MIN_UPDATES = 16  # of a pass over the text
+UPDATES = 100  # that the time allows at least, so that it can be kept
+MIN_UPDATES_IN_TIME = 10  # below which nothing is learnt, and a training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
@@ -77,12 +80,29 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    _choose_batches(chosen, facts)
+    _choose_batches(chosen, facts, speed)
     passes = _choose_epochs(chosen, facts, speed, products)
     _choose_optimizer(chosen)
     _choose_dropout(chosen, passes, products / facts.characters)
     settings = Settings(**chosen)
     return settings, _described(settings, facts, speed, passes)
+
+
+def check_time(settings: Settings, facts: Facts) -> None:
+    """Raise an ElmanError if the time allows too few updates for a model to learn anything."""
+    if settings.minutes is None:
+        return
+    arch = _architecture(asdict(settings), facts, settings.hidden)
+    speed = facts.speed / weights.OPERATIONS / weights.products(arch)  # tokens per second
+    row = min(settings.seq_len, facts.line) if settings.lines else settings.seq_len
+    updates = int(60 * settings.minutes * speed / (settings.batch_size * row))
+    if updates < MIN_UPDATES_IN_TIME:
+        raise ElmanError(
+            f"a training needs {MIN_UPDATES_IN_TIME} updates or more, and {settings.minutes:g} "
+            f"minutes allow about {updates}, with {settings.hidden} units and a vocabulary of "
+            f"{facts.vocab:,}: give more minutes, a smaller vocab size, fewer units or smaller "
+            "batches"
+        )
 
 
 def fastest_precision(framework: Any) -> str:
@@ -147,9 +167,10 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products:
     return min(passes, float(chosen.get("epochs", math.inf)))
 
 
-def _choose_batches(chosen: dict[str, Any], facts: Facts) -> None:
-    """Choose batches of about as many tokens for all texts, and fewer for a short one."""
-    tokens = min(BATCH_TOKENS, facts.tokens / MIN_UPDATES)
+def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
+    """Choose batches of about as many tokens for all texts, and fewer for short texts and times."""
+    in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
+    tokens = max(1.0, min(BATCH_TOKENS, facts.tokens / MIN_UPDATES, in_time / UPDATES))
     if chosen.get("lines"):
         chosen.setdefault("batch_size", max(1, round(tokens / max(1, facts.line))))
         return

@@ -369,7 +369,9 @@ def settings_for_text(
     speed = recipe.USUAL_SPEED
     if checked.minutes is not None:
         speed = workers * operations_per_second(framework, precision, num_gpus)
-    settings, reasons = recipe.choose(given, Facts.of(data, speed, precision))
+    facts = Facts.of(data, speed, precision)
+    settings, reasons = recipe.choose(given, facts)
+    recipe.check_time(settings, facts)
     data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
     return settings, framework, origin, data, reasons
 

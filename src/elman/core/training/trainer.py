@@ -45,9 +45,10 @@ BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 class Trainer(HyperParameters):
     """Trains a model on data.
 
-    `history` has an Epoch for each epoch of the last `fit`. `max_seconds` is a time limit: the last
-    epoch is cut short, so that a validation as long as the one before it still fits in. With a time
-    limit the first validation ends after a tenth of it, and all others read as many batches.
+    `history` has an Epoch for each epoch of the last `fit`. `max_seconds` is a time limit. The last
+    epoch ends where another update as long as the one before, and a validation, would not fit in.
+    With a time limit the first validation ends after a tenth of it, and all others read as many
+    batches.
     """
 
     max_epochs: int
@@ -98,7 +99,8 @@ class Trainer(HyperParameters):
         """Take the data loaders of `data`, and reset the history."""
         self.data = data
         self.history: list[Epoch] = []
-        self.best, self._stopped, self._validation_seconds = {}, False, 0.0
+        self.best, self._stopped = {}, False
+        self._update_seconds = self._validation_seconds = 0.0
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
         self._begin_epoch()
@@ -203,9 +205,10 @@ class Trainer(HyperParameters):
             if self._stopped or (current.batches and self._time_is_up):
                 break
             self._notify("before_update")
-            previous_norm = self.gradient_norm
+            previous_norm, began = self.gradient_norm, self.seconds
             batch = self._prepared(batch)
             loss = self._train_on(batch)
+            self._update_seconds = self.seconds - began
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
@@ -238,14 +241,17 @@ class Trainer(HyperParameters):
         limited, deadline, number = self.max_seconds < math.inf, math.inf, None
         if limited and self.history:
             number = max(1, self.val_batch_idx // len(self.history))
+        began = latest = 0.0
         for batch in self.val_dataloader:
             validated = self._current.validated
             if validated == number:
                 return
-            if self.seconds >= deadline:
+            if self.seconds + latest >= deadline:
                 log.info(CUT_SHORT, validated, self.num_val_batches)
                 return
+            began = self.seconds
             yield batch
+            latest = self.seconds - began
             if limited and not number and validated == 0:  # the first batch may be compiled
                 deadline = self.seconds + SHARE_OF_TIME * self.max_seconds
 
@@ -324,7 +330,12 @@ class Trainer(HyperParameters):
 
     @property
     def _time_is_up(self) -> bool:
-        return self.seconds + self._validation_seconds >= self.max_seconds
+        """True if the time is too short for another update, and a validation after it."""
+        validation = self._validation_seconds
+        if not self.history:  # a batch takes less than an update
+            longest = self.num_val_batches * self._update_seconds
+            validation = min(SHARE_OF_TIME * self.max_seconds, longest)
+        return self.seconds + self._update_seconds + validation >= self.max_seconds
 
     def _is_over(self) -> bool:
         return self._stopped or bool(self.history and self._time_is_up)
