@@ -5,7 +5,8 @@
 Each request opens a new connection, so that it must be accepted beside the idle ones. A request is
 for 100 tokens; its seconds are from the opening of the connection to the last byte. Another process
 opens the idle connections first, and opens those that the server has closed again after 10 seconds.
-`ulimit -n` of the server is 1,024, and then the hard limit.
+`ulimit -n` of the server is 1,024, and then the hard limit. Rounds without and with the
+idle ones take turns.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from serving import TEXTS, elman_server
 
 COLUMNS = ("ulimit -n", "idle", "clients", "requests", "answered", "median s", "99 % s", "last s")
 FEW_FILES = 1024
+ROUNDS = 5
 CLOSED_SECONDS = 10  # of an idle connection that the server has closed
 
 
@@ -77,22 +79,33 @@ def stay_idle(port: int, number: int, opened: Event) -> None:
     asyncio.run(all_of_them())
 
 
-def row(files: int, idle: int, run: Path, clients: int, requests: int) -> None:
-    """Load a server that may open some files, beside idle connections, and print a row."""
-    with elman_server(run, files) as server:
-        opened = multiprocessing.Event()
-        holder = multiprocessing.Process(target=stay_idle, args=(server.port, idle, opened))
-        holder.start()
-        opened.wait()
-        model = run.resolve().name
-        with multiprocessing.Pool(1) as pool:
-            pool.apply(load, (server.port, model, clients, clients))
-            found = pool.apply(load, (server.port, model, clients, requests))
-        holder.kill()
-    right = sum(status == 200 for status, _ in found)
-    seconds = np.quantile([taken for _, taken in found], [0.5, 0.99, 1])
-    shown = [f"{value:.3f}" for value in seconds]
-    print_row([f"{files:,}", f"{idle:,}", clients, f"{requests:,}", right, *shown])
+@contextmanager
+def idle_connections(port: int, number: int) -> Iterator[None]:
+    """Connections that send nothing, from another process."""
+    opened = multiprocessing.Event()
+    holder = multiprocessing.Process(target=stay_idle, args=(port, number, opened))
+    holder.start()
+    opened.wait()
+    yield
+    holder.kill()
+    holder.join()
+
+
+def rows(files: int, idle: int, run: Path, clients: int, requests: int) -> None:
+    """Load a server that may open some files, without and with idle connections in turns."""
+    found: dict[int, list[tuple[int, float]]] = {0: [], idle: []}
+    with elman_server(run, files) as server, multiprocessing.Pool(1) as pool:
+        words = server.port, run.resolve().name, clients
+        pool.apply(load, (*words, clients))
+        for _ in range(ROUNDS):
+            for number, answers in found.items():
+                with idle_connections(server.port, number):
+                    answers += pool.apply(load, (*words, requests // ROUNDS))
+    for number, answers in found.items():
+        right = sum(status == 200 for status, _ in answers)
+        seconds = np.quantile([taken for _, taken in answers], [0.5, 0.99, 1])
+        shown = [f"{value:.3f}" for value in seconds]
+        print_row([f"{files:,}", f"{number:,}", clients, f"{len(answers):,}", f"{right:,}", *shown])
 
 
 def main() -> None:
@@ -108,8 +121,7 @@ def main() -> None:
     print_machine(dict.fromkeys(("starlette", "uvicorn"), sys.executable))
     print_header(COLUMNS)
     for files in (FEW_FILES, most):
-        for idle in (0, asked.idle):
-            row(files, idle, asked.run, asked.clients, asked.requests)
+        rows(files, asked.idle, asked.run, asked.clients, asked.requests)
 
 
 if __name__ == "__main__":
