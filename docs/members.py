@@ -1,4 +1,4 @@
-"""Members of classes that the reference lists: an extension of Griffe, which reads the sources.
+"""Members of classes that the reference lists: an extension of Griffe, the reader of the sources.
 
 A class that is not here is listed with all its public members.
 """
