@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.cli.options import PATH, Json
-from elman.cli.output import print_json, show
+from elman.cli.output import PLOT, print_json, print_table
 
 if TYPE_CHECKING:
     from elman.core.experiments.results import Result
     from elman.core.model.metrics import Evaluation
-
-PLOT = "compare.png"
 
 
 def compare(
@@ -65,15 +63,6 @@ def _evaluate(run: Path, text: str) -> "Evaluation":
     from elman.core.experiments.evaluation import evaluate_on
 
     return evaluate_on(elman.load(run, "numba"), text)
-
-
-def print_table(runs: "Sequence[Result]", on: str | None = None) -> None:
-    """Print runs as a table, and the text that they were evaluated on."""
-    from elman.core.experiments.table import table
-
-    print(table(runs))
-    if on is not None:
-        show(f"evaluated on {on}")
 
 
 def print_runs(runs: "Sequence[Result]") -> None:

@@ -1,25 +1,16 @@
 """`elman generate`: text that follows prefixes."""
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 import elman
-from elman.cli.options import Framework, Run
+from elman.cli.options import Framework, Run, text
 from elman.cli.output import show, show_as_written
 
 log = logging.getLogger("elman")
-
-
-def text(word: str) -> str:
-    """A text on the command line: UTF-8, if it is, even where the locale has no such characters."""
-    try:
-        return os.fsencode(word).decode()
-    except UnicodeError:
-        return word
 
 
 def generate(

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 import elman
-from elman.cli.generate import text
-from elman.cli.options import Framework, Run
+from elman.cli.options import Framework, Run, text
 from elman.cli.output import Table
 
 

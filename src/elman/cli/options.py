@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, and options made from the settings."""
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -20,6 +21,14 @@ def _path(word: str) -> Path:
     if not word:
         raise typer.BadParameter("it is empty: give a path")
     return Path(word)
+
+
+def text(word: str) -> str:
+    """A text on the command line: UTF-8, if it is, even where the locale has no such characters."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        return word
 
 
 PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
@@ -49,6 +58,19 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
     parameters.sort(key=lambda each: each.kind)  # keyword-only ones last
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """The parameters that the command line names."""
+    sources = {name: str(context.get_parameter_source(name)) for name in context.params}
+    return [name for name, source in sources.items() if "COMMANDLINE" in source]
+
+
+def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings that the command line names, and those that a run to start from fixes."""
+    from elman.core.experiments.train import with_origin
+
+    return with_origin({name: options[name] for name in given_options(context) if name in options})
 
 
 def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:

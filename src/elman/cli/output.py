@@ -3,9 +3,14 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import escaped
+
+if TYPE_CHECKING:
+    from elman.core.experiments.results import Result
+
+PLOT = "compare.png"  # of the curves of several runs
 
 
 def show(text: str) -> None:
@@ -49,6 +54,15 @@ class Table:
         if not self._terminal:
             return "\t".join(row)
         return "  ".join(map(format, row, self._formats))
+
+
+def print_table(runs: "Sequence[Result]", on: str | None = None) -> None:
+    """Print runs as a table, and the text that they were evaluated on."""
+    from elman.core.experiments.table import table
+
+    print(table(runs))
+    if on is not None:
+        show(f"evaluated on {on}")
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elman.cli.options import Json, with_settings
+from elman.cli.options import Json, settings_given, with_settings
 from elman.cli.output import print_json
-from elman.cli.train import settings_given
 from elman.core.errors import require_at_least, require_at_most
 from elman.core.valid_values import MAX_SHARDS
 

@@ -1,27 +1,23 @@
 """`elman sweep`: a search for settings, by Optuna, whose trials are run directories."""
 
-import logging
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elman.cli.options import PATH, RUN, with_settings
+from elman.cli import signals
+from elman.cli.options import PATH, RUN, given_options, settings_given, with_settings
 from elman.cli.output import show
-from elman.cli.train import Intervals, finish, fit, given_options, settings_given
 from elman.core.errors import DivergedError, ElmanError, InterruptedWorkError
 from elman.core.experiments.settings import Settings
 from elman.core.setting_fields import check_given
 
 if TYPE_CHECKING:
-    from elman.core.experiments.sweep import Report, Worker
+    from elman.core.experiments.sweep import Worker
 
-log = logging.getLogger("elman")
-warned: set[str] = set()  # warnings of trials
 SHOWN = 10  # trials
 DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on others
 
@@ -77,7 +73,7 @@ def sweep(
                 "--resume: leave that out"
             )
         folder, settings = resume, sweeps.read(resume)
-        _check_here(settings.given)
+        sweeps.check_here(settings.given)
     else:
         given = settings_given(context, options)
         if space is None:
@@ -85,75 +81,18 @@ def sweep(
         if "text" not in given:
             raise ElmanError("a sweep is on a text of your own, got none: give its path")
         check_given(Settings, given)
-        _check_here(given)
+        sweeps.check_here(given)
         folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
         settings = sweeps.Sweep(given, space, trials, options["seed"], storage)
         settings = sweeps.begin(folder, settings)
     worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:
-            worker.run(_train)
+            worker.run(partial(sweeps.train_trial, ending=signals.ending_with_a_batch))
         except (InterruptedWorkError, KeyboardInterrupt) as error:
             message = f"interrupted: go on with elman sweep --resume {folder}"
             raise InterruptedWorkError(message) from error
         _print_results(worker)
-
-
-def _check_here(given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError unless this process has what all trials need: files and a framework."""
-    from elman.core.experiments.frameworks import framework_module
-    from elman.core.experiments.train import count_gpus
-    from elman.core.files import regular
-
-    others = (given.get(name) for name in ("val", "test", "init"))
-    for path in filter(None, (given["text"], *given.get("more_texts", ()), *others)):
-        regular.check_exists(Path(path))
-    names = {name: given[name] for name in ("framework", "device") if name in given}
-    settings = Settings(given["text"], **names)
-    count_gpus(settings, framework_module(settings.framework))
-
-
-def _train(given: Mapping[str, Any], folder: Path, report: "Report") -> float:
-    """Train, or go on with, the run of a trial; return its lowest loss."""
-    from elman.core.experiments import run
-    from elman.core.experiments.train import Training
-    from elman.core.training.history import best_epoch
-    from elman.core.training.workers import ONE_WORKER
-
-    finished = (folder / "config.json").exists()  # by a process that was killed then
-    with quiet():
-        if not finished and run.is_unfinished(folder):
-            with run.resumed_training(folder) as kept:
-                training = Training.from_settings(kept)
-                fit(training, folder, Intervals(), ONE_WORKER, report, show_progress=False)
-        elif not finished:
-            training = Training.of(given)
-            with run.new_training(folder, training.run_settings):
-                fit(training, folder, Intervals(), ONE_WORKER, report, show_progress=False)
-        if not finished:
-            finish(training, folder)
-    return best_epoch(run.read_history(folder)).val_loss
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep warnings alone within the block, each once: a sweep has a line for each trial."""
-    level = log.level
-    log.setLevel(logging.WARNING)
-    log.addFilter(_is_new)
-    try:
-        yield
-    finally:
-        log.removeFilter(_is_new)
-        log.setLevel(level)
-
-
-def _is_new(record: logging.LogRecord) -> bool:
-    """True for a warning that this process has not told before."""
-    message = record.getMessage()
-    new = message not in warned
-    warned.add(message)
-    return new
 
 
 def _print_results(worker: "Worker") -> None:

@@ -32,8 +32,12 @@ from elman.core.errors import (
     require_at_least,
     require_at_most,
 )
-from elman.core.experiments import space
+from elman.core.experiments import run, space
+from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.session import Ending, Session, no_signals
+from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
+from elman.core.experiments.train import Training, count_gpus
 from elman.core.files import atomic, json_files, regular
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import best_epoch
@@ -48,6 +52,7 @@ except ModuleNotFoundError as error:
     raise not_installed("sweep", error, "") from error
 
 log = logging.getLogger("elman")
+warned: set[str] = set()  # warnings of trials
 
 SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
 PARTS = 27  # of a training, whose loss is compared with others' after 3 and 9 of them
@@ -150,6 +155,56 @@ def read(folder: Path) -> Sweep:
         raise ElmanError(f"{folder} is not a sweep: it has no {SETTINGS}")
     value = json_files.read(folder / SETTINGS, MAX_SETTINGS_BYTES)
     return json_files.record(Sweep, value, str(folder / SETTINGS))
+
+
+def check_here(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError unless this process has what all trials need: files and a framework."""
+    for path in _read_by(given):
+        regular.check_exists(Path(path))
+    names = {name: given[name] for name in ("framework", "device") if name in given}
+    settings = Settings(given["text"], **names)
+    count_gpus(settings, framework_module(settings.framework))
+
+
+def train_trial(
+    given: Mapping[str, Any], folder: Path, report: Report, ending: Ending = no_signals
+) -> float:
+    """Train, or go on with, the run of a trial; return its lowest loss."""
+    finished = (folder / run.CONFIG).exists()  # by a process that was killed then
+    with quiet():
+        if not finished and run.is_unfinished(folder):
+            with run.resumed_training(folder) as kept:
+                session = Session(Training.from_settings(kept), folder, ending=ending)
+                session.fit(report, show_progress=False)
+        elif not finished:
+            training = Training.of(given)
+            with run.new_training(folder, training.run_settings):
+                session = Session(training, folder, ending=ending)
+                session.fit(report, show_progress=False)
+        if not finished:
+            session.finish()
+    return best_epoch(run.read_history(folder)).val_loss
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log only warnings within the block, each once, since a sweep has a line for each trial."""
+    level = log.level
+    log.setLevel(logging.WARNING)
+    log.addFilter(_is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_new)
+        log.setLevel(level)
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """True for a message that this process has not logged before."""
+    message = record.getMessage()
+    new = message not in warned
+    warned.add(message)
+    return new
 
 
 class Worker:

@@ -1,0 +1,198 @@
+"""A training as an object: begun, resumed, followed by other workers, interrupted, finished.
+
+`begin` and `resume` return it where it ended in this process as the first worker, or the only one.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.core.errors import ElmanError, InterruptedWorkError
+from elman.core.experiments import launch, run
+from elman.core.experiments.launch import Tell
+from elman.core.experiments.train import Training
+from elman.core.files import atomic
+from elman.core.model.metrics import Evaluation
+from elman.core.training.busy import Busy
+from elman.core.training.callback import Callback
+from elman.core.training.checkpoint import Checkpoints, check_interval, read_newest
+from elman.core.training.curve_files import load_matplotlib
+from elman.core.training.progress import check_sample_every
+from elman.core.training.workers import ONE_WORKER, Workers, check_equal
+
+Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # in which a signal ends a training
+
+
+def no_signals(checkpoints: Checkpoints) -> AbstractContextManager[None]:
+    """Context in which signals have their usual actions."""
+    return nullcontext()
+
+
+class FirstWorkerFailedError(ElmanError):
+    """The first worker has printed why no training begins."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Options that change no result: seconds between checkpoints, and epochs between samples."""
+
+    checkpoint_every: float = 60.0
+    sample_every: float | None = None
+
+    def __post_init__(self) -> None:
+        check_interval(self.checkpoint_every)
+        if self.sample_every is not None:
+            check_sample_every(self.sample_every)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training with its run directory.
+
+    - `intervals`: those of checkpoints and samples.
+    - `workers`: processes that train together; the first writes the run.
+    - `ending`: context in which a signal ends the training after its batch.
+    """
+
+    training: Training
+    folder: Path
+    intervals: Intervals = Intervals()
+    workers: Workers = ONE_WORKER
+    ending: Ending = no_signals
+
+    def fit(self, *callbacks: Callback, show_progress: bool = True) -> None:
+        """Train from the newest checkpoint, if there is one, and write the run."""
+        first = self.workers.rank == 0
+        place = self.folder / run.CHECKPOINTS
+        checkpoints = Checkpoints(place, self.intervals.checkpoint_every, self.workers)
+        begun = read_newest(place)
+        updates = "-" if begun is None else str(begun[1].updates)
+        check_equal(self.workers, updates, f"checkpoints in {place}")
+        self.training.trainer.show_progress = first and show_progress
+        own = self._callbacks(checkpoints, callbacks) if first else [checkpoints, *callbacks]
+        with self.ending(checkpoints):
+            self.training.fit(*own, resume=begun)
+            if first:
+                self.training.write(self.folder)
+
+    def _callbacks(self, checkpoints: Checkpoints, more: tuple[Callback, ...]) -> list[Callback]:
+        """Callbacks of the first worker.
+
+        A checkpoint follows the log of its batch, which a resumed training does not write again.
+        """
+        callbacks = [*self.training.logs(self.folder), checkpoints, *more]
+        if self.intervals.sample_every is not None:
+            callbacks.append(self.training.samples(self.intervals.sample_every))
+        return callbacks
+
+    def finish(self) -> Evaluation | None:
+        """Draw the curves of the run, and evaluate its model on the test part, if there is one."""
+        load_matplotlib()
+        run.draw(self.folder, self.training.trainer.history)
+        test = self.training.test()
+        if test is None:
+            return None
+        run.add_test(self.folder, *test)
+        return test[0]
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first worker of a training, or the only one."""
+
+    workers: Workers
+    tell: Tell
+    intervals: Intervals
+    ending: Ending
+
+    def begin(self, given: Mapping[str, Any], folder: Path, numbered: bool) -> Session:
+        """Train into a new run directory, or go on if the workers were started again."""
+        if self.workers.size > 1 and numbered:
+            raise ElmanError("workers share a run directory, got no name: give --out RUN")
+        launched = self.workers.size > 1 or launch.is_launched()  # one may be left of several
+        if launched and not numbered and run.is_unfinished(folder):
+            return self.resume(folder, {"framework": "numba", **given})
+        if not numbered:
+            atomic.check_new(folder)
+        run.check_writable(folder)
+        training = Training.of(given, self.workers)
+        with run.new_training(folder, training.run_settings, numbered) as folder:
+            return self._fit(training, folder)
+
+    def resume(self, folder: Path, given: Mapping[str, Any]) -> Session:
+        """Resume the training of a run directory; an ElmanError if other settings are given."""
+        with run.resumed_training(folder) as kept:
+            for name, value in given.items():
+                if (own := getattr(kept.settings, name)) != value:
+                    raise ElmanError(
+                        f"{folder} was begun with {name} {own}, got {value}: give the same, or "
+                        "another --out"
+                    )
+            return self._fit(Training.from_settings(kept, self.workers), folder)
+
+    def _fit(self, training: Training, folder: Path) -> Session:
+        session = Session(training, folder, self.intervals, self.workers, self.ending)
+        self.tell(training.run_settings, folder, self.intervals.checkpoint_every)
+        session.fit()
+        return session
+
+
+def begin(
+    given: Mapping[str, Any],
+    folder: Path,
+    numbered: bool = False,
+    intervals: Intervals = Intervals(),
+    ending: Ending = no_signals,
+) -> Session | None:
+    """Train with some settings; None in a worker that is not the first.
+
+    If the folder exists and may be `numbered`, the run directory is the first of NAME-2, NAME-3 ...
+    that does not.
+    """
+    with _first(given.get("framework", "numba"), intervals, ending) as first:
+        return None if first is None else first.begin(given, folder, numbered)
+
+
+def resume(
+    folder: Path, intervals: Intervals = Intervals(), ending: Ending = no_signals
+) -> Session | None:
+    """Resume the training of a run directory; None in a worker that is not the first."""
+    alone = launch.number_of_workers() == 1
+    framework = "numba" if alone else run.framework_in_training(folder)
+    with _first(framework, intervals, ending) as first:
+        return None if first is None else first.resume(folder, {})
+
+
+@contextmanager
+def _first(framework: str, intervals: Intervals, ending: Ending) -> Iterator[_First | None]:
+    """Connect the workers; yields the first, and None in the others when they have trained."""
+    with launch.connected(framework) as workers:
+        if workers.rank:
+            _follow(workers, ending)
+            yield None
+            return
+        with launch.telling(workers) as tell:
+            yield _First(workers, tell, intervals, ending)
+
+
+def _follow(workers: Workers, ending: Ending) -> None:
+    """Train what the first worker says; only that one writes the run."""
+    found = launch.told(workers)
+    if found is None:
+        raise FirstWorkerFailedError("the first worker has failed")
+    settings, folder, seconds = found
+    try:
+        reading = Busy(workers)
+        training = Training.from_settings(settings, workers)
+        reading.end()
+        Session(training, folder, Intervals(seconds), workers, ending).fit()
+    except KeyboardInterrupt as error:
+        raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
+
+
+def default_folder(text: str) -> Path:
+    """The run directory of a training on a text, if none is given."""
+    return Path(run.RUNS, Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
