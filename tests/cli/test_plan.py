@@ -1,6 +1,7 @@
 """`elman plan`: what workers would take, before anything is started."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from tests.conftest import BOOK, Command
+
+CORES = os.cpu_count() or 1
 
 
 def test_a_plan_tells_memory_exchange_and_speed(
@@ -29,6 +32,24 @@ def test_a_plan_tells_memory_exchange_and_speed(
     assert "memory of the first worker" in done.stdout
     assert lines[-1].startswith(("beyond ", "4 workers have an efficiency of "))
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), f"up to {min(4, CORES)} on a machine of {CORES} cores, like this one"),
+        (("--per-machine", "3"), f"up to 3 on a machine of {CORES} cores, like this one"),
+        (("--per-machine", "1"), f"one on a machine of {CORES} cores, like this one"),
+    ],
+)
+@pytest.mark.skipif(CORES == 1, reason="workers share cores, and there is one")
+def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
+    elman: Command, story: Path, words: tuple[str, ...], line: str
+) -> None:
+    own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--workers", "4")
+    done = elman("plan", story, *own, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"worker   a process; {line}" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,13 @@ def plan(
     *,
     workers: Annotated[int, typer.Option(help="Workers of the largest plan.")] = 8,
     per_machine: Annotated[
-        int,
-        typer.Option(help="Workers of a machine, which are measured together, as they share it."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Workers that share a machine, and are measured together; 1 plans a machine for "
+            "each. [default: as many as this machine has cores]",
+            show_default=False,
+        ),
+    ] = None,
     bandwidth: Annotated[
         float,
         typer.Option(
@@ -48,12 +52,17 @@ def plan(
 ) -> None:
     """Predict memory, exchange and speed of `elman train` with workers on machines like this one.
 
+    A worker is a process. Those of a machine share its cores, unless each has a GPU. Efficiency
+    compares a machine with one process that has all its cores.
+
     Options of `elman train` are those of the training, which is not started.
     """
     from elman.core.experiments import planning
 
+    cores = os.cpu_count() or 1
+    per_machine = cores if per_machine is None else per_machine
     require_at_least(1, workers=workers, per_machine=per_machine)
-    require_at_most(WORKERS_OF_A_CORE * (os.cpu_count() or 1), per_machine=per_machine)
+    require_at_most(WORKERS_OF_A_CORE * cores, per_machine=per_machine)
     network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
     # JAX would take most of a GPU's memory before the processes that measure want it.
@@ -63,9 +72,11 @@ def plan(
     if as_json:
         print_json({"weights": task.weights, "predictions": [_as_json(one) for one in found]})
         return
+    together = 1 if planning.on_gpus(task) else min(found[-1].workers, per_machine)
     _print_task(task)
+    _print_worker(planning.on_gpus(task), together, cores)
     _print_table(found)
-    _print_memory(found[-1], min(found[-1].workers, per_machine))
+    _print_memory(found[-1], together)
     _print_end(found)
     if found[-1].workers < workers:
         _print_limit(task, found[-1].workers)
@@ -82,6 +93,14 @@ def _print_task(task: "Task") -> None:
     print(f"model    {arch.cell}, {layers} of {arch.hidden} units: {task.weights:,} weights")
     print(f"update   {task.update_tokens:,} tokens, {_scaled(task.operations)} operations")
     print(f"epoch    {task.tokens:,} tokens")
+
+
+def _print_worker(has_gpu: bool, together: int, cores: int) -> None:
+    from elman.core.experiments.recipe import counted
+
+    shared = f"up to {together} on a machine" if together > 1 else "one on a machine"
+    machine = "a GPU each" if has_gpu else f"{shared} of {counted(cores, 'core')}, like this one"
+    print(f"worker   a process; {machine}")
 
 
 def _print_table(found: "list[Prediction]") -> None:
@@ -124,7 +143,8 @@ def _print_end(found: "list[Prediction]") -> None:
     if len(found) == 1:
         return
     if last is found[-1]:
-        print(f"\n{last.workers} workers have an efficiency of {last.efficiency:.0%}")
+        compared = "compared with one process that has all of a machine"
+        print(f"\n{last.workers} workers have an efficiency of {last.efficiency:.0%}, {compared}")
     else:
         print(f"\nbeyond {counted(last.workers, 'worker')} the efficiency is below {WELL_USED:.0%}")
 

@@ -52,6 +52,17 @@ def test_an_update_takes_gradients_step_and_exchange(monkeypatch: pytest.MonkeyP
     assert found[1].efficiency == pytest.approx(2.25 / 2.5, rel=1e-3)
 
 
+def test_a_machine_is_compared_with_one_process_that_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "measure", lambda *_: Measured(1.0, 0.0, 0.0, 0.0))
+    shared = predictions(task(shards=4), 4, Network(bandwidth=1e9, latency=0), per_machine=2)
+    assert [one.tokens_per_second for one in shared] == [32, 64, pytest.approx(128)]
+    assert [one.efficiency for one in shared] == [1, 2, pytest.approx(2)]
+    alone = predictions(task(shards=4), 4, Network(bandwidth=1e9, latency=0))
+    assert [one.efficiency for one in alone] == pytest.approx([1, 1, 1])
+
+
 def test_a_partitioned_optimizer_takes_less_memory_and_more_exchange(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -33,7 +33,7 @@ from elman.core.valid_values import MAX_SHARDS, SHARDED
 log = logging.getLogger("elman")
 
 EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, not at the same time
-WELL_USED = 0.5  # of a worker's time; where less is, more workers do not pay
+WELL_USED = 0.5  # of a machine; where less is, more workers do not pay
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class Prediction:
     - `memory`: bytes of each part of the memory of the first worker, which writes checkpoints.
     - `exchanged`: bytes that an update moves to, and from, each worker.
     - `compute`, `exchange`: seconds of an update.
-    - `efficiency`: tokens per second of a worker, as a share of those of one that is alone.
+    - `efficiency`: tokens per second of a machine, as a share of those of one process that has all
+      its cores; of a worker on GPUs, as a share of those of one.
     - `epoch`: seconds of a pass over the training part.
     """
 
@@ -236,19 +237,27 @@ def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
 def predictions(
     task: Task, workers: int, network: Network, per_machine: int = 1
 ) -> list[Prediction]:
-    """Predictions for 1, 2, 4 and more workers, up to some number, on machines like this one."""
-    framework = framework_module(task.settings.framework)
-    on_gpus = task.settings.device != "cpu" and len(framework.devices()) > 1
+    """Predictions for 1, 2, 4 and more workers, up to some number, on machines like this one.
+
+    - `per_machine`: workers that share a machine, unless each has a GPU.
+    """
+    with_gpus = on_gpus(task)
     known: dict[tuple[Shard, int, bool], Measured] = {}
     found: list[Prediction] = []
     for number in numbers_of_workers(workers, task):
-        together = 1 if on_gpus else min(number, per_machine)
+        together = 1 if with_gpus else min(number, per_machine)
         case = task.shard(number), together, number > 1
         if case not in known:
             known[case] = measure(task.settings, *case)
         alone = found[0].tokens_per_second if found else None
         found.append(_predicted(task, number, together, network, known[case], alone))
     return found
+
+
+def on_gpus(task: Task) -> bool:
+    """True if each worker has a GPU."""
+    framework = framework_module(task.settings.framework)
+    return task.settings.device != "cpu" and len(framework.devices()) > 1
 
 
 def _predicted(
@@ -276,7 +285,7 @@ def _predicted(
         compute,
         exchange,
         rate,
-        rate / workers / (alone or rate),
+        rate / -(-workers // together) / (alone or rate),
         task.tokens / rate,
     )
 
@@ -290,5 +299,5 @@ def numbers_of_workers(most: int, task: Task) -> list[int]:
 
 
 def last_that_pays(found: list[Prediction]) -> Prediction:
-    """The last of predictions for more and more workers that uses them well."""
+    """The last of predictions for more and more workers that uses their machines well."""
     return [one for one in found if one.efficiency >= WELL_USED][-1]
