@@ -53,9 +53,9 @@ class RNNLM(rnnlm.LanguageModel, Module):
 
         - `rnn`: recurrent layers: an RNN, GRU, LSTM or Recurrent.
         - `vocab_size`: number of tokens.
-        - `lr`: learning rate.
+        - `lr`: learning rate. SGD needs one of about 1, Adam of about 0.005.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd, adam or adamw.
+        - `optimizer`: sgd (default), as in the book, adam or adamw.
         - `momentum`: momentum of sgd.
         - `tied`: use the embedding as the output layer's weight.
         - `seed`: seed of the initial weights.

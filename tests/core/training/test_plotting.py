@@ -143,7 +143,7 @@ for x in range(2000):
 TRAINING = """
 from elman import numpy as d2l
 data = d2l.TimeMachine(64, 8, num_train=256, num_val=64)
-model = d2l.RNNLM(d2l.RNN(28, 6), 28, lr=1)
+model = d2l.RNNLM(d2l.RNN(28, 6), 28, lr=0.01, optimizer="adam")
 d2l.Trainer(3).fit(model, data)
 """
 

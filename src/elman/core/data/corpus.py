@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -174,6 +175,12 @@ class TimeMachine(DataModule):
             return None
         cleaned = all(clean(token) == token for token in tokens)
         return Codec(self.vocab, "char", cleaned)
+
+    def loss_without_context(self) -> float:
+        """Loss in nats per token of a model that only knows the frequencies; NaN without ids."""
+        if not hasattr(self, "_ids"):  # the book's own constructor has other attributes
+            return math.nan
+        return splits.entropy_of(self._ids[: self.num_train + self.num_steps])
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
@@ -456,6 +463,13 @@ class TextFile(DataModule):
                 "batch size, such as %d",
                 *("1 update" if updates == 1 else f"{updates} updates", sequences, tokens, better),
             )
+
+    def loss_without_context(self) -> float:
+        """Loss in nats per token of a model that only knows the training part's frequencies.
+
+        It is NaN where processes share a store, of which each reads its own part.
+        """
+        return math.nan if self.shared else splits.entropy_of(self.train)
 
     @property
     def mean_line(self) -> float:

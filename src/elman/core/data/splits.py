@@ -68,15 +68,30 @@ def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> Non
 
 def counts_of(ids: Ids, vocab: Vocab) -> NDArray[np.int64]:
     """Occurrences of each known token, (vocab,); in an even sample if there are many ids."""
+    counts = np.bincount(_sample(ids), minlength=len(vocab))
+    counts[vocab.unk] = 0
+    return counts
+
+
+def entropy_of(ids: Ids) -> float:
+    """Entropy in nats of the tokens' frequencies: the mean loss of a model without context.
+
+    It is that of an even sample if there are many ids.
+    """
+    counts = np.bincount(_sample(ids))
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _sample(ids: Ids) -> Ids:
+    """All ids, or blocks of them at even distances if there are many."""
     if len(ids) > SAMPLED_IDS:
         starts = np.linspace(
             0, len(ids) - SAMPLE_BLOCK_IDS, SAMPLED_IDS // SAMPLE_BLOCK_IDS
         ).astype(np.int64)
         ids = np.concatenate([_copied(ids, start) for start in starts.tolist()])
     check_whole(ids)
-    counts = np.bincount(ids, minlength=len(vocab))
-    counts[vocab.unk] = 0
-    return counts
+    return ids
 
 
 def _copied(ids: Ids, start: int) -> Ids:

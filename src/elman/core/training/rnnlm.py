@@ -117,9 +117,9 @@ class RNNLM(RNNLMScratch):
 
         - `rnn`: recurrent layers, such as an RNN, GRU or LSTM.
         - `vocab_size`: number of tokens.
-        - `lr`: learning rate.
+        - `lr`: learning rate. SGD needs one of about 1, Adam of about 0.005.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd, adam or adamw.
+        - `optimizer`: sgd (default), as in the book, adam or adamw.
         - `momentum`: momentum of sgd.
         - `tied`: use the embedding as the output layer's weight.
         - `weight_decay`: weight decay of adamw, 0.01 unless it is given.

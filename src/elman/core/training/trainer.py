@@ -170,6 +170,25 @@ class Trainer(HyperParameters):
                 self.fit_epoch()
                 model.set_mask(None)
         self._notify("after_fit")
+        self._warn_of_slow_sgd()
+
+    def _warn_of_slow_sgd(self) -> None:
+        """Warn where SGD has not yet learned how frequent the tokens are.
+
+        Only after the last epoch, since the first ones of the book's settings are there, too.
+        """
+        if not (self.history and _has_own_sgd(self.model)):
+            return
+        last = self.history[-1]
+        reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
+        wanted = getattr(self.data, "loss_without_context", lambda: math.nan)()
+        if reached > wanted:
+            log.warning(
+                "SGD at a learning rate of %g is too slow: after epoch %d the loss is %.4f nats "
+                "per token, and the frequencies of the tokens alone give %.4f: use a higher "
+                "learning rate, or the optimizer adam with a rate of 0.005",
+                *(self.model.lr, last.epoch, reached, wanted),
+            )
 
     def fit_epoch(self) -> None:
         """Train on all training batches once, then validate."""
@@ -483,6 +502,12 @@ class Trainer(HyperParameters):
 def _check_has(name: str, value: Any, method: str) -> None:
     if not hasattr(value, method):
         raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
+
+
+def _has_own_sgd(model: Any) -> bool:
+    """True if the optimizer of a model is SGD, made by this package."""
+    made_by = getattr(type(model).configure_optimizers, "__module__", "")
+    return getattr(model, "optimizer", None) == "sgd" and made_by.startswith("elman.")
 
 
 def _norm_suffix(norm: float) -> str:
