@@ -14,7 +14,8 @@ nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet", "pag
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
 OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli")]
 OF_THE_ENGINE = [
-    f"tests/frameworks/test_{name}.py" for name in ("parity", "batch", "cli", "codec", "resume")
+    f"tests/frameworks/test_{name}.py"
+    for name in ("parity", "batch", "cli", "codec", "resume", "text_model", "slow_sgd")
 ]
 
 # There is a process of tests for each core: threads of its own would only wait for those of others.
