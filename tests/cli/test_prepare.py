@@ -77,7 +77,7 @@ def test_a_run_with_byte_pairs_has_all_that_reading_and_writing_take(
     assert shown.returncode == 0, shown.stderr
     found = {line[:20].strip(): line[20:].split()[0] for line in shown.stdout.splitlines()}
     nats = float(found["loss"]) * int(found["tokens"])
-    assert found["unknown symbols"] == "0"
+    assert found["unknown tokens"] == "0"
     left_out = len(package.load(tmp_path / "run").codec.tokenizer.split(story.read_text())[0])
     size = story.stat().st_size - left_out
     assert float(found["bits per byte"]) == pytest.approx(nats / 0.693147 / size, rel=1e-3)

@@ -53,7 +53,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     inside = "cannot write taken.html/page.html: taken.html is not a folder"
     assert told(run, *page, "--out", "taken.html/page.html") == f"elman: {inside}"
     assert "it is empty: give a path" in told(run, *page, "--out", "")
-    assert "Missing option '--to'" in told(run)
+    assert told(run) == "elman: the format is missing: give --to html, onnx or torch"
     (run / "model.safetensors").write_bytes(b"")
     assert "is not a complete safetensors file" in told(run, *page, "--out", "new/page.html")
 

@@ -26,7 +26,7 @@ from elman.core.data import store
 from elman.core.data.corpus import TextFile
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.experiments import results, run, train
+from elman.core.experiments import results, run, table, train
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, tensors
 from elman.core.model.language_model import evaluate, evaluate_store, generate, score
@@ -168,7 +168,7 @@ def histories(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
 
     def compare() -> str:
         found = results.result(folder, run.read_config(folder), run.read_history(folder))
-        return results.table([found, found])
+        return table.table([found, found]) + table.overview([found, found])
 
     return compare
 

@@ -17,6 +17,7 @@ from elman.cli.options import with_settings
 from elman.core.errors import ElmanError
 from elman.core.experiments import results, run
 from elman.core.experiments.settings import Settings
+from elman.core.experiments.table import table
 from elman.core.files import json_files
 from elman.core.model.weights import Architecture
 from elman.core.setting_fields import choice, whole
@@ -70,17 +71,16 @@ def test_a_setting_that_is_added_to_the_list_is_checked_and_read_from_files() ->
         json_files.record(Settings, {"accumulate": 4}, "it")
 
 
-def test_a_setting_that_is_added_to_the_list_is_compared() -> None:
+def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
     shown = []
     for settings in (MoreSettings(), MoreSettings(accumulate=4)):
         record = run.TrainingRecord(
             settings=settings, text_sha256="0", epoch=1, framework_version="1", python_version="3"
         )
         config = run.Config(Architecture("rnn", 28, 32), "char", True, record)
-        shown.append(results.result(Path("run"), config, ()))
-    assert [row.split()[1] for row in results.table(shown).splitlines()[-3:]] == [
-        *("accumulate", "1", "4")
-    ]
+        shown.append(results.result(tmp_path, config, ()))
+    assert [row.split()[1] for row in table(shown).splitlines()[-3:]] == ["accumulate", "1", "4"]
 
 
 def test_the_options_of_train_are_the_settings_and_those_that_change_no_result() -> None:

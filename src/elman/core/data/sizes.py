@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.token_writer import PartSize, Tokens
+from elman.core.errors import ElmanError
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.text.encoders import Ids
 from elman.core.text.spelling import Unknown
@@ -29,6 +30,11 @@ class Size:
     utf8_bytes: int
     unknown: int = 0
     spelling: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ElmanError(f"{name} must be 0 or more, got {value}")
 
     @classmethod
     def of(cls, tokens: Tokens) -> "Size":
