@@ -48,6 +48,7 @@ def test_what_learns_or_has_an_optimizer_of_its_own_is_told_nothing(
     vocab = len(data.vocab)
     for kind, options, epochs in (
         (module.RNNLM, {"lr": 1.0}, 8),
+        (module.RNNLM, {"lr": 100.0}, 1),  # which is too high
         (OwnOptimizer, {"lr": 1e-6}, 1),
     ):
         model = kind(module.RNN(vocab, 8), vocab, **options)

@@ -39,6 +39,7 @@ log = logging.getLogger("elman")
 
 SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
 CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
+NEW_MODEL_EXCESS = 0.1  # in nats, of the loss of a new model over that of equal chances
 BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 
 
@@ -175,14 +176,15 @@ class Trainer(HyperParameters):
     def _warn_of_slow_sgd(self) -> None:
         """Warn where SGD has not yet learned how frequent the tokens are.
 
-        Only after the last epoch, since the first ones of the book's settings are there, too.
+        It looks at the last epoch only, since the first epochs of the book's settings have not,
+        either. A loss above that of equal chances comes from a rate that is too high.
         """
         if not (self.history and _has_own_sgd(self.model)):
             return
         last = self.history[-1]
         reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
         wanted = getattr(self.data, "loss_without_context", lambda: math.nan)()
-        if reached > wanted:
+        if wanted < reached <= math.log(self.model.vocab_size) + NEW_MODEL_EXCESS:
             log.warning(
                 "SGD at a learning rate of %g is too slow: after epoch %d the loss is %.4f nats "
                 "per token, and the frequencies of the tokens alone give %.4f: use a higher "
