@@ -275,8 +275,8 @@ def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("sweep",), "a sweep has settings to search, got none: give --space"),
-        (("sweep", "--space", "hidden=4..8"), "a sweep is on a text of your own, got none"),
+        (("sweep",), "--space is required: it names the settings to search"),
+        (("sweep", "--space", "hidden=4..8"), "a sweep needs a text: give the path of one"),
         (("sweep", "a.txt", "--space", "hidden=x"), "hidden is a whole number, got 'x'"),
         (
             ("sweep", "a.txt", "--space", "hidden=4..8", "--hidden", "4"),

@@ -77,9 +77,9 @@ def sweep(
     else:
         given = settings_given(context, options)
         if space is None:
-            raise ElmanError("a sweep has settings to search, got none: give --space")
+            raise ElmanError("--space is required: it names the settings to search")
         if "text" not in given:
-            raise ElmanError("a sweep is on a text of your own, got none: give its path")
+            raise ElmanError("a sweep needs a text: give the path of one")
         check_given(Settings, given)
         sweeps.check_here(given)
         folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")

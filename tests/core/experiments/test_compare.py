@@ -195,7 +195,7 @@ def test_runs_whose_test_parts_differ_are_marked(elman: Command, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     marks = {run: row["test bits/char"][-1] == "+" for run, row in rows(done.stdout).items()}
     assert marks == {"runs/a": False, "runs/b": False, "runs/c": True, "runs/d": True}
-    assert "+ on other characters than in the first run: --on FILE evaluates" in done.stdout
+    assert "+ on different characters than in the first run: --on FILE evaluates" in done.stdout
     assert "+" not in elman("compare", "runs/a", "runs/b").stdout
     assert "+" not in elman("compare", "runs", "--on", other).stdout.replace(str(other), "")
 

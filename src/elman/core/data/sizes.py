@@ -1,4 +1,4 @@
-"""Sizes of what is read of a text: tokens, characters, bytes, and the cost of unknown tokens."""
+"""Sizes of a text, or of the tokens that were read of it, and the cost of unknown tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -22,8 +22,8 @@ OF_THE_TEXT = ("tokenizer", "vocab_size", "min_freq", "newlines", "batching", "l
 def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRecord | None:
     """Record of the training of a model, in the module of its framework.
 
-    None for a model that was not trained on The Time Machine or a TextFile. A setting of one's own
-    class that no Settings can have is left out.
+    None for a model that was not trained on The Time Machine or a TextFile. Settings of user-defined
+    classes are left out if Settings cannot hold them.
     """
     trainer: Any = getattr(model, "trainer", None)
     data, history = getattr(trainer, "data", None), getattr(trainer, "history", ())
@@ -84,7 +84,7 @@ def _trainer(trainer: Any) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    """Settings with what is given, but for what is not valid by itself."""
+    """Settings with the given values, except for those that are not valid."""
     valid: dict[str, Any] = {}
     checks = {field.name: field.metadata["check"] for field in fields(Settings)}
     for name, value in given.items():
@@ -94,5 +94,5 @@ def _settings(given: Mapping[str, Any]) -> Settings:
                 valid[name] = value
     try:
         return Settings(**valid)
-    except ElmanError:  # values that do not go together, such as those of classes of one's own
+    except ElmanError:  # values that do not go together, as in user-defined classes
         return Settings(valid.get("text", TIME_MACHINE))

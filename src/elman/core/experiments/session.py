@@ -52,7 +52,7 @@ class Intervals:
 class Session:
     """A training with its run directory.
 
-    - `intervals`: those of checkpoints and samples.
+    - `intervals`: seconds between checkpoints, and epochs between samples.
     - `workers`: processes that train together; the first writes the run.
     - `ending`: context in which a signal ends the training after its batch.
     """
@@ -81,7 +81,8 @@ class Session:
     def _callbacks(self, checkpoints: Checkpoints, more: tuple[Callback, ...]) -> list[Callback]:
         """Callbacks of the first worker.
 
-        A checkpoint follows the log of its batch, which a resumed training does not write again.
+        The log of a batch is written before its checkpoint: a resumed training does not write it
+        again.
         """
         callbacks = [*self.training.logs(self.folder), checkpoints, *more]
         if self.intervals.sample_every is not None:

@@ -30,7 +30,7 @@ PER_TOKEN = ("train_ppl", "val_ppl", "test_loss", "on_loss", "on_perplexity")
 TOKEN_SETTINGS = {"tokenizer", "vocab", "vocab_size", "min_freq", "newlines"}  # what a token is
 OFF = ("-", "False", "0", "[]")  # values of settings that need no mention
 PARTIAL, OTHER = "*", "+"  # follow results on a share of the test part, and on another part
-MAX_DIFFERENCE = 0.02  # of the characters of a part, which is cut between tokens and batches
+MAX_DIFFERENCE = 0.02  # of the characters of a part: it is cut between tokens and batches
 
 
 def table(runs: Sequence[Result]) -> str:
@@ -81,7 +81,7 @@ def heading(name: str) -> str:
 
 
 def tokens_differ(runs: Sequence[Result]) -> bool:
-    """True if the tokens of some runs differ, whose losses and perplexities do not compare then."""
+    """True if the tokens of some runs differ, so that losses and perplexities do not compare."""
     return any(len({each.settings.get(name) for each in runs}) > 1 for name in TOKEN_SETTINGS)
 
 
@@ -150,7 +150,7 @@ def _notes(runs: Sequence[Result], differing: set[str]) -> list[str]:
     if any(map(_is_partial, runs)):
         notes.append(f"{PARTIAL} on a share of the test part, since time was bounded")
     if any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts):
-        notes.append(f"{OTHER} on other characters than in the first run: {cure}")
+        notes.append(f"{OTHER} on different characters than in the first run: {cure}")
     if any(map(_lacks_spelling, runs)):
         notes.append(f"an earlier version did not count the spelling of unknown tokens: {cure}")
     return notes
