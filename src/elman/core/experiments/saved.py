@@ -22,7 +22,7 @@ OF_THE_TEXT = ("tokenizer", "vocab_size", "min_freq", "newlines", "batching", "l
 def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRecord | None:
     """Record of the training of a model, in the module of its framework.
 
-    None for a model that was not trained on The Time Machine or a TextFile. Settings of user-defined
+    None for a model that was not trained on The Time Machine or a TextFile. Values of user-defined
     classes are left out if Settings cannot hold them.
     """
     trainer: Any = getattr(model, "trainer", None)

@@ -1,8 +1,8 @@
 """Cost of spelling tokens that a vocabulary lacks.
 
 A model gives an unknown token the probability of the unknown symbol. A code for the whole text also
-has to say which token that is. Here the token is spelled: its characters by their frequencies in the
-vocabulary, with each token of it counted once, and then an end. A character that the vocabulary
+has to say which token that is. Here the token is spelled: its characters by their frequencies in
+the vocabulary, with each token of it counted once, and then an end. A character that the vocabulary
 lacks is an escape, followed by one of all code points. So bits per character can be compared
 between vocabularies.
 """
