@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elman.core.errors import ElmanError
 from elman.core.experiments.train import Training
 from elman.core.model.language_model import evaluate
 from elman.core.training import trainer
@@ -117,3 +118,12 @@ def test_a_sample_begins_with_words_of_its_text(
     settings = {"text": str(tmp_path / "text.txt"), "recipe": "book", "framework": "numpy"}
     training = Training.of(settings | own | more)
     assert training.sample(3).startswith(begin)
+
+
+def test_a_training_that_the_time_is_too_short_for_does_not_begin(
+    uneven: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elman.core.experiments.train.operations_per_second", lambda *_: 1e3)
+    given = {"text": str(uneven / "text.txt"), "framework": "numpy", "minutes": 0.1}
+    with pytest.raises(ElmanError, match=r"needs 10 updates or more, and 0.1 minutes allow about"):
+        Training.of(given)

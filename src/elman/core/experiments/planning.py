@@ -194,8 +194,9 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
             "--vocab-size"
         )
     if train.is_chosen(given):
-        settings, _, _, data, reasons = train.settings_for_text(given, workers)
-        _tell(reasons)
+        choice = train.settings_for_text(given, workers)
+        settings, data = choice.settings, choice.data
+        _tell(choice.reasons)
     else:
         settings = Settings(**given)
         framework = framework_module(settings.framework)

@@ -169,8 +169,9 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products:
 
 def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
     """Choose batches of about as many tokens for all texts, and fewer for short texts and times."""
-    in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
-    tokens = max(1.0, min(BATCH_TOKENS, facts.tokens / MIN_UPDATES, in_time / UPDATES))
+    in_time = speed * 60 * chosen.get("minutes", math.inf) / UPDATES  # tokens
+    in_time = max(in_time, STEPS * (chosen.get("shards") or 1))
+    tokens = max(1.0, min(BATCH_TOKENS, facts.tokens / MIN_UPDATES, in_time))
     if chosen.get("lines"):
         chosen.setdefault("batch_size", max(1, round(tokens / max(1, facts.line))))
         return

@@ -173,10 +173,12 @@ class Training:
             settings = Settings(**given)
             framework = framework_module(settings.framework)
             return cls(settings, framework, given=[*given], workers=workers)
-        chosen = settings_for_text(given, workers.size)
-        for line in chosen[-1]:
+        choice = settings_for_text(given, workers.size)
+        for line in choice.reasons:
             log.info(line)
-        return cls(*chosen, [*given], workers)
+        recipe.check_time(choice.settings, choice.facts)
+        own = choice.settings, choice.framework, choice.origin, choice.data
+        return cls(*own, choice.reasons, [*given], workers)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -355,10 +357,24 @@ def is_chosen(given: Mapping[str, Any]) -> bool:
     return given.get("text", TIME_MACHINE) != TIME_MACHINE and given.get("recipe") != "book"
 
 
-def settings_for_text(
-    given: Mapping[str, Any], workers: int
-) -> tuple[Settings, Any, Origin | None, Any, list[str]]:
-    """Settings for a text, framework, model to start from, data, and reasons of the choice."""
+@dataclass(frozen=True)
+class Choice:
+    """Settings that were chosen for a text, the reasons, and what was read for it.
+
+    - `origin`: the model to start from, if one is given.
+    - `data`: the text as a data set.
+    """
+
+    settings: Settings
+    reasons: list[str]
+    facts: Facts
+    framework: Any
+    origin: Origin | None
+    data: Any
+
+
+def settings_for_text(given: Mapping[str, Any], workers: int) -> Choice:
+    """Choose the settings that are not given for a text, which is read."""
     checked, _ = recipe.choose(given, UNREAD)  # before a long text is read
     framework, origin = framework_module(checked.framework), origin_of(checked)
     whole = replace(checked, batch_size=1, batching="random")  # fits the shortest text
@@ -371,9 +387,8 @@ def settings_for_text(
         speed = workers * operations_per_second(framework, precision, num_gpus)
     facts = Facts.of(data, speed, precision)
     settings, reasons = recipe.choose(given, facts)
-    recipe.check_time(settings, facts)
     data.set_batches(settings.batch_size, settings.seq_len, settings.batching)
-    return settings, framework, origin, data, reasons
+    return Choice(settings, reasons, facts, framework, origin, data)
 
 
 def origin_of(settings: Settings) -> Origin | None:
