@@ -39,12 +39,12 @@ class Listed(griffe.Extension):
     """Drops the other methods and properties of these classes; fails for a name that is gone."""
 
     def __init__(self) -> None:
-        self.left = {name for names in LISTED.values() for name in names.split()}
+        self.left = {(kind, name) for kind, names in LISTED.items() for name in names.split()}
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         """Drop what is not listed."""
         for name, member in [*cls.members.items()]:
-            self.left.discard(name)
+            self.left.discard((cls.name, name))
             if _is_dropped(cls.name, name, member):
                 del cls.members[name]
 

@@ -65,6 +65,31 @@ def test_runs_of_one_text_are_runs_of_one_text_however_they_were_made(
     assert "differ" not in rows
 
 
+def test_data_of_any_form_is_saved(module: Any, story: Path, tmp_path: Path) -> None:
+    """The model in memory may be the only copy of a long training."""
+
+    class Named(module.TextFile):  # type: ignore[misc, name-defined]
+        def __init__(self, name: str) -> None:
+            super().__init__(story, 16, 8)
+            self.save_hyperparameters()
+
+    class Book(module.TimeMachine):  # type: ignore[misc, name-defined]
+        def __init__(self, batch_size: int, num_steps: int) -> None:
+            module.DataModule.__init__(self)
+            self.save_hyperparameters()
+            self.num_train, self.num_val = 64, 64
+            whole = module.TimeMachine(64, 8, num_train=64, num_val=64)
+            self.X, self.Y, self.vocab = whole.X, whole.Y, whole.vocab
+
+    for number, data in enumerate((module.TextFile(story, 16, 8), Named("mine"), Book(16, 8))):
+        model = module.RNNLM(module.RNN(len(data.vocab), 6), len(data.vocab), lr=0.1)
+        module.Trainer(1, gradient_clip_val=1, show_progress=False).fit(model, data)
+        elman.save(tmp_path / f"run{number}", model)
+        record = kept(tmp_path / f"run{number}")
+        assert (record is None) == (number == 2)
+        assert record is None or record.settings.text == str(story)
+
+
 def test_what_no_command_can_do_is_saved_all_the_same(module: Any, tmp_path: Path) -> None:
     data = module.TimeMachine(64, 8, num_train=128, num_val=64)
     model = module.RNNLM(module.RNN(28, 6), 28, lr=1)

@@ -38,6 +38,18 @@ def test_a_rate_that_is_too_low_is_told_once_with_what_the_loss_should_be(
     assert f"the frequencies of the tokens alone give {entropy:.4f}: use a higher" in message
 
 
+def test_a_rate_that_is_too_high_is_told_too(
+    module: Any, data: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    vocab = len(data.vocab)
+    model = module.RNNLM(module.RNN(vocab, 8), vocab, lr=100.0)
+    trainer = module.Trainer(max_epochs=1, gradient_clip_val=1, show_progress=False)
+    with caplog.at_level(logging.WARNING, "elman"):
+        trainer.fit(model, data)
+    assert "SGD at a learning rate of 100 is too fast: after epoch 1" in caplog.text
+    assert "use a lower learning rate" in caplog.text
+
+
 def test_what_learns_or_has_an_optimizer_of_its_own_is_told_nothing(
     module: Any, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -48,7 +60,6 @@ def test_what_learns_or_has_an_optimizer_of_its_own_is_told_nothing(
     vocab = len(data.vocab)
     for kind, options, epochs in (
         (module.RNNLM, {"lr": 1.0}, 8),
-        (module.RNNLM, {"lr": 100.0}, 1),  # which is too high
         (OwnOptimizer, {"lr": 1e-6}, 1),
     ):
         model = kind(module.RNN(vocab, 8), vocab, **options)

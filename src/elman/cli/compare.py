@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from elman.cli.options import PATH, Json
-from elman.cli.output import PLOT, print_json, print_table
+from elman.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from elman.core.experiments.results import Result
@@ -30,7 +30,7 @@ def compare(
             metavar="TEXT", help="Evaluate all runs on this text, a file or time-machine."
         ),
     ] = None,
-    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path(PLOT),
+    plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path("compare.png"),
     as_json: Json = False,
 ) -> None:
     """Compare runs in a table, and plot their curves."""

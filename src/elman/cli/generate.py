@@ -98,7 +98,7 @@ def generate(
         raise ElmanError(f"known lines matter for new ones, got {known[0]} without new: add --new")
     model = elman.load(run, framework)
     if not prefixes:
-        if not model.codec.lines:
+        if not (model.codec.lines or lines is not None or unique or new):
             raise ElmanError("the prefix is missing: give at least one symbol to begin with")
         prefixes = [""]
     _notice_words(prefixes)

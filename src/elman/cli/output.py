@@ -10,8 +10,6 @@ from elman.core.errors import escaped
 if TYPE_CHECKING:
     from elman.core.experiments.results import Result
 
-PLOT = "compare.png"  # of the curves of several runs
-
 
 def show(text: str) -> None:
     """Print any text; on a terminal control characters are escaped."""

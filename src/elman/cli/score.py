@@ -101,7 +101,7 @@ def _counting(
     pools: Iterable["ScoredLines"], unknown: int, counts: dict[str, int]
 ) -> Iterator["ScoredLines"]:
     for pool in pools:
-        counts["tokens"] += len(pool.lines.ids)
+        counts["tokens"] += len(pool.losses)
         counts["unknown"] += int((pool.lines.ids == unknown).sum())
         yield pool
 

@@ -9,7 +9,7 @@ import typer
 
 from elman.cli import signals
 from elman.cli.options import PATH, RUN, given_options, settings_given, with_settings
-from elman.cli.output import PLOT, print_table, show
+from elman.cli.output import print_table, show
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from elman.core.model.metrics import Evaluation
 
 log = logging.getLogger("elman")
+LEAST_SHARE = 0.00005  # of unknown tokens that is printed: 0.01%
 
 
 @with_settings
@@ -94,12 +95,12 @@ def _train_each(
             "each: leave it out, or give one framework"
         )
     settings = Settings(**given | {"framework": found[0].framework})
-    with compare.new_group(folder, numbered) as folder:
+    with compare.new_group(folder, numbered) as (folder, picture):
         runs, failed = compare.train_each(found, settings, asdict(intervals), folder)
     if runs:
         load_matplotlib()
         try:
-            compare.compare(runs, Path(PLOT), print_table)
+            compare.compare(runs, picture, print_table)
         except MachineError as error:  # the runs are kept
             log.warning("%s", error)
     if failed:
@@ -123,20 +124,21 @@ def _report(trained: "Session") -> None:
 
 def _print_results(training: "Training", test: "Evaluation | None") -> None:
     from elman.core.data import splits
+    from elman.core.model.metrics import in_digits
     from elman.core.training.history import best_epoch
 
     history, validation = training.trainer.history, training.validation()
     best, last = best_epoch(history), history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
-    print(f"training perplexity    {best.train_ppl:.2f}")
+    print(f"training perplexity    {in_digits(best.train_ppl)}")
     parts = {"validation": validation} if test is None else {"validation": validation, "test": test}
     for part, found in parts.items():
         print(f"{part + ' loss':22} {found.loss:.4f} nats per token")
-        print(f"{part + ' perplexity':22} {found.perplexity:.2f}")
+        print(f"{part + ' perplexity':22} {in_digits(found.perplexity)}")
         print(f"{part + ' bits/char':22} {found.bits_per_character:.3f}")
     shares = {"training": training.unknown_share}
     shares |= {part: found.unknown_share for part, found in parts.items()}
-    if any(shares.values()):
+    if max(shares.values()) >= LEAST_SHARE:
         print(f"unknown tokens         {splits.shares_in_words(shares)}")
     print(f"epoch                  {best.epoch} of {last.epoch}")
     print(f"seconds                {last.seconds:.1f}")

@@ -12,6 +12,7 @@ class Pages:
 
     def __init__(self, runs: Mapping[str, Path]) -> None:
         self._runs, self._page = runs, cache(html.page)
+        self.front = cache(self._front)
 
     def __contains__(self, name: str) -> bool:
         return name in self._runs
@@ -20,7 +21,7 @@ class Pages:
         """The page of a model; an ElmanError if the model is too large for one."""
         return self._page(self._runs[name])
 
-    def front(self) -> str:
+    def _front(self) -> str:
         """The page of the only model, or a list of all."""
         if len(self._runs) > 1:
             return html.listing(self._runs)

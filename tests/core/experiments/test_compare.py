@@ -25,7 +25,7 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     assert header.split()[0] == "run"
     assert row.split()[0] == "made/run/numpy"
     assert [path.name for path in (tmp_path / "made").rglob("*.png")] == ["curves.png"]
-    assert (tmp_path / "compare.png").exists()
+    assert (tmp_path / "run.png").exists()
     config = json.loads((tmp_path / "made" / "run" / "numpy" / "config.json").read_text())
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
     assert config["training"]["peak_memory_mb"] > 20
@@ -185,6 +185,43 @@ def test_curves_of_different_tokenizers_are_in_bits_per_character(
         assert f"<!-- {unit}" in (tmp_path / "curves.svg").read_text()
 
 
+def test_words_of_other_texts_are_other_tokens_though_as_many(
+    elman: Command, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        words = " ".join(f"{name}{n % 40}" for n in range(4000))
+        (tmp_path / f"{name}.txt").write_text(words)
+        trained(elman, tmp_path / f"{name}.txt", "--tokenizer", "word", "--out", f"runs/{name}")
+    done = elman("compare", "runs", "--on", "one.txt")
+    assert done.returncode == 0, done.stderr
+    assert "the tokens differ: bits/char compare; losses and perplexities do not" in done.stdout
+    assert "perplexity" not in rows(done.stdout)["runs/one"]
+
+
+def test_the_picture_of_a_training_replaces_no_other(elman: Command, tmp_path: Path) -> None:
+    text, _ = texts(tmp_path)
+    (tmp_path / "both.png").write_text("mine")
+    done = elman("train", text, *QUICK, "--framework", "numpy,numba", "--out", "runs/both")
+    assert done.returncode == 2
+    assert "both.png exists already: choose another name, or remove it" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_cannot_be_read_hides_no_others(elman: Command, tmp_path: Path) -> None:
+    text, _ = texts(tmp_path)
+    for name in ("one", "two"):
+        trained(elman, text, "--out", f"runs/{name}")
+    (tmp_path / "runs" / "one" / "history.csv").unlink()
+    for words in (("compare", "runs"), ("runs",)):
+        done = elman(*words)
+        assert done.returncode == 0, done.stderr
+        assert "runs/two" in done.stdout
+        assert "there is no file runs/one/history.csv; it is passed over" in done.stderr
+    named = elman("compare", "runs/one", "runs/two")
+    assert named.returncode == 2
+    assert "there is no file runs/one/history.csv" in named.stderr
+
+
 def test_runs_whose_test_parts_differ_are_marked(elman: Command, tmp_path: Path) -> None:
     text, other = texts(tmp_path)
     trained(elman, text, "--out", "runs/a")
@@ -214,7 +251,7 @@ def test_what_is_no_run_is_passed_over_with_a_notice(elman: Command, tmp_path: P
     assert [*rows(done.stdout)] == ["runs/all/one", "runs/two"]
     assert [line.removeprefix("elman: ") for line in done.stderr.splitlines()] == [
         "runs/begun is passed over: it is still in training",
-        "runs/empty is passed over: no run is in it",
+        "runs/empty is passed over: no finished run is in it",
         "runs/notes.txt is passed over: it is not a run directory",
         "the curves are in compare.png",
     ]

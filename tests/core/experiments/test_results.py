@@ -16,7 +16,8 @@ ONE = Result(
         **{"test_loss": 1.8, "test_bits_per_character": 2.6, "test_unknown_share": 0.0},
         **{"tokens_per_second": 1e6, "seconds": 9.0, "peak_memory_mb": None, "test_read": 1.0},
     },
-    {"val": Part("a", 1000), "test": Part("b", 1000)},
+    {"val": Part("a", 800, 1000), "test": Part("b", None, 1000)},
+    "the tokens",
     "2026-11-29 02:41",
 )
 
@@ -45,12 +46,16 @@ def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
 def test_numbers_that_do_not_compare_are_left_out_or_noted() -> None:
     tokens = "the tokens differ: bits/char compare; losses and perplexities do not"
     texts = "the texts differ: --on FILE evaluates all runs on one text"
-    for other in (another(tokenizer="byte"), another(vocab=900)):
+    for other in (
+        replace(another(tokenizer="byte"), tokens="others"),
+        replace(another(), tokens="as many others"),
+    ):
         lines = table([ONE, other]).splitlines()
-        assert lines[4:] == [tokens]
+        assert lines[-1] == tokens
         assert "ppl" not in lines[1]
         assert "loss" not in lines[1]
-    assert table([ONE, another(text="other.txt")]).splitlines()[4:] == [texts]
+    assert table([ONE, another("1" * 64, text="other.txt")]).splitlines()[4:] == [texts]
+    assert "differ" not in table([ONE, another(text="a copy.txt")])
     same_name = table([ONE, another("1" * 64)]).splitlines()
     assert same_name[4:] == [texts]
     assert "story.txt 11111111" in same_name[3]
@@ -77,14 +82,35 @@ def test_results_on_a_share_of_the_test_part_are_marked() -> None:
 def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:
     """A part is cut between tokens, so a few characters more or fewer are the same part."""
     for part, marked in (
-        *((Part("b", 1010), False), (Part("b", None), False)),
-        *((Part("b", 1100), True), (Part("c", 1000), True)),
+        *((Part("b", None, 1010), False), (Part("b"), False), (Part("b", 7, 1000), False)),
+        *((Part("b", None, 1100), True), (Part("c", None, 1000), True)),
     ):
         other = replace(ONE, run="runs/two", parts=ONE.parts | {"test": part})
         lines = table([ONE, other]).splitlines()
         mark = "+" if marked else ""
         assert lines[3].split()[3:6] == ["2.500", f"1.8000{mark}", f"2.600{mark}"]
         assert (len(lines) == 5) == marked
+
+
+def test_of_other_tokens_even_a_few_characters_are_another_part() -> None:
+    """Models so close may swap places on them."""
+    parts = ONE.parts | {"val": Part("a", 800, 1010)}
+    for tokens, mark in (("the tokens", ""), ("others", "+")):
+        other = replace(ONE, run="runs/two", parts=parts, tokens=tokens)
+        assert f"2.500{mark}" in table([ONE, other]).split("runs/two")[1].split()
+
+
+def test_a_model_of_a_cleaned_text_is_marked_on_a_text_that_it_reads_as_another() -> None:
+    on = {"on_loss": 1.5, "on_perplexity": 4.5, "on_bits_per_character": 2.0, "on_unknown_share": 0}
+    one, two = (
+        replace(ONE, run=name, results=ONE.results | on, parts=ONE.parts | {"on": Part(reading)})
+        for name, reading in (("runs/one", "as it is"), ("runs/two", "cleaned"))
+    )
+    *_, first, second, note = table([one, two]).splitlines()
+    assert "2.000" in first.split()
+    assert "2.000+" in second.split()
+    assert note.startswith("+ reads other characters of the text than the first run: the model is")
+    assert "+" not in table([one, replace(one, run="runs/two")])
 
 
 def test_an_overview_has_a_row_for_each_run() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.model.language_model import evaluate
+from elman.core.model.scoring import score_lines
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.encoders import CODE_POINTS
@@ -58,11 +59,23 @@ def test_a_vocabulary_that_lacks_words_gains_no_bits_by_it(tmp_path: Path) -> No
     assert bits[0] > bits[1]
 
 
-def test_lines_are_charged_as_texts_are() -> None:
-    codec = Codec(Vocab([*"abc\n"]), "char", clean=False)
-    lines = LineReader(codec).lines(["abc", "aéc", "éé", ""])
-    one = float(Spelling(codec.vocab).costs(["é"])[0])
-    assert lines.spelling == pytest.approx([0, one, 2 * one, 0])
+@pytest.mark.parametrize("known", ["abc", "abc\n"])
+@pytest.mark.parametrize("name", ["char", "word"])
+def test_lines_are_charged_as_texts_are(known: str, name: str) -> None:
+    """Without a line end in the vocabulary, nothing predicts the first token of a line."""
+    codec = Codec(Vocab([*known, "ab", " ab"]), name, clean=False)
+    arch = Architecture("rnn", len(codec.vocab), 4)
+    model, texts = build(arch, initial(arch, 1)), ["abc", "aéc", "éé", "ab xy ab z"]
+    border = "\n" if "\n" in known else ""
+    scored = score_lines(model, LineReader(codec).lines(texts))
+    for text, bits in zip(texts, scored.bits_per_character, strict=True):
+        read = codec.tokenizer.split(text)
+        if border or len(read) > 1:
+            assert bits == pytest.approx(
+                evaluate(model, border + text + border, codec).bits_per_character
+            )
+    empty = LineReader(codec).lines(["", "é", ""])
+    assert empty.spelling[[0, 2]].tolist() == [0, 0]
 
 
 def test_parts_and_whole_have_the_cost_of_their_unknown_tokens(tmp_path: Path) -> None:

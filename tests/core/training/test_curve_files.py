@@ -123,7 +123,7 @@ def test_a_run_and_a_table_need_no_picture(
     messages = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
     line = "elman: cannot draw {}: out of ink"
     run = line.format("curves.svg") + "; all else of the run is kept"
-    assert messages == [run, run, line.format("compare.png")]
+    assert messages == [run, run, line.format("runs.png")]
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
     compared = elman("compare", "runs/numpy")
     assert compared.returncode == 1

@@ -253,6 +253,21 @@ def test_a_time_limit_holds_however_long_an_update_takes(
     assert 300 - 30 - 2 * seconds <= trainer.seconds <= 300
 
 
+def test_a_first_update_that_is_compiled_is_not_taken_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Compiled(Timed):
+        def update(self, batch: Any) -> float:
+            self.clock.now += 0 if self.train_batch_idx else 60
+            return super().update(batch)
+
+    trainer = Compiled([1.0])
+    trainer.clock, trainer.max_seconds = Clock(monkeypatch), 100
+    trainer.fit(Constant(), Numbers([0.0] * 10, 1))
+    assert trainer.weight == 2  # 70 s, and one of 10 s; 10 more are for the validation
+    assert trainer.seconds <= 100
+
+
 def test_a_validation_that_is_cut_short_has_its_point_on_the_board(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -261,7 +261,7 @@ class TextFile(DataModule):
         """
         super().__init__()
         self.save_hyperparameters()
-        sources = self._sources = _sources(path, split, val_path, test_path)
+        sources = self.sources = _sources(path, split, val_path, test_path)
         self._check_batches()
         require_at_least(0, seed=seed)
         asked = {
@@ -329,7 +329,7 @@ class TextFile(DataModule):
 
     def _longer(self, part: str, needed: int) -> str:
         """Cure for a part that has fewer tokens than it needs."""
-        sources = self._sources
+        sources = self.sources
         if sources.training[0].is_dir():
             return "prepare a longer text"
         if sources.by_part[PARTS.index(part)] and part != PARTS[0]:

@@ -310,7 +310,7 @@ class TokenWriter:
         vocab = vocab or self._training_vocab(parts[0])
         dtype = smallest_dtype(len(vocab))
         table = vocab.encode(tokens).astype(dtype)
-        sizes = _Sizes(parts, self.tokenizer, tokens, _Lacking(self.tokenizer, tokens, vocab))
+        sizes = _Sizes(parts, self.tokenizer, tokens, vocab)
         with (folder / IDS).open("x+b") if folder else tempfile.TemporaryFile() as file:
             for ids in self._chunks():
                 file.write(table[ids].data)
@@ -386,30 +386,30 @@ class TokenWriter:
 
 
 class _Lacking:
-    """Tokens of a text that a vocabulary lacks, counted among ids by first occurrence."""
+    """Tokens of a text that a vocabulary lacks, counted among ids by first occurrence.
 
-    def __init__(self, used: Tokenizer, tokens: Sequence[str], vocab: Vocab) -> None:
+    - `sizes`: characters and bytes of each token of the text, (2, tokens).
+    """
+
+    def __init__(self, tokens: Sequence[str], vocab: Vocab, sizes: NDArray[np.int32]) -> None:
         lacking = [n for n, token in enumerate(tokens) if token not in vocab]
-        self._used, self._vocab, self._spelled = used, vocab, [tokens[n] for n in lacking]
         self._places = np.full(len(tokens), -1, np.int32)
         self._places[lacking] = np.arange(len(lacking))
+        self._sizes, self._costs = sizes[:, lacking].astype(np.int64), np.empty(0)
+        if lacking:
+            self._costs = Spelling(vocab).costs([tokens[n] for n in lacking])
 
     def counts(self, ids: Ids) -> NDArray[np.int64]:
         """Occurrences of each among some ids."""
-        if not self._spelled:
+        if not len(self._costs):
             return np.zeros(0, np.int64)
         places = self._places[ids]
-        return np.bincount(places[places >= 0], minlength=len(self._spelled))
+        return np.bincount(places[places >= 0], minlength=len(self._costs))
 
     def measured(self, counts: NDArray[np.int64]) -> Unknown:
         """Measure all occurrences together, so that no order of tokens changes a bit."""
-        if not counts.any():
-            return Unknown()
-        sizes = [
-            [*map(measure, self._spelled)] for measure in (self._used.characters, self._used.size)
-        ]
-        characters, utf8_bytes = (np.array(sizes) @ counts).tolist()
-        nats = math.fsum((Spelling(self._vocab).costs(self._spelled) * counts).tolist())
+        characters, utf8_bytes = (self._sizes @ counts).tolist()
+        nats = math.fsum((self._costs * counts).tolist())
         return Unknown(int(counts.sum()), characters, utf8_bytes, nats)
 
 
@@ -417,13 +417,16 @@ class _Sizes:
     """Sums of the sizes of a text's tokens, part by part, without the first token of each."""
 
     def __init__(
-        self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], lacking: _Lacking
+        self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], vocab: Vocab
     ) -> None:
-        self._lengths, self._read, self._lacking = parts, 0, lacking
+        self._lengths, self._read = parts, 0
         measures = (used.characters, used.size)
-        self._sizes = [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
+        self._sizes = np.array(
+            [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
+        )
         self._sums = np.zeros((len(parts), len(measures)), np.int64)
-        none = lacking.counts(np.empty(0, np.int64))
+        self._lacking = _Lacking(tokens, vocab, self._sizes)
+        none = self._lacking.counts(np.empty(0, np.int64))
         self._unknown, self._all = [none for _ in parts], none
 
     def add(self, ids: Ids) -> None:

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments import run, table
+from elman.core.experiments import table
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.results import Result, bits, result
-from elman.core.experiments.run import TrainingRecord
-from elman.core.experiments.runs import finished
+from elman.core.experiments.runs import FinishedRun, finished
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
 from elman.core.training.curve_files import check_picture, save_comparison
-from elman.core.training.history import Epoch
 from elman.core.training.plotting import Point
 
 log = logging.getLogger("elman")
@@ -60,18 +58,28 @@ def _interpreters(name: str) -> list[Interpreter]:
 
 
 @contextmanager
-def new_group(path: Path, numbered: bool) -> Iterator[Path]:
-    """Make a folder for runs, and remove it at the end of the block if it is empty.
+def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
+    """Make a folder for runs, which is removed if it stays empty; yields it and its picture's path.
 
     If it exists and may be `numbered`, the folder is the first of NAME-2, NAME-3 ... that does not.
+    The picture is in the current folder, and new too.
     """
+
+    def make(path: Path) -> None:
+        atomic.check_new(_picture(path))
+        path.mkdir()
+
     with atomic.make_parents(path):
-        path = atomic.make_new(path, Path.mkdir, numbered)
+        path = atomic.make_new(path, make, numbered)
         try:
-            yield path
+            yield path, _picture(path)
         finally:
             with suppress(OSError):  # not empty
                 path.rmdir()
+
+
+def _picture(path: Path) -> Path:
+    return Path(path.name + ".png")
 
 
 def train_each(
@@ -142,27 +150,23 @@ def compare(
     - `evaluate`: evaluates a run on a text, the same for all.
     """
     check_picture(plot)
-    read = [
-        (folder, run.read_config(folder), run.read_history(folder)) for folder in finished(paths)
-    ]
-    results = [result(*each, None if evaluate is None else evaluate(each[0])) for each in read]
+    read = finished(paths)
+    results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in read]
     show(results)
     in_bits = table.tokens_differ(results)
-    curves = {
-        str(folder): _curves(history, config.training, in_bits) for folder, config, history in read
-    }
+    curves = {str(each.folder): _curves(each, in_bits) for each in read}
     drawn = {name: both for name, both in curves.items() if both is not None}
-    for name in curves.keys() - drawn.keys():
-        log.info("%s has no curve in bits: its version of elman did not count characters", name)
+    for name in curves:
+        if name not in drawn:
+            log.info("%s has no curve in bits: its version of elman did not count characters", name)
     if drawn:
         save_comparison(plot, drawn, "bits per character" if in_bits else "perplexity")
         log.info("the curves are in %s", plot)
 
 
-def _curves(
-    history: Sequence[Epoch], record: TrainingRecord | None, in_bits: bool
-) -> tuple[list[Point], list[Point]] | None:
+def _curves(each: FinishedRun, in_bits: bool) -> tuple[list[Point], list[Point]] | None:
     """Training and validation curve by epoch; None where characters were not counted."""
+    history, record = each.history, each.config.training
     epochs = [epoch.epoch for epoch in history]
     train, val = [epoch.train_ppl for epoch in history], [epoch.val_ppl for epoch in history]
     if in_bits:

@@ -1,5 +1,6 @@
 """Settings and results of finished runs."""
 
+import hashlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from elman.core.data.parts import parse_split, shares_of
 from elman.core.data.sizes import Size
 from elman.core.experiments import run
 from elman.core.experiments.settings import TIME_MACHINE
+from elman.core.files import regular
 from elman.core.model.metrics import Evaluation
+from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
 from elman.core.training.history import Epoch, best_epoch
 
 OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read", "peak_memory_mb")
@@ -19,13 +21,16 @@ OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read"
 
 @dataclass(frozen=True)
 class Part:
-    """Part of a text that a run was validated or tested on: which one, and its characters read.
+    """Part of a text that a run was validated or tested on.
 
-    The characters are None if they are not known, or if they are read in overlapping windows.
+    - `text`: digest of the file that it is, or is a share of.
+    - `before`: characters of the training part before a share; None for a file.
+    - `characters`: those read. None if they are not known, or read in overlapping windows.
     """
 
-    name: str
-    characters: int | None
+    text: str
+    before: int | None = None
+    characters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,9 @@ class Result:
 
     Perplexities and `val_...` are those of the epoch whose weights were kept. `test_...` are of the
     test part; `test_read` is the share of it that was read. `on_...` are of a text that all runs
-    were evaluated on. `parts` has the validation part, `val`, and the test part, `test`. `finished`
-    is the local time of config.json.
+    were evaluated on. `parts` has the validation part, `val`, the test part, `test`, and what was
+    read of that text, `on`. Runs with equal `tokens` read a text as the same tokens. `finished` is
+    the local time of config.json.
     """
 
     run: str
@@ -43,6 +49,7 @@ class Result:
     settings: dict[str, Any]
     results: dict[str, float | None]
     parts: dict[str, Part]
+    tokens: str
     finished: str
 
 
@@ -52,14 +59,17 @@ def result(
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
-    """Settings and results of a run directory, and an evaluation on another text."""
+    """Settings and results of a run directory, and an evaluation on a text that others have too."""
     record = config.training
     results: dict[str, float | None] = {name: getattr(record, name, None) for name in OWN}
     if record is not None and record.test_characters is None and record.test_unknown_share:
         results["test_bits_per_character"] = None  # a run of a version that spelled no tokens
     results |= _of_history(history, record)
+    parts = _parts(record)
     if evaluation is not None:
         results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
+        reading = f"cleaned {config.clean}, by lines {config.lines}"
+        parts |= {"on": Part(reading, None, evaluation.characters)}
     settings = {"text": None, **asdict(config.architecture)}
     if record is not None:
         settings |= asdict(record.settings)
@@ -68,7 +78,13 @@ def result(
     text_sha256 = None if record is None else record.text_sha256
     finished = datetime.fromtimestamp((folder / run.CONFIG).stat().st_mtime)
     return Result(
-        str(folder), text_sha256, settings, results, _parts(record), f"{finished:%Y-%m-%d %H:%M}"
+        str(folder),
+        text_sha256,
+        settings,
+        results,
+        parts,
+        _tokens(folder, config),
+        f"{finished:%Y-%m-%d %H:%M}",
     )
 
 
@@ -102,17 +118,31 @@ def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:
     """What the validation and the test part of a training are, if it has them."""
     if record is None:
         return {}
-    settings, validated = record.settings, record.validated
-    characters = None if validated is None else validated.characters
+    settings, trained, validated = record.settings, record.trained, record.validated
     if settings.text == TIME_MACHINE:
-        return {"val": Part(record.text_sha256, None)}
-    training, validation, test = shares_of(parse_split(settings.split), settings.val, settings.test)
-    own = ", by lines" if settings.lines else ""
-    of_text = {
-        "val": f"{record.text_sha256} from {training:g} to {training + validation:g}",
-        "test": f"{record.text_sha256} from {training + validation:g}",
-    }
-    parts = {"val": Part((record.val_sha256 or of_text["val"]) + own, characters)}
-    if test or settings.test:
-        parts["test"] = Part((record.test_sha256 or of_text["test"]) + own, record.test_characters)
+        return {"val": Part(record.text_sha256)}
+    before = None if trained is None else trained.characters
+    characters = None if validated is None else validated.characters
+    parts = {"val": _part(record, record.val_sha256, before, characters)}
+    if record.test_loss is not None:  # a share at the end of the text
+        parts["test"] = _part(record, record.test_sha256, None, record.test_characters)
     return parts
+
+
+def _part(
+    record: run.TrainingRecord, file_sha256: str, before: int | None, characters: int | None
+) -> Part:
+    lines = ", by lines" if record.settings.lines else ""
+    if file_sha256:
+        return Part(file_sha256 + lines, None, characters)
+    return Part(record.text_sha256 + lines, before, characters)
+
+
+def _tokens(folder: Path, config: run.Config) -> str:
+    """Digest of all that decides how a run reads a text."""
+    digest = hashlib.sha256(repr((config.tokenizer, config.clean, config.newlines)).encode())
+    for name in (VOCAB_FILE, TOKENIZER_FILE):
+        if (folder / name).exists():
+            with regular.open_regular(folder / name) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -158,7 +158,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
                 (path / TRAINING).unlink(missing_ok=True)
             raise
         finally:
-            if not any((path / name).exists() for name in ("config.json", TRAINING)):
+            if not any((path / name).exists() for name in (CONFIG, TRAINING)):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -320,7 +320,7 @@ def read_config(folder: Path) -> Config:
 def _meant(path: Path) -> str:
     """End of a message that names the run that may be meant, in the folder of runs; "" for none."""
     run = Path(RUNS, path)
-    found = is_unfinished(run) or exists(run / "config.json")
+    found = is_unfinished(run) or exists(run / CONFIG)
     return f"did you mean {run}?" if found else ""
 
 

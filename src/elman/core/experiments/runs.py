@@ -1,12 +1,14 @@
 """Run directories, found in folders."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
 from elman.core.files.paths import exists, os_error
+from elman.core.training.history import Epoch
 
 MAX_DEPTH = 4  # of folders in a folder: sweeps/TEXT/trials/RUN
 log = logging.getLogger("elman")
@@ -35,25 +37,51 @@ def is_run(path: Path) -> bool:
     return exists(path / run.CONFIG) or exists(path / run.TRAINING)
 
 
-def finished(paths: Sequence[Path]) -> list[Path]:
-    """Finished runs that are named, or in a folder that is named; a notice names all else.
+class FinishedRun(NamedTuple):
+    """A run directory, and what was read of it."""
 
-    An ElmanError is raised if there is none, or for a path that does not exist.
+    folder: Path
+    config: run.Config
+    history: list[Epoch]
+
+
+def read(folder: Path) -> FinishedRun:
+    """Read a finished run."""
+    return FinishedRun(folder, run.read_config(folder), run.read_history(folder))
+
+
+def readable(folders: Iterable[Path]) -> list[FinishedRun]:
+    """Read finished runs that were found in a folder; a warning names those that it cannot read."""
+    found = []
+    for folder in folders:
+        try:
+            found.append(read(folder))
+        except ElmanError as error:
+            log.warning("%s; it is passed over", error)
+    return found
+
+
+def finished(paths: Sequence[Path]) -> list[FinishedRun]:
+    """Read the finished runs that are named, or in a folder that is named; a notice names the rest.
+
+    An ElmanError is raised if there is none, or for a run that is named and cannot be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, FinishedRun] = {}
     for path in paths:
-        if not exists(path):
-            run.read_config(path)  # raises
-        inside = [path] if not path.is_dir() or is_run(path) else list(in_folder(path))
-        for each in inside:
-            if exists(each / run.CONFIG):
-                found[each] = None
-            elif is_run(each):
-                log.info("%s is passed over: it is still in training", each)
-            else:
-                log.info("%s is passed over: it is not a run directory", each)
-        if not inside:
-            log.info("%s is passed over: no run is in it", path)
+        if not exists(path) or exists(path / run.CONFIG):
+            runs = [read(path)]
+        elif is_run(path):
+            log.info("%s is passed over: it is still in training", path)
+            continue
+        elif not path.is_dir():
+            log.info("%s is passed over: it is not a run directory", path)
+            continue
+        else:
+            inside = [each for each in in_folder(path) if exists(each / run.CONFIG)]
+            runs = readable(inside)
+            if not inside:
+                log.info("%s is passed over: no finished run is in it", path)
+        found |= {each.folder: each for each in runs}
     if not found:
         raise ElmanError("no finished run was named: give runs, or a folder of runs")
-    return list(found)
+    return list(found.values())

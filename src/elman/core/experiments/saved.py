@@ -26,8 +26,10 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     classes are left out if Settings cannot hold them.
     """
     trainer: Any = getattr(model, "trainer", None)
-    data, history = getattr(trainer, "data", None), getattr(trainer, "history", ())
-    if not (isinstance(data, TextFile | TimeMachine) and history):
+    data: Any = getattr(trainer, "data", None)
+    history = getattr(trainer, "history", ())
+    known = isinstance(data, TextFile | TimeMachine) and hasattr(data, "text_sha256")
+    if not (known and history):  # the book's own constructor of TimeMachine has no digest
         return None
     text = _text(data)
     given = text | _model(model, architecture) | _trainer(trainer)
@@ -49,17 +51,18 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
 
 
 def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
+    """Settings of a data set; a subclass may have set attributes of the same names."""
     own: dict[str, Any] = {"batch_size": data.batch_size, "seq_len": data.num_steps}
     if isinstance(data, TimeMachine):
         return own | {"text": TIME_MACHINE, "edition": data.edition, "seed": data.seed}
-    asked = data.hparams
-    paths = [asked["path"]] if isinstance(asked["path"], str) else list(map(str, asked["path"]))
-    files = {"val": asked["val_path"], "test": asked["test_path"]}
+    sources = data.sources
+    first, *more = map(str, sources.training)
+    own |= {"text": first, "more_texts": more}
+    files = {"val": sources.validation, "test": sources.test}
     own |= {name: str(path) for name, path in files.items() if path is not None}
-    if asked["split"] is not None:
-        own["split"] = ",".join(map(str, asked["split"]))
-    own |= {name: asked[name] for name in OF_THE_TEXT if asked[name] is not None}
-    return own | {"text": paths[0], "more_texts": paths[1:]}
+    if data.split is not None:
+        own["split"] = ",".join(map(str, data.split))
+    return own | {name: getattr(data, name) for name in OF_THE_TEXT}
 
 
 def _model(model: Any, architecture: Architecture) -> dict[str, Any]:

@@ -27,10 +27,10 @@ COLUMNS = {  # headings and formats of the results
 }
 OF_TRAINING = ("train_", "val_", "test_")  # results on texts that may differ
 PER_TOKEN = ("train_ppl", "val_ppl", "test_loss", "on_loss", "on_perplexity")
-TOKEN_SETTINGS = {"tokenizer", "vocab", "vocab_size", "min_freq", "newlines"}  # what a token is
 OFF = ("-", "False", "0", "[]")  # values of settings that need no mention
 PARTIAL, OTHER = "*", "+"  # follow results on a share of the test part, and on another part
-MAX_DIFFERENCE = 0.02  # of the characters of a part: it is cut between tokens and batches
+# Differences of the characters of the same part: it is cut between batches, and between tokens.
+MAX_DIFFERENCE, MAX_DIFFERENCE_OF_TOKENS = 0.02, 0.002
 
 
 def table(runs: Sequence[Result]) -> str:
@@ -51,7 +51,7 @@ def table(runs: Sequence[Result]) -> str:
     rows = _lines(words | numbers, len(words))
     if len(max(rows, key=len)) > MAX_TABLE_WIDTH:
         rows = [*_lines(words, len(words)), "", *_lines({"run": words["run"]} | numbers, 1)]
-    return "\n".join([*lines, *rows, *_notes(runs, differing)])
+    return "\n".join([*lines, *rows, *_notes(runs)])
 
 
 def _names(runs: Sequence[Result]) -> list[str]:
@@ -82,7 +82,7 @@ def heading(name: str) -> str:
 
 def tokens_differ(runs: Sequence[Result]) -> bool:
     """True if the tokens of some runs differ, so that losses and perplexities do not compare."""
-    return any(len({each.settings.get(name) for each in runs}) > 1 for name in TOKEN_SETTINGS)
+    return len({each.tokens for each in runs}) > 1
 
 
 def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
@@ -117,15 +117,21 @@ def _is_partial(each: Result) -> bool:
 
 def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool:
     """True unless a run was measured on the same part as the first run that has it."""
-    own = each.parts.get(part)
-    first = next((other.parts[part] for other in runs if part in other.parts), own)
-    if own is None or first is None:
+    first = next((other for other in runs if part in other.parts), each)
+    if part not in each.parts:
         return False
-    if own.name != first.name:
-        return True
-    if not own.characters or not first.characters:
-        return False
-    return abs(own.characters / first.characters - 1) > MAX_DIFFERENCE
+    own, wanted = each.parts[part], first.parts[part]
+    most = MAX_DIFFERENCE if each.tokens == first.tokens else MAX_DIFFERENCE_OF_TOKENS
+    return (
+        own.text != wanted.text
+        or _differ(own.before, wanted.before, most)
+        or _differ(own.characters, wanted.characters, most)
+    )
+
+
+def _differ(one: int | None, other: int | None, most: float) -> bool:
+    """True for numbers of characters of different parts; False if one is not known."""
+    return one is not None and other is not None and abs(one - other) > most * other
 
 
 def _lines(table: dict[str, list[str]], words: int) -> list[str]:
@@ -138,14 +144,19 @@ def _lines(table: dict[str, list[str]], words: int) -> list[str]:
     return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
-def _notes(runs: Sequence[Result], differing: set[str]) -> list[str]:
+def _notes(runs: Sequence[Result]) -> list[str]:
     """Notes on numbers that cannot be compared."""
     notes, cure = [], "--on FILE evaluates all runs on one text"
     if tokens_differ(runs):
         notes.append("the tokens differ: bits/char compare; losses and perplexities do not")
     if any("on_loss" in each.results for each in runs):
+        if any(_is_of_another_part(each, "on", runs) for each in runs):
+            notes.append(
+                f"{OTHER} reads other characters of the text than the first run: the model is of a "
+                "cleaned text, or of lines"
+            )
         return notes
-    if "text" in differing:
+    if len({each.text_sha256 for each in runs}) > 1:
         notes.append(f"the texts differ: {cure}")
     if any(map(_is_partial, runs)):
         notes.append(f"{PARTIAL} on a share of the test part, since time was bounded")
@@ -175,4 +186,8 @@ def overview(runs: Sequence[Result]) -> str:
         values = [each.results[name] for each in runs]
         columns[heading] = ["-" if value is None else format(value, form) for value in values]
     columns["finished"] = [each.finished for each in runs]
-    return "\n".join(_lines(columns, words))
+    differ = any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts)
+    hint = [
+        "of different texts or parts: elman compare RUNS --on FILE evaluates all on one"
+    ] * differ
+    return "\n".join([*_lines(columns, words), *hint])

@@ -6,8 +6,8 @@ import logging
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -172,13 +172,13 @@ class Training:
         if not is_chosen(given):
             settings = Settings(**given)
             framework = framework_module(settings.framework)
-            return cls(settings, framework, given=[*given], workers=workers)
+            return cls(settings, framework, given=_named(given), workers=workers)
         choice = settings_for_text(given, workers.size)
         for line in choice.reasons:
             log.info(line)
         recipe.check_time(choice.settings, choice.facts)
         own = choice.settings, choice.framework, choice.origin, choice.data
-        return cls(*own, choice.reasons, [*given], workers)
+        return cls(*own, choice.reasons, _named(given), workers)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -287,10 +287,12 @@ class Training:
 
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, of what was read of its part."""
-        size = self._validated()
+        size = self._validated
         return Evaluation.of(best_epoch(self.trainer.history).val_loss * size.tokens, size)
 
+    @cached_property
     def _validated(self) -> Size:
+        """Size of what each validation has read, after `fit`."""
         batches = self.trainer.val_batch_idx // len(self.trainer.history)
         return cast(Size, self.data.validated(batches))
 
@@ -324,7 +326,7 @@ class Training:
             **vars(self.run_settings),
             epoch=best_epoch(self.trainer.history).epoch,
             trained=self.data.trained(),
-            validated=self._validated(),
+            validated=self._validated,
             framework_version=self.framework.version(),
             python_version=platform.python_version(),
             peak_memory_mb=peak_memory_mb(),
@@ -355,6 +357,12 @@ def default_shards(workers: int) -> int:
 def is_chosen(given: Mapping[str, Any]) -> bool:
     """True if the settings that are not given are chosen for the text."""
     return given.get("text", TIME_MACHINE) != TIME_MACHINE and given.get("recipe") != "book"
+
+
+def _named(given: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that are given, without those that a run to start from fixes."""
+    fixed = {"lines", *(field.name for field in fields(weights.Architecture))}
+    return [name for name in given if not (given.get("init") and name in fixed)]
 
 
 @dataclass(frozen=True)

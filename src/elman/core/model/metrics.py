@@ -11,6 +11,11 @@ def perplexity(loss: float) -> float:
     return math.inf if loss > 709 else math.exp(loss)  # exp(710) exceeds a double
 
 
+def in_digits(perplexity: float) -> str:
+    """A perplexity with two decimals, or with three digits if it is a million or more."""
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.3g}"
+
+
 def bits_per(nats: float, number: int) -> float:
     """Bits for each of `number` characters or bytes; infinite if there are none."""
     return nats / math.log(2) / number if number else math.inf

@@ -128,8 +128,10 @@ class LineReader:
             numbers = _sizes(each)
         if len(self._table) != len(self._encoder):
             self._look_up(self._encoder.tokens)
-        ends = np.cumsum(numbers)
-        sums = np.concatenate([[0.0], np.cumsum(self._costs[found])])
+        ends, costs = np.cumsum(numbers), self._costs[found]
+        if not self.start:  # nothing predicts the first token of a line
+            costs[(ends - numbers)[numbers > 0]] = 0.0
+        sums = np.concatenate([[0.0], np.cumsum(costs)])
         ids, spelling = self._table[found], sums[ends] - sums[ends - numbers]
         if len(self._encoder) > MAX_NUMBERED_TOKENS:
             self._number_anew()

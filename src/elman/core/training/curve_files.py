@@ -61,6 +61,8 @@ def drawing(path: Path) -> Iterator[None]:
 
 def check_picture(path: Path) -> None:
     """Raise an ElmanError if Matplotlib cannot write the format of a path's extension."""
+    if not path.parent.is_dir():
+        raise ElmanError(f"cannot write {path}: there is no folder {path.parent}")
     with suppress(MachineError), drawing(path):  # drawing reports it later
         from matplotlib.figure import Figure
 
@@ -155,7 +157,8 @@ def save_comparison(
         figure = Figure(figsize=(7, 4.5))
         axes = figure.subplots()
         _draw_runs(axes, curves)
-        axes.set_ylabel(f"{unit} (dotted: training)")
+        axes.set_ylabel(unit)
+        axes.set_title("training (dotted) and validation part of each run", fontsize="medium")
         save(figure, path)
 
 

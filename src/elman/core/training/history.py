@@ -63,7 +63,8 @@ class TrainerState:
 
     `batches` counts the batches of the epoch after `history`; `loss` is the sum of their losses in
     nats, and their number of tokens. `loader_state` is as in EpochProgress. `updates` and
-    `validations` count all batches of the training so far.
+    `validations` count all batches of the training so far. `update_seconds` and
+    `validation_seconds` are those of the last update and validation.
     """
 
     history: list[Epoch]
@@ -75,11 +76,12 @@ class TrainerState:
     seconds: float
     validation_seconds: float
     stopped: bool
+    update_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         counts = {name: getattr(self, name) for name in ("batches", "updates", "validations")}
         require_at_least(0, **counts, tokens=self.loss[1])
-        for name in ("seconds", "validation_seconds"):
+        for name in ("seconds", "validation_seconds", "update_seconds"):
             _check_non_negative(name, getattr(self, name))
         if not math.isfinite(self.loss[0]):
             raise ElmanError(f"the loss must be finite, got {self.loss[0]}")

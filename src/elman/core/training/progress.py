@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, escaped, is_finite_number, require_number
 from elman.core.files.streams import BestEffortStream
+from elman.core.model.metrics import in_digits
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.plotting import notebook
 
@@ -63,7 +64,7 @@ def describe(trainer: TrainerLike) -> str:
     """Summary of the last epoch on one line: perplexities, or losses if the model plots none."""
     epoch = trainer.history[-1]
     if "train_ppl" in trainer.model.board.data:
-        shown = f"train {epoch.train_ppl:.2f}  val {epoch.val_ppl:.2f}"
+        shown = f"train {in_digits(epoch.train_ppl)}  val {in_digits(epoch.val_ppl)}"
         return (
             f"epoch {epoch.epoch}{_of(trainer)}  {shown}  {epoch.tokens_per_second:,.0f} tokens/s"
         )

@@ -39,7 +39,7 @@ log = logging.getLogger("elman")
 
 SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
 CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
-NEW_MODEL_EXCESS = 0.1  # in nats, of the loss of a new model over that of equal chances
+EXCESS = 0.1  # in nats, of a loss over another one, that counts
 BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 
 
@@ -101,7 +101,7 @@ class Trainer(HyperParameters):
         self.data = data
         self.history: list[Epoch] = []
         self.best, self._stopped = {}, False
-        self._update_seconds = self._validation_seconds = 0.0
+        self._update_seconds, self._has_updated, self._validation_seconds = 0.0, False, 0.0
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
         self._begin_epoch()
@@ -171,25 +171,27 @@ class Trainer(HyperParameters):
                 self.fit_epoch()
                 model.set_mask(None)
         self._notify("after_fit")
-        self._warn_of_slow_sgd()
+        self._warn_of_sgd()
 
-    def _warn_of_slow_sgd(self) -> None:
-        """Warn where SGD has not yet learned how frequent the tokens are.
+    def _warn_of_sgd(self) -> None:
+        """Warn if SGD has not learned how frequent the tokens are.
 
-        It looks at the last epoch only, since the first epochs of the book's settings have not,
-        either. A loss above that of equal chances comes from a rate that is too high.
+        Only the last epoch counts: with the book's settings the first epochs have not, either.
         """
         if not (self.history and _has_own_sgd(self.model)):
             return
         last = self.history[-1]
         reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
         wanted = getattr(self.data, "loss_without_context", lambda: math.nan)()
-        if wanted < reached <= math.log(self.model.vocab_size) + NEW_MODEL_EXCESS:
+        if wanted + EXCESS < reached:
+            # A new model has the loss of equal chances; a rate that is too high makes it larger.
+            slow = last.train_loss <= math.log(self.model.vocab_size) + EXCESS
             log.warning(
-                "SGD at a learning rate of %g is too slow: after epoch %d the loss is %.4f nats "
-                "per token, and the frequencies of the tokens alone give %.4f: use a higher "
-                "learning rate, or the optimizer adam with a rate of 0.005",
-                *(self.model.lr, last.epoch, reached, wanted),
+                "SGD at a learning rate of %g is too %s: after epoch %d the loss is %.4f nats per "
+                "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
+                "or the optimizer adam with a rate of 0.005",
+                *(self.model.lr, "slow" if slow else "fast", last.epoch, reached, wanted),
+                "higher" if slow else "lower",
             )
 
     def fit_epoch(self) -> None:
@@ -229,7 +231,9 @@ class Trainer(HyperParameters):
             previous_norm, began = self.gradient_norm, self.seconds
             batch = self._prepared(batch)
             loss = self._train_on(batch)
-            self._update_seconds = self.seconds - began
+            if self._has_updated:  # the first update may be compiled
+                self._update_seconds = self.seconds - began
+            self._has_updated = True
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
@@ -387,6 +391,7 @@ class Trainer(HyperParameters):
             seconds=self.seconds,
             validation_seconds=self._validation_seconds,
             stopped=self._stopped,
+            update_seconds=self._update_seconds,
         )
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
@@ -411,6 +416,7 @@ class Trainer(HyperParameters):
         self._current.loss.total, self._current.loss.weight = state.loss
         self.train_batch_idx, self.val_batch_idx = state.updates, state.validations
         self._began = time.perf_counter() - state.seconds
+        self._update_seconds = state.update_seconds
         self._validation_seconds, self._stopped = state.validation_seconds, state.stopped
 
     def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
