@@ -236,7 +236,6 @@ def test_no_choice_is_named_that_is_not_meant(elman: Command) -> None:
         ["evaluate", "kjv", "short.txt"],
         ["compare", "kjv"],
         ["export", "kjv", "--to", "html"],
-        ["serve", "kjv"],
         ["train", "short.txt", "--init", "kjv"],
     ],
     ids=lambda words: words[0],

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.conftest import Command
 from tests.server.conftest import Server, serving
 
 LONG = {"model": "letters", "prompt": "a", "max_tokens": 4096, "n": 128, "stream": True}
@@ -36,6 +37,15 @@ def open_stream(server: Server, **more: Any) -> socket.socket:
     connection = ask(server, **more)
     assert connection.recv(15) == b"HTTP/1.1 200 OK"
     return connection
+
+
+def test_the_name_of_a_run_is_answered_with_its_path(elman: Command, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "kjv").mkdir(parents=True)
+    (tmp_path / "runs" / "kjv" / "config.json").write_text("{}")
+    done = elman("serve", "kjv")
+    assert (done.returncode, done.stdout) == (2, "")
+    meant = Path("runs", "kjv")
+    assert done.stderr == f"elman: kjv is not a run directory: did you mean {meant}?\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
