@@ -25,11 +25,11 @@ from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint, rnnlm
 from elman.core.training.schedule import Schedule
+from tests.frameworks.layers import layers_of
 
 # At a rate of 1 the relu RNN's losses jump about by rounding alone, minGRU's with momentum.
 UNBOUNDED = ("rnn-relu", "mingru")
 JOBS = [cell for cell in CELLS if cell != "rnn-relu"]
-LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)
     for cell, layers, (embedding, tied) in itertools.product(
@@ -206,7 +206,7 @@ def test_a_loss_of_the_users_own_gets_all_logits_at_once(module: Any, blocks: li
             called.append(arguments)
             return super().loss(*arguments)
 
-    model = Mine(gru(module, 11, 7), 11, lr=0.1)
+    model = Mine(layers_of(module, "GRU", 11, 7), 11, lr=0.1)
     module.Trainer(1).fit(model, one_batch(module))
     assert called
     assert not blocks
@@ -270,25 +270,19 @@ def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: 
     assert len({round(loss, 6) for loss in (without, first, other)}) == 3
 
 
-def gru(module: Any, inputs: int, hidden: int, **options: Any) -> Any:
-    """A GRU, whose size of input some frameworks learn from the first batch, as in the book."""
-    told = {} if module.__name__.removeprefix("elman.") in LAZY else {"num_inputs": inputs}
-    return module.GRU(num_hiddens=hidden, **told, **options)
-
-
 def test_a_bidirectional_language_model_is_refused(module: Any) -> None:
     with pytest.raises(ElmanError, match="bidirectional layer reads the tokens"):
-        module.RNNLM(gru(module, 11, 7, bidirectional=True), 11)
+        module.RNNLM(layers_of(module, "GRU", 11, 7, bidirectional=True), 11)
 
 
 def test_tied_weights_of_different_sizes_are_refused(module: Any) -> None:
     with pytest.raises(ElmanError, match="as large as the hidden state, got 5 and 7"):
-        module.RNNLM(gru(module, 5, 7), 11, embedding_size=5, tied=True)
+        module.RNNLM(layers_of(module, "GRU", 5, 7), 11, embedding_size=5, tied=True)
 
 
 def test_an_unknown_optimizer_is_refused(module: Any) -> None:
     with pytest.raises(ElmanError, match="sgd, adam or adamw, got 'rmsprop'"):
-        module.RNNLM(gru(module, 11, 7), 11, optimizer="rmsprop")
+        module.RNNLM(layers_of(module, "GRU", 11, 7), 11, optimizer="rmsprop")
 
 
 def test_a_loss_of_nan_or_infinity_stops_the_training(module: Any) -> None:

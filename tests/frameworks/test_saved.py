@@ -11,6 +11,7 @@ from elman.core.experiments import run
 from elman.core.experiments.results import result
 from elman.core.experiments.table import table
 from elman.core.training.schedule import Best, Schedule
+from tests.frameworks.layers import layers_of
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_a_saved_model_keeps_its_text_and_its_settings(
     data = module.TextFile(
         [str(story)], 16, 8, "word", (0.7, 0.2, 0.1), min_freq=1, batching="contiguous"
     )
-    layers = module.GRU(len(data.vocab), 6)
+    layers = layers_of(module, "GRU", len(data.vocab), 6)
     model = module.RNNLM(layers, len(data.vocab), lr=0.02, optimizer="adam")
     trainer = module.Trainer(2, gradient_clip_val=2, show_progress=False)
     trainer.callbacks = (Schedule("cosine", 0.1), Best())
@@ -56,7 +57,7 @@ def test_runs_of_one_text_are_runs_of_one_text_however_they_were_made(
 ) -> None:
     for name in ("one", "two"):
         data = module.TextFile(str(story), 16, 8)
-        model = module.RNNLM(module.RNN(len(data.vocab), 6), len(data.vocab), lr=0.1)
+        model = module.RNNLM(layers_of(module, "RNN", len(data.vocab), 6), len(data.vocab), lr=0.1)
         module.Trainer(1, show_progress=False).fit(model, data)
         elman.save(tmp_path / name, model)
     folders = [tmp_path / name for name in ("one", "two")]
@@ -82,7 +83,7 @@ def test_data_of_any_form_is_saved(module: Any, story: Path, tmp_path: Path) -> 
             self.X, self.Y, self.vocab = whole.X, whole.Y, whole.vocab
 
     for number, data in enumerate((module.TextFile(story, 16, 8), Named("mine"), Book(16, 8))):
-        model = module.RNNLM(module.RNN(len(data.vocab), 6), len(data.vocab), lr=0.1)
+        model = module.RNNLM(layers_of(module, "RNN", len(data.vocab), 6), len(data.vocab), lr=0.1)
         module.Trainer(1, gradient_clip_val=1, show_progress=False).fit(model, data)
         elman.save(tmp_path / f"run{number}", model)
         record = kept(tmp_path / f"run{number}")
@@ -92,7 +93,7 @@ def test_data_of_any_form_is_saved(module: Any, story: Path, tmp_path: Path) -> 
 
 def test_what_no_command_can_do_is_saved_all_the_same(module: Any, tmp_path: Path) -> None:
     data = module.TimeMachine(64, 8, num_train=128, num_val=64)
-    model = module.RNNLM(module.RNN(28, 6), 28, lr=1)
+    model = module.RNNLM(layers_of(module, "RNN", 28, 6), 28, lr=1)
     module.Trainer(1, gradient_clip_val=1, show_progress=False).fit(model, data)
     model.optimizer = "mine"
     elman.save(tmp_path / "run", model)

@@ -11,11 +11,11 @@ from elman.core.errors import ElmanError
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
+from tests.frameworks.layers import layers_of
 
 SHARES = {"input_dropout": 0.4, "output_dropout": 0.25}
 EMBEDDING, HIDDEN = 60, 50
 SMOOTH = [cell for cell in CELLS if cell != "rnn-relu"]  # whose outputs are never zero
-LAZY = ("tensorflow", "jax", "mxnet")  # a layer learns the size of its inputs from the first
 
 
 def data_of(module: Any, sequences: int, validation: bool = False) -> Any:
@@ -106,20 +106,14 @@ def test_it_acts_in_training_alone(module: Any, name: str) -> None:
         assert history.val_loss == pytest.approx(histories[0].val_loss, rel=1e-5)
 
 
-def layers(module: Any, inputs: int, **options: Any) -> Any:
-    """A GRU, whose size of input some frameworks learn from the first batch, as in the book."""
-    told = {} if module.__name__.removeprefix("elman.") in LAZY else {"num_inputs": inputs}
-    return module.GRU(num_hiddens=7, **told, **options)
-
-
 @pytest.mark.parametrize("name", SHARES)
 def test_shares_out_of_bounds_are_refused(module: Any, name: str) -> None:
     for share in (-0.1, 1.0, float("nan"), "0.5"):
         with pytest.raises(ElmanError, match=f"{name.replace('_', ' ')} must be"):
-            layers(module, 5, **{name: share})
+            layers_of(module, "GRU", 5, 7, **{name: share})
 
 
 def test_one_hot_inputs_are_not_dropped(module: Any) -> None:
     with pytest.raises(ElmanError, match=r"got 0\.5 with one-hot ids: give the model an emb"):
-        module.RNNLM(layers(module, 11, input_dropout=0.5), 11)
-    assert module.RNNLM(layers(module, 5, input_dropout=0.5), 11, embedding_size=5).rnn
+        module.RNNLM(layers_of(module, "GRU", 11, 7, input_dropout=0.5), 11)
+    assert module.RNNLM(layers_of(module, "GRU", 5, 7, input_dropout=0.5), 11, embedding_size=5).rnn

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import STORY
+from tests.frameworks.layers import layers_of
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_a_rate_that_is_too_low_is_told_once_with_what_the_loss_should_be(
     module: Any, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocab = len(data.vocab)
-    model = module.RNNLM(module.RNN(vocab, 8), vocab, lr=0.005)
+    model = module.RNNLM(layers_of(module, "RNN", vocab, 8), vocab, lr=0.005)
     (message,) = warnings_of(module, model, data, caplog, epochs=2)
     counts = np.bincount(data.train)
     shares = counts[counts > 0] / counts.sum()
@@ -42,7 +43,7 @@ def test_a_rate_that_is_too_high_is_told_too(
     module: Any, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocab = len(data.vocab)
-    model = module.RNNLM(module.RNN(vocab, 8), vocab, lr=100.0)
+    model = module.RNNLM(layers_of(module, "RNN", vocab, 8), vocab, lr=100.0)
     trainer = module.Trainer(max_epochs=1, gradient_clip_val=1, show_progress=False)
     with caplog.at_level(logging.WARNING, "elman"):
         trainer.fit(model, data)
@@ -62,7 +63,7 @@ def test_what_learns_or_has_an_optimizer_of_its_own_is_told_nothing(
         (module.RNNLM, {"lr": 1.0}, 8),
         (OwnOptimizer, {"lr": 1e-6}, 1),
     ):
-        model = kind(module.RNN(vocab, 8), vocab, **options)
+        model = kind(layers_of(module, "RNN", vocab, 8), vocab, **options)
         assert warnings_of(module, model, data, caplog, epochs) == []
 
 
@@ -80,5 +81,5 @@ def test_data_of_the_users_own_is_told_nothing(
         def val_dataloader(self) -> Any:
             return None
 
-    model = module.RNNLM(module.RNN(vocab, 8), vocab, lr=1e-6)
+    model = module.RNNLM(layers_of(module, "RNN", vocab, 8), vocab, lr=1e-6)
     assert warnings_of(module, model, Own(), caplog) == []
