@@ -10,19 +10,20 @@ from typing import Any
 import griffe
 
 KEPT = {"__init__", "__call__", "__getitem__"}  # constructors and operators
-MODELS = "forward loss training_step validation_step configure_optimizers"  # hooks, as in the book
+STEPS = "loss training_step validation_step"  # hooks, as in the book
+MODELS = f"forward {STEPS} configure_optimizers"
 # The same class has other members in other frameworks.
 LISTED = {
     "Callback": "before_update after_update before_validate after_epoch on_checkpoint after_fit",
     "Checkpoints": "stop",
-    "Classifier": f"{MODELS} accuracy layer_summary",
+    "Classifier": f"{STEPS} accuracy layer_summary",
     "Codec": "line_end has_same_tokens prefix_ids text line spelling",
     "DataModule": "get_dataloader train_dataloader val_dataloader get_tensorloader",
-    "LinearRegression": f"{MODELS} setup get_w_b",
+    "LinearRegression": "forward loss setup get_w_b",
     "Module": f"{MODELS} apply_init parameters params get_scratch_params set_scratch_params_device",
     "RNNLM": f"{MODELS} init_params one_hot output_layer step backward continuations compile "
     "architecture load_weights train eval",
-    "RNNLMScratch": f"{MODELS} init_params setup one_hot output_layer step predict",
+    "RNNLMScratch": f"forward {STEPS} init_params setup one_hot output_layer step predict",
     "RNNScratch": "forward setup",
     "Recurrent": "forward backward",
     "Samples": "",
