@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elman.core.experiments import run
 from elman.core.experiments.recipe import counted
 from elman.core.experiments.results import result
+from elman.core.experiments.runs import read
 from elman.core.experiments.table import COLUMNS, OFF, heading, shown
 from elman.core.model import weights
 
@@ -17,7 +17,7 @@ RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_
 
 def describe(folder: Path) -> dict[str, Any]:
     """Facts of a finished run by name, for JSON."""
-    config, history = run.read_config(folder), run.read_history(folder)
+    _, config, history = read(folder)
     record = config.training
     return {
         **asdict(result(folder, config, history)),

@@ -167,6 +167,11 @@ def _begin(path: Path, settings: RunSettings) -> None:
         json_files.write(part / TRAINING, asdict(settings))
 
 
+def is_run(path: Path) -> bool:
+    """True for a run directory, finished or not."""
+    return exists(path / CONFIG) or exists(path / TRAINING)
+
+
 def is_unfinished(path: Path) -> bool:
     """True for the run directory of a training that can be resumed."""
     return exists(path / TRAINING) and not exists(path / CONFIG)
@@ -320,8 +325,7 @@ def read_config(folder: Path) -> Config:
 def _meant(path: Path) -> str:
     """End of a message that names the run that may be meant, in the folder of runs; "" for none."""
     run = Path(RUNS, path)
-    found = is_unfinished(run) or exists(run / CONFIG)
-    return f"did you mean {run}?" if found else ""
+    return f"did you mean {run}?" if is_run(run) else ""
 
 
 def _read_record(kind: type[Record], path: Path, cure: str) -> Record:

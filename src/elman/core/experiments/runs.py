@@ -26,15 +26,10 @@ def in_folder(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
     for path in inside:
         if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
             continue
-        if is_run(path):
+        if run.is_run(path):
             yield path
         elif depth > 1:
             yield from in_folder(path, depth - 1)
-
-
-def is_run(path: Path) -> bool:
-    """True for a run directory, finished or not."""
-    return exists(path / run.CONFIG) or exists(path / run.TRAINING)
 
 
 class FinishedRun(NamedTuple):
@@ -70,7 +65,7 @@ def finished(paths: Sequence[Path]) -> list[FinishedRun]:
     for path in paths:
         if not exists(path) or exists(path / run.CONFIG):
             runs = [read(path)]
-        elif is_run(path):
+        elif run.is_run(path):
             log.info("%s is passed over: it is still in training", path)
             continue
         elif not path.is_dir():

@@ -117,9 +117,9 @@ def _is_partial(each: Result) -> bool:
 
 def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool:
     """True unless a run was measured on the same part as the first run that has it."""
-    first = next((other for other in runs if part in other.parts), each)
     if part not in each.parts:
         return False
+    first = next(other for other in runs if part in other.parts)
     own, wanted = each.parts[part], first.parts[part]
     most = MAX_DIFFERENCE if each.tokens == first.tokens else MAX_DIFFERENCE_OF_TOKENS
     return (
