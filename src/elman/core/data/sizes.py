@@ -79,7 +79,7 @@ def _sum(counts: NDArray[np.int64], measure: Callable[[str], int], vocab: Vocab)
     )
 
 
-def counts_of(ids: Ids, vocab: int) -> NDArray[np.int64]:
+def occurrences(ids: Ids, vocab: int) -> NDArray[np.int64]:
     """How often each id occurs, (vocab,); ids are read in bounded memory."""
     counts = np.zeros(vocab, np.int64)
     for start in range(0, len(ids), COUNTED_IDS):

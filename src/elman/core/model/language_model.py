@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data import store, tokenization
-from elman.core.data.sizes import Size, counts_of
+from elman.core.data.sizes import Size, occurrences
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
@@ -275,7 +275,7 @@ def evaluate_tokens(
         total, number = total_nll(model, ids, seconds)
     size = Size.of(tokens)
     if number < size.tokens:
-        counts = counts_of(ids[1 : number + 1], len(tokens.vocab))
+        counts = occurrences(ids[1 : number + 1], len(tokens.vocab))
         size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
     return Evaluation.of(total, size)
 
