@@ -123,14 +123,14 @@ def test_it_counts_what_it_does(runs: list[Path]) -> None:
     assert counts.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = counts.text.splitlines()
     for line in (
-        'elman_requests_total{status="200"} 1',
-        'elman_requests_total{status="400"} 1',
-        'elman_tokens_total{kind="prompt"} 1',
-        'elman_tokens_total{kind="written"} 3',
-        'elman_texts_waiting{model="names"} 0',
-        'elman_texts_running{model="letters"} 0',
-        'elman_request_seconds_bucket{le="+Inf"} 2',
-        "elman_request_seconds_count 2",
+        'elman_requests_total{status="200"} 1.0',
+        'elman_requests_total{status="400"} 1.0',
+        'elman_tokens_total{kind="prompt"} 1.0',
+        'elman_tokens_total{kind="written"} 3.0',
+        'elman_texts_waiting{model="names"} 0.0',
+        'elman_texts_running{model="letters"} 0.0',
+        'elman_request_seconds_bucket{le="+Inf"} 2.0',
+        "elman_request_seconds_count 2.0",
     ):
         assert line in lines
 
