@@ -8,81 +8,21 @@ differences from `elman.numpy`, in single precision. Trajectories are those of t
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reporting import print_rows
 
 import elman
 from elman import numpy as specification
-from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from elman.core.training.callback import Callback
 
-IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
-LARGE = 1000.0  # a learning rate at which an update tells the gradient to all its digits
+sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
+from tests.parity import IDS, one_update, relative, seed_losses, some_weights
+
 SHAPES = [(1, 0, False), (2, 0, False), (1, 5, False), (2, 7, True)]  # layers, embedding, tied
-
-
-def relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The norm of the difference over the norm of what is wanted."""
-    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
-
-
-def some_weights(arch: Architecture) -> weights.Weights:
-    """Weights that are neither small nor symmetric; those that must be are zero."""
-    rng = np.random.default_rng(3)
-    values = {}
-    for name, shape in weights.shapes(arch).items():
-        values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
-        if "bias_hh" in name:
-            values[name][CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
-    return values
-
-
-def one_batch(module: Any) -> Any:
-    """A data set of one batch."""
-
-    class OneBatch(module.DataModule):  # type: ignore[misc]
-        batch_size = len(IDS)
-
-        def get_dataloader(self, train: bool) -> Any:
-            return self.get_tensorloader([IDS[:, :-1], IDS[:, 1:]], train) if train else None
-
-    return OneBatch()
-
-
-def one_update(module: Any, arch: Architecture) -> tuple[float, weights.Weights]:
-    """The loss of a batch, and its gradients by name."""
-    before = some_weights(arch)
-    model = module.build(arch, before, lr=LARGE)
-    trainer = module.Trainer(1)
-    trainer.fit(model, one_batch(module))
-    after = module.export_weights(model)
-    gradients = {name: (before[name] - after[name]) / LARGE for name in before}
-    return trainer.history[0].train_loss, gradients
-
-
-def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> np.ndarray:
-    """The losses of the updates of ten epochs, with the gradient's norm held below 1."""
-    losses: list[float] = []
-
-    class Recording(module.Trainer):  # type: ignore[misc]
-        def update(self, batch: Any) -> float:
-            losses.append(super().update(batch))
-            return losses[-1]
-
-    trainer = Recording(10, gradient_clip_val=1)
-    trainer.callbacks = callbacks
-    trainer.fit(model, data)
-    return np.array(losses)
-
-
-def seed_losses(module: Any, cell: str, layers: int) -> np.ndarray:
-    """The losses of the first 100 updates of the reference job."""
-    data = module.TimeMachine(1024, 32, num_val=1, seed=5)
-    arch = Architecture(cell, len(data.vocab), 32, layers)
-    return update_losses(module, module.build(arch, weights.initial(arch, 5), lr=1), data)
 
 
 def largest(module: Any, cell: str) -> list[float]:
@@ -125,8 +65,6 @@ def main() -> None:
     if sys.argv[1:2] == ["--rows"]:
         rows(sys.argv[2])
         return
-    from reporting import print_rows  # tests import this module from another folder
-
     print("| framework | cell | logits | loss | gradients | 1 update | 10 updates | 100 updates |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     print_rows(__file__, sys.argv[1:] or ["numba", "torch", "tensorflow", "jax", "mxnet"])

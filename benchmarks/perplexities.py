@@ -6,12 +6,14 @@ Prints the table of docs/frameworks.md: the median and the range of three seeds,
 for torch, tensorflow, jax and mxnet, unless named; one of another environment by its interpreter.
 """
 
-import random
 import statistics
 import sys
-from typing import Any
+from pathlib import Path
 
-import elman
+from reporting import print_rows
+
+sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
+from tests.parity import perplexity
 
 PUBLISHED = {
     "torch": ("7.4", "7.6"),
@@ -19,39 +21,6 @@ PUBLISHED = {
     "jax": ("7.4", "7.3"),
     "mxnet": ("7.2", "7.5"),
 }
-
-
-def set_seed(framework: str, seed: int) -> None:
-    """Make what the framework draws repeat."""
-    random.seed(seed)  # which Keras and elman.jax go by
-    if framework == "torch":
-        import torch
-
-        torch.manual_seed(seed)
-    elif framework == "tensorflow":
-        import tensorflow
-
-        tensorflow.random.set_seed(seed)
-    elif framework == "mxnet":
-        from mxnet import npx
-
-        npx.random.seed(seed)
-
-
-def perplexity(framework: str, concise: bool, seed: int) -> float:
-    """The validation perplexity after 100 epochs of the reference job."""
-    set_seed(framework, seed)
-    module: Any = elman.framework_module(framework)
-    data = module.TimeMachine(1024, 32, seed=seed)
-    vocab = len(data.vocab)
-    if concise:
-        layers = module.RNN(vocab, 32) if framework == "torch" else module.RNN(32)
-        model = module.RNNLM(layers, vocab, lr=1)
-    else:
-        model = module.RNNLMScratch(module.RNNScratch(vocab, 32), vocab, lr=1)
-    trainer = module.Trainer(100, gradient_clip_val=1)
-    trainer.fit(model, data)
-    return float(trainer.history[-1].val_ppl)
 
 
 def row(framework: str) -> None:
@@ -69,8 +38,6 @@ def main() -> None:
     if sys.argv[1:2] == ["--rows"]:
         row(sys.argv[2])
         return
-    from reporting import print_rows  # tests import this module from another folder
-
     print("| framework | from scratch | published | concise | published |")
     print("|---|---|---|---|---|", flush=True)
     print_rows(__file__, sys.argv[1:] or PUBLISHED)

@@ -18,7 +18,12 @@ from elman.core.data import corpus
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
-from elman.core.model.language_model import check_ids, integers
+from elman.core.model.language_model import (
+    GENERATED_TOKENS,
+    Compiled,
+    check_ids,
+    integers,
+)
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
@@ -89,7 +94,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-GENERATED_TOKENS = 1024  # tokens of each text that a call of the kernels generates
 MAX_SCORED_TOKENS = 1 << 16  # tokens that a call of the kernels scores
 MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens that a call scores: about a second
 
@@ -99,7 +103,7 @@ def fastest_precision() -> str:
     return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
 
 
-class RNNLM(specification.RNNLM):
+class RNNLM(specification.RNNLM, Compiled):
     """Language model in single precision whose training, scoring and sampling are compiled.
 
     `forward`, `loss` and `backward`, called by hand, are those of `elman.numpy`.

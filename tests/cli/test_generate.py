@@ -6,9 +6,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from elman import load
 from elman.core.experiments.run import new_folder, write
+from elman.core.model.language_model import total_nll
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
@@ -66,8 +69,8 @@ def test_a_text_ends_before_a_stop_text(elman: Command, run: Path) -> None:
     assert elman(*greedy, "--tokens", "30", "--stop", "zebra").stdout == whole
 
 
-def test_a_beam_search_finds_texts_that_are_no_less_likely_than_the_greedy_one(
-    elman: Command, run: Path, tmp_path: Path
+def test_a_beam_search_begins_with_a_text_no_less_likely_than_the_greedy_one(
+    elman: Command, run: Path
 ) -> None:
     options = ("--tokens", "12", *NUMPY)
     best = elman("generate", run, "Once", "--beams", "4", "--n", "3", *options)
@@ -76,6 +79,13 @@ def test_a_beam_search_finds_texts_that_are_no_less_likely_than_the_greedy_one(
     assert len(set(texts)) == 3
     greedy = elman("generate", run, "Once", "--temperature", "0", *options).stdout
     assert elman("generate", run, "Once", "--beams", "1", *options).stdout == greedy
+    model = load(run, "numpy")
+    losses = [
+        total_nll(model, np.array(model.codec.prefix_ids(text)))[0]
+        for text in (*texts, greedy.removesuffix("\n"))
+    ]
+    assert losses[:3] == sorted(losses[:3])
+    assert losses[0] <= losses[3]
 
 
 def test_a_repetition_penalty_makes_repeats_rare(elman: Command, run: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import elman as package
-from elman.core.model import language_model
+from elman.core.model import evaluation
 from tests.conftest import QUICK, Command
 
 NUMPY = ("--framework", "numpy")
@@ -30,7 +30,7 @@ def test_a_run_in_bf16_is_trained_measured_and_continued_in_bf16(
 
     def wanted(precision: str) -> float:
         model = package.load(tmp_path / "bf16", "numpy", precision)
-        return language_model.evaluate(model, story.read_text(), model.codec).loss
+        return evaluation.evaluate(model, story.read_text(), model.codec).loss
 
     assert measured() == wanted("bf16") != wanted("single")
     written = elman("generate", "bf16", "Once", *NUMPY, "--tokens", "50", "--temperature", "0")

@@ -13,7 +13,7 @@ import pytest
 import elman
 from elman.core.data import corpus, prepare
 from elman.core.errors import ElmanError
-from elman.core.model import language_model
+from elman.core.model import evaluation, language_model
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.training.checkpoint import Checkpoints, read_newest
@@ -192,7 +192,7 @@ def uses(known: RNNLM) -> Calls:
         ),
         "generate, beams": (known.generate, {"prefix": "a", "n": 1, "beams": 2, "tokens": 3}),
         "evaluate": (
-            language_model.evaluate,
+            evaluation.evaluate,
             {"model": known, "text": "abc", "codec": known.codec},
         ),
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model import language_model
+from elman.core.model import evaluation, language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.sampling import Sampler
 from elman.core.model.scoring import score_texts
@@ -28,7 +28,7 @@ Reader = Callable[[Any], Any]
 NUMBERS: dict[str, Reader] = {
     "score": lambda model: np.concatenate([*language_model.score(model, ids_of(TEXT))]),
     "texts": lambda model: np.concatenate(score_texts(model, [ids_of(TEXT), ids_of("ab")])),
-    "evaluate": lambda model: language_model.evaluate(model, TEXT, CODEC).loss,
+    "evaluate": lambda model: evaluation.evaluate(model, TEXT, CODEC).loss,
     "lines": lambda model: model.score([TEXT[:30], "a"])[0].log_probability,
     "next": lambda model: [token.log_probability for token in model.next(TEXT)],
     "states": lambda model: model.hidden_states(TEXT),

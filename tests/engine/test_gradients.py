@@ -260,7 +260,7 @@ def test_kernels_write_only_to_their_own_arrays(
         (ids,), (targets,) = batch_of(arch, 1, steps)
         assert np.isfinite(one.losses(ids, targets, ())[0]).all()
     assert all((margin == byte).all() for margin, byte in margins)
-    used = one.used.arguments[2].values
+    used = one.used.arrays
     slots = used.accumulators if isinstance(used.accumulators, list) else [used.accumulators]
     memories = [(memory, *slot) for memory, slot in zip(used.sums, slots, strict=True)]
     for whole, *parts in (one.layout.packed[1:-1], *memories):

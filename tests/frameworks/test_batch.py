@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.parity import IDS, LARGE, relative, some_weights
 
 from elman import numpy as specification
 from elman.core.data.batch import Batch
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
+from tests.parity import IDS, LARGE, relative, some_weights
 
 LENGTHS = (12, 1, 7, 3, 12, 5)  # of the sequences in IDS
 MASK = np.arange(12) < np.array(LENGTHS)[:, None]

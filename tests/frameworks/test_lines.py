@@ -8,7 +8,7 @@ import pytest
 
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import evaluate_tokens
+from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.weights import Architecture, initial
 from elman.core.model.writing import Writing, write
 from elman.core.training.checkpoint import Checkpoints, read_newest

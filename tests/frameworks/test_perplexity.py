@@ -1,7 +1,8 @@
 """The book's job ends where the book's does."""
 
 import pytest
-from benchmarks.perplexities import perplexity
+
+from tests.parity import perplexity
 
 
 @pytest.mark.long

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.parity import IDS, LARGE, relative, some_weights
 
 from elman import numpy as specification
 from elman.core.errors import ElmanError
@@ -12,6 +11,7 @@ from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from tests.frameworks.layers import layers_of
+from tests.parity import IDS, LARGE, relative, some_weights
 
 SHARES = {"input_dropout": 0.4, "output_dropout": 0.25}
 EMBEDDING, HIDDEN = 60, 50

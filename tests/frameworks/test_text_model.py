@@ -10,7 +10,7 @@ import pytest
 import elman
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model import language_model
+from elman.core.model import evaluation, language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
@@ -110,7 +110,7 @@ def test_a_state_that_grows_without_bound_is_an_error_for_all_that_read_it(modul
     for read in (
         lambda: model.score([text]),
         lambda: list(language_model.score(model, np.array(CODEC.prefix_ids(text)))),
-        lambda: language_model.evaluate(model, text, CODEC),
+        lambda: evaluation.evaluate(model, text, CODEC),
         lambda: model.next(text),
         lambda: model.hidden_states(text),
         lambda: model.generate("ab", tokens=60, temperature=0),  # some of which are finite

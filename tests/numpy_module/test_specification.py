@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.core.model import language_model, weights
+from elman.core.model import evaluation, language_model, weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.numpy import GRU, LSTM, RNN, RNNLM, SGD, Adam, AdamW, TextFile, Trainer, build
@@ -149,11 +149,11 @@ def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Pat
     momentum = 0.8 if optimizer == "sgd" else 0.0
     model = build(arch, weights.initial(arch), lr, optimizer, momentum)
     trainer = Trainer(25, gradient_clip_val=1)
-    assert language_model.evaluate(model, "Once upon a time", data.codec).perplexity > 10
+    assert evaluation.evaluate(model, "Once upon a time", data.codec).perplexity > 10
     trainer.fit(model, data)
     assert trainer.history[-1].val_ppl < 1.5
     assert model.predict("Once ", 11, data.vocab) == "Once upon a time"
-    result = language_model.evaluate(model, "Once upon a time", data.codec)
+    result = evaluation.evaluate(model, "Once upon a time", data.codec)
     assert (result.tokens, result.characters, result.utf8_bytes, result.unknown) == (15, 15, 15, 0)
     assert result.bits_per_character == pytest.approx(result.loss / np.log(2))
 

@@ -29,7 +29,8 @@ from elman.core.errors import ElmanError
 from elman.core.experiments import results, run, table, train
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, tensors
-from elman.core.model.language_model import evaluate, evaluate_store, generate, score
+from elman.core.model.evaluation import evaluate, evaluate_store
+from elman.core.model.language_model import generate, score
 from elman.core.model.sampling import Sampler
 from elman.core.text import text_files
 from elman.core.training import checkpoint

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.parity import relative
 from torch import nn
 
 from elman import numpy as specification
@@ -16,6 +15,7 @@ from elman.core.model.weights import Architecture
 from elman.core.training.schedule import Best
 from tests import book
 from tests.frameworks.test_parity import ARCHITECTURES
+from tests.parity import relative
 
 CLOSE = {"float64": 1e-10, "float32": 1e-5}
 

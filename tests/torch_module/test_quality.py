@@ -12,7 +12,7 @@ from bare import characters, torch_gpt, torch_gru, torch_lstm
 from quality_texts import split
 
 from elman import numba as engine
-from elman.core.model.language_model import evaluate
+from elman.core.model.evaluation import evaluate
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab

@@ -121,21 +121,15 @@ def paths(description: str, **options: Any) -> Any:
     return field(default_factory=list, metadata={"help": description, "check": check, **options})
 
 
-def split(description: str, unset: str) -> Any:
-    """Shares of the parts of a text, with commas between them."""
-
-    def check(name: str, value: Any) -> None:
-        from elman.core.data.parts import parse_split, shares_of
-
-        shares_of(parse_split(value))
-
-    return _field(None, description, check, unset)
+def checked(description: str, check: Callable[[Any], object], *, unset: str) -> Any:
+    """A text, None by default, for which `check` raises an ElmanError unless it is valid."""
+    return _field(None, description, lambda name, value: check(value), unset)
 
 
 def _field(
     default: Any,
     description: str,
-    check: Callable[[str, Any], None],
+    check: Callable[[str, Any], object],
     unset: str = "",
     **options: Any,
 ) -> Any:

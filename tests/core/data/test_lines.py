@@ -19,8 +19,9 @@ from elman.core.data import prepare as preparing
 from elman.core.data.lines import LineBatches, Lines, padded_steps
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.model import language_model
-from elman.core.model.language_model import cross_entropy, evaluate, evaluate_store
+from elman.core.model import evaluation
+from elman.core.model.evaluation import evaluate, evaluate_store
+from elman.core.model.language_model import cross_entropy
 from elman.core.model.weights import Architecture, initial
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
@@ -318,7 +319,7 @@ def test_an_evaluation_is_the_sum_of_all_lines(tmp_path: Path, name: str) -> Non
     assert kept.nats == pytest.approx(read.nats, rel=1e-6)
     for fact in ("tokens", "characters", "unknown"):
         assert getattr(kept, fact) == getattr(read, fact)
-    tested = language_model.evaluate_tokens(model, data.test_tokens, codec.tokenizer)
+    tested = evaluation.evaluate_tokens(model, data.test_tokens, codec.tokenizer)
     assert tested.tokens == data.sizes["test"].tokens - 1
     assert tested.characters == data.sizes["test"].characters
 

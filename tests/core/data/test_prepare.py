@@ -24,6 +24,7 @@ from elman.core.data import store, token_writer
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import atomic
+from elman.core.model.language_model import Compiled
 from elman.core.text import text_files
 from elman.core.text.tokenizers import tokenizer
 from tests.conftest import Command
@@ -466,7 +467,7 @@ import re
 from pathlib import Path
 import elman.core.data.batching as windows
 from elman.core.text import text_files
-from elman.core.model.language_model import evaluate
+from elman.core.model.evaluation import evaluate
 from elman.core.data.prepare import prepare
 from elman.numpy import TextFile
 from tests.core.data.test_prepare import Guess
@@ -488,7 +489,7 @@ for name in ("small", "large"):
 """
 
 
-class Guess:
+class Guess(Compiled):
     """A model that is as quick as can be."""
 
     def score_ids(self, ids: Any) -> Iterator[Any]:

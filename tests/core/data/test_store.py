@@ -23,7 +23,7 @@ from elman.core.data.prepare import prepare
 from elman.core.data.token_writer import smallest_dtype
 from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_sources
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import evaluate, evaluate_store
+from elman.core.model.evaluation import evaluate, evaluate_store
 from elman.core.model.weights import Architecture, initial
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
@@ -362,12 +362,13 @@ def test_a_store_that_is_cut_while_it_is_read_is_told_of(
         "from elman.core.data import batching\n"
         "from elman.core.data.corpus import TextFile\n"
         "from elman.core.errors import ElmanError\n"
-        "from elman.core.model.language_model import evaluate_tokens\n"
+        "from elman.core.model.evaluation import evaluate_tokens\n"
+        "from elman.core.model.language_model import Compiled\n"
         "batching.MAX_BUFFERED_IDS = 64\n"
         "def cut(): os.truncate('cut/ids.bin', 9)\n"
         "def read(kind):\n"
         "    for batch in TextFile('cut', 4, 8, batching=kind).train_dataloader(): cut()\n"
-        "class Model:\n"
+        "class Model(Compiled):\n"
         "    def score_ids(self, ids):\n"
         "        for start in range(0, len(ids), 4096):\n"
         "            losses = ids[start : start + 4096].astype(float)\n"

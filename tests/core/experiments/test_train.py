@@ -8,7 +8,7 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.experiments.train import Training
-from elman.core.model.language_model import evaluate
+from elman.core.model.evaluation import evaluate
 from elman.core.training import trainer
 from elman.numpy import TextFile
 

@@ -12,7 +12,8 @@ import pytest
 import elman
 from elman.core.data import prepare, store
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import evaluate, generate
+from elman.core.model.evaluation import evaluate
+from elman.core.model.language_model import generate
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
 from elman.core.text.tokenizers import clean

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core.model.language_model import evaluate
+from elman.core.model.evaluation import evaluate
 from elman.core.model.scoring import score_lines
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import total_nll
+from elman.core.model.language_model import Compiled, total_nll
 from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.training.schedule import SCHEDULES, Best, Schedule
@@ -285,7 +285,7 @@ def test_a_validation_that_is_cut_short_has_its_point_on_the_board(
 def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 
-    class Model:
+    class Model(Compiled):
         def score_ids(self, ids: Any) -> Any:
             for _ in range(100):
                 clock.now += 3

@@ -6,10 +6,11 @@ config.json and training.json. A new setting is added here and read where it act
 
 from dataclasses import dataclass
 
+from elman.core.data.parts import parse_split, shares_of
 from elman.core.errors import ElmanError, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.model.cells import CELLS
-from elman.core.setting_fields import check, choice, flag, path, paths, real, split, whole
+from elman.core.setting_fields import check, checked, choice, flag, path, paths, real, whole
 from elman.core.valid_values import (
     BATCHING,
     DEFAULT_DECAY,
@@ -57,8 +58,9 @@ class Settings:
     more_texts: list[str] = paths(  # noqa: RUF009 (its default is a factory)
         "Files that follow the first, and continue its text.", argument=True, metavar="[MORE]..."
     )
-    split: str | None = split(
+    split: str | None = checked(
         "Shares of the text for training, validation and, if there is a third, the test.",
+        lambda value: shares_of(parse_split(value)),
         unset="0.8,0.1,0.1",
     )
     val: str | None = path(
@@ -251,8 +253,6 @@ class Settings:
             )
 
     def _check_parts(self) -> None:
-        from elman.core.data.parts import parse_split, shares_of
-
         shares_of(parse_split(self.split), self.val, self.test)
         if self.lines and self.batching != "random":
             raise ElmanError(

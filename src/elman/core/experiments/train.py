@@ -27,7 +27,8 @@ from elman.core.experiments.tensorboard import TensorBoard, check_installed
 from elman.core.files import regular
 from elman.core.files.paths import exists
 from elman.core.model import weights
-from elman.core.model.language_model import evaluate_tokens, generate
+from elman.core.model.evaluation import evaluate_tokens
+from elman.core.model.language_model import generate
 from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec

@@ -1,32 +1,28 @@
-"""Prediction, generation, scoring and evaluation, over any model with a method `step`."""
+"""Prediction, generation and scoring, over any model with a method `step`."""
 
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import store, tokenization
-from elman.core.data.sizes import Size, occurrences
-from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
-from elman.core.model.metrics import Evaluation
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import Tokenizer
 from elman.core.text.vocab import Vocab
 
 CHUNK = 1024  # steps scored at a time; it bounds memory and changes no result
 GREEDY_TOKENS = 32  # tokens that one call of `greedy_decode` returns
+GENERATED_TOKENS = 1024  # of each text that a call of a compiled model generates
 CHUNK_LENGTHS = (CHUNK, 32, 1)  # in steps; frameworks compile `step` for these alone
 
 
+@runtime_checkable
 class Steps(Protocol):
     """Model that reads ids and carries a state from call to call."""
 
@@ -35,6 +31,40 @@ class Steps(Protocol):
 
         Returns the logits, (batch, steps, vocab), as a NumPy array, and the final state.
         """
+
+
+@runtime_checkable
+class Greedy(Protocol):
+    """Model that takes the likeliest token several times in one call."""
+
+    def greedy_decode(self, token: int, state: Any, mask: NDArray[Any]) -> tuple[list[int], Any]:
+        """GREEDY_TOKENS ids that follow a token, one after the other, and the final state."""
+
+
+class Compiled:
+    """Model that reads and writes texts as a whole, as the engine does by its kernels."""
+
+    def score_ids(self, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+        """Yield the loss in nats of each id but the first, given all before it, in chunks."""
+        raise NotImplementedError
+
+    def row_losses(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
+        raise NotImplementedError
+
+    def generate_ids(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        tokens: int,
+        sampler: Sampler,
+        seed: int,
+        at_once: int = GENERATED_TOKENS,
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the ids that follow each prefix, (texts, some), until each text has `tokens`.
+
+        Text n is drawn with the seed `seed` + n; `at_once` tokens of each come together.
+        """
+        raise NotImplementedError
 
 
 def integers(ids: Any, dimensions: int) -> NDArray[Any]:
@@ -69,11 +99,11 @@ def generate(
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     check_request(model, [prefix], tokens, sampler, seed)
-    if hasattr(model, "generate_ids"):  # compiled, from the first token to the last
+    if isinstance(model, Compiled):
         chunks = model.generate_ids([prefix], tokens, sampler, seed)
         return chain.from_iterable(chunk[0].tolist() for chunk in chunks)
     plain = sampler.temperature == 0 and sampler.repetition_penalty == 1
-    if plain and hasattr(model, "greedy_decode"):
+    if plain and isinstance(model, Greedy):
         return islice(_greedy(model, prefix, sampler), tokens)
     return islice(_one_by_one(model, prefix, sampler, seed), tokens)
 
@@ -86,7 +116,7 @@ def generate_all(
     Text n is drawn with `seed` + n, as by `generate`.
     """
     check_request(model, prefixes, tokens, sampler, seed)
-    if hasattr(model, "generate_ids") and tokens and len(prefixes):
+    if isinstance(model, Compiled) and tokens and len(prefixes):
         return list(np.concatenate([*model.generate_ids(prefixes, tokens, sampler, seed)], axis=1))
     return [
         np.fromiter(generate(model, prefix, tokens, sampler, seed + n), np.int64)
@@ -96,7 +126,7 @@ def generate_all(
 
 def check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: int) -> None:
     """Raise an ElmanError unless a model can continue lists of ids in this way."""
-    check_model(model, "generate_ids")
+    check_model(model)
     require_at_least(0, tokens=tokens, seed=seed)
     if not isinstance(sampler, Sampler):
         raise ElmanError(f"the sampler is a Sampler, got {sampler!r}")
@@ -108,9 +138,9 @@ def check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: in
         integers(prefix, 1)
 
 
-def check_model(model: Any, compiled: str) -> None:
-    """Raise an ElmanError unless a model has `step`, or the method `compiled` in its place."""
-    if not (hasattr(model, "step") or hasattr(model, compiled)):
+def check_model(model: Any) -> None:
+    """Raise an ElmanError unless a model has `step`, or is compiled."""
+    if not isinstance(model, Steps | Compiled):
         raise ElmanError(f"a language model has a method step(ids, state), got {model!r}")
 
 
@@ -161,10 +191,10 @@ def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
 
     Raises an ElmanError if a loss is NaN or more than single precision holds.
     """
-    check_model(model, "score_ids")
+    check_model(model)
     ids = integers(ids, 1)
     check_whole(ids)
-    for losses in model.score_ids(ids) if hasattr(model, "score_ids") else _score(model, ids):
+    for losses in model.score_ids(ids) if isinstance(model, Compiled) else _score(model, ids):
         check_finite(losses)
         yield losses
         drop_pages(ids)
@@ -230,54 +260,6 @@ def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tup
         if time.perf_counter() >= until:
             break
     return total, tokens
-
-
-def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
-    """Evaluate a model on a text, given whole or in blocks, read once from its start.
-
-    A text may be of any size: its ids are kept on disk.
-    """
-    if not isinstance(codec, Codec):
-        raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
-    if not isinstance(text, Iterable) or isinstance(text, bytes):
-        raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
-    blocks = [text] if isinstance(text, str) else map(_block, text)
-    tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
-    return evaluate_tokens(model, tokens, codec.tokenizer)
-
-
-def _block(block: Any) -> str:
-    if not isinstance(block, str):
-        raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
-    return block
-
-
-def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
-    """Evaluate a model on a token store that has the model's tokens."""
-    return evaluate_tokens(model, store.read_with(folder, codec).tokens, codec.tokenizer)
-
-
-def evaluate_tokens(
-    model: Steps, tokens: Tokens, used: Tokenizer, seconds: float = math.inf
-) -> Evaluation:
-    """Evaluate a model on the tokens of a text, or on those that it reads in `seconds`.
-
-    `used` is the tokenizer of the tokens.
-    """
-    ids = tokens.ids
-    if len(ids) < 2:
-        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
-    if tokens.lines:
-        from elman.core.model import lines  # which is made of this module
-
-        total, number = lines.total_nll(model, ids, seconds)
-    else:
-        total, number = total_nll(model, ids, seconds)
-    size = Size.of(tokens)
-    if number < size.tokens:
-        counts = occurrences(ids[1 : number + 1], len(tokens.vocab))
-        size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
-    return Evaluation.of(total, size)
 
 
 def predict(model: Any, prefix: str, num_preds: int, vocab: Vocab | None) -> str:

@@ -34,7 +34,7 @@ def score_sequences(model: Any, ids: Ids, starts: Ids, lengths: Ids) -> NDArray[
     A sequence has a loss for each id but its first, given those before it. Sequences of about the
     same length are read together. Padding stands at the end, where it changes nothing.
     """
-    language_model.check_model(model, "row_losses")
+    language_model.check_model(model)
     language_model.check_ids(ids, model.vocab_size)
     numbers = np.maximum(lengths - 1, 0)  # losses of each sequence
     ends = np.cumsum(numbers)
@@ -74,9 +74,8 @@ def _room(rows: int) -> int:
 
 def _row_losses(model: Any, ids: Ids) -> NDArray[Any]:
     """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
-    if hasattr(model, "row_losses"):
-        compiled: NDArray[Any] = model.row_losses(ids)
-        return compiled
+    if isinstance(model, language_model.Compiled):
+        return model.row_losses(ids)
     state, losses, (rows, columns) = None, [], ids.shape
     lengths = language_model.CHUNK_LENGTHS
     chunk = next((n for n in lengths if n * rows * model.vocab_size <= MAX_LOGITS), lengths[-1])

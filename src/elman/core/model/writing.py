@@ -122,13 +122,13 @@ def _ids(
 ) -> list[Iterator[Sequence[int]]]:
     """Ids that follow each prefix, some at a time, drawn when they are asked for."""
     language_model.check_request(model, prefixes, tokens, sampler, seed)
-    if not hasattr(model, "generate_ids"):
+    at_once = LINE_TOKENS_AT_ONCE if model.codec.lines else TOKENS_AT_ONCE
+    if not isinstance(model, language_model.Compiled):
         alone = (
             language_model.generate(model, prefix, tokens, sampler, seed + n)
             for n, prefix in enumerate(prefixes)
         )
         return [([index] for index in ids) for ids in alone]
-    at_once = LINE_TOKENS_AT_ONCE if model.codec.lines else TOKENS_AT_ONCE
     chunks = model.generate_ids(prefixes, tokens, sampler, seed, at_once)
     waiting: list[deque[Sequence[int]]] = [deque() for _ in prefixes]
 

@@ -310,10 +310,11 @@ class Trainer(HyperParameters):
 
     def _check_finite(self, loss: float, part: str, norm: Any) -> None:
         if not math.isfinite(loss):
+            at = " at a smaller norm" if self.gradient_clip_val > 0 else ""
             raise DivergedError(
                 f"the {part} loss became {loss} in epoch {self.epoch + 1}, after "
                 f"{self.train_batch_idx} updates{_norm_suffix(float(norm))}: use a lower learning "
-                "rate, or clip the gradient"
+                f"rate, or clip the gradient{at}"
             )
 
     def _notify(self, hook: str) -> None:

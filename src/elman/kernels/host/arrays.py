@@ -54,7 +54,11 @@ class BatchSizes(NamedTuple):
 
 
 class BatchArrays:
-    """Arrays of batches of some sizes, and the compiled program for them."""
+    """Arrays of batches of some sizes, and the compiled program for them.
+
+    - `arrays`: all that the program works on, with a work for each thread.
+    - `phases`: the program.
+    """
 
     def __init__(self, layout: WeightLayout, rows: int, room: int, sizes: BatchSizes) -> None:
         self.layout, self.rows, self.room, self.sizes = layout, rows, room, sizes
@@ -74,8 +78,9 @@ class BatchArrays:
 
     def _prepare(self, shapes: Any, run: Any, arrays: Any, program: Program, parts: int) -> None:
         """Compile the program, for as many threads as there are parts at most."""
-        self.threads, self.totals = thread_count(parts), arrays.totals
-        self.arguments = (shapes, self.layout.cell, Reference(arrays), program.array(), self.queue)
+        self.threads = thread_count(parts)
+        self.arrays, self.totals, self.phases = arrays, arrays.totals, program.array()
+        self.arguments = (shapes, self.layout.cell, Reference(arrays), self.phases, self.queue)
         self.run = compiled(run, *self.arguments, 0, counter(0))
         self.work_of_thread: Any = None
 

@@ -1,0 +1,60 @@
+"""Evaluation of any model with a method `step` on a text, a token store, or its tokens."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elman.core.data import store, tokenization
+from elman.core.data.sizes import Size, occurrences
+from elman.core.data.token_writer import Tokens
+from elman.core.errors import ElmanError
+from elman.core.model import language_model, lines
+from elman.core.model.language_model import Steps
+from elman.core.model.metrics import Evaluation
+from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import Tokenizer
+
+
+def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
+    """Evaluate a model on a text, given whole or in blocks, read once from its start.
+
+    A text may be of any size: its ids are kept on disk.
+    """
+    if not isinstance(codec, Codec):
+        raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
+    if not isinstance(text, Iterable) or isinstance(text, bytes):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
+    blocks = [text] if isinstance(text, str) else map(_block, text)
+    tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+    return evaluate_tokens(model, tokens, codec.tokenizer)
+
+
+def _block(block: Any) -> str:
+    if not isinstance(block, str):
+        raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
+    return block
+
+
+def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
+    """Evaluate a model on a token store that has the model's tokens."""
+    return evaluate_tokens(model, store.read_with(folder, codec).tokens, codec.tokenizer)
+
+
+def evaluate_tokens(
+    model: Steps, tokens: Tokens, used: Tokenizer, seconds: float = math.inf
+) -> Evaluation:
+    """Evaluate a model on the tokens of a text, or on those that it reads in `seconds`.
+
+    `used` is the tokenizer of the tokens.
+    """
+    ids = tokens.ids
+    if len(ids) < 2:
+        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
+    total_nll = lines.total_nll if tokens.lines else language_model.total_nll
+    total, number = total_nll(model, ids, seconds)
+    size = Size.of(tokens)
+    if number < size.tokens:
+        counts = occurrences(ids[1 : number + 1], len(tokens.vocab))
+        size = Size.of_counts(counts, tokens.vocab, used, tokens.unknown)
+    return Evaluation.of(total, size)

@@ -1,0 +1,112 @@
+"""Updates and trainings by which frameworks are compared with the specification and the book.
+
+The parity tests and the programs of the tables in docs/frameworks.md share them.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+
+import elman
+from elman.core.model import weights
+from elman.core.model.cells import CELLS
+from elman.core.model.weights import Architecture
+from elman.core.training.callback import Callback
+
+IDS = np.random.default_rng(4).integers(0, 11, (6, 13))
+LARGE = 1000.0  # a learning rate at which an update tells the gradient to all its digits
+
+
+def relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The norm of the difference over the norm of what is wanted."""
+    return float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
+
+
+def some_weights(arch: Architecture) -> weights.Weights:
+    """Weights that are neither small nor symmetric; those that must be are zero."""
+    rng = np.random.default_rng(3)
+    values = {}
+    for name, shape in weights.shapes(arch).items():
+        values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
+        if "bias_hh" in name:
+            values[name][CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
+    return values
+
+
+def one_batch(module: Any) -> Any:
+    """A data set of one batch."""
+
+    class OneBatch(module.DataModule):  # type: ignore[misc]
+        batch_size = len(IDS)
+
+        def get_dataloader(self, train: bool) -> Any:
+            return self.get_tensorloader([IDS[:, :-1], IDS[:, 1:]], train) if train else None
+
+    return OneBatch()
+
+
+def one_update(module: Any, arch: Architecture) -> tuple[float, weights.Weights]:
+    """The loss of a batch, and its gradients by name."""
+    before = some_weights(arch)
+    model = module.build(arch, before, lr=LARGE)
+    trainer = module.Trainer(1)
+    trainer.fit(model, one_batch(module))
+    after = module.export_weights(model)
+    gradients = {name: (before[name] - after[name]) / LARGE for name in before}
+    return trainer.history[0].train_loss, gradients
+
+
+def update_losses(module: Any, model: Any, data: Any, *callbacks: Callback) -> np.ndarray:
+    """The losses of the updates of ten epochs, with the gradient's norm held below 1."""
+    losses: list[float] = []
+
+    class Recording(module.Trainer):  # type: ignore[misc]
+        def update(self, batch: Any) -> float:
+            losses.append(super().update(batch))
+            return losses[-1]
+
+    trainer = Recording(10, gradient_clip_val=1)
+    trainer.callbacks = callbacks
+    trainer.fit(model, data)
+    return np.array(losses)
+
+
+def seed_losses(module: Any, cell: str, layers: int) -> np.ndarray:
+    """The losses of the first 100 updates of the reference job."""
+    data = module.TimeMachine(1024, 32, num_val=1, seed=5)
+    arch = Architecture(cell, len(data.vocab), 32, layers)
+    return update_losses(module, module.build(arch, weights.initial(arch, 5), lr=1), data)
+
+
+def set_seed(framework: str, seed: int) -> None:
+    """Make what the framework draws repeat."""
+    random.seed(seed)  # which Keras and elman.jax go by
+    if framework == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+    elif framework == "tensorflow":
+        import tensorflow
+
+        tensorflow.random.set_seed(seed)
+    elif framework == "mxnet":
+        from mxnet import npx
+
+        npx.random.seed(seed)
+
+
+def perplexity(framework: str, concise: bool, seed: int) -> float:
+    """The validation perplexity after 100 epochs of the reference job."""
+    set_seed(framework, seed)
+    module: Any = elman.framework_module(framework)
+    data = module.TimeMachine(1024, 32, seed=seed)
+    vocab = len(data.vocab)
+    if concise:
+        layers = module.RNN(vocab, 32) if framework == "torch" else module.RNN(32)
+        model = module.RNNLM(layers, vocab, lr=1)
+    else:
+        model = module.RNNLMScratch(module.RNNScratch(vocab, 32), vocab, lr=1)
+    trainer = module.Trainer(100, gradient_clip_val=1)
+    trainer.fit(model, data)
+    return float(trainer.history[-1].val_ppl)
