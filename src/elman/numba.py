@@ -29,11 +29,11 @@ from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm, trainer
 from elman.kernels import numba as _numba
-from elman.kernels.codegen.processor import multiplies_pairs
+from elman.kernels.codegen.processor import host_shape, multiplies_pairs
 from elman.kernels.host import optimizers
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.continuations import Continuations
-from elman.kernels.host.engine import Engine, host_shape
+from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
     DATA_URL,

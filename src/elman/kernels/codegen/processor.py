@@ -1,7 +1,9 @@
-"""Instructions of the processor that kernels are compiled for."""
+"""Instructions of the processor that kernels are compiled for, and tiles that suit them."""
 
 import llvmlite.binding as llvm
 import numba
+
+from elman.kernels.codegen.tile_types import TileShape
 
 
 def features() -> str:
@@ -16,3 +18,16 @@ def features() -> str:
 def multiplies_pairs(lanes: int) -> bool:
     """Return True if one instruction multiplies pairs of bfloat16s in vectors of so many floats."""
     return lanes == 16 and "+avx512bf16" in features()
+
+
+def host_shape() -> TileShape:
+    """Tile shape for this processor: it fills the vector registers, but for a few.
+
+    Without AVX2 a vector has 4 floats, and a tile 16 vectors: half of the 32 registers of an ARM
+    processor, and all 16 of an older x86 processor, which keeps some of the tile in memory. A tile
+    for ARM only, such as (6, 4, 4), would do more products for each vector that it loads. It
+    needs no other code, and changes the rounding of results.
+    """
+    if "+avx512f" in features():
+        return TileShape(8, 2, 16)
+    return TileShape(4, 2, 8) if "+avx2" in features() else TileShape(4, 4, 4)

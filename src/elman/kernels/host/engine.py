@@ -16,7 +16,7 @@ from elman.core.model.language_model import check_ids
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.kernels.codegen.processor import features
+from elman.kernels.codegen.processor import host_shape
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter
@@ -42,13 +42,6 @@ MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # of models whose batches go by gr
 # Sizes of batches whose arrays are kept: of training, of validation, and of the last batch of each.
 MAX_KEPT = 4
 MAX_STREAM_FLOATS = 1 << 16  # of the states of the steps that are read at a time
-
-
-def host_shape() -> TileShape:
-    """Tile shape for this processor: it fills the vector registers, but for a few."""
-    if "+avx512f" in features():
-        return TileShape(8, 2, 16)
-    return TileShape(4, 2, 8) if "+avx2" in features() else TileShape(4, 4, 4)
 
 
 def head_shape(shape: TileShape) -> TileShape:

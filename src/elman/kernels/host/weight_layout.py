@@ -14,29 +14,18 @@ from elman.kernels.codegen.tile_types import LINE, TileShape
 from elman.kernels.rnn.head import PADDING_LOGIT
 from elman.kernels.rnn.layer import SPARE
 from elman.kernels.rnn.packing import (
-    ALONG_ROWS,
-    ARRAY,
     COLUMNS,
     NONE,
-    PIECE_FIELDS,
     ROWS,
-    SECOND,
-    SOURCE,
-    SOURCE_COLUMN,
-    SOURCE_ROW,
-    TO,
-    TO_PANEL,
-    TO_ROW,
-    WIDTH,
     Accumulators,
     Array,
     PackedWeights,
     Parameters,
+    Piece,
     Pieces,
 )
 
 Sizes = Mapping[str, tuple[int, ...]]
-Piece = tuple[int, ...]
 
 PIECE_ROWS, PIECE_FLOATS = 512, 1 << 14  # at most, of a piece: about 10 microseconds of work
 MAX_FLOATS = 1 << 32
@@ -190,21 +179,14 @@ class WeightLayout:
 
     def _bias_pieces(self) -> Iterator[Piece]:
         """Pieces of the biases; those of a layer are added up."""
-        to, vocab = self._start(self.packed.b_out, self.packed.flat), self.arch.vocab
-        yield self._piece("linear.bias", 0, (0, 1), (1, vocab), to)
+        to = self._start(self.packed.b_out, self.packed.flat)
+        yield self._vector("linear.bias", 0, to)
         for layer in range(self.arch.layers):
+            first = self._start(self.packed.bias[layer], self.packed.flat)
             for kind, blocks in (("ih", self.cell.input_blocks), ("hh", self.cell.state_blocks)):
                 for gate, block in enumerate(blocks):
-                    to = (
-                        self._start(self.packed.bias[layer], self.packed.flat) + block * self.hidden
-                    )
-                    yield self._piece(
-                        f"rnn.bias_{kind}_l{layer}",
-                        gate * self.arch.hidden,
-                        (0, 1),
-                        (1, self.arch.hidden),
-                        to,
-                    )
+                    source, to = gate * self.arch.hidden, first + block * self.hidden
+                    yield self._vector(f"rnn.bias_{kind}_l{layer}", source, to)
 
     def _packed_pieces(self, for_texts: bool) -> Iterator[Piece]:
         """Pieces of `PackedWeights.operands`."""
@@ -220,15 +202,14 @@ class WeightLayout:
             pair = packed.W_hh[layer], packed.W_hh_back[layer]
             name = f"rnn.weight_hh_l{layer}"
             yield from self._gate_pieces(name, self._state_blocks, *pair, for_texts)
-        name, (vocab, hidden) = self._output, (self.arch.vocab, self.arch.hidden)
-        shape, to = (vocab, hidden), self._start(packed.W_out)
-        yield from self._blocks(name, 0, (hidden, 1), shape, to, packed.W_out.shape[1], along=True)
+        output = self._matrix(self._output, 0, self.arch.vocab, self._start(packed.W_out))
+        yield from self._cut(output._replace(to_row=packed.W_out.shape[1], along_rows=True))
         if self.pair > 1 and not for_texts:
-            to, row = self._start(packed.W_out_back), packed.W_out_back.shape[1]
-            yield from self._blocks(name, 0, (hidden, 1), shape, to, row)
+            back = packed.W_out_back
+            yield from self._cut(output._replace(to=self._start(back), to_row=back.shape[1]))
         if for_texts:
-            to = self._start(packed.W_out_panels)
-            yield from self._panels(name, 0, (1, hidden), (hidden, vocab), to, packed.W_out_panels)
+            panels = packed.W_out_panels
+            yield from self._panels(_transposed(output), self._start(panels), panels)
 
     def _gate_pieces(
         self, name: str, blocks: Sequence[int], W: Array, back: Array, for_texts: bool
@@ -236,12 +217,13 @@ class WeightLayout:
         """Pieces of a weight, (gates * hidden, below): its panels, and those of its transpose."""
         hidden, below = self.arch.hidden, self.shapes[name][1]
         for gate, block in enumerate(blocks):
-            source, first = gate * hidden * below, block * self.hidden
+            first = block * self.hidden
+            matrix = self._matrix(name, gate * hidden * below, hidden, 0)
             to = self._start(W) + first * W.shape[1]  # panels of `first` columns
-            yield from self._panels(name, source, (1, below), (below, hidden), to, W)
+            yield from self._panels(_transposed(matrix), to, W)
             if not for_texts:
                 to = self._start(back) + first // self.pair * self.width
-                yield from self._panels(name, source, (below, 1), (hidden, below), to, back)
+                yield from self._panels(matrix, to, back)
 
     def _table_pieces(self) -> Iterator[Piece]:
         """Pieces of the table: source and rows are ids, columns the units of a gate."""
@@ -252,8 +234,9 @@ class WeightLayout:
         for block in range(self.cell.blocks):
             for first in range(0, vocab, PIECE_ROWS):
                 source = gates[block] + first if block in gates else NONE  # only a bias
-                shape = min(PIECE_ROWS, vocab - first), hidden
-                yield self._piece(name, source, (1, vocab), shape, block * self.hidden, first)
+                rows = min(PIECE_ROWS, vocab - first)
+                piece = _transposed(self._matrix(name, source, hidden, block * self.hidden))
+                yield piece._replace(rows=rows, to_row=first)
 
     def _sum_pieces(self) -> Iterator[Piece]:
         """Pieces of the gradients, but for that of the table."""
@@ -279,8 +262,8 @@ class WeightLayout:
                     size[-1],
                 )
         yield from self._bias_sums(at)
+        yield self._vector("linear.bias", at["b_out"], 0)
         vocab = self.arch.vocab
-        yield self._piece("linear.bias", at["b_out"], (0, 1), (1, vocab), 0)
         second = at["W_out"] if self.arch.tied else NONE
         if self.embedding:
             width = self.embedding
@@ -296,9 +279,8 @@ class WeightLayout:
                 for gate, block in enumerate(blocks):
                     redundant = kind == "hh" and gate < self.cell.redundant_gates
                     source = at["zeros"] if redundant else first + block * self.hidden
-                    name, hidden = f"rnn.bias_{kind}_l{layer}", self.arch.hidden
-                    to = gate * hidden
-                    yield self._piece(name, source, (0, 1), (1, hidden), to)
+                    to = gate * self.arch.hidden
+                    yield self._vector(f"rnn.bias_{kind}_l{layer}", source, to)
 
     def _sums(
         self, name: str, row: int, rows: int, source: int, source_row: int, second: int = NONE
@@ -307,81 +289,60 @@ class WeightLayout:
         columns = self.shapes[name][1]
         most = max(1, PIECE_FLOATS // columns)
         for first in range(0, rows, most):
-            yield self._piece(
-                name,
-                source + first * source_row,
-                (source_row, 1),
-                (min(most, rows - first), columns),
-                (row + first) * columns,
-                columns,
+            number, start = min(most, rows - first), source + first * source_row
+            piece = self._matrix(name, start, number, (row + first) * columns)
+            yield piece._replace(
+                source_row=source_row,
+                to_row=columns,
                 second=second if second == NONE else second + first * source_row,
             )
 
-    def _panels(
-        self,
-        name: str,
-        source: int,
-        strides: tuple[int, int],
-        shape: tuple[int, int],
-        to: int,
-        panels: Array,
-    ) -> Iterator[Piece]:
+    def _vector(self, name: str, source: int, to: int) -> Piece:
+        """A bias of a gate, or of the output layer."""
+        length = self.arch.vocab if name == "linear.bias" else self.arch.hidden
+        return self._matrix(name, source, 1, to)._replace(source_row=0, columns=length)
+
+    def _matrix(self, name: str, source: int, rows: int, to: int) -> Piece:
+        """Some rows of a weight, from the element `source` on; its columns stay together."""
+        columns = self.shapes[name][-1]
+        return Piece(
+            array=self.numbers[name],
+            source=source,
+            source_row=columns,
+            source_column=1,
+            second=NONE,
+            to=to,
+            to_row=0,
+            to_panel=self.width,
+            width=self.width,
+            rows=rows,
+            columns=columns,
+            along_rows=False,
+        )
+
+    def _panels(self, matrix: Piece, to: int, panels: Array) -> Iterator[Piece]:
         """Pieces of a matrix that is copied to panels, (number, depth, width), from `to` on."""
         panel = panels.shape[1] * self.width
-        yield from self._blocks(name, source, strides, shape, to, self.width, panel)
+        yield from self._cut(matrix._replace(to=to, to_row=self.width, to_panel=panel))
 
-    def _blocks(
-        self,
-        name: str,
-        source: int,
-        strides: tuple[int, int],
-        shape: tuple[int, int],
-        to: int,
-        to_row: int,
-        panel: int | None = None,
-        along: bool = False,
-    ) -> Iterator[Piece]:
-        """Pieces of a matrix of this shape; without panels its columns stay together.
+    def _cut(self, matrix: Piece) -> Iterator[Piece]:
+        """Pieces of a matrix, of `PIECE_ROWS` and about `PIECE_FLOATS` at most.
 
-        Pairs are made `along` the rows, or else of two rows.
+        Pairs are made along the rows, or else of two rows.
         """
-        (rows, columns), width = shape, self.width
-        row_pair, column_pair = (1, self.pair) if along else (self.pair, 1)
-        step = width if panel is None else panel
-        for i in range(0, rows, PIECE_ROWS):
-            number = min(PIECE_ROWS, rows - i)
-            wide = max(width, PIECE_FLOATS // number // width * width)
-            for j in range(0, columns, wide):
-                yield self._piece(
-                    name,
-                    source + i * strides[0] + j * strides[1],
-                    strides,
-                    (number, min(wide, columns - j)),
-                    to + i // row_pair * to_row + j // width * step // column_pair,
-                    to_row,
-                    step,
-                    along=along,
+        row_pair, column_pair = (1, self.pair) if matrix.along_rows else (self.pair, 1)
+        width = self.width
+        for i in range(0, matrix.rows, PIECE_ROWS):
+            rows = min(PIECE_ROWS, matrix.rows - i)
+            wide = max(width, PIECE_FLOATS // rows // width * width)
+            for j in range(0, matrix.columns, wide):
+                panels = j // width * matrix.to_panel // column_pair
+                yield matrix._replace(
+                    source=matrix.source + i * matrix.source_row + j * matrix.source_column,
+                    to=matrix.to + i // row_pair * matrix.to_row + panels,
+                    rows=rows,
+                    columns=min(wide, matrix.columns - j),
                 )
-
-    def _piece(
-        self,
-        name: str,
-        source: int,
-        strides: tuple[int, int],
-        shape: tuple[int, int],
-        to: int,
-        to_row: int = 0,
-        to_panel: int = 0,
-        second: int = NONE,
-        along: bool = False,
-    ) -> Piece:
-        """A piece, as `elman.kernels.rnn.packing` describes it."""
-        fields = dict.fromkeys(range(PIECE_FIELDS), 0)
-        fields |= {ARRAY: self.numbers[name], SOURCE: source, TO: to, TO_ROW: to_row}
-        fields |= {SOURCE_ROW: strides[0], SOURCE_COLUMN: strides[1], SECOND: second}
-        fields |= {TO_PANEL: to_panel or self.width, WIDTH: self.width}
-        fields |= {ROWS: shape[0], COLUMNS: shape[1], ALONG_ROWS: int(along)}
-        return tuple(fields.values())
 
     def _start(self, array: NDArray[Any], memory: NDArray[Any] | None = None) -> int:
         """First element of an array in `PackedWeights.operands`, or in other memory."""
@@ -424,10 +385,20 @@ class WeightLayout:
         return found
 
 
+def _transposed(piece: Piece) -> Piece:
+    """The transpose of a matrix, read in place."""
+    return piece._replace(
+        source_row=piece.source_column,
+        source_column=piece.source_row,
+        rows=piece.columns,
+        columns=piece.rows,
+    )
+
+
 def pieces_in_parts(pieces: Iterable[Piece], parts: int = 0) -> Pieces:
     """Pieces cut into parts of at least `PIECE_FLOATS` floats, or into as many as asked for."""
     found = list(pieces)
-    fields = np.array(found, np.int64).reshape(len(found), PIECE_FIELDS)
+    fields = np.array(found, np.int64).reshape(len(found), len(Piece._fields))
     starts, floats = [0], 0
     for n, (rows, columns) in enumerate(fields[:, [ROWS, COLUMNS]].tolist(), 1):
         floats += rows * columns

@@ -18,17 +18,36 @@ from elman.kernels.codegen.tile_types import LINE
 Array = NDArray[np.float32]
 Int64s = NDArray[np.int64]
 
-# Fields of a piece, a block of `rows` by `columns`. Element (i, j) of an array of weights, or of a
-# slot's gradients, is at `source` + i `source_row` + j `source_column`; in packed weights, or in
-# the gradients of an array of weights, at `to` + i `to_row` + j mod `width`, and further by
-# `to_panel` for each `width` columns. Elements from `second` on, unless it is NONE, are added to
-# those from `source` on.
-#
-# In bfloat16 the place of two elements is that of their pair. Elements of rows 2q and 2q + 1 make
-# one, in row q of the packed weights; or those of columns 2q and 2q + 1, where pairs lie along the
-# rows.
-PIECE_FIELDS = 12
-(
+NONE = -1
+
+
+class Piece(NamedTuple):
+    """A block of `rows` by `columns` that kernels copy, or add to gradients.
+
+    Element (i, j) of the weights `array`, or of a slot's gradients, is at `source` + i `source_row`
+    + j `source_column`. In packed weights, or in the gradients of `array`, its place is `to` +
+    i `to_row` + j mod `width`, and further by `to_panel` for each `width` columns. Elements from
+    `second` on, unless it is NONE, are added to the elements from `source` on.
+
+    In bfloat16 the place of two elements is the place of their pair. Elements of rows 2q and 2q + 1
+    make one, in row q of the packed weights; with `along_rows` those of columns 2q and 2q + 1.
+    """
+
+    array: int
+    source: int
+    source_row: int
+    source_column: int
+    second: int
+    to: int
+    to_row: int
+    to_panel: int
+    width: int
+    rows: int
+    columns: int
+    along_rows: bool
+
+
+(  # of the fields of a piece, as kernels read it
     ARRAY,
     SOURCE,
     SOURCE_ROW,
@@ -41,8 +60,7 @@ PIECE_FIELDS = 12
     ROWS,
     COLUMNS,
     ALONG_ROWS,
-) = range(PIECE_FIELDS)
-NONE = -1
+) = range(len(Piece._fields))
 
 # Operations that every program begins with.
 PACK_BIASES, PACK, PACK_TABLE = range(3)
@@ -88,7 +106,7 @@ class Accumulators(NamedTuple):
 class Pieces(NamedTuple):
     """Pieces, and the first one of each part; the last number is that of all pieces."""
 
-    fields: Int64s  # (pieces, PIECE_FIELDS)
+    fields: Int64s  # (pieces, fields of a Piece)
     starts: Int64s  # (parts + 1,)
 
 
