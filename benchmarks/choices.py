@@ -17,6 +17,9 @@ from quality import FOLDER
 from quality_texts import parts
 
 from elman import numba
+from elman.core.data.batch_settings import BatchSettings
+from elman.core.data.parts import Sources
+from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.model import weights
 from elman.core.model.language_model import score
 from elman.core.model.weights import Architecture, Weights
@@ -49,17 +52,19 @@ def initial(arch: Architecture, chosen: dict[str, Any]) -> Weights:
     return values
 
 
-def run(data: Any, seconds: float, changes: dict[str, Any]) -> None:
+def run(text: Text, seconds: float, changes: dict[str, Any]) -> None:
     """Train for so many seconds, and print the result."""
     chosen = DEFAULTS | changes
     sizes = (chosen[name] for name in ("hidden", "layers", "embedding"))
-    arch = Architecture(chosen["cell"], len(data.vocab), *sizes)
+    arch = Architecture(chosen["cell"], len(text.codec.vocab), *sizes)
     names = ("dropout", "input_dropout", "output_dropout", "weight_decay")
     settings = {"optimizer": "adamw", "precision": numba.fastest_precision()}
     settings |= {name: chosen[name] for name in names}
     model = numba.build(arch, initial(arch, chosen), chosen["lr"], **settings)
     model.compile(chosen["batch"])
-    data.set_batches(chosen["batch"], chosen["steps"], "contiguous")
+    batches = BatchSettings(chosen["batch"], chosen["steps"], "contiguous")
+    data = numba.TextFile.of(text, batches)
+    data.val_dataloader = lambda: None  # all of the time is for training
     trainer = numba.Trainer(1_000_000, 0, chosen["clip"], show_progress=False)
     trainer.max_seconds, trainer.callbacks = seconds, (Schedule("cosine", 0.02),)
     trainer.fit(model, data)
@@ -76,10 +81,9 @@ def main() -> None:
     """Train with each of the settings."""
     text, seconds, *settings = sys.argv[1:]
     training, validation = parts(text, FOLDER)
-    data = numba.TextFile(str(training), 1, 1, val_path=str(validation))
-    data.val_dataloader = lambda: None  # all of the time is for training
+    read = read_text(Sources.of(str(training), validation=str(validation)), TokenOptions())
     for changes in settings or ["{}"]:
-        run(data, float(seconds), json.loads(changes))
+        run(read, float(seconds), json.loads(changes))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from elman.core.training.schedule import Best
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 10**6
 COMMAND = (
-    "import atexit, sys; from elman.core.experiments.train import peak_memory_mb as peak; "
+    "import atexit, sys; from elman.core.files.memory import peak_memory_mb as peak; "
     "atexit.register(lambda: print('peak', peak(), file=sys.stderr)); "
     "from elman.cli import main; main()"
 )

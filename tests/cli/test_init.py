@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 import elman as package
 from elman.core.errors import ElmanError
+from elman.core.experiments.choice import settled
 from elman.core.experiments.run import RunSettings, new_folder
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
@@ -28,7 +29,7 @@ def small(**given: Any) -> Settings:
 
 
 def trained(settings: Settings) -> Training:
-    training = Training(settings, package.framework_module("numpy"))
+    training = Training(settled(settings))
     training.fit()
     return training
 

@@ -15,6 +15,7 @@ from elman import cli
 from elman.core import errors
 from elman.core.errors import ElmanError
 from elman.core.experiments import compare, run
+from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 
@@ -73,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(
         text=str(folder / "story.txt"), hidden=4, seq_len=8, batch_size=16, epochs=1
     )
-    training = Training(settings, elman.framework_module("numpy"))
+    training = Training(settled(settings))
     training.fit()
     with run.new_folder(folder / "run") as part:
         training.write(part)

@@ -9,11 +9,11 @@ from unittest import mock
 
 from spoiling import STORY, Chance
 
-import elman
 from elman.core.data import prepare as preparing
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, train
+from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.text import text_files
 from elman.core.training import checkpoint
@@ -58,7 +58,7 @@ class Good:
     def _trained(self, folder: Path, **changes: str) -> train.Training:
         given = {"text": str(self.text), "batching": "random", "tokenizer": None} | changes
         settings = Settings(**(SETTINGS | SMALL | given))
-        training = train.Training(settings, elman.framework_module("numpy"))
+        training = train.Training(settled(settings))
         training.fit(checkpoint.Checkpoints(folder, seconds=0))
         # The last two are one in an epoch and one at the end of it.
         for path in checkpoint.paths(folder):

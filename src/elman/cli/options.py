@@ -68,7 +68,7 @@ def given_options(context: typer.Context) -> list[str]:
 
 def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
     """Settings that the command line names, and those that a run to start from fixes."""
-    from elman.core.experiments.train import with_origin
+    from elman.core.experiments.origin import with_origin
 
     return with_origin({name: options[name] for name in given_options(context) if name in options})
 

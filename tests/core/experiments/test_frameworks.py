@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.core.experiments import frameworks, train
-from elman.core.experiments.settings import Settings
+from elman.core.experiments import frameworks
 
 CPU, GPU = ["cpu"], ["cpu", "gpu:0"]
 
@@ -34,7 +33,7 @@ def test_a_gpu_is_promised_only_in_a_framework_that_can_use_one_here(
 ) -> None:
     pretend(monkeypatch, **devices)
     with pytest.raises(ElmanError) as error:
-        train.count_gpus(Settings(device="gpu"), frameworks.framework_module("numba"))
+        frameworks.count_gpus("gpu", frameworks.framework_module("numba"))
     assert str(error.value) == f"numba can use no GPU here: {cure}"
 
 

@@ -123,7 +123,7 @@ def test_a_sample_begins_with_words_of_its_text(
 def test_a_training_that_the_time_is_too_short_for_does_not_begin(
     uneven: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elman.core.experiments.train.operations_per_second", lambda *_: 1e3)
+    monkeypatch.setattr("elman.core.experiments.choice.operations_per_second", lambda *_: 1e3)
     given = {"text": str(uneven / "text.txt"), "framework": "numpy", "minutes": 0.1}
     with pytest.raises(ElmanError, match=r"needs 10 updates or more, and 0.1 minutes allow about"):
         Training.of(given)

@@ -1,51 +1,35 @@
 """Data sets of text: The Time Machine in two editions, a file or a token store."""
 
 import hashlib
-import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data import splits, store
-from elman.core.data.batching import (
-    ContiguousBatches,
-    MemmapWindows,
-    Minibatches,
-    non_overlapping,
-    sliding_windows,
-)
+from elman.core.data import splits
+from elman.core.data.batch_settings import BatchSettings, Loader
+from elman.core.data.batching import Minibatches, sliding_windows
 from elman.core.data.data_module import DataModule
-from elman.core.data.lines import LineBatches, Lines, tell_cut
-from elman.core.data.parts import PARTS, Sources, enough_tokens, shares_of
+from elman.core.data.lines import tell_cut
+from elman.core.data.parts import PARTS, Sources
 from elman.core.data.sizes import Size
-from elman.core.data.token_writer import Tokens
-from elman.core.data.tokenization import (
-    TokenizerSettings,
-    tokenize_sources,
-    tokenize_sources_with,
-)
-from elman.core.errors import ElmanError, in_words, require_at_least, require_one_of
+from elman.core.data.text import Text, TokenOptions, read_text
+from elman.core.errors import ElmanError, require_at_least, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
-from elman.core.text.text_files import check_path
+from elman.core.text.encoders import Ids
 from elman.core.text.tokenizers import clean
 from elman.core.text.vocab import UNKNOWN, Vocab
-from elman.core.valid_values import BATCHING, EDITIONS
+from elman.core.valid_values import EDITIONS
 
 D2L_SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6e2d9"
-MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
-
-log = logging.getLogger("elman")
-Loader = Minibatches | ContiguousBatches | LineBatches
 
 
 def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
@@ -89,6 +73,7 @@ class TimeMachine(DataModule):
     """
 
     edition = "gutenberg"
+    val_sha256 = test_sha256 = ""  # it has no files of these parts
     num_steps: int
     num_train: int
     num_val: int
@@ -205,9 +190,8 @@ class TextFile(DataModule):
     their sizes. `test_tokens` is the test part with its size, or None if there is none.
     """
 
-    path: str | Sequence[str]
-    num_steps: int
-    batching: str
+    text: Text
+    batches: BatchSettings
 
     def __init__(
         self,
@@ -225,7 +209,6 @@ class TextFile(DataModule):
         val_path: str | None = None,
         test_path: str | None = None,
         lines: bool = False,
-        shared: bool = False,
     ) -> None:
         """Read the text, or the store.
 
@@ -254,184 +237,56 @@ class TextFile(DataModule):
         - `lines`: each line that is not empty is a sequence of its own, `num_steps` tokens of it at
           most. Batches have `batch_size` lines of about the same length, with a mask. Lines are
           assigned to the parts of a text by a hash, so that equal lines are in one part.
-        - `shared`: several processes read a store, each a share of it. Ids are checked when they
-          are read, and `warn_of_unknown()` is left to the first process.
 
         A store has its own tokenizer, vocabulary, line ends and parts.
         """
         super().__init__()
         self.save_hyperparameters()
-        sources = self.sources = _sources(path, split, val_path, test_path)
-        self._check_batches()
-        require_at_least(0, seed=seed)
-        asked = {
-            "tokenizer": tokenizer,
-            "vocab_size": vocab_size,
-            "min_freq": min_freq,
-            "newlines": newlines,
-        }
-        given = {name: value for name, value in asked.items() if value is not None}
-        tokens, self.codec = self._read(sources, given, codec)
-        self.tokenizer, self.vocab = self.codec.tokenizer.name, self.codec.vocab
-        self.newlines = self.codec.newlines
-        self.text_sha256, self.val_sha256, self.test_sha256 = tokens.sources_sha256
-        if self.text_sha256 in (self.val_sha256, self.test_sha256):
-            log.warning(
-                "the training text is also that of the validation or the test part, whose loss "
-                "then tells nothing of other texts"
-            )
-        asks_test = sources.shares[2] > 0 and not sources.training[0].is_dir()
-        self._split(tokens, asks_test)
-        self._check_lengths()
-        if len(self.vocab) == 1:
-            raise ElmanError(
-                f"every token of the training part of {sources.training[0]} is too rare for the "
-                "vocabulary: give a longer text, or the tokenizer char, byte or bpe"
-            )
-        self._begin_batches()
-        if not shared:
-            self.warn_of_unknown()
-            others = {"validation": self.val, "test": self.test}
-            splits.warn_of_order(self.train, others, self.vocab)
+        sources = Sources.of(path, split, val_path, test_path)
+        batches = BatchSettings(batch_size, num_steps, batching, seed)
+        batches.check_lines(lines)
+        options = TokenOptions(tokenizer, vocab_size, min_freq, newlines, lines, codec)
+        self._begin(read_text(sources, options), batches)
+        self.text.warn()
 
-    def set_batches(self, batch_size: int, num_steps: int, batching: str) -> None:
-        """Cut the parts into other batches; an ElmanError if a part is too short for them."""
-        tells_cut = num_steps != self.num_steps  # what was said already is not said again
-        self.batch_size, self.num_steps, self.batching = batch_size, num_steps, batching
-        self._check_batches()
-        self._check_lengths()
-        self._begin_batches(tells_cut)
+    @classmethod
+    def of(cls, text: Text, batches: BatchSettings) -> Self:
+        """Make batches of a text that has been read."""
+        data = cls.__new__(cls)
+        DataModule.__init__(data)
+        data._begin(text, batches)
+        return data
 
-    def _check_batches(self) -> None:
-        """Raise an ElmanError unless the form of the batches is valid."""
-        require_one_of(BATCHING, batching=self.batching)
-        require_at_least(1, batch_size=self.batch_size, num_steps=self.num_steps)
-        if self.lines and self.batching != "random":
-            raise ElmanError(
-                f"lines do not continue each other, got batching {self.batching}: leave it out"
-            )
-
-    def _check_lengths(self) -> None:
-        """Raise an ElmanError, with a length that is enough, for a part without a whole batch."""
-        if self.lines:
-            return
-        if self.batching == "contiguous":
-            needed = self.batch_size + 1
-            rule, less = f"{self.batch_size} sequences need {needed} tokens", "a smaller batch"
-        else:
-            needed, steps = self.num_steps + 1, "step" if self.num_steps == 1 else "steps"
-            rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
-            less = "fewer steps"
-        for part in self._used:
-            if (found := len(self._ids(part))) < needed:
-                cure = self._longer(part, needed) + (f", or {less}" if needed > 2 else "")
-                raise ElmanError(f"{rule}, and the {part} part has {found}: {cure}")
-
-    def _longer(self, part: str, needed: int) -> str:
-        """Cure for a part that has fewer tokens than it needs."""
-        sources = self.sources
-        if sources.training[0].is_dir():
-            return "prepare a longer text"
-        if sources.by_part[PARTS.index(part)] and part != PARTS[0]:
-            return "give a longer file for this part"
-        return f"give a text of {enough_tokens(needed, sources.shares)} tokens or more"
-
-    def _begin_batches(self, tells_cut: bool = True) -> None:
-        """Make the first batches, which raises an error if a part is too short, and warn.
-
-        Lines that are too long are warned of if it `tells_cut`.
-        """
-        if self.lines and tells_cut:
+    def _begin(self, text: Text, batches: BatchSettings) -> None:
+        """Check and make the first batches, and warn of unsuitable ones."""
+        batches.check(text)
+        self.text, self.batches = text, batches
+        self.batch_size, self.num_steps = batches.batch_size, batches.num_steps
+        self.batching, self.seed = batches.batching, batches.seed
+        self._name_parts()
+        if text.lines:
             for part in PARTS[:2]:
-                tell_cut(self._lines[part], self.num_steps)
-        for part in self._used:
+                tell_cut(text.lines[part], self.num_steps)
+        for part in text.used:
             self._batches(part)
-        self._advise()
+        batches.advise(text, len(self._batches("training")))
 
-    def _read(
-        self, sources: Sources, given: dict[str, Any], codec: Codec | None
-    ) -> tuple[Tokens, Codec]:
-        """Tokens of a text, and their codec: the given one, or that of the text."""
-        path = sources.training[0]
-        if path.is_dir():
-            self._check_store_alone()
-        if codec is not None:
-            return self._read_with(sources, given, codec), codec
-        if path.is_dir():
-            text = store.read(path, checked=not self.shared)
-            _check_same(given, text.codec, f"{path} was prepared with")
-            self._check_lines(text.codec, str(path))
-        else:
-            text = tokenize_sources(sources, TokenizerSettings(**given, lines=self.lines))
-        return text.tokens, text.codec
-
-    def _read_with(self, sources: Sources, given: dict[str, Any], codec: Codec) -> Tokens:
-        if not isinstance(codec, Codec):
-            raise ElmanError(
-                f"codec must be a Codec, such as model.codec, got {type(codec).__name__}"
-            )
-        _check_same(given, codec, "the codec has")
-        self._check_lines(codec, "the codec")
-        if sources.training[0].is_dir():
-            return store.read_with(sources.training[0], codec, checked=not self.shared).tokens
-        return tokenize_sources_with(sources, codec)
-
-    def _check_lines(self, codec: Codec, owner: str) -> None:
-        """Raise an ElmanError unless a codec reads lines as this data set does."""
-        if codec.lines != self.lines:
-            mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
-            raise ElmanError(
-                f"{owner} is{mode} for lines as sequences of their own: {cure}, or in Python "
-                f"lines={codec.lines}"
-            )
-
-    def _check_store_alone(self) -> None:
-        """Raise an ElmanError for what the parts of a store have already been made of."""
-        more = {
-            "split": self.split,
-            "validation file": self.val_path,
-            "test file": self.test_path,
-            "second text": None if isinstance(self.path, str | Path) else [*self.path[1:]] or None,
-        }
-        for name, value in more.items():
-            if value is not None:
-                raise ElmanError(
-                    f"a store has its own parts, got a {name}, {value!r}: leave it out, or prepare "
-                    "another store with it"
-                )
-
-    def _split(self, tokens: Tokens, asks_test: bool) -> None:
-        """Take the parts of the tokens.
-
-        Of lines, whose parts are drawn, the test part may be empty though the split `asks_test`.
-        """
-        if self.lines and not len(tokens.ids):
-            raise ElmanError("every line of the text is empty: give lines that are not")
-        parts = [tokens.part(number) for number in range(len(PARTS))]
-        self.train, self.val, self.test = (part.ids for part in parts)
-        self.sizes = dict(zip(PARTS, tokens.parts, strict=True))
-        self.test_tokens = parts[2] if len(self.test) else None
-        self._used = PARTS if self.test_tokens or (self.lines and asks_test) else PARTS[:2]
-        if self.lines:
-            end = self.codec.line_end
-            self._lines = {name: Lines(self._ids(name), end, name) for name in self._used}
-
-    def _ids(self, part: str) -> NDArray[Any]:
-        """Ids of a part."""
-        return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]
+    def _name_parts(self) -> None:
+        """Set what users read of the text as attributes."""
+        text = self.text
+        self.sources, self.codec = text.sources, text.codec
+        self.vocab, self.tokenizer = text.codec.vocab, text.codec.tokenizer.name
+        self.newlines, self.lines = text.codec.newlines, text.codec.lines
+        self.vocab_size, self.min_freq = text.options.vocab_size, text.options.min_freq
+        self.text_sha256, self.val_sha256, self.test_sha256 = text.tokens.sources_sha256
+        self.train, self.val, self.test = (text.ids(part) for part in PARTS)
+        self.sizes = text.sizes
+        self.test_tokens = text.parts["test"] if len(self.test) else None
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:
         """Numbers of unknown tokens and of all that are predicted, for each part."""
-        return {
-            f"{name} part": (part.unknown.tokens, part.tokens - 1)
-            for name, part in self.sizes.items()
-            if part.tokens
-        }
-
-    def warn_of_unknown(self) -> None:
-        """Warn of parts with many unknown tokens."""
-        splits.warn_of_unknown(self.unknown)
+        return self.text.unknown
 
     def trained(self) -> Size:
         """Size of the training part."""
@@ -448,38 +303,22 @@ class TextFile(DataModule):
         unknown = self.sizes["validation"].unknown
         return Size.of_counts(counts, self.vocab, self.codec.tokenizer, unknown)
 
-    def _advise(self) -> None:
-        """Warn of batches so large that an epoch has few updates."""
-        updates = len(self._batches("training"))
-        if self.lines:
-            sequences, tokens = f"{self.batch_size} lines", len(self._lines["training"])
-        else:
-            sequences = f"{self.batch_size} windows of {self.num_steps} tokens"
-            tokens = len(self.train)
-        better = max(1, tokens // ((1 if self.lines else self.num_steps) * SUGGESTED_UPDATES))
-        if updates <= MIN_UPDATES and better < self.batch_size:
-            log.warning(
-                "an epoch has %s: a batch takes %s, and the training part has %d: use a smaller "
-                "batch size, such as %d",
-                *("1 update" if updates == 1 else f"{updates} updates", sequences, tokens, better),
-            )
-
     def loss_without_context(self) -> float:
         """Loss in nats per token of a model that only knows the training part's frequencies.
 
         It is NaN where processes share a store, of which each reads its own part.
         """
-        return math.nan if self.shared else splits.entropy_of(self.train)
+        return math.nan if self.text.shared else splits.entropy_of(self.train)
 
     @property
     def mean_line(self) -> float:
         """Mean number of targets read of a training line; 0 if lines are no sequences."""
-        return self._lines["training"].read(self.num_steps) / self.num_lines if self.lines else 0.0
+        return self.text.mean_line(self.num_steps)
 
     @property
     def num_lines(self) -> int:
         """Number of training lines; 0 if lines are no sequences of their own."""
-        return len(self._lines["training"]) if self.lines else 0
+        return self.text.num_lines
 
     def get_dataloader(self, train: bool) -> Loader:
         """Return the minibatches of the training or of the validation part."""
@@ -500,41 +339,9 @@ class TextFile(DataModule):
         convert: Callable[[NDArray[Any]], Any] | None = None,
     ) -> Loader:
         """Minibatches of a part; `convert` makes arrays of the framework by default."""
-        ids, convert = self._ids(part), convert or self.to_tensor
-        if self.lines:
-            most = self.num_steps
-            return LineBatches(self._lines[part], self.batch_size, most, rng, convert, self.id_type)
-        if self.batching == "contiguous":
-            return ContiguousBatches(ids, self.batch_size, self.num_steps, convert, self.id_type)
-        arrays = [
-            MemmapWindows(view, self.id_type) for view in sliding_windows(ids, self.num_steps)
-        ]
-        sampler = non_overlapping(len(arrays[0]), self.num_steps, rng)
-        return Minibatches(arrays, self.batch_size, sampler, convert)
+        read = self.text.lines[part] if self.lines else self._ids(part)
+        return self.batches.loader(read, rng, convert or self.to_tensor, self.id_type)
 
-
-def _sources(path: Any, split: Any, val_path: Any, test_path: Any) -> Sources:
-    """Files of the parts of a text, checked."""
-    single = isinstance(path, str | os.PathLike) or not isinstance(path, Sequence)
-    paths = [path] if single else list(path)
-    if not paths:
-        raise ElmanError("a text is the path of a UTF-8 file, or of several, got none")
-    own = [each for each in (val_path, test_path) if each is not None]
-    for each in (*paths, *own):
-        check_path(str(each))
-    shares = shares_of(split, val_path, test_path)
-    return Sources(
-        tuple(as_path(each, "a text") for each in paths),
-        None if val_path is None else as_path(val_path, "a validation text"),
-        None if test_path is None else as_path(test_path, "a test text"),
-        shares,
-    )
-
-
-def _check_same(given: dict[str, Any], codec: Codec, owner: str) -> None:
-    """Raise an ElmanError if a given setting differs from the codec."""
-    own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
-    for name, value in given.items():
-        if not (isinstance(value, str) and value == own.get(name)):
-            known = f"the {name} {own[name]}" if name in own else f"a {in_words(name)} of its own"
-            raise ElmanError(f"{owner} {known}, got {value!r}: leave it out")
+    def _ids(self, part: str) -> Ids:
+        """Ids of a part; a user may have replaced them."""
+        return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]

@@ -1,11 +1,14 @@
 """Parts of a text, for training, validation and test: shares of one text, or files of their own."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError, is_number
+from elman.core.files.paths import as_path
+from elman.core.text.text_files import check_path
 
 PARTS = ("training", "validation", "test")
 Shares = tuple[float, float, float]  # of a text, for each part
@@ -21,12 +24,43 @@ class Sources:
     - `training`: the text, one file after the other.
     - `validation`, `test`: files of these parts, or None.
     - `shares`: shares of the text for the parts, in its order.
+    - `split`: the shares as they were given, or None for the default.
     """
 
     training: tuple[Path, ...]
     validation: Path | None = None
     test: Path | None = None
     shares: Shares = SPLIT
+    split: Sequence[float] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        path: str | Sequence[str],
+        split: Sequence[float] | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+    ) -> "Sources":
+        """Check the paths of a text, or of several, and of files of its other parts."""
+        single = isinstance(path, str | os.PathLike) or not isinstance(path, Sequence)
+        paths = [path] if single else list(path)
+        if not paths:
+            raise ElmanError("a text is the path of a UTF-8 file, or of several, got none")
+        for each in (*paths, *(own for own in (validation, test) if own is not None)):
+            check_path(str(each))
+        shares = shares_of(split, validation, test)
+        return cls(
+            tuple(as_path(each, "a text") for each in paths),
+            None if validation is None else as_path(validation, "a validation text"),
+            None if test is None else as_path(test, "a test text"),
+            shares,
+            split,
+        )
+
+    @property
+    def is_store(self) -> bool:
+        """True if the text is a folder, as a token store is."""
+        return self.training[0].is_dir()
 
     @property
     def by_part(self) -> tuple[tuple[Path, ...], ...]:

@@ -46,6 +46,16 @@ def _can_use_gpu(name: str) -> bool:
         return False
 
 
+def count_gpus(device: str, framework: Any) -> int:
+    """Number of GPUs to train on, 0 or 1; an ElmanError if there is none that is asked for."""
+    if device == "gpu" and len(framework.devices()) == 1:
+        other = with_gpu()
+        cure = f", or choose --framework {other}" if other else ""
+        name = framework.__name__.removeprefix("elman.")
+        raise ElmanError(f"{name} can use no GPU here: leave --device out{cure}")
+    return int(device != "cpu")
+
+
 def fastest_framework(values: "Weights") -> str:
     """Name of the engine, if it computes a model of these weights, else numpy.
 

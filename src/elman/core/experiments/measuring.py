@@ -21,8 +21,9 @@ from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import launch, train
 from elman.core.experiments.calibration import Probe, operations_of
-from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.settings import Settings
+from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
@@ -144,7 +145,7 @@ class Timings:
 def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
     """Timings of a shard, estimated from those of a part of it."""
     framework, part = framework_module(settings.framework), smaller(shard)
-    num_gpus = train.count_gpus(settings, framework)
+    num_gpus = count_gpus(settings.device, framework)
     own = {"workers": workers, "exchanged": part.exchanged}
     kind = type("TimedTrainer", (TimedParts, framework.Trainer), own)
     options = train.build_options(settings)
@@ -156,7 +157,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
         shard.exchanged / part.exchanged,
         weights.count(shard.arch) / number,
     )
-    program = 1e6 * (train.peak_memory_mb() or 0)
+    program = 1e6 * (peak_memory_mb() or 0)
     if not trainer.gpus:  # whose memory is another
         copies = 2 + train.optimizer_numbers(settings)
         program -= NUMBER * number * copies + part.memory

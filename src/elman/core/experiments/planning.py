@@ -10,7 +10,7 @@ of other machines take the network, as docs/scale.md describes it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from elman.core.data.sharding import check_rows
 from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
 from elman.core.experiments import recipe, train
 from elman.core.experiments.calibration import operations_of
+from elman.core.experiments.choice import choose, default_shards
 from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import EXCHANGED, NUMBER, Shard
@@ -94,7 +95,7 @@ class Task:
 
     def shards(self, workers: int) -> int:
         """Shards of a batch."""
-        return self.settings.shards or train.default_shards(workers)
+        return self.settings.shards or default_shards(workers)
 
     @property
     def embedding(self) -> tuple[int, int, int, int] | None:
@@ -185,7 +186,7 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
     if given.get("partition_optimizer"):  # which is cut among workers, and so the batch is, too
         rows = max(1, given.get("batch_size", MAX_SHARDS))
         most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
-        given = {"shards": min(train.default_shards(workers), most), **given}
+        given = {"shards": min(default_shards(workers), most), **given}
     if tokens is not None:
         return _unread(given, workers, tokens)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE:
@@ -193,17 +194,12 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
             "workers train on a text of your own, got none: give its path, or --tokens and "
             "--vocab-size"
         )
-    if train.is_chosen(given):
-        choice = train.settings_for_text(given, workers)
-        settings, data = choice.settings, choice.data
-        _tell(choice.reasons)
-    else:
-        settings = Settings(**given)
-        framework = framework_module(settings.framework)
-        origin = train.origin_of(settings)
-        data = train.read_data(settings, framework, origin, shared=workers > 1)
-    steps = round(data.mean_line) if settings.lines else settings.seq_len
-    return _task(settings, len(data.vocab), len(data.train), steps)
+    choice = choose(given, workers)
+    assert choice.text is not None
+    settings, text = choice.settings, choice.text
+    _tell(choice.reasons)
+    steps = round(text.mean_line(settings.seq_len)) if settings.lines else settings.seq_len
+    return _task(settings, len(text.codec.vocab), len(text.ids("training")), steps)
 
 
 def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
@@ -223,7 +219,7 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     return _task(settings, vocab, tokens, settings.seq_len)
 
 
-def _tell(reasons: list[str]) -> None:
+def _tell(reasons: Sequence[str]) -> None:
     for line in reasons:
         log.info(line)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import DEFAULT_LR, Settings
 from elman.core.model import weights
@@ -56,15 +57,23 @@ class Facts:
     precision: str = SINGLE
 
     @classmethod
-    def of(cls, data: Any, speed: float, precision: str) -> "Facts":
-        """Facts of a TextFile, trained at this speed."""
-        shortest = min(len(part) for part in (data.train, data.val, data.test) if len(part))
-        tokens, characters = len(data.train), max(1, data.sizes["training"].characters)
-        line = data.mean_line
-        if data.lines:  # without what is cut
-            read = round(line * data.num_lines)
-            tokens, characters = read, max(1, round(characters * read / tokens))
-        return cls(tokens, characters, len(data.vocab), shortest, line, speed, precision)
+    def of(cls, text: Text, steps: int, speed: float, precision: str) -> "Facts":
+        """Facts of a text, whose lines are cut after `steps` tokens, trained at this speed."""
+        shortest = min(len(part.ids) for part in text.parts.values() if len(part.ids))
+        tokens = len(text.ids("training"))
+        characters = max(1, text.sizes["training"].characters)
+        line = text.mean_line(steps)
+        if text.lines:  # without what is cut
+            read = round(line * text.num_lines)
+            characters = max(1, round(characters * read / tokens))
+            tokens = read
+        return cls(tokens, characters, len(text.codec.vocab), shortest, line, speed, precision)
+
+
+def minutes(given: Mapping[str, Any]) -> float | None:
+    """Time of a training with the settings that are given; None if it has only epochs."""
+    found: float | None = given.get("minutes", None if "epochs" in given else MINUTES)
+    return found
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
@@ -74,8 +83,8 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     """
     check_given(Settings, given)
     chosen = {"recipe": "auto", **given}
-    if "epochs" not in chosen:
-        chosen.setdefault("minutes", MINUTES)
+    if (limit := minutes(given)) is not None:
+        chosen["minutes"] = limit
     seconds = 60 * chosen.get("minutes", MINUTES)
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)

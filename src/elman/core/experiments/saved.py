@@ -39,8 +39,8 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     return TrainingRecord(
         settings,
         data.text_sha256,
-        val_sha256=getattr(data, "val_sha256", ""),
-        test_sha256=getattr(data, "test_sha256", ""),
+        val_sha256=data.val_sha256,
+        test_sha256=data.test_sha256,
         given=sorted(given),
         epoch=(best_epoch(history) if best else history[-1]).epoch,
         framework_version=module.version(),
@@ -60,8 +60,8 @@ def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
     own |= {"text": first, "more_texts": more}
     files = {"val": sources.validation, "test": sources.test}
     own |= {name: str(path) for name, path in files.items() if path is not None}
-    if data.split is not None:
-        own["split"] = ",".join(map(str, data.split))
+    if sources.split is not None:
+        own["split"] = ",".join(map(str, sources.split))
     return own | {name: getattr(data, name) for name in OF_THE_TEXT}
 
 

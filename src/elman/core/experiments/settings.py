@@ -4,8 +4,11 @@ From it follow the options of `elman train`, their help and their checks, and th
 config.json and training.json. A new setting is added here and read where it acts.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from elman.core import setting_fields
 from elman.core.data.parts import parse_split, shares_of
 from elman.core.errors import ElmanError, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS
@@ -203,8 +206,7 @@ class Settings:
     def __post_init__(self) -> None:
         check(self)
         self._fill_in()
-        self._check_text()
-        self._check_model()
+        check_together(vars(self))
 
     def _fill_in(self) -> None:
         """Give values to what is None and follows from other settings."""
@@ -222,86 +224,117 @@ class Settings:
         if self.edition is None and self.text == TIME_MACHINE:
             object.__setattr__(self, "edition", EDITIONS[0])
 
-    def _check_text(self) -> None:
-        check_text(self.text, self.edition)
-        for text in self.texts:
-            _check_file(text)
-        if self.text != TIME_MACHINE:
-            self._check_parts()
-            return
-        if self.recipe == "auto":
-            raise ElmanError(
-                "The Time Machine is trained as in the book, got recipe auto: give the path of a "
-                "text file"
-            )
-        names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq")
-        for name in (*names, "newlines"):
-            if value := getattr(self, name):
-                raise ElmanError(
-                    f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave "
-                    "it out"
-                )
-        if self.tokenizer not in (None, "char"):
-            raise ElmanError(
-                f"The Time Machine is read by characters, as in the book, got {self.tokenizer}: "
-                "give the path of a text file for bytes or words"
-            )
-        if self.batching != "random":
-            raise ElmanError(
-                f"The Time Machine is read in random windows, as in the book, got {self.batching}: "
-                "give the path of a text file"
-            )
 
-    def _check_parts(self) -> None:
-        shares_of(parse_split(self.split), self.val, self.test)
-        if self.lines and self.batching != "random":
-            raise ElmanError(
-                f"lines do not continue each other, got batching {self.batching}: leave it out"
-            )
+def check_given(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that are not valid, or do not go together.
 
-    @property
-    def texts(self) -> list[str]:
-        """All files: the text's, and those of the validation and the test part."""
-        own = (self.val, self.test)
-        return [self.text, *self.more_texts, *(path for path in own if path is not None)]
+    Settings that are not given are not checked: they are still to be chosen.
+    """
+    setting_fields.check_given(Settings, given)
+    check_together(given)
 
-    def _check_model(self) -> None:
-        from elman.core.model.precision import check_precision
-        from elman.core.model.weights import check_tied
-        from elman.core.training.workers import check_shards
 
-        check_precision(self.precision, self.framework)
-        if self.shards is not None:
-            check_shards(self.shards, 1)
-            if self.framework not in SHARDED:
-                raise ElmanError(
-                    f"shards are computed by {', '.join(SHARDED)}, got {self.framework}: leave "
-                    "--shards out, or choose another framework"
-                )
-        elif self.partition_optimizer:
+def check_together(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that do not go together; some may be missing."""
+    _check_texts(values)
+    _check_parts(values)
+    _check_workers(values)
+    _check_model(values)
+    _check_optimizer(values)
+
+
+def _check_texts(values: Mapping[str, Any]) -> None:
+    text = values.get("text", TIME_MACHINE)
+    check_text(text, values.get("edition"))
+    others = (values.get("val"), values.get("test"))
+    for each in (text, *values.get("more_texts", ()), *others):
+        if each is not None:
+            _check_file(each)
+    if text == TIME_MACHINE:
+        _check_as_in_the_book(values)
+
+
+def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for a setting that The Time Machine does not have."""
+    if values.get("recipe") == "auto":
+        raise ElmanError(
+            "The Time Machine is trained as in the book, got recipe auto: give the path of a text "
+            "file"
+        )
+    names = ("more_texts", "split", "val", "test", "lines", "vocab_size", "min_freq", "newlines")
+    for name in names:
+        if value := values.get(name):
             raise ElmanError(
-                "the optimizer of workers is partitioned, which train in shards, got none: give "
-                "--shards, or leave --partition-optimizer out"
+                f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave it "
+                "out"
             )
-        check_tied(self.tied, self.embedding, self.hidden)
-        if self.dropout and self.layers == 1:
+    if values.get("tokenizer") not in (None, "char"):
+        raise ElmanError(
+            f"The Time Machine is read by characters, as in the book, got {values['tokenizer']}: "
+            "give the path of a text file for bytes or words"
+        )
+    if values.get("batching", "random") != "random":
+        raise ElmanError(
+            f"The Time Machine is read in random windows, as in the book, got "
+            f"{values['batching']}: give the path of a text file"
+        )
+
+
+def _check_parts(values: Mapping[str, Any]) -> None:
+    shares_of(parse_split(values.get("split")), values.get("val"), values.get("test"))
+    if values.get("lines") and values.get("batching", "random") != "random":
+        raise ElmanError(
+            f"lines do not continue each other, got batching {values['batching']}: leave it out"
+        )
+
+
+def _check_workers(values: Mapping[str, Any]) -> None:
+    from elman.core.training.workers import check_shards
+
+    shards = values.get("shards")
+    framework = values.get("framework", Settings.framework)
+    if shards is not None:
+        check_shards(shards, 1)
+        if framework not in SHARDED:
             raise ElmanError(
-                f"dropout acts between layers, got {self.dropout} with one layer: use more layers"
+                f"shards are computed by {', '.join(SHARDED)}, got {framework}: leave --shards "
+                "out, or choose another framework"
             )
-        if self.input_dropout and not self.embedding:
-            raise ElmanError(
-                f"input dropout acts on an embedding, got {self.input_dropout} without one: give "
-                "--embedding a size, or leave --input-dropout out"
-            )
-        if self.momentum and self.optimizer != "sgd":
-            raise ElmanError(
-                f"momentum goes with sgd, got {self.momentum} with {self.optimizer}: leave it out"
-            )
-        if self.weight_decay and self.optimizer != "adamw":
-            raise ElmanError(
-                f"weight decay goes with adamw, got {self.weight_decay} with {self.optimizer}: "
-                "leave it out"
-            )
+    elif values.get("partition_optimizer"):
+        raise ElmanError(
+            "the optimizer of workers is partitioned, which train in shards, got none: give "
+            "--shards, or leave --partition-optimizer out"
+        )
+
+
+def _check_model(values: Mapping[str, Any]) -> None:
+    from elman.core.model.precision import SINGLE, check_precision
+    from elman.core.model.weights import check_tied
+
+    check_precision(values.get("precision", SINGLE), values.get("framework", Settings.framework))
+    if values.get("tied"):
+        hidden = values.get("hidden", values.get("embedding")) or 1
+        check_tied(True, values.get("embedding", hidden), hidden)
+    if values.get("dropout") and values.get("layers") == 1:
+        raise ElmanError(
+            f"dropout acts between layers, got {values['dropout']} with one layer: use more layers"
+        )
+    if values.get("input_dropout") and values.get("embedding") == 0:
+        raise ElmanError(
+            f"input dropout acts on an embedding, got {values['input_dropout']} without one: give "
+            "--embedding a size, or leave --input-dropout out"
+        )
+
+
+def _check_optimizer(values: Mapping[str, Any]) -> None:
+    momentum, decay = values.get("momentum"), values.get("weight_decay")
+    optimizer = values.get("optimizer", "sgd" if momentum else "adamw")
+    if momentum and optimizer != "sgd":
+        raise ElmanError(f"momentum goes with sgd, got {momentum} with {optimizer}: leave it out")
+    if decay and optimizer != "adamw":
+        raise ElmanError(
+            f"weight decay goes with adamw, got {decay} with {optimizer}: leave it out"
+        )
 
 
 def _check_file(text: str) -> None:

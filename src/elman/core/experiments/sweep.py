@@ -33,11 +33,11 @@ from elman.core.errors import (
     require_at_most,
 )
 from elman.core.experiments import run, space
-from elman.core.experiments.frameworks import framework_module
+from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.session import Ending, Session, no_signals
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
-from elman.core.experiments.train import Training, count_gpus
+from elman.core.experiments.train import Training
 from elman.core.files import atomic, json_files, regular
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import best_epoch
@@ -163,7 +163,7 @@ def check_here(given: Mapping[str, Any]) -> None:
         regular.check_exists(Path(path))
     names = {name: given[name] for name in ("framework", "device") if name in given}
     settings = Settings(given["text"], **names)
-    count_gpus(settings, framework_module(settings.framework))
+    count_gpus(settings.device, framework_module(settings.framework))
 
 
 def train_trial(

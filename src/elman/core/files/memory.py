@@ -1,6 +1,7 @@
 """Memory limits of the process, and reuse of freed memory."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,3 +77,16 @@ def retain_freed() -> None:
     never touched, which costs nothing.
     """
     np.empty(31 << 20, np.uint8)
+
+
+def peak_memory_mb() -> int | None:
+    """Peak resident memory of this process in megabytes (10^6 bytes); None on Windows."""
+    status = Path("/proc/self/status")  # Linux; getrusage there begins with the parent's memory
+    if status.exists():
+        (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return int(kibibytes) * 1024 // 10**6
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS

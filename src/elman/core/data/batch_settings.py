@@ -1,0 +1,115 @@
+"""Settings of the batches of a text, and the loaders that read such batches."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.data.batching import (
+    ContiguousBatches,
+    MemmapWindows,
+    Minibatches,
+    non_overlapping,
+    sliding_windows,
+)
+from elman.core.data.lines import LineBatches, Lines
+from elman.core.data.text import Text
+from elman.core.errors import ElmanError, require_at_least, require_one_of
+from elman.core.text.encoders import Ids
+from elman.core.valid_values import BATCHING
+
+MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
+
+log = logging.getLogger("elman")
+Loader = Minibatches | ContiguousBatches | LineBatches
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Batches of a text.
+
+    - `batch_size`: windows, sequences or lines of a batch.
+    - `num_steps`: tokens of a window, or of a line at most.
+    - `batching`: random or contiguous windows.
+    - `seed`: seed of the boundaries and the order of the training windows.
+    """
+
+    batch_size: int
+    num_steps: int
+    batching: str = "random"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_one_of(BATCHING, batching=self.batching)
+        require_at_least(1, batch_size=self.batch_size, num_steps=self.num_steps)
+        require_at_least(0, seed=self.seed)
+
+    def check_lines(self, lines: bool) -> None:
+        """Raise an ElmanError for lines in contiguous batches."""
+        if lines and self.batching != "random":
+            raise ElmanError(
+                f"lines do not continue each other, got batching {self.batching}: leave it out"
+            )
+
+    def check(self, text: Text) -> None:
+        """Raise an ElmanError unless a text has such batches."""
+        self.check_lines(text.codec.lines)
+        if not text.lines:
+            self._check_lengths(text)
+        text.require_known_tokens()
+
+    def _check_lengths(self, text: Text) -> None:
+        """Raise an ElmanError, with a length that is enough, for a part without a whole batch."""
+        if self.batching == "contiguous":
+            needed = self.batch_size + 1
+            rule = f"{self.batch_size} sequences need {needed} tokens"
+            less = "a smaller batch"
+        else:
+            needed = self.num_steps + 1
+            steps = "step" if self.num_steps == 1 else "steps"
+            rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
+            less = "fewer steps"
+        text.require_tokens(needed, rule, f", or {less}" if needed > 2 else "")
+
+    def advise(self, text: Text, updates: int) -> None:
+        """Warn of batches so large that an epoch has few updates."""
+        if text.lines:
+            sequences = f"{self.batch_size} lines"
+            found = text.num_lines
+            better = max(1, found // SUGGESTED_UPDATES)
+        else:
+            sequences = f"{self.batch_size} windows of {self.num_steps} tokens"
+            found = len(text.ids("training"))
+            better = max(1, found // (self.num_steps * SUGGESTED_UPDATES))
+        if updates <= MIN_UPDATES and better < self.batch_size:
+            log.warning(
+                "an epoch has %s: a batch takes %s, and the training part has %d: use a smaller "
+                "batch size, such as %d",
+                "1 update" if updates == 1 else f"{updates} updates",
+                sequences,
+                found,
+                better,
+            )
+
+    def loader(
+        self,
+        part: Ids | Lines,
+        rng: np.random.Generator | None,
+        convert: Callable[[NDArray[Any]], Any],
+        id_type: Any,
+    ) -> Loader:
+        """Batches of a part of a text, in an order that `rng` draws.
+
+        `convert` makes arrays of a framework.
+        """
+        size, steps = self.batch_size, self.num_steps
+        if isinstance(part, Lines):
+            return LineBatches(part, size, steps, rng, convert, id_type)
+        if self.batching == "contiguous":
+            return ContiguousBatches(part, size, steps, convert, id_type)
+        arrays = [MemmapWindows(view, id_type) for view in sliding_windows(part, steps)]
+        sampler = non_overlapping(len(arrays[0]), steps, rng)
+        return Minibatches(arrays, size, sampler, convert)

@@ -1,0 +1,206 @@
+"""A text read into tokens and facts: its parts, their sizes, its lines; no batches."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from elman.core.data import splits, store
+from elman.core.data.lines import Lines
+from elman.core.data.parts import PARTS, Sources, enough_tokens
+from elman.core.data.token_writer import PartSize, Tokens
+from elman.core.data.tokenization import (
+    TokenizerSettings,
+    tokenize_sources,
+    tokenize_sources_with,
+)
+from elman.core.errors import ElmanError, in_words
+from elman.core.text.codec import Codec
+from elman.core.text.encoders import Ids
+
+log = logging.getLogger("elman")
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How a text is read as tokens; None leaves a value to the store, the codec or the default.
+
+    - `tokenizer`, `vocab_size`, `min_freq`, `newlines`: as in `TokenizerSettings`.
+    - `lines`: each line is a sequence.
+    - `codec`: codec of a model, to read the text with.
+    """
+
+    tokenizer: str | None = None
+    vocab_size: int | None = None
+    min_freq: int | None = None
+    newlines: str | None = None
+    lines: bool = False
+    codec: Codec | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.codec is None or isinstance(self.codec, Codec)):
+            raise ElmanError(
+                f"codec must be a Codec, such as model.codec, got {type(self.codec).__name__}"
+            )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Settings of the tokenizer that are given."""
+        asked = {
+            "tokenizer": self.tokenizer,
+            "vocab_size": self.vocab_size,
+            "min_freq": self.min_freq,
+            "newlines": self.newlines,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def check(self, codec: Codec, owner: str, verb: str) -> None:
+        """Raise an ElmanError for a given setting that differs from the codec of its owner."""
+        own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
+        for name, value in self.given.items():
+            if not (isinstance(value, str) and value == own.get(name)):
+                known = (
+                    f"the {name} {own[name]}" if name in own else f"a {in_words(name)} of its own"
+                )
+                raise ElmanError(f"{owner} {verb} {known}, got {value!r}: leave it out")
+        if codec.lines != self.lines:
+            mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
+            raise ElmanError(
+                f"{owner} is{mode} for lines as sequences of their own: {cure}, or in Python "
+                f"lines={codec.lines}"
+            )
+
+
+class Text:
+    """A text as tokens, in parts that do not overlap.
+
+    - `parts`: the tokens of each part; a part may be empty.
+    - `used`: names of the parts that are not.
+    - `lines`: the lines of each used part, if lines are sequences.
+    - `shared`: several processes read a store, each a share of it.
+    """
+
+    def __init__(
+        self, sources: Sources, options: TokenOptions, tokens: Tokens, codec: Codec, shared: bool
+    ) -> None:
+        if options.lines and not len(tokens.ids):
+            raise ElmanError("every line of the text is empty: give lines that are not")
+        self.sources, self.options = sources, options
+        self.tokens, self.codec, self.shared = tokens, codec, shared
+        self.parts = {part: tokens.part(number) for number, part in enumerate(PARTS)}
+        self.sizes: dict[str, PartSize] = dict(zip(PARTS, tokens.parts, strict=True))
+        self.lines: dict[str, Lines] = {}
+        if codec.lines:
+            end = codec.line_end
+            self.lines = {part: Lines(self.ids(part), end, part) for part in self.used}
+
+    @cached_property
+    def used(self) -> tuple[str, ...]:
+        """Parts that are read; of lines, whose parts are drawn, a test part may lack lines."""
+        asks_test = self.sources.shares[2] > 0 and not self.sources.is_store
+        has_test = len(self.ids("test")) > 0 or (self.codec.lines and asks_test)
+        return PARTS if has_test else PARTS[:2]
+
+    def ids(self, part: str) -> Ids:
+        """Ids of a part."""
+        return self.parts[part].ids
+
+    @property
+    def num_lines(self) -> int:
+        """Number of training lines; 0 if lines are no sequences of their own."""
+        return len(self.lines["training"]) if self.lines else 0
+
+    def mean_line(self, steps: int) -> float:
+        """Mean number of targets of a training line, cut after `steps`; 0 without lines."""
+        return self.lines["training"].read(steps) / self.num_lines if self.lines else 0.0
+
+    def require_tokens(self, needed: int, rule: str, other_cure: str = "") -> None:
+        """Raise an ElmanError with the rule for a part that has fewer tokens than needed."""
+        for part in self.used:
+            if (found := len(self.ids(part))) < needed:
+                cure = self._longer(part, needed) + other_cure
+                raise ElmanError(f"{rule}, and the {part} part has {found}: {cure}")
+
+    def require_known_tokens(self) -> None:
+        """Raise an ElmanError if the vocabulary has only the unknown symbol."""
+        if len(self.codec.vocab) == 1:
+            raise ElmanError(
+                f"every token of the training part of {self.sources.training[0]} is too rare for "
+                "the vocabulary: give a longer text, or the tokenizer char, byte or bpe"
+            )
+
+    def _longer(self, part: str, needed: int) -> str:
+        """Cure for a part that has fewer tokens than it needs."""
+        if self.sources.is_store:
+            return "prepare a longer text"
+        if self.sources.by_part[PARTS.index(part)] and part != PARTS[0]:
+            return "give a longer file for this part"
+        return f"give a text of {enough_tokens(needed, self.sources.shares)} tokens or more"
+
+    @property
+    def unknown(self) -> dict[str, tuple[int, int]]:
+        """Numbers of unknown tokens and of all that are predicted, for each part."""
+        return {
+            f"{name} part": (part.unknown.tokens, part.tokens - 1)
+            for name, part in self.sizes.items()
+            if part.tokens
+        }
+
+    def warn(self) -> None:
+        """Warn of parts with many unknown tokens, and of parts that differ."""
+        self.warn_of_unknown()
+        others = {part: self.ids(part) for part in PARTS[1:]}
+        splits.warn_of_order(self.ids("training"), others, self.codec.vocab)
+
+    def warn_of_unknown(self) -> None:
+        """Warn of parts with many unknown tokens."""
+        splits.warn_of_unknown(self.unknown)
+
+
+def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> Text:
+    """Read a text, or a store.
+
+    With `shared` the ids of a store are not checked here, but when a process reads its share.
+    """
+    tokens, codec = _read(sources, options, shared)
+    text_sha256, *others = tokens.sources_sha256
+    if text_sha256 in others:
+        log.warning(
+            "the training text is also that of the validation or the test part, whose loss then "
+            "tells nothing of other texts"
+        )
+    return Text(sources, options, tokens, codec, shared)
+
+
+def _read(sources: Sources, options: TokenOptions, shared: bool) -> tuple[Tokens, Codec]:
+    """Tokens of a text, and their codec: the given one, or the text's."""
+    path, codec = sources.training[0], options.codec
+    if sources.is_store:
+        _check_store_alone(sources)
+    if codec is not None:
+        options.check(codec, "the codec", "has")
+        if sources.is_store:
+            return store.read_with(path, codec, checked=not shared).tokens, codec
+        return tokenize_sources_with(sources, codec), codec
+    if sources.is_store:
+        found = store.read(path, checked=not shared)
+        options.check(found.codec, str(path), "was prepared with")
+    else:
+        found = tokenize_sources(sources, TokenizerSettings(**options.given, lines=options.lines))
+    return found.tokens, found.codec
+
+
+def _check_store_alone(sources: Sources) -> None:
+    """Raise an ElmanError for what the parts of a store have already been made of."""
+    more: dict[str, Any] = {
+        "split": sources.split,
+        "validation file": None if sources.validation is None else str(sources.validation),
+        "test file": None if sources.test is None else str(sources.test),
+        "second text": list(map(str, sources.training[1:])) or None,
+    }
+    for name, value in more.items():
+        if value is not None:
+            raise ElmanError(
+                f"a store has its own parts, got a {name}, {value!r}: leave it out, or prepare "
+                "another store with it"
+            )

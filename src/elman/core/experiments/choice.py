@@ -1,0 +1,151 @@
+"""What a training is made of: its settings, chosen for its text if they are not given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.core.data.parts import Sources, parse_split
+from elman.core.data.text import Text, TokenOptions, read_text
+from elman.core.errors import ElmanError
+from elman.core.experiments import recipe
+from elman.core.experiments.calibration import operations_per_second
+from elman.core.experiments.frameworks import count_gpus, framework_module
+from elman.core.experiments.origin import Origin, named
+from elman.core.experiments.recipe import Facts
+from elman.core.experiments.run import RunSettings
+from elman.core.experiments.settings import DEFAULT_LINE, TIME_MACHINE, Settings, check_given
+from elman.core.files import regular
+from elman.core.training.workers import check_shards
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings of a training, and what was read for it.
+
+    - `framework`: module of the framework.
+    - `origin`: the model to start from, if one is given.
+    - `text`: the text; None for The Time Machine, which a framework's data set reads.
+    - `reasons`: lines that describe what was chosen for the text.
+    - `given`: names of the settings that were not chosen; None if it is not known.
+    - `facts`: facts that the settings were chosen from.
+    """
+
+    settings: Settings
+    framework: Any
+    origin: Origin | None = None
+    text: Text | None = None
+    reasons: tuple[str, ...] = ()
+    given: list[str] | None = None
+    facts: Facts | None = None
+
+
+def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
+    """Read the text of the settings that are given, and choose the others.
+
+    An ElmanError tells of wrong settings before a long text is read.
+    """
+    if workers > 1:
+        given = {"shards": default_shards(workers), **given}
+        _check_store(given)
+    if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
+        return settled(Settings(**given), named(given), workers)
+    check_given(given)
+    framework = _framework(given, workers)
+    origin = Origin.of(given)
+    text = _read(given, origin, workers)
+    text.require_tokens(2, "a window of 1 step needs 2 tokens")
+    facts = _facts(text, given, framework, workers)
+    settings, reasons = recipe.choose(given, facts)
+    return Choice(settings, framework, origin, text, tuple(reasons), named(given), facts)
+
+
+def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
+    """Read the text of settings that are complete."""
+    return _settled(settings, Origin.of(vars(settings)), given, (), workers)
+
+
+def again(kept: RunSettings, workers: int = 1) -> Choice:
+    """Read again what a training began with; an ElmanError if the run to start from has changed."""
+    settings, origin = kept.settings, None
+    if settings.init is not None:
+        origin = Origin.again(settings.init, kept.init_sha256)
+    return _settled(settings, origin, kept.given, tuple(kept.reasons), workers)
+
+
+def _settled(
+    settings: Settings,
+    origin: Origin | None,
+    given: list[str] | None,
+    reasons: tuple[str, ...],
+    workers: int,
+) -> Choice:
+    framework = _framework(vars(settings), workers)
+    text = None if settings.text == TIME_MACHINE else _read(vars(settings), origin, workers)
+    return Choice(settings, framework, origin, text, reasons, given)
+
+
+def _framework(settings: Mapping[str, Any], workers: int) -> Any:
+    """Framework of some settings, after checks that need no text."""
+    _check_workers(settings.get("shards"), workers)
+    framework = framework_module(settings.get("framework", Settings.framework))
+    count_gpus(settings.get("device", Settings.device), framework)
+    return framework
+
+
+def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> Text:
+    """The text of some settings, in the tokens of the model to start from."""
+    sources = Sources.of(
+        [settings["text"], *settings.get("more_texts", ())],
+        parse_split(settings.get("split")),
+        settings.get("val"),
+        settings.get("test"),
+    )
+    options = TokenOptions(
+        settings.get("tokenizer"),
+        settings.get("vocab_size"),
+        settings.get("min_freq"),
+        settings.get("newlines"),
+        settings.get("lines", False),
+        None if origin is None else origin.codec,
+    )
+    return read_text(sources, options, shared=workers > 1)
+
+
+def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -> Facts:
+    """Facts of a text and of this machine, of which a time limit needs the speed."""
+    precision = given.get("precision") or recipe.fastest_precision(framework)
+    speed = recipe.USUAL_SPEED
+    if recipe.minutes(given) is not None:
+        num_gpus = count_gpus(given.get("device", Settings.device), framework)
+        speed = workers * operations_per_second(framework, precision, num_gpus)
+    return Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
+
+
+def default_shards(workers: int) -> int:
+    """Shards of a batch for so many workers: as many, or the next power of two."""
+    return 1 << (workers - 1).bit_length()
+
+
+def _check_workers(shards: int | None, workers: int) -> None:
+    """Raise an ElmanError if workers cannot compute a training with so many shards."""
+    if shards is not None:
+        check_shards(shards, workers)
+    elif workers > 1:
+        raise ElmanError(
+            f"workers compute shards, and the training was begun without, got {workers} workers: "
+            "resume it in one process, or begin another"
+        )
+
+
+def _check_store(given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError unless several workers can each read a share of the text."""
+    text = given.get("text", TIME_MACHINE)
+    if text == TIME_MACHINE:
+        raise ElmanError("several workers read a store of a text of your own, got none: give one")
+    regular.check_exists(Path(text))
+    if not Path(text).is_dir():
+        raise ElmanError(
+            f"several workers read a store, got {text}: make one with elman prepare {text} --out "
+            "STORE, and train on that"
+        )

@@ -1,0 +1,99 @@
+"""The model of a finished run that a training starts from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elman.core.errors import ElmanError
+from elman.core.experiments import run
+from elman.core.experiments.settings import TIME_MACHINE
+from elman.core.files.paths import exists
+from elman.core.model import weights
+from elman.core.text.codec import Codec
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Model of a finished run that a training starts from."""
+
+    arch: weights.Architecture
+    values: weights.Weights
+    codec: Codec
+
+    @classmethod
+    def read(cls, folder: str) -> "Origin":
+        """Read a run directory."""
+        arch, values, codec, _ = run.read(Path(folder))
+        return cls(arch, values, codec)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Origin | None":
+        """Read the run that settings name, if they name one.
+
+        An ElmanError is raised if they have another architecture.
+        """
+        folder = settings.get("init")
+        if folder is None:
+            return None
+        origin = cls.read(folder)
+        _check_same(folder, _architecture(origin.arch), settings)
+        return origin
+
+    @classmethod
+    def again(cls, folder: str, sha256: str | None) -> "Origin":
+        """Read the run that a training began with; an ElmanError if it is not the same."""
+        if not exists(Path(folder)):
+            raise ElmanError(f"{folder} has gone since the training began: bring it back")
+        origin = cls.read(folder)
+        if origin.sha256 != sha256:
+            raise ElmanError(f"{folder} has changed since the training began: bring it back")
+        return origin
+
+    @property
+    def sha256(self) -> str:
+        """A digest of all that a training takes from the run."""
+        codec = self.codec
+        facts = [asdict(self.arch), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
+        facts += [codec.newlines, codec.lines, codec.vocab.idx_to_token]
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        for name in sorted(self.values):
+            digest.update(np.ascontiguousarray(self.values[name]).data)
+        return digest.hexdigest()
+
+
+def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are given, with the architecture and the lines of the run to start from.
+
+    Raises an ElmanError for a setting that differs from the run's.
+    """
+    if not given.get("init"):
+        return {**given}
+    config = run.read_config(Path(given["init"]))
+    fixed = _architecture(config.architecture)
+    if given.get("text", TIME_MACHINE) != TIME_MACHINE:  # it has no lines, and another message
+        fixed["lines"] = config.lines
+    _check_same(given["init"], fixed, given)
+    return {**fixed, **given}
+
+
+def named(given: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that are given, without those that a run to start from fixes."""
+    fixed = {"lines", *(field.name for field in fields(weights.Architecture))}
+    return sorted(name for name in given if not (given.get("init") and name in fixed))
+
+
+def _architecture(arch: weights.Architecture) -> dict[str, Any]:
+    """Settings that an architecture fixes."""
+    return {name: value for name, value in asdict(arch).items() if name != "vocab"}
+
+
+def _check_same(init: str, fixed: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for the first setting that differs from the run's."""
+    for name, value in fixed.items():
+        if given.get(name, value) != value:
+            raise ElmanError(f"{init} has {name} {value}, got {given[name]}: leave it out")
