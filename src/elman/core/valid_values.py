@@ -1,6 +1,6 @@
 """Valid values of options: for the modules that check them and the settings that list them."""
 
-TOKENIZERS = ("char", "byte", "word", "bpe")
+CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
 BATCHING = ("random", "contiguous")

@@ -15,13 +15,19 @@ from elman.core.experiments import run as runs
 from elman.core.files import atomic
 from elman.core.model.precision import precision_in
 from elman.core.model.weights import Architecture, checked
-from elman.core.text import bpe
 from elman.core.text.codec import Codec
 from elman.core.text.lines import border_ids
+from elman.core.text.tokenizers import Units
 from elman.core.text.vocab import UNKNOWN
 from elman.export import half
 
 SOURCES = Path(__file__).with_name("page")
+UNITS = (Units.CHARACTERS, Units.BYTES, Units.MATCHES, Units.BYTE_PAIRS)  # in tokens.js
+# Python's letters, digits and white space, for JavaScript.
+CHARACTERS = {
+    r"\w": r"\p{L}\p{N}_",
+    r"\s": r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+}
 SCRIPTS = ("model.js", "tokens.js", "reading.js", "view.js", "main.js")
 
 
@@ -106,10 +112,12 @@ def _architecture(arch: Architecture) -> dict[str, Any]:
 def _codec(codec: Codec) -> dict[str, Any]:
     """Tokens, and how a text is split into them; tokens of bytes have a character for each byte."""
     tokenizer, tokens, unknown = codec.tokenizer, codec.vocab.idx_to_token, codec.vocab.unk
-    of_bytes = tokenizer.name in ("byte", bpe.NAME)
+    tokenizer.require_units(UNITS, "a page")
+    of_bytes = tokenizer.has_byte_tokens
     start, _ = border_ids(codec)
     return {
-        "tokenizer": tokenizer.name,
+        "units": tokenizer.units,
+        "pattern": _in_javascript(tokenizer.pattern),
         "clean": codec.clean,
         "lines": codec.lines,
         "start": start[0] if start else int(unknown == 0),
@@ -121,6 +129,19 @@ def _codec(codec: Codec) -> dict[str, Any]:
         "byteIds": _byte_ids(codec) if of_bytes else [],
         "merges": _merges(codec) if tokenizer.model else [],
     }
+
+
+def _in_javascript(pattern: str) -> str:
+    """A regular expression of Python's for JavaScript, with the same words and white space."""
+    parts = re.split(r"(\[[^]]*\])", pattern)
+    for place, part in enumerate(parts):
+        for sign, characters in CHARACTERS.items():
+            if not part.startswith("["):
+                part = part.replace(sign.upper(), f"[^{characters}]")
+                characters = f"[{characters}]"
+            part = part.replace(sign, characters)
+        parts[place] = part
+    return "".join(parts)
 
 
 def _byte_ids(codec: Codec) -> list[int]:

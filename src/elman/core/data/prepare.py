@@ -20,7 +20,7 @@ from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files
 from elman.core.data.tokenization import Report, TokenizerSettings, no_report, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import atomic, json_files, regular
-from elman.core.text import bpe, text_files
+from elman.core.text import known_tokenizers, text_files
 from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN
 from elman.core.text.tokenizers import UNIVERSAL, Tokenizer
@@ -201,8 +201,8 @@ def _tokenizer(
 ) -> Tokenizer:
     """Make the tokenizer, or read the one that was learnt before an interrupt."""
     model = folder / TOKENIZER_FILE
-    if settings.tokenizer == bpe.NAME and model.exists():
-        return bpe.read(model)
+    if known_tokenizers.is_learnt(settings.tokenizer) and model.exists():
+        return known_tokenizers.read(settings.tokenizer, model)
     made = settings.make(sources, report)
     if made.model:
         atomic.write(model, made.model.encode())

@@ -12,9 +12,8 @@ import numpy as np
 from elman.core.data.parts import ALL_TRAINING, Shares, Sources
 from elman.core.data.store import TokenizedText
 from elman.core.data.token_writer import Tokens, TokenWriter
-from elman.core.errors import ElmanError, is_one_of
 from elman.core.files.paths import os_error
-from elman.core.text import bpe, text_files
+from elman.core.text import known_tokenizers, text_files
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END, by_part, line_blocks
 from elman.core.text.tokenizers import (
@@ -23,7 +22,6 @@ from elman.core.text.tokenizers import (
     check_newlines,
     cut_before_space,
     pieces,
-    tokenizer,
     with_newlines,
 )
 from elman.core.text.vocab import Vocab
@@ -52,25 +50,16 @@ class TokenizerSettings:
 
     def __post_init__(self) -> None:
         check_newlines(self.newlines)
-        if not is_one_of(self.tokenizer, (bpe.NAME,)):
-            tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
-            return
-        if self.min_freq is not None:
-            raise ElmanError(
-                f"min freq goes with char and word, got {self.min_freq} with bpe: leave it out"
-            )
-        bpe.check_size(self.bpe_size)
-
-    @property
-    def bpe_size(self) -> int:
-        """Number of tokens that bpe learns."""
-        return bpe.DEFAULT_VOCAB_SIZE if self.vocab_size is None else self.vocab_size
+        known_tokenizers.check(self.tokenizer, self.vocab_size, self.min_freq)
 
     def make(self, sources: Sources, report: Report = no_report) -> Tokenizer:
-        """Make the tokenizer; bpe is learnt from the training part."""
-        if self.tokenizer == bpe.NAME:
-            return _learn(sources, self, report)
-        return tokenizer(self.tokenizer, self.vocab_size, self.min_freq)
+        """Make the tokenizer; one that is learnt is learnt from the training part."""
+        return known_tokenizers.make(
+            self.tokenizer,
+            self.vocab_size,
+            self.min_freq,
+            lambda: _training_sample(sources, self, report),
+        )
 
     def texts(
         self, sources: Sources, used: Tokenizer, advance: Callable[[int], None] = lambda read: None
@@ -138,8 +127,10 @@ def _tokenize(
     return tokens
 
 
-def _learn(sources: Sources, settings: TokenizerSettings, report: Report) -> Tokenizer:
-    """Learn byte pairs from the training part, or from an even sample of it."""
+def _training_sample(
+    sources: Sources, settings: TokenizerSettings, report: Report
+) -> Iterator[str]:
+    """The training part, or an even sample of it, to learn a tokenizer from."""
     files, share = sources.training, sources.shares[0]
     measured = settings.blocks(files, progress("measuring", files, report))
     characters = round(share * sum(map(len, measured)))
@@ -148,11 +139,9 @@ def _learn(sources: Sources, settings: TokenizerSettings, report: Report) -> Tok
     if settings.lines:
         blocks = settings.line_blocks(files, advance)
         lines = (by_part(each, sources.shares)[0] for each in blocks)
-        sample = _sample(map(LINE_END.join, lines), None, sampled)
-    else:
-        text = pieces(settings.blocks(files, advance), cut_before_space)
-        sample = _sample(text, characters, sampled)
-    return bpe.learn(sample, settings.bpe_size)
+        return _sample(map(LINE_END.join, lines), None, sampled)
+    text = pieces(settings.blocks(files, advance), cut_before_space)
+    return _sample(text, characters, sampled)
 
 
 def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterator[str]:

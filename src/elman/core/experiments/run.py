@@ -25,7 +25,7 @@ from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.model.metrics import Evaluation
 from elman.core.model.precision import SINGLE, check_precision
-from elman.core.text import bpe, codec, tokenizers
+from elman.core.text import codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
 from elman.core.training.curve_files import save_curves
@@ -101,8 +101,7 @@ class Config:
     lines: bool = False
 
     def __post_init__(self) -> None:
-        if self.tokenizer != bpe.NAME:
-            tokenizers.tokenizer(self.tokenizer)
+        tokenizers.check_name(self.tokenizer)
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
 

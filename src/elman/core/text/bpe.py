@@ -19,13 +19,19 @@ import numpy as np
 from elman.core.errors import ElmanError, not_installed, require_at_least, require_at_most
 from elman.core.files import json_files
 from elman.core.text.encoders import Ids, Words
-from elman.core.text.tokenizers import Tokenizer, cut_before_space, is_continuation
+from elman.core.text.tokenizers import (
+    TOKENIZERS,
+    Tokenizer,
+    Units,
+    cut_before_space,
+    is_continuation,
+)
 from elman.core.text.vocab import UNKNOWN, Vocab
+from elman.core.valid_values import BPE
 
 if TYPE_CHECKING:
     import tokenizers
 
-NAME = "bpe"
 DEFAULT_VOCAB_SIZE = 4096  # if none is given
 MIN_VOCAB_SIZE = 257  # the bytes and the unknown symbol
 MAX_VOCAB_SIZE = 65_536  # ids fit into 16 bits
@@ -62,8 +68,26 @@ def check_size(size: int) -> None:
     require_at_most(MAX_VOCAB_SIZE, vocab_size=size)
 
 
-def learn(texts: Iterable[str], size: int) -> Tokenizer:
-    """Learn a tokenizer of `size` tokens from some texts; of fewer if they have no more pairs."""
+def check(vocab_size: int | None, min_freq: int | None) -> None:
+    """Raise an ElmanError unless byte pairs can be learnt with these bounds."""
+    if min_freq is not None:
+        counted = [known.name for known in TOKENIZERS.values() if not known.alphabet]
+        raise ElmanError(
+            f"min freq goes with {' and '.join(counted)}, got {min_freq} with {BPE}: leave it out"
+        )
+    check_size(_size(vocab_size))
+
+
+def _size(vocab_size: int | None) -> int:
+    return DEFAULT_VOCAB_SIZE if vocab_size is None else vocab_size
+
+
+def learn(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
+    """Learn a tokenizer from some texts.
+
+    It has `vocab_size` tokens, or fewer if the texts have no more pairs.
+    """
+    size = _size(vocab_size)
     library = _library()
     made = _byte_level(library, library.models.BPE())
     trainer = library.trainers.BpeTrainer(
@@ -179,7 +203,8 @@ def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Toke
     """Make the tokenizer with this vocabulary, which merges these pairs in order."""
     made = _byte_level(library, library.models.BPE(vocab.token_to_idx, pairs))
     return Tokenizer(
-        NAME,
+        BPE,
+        Units.BYTE_PAIRS,
         partial(_split, made),
         _join,
         partial(_encoder, made, vocab.idx_to_token),

@@ -7,7 +7,7 @@ from typing import Any
 
 from elman.core.errors import ElmanError
 from elman.core.files import atomic, json_files
-from elman.core.text import bpe
+from elman.core.text import known_tokenizers
 from elman.core.text.line_blocks import LINE_END, line_blocks
 from elman.core.text.tokenizers import (
     UNIVERSAL,
@@ -161,7 +161,7 @@ def read(
     """
     path = folder / VOCAB_FILE
     vocab = read_vocab(json_files.read(path, MAX_VOCAB_BYTES), str(path), size)
-    used = bpe.read(folder / TOKENIZER_FILE, vocab) if name == bpe.NAME else tokenizer(name)
+    used = known_tokenizers.read(name, folder / TOKENIZER_FILE, vocab)
     codec = Codec(vocab, used, clean, newlines, lines)
     try:
         codec.text(range(len(vocab)))

@@ -12,7 +12,7 @@ from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END
 from elman.core.text.spelling import Spelling
-from elman.core.text.tokenizers import clean, with_newlines
+from elman.core.text.tokenizers import Units, clean, with_newlines
 
 MAX_LINE_CHARACTERS = 1 << 24
 MAX_NUMBERED_TOKENS = 1 << 17  # distinct tokens that a reader remembers
@@ -119,7 +119,9 @@ class LineReader:
 
     def _ids(self, texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Ids of all texts, one after the other, and of each text its tokens and its spelling."""
-        if self.codec.tokenizer.name == "char":  # all at once, since no token crosses a border
+        if (
+            self.codec.tokenizer.units is Units.CHARACTERS
+        ):  # all at once, since no token crosses a border
             found = self._encoder.ids("".join(texts))
             numbers = _sizes(texts)
         else:

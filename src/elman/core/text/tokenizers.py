@@ -1,10 +1,15 @@
-"""Cleaning, line ends, and lossless tokenizers."""
+"""Cleaning, line ends, and lossless tokenizers.
+
+A tokenizer is a name in `valid_values` and its definition here, or in a module if it is learnt
+from a text; `known_tokenizers` finds it. All others ask it for what they need.
+"""
 
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import partial
 
 from elman.core.errors import (
@@ -17,7 +22,8 @@ from elman.core.errors import (
 )
 from elman.core.text.encoders import Bytes, Characters, Encoder, Words
 from elman.core.text.vocab import UNKNOWN, Vocab
-from elman.core.valid_values import NEWLINES
+from elman.core.valid_values import BYTE, CHAR, NEWLINES, WORD
+from elman.core.valid_values import TOKENIZERS as NAMES
 
 UNIVERSAL, KEEP = NEWLINES
 
@@ -32,10 +38,20 @@ def utf8_size(token: str) -> int:
     return len(token.encode())
 
 
+class Units(StrEnum):
+    """What the tokens of a text are, for programs that split a text without elman."""
+
+    CHARACTERS = "characters"
+    BYTES = "bytes"
+    MATCHES = "matches"  # of a pattern
+    BYTE_PAIRS = "byte pairs"
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """Splits a text into tokens, and joins them to the same text.
 
+    - `units`: what the tokens are.
     - `split`: tokens of a text.
     - `join`: text of some tokens; the inverse of `split`.
     - `raw`: UTF-8 bytes of a token, which may be a part of a character.
@@ -46,10 +62,12 @@ class Tokenizer:
     - `min_freq`: occurrences in the training text below which a token is unknown.
     - `vocab_size`: most tokens of a vocabulary, the unknown symbol included; None for no bound.
     - `cut`: number of leading characters whose tokens do not depend on the text that follows.
+    - `pattern`: regular expression whose matches are the tokens, if `units` are matches.
     - `model`: what was learnt from a text, in the format of the tokenizer's library.
     """
 
     name: str
+    units: Units
     split: Callable[[str], list[str]]
     join: Callable[[Iterable[str]], str]
     encoder: Callable[[Iterable[str]], Encoder]
@@ -60,7 +78,21 @@ class Tokenizer:
     min_freq: int = 1
     vocab_size: int | None = None
     cut: Callable[[str], int] = len
+    pattern: str = ""
     model: str = field(default="", repr=False)
+
+    @property
+    def has_byte_tokens(self) -> bool:
+        """True if each token stands for some bytes, which may be a part of a character."""
+        return self.units in (Units.BYTES, Units.BYTE_PAIRS)
+
+    def require_units(self, known: Collection[Units], program: str) -> None:
+        """Raise an ElmanError unless a program can split a text as the tokenizer does."""
+        if self.units not in known:
+            raise ElmanError(
+                f"{program} splits a text into {', '.join(sorted(known))}, got {self.units} of the "
+                f"tokenizer {self.name}: choose another format"
+            )
 
     def vocab(self, tokens: Iterable[str] | Mapping[str, int]) -> Vocab:
         """Make the vocabulary of a training text from its tokens, or from their counts.
@@ -102,7 +134,7 @@ def _raw_byte(token: str) -> bytes:
 
 # A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer, so that
 # joining is concatenation and no white space is lost.
-_words = re.compile(r" ?\w+| ?[^\w\s]+|\s+").findall
+WORDS = r" ?\w+| ?[^\w\s]+|\s+"
 
 # No word, and no token of GPT-2, has white space after another character. Definitions of white
 # space differ: these four characters are white space in all, and the character before them is in
@@ -117,12 +149,32 @@ def cut_before_space(text: str) -> int:
     return found.end() if found else 0
 
 
+def matching(name: str, pattern: str, min_freq: int) -> Tokenizer:
+    """Tokenizer whose tokens are the matches of a pattern; together they are the whole text.
+
+    No match has white space after another character.
+    """
+    split = re.compile(pattern).findall
+    return Tokenizer(
+        name,
+        Units.MATCHES,
+        split,
+        "".join,
+        partial(Words, split),
+        min_freq=min_freq,
+        cut=cut_before_space,
+        pattern=pattern,
+    )
+
+
+# Tokenizers that need no text to learn from.
 TOKENIZERS = {
     known.name: known
     for known in (
-        Tokenizer("char", list, "".join, Characters),
+        Tokenizer(CHAR, Units.CHARACTERS, list, "".join, Characters),
         Tokenizer(
-            "byte",
+            BYTE,
+            Units.BYTES,
             _bytes_as_characters,
             _characters_as_bytes,
             Bytes,
@@ -131,19 +183,26 @@ TOKENIZERS = {
             characters=_characters_started,
             alphabet=tuple(map(chr, range(256))),
         ),
-        Tokenizer(
-            "word", _words, "".join, partial(Words, _words), min_freq=2, cut=cut_before_space
-        ),
+        matching(WORD, WORDS, min_freq=2),
     )
 }
 
 
-def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
-    """Return the tokenizer char, byte or word, its vocabulary bounded by what is given."""
-    if not is_one_of(name, TOKENIZERS):
-        names = [*TOKENIZERS, "bpe"]
+def check_name(name: str) -> None:
+    """Raise an ElmanError unless a tokenizer has this name."""
+    if not is_one_of(name, NAMES):
         raise ElmanError(
-            f"the tokenizer is one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
+            f"the tokenizer is one of {', '.join(NAMES)}, got {name!r}{did_you_mean(name, NAMES)}"
+        )
+
+
+def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
+    """Return a tokenizer that learns nothing, its vocabulary bounded by what is given."""
+    check_name(name)
+    if name not in TOKENIZERS:
+        raise ElmanError(
+            f"the tokenizer {name} is learnt from a text, got its name only: use the codec of a "
+            "text or of a model"
         )
     found = TOKENIZERS[name]
     bounds = {"vocab_size": vocab_size, "min_freq": min_freq}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import Units
 from elman.core.text.vocab import UNKNOWN
 from elman.export.onnx.graph import FLOATS, IDS, Graph
 from elman.export.onnx.layers import LanguageModel
@@ -41,7 +42,7 @@ class Symbols:
 
 
 def _spelling(used: Codec, token: int) -> str:
-    if used.tokenizer.name == "byte":
+    if used.tokenizer.units is Units.BYTES:
         return f"<0x{ord(used.vocab.idx_to_token[token]):02X}>"
     return used.spelling(token).replace(" ", SPACE)
 

@@ -1,9 +1,6 @@
 /* Texts as ids of symbols, and back, as elman's tokenizers have them. */
 
-// White space of words is Python's; that of byte pairs, whose pattern is GPT-2's, is Unicode's.
-const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
-const WORD = "\\p{L}\\p{N}_";
-const WORDS = new RegExp(` ?[${WORD}]+| ?[^${WORD}${SPACE}]+|[${SPACE}]+`, "gu");
+// White space is Unicode's in the pattern of byte pairs, GPT-2's, and Python's in all others.
 const PAIRS = new RegExp(
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
     "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+",
@@ -15,6 +12,7 @@ const HIDDEN = /[^\P{C}\n\t]|[^\P{Z} ]|\ufffd/u;
 class Codec {
   constructor(codec) {
     Object.assign(this, codec);
+    this.matches = new RegExp(codec.pattern, "gu");
     this.known = new Map(codec.tokens.map((token, id) => [token, id]));
     this.merged = new Map();
     for (let k = 0; k < codec.merges.length; k += 3) {
@@ -26,9 +24,9 @@ class Codec {
   /** Ids of the symbols of a text. */
   ids(text) {
     if (this.clean) text = text.replace(/[^A-Za-z]+/g, " ").toLowerCase();
-    if (this.tokenizer === "char") return this.idsOf([...text]);
-    if (this.tokenizer === "word") return this.idsOf(text.match(WORDS) ?? []);
-    if (this.tokenizer === "byte") return this.bytes(text);
+    if (this.units === "characters") return this.idsOf([...text]);
+    if (this.units === "matches") return this.idsOf(text.match(this.matches) ?? []);
+    if (this.units === "bytes") return this.bytes(text);
     return (text.match(PAIRS) ?? []).flatMap((piece) => this.merge(this.bytes(piece)));
   }
 

@@ -6,6 +6,7 @@ from string import Template
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.text.codec import Codec
+from elman.core.text.tokenizers import Units
 
 PROGRAM = Template('''\
 """A language model in PyTorch: $title.
@@ -70,7 +71,7 @@ if __name__ == "__main__":
 ''')
 
 TOKENIZERS = {
-    "char": '''\
+    Units.CHARACTERS: '''\
 def split(text):
     """Return the characters of a text."""
     return list(text)
@@ -80,7 +81,7 @@ def join(tokens):
     """Return the text of some characters."""
     return "".join(tokens)
 ''',
-    "byte": '''\
+    Units.BYTES: '''\
 def split(text):
     """Return the bytes of a text in UTF-8, each as the character with its code."""
     return list(text.encode().decode("latin-1"))
@@ -90,17 +91,17 @@ def join(tokens):
     """Return the text of some bytes."""
     return "".join(tokens).encode("latin-1").decode(errors="replace")
 ''',
-    "word": '''\
+    Units.MATCHES: '''\
 def split(text):
-    """Return the words, runs of punctuation and runs of white space of a text."""
-    return re.findall(r" ?\\w+| ?[^\\w\\s]+|\\s+", text)
+    """Return the tokens of a text."""
+    return re.findall(PATTERN, text)
 
 
 def join(tokens):
-    """Return the text of some words."""
+    """Return the text of some tokens."""
     return "".join(tokens)
 ''',
-    "bpe": '''\
+    Units.BYTE_PAIRS: '''\
 def split(text):
     """Return the byte pairs of a text."""
     return TOKENIZER.encode(text, add_special_tokens=False).tokens
@@ -182,13 +183,16 @@ def choose(logits, temperature):
 
 def program(arch: Architecture, used: Codec) -> str:
     """Source of model.py for an architecture and a codec."""
-    bpe = used.tokenizer.name == "bpe"
+    units = used.tokenizer.units
+    used.tokenizer.require_units(TOKENIZERS, "a program in PyTorch")
     return PROGRAM.substitute(
         title=f"{arch.cell} with {arch.layers} x {arch.hidden} hidden units, {arch.vocab} tokens",
-        packages="torch, safetensors and tokenizers" if bpe else "torch and safetensors",
-        imports=_imports(used.tokenizer.name),
+        packages="torch, safetensors and tokenizers"
+        if units is Units.BYTE_PAIRS
+        else "torch and safetensors",
+        imports=_imports(units),
         constants=_constants(used),
-        tokenizer=TOKENIZERS[used.tokenizer.name],
+        tokenizer=TOKENIZERS[units],
         layers=MINGRU if arch.cell == "mingru" else "",
         modules="".join(f"        {line}\n" for line in _modules(arch)).rstrip(),
         features=_features(arch),
@@ -197,17 +201,19 @@ def program(arch: Architecture, used: Codec) -> str:
     )
 
 
-def _imports(tokenizer: str) -> str:
-    lines = ["import re"] * (tokenizer == "word")
+def _imports(units: Units) -> str:
+    lines = ["import re"] * (units is Units.MATCHES)
     lines += ["from pathlib import Path", "", "import torch"]
     lines += ["from safetensors.torch import load_model"]
-    lines += ["from tokenizers import Tokenizer"] * (tokenizer == "bpe")
+    lines += ["from tokenizers import Tokenizer"] * (units is Units.BYTE_PAIRS)
     return "\n".join([*lines, "from torch import nn"])
 
 
 def _constants(used: Codec) -> str:
     lines = []
-    if used.tokenizer.name == "bpe":
+    if used.tokenizer.units is Units.MATCHES:
+        lines.append(f'PATTERN = r"{used.tokenizer.pattern}"')
+    if used.tokenizer.units is Units.BYTE_PAIRS:
         lines.append('TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))')
     if used.lines:
         lines.append(f"LINE_END = IDS[{json.dumps(used.vocab.idx_to_token[used.line_end])}]")

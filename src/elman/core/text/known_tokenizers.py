@@ -1,0 +1,43 @@
+"""Tokenizers by their names: those that are made from a definition, and those that are learnt."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from elman.core.text import bpe
+from elman.core.text.tokenizers import Tokenizer, check_name, tokenizer
+from elman.core.text.vocab import Vocab
+from elman.core.valid_values import BPE
+
+LEARNT = {BPE: bpe}  # modules that check bounds, learn from texts, and read a file
+
+
+def is_learnt(name: str) -> bool:
+    """True for a tokenizer that is learnt from a text, and then kept in a file."""
+    return name in LEARNT
+
+
+def check(name: str, vocab_size: int | None, min_freq: int | None) -> None:
+    """Raise an ElmanError unless a tokenizer has this name, and these bounds."""
+    check_name(name)
+    if is_learnt(name):
+        LEARNT[name].check(vocab_size, min_freq)
+    else:
+        tokenizer(name, vocab_size, min_freq)
+
+
+def make(
+    name: str,
+    vocab_size: int | None,
+    min_freq: int | None,
+    sample: Callable[[], Iterable[str]],
+) -> Tokenizer:
+    """Make a tokenizer; one that is learnt is learnt from a `sample` of the text."""
+    if is_learnt(name):
+        learnt: Tokenizer = LEARNT[name].learn(sample(), vocab_size)
+        return learnt
+    return tokenizer(name, vocab_size, min_freq)
+
+
+def read(name: str, path: Path, vocab: Vocab | None = None) -> Tokenizer:
+    """Return the tokenizer of a codec; one that is learnt is read from its file."""
+    return LEARNT[name].read(path, vocab) if is_learnt(name) else tokenizer(name)
