@@ -45,13 +45,10 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
 
     An ElmanError tells of wrong settings before a long text is read.
     """
-    if workers > 1:
-        given = {"shards": default_shards(workers), **given}
-        _check_store(given)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
         return settled(Settings(**given), named(given), workers)
     check_given(given)
-    framework = _framework(given, workers)
+    framework = _framework(given)
     origin = Origin.of(given)
     text = _read(given, origin, workers)
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
@@ -68,6 +65,7 @@ def settled(settings: Settings, given: list[str] | None = None, workers: int = 1
 def again(kept: RunSettings, workers: int = 1) -> Choice:
     """Read again what a training began with; an ElmanError if the run to start from has changed."""
     settings, origin = kept.settings, None
+    _check_workers(settings.shards, workers)
     if settings.init is not None:
         origin = Origin.again(settings.init, kept.init_sha256)
     return _settled(settings, origin, kept.given, tuple(kept.reasons), workers)
@@ -80,14 +78,13 @@ def _settled(
     reasons: tuple[str, ...],
     workers: int,
 ) -> Choice:
-    framework = _framework(vars(settings), workers)
+    framework = _framework(vars(settings))
     text = None if settings.text == TIME_MACHINE else _read(vars(settings), origin, workers)
     return Choice(settings, framework, origin, text, reasons, given)
 
 
-def _framework(settings: Mapping[str, Any], workers: int) -> Any:
+def _framework(settings: Mapping[str, Any]) -> Any:
     """Framework of some settings, after checks that need no text."""
-    _check_workers(settings.get("shards"), workers)
     framework = framework_module(settings.get("framework", Settings.framework))
     count_gpus(settings.get("device", Settings.device), framework)
     return framework
@@ -120,6 +117,15 @@ def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -
         num_gpus = count_gpus(given.get("device", Settings.device), framework)
         speed = workers * operations_per_second(framework, precision, num_gpus)
     return Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
+
+
+def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
+    """Settings that are given, with shards for several workers, which train on a store."""
+    if workers > 1:
+        given = {"shards": default_shards(workers), **given}
+        _check_store(given)
+    _check_workers(given.get("shards"), workers)
+    return given
 
 
 def default_shards(workers: int) -> int:

@@ -13,7 +13,7 @@ from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe, run
-from elman.core.experiments.choice import Choice, again, choose
+from elman.core.experiments.choice import Choice, again, choose, with_shards
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import TIME_MACHINE, Settings
@@ -73,7 +73,7 @@ class Training:
         """Make a training with some settings; the recipe has the others."""
         if given.get("log") in LOGS:
             check_installed()  # before a long text is read
-        choice = choose(given, workers.size)
+        choice = choose(with_shards(given, workers.size), workers.size)
         for line in choice.reasons:
             log.info(line)
         if choice.facts is not None:
