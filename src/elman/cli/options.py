@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -46,7 +46,11 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
     it keeps its default. `**name` takes all other fields.
     """
     types = get_type_hints(kind)
-    options = {field.name: _option(field, types[field.name]) for field in fields(kind)}
+    inherited = {
+        field.name for base in kind.__bases__ if is_dataclass(base) for field in fields(base)
+    }
+    own_first = sorted(fields(kind), key=lambda field: field.name in inherited)
+    options = {field.name: _option(field, types[field.name]) for field in own_first}
     parameters: list[inspect.Parameter] = []
     for own in inspect.signature(command).parameters.values():
         if own.kind is own.VAR_KEYWORD:
@@ -77,6 +81,8 @@ def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:
     """A parameter for Typer: the option, or the argument, that gives a field its value."""
     shown = {name: field.metadata[name] for name in ("help", "metavar") if name in field.metadata}
     shown["show_default"] = field.default is not None  # else the help has it in words
+    if isinstance(field.default, tuple):
+        return _texts(field, shown)
     if field.metadata.get("argument"):
         option = typer.Argument(**shown)
     else:
@@ -87,4 +93,15 @@ def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:
         inspect.Parameter.KEYWORD_ONLY,
         default=[] if several else field.default,
         annotation=Annotated[kind | None if field.default is None else kind, option],
+    )
+
+
+def _texts(field: "Field[Any]", shown: dict[str, Any]) -> inspect.Parameter:
+    """A parameter for Typer: an option for texts, which may be repeated."""
+    option = typer.Option("--" + field.name, parser=text, metavar="TEXT", **shown)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=[],
+        annotation=Annotated[list[str], option],
     )

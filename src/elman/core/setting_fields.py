@@ -80,6 +80,35 @@ def real(
     return _field(default, description, check, unset)
 
 
+def number(
+    default: float | None, description: str, rule: str, fits: Callable[[float], bool]
+) -> Any:
+    """A real number for which `fits` is true, as the `rule` says."""
+
+    def check(name: str, value: Any) -> None:
+        require_number(rule, fits, **{name: value})
+
+    return _field(default, description, check)
+
+
+def texts(description: str) -> Any:
+    """A tuple of texts, empty by default, each with one character or more."""
+
+    def check(name: str, value: Any) -> None:
+        if not (isinstance(value, tuple) and all(isinstance(text, str) for text in value)):
+            raise ElmanError(f"{in_words(name)} must be a tuple of texts, got {value!r}")
+        if "" in value:
+            raise ElmanError(f"a {in_words(name)} text has one character or more, got none")
+
+    return _field((), description, check)
+
+
+def redefined(kind: type, name: str, default: Any) -> Any:
+    """A field of another dataclass, with another default."""
+    (found,) = (each for each in fields(kind) if each.name == name)
+    return field(default=default, metadata=found.metadata)
+
+
 def choice(
     default: str | None, description: str, choices: Sequence[str], *, unset: str = ""
 ) -> Any:

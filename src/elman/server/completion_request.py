@@ -2,14 +2,15 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from elman.core import setting_fields
 from elman.core.errors import ElmanError
 from elman.core.files import json_files
 from elman.core.model.sampling import Sampler
-from elman.core.setting_fields import flag, real, whole
+from elman.core.model.writing_options import SamplerOptions
+from elman.core.setting_fields import flag, redefined, whole
 from elman.core.valid_values import MAX_SEED
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
@@ -32,15 +33,12 @@ UNUSED = ("user",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(SamplerOptions):
     """Options of a request that are numbers or true or false, with the API's defaults."""
 
     max_tokens: int = whole(16, "Tokens of a text.", at_least=0)
-    temperature: float = real(1.0, "0 takes the likeliest token.", at_least=0)
-    top_p: float = real(1.0, "Probability that is kept.", above=0)
-    top_k: int | None = whole(None, "Number of tokens that are kept.", at_least=1)
-    min_p: float | None = real(None, "Smallest share of the largest probability.", above=0)
-    repetition_penalty: float = real(1.0, "That of a Sampler.", above=0)
+    temperature: float = redefined(SamplerOptions, "temperature", 1.0)
+    top_p: float = redefined(SamplerOptions, "top_p", 1.0)
     n: int = whole(1, "Texts for each prompt.", at_least=1, at_most=MAX_TEXTS)
     best_of: int | None = whole(None, "The same as n.", at_least=1, at_most=MAX_TEXTS)
     seed: int | None = whole(None, "Seed of the first text.", at_least=0, at_most=MAX_SEED)
@@ -157,14 +155,8 @@ def _options(given: Mapping[str, Any]) -> Options:
 
 
 def _sampler(options: Options) -> Sampler:
-    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-    for name in names:
-        try:
-            Sampler(**{name: getattr(options, name)})
-        except ElmanError as error:
-            raise _wrong(name, str(error)) from error
-    kept = {name: getattr(options, name) for name in names}
-    return Sampler(**kept | {"top_p": None if options.top_p == 1 else options.top_p})
+    sampler = Sampler.of(options)
+    return replace(sampler, top_p=None) if options.top_p == 1 else sampler
 
 
 def _check_limits(options: Options, prompts: int, limits: Limits) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from elman.core.errors import ElmanError, require_at_least, require_at_most
 from elman.core.experiments import run
 from elman.core.files.mapped import drop_pages
 from elman.core.files.paths import exists
-from elman.core.model.writing import MAX_SAMPLES, Writing, write
+from elman.core.model.writing import write
+from elman.core.model.writing_options import MAX_SAMPLES, Writing
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END, line_blocks
@@ -99,6 +100,46 @@ def _text_of(folder: Path) -> Iterator[str]:
         yield codec.text(rest[:whole].tolist())
         rest = rest[whole:]
     yield codec.text(rest.tolist())
+
+
+@dataclass(frozen=True)
+class LineOptions:
+    """Lines to write for each prefix.
+
+    - `number`: number of lines; None for one.
+    - `unique`: leave out lines that were written before.
+    - `new`: leave out lines that are in the text of the training.
+    - `known`: files whose lines are left out instead of the training's.
+    """
+
+    number: int | None = None
+    unique: bool = False
+    new: bool = False
+    known: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.known and not self.new:
+            raise ElmanError(
+                f"known lines matter for new ones, got {self.known[0]} without new: add --new"
+            )
+
+    @property
+    def any(self) -> bool:
+        """True if lines are asked for."""
+        return self.number is not None or self.unique or self.new
+
+
+def write_wanted_lines(
+    model: Any, run: Path, prefixes: Sequence[str], asked: Writing, wanted: LineOptions
+) -> Iterator[str]:
+    """Yield the wanted lines for each prefix, by the model of a run."""
+    if asked.n != 1:
+        raise ElmanError(
+            f"lines are texts for each prefix, got {asked.n} of them, too: leave --n out"
+        )
+    known = KnownLines(run, model.codec, wanted.known) if wanted.new else None
+    number = 1 if wanted.number is None else wanted.number
+    return write_lines(model, prefixes, number, asked, wanted.unique, known)
 
 
 def write_lines(

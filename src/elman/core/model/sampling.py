@@ -1,21 +1,22 @@
 """Sampling of the next token from logits: repetition penalty, temperature, top-k, top-p, min-p."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import (
-    ElmanError,
-    is_finite_number,
-    require_at_least,
-    require_at_most,
-    require_number,
-)
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.model.writing_options import TEMPERATURE, SamplerOptions
+from elman.core.setting_fields import redefined
 
-MAX_PENALTY = 100.0
+
+def _check_ids(name: str, ids: Any) -> None:
+    if not (isinstance(ids, tuple) and all(isinstance(token, Integral) for token in ids)):
+        raise ElmanError(f"{name} must be a tuple of ids, got {ids!r}")
+    for token in ids:
+        require_at_least(0, **{name: token})
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
@@ -26,7 +27,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class Sampler(SamplerOptions):
     """Choice of a token: the likeliest at temperature 0, else a random one of those kept.
 
     `top_k` keeps the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et al.
@@ -39,35 +40,16 @@ class Sampler:
     Hugging Face's `RepetitionPenaltyLogitsProcessor` has it. It comes before the temperature.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    excluded: tuple[int, ...] = ()
-    repetition_penalty: float = 1.0
+    temperature: float = redefined(SamplerOptions, "temperature", 1.0)
+    excluded: tuple[int, ...] = field(default=(), metadata={"check": _check_ids})
 
-    def __post_init__(self) -> None:
-        require_number(
-            "0 or a finite number above",
-            lambda value: is_finite_number(value) and value >= 0,
-            temperature=self.temperature,
-        )
-        if self.top_k is not None:
-            require_at_least(1, top_k=self.top_k)
-            require_at_most(1 << 31, top_k=self.top_k)
-        for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
-            if value is not None:
-                require_number("above 0 and at most 1", lambda p: 0 < p <= 1, **{name: value})
-        require_number(
-            f"from {1 / MAX_PENALTY} to {MAX_PENALTY}",
-            lambda value: 1 / MAX_PENALTY <= value <= MAX_PENALTY,
-            repetition_penalty=self.repetition_penalty,
-        )
-        ids = self.excluded
-        if not (isinstance(ids, tuple) and all(isinstance(token, Integral) for token in ids)):
-            raise ElmanError(f"excluded must be a tuple of ids, got {ids!r}")
-        for token in ids:
-            require_at_least(0, excluded=token)
+    @classmethod
+    def of(cls, options: SamplerOptions) -> Self:
+        """Make the sampler of some options, at the usual temperature if they have none."""
+        values = {each.name: getattr(options, each.name) for each in fields(SamplerOptions)}
+        if options.temperature is None:
+            values["temperature"] = TEMPERATURE
+        return cls(**values)
 
     def __call__(
         self,

@@ -11,7 +11,8 @@ from elman.core.errors import ElmanError, require_at_least, require_keywords
 from elman.core.model import language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.scoring import score_lines
-from elman.core.model.writing import Writing, write
+from elman.core.model.writing import write
+from elman.core.model.writing_options import Writing
 from elman.core.text.codec import Codec
 from elman.core.text.lines import LineReader
 from elman.core.text.vocab import Vocab

@@ -1,90 +1,45 @@
 """Texts written by a model, as they come: samples, or the best of a beam search."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from elman.core.errors import ElmanError, require_at_least, require_at_most
+from elman.core.errors import ElmanError
 from elman.core.model import language_model
 from elman.core.model.beams import beam_search
 from elman.core.model.sampling import Sampler
+from elman.core.model.writing_options import Writing
 from elman.core.text.codec import Codec
 from elman.core.text.line_blocks import LINE_END
 from elman.core.text.streaming import Decoder, StopFinder
-from elman.core.valid_values import MAX_SEED
 
-MAX_TOKENS = 10**7  # a text of these takes under a gigabyte
-MAX_SAMPLES, MAX_BEAMS = 10**6, 256
+log = logging.getLogger("elman")
+
 TEXTS_AT_ONCE = 1024  # that the engine writes together
 BUFFERED_IDS = 1 << 22  # of all of them
 TOKENS_AT_ONCE = 128  # of each
 LINE_TOKENS_AT_ONCE = 16  # of lines, most of which are short
-TEMPERATURE = 0.8  # if none is given
 
 
-@dataclass(frozen=True, kw_only=True)
-class Writing:
-    """What is to be written after a prefix.
+def starts(prefixes: Sequence[str], lines: bool) -> Sequence[str]:
+    """Prefixes as they are given; without one `lines` begin at their start.
 
-    - `tokens`: number of tokens to add at most.
-    - `n`: number of texts for each prefix; with `beams` the best ones.
-    - `stop`: texts of which the first to come ends the text, and is left out.
-    - `beams`: texts that a beam search keeps; None to sample.
-    - `temperature`, `top_k`, `top_p`, `min_p`: options of a Sampler, for samples alone.
-    - `repetition_penalty`: that of a Sampler.
-    - `allow_unknown`: allow the unknown symbol.
-    - `seed`: seed of the first text; the next ones add 1 each.
+    A notice is logged if they may be the words of one text without quotes.
     """
-
-    tokens: int = 200
-    n: int = 1
-    stop: tuple[str, ...] = ()
-    beams: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    allow_unknown: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_at_least(0, tokens=self.tokens, seed=self.seed)
-        require_at_most(MAX_TOKENS, tokens=self.tokens)
-        require_at_most(MAX_SEED, seed=self.seed)
-        require_at_least(1, n=self.n)
-        require_at_most(MAX_SAMPLES, n=self.n)
-        if not (isinstance(self.stop, tuple) and all(isinstance(text, str) for text in self.stop)):
-            raise ElmanError(f"stop must be a tuple of texts, got {self.stop!r}")
-        if "" in self.stop:
-            raise ElmanError("a stop text has one character or more, got none")
-        if not isinstance(self.allow_unknown, bool):
-            raise ElmanError(f"allow unknown must be true or false, got {self.allow_unknown!r}")
-        if self.beams is not None:
-            self._check_beams(self.beams)
-        self.sampler()
-
-    def _check_beams(self, beams: int) -> None:
-        require_at_least(1, beams=beams)
-        require_at_most(MAX_BEAMS, beams=beams)
-        if self.n > beams:
-            raise ElmanError(
-                f"a beam search finds as many texts as it has beams, got n {self.n} and {beams} "
-                "beams: use more beams"
-            )
-        for name in ("temperature", "top_k", "top_p", "min_p"):
-            if getattr(self, name) is not None:
-                raise ElmanError(
-                    f"a beam search draws nothing, got {name.replace('_', ' ')} "
-                    f"{getattr(self, name)} with beams: leave one of them out"
-                )
-
-    def sampler(self) -> Sampler:
-        """Sampler of these options, for any vocabulary."""
-        temperature = TEMPERATURE if self.temperature is None else self.temperature
-        kept = self.top_k, self.top_p, self.min_p
-        return Sampler(temperature, *kept, repetition_penalty=self.repetition_penalty)
+    if not prefixes:
+        if not lines:
+            raise ElmanError("the prefix is missing: give at least one symbol to begin with")
+        return [""]
+    if len(prefixes) > 1 and not any(" " in prefix for prefix in prefixes):
+        log.info(
+            "%d prefixes, each continued separately: to continue one text of several words, quote "
+            'it: "%s"',
+            len(prefixes),
+            " ".join(prefixes),
+        )
+    return prefixes
 
 
 def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Iterator[str]]:
@@ -94,7 +49,7 @@ def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Itera
     ElmanError tells of a prefix with unknown tokens before anything is written. A model of lines
     writes lines, whose start and end are left out.
     """
-    codec, sampler = model.codec, asked.sampler()
+    codec, sampler = model.codec, Sampler.of(asked)
     if not asked.allow_unknown:
         sampler = replace(sampler, excluded=(codec.vocab.unk,))
     if codec.lines:
