@@ -16,10 +16,10 @@ from typing import Any
 import optuna
 import pytest
 
-from elman.cli.sweep import command
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker, begin, check_texts
+from elman.core.experiments.sweep_report import command
 from elman.core.training.callback import Callback
 from tests.conftest import Command, command_line
 

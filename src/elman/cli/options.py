@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import typer
 
-from elman.core.errors import alternatives
+from elman.core.errors import ElmanError, alternatives
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
 
@@ -68,6 +68,12 @@ def given_options(context: typer.Context) -> list[str]:
     """The parameters that the command line names."""
     sources = {name: str(context.get_parameter_source(name)) for name in context.params}
     return [name for name, source in sources.items() if "COMMANDLINE" in source]
+
+
+def check_alone(context: typer.Context, rule: str, *own: str) -> None:
+    """Raise an ElmanError for options beside --resume, other than its `own`."""
+    if others := [name for name in given_options(context) if name not in own]:
+        raise ElmanError(f"{rule}, got {', '.join(others)} with --resume: leave that out")
 
 
 def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from typing import Any
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import table
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
+from elman.core.experiments.launch import number_of_workers
 from elman.core.experiments.results import Result, bits, result
 from elman.core.experiments.runs import FinishedRun, finished
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
-from elman.core.training.curve_files import check_picture, save_comparison
+from elman.core.training.curve_files import check_picture, load_matplotlib, save_comparison
 from elman.core.training.plotting import Point
 
 log = logging.getLogger("elman")
@@ -80,6 +81,45 @@ def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
 
 def _picture(path: Path) -> Path:
     return Path(path.name + ".png")
+
+
+def train_in(
+    frameworks: str,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    folder: Path,
+    numbered: bool,
+    show: Callable[[Sequence[Result]], None],
+) -> None:
+    """Train in several frameworks, pass the runs to `show`, and draw their curves.
+
+    - `frameworks`: their names, as `interpreters` takes them.
+    - `given`: settings of all trainings.
+    - `options`: as of `train_each`.
+    - `folder`, `numbered`: as of `new_group`.
+    """
+    if number_of_workers() > 1:
+        raise ElmanError(f"workers train in one framework, got {frameworks}: give one")
+    found = interpreters(frameworks)
+    if given.get("recipe") == "auto":
+        raise ElmanError(
+            "frameworks are compared with the same settings, got recipe auto, which chooses for "
+            "each: leave it out, or give one framework"
+        )
+    settings = Settings(**{**given, "framework": found[0].framework})
+    with new_group(folder, numbered) as (folder, picture):
+        runs, failed = train_each(found, settings, options, folder)
+    if runs:
+        load_matplotlib()
+        try:
+            compare(runs, picture, show)
+        except MachineError as error:  # the runs are kept
+            log.warning("%s", error)
+    if failed:
+        names = ", ".join(made.name for made in failed)
+        users = all(code == ElmanError.exit_code for code in failed.values())
+        kind = ElmanError if users else MachineError
+        raise kind(f"no run of {names}, for the reasons above")
 
 
 def train_each(

@@ -6,13 +6,14 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run
 from elman.core.experiments.launch import Tell
+from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
@@ -36,11 +37,21 @@ class FirstWorkerFailedError(ElmanError):
 
 
 @dataclass(frozen=True)
-class Intervals:
-    """Options that change no result: seconds between checkpoints, and epochs between samples."""
+class Conduct:
+    """What goes with a training, besides its settings.
+
+    - `checkpoint_every`: seconds between checkpoints.
+    - `sample_every`: epochs between samples; None for no samples.
+    - `callbacks`: more callbacks of the first worker.
+    - `show_progress`: show a line for each epoch.
+    - `ending`: context in which a signal ends the training after its batch.
+    """
 
     checkpoint_every: float = 60.0
     sample_every: float | None = None
+    callbacks: tuple[Callback, ...] = ()
+    show_progress: bool = True
+    ending: Ending = no_signals
 
     def __post_init__(self) -> None:
         check_interval(self.checkpoint_every)
@@ -52,41 +63,38 @@ class Intervals:
 class Session:
     """A training with its run directory.
 
-    - `intervals`: seconds between checkpoints, and epochs between samples.
     - `workers`: processes that train together; the first writes the run.
-    - `ending`: context in which a signal ends the training after its batch.
     """
 
     training: Training
     folder: Path
-    intervals: Intervals = Intervals()
+    conduct: Conduct = Conduct()
     workers: Workers = ONE_WORKER
-    ending: Ending = no_signals
 
-    def fit(self, *callbacks: Callback, show_progress: bool = True) -> None:
+    def fit(self) -> None:
         """Train from the newest checkpoint, if there is one, and write the run."""
         first = self.workers.rank == 0
         place = self.folder / run.CHECKPOINTS
-        checkpoints = Checkpoints(place, self.intervals.checkpoint_every, self.workers)
+        checkpoints = Checkpoints(place, self.conduct.checkpoint_every, self.workers)
         begun = read_newest(place)
         updates = "-" if begun is None else str(begun[1].updates)
         check_equal(self.workers, updates, f"checkpoints in {place}")
-        self.training.trainer.show_progress = first and show_progress
-        own = self._callbacks(checkpoints, callbacks) if first else [checkpoints, *callbacks]
-        with self.ending(checkpoints):
-            self.training.fit(*own, resume=begun)
+        self.training.trainer.show_progress = first and self.conduct.show_progress
+        callbacks = self._callbacks(checkpoints) if first else [checkpoints]
+        with self.conduct.ending(checkpoints):
+            self.training.fit(*callbacks, resume=begun)
             if first:
                 self.training.write(self.folder)
 
-    def _callbacks(self, checkpoints: Checkpoints, more: tuple[Callback, ...]) -> list[Callback]:
+    def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:
         """Callbacks of the first worker.
 
         The log of a batch is written before its checkpoint: a resumed training does not write it
         again.
         """
-        callbacks = [*self.training.logs(self.folder), checkpoints, *more]
-        if self.intervals.sample_every is not None:
-            callbacks.append(self.training.samples(self.intervals.sample_every))
+        callbacks = [*self.training.logs(self.folder), checkpoints, *self.conduct.callbacks]
+        if self.conduct.sample_every is not None:
+            callbacks.append(self.training.samples(self.conduct.sample_every))
         return callbacks
 
     def finish(self) -> Evaluation | None:
@@ -106,8 +114,7 @@ class _First:
 
     workers: Workers
     tell: Tell
-    intervals: Intervals
-    ending: Ending
+    conduct: Conduct
 
     def begin(self, given: Mapping[str, Any], folder: Path, numbered: bool) -> Session:
         """Train into a new run directory, or go on if the workers were started again."""
@@ -115,7 +122,7 @@ class _First:
             raise ElmanError("workers share a run directory, got no name: give --out RUN")
         launched = self.workers.size > 1 or launch.is_launched()  # one may be left of several
         if launched and not numbered and run.is_unfinished(folder):
-            return self.resume(folder, {"framework": "numba", **given})
+            return self.resume(folder, {"framework": Settings.framework, **given})
         if not numbered:
             atomic.check_new(folder)
         run.check_writable(folder)
@@ -135,8 +142,8 @@ class _First:
             return self._fit(Training.from_settings(kept, self.workers), folder)
 
     def _fit(self, training: Training, folder: Path) -> Session:
-        session = Session(training, folder, self.intervals, self.workers, self.ending)
-        self.tell(training.run_settings, folder, self.intervals.checkpoint_every)
+        session = Session(training, folder, self.conduct, self.workers)
+        self.tell(training.run_settings, folder, self.conduct.checkpoint_every)
         session.fit()
         return session
 
@@ -145,41 +152,38 @@ def begin(
     given: Mapping[str, Any],
     folder: Path,
     numbered: bool = False,
-    intervals: Intervals = Intervals(),
-    ending: Ending = no_signals,
+    conduct: Conduct = Conduct(),
 ) -> Session | None:
     """Train with some settings; None in a worker that is not the first.
 
     If the folder exists and may be `numbered`, the run directory is the first of NAME-2, NAME-3 ...
     that does not.
     """
-    with _first(given.get("framework", "numba"), intervals, ending) as first:
+    with _first(given.get("framework", Settings.framework), conduct) as first:
         return None if first is None else first.begin(given, folder, numbered)
 
 
-def resume(
-    folder: Path, intervals: Intervals = Intervals(), ending: Ending = no_signals
-) -> Session | None:
+def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
     """Resume the training of a run directory; None in a worker that is not the first."""
     alone = launch.number_of_workers() == 1
-    framework = "numba" if alone else run.framework_in_training(folder)
-    with _first(framework, intervals, ending) as first:
+    framework = Settings.framework if alone else run.framework_in_training(folder)
+    with _first(framework, conduct) as first:
         return None if first is None else first.resume(folder, {})
 
 
 @contextmanager
-def _first(framework: str, intervals: Intervals, ending: Ending) -> Iterator[_First | None]:
+def _first(framework: str, conduct: Conduct) -> Iterator[_First | None]:
     """Connect the workers; yields the first, and None in the others when they have trained."""
     with launch.connected(framework) as workers:
         if workers.rank:
-            _follow(workers, ending)
+            _follow(workers, conduct)
             yield None
             return
         with launch.telling(workers) as tell:
-            yield _First(workers, tell, intervals, ending)
+            yield _First(workers, tell, conduct)
 
 
-def _follow(workers: Workers, ending: Ending) -> None:
+def _follow(workers: Workers, conduct: Conduct) -> None:
     """Train what the first worker says; only that one writes the run."""
     found = launch.told(workers)
     if found is None:
@@ -189,7 +193,7 @@ def _follow(workers: Workers, ending: Ending) -> None:
         reading = Busy(workers)
         training = Training.from_settings(settings, workers)
         reading.end()
-        Session(training, folder, Intervals(seconds), workers, ending).fit()
+        Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
 

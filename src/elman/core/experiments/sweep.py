@@ -32,13 +32,13 @@ from elman.core.errors import (
     require_at_least,
     require_at_most,
 )
-from elman.core.experiments import run, space
+from elman.core.experiments import run, session, space
 from elman.core.experiments.frameworks import count_gpus, framework_module
-from elman.core.experiments.session import Ending, Session, no_signals
+from elman.core.experiments.session import Conduct, Ending, no_signals
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
-from elman.core.experiments.train import Training
 from elman.core.files import atomic, json_files, regular
+from elman.core.setting_fields import check_given
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import best_epoch
 
@@ -112,7 +112,12 @@ class Report(Callback):
 
 
 def begin(folder: Path, sweep: Sweep) -> Sweep:
-    """Make the folder of a sweep, after its storage was reached, and note what it reads."""
+    """Make the folder of a sweep, after its storage was reached, and note what it reads.
+
+    An ElmanError tells of settings that are not valid, or cannot be trained here.
+    """
+    check_given(Settings, sweep.given)
+    check_here(sweep.given)
     atomic.check_new(folder)
     if sweep.storage:
         _database(sweep.storage)
@@ -172,17 +177,14 @@ def train_trial(
     """Train, or go on with, the run of a trial; return its lowest loss."""
     finished = (folder / run.CONFIG).exists()  # by a process that was killed then
     with quiet():
-        if not finished and run.is_unfinished(folder):
-            with run.resumed_training(folder) as kept:
-                session = Session(Training.from_settings(kept), folder, ending=ending)
-                session.fit(report, show_progress=False)
-        elif not finished:
-            training = Training.of(given)
-            with run.new_training(folder, training.run_settings):
-                session = Session(training, folder, ending=ending)
-                session.fit(report, show_progress=False)
         if not finished:
-            session.finish()
+            conduct = Conduct(callbacks=(report,), show_progress=False, ending=ending)
+            if run.is_unfinished(folder):
+                trained = session.resume(folder, conduct)
+            else:
+                trained = session.begin(given, folder, conduct=conduct)
+            if trained is not None:
+                trained.finish()
     return best_epoch(run.read_history(folder)).val_loss
 
 

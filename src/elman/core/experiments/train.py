@@ -4,7 +4,6 @@ import logging
 import platform
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
-from elman.core.experiments import recipe, run
+from elman.core.experiments import recipe, run, sample
 from elman.core.experiments.choice import Choice, again, choose, with_shards
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
@@ -21,9 +20,8 @@ from elman.core.experiments.tensorboard import TensorBoard, check_installed
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.evaluation import evaluate_tokens
-from elman.core.model.language_model import generate
 from elman.core.model.metrics import Evaluation
-from elman.core.model.sampling import Sampler
+from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
@@ -37,10 +35,8 @@ from elman.core.valid_values import LOGS, MAX_EPOCHS
 
 log = logging.getLogger("elman")
 
-PREFIX = "it has"  # the book's
 SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # that are shown while a model trains
 SAMPLE_TEMPERATURE = 0.8  # as in elman generate
-PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids that are searched for a sample's prefix
 
 
 class Training:
@@ -58,7 +54,7 @@ class Training:
         self.trainer = _trainer(settings, self.framework, workers)
         self.data = _data(choice)
         _warn(choice.text, workers)
-        self.codec = self.data.codec
+        self.codec: Codec = self.data.codec
         self.run_settings = RunSettings(
             settings,
             **_digests(self.data),
@@ -128,16 +124,15 @@ class Training:
 
         Of a model of lines one line. At the temperature 0 each token is the most likely one.
         """
-        sampler = Sampler(temperature, excluded=(self.codec.vocab.unk,))
+        return sample.continued(self.model, self.codec, self._prefix(), tokens, temperature, seed)
+
+    def _prefix(self) -> list[int]:
+        """Ids that samples begin with."""
         if self.codec.lines:
-            start = [self.codec.line_end]
-            return str(
-                self.codec.line([*start, *generate(self.model, start, tokens, sampler, seed)])
-            )
-        book = self.settings.text == TIME_MACHINE
-        prefix = self.codec.prefix_ids(PREFIX) if book else self._first_words()
-        following = generate(self.model, prefix, tokens, sampler, seed)
-        return str(self.codec.text([*prefix, *following]))
+            return [self.codec.line_end]
+        if self.settings.text == TIME_MACHINE:
+            return self.codec.prefix_ids(sample.BOOKS_PREFIX)
+        return sample.first_words(self.data.train, self.codec)
 
     def samples(self, every: float) -> Samples:
         """Callback that shows a text, or a few lines, each time after so many epochs."""
@@ -158,20 +153,6 @@ class Training:
         draw = partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE)
         number = SAMPLE_LINES if self.codec.lines else 1
         return lambda: "\n".join(draw(seed) for seed in range(number))
-
-    def _first_words(self) -> list[int]:
-        """The first ids of the training part that end with a word, without unknown symbols."""
-        ids, unk = self.data.train[:PREFIX_SEARCH], self.codec.vocab.unk
-        found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
-        texts = [self.codec.text(found[:number]) for number in range(1, len(found) + 1)]
-        for number, (text, longer) in enumerate(pairwise(texts), 1):
-            if (
-                len(text) >= len(PREFIX)
-                and not text[-1].isspace()
-                and longer[len(text) :][:1].isspace()
-            ):
-                return found[:number]
-        return found[: len(PREFIX)] or [int(unk == 0)]  # any id but that of the unknown symbol
 
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, of what was read of its part."""

@@ -1,0 +1,58 @@
+"""Results of a sweep in words, and the command that repeats its best trial."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from elman.core.errors import DivergedError
+from elman.core.experiments import run, sweep
+from elman.core.experiments.compare import words
+from elman.core.experiments.settings import Settings
+from elman.core.experiments.space import applicable
+from elman.core.experiments.sweep_plots import draw
+
+SHOWN = 10  # trials
+DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on others
+
+
+def lines(worker: sweep.Worker) -> Iterator[str]:
+    """Yield the best trials of a sweep, and what made them better; draw its plots.
+
+    A DivergedError is raised if no trial has a loss.
+    """
+    rows = sweep.rows(worker.study)
+    runs = worker.folder / sweep.TRIALS
+    for row in rows[:SHOWN]:
+        values = sweep.described(applicable(row.params))
+        yield f"{row.loss:.4f}  {row.state:9} {runs / row.run}  {values}"
+    shares = sweep.importances(worker.study)
+    with worker.locked():
+        draw(worker.folder, worker.study, shares)
+    if shares:
+        named = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+        yield f"importance  {named}"
+    yield f"trials      {worker.folder / sweep.TABLE}"
+    complete = [row for row in rows if row.state == sweep.COMPLETE]
+    if not complete:
+        raise DivergedError(
+            "no trial has ended with a loss: search lower learning rates, or other settings where "
+            "trials are refused"
+        )
+    best = runs / complete[0].run
+    yield f"best        {best}"
+    record = run.read_config(best).training
+    if record is not None:
+        yield f"repeat      {command(record.settings)}"
+
+
+def command(settings: Settings) -> str:
+    """Command that trains with these settings."""
+    default = asdict(Settings(settings.text))
+    changed = {
+        name: value
+        for name, value in asdict(settings).items()
+        if (value != default[name] or name in DEPENDENT)
+        and name not in ("text", "more_texts", "recipe")
+    }
+    own = ["elman", "train", settings.text, *settings.more_texts, "--recipe", "book"]
+    return shlex.join([*own, *words(changed)])
