@@ -58,7 +58,8 @@ def sweep(
 
     if resume is not None:
         check_alone(context, "a sweep goes on with the settings it began with", "resume")
-        folder, settings = resume, sweeps.read(resume)
+        folder = resume
+        settings = sweeps.read(resume)
         sweeps.check_here(settings.given)
     else:
         given = settings_given(context, options)

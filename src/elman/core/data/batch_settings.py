@@ -105,7 +105,8 @@ class BatchSettings:
 
         `convert` makes arrays of a framework.
         """
-        size, steps = self.batch_size, self.num_steps
+        size = self.batch_size
+        steps = self.num_steps
         if isinstance(part, Lines):
             return LineBatches(part, size, steps, rng, convert, id_type)
         if self.batching == "contiguous":

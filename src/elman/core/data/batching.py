@@ -118,7 +118,8 @@ class BlockShuffle:
         lengths[last] -= missing
         self._ends = np.cumsum(lengths)
         self._seed = int(rng.integers(1 << 62))
-        self._current, self._order = -1, np.empty(0, np.int64)
+        self._current = -1
+        self._order = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return self._number
@@ -139,7 +140,8 @@ class BlockShuffle:
         if n != self._current:
             rows = (self._blocks[n][:, None] * self._segment + np.arange(self._segment)).ravel()
             rng = np.random.default_rng([self._seed, n])
-            self._current, self._order = n, rng.permutation(rows[rows < self._number])
+            self._order = rng.permutation(rows[rows < self._number])
+            self._current = n
         return self._order
 
 
@@ -155,7 +157,8 @@ class ScaledShuffle(BlockShuffle):
         block_ids: int | None = None,
     ) -> None:
         super().__init__(number, steps, rng, block_ids)
-        self._start, self._steps = start, steps
+        self._start = start
+        self._steps = steps
 
     def __getitem__(self, positions: slice) -> NDArray[np.int64]:
         """Indices at some adjacent positions of the epoch."""
@@ -169,7 +172,8 @@ class MemmapWindows:
     """
 
     def __init__(self, windows: NDArray[Any], id_type: Any) -> None:
-        self._windows, self._id_type = windows, id_type
+        self._windows = windows
+        self._id_type = id_type
         self._read = 0
 
     def __len__(self) -> int:
@@ -282,7 +286,8 @@ class ContiguousBatches:
         end = batch_size * length
         self.both = [part.reshape(batch_size, length) for part in (ids[:end], ids[1 : end + 1])]
         self.steps = steps
-        self.convert, self.id_type = convert, id_type
+        self.convert = convert
+        self.id_type = id_type
 
     def __len__(self) -> int:
         return -(-self.both[0].shape[1] // self.steps)

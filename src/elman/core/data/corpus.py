@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data import splits
+from elman.core.data.batch import Batch
 from elman.core.data.batch_settings import BatchSettings, Loader
 from elman.core.data.batching import Minibatches, sliding_windows
 from elman.core.data.data_module import DataModule
@@ -43,7 +44,8 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
         return _gutenberg()
     found = as_path(root, "the folder of texts") / "timemachine.txt"
     if sha1(found) != D2L_SHA1:
-        url, cache = DATA_URL + "timemachine.txt", str(user_cache())
+        url = DATA_URL + "timemachine.txt"
+        cache = str(user_cache())
         found = Path(download(url, cache, D2L_SHA1))
     return found.read_text(encoding="utf-8")
 
@@ -77,6 +79,7 @@ class TimeMachine(DataModule):
     num_steps: int
     num_train: int
     num_val: int
+    _ids: NDArray[Any] | None = None
 
     # The __init__ of a framework's TimeMachine. It is not one here because the book replaces that
     # __init__ by one that calls super().__init__() without arguments.
@@ -115,7 +118,8 @@ class TimeMachine(DataModule):
                 f"of {num_steps} steps: use fewer"
             )
         self._ids = ids
-        self.X, self.Y = self.to_tensor(X), self.to_tensor(Y)
+        self.X = self.to_tensor(X)
+        self.Y = self.to_tensor(Y)
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes of a copy or a pickle; windows that are views of the ids are left out."""
@@ -130,7 +134,7 @@ class TimeMachine(DataModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle."""
         vars(self).update(state)
-        if "X" not in state:
+        if "X" not in state and self._ids is not None:
             self.X, self.Y = sliding_windows(self._ids, self.num_steps)
 
     def _download(self) -> str:
@@ -163,7 +167,7 @@ class TimeMachine(DataModule):
 
     def loss_without_context(self) -> float:
         """Loss in nats per token of a model that only knows the frequencies; NaN without ids."""
-        if not hasattr(self, "_ids"):  # the book's own constructor has other attributes
+        if self._ids is None:  # the book's own constructor has other attributes
             return math.nan
         return splits.entropy_of(self._ids[: self.num_train + self.num_steps])
 
@@ -260,9 +264,12 @@ class TextFile(DataModule):
     def _begin(self, text: Text, batches: BatchSettings) -> None:
         """Check and make the first batches, and warn of unsuitable ones."""
         batches.check(text)
-        self.text, self.batches = text, batches
-        self.batch_size, self.num_steps = batches.batch_size, batches.num_steps
-        self.batching, self.seed = batches.batching, batches.seed
+        self.text = text
+        self.batches = batches
+        self.batch_size = batches.batch_size
+        self.num_steps = batches.num_steps
+        self.batching = batches.batching
+        self.seed = batches.seed
         self._name_parts()
         if text.lines:
             for part in PARTS[:2]:
@@ -274,10 +281,14 @@ class TextFile(DataModule):
     def _name_parts(self) -> None:
         """Set what users read of the text as attributes."""
         text = self.text
-        self.sources, self.codec = text.sources, text.codec
-        self.vocab, self.tokenizer = text.codec.vocab, text.codec.tokenizer.name
-        self.newlines, self.lines = text.codec.newlines, text.codec.lines
-        self.vocab_size, self.min_freq = text.options.vocab_size, text.options.min_freq
+        self.sources = text.sources
+        self.codec = text.codec
+        self.vocab = text.codec.vocab
+        self.tokenizer = text.codec.tokenizer.name
+        self.newlines = text.codec.newlines
+        self.lines = text.codec.lines
+        self.vocab_size = text.options.vocab_size
+        self.min_freq = text.options.min_freq
         self.text_sha256, self.val_sha256, self.test_sha256 = text.tokens.sources_sha256
         self.train, self.val, self.test = (text.ids(part) for part in PARTS)
         self.sizes = text.sizes
@@ -297,7 +308,7 @@ class TextFile(DataModule):
         counts = np.zeros(len(self.vocab), np.int64)
         for batch in islice(self._batches("validation", convert=np.asarray), batches):
             targets = np.asarray(batch[1])  # (batch, steps)
-            mask = getattr(batch, "mask", None)
+            mask = Batch.of(batch).mask
             counted = targets.ravel() if mask is None else targets[mask]
             counts += np.bincount(counted, minlength=len(counts))
         unknown = self.sizes["validation"].unknown

@@ -36,7 +36,9 @@ class Lines:
     """
 
     def __init__(self, ids: NDArray[Any], line_end: int, part: str) -> None:
-        self.ids, self.line_end, self.part = ids, line_end, part
+        self.ids = ids
+        self.line_end = line_end
+        self.part = part
         self.ends = _ends(ids, line_end)
         if len(self.ends) < 2:
             raise ElmanError(
@@ -56,7 +58,8 @@ class Lines:
 
     def longer(self, steps: int) -> tuple[int, int]:
         """Number of lines with more than `steps` targets, and the most targets of a line."""
-        number, most = 0, 0
+        number = 0
+        most = 0
         for start in range(0, len(self), CHUNK_IDS):
             found = np.diff(self.ends[start : start + CHUNK_IDS + 1])
             number += int((found > steps).sum())
@@ -136,8 +139,12 @@ class LineBatches:
         convert: Callable[[NDArray[Any]], Any],
         id_type: Any,
     ) -> None:
-        self.lines, self.batch_size, self.most, self.rng = lines, batch_size, steps, rng
-        self.convert, self.id_type = convert, id_type
+        self.lines = lines
+        self.batch_size = batch_size
+        self.most = steps
+        self.rng = rng
+        self.convert = convert
+        self.id_type = id_type
 
     def __len__(self) -> int:
         return -(-len(self.lines) // self.batch_size)
@@ -163,7 +170,8 @@ class LineBatches:
         """Yield the numbers of the lines of each batch of an epoch."""
         seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
         rng = np.random.default_rng(seed)
-        order, pool = self._order(rng), POOL_BATCHES * self.batch_size
+        order = self._order(rng)
+        pool = POOL_BATCHES * self.batch_size
         for start in range(0, len(self.lines), pool):
             rows = np.asarray(order[start : start + pool])
             rows = rows[np.argsort(self.lines.steps(rows), kind="stable")]
@@ -173,7 +181,8 @@ class LineBatches:
 
     def _order(self, rng: np.random.Generator) -> Any:
         """Numbers of all lines in random order, to be sliced; of many lines, block by block."""
-        number, tokens = len(self.lines), len(self.lines.ids)
+        number = len(self.lines)
+        tokens = len(self.lines.ids)
         if number > MAX_SHUFFLED_WINDOWS or tokens > MAX_SHUFFLED_IDS:
             return BlockShuffle(number, max(1, tokens // number), rng)
         return rng.permutation(number)

@@ -98,7 +98,8 @@ def _working_folder(out: Path, resumable: bool) -> Iterator[Path]:
 
     It is removed at the end, unless the work was interrupted and is resumable.
     """
-    folder, kept = _working_path(out), False
+    folder = _working_path(out)
+    kept = False
     try:
         folder.mkdir(0o700)
     except FileExistsError:
@@ -149,7 +150,8 @@ def _take_over(folder: Path) -> None:
 
 def _copy_stdin(folder: Path, report: Report) -> Path:
     """Copy standard input to a file."""
-    path, done = folder / COPY, 0
+    path = folder / COPY
+    done = 0
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
         while content := text_files.standard_input().read(text_files.BLOCK_BYTES):
@@ -213,7 +215,9 @@ class _Saving:
     """Saves the work every few seconds."""
 
     def __init__(self, folder: Path, command: dict[str, Any]) -> None:
-        self.folder, self.command, self.last = folder, command, time.monotonic()
+        self.folder = folder
+        self.command = command
+        self.last = time.monotonic()
 
     def __call__(self, writer: TokenWriter) -> None:
         if time.monotonic() - self.last >= SECONDS_BETWEEN_SAVES:

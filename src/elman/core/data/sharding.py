@@ -50,7 +50,10 @@ class ShardedLoader:
     """
 
     def __init__(self, loader: Any, total: int, own: range, vocab: int) -> None:
-        self.loader, self.total, self.own, self.vocab = loader, total, own, vocab
+        self.loader = loader
+        self.total = total
+        self.own = own
+        self.vocab = vocab
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -107,7 +110,8 @@ class WindowShards(ShardedLoader):
         super().__init__(loader, total, own, vocab)
         assert isinstance(loader.sampler, NonOverlapping)
         steps = self.steps = loader.sampler.steps
-        rows, places = loader.batch_size, len(loader.arrays[0])
+        rows = loader.batch_size
+        places = len(loader.arrays[0])
         self.segments = [rows_of(row, rows, places).start for row in range(rows)]
         length = places // rows  # places of windows in a segment, at least
         self.number: int = length // steps
@@ -124,7 +128,8 @@ class WindowShards(ShardedLoader):
     def _batches(self) -> Iterator[ShardedBatch]:
         seed = int(self.loader.sampler.rng.integers(1 << 62))
         cuts = {shard: rows_of(shard, self.total, len(self.segments)) for shard in self.own}
-        first, last = cuts[self.own[0]].start, cuts[self.own[-1]].stop
+        first = cuts[self.own[0]].start
+        last = cuts[self.own[-1]].stop
         orders = [self._order(row, seed) for row in range(first, last)]
         for start in range(0, self.number, BATCHES_AT_ONCE):
             cut = slice(start, start + BATCHES_AT_ONCE)
@@ -165,10 +170,12 @@ def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
     """Cut the batches of a loader into shards; an ElmanError if they are too small."""
     kind: type[ShardedLoader]
     if isinstance(loader, ContiguousBatches):
-        kind, rows = SequenceShards, len(loader.both[0])
+        kind = SequenceShards
+        rows = len(loader.both[0])
     elif isinstance(loader, LineBatches | Minibatches):
         windows = isinstance(getattr(loader, "sampler", None), NonOverlapping) and loader.state
-        kind, rows = (WindowShards if windows else RowShards), loader.batch_size
+        kind = WindowShards if windows else RowShards
+        rows = loader.batch_size
     else:
         raise ElmanError(
             f"shards are of windows, sequences or lines of a text, got {type(loader).__name__}: "

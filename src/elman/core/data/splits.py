@@ -109,12 +109,14 @@ def divergence(one: NDArray[np.int64], other: NDArray[np.int64], vocab: Vocab) -
     assigning the same tokens at random to two texts of the same lengths.
     """
     tokens = [token.encode() for token in vocab.idx_to_token]
-    bytes_of_all, sizes = np.frombuffer(b"".join(tokens), np.uint8), list(map(len, tokens))
+    bytes_of_all = np.frombuffer(b"".join(tokens), np.uint8)
+    sizes = list(map(len, tokens))
 
     def byte_counts(counts: NDArray[np.int64]) -> NDArray[Any]:
         return np.bincount(bytes_of_all, np.repeat(counts, sizes), minlength=256)
 
-    rng, both = np.random.default_rng(0), one + other
+    rng = np.random.default_rng(0)
+    both = one + other
     drawn = rng.multivariate_hypergeometric(both, int(other.sum()), method="marginals")
     found = _jensen_shannon(byte_counts(one), byte_counts(other))
     return found - _jensen_shannon(byte_counts(both - drawn), byte_counts(drawn))
@@ -123,7 +125,8 @@ def divergence(one: NDArray[np.int64], other: NDArray[np.int64], vocab: Vocab) -
 def _jensen_shannon(one: NDArray[Any], other: NDArray[Any]) -> float:
     if not (one.any() and other.any()):
         return 0.0
-    p, q = one / one.sum(), other / other.sum()
+    p = one / one.sum()
+    q = other / other.sum()
     return (_relative_entropy(p, (p + q) / 2) + _relative_entropy(q, (p + q) / 2)) / 2
 
 

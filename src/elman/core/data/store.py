@@ -67,7 +67,8 @@ class TokenizedText:
 
 def write(folder: Path, text: TokenizedText) -> StoreMetadata:
     """Write all files of a store but the ids, which are in `folder` already."""
-    tokens, tokenizer = text.tokens, text.tokenizer
+    tokens = text.tokens
+    tokenizer = text.tokenizer
     metadata = StoreMetadata(
         FORMAT,
         tokenizer.name,
@@ -134,7 +135,8 @@ def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> Tokeniz
 def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:
     dtype = np.dtype(metadata.dtype).newbyteorder("<")
     with regular.open_regular(path) as file:
-        size, expected = regular.size(file), metadata.tokens * dtype.itemsize
+        size = regular.size(file)
+        expected = metadata.tokens * dtype.itemsize
         if size != expected:
             raise ElmanError(
                 f"{path} has {size:,} bytes, and {metadata.tokens:,} tokens take {expected:,}: "

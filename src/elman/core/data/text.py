@@ -85,8 +85,11 @@ class Text:
     ) -> None:
         if options.lines and not len(tokens.ids):
             raise ElmanError("every line of the text is empty: give lines that are not")
-        self.sources, self.options = sources, options
-        self.tokens, self.codec, self.shared = tokens, codec, shared
+        self.sources = sources
+        self.options = options
+        self.tokens = tokens
+        self.codec = codec
+        self.shared = shared
         self.parts = {part: tokens.part(number) for number, part in enumerate(PARTS)}
         self.sizes: dict[str, PartSize] = dict(zip(PARTS, tokens.parts, strict=True))
         self.lines: dict[str, Lines] = {}
@@ -174,7 +177,8 @@ def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> 
 
 def _read(sources: Sources, options: TokenOptions, shared: bool) -> tuple[Tokens, Codec]:
     """Tokens of a text, and their codec: the given one, or the text's."""
-    path, codec = sources.training[0], options.codec
+    path = sources.training[0]
+    codec = options.codec
     if sources.is_store:
         _check_store_alone(sources)
     if codec is not None:

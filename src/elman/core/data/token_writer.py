@@ -133,7 +133,9 @@ class TokenWriter:
         state: WriterState | None = None,
         shares: Shares = SPLIT,
     ) -> None:
-        self.tokenizer, self._named, self._shares = tokenizer, folder is not None, shares
+        self.tokenizer = tokenizer
+        self._named = folder is not None
+        self._shares = shares
         self.folder = folder or Path(tempfile.gettempdir())
         self._initial = self._state = state or WriterState()
         self._text_digests = [hashlib.sha256() for _ in PARTS]
@@ -174,14 +176,16 @@ class TokenWriter:
         return ElmanError(f"{self.folder / name} is damaged: run the same command again")
 
     def _check_written(self) -> None:
-        found, expected = self._file_digests(self._initial), self._initial.written
+        found = self._file_digests(self._initial)
+        expected = self._initial.written
         for number, (path, _) in enumerate(files(self.folder, self._initial)):
             if expected[number : number + 1] != [found[number]]:
                 raise self._damaged(path.name)
 
     def _file_digests(self, state: WriterState) -> list[str]:
         """SHA-256 of each file up to its length in `state`; no byte is read twice."""
-        before, now = files(self.folder, self._digested), files(self.folder, state)
+        before = files(self.folder, self._digested)
+        now = files(self.folder, state)
         for digest, (path, start), (_, end) in zip(self._digests, before, now, strict=True):
             if start < end:
                 with regular.open_regular(path) as file:
@@ -245,7 +249,8 @@ class TokenWriter:
         """Subtract the size of the text's first token."""
         number = self._encoder.ids(piece)[0]
         first = self._encoder.tokens[number]
-        head, size = piece[: len(first) + 1], self.tokenizer.size(first)
+        head = piece[: len(first) + 1]
+        size = self.tokenizer.size(first)
         # A byte token may end within a character; the remaining bytes count as decoded.
         rest = head.encode()[size:].decode(errors="replace")
         self._characters += len(rest) - len(head)
@@ -279,7 +284,8 @@ class TokenWriter:
                 "is kept in memory: use the tokenizer bpe or byte"
             )
         dtype = smallest_dtype(len(self._encoder))
-        number, lengths = FILES.index((source, dtype)), self._state.lengths.copy()
+        number = FILES.index((source, dtype))
+        lengths = self._state.lengths.copy()
         self._files[number].write(ids.astype(dtype))
         lengths[number] += len(ids)
         self._state = replace(self._state, lengths=lengths)
@@ -306,7 +312,8 @@ class TokenWriter:
 
         They are ids of `vocab`, or of the vocabulary of the training part.
         """
-        parts, tokens = self._part_tokens(), self._encoder.tokens
+        parts = self._part_tokens()
+        tokens = self._encoder.tokens
         vocab = vocab or self._training_vocab(parts[0])
         dtype = smallest_dtype(len(vocab))
         table = vocab.encode(tokens).astype(dtype)
@@ -373,7 +380,8 @@ class TokenWriter:
         for number, length in enumerate(self._state.lengths):
             if not length:
                 continue
-            (source, dtype), left = FILES[number], length
+            source, dtype = FILES[number]
+            left = length
             name = _path(self.folder, source, dtype).name
             with self._files[number].reopened() as file:
                 while len(ids := np.fromfile(file, dtype, min(left, CHUNK_IDS))):
@@ -395,7 +403,8 @@ class _Lacking:
         lacking = [n for n, token in enumerate(tokens) if token not in vocab]
         self._places = np.full(len(tokens), -1, np.int32)
         self._places[lacking] = np.arange(len(lacking))
-        self._sizes, self._costs = sizes[:, lacking].astype(np.int64), np.empty(0)
+        self._sizes = sizes[:, lacking].astype(np.int64)
+        self._costs = np.empty(0)
         if lacking:
             self._costs = Spelling(vocab).costs([tokens[n] for n in lacking])
 
@@ -419,7 +428,8 @@ class _Sizes:
     def __init__(
         self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], vocab: Vocab
     ) -> None:
-        self._lengths, self._read = parts, 0
+        self._lengths = parts
+        self._read = 0
         measures = (used.characters, used.size)
         self._sizes = np.array(
             [np.fromiter(map(size, tokens), np.int32, len(tokens)) for size in measures]
@@ -427,7 +437,8 @@ class _Sizes:
         self._sums = np.zeros((len(parts), len(measures)), np.int64)
         self._lacking = _Lacking(tokens, vocab, self._sizes)
         none = self._lacking.counts(np.empty(0, np.int64))
-        self._unknown, self._all = [none for _ in parts], none
+        self._unknown = [none for _ in parts]
+        self._all = none
 
     def add(self, ids: Ids) -> None:
         """Add the next ids of the text."""

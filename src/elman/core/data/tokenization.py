@@ -131,7 +131,8 @@ def _training_sample(
     sources: Sources, settings: TokenizerSettings, report: Report
 ) -> Iterator[str]:
     """The training part, or an even sample of it, to learn a tokenizer from."""
-    files, share = sources.training, sources.shares[0]
+    files = sources.training
+    share = sources.shares[0]
     measured = settings.blocks(files, progress("measuring", files, report))
     characters = round(share * sum(map(len, measured)))
     advance = progress("learning", files, report)
@@ -157,7 +158,8 @@ def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterat
 
 def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
     """Return a function that takes a number of bytes read, and reports the sum so far."""
-    total, done = sum(file.stat().st_size for file in files), 0
+    total = sum(file.stat().st_size for file in files)
+    done = 0
 
     def advance(read: int) -> None:
         nonlocal done

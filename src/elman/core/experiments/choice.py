@@ -64,7 +64,8 @@ def settled(settings: Settings, given: list[str] | None = None, workers: int = 1
 
 def again(kept: RunSettings, workers: int = 1) -> Choice:
     """Read again what a training began with; an ElmanError if the run to start from has changed."""
-    settings, origin = kept.settings, None
+    settings = kept.settings
+    origin = None
     _check_workers(settings.shards, workers)
     if settings.init is not None:
         origin = Origin.again(settings.init, kept.init_sha256)

@@ -206,9 +206,11 @@ def compare(
 
 def _curves(each: FinishedRun, in_bits: bool) -> tuple[list[Point], list[Point]] | None:
     """Training and validation curve by epoch; None where characters were not counted."""
-    history, record = each.history, each.config.training
+    history = each.history
+    record = each.config.training
     epochs = [epoch.epoch for epoch in history]
-    train, val = [epoch.train_ppl for epoch in history], [epoch.val_ppl for epoch in history]
+    train = [epoch.train_ppl for epoch in history]
+    val = [epoch.val_ppl for epoch in history]
     if in_bits:
         if record is None or record.trained is None or record.validated is None:
             return None

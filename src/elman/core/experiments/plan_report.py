@@ -76,7 +76,8 @@ def _memory(one: Prediction, together: int) -> Iterator[str]:
     yield "memory of the first worker" if one.workers > 1 else "memory"
     for name, size in one.memory.items():
         yield f"  {name:<12} {_scaled(size) + 'B':>8}"
-    here, needed = memory.limit(), together * one.peak
+    here = memory.limit()
+    needed = together * one.peak
     if here is not None and needed > here:
         yield ""
         yield f"a machine needs {_scaled(needed)}B for that, and this one has {_scaled(here)}B"

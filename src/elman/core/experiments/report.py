@@ -12,7 +12,8 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     """Lines with the results of a training, and with its evaluation on the test part."""
     history = training.trainer.history
     validation = training.validation()
-    best, last = best_epoch(history), history[-1]
+    best = best_epoch(history)
+    last = history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
     lines = [f"training perplexity    {in_digits(best.train_ppl)}"]
     parts = {"validation": validation} if test is None else {"validation": validation, "test": test}

@@ -23,7 +23,8 @@ def continued(
 
 def first_words(training: Ids, codec: Codec) -> list[int]:
     """The first ids of a training part that end with a word, without unknown symbols."""
-    ids, unk = training[:PREFIX_SEARCH], codec.vocab.unk
+    ids = training[:PREFIX_SEARCH]
+    unk = codec.vocab.unk
     found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
     texts = [codec.text(found[:number]) for number in range(1, len(found) + 1)]
     for number, (text, longer) in enumerate(pairwise(texts), 1):

@@ -21,7 +21,8 @@ class ScoredText:
     """The lines of a text, read and scored some at a time; `warn_of_unknown` comes at the end."""
 
     def __init__(self, model: Any, blocks: Iterator[str]) -> None:
-        self.model, self.blocks = model, blocks
+        self.model = model
+        self.blocks = blocks
         self.tokens = self.unknown = 0
 
     def __iter__(self) -> Iterator[ScoredLines]:
@@ -82,7 +83,8 @@ def most_surprising(pools: Iterable[ScoredLines], top: int) -> list[Row]:
     heap: list[Entry] = []
     before = 0  # lines of earlier pools
     for pool in pools:
-        shown, bits = rows(pool), pool.bits_per_character.round(DECIMALS)
+        shown = rows(pool)
+        bits = pool.bits_per_character.round(DECIMALS)
         least = heap[0][0] if len(heap) == top else -math.inf
         for n in ((bits > least) & (pool.lines.characters > 0)).nonzero()[0].tolist():
             number = before + n + 1

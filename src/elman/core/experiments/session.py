@@ -134,7 +134,7 @@ class _First:
         """Resume the training of a run directory; an ElmanError if other settings are given."""
         with run.resumed_training(folder) as kept:
             for name, value in given.items():
-                if (own := getattr(kept.settings, name)) != value:
+                if (own := vars(kept.settings)[name]) != value:
                     raise ElmanError(
                         f"{folder} was begun with {name} {own}, got {value}: give the same, or "
                         "another --out"

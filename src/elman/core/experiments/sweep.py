@@ -93,7 +93,8 @@ class Report(Callback):
     """Tells Optuna the lowest loss at parts of a training, and ends one that is behind others."""
 
     def __init__(self, trial: Trial) -> None:
-        self.trial, self.pruned = trial, BEHIND in trial.user_attrs
+        self.trial = trial
+        self.pruned = BEHIND in trial.user_attrs
         reported = trial.study.trials[trial.number].intermediate_values
         self._last = max(reported, default=0)  # by a process that was killed
 
@@ -213,7 +214,9 @@ class Worker:
     """A process that works on a sweep."""
 
     def __init__(self, folder: Path, sweep: Sweep) -> None:
-        self.folder, self.sweep, self.space = folder, sweep, space.parse(sweep.space)
+        self.folder = folder
+        self.sweep = sweep
+        self.space = space.parse(sweep.space)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self.locked(), answering():
             self.study = optuna.create_study(

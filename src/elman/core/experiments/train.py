@@ -49,7 +49,8 @@ class Training:
         """Prepare a training of what was chosen; the other `workers` prepare the same."""
         settings = choice.settings
         origin = choice.origin
-        self.settings, self.framework = settings, choice.framework
+        self.settings = settings
+        self.framework = choice.framework
         self._parts = workers.size if settings.partition_optimizer else 1
         self.trainer = _trainer(settings, self.framework, workers)
         self.data = _data(choice)
@@ -238,7 +239,8 @@ def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:
 
 def _data(choice: Choice) -> Any:
     """Data set of the framework."""
-    settings, framework = choice.settings, choice.framework
+    settings = choice.settings
+    framework = choice.framework
     if choice.text is not None:
         batches = BatchSettings(
             settings.batch_size, settings.seq_len, settings.batching, settings.seed
@@ -267,5 +269,8 @@ def _warn(text: Text | None, workers: Workers) -> None:
 
 def _digests(data: Any) -> dict[str, str]:
     """Digests of the text, and of the files of the other parts."""
-    names = "text_sha256", "val_sha256", "test_sha256"
-    return {name: getattr(data, name) for name in names}
+    return {
+        "text_sha256": data.text_sha256,
+        "val_sha256": data.val_sha256,
+        "test_sha256": data.test_sha256,
+    }

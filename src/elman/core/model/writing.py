@@ -49,7 +49,8 @@ def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Itera
     ElmanError tells of a prefix with unknown tokens before anything is written. A model of lines
     writes lines, whose start and end are left out.
     """
-    codec, sampler = model.codec, Sampler.of(asked)
+    codec = model.codec
+    sampler = Sampler.of(asked)
     if not asked.allow_unknown:
         sampler = replace(sampler, excluded=(codec.vocab.unk,))
     if codec.lines:
@@ -104,7 +105,8 @@ def _pieces(
     codec: Codec, prefix: Sequence[int], added: Iterable[Sequence[int]], stop: Sequence[str]
 ) -> Iterator[str]:
     """Yield the text of a prefix and of what follows it, up to a stop text."""
-    decoder, finder = Decoder(codec), StopFinder(stop)
+    decoder = Decoder(codec)
+    finder = StopFinder(stop)
     before = decoder.text(prefix[1:] if codec.lines else prefix)
     for ids in added:  # the prefix comes with the first of them, unless the model is broken
         yield before + finder.text(decoder.text(ids))

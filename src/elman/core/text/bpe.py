@@ -237,7 +237,8 @@ def _characters(token: str) -> int:
 
 def _join(tokens: Iterable[str]) -> str:
     """Join tokens to a text; "�" for bytes that are not UTF-8 and for the unknown symbol."""
-    known, raw = {}, bytearray()
+    known = {}
+    raw = bytearray()
     for token in tokens:
         if token not in known:
             known[token] = _raw(token)
@@ -286,7 +287,8 @@ class BytePairs:
     def _ids_of(self, numbers: Ids) -> Ids:
         """Ids of the tokens of some pieces, given by their numbers."""
         self._cache(self._pieces.tokens[len(self._ends) - 1 :])
-        starts, ends = self._ends[numbers], self._ends[numbers + 1]
+        starts = self._ends[numbers]
+        ends = self._ends[numbers + 1]
         lengths = ends - starts
         places = np.arange(lengths.sum()) + np.repeat(
             starts - (lengths.cumsum() - lengths), lengths
@@ -302,4 +304,5 @@ class BytePairs:
         found = [piece.ids for piece in encoded]
         ids = np.fromiter(chain.from_iterable(found), np.uint16)
         ends = self._ends[-1] + np.cumsum(list(map(len, found)))
-        self._ids, self._ends = np.append(self._ids, ids), np.append(self._ends, ends)
+        self._ids = np.append(self._ids, ids)
+        self._ends = np.append(self._ends, ends)

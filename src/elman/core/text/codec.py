@@ -43,7 +43,9 @@ class Codec:
         check_newlines(newlines)
         self.vocab = vocab
         self.tokenizer = tokenizer(used) if isinstance(used, str) else used
-        self.clean, self.newlines, self.lines = clean, newlines, lines
+        self.clean = clean
+        self.newlines = newlines
+        self.lines = lines
         if lines and (clean or self.line_end == vocab.unk):
             raise ElmanError(
                 "a model of lines has the end of a line in its vocabulary, and reads lines as they "
@@ -61,7 +63,8 @@ class Codec:
 
     def has_same_tokens(self, other: "Codec") -> bool:
         """True if both have the same tokenizer and vocabulary, whatever text they clean first."""
-        mine, its = self.tokenizer, other.tokenizer
+        mine = self.tokenizer
+        its = other.tokenizer
         same = (mine.name, mine.model) == (its.name, its.model)
         return same and self.vocab.idx_to_token == other.vocab.idx_to_token
 

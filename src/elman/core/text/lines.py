@@ -64,7 +64,8 @@ class LineReader:
 
     def _number_anew(self) -> None:
         self._encoder = self.codec.tokenizer.encoder(())
-        self._table, self._costs = np.empty(0, np.int64), np.empty(0)  # of each token
+        self._table = np.empty(0, np.int64)
+        self._costs = np.empty(0)  # of each token
 
     def pools(self, blocks: Iterable[str]) -> Iterator[Lines]:
         """Yield the lines of a text given in blocks, some of them at a time, in order.
@@ -72,7 +73,8 @@ class LineReader:
         Memory does not grow with the text. An ElmanError tells of a line of more than
         MAX_LINE_CHARACTERS.
         """
-        rest, read = "", 0
+        rest = ""
+        read = 0
         for block in with_newlines(blocks, self.codec.newlines):
             *texts, rest = (rest + block).split("\n")
             if texts:
@@ -130,11 +132,13 @@ class LineReader:
             numbers = _sizes(each)
         if len(self._table) != len(self._encoder):
             self._look_up(self._encoder.tokens)
-        ends, costs = np.cumsum(numbers), self._costs[found]
+        ends = np.cumsum(numbers)
+        costs = self._costs[found]
         if not self.start:  # nothing predicts the first token of a line
             costs[(ends - numbers)[numbers > 0]] = 0.0
         sums = np.concatenate([[0.0], np.cumsum(costs)])
-        ids, spelling = self._table[found], sums[ends] - sums[ends - numbers]
+        ids = self._table[found]
+        spelling = sums[ends] - sums[ends - numbers]
         if len(self._encoder) > MAX_NUMBERED_TOKENS:
             self._number_anew()
         return ids, numbers, spelling

@@ -55,7 +55,8 @@ class StopFinder:
             self.found = True
             return self._held[: min(ends)[1]]
         kept = 0 if final else self._beginning()
-        passed, self._held = self._held[: len(self._held) - kept], self._held[-kept:] * bool(kept)
+        passed = self._held[: len(self._held) - kept]
+        self._held = self._held[-kept:] * bool(kept)
         return passed
 
     def _beginning(self) -> int:

@@ -77,7 +77,8 @@ class Vocab:
 
     def encode(self, tokens: Sequence[str]) -> NDArray[np.int64]:
         """Ids of many tokens, as one array."""
-        unk, get = self.unk, self.token_to_idx.get
+        unk = self.unk
+        get = self.token_to_idx.get
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
 
 
