@@ -1,4 +1,4 @@
-"""Settings of the batches of a text, and the loaders that read such batches."""
+"""Settings of the batches of a text, and the loaders that read them."""
 
 import logging
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class BatchSettings:
             )
 
     def check(self, text: Text) -> None:
-        """Raise an ElmanError unless a text has such batches."""
+        """Raise an ElmanError if a text is too short for these batches, or has no known token."""
         self.check_lines(text.codec.lines)
         if not text.lines:
             self._check_lengths(text)

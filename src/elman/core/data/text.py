@@ -99,7 +99,7 @@ class Text:
 
     @cached_property
     def used(self) -> tuple[str, ...]:
-        """Parts that are read; of lines, whose parts are drawn, a test part may lack lines."""
+        """Parts that are read. The parts of lines are drawn: a test part may lack lines."""
         asks_test = self.sources.shares[2] > 0 and not self.sources.is_store
         has_test = len(self.ids("test")) > 0 or (self.codec.lines and asks_test)
         return PARTS if has_test else PARTS[:2]
@@ -110,7 +110,7 @@ class Text:
 
     @property
     def num_lines(self) -> int:
-        """Number of training lines; 0 if lines are no sequences of their own."""
+        """Number of training lines; 0 if lines are no sequences."""
         return len(self.lines["training"]) if self.lines else 0
 
     def mean_line(self, steps: int) -> float:
@@ -142,7 +142,7 @@ class Text:
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:
-        """Numbers of unknown tokens and of all that are predicted, for each part."""
+        """Number of unknown tokens, and of tokens that are predicted, of each part."""
         return {
             f"{name} part": (part.unknown.tokens, part.tokens - 1)
             for name, part in self.sizes.items()

@@ -25,7 +25,7 @@ class Choice:
 
     - `framework`: module of the framework.
     - `origin`: the model to start from, if one is given.
-    - `text`: the text; None for The Time Machine, which a framework's data set reads.
+    - `text`: the text; None for The Time Machine. A framework's data set reads that.
     - `reasons`: lines that describe what was chosen for the text.
     - `given`: names of the settings that were not chosen; None if it is not known.
     - `facts`: facts that the settings were chosen from.
@@ -43,7 +43,7 @@ class Choice:
 def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     """Read the text of the settings that are given, and choose the others.
 
-    An ElmanError tells of wrong settings before a long text is read.
+    Wrong settings raise an ElmanError before a long text is read.
     """
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
         return settled(Settings(**given), named(given), workers)
@@ -111,7 +111,7 @@ def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> T
 
 
 def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -> Facts:
-    """Facts of a text and of this machine, of which a time limit needs the speed."""
+    """Facts of a text and of this machine; its speed is measured if the time is limited."""
     precision = given.get("precision") or recipe.fastest_precision(framework)
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
@@ -121,7 +121,7 @@ def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -
 
 
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
-    """Settings that are given, with shards for several workers, which train on a store."""
+    """Settings that are given, with shards for several workers; these train on a store."""
     if workers > 1:
         given = {"shards": default_shards(workers), **given}
         _check_store(given)
@@ -130,12 +130,12 @@ def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
 
 
 def default_shards(workers: int) -> int:
-    """Shards of a batch for so many workers: as many, or the next power of two."""
+    """Shards of a batch for some workers: the same number, or the next power of two."""
     return 1 << (workers - 1).bit_length()
 
 
 def _check_workers(shards: int | None, workers: int) -> None:
-    """Raise an ElmanError if workers cannot compute a training with so many shards."""
+    """Raise an ElmanError if workers cannot compute a training with these shards."""
     if shards is not None:
         check_shards(shards, workers)
     elif workers > 1:
