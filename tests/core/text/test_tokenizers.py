@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
-from elman.core.text.tokenizers import TOKENIZERS, clean, tokenizer, with_newlines
+from elman.core.text.tokenizers import TOKENIZERS, Units, clean, tokenizer, with_newlines
 from elman.core.text.vocab import Vocab, read_vocab
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -134,3 +134,16 @@ def test_a_vocabulary_of_another_size_is_not_even_made(monkeypatch: pytest.Monke
 def test_half_a_surrogate_pair_is_no_token() -> None:
     with pytest.raises(ElmanError, match="cannot read it: it contains half a surrogate pair"):
         read_vocab(["<unk>", "\ud800"], "it", 2)
+
+
+def test_a_program_that_cannot_split_a_text_into_such_tokens_is_refused() -> None:
+    used = tokenizer("word")
+    used.require_units([Units.MATCHES], "a page")
+    message = "a page splits a text into bytes, got matches of the tokenizer word: choose another"
+    with pytest.raises(ElmanError, match=message):
+        used.require_units([Units.BYTES], "a page")
+
+
+def test_a_tokenizer_that_is_learnt_has_no_definition_to_use_by_its_name() -> None:
+    with pytest.raises(ElmanError, match="the tokenizer bpe is learnt from a text"):
+        tokenizer("bpe")

@@ -1,0 +1,78 @@
+"""What a training is made of: a text that is read once, and settings that are chosen once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elman.core.errors import ElmanError
+from elman.core.experiments import choice, recipe
+from elman.core.experiments.choice import choose
+from elman.core.experiments.settings import Settings, check_given
+from elman.core.experiments.train import Training
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[str]:
+    """Have calls of a function counted; returns a list that has an entry for each."""
+    calls: list[str] = []
+    called = getattr(module, name)
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        return called(*arguments, **options)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+def test_a_text_is_read_once_and_its_settings_are_chosen_once(
+    story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = counted(monkeypatch, choice, "read_text")
+    chosen = counted(monkeypatch, recipe, "choose")
+    training = Training.of({"text": str(story), "framework": "numpy", "epochs": 1})
+    assert len(read) == len(chosen) == 1
+    settings = training.settings
+    assert (training.data.batch_size, training.data.num_steps) == (
+        settings.batch_size,
+        settings.seq_len,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cell": "gur"}, "cell must be"),
+        ({"optimizer": "adamm"}, "optimizer must be"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd"),
+        ({"momentum": 0.9, "weight_decay": 0.1}, "weight decay goes with adamw"),
+        ({"weight_decay": 0.1, "optimizer": "sgd"}, "weight decay goes with adamw"),
+        ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights need an embedding"),
+        ({"tied": True, "embedding": 0}, "tied weights need an embedding"),
+        ({"dropout": 0.5, "layers": 1}, "dropout acts between layers"),
+        ({"input_dropout": 0.5, "embedding": 0}, "input dropout acts on an embedding"),
+        ({"precision": "bf16", "framework": "torch"}, "only numba and numpy multiply"),
+        ({"lines": True, "batching": "contiguous"}, "lines do not continue each other"),
+        ({"split": "0.5,0.5", "val": "other.txt"}, "a text whose validation part is a file"),
+    ],
+)
+def test_wrong_settings_are_refused_before_a_text_is_read(
+    given: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = counted(monkeypatch, choice, "read_text")
+    with pytest.raises(ElmanError, match=message):
+        choose({"text": "none.txt", "framework": "numpy", **given})
+    assert not read
+
+
+def test_settings_that_are_still_to_be_chosen_are_not_checked() -> None:
+    for given in ({"tied": True}, {"tied": True, "embedding": 8}, {"dropout": 0.5}):
+        check_given({"text": "my.txt", **given})
+    check_given({"text": "my.txt", "momentum": 0.9})
+    check_given({"text": "my.txt", "input_dropout": 0.5})
+
+
+def test_the_book_has_no_text_of_a_user() -> None:
+    found = choose({"framework": "numpy"})
+    assert found.text is None
+    assert found.settings == Settings(framework="numpy")
