@@ -82,7 +82,7 @@ def program(framework: str, contender: str, work: str, hidden: int) -> Work:
         return lambda: sum(losses.sum() for losses in model.score_ids(ids))
     if work == "update":
         batch = trainer.prepare_batch(next(iter(data.train_dataloader())))
-        return lambda: trainer.update(batch)
+        return lambda: trainer.step.update(batch)
     return trainer.fit_epoch
 
 

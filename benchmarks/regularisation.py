@@ -32,8 +32,8 @@ LAST = 0.75  # share of the updates before the plain average begins
 RECURRENT = "weight_hh"
 
 
-class Trainer(numba.Trainer):
-    """Trainer that drops recurrent weights."""
+class Step(numba.Trainer.step_type):
+    """Step that drops recurrent weights."""
 
     recurrent_dropout = 0.0
     rng = np.random.default_rng(1)
@@ -138,8 +138,9 @@ def main() -> None:
     shares = {"dropout": asked.dropout, "output_dropout": asked.output_dropout}
     model = numba.build(arch, values, asked.lr, "adam", seed=asked.seed, **shares)
     model.plot = lambda *values, **options: None
-    trainer = Trainer(asked.epochs, gradient_clip_val=1, show_progress=False)
-    trainer.recurrent_dropout = asked.recurrent_dropout
+    Step.recurrent_dropout = asked.recurrent_dropout
+    trainer = numba.Trainer(asked.epochs, gradient_clip_val=1, show_progress=False)
+    trainer.step_type = Step
     trainer.callbacks = [Schedule(asked.schedule, 0.05), Averages(data)]
     means = [f"mean {decay}" for decay in DECAYS]
     print_header(["epoch", "updates", "training", "weights", *means, "last quarter", "seconds"])

@@ -63,7 +63,7 @@ def engine(job: Job, **settings: Any) -> Work:
     trainer.optim = model.configure_optimizers()
     model.plot = lambda *values, **options: None
     pair = Batch.of(a_batch(job, numba.TimeMachine.id_type))
-    return lambda: trainer.update(pair)
+    return lambda: trainer.step.update(pair)
 
 
 def torch(job: Job, **settings: Any) -> Work:

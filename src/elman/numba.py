@@ -56,6 +56,7 @@ from elman.numpy import (
     plot,
     set_figsize,
 )
+from elman.numpy.step import Step as SpecificationStep
 from elman.numpy.weights import model_maker, set_weights
 
 if _numba.config.DISABLE_JIT:
@@ -370,13 +371,33 @@ class AdamW(Adam, specification.AdamW):
         return rule, numbers | {rules.KEPT: 1 - self.lr * self.weight_decay}, memory
 
 
-class Trainer(specification.Trainer):
-    """Training loop with NumPy's step around the kernels, on the CPU.
+class Step(SpecificationStep):
+    """Training of a model by the kernels, batch by batch.
 
     An update reads the gradients and clips them while it changes the weights: the gradients of the
-    model stay as they were, unless `clip_gradients` is called, or overridden.
+    model stay as they were, unless a user has overridden `clip_gradients` or the optimizer's step.
     """
 
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        own_clipping = type(trainer).clip_gradients is CLIP_GRADIENTS
+        self._is_compiled = own_clipping and optimizers.is_compiled(self.optim)
+
+    def update_weights(self) -> None:
+        """Clip the model's gradients, or measure them, and take the optimizer's step."""
+        norm = None
+        if self._is_compiled:
+            norm = self.optim.clipped_step(self.trainer.gradient_clip_val or math.inf)
+        if norm is None:
+            super().update_weights()
+        else:
+            self.trainer.gradient_norm = norm
+
+
+class Trainer(specification.Trainer):
+    """Trains a model on data, by the kernels, on the CPU."""
+
+    step_type = Step
     _optimization: optimizers.Optimization | None = None
 
     def fit(self, model: Any, data: Any, resume: Any = None) -> None:
@@ -386,22 +407,6 @@ class Trainer(specification.Trainer):
         if getattr(type(model), "training_step", None) is RNNLM.training_step:
             model.compile(getattr(data, "batch_size", 1))
         super().fit(model, data, resume)
-
-    def update_weights(self) -> None:
-        """Clip the model's gradients, or measure them, and take the optimiser's step."""
-        norm = None
-        if self._is_compiled():
-            norm = self.optim.clipped_step(self.gradient_clip_val or math.inf)
-        if norm is None:
-            super().update_weights()
-        else:
-            self.gradient_norm = norm
-
-    def _is_compiled(self) -> bool:
-        """True if clipping and the optimiser's step are those of this module."""
-        own = {name: getattr(type(self), name, None) for name in CLIPPING}
-        step = getattr(type(self.optim), "step", None)
-        return own == CLIPPING and step is optimizers.CompiledSteps.step
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""
@@ -419,10 +424,7 @@ class Trainer(specification.Trainer):
         return super().measure_gradients(model) if norm is None else norm
 
 
-CLIPPING = {
-    name: getattr(Trainer, name)
-    for name in ("clip_gradients", "measure_gradients", "clip_or_measure")
-}
+CLIP_GRADIENTS = Trainer.clip_gradients  # before a user overrides it
 
 
 class TimeMachine(corpus.TimeMachine):

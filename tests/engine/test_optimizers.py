@@ -47,7 +47,7 @@ def trainer_of(
 
 def arrays_of(trainer: Any) -> dict[str, np.ndarray]:
     """Weights and all that the optimiser keeps."""
-    return dict(trainer._arrays())
+    return dict(trainer.step._arrays())
 
 
 def assert_same(found: Any, wanted: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_step_is_the_specifications(kind: Any, bound: float, shapes: Any, seed
     for _ in range(3):
         for trainer in trainers:
             kept = {name: g.copy() for name, g in trainer.model.gradients.items()}
-            trainer.update_weights()
+            trainer.step.update_weights()
             trainer.model.gradients = kept  # which the specification has clipped
         found, wanted = trainers
         assert found.gradient_norm == pytest.approx(wanted.gradient_norm, rel=1e-6)
@@ -90,7 +90,7 @@ def test_any_number_of_threads_gives_the_same_bits(
         monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", count)
         trainer = trainer_of(engine, Trained(LARGE), kind)
         for _ in range(20):
-            trainer.update_weights()
+            trainer.step.update_weights()
         assert trainer.optim._optimization.threads == min(count, 7)
         results.append((trainer.gradient_norm, arrays_of(trainer)))
     (wanted_norm, wanted), (norm, found) = results
@@ -103,7 +103,7 @@ def test_any_number_of_threads_gives_the_same_bits(
 def test_large_weights_in_chunks_are_those_of_the_specification(kind: Any) -> None:
     found, wanted = (trainer_of(m, Trained(LARGE), kind, 0) for m in (engine, specification))
     for trainer in (found, wanted):
-        trainer.update_weights()
+        trainer.step.update_weights()
     assert_same(found, wanted)
 
 
@@ -117,7 +117,7 @@ def test_nan_and_infinity_do_what_they_do_in_the_specification(
     for trainer in trainers:
         trainer.model.gradients["w0"][7] = broken
         with np.errstate(invalid="ignore"):
-            trainer.update_weights()
+            trainer.step.update_weights()
     found, wanted = trainers
     np.testing.assert_equal(found.gradient_norm, wanted.gradient_norm)
     assert_same(found, wanted)
@@ -129,7 +129,7 @@ def test_the_norm_of_large_gradients_is_finite() -> None:
     weight, gradient = (
         arrays["w0"].astype(float) for arrays in (model.parameters, model.gradients)
     )
-    trainer.update_weights()
+    trainer.step.update_weights()
     assert trainer.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-6)
     step = gradient / np.linalg.norm(gradient)
     np.testing.assert_allclose(model.parameters["w0"], weight - step, rtol=1e-6, atol=1e-6)
@@ -143,7 +143,7 @@ def test_gradients_need_not_be_contiguous(kind: Any) -> None:
     columns = found.model.gradients["w1"].copy("F")
     found.model.gradients |= {"w0": rows, "w1": columns}
     for trainer in (found, wanted):
-        trainer.update_weights()
+        trainer.step.update_weights()
     assert_same(found, wanted)
     np.testing.assert_array_equal(rows, wanted.model.gradients["w0"])  # and are left as they are
 
@@ -188,7 +188,7 @@ def test_arrays_that_kernels_do_not_read_are_updated_by_numpy(kind: Any) -> None
             trainers.append(trainer_of(module, model, kind))
             for _ in range(2):
                 model.gradients = spoil(Trained([(9, 6), (4,)]).gradients)
-                trainers[-1].update_weights()
+                trainers[-1].step.update_weights()
         assert_same(*trainers)
         if kind[0] != "SGD":
             assert [trainer.optim.steps for trainer in trainers] == [2, 2]
@@ -198,7 +198,7 @@ def test_gradients_of_other_shapes_than_their_weights_are_refused() -> None:
     trainer = trainer_of(engine, Trained([(9, 6)]), ("SGD", {}))
     trainer.model.gradients["w0"] = np.ones((9, 7), np.float32)
     with pytest.raises(ValueError, match="broadcast"):
-        trainer.update_weights()
+        trainer.step.update_weights()
 
 
 def test_weights_may_be_exchanged_between_steps() -> None:
@@ -207,7 +207,7 @@ def test_weights_may_be_exchanged_between_steps() -> None:
         for trainer in (found, wanted):
             other = Trained([(9, 6)], seed=seed)
             trainer.model.parameters, trainer.model.gradients = other.parameters, other.gradients
-            trainer.update_weights()
+            trainer.step.update_weights()
         assert_same(found, wanted)
 
 
@@ -225,10 +225,10 @@ def test_clipping_and_steps_of_the_users_own_are_called() -> None:
     trainer = trainer_of(engine, Trained([(4,)]), KINDS[0], bound=0.25)
     clipping = Clipping(1, gradient_clip_val=0.25)
     clipping.model, clipping.optim = trainer.model, trainer.optim
-    clipping.update_weights()
+    clipping.step.update_weights()
     assert called == [0.25]
     trainer.optim = Stepping(trainer.model, 0.1)
-    trainer.update_weights()
+    trainer.step.update_weights()
     assert called == [0.25, "step"]
     assert np.linalg.norm(trainer.model.gradients["w0"]) == pytest.approx(0.25)
 
@@ -238,13 +238,13 @@ def test_kernels_are_compiled_once_for_all_models_and_rules() -> None:
     before = list(run.signatures)
     for kind in KINDS:
         for shapes in ([], [()], [(3, 4)], LARGE):
-            trainer_of(engine, Trained(shapes), kind).update_weights()
+            trainer_of(engine, Trained(shapes), kind).step.update_weights()
     assert list(run.signatures) == before
 
 
 def test_an_optimiser_goes_on_as_its_copy_does() -> None:
     trainer = trainer_of(engine, Trained([(9, 6)]), ("Adam", {}))
-    trainer.update_weights()
+    trainer.step.update_weights()
     copies = [copy.deepcopy(trainer.optim)]
     copies.append(pickle.loads(pickle.dumps(trainer.optim)))
     trainer.optim.step()
@@ -259,7 +259,7 @@ def test_after_a_second_interrupt_the_next_step_waits_for_helpers_still_at_work(
 ) -> None:
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
     trainer = trainer_of(engine, Trained(LARGE), KINDS[0])
-    trainer.update_weights()
+    trainer.step.update_weights()
     optimization = trainer.optim._optimization
 
     def interrupted(work: Any, number: int, queue: Any) -> None:
@@ -270,9 +270,9 @@ def test_after_a_second_interrupt_the_next_step_waits_for_helpers_still_at_work(
     with monkeypatch.context() as within:
         within.setattr(optimizers, "run_in_threads", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            trainer.update_weights()
+            trainer.step.update_weights()
     assert optimization.borrowed
-    waiting = Thread(target=trainer.update_weights, daemon=True)
+    waiting = Thread(target=trainer.step.update_weights, daemon=True)
     waiting.start()
     waiting.join(0.1)
     assert waiting.is_alive()

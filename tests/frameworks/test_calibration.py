@@ -16,13 +16,14 @@ def test_the_speed_is_that_of_updates_without_the_first(
 ) -> None:
     """A clock by which the first update takes 0.01 seconds and each other one 0.25."""
     taken: list[float] = []
-    update = module.Trainer.update
+    step_type = module.Trainer.step_type
+    update = step_type.update
 
-    def slow(trainer: Any, batch: Any) -> Any:
+    def slow(step: Any, batch: Any) -> Any:
         taken.append(0.25 if taken else 0.01)
-        return update(trainer, batch)
+        return update(step, batch)
 
-    monkeypatch.setattr(module.Trainer, "update", slow)
+    monkeypatch.setattr(step_type, "update", slow)
     monkeypatch.setattr(calibration, "perf_counter", lambda: sum(taken))
     speed = operations_per_second(module, fastest_precision(module))
     assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)

@@ -9,9 +9,7 @@ import pytest
 from elman.core.model.weights import Architecture, initial
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, read_newest
-from elman.core.training.partitioned import PartitionedTrainer
-from elman.core.training.sharded import ShardedTrainer, sharded_trainer
-from elman.core.training.workers import ONE_WORKER
+from elman.core.training.sharded import Shards
 from elman.core.valid_values import SHARDED
 from tests.conftest import Command
 
@@ -21,7 +19,7 @@ CASES = [
     {"cell": "gru", "optimizer": "adamw", "layers": 2, "batching": "random"},
 ]
 
-MIXINS = (ShardedTrainer, PartitionedTrainer)
+PARTITIONED = (False, True)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +48,7 @@ def train(
     resume: Any = None,
     dropout: float = 0.0,
     lines: bool = False,
-    mixin: Any = ShardedTrainer,
+    partitioned: bool = False,
 ) -> Any:
     batching = "random" if lines else case["batching"]
     data = module.TextFile(str(story), 8, 16, batching=batching, lines=lines)
@@ -58,10 +56,9 @@ def train(
     settings = {"lr": case.get("lr", 0.01), "optimizer": case["optimizer"], "seed": 5}
     settings["momentum"] = case.get("momentum", 0.0)
     model = module.build(arch, initial(arch, 1), dropout=dropout, **settings)
-    kind = module.Trainer
+    trainer = module.Trainer(2, 0, 1.0)
     if shards is not None:
-        kind = sharded_trainer(kind, ONE_WORKER, shards, 0, mixin)
-    trainer = kind(2, 0, 1.0)
+        trainer.shards = Shards(shards, partitioned=partitioned)
     trainer.callbacks = callbacks
     trainer.fit(model, data, resume=resume)
     return trainer
@@ -97,17 +94,26 @@ def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
     assert found == pytest.approx(whole, rel=1e-4)
 
 
-@pytest.mark.parametrize("mixin", MIXINS)
+@pytest.mark.parametrize("partitioned", PARTITIONED)
 def test_a_training_in_shards_is_resumed_to_the_same_bits(
-    module: Any, story: Path, tmp_path: Path, mixin: Any
+    module: Any, story: Path, tmp_path: Path, partitioned: bool
 ) -> None:
     case = CASES[1]
-    whole = train(module, story, 4, case, dropout=0.3, mixin=mixin)
+    whole = train(module, story, 4, case, dropout=0.3, partitioned=partitioned)
     checkpoints = Checkpoints(tmp_path, seconds=1e9)
     with pytest.raises(KeyboardInterrupt):
-        train(module, story, 4, case, End(3, checkpoints), checkpoints, dropout=0.3, mixin=mixin)
+        train(
+            module,
+            story,
+            4,
+            case,
+            End(3, checkpoints),
+            checkpoints,
+            dropout=0.3,
+            partitioned=partitioned,
+        )
     newest = read_newest(tmp_path)
-    resumed = train(module, story, 4, case, resume=newest, dropout=0.3, mixin=mixin)
+    resumed = train(module, story, 4, case, resume=newest, dropout=0.3, partitioned=partitioned)
     assert losses(resumed) == losses(whole)
     assert bits(module, resumed) == bits(module, whole)
 
@@ -116,7 +122,7 @@ def test_a_training_in_shards_is_resumed_to_the_same_bits(
 def test_a_part_of_the_optimizer_takes_the_steps_of_the_whole(
     module: Any, framework: str, story: Path, case: dict[str, Any]
 ) -> None:
-    whole, part = (train(module, story, 4, case, mixin=m) for m in MIXINS)
+    whole, part = (train(module, story, 4, case, partitioned=p) for p in PARTITIONED)
     assert losses(part) == pytest.approx(losses(whole), rel=1e-6)
     # JAX compiles the step of a vector otherwise than that of the arrays.
     assert framework == "jax" or bits(module, part) == bits(module, whole)

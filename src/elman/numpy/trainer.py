@@ -1,169 +1,26 @@
-"""The step of training in NumPy; the loop is that of every framework."""
+"""Trainer: the loop with D2L's hooks, on arrays of NumPy."""
 
-import copy
-import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from elman.core.data.batch import Batch
-from elman.core.model.weights import Weights
-from elman.core.training import checkpoint, trainer
-from elman.numpy.arrays import Array, global_norm
-from elman.numpy.model import Module
+from elman.core.training import trainer
+from elman.numpy.arrays import global_norm
+from elman.numpy.step import Step
 
 __all__ = ["Trainer"]
 
-WHOLE = slice(0, 1 << 62)
-PART = "part"  # name of the weights of an optimiser that has some of them
-
 
 class Trainer(trainer.Trainer):
-    """The loop, with NumPy's step; it always runs on the CPU."""
+    """Trains a model on data, on the CPU."""
 
-    def update(self, batch: Batch) -> float:
-        """Take one optimisation step and return the batch's mean loss, in nats."""
-        loss = self.backpropagate(batch)
-        with np.errstate(over="ignore", invalid="ignore"):  # the loss shows it
-            self.update_weights()
-        return loss
+    step_type = Step
 
-    def backpropagate(self, batch: Batch) -> float:
-        """Fill the model's gradients; return the batch's mean loss, in nats."""
-        with np.errstate(over="ignore", invalid="ignore"), self.model.masking(batch.mask):
-            loss = self.model.training_step(batch)
-            self.model.backward()
-        return float(loss)
-
-    def gradient_vector(self) -> Array:
-        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
-        gradients = getattr(self.model, "gradients", {})
-        return self._vector(gradients or _zeros_like(self.model.parameters))
-
-    def _vector(self, arrays: Weights, own: slice = WHOLE) -> Array:
-        """Vector, in single precision, of one array for each weight, or a part of it."""
-        parts, start = [], 0
-        for name in self.model.parameters:
-            flat = np.asarray(arrays[name], np.float32).reshape(-1)
-            parts.append(flat[max(0, own.start - start) : max(0, own.stop - start)])
-            start += len(flat)
-        return np.concatenate(parts)
-
-    def _arrays_of(self, vector: Array) -> Iterator[tuple[str, Array]]:
-        """Names of the weights, and the part of a vector that belongs to each."""
-        start = 0
-        for name, array in self.model.parameters.items():
-            part = vector[start : start + array.size]
-            yield name, part.reshape(array.shape).astype(array.dtype, copy=False)
-            start += array.size
-
-    def apply_gradients(self, vector: Array) -> None:
-        """Take the step of these gradients, as `update` does."""
-        self.model.gradients = dict(self._arrays_of(vector))
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.update_weights()
-
-    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights, in the order of `gradient_vector`."""
-        return {name: array.shape for name, array in self.model.parameters.items()}
-
-    def partition_optimizer(self, own: slice) -> None:
-        """Make the optimiser one of a part of all weights, which are taken as one vector."""
-        self._own_part, part = own, copy.copy(self.model)
-        part.parameters = {PART: self._vector(self.model.parameters, own)}
-        self.optim = part.configure_optimizers()
-
-    def update_part(self, vector: Array) -> Array:
-        """Take the optimiser's step with these gradients of all weights; return its part."""
-        self.model.gradients = dict(self._arrays_of(vector))
-        part: Module = self.optim.model
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.clip_or_measure()
-            part.gradients = {PART: self._vector(self.model.gradients, self._own_part)}
-            part.parameters[PART][:] = self._vector(self.model.parameters, self._own_part)
-            self.optim.step()
-        return part.parameters[PART]
-
-    def set_weight_vector(self, vector: Array) -> None:
-        """Set all weights, in the order of `gradient_vector`."""
-        for name, array in self._arrays_of(vector):
-            self.model.parameters[name][:] = array
-
-    def is_of_part(self, name: str) -> bool:
-        """True if an array of the state has numbers of the optimiser's part alone."""
-        return name.endswith(f".{PART}")
-
-    def seed_dropout(self, *words: int) -> None:
-        """Draw what dropout drops from generators with this seed."""
-        for rng in self._generators().values():
-            rng.bit_generator.state = np.random.default_rng(words).bit_generator.state
-
-    def update_weights(self) -> None:
-        """Clip the model's gradients, or measure them, and take the optimiser's step."""
-        self.clip_or_measure()
-        self.optim.step()
-
-    def validate(self, batch: Batch) -> float | None:
-        """Return the batch's mean loss."""
-        # The loss shows an overflow.
-        with np.errstate(over="ignore", invalid="ignore"), self.model.masking(batch.mask):
-            loss: float | None = self.model.validation_step(batch)
-        return loss
-
-    def clip_gradients(self, grad_clip_val: float, model: Module) -> None:
+    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""
         norm = self.gradient_norm = self.measure_gradients(model)
         if norm > grad_clip_val:
             for gradient in model.gradients.values():
                 gradient *= grad_clip_val / norm
 
-    def measure_gradients(self, model: Module) -> float:
+    def measure_gradients(self, model: Any) -> float:
         """Norm of all gradients, taken as one vector."""
         return global_norm(model.gradients)
-
-    def prepare_optimizer(self) -> None:
-        """Ask the model for its optimiser."""
-        super().prepare_optimizer()
-        self._rate: Any = getattr(self.optim, "lr", None)
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimiser has begun with."""
-        self.optim.lr = self._rate * factor
-
-    def state_dict(self) -> Weights:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
-        arrays = {name: array.copy() for name, array in self._arrays().items()}
-        if hasattr(self.optim, "steps"):
-            arrays["steps"] = np.array(self.optim.steps)
-        for name, rng in self._generators().items():
-            text = json.dumps(rng.bit_generator.state)
-            arrays[f"generator.{name}"] = np.frombuffer(text.encode(), np.uint8)
-        return arrays | checkpoint.flatten_state(self.hidden_state, np.asarray)
-
-    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
-        for name, array in self._arrays().items():
-            array[...] = arrays[name]
-        if hasattr(self.optim, "steps"):
-            self.optim.steps = int(arrays["steps"])
-        for name, rng in self._generators().items():
-            rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
-        self.hidden_state = checkpoint.unflatten_state(arrays, np.asarray)
-
-    def _arrays(self) -> Weights:
-        """The model's parameters, and what the optimiser keeps of each."""
-        arrays = {f"model.{name}": array for name, array in self.model.parameters.items()}
-        for kind in getattr(self.optim, "memory", ()):
-            kept = getattr(self.optim, kind)
-            arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
-        return arrays
-
-    def _generators(self) -> dict[str, np.random.Generator]:
-        """Generators of dropout."""
-        rng = getattr(getattr(self.model, "rnn", None), "rng", None)
-        return {"rnn": rng} if rng else {}
-
-
-def _zeros_like(arrays: Weights) -> Weights:
-    return {name: np.zeros_like(array) for name, array in arrays.items()}

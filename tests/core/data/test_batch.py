@@ -9,7 +9,7 @@ from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.training.history import Epoch
 from elman.core.training.module import Classifier, Module
-from elman.core.training.trainer import Trainer
+from tests.core.training.own_steps import Stepping
 
 X, Y = np.zeros((2, 3), int), np.ones((2, 3), int)
 MASK = np.array([[True, True, False], [True, False, False]])
@@ -96,17 +96,6 @@ class Careless(Model):
         return y.mean()
 
 
-class Steps(Trainer):
-    """A trainer that changes nothing."""
-
-    def update(self, batch: Batch) -> float:
-        with self.model.masking(batch.mask):
-            return float(self.model.training_step(batch))
-
-    def validate(self, batch: Batch) -> float | None:
-        return self.update(batch)
-
-
 class Data:
     """Two batches, of one target that counts and of five."""
 
@@ -124,7 +113,7 @@ class Data:
 
 
 def history_of(model: Model, whole: bool = False) -> list[Epoch]:
-    data, trainer = Data(), Steps(1, show_progress=False)
+    data, trainer = Data(), Stepping(1, show_progress=False)
     data.whole = whole
     trainer.fit(model, data)
     return trainer.history
@@ -157,7 +146,7 @@ def test_a_mask_ends_with_its_step() -> None:
 def test_a_loop_of_the_users_own_counts_the_targets_of_the_mask() -> None:
     losses = []
 
-    class Printed(Steps):
+    class Printed(Stepping):
         def fit_epoch(self) -> None:  # as in section 3.4 of the book
             for batch in self.train_dataloader:
                 losses.append(float(self.model.training_step(self.prepare_batch(batch))))

@@ -9,7 +9,7 @@ import pytest
 from elman.core.errors import ElmanError
 from elman.core.experiments.train import Training
 from elman.core.model.evaluation import evaluate
-from elman.core.training import trainer
+from elman.core.training import time_limit
 from elman.numpy import TextFile
 
 SHORT, LONG = "a be sea ", "xxxxxxxxxxxxxxxxxxxx yyyyyyyyyyyyyyyyyyyy "
@@ -43,7 +43,7 @@ def test_a_validation_that_was_cut_short_counts_what_it_read(
     uneven: Path, tokenizer: str, lines: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first batch has short words only, as the beginning of the text has."""
-    monkeypatch.setattr(trainer, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr(time_limit, "SHARE_OF_TIME", 0.0)
     if lines:
         for name in ("text.txt", "other.txt"):
             (uneven / name).write_text((uneven / name).read_text().replace(" ", "\n"))

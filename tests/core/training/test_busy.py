@@ -73,8 +73,12 @@ class Trainer:
 
     train_batch_idx, seconds = 1, 0.0
 
-    def may_end(self, wish: bool) -> bool:
-        return wish
+    @property
+    def step(self) -> "Trainer":
+        return self
+
+    def may_end(self, wanted: bool) -> bool:
+        return wanted
 
     def checkpoint_arrays(self) -> dict[str, np.ndarray]:
         return {"weight": np.ones(3)}

@@ -173,8 +173,12 @@ def test_a_state_with_nan_is_not_checkpointed(
     class Trainer:
         train_batch_idx, seconds = 0, 0.0
 
-        def may_end(self, wish: bool) -> bool:
-            return wish
+        @property
+        def step(self) -> "Trainer":
+            return self
+
+        def may_end(self, wanted: bool) -> bool:
+            return wanted
 
         def checkpoint_arrays(self) -> dict[str, np.ndarray]:
             return arrays(np.nan if self.train_batch_idx == 2 else 1)

@@ -14,6 +14,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.training.schedule import SCHEDULES, Best, Schedule
 from elman.core.training.trainer import Trainer
+from tests.core.training.own_steps import Stepping
 from tests.core.training.test_trainer import Constant, Numbers
 
 
@@ -21,7 +22,7 @@ def history(*val_losses: float) -> list[Epoch]:
     return [Epoch(number + 1, 0, loss, 0, 0) for number, loss in enumerate(val_losses)]
 
 
-class Following(Trainer):
+class Following(Stepping):
     """Its validation losses are given; what it captures is the number of updates."""
 
     def __init__(self, val_losses: list[float], max_epochs: int | None = None) -> None:

@@ -20,6 +20,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, TrainerState
 from elman.core.training.module import Module
 from elman.core.training.trainer import Trainer
+from tests.core.training.own_steps import Stepping
 
 
 class Constant(Module):
@@ -48,14 +49,6 @@ class Forgetful(Constant):
 
     def forward(self, X: Any, state: Any = None) -> Any:
         return X
-
-
-class Stepping(Trainer):
-    def update(self, batch: Any) -> float:
-        return float(self.model.training_step(batch))
-
-    def validate(self, batch: Any) -> float | None:
-        return self.model.validation_step(batch)
 
 
 class Numbers(DataModule):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError, MachineError
-from elman.core.training.sharded import sharded_trainer
+from elman.core.training.sharded import Shards
 from elman.core.training.trainer import Trainer
 from elman.core.training.workers import (
     OneWorker,
@@ -150,10 +150,15 @@ def test_each_worker_trains_on_a_gpu_of_its_own() -> None:
         def try_all_gpus() -> list[str]:
             return ["first", "second"]
 
+    def in_shards(num_gpus: int) -> list[str]:
+        trainer = WithGpus(1, num_gpus)
+        trainer.shards = Shards(4, worker)
+        return trainer.gpus
+
     worker = OneWorker()
     for worker.gpu, expected in enumerate((["first"], ["second"])):
-        assert sharded_trainer(WithGpus, worker, 4, 0)(1, num_gpus=1).gpus == expected
-        assert sharded_trainer(WithGpus, worker, 4, 0)(1).gpus == []
+        assert in_shards(1) == expected
+        assert in_shards(0) == []
     worker.gpu = 2
     with pytest.raises(ElmanError, match="a GPU of its own, got 2 for worker 2: start fewer"):
-        _ = sharded_trainer(WithGpus, worker, 4, 0)(1, num_gpus=1).gpus
+        _ = in_shards(1)

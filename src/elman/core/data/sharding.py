@@ -5,8 +5,8 @@ that no worker reads all of a text. Lines are dealt out batch by batch.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,17 @@ class ShardedBatch:
     def stateful(self) -> bool:
         """True if the sequences continue those of the batch before."""
         return any(batch.stateful for batch in self.parts.values())
+
+    def prepared(self, prepare: Callable[[Batch], Batch]) -> "ShardedBatch":
+        """The same shards on the device; `inputs` stay as the loader made them."""
+        inputs = [part[0] for part in self.parts.values()]
+        return ShardedBatch({n: prepare(part) for n, part in self.parts.items()}, inputs=inputs)
+
+    def with_state(self, states: Sequence[Any] | None) -> "ShardedBatch":
+        """The same batch with the states to start from, one for each shard, or None for all."""
+        own = states or [None] * len(self.parts)
+        parts = zip(self.parts.items(), own, strict=True)
+        return replace(self, parts={n: part.with_state(state) for (n, part), state in parts})
 
 
 class ShardedLoader:

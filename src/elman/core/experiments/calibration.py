@@ -39,27 +39,28 @@ class Clock(Callback):
 def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> float:
     """Operations per second of the updates of a GRU of 256 units, with 1,024 tokens each."""
     options = {"optimizer": "adamw", "precision": precision}
-    probe = Probe(framework, framework.Trainer, num_gpus, options)
+    probe = Probe(framework, num_gpus, options)
     seconds = probe.train(PROBE, BATCH, STEPS)[1].shortest
     return operations_of(PROBE, BATCH * STEPS) / seconds
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Short trainings of models on random ids, by a class of trainers.
+    """Short trainings of models on random ids.
 
     - `options`: arguments of the framework's `build`.
     - `updates`, `seconds`: of a training, at most.
     """
 
     framework: Any
-    trainer: Any
     num_gpus: int
     options: dict[str, Any]
     updates: int = UPDATES
     seconds: float = SECONDS
 
-    def train(self, arch: Architecture, rows: int, steps: int) -> tuple[Any, Clock]:
+    def train(
+        self, arch: Architecture, rows: int, steps: int, *callbacks: Callback
+    ) -> tuple[Any, Clock]:
         """Train with a batch of so many rows and steps; return the trainer, and the clock."""
         values, framework = weights.initial(arch), self.framework
         model = framework.build(arch, values, **self.options | {"lr": 1e-3})
@@ -70,9 +71,9 @@ class Probe:
             *(data.to_tensor(np.ascontiguousarray(part)) for part in (ids[:, :-1], ids[:, 1:]))
         )
         data.train_dataloader, data.val_dataloader = lambda: [batch] * self.updates, lambda: None
-        trainer = self.trainer(1, self.num_gpus, 1.0, show_progress=False)
+        trainer = framework.Trainer(1, self.num_gpus, 1.0, show_progress=False)
         clock = Clock(self.seconds)
-        trainer.callbacks = (clock,)
+        trainer.callbacks = (*callbacks, clock)
         trainer.fit(model, data)
         return trainer, clock
 

@@ -27,7 +27,8 @@ from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
-from elman.core.training.trainer import Trainer
+from elman.core.training.callback import Callback
+from elman.core.training.step import GradientStep, WrappedStep
 from elman.core.training.workers import ONE_WORKER, Workers
 
 NUMBER = 4  # bytes
@@ -91,43 +92,53 @@ def smaller(shard: Shard) -> Shard:
     return Shard(arch, rows, steps, min(shard.exchanged, weights.count(arch)))
 
 
-class TimedParts(Trainer):
-    """Mixin for the Trainer of a framework that takes its step as workers do, and times it.
+class TimedStep(WrappedStep):
+    """A step as workers take it, which times its parts.
 
-    `parts` has the seconds of each update's gradients, its exchange and its optimiser's step. All
+    `parts` has the seconds of each update's gradients, its exchange and its optimizer's step. All
     workers end after the same update, once one of them has timed enough.
     """
 
-    workers: Workers
-    exchanged: int
-    parts: list[NDArray[np.float64]]
-    _deadline = math.inf
-
-    def prepare_data(self, data: Any) -> None:
-        """Take the data, and no times yet."""
-        super().prepare_data(data)
-        self.parts = []
+    def __init__(self, inner: GradientStep, workers: Workers, exchanged: int) -> None:
+        super().__init__(inner)
+        self.workers = workers
+        self.exchanged = exchanged
+        self.parts: list[NDArray[np.float64]] = []
+        self._deadline = math.inf
 
     def update(self, batch: Batch) -> float:
-        """Take one optimisation step; return the mean loss of the batch."""
+        """Take an optimization step; return the mean loss of the batch."""
         moments = [perf_counter()]
-        loss = self.backpropagate(batch)
-        vector = self.gradient_vector()
+        loss = self.inner.backpropagate(batch)
+        vector = self.inner.gradient_vector()
         vector *= np.float32(batch.num_targets)
         moments.append(perf_counter())
         own = np.full(WORDS, moments[-1] > self._deadline, np.float64)
         _, numbers = self.workers.exchange(vector[: self.exchanged], own)
         vector /= np.float32(batch.num_targets)
         moments.append(perf_counter())
-        self.apply_gradients(vector)
-        float(self.gradient_norm)  # waits for a GPU
+        self.inner.apply_gradients(vector)
+        float(self.trainer.gradient_norm)  # waits for a GPU
         moments.append(perf_counter())
         self.parts.append(np.diff(moments))
         if len(self.parts) == 1:  # which may have been compiled
             self._deadline = moments[-1] + SECONDS
         if numbers.any():
-            self.stop()
+            self.trainer.stop()
         return loss
+
+
+@dataclass
+class TimeParts(Callback):
+    """Times the parts of all updates of a training."""
+
+    workers: Workers
+    exchanged: int
+
+    def before_update(self, trainer: Any) -> None:
+        """Wrap the step before the first update."""
+        if trainer.train_batch_idx == 0:
+            trainer.step = TimedStep(trainer.step, self.workers, self.exchanged)
 
 
 @dataclass(frozen=True)
@@ -146,11 +157,10 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
     """Timings of a shard, estimated from those of a part of it."""
     framework, part = framework_module(settings.framework), smaller(shard)
     num_gpus = count_gpus(settings.device, framework)
-    own = {"workers": workers, "exchanged": part.exchanged}
-    kind = type("TimedTrainer", (TimedParts, framework.Trainer), own)
     options = train.build_options(settings)
-    probe = Probe(framework, kind, num_gpus, options, UPDATES, math.inf)
-    trainer, _ = probe.train(part.arch, part.rows, part.steps)
+    probe = Probe(framework, num_gpus, options, UPDATES, math.inf)
+    timing = TimeParts(workers, part.exchanged)
+    trainer, _ = probe.train(part.arch, part.rows, part.steps, timing)
     number = weights.count(part.arch)
     scales = (
         shard.operations / part.operations,
@@ -162,7 +172,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
         copies = 2 + train.optimizer_numbers(settings)
         program -= NUMBER * number * copies + part.memory
         program -= NUMBER * part.exchanged * (workers is not ONE_WORKER) * EXCHANGED
-    return Timings(np.array(trainer.parts[1:]) * scales, max(0.0, program))
+    return Timings(np.array(trainer.step.parts[1:]) * scales, max(0.0, program))
 
 
 @dataclass(frozen=True)

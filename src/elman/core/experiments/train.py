@@ -25,11 +25,10 @@ from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import best_epoch
-from elman.core.training.partitioned import PartitionedTrainer
 from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
-from elman.core.training.sharded import ShardedTrainer, sharded_trainer
-from elman.core.training.trainer import SHARE_OF_TIME
+from elman.core.training.sharded import Shards
+from elman.core.training.time_limit import SHARE_OF_TIME
 from elman.core.training.workers import ONE_WORKER, Workers
 from elman.core.valid_values import LOGS, MAX_EPOCHS
 
@@ -225,13 +224,13 @@ def optimizer_numbers(settings: Settings) -> int:
 
 
 def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:
-    """Trainer in shards, if the settings have some."""
-    kind = framework.Trainer
-    if settings.shards is not None:
-        mixin = PartitionedTrainer if settings.partition_optimizer else ShardedTrainer
-        kind = sharded_trainer(kind, workers, settings.shards, settings.seed, mixin)
+    """Trainer with these settings."""
     max_epochs = MAX_EPOCHS if settings.epochs is None else settings.epochs
-    trainer = kind(max_epochs, count_gpus(settings.device, framework), settings.clip)
+    num_gpus = count_gpus(settings.device, framework)
+    trainer = framework.Trainer(max_epochs, num_gpus, settings.clip)
+    if settings.shards is not None:
+        own = settings.seed, settings.partition_optimizer
+        trainer.shards = Shards(settings.shards, workers, *own)
     if settings.minutes is not None:
         trainer.max_seconds = 60 * settings.minutes
     return trainer

@@ -26,6 +26,10 @@ class TrainerLike(Protocol):
     val_dataloader: Any
 
     @property
+    def step(self) -> Any:
+        """The step of the framework."""
+
+    @property
     def seconds(self) -> float:
         """Seconds of training."""
 
@@ -37,14 +41,8 @@ class TrainerLike(Protocol):
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
 
-    def may_end(self, wish: bool) -> bool:
-        """True if the training may end at once, since a callback has the wish."""
-
     def stop(self) -> None:
         """End the training with this epoch."""
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its initial value."""
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that training changes."""

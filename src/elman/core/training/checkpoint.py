@@ -73,7 +73,7 @@ class Checkpoints(Callback):
         """Write a checkpoint if the training is to end; a resume validates from the start."""
         if not self.begun:  # compilation before the first batch takes long and changes nothing
             self.begun, self._last = True, trainer.seconds
-        if trainer.may_end(self.stopping):
+        if trainer.step.may_end(self.stopping):
             self._write(trainer)
             raise KeyboardInterrupt
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model.metrics import Mean, perplexity
 
+BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
+
 
 @dataclass(frozen=True)
 class Epoch:

@@ -1,13 +1,18 @@
-"""Callbacks for the learning rate, the best epoch and early stopping."""
+"""Learning rate schedules and a warning of rates that do not fit; best epoch, early stopping."""
 
+import logging
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from elman.core.errors import ElmanError, is_number, require_at_least, require_one_of
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.valid_values import SCHEDULES
 
+log = logging.getLogger("elman")
+
+EXCESS = 0.1  # in nats, of a loss over another one, that counts
 MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
@@ -32,7 +37,7 @@ class Schedule(Callback):
             return
         factor = self.factor(trainer.progress, trainer.history)
         try:
-            trainer.scale_learning_rate(factor)
+            trainer.step.scale_learning_rate(factor)
         except (AttributeError, TypeError) as error:
             raise ElmanError(
                 "a schedule requires a learning rate that can be set, and "
@@ -88,3 +93,31 @@ def epochs_without_gain(history: Sequence[Epoch]) -> int:
         number += epoch.val_loss >= lowest
         lowest = min(lowest, epoch.val_loss)
     return number
+
+
+def warn_of_sgd(trainer: Any) -> None:
+    """Warn if SGD has not learned how frequent the tokens are.
+
+    Only the last epoch counts: with the book's settings the first epochs have not, either.
+    """
+    if not (trainer.history and _has_own_sgd(trainer.model)):
+        return
+    last = trainer.history[-1]
+    reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
+    wanted = getattr(trainer.data, "loss_without_context", lambda: math.nan)()
+    if wanted + EXCESS < reached:
+        # A new model has the loss of equal chances; a rate that is too high makes it larger.
+        slow = last.train_loss <= math.log(trainer.model.vocab_size) + EXCESS
+        log.warning(
+            "SGD at a learning rate of %g is too %s: after epoch %d the loss is %.4f nats per "
+            "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
+            "or the optimizer adam with a rate of 0.005",
+            *(trainer.model.lr, "slow" if slow else "fast", last.epoch, reached, wanted),
+            "higher" if slow else "lower",
+        )
+
+
+def _has_own_sgd(model: Any) -> bool:
+    """True if the optimizer of a model is SGD, made by this package."""
+    made_by = getattr(type(model).configure_optimizers, "__module__", "")
+    return getattr(model, "optimizer", None) == "sgd" and made_by.startswith("elman.")

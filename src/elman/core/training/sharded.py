@@ -2,12 +2,12 @@
 
 Gradients are weighted by tokens, summed along a fixed tree and exchanged by collectives that only
 move bits, so that 1, 2, 4 and 8 workers end in the same bits. One exchange an update carries the
-gradient and a few numbers: loss, tokens, the clock, and a wish to end. Where a large embedding's
+gradient and a few numbers: loss, tokens, the clock, and a stop flag. Where a large embedding's
 gradient is exchanged as rows, workers agree on these before.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from safetensors import numpy as safetensors
 
 from elman.core.data.batch import Batch
-from elman.core.data.sharding import ShardedBatch, sharded
+from elman.core.data.sharding import ShardedBatch, ShardedLoader, sharded
 from elman.core.errors import ElmanError
-from elman.core.training import trainer
-from elman.core.training.history import TrainerState
 from elman.core.training.rows import Rows, embedding_in, union, used_by
+from elman.core.training.step import Arrays, GradientStep, WrappedStep
 from elman.core.training.workers import (
+    ONE_WORKER,
     Numbers,
     TreeSum,
     Workers,
@@ -31,99 +31,93 @@ from elman.core.training.workers import (
 STATE = "hidden_state."  # prefix of the arrays of states in a checkpoint
 
 
-class ShardedTrainer(trainer.Trainer):
-    """Mixin for the Trainer of a framework: `shards` of a batch, computed by some `workers`.
+@dataclass(frozen=True)
+class Shards:
+    """How batches are cut, and which part this worker computes.
 
-    `seed` is that of dropout, which is drawn anew for each update and shard.
+    - `number`: shards of every batch, a power of two.
+    - `workers`: the processes that compute them.
+    - `seed`: seed of dropout, which is drawn anew for each update and shard.
+    - `partitioned`: divide the optimizer's state among the workers.
     """
 
-    workers: Workers
-    shards: int
-    seed: int
-    _clock = 0.0  # of the first worker, at the last exchange
-    _wish = _ending = False
-    _embedding: tuple[int, int, int, int] | None = None  # whose gradients are exchanged as rows
-
-    def prepare_data(self, data: Any) -> None:
-        """Take the shards of the data that this worker computes."""
-        super().prepare_data(data)
-        self._clock, self._wish, self._ending = 0.0, False, False
-        self._own = own_shards(self.shards, self.workers)
-        cut = self.shards, self._own, len(data.vocab)
-        self.train_dataloader = sharded(self.train_dataloader, *cut)
-        self.num_train_batches = len(self.train_dataloader)
-        if self.val_dataloader is not None:
-            self.val_dataloader = sharded(self.val_dataloader, *cut)
-
-    @cached_property
-    def gpus(self) -> list[Any]:
-        """GPU of this worker, if it is to train on one."""
-        found = self.try_all_gpus() if self.num_gpus else []
-        if found and self.workers.gpu >= len(found):
-            raise ElmanError(
-                f"each worker of a machine has a GPU of its own, got {len(found)} for worker "
-                f"{self.workers.gpu}: start fewer workers there, or give --device cpu"
-            )
-        return found[self.workers.gpu : self.workers.gpu + 1]
+    number: int
+    workers: Workers = ONE_WORKER
+    seed: int = 0
+    partitioned: bool = False
 
     @property
-    def seconds(self) -> float:
-        """Seconds of training of the first worker at the last exchange: the same for all."""
-        return self._clock
+    def own(self) -> range:
+        """Numbers of the shards that this worker computes."""
+        return own_shards(self.number, self.workers)
 
-    def may_end(self, wish: bool) -> bool:
-        """True, for all workers at the same time, after one of them has had the wish to end."""
-        self._wish = wish
-        return self._ending or (wish and self.workers.size == 1)
+    def cut(self, loader: Any, vocab: int) -> ShardedLoader:
+        """Loader of this worker's shards of each batch; ids are below `vocab`."""
+        return sharded(loader, self.number, self.own, vocab)
 
-    def _prepared(self, batch: Any) -> Any:
-        prepare = super()._prepared
-        parts = {shard: prepare(part) for shard, part in batch.parts.items()}
-        return ShardedBatch(parts, inputs=[part[0] for part in batch.parts.values()])
+    def own_gpu(self, found: list[Any]) -> list[Any]:
+        """GPU of this worker among those found on its machine; an ElmanError if it has none."""
+        number = self.workers.gpu
+        if found and number >= len(found):
+            raise ElmanError(
+                f"each worker of a machine has a GPU of its own, got {len(found)} for worker "
+                f"{number}: start fewer workers there, or give --device cpu"
+            )
+        return found[number : number + 1]
 
-    def prepare_optimizer(self) -> None:
-        """Take the model's optimiser, and see whether gradients of its embedding are rows."""
-        super().prepare_optimizer()
+
+class ShardedStep(WrappedStep):
+    """The step of a worker that computes some shards of every batch."""
+
+    agreed_seconds: float
+
+    def __init__(self, inner: GradientStep, shards: Shards) -> None:
+        super().__init__(inner)
+        self.workers, self.seed, self.own = shards.workers, shards.seed, shards.own
+        self.agreed_seconds = 0.0
+        self.ending = self.wants_to_end = False
+        self.states: Any = None
         sparse = self.workers.size > 1 and not getattr(self.model, "tied", False)
-        self._embedding = embedding_in(self.vector_shapes()) if sparse else None
+        self.embedding = embedding_in(inner.vector_shapes()) if sparse else None
 
-    def _train_on(self, batch: Any) -> float:
+    def update(self, batch: Any) -> float:
+        """Take an optimization step on the shards of all workers; return the mean loss."""
         gradient = TreeSum()
 
         def backpropagate(part: Batch) -> float:
-            loss: float = self.backpropagate(part)
-            vector = self.gradient_vector()
+            loss = self.inner.backpropagate(part)
+            vector = self.inner.gradient_vector()
             vector *= np.float32(part.num_targets)
             gradient.add(vector)
             return loss
 
         sums = self._losses(backpropagate, batch, gradient)
-        own = self._or_zeros(gradient.value), self._rows(batch)
-        total, loss, batch.num_targets = self._exchange(sums, *own)
+        own = self._or_zeros(gradient.value)
+        total, loss, batch.num_targets = self._exchange(sums, own, self._rows(batch))
         total /= np.float32(batch.num_targets)
         self.apply_gradients(total)
-        self.seed_dropout(self.seed, self.train_batch_idx)  # for the checkpoint
+        self.inner.seed_dropout(self.seed, self.trainer.train_batch_idx)  # for the checkpoint
         return loss
 
     def _or_zeros(self, gradient: Any) -> Any:
         """The gradient, or zeros if this worker has no shard of the batch."""
-        return self.gradient_vector() * np.float32(0) if gradient is None else gradient
+        return self.inner.gradient_vector() * np.float32(0) if gradient is None else gradient
 
-    def _validate_on(self, batch: Any) -> float | None:
-        sums = self._losses(self.validate, batch)
-        _, loss, batch.num_targets = self._exchange(sums)
+    def apply_gradients(self, vector: Any) -> None:
+        """Take the step of these gradients."""
+        self.inner.apply_gradients(vector)
+
+    def validate(self, batch: Any) -> float | None:
+        """Mean loss of the shards of all workers."""
+        _, loss, batch.num_targets = self._exchange(self._losses(self.inner.validate, batch))
         return loss
 
     def _losses(
         self, step: Callable[[Batch], Any], batch: ShardedBatch, gradient: TreeSum | None = None
     ) -> Numbers:
-        """Take a step with each own shard; return the sums of their losses and of their tokens.
-
-        The hidden state becomes a tuple of those of the own shards.
-        """
+        """Take a step with each own shard; return the sums of their losses and of their tokens."""
         sums, after = TreeSum(), []
-        states = self.hidden_state or (None,) * len(self._own)
-        for shard, state in zip(self._own, states, strict=True):
+        for shard in self.own:
             part = batch.parts.get(shard)
             if part is None:  # the last batch of an epoch may be too small
                 sums.add(None)
@@ -131,68 +125,64 @@ class ShardedTrainer(trainer.Trainer):
                     gradient.add(None)
                 continue
             if gradient is not None:
-                self.seed_dropout(self.seed, self.train_batch_idx, 1 + shard)
-            self.hidden_state = state
-            loss = self._take_step(step, part)
-            after.append(self.hidden_state)
+                self.inner.seed_dropout(self.seed, self.trainer.train_batch_idx, 1 + shard)
+            loss = step(part)
+            after.append(self.inner.final_state)
             sums.add(np.array([loss * part.num_targets, part.num_targets]))
-        self.hidden_state = tuple(after) if batch.stateful else None
+        self.states = tuple(after)
         total: Numbers | None = sums.value
         return np.zeros(2) if total is None else total
 
+    @property
+    def final_state(self) -> Any:
+        """Hidden states after the last batch, one for each own shard; None if one is missing."""
+        return None if any(state is None for state in self.states) else self.states
+
     def _rows(self, batch: ShardedBatch) -> Rows | None:
         """Rows of the embedding that a batch uses, if it pays to leave out the others."""
-        if self._embedding is None:
+        if self.embedding is None:
             return None
-        symbols = self._embedding[2]
+        symbols = self.embedding[2]
         used = union(self.workers.gather(used_by(batch.inputs, symbols)), symbols)
-        rows = Rows(*self._embedding, used)
+        rows = Rows(*self.embedding, used)
         return rows if rows.pay else None
 
     def _exchange(
         self, sums: Numbers, gradient: Any = None, rows: Rows | None = None
     ) -> tuple[Any, float, int]:
         """Sum of all gradients, mean loss and number of tokens of a batch; sets the clock."""
-        own = np.array([*sums, super().seconds, self._wish])
+        own = np.array([*sums, self.trainer.elapsed, self.wants_to_end])
         total, numbers = self.workers.exchange(gradient, own, rows)
         loss, tokens = tree_sum(numbers[:, :2].copy())
-        self._clock = max(self._clock, float(numbers[0, 2]))
-        self._ending = bool(numbers[:, 3].any())
+        self.agreed_seconds = max(self.agreed_seconds, float(numbers[0, 2]))
+        self.ending = bool(numbers[:, 3].any())
         return total, float(loss / tokens), int(tokens)
 
-    def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
-        super()._resume(arrays, state)
-        self._clock = state.seconds
+    def may_end(self, wanted: bool) -> bool:
+        """Return True, in all workers after the same update, once one of them should end."""
+        self.wants_to_end = wanted
+        return self.ending or (wanted and self.workers.size == 1)
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """State of the training, with the hidden states of all shards."""
-        arrays = super().state_dict()
-        own = {name: arrays.pop(name) for name in [*arrays] if name.startswith(STATE)}
-        named = {_renamed(name, self._own.start): array for name, array in own.items()}
+    def hidden_arrays(self, state: Any) -> dict[str, NDArray[Any]]:
+        """Arrays of the hidden states of all shards."""
+        own = super().hidden_arrays(state)
+        named = {_renamed(name, self.own.start): array for name, array in own.items()}
+        arrays: dict[str, NDArray[Any]] = {}
         for content in self.workers.gather(safetensors.save(named)):
             arrays |= safetensors.load(content)
         return arrays
 
-    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Load what `state_dict` returned; of the hidden states those of the own shards."""
-        own = {}
-        for name, array in arrays.items():
-            if not name.startswith(STATE):
-                own[name] = array
-            elif int(name.split(".")[1]) in self._own:
-                own[_renamed(name, -self._own.start)] = array
-        super().load_state_dict(own)
+    def hidden_state(self, arrays: Arrays) -> Any:
+        """Hidden states of the own shards in the arrays of a checkpoint."""
+        own = {
+            _renamed(name, -self.own.start): array
+            for name, array in arrays.items()
+            if name.startswith(STATE) and int(name.split(".")[1]) in self.own
+        }
+        return super().hidden_state(own)
 
 
 def _renamed(name: str, offset: int) -> str:
     """Name of an array of a state whose shard has another number."""
     prefix, number, *rest = name.split(".")
     return ".".join([prefix, str(int(number) + offset), *rest])
-
-
-def sharded_trainer(
-    kind: Any, workers: Workers, shards: int, seed: int, mixin: Any = ShardedTrainer
-) -> Any:
-    """Class of the Trainer of a framework that trains in shards."""
-    own = {"workers": workers, "shards": shards, "seed": seed}
-    return type("ShardedTrainer", (mixin, kind), own)

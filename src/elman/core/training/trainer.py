@@ -1,7 +1,7 @@
 """The training loop of all frameworks, with D2L's hooks.
 
-A framework's Trainer defines the step: `update`, `validate`, `clip_gradients`,
-`scale_learning_rate`, `state_dict` and `load_state_dict`.
+A framework's Trainer names its Step, and defines D2L's `clip_gradients` on the gradients of the
+framework.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
+from elman.core.data.sharding import ShardedBatch
 from elman.core.errors import (
     DivergedError,
     ElmanError,
@@ -30,17 +31,17 @@ from elman.core.model.metrics import Mean
 from elman.core.text import codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
-from elman.core.training.history import Epoch, EpochProgress, TrainerState, check_forms
+from elman.core.training.history import BEST, Epoch, EpochProgress, TrainerState, check_forms
+from elman.core.training.partitioned import PartitionedStep
 from elman.core.training.plotting import ProgressBoard
 from elman.core.training.progress import progress
+from elman.core.training.schedule import warn_of_sgd
+from elman.core.training.sharded import ShardedStep, Shards
+from elman.core.training.step import Step
+from elman.core.training.time_limit import TimeLimit
 from elman.core.valid_values import DEFAULT_DECAY, OPTIMIZERS
 
 log = logging.getLogger("elman")
-
-SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
-CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
-EXCESS = 0.1  # in nats, of a loss over another one, that counts
-BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 
 
 class Trainer(HyperParameters):
@@ -52,6 +53,7 @@ class Trainer(HyperParameters):
     batches.
     """
 
+    step_type: Any  # the framework's Step
     max_epochs: int
     gradient_clip_val: float
     to: Callable[[Any, Any], Any]  # moves an array to a device; of a framework that has GPUs
@@ -60,6 +62,7 @@ class Trainer(HyperParameters):
     show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
+    shards: Shards | None = None  # how batches are cut, if the training is one in shards
     best: Mapping[str, NDArray[Any]] = {}  # the state_dict of the best epoch, if a callback set it
     batch_loss: float = math.nan  # of the last update
     gradient_norm: Any = math.nan  # of the last update, before clipping
@@ -74,7 +77,7 @@ class Trainer(HyperParameters):
         gradient_clip_val: float = 0,
         show_progress: bool = True,
     ) -> None:
-        """Initialise with d2l's settings and one more.
+        """Initialize with d2l's settings and one more.
 
         - `max_epochs`: passes over the training data.
         - `num_gpus`: 1 uses a GPU if there is one, 0 the CPU.
@@ -90,6 +93,10 @@ class Trainer(HyperParameters):
         )
         self.save_hyperparameters()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Attributes of a copy or a pickle: all but the step, which is made again."""
+        return {name: value for name, value in vars(self).items() if name != "step"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle, and the reference from its model, which was left out."""
         vars(self).update(state)
@@ -100,22 +107,30 @@ class Trainer(HyperParameters):
         """Take the data loaders of `data`, and reset the history."""
         self.data = data
         self.history: list[Epoch] = []
-        self.best, self._stopped = {}, False
-        self._update_seconds, self._has_updated, self._validation_seconds = 0.0, False, 0.0
+        self.best = {}
+        self._stopped = False
+        self.limit = TimeLimit(self.max_seconds)
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
         self._begin_epoch()
         self._began = time.perf_counter()
-        self.train_dataloader = data.train_dataloader()
-        self.val_dataloader = data.val_dataloader()
+        self.train_dataloader = self._own_shards(data.train_dataloader())
+        self.val_dataloader = self._own_shards(data.val_dataloader())
         self.num_train_batches = len(self.train_dataloader)
         self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
+
+    def _own_shards(self, loader: Any) -> Any:
+        """The loader, cut if the training is one in shards."""
+        if self.shards is None or loader is None:
+            return loader
+        return self.shards.cut(loader, len(self.data.vocab))
 
     def prepare_model(self, model: Any) -> None:
         """Take the model, and move it to the GPU, if there is one to train on."""
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
         self.model = model
+        vars(self).pop("step", None)
         if self.gpus:
             self.move_model(model, self.gpus[0])
 
@@ -123,13 +138,23 @@ class Trainer(HyperParameters):
         """Move the parameters of a model; not needed where the framework places them itself."""
 
     def prepare_optimizer(self) -> None:
-        """Take the model's optimiser."""
+        """Take the model's optimizer."""
         self.optim = self.model.configure_optimizers()
+
+    @cached_property
+    def step(self) -> Step:
+        """The framework's step for this model and optimizer, in shards if there are any."""
+        step: Any = self.step_type(self)
+        if self.shards is None:
+            return step  # type: ignore[no-any-return]
+        kind = PartitionedStep if self.shards.partitioned else ShardedStep
+        return kind(step, self.shards)
 
     @cached_property
     def gpus(self) -> list[Any]:
         """GPUs to train on, at most `num_gpus`; `prepare_batch` moves batches to the first."""
-        return self.try_all_gpus()[: self.num_gpus]
+        found = self.try_all_gpus() if self.num_gpus else []
+        return found[: self.num_gpus] if self.shards is None else self.shards.own_gpu(found)
 
     @staticmethod
     def try_all_gpus() -> list[Any]:
@@ -159,6 +184,7 @@ class Trainer(HyperParameters):
         self.prepare_model(model)
         model.board.begin()
         self.prepare_optimizer()
+        vars(self).pop("step", None)  # of another training
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         if resume is not None:
             self._resume(*resume)
@@ -171,37 +197,18 @@ class Trainer(HyperParameters):
                 self.fit_epoch()
                 model.set_mask(None)
         self._notify("after_fit")
-        self._warn_of_sgd()
-
-    def _warn_of_sgd(self) -> None:
-        """Warn if SGD has not learned how frequent the tokens are.
-
-        Only the last epoch counts: with the book's settings the first epochs have not, either.
-        """
-        if not (self.history and _has_own_sgd(self.model)):
-            return
-        last = self.history[-1]
-        reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
-        wanted = getattr(self.data, "loss_without_context", lambda: math.nan)()
-        if wanted + EXCESS < reached:
-            # A new model has the loss of equal chances; a rate that is too high makes it larger.
-            slow = last.train_loss <= math.log(self.model.vocab_size) + EXCESS
-            log.warning(
-                "SGD at a learning rate of %g is too %s: after epoch %d the loss is %.4f nats per "
-                "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
-                "or the optimizer adam with a rate of 0.005",
-                *(self.model.lr, "slow" if slow else "fast", last.epoch, reached, wanted),
-                "higher" if slow else "lower",
-            )
+        warn_of_sgd(self)
 
     def fit_epoch(self) -> None:
         """Train on all training batches once, then validate."""
         if self._stopped and not self._current.batches:
             return  # the book's own `fit` does not check
-        began, tokens = self.seconds, self._current.loss.weight
+        began = self.seconds
+        tokens = self._current.loss.weight
         self._train()
         trained = self.seconds
-        validation, train = self._validate(), self._current.loss
+        validation = self._validate()
+        train = self._current.loss
         self.history.append(
             Epoch(
                 epoch=self.epoch + 1,
@@ -212,28 +219,29 @@ class Trainer(HyperParameters):
                 seconds=self.seconds,
             )
         )
-        self._validation_seconds = self.seconds - trained
+        self.limit.validation_seconds = self.seconds - trained
         self._begin_epoch()
         self._notify("after_epoch")
         self._notify("on_checkpoint")
 
     def _begin_epoch(self) -> None:
-        self._current, self.hidden_state = EpochProgress(), None
+        self._current = EpochProgress()
+        self.hidden_state = None
 
     def _train(self) -> None:
         self.model.train()
         current = self._current
         current.loader_state = getattr(self.train_dataloader, "state", None)
-        for batch in islice(self.train_dataloader, current.batches, None):
+        for arrays in islice(self.train_dataloader, current.batches, None):
             if self._stopped or (current.batches and self._time_is_up):
                 break
             self._notify("before_update")
-            previous_norm, began = self.gradient_norm, self.seconds
-            batch = self._prepared(batch)
-            loss = self._train_on(batch)
-            if self._has_updated:  # the first update may be compiled
-                self._update_seconds = self.seconds - began
-            self._has_updated = True
+            previous_norm = self.gradient_norm
+            began = self.seconds
+            batch = self._prepared(arrays)
+            loss = float(self.step.update(batch))
+            self._keep_state(batch)
+            self.limit.note_update(self.seconds - began)
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
@@ -248,10 +256,11 @@ class Trainer(HyperParameters):
             return mean
         self.model.eval()
         self.hidden_state = None
-        for batch in self._validation_batches():
+        for arrays in self._validation_batches():
             self._notify("before_validate")
-            batch = self._prepared(batch)
-            loss = self._validate_on(batch)
+            batch = self._prepared(arrays)
+            loss = self.step.validate(batch)
+            self._keep_state(batch)
             self.val_batch_idx += 1
             self._current.validated += 1
             if loss is not None:  # the book's own validation steps return nothing
@@ -263,50 +272,35 @@ class Trainer(HyperParameters):
 
     def _validation_batches(self) -> Iterator[Sequence[Any]]:
         """All batches; with a time limit, as many as the first validation had time for."""
-        limited, deadline, number = self.max_seconds < math.inf, math.inf, None
-        if limited and self.history:
-            number = max(1, self.val_batch_idx // len(self.history))
-        began = latest = 0.0
-        for batch in self.val_dataloader:
-            validated = self._current.validated
-            if validated == number:
-                return
-            if self.seconds + latest >= deadline:
-                log.info(CUT_SHORT, validated, self.num_val_batches)
-                return
-            began = self.seconds
-            yield batch
-            latest = self.seconds - began
-            if limited and not number and validated == 0:  # the first batch may be compiled
-                deadline = self.seconds + SHARE_OF_TIME * self.max_seconds
+        if self.max_seconds == math.inf:
+            return iter(self.val_dataloader)
+        number = max(1, self.val_batch_idx // len(self.history)) if self.history else None
+        return self.limit.validation_batches(self.val_dataloader, lambda: self.seconds, number)
 
-    def _prepared(self, arrays: Sequence[Any]) -> Batch:
-        """Batch on the device, made of what the data set and `prepare_batch` return."""
+    def _prepared(self, arrays: Any) -> Any:
+        """Batch on the device, made of what the data set and `prepare_batch` return.
+
+        A stateful one starts from the state after the batch before it.
+        """
+        sharded = isinstance(arrays, ShardedBatch)
+        batch = arrays.prepared(self._moved) if sharded else self._moved(arrays)
+        return batch.with_state(self.hidden_state) if batch.stateful else batch
+
+    def _moved(self, arrays: Sequence[Any]) -> Batch:
         moved = self.prepare_batch(arrays)
         return moved if isinstance(moved, Batch) else Batch.of(arrays).with_arrays(moved)
 
-    def _train_on(self, batch: Batch) -> float:
-        """Take the step of a training batch; return its mean loss in nats per token."""
-        return float(self._take_step(self.update, batch))
-
-    def _validate_on(self, batch: Batch) -> float | None:
-        """Mean loss of a validation batch in nats per token, or None."""
-        loss: float | None = self._take_step(self.validate, batch)
-        return loss
-
-    def _take_step(self, step: Callable[[Batch], Any], batch: Batch) -> Any:
-        """Loss of a batch; a stateful one starts from the state after the previous one."""
+    def _keep_state(self, batch: Any) -> None:
+        """Keep the state after a batch whose sequences the next one continues."""
         if not batch.stateful:
-            return step(batch)
-        loss = step(batch.with_state(self.hidden_state))
-        self.hidden_state = self.model.final_state
+            return
+        self.hidden_state = self.step.final_state
         if self.hidden_state is None:
             raise ElmanError(
                 "a stateful batch continues the previous one, and "
                 f"{type(self.model).__name__} has set no attribute `final_state` to the state "
                 "after that: use random windows, or set it in forward"
             )
-        return loss
 
     def _check_finite(self, loss: float, part: str, norm: Any) -> None:
         if not math.isfinite(loss):
@@ -333,14 +327,16 @@ class Trainer(HyperParameters):
         """End the training with this epoch, after its validation."""
         self._stopped = True
 
-    def may_end(self, wish: bool) -> bool:
-        """True if the training may end at once, since a callback has the wish."""
-        return wish
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training by the clock of this process, as `seconds`."""
+        return time.perf_counter() - self._began
 
     @property
     def seconds(self) -> float:
         """Seconds of training, including those before a checkpoint that it resumed from."""
-        return time.perf_counter() - self._began
+        agreed = self.step.agreed_seconds
+        return self.elapsed if agreed is None else agreed
 
     @property
     def progress(self) -> float:
@@ -356,12 +352,7 @@ class Trainer(HyperParameters):
 
     @property
     def _time_is_up(self) -> bool:
-        """True if the time is too short for another update, and a validation after it."""
-        validation = self._validation_seconds
-        if not self.history:  # a batch takes less than an update
-            longest = self.num_val_batches * self._update_seconds
-            validation = min(SHARE_OF_TIME * self.max_seconds, longest)
-        return self.seconds + self._update_seconds + validation >= self.max_seconds
+        return self.limit.is_up(self.seconds, bool(self.history), self.num_val_batches)
 
     def _is_over(self) -> bool:
         return self._stopped or bool(self.history and self._time_is_up)
@@ -372,12 +363,19 @@ class Trainer(HyperParameters):
             return self.train_dataloader.example()
         return next(iter(self.train_dataloader))
 
-    def prepare_state(self) -> None:
-        """Create the parameters and optimiser slots that a checkpoint has values for."""
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that training changes: weights, optimizer, generators, state."""
+        return self.step.state_dict() | self.step.hidden_arrays(self.hidden_state)
+
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Load what `state_dict` returned; the model and its optimizer must be prepared."""
+        self.step.load_state_dict(arrays)
+        self.hidden_state = self.step.hidden_state(arrays)
 
     def checkpoint_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays of a checkpoint: the current `state_dict`, and that of the best epoch."""
-        return {**self.state_dict(), **{BEST + name: array for name, array in self.best.items()}}
+        best = {BEST + name: array for name, array in self.best.items()}
+        return self.step.gathered({**self.state_dict(), **best})
 
     def trainer_state(self) -> TrainerState:
         """State of the training besides its arrays."""
@@ -390,16 +388,17 @@ class Trainer(HyperParameters):
             updates=self.train_batch_idx,
             validations=self.val_batch_idx - current.validated,  # a resume validates from the start
             seconds=self.seconds,
-            validation_seconds=self._validation_seconds,
+            validation_seconds=self.limit.validation_seconds,
             stopped=self._stopped,
-            update_seconds=self._update_seconds,
+            update_seconds=self.limit.update_seconds,
         )
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
         state.check_against(self.max_epochs, self.num_train_batches, self.num_val_batches)
+        arrays = self.step.own_part(arrays)
         best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
         current = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
-        self.prepare_state()
+        self.step.create_state()
         own = self.state_dict()
         check_forms(own, current, own)
         try:
@@ -412,13 +411,18 @@ class Trainer(HyperParameters):
         own = self.state_dict()
         check_forms(current, current, own)  # arrays that this training does not have
         check_forms(best, best, own)
-        self.best, self.history = best, list(state.history)
+        self.best = best
+        self.history = list(state.history)
         self._current.batches = state.batches
         self._current.loss.total, self._current.loss.weight = state.loss
-        self.train_batch_idx, self.val_batch_idx = state.updates, state.validations
+        self.train_batch_idx = state.updates
+        self.val_batch_idx = state.validations
         self._began = time.perf_counter() - state.seconds
-        self._update_seconds = state.update_seconds
-        self._validation_seconds, self._stopped = state.validation_seconds, state.stopped
+        if self.step.agreed_seconds is not None:
+            self.step.agreed_seconds = state.seconds
+        self.limit.update_seconds = state.update_seconds
+        self.limit.validation_seconds = state.validation_seconds
+        self._stopped = state.stopped
 
     def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
         """Load the arrays of a checkpoint; those of the best epoch only to see that they fit."""
@@ -431,92 +435,16 @@ class Trainer(HyperParameters):
 
     def _try_hidden_state(self) -> None:
         """Take a step from the hidden state, which only shows whether it fits the model."""
-        board, self.model.board = self.model.board, ProgressBoard()
+        board = self.model.board
+        self.model.board = ProgressBoard()
         self.model.eval()
-        self._validate_on(self._prepared(next(iter(self.train_dataloader))))
+        self.step.validate(self._prepared(next(iter(self.train_dataloader))))
         self.model.board = board
-
-    def update(self, batch: Batch) -> float:
-        """Take one optimisation step; return the mean loss of the batch in nats per token."""
-        raise NotImplementedError("a framework's Trainer defines update(batch)")
-
-    def validate(self, batch: Batch) -> float | None:
-        """Mean loss of a batch without gradients; None if the model's step returns none."""
-        raise NotImplementedError("a framework's Trainer defines validate(batch)")
-
-    def backpropagate(self, batch: Batch) -> float:
-        """Compute the gradients of a batch, which stay in the model; return its mean loss."""
-        raise NotImplementedError(f"{type(self).__name__} has no shards: use another framework")
-
-    def gradient_vector(self) -> Any:
-        """Copy of all gradients, as one vector in single precision."""
-        raise NotImplementedError("a Trainer with shards defines gradient_vector()")
-
-    def apply_gradients(self, vector: Any) -> None:
-        """Clip these gradients, or measure them, and take the optimiser's step."""
-        raise NotImplementedError("a Trainer with shards defines apply_gradients(vector)")
-
-    def seed_dropout(self, *words: int) -> None:
-        """Seed the generators of dropout with some numbers."""
-        raise NotImplementedError("a Trainer with shards defines seed_dropout(*words)")
-
-    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights, in the order of `gradient_vector`."""
-        raise NotImplementedError("a Trainer with shards defines vector_shapes()")
-
-    def partition_optimizer(self, own: slice) -> None:
-        """Make the optimiser one of a part of all weights, which are taken as one vector."""
-        raise NotImplementedError("a Trainer with shards defines partition_optimizer(own)")
-
-    def update_part(self, vector: Any) -> Any:
-        """Take the optimiser's step with these gradients of all weights; return its part."""
-        raise NotImplementedError("a Trainer with shards defines update_part(vector)")
-
-    def set_weight_vector(self, vector: Any) -> None:
-        """Set all weights, in the order of `gradient_vector`."""
-        raise NotImplementedError("a Trainer with shards defines set_weight_vector(vector)")
-
-    def is_of_part(self, name: str) -> bool:
-        """True if an array of the state has numbers of the optimiser's part alone."""
-        raise NotImplementedError("a Trainer with shards defines is_of_part(name)")
-
-    def clip_or_measure(self) -> None:
-        """Clip the model's gradients, or else set `gradient_norm`, as clipping does."""
-        if self.gradient_clip_val > 0:
-            self.clip_gradients(self.gradient_clip_val, self.model)
-        else:
-            self.gradient_norm = self.measure_gradients(self.model)
-
-    def measure_gradients(self, model: Any) -> Any:
-        """Norm of all gradients as one vector."""
-        raise NotImplementedError("a framework's Trainer defines measure_gradients(model)")
-
-    def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
-        """Scale all gradients so that their common norm is at most `grad_clip_val`."""
-        raise NotImplementedError("a framework's Trainer defines clip_gradients(value, model)")
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its initial value."""
-        raise NotImplementedError("a framework's Trainer defines scale_learning_rate(factor)")
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all arrays that training changes: weights, optimiser, generators."""
-        raise NotImplementedError("a framework's Trainer defines state_dict()")
-
-    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Load what `state_dict` returned; the model and its optimiser must be prepared."""
-        raise NotImplementedError("a framework's Trainer defines load_state_dict(arrays)")
 
 
 def _check_has(name: str, value: Any, method: str) -> None:
     if not hasattr(value, method):
         raise ElmanError(f"fit requires {name} with {method}(), got {value!r}")
-
-
-def _has_own_sgd(model: Any) -> bool:
-    """True if the optimizer of a model is SGD, made by this package."""
-    made_by = getattr(type(model).configure_optimizers, "__module__", "")
-    return getattr(model, "optimizer", None) == "sgd" and made_by.startswith("elman.")
 
 
 def _norm_suffix(norm: float) -> str:

@@ -191,6 +191,11 @@ class CompiledSteps:
         return optimization.apply(rule, numbers, self.model.gradients, kept, bound, measured)
 
 
+def is_compiled(optimizer: Any) -> bool:
+    """Return True unless the step of an optimizer is the user's own."""
+    return getattr(type(optimizer), "step", None) is CompiledSteps.step
+
+
 def current(optimization: Optimization | None) -> Optimization:
     """Optimization to use in this process; a fork may have been in the middle of another's job."""
     if optimization is None or optimization.process != os.getpid():

@@ -1,0 +1,194 @@
+"""The contract between the training loop and a framework: what a framework implements once.
+
+The loop (`trainer.py`) makes a Step for a model and its optimizer and calls it for every batch.
+`Step` is all that a framework needs to train in one process. A framework that also implements
+`GradientStep` can train in shards, on several workers (`sharded.py`), with the optimizer's state
+divided among them (`partitioned.py`): both wrap its step.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from elman.core.data.batch import Batch
+from elman.core.training.checkpoint import flatten_state, unflatten_state
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Step(ABC):
+    """Updates and validates one model, batch by batch.
+
+    - `trainer`: has the model, its optimizer, and what else a step reads: `gradient_clip_val`,
+      `gpus`, `train_batch_idx`, `example()`, and `clip_gradients`, a hook that users override. The
+      step sets its `gradient_norm`.
+    - `agreed_seconds`: seconds of the training on which all workers agree; None in one process.
+    """
+
+    agreed_seconds: float | None = None
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        return self.trainer.model
+
+    @property
+    def optim(self) -> Any:
+        """The model's optimizer."""
+        return self.trainer.optim
+
+    # What a framework implements.
+
+    @abstractmethod
+    def update(self, batch: Batch) -> float:
+        """Take an optimization step; return the batch's mean loss in nats per token."""
+
+    @abstractmethod
+    def validate(self, batch: Batch) -> float | None:
+        """Mean loss of a batch without gradients; None if the model's step returns none."""
+
+    @abstractmethod
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that updates change: weights, optimizer, generators."""
+
+    @abstractmethod
+    def load_state_dict(self, arrays: Arrays) -> None:
+        """Load what `state_dict` returned."""
+
+    @abstractmethod
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Convert an array of a hidden state to NumPy."""
+
+    @abstractmethod
+    def from_numpy(self, array: NDArray[Any]) -> Any:
+        """Convert an array of a hidden state from NumPy, and move it to the device."""
+
+    def create_state(self) -> None:  # noqa: B027  most frameworks have created it
+        """Create the parameters and optimizer slots that a framework would create later."""
+
+    # What the loop also asks, answered here for one process; shards answer for all workers.
+
+    @property
+    def final_state(self) -> Any:
+        """Hidden state after the last batch, detached; None if the model does not set it."""
+        return self.model.final_state
+
+    def hidden_arrays(self, state: Any) -> dict[str, NDArray[Any]]:
+        """Arrays of a hidden state, for a checkpoint."""
+        return flatten_state(state, self.to_numpy)
+
+    def hidden_state(self, arrays: Arrays) -> Any:
+        """Hidden state in the arrays of a checkpoint; None if there is none."""
+        return unflatten_state(arrays, self.from_numpy)
+
+    def gathered(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays of a checkpoint, complete in the first worker."""
+        return arrays
+
+    def own_part(self, arrays: Arrays) -> Arrays:
+        """Arrays of a checkpoint as this process holds them."""
+        return arrays
+
+    def may_end(self, wanted: bool) -> bool:
+        """Return True if all workers end now; `wanted` if this one should end."""
+        return wanted
+
+
+class GradientStep(Step):
+    """A step in two halves, between which workers exchange gradients.
+
+    Gradients and weights are vectors in single precision, in the order of `vector_shapes`.
+    """
+
+    @abstractmethod
+    def backpropagate(self, batch: Batch) -> float:
+        """Compute the gradients of a batch; return its mean loss in nats per token."""
+
+    @abstractmethod
+    def gradient_vector(self) -> Any:
+        """Copy of all gradients as one vector; zeros before there are any."""
+
+    @abstractmethod
+    def apply_gradients(self, vector: Any) -> None:
+        """Clip these gradients, or measure them, and take the optimizer's step."""
+
+    @abstractmethod
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of the vectors."""
+
+    @abstractmethod
+    def seed_dropout(self, *words: int) -> None:
+        """Seed the generators of dropout with some numbers."""
+
+    @abstractmethod
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimizer update only this part of the vector of weights."""
+
+    @abstractmethod
+    def update_part(self, vector: Any) -> Any:
+        """Take the optimizer's step with all gradients; return the updated part of the weights."""
+
+    @abstractmethod
+    def set_weight_vector(self, vector: Any) -> None:
+        """Set all weights."""
+
+    @abstractmethod
+    def is_of_part(self, name: str) -> bool:
+        """Return True if an array of `state_dict` holds only the part's optimizer state."""
+
+
+def clip_or_measure(trainer: Any) -> None:
+    """Clip the gradients of a trainer's model by its hook, or else measure them."""
+    if trainer.gradient_clip_val > 0:
+        trainer.clip_gradients(trainer.gradient_clip_val, trainer.model)
+    else:
+        trainer.gradient_norm = trainer.measure_gradients(trainer.model)
+
+
+class WrappedStep(Step):
+    """A step that leaves everything to another one, `inner`; subclasses replace some of it."""
+
+    def __init__(self, inner: GradientStep) -> None:
+        super().__init__(inner.trainer)
+        self.inner = inner
+
+    def update(self, batch: Any) -> float:
+        """Take an optimization step; return the batch's mean loss in nats per token."""
+        return self.inner.update(batch)
+
+    def validate(self, batch: Any) -> float | None:
+        """Mean loss of a batch without gradients; None if the model's step returns none."""
+        return self.inner.validate(batch)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+        self.inner.scale_learning_rate(factor)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all arrays that updates change: weights, optimizer, generators."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, arrays: Arrays) -> None:
+        """Load what `state_dict` returned."""
+        self.inner.load_state_dict(arrays)
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Convert an array of a hidden state to NumPy."""
+        return self.inner.to_numpy(array)
+
+    def from_numpy(self, array: NDArray[Any]) -> Any:
+        """Convert an array of a hidden state from NumPy, and move it to the device."""
+        return self.inner.from_numpy(array)
+
+    def create_state(self) -> None:
+        """Create the parameters and optimizer slots that a framework would create later."""
+        self.inner.create_state()

@@ -1,0 +1,215 @@
+"""Step: updates and validation in JAX, compiled."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import GetAttrKey
+
+from elman.core.data.batch import Batch
+from elman.core.training.step import GradientStep
+from elman.jax.arrays import numpy
+from elman.jax.compiled import compiled
+
+__all__ = ["Step", "global_norm"]
+
+
+class Step(GradientStep):
+    """Training of a model in JAX, batch by batch.
+
+    What training changes is the trainer's `state`, as in the book.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        self._update = compiled(self._step)
+        self._validate_batch = compiled(self._validation)
+        self._backward = compiled(self._backward_step)
+        self._apply_vector = compiled(self._vector_step)
+        self._clip_vector = compiled(self._vectors)
+        self._apply_part = compiled(self._part_step)
+        self._vector: Any = None
+
+    @property
+    def state(self) -> Any:
+        """Parameters, optimizer, statistics and the key of dropout."""
+        return self.trainer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.trainer.state = state
+
+    def update(self, batch: Batch) -> float:
+        """Take one optimization step; return the batch's mean loss."""
+        self.state, (loss, self.trainer.gradient_norm), plots, self.model.final_state = (
+            self._update(self.state, list(batch), batch.mask)
+        )
+        self.model.plot_all(plots, train=True)
+        return float(loss)
+
+    def _step(self, state: Any, batch: Sequence[Any], mask: Any) -> tuple[Any, Any, Any, Any]:
+        (loss, gradients), plots, changed = self._gradients(state, batch, mask)
+        state, norm = self._apply(state, gradients)
+        return (
+            state.replace(
+                dropout_rng=jax.random.split(state.dropout_rng)[0],
+                batch_stats=changed.get("batch_stats", state.batch_stats),
+            ),
+            (loss, norm),
+            plots,
+            final_state_in(changed),
+        )
+
+    def _gradients(
+        self, state: Any, batch: Sequence[Any], mask: Any
+    ) -> tuple[tuple[Any, Any], Any, Any]:
+        """Loss and gradients of a batch, what it plots, and the variables that it changes."""
+        with self.model.masking(mask), self.model.collecting() as plots:
+            value, gradients = self.model.training_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        return (loss, gradients), plots, changed
+
+    def _apply(self, state: Any, gradients: Any) -> tuple[Any, Any]:
+        """State after the step of some gradients, and their norm before clipping."""
+        gradients, norm = self._clipped(gradients)
+        return state.apply_gradients(grads=gradients), norm
+
+    def _clipped(self, gradients: Any) -> tuple[Any, Any]:
+        """Clipped gradients, and their norm before clipping."""
+        trainer = self.trainer
+        norm = global_norm(gradients)
+        if trainer.gradient_clip_val > 0:
+            gradients = trainer.clip_gradients(trainer.gradient_clip_val, gradients)
+        return gradients, norm
+
+    def backpropagate(self, batch: Batch) -> float:
+        """Compute the gradients of a batch; return its mean loss."""
+        loss, self._vector, plots, self.model.final_state = self._backward(
+            self.state, list(batch), batch.mask
+        )
+        self.model.plot_all(plots, train=True)
+        return float(loss)
+
+    def _backward_step(
+        self, state: Any, batch: Sequence[Any], mask: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        (loss, gradients), plots, changed = self._gradients(state, batch, mask)
+        return loss, ravel_pytree(gradients)[0], plots, final_state_in(changed)
+
+    def gradient_vector(self) -> Any:
+        """All gradients of the last batch, as one vector; zeros before there are any."""
+        if self._vector is None:
+            self._vector = jnp.zeros_like(ravel_pytree(self.state.params)[0])
+        return self._vector
+
+    def apply_gradients(self, vector: Any) -> None:
+        """Take the step of these gradients, as `update` does."""
+        self.state, self.trainer.gradient_norm = self._apply_vector(self.state, vector)
+
+    def _vector_step(self, state: Any, vector: Any) -> tuple[Any, Any]:
+        return self._apply(state, ravel_pytree(state.params)[1](vector))
+
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.state.params)
+        return {".".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimizer one of a part of all weights, which are taken as one vector."""
+        self._own_part = own
+        part = ravel_pytree(self.state.params)[0][own]
+        opt_state = jax.device_put(self.optim.init(part), self.trainer.device)
+        self.state = self.state.replace(opt_state=opt_state)
+        leaves = enumerate(jax.tree_util.tree_leaves_with_path(self.state))
+        self._names_of_part = {
+            str(number)
+            for number, (path, leaf) in leaves
+            if path[0] == GetAttrKey("opt_state") and leaf.ndim
+        }
+
+    def update_part(self, vector: Any) -> Any:
+        """Take the optimizer's step with these gradients of all weights; return its part."""
+        *vectors, self.trainer.gradient_norm = self._clip_vector(self.state.params, vector)
+        # In a program of its own: compiled with the cut, it would round otherwise for each length.
+        part = self._apply_part(self.state, *(array[self._own_part] for array in vectors))
+        self.state = part.replace(params=self.state.params)
+        return part.params
+
+    def _vectors(self, params: Any, vector: Any) -> tuple[Any, Any, Any]:
+        """Weights and clipped gradients as vectors, and the norm of the gradients before."""
+        weights, unravel = ravel_pytree(params)
+        gradients, norm = self._clipped(unravel(vector))
+        return weights, ravel_pytree(gradients)[0], norm
+
+    def _part_step(self, state: Any, weights: Any, gradients: Any) -> Any:
+        return state.replace(params=weights).apply_gradients(grads=gradients)
+
+    def set_weight_vector(self, vector: Any) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        placed = jax.device_put(vector, self.trainer.device)
+        self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](placed))
+
+    def is_of_part(self, name: str) -> bool:
+        """True if an array of the state has numbers of the optimizer's part alone."""
+        return name in self._names_of_part
+
+    def seed_dropout(self, *words: int) -> None:
+        """Draw what dropout drops from a key of these numbers."""
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        key = jax.device_put(jax.random.PRNGKey(seed), self.trainer.device)
+        self.state = self.state.replace(dropout_rng=key)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+        scale = jax.device_put(jnp.float32(factor), self.trainer.device)
+        self.state = self.state.replace(scale=scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the training, copied: weights, optimizer and generators."""
+        leaves = jax.tree_util.tree_leaves(self.state)
+        return {str(number): np.array(leaf) for number, leaf in enumerate(leaves)}
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """Convert an array on any device to NumPy."""
+        return numpy(array)
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """Convert an array from NumPy, on the device of the training."""
+        return jax.device_put(jnp.asarray(array), self.trainer.device)
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        leaves, tree = jax.tree_util.tree_flatten(self.state)
+        kept = [arrays[str(number)] for number in range(len(leaves))]
+        taken = [
+            jnp.asarray(array, getattr(leaf, "dtype", None))
+            for array, leaf in zip(kept, leaves, strict=True)
+        ]
+        self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.trainer.device)
+
+    def validate(self, batch: Batch) -> float | None:
+        """Return the batch's mean loss, or None if the model returns none."""
+        loss, plots, self.model.final_state = self._validate_batch(
+            self.state, list(batch), batch.mask
+        )
+        self.model.plot_all(plots, train=False)
+        return None if loss is None else float(loss)
+
+    def _validation(self, state: Any, batch: Sequence[Any], mask: Any) -> tuple[Any, Any, Any]:
+        with self.model.masking(mask), self.model.collecting() as plots:
+            value = self.model.validation_step(state.params, batch, state)
+        loss, changed = value if isinstance(value, tuple) else (value, {})
+        return loss, plots, final_state_in(changed)
+
+
+def final_state_in(changed: Mapping[str, Any]) -> Any:
+    """State after a batch, from the variables that the forward pass has changed."""
+    return changed.get("intermediates", {}).get("final_state")
+
+
+def global_norm(grads: Any) -> Any:
+    """Norm of all gradients, taken as one vector."""
+    return jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))

@@ -1,0 +1,115 @@
+"""Step: updates and validation in MXNet."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mxnet
+import numpy as _numpy
+from mxnet import autograd, np, npx
+
+from elman.core.data.batch import Batch
+from elman.core.files import memory
+from elman.core.training import step
+from elman.core.training.step import clip_or_measure
+from elman.mxnet.arrays import cpu, numpy
+from elman.mxnet.data import from_numpy
+from elman.mxnet.model import Module
+
+__all__ = ["Step", "arrays_of"]
+
+
+class Step(step.Step):
+    """Training of a model in MXNet, batch by batch."""
+
+    def __init__(self, trainer: Any) -> None:
+        super().__init__(trainer)
+        self._rate: Any = getattr(self.optim, "learning_rate", None)
+
+    @memory.as_memory_error(mxnet.MXNetError, "memory")
+    def update(self, batch: Batch) -> float:
+        """Take one optimization step; return the batch's mean loss."""
+        for layers in dropout_layers(self.model):  # MXNet's generator has no readable state
+            npx.random.seed((layers.draws + self.trainer.train_batch_idx) % (1 << 31))
+        with autograd.record(), self.model.masking(batch.mask):
+            loss = self.model.training_step(batch)
+        loss.backward()
+        clip_or_measure(self.trainer)
+        self.optim.step(1)
+        return float(loss)
+
+    def validate(self, batch: Batch) -> float | None:
+        """Return the batch's mean loss, or None if the model returns none."""
+        with self.model.masking(batch.mask):
+            loss = self.model.validation_step(batch)
+        return None if loss is None else float(loss)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+        before = self.optim.learning_rate
+        self.optim.set_learning_rate(self._rate * factor)
+        for updater in self.optim._updaters:
+            if getattr(updater.optimizer, "momentum", 0):
+                # Velocities include the learning rate, and would keep the former one.
+                for velocity in updater.states.values():
+                    velocity *= self.optim.learning_rate / before
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the training, copied: weights, optimizer and generators."""
+        arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
+        for updater in getattr(self.optim, "_updaters", ()):
+            arrays["updates"] = _numpy.array(updater.optimizer.num_update)
+            arrays["learning_rate"] = _numpy.array(float(updater.optimizer.learning_rate))
+            for index, state in updater.states.items():
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    arrays[f"optim.{index}.{number}"] = part.asnumpy()
+        for layers in dropout_layers(self.model):
+            arrays["generator"] = _numpy.array(layers.draws)
+        return arrays
+
+    def create_state(self) -> None:
+        """Run once, so that lazy layers infer their shapes."""
+        self.model(*self.trainer.prepare_batch(self.trainer.example())[:-1])
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        for number, array in enumerate(arrays_of(self.model)):
+            array[:] = arrays[f"model.{number}"]
+        for updater in getattr(self.optim, "_updaters", ()):
+            optimizer, updates = updater.optimizer, int(arrays["updates"])
+            for index, parameter in enumerate(self.optim._params):
+                if parameter.grad_req == "null":  # not trained
+                    continue
+                state = optimizer.create_state_multi_precision(index, parameter.data())
+                parts = state if isinstance(state, tuple) else (state,)
+                for number, part in enumerate(parts if state is not None else ()):
+                    part[:] = arrays[f"optim.{index}.{number}"]
+                updater.states[index], updater.states_synced[index] = state, True
+                optimizer._index_update_count[index] = updates
+            optimizer.num_update = updates
+            optimizer.set_learning_rate(float(arrays["learning_rate"]))
+        for layers in dropout_layers(self.model):
+            layers.draws = int(arrays["generator"])
+
+    def to_numpy(self, array: np.ndarray) -> _numpy.ndarray:
+        """Convert an array on any device to NumPy."""
+        return numpy(array)
+
+    def from_numpy(self, array: _numpy.ndarray) -> np.ndarray:
+        """Convert an array from NumPy, on the device of the training."""
+        device = self.trainer.gpus[0] if self.trainer.gpus else cpu()
+        return from_numpy(array).as_in_ctx(device)
+
+
+def arrays_of(model: Module) -> list[np.ndarray]:
+    """Arrays of a model's parameters."""
+    parameters = model.parameters()
+    if isinstance(parameters, list):
+        return parameters
+    return [parameter.data() for parameter in parameters.values()]
+
+
+def dropout_layers(model: Module) -> list[Any]:
+    """The model's recurrent layers, if they are this package's and have dropout, in a list."""
+    layers = getattr(model, "rnn", None)
+    return [layers] if getattr(layers, "draws", None) is not None else []

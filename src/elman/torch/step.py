@@ -1,0 +1,186 @@
+"""Step: updates and validation in PyTorch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from elman.core.data.batch import Batch
+from elman.core.errors import ElmanError
+from elman.core.files import memory
+from elman.core.model.weights import Weights
+from elman.core.training.step import GradientStep, clip_or_measure
+from elman.torch.arrays import cpu, numpy
+
+__all__ = ["Step"]
+
+
+class Step(GradientStep):
+    """Training of a model in PyTorch, batch by batch."""
+
+    @memory.as_memory_error(RuntimeError, "memory")
+    def update(self, batch: Batch) -> float:
+        """Take one optimization step; return the batch's mean loss."""
+        loss = self.backpropagate(batch)
+        self._step()
+        return loss
+
+    def _step(self) -> None:
+        with torch.no_grad():  # the book's own optimizers change parameters in place
+            clip_or_measure(self.trainer)
+            self.optim.step()
+
+    @memory.as_memory_error(RuntimeError, "memory")
+    def backpropagate(self, batch: Batch) -> float:
+        """Fill the gradients of the parameters; return the batch's mean loss."""
+        with self.model.masking(batch.mask):
+            loss: torch.Tensor = self.model.training_step(batch)
+        self.optim.zero_grad()
+        with torch.no_grad():
+            loss.backward()
+        return loss.item()
+
+    def gradient_vector(self) -> torch.Tensor:
+        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
+        parts = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.model.parameters()
+        ]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    @memory.as_memory_error(RuntimeError, "memory")
+    def apply_gradients(self, vector: torch.Tensor) -> None:
+        """Take the step of these gradients, as `update` does."""
+        for parameter, part in self._parts(vector):
+            parameter.grad = part
+        self._step()
+
+    def _parts(self, vector: torch.Tensor) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
+        """Parameters, and the part of a vector that belongs to each."""
+        parameters = list(self.model.parameters())
+        parts = vector.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            yield parameter, part.view_as(parameter)
+
+    def vector_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in the order of `gradient_vector`."""
+        return {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
+
+    def partition_optimizer(self, own: slice) -> None:
+        """Make the optimizer one of a part of all weights, which are taken as one vector."""
+        self._own_part = own
+        self._part = torch.nn.Parameter(self._weights_of(own))
+        (group,) = self.optim.param_groups
+        group["params"] = [self._part]
+        self.optim.zero_grad = self.model.zero_grad
+
+    @memory.as_memory_error(RuntimeError, "memory")
+    def update_part(self, vector: torch.Tensor) -> torch.Tensor:
+        """Take the optimizer's step with these gradients of all weights; return its part."""
+        for parameter, part in self._parts(vector):
+            parameter.grad = part
+        with torch.no_grad():
+            clip_or_measure(self.trainer)  # in place
+            self._part.grad = vector[self._own_part]
+            self._part.copy_(self._weights_of(self._own_part))
+            self.optim.step()
+        self._part.grad = None  # it would keep all gradients
+        return self._part.detach()
+
+    def _weights_of(self, own: slice) -> torch.Tensor:
+        """Part of all weights as one vector."""
+        parts, start = [], 0
+        for parameter in self.model.parameters():
+            flat = parameter.detach().reshape(-1)
+            parts.append(flat[max(0, own.start - start) : max(0, own.stop - start)])
+            start += len(flat)
+        return torch.cat(parts)
+
+    def set_weight_vector(self, vector: torch.Tensor) -> None:
+        """Set all weights, in the order of `gradient_vector`."""
+        with torch.no_grad():
+            for parameter, part in self._parts(vector):
+                parameter.copy_(part)
+
+    def is_of_part(self, name: str) -> bool:
+        """True if an array of the state has numbers of the optimizer's part alone."""
+        return name.startswith("optim.") and not name.endswith(".step")
+
+    def seed_dropout(self, *words: int) -> None:
+        """Seed the generators of all devices."""
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+
+    def validate(self, batch: Batch) -> float | None:
+        """Return the batch's mean loss, or None if the model returns none."""
+        with torch.no_grad(), self.model.masking(batch.mask):
+            loss = self.model.validation_step(batch)
+        return None if loss is None else loss.item()
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Set the learning rate to `factor` times its initial value."""
+        for group in self.optim.param_groups:  # as PyTorch's schedulers store it
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+    def state_dict(self) -> Weights:
+        """State of the training, copied: weights, optimizer and generators."""
+        if not self.model.state_dict():
+            raise ElmanError(
+                "a checkpoint has the model's parameters, and "
+                f"{type(self.model).__name__} has none: make its tensors nn.Parameter"
+            )
+        arrays = {
+            f"model.{name}": numpy(tensor).copy()
+            for name, tensor in self.model.state_dict().items()
+        }
+        for number, kept in self._optimizer_state()["state"].items():
+            for name, value in kept.items():
+                if value is not None:
+                    arrays[f"optim.{number}.{name}"] = numpy(torch.as_tensor(value)).copy()
+        arrays["generator"] = torch.get_rng_state().numpy()
+        for device in self.trainer.gpus[:1]:
+            arrays["generator.gpu"] = (
+                gpu_module(device).get_rng_state(*gpu_argument(device)).numpy()
+            )
+        return arrays
+
+    def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.model.load_state_dict(
+            {name: tensors[f"model.{name}"] for name in self.model.state_dict()}
+        )
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optim."):
+                _, number, part = name.split(".")
+                kept.setdefault(int(number), {})[part] = tensor
+        if kept:
+            self.optim.load_state_dict(self._optimizer_state() | {"state": kept})
+        torch.set_rng_state(tensors["generator"])
+        for device in self.trainer.gpus[:1]:
+            gpu_module(device).set_rng_state(tensors["generator.gpu"], *gpu_argument(device))
+
+    def to_numpy(self, array: torch.Tensor) -> np.ndarray:
+        """Convert a tensor on any device to NumPy."""
+        return numpy(array)
+
+    def from_numpy(self, array: np.ndarray) -> torch.Tensor:
+        """Convert an array from NumPy, on the device of the training."""
+        device = self.trainer.gpus[0] if self.trainer.gpus else cpu()
+        return torch.from_numpy(array.copy()).to(device)
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """State of the optimizer; the book's own SGD has none."""
+        state: dict[str, Any] = getattr(self.optim, "state_dict", lambda: {"state": {}})()
+        return state
+
+
+def gpu_module(device: torch.device) -> Any:
+    """PyTorch's module for a GPU: torch.cuda or torch.mps."""
+    return getattr(torch, device.type)
+
+
+def gpu_argument(device: torch.device) -> tuple[torch.device, ...]:
+    """Arguments that select the GPU in its module; none for Apple's, the only one."""
+    return (device,) if device.type == "cuda" else ()
