@@ -65,17 +65,15 @@ def sweep(
         given = settings_given(context, options)
         if space is None:
             raise ElmanError("--space is required: it names the settings to search")
-        if "text" not in given:
-            raise ElmanError("a sweep needs a text: give the path of one")
-        folder = out or Path("sweeps", Path(given["text"]).stem or "sweep")
-        settings = sweeps.Sweep(given, space, trials, options["seed"], storage)
-        settings = sweeps.begin(folder, settings)
+        folder = out or Path("sweeps", Path(given.get("text", "")).stem or "sweep")
+        asked = sweeps.Sweep(given, space, trials, options["seed"], storage)
+        settings = sweeps.begin(folder, asked)
     worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:
             worker.run(partial(sweeps.train_trial, ending=signals.ending_with_a_batch))
         except (InterruptedWorkError, KeyboardInterrupt) as error:
-            message = f"interrupted: go on with elman sweep --resume {folder}"
-            raise InterruptedWorkError(message) from error
+            cure = f"go on with elman sweep --resume {folder}"
+            raise InterruptedWorkError(f"interrupted: {cure}") from error
         for line in sweep_report.lines(worker):
             show(line)

@@ -82,6 +82,8 @@ class Sweep:
     texts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if "text" not in self.given:
+            raise ElmanError("a sweep needs a text: give the path of one")
         require_at_least(1, trials=self.trials)
         require_at_most(MAX_TRIALS, trials=self.trials)
         for name in space.parse(self.space):
