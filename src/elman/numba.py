@@ -20,7 +20,7 @@ from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.language_model import (
     GENERATED_TOKENS,
-    Compiled,
+    CompiledModel,
     check_ids,
     integers,
 )
@@ -104,7 +104,7 @@ def fastest_precision() -> str:
     return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
 
 
-class RNNLM(specification.RNNLM, Compiled):
+class RNNLM(specification.RNNLM, CompiledModel):
     """Language model in single precision whose training, scoring and sampling are compiled.
 
     `forward`, `loss` and `backward`, called by hand, are those of `elman.numpy`.

@@ -24,7 +24,7 @@ from elman.core.data import store, token_writer
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import atomic
-from elman.core.model.language_model import Compiled
+from elman.core.model.language_model import CompiledModel
 from elman.core.text import text_files
 from elman.core.text.tokenizers import tokenizer
 from tests.conftest import Command
@@ -489,7 +489,7 @@ for name in ("small", "large"):
 """
 
 
-class Guess(Compiled):
+class Guess(CompiledModel):
     """A model that is as quick as can be."""
 
     def score_ids(self, ids: Any) -> Iterator[Any]:

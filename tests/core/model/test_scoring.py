@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from elman import numpy as specification
 from elman.core.errors import ElmanError
 from elman.core.model import scoring
-from elman.core.model.language_model import Compiled, score
+from elman.core.model.language_model import CompiledModel, score
 from elman.core.model.scoring import score_lines, score_texts
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
@@ -42,7 +42,7 @@ def test_a_text_has_the_losses_of_the_text_alone(lengths: list[int]) -> None:
 def test_batches_have_few_shapes_and_a_bounded_size() -> None:
     shapes, rng = [], np.random.default_rng(0)
 
-    class Recording(Compiled):
+    class Recording(CompiledModel):
         vocab_size = 7
 
         def row_losses(self, ids: Any) -> Any:

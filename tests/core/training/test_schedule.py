@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.model.language_model import Compiled, total_nll
+from elman.core.model.language_model import CompiledModel, total_nll
 from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, best_epoch
 from elman.core.training.schedule import SCHEDULES, Best, Schedule
@@ -257,12 +257,12 @@ def test_a_time_limit_holds_however_long_an_update_takes(
 def test_a_first_update_that_is_compiled_is_not_taken_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Compiled(Timed):
+    class CompiledModel(Timed):
         def update(self, batch: Any) -> float:
             self.clock.now += 0 if self.train_batch_idx else 60
             return super().update(batch)
 
-    trainer = Compiled([1.0])
+    trainer = CompiledModel([1.0])
     trainer.clock, trainer.max_seconds = Clock(monkeypatch), 100
     trainer.fit(Constant(), Numbers([0.0] * 10, 1))
     assert trainer.weight == 2  # 70 s, and one of 10 s; 10 more are for the validation
@@ -286,7 +286,7 @@ def test_a_validation_that_is_cut_short_has_its_point_on_the_board(
 def test_a_score_ends_where_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
 
-    class Model(Compiled):
+    class Model(CompiledModel):
         def score_ids(self, ids: Any) -> Any:
             for _ in range(100):
                 clock.now += 3

@@ -41,7 +41,7 @@ class Greedy(Protocol):
         """GREEDY_TOKENS ids that follow a token, one after the other, and the final state."""
 
 
-class Compiled:
+class CompiledModel:
     """Model that reads and writes texts as a whole, as the engine does by its kernels."""
 
     def score_ids(self, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
@@ -99,7 +99,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield the ids of `tokens` tokens that follow the ids `prefix`."""
     check_request(model, [prefix], tokens, sampler, seed)
-    if isinstance(model, Compiled):
+    if isinstance(model, CompiledModel):
         chunks = model.generate_ids([prefix], tokens, sampler, seed)
         return chain.from_iterable(chunk[0].tolist() for chunk in chunks)
     plain = sampler.temperature == 0 and sampler.repetition_penalty == 1
@@ -116,7 +116,7 @@ def generate_all(
     Text n is drawn with `seed` + n, as by `generate`.
     """
     check_request(model, prefixes, tokens, sampler, seed)
-    if isinstance(model, Compiled) and tokens and len(prefixes):
+    if isinstance(model, CompiledModel) and tokens and len(prefixes):
         return list(np.concatenate([*model.generate_ids(prefixes, tokens, sampler, seed)], axis=1))
     return [
         np.fromiter(generate(model, prefix, tokens, sampler, seed + n), np.int64)
@@ -140,7 +140,7 @@ def check_request(model: Any, prefixes: Any, tokens: int, sampler: Any, seed: in
 
 def check_model(model: Any) -> None:
     """Raise an ElmanError unless a model has `step`, or is compiled."""
-    if not isinstance(model, Steps | Compiled):
+    if not isinstance(model, Steps | CompiledModel):
         raise ElmanError(f"a language model has a method step(ids, state), got {model!r}")
 
 
@@ -194,7 +194,7 @@ def score(model: Steps, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     check_model(model)
     ids = integers(ids, 1)
     check_whole(ids)
-    for losses in model.score_ids(ids) if isinstance(model, Compiled) else _score(model, ids):
+    for losses in model.score_ids(ids) if isinstance(model, CompiledModel) else _score(model, ids):
         check_finite(losses)
         yield losses
         drop_pages(ids)

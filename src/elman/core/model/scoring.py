@@ -74,7 +74,7 @@ def _room(rows: int) -> int:
 
 def _row_losses(model: Any, ids: Ids) -> NDArray[Any]:
     """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
-    if isinstance(model, language_model.Compiled):
+    if isinstance(model, language_model.CompiledModel):
         return model.row_losses(ids)
     state, losses, (rows, columns) = None, [], ids.shape
     lengths = language_model.CHUNK_LENGTHS

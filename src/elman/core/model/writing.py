@@ -79,7 +79,7 @@ def _ids(
     """Ids that follow each prefix, some at a time, drawn when they are asked for."""
     language_model.check_request(model, prefixes, tokens, sampler, seed)
     at_once = LINE_TOKENS_AT_ONCE if model.codec.lines else TOKENS_AT_ONCE
-    if not isinstance(model, language_model.Compiled):
+    if not isinstance(model, language_model.CompiledModel):
         alone = (
             language_model.generate(model, prefix, tokens, sampler, seed + n)
             for n, prefix in enumerate(prefixes)
