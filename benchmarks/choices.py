@@ -60,7 +60,7 @@ def run(text: Text, seconds: float, changes: dict[str, Any]) -> None:
     names = ("dropout", "input_dropout", "output_dropout", "weight_decay")
     settings = {"optimizer": "adamw", "precision": numba.fastest_precision()}
     settings |= {name: chosen[name] for name in names}
-    model = numba.build(arch, initial(arch, chosen), chosen["lr"], **settings)
+    model = numba.build(arch, initial(arch, chosen), lr=chosen["lr"], **settings)
     model.compile(chosen["batch"])
     batches = BatchSettings(chosen["batch"], chosen["steps"], "contiguous")
     data = numba.TextFile.of(text, batches)

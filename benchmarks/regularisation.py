@@ -136,7 +136,7 @@ def main() -> None:
         # of the gates i f g o
         values[f"rnn.bias_ih_l{layer}"][asked.hidden : 2 * asked.hidden] += asked.forget_bias
     shares = {"dropout": asked.dropout, "output_dropout": asked.output_dropout}
-    model = numba.build(arch, values, asked.lr, "adam", seed=asked.seed, **shares)
+    model = numba.build(arch, values, lr=asked.lr, optimizer="adam", seed=asked.seed, **shares)
     model.plot = lambda *values, **options: None
     Step.recurrent_dropout = asked.recurrent_dropout
     trainer = numba.Trainer(asked.epochs, gradient_clip_val=1, show_progress=False)

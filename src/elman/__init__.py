@@ -27,7 +27,6 @@ def save(folder: "str | Path", model: Any) -> None:
     from elman.core.experiments import run
     from elman.core.experiments.saved import record_of
     from elman.core.files.paths import as_path
-    from elman.core.model.precision import precision_of
     from elman.core.text import codec
 
     path = as_path(folder, "a run directory")
@@ -49,7 +48,7 @@ def save(folder: "str | Path", model: Any) -> None:
     with run.new_folder(path) as part:
         values = module.export_weights(model)
         record = record_of(model, architecture, module)
-        run.write(part, architecture, values, used, precision_of(model), record, history)
+        run.write(part, architecture, values, used, model.options.precision, record, history)
         run.draw(part, history)
 
 

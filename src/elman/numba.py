@@ -27,7 +27,8 @@ from elman.core.model.language_model import (
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm, trainer
+from elman.core.training import rnnlm
+from elman.core.training.overrides import Originals
 from elman.kernels import numba as _numba
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
 from elman.kernels.host import optimizers
@@ -139,14 +140,6 @@ class RNNLM(specification.RNNLM, CompiledModel):
         """Copy these weights, converted to single precision, into the model."""
         single = {name: np.asarray(value, np.float32) for name, value in values.items()}
         super().load_weights(single)
-
-    def configure_optimizers(self) -> specification.SGD | specification.Adam:
-        """Optimiser named in the constructor."""
-        if self.optimizer == "adam":
-            return Adam(self, self.lr)
-        if self.optimizer == "adamw":
-            return AdamW(self, self.lr, trainer.decay_of(self.weight_decay))
-        return SGD(self, self.lr, self.momentum)
 
     def training_step(self, batch: Sequence[Any]) -> float:
         """Return the mean loss of a batch in nats; plot its perplexity and fill `gradients`."""
@@ -281,47 +274,40 @@ class RNNLM(specification.RNNLM, CompiledModel):
 
 
 # Methods whose work the kernels do.
-COMPILED = {
-    (owner, name): getattr(owner, name)
-    for owner, names in (
-        (
-            specification.RNNLM,
-            (
-                "forward",
-                "loss",
-                "chunked_loss",
-                "_read",
-                "_run",
-                "_logits",
-                "_output_weight",
-                "_backward_head",
-                "_backward_logits",
-            ),
-        ),
-        (
-            Recurrent,
-            (
-                "forward",
-                "backward",
-                "_drop",
-                "_drop_features",
-                "_weights",
-                "_product",
-                "_forward_layer",
-                "_backward_layer",
-                "_backward_steps",
-            ),
-        ),
-    )
-    for name in names
-}
+COMPILED_MODEL = Originals(
+    specification.RNNLM,
+    (
+        "forward",
+        "loss",
+        "chunked_loss",
+        "_read",
+        "_run",
+        "_logits",
+        "_output_weight",
+        "_backward_head",
+        "_backward_logits",
+    ),
+)
+COMPILED_LAYERS = Originals(
+    Recurrent,
+    (
+        "forward",
+        "backward",
+        "_drop",
+        "_drop_features",
+        "_weights",
+        "_product",
+        "_forward_layer",
+        "_backward_layer",
+        "_backward_steps",
+    ),
+)
 
 
 def check_not_overridden(model: RNNLM) -> None:
     """Raise an ElmanError if a model's classes override code that the kernels replace."""
-    for (owner, name), function in COMPILED.items():
-        kind = type(model.rnn if owner is Recurrent else model)
-        if getattr(kind, name, None) is not function:
+    for originals, kind in ((COMPILED_MODEL, type(model)), (COMPILED_LAYERS, type(model.rnn))):
+        if name := originals.replaced_in(kind):
             raise ElmanError(
                 "elman.numba has kernels for the built-in models only, and "
                 f"{kind.__name__} has a {name} of its own: use elman.numpy"
@@ -369,6 +355,9 @@ class AdamW(Adam, specification.AdamW):
         """Rule of the next step, its numbers, and what it keeps of each weight."""
         rule, numbers, memory = super().rule()
         return rule, numbers | {rules.KEPT: 1 - self.lr * self.weight_decay}, memory
+
+
+RNNLM.optimizers = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 class Step(SpecificationStep):

@@ -111,7 +111,8 @@ def test_other_optimizers_follow_the_same_losses(
         arch = Architecture(cell, len(data.vocab), 16, layers)
         decay = 0.5 if optimizer == "adamw" else None
         values = weights.initial(arch, 5)
-        model = module.build(arch, values, lr, optimizer, momentum, weight_decay=decay)
+        settings = {"optimizer": optimizer, "momentum": momentum, "weight_decay": decay}
+        model = module.build(arch, values, lr=lr, **settings)
         return update_losses(module, model, data)
 
     assert_close(losses(module), losses(specification))
@@ -124,8 +125,8 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
     def losses(module: Any) -> np.ndarray:
         data = module.TimeMachine(64, 16, num_train=640, num_val=64, seed=5)
         arch = Architecture("lstm", len(data.vocab), 16)
-        lr = 0.5 if optimizer == "sgd" else 0.02
-        model = module.build(arch, weights.initial(arch, 5), lr, optimizer, momentum)
+        settings = {"optimizer": optimizer, "lr": 0.5 if optimizer == "sgd" else 0.02}
+        model = module.build(arch, weights.initial(arch, 5), **settings, momentum=momentum)
         return update_losses(module, model, data, Schedule("cosine", warmup=0.3))
 
     assert_close(losses(module), losses(specification))

@@ -114,7 +114,7 @@ def test_two_trainings_end_in_the_same_bits(story: Path) -> None:
     def trained(precision: str) -> dict[str, Any]:
         data = TextFile(str(story), 8, 16, seed=3)
         arch = Architecture("lstm", len(data.vocab), 8, 2, 8)
-        model = build(arch, weights.initial(arch, 1), 0.5, precision=precision)
+        model = build(arch, weights.initial(arch, 1), lr=0.5, precision=precision)
         Trainer(2, gradient_clip_val=1).fit(model, data)
         parameters: dict[str, Any] = model.parameters
         return parameters

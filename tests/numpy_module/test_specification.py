@@ -147,7 +147,7 @@ def test_every_cell_learns_a_text_by_heart(cell: str, optimizer: str, story: Pat
     arch = Architecture(cell, len(data.vocab), 24, layers=1, embedding=8)
     lr = 0.3 if optimizer == "sgd" else 0.01
     momentum = 0.8 if optimizer == "sgd" else 0.0
-    model = build(arch, weights.initial(arch), lr, optimizer, momentum)
+    model = build(arch, weights.initial(arch), lr=lr, optimizer=optimizer, momentum=momentum)
     trainer = Trainer(25, gradient_clip_val=1)
     assert evaluation.evaluate(model, "Once upon a time", data.codec).perplexity > 10
     trainer.fit(model, data)
@@ -186,7 +186,7 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
         data = TextFile(str(story), 8, 16, seed=seed)
         arch = Architecture("lstm", len(data.vocab), 8)
         trainer = Trainer(2)
-        trainer.fit(build(arch, weights.initial(arch, seed), 1.0), data)
+        trainer.fit(build(arch, weights.initial(arch, seed), lr=1.0), data)
         return [epoch.train_loss for epoch in trainer.history]
 
     assert losses(0) == losses(0) != losses(1)
@@ -195,8 +195,8 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": float("nan")}, "learning rate must be"),
-        ({"lr": 0.0}, "learning rate must be"),
+        ({"lr": float("nan")}, "lr must be a finite number above 0"),
+        ({"lr": 0.0}, "lr must be a finite number above 0"),
         ({"optimizer": "lion"}, "optimizer must be sgd, adam or adamw"),
         ({"momentum": 1.0}, "momentum must be"),
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),

@@ -13,13 +13,16 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from elman.core.model import language_model
+from elman.core.model.options import ModelOptions
 from elman.core.model.text_model import TextModel
 from elman.core.text.vocab import Vocab
-from elman.core.training import module, rnnlm, trainer
+from elman.core.training import module, rnnlm
 from elman.core.training.plotting import ProgressBoard
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call
+from elman.jax.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.jax.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
@@ -112,7 +115,7 @@ class Classifier(Module):
         Y_hat = state.apply_fn({"params": params, "batch_stats": state.batch_stats}, *X)
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1)
         correct = (preds == Y.reshape(-1)).astype(jnp.float32)
-        return self._mean(correct) if averaged else correct
+        return mean(correct, self.target_mask) if averaged else correct
 
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
         """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, that of each.
@@ -125,14 +128,7 @@ class Classifier(Module):
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
         )
-        targets = Y.reshape(Y_hat.shape[:-1])  # reshaping the logits would copy them
-        losses = optax.softmax_cross_entropy_with_integer_labels(Y_hat, targets)
-        return (self._mean(losses) if averaged else losses.reshape(-1)), changed
-
-    def _mean(self, values: Any) -> Any:
-        """Mean of a value for each target, over the targets that count."""
-        mask = self.target_mask
-        return values.mean(where=None if mask is None else mask.reshape(values.shape))
+        return cross_entropy(self, Y_hat, Y, averaged), changed
 
     def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -176,7 +172,7 @@ class RNNLMScratch(TextModel, Classifier):
     vocab_size: int
     lr: float = 0.01
 
-    default_head = cast(Any, None)  # the head that `chunked_loss` is for, if there is one
+    chunked_head = cast(Any, None)  # for which `chunked_loss` is right
 
     def setup(self) -> None:
         """Create the parameters of the output layer."""
@@ -297,9 +293,10 @@ class RNNLM(RNNLMScratch):
     momentum: float = 0.0
     tied: bool = False
     weight_decay: float | None = None
+    options: ModelOptions = field(default=ModelOptions(), kw_only=True)
 
     def __post_init__(self) -> None:
-        trainer.check_optimizer(self.optimizer, self.lr, self.momentum, self.weight_decay)
+        rnnlm.optimizer_of(self)  # raises for what is not valid
         rnnlm.check_language_model(self.rnn, self.tied, self.embedding_size)
         check_call(self.rnn)
         super().__post_init__()
@@ -345,17 +342,9 @@ class RNNLM(RNNLMScratch):
         """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.run(X, state)
         self.set_final_state(state)
-        weight, bias = self._output_weights()
-
-        def row_loss(row: tuple[Any, Any]) -> Any:
-            hidden, target = row
-            logits = hidden @ weight + bias
-            return optax.softmax_cross_entropy_with_integer_labels(logits, target)
-
-        rows = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)  # (steps * batch, hidden)
-        size = rnnlm.chunk_rows(self.vocab_size)
-        losses = jax.lax.map(jax.checkpoint(row_loss), rows, batch_size=size)
-        return losses.mean(where=None if mask is None else mask.T.reshape(-1))
+        rows, targets = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)
+        size, own = rnnlm.chunk_rows(self.vocab_size), None if mask is None else mask.T
+        return chunked_cross_entropy(rows, targets, *self._output_weights(), own, size)
 
     def _output_weights(self) -> tuple[Any, Any]:
         """Weight, (hidden, vocab), and bias of the output layer."""
@@ -388,12 +377,8 @@ class RNNLM(RNNLMScratch):
         return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
-        """SGD, Adam or AdamW, as `optimizer` says."""
-        if self.optimizer == "adam":
-            return optax.adam(self.lr)
-        if self.optimizer == "adamw":
-            return optax.adamw(self.lr, weight_decay=trainer.decay_of(self.weight_decay))
-        return optax.sgd(self.lr, self.momentum or None)
+        """The optimizer that `optimizer` names."""
+        return make_optimizer(rnnlm.optimizer_of(self))
 
 
-RNNLM.default_head = rnnlm.head_methods(RNNLM)
+RNNLM.chunked_head = rnnlm.head_of(RNNLM)

@@ -1,6 +1,5 @@
 """Conversion between models and canonical weights; version of JAX."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ from jax import numpy as jnp
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.jax import layers
@@ -20,12 +20,10 @@ from elman.jax.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(
-    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
-) -> RNNLM:
+def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    rnn = rnnlm.layers_of(layers, arch, **shares)
-    model = RNNLM(rnn, **settings)
+    rnn = rnnlm.layers_of(layers, arch, **options.dropped)
+    model = RNNLM(rnn, **arguments)
     model.key = jax.random.PRNGKey(seed)
     return model
 

@@ -12,10 +12,11 @@ from mxnet.gluon import nn
 
 from elman.core.hyperparameters import HyperParameters
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm, trainer
+from elman.core.training import module, rnnlm
 from elman.mxnet.arrays import numpy
-from elman.mxnet.chunked_loss import ChunkedLoss
 from elman.mxnet.data import from_numpy
+from elman.mxnet.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.mxnet.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
@@ -130,21 +131,11 @@ class Classifier(module.Classifier, Module):
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(axis=1).astype(Y.dtype)
         correct = (preds == Y.reshape(-1)).astype(np.float32)
-        return self._mean(correct) if averaged else correct
+        return mean(self, correct) if averaged else correct
 
     def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
-        losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
-        return self._mean(losses) if averaged else losses.reshape(-1)
-
-    def _mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean of a value for each target, over the targets that count."""
-        mask = self.target_mask
-        if mask is None:
-            return values.mean()
-        weights = from_numpy(mask.astype(values.dtype)).as_in_ctx(values.ctx).reshape(values.shape)
-        return (weights * values).sum() / weights.sum()
+        return cross_entropy(self, Y_hat, Y, averaged)
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -277,41 +268,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # so that a lazy layer infers its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
-        targets, mask = Y.T.reshape(-1), self.target_mask
-        if mask is not None:
-            counted = from_numpy(_numpy.flatnonzero(mask.T)).as_in_ctx(rows.ctx)
-            rows, targets = rows[counted], targets[counted]
-        blocks = ChunkedLoss(targets, rnnlm.chunk_rows(self.vocab_size))
-        return blocks(rows, self.linear.weight.data(), self.linear.bias.data()).sum()
+        size = rnnlm.chunk_rows(self.vocab_size)
+        return chunked_cross_entropy(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> gluon.Trainer:
-        """SGD, Adam or AdamW, as `optimizer` says."""
-        if self.optimizer == "adam":
-            return gluon.Trainer(self.parameters(), Adam(self.lr))
-        if self.optimizer == "adamw":
-            decay = trainer.decay_of(self.weight_decay)
-            return gluon.Trainer(self.parameters(), Adam(self.lr, decay))
-        settings = {"learning_rate": self.lr, "momentum": self.momentum}
-        return gluon.Trainer(self.parameters(), "sgd", settings)
+        """The optimizer that `optimizer` names."""
+        return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
 
 
-RNNLM.default_head = rnnlm.head_methods(RNNLM)
-
-
-class Adam(mxnet.optimizer.Adam):
-    """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
-
-    With `decay` it is AdamW: before a step, weights are multiplied by 1 - learning rate * decay.
-    """
-
-    def __init__(self, learning_rate: float, decay: float = 0.0) -> None:
-        super().__init__(learning_rate)
-        self.decay = decay
-
-    def update(self, index: int, weight: Any, grad: Any, state: Any) -> None:
-        """Update one parameter."""
-        steps = self._index_update_count.get(index, 0) + 1
-        self.epsilon = 1e-8 * (1 - self.beta2**steps) ** 0.5
-        if self.decay:
-            weight *= 1 - self.learning_rate * self.decay
-        super().update(index, weight, grad, state)
+RNNLM.chunked_head = rnnlm.head_of(RNNLM)

@@ -1,6 +1,5 @@
 """Conversion between models and canonical weights; version of MXNet."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import mxnet
@@ -8,6 +7,7 @@ from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.core.model import cells, weights
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.mxnet import layers
@@ -19,14 +19,12 @@ from elman.mxnet.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(
-    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
-) -> RNNLM:
+def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if any(shares.values()):
+    if any(options.dropped.values()):
         npx.random.seed(seed)
-    rnn = rnnlm.layers_of(layers, arch, **shares)
-    return RNNLM(rnn, **settings)
+    rnn = rnnlm.layers_of(layers, arch, **options.dropped)
+    return RNNLM(rnn, **arguments)
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:

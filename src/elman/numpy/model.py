@@ -1,18 +1,20 @@
 """Base class of models, and the language model: input, recurrent layers, output layer, loss."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
 from elman.core.model.metrics import perplexity
+from elman.core.model.optimizers import Optimizer
+from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import module, rnnlm, trainer
+from elman.core.training import module, rnnlm
 from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
-from elman.numpy.optimizers import SGD, Adam, AdamW
+from elman.numpy.optimizers import OPTIMIZERS, SGD, Adam
 
 __all__ = ["RNNLM", "Module"]
 
@@ -66,7 +68,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         super().__init__()
         if not hasattr(rnn, "num_hiddens"):
             raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
-        trainer.check_optimizer(optimizer, lr, momentum, weight_decay)
+        Optimizer(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
@@ -83,6 +85,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
                 "give both the same"
             )
         self.save_hyperparameters()
+        self.options = ModelOptions(precision=precision)
         own = {
             name: shape
             for name, shape in weights.shapes(self.architecture()).items()
@@ -104,6 +107,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of those of its targets that count; None for all
     exp = staticmethod(perplexity)
+    optimizers: ClassVar[Mapping[str, type[SGD | Adam]]] = OPTIMIZERS  # classes by name
 
     def architecture_fields(self) -> tuple[Any, ...]:
         """Fields of an Architecture, in their order and unchecked."""
@@ -240,12 +244,9 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return d_hidden, d_weight, d_logits.sum(axis=0)
 
     def configure_optimizers(self) -> SGD | Adam:
-        """Optimiser named in the constructor."""
-        if self.optimizer == "adam":
-            return Adam(self, self.lr)
-        if self.optimizer == "adamw":
-            return AdamW(self, self.lr, trainer.decay_of(self.weight_decay))
-        return SGD(self, self.lr, self.momentum)
+        """Optimizer named in the constructor."""
+        wanted = rnnlm.optimizer_of(self)
+        return self.optimizers[wanted.optimizer](self, **wanted.arguments)
 
 
-RNNLM.default_head = rnnlm.head_methods(RNNLM)
+RNNLM.chunked_head = rnnlm.head_of(RNNLM)

@@ -1,12 +1,11 @@
-"""Optimisers: SGD with momentum, Adam, and Adam with weight decay."""
+"""Optimizers: SGD with momentum, Adam, and Adam with weight decay."""
 
 from typing import Protocol
 
 import numpy as np
 
+from elman.core.model.optimizers import Optimizer
 from elman.core.model.weights import Weights
-from elman.core.training import trainer
-from elman.core.valid_values import DEFAULT_DECAY
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -22,7 +21,7 @@ class SGD:
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     def __init__(self, model: Trainable, lr: float, momentum: float = 0.0) -> None:
-        trainer.check_optimizer("sgd", lr, momentum)
+        Optimizer("sgd", lr, momentum)  # raises for what is not valid
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
 
@@ -49,7 +48,7 @@ class Adam:
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, model: Trainable, lr: float) -> None:
-        trainer.check_optimizer("adam", lr, 0.0)
+        Optimizer("adam", lr)
         self.model, self.lr, self.steps = model, lr, 0
         self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
         self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}
@@ -72,13 +71,15 @@ class AdamW(Adam):
     Before a step, every weight is multiplied by 1 - lr * weight_decay, biases as all others.
     """
 
-    def __init__(self, model: Trainable, lr: float, weight_decay: float = DEFAULT_DECAY) -> None:
-        trainer.check_optimizer("adamw", lr, 0.0, weight_decay)
+    def __init__(self, model: Trainable, lr: float, weight_decay: float | None = None) -> None:
         super().__init__(model, lr)
-        self.weight_decay = weight_decay
+        self.weight_decay = Optimizer("adamw", lr, weight_decay=weight_decay).decay
 
     def step(self) -> None:
         """Update the model's parameters by its gradients."""
         for name in self.model.gradients:
             self.model.parameters[name] *= 1 - self.lr * self.weight_decay
         super().step()
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

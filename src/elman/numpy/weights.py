@@ -1,11 +1,12 @@
 """Models from canonical weights, and back; the version of NumPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from elman.core.model import weights
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.numpy import layers
@@ -22,16 +23,10 @@ def make_layers_of(arch: Architecture, **options: Any) -> Any:
 def model_maker(kind: Callable[..., RNNLM]) -> Callable[..., RNNLM]:
     """Function that makes models of a class, RNNLM or one derived from it."""
 
-    def make_model(
-        arch: Architecture,
-        shares: Mapping[str, float],
-        seed: int,
-        precision: str = "single",
-        **settings: Any,
-    ) -> RNNLM:
+    def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
         """A model of this architecture; the seed is that of dropout."""
-        rnn = make_layers_of(arch, **shares, seed=seed, precision=precision)
-        return kind(rnn, precision=precision, **settings)
+        own = {"precision": options.precision}
+        return kind(make_layers_of(arch, **options.dropped, seed=seed, **own), **own, **arguments)
 
     return make_model
 

@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from elman.core.errors import ElmanError
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm, trainer
+from elman.core.training import module, rnnlm
 from elman.tensorflow.arrays import num_gpus
-from elman.tensorflow.chunked_loss import chunked_total
 from elman.tensorflow.compiled import Compiled
-from elman.tensorflow.keras import KERAS_3, Adam
+from elman.tensorflow.keras import KERAS_3
+from elman.tensorflow.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.tensorflow.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
@@ -92,21 +93,11 @@ class Classifier(module.Classifier, Module):
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = tf.cast(tf.argmax(tf.reshape(Y_hat, (-1, Y_hat.shape[-1])), axis=1), Y.dtype)
         correct = tf.cast(preds == tf.reshape(Y, (-1,)), tf.float32)
-        return self._mean(correct) if averaged else correct
+        return mean(self, correct) if averaged else correct
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (predictions, classes)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(Y, (-1,)), flat)
-        return self._mean(losses) if averaged else losses
-
-    def _mean(self, values: tf.Tensor) -> tf.Tensor:
-        """Mean of a value for each target, (targets,), over the targets that count."""
-        mask = self.target_mask
-        if mask is None:
-            return tf.reduce_mean(values)
-        weights = tf.cast(tf.reshape(mask, (-1,)), values.dtype)
-        return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
+        return cross_entropy(self, Y_hat, Y, averaged)
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -262,23 +253,11 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         rows = tf.reshape(hiddens, (-1, hiddens.shape[-1]))  # (steps * batch, hidden)
         targets = tf.reshape(tf.transpose(Y), (-1,))  # (steps * batch,)
         self.linear(rows[:1])  # creates the layer's variables, if it has none
-        weight, bias = map(tf.convert_to_tensor, (self.linear.kernel, self.linear.bias))
-        size = rnnlm.chunk_rows(self.vocab_size)
-        mask = self.target_mask
-        if mask is None:
-            return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
-        weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)
-        total = chunked_total(rows, weight, bias, targets, size, weights)
-        return total / tf.reduce_sum(weights)
+        return chunked_cross_entropy(self, rows, targets, rnnlm.chunk_rows(self.vocab_size))
 
     def configure_optimizers(self) -> Any:
-        """SGD, Adam or AdamW, as `optimizer` says."""
-        if self.optimizer == "adam":
-            return Adam(float(self.lr), epsilon=1e-8)
-        if self.optimizer == "adamw":
-            decay = float(trainer.decay_of(self.weight_decay))
-            return Adam(float(self.lr), epsilon=1e-8, weight_decay=decay)
-        return tf.keras.optimizers.SGD(float(self.lr), momentum=self.momentum)
+        """The optimizer that `optimizer` names."""
+        return make_optimizer(rnnlm.optimizer_of(self))
 
 
-RNNLM.default_head = rnnlm.head_methods(RNNLM)
+RNNLM.chunked_head = rnnlm.head_of(RNNLM)

@@ -1,6 +1,6 @@
 """Conversion between models and canonical weights; version of TensorFlow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.tensorflow import layers
@@ -74,14 +75,12 @@ def _from_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
 
 
-def make_model(
-    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
-) -> RNNLM:
+def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if any(shares.values()):
+    if any(options.dropped.values()):
         tf.random.set_seed(seed)
-    rnn = rnnlm.layers_of(layers, arch, **shares)
-    return RNNLM(rnn, **settings)
+    rnn = rnnlm.layers_of(layers, arch, **options.dropped)
+    return RNNLM(rnn, **arguments)
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:

@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm, trainer
+from elman.core.training import module, rnnlm
 from elman.torch.arrays import numpy
-from elman.torch.chunked_loss import ChunkedLoss
+from elman.torch.loss import chunked_cross_entropy, counted, cross_entropy
+from elman.torch.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
@@ -62,19 +63,11 @@ class Classifier(module.Classifier, Module):
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
         correct = (preds == Y.reshape(-1)).type(torch.float32)
-        return self._counted(correct).mean() if averaged else correct
+        return counted(self, correct).mean() if averaged else correct
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        flat, targets = Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1)  # (predictions, classes)
-        if not averaged:
-            return F.cross_entropy(flat, targets, reduction="none")
-        return F.cross_entropy(self._counted(flat), self._counted(targets))
-
-    def _counted(self, values: torch.Tensor) -> torch.Tensor:
-        """Rows of `values`, (targets, ...), whose targets count."""
-        mask = self.target_mask
-        return values if mask is None else values[np.flatnonzero(mask)]
+        return cross_entropy(self, Y_hat, Y, averaged)
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -218,24 +211,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         self.final_state = rnnlm.detached(state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # so that a lazy layer infers its shape
-        targets, mask = Y.T.reshape(-1), self.target_mask
-        if mask is not None:
-            counted = np.flatnonzero(mask.T)
-            rows, targets = rows[counted], targets[counted]
         size = rnnlm.chunk_rows(self.vocab_size)
-        loss: torch.Tensor = ChunkedLoss.apply(
-            rows, self.linear.weight, self.linear.bias, targets, size
-        )
-        return loss
+        return chunked_cross_entropy(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD, Adam or AdamW, as `optimizer` says."""
-        if self.optimizer == "adam":
-            return torch.optim.Adam(self.parameters(), lr=self.lr)
-        if self.optimizer == "adamw":
-            decay = trainer.decay_of(self.weight_decay)
-            return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=decay)
-        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
+        """The optimizer that `optimizer` names."""
+        return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
 
 
-RNNLM.default_head = rnnlm.head_methods(RNNLM)
+RNNLM.chunked_head = rnnlm.head_of(RNNLM)

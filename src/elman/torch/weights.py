@@ -1,12 +1,12 @@
 """Conversion between models and canonical weights; version of PyTorch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from elman.core.model import weights
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
 from elman.torch import layers
@@ -17,15 +17,13 @@ from elman.torch.model import RNNLM, RNNLMScratch
 __all__ = ["architecture", "build", "export_weights", "version"]
 
 
-def make_model(
-    arch: Architecture, shares: Mapping[str, float], seed: int, **settings: Any
-) -> RNNLM:
+def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
-    if any(shares.values()):
+    if any(options.dropped.values()):
         torch.manual_seed(seed)
     inputs = arch.embedding or arch.vocab
-    rnn = rnnlm.layers_of(layers, arch, num_inputs=inputs, **shares)
-    return RNNLM(rnn, **settings)
+    rnn = rnnlm.layers_of(layers, arch, num_inputs=inputs, **options.dropped)
+    return RNNLM(rnn, **arguments)
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:

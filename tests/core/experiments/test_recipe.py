@@ -212,7 +212,7 @@ def test_settings_that_need_others_get_them() -> None:
         ({"hidden": 0}, "hidden must be 1 or more, got 0"),
         ({"minutes": -1.0}, "minutes must be a finite number above 0, got -1.0"),
         ({"dropout": 0.3, "layers": 1}, "dropout acts between layers, got 0.3 with one layer"),
-        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd, got 0.9 with adam"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd, got 0.9 with adam"),
         ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights need an embedding as large"),
         ({"precision": "bf16", "framework": "jax"}, "only numba and numpy multiply in bf16"),
         ({"text": "time-machine"}, "The Time Machine is trained as in the book, got recipe auto"),

@@ -115,8 +115,8 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"clip": float("inf")}, "clip must be a finite number at least 0, got inf"),
         ({"init": ""}, "init must be a path, got ''"),
         ({"embedding": 8, "tied": True}, "tied weights need an embedding as large as"),
-        ({"momentum": 0.5, "optimizer": "adam"}, "momentum goes with sgd, got 0.5 with adam"),
-        ({"weight_decay": 0.5}, "weight decay goes with adamw, got 0.5 with sgd: leave it out"),
+        ({"momentum": 0.5, "optimizer": "adam"}, "momentum requires sgd, got 0.5 with adam"),
+        ({"weight_decay": 0.5}, "weight decay requires adamw, got 0.5 with sgd: leave it out"),
         ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
         (
             {"precision": "bf16", "framework": "torch"},

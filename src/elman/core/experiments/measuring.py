@@ -169,7 +169,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
     )
     program = 1e6 * (peak_memory_mb() or 0)
     if not trainer.gpus:  # whose memory is another
-        copies = 2 + train.optimizer_numbers(settings)
+        copies = 2 + settings.numbers
         program -= NUMBER * number * copies + part.memory
         program -= NUMBER * part.exchanged * (workers is not ONE_WORKER) * EXCHANGED
     return Timings(np.array(trainer.step.parts[1:]) * scales, max(0.0, program))

@@ -18,7 +18,7 @@ import numpy as np
 
 from elman.core.data.sharding import check_rows
 from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
-from elman.core.experiments import recipe, train
+from elman.core.experiments import recipe
 from elman.core.experiments.calibration import operations_of
 from elman.core.experiments.choice import choose, default_shards
 from elman.core.experiments.frameworks import framework_module
@@ -131,7 +131,7 @@ class Task:
         """Bytes of each part of a worker's memory; `program` is that of one without a model."""
         size, cut = NUMBER * self.weights, self.settings.partition_optimizer
         copies = size + (EXCHANGED - 1) * NUMBER * self.gradient_numbers
-        state = size * train.optimizer_numbers(self.settings)
+        state = size * self.settings.numbers
         kept = state / workers if cut else state
         return {
             "program": program,
@@ -227,8 +227,7 @@ def _tell(reasons: Sequence[str]) -> None:
 def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
     s = settings
     check_rows(s.batch_size, s.shards or 1)
-    arch = Architecture(s.cell, vocab, s.hidden, s.layers, s.embedding, s.tied)
-    return Task(settings, arch, tokens, max(1, steps))
+    return Task(settings, settings.architecture(vocab), tokens, max(1, steps))
 
 
 def predictions(

@@ -11,8 +11,9 @@ from typing import Any
 
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
-from elman.core.experiments.settings import DEFAULT_LR, Settings
+from elman.core.experiments.settings import Settings
 from elman.core.model import weights
+from elman.core.model.optimizers import OPTIMIZERS
 from elman.core.model.precision import SINGLE
 from elman.core.model.weights import Architecture
 from elman.core.setting_fields import check_given
@@ -196,9 +197,10 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
 def _choose_optimizer(chosen: dict[str, Any]) -> None:
     """Choose the optimiser, the learning rate and its schedule."""
     chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
-    rate = LR * math.sqrt(512 / chosen["hidden"])
-    chosen.setdefault("lr", DEFAULT_LR["sgd"] if chosen["optimizer"] == "sgd" else round(rate, 4))
-    if chosen["optimizer"] == "adamw":
+    kind = OPTIMIZERS[chosen["optimizer"]]
+    rate = LR * math.sqrt(512 / chosen["hidden"]) * (kind.lr / OPTIMIZERS["adamw"].lr)
+    chosen.setdefault("lr", kind.lr if chosen["optimizer"] == "sgd" else round(rate, 4))
+    if "weight_decay" in kind.takes:
         chosen.setdefault("weight_decay", WEIGHT_DECAY)
     chosen.setdefault("schedule", "cosine")
     chosen.setdefault("warmup", WARMUP)

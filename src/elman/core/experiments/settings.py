@@ -1,22 +1,24 @@
 """Settings of a training: one list of every option, with its default, bounds, choices and help.
 
 From it follow the options of `elman train`, their help and their checks, and the fields of
-config.json and training.json. A new setting is added here and read where it acts.
+config.json and training.json. Options of a model come from `ModelOptions`, and those of an
+optimizer from `Optimizer`. A new setting is added to one of these and read where it acts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
 from elman.core.data.parts import parse_split, shares_of
 from elman.core.errors import ElmanError, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.model.cells import CELLS
-from elman.core.setting_fields import check, checked, choice, flag, path, paths, real, whole
+from elman.core.model.optimizers import Optimizer, check_taken
+from elman.core.model.options import ModelOptions
+from elman.core.setting_fields import checked, choice, flag, path, paths, real, whole
 from elman.core.valid_values import (
     BATCHING,
-    DEFAULT_DECAY,
     DEVICES,
     EDITIONS,
     LOGS,
@@ -30,27 +32,23 @@ from elman.core.valid_values import (
     MAX_SHARDS,
     MAX_VOCAB_SIZE,
     NEWLINES,
-    OPTIMIZERS,
-    PRECISIONS,
     RECIPES,
     SCHEDULES,
     SHARDED,
     TOKENIZERS,
 )
 
+if TYPE_CHECKING:
+    from elman.core.model.weights import Architecture
+
 TIME_MACHINE = "time-machine"
 DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
-# The book's, and one that suits models of this size.
-DEFAULT_LR = {"sgd": 1.0, "adam": 0.005, "adamw": 0.005}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
-
-    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
-    """
+class TextSettings:
+    """Settings of the text and its parts."""
 
     text: str = path(
         TIME_MACHINE,
@@ -107,6 +105,12 @@ class Settings:
         NEWLINES,
         unset="universal",
     )
+
+
+@dataclass(frozen=True)
+class SizeSettings:
+    """Settings of an architecture: all of it but the size of the vocabulary."""
+
     cell: str = choice("rnn", "Recurrent cell: {choices}.", tuple(CELLS))
     hidden: int = whole(32, "Hidden units of a layer.", at_least=1, at_most=MAX_HIDDEN)
     layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
@@ -114,21 +118,12 @@ class Settings:
         0, "Size of the embedding; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
     )
     tied: bool = flag("Use the embedding as the output layer's weight, too.")
-    dropout: float = real(
-        0.0, "Share of outputs dropped between layers in training.", at_least=0, below=1
-    )
-    input_dropout: float = real(
-        0.0,
-        "Share of an embedding's features dropped in training, the same in all of a window.",
-        at_least=0,
-        below=1,
-    )
-    output_dropout: float = real(
-        0.0,
-        "Share of the last layer's outputs dropped in training, the same in all of a window.",
-        at_least=0,
-        below=1,
-    )
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the batches and the loop."""
+
     seq_len: int = whole(
         None,
         "Tokens of a window, or of a line at most.",
@@ -155,22 +150,21 @@ class Settings:
     patience: int | None = whole(
         None, "Epochs without a lower validation loss after which training ends.", at_least=1
     )
-    lr: float = real(None, "Learning rate.", above=0, unset="1 with sgd, 0.005 with others")
     schedule: str = choice("constant", "Learning rate schedule: {choices}.", SCHEDULES)
     warmup: float = real(
         0.0, "Share of the training in which the learning rate rises.", at_least=0, below=1
     )
     clip: float = real(1.0, "Bound of the gradient's norm; 0 is none.", at_least=0)
-    optimizer: str = choice("sgd", "Optimizer: {choices}.", OPTIMIZERS)
-    momentum: float = real(0.0, "Momentum of sgd.", at_least=0, below=1)
-    weight_decay: float | None = real(
-        None, "Weight decay of adamw.", at_least=0, unset=f"{DEFAULT_DECAY} with adamw"
-    )
-    precision: str = choice(
-        "single",
-        "Precision of the factors of matrix products: {choices}; bf16 is for numba and numpy.",
-        PRECISIONS,
-    )
+
+
+@dataclass(frozen=True)
+class Settings(Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings):
+    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
+
+    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
+    The fields of the last base class come first.
+    """
+
     framework: str = choice(
         "numba",
         "Framework: {choices}; several with commas, or all, to compare; NAME=INTERPRETER for one "
@@ -204,7 +198,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        check(self)
+        Optimizer.__post_init__(self)  # which checks the fields of all classes
         self._fill_in()
         check_together(vars(self))
 
@@ -212,17 +206,20 @@ class Settings:
         """Give values to what is None and follows from other settings."""
         if self.recipe is None:
             object.__setattr__(self, "recipe", "book")
-        if self.lr is None:
-            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer])
         if self.seq_len is None:
             length = DEFAULT_LINE if self.lines else DEFAULT_SEQ_LEN
             object.__setattr__(self, "seq_len", length)
-        if self.weight_decay is None and self.optimizer == "adamw":
-            object.__setattr__(self, "weight_decay", DEFAULT_DECAY)
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         if self.edition is None and self.text == TIME_MACHINE:
             object.__setattr__(self, "edition", EDITIONS[0])
+
+    def architecture(self, vocab: int) -> "Architecture":
+        """Architecture of a model with so many tokens."""
+        from elman.core.model.weights import Architecture
+
+        sizes = {each.name: getattr(self, each.name) for each in fields(SizeSettings)}
+        return Architecture(vocab=vocab, **sizes)
 
 
 def check_given(given: Mapping[str, Any]) -> None:
@@ -327,14 +324,8 @@ def _check_model(values: Mapping[str, Any]) -> None:
 
 
 def _check_optimizer(values: Mapping[str, Any]) -> None:
-    momentum, decay = values.get("momentum"), values.get("weight_decay")
-    optimizer = values.get("optimizer", "sgd" if momentum else "adamw")
-    if momentum and optimizer != "sgd":
-        raise ElmanError(f"momentum goes with sgd, got {momentum} with {optimizer}: leave it out")
-    if decay and optimizer != "adamw":
-        raise ElmanError(
-            f"weight decay goes with adamw, got {decay} with {optimizer}: leave it out"
-        )
+    optimizer = values.get("optimizer", "sgd" if values.get("momentum") else "adamw")
+    check_taken(optimizer, values)
 
 
 def _check_file(text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from elman.core.errors import ElmanError, did_you_mean
 from elman.core.experiments.settings import Settings
+from elman.core.model.optimizers import OPTIMIZERS, OPTIONAL
 
 LOG = ":log"
 NUMBER = r"\d*\.?\d+(?:e[-+]?\d+)?"
@@ -121,8 +122,7 @@ def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, acts in (
         ("dropout", settings.get("layers", 2) > 1),
         ("input_dropout", settings.get("embedding", 1) > 0),
-        ("momentum", optimizer in (None, "sgd")),
-        ("weight_decay", optimizer in (None, "adamw")),
+        *((name, optimizer is None or name in OPTIMIZERS[optimizer].takes) for name in OPTIONAL),
     ):
         if not acts:
             settings.pop(name, None)

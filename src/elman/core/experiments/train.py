@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,8 @@ from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.metrics import Evaluation
+from elman.core.model.optimizers import Optimizer
+from elman.core.model.options import ModelOptions
 from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
@@ -96,16 +99,9 @@ class Training:
     def _model(self, values: weights.Weights | None) -> Any:
         """The model with these weights, or with initial ones."""
         settings = self.settings
-        arch = weights.Architecture(
-            settings.cell,
-            len(self.data.vocab),
-            settings.hidden,
-            settings.layers,
-            settings.embedding,
-            settings.tied,
-        )
+        arch = settings.architecture(len(self.data.vocab))
         # Weights, their gradients and the optimizer's state; after an epoch, a copy of the best.
-        kept = 1 + optimizer_numbers(settings) / self._parts
+        kept = 1 + settings.numbers / self._parts
         weights.require_memory(arch, kept + 1 + kept)
         values = weights.initial(arch, settings.seed) if values is None else values
         return self.framework.build(arch, values, **build_options(settings))
@@ -213,14 +209,8 @@ class Training:
 
 def build_options(settings: Settings) -> dict[str, Any]:
     """Arguments of a framework's `build`, besides the architecture and the weights."""
-    dropout = "dropout", "input_dropout", "output_dropout"
-    names = "lr", "optimizer", "momentum", "weight_decay", *dropout, "precision", "seed"
-    return {name: getattr(settings, name) for name in names}
-
-
-def optimizer_numbers(settings: Settings) -> int:
-    """Numbers that the optimizer keeps of each weight."""
-    return 2 if settings.optimizer != "sgd" else int(settings.momentum > 0)
+    names = [each.name for kind in (ModelOptions, Optimizer) for each in fields(kind)]
+    return {name: getattr(settings, name) for name in (*names, "seed")}
 
 
 def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:

@@ -1,7 +1,6 @@
 """Precision of matrix products; everything else is computed in single precision."""
 
 import logging
-from typing import Any
 
 from elman.core.errors import ElmanError, require_one_of
 from elman.core.valid_values import PRECISIONS
@@ -31,8 +30,3 @@ def precision_in(framework: str, recorded: str) -> str:
         *(framework, recorded),
     )
     return SINGLE
-
-
-def precision_of(model: Any) -> str:
-    """Precision of a model's products; single in frameworks without a choice."""
-    return str(getattr(model, "precision", SINGLE))

@@ -1,17 +1,21 @@
 """The part of RNNLMScratch and RNNLM that is the same in every framework, and `build`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import make_layers
-from elman.core.model.precision import SINGLE, check_precision
+from elman.core.model.optimizers import Optimizer
+from elman.core.model.options import ModelOptions
+from elman.core.model.precision import check_precision
 from elman.core.model.text_model import TextModel
 from elman.core.model.weights import Architecture, Weights, check_tied
-from elman.core.training.trainer import check_optimizer
+from elman.core.training.overrides import Originals
 
+LR = 0.01  # D2L's
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
 CHUNK_LOGITS = 1 << 22  # of a chunk
 # Methods that define a model's logits and its loss; a framework has some of them.
@@ -44,9 +48,9 @@ def chunk_rows(vocab: int) -> int:
     return max(1, CHUNK_LOGITS // vocab)
 
 
-def head_methods(kind: type) -> dict[str, Any]:
+def head_of(kind: type) -> Originals:
     """The methods of a class that define its logits and its loss."""
-    return {name: getattr(kind, name) for name in OVERRIDABLE if hasattr(kind, name)}
+    return Originals(kind, OVERRIDABLE)
 
 
 def uses_chunks(model: Any, targets: Any) -> bool:
@@ -54,15 +58,16 @@ def uses_chunks(model: Any, targets: Any) -> bool:
 
     It is where the batch has more than MAX_LOGITS logits, and no OVERRIDABLE method is overridden.
     """
-    many = math.prod(targets.shape) * model.vocab_size > MAX_LOGITS
-    return many and bool(model.default_head) and head_methods(type(model)) == model.default_head
+    if math.prod(targets.shape) * model.vocab_size <= MAX_LOGITS or model.chunked_head is None:
+        return False
+    return model.chunked_head.replaced_in(type(model)) is None
 
 
 class LanguageModel(TextModel):
     """The part of a recurrent language model that is the same in every framework."""
 
-    # The OVERRIDABLE methods for which `chunked_loss` is right, in a class that has one.
-    default_head: Mapping[str, Any] | None = None
+    chunked_head: Originals | None = None  # for which `chunked_loss` is right
+    options = ModelOptions()
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
@@ -124,11 +129,16 @@ class RNNLM(RNNLMScratch):
         - `tied`: use the embedding as the output layer's weight.
         - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
         """
-        check_optimizer(optimizer, lr, momentum, weight_decay)
+        Optimizer(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
         check_language_model(rnn, tied, embedding_size)
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
         self.init_params()
+
+
+def optimizer_of(model: Any) -> Optimizer:
+    """Description of the optimizer that an RNNLM's attributes name."""
+    return Optimizer(model.optimizer, model.lr, model.momentum, model.weight_decay)
 
 
 def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:
@@ -151,43 +161,28 @@ def builder(
     """The function `build` of a framework.
 
     - `framework`: its name.
-    - `make_model(arch, shares, seed, **settings)`: an RNNLM with these arguments; `shares` are
-      those of dropout, arguments of its layers.
+    - `make_model(arch, options, seed, **arguments)`: an RNNLM with these options of its layers, and
+      these arguments.
     - `set_weights(model, arch, values)`: give it weights by canonical name.
     """
 
-    def build(
-        arch: Architecture,
-        values: Weights,
-        lr: float = 0.01,
-        optimizer: str = "sgd",
-        momentum: float = 0.0,
-        dropout: float = 0.0,
-        seed: int = 0,
-        precision: str = SINGLE,
-        weight_decay: float | None = None,
-        input_dropout: float = 0.0,
-        output_dropout: float = 0.0,
-    ) -> Any:
-        """Language model of this architecture with these weights; the seed is that of dropout."""
-        check_precision(precision, framework)
+    def build(arch: Architecture, values: Weights, *, seed: int = 0, **options: Any) -> Any:
+        """Language model of an architecture with these weights.
+
+        - `seed`: of dropout.
+        - `options`: values of fields of `ModelOptions` and `Optimizer`, such as `dropout=0.2` and
+          `optimizer="adam"`. The learning rate is 0.01 unless it is given.
+        """
+        given = {"lr": LR, **options}
+        named = {
+            each.name: given.pop(each.name) for each in fields(Optimizer) if each.name in given
+        }
+        optimizer, chosen = Optimizer(**named), ModelOptions(**given)
+        check_precision(chosen.precision, framework)
         values = weights.checked(values, arch)
-        # Frameworks without a choice do not know of it.
-        chosen: dict[str, Any] = {} if precision == SINGLE else {"precision": precision}
-        sequence = {"input_dropout": input_dropout, "output_dropout": output_dropout}
-        model = make_model(
-            arch,
-            {"dropout": dropout, **sequence},
-            seed,
-            vocab_size=arch.vocab,
-            lr=lr,
-            embedding_size=arch.embedding,
-            optimizer=optimizer,
-            momentum=momentum,
-            tied=arch.tied,
-            weight_decay=weight_decay,
-            **chosen,
-        )
+        sizes = {"vocab_size": arch.vocab, "embedding_size": arch.embedding, "tied": arch.tied}
+        model = make_model(arch, chosen, seed, **sizes, **asdict(optimizer))
+        model.options = chosen
         set_weights(model, arch, values)
         return model
 

@@ -23,7 +23,6 @@ from elman.core.errors import (
     is_finite_number,
     require_at_least,
     require_number,
-    require_one_of,
 )
 from elman.core.files import memory
 from elman.core.hyperparameters import HyperParameters
@@ -39,7 +38,6 @@ from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Step
 from elman.core.training.time_limit import TimeLimit
-from elman.core.valid_values import DEFAULT_DECAY, OPTIMIZERS
 
 log = logging.getLogger("elman")
 
@@ -450,33 +448,3 @@ def _check_has(name: str, value: Any, method: str) -> None:
 def _norm_suffix(norm: float) -> str:
     """The gradient norm of the previous update, for the end of a message; empty if unknown."""
     return "" if math.isnan(norm) else f" (gradient norm of the previous update: {norm:.3g})"
-
-
-def check_optimizer(
-    optimizer: str, lr: float, momentum: float, weight_decay: float | None = None
-) -> None:
-    """Raise an ElmanError unless these are valid settings of an optimiser."""
-    require_one_of(OPTIMIZERS, optimizer=optimizer)
-    require_number(
-        "a finite number above 0",
-        lambda rate: is_finite_number(rate) and rate > 0,
-        the_learning_rate=lr,
-    )
-    require_number("at least 0 and below 1", lambda share: 0 <= share < 1, momentum=momentum)
-    if momentum and optimizer != "sgd":
-        raise ElmanError(f"momentum requires sgd, got {momentum} with {optimizer}: leave it out")
-    if weight_decay is not None:
-        require_number(
-            "a finite number of 0 or more",
-            lambda decay: is_finite_number(decay) and decay >= 0,
-            weight_decay=weight_decay,
-        )
-    if weight_decay and optimizer != "adamw":
-        raise ElmanError(
-            f"weight decay requires adamw, got {weight_decay} with {optimizer}: leave it out"
-        )
-
-
-def decay_of(weight_decay: float | None) -> float:
-    """Weight decay of AdamW where this is given; None stands for `DEFAULT_DECAY`."""
-    return DEFAULT_DECAY if weight_decay is None else weight_decay

@@ -1,9 +1,44 @@
-"""Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
+"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as _numpy
 from mxnet import autograd, nd, np, npx
+
+from elman.mxnet.data import from_numpy
+
+
+def cross_entropy(
+    model: Any, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True
+) -> np.ndarray:
+    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
+    targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
+    losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
+    return mean(model, losses) if averaged else losses.reshape(-1)
+
+
+def mean(model: Any, values: np.ndarray) -> np.ndarray:
+    """Mean of a value for each target, over the targets that count."""
+    mask = model.target_mask
+    if mask is None:
+        return values.mean()
+    weights = from_numpy(mask.astype(values.dtype)).as_in_ctx(values.ctx).reshape(values.shape)
+    return (weights * values).sum() / weights.sum()
+
+
+def chunked_cross_entropy(
+    model: Any, rows: np.ndarray, targets: np.ndarray, size: int
+) -> np.ndarray:
+    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,).
+    """
+    if model.target_mask is not None:
+        counted = from_numpy(_numpy.flatnonzero(model.target_mask.T)).as_in_ctx(rows.ctx)
+        rows, targets = rows[counted], targets[counted]
+    blocks = ChunkedLoss(targets, size)
+    return blocks(rows, model.linear.weight.data(), model.linear.bias.data()).sum()
 
 
 class ChunkedLoss(autograd.Function):

@@ -1,10 +1,40 @@
-"""Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
+"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import tensorflow as tf
+
+
+def cross_entropy(model: Any, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
+    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
+    flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (targets, classes)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(Y, (-1,)), flat)
+    return mean(model, losses) if averaged else losses
+
+
+def mean(model: Any, values: tf.Tensor) -> tf.Tensor:
+    """Mean of a value for each target, (targets,), over the targets that count."""
+    mask = model.target_mask
+    if mask is None:
+        return tf.reduce_mean(values)
+    weights = tf.cast(tf.reshape(mask, (-1,)), values.dtype)
+    return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
+
+
+def chunked_cross_entropy(model: Any, rows: tf.Tensor, targets: tf.Tensor, size: int) -> tf.Tensor:
+    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,).
+    """
+    weight, bias = map(tf.convert_to_tensor, (model.linear.kernel, model.linear.bias))
+    mask = model.target_mask
+    if mask is None:
+        return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
+    weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)
+    total = chunked_total(rows, weight, bias, targets, size, weights)
+    return total / tf.reduce_sum(weights)
 
 
 def chunked_total(

@@ -1,9 +1,42 @@
-"""Cross-entropy of many rows, with the logits of one chunk of rows at a time."""
+"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+
+
+def cross_entropy(
+    model: Any, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True
+) -> torch.Tensor:
+    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
+    flat, targets = Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1)  # (targets, classes)
+    if not averaged:
+        return F.cross_entropy(flat, targets, reduction="none")
+    return F.cross_entropy(counted(model, flat), counted(model, targets))
+
+
+def counted(model: Any, values: torch.Tensor) -> torch.Tensor:
+    """Rows of `values`, (targets, ...), whose targets count."""
+    mask = model.target_mask
+    return values if mask is None else values[np.flatnonzero(mask)]
+
+
+def chunked_cross_entropy(
+    model: Any, rows: torch.Tensor, targets: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+
+    The targets are (steps * batch,).
+    """
+    if model.target_mask is not None:
+        own = np.flatnonzero(model.target_mask.T)
+        rows, targets = rows[own], targets[own]
+    loss: torch.Tensor = ChunkedLoss.apply(
+        rows, model.linear.weight, model.linear.bias, targets, size
+    )
+    return loss
 
 
 class ChunkedLoss(torch.autograd.Function):

@@ -1,0 +1,48 @@
+"""Options of a model besides its architecture: how it is trained and multiplied, not what it is.
+
+An option is declared here, and read where it acts: by the layers, the loss or the products. The
+options of the command line, their checks, and the arguments of every `build` follow.
+"""
+
+from dataclasses import dataclass
+
+from elman.core.setting_fields import check, choice, real
+from elman.core.valid_values import PRECISIONS
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Options of a model; an ElmanError names what is not valid."""
+
+    dropout: float = real(
+        0.0, "Share of outputs dropped between layers in training.", at_least=0, below=1
+    )
+    input_dropout: float = real(
+        0.0,
+        "Share of an embedding's features dropped in training, the same in all of a window.",
+        at_least=0,
+        below=1,
+    )
+    output_dropout: float = real(
+        0.0,
+        "Share of the last layer's outputs dropped in training, the same in all of a window.",
+        at_least=0,
+        below=1,
+    )
+    precision: str = choice(
+        "single",
+        "Precision of the factors of matrix products: {choices}; bf16 is for numba and numpy.",
+        PRECISIONS,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def dropped(self) -> dict[str, float]:
+        """Arguments of recurrent layers: the shares that dropout drops."""
+        return {
+            "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
+            "output_dropout": self.output_dropout,
+        }
