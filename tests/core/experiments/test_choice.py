@@ -44,9 +44,9 @@ def test_a_text_is_read_once_and_its_settings_are_chosen_once(
     [
         ({"cell": "gur"}, "cell must be"),
         ({"optimizer": "adamm"}, "optimizer must be"),
-        ({"momentum": 0.9, "optimizer": "adam"}, "momentum goes with sgd"),
-        ({"momentum": 0.9, "weight_decay": 0.1}, "weight decay goes with adamw"),
-        ({"weight_decay": 0.1, "optimizer": "sgd"}, "weight decay goes with adamw"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd"),
+        ({"momentum": 0.9, "weight_decay": 0.1}, "weight decay requires adamw"),
+        ({"weight_decay": 0.1, "optimizer": "sgd"}, "weight decay requires adamw"),
         ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights need an embedding"),
         ({"tied": True, "embedding": 0}, "tied weights need an embedding"),
         ({"dropout": 0.5, "layers": 1}, "dropout acts between layers"),
