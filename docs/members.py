@@ -15,6 +15,7 @@ MODELS = f"forward {STEPS} configure_optimizers"
 # The same class has other members in other frameworks.
 LISTED = {
     "Callback": "before_update after_update before_validate after_epoch on_checkpoint after_fit",
+    "Cell": "",
     "Checkpoints": "stop",
     "Classifier": f"{STEPS} accuracy layer_summary",
     "Codec": "line_end has_same_tokens prefix_ids text line spelling",

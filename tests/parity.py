@@ -10,7 +10,7 @@ import numpy as np
 
 import elman
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import cell_named
 from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback
 
@@ -30,7 +30,7 @@ def some_weights(arch: Architecture) -> weights.Weights:
     for name, shape in weights.shapes(arch).items():
         values[name] = rng.normal(0, 0.4, shape).astype(np.float32)
         if "bias_hh" in name:
-            values[name][CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
+            values[name][cell_named(arch.cell).redundant_bias(arch.hidden)] = 0
     return values
 
 

@@ -10,12 +10,13 @@ from elman.core.experiments.frameworks import (
     framework_module,
     module_of,
 )
+from elman.core.model.cells import Cell, register
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["ElmanError", "__version__", "framework_module", "load", "save"]
+__all__ = ["Cell", "ElmanError", "__version__", "framework_module", "load", "register", "save"]
 
 
 def save(folder: "str | Path", model: Any) -> None:
@@ -58,8 +59,8 @@ def load(folder: "str | Path", framework: str | None = None, precision: str | No
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
 
     - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the engine, which
-      is the fastest on a CPU. It is numpy for weights in double precision, and where Numba compiles
-      nothing (NUMBA_DISABLE_JIT).
+      is the fastest on a CPU. It is numpy for weights in double precision, for a registered cell,
+      and where Numba compiles nothing (NUMBA_DISABLE_JIT).
     - `precision`: of products, single or bf16. None is the run's; a framework without a choice
       computes in single precision, and a notice says so.
 
@@ -72,7 +73,7 @@ def load(folder: "str | Path", framework: str | None = None, precision: str | No
     if framework is not None:
         check_framework(framework)
     architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
-    framework = framework or fastest_framework(weights)
+    framework = framework or fastest_framework(architecture.cell, weights)
     chosen = precision_in(framework, recorded) if precision is None else precision
     model = framework_module(framework).build(architecture, weights, precision=chosen)
     model.codec = codec

@@ -116,6 +116,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """Engine with the current weights, locked for this thread."""
+        check_has_kernels(self)
         fields = self.architecture_fields()
         # A forked process has an engine of its own: that of its parent may be in the middle of a
         # batch, in a thread that the fork did not copy.
@@ -138,6 +139,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
 
     def load_weights(self, values: Weights) -> None:
         """Copy these weights, converted to single precision, into the model."""
+        check_has_kernels(self)
         single = {name: np.asarray(value, np.float32) for name, value in values.items()}
         super().load_weights(single)
 
@@ -302,6 +304,15 @@ COMPILED_LAYERS = Originals(
         "_backward_steps",
     ),
 )
+
+
+def check_has_kernels(model: RNNLM) -> None:
+    """Raise an ElmanError for a model of a registered cell."""
+    if model.rnn.cell not in CELLS:
+        raise ElmanError(
+            f"elman.numba has kernels for the built-in cells only, got {model.rnn.cell}: train it "
+            "in torch, tensorflow, jax or mxnet, and run it in these or in numpy"
+        )
 
 
 def check_not_overridden(model: RNNLM) -> None:

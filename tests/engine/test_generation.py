@@ -50,8 +50,8 @@ def test_closed_gates_keep_a_state_to_the_bit(cell: str, closed: dict[str, float
     weights = weights_of(arch)
     for n, gate in enumerate(CELLS[cell].gates):
         for name, value in weights.items():
-            if name.startswith("rnn.") and gate.name in closed:
-                value[n * 19 : n * 19 + 19] = closed[gate.name] if "bias_ih" in name else 0
+            if name.startswith("rnn.") and gate in closed:
+                value[n * 19 : n * 19 + 19] = closed[gate] if "bias_ih" in name else 0
     state = np.random.default_rng(0).uniform(-1, 1, (2, 1, 19)).astype(np.float32)
     made, ids = Engine(arch), np.random.default_rng(1).integers(0, 29, 100_000)
     made.load(weights)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import elman
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import CELLS, FRAMEWORK_LAYERS
 from elman.export import torch as export
+from tests.export.custom_cells import CUSTOM
 from tests.export.models import ARCHITECTURES, model_of, saved
 
 # Asks a program for logits and a text, and prints them with the names of the modules it imported.
@@ -53,6 +54,18 @@ def test_logits_and_a_greedy_text_are_elmans(sizes: Any, tmp_path: Path) -> None
     logits, text = ask(exported(tmp_path, model), ids, "Once", 200)
     np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
     assert text == model.predict("Once", 200)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", CUSTOM)
+def test_a_cell_of_the_users_own_becomes_a_program_too(
+    cell: str, layers: int, tmp_path: Path
+) -> None:
+    model = model_of(cell, layers)
+    ids = np.array([model.codec.prefix_ids("Once upon")])
+    logits, text = ask(exported(tmp_path, model), ids, "Once", 40)
+    np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
+    assert text == model.predict("Once", 40)
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -101,7 +114,7 @@ def test_a_model_of_lines_writes_a_line_without_a_prefix_up_to_its_end(tmp_path:
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_program_has_only_what_its_model_needs(cell: str, tmp_path: Path) -> None:
     source = (exported(tmp_path, model_of(cell)) / "model.py").read_text()
-    assert ("MinGRU" in source) == (cell == "mingru")
+    assert ("class Layers" in source) == (cell not in FRAMEWORK_LAYERS)
     assert ("nonlinearity" in source) == cell.startswith("rnn")
     assert "Embedding" not in source
     assert "tokenizer.json" not in source

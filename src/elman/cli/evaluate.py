@@ -23,7 +23,7 @@ def evaluate(
         ),
     ],
     edition: str | None = None,
-    framework: Framework = "numba",
+    framework: Framework = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""

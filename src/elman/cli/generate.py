@@ -39,7 +39,7 @@ def generate(
             "repeated.",
         ),
     ] = None,
-    framework: Framework = "numba",
+    framework: Framework = None,
     **options: Any,
 ) -> None:
     """Continue each prefix, or write lines; only the texts go to standard output.

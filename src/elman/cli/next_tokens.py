@@ -14,7 +14,7 @@ def next_tokens(
     run: Run,
     prefix: Annotated[str, typer.Argument(parser=text, metavar="PREFIX", help="A text.")],
     top: Annotated[int, typer.Option(help="Number of tokens.")] = 10,
-    framework: Framework = "numba",
+    framework: Framework = None,
 ) -> None:
     """List the likeliest next tokens, with their probabilities.
 

@@ -35,7 +35,14 @@ PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
 RUN = PATH | {"metavar": "RUN"}
 
 Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.", **RUN)]
-Framework = Annotated[str, typer.Option(help=f"Framework: {alternatives(FRAMEWORKS)}.")]
+Framework = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Framework: {alternatives(FRAMEWORKS)}. [default: numba; numpy for a model that it "
+        "cannot compute as saved]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

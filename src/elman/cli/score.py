@@ -36,7 +36,7 @@ def score(
     text: Annotated[
         bool, typer.Option("--text", help="Add the text of each line; --top adds it anyway.")
     ] = False,
-    framework: Framework = "numba",
+    framework: Framework = None,
 ) -> None:
     """Score each line as a text of its own.
 

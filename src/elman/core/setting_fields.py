@@ -150,9 +150,11 @@ def paths(description: str, **options: Any) -> Any:
     return field(default_factory=list, metadata={"help": description, "check": check, **options})
 
 
-def checked(description: str, check: Callable[[Any], object], *, unset: str) -> Any:
-    """A text, None by default, for which `check` raises an ElmanError unless it is valid."""
-    return _field(None, description, lambda name, value: check(value), unset)
+def checked(
+    default: str | None, description: str, check: Callable[[Any], object], *, unset: str = ""
+) -> Any:
+    """A text for which `check` raises an ElmanError unless it is valid."""
+    return _field(default, description, lambda name, value: check(value), unset)
 
 
 def _field(

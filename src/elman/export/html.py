@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from elman.core.errors import printable
+from elman.core.errors import ElmanError, printable
 from elman.core.experiments import run as runs
 from elman.core.files import atomic
+from elman.core.model.cells import CELLS
 from elman.core.model.precision import precision_in
 from elman.core.model.weights import Architecture, checked
 from elman.core.text.codec import Codec
@@ -42,7 +43,7 @@ def page(run: Path) -> str:
 
     Its weights are in half precision where that hardly changes the odds.
     """
-    half.check_size(runs.read_config(run).architecture)
+    _check(runs.read_config(run).architecture)
     arch, values, codec, recorded = runs.read(run)
     precision_in("a page", recorded)
     stored = half.smallest(arch, checked(values, arch), codec)
@@ -57,6 +58,15 @@ def page(run: Path) -> str:
         "weights": base64.b64encode(stored.content).decode(),
     }
     return _filled("index.html", parts)
+
+
+def _check(arch: Architecture) -> None:
+    """Raise an ElmanError for a model that a page cannot run."""
+    if arch.cell not in CELLS:
+        raise ElmanError(
+            f"a page runs the built-in cells only, got {arch.cell}: export to onnx or torch"
+        )
+    half.check_size(arch)
 
 
 def listing(models: Mapping[str, Path]) -> str:

@@ -10,8 +10,8 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import CELLS, check_cell, rnn_cell
-from elman.core.model.recurrence import run_stack
+from elman.core.model.cells import Cell, cell_named, check_cell, rnn_cell
+from elman.core.model.recurrence import linear_forms, run_stack
 from elman.jax import arrays
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNScratch", "Recurrent"]
@@ -60,7 +60,7 @@ class Layers(nn.Module):
         Integer inputs, (steps, batch), below `num_inputs`, stand for one-hot vectors.
         """
         names = weights.layer_names(self.num_layers, self.bidirectional)
-        parts = CELLS[self.cell].states
+        parts = cell_named(self.cell).states
         if state is None:
             number = sum(map(len, names))
             shape = (number, inputs.shape[1], self.num_hiddens)
@@ -80,6 +80,10 @@ class Layers(nn.Module):
         outputs = self._drop_features(outputs, self.output_dropout, training)
         return outputs, state if parts > 1 else state[0]
 
+    @property
+    def _spec(self) -> Cell:
+        return cell_named(self.cell)
+
     def _drop_features(self, values: Any, share: float, training: bool) -> Any:
         """Values, (steps, batch, features), after dropout that is the same at all steps."""
         if not share:
@@ -89,40 +93,63 @@ class Layers(nn.Module):
     def _run(self, num_inputs: int, name: str, inputs: Any, state: Any) -> tuple[Any, Any]:
         """One layer in one direction."""
         ids = jnp.issubdtype(inputs.dtype, jnp.integer)
-        w = self._weights(name, num_inputs if ids else inputs.shape[-1])
+        w, cell = self._weights(name, num_inputs if ids else inputs.shape[-1]), self._spec
+        # (steps, batch, gates * hidden)
+        W_ih, b_ih = w["weight_ih"], w["bias_ih"]
+        x = (W_ih.T + b_ih)[inputs] if ids else inputs @ W_ih.T + b_ih
+        reverse = name.endswith("_reverse")
 
         def step(state: Any, x: Any) -> tuple[Any, Any]:
             r = state[0] @ w["weight_hh"].T if "weight_hh" in w else None
             if "bias_hh" in w:
                 r = r + w["bias_hh"]
-            state = CELLS[self.cell].step(arrays, x, r, state)
+            state = cell.next_state(arrays, x, r, state, w)
             return state, state[0]
 
-        # (steps, batch, gates * hidden)
-        W_ih, b_ih = w["weight_ih"], w["bias_ih"]
-        x = (W_ih.T + b_ih)[inputs] if ids else inputs @ W_ih.T + b_ih
-        state, outputs = jax.lax.scan(step, state, x, reverse=name.endswith("_reverse"))
-        return outputs, state
+        def one_by_one() -> tuple[Any, Any]:
+            last, outputs = jax.lax.scan(step, state, x, reverse=reverse)
+            return outputs, last
+
+        def together() -> tuple[Any, Any]:
+            outputs = scan_linear(*linear_forms(arrays, cell, w, x), state[0], reverse)
+            return outputs, (outputs[0 if reverse else -1],)
+
+        if cell.linear is None:
+            return one_by_one()
+        # A CPU computes the steps faster one by one.
+        return jax.lax.platform_dependent(cpu=one_by_one, default=together)
 
     def _weights(self, name: str, inputs: int) -> dict[str, Any]:
         """Weights by kind. A redundant part of bias_hh is zero, and no parameter."""
-        hidden, bound = self.num_hiddens, self.num_hiddens**-0.5
-        redundant = CELLS[self.cell].redundant_bias(hidden).stop
+        cell, hidden, bound = self._spec, self.num_hiddens, self.num_hiddens**-0.5
+        redundant = cell.redundant_bias(hidden).stop
         shapes = weights.layer_shapes(self.cell, inputs, hidden, 1)
+        initial = {kind: nn.initializers.constant(value) for kind, value in cell.parameters.items()}
+        draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
         found = {}
-        for kind in CELLS[self.cell].weight_kinds:
+        for kind in cell.weight_kinds:
             rows, *columns = shapes[f"{kind}_l0"]
             rows -= redundant * (kind == "bias_hh")
             if rows:
-                draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
-                found[kind] = self.param(kind + name, draw, (rows, *columns))
+                found[kind] = self.param(kind + name, initial.get(kind, draw), (rows, *columns))
         if "bias_hh" in found:
             found["bias_hh"] = jnp.pad(found["bias_hh"], (redundant, 0))
         return found
 
 
+def scan_linear(a: Any, b: Any, h: Any, reverse: bool) -> Any:
+    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), from the h before the first step."""
+
+    def joined(one: Any, two: Any) -> Any:
+        (a_one, b_one), (a_two, b_two) = one, two
+        return a_two * a_one, a_two * b_one + b_two
+
+    a_all, b_all = jax.lax.associative_scan(joined, (a, b), reverse=reverse)
+    return a_all * h + b_all
+
+
 class Recurrent(Layers):
-    """Stack of recurrent layers of the cell `cell`, one of `elman.core.model.cells.CELLS`.
+    """Stack of recurrent layers of the cell `cell`, built in or registered.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,

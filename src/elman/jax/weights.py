@@ -8,7 +8,7 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import cell_named
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
@@ -38,7 +38,7 @@ build = rnnlm.builder("jax", make_model, set_weights)
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
     """Parameter tree of a model, from weights by canonical name."""
-    redundant = CELLS[arch.cell].redundant_bias(arch.hidden).stop
+    redundant = cell_named(arch.cell).redundant_bias(arch.hidden).stop
     rnn = {
         name.removeprefix("rnn."): value[redundant:] if "bias_hh" in name else value
         for name, value in values.items()
@@ -74,7 +74,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
         if "bias_hh" in name:
             whole = np.zeros(shape, np.float32)
             if name in values:
-                whole[CELLS[arch.cell].redundant_bias(arch.hidden).stop :] = values[name]
+                whole[cell_named(arch.cell).redundant_bias(arch.hidden).stop :] = values[name]
             values[name] = whole
     if arch.embedding:
         values["embedding.weight"] = params["embedding"]["embedding"]

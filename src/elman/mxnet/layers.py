@@ -4,7 +4,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from mxnet import gluon, np, npx
+from mxnet import gluon, init, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.core.model import cells, layers, weights
@@ -179,13 +179,18 @@ class CellStack(nn.Block):
         self.cell, self._hidden_size, self._num_layers = cell, hidden, num_layers
         self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
         shapes = weights.layer_shapes(cell, 0, hidden, num_layers, bidirectional)
+        own = cells.cell_named(cell).parameters
         for name, shape in shapes.items():
-            setattr(self, name, self.params.get(name, shape=shape, allow_deferred_init=True))
+            kind, initial = name.rpartition("_l")[0], None
+            if kind in own:
+                initial = init.Constant(own[kind])
+            parameter = self.params.get(name, shape=shape, init=initial, allow_deferred_init=True)
+            setattr(self, name, parameter)
 
     def begin_state(self, batch: int, **options: Any) -> list[np.ndarray]:
         """A state of zeros."""
         shape = (sum(map(len, self.names)), batch, self._hidden_size)
-        return [np.zeros(shape, **options) for _ in range(cells.CELLS[self.cell].states)]
+        return [np.zeros(shape, **options) for _ in range(cells.cell_named(self.cell).states)]
 
     def forward(self, inputs: np.ndarray, states: Any) -> tuple[np.ndarray, Any]:
         """Outputs of all steps, and the state after the last."""
@@ -193,13 +198,13 @@ class CellStack(nn.Block):
         return run_stack(arrays, self.names, inputs, whole, self._run, self._drop)
 
     def _run(self, name: str, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        spec = cells.CELLS[self.cell]
-        parameters = {kind: self._reg_params[kind + name] for kind in spec.weight_kinds}
+        cell = cells.cell_named(self.cell)
+        parameters = {kind: self._reg_params[kind + name] for kind in cell.weight_kinds}
         W_ih = parameters["weight_ih"]
         W_ih.shape = (W_ih.shape[0], inputs.shape[-1])
         W_ih._finish_deferred_init()
         found = {kind: parameter.data(inputs.ctx) for kind, parameter in parameters.items()}
-        return run_layer(arrays, spec, found, inputs, state, name.endswith("_reverse"))
+        return run_layer(arrays, cell, found, inputs, state, name.endswith("_reverse"))
 
     def _drop(self, inputs: np.ndarray) -> np.ndarray:
         return npx.dropout(inputs, p=self.dropout)

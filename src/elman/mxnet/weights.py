@@ -13,7 +13,7 @@ from elman.core.training import rnnlm
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy
-from elman.mxnet.layers import CellStack, Stacked, cell_of
+from elman.mxnet.layers import CellStack, cell_of
 from elman.mxnet.model import RNNLM, RNNLMScratch
 
 __all__ = ["architecture", "build", "export_weights", "version"]
@@ -84,10 +84,9 @@ def export_weights(model: RNNLMScratch) -> Weights:
     values = {
         name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()
     }
-    if isinstance(model.rnn.rnn, Stacked):  # which ignore the redundant biases
-        for name in values:
-            if "bias_hh" in name:
-                values[name][cells.CELLS[arch.cell].redundant_bias(arch.hidden)] = 0
+    for name in values:
+        if "bias_hh" in name:  # the layers ignore its redundant part
+            values[name][cells.cell_named(arch.cell).redundant_bias(arch.hidden)] = 0
     weights.check(values, arch)  # a bidirectional layer has more
     return values
 

@@ -14,11 +14,6 @@ concat = np.concatenate
 stack = np.stack
 
 
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow for any x."""
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
-
-
 def round_to_bfloat16(x: Array) -> Array:
     """Nearest bfloat16 of each number, of two the even one, as float32; NaN stays NaN."""
     single = np.asarray(x, np.float32)

@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from elman.numpy.arrays import Array, sigmoid
+from elman.core.errors import ElmanError
+from elman.core.model import step_arrays
+from elman.core.model.cells import Cell
+from elman.core.model.step_arrays import sigmoid
+from elman.core.model.weights import Weights
+from elman.numpy.arrays import Array
 
 
 class TanhCell:
@@ -118,6 +123,34 @@ class MinGRUCell:
         z, candidate, h_before = memo
         d_z = dh * (candidate - h_before) * z * (1 - z)
         return np.concatenate([d_z, dh * z], axis=1), None, (dh * (1 - z),)
+
+
+class WithoutGradients:
+    """Equations of a cell that has no backward pass here, from its step."""
+
+    def __init__(self, cell: Cell, weights: Weights) -> None:
+        self.cell, self.weights = cell, weights
+
+    def forward(self, x: Array, r: Array | None, state: Any) -> tuple[Any, None]:
+        """Next state."""
+        return self.cell.next_state(step_arrays, x, r, state, self.weights), None
+
+    def backward(self, d_state: Any, memo: None) -> Any:
+        """Raise an ElmanError."""
+        raise without_gradients(self.cell.name)
+
+
+def without_gradients(cell: str) -> ElmanError:
+    """Error for a training of a cell that has a step only."""
+    return ElmanError(
+        f"elman.numpy and elman.numba have no gradients of the cell {cell}: train it in torch, "
+        "tensorflow, jax or mxnet"
+    )
+
+
+def equations(cell: Cell, weights: Weights) -> Any:
+    """Forward and backward pass of a cell; `weights` are those of a layer, by kind."""
+    return EQUATIONS.get(cell.name) or WithoutGradients(cell, weights)
 
 
 EQUATIONS: dict[str, Any] = {

@@ -6,13 +6,13 @@ import numpy as np
 
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
-from elman.core.model.cells import CELLS, CellSpec, check_cell, rnn_cell
+from elman.core.model.cells import Cell, cell_named, check_cell, rnn_cell
 from elman.core.model.precision import check_precision
 from elman.core.model.recurrence import run_stack
 from elman.core.model.weights import Weights
 from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
-from elman.numpy.cells import EQUATIONS
+from elman.numpy.cells import equations
 from elman.numpy.model import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
@@ -43,7 +43,7 @@ class Recurrent(Module):
     ) -> None:
         """Make the layers.
 
-        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
         - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
         - `num_hiddens`: hidden units of a layer.
         - `num_layers`: layers, one above the other.
@@ -85,9 +85,9 @@ class Recurrent(Module):
     _output_mask: Any
 
     @property
-    def spec(self) -> CellSpec:
+    def spec(self) -> Cell:
         """Gates and states of the cell."""
-        return CELLS[self.cell]
+        return cell_named(self.cell)
 
     def _product(self, x: Array, y: Array) -> Array:
         return matmul(x, y, self.precision)
@@ -153,7 +153,8 @@ class Recurrent(Module):
         self, name: str, inputs: Array, state: tuple[Array, ...]
     ) -> tuple[Array, tuple[Array, ...]]:
         inputs = inputs[:: direction(name)]
-        forward, w = EQUATIONS[self.cell].forward, self._weights(name)
+        w = self._weights(name)
+        forward = equations(self.spec, w).forward
         W_ih, W_hh, b_ih = w["weight_ih"], w.get("weight_hh"), w["bias_ih"]
         if np.issubdtype(inputs.dtype, np.integer):
             x = look_up(W_ih.T + b_ih, inputs)  # (steps, batch, gates * hidden)
@@ -201,7 +202,7 @@ class Recurrent(Module):
         else:
             d_W_ih = self._product(flat_x.T, inputs.reshape(-1, inputs.shape[-1]))
         self.gradients |= {f"weight_ih{name}": d_W_ih, f"bias_ih{name}": flat_x.sum(axis=0)}
-        if self.spec.state_blocks:
+        if self.spec.recurrent:
             flat_r = d_r.reshape(-1, len(W_ih))
             d_W_hh = self._product(flat_r.T, hidden_before.reshape(-1, self.num_hiddens))
             d_b_hh = flat_r.sum(axis=0)
@@ -211,8 +212,8 @@ class Recurrent(Module):
 
     def _backward_steps(self, name: str, d_outputs: Array) -> tuple[Array, Array]:
         """Gradients of x and r of all steps, (steps, batch, gates * hidden) each."""
-        backward, memos = EQUATIONS[self.cell].backward, self._memos[name][2]
-        w = self._weights(name)
+        w, memos = self._weights(name), self._memos[name][2]
+        backward = equations(self.spec, w).backward
         d_x = np.empty((*d_outputs.shape[:2], len(w["weight_ih"])), d_outputs.dtype)
         d_r = d_x if self.spec.one_bias else np.empty_like(d_x)
         d_state: tuple[Any, ...] = (0.0,) * self.spec.states

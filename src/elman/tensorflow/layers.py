@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from elman.core.model import layers
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import CELLS, cell_named
+from elman.core.model.recurrence import recurrent_bias
 from elman.core.model.weights import layer_shapes
 from elman.tensorflow import arrays
 from elman.tensorflow.keras import KERAS_3
@@ -216,8 +217,11 @@ class CellLayer(tf.keras.layers.Layer):
         """Create the weights, for inputs of this shape."""
         shapes = layer_shapes(self.cell_name, input_shape[-1], self.units, 1)
         self.kinds = {}
-        for kind in CELLS[self.cell_name].weight_kinds:
-            initializer = "zeros" if "bias" in kind else "glorot_uniform"
+        cell = cell_named(self.cell_name)
+        for kind in cell.weight_kinds:
+            initializer: Any = "zeros" if "bias" in kind else "glorot_uniform"
+            if kind in cell.parameters:
+                initializer = tf.keras.initializers.Constant(cell.parameters[kind])
             self.kinds[kind] = self.add_weight(
                 name=kind, shape=shapes[f"{kind}_l0"], initializer=initializer
             )
@@ -225,7 +229,7 @@ class CellLayer(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, initial_state: Any = None) -> tuple[tf.Tensor, ...]:
         """Outputs of all steps in the order of computation, and the final state."""
-        spec, w = CELLS[self.cell_name], self.kinds
+        cell, w = cell_named(self.cell_name), self.kinds
         steps_first = (1, 0, 2) if TIME_AXIS else (0, 1, 2)
         x = inputs @ tf.transpose(w["weight_ih"]) + w["bias_ih"]
         x = tf.transpose(x, steps_first)  # (steps, batch, gates * hidden)
@@ -233,13 +237,14 @@ class CellLayer(tf.keras.layers.Layer):
             x = tf.reverse(x, [0])
         state = initial_state
         if state is None:
-            state = [tf.zeros((x.shape[1], self.units), x.dtype)] * spec.states
+            state = [tf.zeros((x.shape[1], self.units), x.dtype)] * cell.states
+        bias = recurrent_bias(arrays, cell, w) if cell.recurrent else None
 
         def step(state: Any, x: tf.Tensor) -> Any:
             r = None
-            if "weight_hh" in w:
-                r = state[0] @ tf.transpose(w["weight_hh"]) + w["bias_hh"]
-            return spec.step(arrays, x, r, state)
+            if cell.recurrent:
+                r = state[0] @ tf.transpose(w["weight_hh"]) + bias
+            return cell.next_state(arrays, x, r, state, w)
 
         states = tf.scan(step, x, tuple(state))  # (steps, batch, hidden) each
         return tf.transpose(states[0], steps_first), *(part[-1] for part in states)

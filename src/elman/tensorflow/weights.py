@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import cell_named
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.training import rnnlm
@@ -86,7 +86,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
-    kinds = CELLS[arch.cell].weight_kinds
+    kinds = cell_named(arch.cell).weight_kinds
     for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
         layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in kinds]))
     output = "embedding.weight" if arch.tied else "linear.weight"
@@ -114,7 +114,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     arch = architecture(model)
     with model.evaluating():  # without a draw of dropout
         model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
-    kinds = CELLS[arch.cell].weight_kinds
+    kinds = cell_named(arch.cell).weight_kinds
     values = {
         f"rnn.{kind}{name}": value
         for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)

@@ -63,7 +63,7 @@ class Recurrent(Module):
     ) -> None:
         """Make the layers.
 
-        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
         - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
         - `num_hiddens`: hidden units of a layer.
         - `num_layers`: layers, one above the other.
@@ -84,7 +84,7 @@ class Recurrent(Module):
             "dropout": dropout,
             "bidirectional": bidirectional,
         }
-        native = hasattr(nn, cells.CELLS[cell].layer)
+        native = cell in cells.FRAMEWORK_LAYERS
         self.rnn = cells.make_layers(nn, cell, **sizes) if native else CellStack(cell, **sizes)
         freeze_redundant_biases(self.rnn)
 
@@ -176,13 +176,15 @@ class CellStack(nn.Module):
         self.cell, self.hidden_size, self.num_layers = cell, hidden_size, num_layers
         self.dropout, self.names = dropout, weights.layer_names(num_layers, bidirectional)
         shapes = weights.layer_shapes(cell, input_size, hidden_size, num_layers, bidirectional)
-        bound = hidden_size**-0.5
+        bound, own = hidden_size**-0.5, cells.cell_named(cell).parameters
         for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
+            kind, values = name.rpartition("_l")[0], torch.empty(shape)
+            drawn = values.fill_(own[kind]) if kind in own else values.uniform_(-bound, bound)
+            self.register_parameter(name, nn.Parameter(drawn))
 
     def forward(self, inputs: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
         """Outputs of all steps, and the state after the last."""
-        states = cells.CELLS[self.cell].states
+        states = cells.cell_named(self.cell).states
         if state is None:
             shape = (sum(map(len, self.names)), inputs.shape[1], self.hidden_size)
             state = (inputs.new_zeros(shape),) * states
@@ -192,9 +194,9 @@ class CellStack(nn.Module):
         return outputs, state if states > 1 else state[0]
 
     def _run(self, name: str, inputs: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        spec = cells.CELLS[self.cell]
-        found = {kind: getattr(self, kind + name) for kind in spec.weight_kinds}
-        return run_layer(arrays, spec, found, inputs, state, name.endswith("_reverse"))
+        cell = cells.cell_named(self.cell)
+        found = {kind: self.get_parameter(kind + name) for kind in cell.weight_kinds}
+        return run_layer(arrays, cell, found, inputs, state, name.endswith("_reverse"))
 
     def _drop(self, inputs: torch.Tensor) -> torch.Tensor:
         return F.dropout(inputs, self.dropout, self.training)
@@ -211,7 +213,7 @@ def freeze_redundant_biases(layers: Any) -> None:
     PyTorch adds `bias_ih` and `bias_hh` before the nonlinearity; training both would double the
     learning rate of their sum, compared with a framework that has one bias.
     """
-    part = cells.CELLS[cell_of(layers)].redundant_bias(layers.hidden_size)
+    part = cells.cell_named(cell_of(layers)).redundant_bias(layers.hidden_size)
 
     def mask(gradient: torch.Tensor) -> torch.Tensor:
         masked = gradient.clone()

@@ -8,7 +8,6 @@ import pytest
 
 from elman.core.model.cells import CELLS
 from elman.core.model.gates import gate_activations
-from elman.core.model.recurrence import run_layer
 from elman.core.model.weights import Architecture, initial
 
 GATES = {"rnn": "", "rnn-relu": "", "gru": "rz", "lstm": "ifo", "mingru": "z"}
@@ -22,16 +21,20 @@ def sigmoids_taken(arch: Architecture, weights: Any, ids: Any) -> list[Any]:
         taken.append(1 / (1 + np.exp(-x)))
         return taken[-1]
 
-    functions = {name: getattr(np, name) for name in ("tanh", "split", "stack", "matmul")}
-    xp = SimpleNamespace(sigmoid=sigmoid, relu=np.abs, transpose=np.transpose, **functions)
+    xp = SimpleNamespace(sigmoid=sigmoid, relu=np.abs, tanh=np.tanh, split=np.split)
     outputs = np.eye(arch.vocab)[ids.T]  # (steps, batch, vocab)
     if arch.embedding:
         outputs = outputs @ weights["embedding.weight"]
-    spec = CELLS[arch.cell]
+    cell = CELLS[arch.cell]
     for layer in range(arch.layers):
-        own = {kind: weights[f"rnn.{kind}_l{layer}"] for kind in spec.weight_kinds}
-        state = (np.zeros((len(ids), arch.hidden)),) * spec.states
-        outputs, _ = run_layer(xp, spec, own, outputs, state, False)
+        own = {kind: weights[f"rnn.{kind}_l{layer}"] for kind in cell.weight_kinds}
+        state, r, hidden = (np.zeros((len(ids), arch.hidden)),) * cell.states, None, []
+        for x in outputs @ own["weight_ih"].T + own["bias_ih"]:
+            if cell.recurrent:
+                r = state[0] @ own["weight_hh"].T + own["bias_hh"]
+            state = cell.step(xp, x, r, state)
+            hidden.append(state[0])
+        outputs = np.stack(hidden)
     return taken
 
 

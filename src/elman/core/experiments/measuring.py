@@ -25,7 +25,7 @@ from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.settings import Settings
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import cell_named
 from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback
 from elman.core.training.step import GradientStep, WrappedStep
@@ -62,7 +62,7 @@ class Shard:
     def memory(self) -> float:
         """Bytes of what is kept until the gradients are computed."""
         arch, tokens = self.arch, self.rows * self.steps
-        layer = 2 * (len(CELLS[arch.cell].gates) + 2) * arch.hidden
+        layer = 2 * (len(cell_named(arch.cell).gates) + 2) * arch.hidden
         logits = 2 * min(tokens * arch.vocab, MAX_LOGITS)
         return NUMBER * (tokens * (2 * arch.embedding + arch.layers * layer) + logits)
 

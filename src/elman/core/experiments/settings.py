@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
 from elman.core.data.parts import parse_split, shares_of
-from elman.core.errors import ElmanError, in_words, require_one_of
-from elman.core.experiments.frameworks import FRAMEWORKS
-from elman.core.model.cells import CELLS
+from elman.core.errors import ElmanError, alternatives, did_you_mean, in_words, require_one_of
+from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE
+from elman.core.model.cells import CELLS, UnknownCellError, check_cell
 from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
 from elman.core.setting_fields import checked, choice, flag, path, paths, real, whole
@@ -46,6 +46,16 @@ DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 
 
+def _check_cell(name: Any) -> None:
+    """Raise an ElmanError unless a cell has this name; it names the built-in one that is meant."""
+    try:
+        check_cell(name)
+    except UnknownCellError:
+        if did_you_mean(name, tuple(CELLS)):
+            require_one_of(tuple(CELLS), cell=name)
+        raise
+
+
 @dataclass(frozen=True)
 class TextSettings:
     """Settings of the text and its parts."""
@@ -60,6 +70,7 @@ class TextSettings:
         "Files that follow the first, and continue its text.", argument=True, metavar="[MORE]..."
     )
     split: str | None = checked(
+        None,
         "Shares of the text for training, validation and, if there is a third, the test.",
         lambda value: shares_of(parse_split(value)),
         unset="0.8,0.1,0.1",
@@ -111,7 +122,12 @@ class TextSettings:
 class SizeSettings:
     """Settings of an architecture: all of it but the size of the vocabulary."""
 
-    cell: str = choice("rnn", "Recurrent cell: {choices}.", tuple(CELLS))
+    cell: str = checked(
+        "rnn",
+        f"Recurrent cell: {alternatives(tuple(CELLS))}, or the name of an entry point of the group "
+        "elman.cells that an installed package has.",
+        _check_cell,
+    )
     hidden: int = whole(32, "Hidden units of a layer.", at_least=1, at_most=MAX_HIDDEN)
     layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
     embedding: int = whole(
@@ -308,7 +324,14 @@ def _check_model(values: Mapping[str, Any]) -> None:
     from elman.core.model.precision import SINGLE, check_precision
     from elman.core.model.weights import check_tied
 
-    check_precision(values.get("precision", SINGLE), values.get("framework", Settings.framework))
+    framework = values.get("framework", Settings.framework)
+    check_precision(values.get("precision", SINGLE), framework)
+    cell = values.get("cell", Settings.cell)
+    if cell not in CELLS and framework in ON_CPU_ALONE:
+        raise ElmanError(
+            f"{framework} has no gradients of the cell {cell}: choose --framework torch, "
+            "tensorflow, jax or mxnet"
+        )
     if values.get("tied"):
         hidden = values.get("hidden", values.get("embedding")) or 1
         check_tied(True, values.get("embedding", hidden), hidden)

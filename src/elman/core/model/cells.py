@@ -1,83 +1,168 @@
 """Recurrent cells: their gates and states, and one step of each over any array module.
 
-With x = W_ih x_t + b_ih and r = W_hh h_{t-1} + b_hh, both (batch, gates * hidden), a step is a
-function of `xp`, x, r and the state, a tuple of (batch, hidden) whose first is h; it returns the
-next state. `xp` is a module with the array functions of D2L, such as `elman.torch.arrays`. A cell
-without recurrent weights ignores r.
+A custom cell is a `Cell` that `register` adds under its name. Installed packages provide
+cells by entry points of the group `elman.cells`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from elman.core.errors import require_one_of
+from elman.core.errors import (
+    ElmanError,
+    alternatives,
+    is_finite_number,
+    require_at_least,
+    require_one_of,
+)
 
 State = tuple[Any, ...]
+ENTRY_POINTS = "elman.cells"  # group of the entry points by which packages provide cells
+CELL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")  # of a gate or a parameter
+# Functions of `xp` that the equations of a cell may call.
+STEP_FUNCTIONS = (
+    *("exp", "log", "sin", "cos", "tanh", "sigmoid", "relu"),
+    *("reduce_mean", "reduce_sum", "split", "concat"),
+)
 
 
-class Gate(NamedTuple):
-    """Blocks of pre-activations, numbered from 0, that hold a gate's parts.
+class UnknownCellError(ElmanError):
+    """No cell has a name."""
 
-    A gate whose parts from the input and from the state are only ever added has one block for
-    both; `state_block` is None where a gate does not read the state.
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent cell: a name, gates, and the equations of one step.
+
+    With x = W_ih x_t + b_ih and r = W_hh h + b_hh, both (batch, gates * hidden), the equations are
+    one of two functions. `xp` has the array functions of D2L, such as `elman.torch.arrays`.
+
+    - `step(xp, x, r, state)` returns the next state. A state is a tuple of arrays
+      (batch, hidden), the first of which is the hidden state h.
+    - `linear(xp, x)` returns arrays a and b, (batch, hidden), such that the next state is a h + b.
+      The cell has no recurrent weights, and some frameworks compute many steps at once.
+
+    The other arguments:
+
+    - `name`: lowercase letters, digits, hyphens and underscores.
+    - `gates`: names of the gates, in the order of their rows in the weights.
+    - `parameters`: names and initial values of more parameters, (hidden,) each. The equations take
+      them as keyword arguments.
+    - `states`: number of arrays in a state.
+    - `recurrent`: False for a step without W_hh and b_hh; its r is None.
+    - `separate`: the last of the gates, if the step does not only add their parts of x and r. The
+      b_hh of all other gates is redundant, and stays zero.
+    - `sigmoids`: gates that are sigmoids of x, or of x + r. Logs draw their values.
     """
 
     name: str
-    input_block: int
-    state_block: int | None
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """A recurrent cell.
-
-    - `gates`: in the order in which their rows stand in the weights.
-    - `step`: the equations; see the top of this file.
-    - `sigmoids`: names of the gates between 0 and 1; the others are candidates for the state.
-    - `states`: number of arrays in a state; the first is the hidden state.
-    - `layer`, `nonlinearity`: class of recurrent layers in every framework's module, and its
-      argument. Recurrent is for the cells that have no layer of their own.
-    """
-
-    name: str
-    gates: tuple[Gate, ...]
-    step: Callable[[Any, Any, Any, State], State]
-    sigmoids: tuple[str, ...] = ()
+    gates: tuple[str, ...]
+    step: Callable[..., State] | None = None
+    linear: Callable[..., tuple[Any, Any]] | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
     states: int = 1
-    layer: str = "Recurrent"
-    nonlinearity: str = ""
+    recurrent: bool = True
+    separate: tuple[str, ...] = ()
+    sigmoids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_name(CELL_NAME, "the name of a cell", self.name)
+        object.__setattr__(self, "parameters", dict(self.parameters))
+        require_at_least(1, states=self.states)
+        self._check_equations()
+        if self.linear is not None:
+            object.__setattr__(self, "recurrent", False)
+            object.__setattr__(self, "step", self._linear_step)
+        self._check_gates()
+        self._check_parameters()
+
+    def _check_equations(self) -> None:
+        given = [each for each in (self.step, self.linear) if each is not None]
+        if len(given) != 1 or not callable(given[0]):
+            raise ElmanError(
+                f"the equations of a cell are a function: step or linear, got {given} for "
+                f"{self.name}"
+            )
+        if self.linear is not None and self.states > 1:
+            raise ElmanError(
+                f"a linear cell has one state, got {self.states} for {self.name}: give it a step"
+            )
+
+    def _check_gates(self) -> None:
+        for names in (self.gates, self.separate, self.sigmoids):
+            if not isinstance(names, tuple):
+                raise ElmanError(f"gates are a tuple of names, got {names!r} for {self.name}")
+        for name in self.gates:
+            _require_name(PART_NAME, "the name of a gate", name)
+        if not self.gates or len(set(self.gates)) < len(self.gates):
+            raise ElmanError(
+                f"a cell has one gate or more, each once, got {self.gates} for {self.name}"
+            )
+        for name in (*self.separate, *self.sigmoids):
+            require_one_of(self.gates, gate=name)
+        last = self.gates[len(self.gates) - len(self.separate) :]
+        if self.separate and (self.separate != last or not self.recurrent):
+            raise ElmanError(
+                "separate gates are the last of a cell with recurrent weights, got "
+                f"{self.separate} for {self.name}"
+            )
+
+    def _check_parameters(self) -> None:
+        for name, value in self.parameters.items():
+            _require_name(PART_NAME, "the name of a parameter", name)
+            if "weight" in name or "bias" in name:
+                raise ElmanError(
+                    f"weight and bias are names of elman's own parameters, got {name!r} for "
+                    f"{self.name}: choose another name"
+                )
+            if not is_finite_number(value):
+                raise ElmanError(f"the initial value of {name} is a finite number, got {value!r}")
 
     @property
     def input_blocks(self) -> list[int]:
-        """Block of each gate's part from the input."""
-        return [gate.input_block for gate in self.gates]
+        """Block of pre-activations that has each gate's part from the input.
+
+        The blocks are those that have only parts from the input, then those that have both parts
+        of a gate, added, then those that have only parts from the state.
+        """
+        if not self.recurrent:
+            return list(range(len(self.gates)))
+        return [*self._added_blocks, *range(len(self.separate))]
 
     @property
     def state_blocks(self) -> list[int]:
         """Block of each gate's part from the state; empty for a cell without recurrent weights."""
-        return [gate.state_block for gate in self.gates if gate.state_block is not None]
+        if not self.recurrent:
+            return []
+        return [*self._added_blocks, *range(len(self.gates), self.blocks)]
+
+    @property
+    def _added_blocks(self) -> range:
+        return range(len(self.separate), len(self.gates))
 
     @property
     def blocks(self) -> int:
         """Number of blocks of pre-activations."""
-        return len({*self.input_blocks, *self.state_blocks})
+        return len(self.gates) + len(self.separate)
 
     @property
     def recurrent_blocks(self) -> int:
         """Number of blocks that the recurrent weights fill, which are the last of all."""
-        return len({*self.state_blocks})
+        return len(self.state_blocks)
 
     @property
     def weight_kinds(self) -> tuple[str, ...]:
         """Beginnings of the names of a layer's weights."""
-        if self.state_blocks:
-            return "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-        return "weight_ih", "bias_ih"
+        if self.recurrent:
+            return "weight_ih", "weight_hh", "bias_ih", "bias_hh", *self.parameters
+        return "weight_ih", "bias_ih", *self.parameters
 
     @property
     def redundant_gates(self) -> int:
         """Number of gates, the first of all, that have two biases where one would do."""
-        return sum(gate.input_block == gate.state_block for gate in self.gates)
+        return len(self._added_blocks) if self.recurrent else 0
 
     @property
     def one_bias(self) -> bool:
@@ -90,6 +175,40 @@ class CellSpec:
         The reset gate of a GRU multiplies the last third, which therefore counts.
         """
         return slice(0, self.redundant_gates * hidden)
+
+    def next_state(
+        self, xp: Any, x: Any, r: Any, state: State, weights: Mapping[str, Any]
+    ) -> State:
+        """State after a step; `weights` has the layer's weights by kind."""
+        assert self.step is not None
+        after = self.step(xp, x, r, state, **self._own(weights))
+        if not isinstance(after, tuple) or len(after) != self.states:
+            raise ElmanError(
+                f"the step of the cell {self.name} must return a tuple with its number of states, "
+                f"{self.states}, got {type(after).__name__}: return (h,) for one state"
+            )
+        return after
+
+    def linear_form(self, xp: Any, x: Any, weights: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The a and b of a linear cell, (batch, hidden) each."""
+        assert self.linear is not None
+        return self.linear(xp, x, **self._own(weights))
+
+    def _linear_step(self, xp: Any, x: Any, r: None, state: State, **own: Any) -> State:
+        assert self.linear is not None
+        a, b = self.linear(xp, x, **own)
+        return (a * state[0] + b,)
+
+    def _own(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: weights[name] for name in self.parameters}
+
+
+def _require_name(pattern: re.Pattern[str], what: str, name: Any) -> None:
+    if not (isinstance(name, str) and pattern.fullmatch(name)):
+        raise ElmanError(
+            f"{what} has lowercase letters, digits and underscores, and begins with a letter, got "
+            f"{name!r}"
+        )
 
 
 def tanh_step(xp: Any, x: Any, r: Any, state: State) -> State:
@@ -118,56 +237,126 @@ def lstm_step(xp: Any, x: Any, r: Any, state: State) -> State:
     return xp.sigmoid(o) * xp.tanh(c), c
 
 
-def mingru_step(xp: Any, x: Any, r: Any, state: State) -> State:
+def mingru_linear(xp: Any, x: Any) -> tuple[Any, Any]:
     """minGRU of Feng et al. (2024): a GRU whose gate and candidate read the input alone."""
     z, candidate = xp.split(x, 2, 1)
     z = xp.sigmoid(z)
-    return ((1 - z) * state[0] + z * candidate,)
+    return 1 - z, z * candidate
 
 
-CELLS: dict[str, CellSpec] = {
-    spec.name: spec
-    for spec in (
-        CellSpec("rnn", (Gate("h", 0, 0),), tanh_step, layer="RNN", nonlinearity="tanh"),
-        CellSpec("rnn-relu", (Gate("h", 0, 0),), relu_step, layer="RNN", nonlinearity="relu"),
-        # The reset gate multiplies n's part from the state, which has a block of its own.
-        CellSpec(
-            "gru",
-            (Gate("r", 1, 1), Gate("z", 2, 2), Gate("n", 0, 3)),
-            gru_step,
-            sigmoids=("r", "z"),
-            layer="GRU",
-        ),
-        CellSpec(
-            "lstm",
-            (Gate("i", 0, 0), Gate("f", 1, 1), Gate("g", 2, 2), Gate("o", 3, 3)),
-            lstm_step,
-            sigmoids=("i", "f", "o"),
-            states=2,
-            layer="LSTM",
-        ),
-        CellSpec("mingru", (Gate("z", 0, None), Gate("h", 1, None)), mingru_step, sigmoids=("z",)),
+CELLS: dict[str, Cell] = {
+    cell.name: cell
+    for cell in (
+        Cell("rnn", ("h",), tanh_step),
+        Cell("rnn-relu", ("h",), relu_step),
+        # The reset gate multiplies n's part from the state.
+        Cell("gru", ("r", "z", "n"), gru_step, separate=("n",), sigmoids=("r", "z")),
+        Cell("lstm", ("i", "f", "g", "o"), lstm_step, states=2, sigmoids=("i", "f", "o")),
+        Cell("mingru", ("z", "h"), linear=mingru_linear, sigmoids=("z",)),
     )
 }
+_registered: dict[str, Cell] = {}
+
+
+def register(cell: Cell) -> None:
+    """Add a cell under its name, for every framework and command in this process.
+
+    The same code may register it again, as a notebook does that runs a cell twice. An ElmanError is
+    raised for a name that is taken, and for equations that fail on arrays of NumPy.
+    """
+    from elman.core.model.step_arrays import check_equations  # imports NumPy
+
+    if not isinstance(cell, Cell):
+        raise ElmanError(f"register takes an elman.Cell, got {cell!r}")
+    taken = CELLS.get(cell.name) or _registered.get(cell.name, cell)
+    if _source(taken) != _source(cell):
+        raise ElmanError(
+            f"the name {cell.name} is taken by another cell, of {_source(taken)[0]}: choose another"
+        )
+    check_equations(cell)
+    _registered[cell.name] = cell
+
+
+def _source(cell: Cell) -> tuple[str, str]:
+    """Module and name of the function that has the equations."""
+    equations: Any = cell.linear or cell.step
+    return str(equations.__module__), getattr(equations, "__qualname__", repr(equations))
+
+
+def cell_named(name: Any) -> Cell:
+    """The cell of this name: built in, registered, or of an installed package.
+
+    An ElmanError is raised if there is none. A package is imported only for its own names.
+    """
+    if not isinstance(name, str):
+        raise _unknown(name)
+    found = CELLS.get(name) or _registered.get(name)
+    if found is None:
+        _register_installed(name)
+        found = _registered.get(name)
+    if found is None:
+        raise _unknown(name)
+    return found
 
 
 def check_cell(cell: Any) -> None:
     """Raise an ElmanError unless `cell` is the name of a cell."""
-    require_one_of(tuple(CELLS), cell=cell)
+    cell_named(cell)
+
+
+def _unknown(name: Any) -> UnknownCellError:
+    return UnknownCellError(
+        f"cell must be {alternatives(tuple(CELLS))}, got {name!r}: register a custom cell with "
+        "elman.register, or install the package that provides it"
+    )
+
+
+def _register_installed(name: str) -> None:
+    """Register the cell of this name that an installed package has, if one does."""
+    from importlib import metadata  # slower to import than the rest of the package
+
+    for point in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            cell = point.load()
+        except Exception as error:  # a package may raise anything
+            raise ElmanError(
+                f"the cell {name} of the installed {point.value} does not load: {error}"
+            ) from error
+        if not isinstance(cell, Cell) or cell.name != name:
+            raise ElmanError(
+                f"the entry point {name} of {ENTRY_POINTS} must be an elman.Cell with this name, "
+                f"got {cell!r} from {point.value}"
+            )
+        register(cell)
+
+
+class FrameworkLayer(NamedTuple):
+    """Layers of a cell that frameworks have: the name of their class, and its nonlinearity."""
+
+    name: str
+    nonlinearity: str = ""
+
+
+FRAMEWORK_LAYERS = {
+    "rnn": FrameworkLayer("RNN", "tanh"),
+    "rnn-relu": FrameworkLayer("RNN", "relu"),
+    "gru": FrameworkLayer("GRU"),
+    "lstm": FrameworkLayer("LSTM"),
+}
 
 
 def rnn_cell(nonlinearity: Any) -> str:
     """Name of the cell of an RNN with this nonlinearity; an ElmanError if there is none."""
-    cells = {spec.nonlinearity: spec.name for spec in CELLS.values() if spec.layer == "RNN"}
+    cells = {layer.nonlinearity: name for name, layer in FRAMEWORK_LAYERS.items() if layer[1]}
     require_one_of(tuple(cells), nonlinearity=nonlinearity)
     return cells[nonlinearity]
 
 
 def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:
     """Recurrent layers of a cell, of the class that `classes`, a framework's module, has for it."""
-    spec = CELLS[cell]
-    if spec.nonlinearity:
-        arguments["nonlinearity"] = spec.nonlinearity
-    elif spec.layer == "Recurrent":
+    layer = FRAMEWORK_LAYERS.get(cell, FrameworkLayer("Recurrent"))
+    if layer.nonlinearity:
+        arguments["nonlinearity"] = layer.nonlinearity
+    if cell not in FRAMEWORK_LAYERS:
         arguments["cell"] = cell
-    return getattr(classes, spec.layer)(**arguments)
+    return getattr(classes, layer.name)(**arguments)

@@ -21,7 +21,7 @@ class Recurrent:
     ) -> None:
         """Make the layers.
 
-        - `cell`: name of the cell, one of `elman.core.model.cells.CELLS`.
+        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
         - `num_hiddens`: hidden units per layer.
         - `num_layers`: number of layers in the stack.
         - `dropout`: share of a layer's outputs that training sets to zero before the next layer.

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from elman.core.model.cells import CellSpec, State
+from elman.core.model.cells import Cell, State
+
+FEW_STEPS = 4  # that are computed one by one
 
 
 def run_stack(
@@ -35,19 +37,73 @@ def run_stack(
 
 
 def run_layer(
-    xp: Any, spec: CellSpec, weights: Mapping[str, Any], inputs: Any, state: State, reverse: bool
+    xp: Any, cell: Cell, weights: Mapping[str, Any], inputs: Any, state: State, reverse: bool
 ) -> tuple[Any, State]:
-    """Run a layer through all steps, one by one: inputs (steps, batch, features).
+    """Run a layer through all steps: inputs (steps, batch, features).
 
     `weights` has the layer's weights by kind. `reverse` begins at the last step; the outputs,
     (steps, batch, hidden), keep the order of the inputs.
     """
     order = slice(None, None, -1 if reverse else 1)
     x = xp.matmul(inputs, xp.transpose(weights["weight_ih"])) + weights["bias_ih"]
+    if cell.linear is not None:
+        a, b = linear_forms(xp, cell, weights, x)
+        if reverse:
+            a, b = xp.stack(list(a)[order]), xp.stack(list(b)[order])
+        outputs = scan_linear(xp, a, b, state[0])
+        return xp.stack(list(outputs)[order]) if reverse else outputs, (outputs[-1],)
     outputs, r = [], None
+    bias = recurrent_bias(xp, cell, weights) if cell.recurrent else None
     for x_t in list(x)[order]:  # (batch, gates * hidden)
-        if "weight_hh" in weights:
-            r = xp.matmul(state[0], xp.transpose(weights["weight_hh"])) + weights["bias_hh"]
-        state = spec.step(xp, x_t, r, state)
+        if cell.recurrent:
+            r = xp.matmul(state[0], xp.transpose(weights["weight_hh"])) + bias
+        state = cell.next_state(xp, x_t, r, state, weights)
         outputs.append(state[0])
     return xp.stack(outputs[order]), state
+
+
+def recurrent_bias(xp: Any, cell: Cell, weights: Mapping[str, Any]) -> Any:
+    """The bias b_hh of a layer, whose redundant part is zero and gets no gradient.
+
+    Training both biases would double the learning rate of their sum.
+    """
+    bias = weights["bias_hh"]
+    if cell.one_bias:
+        return bias * 0
+    redundant = bias.shape[0] * cell.redundant_gates // len(cell.gates)
+    if not redundant:
+        return bias
+    return xp.concat([bias[:redundant] * 0, bias[redundant:]], 0)
+
+
+def linear_forms(xp: Any, cell: Cell, weights: Mapping[str, Any], x: Any) -> tuple[Any, Any]:
+    """The a and b of a linear cell for all steps, (steps, batch, hidden), from those of x."""
+    steps, batch, columns = x.shape
+    parts = cell.linear_form(xp, xp.reshape(x, (-1, columns)), weights)
+    a, b = (xp.reshape(part, (steps, batch, columns // len(cell.gates))) for part in parts)
+    return a, b
+
+
+def scan_linear(xp: Any, a: Any, b: Any, h: Any) -> Any:
+    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), from the h before the first step.
+
+    Two steps are one of the same form, h_t = a_t a_{t-1} h_{t-2} + (a_t b_{t-1} + b_t). These give
+    every second h, and from them one operation gives the others: there are about log2(steps)
+    operations one after the other.
+    """
+    steps = a.shape[0]
+    if steps <= FEW_STEPS:
+        outputs = []
+        for a_t, b_t in zip(list(a), list(b), strict=True):
+            h = a_t * h + b_t
+            outputs.append(h)
+        return xp.stack(outputs)
+    pairs = steps // 2
+    a_even, b_even, a_odd = a[: 2 * pairs : 2], b[: 2 * pairs : 2], a[1::2]
+    odd = scan_linear(xp, a_odd * a_even, a_odd * b_even + b[1::2], h)
+    before = xp.concat([xp.stack([h]), odd], 0)  # h before the steps 0, 2, 4 and so on
+    even = a_even * before[:pairs] + b_even
+    outputs = xp.reshape(xp.stack([even, odd], 1), (2 * pairs, *h.shape))
+    if steps == 2 * pairs:
+        return outputs
+    return xp.concat([outputs, a[-1:] * before[-1:] + b[-1:]], 0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, require_at_least, require_keywords
 from elman.core.model import language_model
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import cell_named
 from elman.core.model.scoring import score_lines
 from elman.core.model.writing import write
 from elman.core.model.writing_options import Writing
@@ -97,11 +97,11 @@ class TextModel:
         """
         ids, state, rows = _ids(codec_of(self), text), None, []
         cell = getattr(self.rnn, "cell", None)
-        if cell not in CELLS:
+        if cell is None:
             raise ElmanError(
-                f"hidden states are those of the built-in layers, got {type(self.rnn).__name__}"
+                f"hidden states are those of elman's layers, got {type(self.rnn).__name__}"
             )
-        states = CELLS[cell].states
+        states = cell_named(cell).states
         for start in range(len(ids)):
             logits, state = self.step(ids[None, start : start + 1], state)
             language_model.check_finite(logits)

@@ -1,7 +1,7 @@
 """Canonical weights, common to all frameworks: names, shapes, initial values, safetensors.
 
 Names and shapes are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the order of the
-gates is that of `cells.CELLS`.
+gates is the order of their names in a `Cell`.
 """
 
 import math
@@ -24,7 +24,7 @@ from elman.core.errors import (
     require_number,
 )
 from elman.core.files import memory, tensors
-from elman.core.model.cells import CELLS, check_cell
+from elman.core.model.cells import Cell, cell_named, check_cell
 from elman.core.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 
 Weights = dict[str, NDArray[Any]]
@@ -120,19 +120,25 @@ def layer_shapes(
     cell: str, inputs: int, hidden: int, layers: int, bidirectional: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Name and shape of each weight of a stack of recurrent layers."""
-    spec, shapes = CELLS[cell], dict[str, tuple[int, ...]]()
+    spec, shapes = cell_named(cell), dict[str, tuple[int, ...]]()
     rows = len(spec.gates) * hidden
+    own = dict.fromkeys(spec.parameters, (hidden,))
     for names in layer_names(layers, bidirectional):
         columns = {"weight_ih": (inputs,), "weight_hh": (hidden,)}
         for name in names:
-            shapes |= {kind + name: (rows, *columns.get(kind, ())) for kind in spec.weight_kinds}
+            kept = {kind: (rows, *columns.get(kind, ())) for kind in spec.weight_kinds} | own
+            shapes |= {kind + name: shape for kind, shape in kept.items()}
         inputs = len(names) * hidden
     return shapes
 
 
-@lru_cache(maxsize=8)  # every batch of the engine asks
 def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Name and shape of each weight of a language model."""
+    return _shapes(arch, cell_named(arch.cell))
+
+
+@lru_cache(maxsize=8)  # every batch of the engine asks
+def _shapes(arch: Architecture, cell: Cell) -> Mapping[str, tuple[int, ...]]:
     inputs = arch.embedding or arch.vocab
     layers = layer_shapes(arch.cell, inputs, arch.hidden, arch.layers)
     found = {
@@ -150,11 +156,13 @@ def draw(
     """Initial weights in float32, with PyTorch's distributions: the same in every framework.
 
     An embedding is standard normal; all other weights, and a tied embedding, are uniform within
-    1 / sqrt(hidden). The redundant part of `bias_hh` is zero. Each weight has its own random
-    stream, seeded by `seed`, `prefix` and its name.
+    1 / sqrt(hidden). The redundant part of `bias_hh` is zero, and the parameters that a cell adds
+    have its initial values. Each weight has its own random stream, seeded by `seed`, `prefix` and
+    its name.
     """
     bound = 1 / np.sqrt(hidden)
     tied = "linear.bias" in shapes and "linear.weight" not in shapes
+    own = cell_named(cell).parameters
     weights: Weights = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32((prefix + name).encode())])
@@ -163,7 +171,10 @@ def draw(
         else:
             weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
         if "bias_hh" in name:
-            weights[name][CELLS[cell].redundant_bias(hidden)] = 0
+            weights[name][cell_named(cell).redundant_bias(hidden)] = 0
+        kind = name.removeprefix("rnn.").rpartition("_l")[0]
+        if kind in own:
+            weights[name][:] = own[kind]
     return weights
 
 
@@ -228,7 +239,7 @@ def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
         name: np.array(value, np.result_type(value.dtype, np.float32))
         for name, value in weights.items()
     }
-    part = CELLS[arch.cell].redundant_bias(arch.hidden)
+    part = cell_named(arch.cell).redundant_bias(arch.hidden)
     for name in copies:
         if "bias_hh" in name:
             with np.errstate(over="ignore", invalid="ignore"):

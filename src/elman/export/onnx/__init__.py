@@ -52,7 +52,14 @@ def write(run: Path, out: Path) -> None:
         codec.write(part, used.vocab, used.tokenizer)
         _save(part / step.FILE, step.graph(model))
         check.check_step(part / step.FILE, wanted)
-        if border:
+        if len(model.states) > speech.MAX_STATES:
+            log.info(
+                "speech recognizers keep two arrays of a state, and the cell %s has %d: there are "
+                "no graphs for them",
+                arch.cell,
+                len(model.states),
+            )
+        elif border:
             _write_speech(part, model, speech.Symbols(used, border[0]), wanted)
         else:
             log.info(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import FRAMEWORK_LAYERS, cell_named
 from elman.core.model.weights import Architecture, Weights
-from elman.export.onnx.graph import FLOATS, Graph
+from elman.export.onnx.cell import scan
+from elman.export.onnx.graph import Graph
 
 # Place among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.
 GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
@@ -23,15 +24,16 @@ class LanguageModel:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Letters of the parts of a state: h, or h and c."""
-        return ("h", "c")[: CELLS[self.arch.cell].states]
+        """Names of the parts of a state: h, c, and s2, s3 and so on where there are more."""
+        number = cell_named(self.arch.cell).states
+        return ("h", "c", *(f"s{n}" for n in range(2, number)))[:number]
 
     def state_shape(self, batch: str) -> tuple[int | str, ...]:
         """Shape of each part of a state: (layers, batch, hidden)."""
         return self.arch.layers, batch, self.arch.hidden
 
     def add_to(self, graph: Graph, ids: str, state: Sequence[str]) -> tuple[str, list[str]]:
-        """Add the model to a graph: ids (batch, steps) and a state of h, or of h and c.
+        """Add the model to a graph: ids (batch, steps) and a state.
 
         Returns the logits, (batch, steps, vocab), and the next state.
         """
@@ -65,19 +67,19 @@ class LanguageModel:
 
     def _layer(self, graph: Graph, layer: int, inputs: str, state: Sequence[str]) -> list[str]:
         """Outputs of a layer, (steps, 1, batch, hidden), and its state, (1, batch, hidden) each."""
-        spec, end = CELLS[self.arch.cell], f"_l{layer}"
-        values = {kind: self.weights[f"rnn.{kind}{end}"] for kind in spec.weight_kinds}
-        if spec.layer not in GATES:
-            return _mingru(graph, end, values, inputs, state[0])
-        operands = _operands(GATES[spec.layer], values)
+        cell, end = cell_named(self.arch.cell), f"_l{layer}"
+        values = {kind: self.weights[f"rnn.{kind}{end}"] for kind in cell.weight_kinds}
+        if cell.name not in FRAMEWORK_LAYERS:
+            return scan(graph, cell, end, values, inputs, state)
+        operator, nonlinearity = FRAMEWORK_LAYERS[cell.name]
+        operands = _operands(GATES[operator], values)
         names = [graph.constant(name + end, value) for name, value in operands.items()]
         options: dict[str, object] = {"hidden_size": self.arch.hidden}
-        if spec.nonlinearity:
-            options["activations"] = [spec.nonlinearity.capitalize()]
-        if spec.layer == "GRU":
+        if nonlinearity:
+            options["activations"] = [nonlinearity.capitalize()]
+        if operator == "GRU":
             options["linear_before_reset"] = 1  # the reset gate multiplies the product
-        outputs = 1 + spec.states
-        return graph.add_many(spec.layer, outputs, inputs, *names, "", *state, **options)
+        return graph.add_many(operator, 1 + cell.states, inputs, *names, "", *state, **options)
 
 
 def _operands(order: list[int], values: Mapping[str, NDArray[np.float32]]) -> Weights:
@@ -93,25 +95,3 @@ def _operands(order: list[int], values: Mapping[str, NDArray[np.float32]]) -> We
         "R": ordered(values["weight_hh"]),
         "B": np.concatenate(biases, axis=1),
     }
-
-
-def _mingru(
-    graph: Graph, end: str, values: Mapping[str, NDArray[np.float32]], inputs: str, state: str
-) -> list[str]:
-    """A layer of minGRU: h = (1 - z) h + z c, where z and c are computed for all steps at once."""
-    weight = graph.constant("W" + end, values["weight_ih"].T)
-    bias = graph.constant("B" + end, values["bias_ih"])
-    gates = graph.add("Add", graph.add("MatMul", inputs, weight), bias)
-    z, candidate = graph.add_many("Split", 2, gates, axis=2)  # (steps, batch, hidden) each
-    z, hidden = graph.add("Sigmoid", z), len(values["bias_ih"]) // 2
-    step = Graph("step_")
-    h = step.input("step_h", FLOATS, (1, "batch", hidden))
-    z_t, c_t = (step.input(f"step_{name}", FLOATS, ("batch", hidden)) for name in ("z", "c"))
-    kept = step.add("Sub", step.constant("one", np.array(1, np.float32)), z_t)
-    h = step.add("Add", step.add("Mul", kept, h), step.add("Mul", z_t, c_t))
-    for name in ("step_next_h", "step_output"):
-        step.output(h, name, FLOATS, (1, "batch", hidden))
-    final, outputs = graph.add_many(
-        "Scan", 2, state, z, candidate, body=step.proto("step"), num_scan_inputs=2
-    )
-    return [outputs, final]

@@ -16,6 +16,7 @@ from elman.export.onnx.graph import FLOATS, IDS, Graph
 from elman.export.onnx.layers import LanguageModel
 
 SENTENCES, STREAMING, TOKENS = "no-state.onnx", "with-state.onnx", "tokens.txt"
+MAX_STATES = 2  # arrays of a state that a recognizer keeps
 BORDER = 1  # number of the symbol before and after a sentence
 SPACE = "\u2581"  # which stands for a space in a file whose columns are separated by spaces
 

@@ -3,10 +3,11 @@
 import json
 from string import Template
 
-from elman.core.model.cells import CELLS
+from elman.core.model.cells import FRAMEWORK_LAYERS, cell_named
 from elman.core.model.weights import Architecture
 from elman.core.text.codec import Codec
 from elman.core.text.tokenizers import Units
+from elman.export.torch import cell
 
 PROGRAM = Template('''\
 """A language model in PyTorch: $title.
@@ -113,33 +114,6 @@ def join(tokens):
 ''',
 }
 
-MINGRU = '''\
-class MinGRU(nn.Module):
-    """Layers of minGRU (Feng et al. 2024): a GRU whose gate z reads the input alone."""
-
-    def __init__(self, inputs, hidden, num_layers):
-        super().__init__()
-        widths = [inputs] + [hidden] * (num_layers - 1)
-        self.layers = nn.ModuleList(nn.Linear(width, 2 * hidden) for width in widths)
-
-    def forward(self, x, state=None):
-        """Return the outputs, (batch, steps, hidden), and the state, (layers, batch, hidden)."""
-        final = []
-        for number, layer in enumerate(self.layers):
-            z, candidate = layer(x).chunk(2, dim=2)  # (batch, steps, hidden) each
-            z = torch.sigmoid(z)
-            h = torch.zeros_like(z[:, 0]) if state is None else state[number]
-            outputs = []
-            for t in range(z.shape[1]):
-                h = (1 - z[:, t]) * h + z[:, t] * candidate[:, t]
-                outputs.append(h)
-            x = torch.stack(outputs, dim=1)
-            final.append(h)
-        return x, torch.stack(final)
-
-
-'''
-
 GENERATE = '''\
 @torch.no_grad()
 def generate(model, prefix, tokens=200, temperature=0.0):
@@ -193,7 +167,7 @@ def program(arch: Architecture, used: Codec) -> str:
         imports=_imports(units),
         constants=_constants(used),
         tokenizer=TOKENIZERS[units],
-        layers=MINGRU if arch.cell == "mingru" else "",
+        layers="" if arch.cell in FRAMEWORK_LAYERS else cell.layers(cell_named(arch.cell)),
         modules="".join(f"        {line}\n" for line in _modules(arch)).rstrip(),
         features=_features(arch),
         generate=CHOOSE + (GENERATE_LINE if used.lines else GENERATE),
@@ -228,15 +202,16 @@ def _features(arch: Architecture) -> str:
 
 def _modules(arch: Architecture) -> list[str]:
     """Statements that make the modules of a model."""
-    spec, lines = CELLS[arch.cell], []
+    lines = []
     if arch.embedding:
         lines.append(f"self.embedding = nn.Embedding({arch.vocab}, {arch.embedding})")
     sizes = f"{arch.embedding or arch.vocab}, {arch.hidden}, num_layers={arch.layers}"
-    if arch.cell == "mingru":
-        lines.append(f"self.rnn = MinGRU({sizes})")
+    if arch.cell in FRAMEWORK_LAYERS:
+        name, nonlinearity = FRAMEWORK_LAYERS[arch.cell]
+        kind = f', nonlinearity="{nonlinearity}"' if nonlinearity else ""
+        lines.append(f"self.rnn = nn.{name}({sizes}{kind}, batch_first=True)")
     else:
-        kind = f', nonlinearity="{spec.nonlinearity}"' if spec.nonlinearity else ""
-        lines.append(f"self.rnn = nn.{spec.layer}({sizes}{kind}, batch_first=True)")
+        lines.append(f"self.rnn = Layers({sizes})")
     lines.append(f"self.linear = nn.Linear({arch.hidden}, {arch.vocab})")
     if arch.tied:
         lines.append("self.linear.weight = self.embedding.weight")

@@ -1,7 +1,7 @@
 """The cells: one step of a group of sequences, forward and backward, tile by tile.
 
 A pre-activation is the sum of a part from the step's input, with all biases, and a part from the
-state. Its columns come in blocks of `hidden`, as `CellSpec` numbers them; the state makes the last
+state. Its columns come in blocks of `hidden`, as `Cell` numbers them; the state makes the last
 of them.
 
 Matrices come in panels, (number, depth, width). Gates and states have spare columns.
@@ -14,7 +14,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import NativeValue, models, overload, register_model, typeof_impl, unbox
 
-from elman.core.model.cells import CellSpec
+from elman.core.model.cells import Cell
 from elman.kernels.codegen.linking import INLINED, INNER, inner
 from elman.kernels.codegen.tile_math import maximum, mm, sigmoid, tanh, where_positive
 from elman.kernels.codegen.tile_memory import fill, gather_rows, load, prefetch, store
@@ -24,7 +24,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 class CellType(types.Type):
-    """Numba type of a CellSpec; kernels are compiled for each. The value is empty."""
+    """Numba type of a Cell; kernels are compiled for each. The value is empty."""
 
     def __init__(self, name: str) -> None:
         self.cell = name
@@ -34,8 +34,8 @@ class CellType(types.Type):
 register_model(CellType)(models.OpaqueModel)
 
 
-@typeof_impl.register(CellSpec)
-def _typeof_cell(cell: CellSpec, context: Any) -> CellType:
+@typeof_impl.register(Cell)
+def _typeof_cell(cell: Cell, context: Any) -> CellType:
     return CellType(cell.name)
 
 
