@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from elman.core.training.workers import free_port
+from elman.core.workers.processes import free_port
 
 SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
 BATCHES = ("--batch-size", "16", "--seq-len", "16", "--shards", "8")

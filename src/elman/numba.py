@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
+from elman.core.d2l import rnnlm
+from elman.core.d2l.overrides import Originals
 from elman.core.data import corpus
 from elman.core.errors import ElmanError
 from elman.core.model import weights
@@ -27,8 +29,6 @@ from elman.core.model.language_model import (
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
-from elman.core.training.overrides import Originals
 from elman.kernels import numba as _numba
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
 from elman.kernels.host import optimizers

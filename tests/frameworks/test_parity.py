@@ -9,12 +9,13 @@ import pytest
 
 import elman
 from elman import numpy as specification
+from elman.core.d2l import rnnlm
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
-from elman.core.training import checkpoint, rnnlm
+from elman.core.training import checkpoint
 from elman.core.training.schedule import Schedule
 from tests.frameworks.layers import layers_of
 from tests.parity import (

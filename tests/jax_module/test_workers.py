@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.core.training.workers import free_port
+from elman.core.workers.processes import free_port
 from elman.jax.workers import connect
 from tests.conftest import STORY
 from tests.workers import (

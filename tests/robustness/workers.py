@@ -40,7 +40,7 @@ from pathlib import Path
 import numpy as np
 
 from elman.core.model.cells import CELLS
-from elman.core.training.workers import free_port
+from elman.core.workers.processes import free_port
 from tests.conftest import STORY
 from tests.workers import (
     alone,

@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     raise not_installed("jax", error) from error
 
-from elman.core.training.d2l_names import *
+from elman.core.d2l.names import *
 from elman.jax.arrays import *
 from elman.jax.data import *
 from elman.jax.layers import *

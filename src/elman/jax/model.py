@@ -12,12 +12,12 @@ import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
+from elman.core.d2l import module, rnnlm
+from elman.core.d2l.plotting import ProgressBoard
 from elman.core.model import language_model
 from elman.core.model.options import ModelOptions
 from elman.core.model.text_model import TextModel
 from elman.core.text.vocab import Vocab
-from elman.core.training import module, rnnlm
-from elman.core.training.plotting import ProgressBoard
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from elman.core.d2l import rnnlm
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import cell_named
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
 from elman.jax import layers
 from elman.jax.arrays import numpy
 from elman.jax.layers import accepts_ids

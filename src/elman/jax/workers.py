@@ -12,8 +12,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from elman.core.errors import ElmanError
-from elman.core.training.rows import Rows, packed, unpacked
-from elman.core.training.workers import Numbers, as_machine_error, free_port, tree_sum
+from elman.core.workers.processes import Numbers, as_machine_error, free_port, tree_sum
+from elman.core.workers.rows import Rows, packed, unpacked
 
 AXIS = PartitionSpec("worker")
 FIRST_VERSION = 0, 7  # with the time after which a worker is given up

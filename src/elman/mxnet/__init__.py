@@ -10,7 +10,7 @@ except (ImportError, AttributeError) as error:
         f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
         "its own: in a clone of elman, python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
     ) from error
-from elman.core.training.d2l_names import *
+from elman.core.d2l.names import *
 from elman.mxnet.arrays import *
 from elman.mxnet.data import *
 from elman.mxnet.layers import *

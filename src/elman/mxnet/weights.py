@@ -6,10 +6,10 @@ import mxnet
 from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
+from elman.core.d2l import rnnlm
 from elman.core.model import cells, weights
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy

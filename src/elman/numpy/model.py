@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from elman.core.d2l import module, rnnlm
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
 from elman.core.model.metrics import perplexity
@@ -12,7 +13,6 @@ from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import module, rnnlm
 from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
 from elman.numpy.optimizers import OPTIMIZERS, SGD, Adam
 

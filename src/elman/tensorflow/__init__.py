@@ -24,7 +24,7 @@ except ImportError as error:
         f"{requirements('tensorflow') or 'tf_keras'}, or set TF_USE_LEGACY_KERAS=0 for Keras 3"
     ) from error
 
-from elman.core.training.d2l_names import *
+from elman.core.d2l.names import *
 from elman.tensorflow.arrays import *
 from elman.tensorflow.data import *
 from elman.tensorflow.layers import *

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
+from elman.core.d2l import module, rnnlm
 from elman.core.errors import ElmanError
 from elman.core.model import language_model
-from elman.core.training import module, rnnlm
 from elman.tensorflow.arrays import num_gpus
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.keras import KERAS_3

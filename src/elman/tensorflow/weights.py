@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from elman.core.d2l import rnnlm
 from elman.core.model import weights
 from elman.core.model.cells import cell_named
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
 from elman.tensorflow import layers
 from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch

@@ -7,7 +7,7 @@ try:
 except ModuleNotFoundError as error:
     raise not_installed("torch", error) from error
 
-from elman.core.training.d2l_names import *
+from elman.core.d2l.names import *
 from elman.torch.arrays import *
 from elman.torch.data import *
 from elman.torch.layers import *

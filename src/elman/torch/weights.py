@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from elman.core.d2l import rnnlm
 from elman.core.model import weights
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
-from elman.core.training import rnnlm
 from elman.torch import layers
 from elman.torch.arrays import numpy
 from elman.torch.layers import CellStack, cell_of

@@ -13,8 +13,8 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
-from elman.core.training.rows import Rows, packed, unpacked
-from elman.core.training.workers import Numbers, as_machine_error, tree_sum
+from elman.core.workers.processes import Numbers, as_machine_error, tree_sum
+from elman.core.workers.rows import Rows, packed, unpacked
 
 
 class TorchWorkers:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elman.core.d2l.module import Classifier, Module
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.training.history import Epoch
-from elman.core.training.module import Classifier, Module
 from tests.core.training.own_steps import Stepping
 
 X, Y = np.zeros((2, 3), int), np.ones((2, 3), int)

@@ -9,7 +9,7 @@ import pytest
 from elman.core.errors import ElmanError
 from elman.core.experiments import launch
 from elman.core.experiments.launch import connected, number_of_workers
-from elman.core.training.workers import ONE_WORKER
+from elman.core.workers.processes import ONE_WORKER
 
 Set = Callable[..., None]
 MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}

@@ -18,7 +18,7 @@ from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import Place, Shard, timings, worker_at
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
-from elman.core.training.workers import ONE_WORKER, Numbers, OneWorker
+from elman.core.workers.processes import ONE_WORKER, Numbers, OneWorker
 
 SHARD = Shard(Architecture("gru", vocab=20, hidden=8), rows=4, steps=8, exchanged=100)
 SETTINGS = Settings(text="text", framework="numpy", optimizer="adam")

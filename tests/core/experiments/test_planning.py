@@ -20,7 +20,7 @@ from elman.core.experiments.planning import (
 from elman.core.experiments.settings import Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
-from elman.core.training.rows import TOGETHER
+from elman.core.workers.rows import TOGETHER
 
 GIGABYTE = Network(bandwidth=8, latency=1e-3)
 

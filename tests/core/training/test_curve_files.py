@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from elman.core.d2l.plotting import Point
 from elman.core.errors import MachineError
 from elman.core.training.curve_files import _draw_losses, _draw_runs, save_comparison, save_curves
 from elman.core.training.history import Epoch
-from elman.core.training.plotting import Point
 from tests.conftest import QUICK, Command
 
 CURVES = {"training": [Point(1, 9), Point(2, 8)]}

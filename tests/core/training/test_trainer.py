@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from elman.core.d2l.module import Module
 from elman.core.data.batching import ContiguousBatches
 from elman.core.data.data_module import DataModule
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.hyperparameters import HyperParameters, add_to_class
 from elman.core.training.callback import Callback
 from elman.core.training.history import Epoch, TrainerState
-from elman.core.training.module import Module
 from elman.core.training.trainer import Trainer
 from tests.core.training.own_steps import Stepping
 

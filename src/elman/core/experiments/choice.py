@@ -16,7 +16,7 @@ from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, TIME_MACHINE, Settings, check_given
 from elman.core.files import regular
-from elman.core.training.workers import check_shards
+from elman.core.workers.processes import check_shards
 
 
 @dataclass(frozen=True)

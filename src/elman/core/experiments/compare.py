@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from elman.core.d2l.plotting import Point
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import table
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
@@ -22,7 +23,6 @@ from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
 from elman.core.training.curve_files import check_picture, load_matplotlib, save_comparison
-from elman.core.training.plotting import Point
 
 log = logging.getLogger("elman")
 

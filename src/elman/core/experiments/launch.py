@@ -16,10 +16,10 @@ from typing import Any
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
-from elman.core.training.busy import Busy
-from elman.core.training.rows import Rows
-from elman.core.training.workers import ONE_WORKER, Numbers, Workers
 from elman.core.valid_values import SHARDED
+from elman.core.workers.busy import Busy
+from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
+from elman.core.workers.rows import Rows
 
 ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
 WAIT_SECONDS = 10  # for others, after SIGTERM; more than BUSY_SECONDS

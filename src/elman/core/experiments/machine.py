@@ -14,7 +14,7 @@ import numpy as np
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.measuring import Place, Shard, Timings
 from elman.core.experiments.settings import Settings
-from elman.core.training.workers import free_port
+from elman.core.workers.processes import free_port
 
 # -P: a module in the current folder is not imported
 MEASURE = "from elman.core.experiments import measuring; measuring.main()"

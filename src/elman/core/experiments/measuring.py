@@ -29,7 +29,7 @@ from elman.core.model.cells import cell_named
 from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback
 from elman.core.training.step import GradientStep, WrappedStep
-from elman.core.training.workers import ONE_WORKER, Workers
+from elman.core.workers.processes import ONE_WORKER, Workers
 
 NUMBER = 4  # bytes
 EXCHANGED = 4  # copies of all gradients, in an exchange

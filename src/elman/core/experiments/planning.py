@@ -28,8 +28,8 @@ from elman.core.experiments.recipe import Facts
 from elman.core.experiments.settings import TIME_MACHINE, Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
-from elman.core.training.rows import Rows, embedding_in
 from elman.core.valid_values import MAX_SHARDS, SHARDED
+from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
 

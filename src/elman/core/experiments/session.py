@@ -17,12 +17,12 @@ from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
-from elman.core.training.busy import Busy
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, check_interval, read_newest
 from elman.core.training.curve_files import load_matplotlib
 from elman.core.training.progress import check_sample_every
-from elman.core.training.workers import ONE_WORKER, Workers, check_equal
+from elman.core.workers.busy import Busy
+from elman.core.workers.processes import ONE_WORKER, Workers, check_equal
 
 Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # in which a signal ends a training
 

@@ -302,7 +302,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
 
 
 def _check_workers(values: Mapping[str, Any]) -> None:
-    from elman.core.training.workers import check_shards
+    from elman.core.workers.processes import check_shards
 
     shards = values.get("shards")
     framework = values.get("framework", Settings.framework)

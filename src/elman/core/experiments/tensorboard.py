@@ -30,7 +30,7 @@ CODE = "    "  # begins a line that Markdown leaves as it is
 
 def check_installed() -> Any:
     """The module of event files; an ElmanError if the package that it needs is missing."""
-    return import_module("elman.core.training.event_file")
+    return import_module("elman.core.experiments.event_file")
 
 
 class TensorBoard(Callback):

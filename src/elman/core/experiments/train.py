@@ -32,8 +32,8 @@ from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.sharded import Shards
 from elman.core.training.time_limit import SHARE_OF_TIME
-from elman.core.training.workers import ONE_WORKER, Workers
 from elman.core.valid_values import LOGS, MAX_EPOCHS
+from elman.core.workers.processes import ONE_WORKER, Workers
 
 log = logging.getLogger("elman")
 

@@ -20,11 +20,11 @@ from elman.core.errors import ElmanError, MachineError, is_number
 from elman.core.files import atomic, json_files, memory, tensors
 from elman.core.files.paths import as_path, os_error
 from elman.core.files.tensors import Arrays
-from elman.core.training.busy import Busy
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import TrainerState
-from elman.core.training.workers import ONE_WORKER, Workers
 from elman.core.valid_values import MAX_EPOCHS
+from elman.core.workers.busy import Busy
+from elman.core.workers.processes import ONE_WORKER, Workers
 
 log = logging.getLogger("elman")
 

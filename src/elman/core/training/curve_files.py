@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from elman.core.d2l.plotting import Point, marker
 from elman.core.errors import ElmanError, MachineError, printable
 from elman.core.files import atomic
 from elman.core.training.history import Epoch, best_epoch
-from elman.core.training.plotting import Point, marker
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from elman.core.training.history import BEST
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Arrays, GradientStep
-from elman.core.training.workers import part_of
+from elman.core.workers.processes import part_of
 
 
 class PartitionedStep(ShardedStep):

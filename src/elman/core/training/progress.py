@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from elman.core.d2l.plotting import notebook
 from elman.core.errors import ElmanError, escaped, is_finite_number, require_number
 from elman.core.files.streams import BestEffortStream
 from elman.core.model.metrics import in_digits
 from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.plotting import notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID

@@ -17,9 +17,8 @@ from safetensors import numpy as safetensors
 from elman.core.data.batch import Batch
 from elman.core.data.sharding import ShardedBatch, ShardedLoader, sharded
 from elman.core.errors import ElmanError
-from elman.core.training.rows import Rows, embedding_in, union, used_by
 from elman.core.training.step import Arrays, GradientStep, WrappedStep
-from elman.core.training.workers import (
+from elman.core.workers.processes import (
     ONE_WORKER,
     Numbers,
     TreeSum,
@@ -27,6 +26,7 @@ from elman.core.training.workers import (
     own_shards,
     tree_sum,
 )
+from elman.core.workers.rows import Rows, embedding_in, union, used_by
 
 STATE = "hidden_state."  # prefix of the arrays of states in a checkpoint
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from elman.core.d2l.plotting import ProgressBoard
 from elman.core.data.batch import Batch
 from elman.core.data.sharding import ShardedBatch
 from elman.core.errors import (
@@ -32,7 +33,6 @@ from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
 from elman.core.training.history import BEST, Epoch, EpochProgress, TrainerState, check_forms
 from elman.core.training.partitioned import PartitionedStep
-from elman.core.training.plotting import ProgressBoard
 from elman.core.training.progress import progress
 from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.core.training.rows import MIN_NUMBERS as LARGE
-from elman.core.training.rows import (
+from elman.core.workers.rows import MIN_NUMBERS as LARGE
+from elman.core.workers.rows import (
     MIN_SYMBOLS,
     TOGETHER,
     Rows,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from elman.core.errors import ElmanError, MachineError
 from elman.core.training.sharded import Shards
 from elman.core.training.trainer import Trainer
-from elman.core.training.workers import (
+from elman.core.workers.processes import (
     OneWorker,
     TreeSum,
     as_machine_error,

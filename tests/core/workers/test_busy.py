@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from elman.core.errors import MachineError
-from elman.core.training import busy, checkpoint
-from elman.core.training.busy import Busy
+from elman.core.training import checkpoint
 from elman.core.training.checkpoint import Checkpoints
-from elman.core.training.workers import OneWorker
+from elman.core.workers import busy
+from elman.core.workers.busy import Busy
+from elman.core.workers.processes import OneWorker
 
 
 class Together(OneWorker):

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from elman.core.d2l.plotting import ProgressBoard
 from elman.core.errors import ElmanError, is_finite_number, require_number
 from elman.core.hyperparameters import HyperParameters
-from elman.core.training.plotting import ProgressBoard
 
 
 class Module(HyperParameters):

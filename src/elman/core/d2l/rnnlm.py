@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from elman.core.d2l.overrides import Originals
 from elman.core.errors import ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import make_layers
@@ -13,7 +14,6 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.text_model import TextModel
 from elman.core.model.weights import Architecture, Weights, check_tied
-from elman.core.training.overrides import Originals
 
 LR = 0.01  # D2L's
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk

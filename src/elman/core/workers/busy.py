@@ -3,7 +3,7 @@
 import threading
 
 from elman.core.errors import MachineError
-from elman.core.training.workers import Workers
+from elman.core.workers.processes import Workers
 
 BUSY_SECONDS = 5  # between answers
 BUSY = b"busy"

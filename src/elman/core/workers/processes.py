@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from elman.core.data.sharding import rows_of
 from elman.core.errors import ElmanError, MachineError
-from elman.core.training.rows import Rows
 from elman.core.valid_values import MAX_SHARDS
+from elman.core.workers.rows import Rows
 
 Numbers = NDArray[np.float64]
 

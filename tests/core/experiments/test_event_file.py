@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from elman.core.training.event_file import EventFile, histogram, scalar, text
+from elman.core.experiments.event_file import EventFile, histogram, scalar, text
 from tests.event_logs import read_log
 
 

@@ -1,10 +1,10 @@
 """The book's names that no framework owns, for every framework's module to export."""
 
+from elman.core.d2l.plotting import ProgressBoard, plot, set_figsize
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
-from elman.core.training.plotting import ProgressBoard, plot, set_figsize
 
 __all__ = [
     "DATA_URL",

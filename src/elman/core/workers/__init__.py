@@ -1,0 +1,1 @@
+"""Processes that train together, and what they exchange. No models, no training."""
