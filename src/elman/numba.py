@@ -1,7 +1,7 @@
 """Engine: the names of `elman.numpy`, with compiled kernels on all cores.
 
 Models and layers are those of `elman.numpy`, in single precision. `elman.kernels` computes the
-losses, gradients and texts of language models, and the steps of optimisers.
+losses, gradients and texts of language models, and the steps of optimizers.
 """
 
 import math
@@ -353,7 +353,7 @@ class Adam(optimizers.CompiledSteps, specification.Adam):
         return rules.ADAM, numbers, (self.mean, self.square)
 
     def clipped_step(self, bound: float = math.inf, measured: bool = True) -> float | None:
-        """Take a step, as every compiled optimiser, and count it."""
+        """Take a step, as every compiled optimizer, and count it."""
         norm = super().clipped_step(bound, measured)
         self.steps += norm is not None
         return norm

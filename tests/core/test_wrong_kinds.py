@@ -76,7 +76,7 @@ def calls() -> Calls:
 
 
 def models() -> Calls:
-    """Layers, models and optimisers."""
+    """Layers, models and optimizers."""
     stack = {"num_inputs": 5, "num_hiddens": 3, "num_layers": 1, "dropout": 0.0, "seed": 0}
     stack |= {"input_dropout": 0.0, "output_dropout": 0.0}
     bidirectional = {"bidirectional": False, "precision": "single"}

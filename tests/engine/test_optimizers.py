@@ -1,4 +1,4 @@
-"""Clipping and the steps of optimisers are the specification's, for all sizes and any threads."""
+"""Clipping and the steps of optimizers are the specification's, for all sizes and any threads."""
 
 import copy
 import os
@@ -38,7 +38,7 @@ class Trained:
 def trainer_of(
     module: Any, model: Any, kind: tuple[str, Any], bound: float = 0.5, lr: float = 0.1
 ) -> Any:
-    """A trainer that has a model with gradients, and an optimiser for it."""
+    """A trainer that has a model with gradients, and an optimizer for it."""
     name, options = kind
     trainer = module.Trainer(1, gradient_clip_val=bound)
     trainer.model, trainer.optim = model, getattr(module, name)(model, lr, **options)
@@ -46,7 +46,7 @@ def trainer_of(
 
 
 def arrays_of(trainer: Any) -> dict[str, np.ndarray]:
-    """Weights and all that the optimiser keeps."""
+    """Weights and all that the optimizer keeps."""
     return dict(trainer.step._arrays())
 
 

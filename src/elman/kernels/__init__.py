@@ -3,7 +3,7 @@
 Rooms, each of which imports only those below it:
 
     host      Python around the kernels: weight layout, `Engine`; no compiled code
-    rnn       a language model as compiled code: training, scoring, sampling, steps of optimisers;
+    rnn       a language model as compiled code: training, scoring, sampling, steps of optimizers;
               starts no thread
     codegen   instructions on register tiles, threads, the cache of compiled code; knows no cell
 

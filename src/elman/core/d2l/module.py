@@ -56,7 +56,7 @@ class Module(HyperParameters):
         raise NotImplementedError("define loss(y_hat, y)")
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser."""
+        """Return the optimizer."""
         raise NotImplementedError("define configure_optimizers()")
 
     def to_float(self, value: Any) -> float:

@@ -29,7 +29,7 @@ class Measured:
 
     - `gradients`: seconds of the gradients of a shard.
     - `exchange`: seconds of an exchange with the other processes.
-    - `step`: seconds of the optimiser's step.
+    - `step`: seconds of the optimizer's step.
     - `program`: bytes of a process, without what is calculated of the model.
     """
 

@@ -2,7 +2,7 @@
 
 For W workers, S shards of a batch and P weights, an update takes
 
-    S / W * (gradients of a shard) + (optimiser's step) + (exchange)
+    S / W * (gradients of a shard) + (optimizer's step) + (exchange)
 
 All but the network's share is measured on this machine, by as many processes as share one, which
 exchange with each other. An exchange moves 2 P (W - 1) / W numbers to and from each worker; those
@@ -85,7 +85,7 @@ class Task:
 
     @property
     def operations(self) -> float:
-        """Operations of an update, but for the optimiser's."""
+        """Operations of an update, but for the optimizer's."""
         return operations_of(self.arch, self.update_tokens)
 
     @property

@@ -195,7 +195,7 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
 
 
 def _choose_optimizer(chosen: dict[str, Any]) -> None:
-    """Choose the optimiser, the learning rate and its schedule."""
+    """Choose the optimizer, the learning rate and its schedule."""
     chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
     kind = OPTIMIZERS[chosen["optimizer"]]
     rate = LR * math.sqrt(512 / chosen["hidden"]) * (kind.lr / OPTIMIZERS["adamw"].lr)

@@ -1,1 +1,1 @@
-"""Training loop, callbacks, checkpoints and curves. No run directories, no settings."""
+"""The training loop and the contract of a step; callbacks, checkpoints, history. No settings."""

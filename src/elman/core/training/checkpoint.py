@@ -1,6 +1,6 @@
 """Checkpoints: everything that a training needs to resume exactly.
 
-A checkpoint is a safetensors file. Its tensors are the arrays of a trainer (weights, optimiser,
+A checkpoint is a safetensors file. Its tensors are the arrays of a trainer (weights, optimizer,
 generators). Its metadata are `trainer_state`, a TrainerState in JSON, and `digest`, the SHA-256 of
 the tensors and of that JSON, which tells a file that was truncated or changed.
 """

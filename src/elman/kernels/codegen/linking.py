@@ -1,9 +1,9 @@
-"""Compiling kernels as a whole: the functions that a kernel calls are optimised within it, once.
+"""Compiling kernels as a whole: the functions that a kernel calls are optimized within it, once.
 
-Numba compiles every function so that it can be called by itself: LLVM optimises it, writes machine
+Numba compiles every function so that it can be called by itself: LLVM optimizes it, writes machine
 code, and does so again for each function that calls it. Of a kernel's fifty functions only the
 kernel is called from outside. So the others, `inner` functions, stay as they are first written
-until the kernel that they are linked into is optimised.
+until the kernel that they are linked into is optimized.
 
 A kernel's time is that of Numba, which infers types and writes LLVM's instructions, and of LLVM,
 about half each. Both follow the number of these instructions: `tensors.py` and `ranges.py` write
@@ -55,7 +55,7 @@ class _NoEnvironments:
 
 
 class InnerLibrary(JITCodeLibrary):
-    """Code of a function that only compiled functions call: neither optimised nor machine code."""
+    """Code of a function that only compiled functions call: neither optimized nor machine code."""
 
     @property
     def codegen(self) -> Any:
@@ -88,7 +88,7 @@ class InnerLibrary(JITCodeLibrary):
 
 
 class KernelLibrary(JITCodeLibrary):
-    """Code of a kernel and of all that it calls, optimised once."""
+    """Code of a kernel and of all that it calls, optimized once."""
 
     def __init__(self, codegen: Any, name: str) -> None:
         super().__init__(codegen, name)
@@ -104,7 +104,7 @@ class KernelLibrary(JITCodeLibrary):
                 self.add_linking_library(called)
 
     def finalize(self) -> None:
-        """Link, optimise, and write machine code."""
+        """Link, optimize, and write machine code."""
         for library in self.inner:
             self._final_module.link_in(library.module(), preserve=True)
         super().finalize()

@@ -1,4 +1,4 @@
-"""Clipping and the steps of optimisers in compiled code: arrays, threads, and a base of optimisers.
+"""Clipping and the steps of optimizers in compiled code: arrays, threads, and a base of optimizers.
 
 An update reads and writes each array once, whatever its size, on all threads. Small models, whose
 arrays fit into a chunk, are updated by the calling thread.
@@ -162,7 +162,7 @@ def _work_of_thread(
 
 
 class CompiledSteps:
-    """Base of optimisers whose steps are compiled, in front of one in NumPy.
+    """Base of optimizers whose steps are compiled, in front of one in NumPy.
 
     The steps are NumPy's where kernels cannot read an array, as one in double precision.
     """
@@ -172,7 +172,7 @@ class CompiledSteps:
 
     def rule(self) -> tuple[int, Numbers, Sequence[Weights]]:
         """Rule of the next step, its numbers, and what it keeps of each weight."""
-        raise NotImplementedError("an optimiser defines rule()")
+        raise NotImplementedError("an optimizer defines rule()")
 
     def step(self) -> None:
         """Update the model's parameters by its gradients."""

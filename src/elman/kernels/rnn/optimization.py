@@ -1,10 +1,10 @@
-"""Clipping of gradients and the steps of optimisers, one pass over memory for all of a weight.
+"""Clipping of gradients and the steps of optimizers, one pass over memory for all of a weight.
 
 Arrays are cut into chunks of `CHUNK` floats. The work is cut into parts, in three phases:
 
     measure     a part for each chunk: the sum of the gradient's squares
     factor      one part: the norm, and the factor that clips the gradient
-    update      a part for each chunk: gradient times factor, the optimiser's memory, the weight
+    update      a part for each chunk: gradient times factor, the optimizer's memory, the weight
 
 Threads take the parts in this order, and a phase begins when the phase before it is finished.
 Chunks depend on sizes alone and their sums are added in order, so that any number of threads gives
