@@ -32,11 +32,12 @@ def save(folder: "str | Path", model: Any) -> None:
 
     path = as_path(folder, "a run directory")
     module = module_of(model)
-    trainer = getattr(model, "trainer", None)
+    trainer = model.trainer
     if trainer is not None and trainer.model is not model:
         raise ElmanError("its trainer has trained another model since: save each after its fit")
+    is_fitted = trainer is not None and trainer.data is not None
     # A `fit` of the user's own may not set the codec.
-    used = codec.shared(model, getattr(trainer, "data", None))
+    used = codec.shared(model, trainer.data if is_fitted else None)
     if used is None:
         raise ElmanError("this model was neither trained on text nor loaded: fit it first")
     architecture = module.architecture(model)
@@ -45,7 +46,7 @@ def save(folder: "str | Path", model: Any) -> None:
             f"the model has {architecture.vocab} tokens, and its text {len(used.vocab)}: give it "
             "vocab_size=len(data.vocab)"
         )
-    history: Sequence[Any] = getattr(trainer, "history", ())
+    history: Sequence[Any] = trainer.history if is_fitted else ()
     with run.new_folder(path) as part:
         values = module.export_weights(model)
         record = record_of(model, architecture, module)

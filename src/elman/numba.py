@@ -404,7 +404,7 @@ class Trainer(specification.Trainer):
         """Train `model` on `data` from the weights it has, or from a checkpoint on."""
         # Compile before the clock of the training starts.
         self._optimization = optimizers.current(self._optimization)
-        if getattr(type(model), "training_step", None) is RNNLM.training_step:
+        if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
             model.compile(getattr(data, "batch_size", 1))
         super().fit(model, data, resume)
 

@@ -111,11 +111,11 @@ def test_sgd_keeps_what_it_needs_with_momentum_and_nothing_without() -> None:
     optimizer = SGD(model, lr=0.1)  # type: ignore[arg-type]
     optimizer.step()
     np.testing.assert_allclose(model.parameters["w"], [0.9, -1.8])
-    assert not optimizer.memory
+    assert not optimizer.kept()
     optimizer.momentum = 0.5  # from here on
     optimizer.step()
     np.testing.assert_allclose(model.parameters["w"], [0.81, -1.62])
-    assert optimizer.memory == ("velocity",)
+    assert [*optimizer.kept()] == ["velocity"]
 
 
 def test_the_first_step_of_adam_is_the_learning_rate() -> None:

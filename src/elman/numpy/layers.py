@@ -96,6 +96,10 @@ class Recurrent(Module):
         """Weights of a layer in one direction, by kind."""
         return {kind: self.parameters[kind + name] for kind in self.spec.weight_kinds}
 
+    def generators(self) -> dict[str, np.random.Generator]:
+        """The generator of dropout."""
+        return {"rnn": self.rng}
+
     def forward(self, inputs: Array, state: Any = None) -> tuple[Array, Any]:
         """Run all layers through all steps."""
         self._check_inputs(inputs)

@@ -1,6 +1,6 @@
 """Base class of models, and the language model: input, recurrent layers, output layer, loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
 from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
-from elman.numpy.optimizers import OPTIMIZERS, SGD, Adam
+from elman.numpy.optimizers import OPTIMIZERS, NumPyOptimizer
 
 __all__ = ["RNNLM", "Module"]
 
@@ -30,6 +30,11 @@ class Module(module.Module):
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
         self.prepare_plots(plot_train_per_epoch, plot_valid_per_epoch)
+        self.gradients = {}
+
+    def generators(self) -> dict[str, np.random.Generator]:
+        """Generators that training draws from, by name; a checkpoint contains their states."""
+        return {}
 
 
 class RNNLM(rnnlm.LanguageModel, Module):
@@ -107,7 +112,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of those of its targets that count; None for all
     exp = staticmethod(perplexity)
-    optimizers: ClassVar[Mapping[str, type[SGD | Adam]]] = OPTIMIZERS  # classes by name
+    optimizers: ClassVar[Mapping[str, Callable[..., NumPyOptimizer]]] = OPTIMIZERS  # by name
 
     def architecture_fields(self) -> tuple[Any, ...]:
         """Fields of an Architecture, in their order and unchecked."""
@@ -118,6 +123,10 @@ class RNNLM(rnnlm.LanguageModel, Module):
     def architecture(self) -> Architecture:
         """Cell, sizes and options of this model."""
         return Architecture(*self.architecture_fields())
+
+    def generators(self) -> dict[str, np.random.Generator]:
+        """The generators of the layers, for dropout."""
+        return self.rnn.generators() if isinstance(self.rnn, Module) else {}
 
     def load_weights(self, values: Weights) -> None:
         """Take these weights, which are checked, with their precision."""
@@ -243,7 +252,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         d_weight = matmul(d_logits.T, hidden, self.precision)
         return d_hidden, d_weight, d_logits.sum(axis=0)
 
-    def configure_optimizers(self) -> SGD | Adam:
+    def configure_optimizers(self) -> NumPyOptimizer:
         """Optimizer named in the constructor."""
         wanted = rnnlm.optimizer_of(self)
         return self.optimizers[wanted.optimizer](self, **wanted.arguments)

@@ -1,5 +1,7 @@
 """Optimizers: SGD with momentum, Adam, and Adam with weight decay."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +19,22 @@ class Trainable(Protocol):
     gradients: Weights
 
 
-class SGD:
+class NumPyOptimizer(ABC):
+    """An optimizer of a model in NumPy, with what a checkpoint contains of it."""
+
+    lr: float
+    steps: int | None = None  # taken so far, if they change the next one
+
+    @abstractmethod
+    def step(self) -> None:
+        """Update the model's parameters by its gradients."""
+
+    def kept(self) -> dict[str, Weights]:
+        """Arrays that it keeps of each parameter, which its steps change in place."""
+        return {}
+
+
+class SGD(NumPyOptimizer):
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     def __init__(self, model: Trainable, lr: float, momentum: float = 0.0) -> None:
@@ -25,10 +42,9 @@ class SGD:
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
 
-    @property
-    def memory(self) -> tuple[str, ...]:
-        """Names of the arrays kept for each parameter."""
-        return ("velocity",) if self.momentum else ()
+    def kept(self) -> dict[str, Weights]:
+        """The velocities, if there is momentum."""
+        return {"velocity": self.velocity} if self.momentum else {}
 
     def step(self) -> None:
         """Update the model's parameters by its gradients."""
@@ -41,10 +57,10 @@ class SGD:
             self.model.parameters[name] -= self.lr * change
 
 
-class Adam:
+class Adam(NumPyOptimizer):
     """Adam (Kingma and Ba 2015) with the paper's constants, as in torch.optim.Adam."""
 
-    memory = ("mean", "square")  # arrays kept for each parameter
+    steps: int
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, model: Trainable, lr: float) -> None:
@@ -52,6 +68,10 @@ class Adam:
         self.model, self.lr, self.steps = model, lr, 0
         self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
         self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}
+
+    def kept(self) -> dict[str, Weights]:
+        """Means of the gradients and of their squares."""
+        return {"mean": self.mean, "square": self.square}
 
     def step(self) -> None:
         """Update the model's parameters by its gradients."""
@@ -82,4 +102,4 @@ class AdamW(Adam):
         super().step()
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS: dict[str, Callable[..., NumPyOptimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

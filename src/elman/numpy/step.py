@@ -11,6 +11,7 @@ from elman.core.data.batch import Batch
 from elman.core.model.weights import Weights
 from elman.core.training.step import GradientStep, clip_or_measure
 from elman.numpy.arrays import Array
+from elman.numpy.optimizers import NumPyOptimizer
 
 __all__ = ["Step"]
 
@@ -41,8 +42,7 @@ class Step(GradientStep):
 
     def gradient_vector(self) -> Array:
         """Copy of all gradients, in the order of the parameters; zeros before there are any."""
-        gradients = getattr(self.model, "gradients", {})
-        return self._vector(gradients or _zeros_like(self.model.parameters))
+        return self._vector(self.model.gradients or _zeros_like(self.model.parameters))
 
     def _vector(self, arrays: Weights, own: slice = WHOLE) -> Array:
         """Vector, in single precision, of one array for each weight, or a part of it."""
@@ -123,7 +123,7 @@ class Step(GradientStep):
     def state_dict(self) -> Weights:
         """Copies of all arrays that training changes: weights, optimizer, generators."""
         arrays = {name: array.copy() for name, array in self._arrays().items()}
-        if hasattr(self.optim, "steps"):
+        if self._counts_steps:
             arrays["steps"] = np.array(self.optim.steps)
         for name, rng in self._generators().items():
             text = json.dumps(rng.bit_generator.state)
@@ -134,7 +134,7 @@ class Step(GradientStep):
         """Load what `state_dict` returned; the model and its optimizer must be prepared."""
         for name, array in self._arrays().items():
             array[...] = arrays[name]
-        if hasattr(self.optim, "steps"):
+        if self._counts_steps:
             self.optim.steps = int(arrays["steps"])
         for name, rng in self._generators().items():
             rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
@@ -150,15 +150,19 @@ class Step(GradientStep):
     def _arrays(self) -> Weights:
         """The model's parameters, and what the optimizer keeps of each."""
         arrays = {f"model.{name}": array for name, array in self.model.parameters.items()}
-        for kind in getattr(self.optim, "memory", ()):
-            kept = getattr(self.optim, kind)
-            arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
+        if isinstance(self.optim, NumPyOptimizer):  # a user's own may keep something else
+            for kind, kept in self.optim.kept().items():
+                arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
         return arrays
+
+    @property
+    def _counts_steps(self) -> bool:
+        return isinstance(self.optim, NumPyOptimizer) and self.optim.steps is not None
 
     def _generators(self) -> dict[str, np.random.Generator]:
         """Generators of dropout."""
-        rng = getattr(getattr(self.model, "rnn", None), "rng", None)
-        return {"rnn": rng} if rng else {}
+        generators: dict[str, np.random.Generator] = self.model.generators()
+        return generators
 
 
 def _zeros_like(arrays: Weights) -> Weights:

@@ -16,7 +16,7 @@ class Module(HyperParameters):
     """
 
     board: ProgressBoard
-    trainer: Any
+    trainer: Any = None  # that has fitted it last
     plot_train_per_epoch: int
     plot_valid_per_epoch: int
     training: bool = False

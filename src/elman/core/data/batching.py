@@ -3,6 +3,7 @@
 Both are views of one array of ids until a batch is read.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,7 +200,35 @@ def _memmap_windows(ids: NDArray[Any], steps: int, id_type: Any) -> MemmapWindow
     return MemmapWindows(np.lib.stride_tricks.sliding_window_view(ids, steps), id_type)
 
 
-class Minibatches:
+class Loader(ABC):
+    """Batches of a part of a text, whose order may be drawn anew for every epoch."""
+
+    rng: np.random.Generator | None = None  # draws the next epoch
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of an epoch."""
+
+    @abstractmethod
+    def example(self) -> Batch:
+        """Batch to infer shapes from; it draws nothing."""
+
+    @property
+    def state(self) -> Any:
+        """State of the generator that draws the next epoch, or None."""
+        return self.rng and self.rng.bit_generator.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        assert self.rng is not None
+        self.rng.bit_generator.state = state
+
+
+class Minibatches(Loader):
     """Batches of rows of some arrays, drawn anew for every epoch.
 
     The arrays of a batch are (batch, ...), each after `convert`; the last batch may be smaller.
@@ -217,20 +246,11 @@ class Minibatches:
         self.arrays = arrays
         self.batch_size = batch_size
         self.sampler = sampler
+        self.rng = sampler.rng
         self.convert = convert
 
     def __len__(self) -> int:
         return -(-self.sampler.number // self.batch_size)
-
-    @property
-    def state(self) -> Any:
-        """State of the generator that draws the next epoch, or None."""
-        return self.sampler.rng and self.sampler.rng.bit_generator.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        assert self.sampler.rng is not None
-        self.sampler.rng.bit_generator.state = state
 
     def example(self) -> Batch:
         """Batch of the first row alone, to infer shapes from; it draws nothing."""
@@ -260,7 +280,7 @@ def _take_rows(array: Any, rows: NDArray[Any]) -> Any:
     return items[rows].view(array.dtype).reshape(len(rows), array.shape[1])
 
 
-class ContiguousBatches:
+class ContiguousBatches(Loader):
     """Batches of contiguous sequences of ids, each of which continues in the next batch.
 
     The ids are cut into `batch_size` sequences of equal length; the last token of one is the first

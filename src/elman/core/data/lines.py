@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
-from elman.core.data.batching import MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS, BlockShuffle
+from elman.core.data.batching import MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS, BlockShuffle, Loader
 from elman.core.data.token_writer import memory_mapped
 from elman.core.errors import ElmanError
 from elman.core.files.mapped import check_whole, drop_pages
@@ -122,7 +122,7 @@ def padded_steps(steps: int) -> int:
     return -(-steps // multiple) * multiple
 
 
-class LineBatches:
+class LineBatches(Loader):
     """Batches of lines with masks, in an order drawn anew for every epoch.
 
     Lines are shuffled, sorted by length within pools of some batches, and the batches of a pool are
@@ -148,16 +148,6 @@ class LineBatches:
 
     def __len__(self) -> int:
         return -(-len(self.lines) // self.batch_size)
-
-    @property
-    def state(self) -> Any:
-        """State of the generator that draws the next epoch, or None."""
-        return self.rng and self.rng.bit_generator.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        assert self.rng is not None
-        self.rng.bit_generator.state = state
 
     def example(self) -> Batch:
         """Batch of the first line alone, to infer shapes from; it draws nothing."""

@@ -5,6 +5,7 @@ that no worker reads all of a text. Lines are dealt out batch by batch.
 """
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from elman.core.data.batch import Batch
 from elman.core.data.batching import (
     SEGMENT_IDS,
     ContiguousBatches,
+    Loader,
     Minibatches,
     NonOverlapping,
     ScaledShuffle,
@@ -54,7 +56,7 @@ class ShardedBatch:
         return replace(self, parts={n: part.with_state(state) for (n, part), state in parts})
 
 
-class ShardedLoader:
+class ShardedLoader(Loader):
     """Batches of a loader, cut into `total` shards; those with the numbers `own` are read.
 
     Ids are checked when they are read: they are below `vocab`.
@@ -77,7 +79,7 @@ class ShardedLoader:
     @property
     def state(self) -> Any:
         """State of the generator that draws the next epoch, or None."""
-        return getattr(self.loader, "state", None)
+        return self.loader.state
 
     @state.setter
     def state(self, state: Any) -> None:
@@ -86,8 +88,9 @@ class ShardedLoader:
     def __iter__(self) -> Iterator[ShardedBatch]:
         return map(self._checked, self._batches())
 
+    @abstractmethod
     def _batches(self) -> Iterator[ShardedBatch]:
-        raise NotImplementedError
+        """Yield this worker's shards of each batch."""
 
     def _checked(self, batch: ShardedBatch) -> ShardedBatch:
         for part in batch.parts.values():
@@ -184,7 +187,8 @@ def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
         kind = SequenceShards
         rows = len(loader.both[0])
     elif isinstance(loader, LineBatches | Minibatches):
-        windows = isinstance(getattr(loader, "sampler", None), NonOverlapping) and loader.state
+        of_windows = isinstance(loader, Minibatches) and isinstance(loader.sampler, NonOverlapping)
+        windows = of_windows and loader.state
         kind = WindowShards if windows else RowShards
         rows = loader.batch_size
     else:

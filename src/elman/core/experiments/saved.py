@@ -25,9 +25,10 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     None for a model that was not trained on The Time Machine or a TextFile. Values of user-defined
     classes are left out if Settings cannot hold them.
     """
-    trainer: Any = getattr(model, "trainer", None)
-    data: Any = getattr(trainer, "data", None)
-    history = getattr(trainer, "history", ())
+    trainer: Any = model.trainer
+    if trainer is None or trainer.data is None:
+        return None
+    data, history = trainer.data, trainer.history
     known = isinstance(data, TextFile | TimeMachine) and hasattr(data, "text_sha256")
     if not (known and history):  # the book's own constructor of TimeMachine has no digest
         return None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batch import Batch
+from elman.core.data.sharding import ShardedLoader
 from elman.core.errors import ElmanError, escaped
 from elman.core.experiments.frameworks import module_of
 from elman.core.files.paths import as_path, os_error
@@ -159,7 +160,9 @@ def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[st
         return {}
     if trainer.val_dataloader is None:
         return {}
-    whole = getattr(trainer.val_dataloader, "loader", trainer.val_dataloader)  # not in shards
+    whole = trainer.val_dataloader
+    if isinstance(whole, ShardedLoader):
+        whole = whole.loader
     batch = Batch.of(next(iter(whole)))
     ids = trainer.model.to_numpy(batch.inputs[0])[:SEQUENCES]
     found = gate_activations(arch, weights, ids)

@@ -81,10 +81,18 @@ class TrainerState:
     update_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = {name: getattr(self, name) for name in ("batches", "updates", "validations")}
-        require_at_least(0, **counts, tokens=self.loss[1])
-        for name in ("seconds", "validation_seconds", "update_seconds"):
-            _check_non_negative(name, getattr(self, name))
+        require_at_least(
+            0,
+            batches=self.batches,
+            updates=self.updates,
+            validations=self.validations,
+            tokens=self.loss[1],
+        )
+        _check_non_negative(
+            seconds=self.seconds,
+            validation_seconds=self.validation_seconds,
+            update_seconds=self.update_seconds,
+        )
         if not math.isfinite(self.loss[0]):
             raise ElmanError(f"the loss must be finite, got {self.loss[0]}")
         self._check_history()
@@ -96,8 +104,9 @@ class TrainerState:
                 raise ElmanError(
                     f"epoch {number} of the history must be {number}, got {epoch.epoch}"
                 )
-            for name in ("tokens_per_second", "seconds"):
-                _check_non_negative(f"{name} of epoch {number}", getattr(epoch, name))
+            speed = f"tokens_per_second of epoch {number}"
+            seconds = f"seconds of epoch {number}"
+            _check_non_negative(**{speed: epoch.tokens_per_second, seconds: epoch.seconds})
 
     def _check_consistent(self) -> None:
         """Raise an ElmanError if no training can be in this state."""
@@ -131,9 +140,10 @@ class TrainerState:
             )
 
 
-def _check_non_negative(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ElmanError(f"{name} must be 0 or more, got {value}")
+def _check_non_negative(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ElmanError(f"{name} must be 0 or more, got {value}")
 
 
 def check_forms(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from elman.core.d2l.plotting import ProgressBoard
 from elman.core.data.batch import Batch
+from elman.core.data.batching import Loader
 from elman.core.data.sharding import ShardedBatch
 from elman.core.errors import (
     DivergedError,
@@ -52,6 +53,8 @@ class Trainer(HyperParameters):
     """
 
     step_type: Any  # the framework's Step
+    data: Any = None  # of the last fit
+    history: list[Epoch]
     max_epochs: int
     gradient_clip_val: float
     to: Callable[[Any, Any], Any]  # moves an array to a device; of a framework that has GPUs
@@ -104,7 +107,7 @@ class Trainer(HyperParameters):
     def prepare_data(self, data: Any) -> None:
         """Take the data loaders of `data`, and reset the history."""
         self.data = data
-        self.history: list[Epoch] = []
+        self.history = []
         self.best = {}
         self._stopped = False
         self.limit = TimeLimit(self.max_seconds)
@@ -194,7 +197,8 @@ class Trainer(HyperParameters):
                 self.epoch = epoch
                 self.fit_epoch()
                 model.set_mask(None)
-        self._notify("after_fit")
+        for callback in self._all_callbacks:
+            callback.after_fit(self)
         warn_of_sgd(self)
 
     def fit_epoch(self) -> None:
@@ -219,8 +223,10 @@ class Trainer(HyperParameters):
         )
         self.limit.validation_seconds = self.seconds - trained
         self._begin_epoch()
-        self._notify("after_epoch")
-        self._notify("on_checkpoint")
+        for callback in self._all_callbacks:
+            callback.after_epoch(self)
+        for callback in self._all_callbacks:
+            callback.on_checkpoint(self)
 
     def _begin_epoch(self) -> None:
         self._current = EpochProgress()
@@ -229,11 +235,12 @@ class Trainer(HyperParameters):
     def _train(self) -> None:
         self.model.train()
         current = self._current
-        current.loader_state = getattr(self.train_dataloader, "state", None)
+        current.loader_state = self._loader_state
         for arrays in islice(self.train_dataloader, current.batches, None):
             if self._stopped or (current.batches and self._time_is_up):
                 break
-            self._notify("before_update")
+            for callback in self._all_callbacks:
+                callback.before_update(self)
             previous_norm = self.gradient_norm
             began = self.seconds
             batch = self._prepared(arrays)
@@ -245,8 +252,10 @@ class Trainer(HyperParameters):
             self._check_finite(loss, "training", previous_norm)
             self.batch_loss = loss
             current.loss.add(loss, batch.num_targets)
-            self._notify("after_update")
-            self._notify("on_checkpoint")
+            for callback in self._all_callbacks:
+                callback.after_update(self)
+            for callback in self._all_callbacks:
+                callback.on_checkpoint(self)
 
     def _validate(self) -> Mean:
         mean = Mean()
@@ -255,7 +264,8 @@ class Trainer(HyperParameters):
         self.model.eval()
         self.hidden_state = None
         for arrays in self._validation_batches():
-            self._notify("before_validate")
+            for callback in self._all_callbacks:
+                callback.before_validate(self)
             batch = self._prepared(arrays)
             loss = self.step.validate(batch)
             self._keep_state(batch)
@@ -309,9 +319,9 @@ class Trainer(HyperParameters):
                 f"rate, or clip the gradient{at}"
             )
 
-    def _notify(self, hook: str) -> None:
-        for callback in (*self.callbacks, self._progress_display):
-            getattr(callback, hook)(self)
+    @property
+    def _all_callbacks(self) -> tuple[Callback, ...]:
+        return (*self.callbacks, self._progress_display)
 
     @contextmanager
     def _showing_progress(self) -> Iterator[None]:
@@ -357,9 +367,14 @@ class Trainer(HyperParameters):
 
     def example(self) -> Any:
         """A training batch to infer shapes from."""
-        if hasattr(self.train_dataloader, "example"):
-            return self.train_dataloader.example()
-        return next(iter(self.train_dataloader))
+        loader = self.train_dataloader
+        return loader.example() if isinstance(loader, Loader) else next(iter(loader))
+
+    @property
+    def _loader_state(self) -> Any:
+        """State of the generator of training batches; None of a loader of the user's own."""
+        loader = self.train_dataloader
+        return loader.state if isinstance(loader, Loader) else None
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that training changes: weights, optimizer, generators, state."""
@@ -382,7 +397,7 @@ class Trainer(HyperParameters):
             history=list(self.history),
             batches=current.batches,
             loss=(current.loss.total, current.loss.weight),
-            loader_state=current.loader_state or getattr(self.train_dataloader, "state", None),
+            loader_state=current.loader_state or self._loader_state,
             updates=self.train_batch_idx,
             validations=self.val_batch_idx - current.validated,  # a resume validates from the start
             seconds=self.seconds,

@@ -193,7 +193,7 @@ class CompiledSteps:
 
 def is_compiled(optimizer: Any) -> bool:
     """Return True unless the step of an optimizer is the user's own."""
-    return getattr(type(optimizer), "step", None) is CompiledSteps.step
+    return isinstance(optimizer, CompiledSteps) and type(optimizer).step is CompiledSteps.step
 
 
 def current(optimization: Optimization | None) -> Optimization:
