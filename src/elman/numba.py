@@ -380,7 +380,7 @@ class Step(SpecificationStep):
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
-        own_clipping = type(trainer).clip_gradients is CLIP_GRADIENTS
+        own_clipping = CLIPPING.replaced_in(type(trainer)) is None
         self._is_compiled = own_clipping and optimizers.is_compiled(self.optim)
 
     def update_weights(self) -> None:
@@ -424,7 +424,7 @@ class Trainer(specification.Trainer):
         return super().measure_gradients(model) if norm is None else norm
 
 
-CLIP_GRADIENTS = Trainer.clip_gradients  # before a user overrides it
+CLIPPING = Originals(Trainer, ["clip_gradients", "measure_gradients"])
 
 
 class TimeMachine(corpus.TimeMachine):

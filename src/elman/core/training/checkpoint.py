@@ -64,13 +64,16 @@ class Checkpoints(Callback):
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if it is time."""
-        self.before_validate(trainer)
+        self._end_if_wanted(trainer)
         self._last = min(self._last, trainer.seconds)  # another training may have begun
         if trainer.seconds - self._last >= self.seconds:
             self._write(trainer)
 
     def before_validate(self, trainer: TrainerLike) -> None:
         """Write a checkpoint if the training is to end; a resume validates from the start."""
+        self._end_if_wanted(trainer)
+
+    def _end_if_wanted(self, trainer: TrainerLike) -> None:
         if not self.begun:  # compilation before the first batch takes long and changes nothing
             self.begun, self._last = True, trainer.seconds
         if trainer.step.may_end(self.stopping):

@@ -147,7 +147,10 @@ class GradientStep(Step):
 
 
 def clip_or_measure(trainer: Any) -> None:
-    """Clip the gradients of a trainer's model by its hook, or else measure them."""
+    """Clip the gradients of a trainer's model by its hook, or else measure them.
+
+    For frameworks whose gradients stay in the model: their Trainer also has `measure_gradients`.
+    """
     if trainer.gradient_clip_val > 0:
         trainer.clip_gradients(trainer.gradient_clip_val, trainer.model)
     else:

@@ -24,9 +24,9 @@ def host_shape() -> TileShape:
     """Tile shape for this processor: it fills the vector registers, but for a few.
 
     Without AVX2 a vector has 4 floats, and a tile 16 vectors: half of the 32 registers of an ARM
-    processor, and all 16 of an older x86 processor, which keeps some of the tile in memory. A tile
-    for ARM only, such as (6, 4, 4), would do more products for each vector that it loads. It
-    needs no other code, and changes the rounding of results.
+    processor, and all 16 of an older x86 processor, which keeps some of the tile in memory. A
+    larger tile, for ARM only, would do more products for each vector that it loads, and change the
+    rounding of results. Rows must divide 8, since batches are padded to multiples of it.
     """
     if "+avx512f" in features():
         return TileShape(8, 2, 16)
