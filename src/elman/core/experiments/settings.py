@@ -174,12 +174,8 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
-class Settings(Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings):
-    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
-
-    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
-    The fields of the last base class come first.
-    """
+class PlaceSettings:
+    """Settings of where a training runs, what it starts from, and what it writes."""
 
     framework: str = choice(
         "numba",
@@ -212,6 +208,15 @@ class Settings(Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings
         LOGS,
         unset="no such log",
     )
+
+
+@dataclass(frozen=True)
+class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings):
+    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
+
+    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
+    The fields of the last base class come first.
+    """
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)  # which checks the fields of all classes
