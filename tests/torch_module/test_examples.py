@@ -1,8 +1,11 @@
-"""Both exercises of the section work."""
+"""The exercises of the section work, and so do custom cells."""
 
 from pathlib import Path
 
-from examples import autoregressive, overfit
+import pytest
+from examples import autoregressive, cells, overfit
+
+import elman
 
 
 def test_the_model_overfits(tmp_path: Path) -> None:
@@ -23,3 +26,14 @@ def test_the_sine_is_predicted_and_the_further_ahead_the_worse(tmp_path: Path) -
     assert errors == sorted(errors)
     assert [len(autoregressive.ahead(model, data.x, steps)) for steps in (1, 64)] == [996, 933]
     assert (tmp_path / "sine.png").stat().st_size > 10_000
+
+
+def test_custom_cells_are_trained_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells.main("torch", epochs=1)
+    for line, name in zip(
+        capsys.readouterr().out.splitlines(), ("minlstm", "normalized-rnn"), strict=True
+    ):
+        assert line == f"{name}: {elman.load(name, 'torch').predict('it has', 40)!r}"
