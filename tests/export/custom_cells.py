@@ -14,7 +14,7 @@ def everything(xp: Any, x: Any, r: Any, state: Any, scale: Any) -> Any:
     first = xp.exp(-xp.relu(a)) + xp.log(xp.sigmoid(c) + 1.5) / scale
     second = xp.sin(b) - xp.cos(d) * xp.reduce_mean(first, 1, keepdims=True)
     third = (2 - xp.reduce_sum(xp.concat([first, second], 1) ** 2, 1, keepdims=True)) / 50
-    h = xp.tanh(1 / (first + 4) + third + scale * state[2])
+    h = xp.tanh(1 / (+first + 4) + third + scale * state[2] + 2 ** -xp.relu(b))
     return h, state[0], 0.5 * state[1]
 
 

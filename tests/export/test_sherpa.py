@@ -15,7 +15,7 @@ Heard = tuple[Any, Path, Transducer]
 
 @pytest.fixture(scope="module", params=CELLS)
 def heard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Heard:
-    """A language model, the folder of its graphs, and a recogniser with its symbols."""
+    """A language model, the folder of its graphs, and a recognizer with its symbols."""
     folder = tmp_path_factory.mktemp("sherpa")
     model = model_of(request.param, layers=2, embedding=8, tied=True, lines=True)
     onnx.write(saved(folder, model), folder / "lm")

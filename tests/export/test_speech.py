@@ -1,4 +1,4 @@
-"""The graphs for speech recognisers, asked in the way of sherpa-onnx, score as elman does.
+"""The graphs for speech recognizers, asked in the way of sherpa-onnx, score as elman does.
 
 `Offline` and `Online` do what its classes OfflineRnnLM and OnlineRnnLM do: inputs and outputs by
 position, metadata by key, types and shapes as there.
@@ -70,8 +70,8 @@ class Online:
         return total
 
 
-class Recogniser:
-    """A model, its two graphs, and the recogniser's symbols."""
+class Recognizer:
+    """A model, its two graphs, and the recognizer's symbols."""
 
     def __init__(self, model: Any, folder: Path) -> None:
         onnx.write(saved(folder, model), folder / "out")
@@ -87,64 +87,64 @@ class Recogniser:
 
 
 @pytest.fixture(scope="module", params=CELLS)
-def recogniser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def recognizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = model_of(request.param, layers=2, embedding=8, tied=True, lines=True)
-    return Recogniser(model, tmp_path_factory.mktemp("speech"))
+    return Recognizer(model, tmp_path_factory.mktemp("speech"))
 
 
 @given(texts=SENTENCES)
 def test_sentences_have_elmans_scores_and_padding_costs_nothing(
-    recogniser: Recogniser, texts: list[str]
+    recognizer: Recognizer, texts: list[str]
 ) -> None:
-    found = recogniser.offline.scores(list(map(recogniser.hypothesis, texts)), scale=0.5)
-    wanted = [0.5 * score.log_probability for score in recogniser.model.score(texts)]
+    found = recognizer.offline.scores(list(map(recognizer.hypothesis, texts)), scale=0.5)
+    wanted = [0.5 * score.log_probability for score in recognizer.model.score(texts)]
     assert found == pytest.approx(wanted, abs=1e-4, rel=1e-5)
 
 
 @given(text=st.text(st.sampled_from(LETTERS), max_size=30))
 def test_tokens_one_by_one_have_elmans_scores_up_to_the_end_of_the_line(
-    recogniser: Recogniser, text: str
+    recognizer: Recognizer, text: str
 ) -> None:
-    found = recogniser.online.score(recogniser.hypothesis(text), scale=0.5)
-    *tokens, _ = recogniser.model.score([text])[0].tokens
+    found = recognizer.online.score(recognizer.hypothesis(text), scale=0.5)
+    *tokens, _ = recognizer.model.score([text])[0].tokens
     wanted = 0.5 * sum(token.log_probability for token in tokens)
     assert found == pytest.approx(wanted, abs=1e-4, rel=1e-5)
 
 
-def test_symbols_are_numbered_as_in_icefall(recogniser: Recogniser) -> None:
-    numbers = recogniser.numbers
+def test_symbols_are_numbered_as_in_icefall(recognizer: Recognizer) -> None:
+    numbers = recognizer.numbers
     assert [numbers[name] for name in ("<blk>", "<sos/eos>", "<unk>")] == [0, 1, 2]
     assert sorted(numbers.values()) == list(range(len(numbers)))
-    known = {*recogniser.model.codec.vocab.idx_to_token} - {"<unk>", "\n", " "}
+    known = {*recognizer.model.codec.vocab.idx_to_token} - {"<unk>", "\n", " "}
     assert {*numbers} == {*known, "<blk>", "<sos/eos>", "<unk>", "\\n", "\u2581"}
 
 
-def test_the_metadata_are_those_that_icefall_writes(recogniser: Recogniser) -> None:
-    for session in (recogniser.offline.session, recogniser.online.session):
+def test_the_metadata_are_those_that_icefall_writes(recognizer: Recognizer) -> None:
+    for session in (recognizer.offline.session, recognizer.online.session):
         numbers = session.get_modelmeta().custom_metadata_map
         assert (numbers["sos_id"], numbers["eos_id"]) == ("1", "1")
-        assert int(numbers["vocab_size"]) == len(recogniser.numbers)
+        assert int(numbers["vocab_size"]) == len(recognizer.numbers)
         assert (numbers["num_layers"], numbers["hidden_size"]) == ("2", "8")
         assert numbers["model_type"] == "rnnlm"
-    names = recogniser.online.inputs, recogniser.online.outputs
+    names = recognizer.online.inputs, recognizer.online.outputs
     assert names == (["x", "h0", "c0"], ["log_softmax", "next_h0", "next_c0"])
-    names = recogniser.offline.inputs, recogniser.offline.outputs
+    names = recognizer.offline.inputs, recognizer.offline.outputs
     assert names == (["x", "x_lens"], ["nll"])
 
 
 def test_bytes_have_the_numbers_that_sherpa_onnx_knows(tmp_path: Path) -> None:
-    recogniser = Recogniser(model_of("lstm", tokenizer="byte", lines=True), tmp_path)
-    numbers = recogniser.numbers
+    recognizer = Recognizer(model_of("lstm", tokenizer="byte", lines=True), tmp_path)
+    numbers = recognizer.numbers
     assert all(numbers[f"<0x{byte:02X}>"] == byte + 3 for byte in range(256))
     text = "Zo\xeb said"
-    found = recogniser.offline.scores([[0, 0, *(byte + 3 for byte in text.encode())]], 1)
-    assert found == pytest.approx([recogniser.model.score([text])[0].log_probability], abs=1e-4)
+    found = recognizer.offline.scores([[0, 0, *(byte + 3 for byte in text.encode())]], 1)
+    assert found == pytest.approx([recognizer.model.score([text])[0].log_probability], abs=1e-4)
 
 
 def test_a_model_of_running_text_scores_a_sentence_between_two_line_ends(tmp_path: Path) -> None:
-    recogniser = Recogniser(model_of("gru"), tmp_path)
-    found = recogniser.offline.scores([recogniser.hypothesis("said he")], 1)
-    wanted = recogniser.model.score(["said he"])[0].log_probability
+    recognizer = Recognizer(model_of("gru"), tmp_path)
+    found = recognizer.offline.scores([recognizer.hypothesis("said he")], 1)
+    wanted = recognizer.model.score(["said he"])[0].log_probability
     assert found == pytest.approx([wanted], abs=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_without_a_line_end_there_are_no_such_graphs_which_is_told(
     model.codec = elman.core.text.codec.Codec(without_line_end(model), "char", clean=False)
     onnx.write(saved(tmp_path, model), tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"step.onnx", "vocab.json"}
-    assert "no graphs for speech recognisers" in caplog.text
+    assert "no graphs for speech recognizers" in caplog.text
 
 
 def without_line_end(model: Any) -> Any:

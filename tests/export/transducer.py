@@ -1,4 +1,4 @@
-"""A speech recogniser with random weights: a transducer in the files that sherpa-onnx reads."""
+"""A speech recognizer with random weights: a transducer in the files that sherpa-onnx reads."""
 
 from pathlib import Path
 from typing import Any

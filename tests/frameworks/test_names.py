@@ -73,4 +73,4 @@ def test_all_packages_have_the_same_names_in_the_same_order_in_the_same_files(
     found = public_names(framework)
     found["arrays"] = [name for name in found["arrays"] if name not in OWN.get(framework, [])]
     assert found == public_names("torch")
-    assert list(found) == ["arrays", "data", "layers", "model", "trainer", "weights"]
+    assert list(found) == ["arrays", "data", "layers", "model", "step", "trainer", "weights"]

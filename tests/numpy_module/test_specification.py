@@ -196,6 +196,7 @@ def test_the_same_seed_gives_the_same_numbers(story: Path) -> None:
     ("options", "message"),
     [
         ({"lr": float("nan")}, "lr must be a finite number above 0"),
+        ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"lr": 0.0}, "lr must be a finite number above 0"),
         ({"optimizer": "lion"}, "optimizer must be sgd, adam or adamw"),
         ({"momentum": 1.0}, "momentum must be"),

@@ -30,7 +30,7 @@ def export(
     """Write the model of a run as a file, or a folder, that needs no elman.
 
     html is a page that runs the model in the browser, from a disk or any web server; onnx a folder
-    of graphs for onnxruntime and speech recognisers; torch a folder with a program in PyTorch.
+    of graphs for onnxruntime and speech recognizers; torch a folder with a program in PyTorch.
     """
     from elman.export import export
 

@@ -44,6 +44,12 @@ class Symbol:
     def __pow__(self, other: Any) -> "Symbol":
         return self._language.apply("pow", self, other)
 
+    def __rpow__(self, other: Any) -> "Symbol":
+        return self._language.apply("pow", other, self)
+
+    def __pos__(self) -> "Symbol":
+        return self
+
 
 class Language(ABC):
     """Array functions of symbols, in the place of a framework's; a subclass writes them.

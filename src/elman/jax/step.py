@@ -14,7 +14,7 @@ from elman.core.training.step import GradientStep
 from elman.jax.arrays import numpy
 from elman.jax.compiled import compiled
 
-__all__ = ["Step", "global_norm"]
+__all__ = ["Step"]
 
 
 class Step(GradientStep):

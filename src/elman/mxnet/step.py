@@ -15,7 +15,7 @@ from elman.mxnet.arrays import cpu, numpy
 from elman.mxnet.data import from_numpy
 from elman.mxnet.model import Module
 
-__all__ = ["Step", "arrays_of"]
+__all__ = ["Step"]
 
 
 class Step(step.Step):

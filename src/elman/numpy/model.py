@@ -73,7 +73,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         super().__init__()
         if not hasattr(rnn, "num_hiddens"):
             raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
-        Optimizer(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
+        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)

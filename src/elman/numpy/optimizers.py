@@ -38,7 +38,7 @@ class SGD(NumPyOptimizer):
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     def __init__(self, model: Trainable, lr: float, momentum: float = 0.0) -> None:
-        Optimizer("sgd", lr, momentum)  # raises for what is not valid
+        Optimizer.given("sgd", lr, momentum)  # raises for what is not valid
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
 
@@ -64,7 +64,7 @@ class Adam(NumPyOptimizer):
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def __init__(self, model: Trainable, lr: float) -> None:
-        Optimizer("adam", lr)
+        Optimizer.given("adam", lr)
         self.model, self.lr, self.steps = model, lr, 0
         self.mean = {name: np.zeros_like(value) for name, value in model.parameters.items()}
         self.square = {name: np.zeros_like(value) for name, value in model.parameters.items()}
@@ -93,7 +93,7 @@ class AdamW(Adam):
 
     def __init__(self, model: Trainable, lr: float, weight_decay: float | None = None) -> None:
         super().__init__(model, lr)
-        self.weight_decay = Optimizer("adamw", lr, weight_decay=weight_decay).decay
+        self.weight_decay = Optimizer.given("adamw", lr, weight_decay=weight_decay).decay
 
     def step(self) -> None:
         """Update the model's parameters by its gradients."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ({"gates": ("a", "b"), "separate": ("a",)}, "separate gates are the last"),
         ({"separate": ("h",), "recurrent": False}, "separate gates are the last"),
         ({"parameters": {"bias": 0.0}}, "weight and bias are names of elman's own"),
+        ({"parameters": None}, "parameters map names to initial values, got None for half"),
+        ({"parameters": ["gain"]}, r"parameters map names to initial values, got \['gain'\]"),
         ({"parameters": {"gain": "1"}}, "the initial value of gain is a finite number, got '1'"),
     ],
 )
@@ -104,6 +107,16 @@ def test_equations_are_tried_before_a_cell_is_registered(step: Any, message: str
         register(Cell("half", ("h",), step))
     with pytest.raises(ElmanError, match="cell must be"):
         cell_named("half")
+
+
+def test_the_two_arrays_of_a_linear_cell_have_the_shape_of_its_state() -> None:
+    def decaying(xp: Any, x: Any, decay: Any) -> Any:
+        return decay, x
+
+    cell = Cell("half", ("h",), linear=decaying, parameters={"decay": 0.5})
+    with pytest.raises(ElmanError, match=r"\(2, 3\) here, got \(3,\), \(2, 3\) from half"):
+        register(cell)
+    assert replace(cell, name="other").linear is decaying
 
 
 def test_the_same_code_is_registered_again_and_other_code_is_not() -> None:
@@ -202,8 +215,7 @@ def test_a_scan_is_the_loop(steps: int) -> None:
 
 def test_the_step_of_a_linear_cell_is_its_linear_form() -> None:
     x, h = np.random.default_rng(0).normal(size=(2, 5, 3))
-    step = CELLS["mingru"].step
-    assert step is not None
-    (found,) = step(step_arrays, np.concatenate([x, 2 * x], 1), None, (h,))
+    both = np.concatenate([x, 2 * x], 1)
+    (found,) = CELLS["mingru"].next_state(step_arrays, both, None, (h,), {})
     z = step_arrays.sigmoid(x)
     np.testing.assert_array_equal(found, (1 - z) * h + z * 2 * x)

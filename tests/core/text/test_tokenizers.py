@@ -1,4 +1,4 @@
-"""Cleaning, tokenisers and the vocabulary."""
+"""Cleaning, tokenizers and the vocabulary."""
 
 import numpy as np
 import pytest

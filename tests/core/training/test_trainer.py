@@ -115,6 +115,27 @@ def test_a_constructor_and_a_fit_of_the_books_take_effect() -> None:
     assert len(trainer.history) == 2
 
 
+def test_a_fit_and_a_preparation_of_the_books_train_each_model_by_a_step_of_its_own() -> None:
+    class Books(Stepping):
+        def prepare_model(self, model: Any) -> None:
+            model.trainer = self
+            self.model = model
+
+        def fit(self, model: Any, data: Any) -> None:
+            self.prepare_data(data)
+            self.prepare_model(model)
+            self.optim = model.configure_optimizers()
+            self.epoch = self.train_batch_idx = self.val_batch_idx = 0
+            self.fit_epoch()
+            steps.append(self.step)
+
+    steps: list[Any] = []
+    trainer = Books(1)
+    models = [fit(trainer), fit(trainer)]
+    assert steps[0] is not steps[1]
+    assert trainer.step.model is models[1]
+
+
 def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> None:
     class Counting(Constant):
         seen: ClassVar[list[Any]] = []

@@ -129,7 +129,7 @@ class RNNLM(RNNLMScratch):
         - `tied`: use the embedding as the output layer's weight.
         - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
         """
-        Optimizer(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
+        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
         check_language_model(rnn, tied, embedding_size)
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
@@ -138,7 +138,7 @@ class RNNLM(RNNLMScratch):
 
 def optimizer_of(model: Any) -> Optimizer:
     """Description of the optimizer that an RNNLM's attributes name."""
-    return Optimizer(model.optimizer, model.lr, model.momentum, model.weight_decay)
+    return Optimizer.given(model.optimizer, model.lr, model.momentum, model.weight_decay)
 
 
 def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:

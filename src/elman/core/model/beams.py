@@ -18,7 +18,7 @@ class Hypothesis(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Mean log-probability of a token: the length-normalised score."""
+        """Mean log-probability of a token: the length-normalized score."""
         return self.log_probability / max(1, len(self.ids))
 
 

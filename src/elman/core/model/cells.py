@@ -69,12 +69,16 @@ class Cell:
 
     def __post_init__(self) -> None:
         _require_name(CELL_NAME, "the name of a cell", self.name)
+        if not isinstance(self.parameters, Mapping):
+            raise ElmanError(
+                f"parameters map names to initial values, got {self.parameters!r} for {self.name}: "
+                'give a dict, such as {"gain": 1.0}'
+            )
         object.__setattr__(self, "parameters", dict(self.parameters))
         require_at_least(1, states=self.states)
         self._check_equations()
         if self.linear is not None:
             object.__setattr__(self, "recurrent", False)
-            object.__setattr__(self, "step", self._linear_step)
         self._check_gates()
         self._check_parameters()
 
@@ -180,7 +184,9 @@ class Cell:
         self, xp: Any, x: Any, r: Any, state: State, weights: Mapping[str, Any]
     ) -> State:
         """State after a step; `weights` has the layer's weights by kind."""
-        assert self.step is not None
+        if self.step is None:
+            a, b = self.linear_form(xp, x, weights)
+            return (a * state[0] + b,)
         after = self.step(xp, x, r, state, **self._own(weights))
         if not isinstance(after, tuple) or len(after) != self.states:
             raise ElmanError(
@@ -193,11 +199,6 @@ class Cell:
         """The a and b of a linear cell, (batch, hidden) each."""
         assert self.linear is not None
         return self.linear(xp, x, **self._own(weights))
-
-    def _linear_step(self, xp: Any, x: Any, r: None, state: State, **own: Any) -> State:
-        assert self.linear is not None
-        a, b = self.linear(xp, x, **own)
-        return (a * state[0] + b,)
 
     def _own(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         return {name: weights[name] for name in self.parameters}

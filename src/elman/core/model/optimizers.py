@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from elman.core.errors import ElmanError, alternatives, in_words
+from elman.core.errors import (
+    ElmanError,
+    alternatives,
+    in_words,
+    is_finite_number,
+    require_number,
+)
 from elman.core.setting_fields import check, choice, real
 
 
@@ -92,6 +98,20 @@ class Optimizer:
         for name, default in {"lr": self.kind.lr, **self.kind.takes}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
+
+    @classmethod
+    def given(
+        cls,
+        optimizer: str,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float | None = None,
+    ) -> "Optimizer":
+        """The optimizer with a learning rate, for which None is no value."""
+        require_number(
+            "a finite number above 0", lambda rate: is_finite_number(rate) and rate > 0, lr=lr
+        )
+        return cls(optimizer, lr, momentum, weight_decay)
 
     @property
     def kind(self) -> Kind:

@@ -69,8 +69,8 @@ class Sampler(SamplerOptions):
         if seen is None or self.repetition_penalty == 1:
             return masked
         penalty = float(self.repetition_penalty)  # which leaves single precision as it is
-        penalised = np.where(masked < 0, masked * penalty, masked / penalty)
-        found: NDArray[Any] = np.where(seen, penalised, masked)
+        penalized = np.where(masked < 0, masked * penalty, masked / penalty)
+        found: NDArray[Any] = np.where(seen, penalized, masked)
         return found
 
     def probabilities(

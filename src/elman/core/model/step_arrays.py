@@ -36,7 +36,10 @@ def check_equations(cell: Cell) -> None:
     weights = {name: np.full(hidden, value, np.float32) for name, value in cell.parameters.items()}
     try:
         with np.errstate(all="ignore"):
-            after = cell.next_state(sys.modules[__name__], x, r, state, weights)
+            arrays = sys.modules[__name__]
+            after = cell.next_state(arrays, x, r, state, weights)
+            if cell.linear is not None:
+                after = cell.linear_form(arrays, x, weights)
     except ElmanError:
         raise
     except Exception as error:  # equations may raise anything
@@ -45,8 +48,8 @@ def check_equations(cell: Cell) -> None:
             f"may call {alternatives(STEP_FUNCTIONS)} of xp"
         ) from error
     shapes = [np.shape(part) for part in after]
-    if shapes != [(batch, hidden)] * cell.states:
+    if any(shape != (batch, hidden) for shape in shapes):
         raise ElmanError(
-            f"the arrays of a state are (batch, hidden), {(batch, hidden)} here, got "
+            f"the arrays that a cell returns are (batch, hidden), {(batch, hidden)} here, got "
             f"{', '.join(map(str, shapes))} from {cell.name}"
         )

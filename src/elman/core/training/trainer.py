@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from elman.core.d2l.plotting import ProgressBoard
 from elman.core.data.batch import Batch
-from elman.core.data.batching import Loader
 from elman.core.data.sharding import ShardedBatch
 from elman.core.errors import (
     DivergedError,
@@ -53,6 +52,8 @@ class Trainer(HyperParameters):
     """
 
     step_type: Any  # the framework's Step
+    model: Any = None
+    optim: Any = None
     data: Any = None  # of the last fit
     history: list[Epoch]
     max_epochs: int
@@ -70,6 +71,8 @@ class Trainer(HyperParameters):
     learning_rate_factor: float = 1.0  # that a schedule has set
     hidden_state: Any = None  # after the last batch, where batches are contiguous
     _progress_display: Callback = Callback()
+    _step: Step | None = None
+    _step_of: tuple[Any, Any] = None, None  # model and optimizer of the step
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class Trainer(HyperParameters):
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes of a copy or a pickle: all but the step, which is made again."""
-        return {name: value for name, value in vars(self).items() if name != "step"}
+        return {name: value for name, value in vars(self).items() if name != "_step"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle, and the reference from its model, which was left out."""
@@ -131,7 +134,6 @@ class Trainer(HyperParameters):
         model.trainer = self
         model.board.xlim = [0, self.max_epochs]
         self.model = model
-        vars(self).pop("step", None)
         if self.gpus:
             self.move_model(model, self.gpus[0])
 
@@ -142,9 +144,22 @@ class Trainer(HyperParameters):
         """Take the model's optimizer."""
         self.optim = self.model.configure_optimizers()
 
-    @cached_property
+    @property
     def step(self) -> Step:
         """The framework's step for this model and optimizer, in shards if there are any."""
+        # The book's own `fit` and `prepare_model` do not drop the step of another training.
+        model, optim = self._step_of
+        if self._step is not None and model is self.model and optim is self.optim:
+            return self._step
+        self.step = step = self._new_step()
+        return step
+
+    @step.setter
+    def step(self, step: Step) -> None:
+        self._step = step
+        self._step_of = self.model, self.optim  # which a step may have replaced
+
+    def _new_step(self) -> Step:
         step: Any = self.step_type(self)
         if self.shards is None:
             return step  # type: ignore[no-any-return]
@@ -185,7 +200,7 @@ class Trainer(HyperParameters):
         self.prepare_model(model)
         model.board.begin()
         self.prepare_optimizer()
-        vars(self).pop("step", None)  # of another training
+        self._step = None  # of another training
         self.epoch = self.train_batch_idx = self.val_batch_idx = 0
         if resume is not None:
             self._resume(*resume)
@@ -368,13 +383,12 @@ class Trainer(HyperParameters):
     def example(self) -> Any:
         """A training batch to infer shapes from."""
         loader = self.train_dataloader
-        return loader.example() if isinstance(loader, Loader) else next(iter(loader))
+        return loader.example() if hasattr(loader, "example") else next(iter(loader))
 
     @property
     def _loader_state(self) -> Any:
-        """State of the generator of training batches; None of a loader of the user's own."""
-        loader = self.train_dataloader
-        return loader.state if isinstance(loader, Loader) else None
+        """State of the generator of training batches; None for a user's loader without one."""
+        return getattr(self.train_dataloader, "state", None)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that training changes: weights, optimizer, generators, state."""

@@ -1,4 +1,4 @@
-"""A run in ONNX: one step with its states, and the two graphs that speech recognisers read.
+"""A run in ONNX: one step with its states, and the two graphs that speech recognizers read.
 
 A file is loaded by onnxruntime and compared with the specification before the folder exists.
 """
@@ -64,12 +64,12 @@ def write(run: Path, out: Path) -> None:
         else:
             log.info(
                 "the vocabulary has no line end, which borders a sentence: there are no graphs for "
-                "speech recognisers"
+                "speech recognizers"
             )
 
 
 def _write_speech(folder: Path, model: LanguageModel, symbols: speech.Symbols, wanted: Any) -> None:
-    """Write the graphs for speech recognisers and their table of symbols, and check them."""
+    """Write the graphs for speech recognizers and their table of symbols, and check them."""
     atomic.write(folder / speech.TOKENS, symbols.table().encode())
     _save(folder / speech.SENTENCES, speech.sentences(model, symbols))
     check.check_sentences(folder / speech.SENTENCES, wanted, symbols)

@@ -1,7 +1,7 @@
-"""The two graphs that speech recognisers read: those of icefall's RNN language models.
+"""The two graphs that speech recognizers read: those of icefall's RNN language models.
 
 sherpa-onnx takes their inputs and outputs by position, and the metadata by the names here. One
-scores whole sentences, the other is asked token by token. The recogniser has no token 0 in a
+scores whole sentences, the other is asked token by token. The recognizer has no token 0 in a
 hypothesis, and adds no border to one.
 """
 
@@ -22,7 +22,7 @@ SPACE = "\u2581"  # which stands for a space in a file whose columns are separat
 
 
 class Symbols:
-    """Symbols of a recogniser, numbered as in icefall, and the model's token for each.
+    """Symbols of a recognizer, numbered as in icefall, and the model's token for each.
 
     0 is the blank, 1 the border of a sentence, 2 the unknown symbol; then come the model's tokens,
     so that those of bytes have the numbers that sherpa-onnx knows.
@@ -49,7 +49,7 @@ def _spelling(used: Codec, token: int) -> str:
 
 
 def metadata(model: LanguageModel, symbols: Symbols) -> dict[str, object]:
-    """Numbers that a recogniser reads."""
+    """Numbers that a recognizer reads."""
     return {
         "model_type": "rnnlm",
         "sos_id": BORDER,

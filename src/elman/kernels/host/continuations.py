@@ -98,9 +98,9 @@ class Continuations:
 
     def _mark_seen(self) -> None:
         """Make room for the tokens seen of each text where a text has a penalty, else drop it."""
-        penalised = any(sampler.repetition_penalty != 1 for sampler in self._samplers)
-        before, self._seen = self._seen, np.zeros((len(self), self._vocab * penalised), np.bool_)
-        if penalised and before.shape[1]:
+        penalized = any(sampler.repetition_penalty != 1 for sampler in self._samplers)
+        before, self._seen = self._seen, np.zeros((len(self), self._vocab * penalized), np.bool_)
+        if penalized and before.shape[1]:
             self._seen[: len(before)] = before
 
 

@@ -83,7 +83,7 @@ def draw(logits, sampler, text, uniform, buffers):
 
 
 @inner
-def penalise(logits, seen, penalty):
+def penalize(logits, seen, penalty):
     """Make the logits, (vocab,), of the tokens that are `seen` smaller, as a Sampler does."""
     for n in range(len(seen)):
         if seen[n]:

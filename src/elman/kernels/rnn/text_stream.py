@@ -12,7 +12,7 @@ from elman.kernels.rnn import head
 from elman.kernels.rnn.group import forward_group
 from elman.kernels.rnn.layer import product
 from elman.kernels.rnn.packing import Array, pack_biases, pack_part, pack_table_part
-from elman.kernels.rnn.sampling import draw, penalise
+from elman.kernels.rnn.sampling import draw, penalize
 from elman.kernels.rnn.work import LANES, Work, copy_states
 
 
@@ -115,7 +115,7 @@ def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, st
             for row in range(len(uniforms)):
                 uniform = uniforms[row, n + 1 - known]
                 if sampler.penalty[row] != 1:
-                    penalise(logits[row, :vocab], seen[row], sampler.penalty[row])
+                    penalize(logits[row, :vocab], seen[row], sampler.penalty[row])
                 out[row, n + 1] = draw(logits[row, :vocab], sampler, row, uniform, buffers)
                 if out[row, n + 1] < 0:
                     return
