@@ -91,7 +91,7 @@ def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(
         "token": lambda: model.predict("ab", token=5),
         "num_layer": lambda: module.GRU(5, 8, num_layer=2),
         "droput": lambda: module.RNNLM(model.rnn, 5, droput=0.1),
-        "tokenizer": lambda: module.TextFile(str(tmp_path / "text"), 4, 4, tokenizer="word"),
+        "tokeniser": lambda: module.TextFile(str(tmp_path / "text"), 4, 4, tokeniser="word"),
         "num_trian": lambda: module.TimeMachine(4, 4, num_trian=9),
         "max_epoch": lambda: module.Trainer(max_epoch=1),
     }

@@ -284,7 +284,7 @@ class RNNLM(RNNLMScratch):
     LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
     sgd, adam or adamw; `momentum` goes with sgd, and `weight_decay`, 0.01 unless it is given, with
     adamw; with `tied` the embedding is the output layer's weight.
-    `training` turns dropout on, as in Flax.
+    `training` turns dropout on, as in Flax. `options` are those of `build`.
     """
 
     training: bool = True
