@@ -132,7 +132,7 @@ def logits_of_steps(arch: Architecture, w: dict[str, Number], ids: np.ndarray) -
             if spec.state_blocks:
                 r = matmul(states[layer][0], w[f"rnn.weight_hh_l{layer}"])
                 r = r + w[f"rnn.bias_hh_l{layer}"]
-            states[layer] = spec.step(Functions, x, r, states[layer])
+            states[layer] = spec.next_state(Functions, x, r, states[layer], {})
             below = states[layer][0]
         output = w["embedding.weight" if arch.tied else "linear.weight"]
         logits.append(matmul(below, output) + w["linear.bias"])

@@ -32,7 +32,7 @@ def sigmoids_taken(arch: Architecture, weights: Any, ids: Any) -> list[Any]:
         for x in outputs @ own["weight_ih"].T + own["bias_ih"]:
             if cell.recurrent:
                 r = state[0] @ own["weight_hh"].T + own["bias_hh"]
-            state = cell.step(xp, x, r, state)
+            state = cell.next_state(xp, x, r, state, {})
             hidden.append(state[0])
         outputs = np.stack(hidden)
     return taken

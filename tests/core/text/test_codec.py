@@ -53,7 +53,7 @@ def test_a_loaded_model_is_trained_on_no_text_that_numbers_tokens_otherwise(
     with pytest.raises(ElmanError, match=CURE):
         trainer.fit(model, other)
     assert all(np.array_equal(value, before[name]) for name, value in model.parameters.items())
-    assert not hasattr(trainer, "data")
+    assert trainer.data is None
     data = TextFile(str(lower), 8, 16, codec=model.codec)
     Trainer(20, gradient_clip_val=1).fit(model, data)
     elman.save(tmp_path / "again", model)
