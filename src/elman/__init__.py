@@ -10,13 +10,23 @@ from elman.core.experiments.frameworks import (
     framework_module,
     module_of,
 )
-from elman.core.model.cells import Cell, register
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from elman.core.model.cells import Cell, register
+
 __version__ = "0.1.0"
 __all__ = ["Cell", "ElmanError", "__version__", "framework_module", "load", "register", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what not every program needs."""
+    if name in ("Cell", "register"):
+        from elman.core.model import cells
+
+        return getattr(cells, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def save(folder: "str | Path", model: Any) -> None:

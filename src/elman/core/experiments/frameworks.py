@@ -1,18 +1,15 @@
 """Framework modules, found by name and imported when they are needed."""
 
-import logging
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, require_one_of
-from elman.core.model.cells import CELLS
 
 if TYPE_CHECKING:
     from elman.core.model.weights import Weights
 
-log = logging.getLogger("elman")
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 SINGLE_BYTES = 4  # of a number in single precision
 ON_CPU_ALONE = ("numba", "numpy")
@@ -64,8 +61,14 @@ def fastest_framework(cell: str, values: "Weights") -> str:
 
     The engine computes in single precision, with code that Numba compiles, for built-in cells.
     """
+    import logging  # takes as long to import as the rest of elman
+
+    from elman.core.model.cells import CELLS
+
     if cell not in CELLS:
-        log.info("the cell %s has no kernels in numba: numpy computes it", cell)
+        logging.getLogger("elman").info(
+            "the cell %s has no kernels in numba: numpy computes it", cell
+        )
         return "numpy"
     if any(value.dtype.itemsize > SINGLE_BYTES for value in values.values()):
         return "numpy"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
-from elman.core.data.parts import parse_split, shares_of
 from elman.core.errors import ElmanError, alternatives, did_you_mean, in_words, require_one_of
 from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE
 from elman.core.model.cells import CELLS, UnknownCellError, check_cell
@@ -72,7 +71,7 @@ class TextSettings:
     split: str | None = checked(
         None,
         "Shares of the text for training, validation and, if there is a third, the test.",
-        lambda value: shares_of(parse_split(value)),
+        lambda value: _check_shares(value, None, None),
         unset="0.8,0.1,0.1",
     )
     val: str | None = path(
@@ -299,7 +298,7 @@ def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:
-    shares_of(parse_split(values.get("split")), values.get("val"), values.get("test"))
+    _check_shares(values.get("split"), values.get("val"), values.get("test"))
     if values.get("lines") and values.get("batching", "random") != "random":
         raise ElmanError(
             f"lines do not continue each other, got batching {values['batching']}: leave it out"
@@ -379,3 +378,10 @@ def check_text(text: str, edition: str | None) -> None:
     require_one_of(EDITIONS, edition=edition)
     if text != TIME_MACHINE:
         raise ElmanError(f"only The Time Machine has editions, got {edition} with a file")
+
+
+def _check_shares(split: str | None, val: str | None, test: str | None) -> None:
+    """Raise an ElmanError unless these can be the parts of a text."""
+    from elman.core.data.parts import parse_split, shares_of  # reads files, which help does not
+
+    shares_of(parse_split(split), val, test)
