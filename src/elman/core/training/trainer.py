@@ -4,7 +4,6 @@ A framework's Trainer names its Step, and defines D2L's `clip_gradients` on the 
 framework.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +37,6 @@ from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Step
 from elman.core.training.time_limit import TimeLimit
-
-log = logging.getLogger("elman")
 
 
 class Trainer(HyperParameters):
