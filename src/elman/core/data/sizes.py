@@ -80,7 +80,7 @@ def _sum(counts: NDArray[np.int64], measure: Callable[[str], int], vocab: Vocab)
 
 
 def occurrences(ids: Ids, vocab: int) -> NDArray[np.int64]:
-    """How often each id occurs, (vocab,); ids are read in bounded memory."""
+    """Number of occurrences of each id, (vocab,); ids are read in bounded memory."""
     counts = np.zeros(vocab, np.int64)
     for start in range(0, len(ids), COUNTED_IDS):
         check_whole(ids)

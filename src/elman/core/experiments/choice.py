@@ -1,4 +1,4 @@
-"""What a training is made of: its settings, chosen for its text if they are not given."""
+"""Settings of a training, chosen for its text if they are not given, and the text as read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

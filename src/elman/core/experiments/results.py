@@ -115,7 +115,7 @@ def bits(loss: float, size: Size) -> float:
 
 
 def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:
-    """What the validation and the test part of a training are, if it has them."""
+    """Validation and test part of a training, if it has them."""
     if record is None:
         return {}
     settings, trained, validated = record.settings, record.trained, record.validated

@@ -1,4 +1,4 @@
-"""What a model that was trained in Python was trained with, as a run keeps it."""
+"""Record of a training in Python, as a run saves it."""
 
 import platform
 from collections.abc import Mapping

@@ -38,7 +38,7 @@ class FirstWorkerFailedError(ElmanError):
 
 @dataclass(frozen=True)
 class Conduct:
-    """What goes with a training, besides its settings.
+    """Checkpoints, samples, callbacks and signals of a training, besides its settings.
 
     - `checkpoint_every`: seconds between checkpoints.
     - `sample_every`: epochs between samples; None for no samples.

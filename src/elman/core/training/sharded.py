@@ -33,7 +33,7 @@ STATE = "hidden_state."  # prefix of the arrays of states in a checkpoint
 
 @dataclass(frozen=True)
 class Shards:
-    """How batches are cut, and which part this worker computes.
+    """Cut of every batch into shards, and the part that this worker computes.
 
     - `number`: shards of every batch, a power of two.
     - `workers`: the processes that compute them.
