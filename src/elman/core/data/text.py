@@ -23,7 +23,7 @@ log = logging.getLogger("elman")
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """Options for reading a text as tokens; None leaves a value to the store, the codec or the default.
+    """Options for reading a text as tokens; None takes the value of the store, codec or default.
 
     - `tokenizer`, `vocab_size`, `min_freq`, `newlines`: as in `TokenizerSettings`.
     - `lines`: each line is a sequence.
