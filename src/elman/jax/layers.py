@@ -10,7 +10,8 @@ from jax import numpy as jnp
 
 from elman.core.errors import ElmanError
 from elman.core.model import weights
-from elman.core.model.cells import Cell, cell_named, check_cell, rnn_cell
+from elman.core.model.cells import Cell, cell_named, check_cell
+from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
 from elman.core.model.recurrence import linear_forms, run_stack
 from elman.jax import arrays
 
@@ -45,9 +46,15 @@ class RNNScratch(nn.Module):
 
 
 class Layers(nn.Module):
-    """Stack of recurrent layers of the cell `cell`; subclasses have the fields."""
+    """Stack of recurrent layers of the cell `cell`; subclasses have the fields.
+
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
+    """
 
     def __post_init__(self) -> None:
+        check_cell(self.cell)
         weights.check_dropout(input_dropout=self.input_dropout, output_dropout=self.output_dropout)
         super().__post_init__()
 
@@ -148,97 +155,26 @@ def scan_linear(a: Any, b: Any, h: Any, reverse: bool) -> Any:
     return a_all * h + b_all
 
 
-class Recurrent(Layers):
-    """Stack of recurrent layers of the cell `cell`, built in or registered.
-
-    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
-    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
-
-    - `num_hiddens`: hidden units per layer.
-    - `num_layers`: number of layers in the stack.
-    - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-    - `bidirectional`: also run backward, from the last step to the first.
-    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are then
-      no one-hot vectors, and of the last layer's outputs; in a sequence the same features are
-      dropped at all steps (Gal and Ghahramani 2016).
-    """
-
-    cell: str
-    num_hiddens: int
-    num_layers: int = 1
-    dropout: float = 0
-    bidirectional: bool = False
-    input_dropout: float = 0
-    output_dropout: float = 0
-
-    def __post_init__(self) -> None:
-        check_cell(self.cell)
-        super().__post_init__()
+@documented
+class Recurrent(Options, Sizes, Named, Layers):
+    """Stack of recurrent layers of any cell."""
 
 
-class RNN(Layers):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
-
-    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
-    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
-
-    - `num_hiddens`: hidden units per layer.
-    - `num_layers`: number of layers in the stack.
-    - `nonlinearity`: tanh or relu; GRU and LSTM have no such option.
-    - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-    - `bidirectional`: also run backward, from the last step to the first.
-    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are then
-      no one-hot vectors, and of the last layer's outputs; in a sequence the same features are
-      dropped at all steps (Gal and Ghahramani 2016).
-    """
-
-    num_hiddens: int
-    num_layers: int = 1
-    nonlinearity: str = "tanh"
-    dropout: float = 0
-    bidirectional: bool = False
-    input_dropout: float = 0
-    output_dropout: float = 0
-
-    def __post_init__(self) -> None:
-        rnn_cell(self.nonlinearity)
-        super().__post_init__()
-
-    @property
-    def cell(self) -> str:
-        """Name of the cell."""
-        return rnn_cell(self.nonlinearity)
+@documented
+class RNN(Options, Nonlinear, Layers):
+    """Stack of simple recurrent layers."""
 
 
-class Gated(Layers):
-    """Base class of GRU and LSTM, whose class says which cell it has."""
-
-    num_hiddens: int
-    num_layers: int = 1
-    dropout: float = 0
-    bidirectional: bool = False
-    input_dropout: float = 0
-    output_dropout: float = 0
-
-
-class GRU(Gated):
-    """Stack of gated recurrent layers.
-
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout` and `output_dropout`
-    are as in RNN.
-    """
+@documented
+class GRU(Options, Sizes, Layers):
+    """Stack of gated recurrent layers."""
 
     cell = "gru"
 
 
-class LSTM(Gated):
-    """Stack of LSTM layers; its state is a pair (H, C).
-
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout` and `output_dropout`
-    are as in RNN.
-    """
+@documented
+class LSTM(Options, Sizes, Layers):
+    """Stack of LSTM layers, whose state is a pair (H, C)."""
 
     cell = "lstm"
 

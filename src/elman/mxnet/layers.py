@@ -1,5 +1,6 @@
 """Recurrent layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -8,6 +9,7 @@ from mxnet import gluon, init, np, npx
 from mxnet.gluon import nn, rnn
 
 from elman.core.model import cells, layers, weights
+from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
 from elman.core.model.recurrence import run_layer, run_stack
 from elman.mxnet import arrays
 from elman.mxnet.model import COMPILED, Module
@@ -41,15 +43,13 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class Recurrent(layers.Recurrent, Module):
+class Layers(layers.Layers, Module):
     """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
-
-    input_dropout = output_dropout = 0.0  # of a subclass that only sets its layers
 
     def make_stack(self) -> Any:
         """Gluon's layers, or a CellStack."""
@@ -69,18 +69,30 @@ class Recurrent(layers.Recurrent, Module):
         return outputs, states if len(states) > 1 else states[0]
 
 
-class RNN(layers.RNN, Recurrent):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu."""
+@documented
+@dataclass(eq=False, repr=False)
+class Recurrent(Options, Sizes, Named, Layers):
+    """Stack of recurrent layers of any cell."""
 
 
-class GRU(layers.Gated, Recurrent):
-    """Stack of gated recurrent layers; the arguments are those of Recurrent but for the cell."""
+@documented
+@dataclass(eq=False, repr=False)
+class RNN(Options, Nonlinear, Layers):
+    """Stack of simple recurrent layers."""
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class GRU(Options, Sizes, Layers):
+    """Stack of gated recurrent layers."""
 
     cell = "gru"
 
 
-class LSTM(layers.Gated, Recurrent):
-    """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of GRU."""
+@documented
+@dataclass(eq=False, repr=False)
+class LSTM(Options, Sizes, Layers):
+    """Stack of LSTM layers, whose state is a pair (H, C)."""
 
     cell = "lstm"
 

@@ -1,12 +1,14 @@
 """Recurrent layers: stacks of any cell, run through time forward and backward."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from elman.core.errors import ElmanError, require_at_least
-from elman.core.model import language_model, weights
-from elman.core.model.cells import Cell, cell_named, check_cell, rnn_cell
+from elman.core.model import language_model, layers, weights
+from elman.core.model.cells import Cell, cell_named, check_cell
+from elman.core.model.layers import Inputs, Named, Nonlinear, Sizes, documented
 from elman.core.model.precision import check_precision
 from elman.core.model.recurrence import run_stack
 from elman.core.model.weights import Weights
@@ -18,7 +20,19 @@ from elman.numpy.model import Module
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 
-class Recurrent(Module):
+@dataclass(eq=False, repr=False)
+class Options(layers.Options):
+    """Dropout and direction, seed and precision.
+
+    - `seed`: seed of the initial weights and of dropout.
+    - `precision`: precision of the factors of matrix products, single or bf16.
+    """
+
+    seed: int = 0
+    precision: str = "single"
+
+
+class Layers(Module):
     """A stack of recurrent layers of the cell `cell`.
 
     Inputs are (steps, batch, num_inputs), or integers (steps, batch) that stand for one-hot
@@ -28,57 +42,26 @@ class Recurrent(Module):
     (2 * num_layers, batch, num_hiddens), each layer's forward one first.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        seed: int = 0,
-        precision: str = "single",
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        """Make the layers.
-
-        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
-        - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
-        - `num_hiddens`: hidden units of a layer.
-        - `num_layers`: layers, one above the other.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer, at
-          each step anew; the others are scaled up.
-        - `bidirectional`: also run from the last step to the first.
-        - `seed`: seed of the initial weights and of dropout.
-        - `precision`: precision of the factors of matrix products, single or bf16.
-        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
-          then no ids, and of the last layer's outputs; in a sequence the same features are dropped
-          at all steps (Gal and Ghahramani 2016).
+    def __post_init__(self: Any) -> None:
+        """Check the arguments, and draw the weights.
 
         A batch draws what it drops from `rng`: of the inputs, between the layers, of the outputs.
         """
-        check_cell(cell)
-        check_precision(precision)
-        weights.check_layers(num_inputs, num_hiddens, num_layers, dropout, bidirectional)
-        weights.check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
-        require_at_least(0, seed=seed)
+        check_cell(self.cell)
+        check_precision(self.precision)
+        sizes = self.num_inputs, self.num_hiddens, self.num_layers
+        weights.check_layers(*sizes, self.dropout, self.bidirectional)
+        weights.check_dropout(input_dropout=self.input_dropout, output_dropout=self.output_dropout)
+        require_at_least(0, seed=self.seed)
         super().__init__()
-        self.save_hyperparameters()
-        self.rng = np.random.default_rng(seed)
-        self.names = weights.layer_names(num_layers, bidirectional)
-        shapes = weights.layer_shapes(cell, num_inputs, num_hiddens, num_layers, bidirectional)
-        self.parameters = weights.draw(shapes, cell, num_hiddens, seed, prefix="rnn.")
+        self.hparams = asdict(self)
+        self.rng = np.random.default_rng(self.seed)
+        self.names = weights.layer_names(self.num_layers, self.bidirectional)
+        shapes = weights.layer_shapes(self.cell, *sizes, self.bidirectional)
+        self.parameters = weights.draw(
+            shapes, self.cell, self.num_hiddens, self.seed, prefix="rnn."
+        )
 
-    cell: str
-    num_inputs: int
-    num_hiddens: int
-    num_layers: int
-    dropout: float
-    bidirectional: bool
-    precision: str
-    input_dropout: float
-    output_dropout: float
     _memos: dict[str, tuple[Array, Array, list[Any]]]
     _masks: list[Any]  # between layers
     _input_mask: Any
@@ -244,60 +227,29 @@ def direction(name: str) -> int:
     return -1 if name.endswith("_reverse") else 1
 
 
-class RNN(Recurrent):
-    """A stack of recurrent layers; `nonlinearity` is tanh or relu.
-
-    The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `seed`, `precision`, `input_dropout`,
-    `output_dropout`.
-    """
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        dropout: float = 0,
-        bidirectional: bool = False,
-        seed: int = 0,
-        precision: str = "single",
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        cell = rnn_cell(nonlinearity)
-        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
-        super().__init__(cell, *sizes, dropout, bidirectional, seed, precision, *shares)
+@documented
+@dataclass(eq=False, repr=False)
+class Recurrent(Options, Sizes, Inputs, Named, Layers):
+    """A stack of recurrent layers of any cell."""
 
 
-class Gated(Recurrent):
-    """Base class of GRU and LSTM, whose class says which cell it has."""
-
-    cell: str
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        seed: int = 0,
-        precision: str = "single",
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
-        super().__init__(self.cell, *sizes, dropout, bidirectional, seed, precision, *shares)
+@documented
+@dataclass(eq=False, repr=False)
+class RNN(Options, Nonlinear, Inputs, Layers):
+    """A stack of simple recurrent layers."""
 
 
-class GRU(Gated):
-    """A stack of gated recurrent layers; the arguments are those of RNN."""
+@documented
+@dataclass(eq=False, repr=False)
+class GRU(Options, Sizes, Inputs, Layers):
+    """A stack of gated recurrent layers."""
 
     cell = "gru"
 
 
-class LSTM(Gated):
-    """A stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
+@documented
+@dataclass(eq=False, repr=False)
+class LSTM(Options, Sizes, Inputs, Layers):
+    """A stack of LSTM layers, whose state is a pair (H, C)."""
 
     cell = "lstm"

@@ -1,6 +1,7 @@
 """Recurrent layers over those of Keras: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from elman.core.model import layers
 from elman.core.model.cells import CELLS, cell_named
+from elman.core.model.layers import Named, Nonlinear, Options, Sizes, documented
 from elman.core.model.recurrence import recurrent_bias
 from elman.core.model.weights import layer_shapes
 from elman.tensorflow import arrays
@@ -41,7 +43,7 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class Recurrent(layers.Recurrent, Module):
+class Layers(layers.Layers, Module):
     """Stack of recurrent layers of the cell `cell`, Keras' own where it has them.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
@@ -62,11 +64,21 @@ class Recurrent(layers.Recurrent, Module):
         return outputs, H
 
 
-class RNN(layers.RNN, Recurrent):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu."""
+@documented
+@dataclass(eq=False, repr=False)
+class Recurrent(Options, Sizes, Named, Layers):
+    """Stack of recurrent layers of any cell."""
 
 
-class GRU(layers.Gated, Recurrent):
+@documented
+@dataclass(eq=False, repr=False)
+class RNN(Options, Nonlinear, Layers):
+    """Stack of simple recurrent layers."""
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class GRU(Options, Sizes, Layers):
     """Stack of gated recurrent layers; the state is a list, even of one, as in d2l."""
 
     cell = "gru"
@@ -77,7 +89,9 @@ class GRU(layers.Gated, Recurrent):
         return outputs, H if isinstance(H, list) else [H]
 
 
-class LSTM(layers.Gated, Recurrent):
+@documented
+@dataclass(eq=False, repr=False)
+class LSTM(Options, Sizes, Layers):
     """Stack of LSTM layers; the state of each is a list [H, C]."""
 
     cell = "lstm"

@@ -1,12 +1,15 @@
 """Recurrent layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elman.core.model import cells, weights
+from elman.core.model import cells, layers, weights
+from elman.core.model.layers import Inputs, Named, Nonlinear, Options, Sizes, documented
 from elman.core.model.recurrence import run_layer, run_stack
 from elman.torch import arrays
 from elman.torch.model import Module
@@ -40,7 +43,7 @@ class RNNScratch(Module):
         return outputs, state
 
 
-class Recurrent(Module):
+class Layers(layers.Layers, Module):
     """Stack of recurrent layers of the cell `cell`, PyTorch's own where it has them.
 
     Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
@@ -48,45 +51,20 @@ class Recurrent(Module):
     2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
     """
 
-    input_dropout = output_dropout = 0.0  # of a subclass that only sets its layers
-
-    def __init__(
-        self,
-        cell: str,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        """Make the layers.
-
-        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
-        - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
-        - `num_hiddens`: hidden units of a layer.
-        - `num_layers`: layers, one above the other.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-        - `bidirectional`: also run from the last step to the first.
-        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
-          then no one-hot vectors, and of the last layer's outputs; in a sequence the same features
-          are dropped at all steps (Gal and Ghahramani 2016).
-        """
-        cells.check_cell(cell)
-        weights.check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
-        super().__init__()
-        self.save_hyperparameters()
+    def make_stack(self) -> Any:
+        """PyTorch's layers, or a CellStack."""
         sizes: dict[str, Any] = {
-            "input_size": num_inputs,
-            "hidden_size": num_hiddens,
-            "num_layers": num_layers,
-            "dropout": dropout,
-            "bidirectional": bidirectional,
+            "input_size": self.num_inputs,
+            "hidden_size": self.num_hiddens,
+            "num_layers": self.num_layers,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
         }
-        native = cell in cells.FRAMEWORK_LAYERS
-        self.rnn = cells.make_layers(nn, cell, **sizes) if native else CellStack(cell, **sizes)
-        freeze_redundant_biases(self.rnn)
+        native = self.cell in cells.FRAMEWORK_LAYERS
+        make = partial(cells.make_layers, nn) if native else CellStack
+        stack = make(self.cell, **sizes)
+        freeze_redundant_biases(stack)
+        return stack
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle, and freeze the biases, as neither carries hooks."""
@@ -106,56 +84,30 @@ class Recurrent(Module):
         return values * F.dropout(torch.ones_like(values[0]), share)
 
 
-class RNN(Recurrent):
-    """Stack of recurrent layers; `nonlinearity` is tanh or relu.
-
-    The other arguments, inputs, outputs and states are those of Recurrent: `num_inputs`,
-    `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`, `output_dropout`.
-    """
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        cell = cells.rnn_cell(nonlinearity)
-        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
-        super().__init__(cell, *sizes, dropout, bidirectional, *shares)
+@documented
+@dataclass(eq=False, repr=False)
+class Recurrent(Options, Sizes, Inputs, Named, Layers):
+    """Stack of recurrent layers of any cell."""
 
 
-class Gated(Recurrent):
-    """Base class of GRU and LSTM, whose class says which cell it has."""
-
-    cell: str
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        sizes, shares = (num_inputs, num_hiddens, num_layers), (input_dropout, output_dropout)
-        super().__init__(self.cell, *sizes, dropout, bidirectional, *shares)
+@documented
+@dataclass(eq=False, repr=False)
+class RNN(Options, Nonlinear, Inputs, Layers):
+    """Stack of simple recurrent layers."""
 
 
-class GRU(Gated):
-    """Stack of gated recurrent layers; the arguments are those of RNN."""
+@documented
+@dataclass(eq=False, repr=False)
+class GRU(Options, Sizes, Inputs, Layers):
+    """Stack of gated recurrent layers."""
 
     cell = "gru"
 
 
-class LSTM(Gated):
-    """Stack of LSTM layers, whose state is a pair (H, C); the arguments are those of RNN."""
+@documented
+@dataclass(eq=False, repr=False)
+class LSTM(Options, Sizes, Inputs, Layers):
+    """Stack of LSTM layers, whose state is a pair (H, C)."""
 
     cell = "lstm"
 

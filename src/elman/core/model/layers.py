@@ -1,84 +1,102 @@
-"""Constructors of recurrent layers that infer the size of their inputs; see `Recurrent`."""
+"""Arguments of recurrent layers, each declared and described once, and what makes the layers.
 
-from typing import Any
+A framework's classes inherit the arguments that they take. Those of the last base class come first.
+"""
+
+from dataclasses import asdict, dataclass
+from inspect import cleandoc
+from typing import Any, TypeVar
 
 from elman.core.model.cells import check_cell, rnn_cell
 from elman.core.model.weights import check_dropout
 
-
-class Recurrent:
-    """Constructor of a framework's Recurrent, which defines `make_stack`: layers of its own."""
-
-    def __init__(
-        self: Any,
-        cell: str,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        """Make the layers.
-
-        - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
-        - `num_hiddens`: hidden units per layer.
-        - `num_layers`: number of layers in the stack.
-        - `dropout`: share of a layer's outputs that training sets to zero before the next layer.
-        - `bidirectional`: also run backward, from the last step to the first.
-        - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, which are
-          then no one-hot vectors, and of the last layer's outputs; in a sequence the same features
-          are dropped at all steps (Gal and Ghahramani 2016).
-        """
-        check_cell(cell)
-        check_dropout(input_dropout=input_dropout, output_dropout=output_dropout)
-        super().__init__()
-        self.save_hyperparameters()
-        self.rnn = self.make_stack()
+Kind = TypeVar("Kind", bound=type)
 
 
-class RNN(Recurrent):
-    """Constructor of an RNN, whose nonlinearity says which cell it has."""
-
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        """Make the layers.
-
-        - `nonlinearity`: tanh or relu.
-        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`,
-          `output_dropout`: as in Recurrent.
-        """
-        cell = rnn_cell(nonlinearity)
-        shares = (input_dropout, output_dropout)
-        super().__init__(cell, num_hiddens, num_layers, dropout, bidirectional, *shares)
+class Arguments:
+    """Some arguments of recurrent layers; the list in the docstring describes them."""
 
 
-class Gated(Recurrent):
-    """Constructor of a GRU or an LSTM, whose class says which cell it has."""
+@dataclass(eq=False, repr=False)
+class Named(Arguments):
+    """Argument of layers of any cell.
+
+    - `cell`: name of the cell: rnn, rnn-relu, gru, lstm, mingru, or a registered one.
+    """
 
     cell: str
 
-    def __init__(
-        self,
-        num_hiddens: int,
-        num_layers: int = 1,
-        dropout: float = 0,
-        bidirectional: bool = False,
-        input_dropout: float = 0,
-        output_dropout: float = 0,
-    ) -> None:
-        """Make the layers.
 
-        - `num_hiddens`, `num_layers`, `dropout`, `bidirectional`, `input_dropout`,
-          `output_dropout`: as in Recurrent.
-        """
-        shares = (input_dropout, output_dropout)
-        super().__init__(self.cell, num_hiddens, num_layers, dropout, bidirectional, *shares)
+@dataclass(eq=False, repr=False)
+class Inputs(Arguments):
+    """Argument of layers that do not infer the size of their inputs.
+
+    - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
+    """
+
+    num_inputs: int
+
+
+@dataclass(eq=False, repr=False)
+class Sizes(Arguments):
+    """Sizes of the layers.
+
+    - `num_hiddens`: hidden units of a layer.
+    - `num_layers`: number of layers in the stack.
+    """
+
+    num_hiddens: int
+    num_layers: int = 1
+
+
+@dataclass(eq=False, repr=False)
+class Nonlinear(Sizes):
+    """Argument of simple recurrent layers.
+
+    - `nonlinearity`: tanh or relu.
+    """
+
+    nonlinearity: str = "tanh"
+
+    @property
+    def cell(self) -> str:
+        """Name of the cell."""
+        return rnn_cell(self.nonlinearity)
+
+
+@dataclass(eq=False, repr=False)
+class Options(Arguments):
+    """Dropout and direction.
+
+    - `dropout`: share of a layer's outputs that training sets to zero before the next layer, at
+      each step anew; the others are scaled up.
+    - `bidirectional`: also run backward, from the last step to the first.
+    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, and of the last
+      layer's outputs. In a sequence the same features are dropped at all steps (Gal and Ghahramani
+      2016). Inputs that are dropped cannot be one-hot vectors.
+    """
+
+    dropout: float = 0
+    bidirectional: bool = False
+    input_dropout: float = 0
+    output_dropout: float = 0
+
+
+def documented(kind: Kind) -> Kind:
+    """Decorator of a class of layers: its constructor's docstring describes all arguments."""
+    groups = [base for base in reversed(kind.__mro__) if issubclass(base, Arguments)]
+    lists = [cleandoc(group.__doc__ or "").partition("\n\n")[2] for group in groups[1:-1]]
+    kind.__init__.__doc__ = "\n".join(["Make the layers.", "", *lists])  # type: ignore[misc]
+    return kind
+
+
+class Layers:
+    """Recurrent layers that a framework's `make_stack` makes; subclasses have the arguments."""
+
+    def __post_init__(self: Any) -> None:
+        """Check the arguments, and make the layers."""
+        check_cell(self.cell)
+        check_dropout(input_dropout=self.input_dropout, output_dropout=self.output_dropout)
+        super().__init__()
+        self.hparams = asdict(self)
+        self.rnn = self.make_stack()
