@@ -21,6 +21,7 @@ from limits import Job, peak
 from scaling import in_turns
 from updates import a_batch, engine
 
+from elman.core.model.options import ModelOptions
 from elman.core.model.precision import SINGLE
 from elman.core.model.weights import initial
 from elman.kernels.codegen.work_queue import counter, open_queue
@@ -58,7 +59,7 @@ OF_STEPS = {
 
 def works(job: Job, precision: str) -> dict[str, Callable[[], Any]]:
     """An update, its kernels, and their phases, by name."""
-    kernels = Engine(job.arch, precision=precision)
+    kernels = Engine(job.arch, options=ModelOptions(precision=precision))
     kernels.load(initial(job.arch))
     ids, targets = a_batch(job, TimeMachine.id_type)
     kernels.loss(ids, targets, (), DropoutMasks(), training=True)

@@ -120,9 +120,9 @@ class RNNLM(specification.RNNLM, CompiledModel):
         fields = self.architecture_fields()
         # A forked process has an engine of its own: that of its parent may be in the middle of a
         # batch, in a thread that the fork did not copy.
-        key, cached = (fields, self.precision, os.getpid()), self._engine
+        key, cached = (fields, self.options, os.getpid()), self._engine
         if cached is None or cached[0] != key:
-            engine = Engine(Architecture(*fields), precision=self.precision)
+            engine = Engine(Architecture(*fields), options=self.options)
             cached = self._engine = key, engine
         engine = cached[1]
         check_not_overridden(self)
@@ -151,7 +151,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
             loss, final_state = engine.loss(X, Y, state, masks, True, self.target_mask)
             self.gradients = engine.gradients()
         self._d_logits, self.final_state = None, self._state(final_state)
-        self.plot("ppl", self.exp(loss), train=True)
+        self.plot("ppl", self.xp.exp(loss), train=True)
         return loss
 
     def validation_step(self, batch: Sequence[Any]) -> float:
@@ -162,7 +162,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
                 X, Y, state, self._dropout_masks(X.shape), False, self.target_mask
             )
         self.final_state = self._state(final_state)
-        self.plot("ppl", self.exp(loss), train=False)
+        self.plot("ppl", self.xp.exp(loss), train=False)
         return loss
 
     def backward(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 from elman import numba as engine
 from elman import numpy as specification
 from elman.core.model.cells import CELLS
+from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import arrays, weight_layout
@@ -278,7 +279,7 @@ def test_kernels_write_pairs_only_to_their_own_arrays(
     way: str, batch: int, margins: list[tuple[np.ndarray, int]]
 ) -> None:
     arch = Architecture("lstm", 31, 33, 2, 7)
-    one = Engine(arch, precision="bf16")
+    one = Engine(arch, options=ModelOptions(precision="bf16"))
     one.load(weights_of(arch))
     between, inputs, outputs = (
         np.ones(shape, np.float32) for shape in ((3, batch, 33), (batch, 7), (batch, 33))

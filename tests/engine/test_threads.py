@@ -14,6 +14,7 @@ from numba import njit
 
 from elman import numba as engine
 from elman.core.model.language_model import generate_all
+from elman.core.model.options import ModelOptions
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen import work_queue
@@ -400,7 +401,7 @@ def test_any_batch_has_the_same_bits_with_any_number_of_threads(
 
     def updates(number: int) -> list[tuple[float, Weights]]:
         monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
-        made = Engine(arch, precision=precision)
+        made = Engine(arch, options=ModelOptions(precision=precision))
         made.load(weights_of(arch))
         sizes = (20, 1, 2, 7, 8, 31, 32, 33, 64, 65, 129)
         return [update(made, batch_of(arch, batch, 3)) for batch in sizes]
@@ -427,7 +428,7 @@ def test_states_masks_dropout_and_many_tokens_change_no_bit_between_threads(
 
     def trained(number: int) -> tuple[float, Weights]:
         monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", number)
-        made = Engine(arch, precision=precision)
+        made = Engine(arch, options=ModelOptions(precision=precision))
         made.load(weights_of(arch))
         loss, final = made.loss(*batch_of(arch, batch, steps), state, masks, True, counted)
         return loss, made.gradients() | dict(zip(("h", "c"), final, strict=True))

@@ -46,6 +46,7 @@ def randn(*shape: int) -> jax.Array:
 
 
 astype, size, to = jnp.astype, jnp.size, jax.device_put
+stop_gradient = jax.lax.stop_gradient
 
 
 def numpy(x: Any) -> np.ndarray:

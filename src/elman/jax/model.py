@@ -18,10 +18,11 @@ from elman.core.model import language_model
 from elman.core.model.options import ModelOptions
 from elman.core.model.text_model import TextModel
 from elman.core.text.vocab import Vocab
+from elman.jax import arrays
 from elman.jax.arrays import get_key, numpy
 from elman.jax.compiled import compiled
 from elman.jax.layers import accepts_ids, check_call
-from elman.jax.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.jax.loss import chunked_loss, mean
 from elman.jax.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
@@ -117,6 +118,10 @@ class Classifier(Module):
         correct = (preds == Y.reshape(-1)).astype(jnp.float32)
         return mean(correct, self.target_mask) if averaged else correct
 
+    def token_losses(self, logits: Any, targets: Any) -> Any:
+        """Cross-entropy in nats of logits, (..., classes), for each target."""
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
         """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, that of each.
 
@@ -128,7 +133,9 @@ class Classifier(Module):
             mutable=["batch_stats", "intermediates"],
             rngs={"dropout": state.dropout_rng},
         )
-        return cross_entropy(self, Y_hat, Y, averaged), changed
+        # Reshaping the logits would copy them.
+        losses = self.token_losses(Y_hat, Y.reshape(Y_hat.shape[:-1]))
+        return mean(losses, self.target_mask) if averaged else losses.reshape(-1), changed
 
     def layer_summary(self, X_shape: tuple[int, ...], key: Any = None) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -172,6 +179,7 @@ class RNNLMScratch(TextModel, Classifier):
     vocab_size: int
     lr: float = 0.01
 
+    xp = cast(Any, arrays)
     chunked_head = cast(Any, None)  # for which `chunked_loss` is right
 
     def setup(self) -> None:
@@ -231,7 +239,8 @@ class RNNLMScratch(TextModel, Classifier):
 
     def set_final_state(self, state: Any) -> None:
         """Store the final state among the variables that the forward pass changes."""
-        self.sow("intermediates", "final_state", state, lambda _, last: last, lambda: None)
+        last = rnnlm.detached(self.xp, state)
+        self.sow("intermediates", "final_state", last, lambda _, last: last, lambda: None)
 
     def step(
         self, ids: np.ndarray, state: Any = None, params: Any = None
@@ -344,7 +353,7 @@ class RNNLM(RNNLMScratch):
         self.set_final_state(state)
         rows, targets = hiddens.reshape(-1, hiddens.shape[-1]), Y.T.reshape(-1)
         size, own = rnnlm.chunk_rows(self.vocab_size), None if mask is None else mask.T
-        return chunked_cross_entropy(rows, targets, *self._output_weights(), own, size)
+        return chunked_loss(self, rows, targets, *self._output_weights(), own, size)
 
     def _output_weights(self) -> tuple[Any, Any]:
         """Weight, (hidden, vocab), and bias of the output layer."""

@@ -26,6 +26,7 @@ tensor, zeros = np.array, np.zeros
 normal, rand, randn = np.random.normal, np.random.rand, np.random.randn
 
 astype, size, to = np.ndarray.astype, attrgetter("size"), np.ndarray.as_in_ctx
+stop_gradient = np.ndarray.detach
 
 
 def numpy(x: np.ndarray) -> _numpy.ndarray:

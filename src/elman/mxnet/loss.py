@@ -1,21 +1,13 @@
-"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
+"""Mean of the losses of the targets that count: from logits, or chunk by chunk from states."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as _numpy
-from mxnet import autograd, nd, np, npx
+from mxnet import autograd, nd, np
 
 from elman.mxnet.data import from_numpy
-
-
-def cross_entropy(
-    model: Any, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True
-) -> np.ndarray:
-    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
-    targets = Y.reshape(Y_hat.shape[:-1])  # logits in a new shape would be a copy
-    losses = -npx.pick(npx.log_softmax(Y_hat, axis=-1), targets)
-    return mean(model, losses) if averaged else losses.reshape(-1)
 
 
 def mean(model: Any, values: np.ndarray) -> np.ndarray:
@@ -27,52 +19,55 @@ def mean(model: Any, values: np.ndarray) -> np.ndarray:
     return (weights * values).sum() / weights.sum()
 
 
-def chunked_cross_entropy(
-    model: Any, rows: np.ndarray, targets: np.ndarray, size: int
-) -> np.ndarray:
-    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+def chunked_loss(model: Any, rows: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
 
     The targets are (steps * batch,).
     """
     if model.target_mask is not None:
         counted = from_numpy(_numpy.flatnonzero(model.target_mask.T)).as_in_ctx(rows.ctx)
         rows, targets = rows[counted], targets[counted]
-    blocks = ChunkedLoss(targets, size)
-    return blocks(rows, model.linear.weight.data(), model.linear.bias.data()).sum()
+    weight, bias = model.linear.weight.data(), model.linear.bias.data()
+    return ChunkedLoss(model.token_losses, targets, size)(rows, weight, bias).sum()
 
 
 class ChunkedLoss(autograd.Function):
-    """Mean cross-entropy of rows, (number, hidden), computed `size` rows at a time."""
+    """Mean loss of rows, (number, hidden), computed `size` rows at a time, and its gradients.
 
-    def __init__(self, targets: np.ndarray, size: int) -> None:
+    The gradients of a chunk are computed with its loss, so that its logits are not kept.
+    """
+
+    def __init__(
+        self, token_losses: Callable[..., np.ndarray], targets: np.ndarray, size: int
+    ) -> None:
         super().__init__()
-        self.targets, self.size = targets, size
+        self.token_losses, self.targets, self.size = token_losses, targets, size
+        self.training = autograd.is_recording()
 
     def forward(self, rows: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         """Mean loss, (1,): with gradients, MXNet takes the shape () for an unknown one."""
-        self.save_for_backward(rows, weight, bias)
-        total = np.zeros(1, ctx=rows.ctx)
-        for part in self._chunks(rows):
-            chances = npx.log_softmax(np.dot(rows[part], weight.T) + bias, axis=-1)
-            total = total - npx.pick(chances, self.targets[part]).sum()
+        weight, bias = weight.detach(), bias.detach()
+        total, pieces = np.zeros(1, ctx=rows.ctx), []
+        if self.training:
+            weight.attach_grad("add")
+            bias.attach_grad("add")
+        for start in range(0, len(rows), self.size):
+            part = rows[start : start + self.size].detach()
+            if self.training:
+                part.attach_grad()
+                pieces.append(part.grad)
+            with autograd.record() if self.training else nullcontext():
+                logits = np.dot(part, weight.T) + bias
+                loss = self.token_losses(logits, self.targets[start : start + self.size]).sum()
+            if self.training:
+                loss.backward()
+            total = total + loss.detach()
             total.wait_to_read()  # or MXNet would start more chunks than fit in memory
+        if self.training:
+            self.gradients = np.concatenate(pieces), weight.grad, bias.grad
         return total / len(rows)
 
     def backward(self, d_loss: Any) -> list[nd.NDArray]:
         """Gradients of rows, weight and bias; MXNet passes and expects its older arrays here."""
-        rows, weight, bias = self.saved_tensors
-        pieces, d_weight, d_bias = [], np.zeros_like(weight), np.zeros_like(bias)
-        scale = d_loss.as_np_ndarray() / len(rows)
-        for part in self._chunks(rows):
-            d_logits = npx.softmax(np.dot(rows[part], weight.T) + bias, axis=-1)
-            d_logits = (d_logits - npx.one_hot(self.targets[part], len(bias))) * scale
-            pieces.append(np.dot(d_logits, weight))
-            d_weight += np.dot(d_logits.T, rows[part])
-            d_bias += d_logits.sum(axis=0)
-            d_bias.wait_to_read()
-        gradients = np.concatenate(pieces), d_weight, d_bias
-        return [gradient.as_nd_ndarray() for gradient in gradients]
-
-    def _chunks(self, rows: np.ndarray) -> Iterator[slice]:
-        for start in range(0, len(rows), self.size):
-            yield slice(start, start + self.size)
+        scale = d_loss.as_np_ndarray() / len(self.targets)
+        return [(gradient * scale).as_nd_ndarray() for gradient in self.gradients]

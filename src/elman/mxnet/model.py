@@ -13,9 +13,10 @@ from mxnet.gluon import nn
 from elman.core.d2l import module, rnnlm
 from elman.core.hyperparameters import HyperParameters
 from elman.core.model import language_model
+from elman.mxnet import arrays
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy
-from elman.mxnet.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.mxnet.loss import chunked_loss, mean
 from elman.mxnet.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
@@ -133,9 +134,15 @@ class Classifier(module.Classifier, Module):
         correct = (preds == Y.reshape(-1)).astype(np.float32)
         return mean(self, correct) if averaged else correct
 
+    def token_losses(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Cross-entropy in nats of logits, (..., classes), for each target."""
+        return -npx.pick(npx.log_softmax(logits, axis=-1), targets)
+
     def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        return cross_entropy(self, Y_hat, Y, averaged)
+        # Logits in a new shape would be a copy.
+        losses = self.token_losses(Y_hat, Y.reshape(Y_hat.shape[:-1]))
+        return mean(self, losses) if averaged else losses.reshape(-1)
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -171,7 +178,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     other methods use the overrides.
     """
 
-    exp, to_numpy = staticmethod(np.exp), staticmethod(numpy)
+    xp = arrays
 
     def init_params(self) -> None:
         """Create the parameters of the output layer, and attach gradients to all."""
@@ -199,7 +206,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def forward(self, X: np.ndarray, state: Any = None) -> np.ndarray:
         """Logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = rnnlm.detached(state)
+        self.final_state = rnnlm.detached(self.xp, state)
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
@@ -264,12 +271,12 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     def chunked_loss(self, X: np.ndarray, Y: np.ndarray, state: Any = None) -> np.ndarray:
         """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = rnnlm.detached(state)
+        self.final_state = rnnlm.detached(self.xp, state)
         with autograd.pause():
             self.linear(hiddens[:1, :1])  # so that a lazy layer infers its shape
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         size = rnnlm.chunk_rows(self.vocab_size)
-        return chunked_cross_entropy(self, rows, Y.T.reshape(-1), size)
+        return chunked_loss(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> gluon.Trainer:
         """The optimizer that `optimizer` names."""

@@ -8,12 +8,12 @@ import numpy as np
 from elman.core.d2l import module, rnnlm
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import language_model, weights
-from elman.core.model.metrics import perplexity
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
-from elman.numpy.arrays import Array, cross_entropy, look_up, look_up_backward, matmul
+from elman.numpy import arrays
+from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
 from elman.numpy.optimizers import OPTIMIZERS, NumPyOptimizer
 
 __all__ = ["RNNLM", "Module"]
@@ -35,6 +35,23 @@ class Module(module.Module):
     def generators(self) -> dict[str, np.random.Generator]:
         """Generators that training draws from, by name; a checkpoint contains their states."""
         return {}
+
+
+def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean cross-entropy in nats, and its gradient: (softmax - one-hot) / tokens.
+
+    Logits are (tokens, vocab), targets (tokens,).
+    """
+    tokens = np.arange(len(targets))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    picked = shifted[tokens, targets]
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    loss = float(np.mean(np.log(sums[:, 0]) - picked))
+    exps /= sums
+    exps[tokens, targets] -= 1
+    exps /= len(targets)
+    return loss, exps
 
 
 class RNNLM(rnnlm.LanguageModel, Module):
@@ -111,7 +128,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
     _counted: Any = None  # indices of those of its targets that count; None for all
-    exp = staticmethod(perplexity)
+    xp = arrays
     optimizers: ClassVar[Mapping[str, Callable[..., NumPyOptimizer]]] = OPTIMIZERS  # by name
 
     def architecture_fields(self) -> tuple[Any, ...]:

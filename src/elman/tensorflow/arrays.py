@@ -36,6 +36,9 @@ def to(x: tf.Tensor, device: Any) -> tf.Tensor:
         return tf.identity(x)
 
 
+stop_gradient = tf.stop_gradient
+
+
 def numpy(x: tf.Tensor) -> np.ndarray:
     """Convert a tensor or a variable to a NumPy array."""
     return x.numpy()

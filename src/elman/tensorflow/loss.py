@@ -1,17 +1,10 @@
-"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
+"""Mean of the losses of the targets that count: from logits, or chunk by chunk from states."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import tensorflow as tf
-
-
-def cross_entropy(model: Any, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
-    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
-    flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (targets, classes)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(Y, (-1,)), flat)
-    return mean(model, losses) if averaged else losses
 
 
 def mean(model: Any, values: tf.Tensor) -> tf.Tensor:
@@ -23,21 +16,22 @@ def mean(model: Any, values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(weights * values) / tf.reduce_sum(weights)
 
 
-def chunked_cross_entropy(model: Any, rows: tf.Tensor, targets: tf.Tensor, size: int) -> tf.Tensor:
-    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+def chunked_loss(model: Any, rows: tf.Tensor, targets: tf.Tensor, size: int) -> tf.Tensor:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
 
     The targets are (steps * batch,).
     """
     weight, bias = map(tf.convert_to_tensor, (model.linear.kernel, model.linear.bias))
     mask = model.target_mask
     if mask is None:
-        return chunked_total(rows, weight, bias, targets, size) / rows.shape[0]
+        return chunked_total(model, rows, weight, bias, targets, size) / rows.shape[0]
     weights = tf.cast(tf.reshape(tf.transpose(mask), (-1,)), rows.dtype)  # (steps * batch,)
-    total = chunked_total(rows, weight, bias, targets, size, weights)
+    total = chunked_total(model, rows, weight, bias, targets, size, weights)
     return total / tf.reduce_sum(weights)
 
 
 def chunked_total(
+    model: Any,
     rows: tf.Tensor,
     weight: tf.Tensor,
     bias: tf.Tensor,
@@ -45,10 +39,10 @@ def chunked_total(
     size: int,
     weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Sum of the cross-entropies of `rows`, computed `size` rows at a time.
+    """Sum of the losses of `rows`, computed `size` rows at a time.
 
     `rows` is (number, hidden), `weight` (hidden, vocab), `bias` (vocab,) and `targets` (number,).
-    With `weights`, (number,), each cross-entropy is multiplied by its weight.
+    With `weights`, (number,), each loss is multiplied by its weight.
     The backward pass computes the logits of each chunk again.
     """
     number = rows.shape[0]
@@ -56,7 +50,7 @@ def chunked_total(
 
     def chunk_loss(start: Any, rows: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         labels = targets[start : start + size]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, rows @ weight + bias)
+        losses = model.token_losses(rows @ weight + bias, labels)
         if weights is not None:
             losses *= weights[start : start + size]
         return tf.reduce_sum(losses)

@@ -11,10 +11,11 @@ import tensorflow as tf
 from elman.core.d2l import module, rnnlm
 from elman.core.errors import ElmanError
 from elman.core.model import language_model
+from elman.tensorflow import arrays
 from elman.tensorflow.arrays import num_gpus
 from elman.tensorflow.compiled import Compiled
 from elman.tensorflow.keras import KERAS_3
-from elman.tensorflow.loss import chunked_cross_entropy, cross_entropy, mean
+from elman.tensorflow.loss import chunked_loss, mean
 from elman.tensorflow.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
@@ -95,9 +96,15 @@ class Classifier(module.Classifier, Module):
         correct = tf.cast(preds == tf.reshape(Y, (-1,)), tf.float32)
         return mean(self, correct) if averaged else correct
 
+    def token_losses(self, logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy in nats of each row of logits, (targets, classes)."""
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        return cross_entropy(self, Y_hat, Y, averaged)
+        flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (targets, classes)
+        losses = self.token_losses(flat, tf.reshape(Y, (-1,)))
+        return mean(self, losses) if averaged else losses
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -135,7 +142,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     other methods use the overrides.
     """
 
-    exp = staticmethod(tf.exp)
+    xp = arrays
 
     def init_params(self) -> None:
         """Create the parameters of the output layer."""
@@ -162,7 +169,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def forward(self, X: tf.Tensor, state: Any = None) -> tf.Tensor:
         """Logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        set_final_state(self, state)
+        set_final_state(self, rnnlm.detached(self.xp, state))
         return self.output_layer(rnn_outputs)
 
     _reader: "Reader | None" = None
@@ -249,11 +256,11 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     def chunked_loss(self, X: tf.Tensor, Y: tf.Tensor, state: Any = None) -> tf.Tensor:
         """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        set_final_state(self, state)
+        set_final_state(self, rnnlm.detached(self.xp, state))
         rows = tf.reshape(hiddens, (-1, hiddens.shape[-1]))  # (steps * batch, hidden)
         targets = tf.reshape(tf.transpose(Y), (-1,))  # (steps * batch,)
         self.linear(rows[:1])  # creates the layer's variables, if it has none
-        return chunked_cross_entropy(self, rows, targets, rnnlm.chunk_rows(self.vocab_size))
+        return chunked_loss(self, rows, targets, rnnlm.chunk_rows(self.vocab_size))
 
     def configure_optimizers(self) -> Any:
         """The optimizer that `optimizer` names."""

@@ -21,6 +21,7 @@ tensor, zeros = torch.tensor, torch.zeros
 normal, rand, randn = torch.normal, torch.rand, torch.randn
 
 astype, size, to = torch.Tensor.type, torch.Tensor.numel, torch.Tensor.to
+stop_gradient = torch.Tensor.detach
 
 
 def numpy(x: torch.Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cross-entropy in nats over the targets that count: of logits, or chunk by chunk of states."""
+"""Mean of the losses of the targets that count: from logits, or chunk by chunk from states."""
 
 from typing import Any
 
@@ -7,40 +7,32 @@ import torch
 from torch.nn import functional as F
 
 
-def cross_entropy(
-    model: Any, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True
-) -> torch.Tensor:
-    """Mean cross-entropy of logits, (..., classes); unless `averaged`, that of each target."""
-    flat, targets = Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1)  # (targets, classes)
-    if not averaged:
-        return F.cross_entropy(flat, targets, reduction="none")
-    return F.cross_entropy(counted(model, flat), counted(model, targets))
-
-
-def counted(model: Any, values: torch.Tensor) -> torch.Tensor:
-    """Rows of `values`, (targets, ...), whose targets count."""
+def mean(model: Any, values: torch.Tensor) -> torch.Tensor:
+    """Mean of a value for each target, (targets,), over the targets that count."""
     mask = model.target_mask
-    return values if mask is None else values[np.flatnonzero(mask)]
+    return (values if mask is None else values[np.flatnonzero(mask)]).mean()
 
 
-def chunked_cross_entropy(
-    model: Any, rows: torch.Tensor, targets: torch.Tensor, size: int
-) -> torch.Tensor:
-    """Mean cross-entropy of states, (steps * batch, hidden), with `size` rows of logits at a time.
+def chunked_loss(model: Any, rows: torch.Tensor, targets: torch.Tensor, size: int) -> torch.Tensor:
+    """Mean loss of states, (steps * batch, hidden), with `size` rows of logits at a time.
 
-    The targets are (steps * batch,).
+    The targets are (steps * batch,). The backward pass computes the logits of each chunk again.
     """
     if model.target_mask is not None:
         own = np.flatnonzero(model.target_mask.T)
         rows, targets = rows[own], targets[own]
-    loss: torch.Tensor = ChunkedLoss.apply(
-        rows, model.linear.weight, model.linear.bias, targets, size
-    )
+
+    weight, bias = model.linear.weight, model.linear.bias
+    loss: torch.Tensor = ChunkedLoss.apply(rows, weight, bias, targets, size, model.token_losses)
     return loss
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """Mean cross-entropy of rows, (number, hidden), computed `size` rows at a time."""
+    """Mean loss of rows, (number, hidden), whose backward pass computes the logits again.
+
+    The gradients of the weight are added in place: autograd would write the gradient of each chunk
+    and then add it.
+    """
 
     @staticmethod
     def forward(
@@ -49,32 +41,33 @@ class ChunkedLoss(torch.autograd.Function):
         bias: torch.Tensor,
         targets: torch.Tensor,
         size: int,
+        token_losses: Any,
     ) -> torch.Tensor:
-        """Mean loss of `rows` for `targets`."""
-        blocks = zip(rows.split(size), targets.split(size), strict=True)
+        """Mean loss of `rows` for `targets`, `size` rows at a time."""
         totals = [
-            F.cross_entropy(F.linear(part, weight, bias), aims, reduction="sum")
-            for part, aims in blocks
+            token_losses(F.linear(part, weight, bias), aims).sum()
+            for part, aims in zip(rows.split(size), targets.split(size), strict=True)
         ]
         return torch.stack(totals).sum() / len(rows)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         """Keep the inputs, but no logits."""
-        ctx.save_for_backward(*inputs[:-1])
-        ctx.size = inputs[-1]
+        ctx.save_for_backward(*inputs[:4])
+        ctx.size, ctx.token_losses = inputs[4:]
 
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of rows, weight and bias, from logits that are computed again."""
+        """Gradients of rows, weight and bias."""
         rows, weight, bias, targets = ctx.saved_tensors
         d_rows, d_weight, d_bias = map(torch.zeros_like, (rows, weight, bias))
         for start in range(0, len(rows), ctx.size):
             part = slice(start, start + ctx.size)
-            d_logits = F.linear(rows[part], weight, bias).softmax(dim=1)  # (size, vocab)
-            d_logits[torch.arange(len(d_logits)), targets[part]] -= 1
-            d_logits *= d_loss / len(rows)
+            logits = F.linear(rows[part], weight, bias).requires_grad_()  # (size, vocab)
+            with torch.enable_grad():
+                total = ctx.token_losses(logits, targets[part]).sum()
+            (d_logits,) = torch.autograd.grad(total, logits, d_loss / len(rows))
             d_rows[part] = d_logits @ weight
             d_weight.addmm_(d_logits.T, rows[part])
             d_bias += d_logits.sum(dim=0)
-        return d_rows, d_weight, d_bias, None, None
+        return d_rows, d_weight, d_bias, None, None, None

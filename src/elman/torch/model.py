@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from elman.core.d2l import module, rnnlm
 from elman.core.model import language_model
+from elman.torch import arrays
 from elman.torch.arrays import numpy
-from elman.torch.loss import chunked_cross_entropy, counted, cross_entropy
+from elman.torch.loss import chunked_loss, mean
 from elman.torch.optimizers import make_optimizer
 
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
@@ -63,11 +64,16 @@ class Classifier(module.Classifier, Module):
         """Share of correct predictions; unless `averaged`, 1 or 0 for each."""
         preds = Y_hat.reshape(-1, Y_hat.shape[-1]).argmax(dim=1)
         correct = (preds == Y.reshape(-1)).type(torch.float32)
-        return counted(self, correct).mean() if averaged else correct
+        return mean(self, correct) if averaged else correct
+
+    def token_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy in nats of each row of logits, (targets, classes)."""
+        return F.cross_entropy(logits, targets, reduction="none")
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
         """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        return cross_entropy(self, Y_hat, Y, averaged)
+        losses = self.token_losses(Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1))
+        return mean(self, losses) if averaged else losses
 
     def layer_summary(self, X_shape: tuple[int, ...]) -> None:
         """Print the output shape of each layer of `self.net`."""
@@ -109,7 +115,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     other methods use the overrides.
     """
 
-    exp, to_numpy = staticmethod(torch.exp), staticmethod(numpy)
+    xp = arrays
 
     def init_params(self) -> None:
         """Create the parameters of the output layer."""
@@ -145,7 +151,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def forward(self, X: torch.Tensor, state: Any = None) -> torch.Tensor:
         """Logits for ids."""
         rnn_outputs, state = self.rnn(self.one_hot(X), state)
-        self.final_state = rnnlm.detached(state)
+        self.final_state = rnnlm.detached(self.xp, state)
         return self.output_layer(rnn_outputs)
 
     @torch.no_grad()
@@ -208,11 +214,11 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
     def chunked_loss(self, X: torch.Tensor, Y: torch.Tensor, state: Any = None) -> torch.Tensor:
         """Mean loss of a batch, computed with one chunk of logits at a time."""
         hiddens, state = self.rnn(self.one_hot(X), state)
-        self.final_state = rnnlm.detached(state)
+        self.final_state = rnnlm.detached(self.xp, state)
         rows = hiddens.reshape(-1, hiddens.shape[-1])  # (steps * batch, hidden)
         self.linear(rows[:1])  # so that a lazy layer infers its shape
         size = rnnlm.chunk_rows(self.vocab_size)
-        return chunked_cross_entropy(self, rows, Y.T.reshape(-1), size)
+        return chunked_loss(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer that `optimizer` names."""

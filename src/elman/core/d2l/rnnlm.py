@@ -36,11 +36,11 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
         check_tied(tied, embedding, rnn.num_hiddens)
 
 
-def detached(state: Any) -> Any:
-    """A state, an array or tuples or lists of such, through which no gradient flows."""
+def detached(xp: Any, state: Any) -> Any:
+    """A state without its gradients: an array, None, or tuples or lists of these."""
     if isinstance(state, tuple | list):
-        return tuple(map(detached, state))
-    return state.detach() if hasattr(state, "detach") else state
+        return tuple(detached(xp, part) for part in state)
+    return None if state is None else xp.stop_gradient(state)
 
 
 def chunk_rows(vocab: int) -> int:
@@ -72,13 +72,13 @@ class LanguageModel(TextModel):
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""
         loss = self.batch_loss(batch)
-        self.plot("ppl", self.exp(loss), train=True)
+        self.plot("ppl", self.xp.exp(loss), train=True)
         return loss
 
     def validation_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a validation batch; plots its perplexity."""
         loss = self.batch_loss(batch)
-        self.plot("ppl", self.exp(loss), train=False)
+        self.plot("ppl", self.xp.exp(loss), train=False)
         return loss
 
     def batch_loss(self: Any, batch: Sequence[Any]) -> Any:

@@ -164,7 +164,7 @@ def _gates(trainer: TrainerLike, weights: Mapping[str, NDArray[Any]]) -> dict[st
     if isinstance(whole, ShardedLoader):
         whole = whole.loader
     batch = Batch.of(next(iter(whole)))
-    ids = trainer.model.to_numpy(batch.inputs[0])[:SEQUENCES]
+    ids = trainer.model.xp.numpy(batch.inputs[0])[:SEQUENCES]
     found = gate_activations(arch, weights, ids)
     if batch.mask is None:
         return found

@@ -105,7 +105,7 @@ class TextModel:
         for start in range(len(ids)):
             logits, state = self.step(ids[None, start : start + 1], state)
             language_model.check_finite(logits)
-            parts = [self.to_numpy(part) for part in _leaves(state)]
+            parts = [self.xp.numpy(part) for part in _leaves(state)]
             # The state of a framework's layers is one array for all layers, or one for each.
             hidden = parts[0][:, 0] if parts[0].ndim == 3 else np.concatenate(parts[::states])
             rows.append(hidden)  # (layers, hidden)
@@ -121,7 +121,7 @@ class TextModel:
         """
         return language_model.predict(self, prefix, num_preds, vocab)
 
-    to_numpy: Any = staticmethod(np.asarray)  # of an array of the framework
+    xp: Any  # array functions of the framework, under the book's names
 
 
 def codec_of(model: Any) -> Codec:

@@ -21,7 +21,7 @@ from elman.kernels.rnn.packing import PACK, PACK_BIASES, PACK_TABLE, Array
 from elman.kernels.rnn.program import Program
 from elman.kernels.rnn.steps import ALL_STEPS, Steps
 from elman.kernels.rnn.text_stream import Stream
-from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, Batch, Operands, Work
+from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, SCALE_ROWS, Batch, Operands, Work
 
 PAIR = np.uint32
 ROW_MULTIPLE = 8  # of the rows behind all positions, for tiles of any shape
@@ -351,7 +351,7 @@ def make_work(
         ids=ids,
         row_ids=row_ids,
         targets=targets,
-        scales=zeros(1, positions),
+        scales=zeros(SCALE_ROWS, positions),
         losses=zeros(1, positions),
         embedded=embedded,
         activations=Activations(gates, h, zeros(*states)),

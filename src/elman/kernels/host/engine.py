@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from elman.core.model.cells import CELLS
 from elman.core.model.language_model import check_ids
+from elman.core.model.options import ModelOptions
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
@@ -58,16 +59,20 @@ class Engine:
     """Kernels for one architecture, and the arrays that they work on."""
 
     def __init__(
-        self, arch: Architecture, shape: TileShape | None = None, precision: str = SINGLE
+        self,
+        arch: Architecture,
+        shape: TileShape | None = None,
+        options: ModelOptions | None = None,
     ) -> None:
         self.arch, self.cell, self.shape = arch, CELLS[arch.cell], shape or host_shape()
         self.shapes = self.shape, head_shape(self.shape)
-        self.precision = precision
-        self.layout = WeightLayout(arch, *self.shapes, pair=1 if precision == SINGLE else 2)
+        self.options = options or ModelOptions()
+        single = self.options.precision == SINGLE
+        self.layout = WeightLayout(arch, *self.shapes, pair=1 if single else 2)
         self.hidden = self.layout.hidden
         self.text_weights = Reference(self.layout.parameters), Reference(self.layout.packed)
         small = self.hidden <= MAX_GROUP_HIDDEN and self.layout.tokens <= MAX_GROUP_TOKENS
-        by_groups = small and precision == SINGLE
+        by_groups = small and single
         self.kind = GroupArrays if by_groups else StepArrays
         self.lock = Lock()
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
@@ -80,7 +85,7 @@ class Engine:
 
     def __reduce__(self) -> Any:
         """A copy has arrays of its own."""
-        return Engine, (self.arch, self.shape, self.precision)
+        return Engine, (self.arch, self.shape, self.options)
 
     def load(self, weights: Weights) -> None:
         """Take these weights, which are read in place where they are contiguous floats."""

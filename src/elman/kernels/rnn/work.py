@@ -18,6 +18,7 @@ from elman.kernels.rnn.packing import Array
 
 BLOCK = 128  # positions whose gradients are added at once to those of the output layer
 LANES = 32  # positions that a softmax takes at once
+SCALE_ROWS = 1  # numbers for each position that the gradient of its loss takes
 
 # Elements of a batch's header: sequences in whole tiles, and those given; targets that count; 1 to
 # compute gradients; 1 to pack the weights; size of the vocabulary; addresses of ids, targets and
@@ -72,7 +73,9 @@ class Work(NamedTuple):
     ids: NDArray[np.int64]  # (positions, 1)
     row_ids: NDArray[np.int64]  # (rows, 1): row numbers in order
     targets: NDArray[np.int32]  # (1, positions)
-    scales: Array  # (1, positions): weight of each target's loss in the mean; 0 for padding
+    scales: (
+        Array  # (SCALE_ROWS, positions): weight of each target's loss in the mean; 0 for padding
+    )
     losses: Array  # (1, positions), in nats
     embedded: Array  # (positions, embedding); no positions for one-hot ids
     activations: Activations  # of all layers
