@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet", "pages"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
-OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli")]
+OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli", "api")]
 OF_THE_ENGINE = [
     f"tests/frameworks/test_{name}.py"
     for name in ("parity", "batch", "cli", "codec", "resume", "text_model", "slow_sgd")

@@ -21,7 +21,7 @@ from elman import numpy as specification
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
-from elman.export import export
+from elman.formats import export
 
 SYMBOLS = 5000
 CHARACTERS = [*map(chr, range(ord("!"), ord("!") + 63)), "\n"]  # and the unknown symbol

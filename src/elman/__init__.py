@@ -12,24 +12,73 @@ from elman.core.experiments.frameworks import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
+    from elman.api.commands import evaluate, export, info, plan, prepare, score
+    from elman.api.comparison import compare
+    from elman.api.run import Run
+    from elman.api.run import open_run as open  # noqa: A004 (elman.open)
+    from elman.api.serving import serve
+    from elman.api.sweeping import sweep
+    from elman.api.training import resume, train
     from elman.core.model.cells import Cell, register
 
 __version__ = "0.1.0"
-__all__ = ["Cell", "ElmanError", "__version__", "framework_module", "load", "register", "save"]
+__all__ = [
+    "Cell",
+    "ElmanError",
+    "Run",
+    "__version__",
+    "compare",
+    "evaluate",
+    "export",
+    "framework_module",
+    "info",
+    "load",
+    "open",
+    "plan",
+    "prepare",
+    "register",
+    "resume",
+    "save",
+    "score",
+    "serve",
+    "sweep",
+    "train",
+]
+# Where the names are that not every program needs.
+LAZY = {
+    "Cell": ("elman.core.model.cells", "Cell"),
+    "register": ("elman.core.model.cells", "register"),
+    "Run": ("elman.api.run", "Run"),
+    "open": ("elman.api.run", "open_run"),
+    "train": ("elman.api.training", "train"),
+    "resume": ("elman.api.training", "resume"),
+    "compare": ("elman.api.comparison", "compare"),
+    "sweep": ("elman.api.sweeping", "sweep"),
+    "serve": ("elman.api.serving", "serve"),
+    **{
+        name: ("elman.api.commands", name)
+        for name in ("evaluate", "export", "info", "plan", "prepare", "score")
+    },
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what not every program needs."""
-    if name in ("Cell", "register"):
-        from elman.core.model import cells
+    if name in LAZY:
+        from importlib import import_module
 
-        return getattr(cells, name)
+        module, attribute = LAZY[name]
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def save(folder: "str | Path", model: Any) -> None:
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     """Write a trained or loaded model, of any framework, into a new run directory.
 
     The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
@@ -64,7 +113,9 @@ def save(folder: "str | Path", model: Any) -> None:
         run.draw(part, history)
 
 
-def load(folder: "str | Path", framework: str | None = None, precision: str | None = None) -> Any:
+def load(
+    folder: "str | os.PathLike[str]", framework: str | None = None, precision: str | None = None
+) -> Any:
     """Load the model of a run directory into a framework.
 
     `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.

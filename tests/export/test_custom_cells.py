@@ -9,8 +9,8 @@ import pytest
 import elman
 from elman.core.errors import ElmanError
 from elman.core.model.cells import STEP_FUNCTIONS, Cell, cell_named
-from elman.export import export
-from elman.export.onnx.check import run, zero_state
+from elman.formats import export
+from elman.formats.onnx.check import run, zero_state
 from tests.export.custom_cells import CUSTOM, everything
 from tests.export.models import model_of, saved
 from tests.export.test_onnx import session_of

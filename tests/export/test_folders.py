@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.export import export
+from elman.formats import export
 from tests.conftest import Command
 from tests.docs import ROOT, blocks
 from tests.export.models import model_of, saved
@@ -74,7 +74,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 def test_a_package_that_is_missing_is_named_with_the_cure(
     name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in [each for each in sys.modules if each.startswith("elman.export.onnx")]:
+    for module in [each for each in sys.modules if each.startswith("elman.formats.onnx")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ElmanError, match=f"^{name} is not installed: pip install .*another format"):

@@ -11,7 +11,7 @@ from elman.core.errors import ElmanError
 from elman.core.model.weights import initial
 from elman.core.text.codec import Codec
 from elman.core.text.vocab import Vocab
-from elman.export import half, html
+from elman.formats import half, html
 from tests.conftest import Command
 from tests.export.models import model_of, saved
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from elman.export import html
+from elman.formats import html
 from tests.conftest import QUICK, STORY, Command
 from tests.export.models import model_of, saved
 

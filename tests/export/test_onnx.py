@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 import elman
 from elman.core.errors import ElmanError
-from elman.export import onnx
-from elman.export.onnx import check, graph
-from elman.export.onnx.check import run, zero_state
-from elman.export.onnx.layers import LanguageModel
+from elman.formats import onnx
+from elman.formats.onnx import check, graph
+from elman.formats.onnx.check import run, zero_state
+from elman.formats.onnx.layers import LanguageModel
 from tests.export.models import ARCHITECTURES, TEXT, model_of, saved
 
 TEXTS = st.text(st.sampled_from(sorted(set(TEXT))), min_size=1, max_size=40)

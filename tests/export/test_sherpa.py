@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from elman.core.model.cells import CELLS
-from elman.export import onnx
+from elman.formats import onnx
 from tests.export.models import model_of, saved
 from tests.export.transducer import Transducer
 

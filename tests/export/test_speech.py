@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import elman
 from elman.core.model.cells import CELLS
-from elman.export import onnx
+from elman.formats import onnx
 from tests.export.models import TEXT, model_of, saved
 from tests.export.test_onnx import session_of
 

@@ -7,7 +7,7 @@ import numpy as np
 import sherpa_onnx
 from numpy.typing import NDArray
 
-from elman.export.onnx.graph import FLOATS, IDS, Graph
+from elman.formats.onnx.graph import FLOATS, IDS, Graph
 
 FEATURES, UNITS, RATE = 80, 16, 16_000
 NEVER = [1, 2, 3]  # symbols that it never hears: the border, the unknown symbol, the line end

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from elman.export import export
+from elman.formats import export
 from tests.export.models import saved
 from tests.pages.chromium import launch
 

@@ -10,7 +10,7 @@ from examples.notebooks.refresh import FOLDER, REMOVE_OUTPUT
 from IPython.display import IFrame
 from playwright.sync_api import Browser, expect
 
-from elman.export.html import page
+from elman.formats.html import page
 from tests.export.models import model_of, saved
 
 

@@ -12,7 +12,7 @@ from elman.core.model import language_model
 from elman.core.model.cells import CELLS
 from elman.core.model.sampling import Sampler, softmax
 from elman.core.text.codec import Codec
-from elman.export import half
+from elman.formats import half
 from tests.export.models import TEXT, model_of
 from tests.pages.conftest import Show
 

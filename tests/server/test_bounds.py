@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from elman.export import html
+from elman.formats import html
 from tests.server.conftest import Server, serving
 
 ASKED = {"model": "letters", "prompt": "a", "max_tokens": 3}

@@ -11,7 +11,7 @@ import pytest
 
 import elman
 from elman.core.model.cells import CELLS, FRAMEWORK_LAYERS
-from elman.export import torch as export
+from elman.formats import torch as export
 from tests.export.custom_cells import CUSTOM
 from tests.export.models import ARCHITECTURES, model_of, saved
 

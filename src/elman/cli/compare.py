@@ -47,9 +47,10 @@ def compare(
 def check_on(text: str) -> None:
     """Raise an ElmanError unless several runs can be evaluated on a text."""
     from elman.core.errors import ElmanError
-    from elman.core.experiments.settings import TIME_MACHINE, check_text
+    from elman.core.experiments.settings import check_text
     from elman.core.files import regular
     from elman.core.text.text_files import STDIN
+    from elman.core.valid_values import TIME_MACHINE
 
     check_text(text, None)
     if text == STDIN:
@@ -60,7 +61,7 @@ def check_on(text: str) -> None:
 
 def _evaluate(run: Path, text: str) -> "Evaluation":
     import elman
-    from elman.core.experiments.evaluation import evaluate_on
+    from elman.core.model.evaluation import evaluate_on
 
     return evaluate_on(elman.load(run, "numba"), text)
 

@@ -28,7 +28,7 @@ def evaluate(
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""
     from elman.core.data import splits
-    from elman.core.experiments.evaluation import evaluate_on
+    from elman.core.model.evaluation import evaluate_on
 
     check_text(text, edition)
     result = evaluate_on(elman.load(run, framework), text, edition)

@@ -8,7 +8,7 @@ import typer
 from elman.cli.options import PATH, Run
 from elman.cli.output import show
 from elman.core.errors import ElmanError, alternatives
-from elman.export import FORMATS
+from elman.formats import FORMATS
 
 NAMES = alternatives(tuple(FORMATS))
 
@@ -32,7 +32,7 @@ def export(
     html is a page that runs the model in the browser, from a disk or any web server; onnx a folder
     of graphs for onnxruntime and speech recognizers; torch a folder with a program in PyTorch.
     """
-    from elman.export import export
+    from elman.formats import export
 
     if to is None:
         raise ElmanError(f"the format is missing: give --to {NAMES}")

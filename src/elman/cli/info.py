@@ -1,17 +1,15 @@
 """`elman info`: a run, or the frameworks with their versions and devices."""
 
-import sys
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from elman import __version__
+import elman
 from elman.cli.options import RUN, Json
 from elman.cli.output import print_json, show
-from elman.core.errors import ElmanError, printable
-from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
+from elman.core.errors import printable
 
 TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column, and of a line
 
@@ -48,21 +46,8 @@ def _describe_run(run: Path, as_json: bool) -> None:
 
 
 def _describe_frameworks(as_json: bool) -> None:
-    python = sys.version.split()[0]
-    found = {name: _describe(name) for name in FRAMEWORKS}
+    facts = elman.info()
     if as_json:
-        print_json({"elman": __version__, "python": python, "frameworks": found})
-        return
-    print(f"elman      {__version__}  (Python {python})")
-    for name, facts in found.items():
-        line = facts.get("error") or f"{facts['version']}  {', '.join(facts['devices'])}"
-        print(f"{name:<10} {line}")
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """Version and devices of a framework, or the error with which it does not load."""
-    try:
-        module = framework_module(name)
-    except ElmanError as error:
-        return {"error": str(error)}
-    return {"version": module.version(), "devices": module.devices()}
+        print_json(facts)
+    else:
+        print(facts)

@@ -7,9 +7,6 @@ import typer
 
 from elman.cli.options import Json, settings_given, with_settings
 from elman.cli.output import print_json
-from elman.core.errors import require_at_least, require_at_most
-
-WORKERS_OF_A_CORE = 8  # at most; all that share a machine measure at the same time
 
 
 @with_settings
@@ -53,17 +50,12 @@ def plan(
     """
     from elman.core.experiments import plan_report, planning
 
-    cores = os.cpu_count() or 1
-    per_machine = cores if per_machine is None else per_machine
-    require_at_least(1, workers=workers, per_machine=per_machine)
-    require_at_most(WORKERS_OF_A_CORE * cores, per_machine=per_machine)
     network = planning.Network(bandwidth, latency)
     given = settings_given(context, options)
     # JAX would take most of a GPU's memory before the processes that measure want it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    task = planning.task(given, workers, tokens)
-    found = planning.predictions(task, workers, network, per_machine)
+    made = plan_report.plan(given, workers, per_machine, network, tokens)
     if as_json:
-        print_json(plan_report.as_json(task, found))
+        print_json(made.to_dict())
     else:
-        print("\n".join(plan_report.lines(task, found, workers, per_machine)))
+        print(made)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from elman.cli.options import RUN, with_settings
-from elman.core.errors import ElmanError, not_installed
-from elman.server.access import Access, Hosts
+from elman.core.errors import not_installed
+from elman.server.access import Access, Hosts, check_key, key_of_metrics
 from elman.server.limits import Limits
 
 log = logging.getLogger("elman")
@@ -50,9 +50,9 @@ def serve(
     A model has the name of its run directory.
     """
     key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
-    _check_key("an API key", key)
-    _check_key("a metrics key", metrics_key)
-    of_metrics = {None: key, "none": None}.get(metrics_key, metrics_key)
+    check_key("an API key", key)
+    check_key("a metrics key", metrics_key)
+    of_metrics = key_of_metrics(metrics_key, key)
     checked, access = Limits(**limits), Access(key, of_metrics, Hosts(allowed_host or ()))
     try:
         from elman.server import serving
@@ -66,11 +66,3 @@ def serve(
         log.info("serving %s at %s", ", ".join(models), address)
 
     serving.serve(models, pages, host, port, checked, access, listening)
-
-
-def _check_key(name: str, key: str | None) -> None:
-    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
-        raise ElmanError(
-            f"{name} must have one printable ASCII character or more, and no space at its ends: "
-            "give another, or none"
-        )

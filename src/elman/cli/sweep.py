@@ -55,6 +55,7 @@ def sweep(
     """
     from elman.core.experiments import sweep as sweeps
     from elman.core.experiments import sweep_report
+    from elman.core.training.curve_files import load_matplotlib
 
     if resume is not None:
         check_alone(context, "a sweep goes on with the settings it began with", "resume")
@@ -68,6 +69,7 @@ def sweep(
         folder = out or Path("sweeps", Path(given.get("text", "")).stem or "sweep")
         asked = sweeps.Sweep(given, space, trials, options["seed"], storage)
         settings = sweeps.begin(folder, asked)
+    load_matplotlib()
     worker = sweeps.Worker(folder, settings)
     with sweeps.answering():
         try:

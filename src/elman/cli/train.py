@@ -68,8 +68,10 @@ def train(
 def _report(trained: "Session") -> None:
     """Finish a run, and print its results."""
     from elman.core.experiments.report import results_in_words
+    from elman.core.training.curve_files import load_matplotlib
 
     try:
+        load_matplotlib()
         test = trained.finish()
         show(trained.training.sample())
         print()

@@ -1,5 +1,6 @@
 """Valid values of options: for the modules that check them and the settings that list them."""
 
+TIME_MACHINE = "time-machine"  # in place of a path: the book's text
 CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine

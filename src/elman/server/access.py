@@ -77,3 +77,17 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
         return ip_address(name)
     except ValueError:
         return None
+
+
+def check_key(name: str, key: str | None) -> None:
+    """Raise an ElmanError unless this can be a key in the header of a request."""
+    if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
+        raise ElmanError(
+            f"{name} must have one printable ASCII character or more, and no space at its ends: "
+            "give another, or none"
+        )
+
+
+def key_of_metrics(given: str | None, api_key: str | None) -> str | None:
+    """Key of requests for /metrics: the one given, none for `none`, or the API key."""
+    return {None: api_key, "none": None}.get(given, given)

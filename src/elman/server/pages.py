@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from elman.export import html
+from elman.formats import html
 
 
 class Pages:

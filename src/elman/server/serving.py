@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
     return models
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A server, the socket on which it takes connections, and the address of that."""
+
+    server: "Server"
+    listener: socket.socket
+    address: str
+
+    def run(self) -> None:
+        """Serve until the server is to exit, or a signal arrives."""
+        self.server.run(sockets=[self.listener])
+
+
 def serve(
     models: Mapping[str, Any],
     pages: Pages,
@@ -63,6 +77,18 @@ def serve(
 
     A second Ctrl-C cuts them.
     """
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that leave
+    with ready(models, pages, host, port, limits, access) as server:
+        listening(server.address)
+        with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
+            server.run()
+
+
+@contextmanager
+def ready(
+    models: Mapping[str, Any], pages: Pages, host: str, port: int, limits: Limits, access: Access
+) -> Iterator[Ready]:
+    """A server that listens within the block, and answers once it runs."""
     most, at_once = capacity()
     with _listen(host, port) as listener:
         address, number, *_ = listener.getsockname()
@@ -79,10 +105,8 @@ def serve(
             log_level="critical",
             ws="none",
         )
-        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that leave
-        listening(f"http://{f'[{address}]' if ':' in address else address}:{number}")
-        with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
-            Server(config).run(sockets=[listener])
+        url = f"http://{f'[{address}]' if ':' in address else address}:{number}"
+        yield Ready(Server(config), listener, url)
 
 
 class Server(uvicorn.Server):

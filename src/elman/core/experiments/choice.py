@@ -14,8 +14,9 @@ from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.origin import Origin, named
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
-from elman.core.experiments.settings import DEFAULT_LINE, TIME_MACHINE, Settings, check_given
+from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.files import regular
+from elman.core.valid_values import TIME_MACHINE
 from elman.core.workers.processes import check_shards
 
 

@@ -178,33 +178,47 @@ def words(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
+Curves = tuple[list[Point], list[Point]]  # of training and of validation, by epoch
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Settings, results and curves of some runs; the curves are in a `unit`."""
+
+    results: list[Result]
+    curves: dict[str, Curves]
+    unit: str
+
+
+def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = None) -> Comparison:
+    """Read some runs, or those in folders; `evaluate` evaluates each on the same text."""
+    runs = finished(paths)
+    results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in runs]
+    in_bits = table.tokens_differ(results)
+    curves = {str(each.folder): _curves(each, in_bits) for each in runs}
+    drawn = {name: both for name, both in curves.items() if both is not None}
+    for name in curves:
+        if name not in drawn:
+            log.info("%s has no curve in bits: its version of elman did not count characters", name)
+    return Comparison(results, drawn, "bits per character" if in_bits else "perplexity")
+
+
 def compare(
     paths: Sequence[Path],
     plot: Path,
     show: Callable[[Sequence[Result]], None],
     evaluate: Callable[[Path], Evaluation] | None = None,
 ) -> None:
-    """Pass the results of some runs to `show`, and draw their curves into the file `plot`.
-
-    - `paths`: runs, or folders of runs.
-    - `evaluate`: evaluates a run on a text, the same for all.
-    """
+    """Pass the results of some runs to `show`, and draw their curves into the file `plot`."""
     check_picture(plot)
-    read = finished(paths)
-    results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in read]
-    show(results)
-    in_bits = table.tokens_differ(results)
-    curves = {str(each.folder): _curves(each, in_bits) for each in read}
-    drawn = {name: both for name, both in curves.items() if both is not None}
-    for name in curves:
-        if name not in drawn:
-            log.info("%s has no curve in bits: its version of elman did not count characters", name)
-    if drawn:
-        save_comparison(plot, drawn, "bits per character" if in_bits else "perplexity")
+    compared = read(paths, evaluate)
+    show(compared.results)
+    if compared.curves:
+        save_comparison(plot, compared.curves, compared.unit)
         log.info("the curves are in %s", plot)
 
 
-def _curves(each: FinishedRun, in_bits: bool) -> tuple[list[Point], list[Point]] | None:
+def _curves(each: FinishedRun, in_bits: bool) -> Curves | None:
     """Training and validation curve by epoch; None where characters were not counted."""
     history = each.history
     record = each.config.training

@@ -39,7 +39,7 @@ def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         texts = [settings["text"], *settings["more_texts"]]
         yield "text", f"{', '.join(texts)}, SHA-256 {facts['text_sha256'][:16]}"
     yield "tokens", f"{settings['tokenizer']}, vocabulary of {settings['vocab']:,}"
-    yield "model", _model(facts)
+    yield "model", model(facts)
     if settings["text"] is not None:
         names = [name for name in settings if name not in ELSEWHERE]
         if given is not None:
@@ -61,7 +61,8 @@ def _share(name: str, read: float | None) -> str:
     return f"  (on {read:.0%} of the test part)" if partial else ""
 
 
-def _model(facts: dict[str, Any]) -> str:
+def model(facts: dict[str, Any]) -> str:
+    """Cell, sizes, parameters and precision of a model in words."""
     settings = facts["settings"]
     inputs = (
         f"an embedding of {settings['embedding']}" if settings["embedding"] else "one-hot input"

@@ -11,10 +11,10 @@ import numpy as np
 
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
-from elman.core.experiments.settings import TIME_MACHINE
 from elman.core.files.paths import exists
 from elman.core.model import weights
 from elman.core.text.codec import Codec
+from elman.core.valid_values import TIME_MACHINE
 
 
 @dataclass(frozen=True)

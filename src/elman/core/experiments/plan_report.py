@@ -1,22 +1,64 @@
 """A plan of a training in words, and as JSON."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from elman.core.experiments.planning import WELL_USED, Prediction, Task, last_that_pays, on_gpus
+from elman.core.errors import require_at_least, require_at_most
+from elman.core.experiments import planning
+from elman.core.experiments.planning import (
+    WELL_USED,
+    Network,
+    Prediction,
+    Task,
+    last_that_pays,
+    on_gpus,
+)
 from elman.core.experiments.recipe import counted
 from elman.core.files import memory
 from elman.core.valid_values import MAX_SHARDS
 
+WORKERS_OF_A_CORE = 8  # at most; all that share a machine measure at the same time
 COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "compute", "exchange", "moved", "memory")
 
 
-def as_json(task: Task, found: list[Prediction]) -> dict[str, Any]:
-    """Object with the weights of a model, and each prediction."""
-    predictions = [asdict(one) | {"peak": one.peak} for one in found]
-    return {"weights": task.weights, "predictions": predictions}
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """A training, predicted for some numbers of workers; as a string, a table of them.
+
+    `workers` is the largest number that was asked for, `per_machine` how many share a machine.
+    """
+
+    task: Task
+    predictions: list[Prediction]
+    workers: int
+    per_machine: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The number of weights of the model, and each prediction."""
+        predictions = [asdict(one) | {"peak": one.peak} for one in self.predictions]
+        return {"weights": self.task.weights, "predictions": predictions}
+
+    def __repr__(self) -> str:
+        return "\n".join(lines(self.task, self.predictions, self.workers, self.per_machine))
+
+
+def plan(
+    given: Mapping[str, Any],
+    workers: int,
+    per_machine: int | None,
+    network: Network,
+    tokens: int | None,
+) -> Plan:
+    """Predict a training with these settings; without `per_machine` it is the number of cores."""
+    cores = os.cpu_count() or 1
+    per_machine = cores if per_machine is None else per_machine
+    require_at_least(1, workers=workers, per_machine=per_machine)
+    require_at_most(WORKERS_OF_A_CORE * cores, per_machine=per_machine)
+    task = planning.task(given, workers, tokens)
+    found = planning.predictions(task, workers, network, per_machine)
+    return Plan(task, found, workers, per_machine)
 
 
 def lines(task: Task, found: list[Prediction], workers: int, per_machine: int) -> Iterator[str]:

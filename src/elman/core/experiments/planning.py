@@ -25,10 +25,10 @@ from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import EXCHANGED, NUMBER, Shard
 from elman.core.experiments.recipe import Facts
-from elman.core.experiments.settings import TIME_MACHINE, Settings
+from elman.core.experiments.settings import Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
-from elman.core.valid_values import MAX_SHARDS, SHARDED
+from elman.core.valid_values import MAX_SHARDS, SHARDED, TIME_MACHINE
 from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")

@@ -10,11 +10,11 @@ from typing import Any
 
 from elman.core.data.sizes import Size
 from elman.core.experiments import run
-from elman.core.experiments.settings import TIME_MACHINE
 from elman.core.files import regular
 from elman.core.model.metrics import Evaluation
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
 from elman.core.training.history import Epoch, best_epoch
+from elman.core.valid_values import TIME_MACHINE
 
 OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read", "peak_memory_mb")
 

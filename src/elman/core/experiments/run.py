@@ -178,7 +178,7 @@ def is_unfinished(path: Path) -> bool:
 
 def framework_in_training(path: Path) -> str:
     """Framework of an unfinished run; that of any other is numba, which refuses it."""
-    return _read_training(path).settings.framework if is_unfinished(path) else "numba"
+    return read_training(path).settings.framework if is_unfinished(path) else "numba"
 
 
 @contextmanager
@@ -202,10 +202,11 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
             "trains its model further"
         )
     with _training(path):
-        yield _read_training(path)
+        yield read_training(path)
 
 
-def _read_training(path: Path) -> RunSettings:
+def read_training(path: Path) -> RunSettings:
+    """Read training.json of an unfinished run, checked."""
     return _read_record(
         RunSettings,
         path / TRAINING,

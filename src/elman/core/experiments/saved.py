@@ -9,10 +9,11 @@ from typing import Any
 from elman.core.data.corpus import TextFile, TimeMachine
 from elman.core.errors import ElmanError
 from elman.core.experiments.run import TrainingRecord
-from elman.core.experiments.settings import TIME_MACHINE, Settings
+from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
 from elman.core.training.history import best_epoch
 from elman.core.training.schedule import Best, Schedule
+from elman.core.valid_values import TIME_MACHINE
 
 OF_THE_MODEL = ("lr", "optimizer", "momentum", "weight_decay", "precision")
 DROPOUTS = ("dropout", "input_dropout", "output_dropout")

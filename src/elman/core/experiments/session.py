@@ -19,7 +19,6 @@ from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, check_interval, read_newest
-from elman.core.training.curve_files import load_matplotlib
 from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
 from elman.core.workers.processes import ONE_WORKER, Workers, check_equal
@@ -99,7 +98,6 @@ class Session:
 
     def finish(self) -> Evaluation | None:
         """Draw the curves of the run, and evaluate its model on the test part, if there is one."""
-        load_matplotlib()
         run.draw(self.folder, self.training.trainer.history)
         test = self.training.test()
         if test is None:

@@ -34,13 +34,13 @@ from elman.core.valid_values import (
     RECIPES,
     SCHEDULES,
     SHARDED,
+    TIME_MACHINE,
     TOKENIZERS,
 )
 
 if TYPE_CHECKING:
     from elman.core.model.weights import Architecture
 
-TIME_MACHINE = "time-machine"
 DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 

@@ -16,7 +16,7 @@ from elman.core.experiments import recipe, run, sample
 from elman.core.experiments.choice import Choice, again, choose, with_shards
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
-from elman.core.experiments.settings import TIME_MACHINE, Settings
+from elman.core.experiments.settings import Settings
 from elman.core.experiments.tensorboard import TensorBoard, check_installed
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
@@ -32,7 +32,7 @@ from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.sharded import Shards
 from elman.core.training.time_limit import SHARE_OF_TIME
-from elman.core.valid_values import LOGS, MAX_EPOCHS
+from elman.core.valid_values import LOGS, MAX_EPOCHS, TIME_MACHINE
 from elman.core.workers.processes import ONE_WORKER, Workers
 
 log = logging.getLogger("elman")

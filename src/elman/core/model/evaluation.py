@@ -1,19 +1,23 @@
 """Evaluation of any model with a method `step` on a text, a token store, or its tokens."""
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from elman.core.data import store, tokenization
+from elman.core.data import corpus, store, tokenization
 from elman.core.data.sizes import Size, occurrences
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError
 from elman.core.model import language_model, lines
 from elman.core.model.language_model import Steps
 from elman.core.model.metrics import Evaluation
+from elman.core.text import in_memory, text_files
 from elman.core.text.codec import Codec
+from elman.core.text.in_memory import TextLike
 from elman.core.text.tokenizers import Tokenizer
+from elman.core.valid_values import EDITIONS, TIME_MACHINE
 
 
 def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
@@ -34,6 +38,21 @@ def _block(block: Any) -> str:
     if not isinstance(block, str):
         raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
     return block
+
+
+def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
+    """Evaluate a model on The Time Machine, a file, a store, standard input as `-`, or a text."""
+    if not in_memory.is_named(text):
+        return evaluate(model, in_memory.blocks_of(text), model.codec)
+    if text == TIME_MACHINE:
+        book = corpus.time_machine(edition or EDITIONS[0])
+        return evaluate(model, book, model.codec)
+    if text == text_files.STDIN:
+        return evaluate(model, text_files.blocks_of_standard_input(), model.codec)
+    path = Path(os.fspath(text))  # type: ignore[arg-type]
+    if path.is_dir():
+        return evaluate_store(model, path, model.codec)
+    return evaluate(model, text_files.blocks([path]), model.codec)
 
 
 def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least, require_keywords
 from elman.core.model import language_model
 from elman.core.model.cells import cell_named
-from elman.core.model.scoring import score_lines
+from elman.core.model.evaluation import evaluate_on
+from elman.core.model.metrics import Evaluation
+from elman.core.model.scoring import ScoredLines, score_lines
 from elman.core.model.writing import write
 from elman.core.model.writing_options import Writing
 from elman.core.text.codec import Codec
+from elman.core.text.in_memory import TextLike
 from elman.core.text.lines import LineReader
 from elman.core.text.vocab import Vocab
 
@@ -59,15 +62,15 @@ class TextModel:
         if wrong := [text for text in texts if not isinstance(text, str)]:
             raise ElmanError(f"texts to score are a list of str, got {wrong[0]!r} in it")
         codec = codec_of(self)
-        scored = score_lines(self, LineReader(codec).lines(texts))
-        return [
-            Score(
-                float(scored.log_probabilities[n]),
-                float(scored.bits_per_character[n]),
-                [NextToken(token, codec.text([token]), -loss) for token, loss in scored.tokens(n)],
-            )
-            for n in range(len(texts))
-        ]
+        return scores(score_lines(self, LineReader(codec).lines(texts)), codec)
+
+    def evaluate(self: Any, text: TextLike, edition: str | None = None) -> Evaluation:
+        """Loss, perplexity and bits on a text: a path, a store, `time-machine` or one in memory.
+
+        `edition` is that of The Time Machine, gutenberg (default) or d2l.
+        """
+        codec_of(self)
+        return evaluate_on(self, text, edition)
 
     def next(self: Any, prefix: str, top: int = 10) -> list[NextToken]:
         """The `top` likeliest tokens after a prefix, the likeliest first."""
@@ -122,6 +125,18 @@ class TextModel:
         return language_model.predict(self, prefix, num_preds, vocab)
 
     xp: Any  # array functions of the framework, under the book's names
+
+
+def scores(scored: ScoredLines, codec: Codec) -> list[Score]:
+    """Scores of some lines."""
+    return [
+        Score(
+            float(scored.log_probabilities[n]),
+            float(scored.bits_per_character[n]),
+            [NextToken(token, codec.text([token]), -loss) for token, loss in scored.tokens(n)],
+        )
+        for n in range(len(scored.lines.texts))
+    ]
 
 
 def codec_of(model: Any) -> Codec:

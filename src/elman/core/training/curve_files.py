@@ -78,11 +78,16 @@ def save_curves(folder: Path, history: Sequence[Epoch]) -> None:
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
         with drawing(Path(path.name)):  # the folder may still have a temporary name
-            from matplotlib.figure import Figure
+            save(curves(history), path)
 
-            figure = Figure(figsize=(6, 4))
-            _draw_losses(figure.subplots(), history)
-            save(figure, path)
+
+def curves(history: Sequence[Epoch]) -> "Figure":
+    """Losses and perplexities by epoch as a figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4))
+    _draw_losses(figure.subplots(), history)
+    return figure
 
 
 def _draw_losses(axes: "Axes", history: Sequence[Epoch]) -> None:
@@ -152,14 +157,21 @@ def save_comparison(
     `curves` maps the name of a run to both curves; `check_picture(path)` checks the format.
     """
     with drawing(path):
-        from matplotlib.figure import Figure
+        save(comparison(curves, unit), path)
 
-        figure = Figure(figsize=(7, 4.5))
-        axes = figure.subplots()
-        _draw_runs(axes, curves)
-        axes.set_ylabel(unit)
-        axes.set_title("training (dotted) and validation part of each run", fontsize="medium")
-        save(figure, path)
+
+def comparison(
+    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]], unit: str
+) -> "Figure":
+    """Training and validation curves of several runs as a figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5))
+    axes = figure.subplots()
+    _draw_runs(axes, curves)
+    axes.set_ylabel(unit)
+    axes.set_title("training (dotted) and validation part of each run", fontsize="medium")
+    return figure
 
 
 def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:

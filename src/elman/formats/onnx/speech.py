@@ -12,8 +12,8 @@ import numpy as np
 from elman.core.text.codec import Codec
 from elman.core.text.tokenizers import Units
 from elman.core.text.vocab import UNKNOWN
-from elman.export.onnx.graph import FLOATS, IDS, Graph
-from elman.export.onnx.layers import LanguageModel
+from elman.formats.onnx.graph import FLOATS, IDS, Graph
+from elman.formats.onnx.layers import LanguageModel
 
 SENTENCES, STREAMING, TOKENS = "no-state.onnx", "with-state.onnx", "tokens.txt"
 MAX_STATES = 2  # arrays of a state that a recognizer keeps

@@ -6,7 +6,7 @@ from elman.core.experiments import run as runs
 from elman.core.files import atomic, tensors
 from elman.core.model.precision import precision_in
 from elman.core.text import codec
-from elman.export.torch import source
+from elman.formats.torch import source
 
 
 def write(run: Path, out: Path) -> None:

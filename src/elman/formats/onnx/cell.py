@@ -6,8 +6,8 @@ import numpy as np
 
 from elman.core.model.cells import Cell
 from elman.core.model.weights import Weights
-from elman.export.equations import Language, Symbol, write_step
-from elman.export.onnx.graph import FLOATS, Graph
+from elman.formats.equations import Language, Symbol, write_step
+from elman.formats.onnx.graph import FLOATS, Graph
 
 OPERATORS = {
     "neg": "Neg",

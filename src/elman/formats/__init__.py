@@ -1,5 +1,6 @@
 """Trained models in formats that run without elman: a module for each, with a function `write`."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +16,15 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "html": Format("elman.export.html", ".html"),
-    "onnx": Format("elman.export.onnx", "-onnx"),
-    "torch": Format("elman.export.torch", "-torch"),
+    "html": Format("elman.formats.html", ".html"),
+    "onnx": Format("elman.formats.onnx", "-onnx"),
+    "torch": Format("elman.formats.torch", "-torch"),
 }
 
 
-def export(run: "str | Path", to: str, out: "str | Path | None" = None) -> Path:
+def export(
+    run: "str | os.PathLike[str]", to: str, out: "str | os.PathLike[str] | None" = None
+) -> Path:
     """Write the model of a run in the format `to`, and return the path.
 
     Without `out` it is the run's name with the format's suffix, in the current folder. An

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError
 from elman.core.model.language_model import check_finite, log_probabilities
 from elman.core.model.scoring import score_texts
-from elman.export.onnx import speech
+from elman.formats.onnx import speech
 
 TOLERANCE = 1e-4  # of logits and log-probabilities
 ROUNDING = 1e-5  # the same, relative to the largest of all

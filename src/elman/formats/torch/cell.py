@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from string import Template
 
 from elman.core.model.cells import Cell
-from elman.export.equations import Language, Symbol, write_step
+from elman.formats.equations import Language, Symbol, write_step
 
 LAYERS = Template('''\
 class Layers(nn.Module):

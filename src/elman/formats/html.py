@@ -20,7 +20,7 @@ from elman.core.text.codec import Codec
 from elman.core.text.lines import border_ids
 from elman.core.text.tokenizers import Units
 from elman.core.text.vocab import UNKNOWN
-from elman.export import half
+from elman.formats import half
 
 SOURCES = Path(__file__).with_name("page")
 UNITS = (Units.CHARACTERS, Units.BYTES, Units.MATCHES, Units.BYTE_PAIRS)  # in tokens.js

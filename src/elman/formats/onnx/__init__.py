@@ -22,8 +22,8 @@ from elman.core.files.paths import is_utf8
 from elman.core.model.precision import precision_in
 from elman.core.text import codec
 from elman.core.text.lines import border_ids
-from elman.export.onnx import check, speech, step
-from elman.export.onnx.layers import LanguageModel
+from elman.formats.onnx import check, speech, step
+from elman.formats.onnx.layers import LanguageModel
 
 log = logging.getLogger("elman")
 MAX_BYTES = 2**31 - 2**20  # a file of Protocol Buffers has less than 2 GiB

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from elman.export.onnx.graph import FLOATS, IDS, Graph
-from elman.export.onnx.layers import LanguageModel
+from elman.formats.onnx.graph import FLOATS, IDS, Graph
+from elman.formats.onnx.layers import LanguageModel
 
 FILE = "step.onnx"
 

@@ -7,7 +7,7 @@ from elman.core.model.cells import FRAMEWORK_LAYERS, cell_named
 from elman.core.model.weights import Architecture
 from elman.core.text.codec import Codec
 from elman.core.text.tokenizers import Units
-from elman.export.torch import cell
+from elman.formats.torch import cell
 
 PROGRAM = Template('''\
 """A language model in PyTorch: $title.

@@ -1,0 +1,211 @@
+"""`elman.evaluate`, `score`, `prepare`, `export`, `plan`, `info`: a function for each command."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import elman
+from elman.api.options import TrainOptions
+from elman.api.signatures import with_options
+from elman.api.terms import python_terms
+from elman.api.training import OF_THE_TEXT, settings_of, text_path
+from elman.core.data.parts import parse_split
+from elman.core.errors import ElmanError, require_keywords
+from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
+from elman.core.experiments.settings import Settings
+from elman.core.files.paths import as_path
+from elman.core.model.metrics import Evaluation
+from elman.core.model.text_model import Score, scores
+from elman.core.text import in_memory
+from elman.core.text.in_memory import TextLike
+from elman.core.valid_values import TIME_MACHINE
+
+RunLike = str | os.PathLike[str]
+
+
+@python_terms
+def evaluate(
+    run: RunLike, text: TextLike, edition: str | None = None, framework: str | None = None
+) -> Evaluation:
+    """Loss, perplexity and bits of a run's model on a text, a path or in memory.
+
+    - `edition`: The Time Machine's, for the text `time-machine`.
+    - `framework`: the framework that computes it; None is that of `elman.load`.
+    """
+    from elman.core.experiments.settings import check_text
+
+    if in_memory.is_named(text):
+        check_text(os.fspath(text), edition)  # type: ignore[arg-type]
+    return elman.load(run, framework).evaluate(text, edition)  # type: ignore[no-any-return]
+
+
+@python_terms
+def score(run: RunLike, text: TextLike, framework: str | None = None) -> list[Score]:
+    """Score each line of a text as a text of its own: its log-probability, its bits, its tokens.
+
+    - `text`: the path of a file, a string with line breaks, or lines.
+    """
+    from elman.core.experiments import score_rows
+
+    if in_memory.is_named(text):
+        blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
+    else:
+        blocks = in_memory.blocks_of(text)
+    model = elman.load(run, framework)
+    return [
+        each
+        for lines in score_rows.ScoredText(model, blocks)
+        for each in scores(lines, model.codec)
+    ]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A token store that `prepare` has made; `elman.train` takes it as a text.
+
+    - `tokens`: tokens of the text.
+    - `vocabulary`: tokens of the vocabulary.
+    """
+
+    path: Path
+    tokens: int
+    vocabulary: int
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@python_terms
+def prepare(
+    text: TextLike,
+    *more_texts: TextLike,
+    out: "str | os.PathLike[str]",
+    tokenizer: str = "char",
+    vocab_size: int | None = None,
+    min_freq: int | None = None,
+    newlines: str = "universal",
+    split: str | Sequence[float] | None = None,
+    val: TextLike | None = None,
+    test: TextLike | None = None,
+    lines: bool = False,
+    quiet: bool = False,
+) -> Store:
+    """Tokenize a text of any size into a store; the options are those of `elman prepare`.
+
+    - `text`, `more_texts`: as of `elman.train`; an iterator is read once.
+    - `out`: the store to make, a folder.
+    """
+    from elman.core.data import prepare as preparing
+    from elman.core.data.tokenization import no_report
+    from elman.core.training.progress import reading
+
+    path = as_path(out, "a store")
+    shares = parse_split(split) if split is None or isinstance(split, str) else tuple(split)
+    with tempfile.TemporaryDirectory(prefix="elman-") as folder, reading() as shown:
+
+        def path_of(each: TextLike, name: str) -> str:
+            return text_path(each, Path(folder, name))
+
+        texts = [path_of(each, f"text-{n}.txt") for n, each in enumerate((text, *more_texts), 1)]
+        report = no_report if quiet else shown
+        facts = preparing.prepare(
+            texts,
+            path,
+            tokenizer,
+            vocab_size,
+            min_freq,
+            newlines,
+            report,
+            shares,
+            None if val is None else path_of(val, "val.txt"),
+            None if test is None else path_of(test, "test.txt"),
+            lines,
+        )
+    return Store(path, facts.tokens, facts.vocab)
+
+
+@python_terms
+def export(run: RunLike, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
+    """Write the model of a run in a format that needs no elman, and return the path.
+
+    - `to`: html, a page that runs the model; onnx, a folder of graphs; torch, a program.
+    - `out`: the file or the folder to write; the run's name in the current folder unless given.
+    """
+    from elman import formats
+
+    return formats.export(as_path(run, "a run directory"), to, out)
+
+
+@python_terms
+@with_options(Settings, besides=OF_THE_TEXT)
+def plan(
+    text: TextLike = TIME_MACHINE,
+    *more_texts: TextLike,
+    workers: int = 8,
+    per_machine: int | None = None,
+    bandwidth: float = 10.0,
+    latency: float = 50.0,
+    tokens: int | None = None,
+    **options: Unpack[TrainOptions],
+) -> Any:
+    """Predict memory, exchange and speed of a training with workers, which is not started.
+
+    - `workers`: workers of the largest plan.
+    - `per_machine`: workers that share a machine; None is a worker for each core of this one.
+    - `bandwidth`, `latency`: gigabits a second, and microseconds of a message, between machines.
+    - `tokens`: tokens of a training part that is not there, whose vocabulary has `vocab_size`.
+    - `options`: those of the training.
+
+    Returns a plan that prints as a table; `to_dict()` has its numbers.
+    """
+    from elman.core.experiments import plan_report, planning
+
+    network = planning.Network(bandwidth, latency)
+    require_keywords("plan", options, list(TrainOptions.__annotations__))
+    with tempfile.TemporaryDirectory(prefix="elman-") as folder:
+        given = settings_of(text, more_texts, options, Path(folder))
+        return plan_report.plan(given, workers, per_machine, network, tokens)
+
+
+class Facts(dict[str, Any]):
+    """Facts by name, printed as lines."""
+
+    def __init__(self, facts: dict[str, Any], lines: Iterator[str]) -> None:
+        super().__init__(facts)
+        self._lines = list(lines)
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines)
+
+
+@python_terms
+def info(run: RunLike | None = None) -> Facts:
+    """Facts of a run; without one, the frameworks that can be used, their versions and devices."""
+    if run is None:
+        found = {name: describe_framework(name) for name in FRAMEWORKS}
+        facts = {"elman": elman.__version__, "python": sys.version.split()[0], "frameworks": found}
+        return Facts(facts, _frameworks(found))
+    from elman.core.experiments.describe import describe, in_lines
+
+    facts = describe(as_path(run, "a run directory"))
+    return Facts(facts, (f"{title:<16}{words}" for title, words in in_lines(facts)))
+
+
+def _frameworks(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    yield f"elman      {elman.__version__}  (Python {sys.version.split()[0]})"
+    for name, facts in found.items():
+        line = facts.get("error") or f"{facts['version']}  {', '.join(facts['devices'])}"
+        yield f"{name:<10} {line}"
+
+
+def describe_framework(name: str) -> dict[str, Any]:
+    """Version and devices of a framework, or the error with which it does not load."""
+    try:
+        module = framework_module(name)
+    except ElmanError as error:
+        return {"error": str(error)}
+    return {"version": module.version(), "devices": module.devices()}

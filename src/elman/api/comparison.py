@@ -1,0 +1,62 @@
+"""`elman.compare`: runs side by side."""
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import elman
+from elman.api.picture import Picture
+from elman.api.terms import python_terms
+from elman.core.experiments import compare as comparisons
+from elman.core.experiments.table import table
+from elman.core.files.paths import as_path
+from elman.core.model.metrics import Evaluation
+from elman.core.text.in_memory import TextLike
+
+
+class Comparison:
+    """Runs side by side: a table of the settings that differ and the results, and the curves."""
+
+    def __init__(self, compared: comparisons.Comparison) -> None:
+        self._compared = compared
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Settings and results as columns by name, as `pandas.DataFrame` takes them."""
+        results = self._compared.results
+        rows = [{"run": each.run, **each.settings, **each.results} for each in results]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The runs as `elman compare --json` prints them."""
+        return [asdict(each) for each in self._compared.results]
+
+    def plot(self) -> Picture:
+        """The curves of all runs in one picture."""
+        from elman.core.training.curve_files import comparison
+
+        return Picture(comparison(self._compared.curves, self._compared.unit))
+
+    def __repr__(self) -> str:
+        return table(self._compared.results)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+@python_terms
+def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comparison:
+    """Compare runs, or the runs in folders.
+
+    - `on`: evaluate all runs on this text, a path or in memory.
+    """
+    lines = on if on is None or isinstance(on, str | os.PathLike | Sequence) else list(on)
+
+    def evaluate(run: Path) -> Evaluation:
+        return elman.load(run).evaluate(lines)  # type: ignore[no-any-return]
+
+    folders = [as_path(each, "a run directory") for each in runs]
+    return Comparison(comparisons.read(folders, None if on is None else evaluate))

@@ -1,0 +1,209 @@
+"""A run as an object: its model, settings, results, curves."""
+
+import base64
+import html
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from elman.api.picture import Picture
+from elman.api.temporary import TemporaryFolder
+from elman.api.terms import python_terms
+from elman.core.errors import ElmanError
+from elman.core.experiments import describe, results, run, runs
+from elman.core.files import regular
+from elman.core.files.paths import as_path
+from elman.core.model.metrics import Evaluation
+from elman.core.model.text_model import Score
+from elman.core.text.in_memory import TextLike
+from elman.core.training.history import Epoch
+
+HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
+MAX_PICTURE_BYTES = 1 << 24
+UNITS = {"val_bits_per_character": "validation", "test_bits_per_character": "test"}
+
+
+class Run:
+    """A run directory: a trained model, what it was trained with, and how good it is.
+
+    Functions that take the path of a run take this object. `keeping` is a temporary folder that
+    ends with the object.
+    """
+
+    def __init__(
+        self,
+        path: "str | os.PathLike[str]",
+        keeping: TemporaryFolder | None = None,
+    ) -> None:
+        self.path = as_path(path, "a run directory")
+        self.keeping = keeping
+        if not run.is_run(self.path):
+            run.read_config(self.path)  # raises
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __reduce__(self) -> Any:
+        """A copy for another process has the same directory, which must outlast this object."""
+        if self.keeping is not None and self.keeping.path in self.path.parents:
+            raise ElmanError(
+                "a run in a temporary folder ends with its process: train with out=, or save it"
+            )
+        return Run, (str(self.path),)
+
+    @property
+    def finished(self) -> bool:
+        """False while the training can be resumed."""
+        return not run.is_unfinished(self.path)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, in the engine where it can compute it (`load` takes another framework)."""
+        return self.load()
+
+    @python_terms
+    def load(self, framework: str | None = None, precision: str | None = None) -> Any:
+        """The model in a framework, as `elman.load` reads it."""
+        import elman
+
+        return elman.load(self.path, framework, precision)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the training by name; {} for a saved model without one."""
+        return {} if self._record is None else asdict(self._record.settings)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given."""
+        named = [] if self._record is None else self._record.given or []
+        return {name: value for name, value in self.settings.items() if name in named}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The settings that were chosen for the text, or are defaults."""
+        return {name: value for name, value in self.settings.items() if name not in self.given}
+
+    @property
+    def reasons(self) -> list[str]:
+        """Sentences that describe what was chosen for the text."""
+        return [] if self._record is None else self._record.reasons
+
+    @property
+    def _record(self) -> run.RunSettings | None:
+        return (
+            run.read_config(self.path).training if self.finished else run.read_training(self.path)
+        )
+
+    @property
+    @python_terms
+    def history(self) -> dict[str, list[float]]:
+        """Columns of the history by name, as `pandas.DataFrame` takes them."""
+        epochs = self._epochs
+        return {name: [vars_of(epoch)[name] for epoch in epochs] for name in run.HISTORY}
+
+    @property
+    def _epochs(self) -> list[Epoch]:
+        return run.read_history(self.path)
+
+    @property
+    @python_terms
+    def results(self) -> dict[str, float | None]:
+        """Results by name; None for what was not measured."""
+        return results.result(*runs.read(self.path)).results
+
+    @python_terms
+    def plot(self) -> Picture:
+        """The curves: losses and perplexities of the training and the validation part."""
+        from elman.core.training.curve_files import curves
+
+        return Picture(curves(self._epochs))
+
+    @python_terms
+    def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
+        """A text that the model writes; of a model of lines one line."""
+        codec = self.model.codec
+        if codec.lines:
+            prefix = ""
+        else:
+            known = [token for token in ("\n", " ") if token in codec.vocab.idx_to_token]
+            prefix = known[0] if known else codec.text([int(codec.vocab.unk == 0)])
+        options = {"tokens": tokens, "temperature": temperature, "seed": seed}
+        return str(self.model.generate(prefix, **options)[0]).lstrip()
+
+    @python_terms
+    def evaluate(self, text: TextLike, edition: str | None = None) -> Evaluation:
+        """Loss, perplexity and bits of the model on a text, a path or in memory."""
+        return self.model.evaluate(text, edition)  # type: ignore[no-any-return]
+
+    @python_terms
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        """Score each text as a line of its own."""
+        return self.model.score(texts)  # type: ignore[no-any-return]
+
+    @python_terms
+    def export(self, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
+        """Write the model as html, onnx or torch, and return the path."""
+        from elman.formats import export
+
+        return export(self.path, to, out)
+
+    @python_terms
+    def save(self, path: "str | os.PathLike[str]") -> "Run":
+        """Copy a finished run into a new run directory, and return the run there."""
+        if not self.finished:
+            run.read_config(self.path)  # raises: it is still in training
+        folder = as_path(path, "a run directory")
+        with run.new_folder(folder) as part:
+            for each in self.path.iterdir():
+                copy = shutil.copytree if each.is_dir() else shutil.copyfile
+                copy(each, part / each.name)
+        return Run(folder)
+
+    def __repr__(self) -> str:
+        if not self.finished:
+            return f"Run({str(self.path)!r}): interrupted, elman.resume goes on with it"
+        facts = describe.describe(self.path)
+        found = [
+            f"{name} {facts['results'][key]:.3f} bits per character"
+            for key, name in UNITS.items()
+            if facts["results"][key] is not None
+        ]
+        return ", ".join([f"Run({str(self.path)!r}): {describe.model(facts)}", *found])
+
+    def _repr_html_(self) -> str:
+        if not self.finished:
+            return html.escape(repr(self))
+        facts = describe.describe(self.path)
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(title)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for title, text in describe.in_lines(facts)
+        )
+        sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
+        return (
+            f"<table>{rows}</table>{self._picture()}"
+            f"<pre style='white-space:pre-wrap'>{sample}</pre>"
+        )
+
+    def _picture(self) -> str:
+        path = self.path / "curves.png"
+        if not path.exists():
+            return ""
+        data = base64.b64encode(regular.read(path, MAX_PICTURE_BYTES)).decode()
+        return f"<img style='max-width:480px' alt='curves' src='data:image/png;base64,{data}'>"
+
+
+def vars_of(epoch: Epoch) -> dict[str, float]:
+    """The columns of an epoch by name."""
+    return {name: getattr(epoch, name) for name in run.HISTORY}
+
+
+@python_terms
+def open_run(path: "str | os.PathLike[str]") -> Run:
+    """The run in a directory, finished or not."""
+    return Run(path)

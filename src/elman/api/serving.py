@@ -1,0 +1,59 @@
+"""`elman.serve`: models over HTTP, as long as a block of a program runs."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from elman.api.signatures import with_options
+from elman.api.terms import python_terms
+from elman.core.errors import not_installed, require_keywords
+from elman.core.files.paths import as_path
+from elman.server.access import Access, Hosts, check_key, key_of_metrics
+from elman.server.limits import Limits
+
+
+@python_terms
+@contextmanager
+@with_options(Limits)
+def serve(
+    *runs: "str | os.PathLike[str]",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    metrics_key: str | None = None,
+    allowed_host: Sequence[str] = (),
+    **limits: Any,
+) -> Iterator[str]:
+    """Serve runs within a block; yields the address.
+
+        with elman.serve(run, port=0) as address:
+            ...
+
+    The options are those of `elman serve`: the port 0 is any that is free. Requests that have begun
+    end before the block does.
+    """
+    require_keywords("serve", limits, [each.name for each in fields(Limits)])
+    key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
+    check_key("an API key", key)
+    check_key("a metrics key", metrics_key)
+    checked = Limits(**limits)
+    access = Access(key, key_of_metrics(metrics_key, key), Hosts(allowed_host))
+    try:
+        from elman.server import serving
+        from elman.server.pages import Pages
+    except ModuleNotFoundError as error:
+        raise not_installed("serve", error, cure="") from error
+    folders = [as_path(run, "a run directory") for run in runs]
+    models = serving.load_models(folders)
+    pages = Pages(dict(zip(models, folders, strict=True)))
+    with serving.ready(models, pages, host, port, checked, access) as ready:
+        thread = threading.Thread(target=ready.run, name="elman.serve", daemon=True)
+        thread.start()
+        try:
+            yield ready.address
+        finally:
+            ready.server.should_exit = True
+            thread.join()

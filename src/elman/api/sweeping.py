@@ -1,0 +1,118 @@
+"""`elman.sweep`: a search for settings."""
+
+import os
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Unpack
+
+from elman.api.options import TrainOptions
+from elman.api.run import Run
+from elman.api.signatures import with_options
+from elman.api.temporary import TemporaryFolder
+from elman.api.terms import python_terms
+from elman.api.training import OF_THE_TEXT, ending_with_a_batch, settings_of
+from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
+from elman.core.experiments.settings import Settings
+from elman.core.files.paths import as_path
+from elman.core.text.in_memory import TextLike
+from elman.core.valid_values import TIME_MACHINE
+
+
+class Sweep:
+    """A folder of trials, each a run; `elman.sweep(resume=this)` goes on with it."""
+
+    def __init__(self, path: Path, worker: Any, keeping: Any = None) -> None:
+        self.path = path
+        self.keeping = keeping
+        self._worker = worker
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """Run, state, loss in nats per token and values of each trial, the best first."""
+        from elman.core.experiments import sweep
+
+        runs = self.path / sweep.TRIALS
+        return [
+            {"run": runs / row.run, "state": row.state, "loss": row.loss, **row.params}
+            for row in sweep.rows(self._worker.study)
+        ]
+
+    @property
+    def best(self) -> Run:
+        """The run of the best trial."""
+        from elman.core.experiments import sweep
+
+        complete = [each for each in self.trials if each["state"] == sweep.COMPLETE]
+        if not complete:
+            raise ElmanError("no trial has ended with a loss: search other settings")
+        return Run(complete[0]["run"], self.keeping)
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """Share of each setting in what makes the best trials better; {} for few trials."""
+        from elman.core.experiments import sweep
+
+        return sweep.importances(self._worker.study)
+
+    def __repr__(self) -> str:
+        lines = [
+            ", ".join([f"{each['loss']:.4f} {each['state']}", *_values(each)])
+            for each in self.trials
+        ]
+        return "\n".join([f"Sweep({str(self.path)!r})", *lines])
+
+
+def _values(trial: dict[str, Any]) -> list[str]:
+    own = ("run", "state", "loss")
+    return [f"{name}={value}" for name, value in trial.items() if name not in own]
+
+
+@python_terms
+@with_options(Settings, besides=OF_THE_TEXT)
+def sweep(
+    text: TextLike = TIME_MACHINE,
+    *more_texts: TextLike,
+    space: str | None = None,
+    trials: int = 50,
+    storage: str | None = None,
+    out: "str | os.PathLike[str] | None" = None,
+    resume: "str | os.PathLike[str] | None" = None,
+    **options: Unpack[TrainOptions],
+) -> Sweep:
+    """Search settings of a training for the lowest validation loss, by Optuna.
+
+    - `text`, `more_texts`: as of `elman.train`.
+    - `space`: settings to search, such as "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm".
+    - `trials`: trainings of the sweep.
+    - `storage`: URL of a database for the trials; None is a journal in the folder of the sweep.
+    - `out`: the folder of the sweep; a temporary one unless given.
+    - `resume`: go on with this sweep, with the settings it began with.
+    - `options`: the same in all trials.
+
+    An interrupt ends the sweep after the batch, and what was found so far is returned.
+    """
+    from elman.core.experiments import sweep as sweeps
+
+    require_keywords("sweep", options, list(TrainOptions.__annotations__))
+    keeping: Any = resume.keeping if isinstance(resume, Sweep) else None
+    if resume is not None:
+        folder = as_path(resume, "a sweep")
+        settings = sweeps.read(folder)
+        sweeps.check_here(settings.given)
+    else:
+        if space is None:
+            raise ElmanError("space= is required: it names the settings to search")
+        keeping = TemporaryFolder()
+        folder = keeping.path / "sweep" if out is None else as_path(out, "a sweep")
+        given = settings_of(text, more_texts, options, keeping.path)
+        seed = options.get("seed") or 0
+        settings = sweeps.begin(folder, sweeps.Sweep(given, space, trials, seed, storage))
+    worker = sweeps.Worker(folder, settings)
+    # After an interrupt, what was found so far is returned.
+    with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
+        worker.run(partial(sweeps.train_trial, ending=ending_with_a_batch))
+    return Sweep(folder, worker, keeping)

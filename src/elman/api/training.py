@@ -1,0 +1,201 @@
+"""`elman.train` and `elman.resume`."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Unpack
+
+from elman.api.options import TrainOptions
+from elman.api.run import Run
+from elman.api.signatures import with_options
+from elman.api.temporary import TemporaryFolder
+from elman.api.terms import python_terms
+from elman.core.errors import ElmanError, InterruptedWorkError, alternatives, require_keywords
+from elman.core.experiments import launch, run, session
+from elman.core.experiments.frameworks import FRAMEWORKS
+from elman.core.experiments.origin import with_origin
+from elman.core.experiments.session import Conduct
+from elman.core.experiments.settings import Settings
+from elman.core.files.paths import as_path
+from elman.core.text import in_memory
+from elman.core.text.in_memory import TextLike
+from elman.core.training.callback import Callback, TrainerLike
+from elman.core.training.checkpoint import Checkpoints
+from elman.core.training.history import Epoch
+from elman.core.valid_values import TIME_MACHINE
+
+OF_THE_TEXT = ("text", "more_texts")
+
+
+class OnEpoch(Callback):
+    """Calls a function with each epoch, once it has ended."""
+
+    def __init__(self, function: Callable[[Epoch], object]) -> None:
+        self.function = function
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Call the function."""
+        self.function(trainer.history[-1])
+
+
+@python_terms
+@with_options(Settings, besides=OF_THE_TEXT)
+def train(
+    text: TextLike = TIME_MACHINE,
+    *more_texts: TextLike,
+    out: "str | os.PathLike[str] | None" = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    callbacks: Sequence[Callback] = (),
+    sample_every: float | None = None,
+    checkpoint_every: float = 60.0,
+    quiet: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Run:
+    """Train a model on a text, with settings that suit it; without one, D2L's RNN.
+
+    - `text`, `more_texts`: a path, a store, a string with line breaks, or strings that are its
+      lines: a list, an iterator, a column of a data frame. Several make one text.
+    - `out`: the run directory to make; without it the run is in a temporary folder as long as the
+      object lives.
+    - `on_epoch`: called with each epoch, an `Epoch` of losses, once it has ended.
+    - `callbacks`: more callbacks (`elman.core.training.callback.Callback`).
+    - `sample_every`: epochs between samples of text on standard error; None for no samples.
+    - `checkpoint_every`: seconds between checkpoints.
+    - `quiet`: show no progress.
+    - `options`: as below, those of `elman train`.
+
+    An interrupt (Ctrl-C, the stop button of a notebook) ends the training after its batch. The run
+    that is returned is then unfinished, and `elman.resume(run)` goes on with it.
+    """
+    _check_one_process()
+    require_keywords("train", options, [each.name for each in fields(Settings)])
+    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
+    conduct = Conduct(
+        checkpoint_every,
+        sample_every,
+        (*callbacks, *own),
+        show_progress=not quiet,
+        ending=ending_with_a_batch,
+    )
+    keeping = TemporaryFolder()
+    given = settings_of(text, more_texts, options, keeping.path)
+    _check_one_framework(given)
+    folder = keeping.path / "run" if out is None else as_path(out, "a run directory")
+    return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
+
+
+@python_terms
+def resume(
+    run: "str | os.PathLike[str]",
+    *,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    callbacks: Sequence[Callback] = (),
+    sample_every: float | None = None,
+    checkpoint_every: float = 60.0,
+    quiet: bool = False,
+) -> Run:
+    """Go on with an interrupted training, to the same weights as without the interrupt.
+
+    - `run`: the unfinished run, or its directory.
+
+    The other arguments are those of `elman.train`.
+    """
+    _check_one_process()
+    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
+    conduct = Conduct(
+        checkpoint_every,
+        sample_every,
+        (*callbacks, *own),
+        show_progress=not quiet,
+        ending=ending_with_a_batch,
+    )
+    keeping = run.keeping if isinstance(run, Run) else None
+    folder = as_path(run, "a run directory")
+    return _run(lambda: session.resume(folder, conduct), folder, keeping)
+
+
+def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) -> Run:
+    """The run of a training; unfinished if the training was interrupted after it had begun."""
+    try:
+        trained = fit()
+        if trained is not None:
+            trained.finish()
+    except (InterruptedWorkError, KeyboardInterrupt):
+        if not run.is_run(folder):
+            raise
+    return Run(folder, keeping)
+
+
+def settings_of(
+    text: TextLike, more_texts: Sequence[TextLike], options: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Settings of a training; texts in memory are written to files in `folder`."""
+    given = {name: value for name, value in options.items() if value is not None}
+    names = {"text": text, "val": given.get("val"), "test": given.get("test")}
+    for name, value in names.items():
+        if value is not None:
+            given[name] = text_path(value, folder / f"{name}.txt")
+    if more_texts:
+        given["more_texts"] = [
+            text_path(each, folder / f"text-{n}.txt") for n, each in enumerate(more_texts, 2)
+        ]
+    if isinstance(given.get("split"), Sequence) and not isinstance(given["split"], str):
+        given["split"] = ",".join(map(repr, given["split"]))
+    if "init" in given:
+        given["init"] = str(as_path(given["init"], "init"))
+    return with_origin(given)
+
+
+def text_path(text: TextLike, path: Path) -> str:
+    """The path of a text, or `path`, where one in memory is written."""
+    if in_memory.is_named(text):
+        return os.fspath(text)  # type: ignore[arg-type]
+    in_memory.write(text, path)
+    return str(path)
+
+
+def _check_one_framework(given: Mapping[str, Any]) -> None:
+    framework = given.get("framework", Settings.framework)
+    if framework not in FRAMEWORKS:
+        raise ElmanError(
+            f"elman.train trains in one framework, {alternatives(FRAMEWORKS)}, got {framework!r}: "
+            "call it once for each"
+        )
+
+
+def _check_one_process() -> None:
+    if launch.number_of_workers() > 1:
+        raise ElmanError(
+            "elman.train trains in one process, got several workers: start them with torchrun -m "
+            "elman train"
+        )
+
+
+@contextmanager
+def ending_with_a_batch(checkpoints: Checkpoints) -> Iterator[None]:
+    """Within the block, end the training after its batch when Ctrl-C, or a notebook, interrupts.
+
+    A second interrupt does not wait. KeyboardInterrupt is raised at the end of the block after an
+    interrupt. In a thread that is not the main one Python handles no signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        checkpoints.stop()
+        signal.signal(signal.SIGINT, before)
+        if not checkpoints.begun:
+            signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if checkpoints.stopping:
+        raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""Tests of the functions that do in Python what the commands do."""

@@ -1,0 +1,123 @@
+"""Functions return what their commands print as JSON."""
+
+import json
+import pickle
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import elman
+from elman import Run
+from elman.api.terms import in_python
+from tests.conftest import STORY, Command
+
+OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}
+OTHER = "He said so, once. \nUpon it, a time.\n" * 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run with a path."""
+    return elman.train(STORY, out=tmp_path_factory.mktemp("runs") / "a", quiet=True, **OPTIONS)
+
+
+@pytest.fixture(name="command")
+def _command(elman: Command) -> Command:
+    return elman
+
+
+def test_evaluate(run: Run, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(OTHER)
+    printed = json.loads(command("evaluate", run.path, "other.txt", "--json").stdout)
+    for text in (tmp_path / "other.txt", OTHER, OTHER.splitlines()):
+        assert elman.evaluate(run, text).fields() == printed
+        assert run.model.evaluate(text).fields() == printed
+
+
+def test_score(run: Run, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(OTHER)
+    rows = [
+        line.split("\t") for line in command("score", run.path, "other.txt").stdout.splitlines()
+    ]
+    for text in (tmp_path / "other.txt", OTHER):
+        found = elman.score(run, text)
+        assert [f"{each.log_probability:.4f}" for each in found] == [row[0] for row in rows]
+
+
+def test_info(run: Run, command: Command) -> None:
+    assert dict(elman.info(run)) == json.loads(command("info", run.path, "--json").stdout)
+    frameworks = elman.info()
+    assert frameworks == json.loads(command("info", "--json").stdout)
+    assert repr(frameworks).splitlines()[1].startswith("numba ")
+
+
+def test_compare(run: Run, command: Command) -> None:
+    printed = json.loads(command("compare", run.path, "--json").stdout)["runs"]
+    assert elman.compare(run).to_json() == printed
+    assert elman.compare(run.path.parent).to_json() == printed
+    evaluated = elman.compare(run, on=iter(OTHER.splitlines())).to_dict()
+    assert evaluated["on_loss"] == [elman.evaluate(run, OTHER).loss]
+
+
+def test_prepare(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text(STORY)
+    command("prepare", "story.txt", "--out", "one")
+    store = elman.prepare(iter(STORY.splitlines()), out=tmp_path / "two")
+    assert store.tokens == len(STORY)
+    for path in (tmp_path / "one").iterdir():
+        if path.suffix != ".json":  # which has the digest of the file, and its name
+            assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    assert elman.train(store, quiet=True, **OPTIONS).finished
+
+
+def test_plan(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text(STORY)
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    printed = json.loads(command("plan", "story.txt", "--workers", "1", *words, "--json").stdout)
+    found = elman.plan(STORY, workers=1, **OPTIONS)
+    assert found.to_dict()["weights"] == printed["weights"]
+    assert "weights" in repr(found)
+
+
+def test_sweep_finds_a_run_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    found = elman.sweep(STORY, space="hidden=4|8", trials=2, out=tmp_path / "sweep", epochs=1)
+    assert len(found.trials) == 2
+    assert found.best.results["val_ppl"] is not None
+    assert {trial["hidden"] for trial in found.trials} <= {4, 8}
+    again = elman.sweep(resume=found)
+    assert again.trials == found.trials
+    with pytest.raises(elman.ElmanError, match="space= is required"):
+        elman.sweep(STORY)
+
+
+def test_serve(run: Run) -> None:
+    pytest.importorskip("uvicorn")
+    with (
+        elman.serve(run, port=0) as address,
+        urllib.request.urlopen(f"{address}/v1/models", timeout=30) as answer,
+    ):
+        assert json.load(answer)["data"][0]["id"] == run.path.name
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/v1/models", timeout=30)
+
+
+def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
+    assert pickle.loads(pickle.dumps(run)).results == run.results
+    temporary = elman.train(STORY, quiet=True, **OPTIONS)
+    with pytest.raises(elman.ElmanError, match="train with out=, or save it"):
+        pickle.dumps(temporary)
+
+
+@pytest.mark.parametrize(
+    ("message", "wanted"),
+    [
+        ("give --batch-size 3", "give batch_size= 3"),
+        ("resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'),
+        ("a -- b --", "a -- b --"),
+    ],
+)
+def test_messages_are_in_terms_of_python(message: str, wanted: str) -> None:
+    assert in_python(message) == wanted

@@ -1,0 +1,88 @@
+"""The options of the commands are keywords of the functions, with the same defaults."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import elman
+from elman.api import options
+from elman.cli import app
+from tests.api.typed_options import source
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+# What has no sense in Python: printing, and what a function or an argument of another name does.
+ONLY_COMMAND = {
+    "train": {"resume"},  # elman.resume
+    "evaluate": {"as_json"},
+    "score": {"by", "top", "file"},  # of the printed table; file is `text`
+    "compare": {"as_json", "plot"},  # Comparison.plot()
+    "plan": {"as_json"},
+    "prepare": {"texts"},  # `text`, `more_texts`
+    "info": {"as_json"},
+}
+ONLY_PYTHON = {
+    "train": {"callbacks", "on_epoch", "quiet"},
+    "prepare": {"text", "more_texts", "quiet"},
+}
+FUNCTIONS = (
+    "train",
+    "evaluate",
+    "score",
+    "compare",
+    "sweep",
+    "plan",
+    "prepare",
+    "export",
+    "serve",
+    "info",
+)
+
+
+def keywords(name: str) -> dict[str, inspect.Parameter]:
+    """Parameters of a function by name."""
+    return dict(inspect.signature(getattr(elman, name)).parameters)
+
+
+def command_options(name: str) -> dict[str, Any]:
+    """Options and arguments of a command by name."""
+    return {each.name: each for each in COMMANDS[name].params}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_takes_the_options_of_its_command(name: str) -> None:
+    own, known = set(keywords(name)), set(command_options(name))
+    assert known - own == ONLY_COMMAND.get(name, set())
+    assert own - known == ONLY_PYTHON.get(name, set())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_option_has_the_default_of_its_command(name: str) -> None:
+    shared = set(keywords(name)) & set(command_options(name))
+    if name == "score":
+        shared.remove("text")  # a flag of the printed table, and here what is scored
+    for option in shared - {"runs", "out"}:  # a run without a path is temporary in Python
+        default, wanted = keywords(name)[option].default, command_options(name)[option].default
+        if default is inspect.Parameter.empty:
+            assert command_options(name)[option].required or option in ("to", "more_texts")
+        else:
+            assert (default or None) == (wanted or None), option
+
+
+def test_the_types_that_editors_read_are_those_of_the_settings() -> None:
+    assert Path(options.__file__).read_text() == source()
+
+
+def test_help_describes_each_option() -> None:
+    for name in ("train", "sweep", "plan"):
+        text = getattr(elman, name).__doc__
+        for option in options.TrainOptions.__annotations__:
+            assert f"- `{option}`: " in text
+
+
+def test_all_names_are_there() -> None:
+    for name in elman.__all__:
+        assert getattr(elman, name) is not None
+        assert name in dir(elman)
