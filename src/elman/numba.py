@@ -400,13 +400,11 @@ class Trainer(specification.Trainer):
     step_type = Step
     _optimization: optimizers.Optimization | None = None
 
-    def fit(self, model: Any, data: Any, resume: Any = None) -> None:
-        """Train `model` on `data` from the weights it has, or from a checkpoint on."""
-        # Compile before the clock of the training starts.
+    def compile_ahead(self, model: Any, data: Any) -> None:
+        """Compile the kernels."""
         self._optimization = optimizers.current(self._optimization)
         if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
             model.compile(getattr(data, "batch_size", 1))
-        super().fit(model, data, resume)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""

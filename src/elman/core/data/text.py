@@ -8,6 +8,7 @@ from typing import Any
 from elman.core.data import splits, store
 from elman.core.data.lines import Lines
 from elman.core.data.parts import PARTS, Sources, enough_tokens
+from elman.core.data.store import TokenizedText
 from elman.core.data.token_writer import PartSize, Tokens
 from elman.core.data.tokenization import (
     TokenizerSettings,
@@ -165,33 +166,33 @@ def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> 
 
     With `shared` the ids of a store are not checked here, but when a process reads its share.
     """
-    tokens, codec = _read(sources, options, shared)
-    text_sha256, *others = tokens.sources_sha256
+    codec = options.codec
+    if codec is not None:
+        options.check(codec, "the codec", "has")
+    if sources.is_store:
+        found = _read_store(sources, options, shared)
+    elif codec is None:
+        found = tokenize_sources(sources, TokenizerSettings(**options.given, lines=options.lines))
+    else:
+        found = tokenize_sources_with(sources, codec)
+    text_sha256, *others = found.tokens.sources_sha256
     if text_sha256 in others:
         log.warning(
             "the training text is also that of the validation or the test part, whose loss then "
             "tells nothing of other texts"
         )
-    return Text(sources, options, tokens, codec, shared)
+    return Text(sources, options, found.tokens, found.codec if codec is None else codec, shared)
 
 
-def _read(sources: Sources, options: TokenOptions, shared: bool) -> tuple[Tokens, Codec]:
-    """Tokens of a text, and their codec: the given one, or the text's."""
+def _read_store(sources: Sources, options: TokenOptions, shared: bool) -> TokenizedText:
+    """A store, whose codec is the given one, or fits the given settings."""
+    _check_store_alone(sources)
     path = sources.training[0]
-    codec = options.codec
-    if sources.is_store:
-        _check_store_alone(sources)
-    if codec is not None:
-        options.check(codec, "the codec", "has")
-        if sources.is_store:
-            return store.read_with(path, codec, checked=not shared).tokens, codec
-        return tokenize_sources_with(sources, codec), codec
-    if sources.is_store:
-        found = store.read(path, checked=not shared)
-        options.check(found.codec, str(path), "was prepared with")
-    else:
-        found = tokenize_sources(sources, TokenizerSettings(**options.given, lines=options.lines))
-    return found.tokens, found.codec
+    if options.codec is not None:
+        return store.read_with(path, options.codec, checked=not shared)
+    found = store.read(path, checked=not shared)
+    options.check(found.codec, str(path), "was prepared with")
+    return found
 
 
 def _check_store_alone(sources: Sources) -> None:

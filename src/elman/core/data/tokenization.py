@@ -89,13 +89,14 @@ def tokenize_sources(sources: Sources, settings: TokenizerSettings) -> Tokenized
     return TokenizedText(tokens, used, settings.newlines)
 
 
-def tokenize_sources_with(sources: Sources, codec: Codec) -> Tokens:
+def tokenize_sources_with(sources: Sources, codec: Codec) -> TokenizedText:
     """Tokenize the parts of a text with the codec of a model."""
     texts: list[Any] = []
     for paths in sources.by_part:
         each = [[path] for path in paths] if codec.lines else [paths]  # no line spans two files
         texts.append(chain.from_iterable(codec.pieces(text_files.blocks(one)) for one in each))
-    return _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
+    tokens = _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
+    return TokenizedText(tokens, codec.tokenizer, codec.newlines)
 
 
 def tokenize(

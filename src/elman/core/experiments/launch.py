@@ -149,6 +149,10 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def tell_nobody(settings: RunSettings, folder: Path, seconds: float) -> None:
+    """Do nothing, where there are no other workers to tell."""
+
+
 @contextmanager
 def telling(workers: Workers) -> Iterator[Tell]:
     """Yield a function by which the first worker tells the others what they train, as in `told`.
@@ -156,7 +160,7 @@ def telling(workers: Workers) -> Iterator[Tell]:
     If the block fails before, they are told so.
     """
     if workers.size == 1:
-        yield lambda *_: None
+        yield tell_nobody
         return
     busy, waiting = Busy(workers), True
 

@@ -4,11 +4,11 @@
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run
@@ -63,15 +63,18 @@ class Session:
     """A training with its run directory.
 
     - `workers`: processes that train together; the first writes the run.
+    - `tell`: function by which the first worker starts the others.
     """
 
     training: Training
     folder: Path
     conduct: Conduct = Conduct()
     workers: Workers = ONE_WORKER
+    tell: Tell = launch.tell_nobody
 
-    def fit(self) -> None:
+    def fit(self) -> Self:
         """Train from the newest checkpoint, if there is one, and write the run."""
+        self.tell(self.training.run_settings, self.folder, self.conduct.checkpoint_every)
         first = self.workers.rank == 0
         place = self.folder / run.CHECKPOINTS
         checkpoints = Checkpoints(place, self.conduct.checkpoint_every, self.workers)
@@ -84,6 +87,7 @@ class Session:
             self.training.fit(*callbacks, resume=begun)
             if first:
                 self.training.write(self.folder)
+        return self
 
     def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:
         """Callbacks of the first worker.
@@ -126,7 +130,7 @@ class _First:
         run.check_writable(folder)
         training = Training.of(given, self.workers)
         with run.new_training(folder, training.run_settings, numbered) as folder:
-            return self._fit(training, folder)
+            return Session(training, folder, self.conduct, self.workers, self.tell).fit()
 
     def resume(self, folder: Path, given: Mapping[str, Any]) -> Session:
         """Resume the training of a run directory; an ElmanError if other settings are given."""
@@ -137,13 +141,8 @@ class _First:
                         f"{folder} was begun with {name} {own}, got {value}: give the same, or "
                         "another --out"
                     )
-            return self._fit(Training.from_settings(kept, self.workers), folder)
-
-    def _fit(self, training: Training, folder: Path) -> Session:
-        session = Session(training, folder, self.conduct, self.workers)
-        self.tell(training.run_settings, folder, self.conduct.checkpoint_every)
-        session.fit()
-        return session
+            training = Training.from_settings(kept, self.workers)
+            return Session(training, folder, self.conduct, self.workers, self.tell).fit()
 
 
 def begin(
@@ -157,28 +156,24 @@ def begin(
     If the folder exists and may be `numbered`, the run directory is the first of NAME-2, NAME-3 ...
     that does not.
     """
-    with _first(given.get("framework", Settings.framework), conduct) as first:
-        return None if first is None else first.begin(given, folder, numbered)
+    with launch.connected(given.get("framework", Settings.framework)) as workers:
+        if workers.rank:
+            _follow(workers, conduct)
+            return None
+        with launch.telling(workers) as tell:
+            return _First(workers, tell, conduct).begin(given, folder, numbered)
 
 
 def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
     """Resume the training of a run directory; None in a worker that is not the first."""
     alone = launch.number_of_workers() == 1
     framework = Settings.framework if alone else run.framework_in_training(folder)
-    with _first(framework, conduct) as first:
-        return None if first is None else first.resume(folder, {})
-
-
-@contextmanager
-def _first(framework: str, conduct: Conduct) -> Iterator[_First | None]:
-    """Connect the workers; yields the first, and None in the others when they have trained."""
     with launch.connected(framework) as workers:
         if workers.rank:
             _follow(workers, conduct)
-            yield None
-            return
+            return None
         with launch.telling(workers) as tell:
-            yield _First(workers, tell, conduct)
+            return _First(workers, tell, conduct).resume(folder, {})
 
 
 def _follow(workers: Workers, conduct: Conduct) -> None:

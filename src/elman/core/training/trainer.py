@@ -192,6 +192,7 @@ class Trainer(HyperParameters):
         _check_has("model", model, "configure_optimizers")
         _check_has("data", data, "train_dataloader")
         shared = codec.shared(model, data)
+        self.compile_ahead(model, data)
         memory.retain_freed()
         self.prepare_data(data)
         self.prepare_model(model)
@@ -212,6 +213,9 @@ class Trainer(HyperParameters):
         for callback in self._all_callbacks:
             callback.after_fit(self)
         warn_of_sgd(self)
+
+    def compile_ahead(self, model: Any, data: Any) -> None:
+        """Compile what a framework can compile before the clock of the training starts."""
 
     def fit_epoch(self) -> None:
         """Train on all training batches once, then validate."""
