@@ -3,6 +3,7 @@
 import copy
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,10 @@ def test_kernels_use_weights_that_are_changed_by_hand() -> None:
     np.testing.assert_allclose(model.step(ids)[0], wanted, atol=1e-5)
 
 
+def stop(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -231,6 +236,9 @@ def test_a_training_compiles_the_kernels_of_its_batches_before_it_starts(
         model.training_step(batch_of(arch, batch, 3))
         assert list(by_steps.run.signatures) == compiled
     monkeypatch.setattr(engine.RNNLM, "compile", lambda model, batch: asked.append(batch))
-    monkeypatch.setattr(engine.specification.Trainer, "fit", lambda *arguments: None)
-    engine.Trainer(1).fit(model, type("Data", (), {"batch_size": 20}))
-    assert asked == [20]
+    data = SimpleNamespace(batch_size=20, train_dataloader=list)
+    monkeypatch.setattr(engine.Trainer, "prepare_data", lambda trainer, data: asked.append("start"))
+    monkeypatch.setattr(engine.Trainer, "prepare_model", stop)
+    with pytest.raises(KeyboardInterrupt):
+        engine.Trainer(1).fit(model, data)
+    assert asked == [20, "start"]

@@ -44,12 +44,7 @@ class RNNScratch(Module):
 
 
 class Layers(layers.Layers, Module):
-    """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them.
-
-    Inputs are (steps, batch, num_inputs), outputs (steps, batch, num_hiddens), states
-    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
-    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens).
-    """
+    """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them."""
 
     def make_stack(self) -> Any:
         """Gluon's layers, or a CellStack."""

@@ -91,7 +91,13 @@ def documented(kind: Kind) -> Kind:
 
 
 class Layers:
-    """Recurrent layers that a framework's `make_stack` makes; subclasses have the arguments."""
+    """Recurrent layers that a framework's `make_stack` makes; subclasses have the arguments.
+
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
+    (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens). In TensorFlow the states are
+    those of Keras.
+    """
 
     def __post_init__(self: Any) -> None:
         """Check the arguments, and make the layers."""
