@@ -103,8 +103,7 @@ class Run:
     @python_terms
     def history(self) -> dict[str, list[float]]:
         """Columns of the history by name, as `pandas.DataFrame` takes them."""
-        epochs = self._epochs
-        return {name: [vars_of(epoch)[name] for epoch in epochs] for name in run.HISTORY}
+        return run.columns(self._epochs)
 
     @property
     def _epochs(self) -> list[Epoch]:
@@ -196,11 +195,6 @@ class Run:
             return ""
         data = base64.b64encode(regular.read(path, MAX_PICTURE_BYTES)).decode()
         return f"<img style='max-width:480px' alt='curves' src='data:image/png;base64,{data}'>"
-
-
-def vars_of(epoch: Epoch) -> dict[str, float]:
-    """The columns of an epoch by name."""
-    return {name: getattr(epoch, name) for name in run.HISTORY}
 
 
 @python_terms

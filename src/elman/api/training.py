@@ -73,14 +73,7 @@ def train(
     """
     _check_one_process()
     require_keywords("train", options, [each.name for each in fields(Settings)])
-    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
-    conduct = Conduct(
-        checkpoint_every,
-        sample_every,
-        (*callbacks, *own),
-        show_progress=not quiet,
-        ending=ending_with_a_batch,
-    )
+    conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
     keeping = TemporaryFolder()
     given = settings_of(text, more_texts, options, keeping.path)
     _check_one_framework(given)
@@ -105,17 +98,22 @@ def resume(
     The other arguments are those of `elman.train`.
     """
     _check_one_process()
-    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
-    conduct = Conduct(
-        checkpoint_every,
-        sample_every,
-        (*callbacks, *own),
-        show_progress=not quiet,
-        ending=ending_with_a_batch,
-    )
+    conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
     keeping = run.keeping if isinstance(run, Run) else None
     folder = as_path(run, "a run directory")
     return _run(lambda: session.resume(folder, conduct), folder, keeping)
+
+
+def _conduct(
+    on_epoch: Callable[[Epoch], object] | None,
+    callbacks: Sequence[Callback],
+    sample_every: float | None,
+    checkpoint_every: float,
+    quiet: bool,
+) -> Conduct:
+    own = [] if on_epoch is None else [OnEpoch(on_epoch)]
+    every = (*callbacks, *own)
+    return Conduct(checkpoint_every, sample_every, every, not quiet, ending_with_a_batch)
 
 
 def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) -> Run:

@@ -298,9 +298,15 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
 def _history(history: Sequence[Epoch]) -> bytes:
     file = io.StringIO(newline="")
     table = csv.writer(file)
-    table.writerow(HISTORY)
-    table.writerows([getattr(epoch, column) for column in HISTORY] for epoch in history)
+    found = columns(history)
+    table.writerow(found)
+    table.writerows(zip(*found.values(), strict=True))
     return file.getvalue().encode()
+
+
+def columns(history: Sequence[Epoch]) -> dict[str, list[float]]:
+    """Columns of history.csv by name."""
+    return {name: [getattr(epoch, name) for epoch in history] for name in HISTORY}
 
 
 def read_config(folder: Path) -> Config:
