@@ -116,6 +116,64 @@ def assert_resumes(
             np.testing.assert_array_equal(found[name], weight)
 
 
+def by_time(module: Any) -> Any:
+    """A Trainer of 60 s: an update counts as 2 s, and a batch of a validation as 0.1 s."""
+
+    class ByTime(module.Trainer):  # type: ignore[misc, name-defined]
+        by_time, max_seconds = True, 60.0
+
+        @property
+        def elapsed(self) -> float:
+            return 2.0 * self.train_batch_idx + 0.1 * self.val_batch_idx
+
+    trainer = ByTime(500_000, 0, 1.0)
+    trainer.callbacks = [Schedule("cosine", warmup=0.2), Best()]
+    return trainer
+
+
+class StopAt(Callback):
+    """Asks for an end at a point of a training, counted in updates and batches of validations."""
+
+    def __init__(self, place: int, checkpoints: Checkpoints) -> None:
+        self.left, self.checkpoints = place, checkpoints
+
+    def after_update(self, trainer: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.checkpoints.stop()
+
+    def before_validate(self, trainer: Any) -> None:
+        self.after_update(trainer)
+
+
+def test_a_training_by_time_is_resumed_in_the_middle_of_a_pass_and_of_a_validation(
+    module: Any, story: Path, tmp_path: Path
+) -> None:
+    """An update, a validation along the way, and the last one, of the best weights."""
+    case = CASES[1] | {"batching": "contiguous", "dropout": 0.3}
+    _, model, data = made_ready(module, story, case)
+    trainer = by_time(module)
+    trainer.fit(model, data)
+    weights, history = outcome(module, trainer, model)
+    assert len(trainer.history) > 2
+    places = trainer.train_batch_idx + trainer.val_batch_idx
+    for place in (4, 5, 6, places):
+        _, model, data = made_ready(module, story, case)
+        checkpoints = Checkpoints(tmp_path / str(place), seconds=1e9)
+        stopped = by_time(module)
+        stopped.callbacks += [StopAt(place, checkpoints), checkpoints]
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(model, data)
+        _, model, data = made_ready(module, story, case)
+        resumed = by_time(module)
+        resumed.fit(model, data, resume=copy.deepcopy(read_newest(checkpoints.folder)))
+        found, found_history = outcome(module, resumed, model)
+        assert found_history == history
+        assert resumed.validation == trainer.validation
+        for name, weight in weights.items():
+            np.testing.assert_array_equal(found[name], weight)
+
+
 def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_path: Path) -> None:
     trainer, model, data = made_ready(module, story, CASES[0])
     checkpoints = Checkpoints(tmp_path, seconds=0)

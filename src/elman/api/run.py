@@ -101,9 +101,10 @@ class Run:
 
     @property
     @python_terms
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> dict[str, list[Any]]:
         """Columns of the history by name, as `pandas.DataFrame` takes them."""
-        return run.columns(self._epochs)
+        by_time = self._record is not None and self._record.settings.by_time
+        return run.columns(self._epochs, by_time)
 
     @property
     def _epochs(self) -> list[Epoch]:

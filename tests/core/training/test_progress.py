@@ -13,7 +13,7 @@ class Clock:
     """A trainer at a point of its training."""
 
     def __init__(self, seconds: float = 0.0, progress: float = 0.0) -> None:
-        self.seconds, self.progress = seconds, progress
+        self.seconds, self.progress, self.by_time = seconds, progress, False
         self.history: list[Epoch] = []
         self.train_batch_idx, self.num_train_batches = 0, 10
 

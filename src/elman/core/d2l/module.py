@@ -144,11 +144,19 @@ class Module(HyperParameters):
             self.plot(key, value, train)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
-        """Plot a value at the current epoch; each point is a mean over a part of an epoch."""
+        """Plot a value at the current epoch, or minute of a training by time.
+
+        Each point is a mean over a part of an epoch, or of the time.
+        """
         if self.collected is not None:
             self.collected[key] = value
             return
         trainer = self.trainer
+        label = ("train_" if train else "val_") + key
+        if self.board.minutes is not None:
+            self.board.xlabel = "minutes"
+            self.board.draw_by_time(trainer.seconds, self.to_float(value), label)
+            return
         self.board.xlabel = "epoch"
         if train:
             x = trainer.train_batch_idx / trainer.num_train_batches
@@ -156,7 +164,6 @@ class Module(HyperParameters):
         else:
             x = trainer.epoch + 1
             every = trainer.num_val_batches / self.plot_valid_per_epoch
-        label = ("train_" if train else "val_") + key
         self.board.draw(x, self.to_float(value), label, every_n=max(1, int(every)))
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_DRAWINGS = 0.4
 FEW_POINTS = 10  # curves with fewer have markers; a line of one point would be invisible
+POINTS_BY_TIME = 100  # of a training curve, where time bounds a training
 EARLIER_ALPHA = 0.35  # opacity of the curves of earlier fits
 AXIS_DISTANCE = 65  # in points, between the axes on the right
 log = logging.getLogger("elman")
@@ -40,10 +41,13 @@ class ProgressBoard:
     The arguments are d2l's: labels, limits and scales of the axes, line styles and colours that the
     curves take in turn, Matplotlib's figure and axes, and the size in inches. `display=False` draws
     nothing in place. `data` maps labels to points; `earlier` has the `data` of each fit before.
+    `minutes` is the length of a training by time, whose curves are drawn over its minutes.
 
     Curves named `train_X` and `val_X` show the quantity X. The first quantity is on the left axis;
     each other one has its own axis on the right.
     """
+
+    minutes: float | None = None
 
     def __init__(
         self,
@@ -104,6 +108,25 @@ class ProgressBoard:
             if waiting and label.startswith(prefix):
                 self.data[label].append(_mean(waiting))
                 waiting.clear()
+        if self.display and (shell := notebook()):
+            self._draw_now_or_later(shell)
+
+    def discard(self, prefix: str) -> None:
+        """Drop the points that wait for more, in curves whose label begins with `prefix`."""
+        for label, waiting in self.raw_points.items():
+            if label.startswith(prefix):
+                waiting.clear()
+
+    def draw_by_time(self, seconds: float, y: float, label: str) -> None:
+        """Add a point of a training by time; those of a hundredth of its time are averaged.
+
+        Points of a validation are averaged by `complete`.
+        """
+        x = seconds / 60
+        part = (self.minutes or x) / POINTS_BY_TIME
+        waiting = self.raw_points.get(label)
+        ends = waiting and int(x / part) > int(waiting[0].x / part)
+        self.draw(x, y, label, 1 if ends and label.startswith("train_") else sys.maxsize)
 
     def _draw_now_or_later(self, shell: Any) -> None:
         if time.monotonic() - self._drawn_at >= SECONDS_BETWEEN_DRAWINGS:

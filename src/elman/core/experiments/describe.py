@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.experiments.recipe import counted
-from elman.core.experiments.results import result
+from elman.core.experiments.results import kept_epoch, place_in_words, result
 from elman.core.experiments.runs import read
 from elman.core.experiments.table import COLUMNS, OFF, heading, shown
 from elman.core.model import weights
@@ -19,6 +19,10 @@ def describe(folder: Path) -> dict[str, Any]:
     """Facts of a finished run by name, for JSON."""
     _, config, history = read(folder)
     record = config.training
+    by_time = record is not None and record.settings.by_time
+    place = None
+    if history:
+        place = place_in_words(kept_epoch(history, record), len(history), by_time)
     return {
         **asdict(result(folder, config, history)),
         "parameters": weights.count(config.architecture),
@@ -28,6 +32,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "reasons": [] if record is None else record.reasons,
         "epoch": None if record is None else record.epoch,
         "epochs": len(history),
+        "place": place,
     }
 
 
@@ -51,8 +56,8 @@ def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         title, form = COLUMNS[name]
         if results[name] is not None:
             yield title, format(results[name], form) + _share(name, results["test_read"])
-    if facts["epochs"]:
-        yield "epoch", f"{facts['epoch'] or facts['epochs']} of {facts['epochs']}"
+    if facts["place"]:
+        yield facts["place"]
         yield "seconds", f"{results['seconds']:.1f}"
 
 

@@ -1,6 +1,7 @@
 """Results of a training in words."""
 
 from elman.core.data import splits
+from elman.core.experiments.results import place_in_words
 from elman.core.experiments.train import Training
 from elman.core.model.metrics import Evaluation, in_digits
 from elman.core.training.history import best_epoch
@@ -27,9 +28,10 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     shares |= {part: found.unknown_share for part, found in parts.items()}
     if max(shares.values()) >= LEAST_SHARE:
         lines.append(f"unknown tokens         {splits.shares_in_words(shares)}")
+    name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [
         *lines,
-        f"epoch                  {best.epoch} of {last.epoch}",
+        f"{name:22} {place}",
         f"seconds                {last.seconds:.1f}",
         f"tokens per second      {speeds[len(speeds) // 2]:,.0f}",
     ]

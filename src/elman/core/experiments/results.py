@@ -11,9 +11,9 @@ from typing import Any
 from elman.core.data.sizes import Size
 from elman.core.experiments import run
 from elman.core.files import regular
-from elman.core.model.metrics import Evaluation
+from elman.core.model.metrics import Evaluation, perplexity
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
-from elman.core.training.history import Epoch, best_epoch
+from elman.core.training.history import Epoch, best_epoch, passes_in_words
 from elman.core.valid_values import TIME_MACHINE
 
 OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read", "peak_memory_mb")
@@ -97,8 +97,10 @@ def _of_history(
     kept = kept_epoch(history, record)
     speeds = [epoch.tokens_per_second for epoch in history]
     validated = None if record is None else record.validated
-    val_bits = None if validated is None else bits(kept.val_loss, validated)
-    values = kept.train_ppl, kept.val_ppl, val_bits, statistics.median(speeds), history[-1].seconds
+    val_loss = kept_loss(history, record)
+    val_bits = None if validated is None else bits(val_loss, validated)
+    speed, seconds = statistics.median(speeds), history[-1].seconds
+    values = kept.train_ppl, perplexity(val_loss), val_bits, speed, seconds
     return dict(zip(names, values, strict=True))
 
 
@@ -107,6 +109,21 @@ def kept_epoch(history: Sequence[Epoch], record: run.TrainingRecord | None) -> E
     if record is None:
         return history[-1]
     return next((epoch for epoch in history if epoch.epoch == record.epoch), best_epoch(history))
+
+
+def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
+    """What a row of a history is called, and its place among so many."""
+    place = f"{row.epoch} of {rows}"
+    if not by_time:
+        return "epoch", place
+    return "point", place if row.passes is None else f"{place}, {passes_in_words(row.passes)}"
+
+
+def kept_loss(history: Sequence[Epoch], record: run.TrainingRecord | None) -> float:
+    """Validation loss of the weights that a run has, in nats per token."""
+    if record is not None and record.val_loss is not None:
+        return record.val_loss
+    return kept_epoch(history, record).val_loss
 
 
 def bits(loss: float, size: Size) -> float:

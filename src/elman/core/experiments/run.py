@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
@@ -36,7 +36,9 @@ log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
 RUNS = "runs"  # folder of runs without a name that is given
 TENSORBOARD = "tensorboard"  # folder of the log that `--log tensorboard` writes
-HISTORY = ("epoch", "train_ppl", "val_ppl", "tokens_per_second", "seconds")
+MEASURED = ("train_ppl", "val_ppl", "tokens_per_second", "seconds")
+HISTORY = ("epoch", *MEASURED)
+HISTORY_BY_TIME = ("point", *MEASURED, "tokens", "passes")
 MAX_JSON_BYTES = 1 << 20  # settings are few
 MAX_HISTORY_BYTES = 1 << 26  # an epoch takes a line of 100
 MAX_ROW = 1000  # characters of a line of a history
@@ -68,6 +70,9 @@ class TrainingRecord(RunSettings):
     `epoch` is the one whose weights were kept. `trained` and `validated` are the sizes of the
     training part, and of what a validation read. `test_read` is the share of the test part that was
     evaluated, below 1 where time was bounded.
+
+    Of a training by time `epoch` is a row of the history, and `val_loss` the loss on `validated` of
+    the weights that were kept, in nats per token. Validations along the way may have read less.
     """
 
     epoch: int
@@ -76,6 +81,7 @@ class TrainingRecord(RunSettings):
     peak_memory_mb: int | None = None
     trained: Size | None = None
     validated: Size | None = None
+    val_loss: float | None = None
     test_loss: float | None = None
     test_bits_per_character: float | None = None
     test_unknown_share: float | None = None
@@ -262,8 +268,16 @@ def write(
     )
     codec.write(folder, used.vocab, used.tokenizer)
     tensors.write(folder / "model.safetensors", values)
-    atomic.write(folder / "history.csv", _history(history))
-    json_files.write(folder / CONFIG, asdict(config))
+    by_time = training is not None and training.settings.by_time
+    atomic.write(folder / "history.csv", _history(history, by_time))
+    _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: Config) -> None:
+    values = asdict(config)
+    if config.training is not None and config.training.val_loss is None:
+        del values["training"]["val_loss"]  # which earlier versions would refuse
+    json_files.write(folder / CONFIG, values)
 
 
 def draw(folder: Path, history: Sequence[Epoch]) -> None:
@@ -290,23 +304,26 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         if config.training is None:
             raise ElmanError(f"{folder} has no training in its config.json")
         training = replace(config.training, **json_files.finite(result))
-        json_files.write(folder / CONFIG, asdict(replace(config, training=training)))
+        _write_config(folder, replace(config, training=training))
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
 
 
-def _history(history: Sequence[Epoch]) -> bytes:
+def _history(history: Sequence[Epoch], by_time: bool) -> bytes:
     file = io.StringIO(newline="")
     table = csv.writer(file)
-    found = columns(history)
+    found = columns(history, by_time)
     table.writerow(found)
     table.writerows(zip(*found.values(), strict=True))
     return file.getvalue().encode()
 
 
-def columns(history: Sequence[Epoch]) -> dict[str, list[float]]:
+def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[Any]]:
     """Columns of history.csv by name."""
-    return {name: [getattr(epoch, name) for epoch in history] for name in HISTORY}
+    if not by_time:
+        return {name: [getattr(epoch, name) for epoch in history] for name in HISTORY}
+    names = {name: "epoch" if name == "point" else name for name in HISTORY_BY_TIME}
+    return {column: [getattr(epoch, name) for epoch in history] for column, name in names.items()}
 
 
 def read_config(folder: Path) -> Config:
@@ -352,35 +369,43 @@ def read_history(folder: Path) -> list[Epoch]:
         file = io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")
         # A longer line becomes several, none of which is a row.
         rows = csv.reader(iter(lambda: file.readline(MAX_ROW), ""))
-        if tuple(next(rows, ())) != HISTORY:
-            raise ElmanError(f"its columns must be {', '.join(HISTORY)}")
-        return [_epoch(row, number) for number, row in enumerate(rows, 1)]
+        head = tuple(next(rows, ()))
+        if head not in (HISTORY, HISTORY_BY_TIME):
+            raise ElmanError(
+                f"its columns must be {', '.join(HISTORY)}, or by time {', '.join(HISTORY_BY_TIME)}"
+            )
+        return [_epoch(row, head, number) for number, row in enumerate(rows, 1)]
     except UnicodeDecodeError as error:
         raise ElmanError(f"cannot read {path}: byte {error.start} is not valid UTF-8") from error
     except (ElmanError, csv.Error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error
 
 
-def _epoch(row: list[str], number: int) -> Epoch:
+def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
     """One row of a history; a perplexity may be infinite, or NaN where it was not measured."""
     require_at_most(MAX_EPOCHS, epochs=number)
     try:
-        value = dict(zip(HISTORY, map(float, row), strict=True))
+        cells = dict(zip(columns, row, strict=True))
+        value = {name: float(cell) for name, cell in cells.items() if cell or name in HISTORY}
     except ValueError as error:
-        raise ElmanError(f"row {number} must be {len(HISTORY)} numbers") from error
-    if value["epoch"] != number:
-        raise ElmanError(f"row {number} must be that of epoch {number}, got {row[0][:40]!r}")
-    for name in HISTORY:
+        raise ElmanError(f"row {number} must be {len(columns)} numbers") from error
+    kind = columns[0]
+    if value.get(kind) != number:
+        raise ElmanError(f"row {number} must be that of {kind} {number}, got {row[0][:40]!r}")
+    for name in value:
         if value[name] < 0 or ("ppl" in name and value[name] == 0):
-            raise ElmanError(f"{name} of epoch {number} must be above 0, got {value[name]}")
+            raise ElmanError(f"{name} of {kind} {number} must be above 0, got {value[name]}")
         if "ppl" not in name and not math.isfinite(value[name]):
-            raise ElmanError(f"{name} of epoch {number} must be finite, got {value[name]}")
+            raise ElmanError(f"{name} of {kind} {number} must be finite, got {value[name]}")
+    tokens = value.get("tokens")
     return Epoch(
         number,
         math.log(value["train_ppl"]),
         math.log(value["val_ppl"]),
         value["tokens_per_second"],
         value["seconds"],
+        None if tokens is None else int(tokens),
+        value.get("passes"),
     )
 
 

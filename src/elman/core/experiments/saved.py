@@ -37,7 +37,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     given = text | _model(model, architecture) | _trainer(trainer)
     settings = _settings(given | {"framework": module.__name__.rpartition(".")[2]})
     best = any(isinstance(callback, Best) for callback in trainer.callbacks)
-    validations = trainer.val_batch_idx // len(history)
+    val_loss, validations = trainer.validation
     return TrainingRecord(
         settings,
         data.text_sha256,
@@ -49,6 +49,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
         python_version=platform.python_version(),
         trained=data.trained(),
         validated=data.validated(validations) if validations else None,
+        val_loss=val_loss if trainer.by_time else None,
     )
 
 
@@ -79,7 +80,10 @@ def _model(model: Any, architecture: Architecture) -> dict[str, Any]:
 
 
 def _trainer(trainer: Any) -> dict[str, Any]:
-    own = {"epochs": trainer.max_epochs, "clip": trainer.gradient_clip_val}
+    length = {"minutes": trainer.max_seconds / 60}
+    if not trainer.by_time:
+        length = {"epochs": trainer.max_epochs}
+    own = {**length, "clip": trainer.gradient_clip_val}
     for callback in trainer.callbacks:
         if isinstance(callback, Schedule):
             own |= {"schedule": callback.kind, "warmup": callback.warmup}

@@ -234,6 +234,11 @@ class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSetting
         if self.edition is None and self.text == TIME_MACHINE:
             object.__setattr__(self, "edition", EDITIONS[0])
 
+    @property
+    def by_time(self) -> bool:
+        """True if only the time decides when a training ends."""
+        return self.minutes is not None and self.epochs is None
+
     def architecture(self, vocab: int) -> "Architecture":
         """Architecture of a model with so many tokens."""
         from elman.core.model.weights import Architecture

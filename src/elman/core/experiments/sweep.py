@@ -34,6 +34,7 @@ from elman.core.errors import (
 )
 from elman.core.experiments import run, session, space
 from elman.core.experiments.frameworks import count_gpus, framework_module
+from elman.core.experiments.results import kept_loss
 from elman.core.experiments.session import Conduct, Ending, no_signals
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
@@ -188,7 +189,7 @@ def train_trial(
                 trained = session.begin(given, folder, conduct=conduct)
             if trained is not None:
                 trained.finish()
-    return best_epoch(run.read_history(folder)).val_loss
+    return kept_loss(run.read_history(folder), run.read_config(folder).training)
 
 
 @contextmanager

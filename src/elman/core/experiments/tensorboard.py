@@ -57,7 +57,8 @@ class TensorBoard(Callback):
 
     def before_validate(self, trainer: TrainerLike) -> None:
         """Begin a file if a training resumes here, whose epoch may have been logged before."""
-        self._begin(trainer, ("loss/training",))
+        is_redone = not math.isnan(trainer.reached().train_loss)
+        self._begin(trainer, ("loss/training",) if is_redone else ())
 
     def _begin(self, trainer: TrainerLike, redone: Sequence[str] = ()) -> None:
         if trainer.train_batch_idx < self._updates:

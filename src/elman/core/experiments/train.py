@@ -153,13 +153,12 @@ class Training:
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, of what was read of its part."""
         size = self._validated
-        return Evaluation.of(best_epoch(self.trainer.history).val_loss * size.tokens, size)
+        return Evaluation.of(self.trainer.validation[0] * size.tokens, size)
 
     @cached_property
     def _validated(self) -> Size:
-        """Size of what each validation has read, after `fit`."""
-        batches = self.trainer.val_batch_idx // len(self.trainer.history)
-        return cast(Size, self.data.validated(batches))
+        """Size of what the validation of the weights that were kept has read, after `fit`."""
+        return cast(Size, self.data.validated(self.trainer.validation[1]))
 
     @property
     def unknown_share(self) -> float:
@@ -192,6 +191,7 @@ class Training:
             epoch=best_epoch(self.trainer.history).epoch,
             trained=self.data.trained(),
             validated=self._validated,
+            val_loss=self.trainer.validation[0] if self.trainer.by_time else None,
             framework_version=self.framework.version(),
             python_version=platform.python_version(),
             peak_memory_mb=peak_memory_mb(),
@@ -223,6 +223,7 @@ def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:
         trainer.shards = Shards(settings.shards, workers, *own)
     if settings.minutes is not None:
         trainer.max_seconds = 60 * settings.minutes
+        trainer.by_time = settings.by_time
     return trainer
 
 

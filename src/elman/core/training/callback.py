@@ -15,6 +15,8 @@ class TrainerLike(Protocol):
     optim: Any
     max_epochs: int
     max_seconds: float
+    by_time: bool
+    epoch: int
     learning_rate_factor: float
     show_progress: bool
     history: list[Epoch]
@@ -40,6 +42,9 @@ class TrainerLike(Protocol):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
+
+    def reached(self) -> Epoch:
+        """The row of what was trained since the last row of the history."""
 
     def stop(self) -> None:
         """End the training with this epoch."""
@@ -70,10 +75,13 @@ class Callback:
         """Called before every validation batch."""
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Called after every epoch; `trainer.history[-1]` describes it."""
+        """Called after every row of the history, which `trainer.history[-1]` is.
+
+        That is after every epoch, or about every tenth of the time of a training by time.
+        """
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
-        """Called after every update and every epoch, once all callbacks have seen it."""
+        """Called after every update and every `after_epoch`, once all callbacks have seen it."""
 
     def after_fit(self, trainer: TrainerLike) -> None:
         """Called by `fit` after the last epoch."""

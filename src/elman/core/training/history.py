@@ -15,11 +15,14 @@ BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 
 @dataclass(frozen=True)
 class Epoch:
-    """Losses, speed and time of one epoch.
+    """Losses, speed and time of one epoch: a row of the history.
 
-    `train_loss` and `val_loss` are means in nats per token, NaN if not measured.
-    `tokens_per_second` is the speed of the updates alone. `seconds` is the time from the start of
-    `fit` to the end of the epoch, validation included.
+    In a training by time a row is a part of the training, from one validation to the next, and
+    `epoch` is its number. `train_loss` and `val_loss` are means in nats per token, NaN if not
+    measured. `tokens_per_second` is the speed of the updates alone. `seconds` is the time from the
+    start of `fit` to the end of the row, validation included. `tokens` and `passes` count what was
+    trained on since that start, in tokens and in passes over the training data. They are None in a
+    row of an earlier version.
     """
 
     epoch: int
@@ -27,6 +30,8 @@ class Epoch:
     val_loss: float
     tokens_per_second: float
     seconds: float
+    tokens: int | None = None
+    passes: float | None = None
 
     @property
     def train_ppl(self) -> float:
@@ -45,18 +50,45 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
     return min(measured, key=lambda epoch: epoch.val_loss) if measured else history[-1]
 
 
+def passes_in_words(passes: float) -> str:
+    """A number of passes over a text, such as `0.35 of the text` or `2.4 times the text`."""
+    return f"{passes:.2g} of the text" if passes < 0.995 else f"{passes:.3g} times the text"
+
+
 @dataclass
 class EpochProgress:
-    """Progress within the current epoch.
+    """Progress within the current pass over the training data.
 
-    `loss` is the mean over its `batches` so far, `validated` the number of its validation batches,
-    and `loader_state` the state of the training data's generator when the epoch began.
+    `batches` counts its batches so far, and `loader_state` is the state of the training data's
+    generator when it began.
+    """
+
+    batches: int = 0
+    loader_state: dict[str, Any] | None = None
+
+
+@dataclass
+class RowProgress:
+    """Progress since the last row of the history.
+
+    `loss` is the mean over `batches`, and `validated` the number of validation batches. The speed
+    is measured from `began`, in seconds of training, when `counted` tokens had been trained on.
     """
 
     batches: int = 0
     loss: Mean = field(default_factory=Mean)
     validated: int = 0
-    loader_state: dict[str, Any] | None = None
+    began: float = 0.0
+    counted: int = 0
+
+    def begin(self, seconds: float) -> None:
+        """Measure the speed from this time on."""
+        self.began, self.counted = seconds, self.loss.weight
+
+    def speed(self, seconds: float) -> float:
+        """Tokens per second until this time."""
+        # No time passes here if the training resumes within a validation.
+        return (self.loss.weight - self.counted) / max(seconds - self.began, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,9 @@ class TrainerState:
     nats, and their number of tokens. `loader_state` is as in EpochProgress. `updates` and
     `validations` count all batches of the training so far. `update_seconds` and
     `validation_seconds` are those of the last update and validation.
+
+    In a training by time `batches` are those of the current pass, and `row_batches` those since the
+    last row of the history, which `loss` belongs to. It is None where the two are the same.
     """
 
     history: list[Epoch]
@@ -79,10 +114,12 @@ class TrainerState:
     validation_seconds: float
     stopped: bool
     update_seconds: float = 0.0
+    row_batches: int | None = None
 
     def __post_init__(self) -> None:
         require_at_least(
             0,
+            row_batches=self.row_batches or 0,
             batches=self.batches,
             updates=self.updates,
             validations=self.validations,
@@ -106,14 +143,17 @@ class TrainerState:
                 )
             speed = f"tokens_per_second of epoch {number}"
             seconds = f"seconds of epoch {number}"
+            tokens, passes = f"tokens of epoch {number}", f"passes of epoch {number}"
             _check_non_negative(**{speed: epoch.tokens_per_second, seconds: epoch.seconds})
+            _check_non_negative(**{tokens: epoch.tokens or 0, passes: epoch.passes or 0.0})
 
     def _check_consistent(self) -> None:
         """Raise an ElmanError if no training can be in this state."""
         if self.updates < self.batches:
             raise ElmanError(f"{self.batches} batches take as many updates, got {self.updates}")
-        if self.loss[1] < self.batches or (self.loss[1] > 0 and not self.batches):
-            raise ElmanError(f"{self.batches} batches cannot have {self.loss[1]} tokens")
+        summed = self.batches if self.row_batches is None else self.row_batches
+        if self.loss[1] < summed or (self.loss[1] > 0 and not summed):
+            raise ElmanError(f"{summed} batches cannot have {self.loss[1]} tokens")
         if self.stopped and not self.updates:
             raise ElmanError("a training that has not begun cannot have stopped")
         if self.history and self.seconds < self.history[-1].seconds:
@@ -122,18 +162,22 @@ class TrainerState:
                 f"{self.seconds}"
             )
 
-    def check_against(self, epochs: int, train_batches: int, val_batches: int) -> None:
+    def check_against(
+        self, epochs: int, train_batches: int, val_batches: int, by_time: bool = False
+    ) -> None:
         """Raise an ElmanError unless a training of this length can be in this state.
 
-        Arguments are its number of epochs, and of training and validation batches in an epoch.
+        Arguments are its number of epochs, of training and validation batches in an epoch, and
+        whether it is one by time.
         """
         ended, before = len(self.history), self.updates - self.batches
-        if (
-            ended > epochs
-            or self.batches > train_batches
-            or not ended * min(1, train_batches) <= before <= ended * train_batches
-            or self.validations > (ended + 1) * val_batches
-        ):
+        if self.row_batches is None:
+            least, most = ended * min(1, train_batches), ended * train_batches
+            fits = ended <= epochs and least <= before <= most
+        else:
+            whole = before % max(1, train_batches) == 0
+            fits = by_time and whole and ended + self.row_batches <= self.updates
+        if not fits or self.batches > train_batches or self.validations > (ended + 1) * val_batches:
             raise ElmanError(
                 "the checkpoint belongs to another training, with other numbers of epochs or "
                 "batches"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from elman.core.d2l.plotting import notebook
 from elman.core.errors import ElmanError, escaped, is_finite_number, require_number
 from elman.core.files.streams import BestEffortStream
-from elman.core.model.metrics import in_digits
+from elman.core.model.metrics import in_digits, perplexity
 from elman.core.training.callback import Callback, TrainerLike
+from elman.core.training.history import Epoch, passes_in_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from elman.core.data.tokenization import Report
 
 WIDTH = 76  # characters of a line of a text that a model has written
+LINES_BY_TIME = 20  # of a training that its time bounds
+SECONDS_BETWEEN_DESCRIPTIONS = 0.2
 
 
 def _draws_bars() -> bool:
@@ -46,13 +49,14 @@ def progress(trainer: TrainerLike) -> Iterator[Callback]:
     if not trainer.show_progress or notebook() or sys.stderr is None:
         yield Callback()
     elif not _draws_bars():
-        yield Lines()
+        yield LinesByTime() if trainer.by_time else Lines()
     else:
         from rich.progress import TextColumn
 
         with bars(TextColumn("{task.fields[left]} left")) as shown:
-            task = shown.add_task(f"epoch 0{_of(trainer)}", total=1, left=time_left(trainer))
-            yield Bar(shown, task)
+            begun = "training" if trainer.by_time else f"epoch 0{_of(trainer)}"
+            task = shown.add_task(begun, total=1, left=time_left(trainer))
+            yield (BarByTime if trainer.by_time else Bar)(shown, task)
 
 
 def _of(trainer: TrainerLike) -> str:
@@ -63,13 +67,28 @@ def _of(trainer: TrainerLike) -> str:
 def describe(trainer: TrainerLike) -> str:
     """Summary of the last epoch on one line: perplexities, or losses if the model plots none."""
     epoch = trainer.history[-1]
-    if "train_ppl" in trainer.model.board.data:
-        shown = f"train {in_digits(epoch.train_ppl)}  val {in_digits(epoch.val_ppl)}"
-        return (
-            f"epoch {epoch.epoch}{_of(trainer)}  {shown}  {epoch.tokens_per_second:,.0f} tokens/s"
-        )
-    shown = f"train loss {epoch.train_loss:.4g}  val loss {epoch.val_loss:.4g}"
-    return f"epoch {epoch.epoch}{_of(trainer)}  {shown}"
+    shown = f"epoch {epoch.epoch}{_of(trainer)}  {_losses(trainer, epoch, epoch.val_loss)}"
+    plots = "train_ppl" in trainer.model.board.data
+    return f"{shown}  {epoch.tokens_per_second:,.0f} tokens/s" if plots else shown
+
+
+def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
+    """Perplexities of a row, or losses if the model plots none; `val_loss` is None for none."""
+    plots = "train_ppl" in trainer.model.board.data
+    name, form = ("", _perplexity) if plots else (" loss", "{:.4g}".format)
+    validation = "" if val_loss is None else f"  val{name} {form(val_loss)}"
+    return f"train{name} {form(row.train_loss)}{validation}"
+
+
+def _perplexity(loss: float) -> str:
+    return in_digits(perplexity(loss))
+
+
+def describe_by_time(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
+    """Summary of a row of a training by time on one line, with the last validation if any."""
+    place = "" if row.passes is None else f"{passes_in_words(row.passes)}  "
+    speed = f"{row.tokens_per_second:,.0f} tokens/s"
+    return f"{place}{_losses(trainer, row, val_loss)}  {speed}"
 
 
 def time_left(trainer: TrainerLike) -> str:
@@ -78,9 +97,12 @@ def time_left(trainer: TrainerLike) -> str:
     With a time limit it is what the limit leaves, else what the updates so far let expect.
     """
     done = trainer.progress
-    if not done:
-        return "-:--"
-    minutes, seconds = divmod(round(trainer.seconds * (1 / done - 1)), 60)
+    return in_time(trainer.seconds * (1 / done - 1)) if done else "-:--"
+
+
+def in_time(seconds: float) -> str:
+    """Seconds as minutes and hours, such as 4:05 or 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
@@ -95,6 +117,30 @@ class Lines(Callback):
     def after_epoch(self, trainer: TrainerLike) -> None:
         """Print the line of the epoch."""
         _print(f"{describe(trainer)}  {time_left(trainer)} left")
+
+
+class LinesByTime(Callback):
+    """Prints a line for each validation, and others up to a twentieth of the time apart."""
+
+    def __init__(self) -> None:
+        self._last = 0.0  # seconds of the training at the last line
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Print a line if it is time."""
+        self._last = min(self._last, trainer.seconds)  # another training may have begun
+        if trainer.seconds - self._last >= trainer.max_seconds / LINES_BY_TIME:
+            self._print(trainer, trainer.reached(), None)
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Print the line of a validation."""
+        row = trainer.history[-1]
+        self._print(trainer, row, row.val_loss)
+
+    def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
+        self._last = trainer.seconds
+        tokens = "" if row.tokens is None else f"{row.tokens:,} tokens, "
+        place = f"{in_time(row.seconds)}  {tokens}"
+        _print(f"{place}{describe_by_time(trainer, row, val_loss)}  {time_left(trainer)} left")
 
 
 class Bar(Callback):
@@ -114,6 +160,37 @@ class Bar(Callback):
     def after_epoch(self, trainer: TrainerLike) -> None:
         """Describe the epoch."""
         self.bars.update(self.task, description=describe(trainer), left=time_left(trainer))
+
+
+class BarByTime(Bar):
+    """Progress bar of the time, described by the running loss and the last validation."""
+
+    def __init__(self, bars: "Progress", task: "TaskID") -> None:
+        super().__init__(bars, task)
+        self._described = -math.inf  # seconds of the training
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Advance the bar, and describe what was reached if it is time."""
+        if 0 <= trainer.seconds - self._described < SECONDS_BETWEEN_DESCRIPTIONS:
+            return
+        self._described = trainer.seconds
+        row = trainer.reached()
+        last = trainer.history[-1] if trainer.history else None
+        if math.isnan(row.train_loss) and last is not None:
+            row = last
+        val_loss = None if last is None else last.val_loss
+        description = describe_by_time(trainer, row, val_loss)
+        self.bars.update(
+            self.task,
+            completed=trainer.progress,
+            description=description,
+            left=time_left(trainer),
+        )
+
+    def after_epoch(self, trainer: TrainerLike) -> None:
+        """Describe the validation."""
+        self._described = -math.inf
+        self.after_update(trainer)
 
 
 def check_sample_every(epochs: float) -> None:
@@ -147,7 +224,8 @@ class Samples(Callback):
     def on_checkpoint(self, trainer: TrainerLike) -> None:
         """Show a text if it is time."""
         updates, in_epoch = trainer.train_batch_idx, trainer.num_train_batches
-        validating = updates >= (len(trainer.history) + 1) * in_epoch  # its line comes first
+        ended = (len(trainer.history) + 1) * in_epoch
+        validating = updates >= ended and not trainer.by_time  # its line comes first
         if validating or updates == self._shown:
             return
         due, before = (int(n / (self.every * in_epoch) + 1e-9) for n in (updates, updates - 1))
@@ -159,7 +237,10 @@ class Samples(Callback):
         except ElmanError:  # of weights that have diverged, the next update tells more
             return
         epochs = f"{updates / in_epoch:.3g}"
-        _print(f"after {epochs} epoch{'s' * (epochs != '1')}:\n{_quoted(text)}")
+        place = f"{epochs} epoch{'s' * (epochs != '1')}"
+        if trainer.by_time:
+            place = passes_in_words(updates / in_epoch)
+        _print(f"after {place}:\n{_quoted(text)}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from elman.core.errors import ElmanError, is_number, require_at_least, require_one_of
 from elman.core.training.callback import Callback, TrainerLike
-from elman.core.training.history import Epoch, best_epoch
+from elman.core.training.history import Epoch, best_epoch, passes_in_words
 from elman.core.valid_values import SCHEDULES
 
 log = logging.getLogger("elman")
@@ -61,7 +61,8 @@ class Best(Callback):
     """Restore the best epoch's weights when training ends.
 
     The best epoch has the lowest validation loss. With `patience`, which requires validation data,
-    training ends after that many epochs in a row without a better one.
+    training ends after that many epochs in a row without a better one. In a training by time these
+    are its validations.
     """
 
     def __init__(self, patience: int | None = None) -> None:
@@ -107,12 +108,14 @@ def warn_of_sgd(trainer: Any) -> None:
     wanted = getattr(trainer.data, "loss_without_context", lambda: math.nan)()
     if wanted + EXCESS < reached:
         # A new model has the loss of equal chances; a rate that is too high makes it larger.
+        by_time = trainer.by_time and last.passes is not None
+        place = passes_in_words(last.passes) if by_time else f"epoch {last.epoch}"
         slow = last.train_loss <= math.log(trainer.model.vocab_size) + EXCESS
         log.warning(
-            "SGD at a learning rate of %g is too %s: after epoch %d the loss is %.4f nats per "
+            "SGD at a learning rate of %g is too %s: after %s the loss is %.4f nats per "
             "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
             "or the optimizer adam with a rate of 0.005",
-            *(trainer.model.lr, "slow" if slow else "fast", last.epoch, reached, wanted),
+            *(trainer.model.lr, "slow" if slow else "fast", place, reached, wanted),
             "higher" if slow else "lower",
         )
 

@@ -1,14 +1,19 @@
-"""The end of a training whose time is bounded, as by `--minutes`."""
+"""The end of a training whose time is bounded, as by `--minutes`, and its validations."""
 
 import logging
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 log = logging.getLogger("elman")
 
 SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
+SHARE_OF_A_ROW = 1 / 11  # of a time limit, from one validation to the next: ten or eleven in all
+SHARE_OF_VALIDATIONS = 0.04  # of the time, that those along the way are to take
+MOST_OF_VALIDATIONS = 0.05  # of the time, that they may take
 CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
+LAST_CUT_SHORT = "the last validation reads %d of %d batches, all that a tenth of the time allows"
 
 
 class TimeLimit:
@@ -18,7 +23,10 @@ class TimeLimit:
     in. The first validation ends after a tenth of the time, and all others read as many batches.
 
     - `update_seconds`, `validation_seconds`: of the latest update and validation.
+    - `cut_short`: notice of how much a validation has read.
     """
+
+    cut_short = CUT_SHORT
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -32,18 +40,28 @@ class TimeLimit:
             self.update_seconds = seconds
         self._has_updated = True
 
-    def is_up(self, now: float, validated: bool, batches: int) -> bool:
+    def is_up(self, now: float, read: int, batches: int) -> bool:
         """Return True if the time is too short for another update, and a validation after it.
 
         - `now`: seconds since the training began.
-        - `validated`: True after the first validation.
+        - `read`: batches of each validation so far; 0 before the first.
         - `batches`: number of batches of validation data.
         """
         validation = self.validation_seconds
-        if not validated:  # a batch takes less than an update
+        if not read:  # a batch takes less than an update
             longest = batches * self.update_seconds
             validation = min(SHARE_OF_TIME * self.seconds, longest)
         return now + self.update_seconds + validation >= self.seconds
+
+    def is_due(self, last: float, now: float) -> bool:
+        """Return True if a validation is due within an epoch; the latest ended at `last`."""
+        return False
+
+    def row_batches(
+        self, loader: Any, clock: Callable[[], float], number: int | None
+    ) -> Iterator[Any]:
+        """Yield the batches of a validation for the history, as `validation_batches`."""
+        return self.validation_batches(loader, clock, number)
 
     def validation_batches(
         self, loader: Any, clock: Callable[[], float], number: int | None
@@ -55,10 +73,59 @@ class TimeLimit:
             if count == number:
                 return
             if clock() + latest >= deadline:
-                log.info(CUT_SHORT, count, len(loader))
+                log.info(self.cut_short, count, len(loader))
                 return
             began = clock()
             yield batch
             latest = clock() - began
             if number is None and count == 0:  # the first batch may be compiled
                 deadline = clock() + SHARE_OF_TIME * self.seconds
+
+
+class TimePlan(TimeLimit):
+    """When a training that only its time bounds is validated, and on how much.
+
+    A validation is due after each eleventh of the time. The first reads as many batches as take
+    their share of the time, two at least, and all others read the same. Where these take longer,
+    validations are rarer. The weights that are kept are validated at the end, on what a tenth of
+    the time allows, unless all validations read everything.
+    """
+
+    cut_short = LAST_CUT_SHORT
+
+    def is_due(self, last: float, now: float) -> bool:
+        """Return True if a validation is due; the latest ended at `last`."""
+        part = SHARE_OF_A_ROW * self.seconds
+        affordable = now - last >= self.validation_seconds / MOST_OF_VALIDATIONS
+        return affordable and int(now / part) > int(last / part)
+
+    def is_up(self, now: float, read: int, batches: int) -> bool:
+        """Return True if the time is too short for another update and the validations after it."""
+        along = self.validation_seconds if read else self._share_of_one
+        one = along / read if read else self.update_seconds  # a batch takes less than an update
+        last = 0.0 if read >= batches else min(SHARE_OF_TIME * self.seconds, batches * one)
+        return now + self.update_seconds + min(along, batches * one) + last >= self.seconds
+
+    @property
+    def _share_of_one(self) -> float:
+        """Seconds of one validation."""
+        return SHARE_OF_VALIDATIONS * SHARE_OF_A_ROW * self.seconds
+
+    def row_batches(
+        self, loader: Any, clock: Callable[[], float], number: int | None
+    ) -> Iterator[Any]:
+        """Yield `number` batches, or if it is None as many as a validation has time for."""
+        read = timed = 0
+        each = 0.0
+        began = clock()
+        for batch in islice(loader, number):
+            if number is None and read >= 2 and (read + 1) * each > self._share_of_one:
+                break
+            yield batch
+            read += 1
+            if number is None and read == 1:  # it may have been compiled
+                began = clock()
+            else:
+                timed += 1
+                each = (clock() - began) / timed
+        self.validation_seconds = read * each

@@ -6,8 +6,9 @@ framework.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -30,13 +31,21 @@ from elman.core.model.metrics import Mean
 from elman.core.text import codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
-from elman.core.training.history import BEST, Epoch, EpochProgress, TrainerState, check_forms
+from elman.core.training.history import (
+    BEST,
+    Epoch,
+    EpochProgress,
+    RowProgress,
+    TrainerState,
+    best_epoch,
+    check_forms,
+)
 from elman.core.training.partitioned import PartitionedStep
 from elman.core.training.progress import progress
 from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Step
-from elman.core.training.time_limit import TimeLimit
+from elman.core.training.time_limit import TimeLimit, TimePlan
 
 
 class Trainer(HyperParameters):
@@ -46,6 +55,11 @@ class Trainer(HyperParameters):
     epoch ends where another update as long as the one before, and a validation, would not fit in.
     With a time limit the first validation ends after a tenth of it, and all others read as many
     batches.
+
+    `by_time` is for a training whose time limit decides when it ends. Its history has a row for
+    about each tenth of the time, whatever the passes over the data. Validations along the way read
+    the same few batches, in under 5 % of the time. The weights that the training ends with are
+    validated on as much as a tenth of the time allows.
     """
 
     step_type: Any  # the framework's Step
@@ -61,12 +75,14 @@ class Trainer(HyperParameters):
     show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
+    by_time: bool = False
     shards: Shards | None = None  # how batches are cut, if the training is one in shards
     best: Mapping[str, NDArray[Any]] = {}  # the state_dict of the best epoch, if a callback set it
     batch_loss: float = math.nan  # of the last update
     gradient_norm: Any = math.nan  # of the last update, before clipping
     learning_rate_factor: float = 1.0  # that a schedule has set
     hidden_state: Any = None  # after the last batch, where batches are contiguous
+    _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
     _progress_display: Callback = Callback()
     _step: Step | None = None
     _step_of: tuple[Any, Any] = None, None  # model and optimizer of the step
@@ -110,10 +126,12 @@ class Trainer(HyperParameters):
         self.history = []
         self.best = {}
         self._stopped = False
-        self.limit = TimeLimit(self.max_seconds)
+        self.limit = (TimePlan if self.by_time else TimeLimit)(self.max_seconds)
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
+        self._final = None
         self._begin_epoch()
+        self._row = RowProgress()
         self._began = time.perf_counter()
         self.train_dataloader = self._own_shards(data.train_dataloader())
         self.val_dataloader = self._own_shards(data.val_dataloader())
@@ -129,7 +147,8 @@ class Trainer(HyperParameters):
     def prepare_model(self, model: Any) -> None:
         """Take the model, and move it to the GPU, if there is one to train on."""
         model.trainer = self
-        model.board.xlim = [0, self.max_epochs]
+        model.board.minutes = self.max_seconds / 60 if self.by_time else None
+        model.board.xlim = [0, model.board.minutes or self.max_epochs]
         self.model = model
         if self.gpus:
             self.move_model(model, self.gpus[0])
@@ -204,45 +223,72 @@ class Trainer(HyperParameters):
             self._resume(*resume)
         model.codec = shared
         with self._showing_progress():
-            for epoch in range(len(self.history), self.max_epochs):
-                if not self._current.batches and self._is_over():
+            for epoch in range(self._passes_ended, self.max_epochs):
+                if (self.by_time or not self._current.batches) and self._is_over():
                     break
                 self.epoch = epoch
                 self.fit_epoch()
                 model.set_mask(None)
-        for callback in self._all_callbacks:
-            callback.after_fit(self)
+            if self.by_time and self._row.batches:
+                self._end_row()
+            for callback in self._all_callbacks:
+                callback.after_fit(self)
+            if self.by_time:
+                self._validate_finally()
         warn_of_sgd(self)
 
     def compile_ahead(self, model: Any, data: Any) -> None:
         """Compile what a framework can compile before the clock of the training starts."""
 
+    @property
+    def _passes_ended(self) -> int:
+        """Number of passes over the training data that have ended."""
+        if not self.by_time:
+            return len(self.history)
+        return (self.train_batch_idx - self._current.batches) // max(1, self.num_train_batches)
+
     def fit_epoch(self) -> None:
-        """Train on all training batches once, then validate."""
+        """Train on all training batches once, then validate; by time only if it is due."""
         if self._stopped and not self._current.batches:
             return  # the book's own `fit` does not check
-        began = self.seconds
-        tokens = self._current.loss.weight
+        if not self._row.batches:
+            self._row.begin(self.seconds)
         self._train()
-        trained = self.seconds
-        validation = self._validate()
-        train = self._current.loss
-        self.history.append(
-            Epoch(
-                epoch=self.epoch + 1,
-                train_loss=train.value,
-                val_loss=validation.value,
-                # No time passes here if the training resumes within a validation.
-                tokens_per_second=(train.weight - tokens) / max(trained - began, 1e-9),
-                seconds=self.seconds,
-            )
+        if not self.by_time:
+            self._end_row()
+        elif not self._is_over():  # else a checkpoint has the place in the pass
+            self._begin_epoch()
+
+    def reached(self) -> Epoch:
+        """The row of what was trained since the last row of the history, not yet validated."""
+        row, seconds = self._row, self.seconds
+        before = self.history[-1].tokens if self.history else 0
+        return Epoch(
+            epoch=1 + (len(self.history) if self.by_time else self.epoch),
+            train_loss=row.loss.value,
+            val_loss=math.nan,
+            tokens_per_second=row.speed(seconds),
+            seconds=seconds,
+            tokens=None if before is None else before + row.loss.weight,
+            passes=self.train_batch_idx / max(1, self.num_train_batches),
         )
-        self.limit.validation_seconds = self.seconds - trained
-        self._begin_epoch()
+
+    def _end_row(self) -> None:
+        """Validate, and add a row to the history."""
+        row = self.reached()
+        validation = self._validate(self._validation_batches())
+        if self.by_time or self._row.validated < self.num_val_batches:
+            self.model.board.complete("val_")  # the board waits for num_val_batches
+        self.history.append(replace(row, val_loss=validation.value, seconds=self.seconds))
+        if not self.by_time:
+            self.limit.validation_seconds = self.seconds - row.seconds
+            self._begin_epoch()
+        self._row = RowProgress()
         for callback in self._all_callbacks:
             callback.after_epoch(self)
         for callback in self._all_callbacks:
             callback.on_checkpoint(self)
+        self._row.begin(self.seconds)
 
     def _begin_epoch(self) -> None:
         self._current = EpochProgress()
@@ -253,78 +299,107 @@ class Trainer(HyperParameters):
         current = self._current
         current.loader_state = self._loader_state
         for arrays in islice(self.train_dataloader, current.batches, None):
-            if self._stopped or (current.batches and self._time_is_up):
+            if self._is_due:
+                self._end_row()
+                self.model.train()
+            has_begun = self.train_batch_idx if self.by_time else current.batches
+            if self._stopped or (has_begun and self._time_is_up):
                 break
             for callback in self._all_callbacks:
                 callback.before_update(self)
             previous_norm = self.gradient_norm
             began = self.seconds
-            batch = self._prepared(arrays)
+            batch = self._prepared(arrays, self.hidden_state)
             loss = float(self.step.update(batch))
-            self._keep_state(batch)
+            self.hidden_state = self._state_after(batch, self.hidden_state)
             self.limit.note_update(self.seconds - began)
             self.train_batch_idx += 1
             current.batches += 1
             self._check_finite(loss, "training", previous_norm)
             self.batch_loss = loss
-            current.loss.add(loss, batch.num_targets)
+            self._row.batches += 1
+            self._row.loss.add(loss, batch.num_targets)
             for callback in self._all_callbacks:
                 callback.after_update(self)
             for callback in self._all_callbacks:
                 callback.on_checkpoint(self)
 
-    def _validate(self) -> Mean:
+    def _validate(self, batches: Iterable[Sequence[Any]]) -> Mean:
         mean = Mean()
         if self.val_dataloader is None:
             return mean
         self.model.eval()
-        self.hidden_state = None
-        for arrays in self._validation_batches():
+        state = None
+        for arrays in batches:
             for callback in self._all_callbacks:
                 callback.before_validate(self)
-            batch = self._prepared(arrays)
+            batch = self._prepared(arrays, state)
             loss = self.step.validate(batch)
-            self._keep_state(batch)
+            state = self._state_after(batch, state)
             self.val_batch_idx += 1
-            self._current.validated += 1
+            self._row.validated += 1
             if loss is not None:  # the book's own validation steps return nothing
                 self._check_finite(loss, "validation", self.gradient_norm)
                 mean.add(loss, batch.num_targets)
-        if self._current.validated < self.num_val_batches:
-            self.model.board.complete("val_")  # the board waits for num_val_batches
         return mean
 
-    def _validation_batches(self) -> Iterator[Sequence[Any]]:
+    def _validation_batches(self) -> Iterable[Sequence[Any]]:
         """All batches; with a time limit, as many as the first validation had time for."""
+        if self.val_dataloader is None:
+            return ()
         if self.max_seconds == math.inf:
-            return iter(self.val_dataloader)
-        number = max(1, self.val_batch_idx // len(self.history)) if self.history else None
-        return self.limit.validation_batches(self.val_dataloader, lambda: self.seconds, number)
+            return self.val_dataloader  # type: ignore[no-any-return]
+        number = self._validated_batches or None
+        return self.limit.row_batches(self.val_dataloader, self._clock, number)
 
-    def _prepared(self, arrays: Any) -> Any:
+    @property
+    def _validated_batches(self) -> int:
+        """Batches that each row of the history was validated on; 0 if there are no rows."""
+        return max(1, self.val_batch_idx // len(self.history)) if self.history else 0
+
+    def _clock(self) -> float:
+        return self.seconds
+
+    def _validate_finally(self) -> None:
+        """Validate the weights that a training by time ends with, where its rows read less."""
+        if not self.history or self._validated_batches >= self.num_val_batches:
+            return
+        batches = self.limit.validation_batches(self.val_dataloader, self._clock, None)
+        self._final = self._validate(batches).value, self._row.validated
+        self.model.board.discard("val_")  # it is of other batches than the curve
+
+    @property
+    def validation(self) -> tuple[float, int]:
+        """Loss of the weights of the best epoch, in nats per token, and the batches it is of."""
+        if self._final is not None:
+            return self._final
+        return best_epoch(self.history).val_loss, self.val_batch_idx // len(self.history)
+
+    def _prepared(self, arrays: Any, state: Any) -> Any:
         """Batch on the device, made of what the data set and `prepare_batch` return.
 
         A stateful one starts from the state after the batch before it.
         """
         sharded = isinstance(arrays, ShardedBatch)
         batch = arrays.prepared(self._moved) if sharded else self._moved(arrays)
-        return batch.with_state(self.hidden_state) if batch.stateful else batch
+        return batch.with_state(state) if batch.stateful else batch
 
     def _moved(self, arrays: Sequence[Any]) -> Batch:
         moved = self.prepare_batch(arrays)
         return moved if isinstance(moved, Batch) else Batch.of(arrays).with_arrays(moved)
 
-    def _keep_state(self, batch: Any) -> None:
-        """Keep the state after a batch whose sequences the next one continues."""
+    def _state_after(self, batch: Any, before: Any) -> Any:
+        """State after a batch whose sequences the next one continues; else that before it."""
         if not batch.stateful:
-            return
-        self.hidden_state = self.step.final_state
-        if self.hidden_state is None:
+            return before
+        state = self.step.final_state
+        if state is None:
             raise ElmanError(
                 "a stateful batch continues the previous one, and "
                 f"{type(self.model).__name__} has set no attribute `final_state` to the state "
                 "after that: use random windows, or set it in forward"
             )
+        return state
 
     def _check_finite(self, loss: float, part: str, norm: Any) -> None:
         if not math.isfinite(loss):
@@ -376,10 +451,16 @@ class Trainer(HyperParameters):
 
     @property
     def _time_is_up(self) -> bool:
-        return self.limit.is_up(self.seconds, bool(self.history), self.num_val_batches)
+        return self.limit.is_up(self.seconds, self._validated_batches, self.num_val_batches)
 
     def _is_over(self) -> bool:
-        return self._stopped or bool(self.history and self._time_is_up)
+        return self._stopped or bool((self.history or self._row.batches) and self._time_is_up)
+
+    @property
+    def _is_due(self) -> bool:
+        """True if a training by time is to be validated before the next update."""
+        last = self.history[-1].seconds if self.history else 0.0
+        return self._row.batches > 0 and self.limit.is_due(last, self.seconds)
 
     def example(self) -> Any:
         """A training batch to infer shapes from."""
@@ -407,14 +488,15 @@ class Trainer(HyperParameters):
 
     def trainer_state(self) -> TrainerState:
         """State of the training besides its arrays."""
-        current = self._current
+        current, row = self._current, self._row
         return TrainerState(
             history=list(self.history),
             batches=current.batches,
-            loss=(current.loss.total, current.loss.weight),
+            row_batches=row.batches if self.by_time else None,
+            loss=(row.loss.total, row.loss.weight),
             loader_state=current.loader_state or self._loader_state,
             updates=self.train_batch_idx,
-            validations=self.val_batch_idx - current.validated,  # a resume validates from the start
+            validations=self.val_batch_idx - row.validated,  # a resume validates from the start
             seconds=self.seconds,
             validation_seconds=self.limit.validation_seconds,
             stopped=self._stopped,
@@ -422,7 +504,8 @@ class Trainer(HyperParameters):
         )
 
     def _resume(self, arrays: Mapping[str, NDArray[Any]], state: TrainerState) -> None:
-        state.check_against(self.max_epochs, self.num_train_batches, self.num_val_batches)
+        numbers = self.max_epochs, self.num_train_batches, self.num_val_batches
+        state.check_against(*numbers, self.by_time)
         arrays = self.step.own_part(arrays)
         best = {n.removeprefix(BEST): array for n, array in arrays.items() if n.startswith(BEST)}
         current = {name: array for name, array in arrays.items() if not name.startswith(BEST)}
@@ -442,7 +525,8 @@ class Trainer(HyperParameters):
         self.best = best
         self.history = list(state.history)
         self._current.batches = state.batches
-        self._current.loss.total, self._current.loss.weight = state.loss
+        self._row.batches = state.batches if state.row_batches is None else state.row_batches
+        self._row.loss.total, self._row.loss.weight = state.loss
         self.train_batch_idx = state.updates
         self.val_batch_idx = state.validations
         self._began = time.perf_counter() - state.seconds
@@ -451,6 +535,7 @@ class Trainer(HyperParameters):
         self.limit.update_seconds = state.update_seconds
         self.limit.validation_seconds = state.validation_seconds
         self._stopped = state.stopped
+        self._row.begin(self.seconds)
 
     def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
         """Load the arrays of a checkpoint; those of the best epoch only to see that they fit."""
@@ -464,9 +549,10 @@ class Trainer(HyperParameters):
     def _try_hidden_state(self) -> None:
         """Take a step from the hidden state, which only shows whether it fits the model."""
         board = self.model.board
-        self.model.board = ProgressBoard()
+        self.model.board = ProgressBoard(display=False)
         self.model.eval()
-        self.step.validate(self._prepared(next(iter(self.train_dataloader))))
+        batch = self._prepared(next(iter(self.train_dataloader)), self.hidden_state)
+        self.step.validate(batch)
         self.model.board = board
 
 
