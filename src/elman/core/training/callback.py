@@ -40,6 +40,10 @@ class TrainerLike(Protocol):
         """Fraction of the training that is done."""
 
     @property
+    def is_due(self) -> bool:
+        """True if a training by time is validated before the next update."""
+
+    @property
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
 

@@ -126,9 +126,10 @@ class LinesByTime(Callback):
         self._last = 0.0  # seconds of the training at the last line
 
     def after_update(self, trainer: TrainerLike) -> None:
-        """Print a line if it is time."""
+        """Print a line if it is time, and no validation follows that has one."""
         self._last = min(self._last, trainer.seconds)  # another training may have begun
-        if trainer.seconds - self._last >= trainer.max_seconds / LINES_BY_TIME:
+        is_time = trainer.seconds - self._last >= trainer.max_seconds / LINES_BY_TIME
+        if is_time and not trainer.is_due:
             self._print(trainer, trainer.reached(), None)
 
     def after_epoch(self, trainer: TrainerLike) -> None:

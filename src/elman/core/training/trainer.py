@@ -299,7 +299,7 @@ class Trainer(HyperParameters):
         current = self._current
         current.loader_state = self._loader_state
         for arrays in islice(self.train_dataloader, current.batches, None):
-            if self._is_due:
+            if self.is_due:
                 self._end_row()
                 self.model.train()
             has_begun = self.train_batch_idx if self.by_time else current.batches
@@ -457,7 +457,7 @@ class Trainer(HyperParameters):
         return self._stopped or bool((self.history or self._row.batches) and self._time_is_up)
 
     @property
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
         """True if a training by time is to be validated before the next update."""
         last = self.history[-1].seconds if self.history else 0.0
         return self._row.batches > 0 and self.limit.is_due(last, self.seconds)
