@@ -38,7 +38,8 @@ class Comparison:
         """The curves of all runs in one picture."""
         from elman.core.training.curve_files import comparison
 
-        return Picture(comparison(self._compared.curves, self._compared.unit))
+        found = self._compared
+        return Picture(comparison(found.curves, found.unit, found.by_time))
 
     def __repr__(self) -> str:
         return table(self._compared.results)

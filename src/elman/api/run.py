@@ -121,7 +121,7 @@ class Run:
         """The curves: losses and perplexities of the training and the validation part."""
         from elman.core.training.curve_files import curves
 
-        return Picture(curves(self._epochs))
+        return Picture(curves(self._epochs, run.scales(run.read_config(self.path))))
 
     @python_terms
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:

@@ -61,8 +61,8 @@ def train(
       lines: a list, an iterator, a column of a data frame. Several make one text.
     - `out`: the run directory to make; without it the run is in a temporary folder as long as the
       object lives.
-    - `on_epoch`: called with each epoch, an `Epoch` of losses, once it has ended; with minutes and no
-      epochs with each validation.
+    - `on_epoch`: called with each epoch, an `Epoch` of losses, once it has ended; with minutes and
+      no epochs with each validation.
     - `callbacks`: more callbacks (`elman.core.training.callback.Callback`).
     - `sample_every`: epochs between samples of text on standard error; None for no samples.
     - `checkpoint_every`: seconds between checkpoints.

@@ -264,7 +264,8 @@ def test_pipes_see_a_line_for_each_twentieth_of_the_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fitted(Timed(update_seconds=0.5))
-    lines = capsys.readouterr().err.splitlines()
+    written = capsys.readouterr().err.splitlines()
+    lines = [line for line in written if line.endswith(" left")]  # not the notices
     assert lines[0].startswith("0:06  11 tokens, 0.37 of the text  train loss 2  2 tokens/s")
     assert lines[1].startswith("0:10  20 tokens, 0.67 of the text  train loss 2  val loss 1.29")
     assert lines[1].endswith("1:40 left")

@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 
 from elman.core.d2l.plotting import Point
 from elman.core.errors import MachineError
-from elman.core.training.curve_files import _draw_losses, _draw_runs, save_comparison, save_curves
+from elman.core.training.curve_files import (
+    Scales,
+    _draw_losses,
+    _draw_runs,
+    save_comparison,
+    save_curves,
+)
 from elman.core.training.history import Epoch
 from tests.conftest import QUICK, Command
 
@@ -46,9 +52,12 @@ def test_a_picture_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert "\n" not in str(error.value)
 
 
-def drawn(history: list[Epoch]) -> Axes:
+PLAIN = Scales()
+
+
+def drawn(history: list[Epoch], scales: Scales = PLAIN) -> Axes:
     axes = Figure().subplots()
-    _draw_losses(axes, history)
+    _draw_losses(axes, history, scales)
     axes.figure.draw_without_rendering()  # which places the axis on the right
     return axes
 
@@ -63,6 +72,35 @@ def test_the_curves_of_a_run_mark_its_best_epoch_in_nats_and_as_a_perplexity() -
     (right,) = axes.child_axes
     assert (axes.get_ylabel(), right.get_ylabel()) == ("loss in nats per token", "perplexity")
     assert right.get_ylim() == pytest.approx(np.exp(axes.get_ylim()))
+
+
+def test_a_training_by_time_is_drawn_over_its_minutes() -> None:
+    rows = [Epoch(n, 3 - n / 4, 3 - n / 8, 1, 66.0 * n) for n in (1, 2, 3)]
+    axes = drawn(rows, Scales(by_time=True))
+    *curves, best = [line.get_xydata().tolist() for line in axes.lines]
+    assert curves[1] == [[1.1, 2.875], [2.2, 2.75], [pytest.approx(3.3), 2.625]]
+    assert axes.get_xlabel() == "minutes"
+    label = axes.get_legend().get_texts()[-1].get_text()
+    assert label == "best: 3:18 minutes, 2.625 nats, perplexity 13.80"
+    assert best[0] == curves[1][2]
+
+
+def test_losses_of_tokens_that_are_no_characters_are_in_bits_per_character() -> None:
+    axes = drawn(HISTORY, Scales(bits=(lambda loss: 2 * loss, lambda loss: 4 * loss)))
+    assert axes.lines[0].get_ydata().tolist() == [5, 4, 3]
+    assert axes.lines[1].get_ydata().tolist() == [9, 7, 8]
+    assert axes.get_ylabel() == "loss in bits per character"
+    assert axes.get_legend().get_texts()[-1].get_text() == "best: epoch 2, 7.000 bits per character"
+    assert not axes.child_axes  # perplexities would be of tokens
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_legend_covers_no_curve(by_time: bool) -> None:
+    axes = drawn(HISTORY, Scales(by_time))
+    axes.figure.canvas.draw()
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
 
 
 @pytest.mark.parametrize("lowest", [0.01, 1, 9])

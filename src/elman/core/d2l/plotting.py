@@ -174,7 +174,9 @@ class ProgressBoard:
         if self.ylim:
             axes.set_ylim(*self.ylim)
         if lines:
-            (self._twins or [axes])[-1].legend(handles=lines)  # drawn last, above the curves
+            above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
+            place = {} if self.minutes is None else above
+            (self._twins or [axes])[-1].legend(handles=lines, **place)  # drawn last, on the curves
         return figure
 
     def _all(self) -> list[dict[str, list[Point]]]:

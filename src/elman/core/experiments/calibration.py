@@ -64,6 +64,7 @@ class Probe:
         """Train with a batch of so many rows and steps; return the trainer, and the clock."""
         values, framework = weights.initial(arch), self.framework
         model = framework.build(arch, values, **self.options | {"lr": 1e-3})
+        model.board.display = False  # these curves are nobody's
         data = framework.DataModule()
         ids = np.random.default_rng(0).integers(arch.vocab, size=(rows, steps + 1))
         ids = ids.astype(framework.TextFile.id_type)

@@ -17,12 +17,17 @@ from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import table
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.launch import number_of_workers
-from elman.core.experiments.results import Result, bits, result
+from elman.core.experiments.results import Result, result
 from elman.core.experiments.runs import FinishedRun, finished
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic
-from elman.core.model.metrics import Evaluation
-from elman.core.training.curve_files import check_picture, load_matplotlib, save_comparison
+from elman.core.model.metrics import Evaluation, bits_per_character
+from elman.core.training.curve_files import (
+    check_picture,
+    load_matplotlib,
+    place,
+    save_comparison,
+)
 
 log = logging.getLogger("elman")
 
@@ -178,16 +183,20 @@ def words(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-Curves = tuple[list[Point], list[Point]]  # of training and of validation, by epoch
+Curves = tuple[list[Point], list[Point]]  # of training and of validation
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Settings, results and curves of some runs; the curves are in a `unit`."""
+    """Settings, results and curves of some runs.
+
+    The curves are in a `unit`, over epochs, or over minutes if one of the runs is `by_time`.
+    """
 
     results: list[Result]
     curves: dict[str, Curves]
     unit: str
+    by_time: bool = False
 
 
 def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = None) -> Comparison:
@@ -195,12 +204,14 @@ def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = 
     runs = finished(paths)
     results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in runs]
     in_bits = table.tokens_differ(results)
-    curves = {str(each.folder): _curves(each, in_bits) for each in runs}
+    by_time = any(map(_is_by_time, runs))
+    curves = {str(each.folder): _curves(each, in_bits, by_time) for each in runs}
     drawn = {name: both for name, both in curves.items() if both is not None}
     for name in curves:
         if name not in drawn:
             log.info("%s has no curve in bits: its version of elman did not count characters", name)
-    return Comparison(results, drawn, "bits per character" if in_bits else "perplexity")
+    unit = "bits per character" if in_bits else "perplexity"
+    return Comparison(results, drawn, unit, by_time)
 
 
 def compare(
@@ -214,20 +225,24 @@ def compare(
     compared = read(paths, evaluate)
     show(compared.results)
     if compared.curves:
-        save_comparison(plot, compared.curves, compared.unit)
+        save_comparison(plot, compared.curves, compared.unit, compared.by_time)
         log.info("the curves are in %s", plot)
 
 
-def _curves(each: FinishedRun, in_bits: bool) -> Curves | None:
-    """Training and validation curve by epoch; None where characters were not counted."""
+def _is_by_time(each: FinishedRun) -> bool:
+    return each.config.training is not None and each.config.training.settings.by_time
+
+
+def _curves(each: FinishedRun, in_bits: bool, by_time: bool) -> Curves | None:
+    """Training and validation curve of a run; None where characters were not counted."""
     history = each.history
     record = each.config.training
-    epochs = [epoch.epoch for epoch in history]
+    xs = [place(epoch, by_time) for epoch in history]
     train = [epoch.train_ppl for epoch in history]
     val = [epoch.val_ppl for epoch in history]
     if in_bits:
         if record is None or record.trained is None or record.validated is None:
             return None
-        train = [bits(epoch.train_loss, record.trained) for epoch in history]
-        val = [bits(epoch.val_loss, record.validated) for epoch in history]
-    return [*map(Point, epochs, train)], [*map(Point, epochs, val)]
+        train = [bits_per_character(epoch.train_loss, record.trained) for epoch in history]
+        val = [bits_per_character(epoch.val_loss, record.validated) for epoch in history]
+    return [*map(Point, xs, train)], [*map(Point, xs, val)]

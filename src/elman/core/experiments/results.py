@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from elman.core.data.sizes import Size
 from elman.core.experiments import run
 from elman.core.files import regular
-from elman.core.model.metrics import Evaluation, perplexity
+from elman.core.model.metrics import Evaluation, bits_per_character, perplexity
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
 from elman.core.training.history import Epoch, best_epoch, passes_in_words
 from elman.core.valid_values import TIME_MACHINE
@@ -98,7 +97,7 @@ def _of_history(
     speeds = [epoch.tokens_per_second for epoch in history]
     validated = None if record is None else record.validated
     val_loss = kept_loss(history, record)
-    val_bits = None if validated is None else bits(val_loss, validated)
+    val_bits = None if validated is None else bits_per_character(val_loss, validated)
     speed, seconds = statistics.median(speeds), history[-1].seconds
     values = kept.train_ppl, perplexity(val_loss), val_bits, speed, seconds
     return dict(zip(names, values, strict=True))
@@ -124,11 +123,6 @@ def kept_loss(history: Sequence[Epoch], record: run.TrainingRecord | None) -> fl
     if record is not None and record.val_loss is not None:
         return record.val_loss
     return kept_epoch(history, record).val_loss
-
-
-def bits(loss: float, size: Size) -> float:
-    """Bits per character of a loss on tokens of this size."""
-    return Evaluation.of(loss * size.tokens, size).bits_per_character
 
 
 def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:

@@ -23,14 +23,14 @@ from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
-from elman.core.model.metrics import Evaluation
+from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.model.precision import SINGLE, check_precision
 from elman.core.text import codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
-from elman.core.training.curve_files import save_curves
+from elman.core.training.curve_files import Scales, save_curves
 from elman.core.training.history import Epoch
-from elman.core.valid_values import MAX_EPOCHS
+from elman.core.valid_values import CHAR, MAX_EPOCHS
 
 log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
@@ -285,9 +285,21 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
     if not history:
         return
     try:
-        save_curves(folder, history)
+        save_curves(folder, history, scales(read_config(folder)))
     except ElmanError as error:
         log.warning("%s; all else of the run is kept", error)
+
+
+def scales(config: Config) -> Scales:
+    """Axes of the curves of a run: losses are in bits per character unless tokens are these."""
+    record = config.training
+    if record is None:
+        return Scales()
+    by_time, trained, validated = record.settings.by_time, record.trained, record.validated
+    if trained is None or validated is None or config.tokenizer == CHAR:
+        return Scales(by_time)
+    bits = partial(bits_per_character, size=trained), partial(bits_per_character, size=validated)
+    return Scales(by_time, bits)
 
 
 def add_test(folder: Path, test: Evaluation, share: float) -> None:

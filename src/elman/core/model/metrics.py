@@ -21,6 +21,11 @@ def bits_per(nats: float, number: int) -> float:
     return nats / math.log(2) / number if number else math.inf
 
 
+def bits_per_character(loss: float, size: Size) -> float:
+    """Bits per character of a loss, in nats per token, on tokens of this size."""
+    return Evaluation.of(loss * size.tokens, size).bits_per_character
+
+
 class Mean:
     """Running mean, weighted by number of tokens."""
 

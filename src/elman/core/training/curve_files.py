@@ -4,8 +4,9 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_LOSS = 50.0  # in nats, up to which the perplexity is shown beside it
 NARROW = 20.0  # ratio of the perplexities of a picture below which ticks are evenly spaced
+NATS = "loss in nats per token"
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # place of a legend
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
@@ -73,43 +76,71 @@ def check_picture(path: Path) -> None:
             )
 
 
-def save_curves(folder: Path, history: Sequence[Epoch]) -> None:
-    """Write `curves.svg` and `curves.png` into `folder`: losses and perplexities by epoch."""
+@dataclass(frozen=True)
+class Scales:
+    """Axes of the curves of a run.
+
+    - `by_time`: draw over minutes, not epochs.
+    - `bits`: functions that convert a training and a validation loss to bits per character; None
+      for losses in nats per token.
+    """
+
+    by_time: bool = False
+    bits: tuple[Callable[[float], float], Callable[[float], float]] | None = None
+
+
+def save_curves(folder: Path, history: Sequence[Epoch], scales: Scales = Scales()) -> None:
+    """Write `curves.svg` and `curves.png` into `folder`: losses by epoch or by minute."""
     for suffix in ("svg", "png"):
         path = folder / f"curves.{suffix}"
         with drawing(Path(path.name)):  # the folder may still have a temporary name
-            save(curves(history), path)
+            save(curves(history, scales), path)
 
 
-def curves(history: Sequence[Epoch]) -> "Figure":
-    """Losses and perplexities by epoch as a figure."""
+def curves(history: Sequence[Epoch], scales: Scales = Scales()) -> "Figure":
+    """Losses and perplexities by epoch or by minute as a figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4))
-    _draw_losses(figure.subplots(), history)
+    _draw_losses(figure.subplots(), history, scales)
     return figure
 
 
-def _draw_losses(axes: "Axes", history: Sequence[Epoch]) -> None:
-    """Draw training and validation losses, with perplexities on the right, and mark the best."""
-    epochs = [epoch.epoch for epoch in history]
+def _draw_losses(axes: "Axes", history: Sequence[Epoch], scales: Scales = Scales()) -> None:
+    """Draw training and validation losses, and mark the best; perplexities are on the right."""
+    xs = [place(epoch, scales.by_time) for epoch in history]
+    to_train, to_val = scales.bits or (float, float)
     curves = {
-        "training": [epoch.train_loss for epoch in history],
-        "validation": [epoch.val_loss for epoch in history],
+        "training": [to_train(epoch.train_loss) for epoch in history],
+        "validation": [to_val(epoch.val_loss) for epoch in history],
     }
     for (label, losses), style in zip(curves.items(), ("-", "--"), strict=True):
-        points = list(map(Point, epochs, losses))
-        axes.plot(epochs, losses, style, label=label, marker=marker(points))
+        points = list(map(Point, xs, losses))
+        axes.plot(xs, losses, style, label=label, marker=marker(points))
     best = best_epoch(history)
     if math.isfinite(best.val_loss):
-        label = f"best: epoch {best.epoch}, {best.val_loss:.3f} nats, perplexity {best.val_ppl:.2f}"
+        x, loss = place(best, scales.by_time), to_val(best.val_loss)
         look: dict[str, Any] = {"color": "C1", "markersize": 9, "linestyle": "none"}
-        axes.plot(best.epoch, best.val_loss, marker="o", fillstyle="none", label=label, **look)
-    axes.set(xlabel="epoch", ylabel="loss in nats per token")
-    axes.legend()
-    _count_epochs(axes)
-    if all(loss <= MAX_LOSS for losses in curves.values() for loss in losses):
+        label = f"best: {_best_in_words(best, loss, scales)}"
+        axes.plot(x, loss, marker="o", fillstyle="none", label=label, **look)
+    axes.set(ylabel="loss in bits per character" if scales.bits else NATS)
+    axes.legend(**ABOVE, ncols=1)
+    _number_places(axes, scales.by_time)
+    if not scales.bits and all(loss <= MAX_LOSS for losses in curves.values() for loss in losses):
         _add_perplexities(axes)
+
+
+def place(epoch: Epoch, by_time: bool) -> float:
+    """Place of an epoch on the horizontal axis: its number, or its minute."""
+    return epoch.seconds / 60 if by_time else epoch.epoch
+
+
+def _best_in_words(best: Epoch, loss: float, scales: Scales) -> str:
+    minutes, seconds = divmod(round(best.seconds), 60)
+    where = f"{minutes}:{seconds:02} minutes" if scales.by_time else f"epoch {best.epoch}"
+    if scales.bits:
+        return f"{where}, {loss:.3f} bits per character"
+    return f"{where}, {loss:.3f} nats, perplexity {best.val_ppl:.2f}"
 
 
 def _add_perplexities(axes: "Axes") -> None:
@@ -133,12 +164,17 @@ def _loss(perplexities: Any) -> Any:
     return np.log(np.maximum(perplexities, np.finfo(float).tiny))
 
 
-def _count_epochs(axes: "Axes") -> None:
-    """Label the x axis with integers, and draw a grid."""
+def _number_places(axes: "Axes", by_time: bool) -> None:
+    """Label the x axis with minutes, or epochs as integers, and draw a grid."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
+    if by_time:
+        axes.set_xlabel("minutes")
+        axes.set_xlim(left=0)
+        return
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -150,31 +186,41 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def save_comparison(
-    path: Path, curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]], unit: str
+    path: Path,
+    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
+    unit: str,
+    by_time: bool = False,
 ) -> None:
     """Draw training and validation curves of several runs, in a `unit`, into one picture.
 
-    `curves` maps the name of a run to both curves; `check_picture(path)` checks the format.
+    `curves` maps the name of a run to both curves, over epochs or `by_time` over minutes;
+    `check_picture(path)` checks the format.
     """
     with drawing(path):
-        save(comparison(curves, unit), path)
+        save(comparison(curves, unit, by_time), path)
 
 
 def comparison(
-    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]], unit: str
+    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
+    unit: str,
+    by_time: bool = False,
 ) -> "Figure":
     """Training and validation curves of several runs as a figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5))
     axes = figure.subplots()
-    _draw_runs(axes, curves)
+    _draw_runs(axes, curves, by_time)
     axes.set_ylabel(unit)
     axes.set_title("training (dotted) and validation part of each run", fontsize="medium")
     return figure
 
 
-def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]]) -> None:
+def _draw_runs(
+    axes: "Axes",
+    curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
+    by_time: bool = False,
+) -> None:
     """Draw two lines for each run, with a legend beside them.
 
     The first lines are the widest, so that coinciding lines can all be seen.
@@ -187,8 +233,8 @@ def _draw_runs(axes: "Axes", curves: Mapping[str, tuple[Sequence[Point], Sequenc
         for points, style, fill in ((training, ":", "none"), (validation, "-", "full")):
             xy = [p.x for p in points], [p.y for p in points]
             axes.plot(*xy, linestyle=style, fillstyle=fill, marker=marker(points), **look)
-    axes.set(xlabel="epoch", yscale="log")
-    _count_epochs(axes)
+    axes.set(yscale="log")
+    _number_places(axes, by_time)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     names = [printable(name) for name in curves]  # names of folders
