@@ -22,7 +22,7 @@ def describe(folder: Path) -> dict[str, Any]:
     by_time = record is not None and record.settings.by_time
     place = None
     if history:
-        place = place_in_words(kept_epoch(history, record), len(history), by_time)
+        place = [*place_in_words(kept_epoch(history, record), len(history), by_time)]
     return {
         **asdict(result(folder, config, history)),
         "parameters": weights.count(config.architecture),
@@ -57,7 +57,8 @@ def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if results[name] is not None:
             yield title, format(results[name], form) + _share(name, results["test_read"])
     if facts["place"]:
-        yield facts["place"]
+        name, place = facts["place"]
+        yield name, place
         yield "seconds", f"{results['seconds']:.1f}"
 
 
