@@ -31,7 +31,7 @@ def remove_handlers() -> None:
 
 
 def _handled() -> list[signal.Signals]:
-    known = [getattr(signal, name) for name in HANDLED if hasattr(signal, name)]
+    known = [number for number in signal.Signals if number.name in HANDLED]
     return [number for number in known if signal.getsignal(number) != signal.SIG_IGN]
 
 

@@ -141,7 +141,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
     except (OSError, UnicodeError, TypeError) as error:  # of a host that is no text, too
         # What follows in parentheses repeats the address.
-        reason = str(getattr(error, "strerror", error)).partition(" (while")[0]
+        reason = str(error.strerror if isinstance(error, OSError) else error).partition(" (while")[
+            0
+        ]
         raise MachineError(
             f"cannot listen on {host}, port {port}: {reason}; choose another with --host or --port"
         ) from error

@@ -8,7 +8,7 @@ from elman.core.errors import ElmanError, not_installed, requirements
 
 # The book is written for Keras 2, now called tf_keras. TensorFlow chooses its Keras when tf.keras
 # is first used; until then tf.keras is not a real module.
-if type(getattr(sys.modules.get("tensorflow"), "keras", None)) is not ModuleType:
+if not sys.modules.get("tensorflow") or type(sys.modules["tensorflow"].keras) is not ModuleType:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # hides a notice about XLA
 try:

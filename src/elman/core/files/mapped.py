@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
+from elman.core.files.system import free_pages
 
 
 def drop_pages(array: NDArray[Any]) -> None:
@@ -14,8 +15,8 @@ def drop_pages(array: NDArray[Any]) -> None:
     Other arrays are left as they are.
     """
     file = _mapped_file(array)
-    if file is not None and hasattr(mmap, "MADV_DONTNEED"):
-        file.madvise(mmap.MADV_DONTNEED)
+    if file is not None:
+        free_pages(file)
 
 
 def check_whole(array: NDArray[Any]) -> None:

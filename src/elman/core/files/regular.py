@@ -13,6 +13,7 @@ from typing import Any
 
 from elman.core.errors import ElmanError
 from elman.core.files.paths import os_error
+from elman.core.files.system import NO_FOLLOW, NON_BLOCKING, user_id
 
 
 @contextmanager
@@ -53,8 +54,7 @@ def _opener(follow_links: bool) -> Any:
     def opener(path: str, flags: int) -> int:
         _check_regular(path, os.stat(path) if follow_links else os.lstat(path))
         # The path may have been replaced since: do not block on a pipe, do not follow a link.
-        flags |= getattr(os, "O_NONBLOCK", 0)
-        flags |= 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+        flags |= NON_BLOCKING if follow_links else NON_BLOCKING | NO_FOLLOW
         descriptor = os.open(path, flags)
         try:
             _check_regular(path, os.fstat(descriptor))
@@ -68,7 +68,7 @@ def _opener(follow_links: bool) -> Any:
 
 def open_no_follow(path: str, flags: int) -> int:
     """Opener for `open(..., opener=open_no_follow)` that refuses symbolic links."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    return os.open(path, flags | NO_FOLLOW, 0o666)
 
 
 def _check_regular(path: str, status: os.stat_result) -> None:
@@ -118,7 +118,8 @@ def check_folder(folder: Path) -> None:
 def check_owner(path: Path) -> None:
     """Raise an ElmanError if a file or folder belongs to another user, who could change it."""
     try:
-        if hasattr(os, "geteuid") and path.lstat().st_uid != os.geteuid():
+        user = user_id()
+        if user is not None and path.lstat().st_uid != user:
             raise ElmanError(
                 f"{path} belongs to another user: use a copy of your own, or remove it"
             )

@@ -37,9 +37,11 @@ def open_standard_streams() -> None:
     Characters that standard output cannot encode are replaced. The encoding is UTF-8 where it would
     be ASCII. Standard error becomes a BestEffortStream.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the parent process
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    # A stream that the parent process has closed is None.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     for stream in (sys.stdout, sys.stderr):
         if codecs.lookup(stream.encoding).name == "ascii":  # as in the locale C

@@ -26,6 +26,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
 from elman.core.errors import ElmanError
+from elman.core.files.system import at_fork
 from elman.kernels.codegen.linking import KERNEL
 from elman.kernels.codegen.private_folder import private_folder
 
@@ -144,9 +145,8 @@ def compiled(kernel: Any, *arguments: Any) -> Any:
 
 
 # Forking waits for compiling threads: a child would inherit a lock that nobody releases.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
+at_fork(
+    before=global_compiler_lock.acquire,
+    after_in_parent=global_compiler_lock.release,
+    after_in_child=global_compiler_lock.release,
+)

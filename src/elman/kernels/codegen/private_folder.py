@@ -9,6 +9,7 @@ from pathlib import Path
 
 from elman.core.errors import ElmanError, MachineError
 from elman.core.files.paths import os_error, user_cache
+from elman.core.files.system import user_id
 
 
 def private_folder() -> Path:
@@ -24,7 +25,7 @@ def private_folder() -> Path:
         for path in (*reversed(folder.parents), folder):
             path.mkdir(mode=0o700, exist_ok=True)
         real = folder.resolve(strict=True)  # a link counts as its target
-        if hasattr(os, "geteuid"):
+        if user_id() is not None:
             _check_owners(folder, real)
     except FileExistsError as error:
         raise ElmanError(f"{error.filename} is not a directory") from error

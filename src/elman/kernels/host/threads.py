@@ -5,7 +5,6 @@ and to refill its cache. After a batch, a worker therefore spins for about 1 ms,
 before it sleeps. A call for a batch of another queue gets it off at once.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +13,7 @@ from threading import Thread
 
 from numba.core import config
 
+from elman.core.files.system import at_fork
 from elman.kernels.codegen.work_queue import (
     CALLED_AWAY,
     SPINNING,
@@ -111,5 +111,4 @@ def parallel_for(work: Callable[[int], None], number: int) -> None:
             other.result()
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_workers.clear)
+at_fork(_workers.clear)  # a forked process has none of its parent's threads
