@@ -16,6 +16,7 @@ kernels are compiled by plain Numba, which takes longer.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -41,26 +42,15 @@ PARTS = (
 )
 
 
-class _NoEnvironments:
-    """Code generator that sets no environments, which only calls from Python read."""
-
-    def __init__(self, codegen: Any) -> None:
-        self._codegen = codegen
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codegen, name)
-
-    def set_env(self, name: str, environment: Any) -> None:
-        """Do nothing."""
-
-
 class InnerLibrary(JITCodeLibrary):
     """Code of a function that only compiled functions call: neither optimized nor machine code."""
 
     @property
     def codegen(self) -> Any:
-        """Code generator."""
-        return _NoEnvironments(self._codegen)
+        """Code generator that sets no environments, which only calls from Python read."""
+        codegen = copy(self._codegen)
+        codegen.set_env = _ignore
+        return codegen
 
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
@@ -238,8 +228,7 @@ def _no_collection() -> Iterator[None]:
 
 def _supported() -> bool:
     """Return True if this version of Numba has the parts that are replaced and used here."""
-    library = all(hasattr(JITCodeLibrary, part) for part in PARTS)
-    return library and hasattr(llvm, "create_pipeline_tuning_options")
+    return all(hasattr(JITCodeLibrary, part) for part in PARTS)
 
 
 # Options of all compiled functions. Threads that count references to the same arrays would wait for

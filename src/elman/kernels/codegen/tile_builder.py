@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from elman.kernels.codegen.tile_types import LINE
+from elman.kernels.codegen.tile_types import LINE, Grid
 from elman.kernels.codegen.vectors import INT64, Vectors
 
 
@@ -71,7 +71,7 @@ class TileBuilder(Vectors):
 
 def tile_intrinsic(result: Any, body: Callable[..., Any]) -> Any:
     """Signature and code of an intrinsic, for `body(tile_builder, *values)`; None returns none."""
-    lanes = next(k.lanes for k in (result.return_type, *result.args) if hasattr(k, "lanes"))
+    lanes = next(k.lanes for k in (result.return_type, *result.args) if isinstance(k, Grid))
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         _align_stack(builder.function)

@@ -1,7 +1,8 @@
 """Arithmetic on tiles: the matrix product, functions element by element, reductions of rows."""
 
-import functools
 import operator
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 from llvmlite import ir
@@ -65,9 +66,7 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
             phi.add_incoming(last, loop)
         builder.position_at_end(after)
         size = tile.rows * tile.vectors
-        return emit.pack(
-            [functools.reduce(factors.add, added[vector::size]) for vector in range(size)]
-        )
+        return emit.pack([reduce(factors.add, added[vector::size]) for vector in range(size)])
 
     return tile_intrinsic(tile(tile, left, right, types.intp), body)
 
@@ -83,7 +82,7 @@ def _forbid_unrolling(module: Any, branch: Any) -> None:
 # Element by element.
 
 
-def _operator(symbol: Any, method: str) -> None:
+def _operator(symbol: Any, method: Callable[..., Any]) -> None:
     @infer_global(symbol)
     class Typer(AbstractTemplate):
         def generic(self, arguments: Any, keywords: Any) -> Any:
@@ -96,23 +95,23 @@ def _operator(symbol: Any, method: str) -> None:
     def lower(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         emit = TileBuilder(context, builder, sig.return_type.lanes)
         pairs = zip(*map(emit.unpack, arguments), strict=True)
-        return emit.pack([getattr(emit, method)(x, y) for x, y in pairs])
+        return emit.pack([method(emit, x, y) for x, y in pairs])
 
 
-_operator(operator.add, "add")
-_operator(operator.sub, "subtract")
-_operator(operator.mul, "multiply")
-_operator(operator.truediv, "divide")
+_operator(operator.add, TileBuilder.add)
+_operator(operator.sub, TileBuilder.subtract)
+_operator(operator.mul, TileBuilder.multiply)
+_operator(operator.truediv, TileBuilder.divide)
 
 
-def _function(method: str, doc: str) -> Any:
+def _function(method: Callable[..., Any], doc: str) -> Any:
     def typer(context: Any, tile: Any) -> Any:
         together = tile.vectors * (1 if tile.separate else tile.rows)
 
         def body(emit: TileBuilder, value: Any) -> Any:
-            vectors, function = emit.unpack(value), getattr(emit, method)
+            vectors = emit.unpack(value)
             parts = (vectors[n : n + together] for n in range(0, len(vectors), together))
-            return emit.pack([vector for part in parts for vector in function(part)])
+            return emit.pack([vector for part in parts for vector in method(emit, part)])
 
         return tile_intrinsic(tile(tile), body)
 
@@ -120,10 +119,10 @@ def _function(method: str, doc: str) -> Any:
     return intrinsic(typer)
 
 
-tanh = _function("tanh", "Hyperbolic tangent of each element.")
-sigmoid = _function("sigmoid", "Logistic function of each element.")
-exp2 = _function("exp2", "2^x of each element x.")
-log = _function("log", "Natural logarithm of each element, a normal number.")
+tanh = _function(TileBuilder.tanh, "Hyperbolic tangent of each element.")
+sigmoid = _function(TileBuilder.sigmoid, "Logistic function of each element.")
+exp2 = _function(TileBuilder.exp2, "2^x of each element x.")
+log = _function(TileBuilder.log, "Natural logarithm of each element, a normal number.")
 
 
 @intrinsic
@@ -180,12 +179,12 @@ def where_row_is(context: Any, tile: Any, first: Any, rows: Any) -> Any:
 # Reductions over the rows of a tile.
 
 
-def _reduction(method: str, doc: str) -> Any:
+def _reduction(method: Callable[..., Any], doc: str) -> Any:
     def typer(context: Any, tile: Any) -> Any:
         row = TileType(tile.shape.single)
 
         def body(emit: TileBuilder, value: Any) -> Any:
-            combine, vectors = getattr(emit, method), emit.unpack(value)
+            combine, vectors = partial(method, emit), emit.unpack(value)
             columns = [vectors[v :: tile.vectors] for v in range(tile.vectors)]
             return emit.pack([emit.tree_reduce(combine, column) for column in columns])
 
@@ -195,5 +194,5 @@ def _reduction(method: str, doc: str) -> Any:
     return intrinsic(typer)
 
 
-column_max = _reduction("maximum", "Tile of one row: the maximum of each column.")
-column_sum = _reduction("add", "Tile of one row: the sum of each column.")
+column_max = _reduction(TileBuilder.maximum, "Tile of one row: the maximum of each column.")
+column_sum = _reduction(TileBuilder.add, "Tile of one row: the sum of each column.")

@@ -78,18 +78,20 @@ class TileShape:
         return replace(self, rows=lanes, vectors=1, lanes=lanes)
 
 
-class _Grid(types.Type):
+class Grid(types.Type):
+    """Numba type with the numbers of a TileShape."""
+
     def __init__(self, shape: TileShape) -> None:
         self.shape = shape
         self.rows, self.vectors, self.lanes, self.separate = astuple(shape)
         super().__init__(f"{type(self).__name__}{astuple(shape)}")
 
 
-class TileShapeType(_Grid):
+class TileShapeType(Grid):
     """Numba type of a TileShape; the numbers are part of the type, and the value is empty."""
 
 
-class TileType(_Grid):
+class TileType(Grid):
     """Numba type of a tile."""
 
 

@@ -93,5 +93,5 @@ def program_kernel(run_part: Any) -> Any:
             elif not spin_for_batch(queue, parts, spinning):
                 return
 
-    run.__qualname__ = getattr(run_part, "py_func", run_part).__name__
+    run.__qualname__ = run_part.__name__
     return kernel(run)
