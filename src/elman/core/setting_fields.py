@@ -26,10 +26,16 @@ from elman.core.errors import (
 )
 
 
+def values_of(settings: Any, kind: Any = None) -> dict[str, Any]:
+    """Values of the fields of a dataclass, or of its base class `kind`, by name."""
+    return {each.name: vars(settings)[each.name] for each in fields(kind or settings)}
+
+
 def check(settings: Any) -> None:
     """Raise an ElmanError for the first field of a dataclass whose value is not valid."""
+    values = values_of(settings)
     for each in fields(settings):
-        value = getattr(settings, each.name)
+        value = values[each.name]
         if value is not None or each.default is not None:
             each.metadata["check"](each.name, value)
 

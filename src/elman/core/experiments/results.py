@@ -11,6 +11,7 @@ from typing import Any
 from elman.core.experiments import run
 from elman.core.files import regular
 from elman.core.model.metrics import Evaluation, bits_per_character, perplexity
+from elman.core.setting_fields import values_of
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
 from elman.core.training.history import Epoch, best_epoch, passes_in_words
 from elman.core.valid_values import TIME_MACHINE
@@ -60,7 +61,9 @@ def result(
 ) -> Result:
     """Settings and results of a run directory, and an evaluation on a text that others have too."""
     record = config.training
-    results: dict[str, float | None] = {name: getattr(record, name, None) for name in OWN}
+    results: dict[str, float | None] = dict.fromkeys(OWN)
+    if record is not None:
+        results = {name: value for name, value in values_of(record).items() if name in OWN}
     if record is not None and record.test_characters is None and record.test_unknown_share:
         results["test_bits_per_character"] = None  # a run of a version that spelled no tokens
     results |= _of_history(history, record)
@@ -72,7 +75,10 @@ def result(
     settings = {"text": None, **asdict(config.architecture)}
     if record is not None:
         settings |= asdict(record.settings)
-        settings |= {name: getattr(record, name) for name in ("framework_version", "init_sha256")}
+        settings |= {
+            "framework_version": record.framework_version,
+            "init_sha256": record.init_sha256,
+        }
     settings["tokenizer"] = config.tokenizer
     text_sha256 = None if record is None else record.text_sha256
     finished = datetime.fromtimestamp((folder / run.CONFIG).stat().st_mtime)

@@ -6,7 +6,7 @@ optimizer from `Optimizer`. A new setting is added to one of these and read wher
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
@@ -15,7 +15,7 @@ from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE
 from elman.core.model.cells import CELLS, UnknownCellError, check_cell
 from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
-from elman.core.setting_fields import checked, choice, flag, path, paths, real, whole
+from elman.core.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
 from elman.core.valid_values import (
     BATCHING,
     DEVICES,
@@ -243,8 +243,7 @@ class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSetting
         """Architecture of a model with so many tokens."""
         from elman.core.model.weights import Architecture
 
-        sizes = {each.name: getattr(self, each.name) for each in fields(SizeSettings)}
-        return Architecture(vocab=vocab, **sizes)
+        return Architecture(vocab=vocab, **values_of(self, SizeSettings))
 
 
 def check_given(given: Mapping[str, Any]) -> None:

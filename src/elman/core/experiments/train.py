@@ -3,7 +3,6 @@
 import logging
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.metrics import Evaluation
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
+from elman.core.setting_fields import values_of
 from elman.core.text.codec import Codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
@@ -209,8 +209,8 @@ class Training:
 
 def build_options(settings: Settings) -> dict[str, Any]:
     """Arguments of a framework's `build`, besides the architecture and the weights."""
-    names = [each.name for kind in (ModelOptions, Optimizer) for each in fields(kind)]
-    return {name: getattr(settings, name) for name in (*names, "seed")}
+    own = values_of(settings, ModelOptions) | values_of(settings, Optimizer)
+    return own | {"seed": settings.seed}
 
 
 def _trainer(settings: Settings, framework: Any, workers: Workers) -> Any:

@@ -96,7 +96,7 @@ class Optimizer:
         check(self)
         check_taken(self.optimizer, vars(self))
         for name, default in {"lr": self.kind.lr, **self.kind.takes}.items():
-            if getattr(self, name) is None:
+            if vars(self)[name] is None:
                 object.__setattr__(self, name, default)
 
     @classmethod
@@ -131,4 +131,4 @@ class Optimizer:
     @property
     def arguments(self) -> dict[str, Any]:
         """The learning rate, and the settings that this optimizer takes."""
-        return {name: getattr(self, name) for name in ("lr", *self.kind.takes)}
+        return {name: vars(self)[name] for name in ("lr", *self.kind.takes)}

@@ -1,6 +1,6 @@
 """Sampling of the next token from logits: repetition penalty, temperature, top-k, top-p, min-p."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model.writing_options import TEMPERATURE, SamplerOptions
-from elman.core.setting_fields import redefined
+from elman.core.setting_fields import redefined, values_of
 
 
 def _check_ids(name: str, ids: Any) -> None:
@@ -46,7 +46,7 @@ class Sampler(SamplerOptions):
     @classmethod
     def of(cls, options: SamplerOptions) -> Self:
         """Make the sampler of some options, at the usual temperature if they have none."""
-        values = {each.name: getattr(options, each.name) for each in fields(SamplerOptions)}
+        values = values_of(options, SamplerOptions)
         if options.temperature is None:
             values["temperature"] = TEMPERATURE
         return cls(**values)
