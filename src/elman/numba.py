@@ -29,6 +29,7 @@ from elman.core.model.language_model import (
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
+from elman.core.user_classes import DataAttributes
 from elman.kernels import numba as _numba
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
 from elman.kernels.host import optimizers
@@ -404,7 +405,7 @@ class Trainer(specification.Trainer):
         """Compile the kernels."""
         self._optimization = optimizers.current(self._optimization)
         if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
-            model.compile(getattr(data, "batch_size", 1))
+            model.compile(DataAttributes.of(data).batch_size)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""

@@ -7,7 +7,6 @@ import pytest
 
 from elman.core.experiments import calibration
 from elman.core.experiments.calibration import BATCH, PROBE, STEPS, operations_per_second
-from elman.core.experiments.recipe import fastest_precision
 from elman.core.model.weights import products
 
 
@@ -25,11 +24,11 @@ def test_the_speed_is_that_of_updates_without_the_first(
 
     monkeypatch.setattr(step_type, "update", slow)
     monkeypatch.setattr(calibration, "perf_counter", lambda: sum(taken))
-    speed = operations_per_second(module, fastest_precision(module))
+    speed = operations_per_second(module, module.fastest_precision())
     assert speed == pytest.approx(6 * products(PROBE) * BATCH * STEPS / 0.25)
     assert len(taken) == 4  # it ends when half a second is over
 
 
 def test_each_framework_has_a_fastest_precision(module: Any) -> None:
-    assert fastest_precision(module) in ("single", "bf16")
+    assert module.fastest_precision() in ("single", "bf16")
     assert math.isfinite(operations_per_second(module, "single"))

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, SupportsFloat
 from unicodedata import category
 
 MAX_MESSAGE_CHARS = 1000
@@ -134,7 +134,12 @@ def require_number(rule: str, fits: Callable[[float], bool], **values: Any) -> N
 def is_number(value: Any) -> bool:
     """True for a real number, infinity and NaN included; false for a bool, string or array."""
     scalar = not isinstance(value, bool) and getattr(value, "shape", ()) == ()
-    return scalar and hasattr(value, "__float__")
+    return scalar and isinstance(value, SupportsFloat)
+
+
+def shape_or_value(value: Any) -> Any:
+    """Shape of an array, for a message; anything else as it is."""
+    return getattr(value, "shape", value)
 
 
 def is_finite_number(value: Any) -> bool:

@@ -185,7 +185,7 @@ class Step(GradientStep):
         leaves, tree = jax.tree_util.tree_flatten(self.state)
         kept = [arrays[str(number)] for number in range(len(leaves))]
         taken = [
-            jnp.asarray(array, getattr(leaf, "dtype", None))
+            jnp.asarray(array, jnp.result_type(leaf))
             for array, leaf in zip(kept, leaves, strict=True)
         ]
         self.state = jax.device_put(jax.tree_util.tree_unflatten(tree, taken), self.trainer.device)

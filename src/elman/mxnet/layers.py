@@ -46,12 +46,14 @@ class RNNScratch(Module):
 class Layers(layers.Layers, Module):
     """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them."""
 
+    draws: int | None = None  # seed of dropout, if there is any
+
     def make_stack(self) -> Any:
         """Gluon's layers, or a CellStack."""
         make = NATIVE.get(self.cell, partial(CellStack, self.cell))
         options = {"dropout": self.dropout, "bidirectional": self.bidirectional}
         if self.dropout or self.input_dropout or self.output_dropout:
-            # Seed of dropout, to which the trainer adds the number of updates.
+            # The trainer adds the number of updates.
             self.draws = int(np.random.randint(0, 1 << 31, ()).item())
         return make(self.num_hiddens, self.num_layers, **options)
 

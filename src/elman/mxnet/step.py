@@ -5,14 +5,16 @@ from typing import Any
 
 import mxnet
 import numpy as _numpy
-from mxnet import autograd, np, npx
+from mxnet import autograd, gluon, np, npx
 
 from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import step
 from elman.core.training.step import clip_or_measure
+from elman.core.user_classes import ModelAttributes
 from elman.mxnet.arrays import cpu, numpy
 from elman.mxnet.data import from_numpy
+from elman.mxnet.layers import Layers
 from elman.mxnet.model import Module
 
 __all__ = ["Step"]
@@ -23,7 +25,8 @@ class Step(step.Step):
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
-        self._rate: Any = getattr(self.optim, "learning_rate", None)
+        own = isinstance(self.optim, gluon.Trainer)
+        self._rate: Any = self.optim.learning_rate if own else None
 
     @memory.as_memory_error(mxnet.MXNetError, "memory")
     def update(self, batch: Batch) -> float:
@@ -56,7 +59,7 @@ class Step(step.Step):
     def state_dict(self) -> dict[str, Any]:
         """State of the training, copied: weights, optimizer and generators."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
-        for updater in getattr(self.optim, "_updaters", ()):
+        for updater in updaters(self.optim):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
             arrays["learning_rate"] = _numpy.array(float(updater.optimizer.learning_rate))
             for index, state in updater.states.items():
@@ -75,7 +78,7 @@ class Step(step.Step):
         """Load what `state_dict` returned; model and optimizer must be prepared."""
         for number, array in enumerate(arrays_of(self.model)):
             array[:] = arrays[f"model.{number}"]
-        for updater in getattr(self.optim, "_updaters", ()):
+        for updater in updaters(self.optim):
             optimizer, updates = updater.optimizer, int(arrays["updates"])
             for index, parameter in enumerate(self.optim._params):
                 if parameter.grad_req == "null":  # not trained
@@ -111,5 +114,11 @@ def arrays_of(model: Module) -> list[np.ndarray]:
 
 def dropout_layers(model: Module) -> list[Any]:
     """The model's recurrent layers, if they are this package's and have dropout, in a list."""
-    layers = getattr(model, "rnn", None)
-    return [layers] if getattr(layers, "draws", None) is not None else []
+    layers = ModelAttributes.of(model).rnn
+    return [layers] if isinstance(layers, Layers) and layers.draws is not None else []
+
+
+def updaters(optim: Any) -> list[Any]:
+    """What Gluon's optimizers keep, for each device; nothing of an optimizer of the user's own."""
+    found: list[Any] = optim._updaters if isinstance(optim, gluon.Trainer) else []
+    return found

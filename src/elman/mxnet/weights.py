@@ -10,6 +10,7 @@ from elman.core.d2l import rnnlm
 from elman.core.model import cells, weights
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
+from elman.core.user_classes import ModelAttributes
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
 from elman.mxnet.data import from_numpy
@@ -40,8 +41,8 @@ build = rnnlm.builder("mxnet", make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model with Gluon's own layers."""
-    own: Any = getattr(getattr(model, "rnn", None), "rnn", None)
-    linear: Any = getattr(model, "linear", None)
+    attributes = ModelAttributes.of(model)
+    own, linear = attributes.own_layers, attributes.linear
     known = isinstance(own, rnn.RNN | rnn.GRU | rnn.LSTM | CellStack)
     if not known or not isinstance(linear, nn.Dense) or linear.act is not None:
         wanted = (
@@ -59,9 +60,10 @@ def parameters_by_name(model: RNNLMScratch) -> dict[str, gluon.Parameter]:
     own = layer_parameters(model.rnn.rnn)
     found = {f"rnn.{name}": parameter for name, parameter in own.items()}
     found |= {f"linear.{name}": value for name, value in model.linear._reg_params.items()}
-    if getattr(model, "embedding_size", 0):
+    attributes = ModelAttributes.of(model)
+    if attributes.embedding_size:
         found["embedding.weight"] = model.embedding.weight
-    if getattr(model, "tied", False):
+    if attributes.tied:
         del found["linear.weight"]
     return found
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, require_at_least, shape_or_value
 from elman.core.model import language_model, layers, weights
 from elman.core.model.cells import Cell, cell_named, check_cell
 from elman.core.model.layers import Inputs, Named, Nonlinear, Sizes, documented
@@ -107,7 +107,7 @@ class Layers(Module):
         elif not isinstance(inputs, np.ndarray) or inputs.shape[2:] != (self.num_inputs,):
             raise ElmanError(
                 f"inputs are an array (steps, batch, {self.num_inputs}), or of ids (steps, batch), "
-                f"got {getattr(inputs, 'shape', inputs)!r}"
+                f"got {shape_or_value(inputs)!r}"
             )
 
     def _drop(self, inputs: Array) -> Array:
@@ -217,7 +217,7 @@ class Layers(Module):
 def _check_state(parts: Any, wanted: list[tuple[int, ...]]) -> None:
     """Raise an ElmanError unless a state has arrays of these shapes."""
     whole = parts if isinstance(parts, tuple | list) else [parts]
-    got = [getattr(part, "shape", part) for part in whole]
+    got = list(map(shape_or_value, whole))
     if got != wanted:
         raise ElmanError(f"the state has {len(wanted)} of the shape {wanted[0]}, got {got!r}")
 

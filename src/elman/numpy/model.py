@@ -1,17 +1,19 @@
 """Base class of models, and the language model: input, recurrent layers, output layer, loss."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from elman.core.d2l import module, rnnlm
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import ElmanError, require_at_least, shape_or_value
 from elman.core.model import language_model, weights
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.weights import Architecture, Weights
+from elman.core.user_classes import Attributes
 from elman.numpy import arrays
 from elman.numpy.arrays import Array, look_up, look_up_backward, matmul
 from elman.numpy.optimizers import OPTIMIZERS, NumPyOptimizer
@@ -54,6 +56,15 @@ def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     return loss, exps
 
 
+@dataclass(frozen=True)
+class Layers(Attributes):
+    """Attributes of recurrent layers, which a user's own may lack."""
+
+    num_hiddens: int | None = None
+    num_inputs: int | None = None
+    precision: str | None = None
+
+
 class RNNLM(rnnlm.LanguageModel, Module):
     """A language model: one-hot or embedding input, recurrent layers, a linear output layer.
 
@@ -88,23 +99,24 @@ class RNNLM(rnnlm.LanguageModel, Module):
         - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
         """
         super().__init__()
-        if not hasattr(rnn, "num_hiddens"):
+        layers = Layers.of(rnn)
+        if layers.num_hiddens is None:
             raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
         Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
         wanted = embedding_size or vocab_size
-        if getattr(rnn, "num_inputs", wanted) != wanted:
+        if layers.num_inputs not in (None, wanted):
             raise ElmanError(
-                f"the rnn reads {rnn.num_inputs} inputs, and gets {wanted}: give it num_inputs of "
-                "vocab_size, or of embedding_size where there is one"
+                f"the rnn reads {layers.num_inputs} inputs, and gets {wanted}: give it num_inputs "
+                "of vocab_size, or of embedding_size where there is one"
             )
         check_precision(precision)
-        if (of_rnn := getattr(rnn, "precision", precision)) != precision:
+        if layers.precision not in (None, precision):
             raise ElmanError(
-                f"a model multiplies in one precision, got {of_rnn} of the rnn and {precision}: "
-                "give both the same"
+                f"a model multiplies in one precision, got {layers.precision} of the rnn and "
+                f"{precision}: give both the same"
             )
         self.save_hyperparameters()
         self.options = ModelOptions(precision=precision)
@@ -200,7 +212,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         """Mean cross-entropy of logits (batch, steps, vocab) for targets (batch, steps)."""
         y = language_model.integers(y, 2)
         wanted = (*y.shape, self.vocab_size)
-        if (got := getattr(y_hat, "shape", y_hat)) != wanted:
+        if (got := shape_or_value(y_hat)) != wanted:
             raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
         language_model.check_ids(y, self.vocab_size)
         flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)

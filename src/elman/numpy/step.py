@@ -24,7 +24,7 @@ class Step(GradientStep):
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
-        self._rate: Any = getattr(self.optim, "lr", None)  # an optimizer may be the user's own
+        self._rate: float | None = None  # the optimizer's first, once it is scaled
 
     def update(self, batch: Batch) -> float:
         """Take one optimization step and return the batch's mean loss, in nats."""
@@ -118,6 +118,8 @@ class Step(GradientStep):
 
     def scale_learning_rate(self, factor: float) -> None:
         """From here on the learning rate is `factor` times what the optimizer has begun with."""
+        if self._rate is None:
+            self._rate = self.optim.lr
         self.optim.lr = self._rate * factor
 
     def state_dict(self) -> Weights:

@@ -225,7 +225,8 @@ class Reader:
 
     def _parts(self) -> list[Any]:
         kind, layers = type(self.model), type(self.model.rnn)
-        code = [kind.one_hot, kind.output_layer, getattr(layers, "forward", None)]
+        forward = layers.forward if issubclass(layers, module.Module) else None
+        code = [kind.one_hot, kind.output_layer, forward]
         return [*code, *self.model.trainable_variables]
 
 

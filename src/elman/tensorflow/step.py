@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,23 @@ import tensorflow as tf
 from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import step
+from elman.core.user_classes import Attributes, ModelAttributes
 from elman.tensorflow.arrays import numpy
 from elman.tensorflow.compiled import Compiled
+from elman.tensorflow.layers import Stack
 from elman.tensorflow.model import set_final_state
 
 __all__ = ["Step"]
+
+
+@dataclass(frozen=True)
+class Optimizer(Attributes):
+    """Attributes of an optimizer, which may be the user's own, by Keras' names."""
+
+    learning_rate: Any = None
+    momentum: Any = 0
+    momentums: Sequence[Any] = ()
+    variables: Any = ()
 
 
 class Step(step.Step):
@@ -24,7 +37,7 @@ class Step(step.Step):
         super().__init__(trainer)
         self._updating: Compiled | None = None
         self._validating: Compiled | None = None
-        rate: Any = getattr(self.optim, "learning_rate", None)
+        rate = Optimizer.of(self.optim).learning_rate
         self._rate: Any = float(rate) if hasattr(rate, "assign") else None
 
     @memory.as_memory_error(tf.errors.ResourceExhaustedError, "")
@@ -81,9 +94,10 @@ class Step(step.Step):
         rate = self.optim.learning_rate
         before = float(rate)
         rate.assign(self._rate * factor)
-        if getattr(self.optim, "momentum", 0):
+        optimizer = Optimizer.of(self.optim)
+        if optimizer.momentum:
             # Keras' velocities contain the learning rate and would keep the previous one.
-            for velocity in getattr(self.optim, "momentums", ()):  # none before they are created
+            for velocity in optimizer.momentums:  # none before they are created
                 velocity.assign(velocity * (float(rate) / before))
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,10 +123,12 @@ class Step(step.Step):
 
     def _variables(self) -> dict[str, Any]:
         """Variables of the model, its optimizer and dropout."""
-        kept = getattr(self.optim, "variables", ())
+        optimizer = Optimizer.of(self.optim)
+        kept = optimizer.variables
         kept = kept() if callable(kept) else kept  # a method in tf_keras
-        rate = getattr(self.optim, "learning_rate", None)  # tf_keras leaves it out of the variables
-        draws = getattr(getattr(getattr(self.model, "rnn", None), "rnn", None), "draws", None)
+        rate = optimizer.learning_rate  # tf_keras leaves it out of the variables
+        layers = ModelAttributes.of(self.model).own_layers
+        draws = layers.draws if isinstance(layers, Stack) else None
         return {
             **{f"model.{n}": variable for n, variable in enumerate(self._of_model())},
             **{f"optim.{n}": variable for n, variable in enumerate(kept)},

@@ -11,6 +11,7 @@ from elman.core.model import weights
 from elman.core.model.cells import cell_named
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
+from elman.core.user_classes import ModelAttributes
 from elman.tensorflow import layers
 from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
@@ -44,7 +45,7 @@ def _cell(layer: Any) -> str | None:
 
 
 def _layers(model: RNNLMScratch) -> list[Any]:
-    rnn = getattr(getattr(model, "rnn", None), "rnn", None)
+    rnn = ModelAttributes.of(model).own_layers
     return list(rnn.layers) if isinstance(rnn, Stack) else [rnn]
 
 
@@ -100,7 +101,7 @@ build = rnnlm.builder("tensorflow", make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model with Keras' own layers."""
-    own, linear = _layers(model), getattr(model, "linear", None)
+    own, linear = _layers(model), ModelAttributes.of(model).linear
     cell = _cell(own[0]) if all(map(_cell, own)) else None
     if cell is None or not _is(linear, tf.keras.layers.Dense, {"activation": "linear"}):
         wanted = "a model of SimpleRNN, GRU or LSTM as rnn.rnn, and of Dense as linear,"

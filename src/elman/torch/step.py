@@ -178,7 +178,7 @@ class Step(GradientStep):
 
 def gpu_module(device: torch.device) -> Any:
     """PyTorch's module for a GPU: torch.cuda or torch.mps."""
-    return getattr(torch, device.type)
+    return {"cuda": torch.cuda, "mps": torch.mps}[device.type]
 
 
 def gpu_argument(device: torch.device) -> tuple[torch.device, ...]:

@@ -9,6 +9,7 @@ from elman.core.d2l import rnnlm
 from elman.core.model import weights
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
+from elman.core.user_classes import ModelAttributes
 from elman.torch import layers
 from elman.torch.arrays import numpy
 from elman.torch.layers import CellStack, cell_of
@@ -29,8 +30,8 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
     model.linear(torch.zeros(1, arch.hidden))  # so that a lazy layer infers its shape
-    model.to(getattr(torch, values["linear.bias"].dtype.name))
     tensors = {name: torch.from_numpy(value) for name, value in values.items()}
+    model.to(tensors["linear.bias"].dtype)
     if arch.tied:
         tensors["linear.weight"] = tensors["embedding.weight"]
     model.load_state_dict(
@@ -43,8 +44,8 @@ build = rnnlm.builder("torch", make_model, set_weights)
 
 def architecture(model: RNNLMScratch) -> Architecture:
     """Architecture of a model with PyTorch's own layers."""
-    rnn = getattr(getattr(model, "rnn", None), "rnn", None)
-    linear = getattr(model, "linear", None)
+    attributes = ModelAttributes.of(model)
+    rnn, linear = attributes.own_layers, attributes.linear
     if not isinstance(rnn, nn.RNNBase | CellStack) or not isinstance(linear, nn.Linear):
         wanted = "a model of nn.RNN, nn.GRU or nn.LSTM as rnn.rnn, and of nn.Linear as linear,"
         raise weights.not_canonical(wanted, model, "torch.save(model.state_dict(), path)")

@@ -1,8 +1,9 @@
-"""The book's names that no framework owns, for every framework's module to export."""
+"""Names that no framework owns, the book's and more, for every framework's module to export."""
 
 from elman.core.d2l.plotting import ProgressBoard, plot, set_figsize
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
+from elman.core.model.precision import fastest_precision
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
 
@@ -16,6 +17,7 @@ __all__ = [
     "check_len",
     "check_shape",
     "download",
+    "fastest_precision",
     "plot",
     "set_figsize",
 ]

@@ -14,6 +14,7 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.precision import check_precision
 from elman.core.model.text_model import TextModel
 from elman.core.model.weights import Architecture, Weights, check_tied
+from elman.core.user_classes import LayerAttributes, ModelAttributes
 
 LR = 0.01  # D2L's
 MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
@@ -24,14 +25,14 @@ OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss"
 
 def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
     """Raise an ElmanError unless these layers can be a language model's."""
-    if getattr(rnn, "bidirectional", False):
+    layers = LayerAttributes.of(rnn)
+    if layers.bidirectional:
         raise ElmanError(
             "a bidirectional layer reads the tokens that a language model is to predict: "
             "use layers with bidirectional=False"
         )
-    input_dropout = getattr(rnn, "input_dropout", 0)
-    if input_dropout and not embedding:
-        weights.check_one_hot(input_dropout)
+    if layers.input_dropout and not embedding:
+        weights.check_one_hot(layers.input_dropout)
     if tied is not False:
         check_tied(tied, embedding, rnn.num_hiddens)
 
@@ -149,8 +150,8 @@ def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:
 
 def architecture_of(model: Any, cell: str, hidden: int, layers: int) -> Architecture:
     """Architecture of a language model whose layers have this cell and these sizes."""
-    embedding, tied = getattr(model, "embedding_size", 0), getattr(model, "tied", False)
-    return Architecture(cell, model.vocab_size, hidden, layers, embedding, tied)
+    own = ModelAttributes.of(model)
+    return Architecture(cell, model.vocab_size, hidden, layers, own.embedding_size, own.tied)
 
 
 def builder(

@@ -75,6 +75,7 @@ class TimeMachine(DataModule):
     """
 
     edition = "gutenberg"
+    text_sha256 = ""  # until it is read by `build_windows`
     val_sha256 = test_sha256 = ""  # it has no files of these parts
     num_steps: int
     num_train: int
@@ -196,6 +197,7 @@ class TextFile(DataModule):
 
     text: Text
     batches: BatchSettings
+    text_sha256: str
 
     def __init__(
         self,

@@ -113,7 +113,7 @@ def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> T
 
 def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -> Facts:
     """Facts of a text and of this machine; its speed is measured if the time is limited."""
-    precision = given.get("precision") or recipe.fastest_precision(framework)
+    precision = given.get("precision") or framework.fastest_precision()
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
         num_gpus = count_gpus(given.get("device", Settings.device), framework)

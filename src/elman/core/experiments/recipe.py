@@ -115,11 +115,6 @@ def check_time(settings: Settings, facts: Facts) -> None:
         )
 
 
-def fastest_precision(framework: Any) -> str:
-    """The fastest precision of a framework's products; single where it has no choice."""
-    return str(getattr(framework, "fastest_precision", lambda: SINGLE)())
-
-
 def _products(facts: Facts, seconds: float) -> float:
     """Products for a token that suit a text and a time.
 

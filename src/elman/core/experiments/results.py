@@ -63,7 +63,8 @@ def result(
     record = config.training
     results: dict[str, float | None] = dict.fromkeys(OWN)
     if record is not None:
-        results = {name: value for name, value in values_of(record).items() if name in OWN}
+        values = values_of(record)
+        results = {name: values[name] for name in OWN}
     if record is not None and record.test_characters is None and record.test_unknown_share:
         results["test_bits_per_character"] = None  # a run of a version that spelled no tokens
     results |= _of_history(history, record)

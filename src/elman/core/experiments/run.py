@@ -332,10 +332,9 @@ def _history(history: Sequence[Epoch], by_time: bool) -> bytes:
 
 def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[Any]]:
     """Columns of history.csv by name."""
-    if not by_time:
-        return {name: [getattr(epoch, name) for epoch in history] for name in HISTORY}
-    names = {name: "epoch" if name == "point" else name for name in HISTORY_BY_TIME}
-    return {column: [getattr(epoch, name) for epoch in history] for column, name in names.items()}
+    names = HISTORY_BY_TIME if by_time else HISTORY
+    points = {"point": "epoch"}  # a row by time is an epoch of its own
+    return {name: [getattr(each, points.get(name, name)) for each in history] for name in names}
 
 
 def read_config(folder: Path) -> Config:

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from elman.core.data.corpus import TextFile, TimeMachine
@@ -13,11 +13,28 @@ from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
 from elman.core.training.history import best_epoch
 from elman.core.training.schedule import Best, Schedule
+from elman.core.user_classes import UNSET, Attributes
 from elman.core.valid_values import TIME_MACHINE
 
-OF_THE_MODEL = ("lr", "optimizer", "momentum", "weight_decay", "precision")
-DROPOUTS = ("dropout", "input_dropout", "output_dropout")
-OF_THE_TEXT = ("tokenizer", "vocab_size", "min_freq", "newlines", "batching", "lines", "seed")
+
+@dataclass(frozen=True)
+class OfTheModel(Attributes):
+    """Settings that a model has as attributes."""
+
+    lr: Any = UNSET
+    optimizer: Any = UNSET
+    momentum: Any = UNSET
+    weight_decay: Any = UNSET
+    precision: Any = UNSET
+
+
+@dataclass(frozen=True)
+class OfTheLayers(Attributes):
+    """Settings that recurrent layers have as attributes."""
+
+    dropout: Any = UNSET
+    input_dropout: Any = UNSET
+    output_dropout: Any = UNSET
 
 
 def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRecord | None:
@@ -30,7 +47,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
     if trainer is None or trainer.data is None:
         return None
     data, history = trainer.data, trainer.history
-    known = isinstance(data, TextFile | TimeMachine) and hasattr(data, "text_sha256")
+    known = isinstance(data, TextFile | TimeMachine) and data.text_sha256
     if not (known and history):  # the book's own constructor of TimeMachine has no digest
         return None
     text = _text(data)
@@ -65,18 +82,24 @@ def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
     own |= {name: str(path) for name, path in files.items() if path is not None}
     if sources.split is not None:
         own["split"] = ",".join(map(str, sources.split))
-    return own | {name: getattr(data, name) for name in OF_THE_TEXT}
+    return own | {
+        "tokenizer": data.tokenizer,
+        "vocab_size": data.vocab_size,
+        "min_freq": data.min_freq,
+        "newlines": data.newlines,
+        "batching": data.batching,
+        "lines": data.lines,
+        "seed": data.seed,
+    }
 
 
 def _model(model: Any, architecture: Architecture) -> dict[str, Any]:
     own = asdict(architecture)
     del own["vocab"]
-    own |= {name: getattr(model, name) for name in OF_THE_MODEL if hasattr(model, name)}
-    return own | {
-        name: share
-        for name in DROPOUTS
-        if isinstance(share := getattr(model.rnn, name, None), int | float)
-    }
+    found = vars(OfTheModel.of(model))
+    own |= {name: value for name, value in found.items() if value is not UNSET}
+    shares = vars(OfTheLayers.of(model.rnn))
+    return own | {name: share for name, share in shares.items() if isinstance(share, int | float)}
 
 
 def _trainer(trainer: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def user_id() -> int | None:
 
 
 def free_pages(file: mmap.mmap) -> None:
-    """Free the memory of a mapped file, whose pages are read again on demand."""
+    """Free the memory of a mapped file; its pages are read again on demand."""
     if sys.platform != "win32":
         file.madvise(mmap.MADV_DONTNEED)
 

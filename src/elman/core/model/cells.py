@@ -355,9 +355,10 @@ def rnn_cell(nonlinearity: Any) -> str:
 
 def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:
     """Recurrent layers of a cell, of the class that `classes`, a framework's module, has for it."""
-    layer = FRAMEWORK_LAYERS.get(cell, FrameworkLayer("Recurrent"))
+    layer = FRAMEWORK_LAYERS.get(cell)
+    if layer is None:
+        return classes.Recurrent(cell=cell, **arguments)
     if layer.nonlinearity:
-        arguments["nonlinearity"] = layer.nonlinearity
-    if cell not in FRAMEWORK_LAYERS:
-        arguments["cell"] = cell
-    return getattr(classes, layer.name)(**arguments)
+        return classes.RNN(nonlinearity=layer.nonlinearity, **arguments)
+    gated = {"GRU": classes.GRU, "LSTM": classes.LSTM}
+    return gated[layer.name](**arguments)

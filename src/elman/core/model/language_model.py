@@ -14,7 +14,7 @@ from elman.core.errors import ElmanError, require_at_least
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.model.sampling import Sampler
 from elman.core.text.codec import Codec
-from elman.core.text.vocab import Vocab
+from elman.core.text.vocab import Vocab, tokens_of
 
 CHUNK = 1024  # steps scored at a time; it bounds memory and changes no result
 GREEDY_TOKENS = 32  # tokens that one call of `greedy_decode` returns
@@ -288,7 +288,7 @@ def _codec(model: Any, vocab: Vocab | None) -> Codec:
         if known is None:
             raise ElmanError("a model that was neither trained nor loaded needs a vocab: give one")
         return known
-    if not hasattr(vocab, "idx_to_token"):
+    if tokens_of(vocab) is None:
         raise ElmanError(f"vocab is a Vocab, got {vocab!r}")
     if len(vocab) != model.vocab_size:
         raise ElmanError(

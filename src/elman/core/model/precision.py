@@ -21,6 +21,11 @@ def check_precision(precision: str, framework: str = BF16_FRAMEWORKS[0]) -> None
         )
 
 
+def fastest_precision() -> str:
+    """Precision of products that is the fastest: single, unless a framework has its own answer."""
+    return SINGLE
+
+
 def precision_in(framework: str, recorded: str) -> str:
     """Precision of a framework's products with a model of this one; a notice if it differs."""
     if recorded == SINGLE or framework in BF16_FRAMEWORKS:

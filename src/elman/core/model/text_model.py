@@ -19,6 +19,7 @@ from elman.core.text.codec import Codec
 from elman.core.text.in_memory import TextLike
 from elman.core.text.lines import LineReader
 from elman.core.text.vocab import Vocab
+from elman.core.user_classes import LayerAttributes
 
 
 class NextToken(NamedTuple):
@@ -99,7 +100,7 @@ class TextModel:
         start of a line first, which counts as a token.
         """
         ids, state, rows = _ids(codec_of(self), text), None, []
-        cell = getattr(self.rnn, "cell", None)
+        cell = LayerAttributes.of(self.rnn).cell
         if cell is None:
             raise ElmanError(
                 f"hidden states are those of elman's layers, got {type(self.rnn).__name__}"
@@ -141,7 +142,7 @@ def scores(scored: ScoredLines, codec: Codec) -> list[Score]:
 
 def codec_of(model: Any) -> Codec:
     """Codec of a model; an ElmanError if it has none."""
-    used: Codec | None = getattr(model, "codec", None)
+    used: Codec | None = model.codec
     if used is None:
         raise ElmanError("this model was neither trained on text nor loaded: it has no tokens")
     return used

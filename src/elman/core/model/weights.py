@@ -25,6 +25,7 @@ from elman.core.errors import (
 )
 from elman.core.files import memory, tensors
 from elman.core.model.cells import Cell, cell_named, check_cell
+from elman.core.user_classes import ModelAttributes
 from elman.core.valid_values import MAX_EMBEDDING, MAX_HIDDEN, MAX_LAYERS, MAX_VOCAB_SIZE
 
 Weights = dict[str, NDArray[Any]]
@@ -59,7 +60,7 @@ class Architecture:
         require_at_least(1, vocab=self.vocab, hidden=self.hidden, layers=self.layers)
         require_at_least(0, embedding=self.embedding)
         for name, most in MAX_SIZES.items():
-            require_at_most(most, **{name: getattr(self, name)})
+            require_at_most(most, **{name: vars(self)[name]})
         check_tied(self.tied, self.embedding, self.hidden)
 
 
@@ -76,7 +77,7 @@ def check_tied(tied: bool, embedding: int, hidden: int) -> None:
 
 def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
     """Error for a model that only its own framework can save, with `cure`."""
-    rnn = getattr(model, "rnn", None)
+    rnn = ModelAttributes.of(model).rnn
     got = type(model).__name__ + ("" if rnn is None else f" around {type(rnn).__name__}")
     return ElmanError(
         f"only {wanted} has weights that other frameworks know, got {got}: save it with {cure}"

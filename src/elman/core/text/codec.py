@@ -18,7 +18,8 @@ from elman.core.text.tokenizers import (
     tokenizer,
     with_newlines,
 )
-from elman.core.text.vocab import UNKNOWN, Vocab, read_vocab
+from elman.core.text.vocab import UNKNOWN, Vocab, read_vocab, tokens_of
+from elman.core.user_classes import DataAttributes, ModelAttributes
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.json", "tokenizer.json"
 MAX_VOCAB_BYTES = 1 << 26  # of vocab.json: 64 for each of a million tokens
@@ -179,12 +180,11 @@ def shared(model: Any, data: Any) -> Codec | None:
     The user's own data may have a `vocab` alone, or none. Raises an ElmanError if the data number
     tokens differently from the model.
     """
-    used: Codec | None = getattr(model, "codec", None)
-    given: Codec | None = getattr(data, "codec", None)
-    if not isinstance(given, Codec):  # the user's own data may use the name for something else
-        given = None
-    vocab = getattr(data, "vocab", None) if given is None else given.vocab
-    tokens = getattr(vocab, "idx_to_token", None)
+    used: Codec | None = model.codec
+    of_data = DataAttributes.of(data)
+    # The user's own data may use the name for something else.
+    given: Codec | None = of_data.codec if isinstance(of_data.codec, Codec) else None
+    tokens = tokens_of(of_data.vocab if given is None else given.vocab)
     if tokens is None:
         return used
     if used is None:
@@ -202,8 +202,8 @@ def shared(model: Any, data: Any) -> Codec | None:
 
 def _check_size(model: Any, tokens: int) -> None:
     """Raise an ElmanError if the data have more tokens than the model."""
-    size = getattr(model, "vocab_size", tokens)
-    if tokens > size:
+    size = ModelAttributes.of(model).vocab_size
+    if size is not None and tokens > size:
         raise ElmanError(
             f"the data have {tokens} tokens, and the model {size}: give it vocab_size="
             "len(data.vocab)"

@@ -82,6 +82,12 @@ class Vocab:
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
 
 
+def tokens_of(vocab: Any) -> list[str] | None:
+    """Tokens of a vocabulary, which may be of the user's own class; None of anything else."""
+    tokens: list[str] | None = getattr(vocab, "idx_to_token", None)
+    return tokens
+
+
 def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
     """Make a vocabulary of `size` tokens from the contents of a JSON file, whose path is `where`.
 

@@ -8,11 +8,13 @@ from typing import Any
 from elman.core.errors import ElmanError, is_number, require_at_least, require_one_of
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch, best_epoch, passes_in_words
+from elman.core.user_classes import DataAttributes, ModelAttributes
 from elman.core.valid_values import SCHEDULES
 
 log = logging.getLogger("elman")
 
 EXCESS = 0.1  # in nats, of a loss over another one, that counts
+INITIAL_EXCESS = 1.0  # nats of a new model above equal chances, at most
 MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
@@ -105,12 +107,12 @@ def warn_of_sgd(trainer: Any) -> None:
         return
     last = trainer.history[-1]
     reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
-    wanted = getattr(trainer.data, "loss_without_context", lambda: math.nan)()
+    wanted = DataAttributes.of(trainer.data).loss_without_context()
     if wanted + EXCESS < reached:
-        # A new model has the loss of equal chances; a rate that is too high makes it larger.
+        # A new model has about the loss of equal chances; a rate that is too high makes it larger.
         by_time = trainer.by_time and last.passes is not None
         place = passes_in_words(last.passes) if by_time else f"epoch {last.epoch}"
-        slow = last.train_loss <= math.log(trainer.model.vocab_size) + EXCESS
+        slow = last.train_loss <= math.log(trainer.model.vocab_size) + INITIAL_EXCESS
         log.warning(
             "SGD at a learning rate of %g is too %s: after %s the loss is %.4f nats per "
             "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
@@ -122,5 +124,5 @@ def warn_of_sgd(trainer: Any) -> None:
 
 def _has_own_sgd(model: Any) -> bool:
     """True if the optimizer of a model is SGD, made by this package."""
-    made_by = getattr(type(model).configure_optimizers, "__module__", "")
-    return getattr(model, "optimizer", None) == "sgd" and made_by.startswith("elman.")
+    made_by = str(type(model).configure_optimizers.__module__)
+    return ModelAttributes.of(model).optimizer == "sgd" and made_by.startswith("elman.")

@@ -18,6 +18,7 @@ from elman.core.data.batch import Batch
 from elman.core.data.sharding import ShardedBatch, ShardedLoader, sharded
 from elman.core.errors import ElmanError
 from elman.core.training.step import Arrays, GradientStep, WrappedStep
+from elman.core.user_classes import ModelAttributes
 from elman.core.workers.processes import (
     ONE_WORKER,
     Numbers,
@@ -77,7 +78,7 @@ class ShardedStep(WrappedStep):
         self.agreed_seconds = 0.0
         self.ending = self.wants_to_end = False
         self.states: Any = None
-        sparse = self.workers.size > 1 and not getattr(self.model, "tied", False)
+        sparse = self.workers.size > 1 and not ModelAttributes.of(self.model).tied
         self.embedding = embedding_in(inner.vector_shapes()) if sparse else None
 
     def update(self, batch: Any) -> float:

@@ -46,6 +46,7 @@ from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Step
 from elman.core.training.time_limit import TimeLimit, TimePlan
+from elman.core.user_classes import LoaderAttributes, ModelAttributes
 
 
 class Trainer(HyperParameters):
@@ -447,7 +448,7 @@ class Trainer(HyperParameters):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last update; NaN if the model has no attribute `lr`."""
-        return float(getattr(self.model, "lr", math.nan)) * self.learning_rate_factor
+        return float(ModelAttributes.of(self.model).lr) * self.learning_rate_factor
 
     @property
     def _time_is_up(self) -> bool:
@@ -464,13 +465,13 @@ class Trainer(HyperParameters):
 
     def example(self) -> Any:
         """A training batch to infer shapes from."""
-        loader = self.train_dataloader
-        return loader.example() if hasattr(loader, "example") else next(iter(loader))
+        example = LoaderAttributes.of(self.train_dataloader).example
+        return next(iter(self.train_dataloader)) if example is None else example()
 
     @property
     def _loader_state(self) -> Any:
         """State of the generator of training batches; None for a user's loader without one."""
-        return getattr(self.train_dataloader, "state", None)
+        return LoaderAttributes.of(self.train_dataloader).state
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all arrays that training changes: weights, optimizer, generators, state."""

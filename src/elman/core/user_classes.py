@@ -1,0 +1,77 @@
+"""Attributes of objects whose classes may be the user's own, each with a default.
+
+Attributes of this package's classes are declared there, and read plainly. What a user passes may
+lack some of them: it is read by one of these classes, as in `ModelAttributes.of(model).lr`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+UNSET: Any = object()  # a default, for what may be None
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Base class: a subclass declares attributes, and a default for each."""
+
+    @classmethod
+    def of(cls, owner: Any) -> Self:
+        """Attributes of an object; the defaults of those that it lacks."""
+        return cls(**{each.name: getattr(owner, each.name, each.default) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Wrapper(Attributes):
+    """A model with recurrent layers, or layers around a framework's own: `rnn` in both."""
+
+    rnn: Any = None
+
+
+@dataclass(frozen=True)
+class ModelAttributes(Wrapper):
+    """Attributes of a model, by D2L's names."""
+
+    linear: Any = None
+    vocab_size: int | None = None
+    embedding_size: int = 0
+    tied: bool = False
+    lr: float = math.nan
+    optimizer: Any = None
+
+    @property
+    def own_layers(self) -> Any:
+        """The framework's own layers within the model's layers; None if there are none."""
+        return Wrapper.of(self.rnn).rnn
+
+
+@dataclass(frozen=True)
+class LayerAttributes(Attributes):
+    """Attributes of recurrent layers."""
+
+    cell: str | None = None
+    bidirectional: bool = False
+    input_dropout: float = 0
+
+
+def _unknown_loss() -> float:
+    return math.nan
+
+
+@dataclass(frozen=True)
+class DataAttributes(Attributes):
+    """Attributes of a data set."""
+
+    batch_size: int = 1
+    codec: Any = None
+    vocab: Any = None
+    loss_without_context: Callable[[], float] = _unknown_loss
+
+
+@dataclass(frozen=True)
+class LoaderAttributes(Attributes):
+    """Attributes of a loader of batches: the state of its generator, and an example."""
+
+    state: Any = None
+    example: Callable[[], Any] | None = None
