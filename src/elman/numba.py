@@ -91,6 +91,7 @@ __all__ = [
     "devices",
     "download",
     "export_weights",
+    "fastest_precision",
     "plot",
     "set_figsize",
     "version",
