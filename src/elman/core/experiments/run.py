@@ -332,9 +332,12 @@ def _history(history: Sequence[Epoch], by_time: bool) -> bytes:
 
 def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[Any]]:
     """Columns of history.csv by name."""
+    rows = [
+        {**vars(each), "point": each.epoch, "train_ppl": each.train_ppl, "val_ppl": each.val_ppl}
+        for each in history
+    ]
     names = HISTORY_BY_TIME if by_time else HISTORY
-    points = {"point": "epoch"}  # a row by time is an epoch of its own
-    return {name: [getattr(each, points.get(name, name)) for each in history] for name in names}
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def read_config(folder: Path) -> Config:
