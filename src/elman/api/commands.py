@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -100,18 +101,18 @@ def prepare(
     - `out`: the store to make, a folder.
     """
     from elman.core.data import prepare as preparing
-    from elman.core.data.tokenization import no_report
+    from elman.core.files.long_work import no_report
     from elman.core.training.progress import reading
 
     path = as_path(out, "a store")
     shares = parse_split(split) if split is None or isinstance(split, str) else tuple(split)
-    with tempfile.TemporaryDirectory(prefix="elman-") as folder, reading() as shown:
+    shows = nullcontext(no_report) if quiet else reading()
+    with tempfile.TemporaryDirectory(prefix="elman-") as folder, shows as report:
 
         def path_of(each: TextLike, name: str) -> str:
             return text_path(each, Path(folder, name))
 
         texts = [path_of(each, f"text-{n}.txt") for n, each in enumerate((text, *more_texts), 1)]
-        report = no_report if quiet else shown
         facts = preparing.prepare(
             texts,
             path,

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Unpack
@@ -20,6 +20,7 @@ from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.origin import with_origin
 from elman.core.experiments.session import Conduct
 from elman.core.experiments.settings import Settings
+from elman.core.files.long_work import showing_nothing
 from elman.core.files.paths import as_path
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
@@ -79,7 +80,8 @@ def train(
     given = settings_of(text, more_texts, options, keeping.path)
     _check_one_framework(given)
     folder = keeping.path / "run" if out is None else as_path(out, "a run directory")
-    return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
+    with showing_nothing() if quiet else nullcontext():
+        return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
 
 
 @python_terms
@@ -102,7 +104,8 @@ def resume(
     conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
     keeping = run.keeping if isinstance(run, Run) else None
     folder = as_path(run, "a run directory")
-    return _run(lambda: session.resume(folder, conduct), folder, keeping)
+    with showing_nothing() if quiet else nullcontext():
+        return _run(lambda: session.resume(folder, conduct), folder, keeping)
 
 
 def _conduct(

@@ -46,13 +46,16 @@ def score(
     a pipe receives values separated by tabs.
     """
     from elman.core.experiments import score_rows
+    from elman.core.files.long_work import showing
 
     _check(by, top, text)
     blocks = score_rows.blocks_of(file)
     model = elman.load(run, framework)
     scored = score_rows.ScoredText(model, blocks)
     if top is not None:
-        _show(TOP_COLUMNS, [score_rows.most_surprising(scored, top)])
+        with showing("scoring"):  # other rows show themselves
+            found = score_rows.most_surprising(scored, top)
+        _show(TOP_COLUMNS, [found])
     elif by == TOKEN:
         _show(TOKEN_COLUMNS, score_rows.rows_of_tokens(scored, model.codec))
     elif text:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from elman.core.files.long_work import notebook
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,13 +28,6 @@ class Point(NamedTuple):
 
     x: float
     y: float
-
-
-def notebook() -> Any:
-    """IPython shell of the notebook that runs this code; None outside notebooks."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell if hasattr(shell, "kernel") else None
 
 
 class ProgressBoard:

@@ -17,9 +17,10 @@ from elman.core.data import store
 from elman.core.data.parts import Sources, shares_of
 from elman.core.data.store import StoreMetadata, TokenizedText
 from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files
-from elman.core.data.tokenization import Report, TokenizerSettings, no_report, progress
+from elman.core.data.tokenization import TokenizerSettings, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.files import atomic, json_files, regular
+from elman.core.files.long_work import Report, no_report
 from elman.core.text import known_tokenizers, text_files
 from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN

@@ -16,6 +16,7 @@ from elman.core.data.tokenization import (
     tokenize_sources_with,
 )
 from elman.core.errors import ElmanError, in_words
+from elman.core.files.long_work import showing
 from elman.core.text.codec import Codec
 from elman.core.text.encoders import Ids
 
@@ -172,9 +173,12 @@ def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> 
     if sources.is_store:
         found = _read_store(sources, options, shared)
     elif codec is None:
-        found = tokenize_sources(sources, TokenizerSettings(**options.given, lines=options.lines))
+        own = TokenizerSettings(**options.given, lines=options.lines)
+        with showing("reading") as report:
+            found = tokenize_sources(sources, own, report)
     else:
-        found = tokenize_sources_with(sources, codec)
+        with showing("reading") as report:
+            found = tokenize_sources_with(sources, codec, report)
     text_sha256, *others = found.tokens.sources_sha256
     if text_sha256 in others:
         log.warning(

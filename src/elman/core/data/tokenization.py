@@ -12,6 +12,7 @@ import numpy as np
 from elman.core.data.parts import ALL_TRAINING, Shares, Sources
 from elman.core.data.store import TokenizedText
 from elman.core.data.token_writer import Tokens, TokenWriter
+from elman.core.files.long_work import Report, no_report
 from elman.core.files.paths import os_error
 from elman.core.text import known_tokenizers, text_files
 from elman.core.text.codec import Codec
@@ -27,11 +28,6 @@ from elman.core.text.tokenizers import (
 from elman.core.text.vocab import Vocab
 
 MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text that a tokenizer is learnt from
-Report = Callable[[str, int, int], None]  # activity, bytes done, bytes in total
-
-
-def no_report(activity: str, done: int, total: int) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +78,26 @@ class TokenizerSettings:
         return with_newlines(text_files.blocks(files, advance), self.newlines)
 
 
-def tokenize_sources(sources: Sources, settings: TokenizerSettings) -> TokenizedText:
+def tokenize_sources(
+    sources: Sources, settings: TokenizerSettings, report: Report = no_report
+) -> TokenizedText:
     """Tokenize the parts of a text; the vocabulary is that of the training part."""
-    used = settings.make(sources)
-    tokens = _tokenize(settings.texts(sources, used), used, sources.shares)
+    used = settings.make(sources, report)
+    advance = progress("reading", sources.files, report)
+    tokens = _tokenize(settings.texts(sources, used, advance), used, sources.shares)
     return TokenizedText(tokens, used, settings.newlines)
 
 
-def tokenize_sources_with(sources: Sources, codec: Codec) -> TokenizedText:
+def tokenize_sources_with(
+    sources: Sources, codec: Codec, report: Report = no_report
+) -> TokenizedText:
     """Tokenize the parts of a text with the codec of a model."""
+    advance = progress("reading", sources.files, report)
     texts: list[Any] = []
     for paths in sources.by_part:
         each = [[path] for path in paths] if codec.lines else [paths]  # no line spans two files
-        texts.append(chain.from_iterable(codec.pieces(text_files.blocks(one)) for one in each))
+        blocks = (text_files.blocks(one, advance) for one in each)
+        texts.append(chain.from_iterable(map(codec.pieces, blocks)))
     tokens = _tokenize(texts, codec.tokenizer, sources.shares, codec.vocab)
     return TokenizedText(tokens, codec.tokenizer, codec.newlines)
 

@@ -16,6 +16,7 @@ from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.files import regular
+from elman.core.files.long_work import showing
 from elman.core.valid_values import TIME_MACHINE
 from elman.core.workers.processes import check_shards
 
@@ -117,7 +118,8 @@ def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -
     speed = recipe.USUAL_SPEED
     if recipe.minutes(given) is not None:
         num_gpus = count_gpus(given.get("device", Settings.device), framework)
-        speed = workers * operations_per_second(framework, precision, num_gpus)
+        with showing("measuring the speed of this machine"):
+            speed = workers * operations_per_second(framework, precision, num_gpus)
     return Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
 
 

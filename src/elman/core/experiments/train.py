@@ -17,6 +17,7 @@ from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.tensorboard import TensorBoard, check_installed
+from elman.core.files.long_work import showing
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
 from elman.core.model.evaluation import evaluate_tokens
@@ -145,7 +146,8 @@ class Training:
 
     def _compiled_sample(self) -> Callable[[], str]:
         """Function that writes a text, or a few lines."""
-        self.sample(1, SAMPLE_TEMPERATURE)  # compiles before the clock of the training starts
+        with showing("compiling"):  # before the clock of the training starts
+            self.sample(1, SAMPLE_TEMPERATURE)
         draw = partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE)
         number = SAMPLE_LINES if self.codec.lines else 1
         return lambda: "\n".join(draw(seed) for seed in range(number))

@@ -10,6 +10,7 @@ from elman.core.data import corpus, store, tokenization
 from elman.core.data.sizes import Size, occurrences
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError
+from elman.core.files.long_work import showing
 from elman.core.model import language_model, lines
 from elman.core.model.language_model import Steps
 from elman.core.model.metrics import Evaluation
@@ -30,7 +31,8 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
     if not isinstance(text, Iterable) or isinstance(text, bytes):
         raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
     blocks = [text] if isinstance(text, str) else map(_block, text)
-    tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
+    with showing("reading"):
+        tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
     return evaluate_tokens(model, tokens, codec.tokenizer)
 
 
@@ -71,7 +73,11 @@ def evaluate_tokens(
     if len(ids) < 2:
         raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
     total_nll = lines.total_nll if tokens.lines else language_model.total_nll
-    total, number = total_nll(model, ids, seconds)
+    with showing("evaluating") as report:
+        whole = len(ids) - 1 if seconds == math.inf else 0
+        total, number = total_nll(
+            model, ids, seconds, lambda read: report("evaluating", read, whole)
+        )
     size = Size.of(tokens)
     if number < size.tokens:
         counts = occurrences(ids[1 : number + 1], len(tokens.vocab))

@@ -248,15 +248,22 @@ def log_probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def total_nll(model: Steps, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+def total_nll(
+    model: Steps,
+    ids: NDArray[Any],
+    seconds: float = math.inf,
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[float, int]:
     """Negative log-likelihood, in nats, of every id but the first, given all before it.
 
     Returns the sum and the number of ids it is over; after `seconds` no more are added.
+    `advance` is called with the number so far.
     """
     total, tokens, until = 0.0, 0, time.perf_counter() + seconds
     for losses in score(model, ids):
         total += float(losses.sum())
         tokens += len(losses)
+        advance(tokens)
         if time.perf_counter() >= until:
             break
     return total, tokens

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,17 @@ from elman.core.model import scoring
 CHUNK_IDS = 1 << 16  # of lines that are scored at a time
 
 
-def total_nll(model: Any, ids: NDArray[Any], seconds: float = math.inf) -> tuple[float, int]:
+def total_nll(
+    model: Any,
+    ids: NDArray[Any],
+    seconds: float = math.inf,
+    advance: Callable[[int], None] = lambda tokens: None,
+) -> tuple[float, int]:
     """Negative log-likelihood, in nats, of all lines with their ends, each from its start.
 
     `ids` are those of lines, each followed by its end, after one more end; there may be several
     such parts. Returns the sum and the number of ids it is over; after `seconds` no more are added.
+    `advance` is called with the number so far.
     """
     total, tokens, until = 0.0, 0, time.perf_counter() + seconds
     rest = np.empty(0, np.int64)
@@ -31,6 +38,7 @@ def total_nll(model: Any, ids: NDArray[Any], seconds: float = math.inf) -> tuple
         losses = scoring.score_sequences(model, rest, starts[known], lengths[known])
         total += float(losses.sum())
         tokens += len(losses)
+        advance(tokens)
         rest = rest[ends[-1] :] if len(ends) else rest
         if time.perf_counter() >= until:
             break

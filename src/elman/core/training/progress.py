@@ -1,7 +1,6 @@
 """Progress on standard error: bars in a terminal, lines elsewhere; texts that a model writes."""
 
 import math
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -9,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from elman.core.d2l.plotting import notebook
 from elman.core.errors import ElmanError, escaped, is_finite_number, require_number
+from elman.core.files.long_work import Report, clock, draws_bars, notebook, showing
 from elman.core.files.streams import BestEffortStream
 from elman.core.model.metrics import in_digits, perplexity
 from elman.core.training.callback import Callback, TrainerLike
@@ -19,17 +18,10 @@ from elman.core.training.history import Epoch, passes_in_words
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
-    from elman.core.data.tokenization import Report
 
 WIDTH = 76  # characters of a line of a text that a model has written
 LINES_BY_TIME = 20  # of a training that its time bounds
 SECONDS_BETWEEN_DESCRIPTIONS = 0.2
-
-
-def _draws_bars() -> bool:
-    """True if standard error is a terminal that can redraw lines."""
-    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a user's stream may lack isatty
-    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def bars(last: "ProgressColumn") -> "Progress":
@@ -48,7 +40,7 @@ def progress(trainer: TrainerLike) -> Iterator[Callback]:
     """Callback that shows the progress of a training; none in a notebook, where curves do."""
     if not trainer.show_progress or notebook() or sys.stderr is None:
         yield Callback()
-    elif not _draws_bars():
+    elif not draws_bars():
         yield LinesByTime() if trainer.by_time else Lines()
     else:
         from rich.progress import TextColumn
@@ -97,14 +89,7 @@ def time_left(trainer: TrainerLike) -> str:
     With a time limit it is what the limit leaves, else what the updates so far let expect.
     """
     done = trainer.progress
-    return in_time(trainer.seconds * (1 / done - 1)) if done else "-:--"
-
-
-def in_time(seconds: float) -> str:
-    """Seconds as minutes and hours, such as 4:05 or 1:02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return clock(trainer.seconds * (1 / done - 1)) if done else "-:--"
 
 
 def _print(line: str) -> None:
@@ -140,7 +125,7 @@ class LinesByTime(Callback):
     def _print(self, trainer: TrainerLike, row: Epoch, val_loss: float | None) -> None:
         self._last = trainer.seconds
         tokens = "" if row.tokens is None else f"{row.tokens:,} tokens, "
-        place = f"{in_time(row.seconds)}  {tokens}"
+        place = f"{clock(row.seconds)}  {tokens}"
         _print(f"{place}{describe_by_time(trainer, row, val_loss)}  {time_left(trainer)} left")
 
 
@@ -245,26 +230,16 @@ class Samples(Callback):
 
 
 @contextmanager
-def reading() -> Iterator["Report"]:
+def reading() -> Iterator[Report]:
     """Yield a function that reports reading: what is done, bytes read, bytes in total or 0."""
-    if not _draws_bars():
+    if draws_bars() or notebook():
+        with showing("reading") as report:
+            yield report
+    else:
         yield _line_each_tenth()
-        return
-    from rich.progress import TimeRemainingColumn
-
-    with bars(TimeRemainingColumn()) as shown:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=None)
-            description = f"{what} {done / 1e6:,.0f} MB"
-            shown.update(tasks[what], description=description, completed=done, total=total or None)
-
-        yield show
 
 
-def _line_each_tenth() -> "Report":
+def _line_each_tenth() -> Report:
     """Report a line for each tenth, or for each 100 MB if the total is unknown."""
     reported: set[tuple[str, int]] = set()
 

@@ -7,7 +7,7 @@ framework.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -26,6 +26,7 @@ from elman.core.errors import (
     require_number,
 )
 from elman.core.files import memory
+from elman.core.files.long_work import showing
 from elman.core.hyperparameters import HyperParameters
 from elman.core.model.metrics import Mean
 from elman.core.text import codec
@@ -212,7 +213,8 @@ class Trainer(HyperParameters):
         _check_has("model", model, "configure_optimizers")
         _check_has("data", data, "train_dataloader")
         shared = codec.shared(model, data)
-        self.compile_ahead(model, data)
+        with showing("compiling") if self.show_progress else nullcontext():
+            self.compile_ahead(model, data)
         memory.retain_freed()
         self.prepare_data(data)
         self.prepare_model(model)

@@ -1,0 +1,163 @@
+"""Bars of long work, such as reading or evaluating: on a terminal's standard error, in a notebook.
+
+A thread draws the bar, since the work may be one call that takes long.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from elman.core.files.streams import BestEffortStream
+
+SECONDS_BEFORE, SECONDS_BETWEEN = 1.0, 0.2  # of a bar, and of its changes
+Report = Callable[[str, int, int], None]  # activity, what is done, in total or 0
+_showing = threading.Lock()  # one bar at a time
+
+
+def no_report(activity: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def notebook() -> Any:
+    """IPython shell of the notebook that runs this code; None outside notebooks."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell if hasattr(shell, "kernel") else None
+
+
+def draws_bars() -> bool:
+    """True if standard error is a terminal that can redraw lines."""
+    terminal = getattr(sys.stderr, "isatty", lambda: False)()  # a user's stream may lack isatty
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+@contextmanager
+def showing(activity: str) -> Iterator[Report]:
+    """Show a bar while the block runs, if that takes longer than a second.
+
+    Yields a function that takes what is being done, how much of it is done, and how much there is,
+    or 0 if that is not known. Nothing is shown within another such block, or outside terminals and
+    notebooks.
+    """
+    if not (notebook() or draws_bars()) or not _showing.acquire(blocking=False):
+        yield no_report
+        return
+    work = _Work(activity)
+    thread = threading.Thread(target=work.show, daemon=True)
+    thread.start()
+    try:
+        yield work.report
+    finally:
+        work.ended.set()
+        thread.join()
+        _showing.release()
+
+
+@contextmanager
+def showing_nothing() -> Iterator[None]:
+    """Show no bars within the block."""
+    held = _showing.acquire(blocking=False)
+    try:
+        yield
+    finally:
+        if held:
+            _showing.release()
+
+
+class _Work:
+    """What is done, and a bar of it."""
+
+    def __init__(self, activity: str) -> None:
+        self.state = activity, 0, 0
+        self.ended = threading.Event()
+        self._began = time.monotonic()
+
+    def report(self, activity: str, done: int, total: int) -> None:
+        self.state = activity, done, total
+
+    def show(self) -> None:
+        """Show the bar from the first second on until the work has ended."""
+        if self.ended.wait(SECONDS_BEFORE):
+            return
+        with suppress(Exception):  # the work is not to fail for its bar
+            bar = _NotebookBar() if notebook() else _TerminalBar()
+            try:
+                bar.update(*self.state, self._seconds)
+                while not self.ended.wait(SECONDS_BETWEEN):
+                    bar.update(*self.state, self._seconds)
+            finally:
+                bar.remove()
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+class _TerminalBar:
+    """A bar in the last line of a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[time]}")
+        screen: Any = BestEffortStream(sys.stderr)
+        self._bars = Progress(
+            *columns,
+            console=Console(file=screen),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bars.add_task("", total=None, time="")
+        self._bars.start()
+
+    def update(self, activity: str, done: int, total: int, seconds: float) -> None:
+        """Draw the bar anew."""
+        known = total if 0 < done < total else None
+        words = in_words(done, total, seconds)
+        self._bars.update(self._task, description=activity, completed=done, total=known, time=words)
+        self._bars.refresh()
+
+    def remove(self) -> None:
+        """Leave no trace of the bar."""
+        self._bars.stop()
+
+
+class _NotebookBar:
+    """A line below a cell."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, activity: str, done: int, total: int, seconds: float) -> None:
+        """Write the line anew."""
+        self._write(f"{activity} ... {in_words(done, total, seconds)}")
+
+    def remove(self) -> None:
+        """Leave an empty line."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        self._handle.update({"text/plain": text}, raw=True)
+
+
+def in_words(done: int, total: int, seconds: float) -> str:
+    """How much of some work is done, and the time that is left; else the time that it has taken."""
+    if not 0 < done < total:
+        return clock(seconds)
+    return f"{done / total:.0%}, {clock(seconds * (total / done - 1))} left"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and hours, such as 4:05 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
