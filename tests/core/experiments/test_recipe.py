@@ -116,7 +116,7 @@ def test_a_time_in_which_nothing_can_be_learnt_is_refused() -> None:
     large = replace(NOVEL, vocab=1_000_000)
     check_time(chosen(large, minutes=0.5), large)
     for given_, minutes in (({}, 0.0001), ({"batch_size": 512, "hidden": 256}, 0.5)):
-        with pytest.raises(ElmanError, match=r"minutes allow about \d, with .* of 1,000,000: give"):
+        with pytest.raises(ElmanError, match=r"minutes are too short, with .* of 1,000,000: give"):
             check_time(chosen(large, minutes=minutes, **given_), large)
     check_time(chosen(large, epochs=1), large)
 
@@ -233,7 +233,28 @@ def test_three_lines_describe_the_choice() -> None:
     assert "3 minutes, " in lines[1]
     one = choose(OWN | {"minutes": 1.0, "epochs": 1}, NOVEL)[1][1]
     assert one.startswith("training: 1 minute, at most 1 epoch, adamw")
-    assert "times the 500,000 tokens" in lines[2]
+    assert one_of(OWN | {"epochs": 7, "minutes": 1.0}).endswith(
+        "at most 7 times the 500,000 tokens"
+    )
+    assert one_of(OWN | {"epochs": 7}).endswith("weight decay 0.1, for 7 times the 500,000 tokens")
+    assert lines[2].endswith("weight decay 0.1, for 500,000 tokens")
+
+
+def one_of(wanted: dict[str, Any]) -> str:
+    """The last of the lines of a choice."""
+    return choose(wanted, NOVEL)[1][2]
+
+
+@pytest.mark.parametrize("given_", [{}, {"minutes": 1.0}, {"epochs": 7}])
+@pytest.mark.parametrize("speed", [1e9, 1e11])
+def test_the_lines_have_no_number_that_was_not_measured(
+    given_: dict[str, Any], speed: float
+) -> None:
+    """The speed of the machine is that of another model, or of no measurement."""
+    own = OWN | given_ | {"hidden": 64, "batch_size": 8, "seq_len": 16, "dropout": 0.0}
+    own |= {"input_dropout": 0.0, "output_dropout": 0.0}
+    lines = [choose(own, replace(NOVEL, speed=times * speed))[1] for times in (1, 1.5)]
+    assert lines[0] == lines[1]
 
 
 def test_the_sizes_to_choose_from_grow() -> None:

@@ -273,8 +273,14 @@ def test_pipes_see_a_line_for_each_twentieth_of_the_time(
 
 
 def test_fractions_of_a_pass_are_not_called_epochs() -> None:
-    words = [passes_in_words(passes) for passes in (0.001, 0.349, 0.99, 1.0, 2.345, 471.3)]
+    words = [passes_in_words(passes) for passes in (0.001, 0.349, 0.6, 0.99, 1.0, 2.345, 471.3)]
     assert words == [
-        *["0.001 of the text", "0.35 of the text", "0.99 of the text", "1 times the text"],
+        *[
+            "0.001 of the text",
+            "0.35 of the text",
+            "0.60 of the text",
+            "0.99 of the text",
+            "1 times the text",
+        ],
         *["2.35 times the text", "471 times the text"],
     ]

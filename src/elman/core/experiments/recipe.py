@@ -95,7 +95,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     _choose_optimizer(chosen)
     _choose_dropout(chosen, passes, products / facts.characters)
     settings = Settings(**chosen)
-    return settings, _described(settings, facts, speed, passes)
+    return settings, _described(settings, facts)
 
 
 def check_time(settings: Settings, facts: Facts) -> None:
@@ -109,7 +109,7 @@ def check_time(settings: Settings, facts: Facts) -> None:
     if updates < MIN_UPDATES_IN_TIME:
         raise ElmanError(
             f"a training needs {MIN_UPDATES_IN_TIME} updates or more, and {settings.minutes:g} "
-            f"minutes allow about {updates}, with {settings.hidden} units and a vocabulary of "
+            f"minutes are too short, with {settings.hidden} units and a vocabulary of "
             f"{facts.vocab:,}: give more minutes, a smaller vocab size, fewer units or smaller "
             "batches"
         )
@@ -215,23 +215,27 @@ def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_characte
         chosen.setdefault("input_dropout", round(inputs, 2))
 
 
-def _described(settings: Settings, facts: Facts, speed: float, passes: float) -> list[str]:
-    """Three lines: the model, its training, and its regularisation, each with the reason."""
+def _described(settings: Settings, facts: Facts) -> list[str]:
+    """Three lines: the model, its training, and its regularisation.
+
+    Speeds and passes that the choice went by are left out: they are those of another model.
+    """
     layers = counted(settings.layers, "layer")
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
     end = "" if settings.minutes is None else f"{counted(settings.minutes, 'minute')}, "
     end += "" if settings.epochs is None else f"at most {counted(settings.epochs, 'epoch')}, "
     sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
-    read = f"{passes:,.0f}" if passes >= 100 else f"{passes:.2g}"
+    most = "at most " if settings.minutes is not None else ""
+    read = "" if settings.epochs is None else f"{most}{settings.epochs:,} times the "
     return [
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
-        f"{settings.precision} precision, for about {speed:,.0f} tokens per second",
+        f"{settings.precision} precision",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
         f"{settings.schedule} schedule, batches of {settings.batch_size} {sequences}",
         f"regularisation: dropped {between}{settings.input_dropout:g} of the embedding and "
         f"{settings.output_dropout:g} of outputs, weight decay {settings.weight_decay or 0:g}, for "
-        f"about {read} times the {facts.tokens:,} tokens",
+        f"{read}{facts.tokens:,} tokens",
     ]
 
 

@@ -115,13 +115,13 @@ class _TerminalBar:
             redirect_stderr=False,
         )
         self._task = self._bars.add_task("", total=None, time="")
-        self._bars.start()
 
     def update(self, activity: str, done: int, total: int, seconds: float) -> None:
         """Draw the bar anew."""
         known = total if 0 < done < total else None
         words = in_words(done, total, seconds)
         self._bars.update(self._task, description=activity, completed=done, total=known, time=words)
+        self._bars.start()  # once
         self._bars.refresh()
 
     def remove(self) -> None:

@@ -52,7 +52,9 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
 
 def passes_in_words(passes: float) -> str:
     """A number of passes over a text, such as `0.35 of the text` or `2.4 times the text`."""
-    return f"{passes:.2g} of the text" if passes < 0.995 else f"{passes:.3g} times the text"
+    if passes >= 0.995:
+        return f"{passes:.3g} times the text"
+    return f"{passes:.2f} of the text" if passes >= 0.095 else f"{passes:.2g} of the text"
 
 
 @dataclass
