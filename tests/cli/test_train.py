@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elman.core.experiments import compare
 from elman.core.experiments.run import read_history
-from tests.conftest import QUICK, Command
+from tests.conftest import BOOK, QUICK, Command
 
 
 def test_train_makes_a_run_directory_and_says_what_came_of_it(
@@ -77,6 +78,39 @@ def test_minutes_bound_the_time_of_a_training(elman: Command, story: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert read_history(tmp_path / "timed")[-1].seconds > 0.2
     assert done.stderr.splitlines()[-1].endswith(" 0:00 left")
+
+
+def test_a_run_by_time_has_a_history_of_time_and_tokens_and_is_compared_by_the_minute(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    by_time = (*BOOK, *QUICK[len(BOOK) + 2 :], "--minutes", "0.01", "--out", "timed")
+    done = elman("train", story, *by_time)
+    assert done.returncode == 0, done.stderr
+    head = (tmp_path / "timed" / "history.csv").read_text().splitlines()[0]
+    assert head == "point,train_ppl,val_ppl,tokens_per_second,seconds,tokens,passes"
+    history = read_history(tmp_path / "timed")
+    tokens = [row.tokens for row in history]
+    assert tokens == sorted({*tokens})
+    passes = [row.passes for row in history]
+    assert passes == sorted({*passes})
+    kept = json.loads((tmp_path / "timed" / "config.json").read_text())["training"]
+    place = re.search(r"^point +(\d+) of (\d+), .* the text$", done.stdout, re.MULTILINE)
+    assert place is not None
+    assert [*map(int, place.groups())] == [kept["epoch"], len(history)]
+    assert "point " in elman("info", "timed").stdout
+    found = f"{np.exp(kept['val_loss']):.2f}"
+    assert f"validation perplexity  {found}\n" in done.stdout
+    assert elman("train", story, *QUICK, "--out", "passes").returncode == 0
+    assert not (tmp_path / "passes" / "history.csv").read_text().startswith("point")
+    assert "val_loss" not in (tmp_path / "passes" / "config.json").read_text()
+    compared = compare.read([tmp_path / "timed", tmp_path / "passes"])
+    assert compared.by_time
+    for name in ("timed", "passes"):
+        minutes = [row.seconds / 60 for row in read_history(tmp_path / name)]
+        assert [point.x for point in compared.curves[str(tmp_path / name)][1]] == minutes
+    both = elman("compare", "timed", "passes")
+    assert both.returncode == 0, both.stderr
+    assert found in both.stdout
 
 
 def test_texts_are_shown_while_a_model_trains_and_change_nothing(

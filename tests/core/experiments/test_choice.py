@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+import elman.numpy
 from elman.core.errors import ElmanError
 from elman.core.experiments import choice, recipe
+from elman.core.experiments.calibration import operations_per_second
 from elman.core.experiments.choice import choose
 from elman.core.experiments.settings import Settings, check_given
 from elman.core.experiments.train import Training
@@ -76,3 +78,13 @@ def test_the_book_has_no_text_of_a_user() -> None:
     found = choose({"framework": "numpy"})
     assert found.text is None
     assert found.settings == Settings(framework="numpy")
+
+
+def test_measuring_the_speed_draws_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that draws in place asks for the notebook."""
+
+    def fail() -> None:
+        raise AssertionError("a curve is drawn")
+
+    monkeypatch.setattr("elman.core.d2l.plotting.notebook", fail)
+    assert operations_per_second(elman.numpy, "single") > 0
