@@ -160,9 +160,16 @@ def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterat
         yield piece[: round(len(piece) * share)]
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # reading raises
+        return 0
+
+
 def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
     """Return a function that takes a number of bytes read, and reports the sum so far."""
-    total = sum(file.stat().st_size for file in files)
+    total = sum(map(_size, files))
     done = 0
 
     def advance(read: int) -> None:
