@@ -120,9 +120,9 @@ def kept_epoch(history: Sequence[Epoch], record: run.TrainingRecord | None) -> E
 def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
     """What a row of a history is called, and its place among so many."""
     place = f"{row.epoch} of {rows}"
-    if not by_time:
+    if not by_time or row.passes is None:  # of an earlier version
         return "epoch", place
-    return "point", place if row.passes is None else f"{place}, {passes_in_words(row.passes)}"
+    return "point", f"{place}, {passes_in_words(row.passes)}"
 
 
 def kept_loss(history: Sequence[Epoch], record: run.TrainingRecord | None) -> float:
