@@ -79,8 +79,9 @@ def _perplexity(loss: float) -> str:
 def describe_by_time(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
     """Summary of a row of a training by time on one line, with the last validation if any."""
     place = "" if row.passes is None else f"{passes_in_words(row.passes)}  "
-    speed = f"{row.tokens_per_second:,.0f} tokens/s"
-    return f"{place}{_losses(trainer, row, val_loss)}  {speed}"
+    measured = row.tokens_per_second > 0  # not where a training resumes within a validation
+    speed = f"  {row.tokens_per_second:,.0f} tokens/s" if measured else ""
+    return f"{place}{_losses(trainer, row, val_loss)}{speed}"
 
 
 def time_left(trainer: TrainerLike) -> str:
