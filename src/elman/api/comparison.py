@@ -1,6 +1,5 @@
 """`elman.compare`: runs side by side."""
 
-import html
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,9 +8,10 @@ from typing import Any
 
 import elman
 from elman.api.picture import Picture
-from elman.api.terms import python_terms
+from elman.api.terms import in_python, python_terms
+from elman.core import html_tables
 from elman.core.experiments import compare as comparisons
-from elman.core.experiments.table import table
+from elman.core.experiments.table import compared, table
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.text.in_memory import TextLike
@@ -42,10 +42,13 @@ class Comparison:
         return Picture(comparison(found.curves, found.unit, found.by_time))
 
     def __repr__(self) -> str:
-        return table(self._compared.results)
+        return in_python(table(self._compared.results))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        found = compared(self._compared.results)
+        notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
+        rows = html_tables.of_columns(found.words | found.numbers, len(found.words))
+        return "".join([rows, html_tables.paragraph(found.same), *notes])
 
 
 @python_terms

@@ -13,6 +13,7 @@ from typing import Any
 from elman.api.picture import Picture
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
+from elman.core import html_tables
 from elman.core.errors import ElmanError
 from elman.core.experiments import describe, results, run, runs
 from elman.core.files import regular
@@ -179,16 +180,9 @@ class Run:
         if not self.finished:
             return html.escape(repr(self))
         facts = describe.describe(self.path)
-        rows = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(title)}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for title, text in describe.in_lines(facts)
-        )
+        rows = html_tables.of_facts(describe.in_lines(facts))
         sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
-        return (
-            f"<table>{rows}</table>{self._picture()}"
-            f"<pre style='white-space:pre-wrap'>{sample}</pre>"
-        )
+        return f"{rows}{self._picture()}<pre style='white-space:pre-wrap'>{sample}</pre>"
 
     def _picture(self) -> str:
         path = self.path / "curves.png"

@@ -68,7 +68,6 @@ class LanguageModel(TextModel):
     """The part of a recurrent language model that is the same in every framework."""
 
     chunked_head: Originals | None = None  # for which `chunked_loss` is right
-    options = ModelOptions()
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch; plots its perplexity."""

@@ -122,6 +122,16 @@ class TimeMachine(DataModule):
         self.X = self.to_tensor(X)
         self.Y = self.to_tensor(Y)
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if "vocab" not in vars(self):  # the user's own constructor may have other attributes
+            return f"{name}()"
+        windows = f"{self.num_train:,} windows of {self.num_steps} for training"
+        return (
+            f"{name}({self.edition} edition, {windows}, {self.num_val:,} for validation, "
+            f"{len(self.vocab)} tokens, batches of {self.batch_size:,})"
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         """Attributes of a copy or a pickle; windows that are views of the ids are left out."""
         state = vars(self).copy()
@@ -295,6 +305,14 @@ class TextFile(DataModule):
         self.train, self.val, self.test = (text.ids(part) for part in PARTS)
         self.sizes = text.sizes
         self.test_tokens = text.parts["test"] if len(self.test) else None
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.sources.training))
+        parts = [f"{len(self.text.ids(part)):,} tokens for {part}" for part in self.text.used]
+        units = "lines" if self.lines else "sequences"
+        batches = f"batches of {self.batch_size} {units} of {self.num_steps}"
+        words = ", ".join([names, *parts, self.codec.in_words(), batches])
+        return f"{type(self).__name__}({words})"
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:

@@ -1,11 +1,10 @@
 """One run in words: its text, model, settings and results."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from elman.core.experiments.recipe import counted
 from elman.core.experiments.results import kept_epoch, place_in_words, result
 from elman.core.experiments.runs import read
 from elman.core.experiments.table import COLUMNS, OFF, heading, shown
@@ -69,13 +68,8 @@ def _share(name: str, read: float | None) -> str:
 
 def model(facts: dict[str, Any]) -> str:
     """Cell, sizes, parameters and precision of a model in words."""
-    settings = facts["settings"]
-    inputs = (
-        f"an embedding of {settings['embedding']}" if settings["embedding"] else "one-hot input"
-    )
-    layers = f"{counted(settings['layers'], 'layer')} of {settings['hidden']} units"
-    parameters = f"{facts['parameters']:,} parameters"
-    return f"{settings['cell']}, {layers}, {inputs}, {parameters}, {facts['precision']} precision"
+    sizes = {each.name: facts["settings"][each.name] for each in fields(weights.Architecture)}
+    return weights.in_words(weights.Architecture(**sizes), facts["precision"])
 
 
 def _values(settings: dict[str, Any], names: Iterable[str]) -> str:

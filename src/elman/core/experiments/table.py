@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,24 @@ PARTIAL, OTHER = "*", "+"  # follow results on a share of the test part, and on 
 MAX_DIFFERENCE, MAX_DIFFERENCE_OF_TOKENS = 0.02, 0.002
 
 
-def table(runs: Sequence[Result]) -> str:
-    """Format runs, a row each: the settings that differ and the results; common settings above."""
+@dataclass(frozen=True)
+class Table:
+    """Runs, a row each.
+
+    - `same`: the settings that all have, on a line.
+    - `words`: the names of the runs and the settings that differ, by heading.
+    - `numbers`: the results by heading.
+    - `notes`: what cannot be compared.
+    """
+
+    same: str
+    words: dict[str, list[str]]
+    numbers: dict[str, list[str]]
+    notes: list[str]
+
+
+def compared(runs: Sequence[Result]) -> Table:
+    """The settings of runs that differ, and their results."""
     settings = {name: [shown(each.settings.get(name)) for each in runs] for name in _names(runs)}
     settings["text"] = _texts(runs)
     differing = {name for name, values in settings.items() if len(set(values)) > 1}
@@ -46,12 +63,18 @@ def table(runs: Sequence[Result]) -> str:
     words = {"run": [printable(each.run) for each in runs]}
     words |= {heading(name): settings[name] for name in settings if name in differing}
     above = "the same in all: " if len(runs) > 1 else ""
-    lines = textwrap.wrap(above + ", ".join(same), TEXT_WIDTH, break_on_hyphens=False)
-    numbers = _numbers(runs)
+    return Table(above + ", ".join(same), words, _numbers(runs), _notes(runs))
+
+
+def table(runs: Sequence[Result]) -> str:
+    """Format runs, a row each: the settings that differ and the results; common settings above."""
+    found = compared(runs)
+    words, numbers = found.words, found.numbers
+    lines = textwrap.wrap(found.same, TEXT_WIDTH, break_on_hyphens=False)
     rows = _lines(words | numbers, len(words))
     if len(max(rows, key=len)) > MAX_TABLE_WIDTH:
         rows = [*_lines(words, len(words)), "", *_lines({"run": words["run"]} | numbers, 1)]
-    return "\n".join([*lines, *rows, *_notes(runs)])
+    return "\n".join([*lines, *rows, *found.notes])
 
 
 def _names(runs: Sequence[Result]) -> list[str]:

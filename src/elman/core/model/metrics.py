@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from elman.core import html_tables
 from elman.core.data.sizes import Size
 
 
@@ -90,6 +91,35 @@ class Evaluation:
     def unknown_share(self) -> float:
         """Share of unknown tokens, from 0 to 1."""
         return self.unknown / self.tokens
+
+    def in_lines(self) -> dict[str, str]:
+        """What each metric is called, and its value with its unit."""
+        return {
+            "loss": f"{self.loss:.4f} nats per token",
+            "perplexity": f"{self.perplexity:.3f}",
+            "bits per character": f"{self.bits_per_character:.4f}",
+            "bits per byte": f"{self.bits_per_byte:.4f}",
+            "tokens": f"{self.tokens}",
+            "unknown tokens": self._unknown(),
+        }
+
+    def _unknown(self) -> str:
+        """Number of unknown tokens, and what their spelling takes."""
+        if not self.unknown:
+            return "0"
+        bits = bits_per(self.spelling, self.characters)
+        spelling = f"spelling them takes {bits:.4f} of the bits per character"
+        return f"{self.unknown}  ({self.unknown_share:.2%}; {spelling})"
+
+    def __repr__(self) -> str:
+        bits = f"{self.bits_per_character:.4f} bits per character"
+        words = f"perplexity {self.perplexity:.3f}, {bits}, {self.tokens:,} tokens"
+        unknown = f", {self.unknown_share:.2%} of them unknown" if self.unknown else ""
+        return f"Evaluation(loss {self.loss:.4f}, {words}{unknown})"
+
+    def _repr_html_(self) -> str:
+        """The metrics as a table of a notebook."""
+        return html_tables.of_facts(self.in_lines().items())
 
     def fields(self) -> dict[str, float | int]:
         """All metrics by name, for JSON; `spelling` is in nats."""

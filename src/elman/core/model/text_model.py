@@ -1,5 +1,6 @@
 """What every language model does with texts: score, predict, write, read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from elman.core.errors import ElmanError, require_at_least, require_keywords
 from elman.core.model import language_model
 from elman.core.model.cells import cell_named
 from elman.core.model.evaluation import evaluate_on
-from elman.core.model.metrics import Evaluation
+from elman.core.model.metrics import Evaluation, in_digits
+from elman.core.model.options import ModelOptions
 from elman.core.model.scoring import ScoredLines, score_lines
+from elman.core.model.weights import Architecture, in_words
 from elman.core.model.writing import write
 from elman.core.model.writing_options import Writing
 from elman.core.text.codec import Codec
@@ -42,6 +45,10 @@ class Score(NamedTuple):
     bits_per_character: float
     tokens: list[NextToken]
 
+    def __repr__(self) -> str:
+        bits = f"{self.bits_per_character:.3f} bits per character"
+        return f"Score({self.log_probability:.3f} nats, {bits}, {len(self.tokens)} tokens)"
+
 
 class TextModel:
     r"""A language model with a `codec`, as `elman.load` returns it: the same in every module.
@@ -55,6 +62,20 @@ class TextModel:
     A model that was trained on a text has a codec, too. Whatever is not a right value is refused
     with an ElmanError.
     """
+
+    options = ModelOptions()
+
+    def __repr__(self: Any) -> str:
+        """Sizes, tokens and precision on a line; before the framework's own tree of modules.
+
+        Layers of the user's own have no sizes that elman knows.
+        """
+        framework: str = super().__repr__()
+        sizes = _summary(self)
+        if sizes is None:
+            return framework
+        line = f"{type(self).__name__}: {sizes}"
+        return f"{line}\n{framework}" if "\n" in framework else line
 
     def score(self: Any, texts: Sequence[str]) -> list[Score]:
         """Score each text as a line of its own, as `elman score` does; many are read together."""
@@ -126,6 +147,27 @@ class TextModel:
         return language_model.predict(self, prefix, num_preds, vocab)
 
     xp: Any  # array functions of the framework, under the book's names
+
+
+def _summary(model: Any) -> str | None:
+    """Sizes, precision and tokens of a language model in words, and how good it has become.
+
+    None for a model whose layers are not elman's.
+    """
+    rnn = getattr(model, "rnn", None)
+    cell = getattr(rnn, "cell", None)
+    if not isinstance(cell, str):
+        return None
+    sizes = model.vocab_size, rnn.num_hiddens, rnn.num_layers
+    # The user's own subclass of RNNLMScratch may have neither.
+    more = getattr(model, "embedding_size", 0), getattr(model, "tied", False)
+    arch = Architecture(cell, *sizes, *more)
+    tokens = f"{arch.vocab:,} tokens" if model.codec is None else model.codec.in_words()
+    parts = [in_words(arch, model.options.precision), tokens]
+    history = [] if model.trainer is None else model.trainer.history
+    if history and not math.isnan(history[-1].val_loss):
+        parts.append(f"last validation perplexity {in_digits(history[-1].val_ppl)}")
+    return ", ".join(parts)
 
 
 def scores(scored: ScoredLines, codec: Codec) -> list[Score]:

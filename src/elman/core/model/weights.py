@@ -194,6 +194,13 @@ def count(arch: Architecture) -> int:
     return sum(map(math.prod, shapes(arch).values()))
 
 
+def in_words(arch: Architecture, precision: str) -> str:
+    """Cell, sizes, parameters and precision of a model in words."""
+    layers = f"{arch.layers} layer{'' if arch.layers == 1 else 's'} of {arch.hidden} units"
+    inputs = f"an embedding of {arch.embedding}" if arch.embedding else "one-hot input"
+    return f"{arch.cell}, {layers}, {inputs}, {count(arch):,} parameters, {precision} precision"
+
+
 def initial(arch: Architecture, seed: int = 0) -> Weights:
     """Initial weights for a seed, the same in every framework.
 

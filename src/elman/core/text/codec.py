@@ -62,6 +62,19 @@ class Codec:
 
     __hash__ = None  # type: ignore[assignment]  # it is mutable
 
+    def __repr__(self) -> str:
+        return f"Codec({self.in_words()})"
+
+    def in_words(self) -> str:
+        """Tokens, and how a text is read."""
+        ways = {
+            "each line a sequence": self.lines,
+            "cleaned to lower-case letters": self.clean,
+            "line ends as they are": self.newlines != UNIVERSAL,
+        }
+        used = [words for words, holds in ways.items() if holds]
+        return ", ".join([f"{len(self.vocab):,} tokens ({self.tokenizer.name})", *used])
+
     def has_same_tokens(self, other: "Codec") -> bool:
         """True if both have the same tokenizer and vocabulary, whatever text they clean first."""
         mine = self.tokenizer

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from elman.core.errors import ElmanError, require_at_least
 
 UNKNOWN = "<unk>"
+MAX_SHOWN_TOKENS = 8
 
 
 class Vocab:
@@ -42,6 +43,11 @@ class Vocab:
         frequent = (token for token, freq in self.token_freqs if freq >= min_freq)
         self.idx_to_token: list[str] = sorted({UNKNOWN, *reserved_tokens, *frequent})
         self.token_to_idx = {token: idx for idx, token in enumerate(self.idx_to_token)}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.idx_to_token[:MAX_SHOWN_TOKENS]))
+        more = ", ..." if len(self) > MAX_SHOWN_TOKENS else ""
+        return f"Vocab({len(self):,} tokens: {shown}{more})"
 
     def __len__(self) -> int:
         return len(self.idx_to_token)
