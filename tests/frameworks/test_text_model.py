@@ -80,6 +80,36 @@ def test_a_loaded_model_can_do_it_all(module: Any, framework: str, tmp_path: Pat
     assert len(model.hidden_states(text)) == 2
 
 
+def test_a_model_says_what_it_is(module: Any) -> None:
+    model = pair(module, "gru", 2, embedding=4)[1]
+    line = (
+        "RNNLM: gru, 2 layers of 7 units, an embedding of 4, 681 parameters, single precision, "
+        "char, vocabulary of 6"
+    )
+    assert repr(model).splitlines()[0] == line
+    del model.codec
+    assert "vocabulary of 6" in repr(model)
+
+
+def test_a_model_that_was_trained_here_measures_texts(module: Any) -> None:
+    data = module.TimeMachine(64, 8, num_train=128, num_val=64)
+    layers = module.RNN(num_hiddens=8) if module.__name__.endswith("jax") else None
+    model = module.RNNLM(layers or module.RNN(28, 8), 28, lr=1)
+    assert "one-hot input" in repr(model)
+    trainer = module.Trainer(max_epochs=1)
+    trainer.show_progress = False
+    trainer.fit(model, data)
+    assert f"last validation perplexity {trainer.history[0].val_ppl:.2f}" in repr(model)
+    text = "it has been so\nthe time traveller was so"
+    found = model.evaluate(text)
+    assert found.tokens == len(text) - 1
+    assert (
+        found.bits_per_character == evaluation.evaluate(model, text, model.codec).bits_per_character
+    )
+    assert len(model.score(text.splitlines())) == 2
+    assert len(model.next("it ", top=3)) == 3
+
+
 def test_a_keyword_that_there_is_not_is_refused_in_pythons_words(
     module: Any, tmp_path: Path
 ) -> None:

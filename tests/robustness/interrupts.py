@@ -20,29 +20,28 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 TIMEOUT = 300  # seconds for a cell
-BEGIN = '''
-import warnings
+BEGIN = """
+import os
 from hashlib import sha256
+from tempfile import mkdtemp
 
 import elman
+from elman.core.training.callback import Callback
 
+os.chdir(mkdtemp())
 text = "Once upon a time, said he.\\n" * 999
 options = dict(recipe="book", cell="lstm", layers=2, dropout=0.2, hidden=16, optimizer="adam")
 sizes = dict(epochs=8, batch_size=16, seq_len=16, schedule="cosine", quiet=True)
 
 
-def told(update):
-    print("update", update)
-
-
-class Told(elman.Callback):
-    """Prints the number of each update and validation."""
+class Moments(Callback):
+    "Prints what the training does next."
 
     def after_update(self, trainer):
-        told(trainer.train_batch_idx)
+        print("update", trainer.train_batch_idx, flush=True)
 
     def before_validate(self, trainer):
-        print("validation", trainer.train_batch_idx)
+        print("validation", trainer.train_batch_idx, flush=True)
 
 
 def train(**more):
@@ -50,9 +49,9 @@ def train(**more):
 
 
 def outcome(run):
-    history = {name: run.history[name] for name in ("epoch", "train_loss", "val_loss")}
+    history = [run.history[name] for name in ("epoch", "train_loss", "val_loss")]
     return sha256((run.path / "model.safetensors").read_bytes()).hexdigest(), history
-'''
+"""
 
 
 class Notebook:
@@ -116,11 +115,15 @@ def main() -> int:
         whole = cells.run("print(outcome(train()))")
         most = time.monotonic() - began
         while interrupted < wanted:
-            told = cells.run_for(chance.uniform(0, most), "run = train()")
+            folder = f"run-{ended}-{early}"
+            told = cells.run_for(chance.uniform(0, most), f"run = train(out={folder!r})")
             while cells.run("print(run.finished)") == "False\n":
                 interrupted += 1
                 told = cells.run_for(chance.uniform(0, most), "run = elman.resume(run)")
             if told == "KeyboardInterrupt":
+                if cells.run(f"print(os.path.exists({folder!r}))") != "False\n":
+                    print("a training that had begun was lost")
+                    return 1
                 early += 1
                 continue
             if told or cells.run("print(outcome(run))") != whole:

@@ -129,7 +129,7 @@ class TimeMachine(DataModule):
         windows = f"{self.num_train:,} windows of {self.num_steps} for training"
         return (
             f"{name}({self.edition} edition, {windows}, {self.num_val:,} for validation, "
-            f"{len(self.vocab)} tokens, batches of {self.batch_size:,})"
+            f"vocabulary of {len(self.vocab)}, batches of {self.batch_size:,})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -308,10 +308,10 @@ class TextFile(DataModule):
 
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.sources.training))
-        parts = [f"{len(self.text.ids(part)):,} tokens for {part}" for part in self.text.used]
+        sizes = (f"{len(self.text.ids(part)):,} for {part}" for part in self.text.used)
         units = "lines" if self.lines else "sequences"
         batches = f"batches of {self.batch_size} {units} of {self.num_steps}"
-        words = ", ".join([names, *parts, self.codec.in_words(), batches])
+        words = ", ".join([names, f"tokens: {', '.join(sizes)}", self.codec.in_words(), batches])
         return f"{type(self).__name__}({words})"
 
     @property

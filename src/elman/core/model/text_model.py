@@ -162,7 +162,7 @@ def _summary(model: Any) -> str | None:
     # The user's own subclass of RNNLMScratch may have neither.
     more = getattr(model, "embedding_size", 0), getattr(model, "tied", False)
     arch = Architecture(cell, *sizes, *more)
-    tokens = f"{arch.vocab:,} tokens" if model.codec is None else model.codec.in_words()
+    tokens = f"vocabulary of {arch.vocab:,}" if model.codec is None else model.codec.in_words()
     parts = [in_words(arch, model.options.precision), tokens]
     history = [] if model.trainer is None else model.trainer.history
     if history and not math.isnan(history[-1].val_loss):

@@ -73,7 +73,7 @@ class Codec:
             "line ends as they are": self.newlines != UNIVERSAL,
         }
         used = [words for words, holds in ways.items() if holds]
-        return ", ".join([f"{len(self.vocab):,} tokens ({self.tokenizer.name})", *used])
+        return ", ".join([self.tokenizer.name, f"vocabulary of {len(self.vocab):,}", *used])
 
     def has_same_tokens(self, other: "Codec") -> bool:
         """True if both have the same tokenizer and vocabulary, whatever text they clean first."""
