@@ -20,6 +20,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 TIMEOUT = 300  # seconds for a cell
+INTERRUPTED = "KeyboardInterrupt"
 BEGIN = """
 import os
 from hashlib import sha256
@@ -49,8 +50,13 @@ def train(**more):
 
 
 def outcome(run):
-    history = [run.history[name] for name in ("epoch", "train_loss", "val_loss")]
+    history = [run.history[name] for name in ("epoch", "train_ppl", "val_ppl")]
     return sha256((run.path / "model.safetensors").read_bytes()).hexdigest(), history
+
+
+def newest(run):
+    "The updates of the newest checkpoint."
+    return max(int(path.stem) for path in run.path.glob("checkpoints/*"))
 """
 
 
@@ -61,7 +67,7 @@ class Notebook:
         self.kernel, self.client = kernel, client
 
     def run(self, code: str, show: Callable[[str], None] = lambda text: None) -> str:
-        """Run a cell, and return what it has printed, or the name of the error it has raised.
+        """Run a cell, and return what it has printed, or INTERRUPTED if it was.
 
         `show` is called with each piece that is printed, in time.
         """
@@ -74,7 +80,11 @@ class Notebook:
 
         reply = self.client.execute_interactive(code, output_hook=hear, timeout=TIMEOUT)
         content = reply["content"]
-        return "".join(printed) if content["status"] == "ok" else str(content["ename"])
+        if content["status"] == "ok":
+            return "".join(printed)
+        if content["ename"] == INTERRUPTED:
+            return INTERRUPTED
+        raise RuntimeError("\n".join(content["traceback"]))
 
     def stop(self) -> None:
         """What the stop button does."""
@@ -108,30 +118,32 @@ def main() -> int:
     """Interrupt so many times; 0 where nothing was lost."""
     wanted, seed = [*map(int, sys.argv[1:]), *(20, 0)[len(sys.argv) - 1 :]]
     chance = random.Random(seed)
-    interrupted = early = ended = 0
+    moments: list[int] = []  # updates before each interrupt
+    early = ended = 0
     with notebook() as cells:
         cells.run("train()")  # compiles
         began = time.monotonic()
         whole = cells.run("print(outcome(train()))")
         most = time.monotonic() - began
-        while interrupted < wanted:
+        while len(moments) < wanted:
             folder = f"run-{ended}-{early}"
             told = cells.run_for(chance.uniform(0, most), f"run = train(out={folder!r})")
-            while cells.run("print(run.finished)") == "False\n":
-                interrupted += 1
-                told = cells.run_for(chance.uniform(0, most), "run = elman.resume(run)")
-            if told == "KeyboardInterrupt":
+            while told != INTERRUPTED and cells.run("print(run.finished)") == "False\n":
+                moments.append(int(cells.run("print(newest(run))")))
+                cells.run_for(chance.uniform(0, most), "run = elman.resume(run)")
+            if told == INTERRUPTED:
                 if cells.run(f"print(os.path.exists({folder!r}))") != "False\n":
                     print("a training that had begun was lost")
                     return 1
                 early += 1
                 continue
-            if told or cells.run("print(outcome(run))") != whole:
-                print(f"a training ended otherwise than one that nobody interrupted: {told}")
+            if cells.run("print(outcome(run))") != whole:
+                print("a training ended otherwise than one that nobody interrupted")
                 return 1
             ended += 1
             cells.run("del run")
-    print(f"{interrupted} interrupts resumed, {ended} trainings ended in the same bits")
+    print(f"{len(moments)} interrupts resumed, {ended} trainings ended in the same bits")
+    print(f"after updates {', '.join(map(str, moments))}")
     print(f"{early} interrupts before a training had begun")
     return 0
 

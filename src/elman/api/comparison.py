@@ -1,16 +1,18 @@
 """`elman.compare`: runs side by side."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import elman
 from elman.api.picture import Picture
+from elman.api.run import Run
 from elman.api.terms import in_python, python_terms
 from elman.core import html_tables
 from elman.core.experiments import compare as comparisons
+from elman.core.experiments.results import Result
 from elman.core.experiments.table import compared, table
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
@@ -20,8 +22,10 @@ from elman.core.text.in_memory import TextLike
 class Comparison:
     """Runs side by side: a table of the settings that differ and the results, and the curves."""
 
-    def __init__(self, compared: comparisons.Comparison) -> None:
+    def __init__(self, compared: comparisons.Comparison, names: Mapping[str, str]) -> None:
+        """Make the table; `names` are those to show in place of the paths of some runs."""
         self._compared = compared
+        self._names = names
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Settings and results as columns by name, as `pandas.DataFrame` takes them."""
@@ -39,13 +43,21 @@ class Comparison:
         from elman.core.training.curve_files import comparison
 
         found = self._compared
-        return Picture(comparison(found.curves, found.unit, found.by_time))
+        curves = {self._names.get(path, path): both for path, both in found.curves.items()}
+        return Picture(comparison(curves, found.unit, found.by_time))
+
+    def _shown(self) -> list[Result]:
+        """The results, with the names of the runs that are shown."""
+        return [
+            replace(each, run=self._names.get(each.run, each.run))
+            for each in self._compared.results
+        ]
 
     def __repr__(self) -> str:
-        return in_python(table(self._compared.results))
+        return in_python(table(self._shown()))
 
     def _repr_html_(self) -> str:
-        found = compared(self._compared.results)
+        found = compared(self._shown())
         notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
         rows = html_tables.of_columns(found.words | found.numbers, len(found.words))
         return "".join([rows, html_tables.paragraph(found.same), *notes])
@@ -63,4 +75,6 @@ def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comp
         return elman.load(run).evaluate(lines)  # type: ignore[no-any-return]
 
     folders = [as_path(each, "a run directory") for each in runs]
-    return Comparison(comparisons.read(folders, None if on is None else evaluate))
+    temporary = [each for each in runs if isinstance(each, Run) and each.keeping is not None]
+    names = {str(each.path): each.path.name for each in temporary}
+    return Comparison(comparisons.read(folders, None if on is None else evaluate), names)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -30,6 +31,7 @@ from elman.core.training.history import Epoch
 from elman.core.valid_values import TIME_MACHINE
 
 OF_THE_TEXT = ("text", "more_texts")
+NUMBERS = count(1)  # of runs in temporary folders
 
 
 class OnEpoch(Callback):
@@ -79,7 +81,9 @@ def train(
     keeping = TemporaryFolder()
     given = settings_of(text, more_texts, options, keeping.path)
     _check_one_framework(given)
-    folder = keeping.path / "run" if out is None else as_path(out, "a run directory")
+    folder = (
+        keeping.path / f"run-{next(NUMBERS)}" if out is None else as_path(out, "a run directory")
+    )
     with showing_nothing() if quiet else nullcontext():
         return _run(lambda: session.begin(given, folder, conduct=conduct), folder, keeping)
 
@@ -140,10 +144,11 @@ def settings_of(
     names = {"text": text, "val": given.get("val"), "test": given.get("test")}
     for name, value in names.items():
         if value is not None:
-            given[name] = text_path(value, folder / f"{name}.txt")
+            given[name] = text_path(value, folder / f"{name}-in-memory.txt")
     if more_texts:
         given["more_texts"] = [
-            text_path(each, folder / f"text-{n}.txt") for n, each in enumerate(more_texts, 2)
+            text_path(each, folder / f"text-{n}-in-memory.txt")
+            for n, each in enumerate(more_texts, 2)
         ]
     if isinstance(given.get("split"), Sequence) and not isinstance(given["split"], str):
         given["split"] = ",".join(map(repr, given["split"]))
