@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError
 from elman.core.experiments.frameworks import (
+    FRAMEWORKS,
     check_framework,
     fastest_framework,
     framework_module,
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from elman.api.commands import evaluate, export, info, plan, prepare, score
     from elman.api.comparison import compare
     from elman.api.run import Run
-    from elman.api.run import open_run as open  # noqa: A004 (elman.open)
+    from elman.api.run import open_run as open  # noqa: A004, F401 (elman.open)
     from elman.api.serving import serve
     from elman.api.sweeping import sweep
     from elman.api.training import resume, train
     from elman.core.model.cells import Cell, register
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # but for elman.open, which would hide the open of Python
     "Cell",
     "ElmanError",
     "Run",
@@ -35,7 +36,6 @@ __all__ = [
     "framework_module",
     "info",
     "load",
-    "open",
     "plan",
     "prepare",
     "register",
@@ -75,7 +75,9 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """What an editor offers after the dot."""
+    own = {name for name in globals() if name.startswith("__")}
+    return sorted({*own, *__all__, *LAZY, *FRAMEWORKS})
 
 
 def save(folder: "str | os.PathLike[str]", model: Any) -> None:

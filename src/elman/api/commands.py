@@ -13,7 +13,7 @@ import elman
 from elman.api.options import TrainOptions
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
-from elman.api.training import OF_THE_TEXT, settings_of, text_path
+from elman.api.training import settings_of, text_path
 from elman.core.data.parts import parse_split
 from elman.core.errors import ElmanError, require_keywords
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
@@ -142,7 +142,7 @@ def export(run: RunLike, to: str, out: "str | os.PathLike[str] | None" = None) -
 
 
 @python_terms
-@with_options(Settings, besides=OF_THE_TEXT)
+@with_options(Settings, TrainOptions)
 def plan(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,

@@ -18,6 +18,8 @@ from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.text.in_memory import TextLike
 
+DIGEST = "init sha256"  # a column that is too wide for a notebook, beside that of `init`
+
 
 class Comparison:
     """Runs side by side: a table of the settings that differ and the results, and the curves."""
@@ -59,7 +61,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         found = compared(self._shown())
         notes = [html_tables.paragraph(in_python(note)) for note in found.notes]
-        rows = html_tables.of_columns(found.words | found.numbers, len(found.words))
+        words = {name: texts for name, texts in found.words.items() if name != DIGEST}
+        rows = html_tables.of_columns(words | found.numbers, len(words))
         return "".join([rows, html_tables.paragraph(found.same), *notes])
 
 

@@ -2,26 +2,32 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def with_options(kind: type, besides: Collection[str] = ()) -> Callable[..., Any]:
-    """Show the fields of `kind`, `besides` some, as keywords of a function that takes `**options`.
+def with_options(kind: type, types: type | None = None) -> Callable[..., Any]:
+    """Show the fields of `kind` as keywords of a function that takes `**options`.
 
-    Editors read the types of a `TypedDict`; help() and notebooks this signature and docstring.
+    Editors read the types of `types`, a `TypedDict` of some of the fields; help() and notebooks
+    this signature and docstring.
     """
-    shown = [each for each in fields(kind) if each.name not in besides]
+    annotations = {each.name: each.type for each in fields(kind)}
+    if types is not None:
+        annotations = get_type_hints(types)
+    shown = [each for each in fields(kind) if each.name in annotations]
 
     def show(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         taken = {each.name for each in own}
-        options = [_parameter(each) for each in shown if each.name not in taken]
+        options = [
+            _parameter(each, annotations[each.name]) for each in shown if each.name not in taken
+        ]
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*own, *options]
         )
@@ -32,10 +38,10 @@ def with_options(kind: type, besides: Collection[str] = ()) -> Callable[..., Any
     return show
 
 
-def _parameter(field: "Field[Any]") -> inspect.Parameter:
+def _parameter(field: "Field[Any]", annotation: Any) -> inspect.Parameter:
     default = [] if field.default is MISSING else field.default
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
 
 

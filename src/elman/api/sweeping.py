@@ -11,7 +11,7 @@ from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
-from elman.api.training import OF_THE_TEXT, ending_with_a_batch, settings_of
+from elman.api.training import ending_with_a_batch, settings_of
 from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
 from elman.core.experiments.settings import Settings
 from elman.core.files.paths import as_path
@@ -72,7 +72,7 @@ def _values(trial: dict[str, Any]) -> list[str]:
 
 
 @python_terms
-@with_options(Settings, besides=OF_THE_TEXT)
+@with_options(Settings, TrainOptions)
 def sweep(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,

@@ -30,7 +30,6 @@ from elman.core.training.checkpoint import Checkpoints
 from elman.core.training.history import Epoch
 from elman.core.valid_values import TIME_MACHINE
 
-OF_THE_TEXT = ("text", "more_texts")
 NUMBERS = count(1)  # of runs in temporary folders
 
 
@@ -46,7 +45,7 @@ class OnEpoch(Callback):
 
 
 @python_terms
-@with_options(Settings, besides=OF_THE_TEXT)
+@with_options(Settings, TrainOptions)
 def train(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,

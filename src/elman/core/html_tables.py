@@ -3,8 +3,6 @@
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-CELL = "vertical-align:top;white-space:normal;text-align"
-
 
 def of_facts(facts: Iterable[tuple[str, str]]) -> str:
     """A table of two columns: what each fact is called, and what it says."""
@@ -18,13 +16,13 @@ def of_columns(columns: Mapping[str, Sequence[str]], words: int) -> str:
     Rows have the same order in all columns.
     """
     sides = ["left" if number < words else "right" for number in range(len(columns))]
-    head = "".join(_cell("th", name, side) for name, side in zip(columns, sides, strict=True))
-    rows = "".join(
-        f"<tr>{''.join(_cell('td', text, side) for text, side in zip(row, sides, strict=True))}"
-        "</tr>"
-        for row in zip(*columns.values(), strict=True)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def row(tag: str, texts: Iterable[str]) -> str:
+        found = zip(texts, sides, strict=True)
+        return f"<tr>{''.join(_cell(tag, text, side, 'nowrap') for text, side in found)}</tr>"
+
+    rows = "".join(row("td", texts) for texts in zip(*columns.values(), strict=True))
+    return f"<table><thead>{row('th', columns)}</thead><tbody>{rows}</tbody></table>"
 
 
 def paragraph(text: str) -> str:
@@ -32,5 +30,6 @@ def paragraph(text: str) -> str:
     return f"<p style='font-size:90%;margin:.3em 0'>{html.escape(text)}</p>"
 
 
-def _cell(tag: str, text: str, side: str = "left") -> str:
-    return f"<{tag} style='{CELL}:{side}'>{html.escape(text)}</{tag}>"
+def _cell(tag: str, text: str, side: str = "left", wrap: str = "normal") -> str:
+    style = f"vertical-align:top;text-align:{side};white-space:{wrap}"
+    return f"<{tag} style='{style}'>{html.escape(text)}</{tag}>"
