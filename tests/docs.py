@@ -1,8 +1,10 @@
 """The examples of README and docs, as a reader would copy them."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,6 +25,17 @@ def blocks(page: Path, language: str) -> list[str]:
         for found in BLOCK.finditer(page.read_text("utf-8"))
         if found["language"] == language and not (found["mark"] or "").startswith(NOT_RUN)
     ]
+
+
+def smaller(train: Callable[..., Any]) -> Callable[..., Any]:
+    """`elman.train` as it trains small models for an epoch."""
+
+    def call(*texts: Any, minutes: float | None = None, **options: Any) -> Any:
+        sizes = {} if "init" in options else {"hidden": 8}
+        small = {**options, **sizes, "epochs": 1, "framework": "numpy"}
+        return train(*texts, **small)
+
+    return call
 
 
 def needs_torch(page: Path) -> bool:

@@ -12,8 +12,9 @@ import pytest
 import typer
 from benchmarks.command_pages import pages, transcripts
 
+from elman.api.training import train
 from elman.cli import app
-from tests.docs import BOOK, EXPORTS, PAGES, SERVING, blocks, needs_torch
+from tests.docs import BOOK, EXPORTS, PAGES, SERVING, blocks, needs_torch, smaller
 
 # Pages whose examples have a test elsewhere.
 TESTED = (EXPORTS, SERVING, BOOK)
@@ -86,6 +87,7 @@ def run(command: str, folder: Path) -> str:
 @pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
 def test_python_runs_as_printed(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("elman.train", smaller(train))
     calls: Calls = []
     for name, module in trackers(calls).items():
         monkeypatch.setitem(sys.modules, name, module)
