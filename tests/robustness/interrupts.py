@@ -130,6 +130,7 @@ def main() -> int:
             told = cells.run_for(chance.uniform(0, most), f"run = train(out={folder!r})")
             while told != INTERRUPTED and cells.run("print(run.finished)") == "False\n":
                 moments.append(int(cells.run("print(newest(run))")))
+                print(f"interrupted after {moments[-1]} updates", flush=True)
                 cells.run_for(chance.uniform(0, most), "run = elman.resume(run)")
             if told == INTERRUPTED:
                 if cells.run(f"print(os.path.exists({folder!r}))") != "False\n":
@@ -143,7 +144,6 @@ def main() -> int:
             ended += 1
             cells.run("del run")
     print(f"{len(moments)} interrupts resumed, {ended} trainings ended in the same bits")
-    print(f"after updates {', '.join(map(str, moments))}")
     print(f"{early} interrupts before a training had begun")
     return 0
 
