@@ -154,7 +154,7 @@ def _summary(model: Any) -> str | None:
 
     None for a model whose layers are not elman's.
     """
-    rnn = getattr(model, "rnn", None)
+    rnn: Any = getattr(model, "rnn", None)
     cell = getattr(rnn, "cell", None)
     if not isinstance(cell, str):
         return None
