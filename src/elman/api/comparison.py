@@ -50,10 +50,13 @@ class Comparison:
 
     def _shown(self) -> list[Result]:
         """The results, with the names of the runs that are shown."""
-        return [
-            replace(each, run=self._names.get(each.run, each.run))
-            for each in self._compared.results
-        ]
+        return [self._named(each) for each in self._compared.results]
+
+    def _named(self, each: Result) -> Result:
+        settings = dict(each.settings)
+        if settings.get("init") in self._names:
+            settings["init"] = self._names[settings["init"]]
+        return replace(each, run=self._names.get(each.run, each.run), settings=settings)
 
     def __repr__(self) -> str:
         return in_python(table(self._shown()))

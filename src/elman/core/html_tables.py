@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 def of_facts(facts: Iterable[tuple[str, str]]) -> str:
     """A table of two columns: what each fact is called, and what it says."""
-    rows = "".join(f"<tr>{_cell('th', name)}{_cell('td', text)}</tr>" for name, text in facts)
+    rows = "".join(
+        f"<tr>{_cell('th', name, wrap='nowrap')}{_cell('td', text)}</tr>" for name, text in facts
+    )
     return f"<table>{rows}</table>"
 
 
