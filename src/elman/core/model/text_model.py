@@ -22,7 +22,7 @@ from elman.core.text.codec import Codec
 from elman.core.text.in_memory import TextLike
 from elman.core.text.lines import LineReader
 from elman.core.text.vocab import Vocab
-from elman.core.user_classes import LayerAttributes
+from elman.core.user_classes import LayerAttributes, ModelAttributes
 
 
 class NextToken(NamedTuple):
@@ -154,14 +154,12 @@ def _summary(model: Any) -> str | None:
 
     None for a model whose layers are not elman's.
     """
-    rnn: Any = getattr(model, "rnn", None)
-    cell = getattr(rnn, "cell", None)
+    own = ModelAttributes.of(model)
+    cell = LayerAttributes.of(own.rnn).cell
     if not isinstance(cell, str):
         return None
-    sizes = model.vocab_size, rnn.num_hiddens, rnn.num_layers
-    # The user's own subclass of RNNLMScratch may have neither.
-    more = getattr(model, "embedding_size", 0), getattr(model, "tied", False)
-    arch = Architecture(cell, *sizes, *more)
+    sizes = model.vocab_size, own.rnn.num_hiddens, own.rnn.num_layers
+    arch = Architecture(cell, *sizes, own.embedding_size, own.tied)
     tokens = f"vocabulary of {arch.vocab:,}" if model.codec is None else model.codec.in_words()
     parts = [in_words(arch, model.options.precision), tokens]
     history = [] if model.trainer is None else model.trainer.history
