@@ -29,7 +29,7 @@ def test_a_data_set_says_its_text_and_its_parts(tmp_path: Path) -> None:
     found = repr(d2l.TextFile(str(path), 4, 8))
     assert found.startswith(f"TextFile({path}, tokens: 1,360 for training, 170 for validation, ")
     assert found.endswith("batches of 4 sequences of 8)")
-    path.write_text("anna\nberta\nclara\n" * 20)
+    path.write_text("".join(f"name {number}\n" for number in range(200)))
     assert "batches of 2 lines of 8" in repr(d2l.TextFile(str(path), 2, 8, lines=True))
     book = repr(d2l.TimeMachine(64, 8, num_train=128, num_val=64))
     assert book == (
