@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import signal
 import threading
@@ -178,7 +179,11 @@ def test_a_training_runs_in_a_thread(story: Path) -> None:
     assert runs[0].finished
 
 
-def test_quiet_is_quiet(story: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_is_quiet(
+    story: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command line adds a handler, and other tests call it in this process.
+    monkeypatch.setattr(logging.getLogger("elman"), "handlers", [])
     elman.train(story, quiet=True, **OPTIONS)
     assert capsys.readouterr() == ("", "")
 
