@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elman.core.model import weights
+from elman.core.model.weights import Architecture
 from tests.conftest import STORY
 from tests.frameworks.layers import layers_of
 
@@ -16,6 +18,12 @@ def data(module: Any, tmp_path: Path) -> Any:
     path = tmp_path / "story.txt"
     path.write_text(STORY, encoding="utf-8")
     return module.TextFile(str(path), batch_size=16, num_steps=16)
+
+
+def new_model(module: Any, vocab: int, lr: float) -> Any:
+    """A model with the same initial weights in all modules: some draw others each time."""
+    arch = Architecture("rnn", vocab, 8)
+    return module.build(arch, weights.initial(arch, 0), lr=lr)
 
 
 def warnings_of(module: Any, model: Any, data: Any, caplog: Any, epochs: int = 1) -> list[str]:
@@ -30,7 +38,7 @@ def test_a_rate_that_is_too_low_is_told_once_with_what_the_loss_should_be(
     module: Any, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocab = len(data.vocab)
-    model = module.RNNLM(layers_of(module, "RNN", vocab, 8), vocab, lr=0.005)
+    model = new_model(module, vocab, lr=0.005)
     (message,) = warnings_of(module, model, data, caplog, epochs=2)
     counts = np.bincount(data.train)
     shares = counts[counts > 0] / counts.sum()
@@ -43,7 +51,7 @@ def test_a_rate_that_is_too_high_is_told_too(
     module: Any, data: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocab = len(data.vocab)
-    model = module.RNNLM(layers_of(module, "RNN", vocab, 8), vocab, lr=100.0)
+    model = new_model(module, vocab, lr=100.0)
     trainer = module.Trainer(max_epochs=1, gradient_clip_val=1, show_progress=False)
     with caplog.at_level(logging.WARNING, "elman"):
         trainer.fit(model, data)
