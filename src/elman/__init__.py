@@ -75,7 +75,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What an editor offers after the dot."""
+    """Names of the module, the lazy ones included, for tab completion."""
     own = {name for name in globals() if name.startswith("__")}
     return sorted({*own, *__all__, *LAZY, *FRAMEWORKS})
 

@@ -119,6 +119,6 @@ def dropout_layers(model: Module) -> list[Any]:
 
 
 def updaters(optim: Any) -> list[Any]:
-    """What Gluon's optimizers keep, for each device; nothing of an optimizer of the user's own."""
+    """State of Gluon's optimizers, for each device; empty for an optimizer of the user."""
     found: list[Any] = optim._updaters if isinstance(optim, gluon.Trainer) else []
     return found

@@ -106,7 +106,7 @@ def _exchangeable(vector: Any) -> torch.Tensor:
 
 
 def _like(vector: Any, total: torch.Tensor) -> Any:
-    """What was exchanged for a vector, as an array or where that is."""
+    """The total as an array of the kind of the vector, on its device."""
     return total.numpy() if isinstance(vector, np.ndarray) else total.to(vector.device)
 
 

@@ -118,7 +118,7 @@ def kept_epoch(history: Sequence[Epoch], record: run.TrainingRecord | None) -> E
 
 
 def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
-    """What a row of a history is called, and its place among so many."""
+    """Name of a row of a history, epoch or point, and its place among `rows` of them."""
     place = f"{row.epoch} of {rows}"
     if not by_time or row.passes is None:  # of an earlier version
         return "epoch", place

@@ -69,7 +69,7 @@ def showing_nothing() -> Iterator[None]:
 
 
 class _Work:
-    """What is done, and a bar of it."""
+    """Work that takes long, and its bar."""
 
     def __init__(self, activity: str) -> None:
         self.state = activity, 0, 0
@@ -150,7 +150,7 @@ class _NotebookBar:
 
 
 def in_words(done: int, total: int, seconds: float) -> str:
-    """How much of some work is done, and the time that is left; else the time that it has taken."""
+    """Share of the work that is done, and the time left; the time taken where there is no total."""
     if not 0 < done < total:
         return clock(seconds)
     return f"{done / total:.0%}, {clock(seconds * (total / done - 1))} left"

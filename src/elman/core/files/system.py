@@ -1,4 +1,4 @@
-"""What Windows lacks: flags, numbers of users, advice on memory, hooks on a fork.
+"""Features that Windows lacks: flags, numbers of users, advice on memory, hooks on a fork.
 
 Imports nothing heavy.
 """

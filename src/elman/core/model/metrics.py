@@ -93,7 +93,7 @@ class Evaluation:
         return self.unknown / self.tokens
 
     def in_lines(self) -> dict[str, str]:
-        """What each metric is called, and its value with its unit."""
+        """Names of the metrics, with their values and units."""
         return {
             "loss": f"{self.loss:.4f} nats per token",
             "perplexity": f"{self.perplexity:.3f}",

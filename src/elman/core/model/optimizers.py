@@ -20,7 +20,7 @@ from elman.core.setting_fields import check, choice, real
 
 @dataclass(frozen=True)
 class Kind:
-    """What an optimizer takes and keeps.
+    """Arguments and state of an optimizer.
 
     - `lr`: default learning rate; the book's, or one that suits models of this size.
     - `numbers`: numbers that it keeps of each weight, besides momentum.
@@ -115,7 +115,7 @@ class Optimizer:
 
     @property
     def kind(self) -> Kind:
-        """What this optimizer takes and keeps."""
+        """Arguments and state of this optimizer."""
         return OPTIMIZERS[self.optimizer]
 
     @property

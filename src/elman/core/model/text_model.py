@@ -1,4 +1,4 @@
-"""What every language model does with texts: score, predict, write, read."""
+"""Methods of every language model on texts: score, predict, write, read."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class NextToken(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a text costs a model.
+    """The cost of a text to a model.
 
     - `log_probability`: of the text and its end, in nats; unknown tokens are one symbol.
     - `bits_per_character`: their spelling included; NaN where nothing is predicted.

@@ -52,7 +52,7 @@ class SamplerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing(SamplerOptions):
-    """What is to be written after a prefix.
+    """A text to write after a prefix.
 
     - `tokens`: number of tokens to add at most.
     - `n`: number of texts for each prefix; with `beams` the best ones.

@@ -39,7 +39,7 @@ def utf8_size(token: str) -> int:
 
 
 class Units(StrEnum):
-    """What the tokens of a text are, for programs that split a text without elman."""
+    """Kind of the tokens of a text, for programs that split a text without elman."""
 
     CHARACTERS = "characters"
     BYTES = "bytes"

@@ -83,7 +83,7 @@ class TimeLimit:
 
 
 class TimePlan(TimeLimit):
-    """When a training that only its time bounds is validated, and on how much.
+    """Times and sizes of the validations of a training that only its time bounds.
 
     A validation is due after each eleventh of the time. The first reads as many batches as take
     their share of the time, two at least, and all others read the same. Where these take longer,

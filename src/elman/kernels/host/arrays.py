@@ -44,7 +44,7 @@ class DropoutMasks(NamedTuple):
 
 
 class BatchSizes(NamedTuple):
-    """What arrays for a batch depend on, but for the number of sequences."""
+    """Sizes that the arrays of a batch depend on, without the number of sequences."""
 
     steps: int
     with_state: bool
