@@ -36,6 +36,11 @@ def test_evaluate(run: Run, command: Command, tmp_path: Path) -> None:
         assert run.model.evaluate(text).fields() == printed
 
 
+def test_evaluate_warns_of_unknown_characters(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    elman.evaluate(run, "Once upon a time, said Zoë.\n")
+    assert "in the text 2 of 27 tokens unknown" in caplog.text
+
+
 def test_score(run: Run, command: Command, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(OTHER)
     rows = [
@@ -117,6 +122,11 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
         ("give --batch-size 3", "give batch_size= 3"),
         ("resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'),
         ("a -- b --", "a -- b --"),
+        (
+            "there is no file once upon a time",
+            "there is no file once upon a time: a text in memory has a line break, or is given as "
+            "[text]",
+        ),
     ],
 )
 def test_messages_are_in_terms_of_python(message: str, wanted: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import elman
+from elman.core.experiments.session import Session
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import Epoch
 from tests.conftest import STORY, Command
@@ -165,6 +166,18 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(update: int, story: Pa
     weights = [(each.path / "model.safetensors").read_bytes() for each in (resumed, wanted)]
     assert weights[0] == weights[1]
     assert run.finished
+
+
+def test_an_interrupt_after_the_training_leaves_a_finished_run(
+    story: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(session: Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "finish", interrupted)
+    run = elman.train(story, quiet=True, **OPTIONS)
+    assert run.finished
+    assert "is finished, but not evaluated on its test part" in caplog.text
 
 
 def test_a_text_in_memory_is_there_when_its_training_goes_on() -> None:

@@ -75,7 +75,7 @@ class TrainOptions(TypedDict, total=False):
     minutes: float | None
     """Time budget of the training."""
     patience: int | None
-    """Epochs without a lower validation loss after which training ends."""
+    """Training ends after this number of validations without a lower loss."""
     schedule: str | None
     """Learning rate schedule: constant, cosine or plateau. [default: 'constant']"""
     warmup: float | None
@@ -91,9 +91,7 @@ class TrainOptions(TypedDict, total=False):
     weight_decay: float | None
     """Weight decay of adamw. [default: 0.01 with adamw]"""
     framework: str | None
-    """Framework: numba, numpy, torch, tensorflow, jax or mxnet; several with commas, or all, to
-    compare; NAME=INTERPRETER for one of another environment. [default: 'numba']
-    """
+    """Framework: numba, numpy, torch, tensorflow, jax or mxnet. [default: 'numba']"""
     device: str | None
     """Device: auto, cpu or gpu. [default: 'auto']"""
     shards: int | None

@@ -14,6 +14,10 @@ COMMANDS = (
     (r"elman sweep --resume (\S+)", r'elman.sweep(resume="\1")'),
     (r"elman train TEXT --init (\S+)", r'elman.train(text, init="\1")'),
     (r"elman prepare (\S+) --out STORE", r'elman.prepare("\1", out=store)'),
+    (
+        r"^(there is no file .* .*)$",
+        r"\1: a text in memory has a line break, or is given as [text]",
+    ),
     (r"elman (train|prepare|sweep|export|evaluate)\b(?! -)", r"elman.\1"),
 )
 OPTION = re.compile(r"--([a-z][a-z-]*)")

@@ -1,5 +1,6 @@
 """`elman.train` and `elman.resume`."""
 
+import logging
 import os
 import signal
 import threading
@@ -29,6 +30,8 @@ from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.checkpoint import Checkpoints
 from elman.core.training.history import Epoch
 from elman.core.valid_values import TIME_MACHINE
+
+log = logging.getLogger("elman")
 
 NUMBERS = count(1)  # of runs in temporary folders
 
@@ -132,6 +135,8 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
     except (InterruptedWorkError, KeyboardInterrupt):
         if not run.is_run(folder):
             raise
+        if not run.is_unfinished(folder):
+            log.warning("interrupted: %s is finished, but not evaluated on its test part", folder)
     return Run(folder, keeping)
 
 

@@ -24,12 +24,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""
-    from elman.core.data import splits
     from elman.core.model.evaluation import evaluate_on
 
     check_text(text, edition)
     result = evaluate_on(elman.load(run, framework), text, edition)
-    splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     if as_json:
         print_json(result.fields())
         return

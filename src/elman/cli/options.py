@@ -49,8 +49,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 def with_settings(command: Command, kind: type = Settings) -> Command:
     """Make options of a command from the fields of a settings dataclass.
 
-    A parameter that has the name of a field, and no option of its own, becomes the field's option;
-    it keeps its default. `**name` takes all other fields.
+    A parameter that has the name of a field takes the field's place. It becomes the field's option
+    with its own default, unless it has an option of its own. `**name` takes all other fields.
     """
     types = get_type_hints(kind)
     inherited = {
@@ -62,10 +62,10 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
     for own in inspect.signature(command).parameters.values():
         if own.kind is own.VAR_KEYWORD:
             parameters = [*options.values(), *parameters]
-        elif own.name in options and get_origin(own.annotation) is not Annotated:
-            parameters.append(options.pop(own.name).replace(default=own.default))
         else:
-            parameters.append(own)
+            from_field = options.pop(own.name, own).replace(default=own.default)
+            has_option = get_origin(own.annotation) is Annotated
+            parameters.append(own if has_option else from_field)
     parameters.sort(key=lambda each: each.kind)  # keyword-only ones last
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command

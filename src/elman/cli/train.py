@@ -8,8 +8,9 @@ import typer
 from elman.cli import signals
 from elman.cli.options import PATH, RUN, check_alone, settings_given, with_settings
 from elman.cli.output import print_table, show
-from elman.core.errors import InterruptedWorkError
+from elman.core.errors import InterruptedWorkError, alternatives
 from elman.core.experiments.frameworks import FRAMEWORKS
+from elman.core.experiments.settings import Settings
 
 if TYPE_CHECKING:
     from elman.core.experiments.session import Session
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 def train(
     context: typer.Context,
     *,
+    framework: Annotated[
+        str,
+        typer.Option(
+            help=f"Framework: {alternatives(FRAMEWORKS)}; several with commas, or all, to compare; "
+            "NAME=INTERPRETER for one of another environment."
+        ),
+    ] = Settings.framework,
     out: Annotated[
         Path | None,
         typer.Option(help="The run directory to make. [default: a new one in runs/]", **PATH),
@@ -45,12 +53,12 @@ def train(
     folder = out or session.default_folder(options["text"])
     numbered = out is None
     if resume is None:
-        given = settings_given(context, options)
-        if options["framework"] not in FRAMEWORKS:
+        given = settings_given(context, {**options, "framework": framework})
+        if framework not in FRAMEWORKS:
             from elman.core.experiments import compare
 
             every = {"checkpoint_every": checkpoint_every, "sample_every": sample_every}
-            compare.train_in(options["framework"], given, every, folder, numbered, print_table)
+            compare.train_in(framework, given, every, folder, numbered, print_table)
             return
     try:
         if resume is None:

@@ -163,7 +163,7 @@ class LoopSettings:
     )
     minutes: float | None = real(None, "Time budget of the training.", above=0)
     patience: int | None = whole(
-        None, "Epochs without a lower validation loss after which training ends.", at_least=1
+        None, "Training ends after this number of validations without a lower loss.", at_least=1
     )
     schedule: str = choice("constant", "Learning rate schedule: {choices}.", SCHEDULES)
     warmup: float = real(
@@ -178,8 +178,7 @@ class PlaceSettings:
 
     framework: str = choice(
         "numba",
-        "Framework: {choices}; several with commas, or all, to compare; NAME=INTERPRETER for one "
-        "of another environment.",
+        "Framework: {choices}.",
         FRAMEWORKS,
     )
     device: str = choice("auto", "Device: {choices}.", DEVICES)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from elman.core.data import corpus, store, tokenization
+from elman.core.data import corpus, splits, store, tokenization
 from elman.core.data.sizes import Size, occurrences
 from elman.core.data.token_writer import Tokens
 from elman.core.errors import ElmanError
@@ -43,7 +43,16 @@ def _block(block: Any) -> str:
 
 
 def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
-    """Evaluate a model on The Time Machine, a file, a store, standard input as `-`, or a text."""
+    """Evaluate a model on The Time Machine, a file, a store, standard input as `-`, or a text.
+
+    A text with many unknown tokens gives a warning.
+    """
+    result = _evaluate_on(model, text, edition)
+    splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
+    return result
+
+
+def _evaluate_on(model: Any, text: TextLike, edition: str | None) -> Evaluation:
     if not in_memory.is_named(text):
         return evaluate(model, in_memory.blocks_of(text), model.codec)
     if text == TIME_MACHINE:
