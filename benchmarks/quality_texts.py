@@ -2,7 +2,7 @@
 
 On Debian `apt-get install bible-kjv dict-gcide wamerican fortunes-de` installs them (bible-kjv has
 the program that reads bible-kjv-text). The Time Machine is a part of elman, and the standard
-library that of the interpreter.
+library that of the interpreter. `OTHER_ALPHABETS` needs fortunes-zh and manpages-ja.
 
 The validation part is a file of its own, so that it has the same characters for every contender:
 the last tenth of the characters, or of the lines where each is a sequence of its own.
@@ -58,6 +58,19 @@ def german() -> str:
     return Path("/usr/share/games/fortunes/de/zitate").read_text(encoding="utf-8")
 
 
+def chinese() -> str:
+    """Chinese quotations and poems."""
+    return Path("/usr/share/games/fortunes/chinese").read_text(encoding="utf-8")
+
+
+def japanese() -> str:
+    """Manual pages in Japanese, sorted by path."""
+    pages = sorted(Path("/usr/share/man/ja").rglob("*.gz"))
+    return "".join(
+        gzip.open(page, "rt", encoding="utf-8", errors="replace").read() for page in pages
+    )
+
+
 def words() -> str:
     """American English words in random order, one a line."""
     text = Path("/usr/share/dict/american-english").read_text(encoding="utf-8")
@@ -86,6 +99,12 @@ TEXTS = {
     "words": Text("lines", words),
 }
 
+# Texts with thousands of distinct characters, on which the choice of tokens was measured.
+OTHER_ALPHABETS = {
+    "chinese": Text("long", chinese),
+    "japanese": Text("long", japanese),
+}
+
 
 def split(text: str, by_line: bool) -> tuple[str, str]:
     """The training and the validation part of a text.
@@ -103,7 +122,8 @@ def parts(name: str, folder: Path) -> tuple[Path, Path]:
     paths = folder / f"{name}.train.txt", folder / f"{name}.val.txt"
     if not all(path.exists() for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
-        made = split(TEXTS[name].make(), TEXTS[name].kind == "lines")
+        text = (TEXTS | OTHER_ALPHABETS)[name]
+        made = split(text.make(), text.kind == "lines")
         for path, part in zip(paths, made, strict=True):
             path.write_text(part, encoding="utf-8", newline="")
     return paths

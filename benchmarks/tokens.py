@@ -1,0 +1,75 @@
+"""Trainings that differ in their tokens alone, on the first characters of a text.
+
+    python benchmarks/tokens.py TEXT CHARACTERS MINUTES TOKENS ...
+
+TEXT is one of quality_texts.py, or the path of a file, whose last tenth is then for validation.
+TOKENS is char, byte, word, or a number of byte pairs. All other settings are those that
+`elman train` chooses. Prints a line of JSON for each training: bits for each character of the
+validation part, and what was chosen.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from quality import FOLDER
+from quality_texts import OTHER_ALPHABETS, TEXTS, parts, split
+
+import elman
+
+READ = 150_000  # characters of the validation part
+
+
+def texts(name: str, characters: int, folder: Path) -> tuple[Path, Path]:
+    """Files of the first characters of a text's training part, and of its validation part."""
+    if name in TEXTS | OTHER_ALPHABETS:
+        whole = [path.read_text(encoding="utf-8") for path in parts(name, FOLDER)]
+    else:
+        whole = list(split(Path(name).read_text(encoding="utf-8"), False))
+    paths = folder / "training.txt", folder / "validation.txt"
+    for path, text, length in zip(paths, whole, (characters, READ), strict=True):
+        path.write_text(text[:length], encoding="utf-8", newline="")
+    return paths
+
+
+def options_of(tokens: str) -> dict[str, Any]:
+    """Options of a training for a name, or a number of byte pairs."""
+    if tokens.isdecimal():
+        return {"tokenizer": "bpe", "vocab_size": int(tokens)}
+    return {"tokenizer": tokens}
+
+
+def main() -> None:
+    """Train with each of the tokens."""
+    name, characters, minutes, *every = sys.argv[1:]
+    lines = name in TEXTS and TEXTS[name].kind == "lines"
+    for tokens in every:
+        with tempfile.TemporaryDirectory() as folder:
+            training, validation = texts(name, int(characters), Path(folder))
+            run = elman.train(
+                training,
+                val=str(validation),
+                minutes=float(minutes),
+                lines=lines,
+                quiet=True,
+                **options_of(tokens),
+            )
+            bits = elman.evaluate(run, validation).bits_per_character
+        passes = run.history.get("passes", run.history.get("epoch"))
+        print(
+            json.dumps(
+                {
+                    **{"text": name, "characters": int(characters), "minutes": float(minutes)},
+                    **{"tokens": tokens, "bits": round(bits, 4)},
+                    **{key: run.settings[key] for key in ("hidden", "embedding", "lr", "epochs")},
+                    **{"dropout": run.settings["output_dropout"], "passes": passes[-1]},
+                }
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
