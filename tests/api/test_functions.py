@@ -119,14 +119,12 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
 @pytest.mark.parametrize(
     ("message", "wanted"),
     [
-        ("give --batch-size 3", "give batch_size= 3"),
+        ("give --batch-size, or leave --log out", "give batch_size=, or leave log= out"),
+        ("give --batch-size 3", "give batch_size=3"),
+        ("--on FILE evaluates all runs", 'on="FILE" evaluates all runs'),
+        ("choose --framework torch, or jax", 'choose framework="torch", or jax'),
         ("resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'),
         ("a -- b --", "a -- b --"),
-        (
-            "there is no file once upon a time",
-            "there is no file once upon a time: a text in memory has a line break, or is given as "
-            "[text]",
-        ),
     ],
 )
 def test_messages_are_in_terms_of_python(message: str, wanted: str) -> None:

@@ -214,7 +214,7 @@ def numbers() -> Iterator[Any]:
         (numbers(), {}, "the lines of a text are strings, got None as item 2: .*leave it out"),
         (b"bytes", {}, "a text is a path, a string with line breaks, or strings .* got bytes"),
         (17, {}, "a text is a path, a string with line breaks, or strings .* got int"),
-        ([], {}, "is empty: give a text"),
+        ([], {}, "the text has no lines"),
         (STORY, {"hidden": 0}, "hidden must be 1 or more, got 0"),
         (STORY, {"framework": "torch,jax"}, "one framework, .*got 'torch,jax'"),
         (STORY, {"partition_optimizer": True}, "give shards=, or leave partition_optimizer= out"),

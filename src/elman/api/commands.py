@@ -11,16 +11,16 @@ from typing import Any, Unpack
 
 import elman
 from elman.api.options import TrainOptions
+from elman.api.run import scores_of
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
-from elman.api.training import settings_of, text_path
-from elman.core.data.parts import parse_split
+from elman.api.training import settings_of, shares_given, text_path
 from elman.core.errors import ElmanError, require_keywords
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 from elman.core.experiments.settings import Settings
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
-from elman.core.model.text_model import Score, scores
+from elman.core.model.text_model import Score
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.valid_values import TIME_MACHINE
@@ -39,6 +39,7 @@ def evaluate(
     """
     from elman.core.experiments.settings import check_text
 
+    in_memory.check(text)
     if in_memory.is_named(text):
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
     return elman.load(run, framework).evaluate(text, edition)  # type: ignore[no-any-return]
@@ -50,18 +51,8 @@ def score(run: RunLike, text: TextLike, framework: str | None = None) -> list[Sc
 
     - `text`: the path of a file, a string with line breaks, or lines.
     """
-    from elman.core.experiments import score_rows
-
-    if in_memory.is_named(text):
-        blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
-    else:
-        blocks = in_memory.blocks_of(text)
-    model = elman.load(run, framework)
-    return [
-        each
-        for lines in score_rows.ScoredText(model, blocks)
-        for each in scores(lines, model.codec)
-    ]
+    in_memory.check(text)
+    return scores_of(elman.load(run, framework), text)
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,7 @@ def prepare(
     from elman.core.training.progress import reading
 
     path = as_path(out, "a store")
-    shares = parse_split(split) if split is None or isinstance(split, str) else tuple(split)
+    shares = shares_given(split)
     shows = nullcontext(no_report) if quiet else reading()
     with tempfile.TemporaryDirectory(prefix="elman-") as folder, shows as report:
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import elman
 from elman.api.picture import Picture
-from elman.api.run import Run
+from elman.api.run import Run, run_paths
 from elman.api.terms import in_python, python_terms
 from elman.core import html_tables
 from elman.core.experiments import compare as comparisons
 from elman.core.experiments.results import Result
 from elman.core.experiments.table import compared, table
-from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
+from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 
 DIGEST = "init sha256"  # a column that is too wide for a notebook, beside that of `init`
@@ -75,12 +75,14 @@ def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comp
 
     - `on`: evaluate all runs on this text, a path or in memory.
     """
+    if on is not None:
+        in_memory.check(on)
     lines = on if on is None or isinstance(on, str | os.PathLike | Sequence) else list(on)
 
     def evaluate(run: Path) -> Evaluation:
         return elman.load(run).evaluate(lines)  # type: ignore[no-any-return]
 
-    folders = [as_path(each, "a run directory") for each in runs]
+    folders = run_paths("compare", runs)
     temporary = [each for each in runs if isinstance(each, Run) and each.keeping is not None]
     names = {str(each.path): each.path.name for each in temporary}
     return Comparison(comparisons.read(folders, None if on is None else evaluate), names)

@@ -4,7 +4,7 @@ import base64
 import html
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,38 @@ from elman.core.experiments import describe, results, run, runs
 from elman.core.files import regular
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
-from elman.core.model.text_model import Score
+from elman.core.model.text_model import Score, scores
+from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.training.history import Epoch
 
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
 MAX_PICTURE_BYTES = 1 << 24
 UNITS = {"val_bits_per_character": "validation", "test_bits_per_character": "test"}
+
+
+def run_paths(function: str, runs: Iterable[Any]) -> list[Path]:
+    """Paths of runs that a function takes one by one."""
+    runs = list(runs)
+    if several := [each for each in runs if isinstance(each, list | tuple)]:
+        raise ElmanError(
+            f"runs are given one by one, got a {type(several[0]).__name__} of them: "
+            f"elman.{function}(*runs)"
+        )
+    return [as_path(each, "a run directory") for each in runs]
+
+
+def scores_of(model: Any, text: TextLike) -> list[Score]:
+    """Score each line of a text, a path or in memory."""
+    from elman.core.experiments import score_rows
+
+    in_memory.check(text)
+    if in_memory.is_named(text):
+        blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
+    else:
+        blocks = in_memory.blocks_of(text)
+    pools = score_rows.ScoredText(model, blocks)
+    return [each for lines in pools for each in scores(lines, model.codec)]
 
 
 class Run:
@@ -142,9 +167,9 @@ class Run:
         return self.model.evaluate(text, edition)  # type: ignore[no-any-return]
 
     @python_terms
-    def score(self, texts: Sequence[str]) -> list[Score]:
-        """Score each text as a line of its own."""
-        return self.model.score(texts)  # type: ignore[no-any-return]
+    def score(self, text: TextLike) -> list[Score]:
+        """Score each line of a text, a path or in memory, as `elman.score` does."""
+        return scores_of(self.model, text)
 
     @python_terms
     def export(self, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:

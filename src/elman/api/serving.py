@@ -3,20 +3,39 @@
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from elman.api.run import run_paths
 from elman.api.signatures import with_options
 from elman.api.terms import python_terms
-from elman.core.errors import not_installed, require_keywords
-from elman.core.files.paths import as_path
+from elman.core.errors import ElmanError, not_installed, require_keywords
 from elman.server.access import Access, Hosts, check_key, key_of_metrics
 from elman.server.limits import Limits
 
 
+class Serving(AbstractContextManager[str]):
+    """Models that are served within a `with` block, at the address that it yields."""
+
+    def __init__(self, folders: Sequence[Path], served: AbstractContextManager[str]) -> None:
+        self._folders = folders
+        self._served = served
+
+    @python_terms
+    def __enter__(self) -> str:
+        return self._served.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._served.__exit__(*error)
+
+    def __repr__(self) -> str:
+        names = ", ".join(folder.name for folder in self._folders)
+        return f"{names}: not served yet; use `with elman.serve(run) as address:`"
+
+
 @python_terms
-@contextmanager
 @with_options(Limits)
 def serve(
     *runs: "str | os.PathLike[str]",
@@ -26,7 +45,7 @@ def serve(
     metrics_key: str | None = None,
     allowed_host: Sequence[str] = (),
     **limits: Any,
-) -> Iterator[str]:
+) -> Serving:
     """Serve runs within a block; yields the address.
 
         with elman.serve(run, port=0) as address:
@@ -41,15 +60,25 @@ def serve(
     check_key("a metrics key", metrics_key)
     checked = Limits(**limits)
     access = Access(key, key_of_metrics(metrics_key, key), Hosts(allowed_host))
+    folders = run_paths("serve", runs)
+    if not folders:
+        raise ElmanError("a server has one run or more, got none: elman.serve(run)")
+    return Serving(folders, _served(folders, host, port, checked, access))
+
+
+@contextmanager
+def _served(
+    folders: list[Path], host: str, port: int, limits: Limits, access: Access
+) -> Iterator[str]:
+    """Serve runs within a block."""
     try:
         from elman.server import serving
         from elman.server.pages import Pages
     except ModuleNotFoundError as error:
         raise not_installed("serve", error, cure="") from error
-    folders = [as_path(run, "a run directory") for run in runs]
     models = serving.load_models(folders)
     pages = Pages(dict(zip(models, folders, strict=True)))
-    with serving.ready(models, pages, host, port, checked, access) as ready:
+    with serving.ready(models, pages, host, port, limits, access) as ready:
         thread = threading.Thread(target=ready.run, name="elman.serve", daemon=True)
         thread.start()
         try:

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from itertools import count
@@ -16,9 +16,16 @@ from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
-from elman.core.errors import ElmanError, InterruptedWorkError, alternatives, require_keywords
+from elman.core.data.parts import parse_split
+from elman.core.errors import (
+    ElmanError,
+    InterruptedWorkError,
+    alternatives,
+    require_keywords,
+    shortened,
+)
 from elman.core.experiments import launch, run, session
-from elman.core.experiments.frameworks import FRAMEWORKS
+from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.origin import with_origin
 from elman.core.experiments.session import Conduct
 from elman.core.experiments.settings import Settings
@@ -71,7 +78,8 @@ def train(
     - `callbacks`: more callbacks (`elman.core.training.callback.Callback`).
     - `sample_every`: epochs between samples of text on standard error; None for no samples.
     - `checkpoint_every`: seconds between checkpoints.
-    - `quiet`: show no progress.
+    - `quiet`: show neither progress nor curves; the logger `elman` still warns of what concerns
+      the results.
     - `options`: as below, those of `elman train`.
 
     An interrupt (Ctrl-C, the stop button of a notebook) ends the training after its batch. The run
@@ -121,9 +129,28 @@ def _conduct(
     checkpoint_every: float,
     quiet: bool,
 ) -> Conduct:
+    _check_callbacks(on_epoch, callbacks)
     own = [] if on_epoch is None else [OnEpoch(on_epoch)]
     every = (*callbacks, *own)
-    return Conduct(checkpoint_every, sample_every, every, not quiet, ending_with_a_batch)
+    return Conduct(
+        checkpoint_every,
+        sample_every,
+        every,
+        show_progress=not quiet,
+        show_curves=not quiet,
+        ending=ending_with_a_batch,
+    )
+
+
+def _check_callbacks(on_epoch: Any, callbacks: Any) -> None:
+    if on_epoch is not None and not callable(on_epoch):
+        raise ElmanError(f"on_epoch is a function of an epoch, got {shortened(on_epoch)}")
+    several = callbacks if isinstance(callbacks, list | tuple) else [None]
+    if not all(isinstance(each, Callback) for each in several):
+        raise ElmanError(
+            "callbacks are a list of elman.core.training.callback.Callback, got "
+            f"{shortened(callbacks)}"
+        )
 
 
 def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) -> Run:
@@ -145,24 +172,33 @@ def settings_of(
 ) -> dict[str, Any]:
     """Settings of a training; texts in memory are written to files in `folder`."""
     given = {name: value for name, value in options.items() if value is not None}
-    names = {"text": text, "val": given.get("val"), "test": given.get("test")}
-    for name, value in names.items():
-        if value is not None:
-            given[name] = text_path(value, folder / f"{name}-in-memory.txt")
+    texts = {"text": text} | {name: given[name] for name in ("val", "test") if name in given}
+    for name, value in texts.items():
+        given[name] = text_path(value, folder / f"{name}-in-memory.txt")
     if more_texts:
         given["more_texts"] = [
             text_path(each, folder / f"text-{n}-in-memory.txt")
             for n, each in enumerate(more_texts, 2)
         ]
-    if isinstance(given.get("split"), Sequence) and not isinstance(given["split"], str):
-        given["split"] = ",".join(map(repr, given["split"]))
+    if (shares := shares_given(given.get("split"))) is not None:
+        given["split"] = ",".join(map(str, shares))
     if "init" in given:
         given["init"] = str(as_path(given["init"], "init"))
     return with_origin(given)
 
 
+def shares_given(split: Any) -> tuple[float, ...] | None:
+    """Shares of a text for its parts, given in a tuple or as on the command line."""
+    if split is None or isinstance(split, str):
+        return parse_split(split)
+    if not isinstance(split, Iterable):
+        raise ElmanError(f"split must be shares, such as (0.9, 0.05, 0.05), got {shortened(split)}")
+    return tuple(split)
+
+
 def text_path(text: TextLike, path: Path) -> str:
     """The path of a text, or `path`, where one in memory is written."""
+    in_memory.check(text)
     if in_memory.is_named(text):
         return os.fspath(text)  # type: ignore[arg-type]
     in_memory.write(text, path)
@@ -171,11 +207,12 @@ def text_path(text: TextLike, path: Path) -> str:
 
 def _check_one_framework(given: Mapping[str, Any]) -> None:
     framework = given.get("framework", Settings.framework)
-    if framework not in FRAMEWORKS:
+    if framework == "all" or "," in str(framework):
         raise ElmanError(
             f"elman.train trains in one framework, {alternatives(FRAMEWORKS)}, got {framework!r}: "
             "call it once for each"
         )
+    check_framework(framework)
 
 
 def _check_one_process() -> None:

@@ -6,6 +6,7 @@ cure. `exit_code` is the exit code of the command line.
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
 from typing import Any, SupportsFloat
@@ -14,12 +15,18 @@ from unicodedata import category
 MAX_MESSAGE_CHARS = 1000
 CLOSE = 0.7  # ratio of difflib, from which a word may be a misspelt option
 TAIL_CHARS = 300  # of a message that is shortened; the cure is at its end
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 40  # characters of a value
 
 
 class ElmanError(Exception):
     """Invalid input; the message states the rule, the value received and the cure."""
 
     exit_code = 2
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of an error: the message, without the frames of the package."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class MachineError(ElmanError):
@@ -135,6 +142,13 @@ def is_number(value: Any) -> bool:
     """True for a real number, infinity and NaN included; false for a bool, string or array."""
     scalar = not isinstance(value, bool) and getattr(value, "shape", ()) == ()
     return scalar and isinstance(value, SupportsFloat)
+
+
+def shortened(value: Any) -> str:
+    """A value in a message: a long string is cut, and what else is long named by its type."""
+    text = SHORT.repr(value)
+    is_whole = "..." not in text and "\n" not in text
+    return text if is_whole or isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def shape_or_value(value: Any) -> Any:

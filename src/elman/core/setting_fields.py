@@ -102,7 +102,7 @@ def texts(description: str) -> Any:
 
     def check(name: str, value: Any) -> None:
         if not (isinstance(value, tuple) and all(isinstance(text, str) for text in value)):
-            raise ElmanError(f"{in_words(name)} must be a tuple of texts, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be a text or a tuple of texts, got {value!r}")
         if "" in value:
             raise ElmanError(f"a {in_words(name)} text has one character or more, got none")
 

@@ -43,6 +43,7 @@ class Conduct:
     - `sample_every`: epochs between samples; None for no samples.
     - `callbacks`: more callbacks of the first worker.
     - `show_progress`: show a line for each epoch.
+    - `show_curves`: draw the curves in a notebook.
     - `ending`: context in which a signal ends the training after its batch.
     """
 
@@ -50,6 +51,7 @@ class Conduct:
     sample_every: float | None = None
     callbacks: tuple[Callback, ...] = ()
     show_progress: bool = True
+    show_curves: bool = True
     ending: Ending = no_signals
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class Session:
         updates = "-" if begun is None else str(begun[1].updates)
         check_equal(self.workers, updates, f"checkpoints in {place}")
         self.training.trainer.show_progress = first and self.conduct.show_progress
+        self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]
         with self.conduct.ending(checkpoints):
             self.training.fit(*callbacks, resume=begun)

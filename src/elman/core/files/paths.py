@@ -8,7 +8,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from elman.core.errors import ElmanError, MachineError
+from elman.core.errors import ElmanError, MachineError, shortened
 
 # Errors of the path that the user gave; all others are failures of the machine.
 PATH_ERRORS = {
@@ -24,12 +24,17 @@ def os_error(action: str, path: Path | str, error: OSError) -> ElmanError:
 
 
 def as_path(value: Any, name: str) -> Path:
-    """Convert an argument to a Path; an ElmanError that begins with `name` if it is not one."""
+    """Convert an argument to a Path; an ElmanError that begins with `name` if it is not one.
+
+    The empty string, which would stand for the current folder, is none.
+    """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     with suppress(UnicodeEncodeError):
+        if text == "":
+            raise ElmanError(f"{name} must be a path that is not empty, got ''")
         if isinstance(text, str) and b"\0" not in os.fsencode(text):
             return Path(text)
-    raise ElmanError(f"{name} must be a path, got {value!r}")
+    raise ElmanError(f"{name} must be a path, got {shortened(value)}")
 
 
 def is_utf8(path: Path | str) -> bool:

@@ -1,14 +1,14 @@
 """Methods of every language model on texts: score, predict, write, read."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.errors import ElmanError, require_at_least, require_keywords
+from elman.core.errors import ElmanError, require_at_least, require_keywords, shortened
 from elman.core.model import language_model
 from elman.core.model.cells import cell_named
 from elman.core.model.evaluation import evaluate_on
@@ -18,6 +18,7 @@ from elman.core.model.scoring import ScoredLines, score_lines
 from elman.core.model.weights import Architecture, in_words
 from elman.core.model.writing import write
 from elman.core.model.writing_options import Writing
+from elman.core.text import in_memory
 from elman.core.text.codec import Codec
 from elman.core.text.in_memory import TextLike
 from elman.core.text.lines import LineReader
@@ -77,14 +78,13 @@ class TextModel:
         line = f"{type(self).__name__}: {sizes}"
         return f"{line}\n{framework}" if "\n" in framework else line
 
-    def score(self: Any, texts: Sequence[str]) -> list[Score]:
+    def score(self: Any, texts: Iterable[str]) -> list[Score]:
         """Score each text as a line of its own, as `elman score` does; many are read together."""
-        if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise ElmanError(f"texts to score are a list of str, got {texts!r}")
-        if wrong := [text for text in texts if not isinstance(text, str)]:
-            raise ElmanError(f"texts to score are a list of str, got {wrong[0]!r} in it")
-        codec = codec_of(self)
-        return scores(score_lines(self, LineReader(codec).lines(texts)), codec)
+        if isinstance(texts, str):
+            raise ElmanError(f"texts to score are a list of str, got {shortened(texts)}")
+        in_memory.check_lines(texts)
+        lines, codec = [*in_memory.strings(texts)], codec_of(self)
+        return scores(score_lines(self, LineReader(codec).lines(lines)), codec)
 
     def evaluate(self: Any, text: TextLike, edition: str | None = None) -> Evaluation:
         """Loss, perplexity and bits on a text: a path, a store, `time-machine` or one in memory.
@@ -92,6 +92,7 @@ class TextModel:
         `edition` is that of The Time Machine, gutenberg (default) or d2l.
         """
         codec_of(self)
+        in_memory.check(text)
         return evaluate_on(self, text, edition)
 
     def next(self: Any, prefix: str, top: int = 10) -> list[NextToken]:

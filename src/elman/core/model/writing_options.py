@@ -56,7 +56,7 @@ class Writing(SamplerOptions):
 
     - `tokens`: number of tokens to add at most.
     - `n`: number of texts for each prefix; with `beams` the best ones.
-    - `stop`: texts of which the first to come ends the text, and is left out.
+    - `stop`: texts of which the first to come ends the text, and is left out; or one text.
     - `beams`: texts that a beam search keeps; None to sample.
     - `temperature`, `top_k`, `top_p`, `min_p`: options of a Sampler, for samples only.
     - `repetition_penalty`: option of a Sampler.
@@ -82,6 +82,10 @@ class Writing(SamplerOptions):
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        elif isinstance(self.stop, list):
+            object.__setattr__(self, "stop", tuple(self.stop))
         super().__post_init__()
         if self.beams is not None:
             self._check_beams(self.beams)

@@ -1,19 +1,65 @@
 """Texts that a program has in memory, or makes: strings, and whatever iterates over strings."""
 
+import errno
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elman.core.errors import ElmanError
-from elman.core.files.paths import os_error
+from elman.core.errors import ElmanError, shortened
+from elman.core.files.paths import as_path, os_error
+from elman.core.text.text_files import check_path
 
 TextLike = str | os.PathLike[str] | Iterable[str]
+
+NO_FILE = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
+MAX_NAME = 255  # characters of a name that file systems take
+LINES = "a text is a path, a string with line breaks, or strings that are its lines"
 
 
 def is_named(text: Any) -> bool:
     """True for the path of a text, or another name; a string with a line break is a text."""
     return isinstance(text, os.PathLike) or (isinstance(text, str) and "\n" not in text)
+
+
+def check(text: Any) -> None:
+    """Raise an ElmanError for what a Python program gives as a text, and is none."""
+    if is_named(text):
+        _check_name(text)
+    else:
+        check_lines(text)
+
+
+def _check_name(text: str | os.PathLike[str]) -> None:
+    name = str(as_path(text, "a text"))
+    if isinstance(text, str):
+        check_path(text)
+    if not isinstance(text, str) or " " in name or len(name) > MAX_NAME:
+        try:
+            os.lstat(name)
+        except OSError as error:
+            if error.errno in NO_FILE:
+                raise _no_file(text) from error
+
+
+def _no_file(text: str | os.PathLike[str]) -> ElmanError:
+    cure = ": a text in memory has a line break, or is given as [text]"
+    return ElmanError(
+        f"there is no file {shortened(os.fspath(text))}{cure if isinstance(text, str) else ''}"
+    )
+
+
+def check_lines(text: Any) -> None:
+    """Raise an ElmanError unless this is a string, or may iterate over strings."""
+    if isinstance(text, io.IOBase) and text.closed:
+        raise ElmanError("a text is read from an open file, got a closed one: give its path")
+    if isinstance(text, Mapping):
+        raise ElmanError(f"{LINES}, got a {type(text).__name__}: give its values")
+    if hasattr(text, "columns"):
+        raise ElmanError(f"{LINES}, got a {type(text).__name__}: give a column")
+    if not isinstance(text, Iterable) or isinstance(text, bytes | bytearray):
+        raise ElmanError(f"{LINES}, got {None if text is None else type(text).__name__}")
 
 
 def blocks_of(text: TextLike) -> Iterator[str]:
@@ -24,18 +70,20 @@ def blocks_of(text: TextLike) -> Iterator[str]:
     if isinstance(text, str):
         yield text
         return
-    if not isinstance(text, Iterable) or isinstance(text, bytes | bytearray):
-        raise ElmanError(
-            "a text is a path, a string with line breaks, or strings that are its lines, got "
-            f"{type(text).__name__}"
-        )
-    for number, line in enumerate(text):
+    check_lines(text)
+    for line in strings(text):  # type: ignore[arg-type]
+        yield line if line.endswith("\n") else line + "\n"
+
+
+def strings(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines; an ElmanError is raised for one that is not a string."""
+    for number, line in enumerate(lines):
         if not isinstance(line, str):
             raise ElmanError(
-                f"the lines of a text are strings, got {line!r} as item {number}: convert it to a "
-                "string, or leave it out"
+                f"the lines of a text are strings, got {shortened(line)} as item {number}: convert "
+                "it to a string, or leave it out"
             )
-        yield line if line.endswith("\n") else line + "\n"
+        yield line
 
 
 def write(text: TextLike, path: Path) -> None:
@@ -45,6 +93,8 @@ def write(text: TextLike, path: Path) -> None:
         with path.open("x", encoding="utf-8", newline="") as file:
             for block in blocks:
                 file.write(block)
+            if not file.tell():
+                raise ElmanError("the text has no lines: give one or more")
     except UnicodeEncodeError as error:
         raise ElmanError(
             f"a text has Unicode characters, got the surrogate {error.object[error.start]!r}: "
