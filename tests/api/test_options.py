@@ -10,6 +10,7 @@ import typer
 import elman
 from elman.api import options
 from elman.cli import app
+from elman.core.experiments.recipe import CHOSEN
 from tests.api.typed_options import source
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -58,6 +59,16 @@ def test_a_function_takes_the_options_of_its_command(name: str) -> None:
     assert own - known == ONLY_PYTHON.get(name, set())
 
 
+def assert_described(function: str, option: str, default: Any) -> None:
+    """Assert that help() says that an option is chosen, and what the book's recipe has."""
+    lines = " ".join(getattr(elman, function).__doc__.split()).split("- `")
+    (line,) = (each for each in lines if each.startswith(f"{option}`"))
+    of_book = "chosen for the text; the book's is "
+    assert of_book in line
+    if default is not None:  # else it is in words
+        assert f"{of_book}{default!r}]" in line
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_an_option_has_the_default_of_its_command(name: str) -> None:
     shared = set(keywords(name)) & set(command_options(name))
@@ -65,7 +76,10 @@ def test_an_option_has_the_default_of_its_command(name: str) -> None:
         shared.remove("text")  # a flag of the printed table, and here what is scored
     for option in shared - {"runs", "out"}:  # a run without a path is temporary in Python
         default, wanted = keywords(name)[option].default, command_options(name)[option].default
-        if default is inspect.Parameter.empty:
+        if option in CHOSEN and name in ("train", "sweep", "plan"):  # of the book's recipe
+            assert default is None
+            assert_described(name, option, wanted)
+        elif default is inspect.Parameter.empty:
             assert command_options(name)[option].required or option in ("to", "more_texts")
         else:
             assert (default or None) == (wanted or None), option

@@ -5,8 +5,10 @@ python -m tests.api.typed_options > src/elman/api/options.py
 
 import inspect
 import textwrap
-from dataclasses import MISSING, fields
+from dataclasses import fields
 
+from elman.api.signatures import help_of
+from elman.core.experiments.recipe import CHOSEN
 from elman.core.experiments.settings import Settings
 
 # What Python takes besides the words of the command line.
@@ -37,9 +39,7 @@ def source() -> str:
         if each.name in ("text", "more_texts"):
             continue
         kind = TYPES.get(each.name, inspect.formatannotation(each.type)).removesuffix(" | None")
-        text = each.metadata["help"].replace("\\", "\\\\")
-        if each.default not in (None, MISSING, False) and "[default" not in text:
-            text += f" [default: {each.default!r}]"
+        text = help_of(each, each.name in CHOSEN).replace("\\", "\\\\")
         lines.append(f"    {each.name}: {kind} | None")
         lines.append(textwrap.indent(_docstring(text), "    "))
     return "\n".join(lines) + "\n"

@@ -42,54 +42,71 @@ class TrainOptions(TypedDict, total=False):
     """
     cell: str | None
     """Recurrent cell: rnn, rnn-relu, gru, lstm or mingru, or the name of an entry point of the
-    group elman.cells that an installed package has. [default: 'rnn']
+    group elman.cells that an installed package has. [default: chosen for the text; the book's
+    is 'rnn']
     """
     hidden: int | None
-    """Hidden units of a layer. [default: 32]"""
+    """Hidden units of a layer. [default: chosen for the text; the book's is 32]"""
     layers: int | None
-    """Recurrent layers. [default: 1]"""
+    """Recurrent layers. [default: chosen for the text; the book's is 1]"""
     embedding: int | None
-    """Size of the embedding; 0 is one-hot input."""
+    """Size of the embedding; 0 is one-hot input. [default: chosen for the text; the book's is 0]"""
     tied: bool | None
     """Use the embedding as the output layer's weight, too."""
     dropout: float | None
-    """Share of outputs dropped between layers in training."""
+    """Share of outputs dropped between layers in training. [default: chosen for the text; the
+    book's is 0.0]
+    """
     input_dropout: float | None
-    """Share of an embedding's features dropped in training, the same in all of a window."""
+    """Share of an embedding's features dropped in training, the same in all of a window.
+    [default: chosen for the text; the book's is 0.0]
+    """
     output_dropout: float | None
-    """Share of the last layer's outputs dropped in training, the same in all of a window."""
+    """Share of the last layer's outputs dropped in training, the same in all of a window.
+    [default: chosen for the text; the book's is 0.0]
+    """
     precision: str | None
     """Precision of the factors of matrix products: single or bf16; bf16 is for numba and numpy.
-    [default: 'single']
+    [default: chosen for the text; the book's is 'single']
     """
     seq_len: int | None
-    """Tokens of a window, or of a line at most. [default: 32, and 256 of a line]"""
+    """Tokens of a window, or of a line at most. [default: chosen for the text; the book's is 32,
+    and 256 of a line]
+    """
     batch_size: int | None
-    """Windows, or lines, of a batch. [default: 1024]"""
+    """Windows, or lines, of a batch. [default: chosen for the text; the book's is 1024]"""
     batching: str | None
     """Windows of a batch: random or contiguous; contiguous ones continue from the state of those
-    before. [default: 'random']
+    before. [default: chosen for the text; the book's is 'random']
     """
     epochs: int | None
-    """Passes over the training part; unlimited if only minutes are given. [default: 100]"""
+    """Passes over the training part; unlimited if only minutes are given. [default: chosen for
+    the text; the book's is 100]
+    """
     minutes: float | None
-    """Time budget of the training."""
+    """Time budget of the training. [default: chosen for the text; the book's is None]"""
     patience: int | None
     """Training ends after this number of validations without a lower loss."""
     schedule: str | None
-    """Learning rate schedule: constant, cosine or plateau. [default: 'constant']"""
+    """Learning rate schedule: constant, cosine or plateau. [default: chosen for the text; the
+    book's is 'constant']
+    """
     warmup: float | None
-    """Share of the training in which the learning rate rises."""
+    """Share of the training in which the learning rate rises. [default: chosen for the text; the
+    book's is 0.0]
+    """
     clip: float | None
     """Bound of the gradient's norm; 0 is none. [default: 1.0]"""
     optimizer: str | None
-    """Optimizer: sgd, adam or adamw. [default: 'sgd']"""
+    """Optimizer: sgd, adam or adamw. [default: chosen for the text; the book's is 'sgd']"""
     lr: float | None
-    """Learning rate. [default: 1 with sgd, 0.005 with adam or adamw]"""
+    """Learning rate. [default: chosen for the text; the book's is 1 with sgd, 0.005 with adam or
+    adamw]
+    """
     momentum: float | None
     """Momentum of sgd."""
     weight_decay: float | None
-    """Weight decay of adamw. [default: 0.01 with adamw]"""
+    """Weight decay of adamw. [default: chosen for the text; the book's is 0.01 with adamw]"""
     framework: str | None
     """Framework: numba, numpy, torch, tensorflow, jax or mxnet. [default: 'numba']"""
     device: str | None

@@ -2,7 +2,7 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
@@ -10,11 +10,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def with_options(kind: type, types: type | None = None) -> Callable[..., Any]:
+def with_options(
+    kind: type, types: type | None = None, chosen: Collection[str] = ()
+) -> Callable[..., Any]:
     """Show the fields of `kind` as keywords of a function that takes `**options`.
 
     Editors read the types of `types`, a `TypedDict` of some of the fields; help() and notebooks
-    this signature and docstring.
+    this signature and docstring. The default of a `chosen` field is None: it follows from the text.
     """
     annotations = {each.name: each.type for each in fields(kind)}
     if types is not None:
@@ -25,28 +27,42 @@ def with_options(kind: type, types: type | None = None) -> Callable[..., Any]:
         signature = inspect.signature(function)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         taken = {each.name for each in own}
+        shown_here = [each for each in shown if each.name not in taken]
         options = [
-            _parameter(each, annotations[each.name]) for each in shown if each.name not in taken
+            _parameter(each, annotations[each.name], each.name in chosen) for each in shown_here
         ]
         function.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*own, *options]
         )
-        lines = [_line(each) for each in shown if each.name not in taken]
+        lines = [
+            textwrap.fill(
+                f"- `{each.name}`: {help_of(each, each.name in chosen)}",
+                100,
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+            )
+            for each in shown_here
+        ]
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n" + "\n".join(lines)
         return function
 
     return show
 
 
-def _parameter(field: "Field[Any]", annotation: Any) -> inspect.Parameter:
+def _parameter(field: "Field[Any]", annotation: Any, is_chosen: bool) -> inspect.Parameter:
     default = [] if field.default is MISSING else field.default
+    default = None if is_chosen else default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
 
 
-def _line(field: "Field[Any]") -> str:
-    text = f"- `{field.name}`: {field.metadata['help']}"
-    if field.default not in (None, MISSING, False) and "[default" not in text:
-        text += f" [default: {field.default!r}]"
-    return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
+def help_of(field: "Field[Any]", is_chosen: bool) -> str:
+    """What a field means, and its default; that of a chosen one is the book's recipe's."""
+    text: str = field.metadata["help"]
+    default = field.default
+    if "[default: " not in text and (is_chosen or default not in (None, MISSING, False)):
+        text += f" [default: {default!r}]"
+    if is_chosen:
+        text = text.replace("[default: ", "[default: chosen for the text; the book's is ")
+    return text

@@ -13,6 +13,7 @@ from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.api.training import ending_with_a_batch, settings_of
 from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
+from elman.core.experiments.recipe import CHOSEN
 from elman.core.experiments.settings import Settings
 from elman.core.files.paths import as_path
 from elman.core.text.in_memory import TextLike
@@ -72,7 +73,7 @@ def _values(trial: dict[str, Any]) -> list[str]:
 
 
 @python_terms
-@with_options(Settings, TrainOptions)
+@with_options(Settings, TrainOptions, CHOSEN)
 def sweep(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,

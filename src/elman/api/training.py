@@ -27,6 +27,7 @@ from elman.core.errors import (
 from elman.core.experiments import launch, run, session
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.origin import with_origin
+from elman.core.experiments.recipe import CHOSEN
 from elman.core.experiments.session import Conduct
 from elman.core.experiments.settings import Settings
 from elman.core.files.long_work import showing_nothing
@@ -55,7 +56,7 @@ class OnEpoch(Callback):
 
 
 @python_terms
-@with_options(Settings, TrainOptions)
+@with_options(Settings, TrainOptions, CHOSEN)
 def train(
     text: TextLike = TIME_MACHINE,
     *more_texts: TextLike,

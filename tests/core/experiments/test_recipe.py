@@ -14,6 +14,7 @@ from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     BATCH_TOKENS,
+    CHOSEN,
     HIDDEN,
     LEARNT,
     MAX_PASSES,
@@ -101,6 +102,14 @@ def test_every_text_has_a_choice_that_keeps_what_is_given(
     assert settings.recipe == "auto"
     assert None not in (settings.lr, settings.hidden, settings.batch_size, settings.seq_len)
     assert settings.epochs or settings.minutes
+
+
+def test_the_settings_that_are_chosen_are_listed() -> None:
+    book, found = vars(Settings(**OWN)), set()
+    for wanted in ({}, {"layers": 2}, {"dropout": 0.1}):
+        own = vars(chosen(replace(NOVEL, speed=1e14), **wanted))
+        found |= {name for name in own if own[name] != book[name] and name not in wanted}
+    assert found - {"recipe"} == CHOSEN
 
 
 @given(texts, st.floats(0.01, 10))

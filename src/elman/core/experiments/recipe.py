@@ -36,6 +36,29 @@ MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequen
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
+# Settings that follow from the facts unless they are given.
+CHOSEN = frozenset(
+    {
+        "cell",
+        "hidden",
+        "layers",
+        "embedding",
+        "dropout",
+        "input_dropout",
+        "output_dropout",
+        "precision",
+        "seq_len",
+        "batch_size",
+        "batching",
+        "epochs",
+        "minutes",
+        "schedule",
+        "warmup",
+        "optimizer",
+        "lr",
+        "weight_decay",
+    }
+)
 
 
 @dataclass(frozen=True)
