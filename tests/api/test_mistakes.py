@@ -142,6 +142,14 @@ MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
         lambda run: elman.train(STORY, callbacks=Callback()),  # type: ignore[arg-type]
         f"{CALLBACKS} a Callback$",
     ),
+    "a column as a size": (
+        lambda run: elman.train(STORY, hidden=Column(LINES)),  # type: ignore[arg-type]
+        "^hidden must be a whole number, got a Column$",
+    ),
+    "a long name of an optimizer": (
+        lambda run: elman.train(STORY, optimizer=LONG),
+        r"^optimizer must be sgd, adam or adamw, got 'word .{,40}'$",
+    ),
     "no function of an epoch": (
         lambda run: elman.resume(run, on_epoch=5),  # type: ignore[arg-type]
         "^on_epoch is a function of an epoch, got 5$",

@@ -3,7 +3,6 @@
 import gc
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -47,7 +46,11 @@ def same_files(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("options", [BOOK, OPTIONS])
 def test_a_function_makes_the_files_of_the_command(
-    options: dict[str, Any], story: Path, tmp_path: Path, elman: Command
+    options: dict[str, Any],
+    story: Path,
+    tmp_path: Path,
+    elman: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import elman as package
 
@@ -56,7 +59,7 @@ def test_a_function_makes_the_files_of_the_command(
         words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
     done = elman("train", "story.txt", "--out", "command", *words)
     assert done.returncode == 0, done.stderr
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     package.train("story.txt", out="function", quiet=True, **options)
     same_files(tmp_path / "command", tmp_path / "function")
 

@@ -32,7 +32,7 @@ from elman.core.training.callback import Callback
 os.chdir(mkdtemp())
 text = "Once upon a time, said he.\\n" * 999
 options = dict(recipe="book", cell="lstm", layers=2, dropout=0.2, hidden=16, optimizer="adam")
-sizes = dict(epochs=8, batch_size=16, seq_len=16, schedule="cosine", quiet=True)
+sizes = dict(epochs=8, batch_size=16, seq_len=16, schedule="cosine")
 
 
 class Moments(Callback):

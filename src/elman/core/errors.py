@@ -78,7 +78,7 @@ def require_at_least(minimum: int, **values: int) -> None:
     """Raise an ElmanError for the first value that is not an integer of at least `minimum`."""
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise ElmanError(f"{in_words(name)} must be a whole number, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be a whole number, got {shortened(value)}")
         if value < minimum:
             raise ElmanError(f"{in_words(name)} must be {minimum} or more, got {value}")
 
@@ -95,7 +95,7 @@ def require_one_of(options: Sequence[str], **values: Any) -> None:
     for name, value in values.items():
         if not is_one_of(value, options):
             raise ElmanError(
-                f"{in_words(name)} must be {alternatives(options)}, got {value!r}"
+                f"{in_words(name)} must be {alternatives(options)}, got {shortened(value)}"
                 f"{did_you_mean(value, options)}"
             )
 
@@ -135,7 +135,7 @@ def require_number(rule: str, fits: Callable[[float], bool], **values: Any) -> N
     """
     for name, value in values.items():
         if not (is_number(value) and fits(value)):
-            raise ElmanError(f"{in_words(name)} must be {rule}, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be {rule}, got {shortened(value)}")
 
 
 def is_number(value: Any) -> bool:

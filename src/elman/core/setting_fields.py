@@ -23,6 +23,7 @@ from elman.core.errors import (
     require_at_most,
     require_number,
     require_one_of,
+    shortened,
 )
 
 
@@ -102,7 +103,9 @@ def texts(description: str) -> Any:
 
     def check(name: str, value: Any) -> None:
         if not (isinstance(value, tuple) and all(isinstance(text, str) for text in value)):
-            raise ElmanError(f"{in_words(name)} must be a text or a tuple of texts, got {value!r}")
+            raise ElmanError(
+                f"{in_words(name)} must be a text or a tuple of texts, got {shortened(value)}"
+            )
         if "" in value:
             raise ElmanError(f"a {in_words(name)} text has one character or more, got none")
 
@@ -131,7 +134,7 @@ def flag(description: str) -> Any:
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, bool):
-            raise ElmanError(f"{in_words(name)} must be true or false, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be true or false, got {shortened(value)}")
 
     return _field(False, description, check)
 
@@ -141,7 +144,7 @@ def path(default: str | None, description: str, **options: Any) -> Any:
 
     def check(name: str, value: Any) -> None:
         if not (isinstance(value, str) and value):
-            raise ElmanError(f"{in_words(name)} must be a path, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be a path, got {shortened(value)}")
 
     return _field(default, description, check, **options)
 
@@ -151,7 +154,7 @@ def paths(description: str, **options: Any) -> Any:
 
     def check(name: str, value: Any) -> None:
         if not (isinstance(value, list) and all(isinstance(each, str) and each for each in value)):
-            raise ElmanError(f"{in_words(name)} must be a list of paths, got {value!r}")
+            raise ElmanError(f"{in_words(name)} must be a list of paths, got {shortened(value)}")
 
     return field(default_factory=list, metadata={"help": description, "check": check, **options})
 
