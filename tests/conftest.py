@@ -1,13 +1,19 @@
 """Fixtures that several tests share."""
 
+import logging
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hypothesis
 import pytest
+
+from elman import cli
 
 # A machine that is busy, or a kernel that is compiled, makes no test fail.
 hypothesis.settings.register_profile("elman", deadline=None)
@@ -57,6 +63,30 @@ def command_line(folder: Path) -> Command:
 def elman(tmp_path: Path) -> Command:
     """The command line in the folder of the test."""
     return command_line(tmp_path)
+
+
+@pytest.fixture
+def elman_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """The command line in the folder of the test and in this process: none has to be started.
+
+    What a process changes for itself is put back at the end.
+    """
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()  # what others wrote before
+        with monkeypatch.context() as patch, mock.patch.dict(os.environ):
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["elman", *map(str, words)])
+            patch.setattr(sys, "stderr", sys.stderr)
+            patch.setattr(signal, "signal", lambda *_: None)
+            patch.setattr(logging.getLogger("elman"), "handlers", [])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        return subprocess.CompletedProcess(words, ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(pag
 SMALLER = """elman() {
   case $1 in
     train) set -- "$@" --framework numpy --epochs 1 --hidden 8 ;;
-    generate | next | evaluate | score) set -- "$@" --framework numpy ;;
+    generate | next | score) set -- "$@" --framework numpy ;;
+    plan) set -- "$@" --hidden 8 --workers 2 ;;
+    sweep) set -- "$@" --trials 2 --minutes 0.01 ;;
   esac
   python -P -c "import sys; from elman.cli import main; sys.argv[0] = 'elman'; main()" "$@"
 }"""

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from elman.core.experiments import machine
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from tests.conftest import BOOK, Command
 
 CORES = os.cpu_count() or 1
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates are timed for a tenth of their two seconds."""
+    program = machine.MEASURE.replace(
+        "measuring.main()", "measuring.SECONDS = 0.2; measuring.main()"
+    )
+    assert program != machine.MEASURE
+    monkeypatch.setattr(machine, "PROGRAM", [*machine.PROGRAM[:-1], program])
 
 
 def test_a_plan_tells_memory_exchange_and_speed(
@@ -33,6 +44,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -43,14 +55,15 @@ def test_a_plan_tells_memory_exchange_and_speed(
 )
 @pytest.mark.skipif(CORES == 1, reason="workers share cores, and there is one")
 def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
-    elman: Command, story: Path, words: tuple[str, ...], line: str
+    elman_here: Command, story: Path, words: tuple[str, ...], line: str
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--workers", "4")
-    done = elman("plan", story, *own, *words)
+    done = elman_here("plan", story, *own, *words)
     assert done.returncode == 0, done.stderr
     assert f"worker   a process; {line}" in done.stdout.splitlines()
 
 
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize(
     ("rows", "shards", "cure"),
     [
@@ -60,35 +73,38 @@ def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
     ],
 )
 def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
-    elman: Command, story: Path, rows: str, shards: tuple[str, ...], cure: str
+    elman_here: Command, story: Path, rows: str, shards: tuple[str, ...], cure: str
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", rows, "--workers", "64")
-    done = elman("plan", story, *own, *shards)
+    done = elman_here("plan", story, *own, *shards)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
-    elman: Command, story: Path
+    elman_here: Command, story: Path
 ) -> None:
     own = (*BOOK, "--hidden", "65536", "--layers", "4")
-    done = elman("plan", story, *own, "--workers", "2", "--per-machine", "2")
+    done = elman_here("plan", story, *own, "--workers", "2", "--per-machine", "2")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^a machine needs \d.* TB for that, and this one has ", done.stdout, re.M)
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
-    elman: Command, story: Path
+    elman_here: Command, story: Path
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "3", "--partition-optimizer")
-    done = elman("plan", story, *own)
+    done = elman_here("plan", story, *own)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("workers beyond 2 need more --shards")
 
 
-def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
+@pytest.mark.usefixtures("briefly")
+def test_a_plan_of_a_text_that_is_not_there(elman_here: Command) -> None:
     sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
-    done = elman("plan", *sizes, "--workers", "2", "--json")
+    done = elman_here("plan", *sizes, "--workers", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["weights"] == weights.count(Architecture("gru", 300, 32, embedding=32))
@@ -98,9 +114,12 @@ def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     assert "training: 3 minutes" in done.stderr  # the choice of the other settings
 
 
-def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, story: Path) -> None:
+@pytest.mark.usefixtures("briefly")
+def test_a_partitioned_optimizer_is_planned_as_it_is_trained(
+    elman_here: Command, story: Path
+) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--optimizer", "adam")
-    done = elman("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
+    done = elman_here("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     one, two = found["predictions"]
@@ -127,9 +146,9 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, sto
     ],
 )
 def test_what_cannot_be_planned_is_told(
-    elman: Command, story: Path, words: tuple[str, ...], message: str
+    elman_here: Command, story: Path, words: tuple[str, ...], message: str
 ) -> None:
-    done = elman("plan", *words)
+    done = elman_here("plan", *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

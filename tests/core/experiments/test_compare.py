@@ -107,20 +107,20 @@ def test_an_interrupted_comparison_can_be_resumed(story: Path, tmp_path: Path) -
 
 
 def test_a_folder_that_is_not_a_run_cannot_be_compared(
-    elman: Command, story: Path, tmp_path: Path
+    elman: Command, elman_here: Command, story: Path, tmp_path: Path
 ) -> None:
     assert elman("train", story, *QUICK, "--out", "run").returncode == 0
-    assert "none is not a run directory" in elman("compare", "run", "none").stderr
-    assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr
+    assert "none is not a run directory" in elman_here("compare", "run", "none").stderr
+    assert "cannot write run.xyz" in elman_here("compare", "run", "--plot", "run.xyz").stderr
     columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
     (tmp_path / "folder").mkdir()
     assert (
         "cannot write folder: the extension must be"
-        in elman("compare", "run", "--plot", "folder").stderr
+        in elman_here("compare", "run", "--plot", "folder").stderr
     )
     for row in ("x,1,1,1,1", "9" * 400 + ",1,1,1,1", "1,-5,1,1,1", "1", "y" * 200_000):
         (tmp_path / "run" / "history.csv").write_text(columns + row + "\n")
-        done = elman("compare", "run")
+        done = elman_here("compare", "run")
         assert "cannot read run/history.csv" in done.stderr
         assert done.stderr.count("\n") == 1
 
@@ -271,9 +271,9 @@ def test_what_is_no_run_is_passed_over_with_a_notice(elman: Command, tmp_path: P
     ],
 )
 def test_a_text_that_runs_cannot_be_compared_on_is_refused(
-    elman: Command, text: str, message: str
+    elman_here: Command, text: str, message: str
 ) -> None:
-    done = elman("compare", "run", "--on", text)
+    done = elman_here("compare", "run", "--on", text)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
