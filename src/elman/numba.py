@@ -146,25 +146,25 @@ class RNNLM(specification.RNNLM, CompiledModel):
         super().load_weights(single)
 
     def training_step(self, batch: Sequence[Any]) -> float:
-        """Return the mean loss of a batch in nats; plot its perplexity and fill `gradients`."""
+        """Return the mean loss of a batch in nats; plot it and fill `gradients`."""
         X, state, Y = self._check_batch(batch)
         masks = self._dropout_masks(X.shape)
         with self._kernels() as engine:
             loss, final_state = engine.loss(X, Y, state, masks, True, self.target_mask)
             self.gradients = engine.gradients()
         self._d_logits, self.final_state = None, self._state(final_state)
-        self.plot("ppl", self.xp.exp(loss), train=True)
+        self.plot_loss(loss, train=True)
         return loss
 
     def validation_step(self, batch: Sequence[Any]) -> float:
-        """Return the mean loss of a batch in nats, and plot its perplexity."""
+        """Return the mean loss of a batch in nats, and plot it."""
         X, state, Y = self._check_batch(batch)
         with self._kernels() as engine:
             loss, final_state = engine.loss(
                 X, Y, state, self._dropout_masks(X.shape), False, self.target_mask
             )
         self.final_state = self._state(final_state)
-        self.plot("ppl", self.xp.exp(loss), train=False)
+        self.plot_loss(loss, train=False)
         return loss
 
     def backward(self) -> None:

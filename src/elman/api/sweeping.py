@@ -33,7 +33,7 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """Run, state, loss in nats per token and values of each trial, the best first."""
+        """Run, state, loss in nats per character and values of each trial, the best first."""
         from elman.core.experiments import sweep
 
         runs = self.path / sweep.TRIALS

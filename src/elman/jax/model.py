@@ -189,19 +189,16 @@ class RNNLMScratch(TextModel, Classifier):
         self.b_q = self.param("b_q", nn.initializers.zeros, (self.vocab_size,))
 
     def training_step(self, params: Any, batch: Sequence[Any], state: Any) -> tuple[Any, Any]:
-        """Loss of a training batch with the changed variables, and its gradients.
-
-        Plots the perplexity.
-        """
+        """Loss of a training batch with the changed variables, and its gradients."""
         with_gradients = jax.value_and_grad(self.batch_loss, has_aux=True)
         value, gradients = with_gradients(params, batch, state)
-        self.plot("ppl", jnp.exp(value[0]), train=True)
+        self.plot_loss(value[0], train=True)
         return value, gradients
 
     def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
-        """Loss of a validation batch with the changed variables; plots its perplexity."""
+        """Loss of a validation batch with the changed variables."""
         value = self.batch_loss(params, batch, state)
-        self.plot("ppl", jnp.exp(value[0]), train=False)
+        self.plot_loss(value[0], train=False)
         return value
 
     def batch_loss(self, params: Any, batch: Sequence[Any], state: Any) -> Any:

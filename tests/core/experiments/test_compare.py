@@ -173,14 +173,15 @@ def test_a_vocabulary_that_lacks_words_wins_no_comparison_on_one_text(
     assert shown.endswith(f"evaluated on {other}\n")
 
 
-def test_curves_of_different_tokenizers_are_in_bits_per_character(
+def test_curves_of_other_tokens_than_characters_are_in_bits_per_character(
     elman: Command, tmp_path: Path
 ) -> None:
     text, _ = texts(tmp_path)
     trained(elman, text, "--tokenizer", "word", "--out", "runs/word")
     trained(elman, text, "--out", "runs/char")
-    both, one = ("runs/word", "runs/char"), ("runs/word",)
-    for names, unit in ((both, "bits per character"), (one, "perplexity")):
+    bits = "bits per character"
+    both, word, char = ("runs/word", "runs/char"), ("runs/word",), ("runs/char",)
+    for names, unit in ((both, bits), (word, bits), (char, "perplexity")):
         done = elman("compare", *names, "--plot", "curves.svg")
         assert done.returncode == 0, done.stderr
         assert f"<!-- {unit}" in (tmp_path / "curves.svg").read_text()

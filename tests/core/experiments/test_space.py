@@ -27,7 +27,7 @@ def test_a_space_has_ranges_and_choices() -> None:
         ("hidden", r"settings and values such as .*, got 'hidden'"),
         ("hidden=", "got 'hidden='"),
         ("hidden=8..16, hidden=8..32", "each setting is once in a space, got hidden twice"),
-        ("size=8..16", r"a space has some of cell, hidden, .*, got 'size'"),
+        ("siez=8..16", r"a space has some of tokenizer, .*, hidden, .*, got 'siez'"),
         ("hiden=8..16", "got 'hiden': did you mean hidden"),
         ("text=a|b", r"a space has some of .*, got 'text'"),
         ("framework=numba|torch", r"got 'framework'"),
@@ -65,3 +65,6 @@ def test_settings_that_act_on_nothing_are_left_out() -> None:
         "dropout": 0.3,
         "optimizer": "sgd",
     }
+    sizes = {"vocab_size": 512, "min_freq": 2}
+    for tokenizer, acting in (("bpe", {"vocab_size": 512}), ("byte", {}), ("word", sizes)):
+        assert applicable({"tokenizer": tokenizer} | sizes) == {"tokenizer": tokenizer} | acting

@@ -70,15 +70,15 @@ class LanguageModel(TextModel):
     chunked_head: Originals | None = None  # for which `chunked_loss` is right
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
-        """The loss of a training batch; plots its perplexity."""
+        """The loss of a training batch, plotted."""
         loss = self.batch_loss(batch)
-        self.plot("ppl", self.xp.exp(loss), train=True)
+        self.plot_loss(loss, train=True)
         return loss
 
     def validation_step(self: Any, batch: Sequence[Any]) -> Any:
-        """The loss of a validation batch; plots its perplexity."""
+        """The loss of a validation batch, plotted."""
         loss = self.batch_loss(batch)
-        self.plot("ppl", self.xp.exp(loss), train=False)
+        self.plot_loss(loss, train=False)
         return loss
 
     def batch_loss(self: Any, batch: Sequence[Any]) -> Any:

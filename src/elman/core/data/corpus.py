@@ -25,7 +25,7 @@ from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.text.codec import Codec
 from elman.core.text.encoders import Ids
-from elman.core.text.tokenizers import clean
+from elman.core.text.tokenizers import Units, clean
 from elman.core.text.vocab import UNKNOWN, Vocab
 from elman.core.valid_values import EDITIONS
 
@@ -318,6 +318,13 @@ class TextFile(DataModule):
     def unknown(self) -> dict[str, tuple[int, int]]:
         """Numbers of unknown tokens and of all that are predicted, for each part."""
         return self.text.unknown
+
+    @property
+    def sizes_in_characters(self) -> tuple[Size, Size] | None:
+        """Sizes of the training and the validation part; None if tokens are characters."""
+        if self.codec.tokenizer.units is Units.CHARACTERS:
+            return None
+        return Size.of_part(self.sizes["training"]), Size.of_part(self.sizes["validation"])
 
     def trained(self) -> Size:
         """Size of the training part."""

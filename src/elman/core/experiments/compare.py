@@ -203,7 +203,7 @@ def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = 
     """Read some runs, or those in folders; `evaluate` evaluates each on the same text."""
     runs = finished(paths)
     results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in runs]
-    in_bits = table.tokens_differ(results)
+    in_bits = table.tokens_differ(results) or not table.have_characters(results)
     by_time = any(map(_is_by_time, runs))
     curves = {str(each.folder): _curves(each, in_bits, by_time) for each in runs}
     drawn = {name: both for name, both in curves.items() if both is not None}

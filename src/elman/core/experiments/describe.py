@@ -7,8 +7,9 @@ from typing import Any
 
 from elman.core.experiments.results import kept_epoch, place_in_words, result
 from elman.core.experiments.runs import read
-from elman.core.experiments.table import COLUMNS, OFF, heading, shown
+from elman.core.experiments.table import COLUMNS, OFF, heading, in_order, shown
 from elman.core.model import weights
+from elman.core.valid_values import CHAR
 
 ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256"}  # that other lines show
 RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
@@ -51,7 +52,7 @@ def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             names = [name for name in names if name not in given]
         chosen = {"auto": "chosen", "book": "defaults"}[settings["recipe"]]
         yield "settings" if given is None else chosen, _values(settings, names)
-    for name in RESULTS:
+    for name in in_order(RESULTS, settings["tokenizer"] == CHAR):
         title, form = COLUMNS[name]
         if results[name] is not None:
             yield title, format(results[name], form) + _share(name, results["test_read"])

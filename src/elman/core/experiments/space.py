@@ -13,15 +13,16 @@ from typing import Any, get_args, get_type_hints
 from elman.core.errors import ElmanError, did_you_mean
 from elman.core.experiments.settings import Settings
 from elman.core.model.optimizers import OPTIMIZERS, OPTIONAL
+from elman.core.valid_values import BPE, BYTE
 
 LOG = ":log"
 NUMBER = r"\d*\.?\d+(?:e[-+]?\d+)?"
 LIKE_A_RANGE = re.compile(rf"({NUMBER})\s*(?:-|:|\u2013|to)\s*({NUMBER})({LOG})?")
 EXAMPLE = '"hidden=64..512:log, dropout=0..0.5, cell=gru|lstm"'
-# What decides the text, its tokens or its parts: losses of others could not be compared.
+# What decides the text or its parts: losses of others could not be compared.
 FIXED = {
-    *("text", "more_texts", "split", "val", "test", "lines", "edition", "recipe", "tokenizer"),
-    *("vocab_size", "min_freq", "newlines", "framework", "init", "log", "minutes", "epochs"),
+    *("text", "more_texts", "split", "val", "test", "lines", "edition", "recipe", "newlines"),
+    *("framework", "init", "log", "minutes", "epochs"),
 }
 
 
@@ -122,6 +123,8 @@ def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, acts in (
         ("dropout", settings.get("layers", 2) > 1),
         ("input_dropout", settings.get("embedding", 1) > 0),
+        ("vocab_size", settings.get("tokenizer") != BYTE),
+        ("min_freq", settings.get("tokenizer") not in (BYTE, BPE)),
         *((name, optimizer is None or name in OPTIMIZERS[optimizer].takes) for name in OPTIONAL),
     ):
         if not acts:

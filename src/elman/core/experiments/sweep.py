@@ -39,6 +39,7 @@ from elman.core.experiments.session import Conduct, Ending, no_signals
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.space import Range, Values
 from elman.core.files import atomic, json_files, regular
+from elman.core.model.metrics import bits_per_character
 from elman.core.setting_fields import check_given
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.history import best_epoch
@@ -108,7 +109,10 @@ class Report(Callback):
             trainer.stop()
         elif self._last < part < PARTS:
             self._last = part
-            self.trial.report(best_epoch(trainer.history).val_loss, part)
+            loss = best_epoch(trainer.history).val_loss
+            if trainer.in_bits is not None:
+                loss = math.log(2) * trainer.in_bits[1](loss)
+            self.trial.report(loss, part)
             if self.trial.should_prune():
                 self.pruned = True
                 self.trial.set_user_attr(BEHIND, True)
@@ -178,7 +182,7 @@ def check_here(given: Mapping[str, Any]) -> None:
 def train_trial(
     given: Mapping[str, Any], folder: Path, report: Report, ending: Ending = no_signals
 ) -> float:
-    """Train, or go on with, the run of a trial; return its lowest loss."""
+    """Train, or go on with, the run of a trial; return its lowest loss, in nats per character."""
     finished = (folder / run.CONFIG).exists()  # by a process that was killed then
     with quiet():
         if not finished:
@@ -189,7 +193,11 @@ def train_trial(
                 trained = session.begin(given, folder, conduct=conduct)
             if trained is not None:
                 trained.finish()
-    return kept_loss(run.read_history(folder), run.read_config(folder).training)
+    record = run.read_config(folder).training
+    assert record is not None
+    assert record.validated is not None  # a version that counts characters
+    loss = kept_loss(run.read_history(folder), record)
+    return math.log(2) * bits_per_character(loss, record.validated)
 
 
 @contextmanager
@@ -388,7 +396,7 @@ def described(params: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A trial that has ended, or is running: its run, its loss in nats per token, its values."""
+    """A trial that ended, or is running: run, loss in nats per character, values."""
 
     run: str
     state: str

@@ -23,7 +23,7 @@ def draw(folder: Path, study: optuna.Study, shares: Mapping[str, float]) -> None
         lowest = np.minimum.accumulate(np.array(losses, float))
         axes.plot(numbers, losses, "o", label="a trial")
         axes.plot(numbers, lowest, "-", label="the lowest so far")
-        axes.set(xlabel="trial", ylabel="validation loss in nats per token")
+        axes.set(xlabel="trial", ylabel="validation loss in nats per character")
         axes.legend()
         save(figure, path)
     if not shares:

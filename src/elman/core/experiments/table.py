@@ -1,13 +1,14 @@
 """A table of runs: the settings that differ, the results, and notes on what cannot be compared."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elman.core.errors import in_words, printable
 from elman.core.experiments.results import Result
+from elman.core.valid_values import CHAR
 
 TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters of a line above the table, and of a row
 MAX_SETTING_WIDTH = 24  # characters
@@ -108,11 +109,22 @@ def tokens_differ(runs: Sequence[Result]) -> bool:
     return len({each.tokens for each in runs}) > 1
 
 
+def have_characters(runs: Sequence[Result]) -> bool:
+    """True if the tokens of all runs are characters."""
+    return all(each.settings.get("tokenizer") == CHAR for each in runs)
+
+
+def in_order(results: Iterable[str], characters: bool) -> list[str]:
+    """Names of results; those per token are last unless tokens are characters."""
+    return sorted(results, key=lambda name: not characters and name in PER_TOKEN)
+
+
 def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
     """The results under their headings, without those that do not compare or that no run has."""
     evaluated = any("on_loss" in each.results for each in runs)
     columns = {}
-    for name, (heading, form) in COLUMNS.items():
+    for name in in_order(COLUMNS, have_characters(runs)):
+        heading, form = COLUMNS[name]
         values = [each.results.get(name) for each in runs]
         hidden = (name in PER_TOKEN and tokens_differ(runs)) or (
             evaluated and name.startswith(OF_TRAINING)

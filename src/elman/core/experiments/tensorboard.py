@@ -96,7 +96,13 @@ class TensorBoard(Callback):
             "loss/validation": epoch.val_loss,
             "training/tokens_per_second": epoch.tokens_per_second,
         }
-        if trainer.model.board.data.keys() & {"train_ppl", "val_ppl"}:
+        if trainer.in_bits is not None:
+            to_train, to_val = trainer.in_bits
+            values |= {
+                "bits_per_character/training": to_train(epoch.train_loss),
+                "bits_per_character/validation": to_val(epoch.val_loss),
+            }
+        elif trainer.model.board.data.keys() & {"train_ppl", "val_ppl"}:
             values |= {
                 "perplexity/training": epoch.train_ppl,
                 "perplexity/validation": epoch.val_ppl,

@@ -93,15 +93,20 @@ class Evaluation:
         return self.unknown / self.tokens
 
     def in_lines(self) -> dict[str, str]:
-        """Names of the metrics, with their values and units."""
-        return {
+        """Names of the metrics, with their values and units.
+
+        Bits per character are first where tokens are not characters.
+        """
+        per_token = {
             "loss": f"{self.loss:.4f} nats per token",
             "perplexity": f"{self.perplexity:.3f}",
+        }
+        bits = {
             "bits per character": f"{self.bits_per_character:.4f}",
             "bits per byte": f"{self.bits_per_byte:.4f}",
-            "tokens": f"{self.tokens}",
-            "unknown tokens": self._unknown(),
         }
+        first = per_token | bits if self.tokens == self.characters else bits | per_token
+        return first | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
 
     def _unknown(self) -> str:
         """Number of unknown tokens, and what their spelling takes."""

@@ -147,6 +147,14 @@ class TextModel:
         """
         return language_model.predict(self, prefix, num_preds, vocab)
 
+    def plot_loss(self: Any, loss: Any, train: bool) -> None:
+        """Plot the perplexity of a loss; its bits per character if tokens are not characters."""
+        if self.trainer.in_bits is None:
+            self.plot("ppl", self.xp.exp(loss), train)
+        else:
+            in_bits = self.trainer.in_bits[0 if train else 1]
+            self.plot("bits/char", in_bits(loss), train)
+
     xp: Any  # array functions of the framework, under the book's names
 
 
@@ -165,7 +173,12 @@ def _summary(model: Any) -> str | None:
     parts = [in_words(arch, model.options.precision), tokens]
     history = [] if model.trainer is None else model.trainer.history
     if history and not math.isnan(history[-1].val_loss):
-        parts.append(f"last validation perplexity {in_digits(history[-1].val_ppl)}")
+        in_bits = model.trainer.in_bits
+        if in_bits is None:
+            parts.append(f"last validation perplexity {in_digits(history[-1].val_ppl)}")
+        else:
+            bits = in_bits[1](history[-1].val_loss)
+            parts.append(f"last validation {bits:.3f} bits per character")
     return ", ".join(parts)
 
 

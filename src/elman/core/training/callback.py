@@ -1,6 +1,6 @@
 """Callbacks: hooks that a trainer calls during training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class TrainerLike(Protocol):
     batch_loss: float
     gradient_norm: Any
     val_dataloader: Any
+    in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
 
     @property
     def step(self) -> Any:

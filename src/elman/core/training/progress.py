@@ -57,19 +57,31 @@ def _of(trainer: TrainerLike) -> str:
 
 
 def describe(trainer: TrainerLike) -> str:
-    """Summary of the last epoch on one line: perplexities, or losses if the model plots none."""
+    """Summary of the last epoch on one line; of a language model with its speed."""
     epoch = trainer.history[-1]
     shown = f"epoch {epoch.epoch}{_of(trainer)}  {_losses(trainer, epoch, epoch.val_loss)}"
-    plots = "train_ppl" in trainer.model.board.data
-    return f"{shown}  {epoch.tokens_per_second:,.0f} tokens/s" if plots else shown
+    if trainer.in_bits or _plots_perplexity(trainer):
+        return f"{shown}  {epoch.tokens_per_second:,.0f} tokens/s"
+    return shown
 
 
 def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
-    """Perplexities of a row, or losses if the model plots none; `val_loss` is None for none."""
-    plots = "train_ppl" in trainer.model.board.data
-    name, form = ("", _perplexity) if plots else (" loss", "{:.4g}".format)
+    """Losses of a row in the unit that the model plots; `val_loss` is None for none.
+
+    That is bits per character where tokens are not characters, else perplexity. A model that plots
+    neither has losses.
+    """
+    if trainer.in_bits is not None:
+        to_train, to_val = trainer.in_bits
+        validation = "" if val_loss is None else f"  val {to_val(val_loss):.3f}"
+        return f"train {to_train(row.train_loss):.3f}{validation} bits/char"
+    name, form = ("", _perplexity) if _plots_perplexity(trainer) else (" loss", "{:.4g}".format)
     validation = "" if val_loss is None else f"  val{name} {form(val_loss)}"
     return f"train{name} {form(row.train_loss)}{validation}"
+
+
+def _plots_perplexity(trainer: TrainerLike) -> bool:
+    return "train_ppl" in trainer.model.board.data
 
 
 def _perplexity(loss: float) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -28,7 +28,7 @@ from elman.core.errors import (
 from elman.core.files import memory
 from elman.core.files.long_work import showing
 from elman.core.hyperparameters import HyperParameters
-from elman.core.model.metrics import Mean
+from elman.core.model.metrics import Mean, bits_per_character
 from elman.core.text import codec
 from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoint
@@ -47,7 +47,7 @@ from elman.core.training.schedule import warn_of_sgd
 from elman.core.training.sharded import ShardedStep, Shards
 from elman.core.training.step import Step
 from elman.core.training.time_limit import TimeLimit, TimePlan
-from elman.core.user_classes import LoaderAttributes, ModelAttributes
+from elman.core.user_classes import DataAttributes, LoaderAttributes, ModelAttributes
 
 
 class Trainer(HyperParameters):
@@ -84,6 +84,8 @@ class Trainer(HyperParameters):
     gradient_norm: Any = math.nan  # of the last update, before clipping
     learning_rate_factor: float = 1.0  # that a schedule has set
     hidden_state: Any = None  # after the last batch, where batches are contiguous
+    # Bits per character of a training and a validation loss, where tokens are not characters.
+    in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
     _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
     _progress_display: Callback = Callback()
     _step: Step | None = None
@@ -132,6 +134,10 @@ class Trainer(HyperParameters):
         self.batch_loss = self.gradient_norm = math.nan
         self.learning_rate_factor = 1.0
         self._final = None
+        self.in_bits = None
+        if (sizes := DataAttributes.of(data).sizes_in_characters) is not None:
+            of_training, of_validation = (partial(bits_per_character, size=s) for s in sizes)
+            self.in_bits = of_training, of_validation
         self._begin_epoch()
         self._row = RowProgress()
         self._began = time.perf_counter()
