@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -160,16 +161,18 @@ def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterat
         yield piece[: round(len(piece) * share)]
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:  # reading raises
-        return 0
+def size_on_disk(files: Sequence[Path]) -> int:
+    """Bytes of some files, without those that cannot be read: reading them raises."""
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
 
 
 def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
     """Return a function that takes a number of bytes read, and reports the sum so far."""
-    total = sum(map(_size, files))
+    total = size_on_disk(files)
     done = 0
 
     def advance(read: int) -> None:

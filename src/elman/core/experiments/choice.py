@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data.parts import Sources, parse_split
+from elman.core.data.survey import survey
 from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe
@@ -19,6 +20,8 @@ from elman.core.files import regular
 from elman.core.files.long_work import showing
 from elman.core.valid_values import TIME_MACHINE
 from elman.core.workers.processes import check_shards
+
+TOKEN_SETTINGS = ("tokenizer", "vocab_size", "min_freq")
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,13 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     check_given(given)
     framework = _framework(given)
     origin = Origin.of(given)
-    text = _read(given, origin, workers)
+    precision = given.get("precision") or framework.fastest_precision()
+    tokens = {} if origin else _tokens(given)
+    text = _read({**given, **tokens}, origin, workers)
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
-    facts = _facts(text, given, framework, workers)
-    settings, reasons = recipe.choose(given, facts)
+    speed = _speed(given, framework, precision, workers)
+    facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
+    settings, reasons = recipe.choose({**given, **tokens}, facts)
     return Choice(settings, framework, origin, text, tuple(reasons), named(given), facts)
 
 
@@ -93,14 +99,26 @@ def _framework(settings: Mapping[str, Any]) -> Any:
     return framework
 
 
-def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> Text:
-    """The text of some settings, in the tokens of the model to start from."""
-    sources = Sources.of(
+def _sources(settings: Mapping[str, Any]) -> Sources:
+    return Sources.of(
         [settings["text"], *settings.get("more_texts", ())],
         parse_split(settings.get("split")),
         settings.get("val"),
         settings.get("test"),
     )
+
+
+def _tokens(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the tokens that suit a text; none if it has tokens, or some are given."""
+    sources = _sources(given)
+    if sources.is_store or any(name in given for name in TOKEN_SETTINGS):
+        return {}
+    return recipe.choose_tokens(given, survey(sources))
+
+
+def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> Text:
+    """The text of some settings, in the tokens of the model to start from."""
+    sources = _sources(settings)
     options = TokenOptions(
         settings.get("tokenizer"),
         settings.get("vocab_size"),
@@ -112,15 +130,13 @@ def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> T
     return read_text(sources, options, shared=workers > 1)
 
 
-def _facts(text: Text, given: Mapping[str, Any], framework: Any, workers: int) -> Facts:
-    """Facts of a text and of this machine; its speed is measured if the time is limited."""
-    precision = given.get("precision") or framework.fastest_precision()
-    speed = recipe.USUAL_SPEED
-    if recipe.minutes(given) is not None:
-        num_gpus = count_gpus(given.get("device", Settings.device), framework)
-        with showing("measuring the speed of this machine"):
-            speed = workers * operations_per_second(framework, precision, num_gpus)
-    return Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
+def _speed(given: Mapping[str, Any], framework: Any, precision: str, workers: int) -> float:
+    """Operations per second of all workers, measured if the time is limited."""
+    if recipe.minutes(given) is None:
+        return recipe.USUAL_SPEED
+    num_gpus = count_gpus(given.get("device", Settings.device), framework)
+    with showing("measuring the speed of this machine"):
+        return workers * operations_per_second(framework, precision, num_gpus)
 
 
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:

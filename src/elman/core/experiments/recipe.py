@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from elman.core.data.survey import Survey
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
@@ -119,6 +120,11 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     _choose_dropout(chosen, passes, products / facts.characters)
     settings = Settings(**chosen)
     return settings, _described(settings, facts)
+
+
+def choose_tokens(given: Mapping[str, Any], text: Survey) -> dict[str, Any]:
+    """Settings of the tokens that suit a text: byte pairs, or none for characters."""
+    return {}
 
 
 def check_time(settings: Settings, facts: Facts) -> None:
