@@ -107,6 +107,15 @@ def test_validations_along_the_way_read_the_same_batches_in_under_a_twentieth_of
     assert 10 * len(along[0]) * trainer.validation_seconds < 5.5
 
 
+@pytest.mark.parametrize("validation", [20, 400, 880, 1000])
+def test_the_last_row_is_long_enough_for_a_mean(validation: int) -> None:
+    tokens = [
+        0,
+        *(row.tokens or 0 for row in fitted(Timed(), data=numbers(30, validation)).history),
+    ]
+    assert min(np.diff(tokens)) >= 5
+
+
 def test_validations_that_are_costly_are_rare() -> None:
     trainer = fitted(Timed(validation_seconds=0.5))
     *along, last = validations(trainer).values()

@@ -53,8 +53,11 @@ class TimeLimit:
             validation = min(SHARE_OF_TIME * self.seconds, longest)
         return now + self.update_seconds + validation >= self.seconds
 
-    def is_due(self, last: float, now: float) -> bool:
-        """Return True if a validation is due within an epoch; the latest ended at `last`."""
+    def is_due(self, last: float, now: float, read: int, batches: int) -> bool:
+        """Return True if a validation is due within an epoch; the latest ended at `last`.
+
+        `now`, `read` and `batches` are as in `is_up`.
+        """
         return False
 
     def row_batches(
@@ -93,18 +96,28 @@ class TimePlan(TimeLimit):
 
     cut_short = LAST_CUT_SHORT
 
-    def is_due(self, last: float, now: float) -> bool:
-        """Return True if a validation is due; the latest ended at `last`."""
+    def is_due(self, last: float, now: float, read: int, batches: int) -> bool:
+        """Return True if a validation is due; the latest ended at `last`.
+
+        None is shortly before the end: the mean training loss of the few updates after it would
+        look like a jump of the curve.
+        """
         part = SHARE_OF_A_ROW * self.seconds
         affordable = now - last >= self.validation_seconds / MOST_OF_VALIDATIONS
-        return affordable and int(now / part) > int(last / part)
+        left = self.seconds - self._validations_to_come(read, batches) - now
+        return affordable and left >= part / 2 and int(now / part) > int(last / part)
 
     def is_up(self, now: float, read: int, batches: int) -> bool:
         """Return True if the time is too short for another update and the validations after it."""
+        ahead = self.update_seconds + self._validations_to_come(read, batches)
+        return now + ahead >= self.seconds
+
+    def _validations_to_come(self, read: int, batches: int) -> float:
+        """Seconds of the validation that ends the last row, and of that of the weights kept."""
         along = self.validation_seconds if read else self._share_of_one
         one = along / read if read else self.update_seconds  # a batch takes less than an update
         last = 0.0 if read >= batches else min(SHARE_OF_TIME * self.seconds, batches * one)
-        return now + self.update_seconds + min(along, batches * one) + last >= self.seconds
+        return min(along, batches * one) + last
 
     @property
     def _share_of_one(self) -> float:

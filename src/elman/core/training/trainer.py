@@ -469,7 +469,8 @@ class Trainer(HyperParameters):
     def is_due(self) -> bool:
         """True if a training by time is to be validated before the next update."""
         last = self.history[-1].seconds if self.history else 0.0
-        return self._row.batches > 0 and self.limit.is_due(last, self.seconds)
+        validation = self._validated_batches, self.num_val_batches
+        return self._row.batches > 0 and self.limit.is_due(last, self.seconds, *validation)
 
     def example(self) -> Any:
         """A training batch to infer shapes from."""
