@@ -52,3 +52,36 @@ def test_evaluate_reads_standard_input_as_it_reads_a_file(
     empty = elman("evaluate", run, "-", stdin=subprocess.DEVNULL)
     assert empty.returncode == 2
     assert "standard input is empty" in empty.stderr
+
+
+def test_dynamic_evaluation_is_marked_and_its_rate_found_again(
+    elman: Command, run: Path, story: Path, tmp_path: Path
+) -> None:
+    text = story.read_text()
+    (tmp_path / "again.txt").write_text(text[:400] * 3)
+    static = json.loads(elman("evaluate", run, "again.txt", "--json").stdout)
+    assert "dynamic" not in static
+    done = elman("evaluate", run, "again.txt", "--dynamic", "--json")
+    assert "the best on the validation part" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["dynamic"]["rate"] > 0
+    assert found["loss"] < static["loss"]
+    shown = elman("evaluate", run, "again.txt", "--dynamic").stdout
+    assert shown.startswith(f"dynamic evaluation  rate {found['dynamic']['rate']:g}, decay ")
+
+
+def test_dynamic_evaluation_needs_the_validation_part(
+    elman: Command, story: Path, tmp_path: Path
+) -> None:
+    rule = "dynamic evaluation finds its rate on the validation part of the training"
+    (tmp_path / "own.txt").write_bytes(story.read_bytes())
+    done = elman("train", "own.txt", "--epochs", "1", "--hidden", "8", "--out", "own")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "own.txt").unlink()
+    for command in ("evaluate", "score"):
+        done = elman(command, "own", story, "--dynamic")
+        assert done.returncode == 2
+        assert "there is no file own.txt" in done.stderr
+    (tmp_path / "own.txt").write_text(story.read_text() + "The end.")
+    done = elman("evaluate", "own", story, "--dynamic")
+    assert f"{rule}, and own.txt has changed since: restore it" in done.stderr

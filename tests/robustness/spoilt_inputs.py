@@ -29,7 +29,7 @@ from elman.core.errors import ElmanError
 from elman.core.experiments import results, run, table, train
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, tensors
-from elman.core.model.evaluation import evaluate, evaluate_store
+from elman.core.model.evaluation import evaluate, evaluate_on
 from elman.core.model.language_model import generate, score
 from elman.core.model.sampling import Sampler
 from elman.core.text import text_files
@@ -109,7 +109,7 @@ def byte_pairs(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     if chance.random() < 0.1:
         return told(["evaluate", str(good.bpe_run), str(folder), "--framework", "numpy"])
     model = elman.load(good.bpe_run)
-    return lambda: evaluate_store(model, folder, model.codec)
+    return lambda: evaluate_on(model, folder)
 
 
 def headers(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import elman
-from elman.cli.options import Framework, Json, Run, with_settings
+from elman.cli.options import Dynamic, Framework, Json, Run, with_settings
 from elman.cli.output import print_json
 from elman.core.experiments.settings import check_text
 
@@ -21,13 +21,19 @@ def evaluate(
     ],
     edition: str | None = None,
     framework: Framework = None,
+    dynamic: Dynamic = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model on a text: loss, perplexity, bits per character and per byte."""
+    from elman.core.experiments import adapting
     from elman.core.model.evaluation import evaluate_on
 
     check_text(text, edition)
-    result = evaluate_on(elman.load(run, framework), text, edition)
+    model = elman.load(run, framework)
+    if dynamic:
+        result = adapting.evaluate(run, model, text, edition)
+    else:
+        result = evaluate_on(model, text, edition)
     if as_json:
         print_json(result.fields())
         return

@@ -43,6 +43,14 @@ Framework = Annotated[
         show_default=False,
     ),
 ]
+Dynamic = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic",
+        help="Dynamic evaluation: the model adapts to what it has read, as fast as is best on the "
+        "validation part of its training.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import elman
-from elman.cli.options import Framework, Run
+from elman.cli.options import Dynamic, Framework, Run
 from elman.cli.output import Table
 from elman.core.errors import ElmanError, require_at_least, require_at_most, require_one_of
 
@@ -37,6 +37,7 @@ def score(
         bool, typer.Option("--text", help="Add the text of each line; --top adds it anyway.")
     ] = False,
     framework: Framework = None,
+    dynamic: Dynamic = False,
 ) -> None:
     """Score each line as a text of its own.
 
@@ -46,12 +47,13 @@ def score(
     a pipe receives values separated by tabs.
     """
     from elman.core.experiments import score_rows
+    from elman.core.experiments.adapting import adapting
     from elman.core.files.long_work import showing
 
     _check(by, top, text)
     blocks = score_rows.blocks_of(file)
     model = elman.load(run, framework)
-    scored = score_rows.ScoredText(model, blocks)
+    scored = score_rows.ScoredText(model, blocks, adapting(run, model) if dynamic else None)
     if top is not None:
         with showing("scoring"):  # other rows show themselves
             found = score_rows.most_surprising(scored, top)

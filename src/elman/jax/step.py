@@ -147,6 +147,10 @@ class Step(GradientStep):
     def _part_step(self, state: Any, weights: Any, gradients: Any) -> Any:
         return state.replace(params=weights).apply_gradients(grads=gradients)
 
+    def weight_vector(self) -> Any:
+        """All weights, in the order of `gradient_vector`."""
+        return ravel_pytree(self.state.params)[0]
+
     def set_weight_vector(self, vector: Any) -> None:
         """Set all weights, in the order of `gradient_vector`."""
         placed = jax.device_put(vector, self.trainer.device)

@@ -90,6 +90,10 @@ class Step(GradientStep):
         updated: Array = part.parameters[PART]
         return updated
 
+    def weight_vector(self) -> Array:
+        """Copy of all weights, in the order of `gradient_vector`."""
+        return self._vector(self.model.parameters)
+
     def set_weight_vector(self, vector: Array) -> None:
         """Set all weights, in the order of `gradient_vector`."""
         for name, array in self._arrays_of(vector):

@@ -97,6 +97,10 @@ class Step(GradientStep):
             start += len(flat)
         return torch.cat(parts)
 
+    def weight_vector(self) -> torch.Tensor:
+        """Copy of all weights, in the order of `gradient_vector`."""
+        return torch.cat([weight.detach().reshape(-1) for weight in self.model.parameters()])
+
     def set_weight_vector(self, vector: torch.Tensor) -> None:
         """Set all weights, in the order of `gradient_vector`."""
         with torch.no_grad():

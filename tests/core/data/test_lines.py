@@ -20,7 +20,7 @@ from elman.core.data.lines import LineBatches, Lines, padded_steps
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.model import evaluation
-from elman.core.model.evaluation import evaluate, evaluate_store
+from elman.core.model.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.core.model.language_model import cross_entropy
 from elman.core.model.weights import Architecture, initial
 from elman.core.text import text_files
@@ -314,7 +314,7 @@ def test_an_evaluation_is_the_sum_of_all_lines(tmp_path: Path, name: str) -> Non
     whole = text.replace("\r\n\r\n", "\n").replace("\r\n", "\n") + "\n"
     assert (found.characters, found.utf8_bytes) == (len(whole), len(whole.encode()))
     prepare([str(path)], tmp_path / "s", name, lines=True)
-    kept = evaluate_store(model, tmp_path / "s", codec)
+    kept = evaluate_tokens(model, tokens_of(tmp_path / "s", codec), codec.tokenizer)
     read = evaluate(model, path.read_text(), codec)
     assert kept.nats == pytest.approx(read.nats, rel=1e-6)
     for fact in ("tokens", "characters", "unknown"):

@@ -23,7 +23,7 @@ from elman.core.data.prepare import prepare
 from elman.core.data.token_writer import smallest_dtype
 from elman.core.data.tokenization import TokenizerSettings, tokenize, tokenize_sources
 from elman.core.errors import ElmanError
-from elman.core.model.evaluation import evaluate, evaluate_store
+from elman.core.model.evaluation import evaluate, evaluate_tokens, tokens_of
 from elman.core.model.weights import Architecture, initial
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
@@ -169,7 +169,7 @@ def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> Non
     arch = Architecture("gru", len(codec.vocab), 4)
     model = build(arch, initial(arch))
     whole = evaluate(model, TEXT, codec)
-    assert evaluate_store(model, folder, codec) == whole
+    assert evaluate_tokens(model, tokens_of(folder, codec), codec.tokenizer) == whole
     blocks = [TEXT[start : start + 7] for start in range(0, len(TEXT), 7)]
     assert evaluate(model, blocks, codec) == whole
     first = codec.tokenizer.split(TEXT)[0]
@@ -178,7 +178,7 @@ def test_evaluating_a_store_is_evaluating_its_text(text: Path, name: str) -> Non
     other = Codec(Vocab(["a"]), codec.tokenizer, clean=False)
     for model_codec in (other, Codec(codec.vocab, codec.tokenizer, clean=True)):
         with pytest.raises(ElmanError, match="has other tokens than the model"):
-            evaluate_store(model, folder, model_codec)
+            tokens_of(folder, model_codec)
 
 
 def test_options_that_are_not_the_stores_are_refused(text: Path) -> None:
@@ -299,7 +299,8 @@ def test_line_ends_change_nothing_of_what_is_read(
     model = build(arch := Architecture("rnn", len(kept.tokens.vocab), 4), initial(arch))
     measured = [evaluate(model, text_files.blocks([path]), kept.codec) for path in (text, windows)]
     folder = windows.with_name(f"{name}.store")
-    assert measured[0] == measured[1] == evaluate_store(model, folder, kept.codec)
+    in_store = tokens_of(folder, kept.codec)
+    assert measured[0] == measured[1] == evaluate_tokens(model, in_store, kept.codec.tokenizer)
 
 
 def test_line_ends_that_are_kept_are_kept_by_store_and_run(text: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from elman.core.data import splits
 from elman.core.model.scoring import ScoredLines, score_lines
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
-from elman.core.text.lines import LineReader
+from elman.core.text.lines import LineReader, Lines
+from elman.core.training.dynamic import AdaptingModel
 
 DECIMALS = 4  # of nats and bits
 Row = tuple[str, ...]
@@ -18,20 +19,37 @@ Entry = tuple[float, int, Row]  # bits per character, minus the line's number, i
 
 
 class ScoredText:
-    """The lines of a text, read and scored some at a time; `warn_of_unknown` comes at the end."""
+    """The lines of a text, read and scored some at a time; `warn_of_unknown` comes at the end.
 
-    def __init__(self, model: Any, blocks: Iterator[str]) -> None:
+    With `adapting`, the same model, each line is scored before it adapts to it.
+    """
+
+    def __init__(
+        self, model: Any, blocks: Iterator[str], adapting: AdaptingModel | None = None
+    ) -> None:
         self.model = model
         self.blocks = blocks
+        self.adapting = adapting
         self.tokens = self.unknown = 0
 
     def __iter__(self) -> Iterator[ScoredLines]:
         unknown = self.model.codec.vocab.unk
-        for lines in LineReader(self.model.codec).pools(self.blocks):
-            pool = score_lines(self.model, lines)
-            self.tokens += len(pool.losses)
-            self.unknown += int((pool.lines.ids == unknown).sum())
-            yield pool
+        reader = LineReader(self.model.codec)
+        for lines in reader.pools(self.blocks):
+            for pool in self._scored(lines, reader):
+                self.tokens += len(pool.losses)
+                self.unknown += int((pool.lines.ids == unknown).sum())
+                yield pool
+
+    def _scored(self, lines: Lines, reader: LineReader) -> Iterator[ScoredLines]:
+        """Yield the scores of some lines; of each by itself if the model adapts."""
+        if self.adapting is None:
+            yield score_lines(self.model, lines)
+            return
+        for text in lines.texts:
+            one = reader.lines([text])
+            yield score_lines(self.model, one)
+            self.adapting.learn(one.ids)
 
     def warn_of_unknown(self) -> None:
         """Warn if many of the tokens read so far are unknown."""

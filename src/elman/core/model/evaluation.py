@@ -30,10 +30,14 @@ def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluatio
         raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
     if not isinstance(text, Iterable) or isinstance(text, bytes):
         raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
+    return evaluate_tokens(model, _tokens(text, codec), codec.tokenizer)
+
+
+def _tokens(text: str | Iterable[str], codec: Codec) -> Tokens:
+    """Tokens of a text, given whole or in blocks."""
     blocks = [text] if isinstance(text, str) else map(_block, text)
     with showing("reading"):
-        tokens = tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
-    return evaluate_tokens(model, tokens, codec.tokenizer)
+        return tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
 
 
 def _block(block: Any) -> str:
@@ -47,28 +51,26 @@ def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evalu
 
     A text with many unknown tokens gives a warning.
     """
-    result = _evaluate_on(model, text, edition)
+    tokens = tokens_of(text, model.codec, edition)
+    result = evaluate_tokens(model, tokens, model.codec.tokenizer)
     splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     return result
 
 
-def _evaluate_on(model: Any, text: TextLike, edition: str | None) -> Evaluation:
+def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Tokens:
+    """Tokens of The Time Machine, a file, a store, standard input as `-`, or a text."""
     if not in_memory.is_named(text):
-        return evaluate(model, in_memory.blocks_of(text), model.codec)
+        return _tokens(in_memory.blocks_of(text), codec)
     if text == TIME_MACHINE:
-        book = corpus.time_machine(edition or EDITIONS[0])
-        return evaluate(model, book, model.codec)
+        return _tokens(corpus.time_machine(edition or EDITIONS[0]), codec)
     if text == text_files.STDIN:
-        return evaluate(model, text_files.blocks_of_standard_input(), model.codec)
+        return _tokens(text_files.blocks_of_standard_input(), codec)
     path = Path(os.fspath(text))  # type: ignore[arg-type]
-    if path.is_dir():
-        return evaluate_store(model, path, model.codec)
-    return evaluate(model, text_files.blocks([path]), model.codec)
-
-
-def evaluate_store(model: Steps, folder: Path, codec: Codec) -> Evaluation:
-    """Evaluate a model on a token store that has the model's tokens."""
-    return evaluate_tokens(model, store.read_with(folder, codec).tokens, codec.tokenizer)
+    return (
+        store.read_with(path, codec).tokens
+        if path.is_dir()
+        else _tokens(text_files.blocks([path]), codec)
+    )
 
 
 def evaluate_tokens(

@@ -1,7 +1,8 @@
 """Quality of a model: cross-entropy by token, perplexity, bits per character and per byte."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from elman.core import html_tables
 from elman.core.data.sizes import Size
@@ -46,10 +47,26 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """How fast a model adapts to what it reads; a rate of 0 is no adaptation.
+
+    - `rate`: size of a step for a gradient of the usual size.
+    - `decay`: share of the way back to the weights of the training that a usual weight takes.
+    """
+
+    rate: float
+    decay: float = 0.0
+
+    def __str__(self) -> str:
+        return f"rate {self.rate:g}, decay {self.decay:g}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Evaluation of a text, over every token but the first, which nothing precedes.
 
-    `nats` is the sum of their losses; the other fields are those of a `Size`.
+    `nats` is the sum of their losses, and `dynamic` how the model adapted to the text, None if it
+    did not. The other fields are those of a `Size`.
     """
 
     nats: float
@@ -58,6 +75,7 @@ class Evaluation:
     utf8_bytes: int
     unknown: int = 0
     spelling: float = 0.0
+    dynamic: Adaptation | None = None
 
     @classmethod
     def of(cls, nats: float, size: Size) -> "Evaluation":
@@ -106,7 +124,8 @@ class Evaluation:
             "bits per byte": f"{self.bits_per_byte:.4f}",
         }
         first = per_token | bits if self.tokens == self.characters else bits | per_token
-        return first | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
+        mark = {} if self.dynamic is None else {"dynamic evaluation": f"{self.dynamic}"}
+        return mark | first | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
 
     def _unknown(self) -> str:
         """Number of unknown tokens, and what their spelling takes."""
@@ -120,15 +139,17 @@ class Evaluation:
         bits = f"{self.bits_per_character:.4f} bits per character"
         words = f"perplexity {self.perplexity:.3f}, {bits}, {self.tokens:,} tokens"
         unknown = f", {self.unknown_share:.2%} of them unknown" if self.unknown else ""
-        return f"Evaluation(loss {self.loss:.4f}, {words}{unknown})"
+        dynamic = "" if self.dynamic is None else f", dynamic evaluation: {self.dynamic}"
+        return f"Evaluation(loss {self.loss:.4f}, {words}{unknown}{dynamic})"
 
     def _repr_html_(self) -> str:
         """The metrics as a table of a notebook."""
         return html_tables.of_facts(self.in_lines().items())
 
-    def fields(self) -> dict[str, float | int]:
+    def fields(self) -> dict[str, Any]:
         """All metrics by name, for JSON; `spelling` is in nats."""
-        return {
+        dynamic = {} if self.dynamic is None else {"dynamic": asdict(self.dynamic)}
+        return dynamic | {
             "loss": self.loss,
             "perplexity": self.perplexity,
             "bits_per_character": self.bits_per_character,

@@ -138,6 +138,10 @@ class GradientStep(Step):
         """Take the optimizer's step with all gradients; return the updated part of the weights."""
 
     @abstractmethod
+    def weight_vector(self) -> Any:
+        """Copy of all weights."""
+
+    @abstractmethod
     def set_weight_vector(self, vector: Any) -> None:
         """Set all weights."""
 

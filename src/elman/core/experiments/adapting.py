@@ -1,0 +1,60 @@
+"""Dynamic evaluation of a run, as it is found best on the validation part of its training."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from elman.core.data.parts import Sources, parse_split
+from elman.core.data.text import TokenOptions, read_text
+from elman.core.errors import ElmanError
+from elman.core.experiments import run
+from elman.core.experiments.frameworks import module_of
+from elman.core.experiments.run import TrainingRecord
+from elman.core.files.long_work import showing
+from elman.core.model.evaluation import evaluate_on
+from elman.core.model.metrics import Evaluation
+from elman.core.text.codec import Codec
+from elman.core.text.encoders import Ids
+from elman.core.text.in_memory import TextLike
+from elman.core.training.dynamic import AdaptingModel, find
+from elman.core.valid_values import TIME_MACHINE
+
+log = logging.getLogger("elman")
+
+
+def adapting(folder: Path, model: Any) -> AdaptingModel:
+    """A run's model that adapts to what it reads; a notice has the rate and the decay found."""
+    sample = _validation(folder, run.read_config(folder).training, model.codec)
+    found = AdaptingModel(model, module_of(model), sample)
+    with showing("finding a rate") as report:
+        found.adaptation = find(found, sample, lambda tried: report("finding a rate", tried, 0))
+    log.info("dynamic evaluation with %s, the best on the validation part", found.adaptation)
+    return found
+
+
+def evaluate(folder: Path, model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
+    """Evaluate a run's model on a text that it adapts to while it reads it."""
+    used = adapting(folder, model)
+    return replace(evaluate_on(used, text, edition), dynamic=used.adaptation)
+
+
+def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Ids:
+    """Ids of the validation part of a training; an ElmanError if they cannot be read again."""
+    rule = "dynamic evaluation finds its rate on the validation part of the training"
+    if codec.lines:
+        raise ElmanError(
+            f"{rule}, for texts that are one stream, got a model of lines: leave it out"
+        )
+    if record is None or record.settings.text == TIME_MACHINE:
+        raise ElmanError(f"{rule}, got {folder}, which has none: train on a text of your own")
+    settings = record.settings
+    paths = [settings.text, *settings.more_texts]
+    sources = Sources.of(paths, parse_split(settings.split), settings.val, settings.test)
+    text = read_text(sources, TokenOptions(codec=codec))
+    digests = text.tokens.sources_sha256[:2]
+    if digests != (record.text_sha256, record.val_sha256):
+        raise ElmanError(
+            f"{rule}, and {settings.val or settings.text} has changed since: restore it"
+        )
+    return text.ids("validation")
