@@ -41,6 +41,19 @@ def test_evaluate_warns_of_unknown_characters(run: Run, caplog: pytest.LogCaptur
     assert "in the text 2 of 27 tokens unknown" in caplog.text
 
 
+def test_dynamic_evaluation_is_that_of_the_command(
+    run: Run, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text(OTHER)
+    done = command("evaluate", run.path, "other.txt", "--dynamic", "--json")
+    found = elman.evaluate(run, OTHER, dynamic=True)
+    assert found.fields() == json.loads(done.stdout)
+    assert "dynamic evaluation" in repr(found)
+    lines = command("score", run.path, "other.txt", "--dynamic").stdout.splitlines()
+    for line, each in zip(lines, elman.score(run, OTHER, dynamic=True), strict=True):
+        assert float(line.split()[0]) == pytest.approx(each.log_probability, abs=1e-4)
+
+
 def test_score(run: Run, command: Command, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(OTHER)
     rows = [

@@ -31,29 +31,45 @@ RunLike = str | os.PathLike[str]
 
 @python_terms
 def evaluate(
-    run: RunLike, text: TextLike, edition: str | None = None, framework: str | None = None
+    run: RunLike,
+    text: TextLike,
+    edition: str | None = None,
+    framework: str | None = None,
+    dynamic: bool = False,
 ) -> Evaluation:
     """Loss, perplexity and bits of a run's model on a text, a path or in memory.
 
     - `edition`: The Time Machine's, for the text `time-machine`.
     - `framework`: the framework that computes it; None is that of `elman.load`.
+    - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
+    from elman.core.experiments import adapting
     from elman.core.experiments.settings import check_text
 
     in_memory.check(text)
     if in_memory.is_named(text):
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
-    return elman.load(run, framework).evaluate(text, edition)  # type: ignore[no-any-return]
+    model = elman.load(run, framework)
+    if dynamic:
+        return adapting.evaluate(as_path(run, "a run directory"), model, text, edition)
+    return model.evaluate(text, edition)  # type: ignore[no-any-return]
 
 
 @python_terms
-def score(run: RunLike, text: TextLike, framework: str | None = None) -> list[Score]:
+def score(
+    run: RunLike, text: TextLike, framework: str | None = None, dynamic: bool = False
+) -> list[Score]:
     """Score each line of a text as a text of its own: its log-probability, its bits, its tokens.
 
     - `text`: the path of a file, a string with line breaks, or lines.
+    - `dynamic`: the model adapts to each line after it has scored it.
     """
+    from elman.core.experiments.adapting import adapting
+
     in_memory.check(text)
-    return scores_of(elman.load(run, framework), text)
+    model = elman.load(run, framework)
+    used = adapting(as_path(run, "a run directory"), model) if dynamic else None
+    return scores_of(model, text, used)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elman.api.picture import Picture
 from elman.api.temporary import TemporaryFolder
@@ -23,6 +23,9 @@ from elman.core.model.text_model import Score, scores
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.training.history import Epoch
+
+if TYPE_CHECKING:
+    from elman.core.training.dynamic import AdaptingModel
 
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
 MAX_PICTURE_BYTES = 1 << 24
@@ -40,8 +43,8 @@ def run_paths(function: str, runs: Iterable[Any]) -> list[Path]:
     return [as_path(each, "a run directory") for each in runs]
 
 
-def scores_of(model: Any, text: TextLike) -> list[Score]:
-    """Score each line of a text, a path or in memory."""
+def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = None) -> list[Score]:
+    """Score each line of a text, a path or in memory; `adapting` as in `ScoredText`."""
     from elman.core.experiments import score_rows
 
     in_memory.check(text)
@@ -49,7 +52,7 @@ def scores_of(model: Any, text: TextLike) -> list[Score]:
         blocks = score_rows.blocks_of(os.fspath(text))  # type: ignore[arg-type]
     else:
         blocks = in_memory.blocks_of(text)
-    pools = score_rows.ScoredText(model, blocks)
+    pools = score_rows.ScoredText(model, blocks, adapting)
     return [each for lines in pools for each in scores(lines, model.codec)]
 
 
