@@ -3,9 +3,9 @@
     python benchmarks/tokens.py TEXT CHARACTERS MINUTES TOKENS ...
 
 TEXT is one of quality_texts.py, or the path of a file, whose last tenth is then for validation.
-TOKENS is char, byte, word, or a number of byte pairs. All other settings are those that
-`elman train` chooses. Prints a line of JSON for each training: bits for each character of the
-validation part, and what was chosen.
+TOKENS is auto, char, byte, word, or a number of byte pairs, and other settings that are given, as
+in 1024,embedding=128. All others are those that `elman train` chooses. Prints a line of JSON for
+each training: bits for each character of the validation part, and what was chosen.
 """
 
 import json
@@ -34,11 +34,17 @@ def texts(name: str, characters: int, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def options_of(tokens: str) -> dict[str, Any]:
-    """Options of a training for a name, or a number of byte pairs."""
+def options_of(words: str) -> dict[str, Any]:
+    """Options of a training for a name, or a number of byte pairs, and other settings."""
+    tokens, *others = words.split(",")
+    options = {
+        name: json.loads(value) for name, _, value in (each.partition("=") for each in others)
+    }
+    if tokens == "auto":
+        return options
     if tokens.isdecimal():
-        return {"tokenizer": "bpe", "vocab_size": int(tokens)}
-    return {"tokenizer": tokens}
+        return {"tokenizer": "bpe", "vocab_size": int(tokens), **options}
+    return {"tokenizer": tokens, **options}
 
 
 def main() -> None:
@@ -63,7 +69,10 @@ def main() -> None:
                 {
                     **{"text": name, "characters": int(characters), "minutes": float(minutes)},
                     **{"tokens": tokens, "bits": round(bits, 4)},
-                    **{key: run.settings[key] for key in ("hidden", "embedding", "lr", "epochs")},
+                    **{
+                        key: run.settings[key]
+                        for key in ("hidden", "embedding", "lr", "input_dropout")
+                    },
                     **{"dropout": run.settings["output_dropout"], "passes": passes[-1]},
                 }
             ),

@@ -158,11 +158,16 @@ def interrupted_in(update: int) -> Callback:
 
 
 @pytest.mark.parametrize("update", [2, 5, 12])
-def test_an_interrupted_training_goes_on_to_the_same_bits(update: int, story: Path) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    update: int, story: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = signal.getsignal(signal.SIGINT)
     run = elman.train(story, callbacks=[interrupted_in(update)], quiet=True, **OPTIONS)
     assert not run.finished
     assert "interrupted" in repr(run)
+    assert f"elman.resume(run) goes on with {run.path}" in caplog.text
+    with pytest.raises(elman.ElmanError, match="is still in training"):
+        _ = run.history
     assert signal.getsignal(signal.SIGINT) is before
     resumed = elman.resume(run, quiet=True)
     wanted = elman.train(story, quiet=True, **OPTIONS)

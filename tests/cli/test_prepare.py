@@ -1,6 +1,7 @@
 """Training, evaluating and writing with stores and with byte pair encoding."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_a_run_with_byte_pairs_has_all_that_reading_and_writing_take(
 ) -> None:
     done = elman("train", story, *QUICK, "--tokenizer", "bpe", "--embedding", "8", "--out", "run")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"epoch 1.* train \d\.\d{3}  val \d\.\d{3} bits/char", done.stderr)
+    results = [line for line in done.stdout.splitlines() if line.startswith("validation")]
+    assert [line.split()[1] for line in results] == ["bits/char", "loss", "perplexity"]
     model = json.loads((tmp_path / "run" / "tokenizer.json").read_text())
     assert list(model["model"]["vocab"]) == json.loads((tmp_path / "run/vocab.json").read_text())
     text = elman("generate", "run", "Zoë — 時 once", "--tokens", "9")

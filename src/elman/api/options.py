@@ -27,10 +27,12 @@ class TrainOptions(TypedDict, total=False):
     defaults that stand here, which are the book's. [default: auto for a text of your own]
     """
     tokenizer: str | None
-    """Tokens of a file: char, byte, word or bpe. [default: char]"""
+    """Tokens of a file: char, byte, word or bpe. [default: chosen for the text; the book's is
+    char]
+    """
     vocab_size: int | None
-    """Tokens of the vocabulary, the most frequent ones; bpe learns this many. [default: all;
-    4096 for bpe]
+    """Tokens of the vocabulary, the most frequent ones; bpe learns this many. [default: chosen
+    for the text; the book's is all; 4096 for bpe]
     """
     min_freq: int | None
     """Tokens that are less frequent in the training part become <unk>. [default: 2 for word, 1

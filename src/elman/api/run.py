@@ -27,6 +27,7 @@ from elman.core.training.history import Epoch
 if TYPE_CHECKING:
     from elman.core.training.dynamic import AdaptingModel
 
+SAMPLES = 5  # texts that are drawn at most, until one is not blank
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
 MAX_PICTURE_BYTES = 1 << 24
 UNITS = {"val_bits_per_character": "validation", "test_bits_per_character": "test"}
@@ -137,6 +138,8 @@ class Run:
 
     @property
     def _epochs(self) -> list[Epoch]:
+        if not self.finished:
+            run.read_config(self.path)  # raises: it is still in training
         return run.read_history(self.path)
 
     @property
@@ -154,15 +157,22 @@ class Run:
 
     @python_terms
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
-        """A text that the model writes; of a model of lines one line."""
+        """A text that the model writes, with a seed from `seed` on that gives more than space.
+
+        Of a model of lines it is one line.
+        """
         codec = self.model.codec
         if codec.lines:
             prefix = ""
         else:
             known = [token for token in ("\n", " ") if token in codec.vocab.idx_to_token]
             prefix = known[0] if known else codec.text([int(codec.vocab.unk == 0)])
-        options = {"tokens": tokens, "temperature": temperature, "seed": seed}
-        return str(self.model.generate(prefix, **options)[0]).lstrip()
+        options = {"tokens": tokens, "temperature": temperature}
+        written = (
+            str(self.model.generate(prefix, **options, seed=seed + n)[0]).lstrip()
+            for n in range(SAMPLES)
+        )
+        return next(filter(None, written), "")
 
     @python_terms
     def evaluate(self, text: TextLike, edition: str | None = None) -> Evaluation:

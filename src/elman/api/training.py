@@ -163,7 +163,9 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
     except (InterruptedWorkError, KeyboardInterrupt):
         if not run.is_run(folder):
             raise
-        if not run.is_unfinished(folder):
+        if run.is_unfinished(folder):
+            log.warning("interrupted: elman.resume(run) goes on with %s", folder)
+        else:
             log.warning("interrupted: %s is finished, but not evaluated on its test part", folder)
     return Run(folder, keeping)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import elman.numpy
+from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
 from elman.core.experiments import choice, recipe
 from elman.core.experiments.calibration import operations_per_second
@@ -88,3 +89,37 @@ def test_measuring_the_speed_draws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("elman.core.d2l.plotting.notebook", fail)
     assert operations_per_second(elman.numpy, "single") > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, ("bpe", 300)),
+        ({"lines": True}, ("char", None)),
+        ({"tokenizer": "byte"}, ("byte", None)),
+        ({"min_freq": 2}, (None, None)),
+        ({"vocab_size": 9}, (None, 9)),
+        ({"recipe": "book"}, (None, None)),
+    ],
+)
+def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
+    given: dict[str, Any],
+    wanted: tuple[str | None, int | None],
+    story: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "PAIRS", {100: 300})
+    found = choose({"text": str(story), "framework": "numpy", "epochs": 1} | given)
+    assert (found.settings.tokenizer, found.settings.vocab_size) == wanted
+    assert not {"tokenizer", "vocab_size"} & {*(found.given or [])} - given.keys()
+
+
+def test_a_store_keeps_its_tokens(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "PAIRS", {100: 300})
+    store = tmp_path / "store"
+    prepare([str(story)], store, "word")
+    found = choose({"text": str(store), "framework": "numpy", "epochs": 1})
+    assert found.text is not None
+    assert found.text.codec.tokenizer.name == "word"

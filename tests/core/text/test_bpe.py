@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from itertools import product, repeat
@@ -179,16 +177,6 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
     path.write_text(learnt.model)
     with pytest.raises(ElmanError, match="more than 10 bytes"):
         bpe.read(path, vocab)
-
-
-def test_without_the_library_its_package_is_named() -> None:
-    code = (
-        "import sys; sys.modules['tokenizers'] = None\n"  # Python's mark of what cannot be found
-        "from elman.core.text import bpe\n"
-        "bpe.learn([], 300)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 'tokenizers is not installed: pip install "tokenizers>=' in done.stderr
 
 
 def test_an_error_while_learning_byte_pairs_is_reported() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.training.history import Epoch
-from elman.core.training.progress import Samples, time_left
+from elman.core.training.progress import Samples, describe, describe_by_time, time_left
+from tests.core.training.test_trainer import Constant
 
 
 class Clock:
@@ -28,6 +29,19 @@ class Clock:
 def test_the_time_left_is_told_by_the_clock(seconds: float, progress: float, shown: str) -> None:
     trainer: Any = Clock(seconds, progress)
     assert time_left(trainer) == shown
+
+
+def test_losses_are_in_bits_per_character_where_tokens_are_not_characters() -> None:
+    trainer: Any = Clock()
+    trainer.model, trainer.max_epochs, trainer.max_seconds = Constant(), 3, 60.0
+    trainer.in_bits = (lambda loss: loss / 2), (lambda loss: loss / 4)
+    row = Epoch(1, 5.0, 6.0, 1000.0, 10.0, 100, 0.5)
+    trainer.history = [row]
+    assert describe(trainer) == "epoch 1  train 2.500  val 1.500 bits/char  1,000 tokens/s"
+    shown = describe_by_time(trainer, row, None)
+    assert shown == "0.50 of the text  train 2.500 bits/char  1,000 tokens/s"
+    trainer.in_bits = None
+    assert describe(trainer) == "epoch 1  train loss 5  val loss 6"
 
 
 def updates_with_samples(every: float, epochs: int = 3, start: int = 0) -> list[tuple[int, bool]]:

@@ -7,7 +7,7 @@ The constants below were measured with benchmarks/choices.py; docs/recipe.md has
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from elman.core.data.survey import Survey
 from elman.core.data.text import Text
@@ -18,12 +18,15 @@ from elman.core.model.optimizers import OPTIMIZERS
 from elman.core.model.precision import SINGLE
 from elman.core.model.weights import Architecture
 from elman.core.setting_fields import check_given
+from elman.core.valid_values import BPE, CHAR
 
 MINUTES = 3.0  # of a training, unless they or the epochs are given
 HIDDEN = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 CHARACTERS_PER_PRODUCT = 7.0  # that the time is to allow; a larger model would learn too slowly
 PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn it by heart
-EMBEDDING = 64  # of characters or bytes; that of more symbols is as large as the hidden state
+# Byte pairs by the least characters of a text; shorter ones, and lines, are read by character.
+PAIRS = {400_000: 1024, 800_000: 2048}
+EMBEDDING = 64  # of characters or bytes; that of other tokens is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
 LEARNT = 100.0  # passes times products per character, after which a model learns a text by heart
@@ -37,9 +40,25 @@ MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequen
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
+
+
+class Dropped(NamedTuple):
+    """Shares that are dropped for each factor of ten, of the outputs and of the inputs.
+
+    - `passes`: over the text, up to which no inputs are dropped.
+    """
+
+    outputs: float
+    inputs: float
+    passes: float
+
+
+OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.2, 10.0)
 # Settings that follow from the facts unless they are given.
 CHOSEN = frozenset(
     {
+        "tokenizer",
+        "vocab_size",
         "cell",
         "hidden",
         "layers",
@@ -102,7 +121,7 @@ def minutes(given: Mapping[str, Any]) -> float | None:
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
-    """Complete the settings that are given, and describe the choice in three lines.
+    """Complete the settings that are given, and describe the choice in a few lines.
 
     An ElmanError tells of values that are not valid or do not go together.
     """
@@ -123,8 +142,11 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
 
 
 def choose_tokens(given: Mapping[str, Any], text: Survey) -> dict[str, Any]:
-    """Settings of the tokens that suit a text: byte pairs, or none for characters."""
-    return {}
+    """Settings of the tokens that suit a text: byte pairs for a long one, else characters."""
+    sizes = [size for least, size in PAIRS.items() if text.characters >= least]
+    if given.get("lines") or not sizes:
+        return {"tokenizer": CHAR}
+    return {"tokenizer": BPE, "vocab_size": sizes[-1]}
 
 
 def check_time(settings: Settings, facts: Facts) -> None:
@@ -181,7 +203,7 @@ def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architec
 def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Architecture:
     """Architecture with so many hidden units."""
     tied = chosen.get("tied", False)
-    wide = tied or facts.vocab > MAX_CHARACTERS
+    wide = tied or facts.vocab > MAX_CHARACTERS or chosen.get("tokenizer") == BPE
     embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
 
@@ -233,10 +255,12 @@ def _choose_optimizer(chosen: dict[str, Any]) -> None:
 def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_character: float) -> None:
     """Choose the shares that are dropped: the more, the more a model can learn by heart.
 
-    That grows with the passes over a text, and with its products for each character.
+    That grows with the passes over a text, and with its products for each character. It is more
+    with byte pairs, each of which a text has fewer times than a character.
     """
-    outputs = min(0.5, 0.25 * math.log10(max(1, passes * products_per_character)))
-    inputs = min(0.3, 0.2 * math.log10(max(1, passes / 10)))
+    found = OF_PAIRS if chosen.get("tokenizer") == BPE else OF_OTHERS
+    outputs = min(0.5, found.outputs * math.log10(max(1, passes * products_per_character)))
+    inputs = min(0.3, found.inputs * math.log10(max(1, passes / found.passes)))
     chosen.setdefault("output_dropout", round(outputs, 2))
     if chosen["layers"] > 1:
         chosen.setdefault("dropout", chosen["output_dropout"])
@@ -245,7 +269,7 @@ def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_characte
 
 
 def _described(settings: Settings, facts: Facts) -> list[str]:
-    """Three lines: the model, its training, and its regularisation.
+    """Lines on the tokens if they are not characters, the model, its training and regularisation.
 
     Speeds and passes that the choice went by are left out: they are those of another model.
     """
@@ -257,7 +281,11 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     most = "at most " if settings.minutes is not None else ""
     read = "" if settings.epochs is None else f"{most}{settings.epochs:,} times the "
+    units = {None: "", CHAR: "", BPE: "byte pairs"}.get(
+        settings.tokenizer, f"{settings.tokenizer}s"
+    )
     return [
+        *([f"tokens: {units}, a vocabulary of {facts.vocab:,}"] if units else []),
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
         f"{settings.precision} precision",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError, not_installed, require_at_least, require_at_most
+from elman.core.errors import ElmanError, require_at_least, require_at_most
 from elman.core.files import json_files
 from elman.core.text.encoders import Ids, Words
 from elman.core.text.tokenizers import (
@@ -184,10 +184,8 @@ def _is_as_in_gpt2(value: dict[str, Any]) -> bool:
 
 
 def _library() -> Any:
-    try:
-        import tokenizers
-    except ModuleNotFoundError as error:
-        raise not_installed("bpe", error, "choose another tokenizer") from error
+    import tokenizers  # takes long, and most texts are read by characters
+
     return tokenizers
 
 
