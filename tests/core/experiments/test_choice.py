@@ -105,11 +105,13 @@ def test_measuring_the_speed_draws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
     given: dict[str, Any],
     wanted: tuple[str | None, int | None],
-    story: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recipe, "PAIRS", {100: 300})
-    found = choose({"text": str(story), "framework": "numpy", "epochs": 1} | given)
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"line {number}\n" for number in range(300)))
+    found = choose({"text": str(path), "framework": "numpy", "epochs": 1} | given)
     assert (found.settings.tokenizer, found.settings.vocab_size) == wanted
     assert not {"tokenizer", "vocab_size"} & {*(found.given or [])} - given.keys()
 
