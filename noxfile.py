@@ -15,7 +15,7 @@ MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
 OF_THE_BASE = [f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli", "api")]
 OF_THE_ENGINE = [
     f"tests/frameworks/test_{name}.py"
-    for name in "parity batch cli codec dynamic resume text_model slow_sgd".split()
+    for name in ["parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"]
 ]
 
 # There is a process of tests for each core: threads of its own would only wait for those of others.

@@ -28,7 +28,7 @@ class TrainOptions(TypedDict, total=False):
     """
     tokenizer: str | None
     """Tokens of a file: char, byte, word or bpe. [default: chosen for the text; the book's is
-    char]
+    char or bpe, by the size of the text; char with --recipe book]
     """
     vocab_size: int | None
     """Tokens of the vocabulary, the most frequent ones; bpe learns this many. [default: chosen

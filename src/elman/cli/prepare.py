@@ -7,6 +7,8 @@ import typer
 
 from elman.cli.options import PATH, with_settings
 from elman.cli.output import show
+from elman.core.errors import alternatives
+from elman.core.valid_values import CHAR, TOKENIZERS
 
 
 @with_settings
@@ -20,7 +22,9 @@ def prepare(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The store to make, a folder.", **PATH)],
-    tokenizer: str = "char",
+    tokenizer: Annotated[
+        str, typer.Option(help=f"Tokens of the store: {alternatives(TOKENIZERS)}.")
+    ] = CHAR,
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = "universal",

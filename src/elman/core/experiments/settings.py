@@ -95,7 +95,12 @@ class TextSettings:
         RECIPES,
         unset="auto for a text of your own",
     )
-    tokenizer: str | None = choice(None, "Tokens of a file: {choices}.", TOKENIZERS, unset="char")
+    tokenizer: str | None = choice(
+        None,
+        "Tokens of a file: {choices}.",
+        TOKENIZERS,
+        unset="char or bpe, by the size of the text; char with --recipe book",
+    )
     vocab_size: int | None = whole(
         None,
         "Tokens of the vocabulary, the most frequent ones; bpe learns this many.",

@@ -149,11 +149,11 @@ class TextModel:
 
     def plot_loss(self: Any, loss: Any, train: bool) -> None:
         """Plot the perplexity of a loss; its bits per character if tokens are not characters."""
-        if self.trainer.in_bits is None:
+        in_bits = None if self.trainer is None else self.trainer.in_bits
+        if in_bits is None:
             self.plot("ppl", self.xp.exp(loss), train)
         else:
-            in_bits = self.trainer.in_bits[0 if train else 1]
-            self.plot("bits/char", in_bits(loss), train)
+            self.plot("bits/char", in_bits[0 if train else 1](loss), train)
 
     xp: Any  # array functions of the framework, under the book's names
 
