@@ -116,7 +116,7 @@ def test_the_settings_that_are_chosen_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**10, 2048)]
+    ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**8, 2048)]
 )
 def test_tokens_are_chosen_by_the_size_of_a_text(characters: int, pairs: int) -> None:
     text = Survey(characters, 90, 60.0)
@@ -124,6 +124,12 @@ def test_tokens_are_chosen_by_the_size_of_a_text(characters: int, pairs: int) ->
     by_pairs = {"tokenizer": "bpe", "vocab_size": pairs}
     assert choose_tokens(OWN, text) == (by_pairs if pairs else by_character)
     assert choose_tokens(OWN | {"lines": True}, text) == by_character
+
+
+def test_reading_byte_pairs_takes_no_longer_than_the_training() -> None:
+    large = Survey(10**9, 90, 60.0)
+    for given_, tokenizer in (({}, "char"), ({"minutes": 10}, "bpe"), ({"epochs": 1}, "bpe")):
+        assert choose_tokens(OWN | given_, large)["tokenizer"] == tokenizer
 
 
 @given(st.integers(10**5, 10**9), st.floats(0.1, 10))

@@ -26,6 +26,7 @@ CHARACTERS_PER_PRODUCT = 7.0  # that the time is to allow; a larger model would 
 PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn it by heart
 # Byte pairs by the least characters of a text; shorter ones, and lines, are read by character.
 PAIRS = {400_000: 1024, 800_000: 2048}
+READ_AS_PAIRS = 4e6  # characters a second; reading is not to take longer than the training
 EMBEDDING = 64  # of characters or bytes; that of other tokens is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
@@ -142,9 +143,13 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
 
 
 def choose_tokens(given: Mapping[str, Any], text: Survey) -> dict[str, Any]:
-    """Settings of the tokens that suit a text: byte pairs for a long one, else characters."""
+    """Settings of the tokens that suit a text: byte pairs for a long one, else characters.
+
+    A text whose byte pairs would take longer to find than the training is read by character, too.
+    """
+    seconds = 60 * (minutes(given) or math.inf)
     sizes = [size for least, size in PAIRS.items() if text.characters >= least]
-    if given.get("lines") or not sizes:
+    if given.get("lines") or not sizes or text.characters > READ_AS_PAIRS * seconds:
         return {"tokenizer": CHAR}
     return {"tokenizer": BPE, "vocab_size": sizes[-1]}
 
