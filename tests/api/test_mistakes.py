@@ -48,7 +48,7 @@ class Column:
         return "\n".join(map(str, self.values))
 
 
-class Frame(Column):
+class DataFrame(Column):
     """A data frame: it has columns, and iterates over their names."""
 
     columns = ("a", "b")
@@ -78,7 +78,7 @@ TEXTS: dict[str, tuple[Any, str]] = {
     "a long path": (Path("x" * 5000), r"^there is no file 'x*\.\.\.x*'$"),
     "None": (None, "^a text is a path, .* got None$"),
     "an empty string": ("", "^a text must be a path that is not empty, got ''$"),
-    "a data frame": (Frame(["a", "b"]), "got a Frame: give a column$"),
+    "a data frame": (DataFrame(["a", "b"]), "got a DataFrame: give a column$"),
     "a dictionary": ({"a": STORY}, "got a dict: give its values$"),
     "a closed file": (closed(), "got a closed one: give its path$"),
     "a number": (5, "^a text is a path, .* got int$"),

@@ -25,7 +25,7 @@ from elman.core.text.in_memory import TextLike
 from elman.core.training.history import Epoch
 
 if TYPE_CHECKING:
-    from elman.core.training.dynamic import AdaptingModel
+    from elman.core.experiments.dynamic import AdaptingModel
 
 SAMPLES = 5  # texts that are drawn at most, until one is not blank
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature

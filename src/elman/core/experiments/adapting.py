@@ -9,6 +9,7 @@ from elman.core.data.parts import Sources, parse_split
 from elman.core.data.text import TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
+from elman.core.experiments.dynamic import AdaptingModel, find
 from elman.core.experiments.frameworks import module_of
 from elman.core.experiments.run import TrainingRecord
 from elman.core.files.long_work import showing
@@ -17,7 +18,6 @@ from elman.core.model.metrics import Evaluation
 from elman.core.text.codec import Codec
 from elman.core.text.encoders import Ids
 from elman.core.text.in_memory import TextLike
-from elman.core.training.dynamic import AdaptingModel, find
 from elman.core.valid_values import TIME_MACHINE
 
 log = logging.getLogger("elman")

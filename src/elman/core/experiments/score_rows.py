@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data import splits
+from elman.core.experiments.dynamic import AdaptingModel
 from elman.core.model.scoring import ScoredLines, score_lines
 from elman.core.text import text_files
 from elman.core.text.codec import Codec
 from elman.core.text.lines import LineReader, Lines
-from elman.core.training.dynamic import AdaptingModel
 
 DECIMALS = 4  # of nats and bits
 Row = tuple[str, ...]

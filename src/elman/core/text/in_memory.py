@@ -56,7 +56,7 @@ def check_lines(text: Any) -> None:
         raise ElmanError("a text is read from an open file, got a closed one: give its path")
     if isinstance(text, Mapping):
         raise ElmanError(f"{LINES}, got a {type(text).__name__}: give its values")
-    if hasattr(text, "columns"):
+    if type(text).__name__.endswith("DataFrame"):  # pandas, polars and others
         raise ElmanError(f"{LINES}, got a {type(text).__name__}: give a column")
     if not isinstance(text, Iterable) or isinstance(text, bytes | bytearray):
         raise ElmanError(f"{LINES}, got {None if text is None else type(text).__name__}")
