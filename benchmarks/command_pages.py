@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGE = re.compile(r": (\S+\.md)$", re.MULTILINE)  # in the navigation of the site
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
-EPOCHS = re.compile(r"(^epoch \d.*\n)(?:^epoch \d.*\n){2,}(^epoch \d.*\n)", re.MULTILINE)
+ROW = r"^(?:epoch \d|\d+:\d\d  ).*\n"  # of the progress of a training
+EPOCHS = re.compile(rf"({ROW}{ROW})(?:{ROW}){{2,}}({ROW})", re.MULTILINE)
 NOTICE = re.compile(r"^elman: compiling kernels .*\n", re.MULTILINE)
 
 
