@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.data.batching import ContiguousBatches
-from elman.core.data.survey import Survey
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     BATCH_TOKENS,
@@ -111,7 +110,7 @@ def test_the_settings_that_are_chosen_are_listed() -> None:
     for wanted in ({}, {"layers": 2}, {"dropout": 0.1}):
         own = vars(chosen(replace(NOVEL, speed=1e14), **wanted))
         found |= {name for name in own if own[name] != book[name] and name not in wanted}
-    tokens = choose_tokens(OWN, Survey(10**7, 90, 60.0))
+    tokens = choose_tokens(OWN, 10**7)
     assert found - {"recipe"} | tokens.keys() == CHOSEN
 
 
@@ -119,17 +118,15 @@ def test_the_settings_that_are_chosen_are_listed() -> None:
     ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**8, 2048)]
 )
 def test_tokens_are_chosen_by_the_size_of_a_text(characters: int, pairs: int) -> None:
-    text = Survey(characters, 90, 60.0)
     by_character = {"tokenizer": "char"}
     by_pairs = {"tokenizer": "bpe", "vocab_size": pairs}
-    assert choose_tokens(OWN, text) == (by_pairs if pairs else by_character)
-    assert choose_tokens(OWN | {"lines": True}, text) == by_character
+    assert choose_tokens(OWN, characters) == (by_pairs if pairs else by_character)
+    assert choose_tokens(OWN | {"lines": True}, characters) == by_character
 
 
 def test_reading_byte_pairs_takes_no_longer_than_the_training() -> None:
-    large = Survey(10**9, 90, 60.0)
     for given_, tokenizer in (({}, "char"), ({"minutes": 10}, "bpe"), ({"epochs": 1}, "bpe")):
-        assert choose_tokens(OWN | given_, large)["tokenizer"] == tokenizer
+        assert choose_tokens(OWN | given_, 10**9)["tokenizer"] == tokenizer
 
 
 @given(st.integers(10**5, 10**9), st.floats(0.1, 10))

@@ -1,6 +1,4 @@
-"""Facts of a text before it has tokens, from a sample of its start."""
-
-from dataclasses import dataclass
+"""The size of a text before it has tokens, from a sample of its start."""
 
 from elman.core.data.parts import Sources
 from elman.core.data.tokenization import size_on_disk
@@ -9,24 +7,12 @@ from elman.core.text import text_files
 SAMPLE_CHARACTERS = 4 << 20
 
 
-@dataclass(frozen=True)
-class Survey:
-    """Size and alphabet of a training part.
+def training_characters(sources: Sources) -> int:
+    """Characters of the training part of a text, estimated if it is longer than the sample.
 
-    - `characters`: its characters, estimated for a text that is longer than the sample.
-    - `distinct`: distinct characters of the sample.
-    - `line`: mean characters of a line of the sample, with its end.
+    An ElmanError is raised for a file that cannot be read.
     """
-
-    characters: int
-    distinct: int
-    line: float
-
-
-def survey(sources: Sources) -> Survey:
-    """Survey the training part of a text; an ElmanError for a file that cannot be read."""
-    sampled = characters = lines = 0
-    distinct: set[str] = set()
+    sampled = characters = 0
 
     def advance(read: int) -> None:
         nonlocal sampled
@@ -36,7 +22,5 @@ def survey(sources: Sources) -> Survey:
         if characters >= SAMPLE_CHARACTERS:
             break
         characters += len(block)
-        lines += block.count("\n")
-        distinct.update(block)
     share = sources.shares[0] * size_on_disk(sources.training) / max(1, sampled)
-    return Survey(round(share * characters), len(distinct), characters / max(1, lines))
+    return round(share * characters)

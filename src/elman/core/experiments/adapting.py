@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from elman.core.data.parts import Sources, parse_split
 from elman.core.data.text import TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
+from elman.core.experiments.choice import sources_of
 from elman.core.experiments.dynamic import AdaptingModel, find
 from elman.core.experiments.frameworks import module_of
 from elman.core.experiments.run import TrainingRecord
@@ -49,9 +49,7 @@ def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Id
     if record is None or record.settings.text == TIME_MACHINE:
         raise ElmanError(f"{rule}, got {folder}, which has none: train on a text of your own")
     settings = record.settings
-    paths = [settings.text, *settings.more_texts]
-    sources = Sources.of(paths, parse_split(settings.split), settings.val, settings.test)
-    text = read_text(sources, TokenOptions(codec=codec))
+    text = read_text(sources_of(vars(settings)), TokenOptions(codec=codec))
     digests = text.tokens.sources_sha256[:2]
     if digests != (record.text_sha256, record.val_sha256):
         raise ElmanError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data.parts import Sources, parse_split
-from elman.core.data.survey import survey
+from elman.core.data.survey import training_characters
 from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe
@@ -99,7 +99,8 @@ def _framework(settings: Mapping[str, Any]) -> Any:
     return framework
 
 
-def _sources(settings: Mapping[str, Any]) -> Sources:
+def sources_of(settings: Mapping[str, Any]) -> Sources:
+    """Files and parts of the text of some settings."""
     return Sources.of(
         [settings["text"], *settings.get("more_texts", ())],
         parse_split(settings.get("split")),
@@ -110,15 +111,15 @@ def _sources(settings: Mapping[str, Any]) -> Sources:
 
 def _tokens(given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the tokens that suit a text; none if it has tokens, or some are given."""
-    sources = _sources(given)
+    sources = sources_of(given)
     if sources.is_store or any(name in given for name in TOKEN_SETTINGS):
         return {}
-    return recipe.choose_tokens(given, survey(sources))
+    return recipe.choose_tokens(given, training_characters(sources))
 
 
 def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> Text:
     """The text of some settings, in the tokens of the model to start from."""
-    sources = _sources(settings)
+    sources = sources_of(settings)
     options = TokenOptions(
         settings.get("tokenizer"),
         settings.get("vocab_size"),

@@ -28,7 +28,7 @@ SEGMENT = 20  # tokens, as in the paper for characters
 MEASURED = 300  # segments that the mean square of gradients is over
 SAMPLE = 20_000  # tokens that a rate is searched on
 FIRST_RATE, FACTOR, MOST_RATES = 1.25e-4, 2.0, 8
-DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
+DECAYS = (1e-4, 1e-3, 1e-2)  # tried in turn, as long as they gain
 MAX_NORM = 2.0  # of a gradient, in roots of the mean square of its norm: a text may be of any kind
 TINY = 1e-30
 MAX_PULL = 1.0  # share of the way back to the weights of the training that a step may take
@@ -154,7 +154,7 @@ def find(
         if (loss := loss_of(tested)) >= lowest:
             break
         best, lowest = tested, loss
-    for decay in DECAYS[1:] if best.rate else ():
+    for decay in DECAYS if best.rate else ():
         tested = replace(best, decay=decay)
         if (loss := loss_of(tested)) >= lowest:
             break

@@ -1,7 +1,8 @@
 """Settings for a text of the user's: all that is not given follows from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/choices.py; docs/recipe.md has the measurements.
+The constants below were measured with benchmarks/choices.py and tokens.py; docs/recipe.md has
+the measurements.
 """
 
 import math
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from elman.core.data.survey import Survey
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
@@ -142,14 +142,14 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     return settings, _described(settings, facts)
 
 
-def choose_tokens(given: Mapping[str, Any], text: Survey) -> dict[str, Any]:
-    """Settings of the tokens that suit a text: byte pairs for a long one, else characters.
+def choose_tokens(given: Mapping[str, Any], characters: int) -> dict[str, Any]:
+    """Settings of the tokens that suit a training part of this number of characters.
 
-    A text whose byte pairs would take longer to find than the training is read by character, too.
+    A long text is read by byte pairs, unless it would take longer to find them than to train.
     """
     seconds = 60 * (minutes(given) or math.inf)
-    sizes = [size for least, size in PAIRS.items() if text.characters >= least]
-    if given.get("lines") or not sizes or text.characters > READ_AS_PAIRS * seconds:
+    sizes = [size for least, size in PAIRS.items() if characters >= least]
+    if given.get("lines") or not sizes or characters > READ_AS_PAIRS * seconds:
         return {"tokenizer": CHAR}
     return {"tokenizer": BPE, "vocab_size": sizes[-1]}
 
