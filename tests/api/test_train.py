@@ -99,6 +99,13 @@ def test_a_run_shows_what_it_was_trained_with(story: Path) -> None:
     assert run.sample(20, seed=1) != run.sample(20, seed=2)
 
 
+def test_a_sample_is_not_blank(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = elman.train(story, quiet=True, **OPTIONS)
+    texts = iter(["\n   ", "\n", "\n  He said so"])
+    monkeypatch.setattr(run.model, "generate", lambda *words, **options: [next(texts)])
+    assert run.sample() == "He said so"
+
+
 def test_a_name_in_a_text_is_no_html(tmp_path: Path) -> None:
     (tmp_path / "<b>.txt").write_text(STORY)
     run = elman.train(tmp_path / "<b>.txt", quiet=True, **OPTIONS)

@@ -52,6 +52,23 @@ def test_a_run_has_a_log_of_what_its_history_says(
     assert elman("compare", "run").returncode == 0
 
 
+def test_a_log_is_in_bits_per_character_where_tokens_are_not_characters(
+    elman: Command, tmp_path: Path
+) -> None:
+    line = "Grüße, sagte er. \n"
+    (tmp_path / "text.txt").write_text(line * 200, encoding="utf-8")
+    done = elman("train", "text.txt", *QUICK, *LOG, "--tokenizer", "byte", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    log = read_log(tmp_path / "run" / "tensorboard")
+    assert not [tag for tag in log.scalars if tag.startswith("perplexity")]
+    losses, bits = (
+        [value for _, value in log.scalars[f"{name}/validation"]]
+        for name in ("loss", "bits_per_character")
+    )
+    wanted = np.array(losses) / np.log(2) * len(line.encode()) / len(line)
+    np.testing.assert_allclose(bits, wanted, rtol=0.01)  # a part may begin within a line
+
+
 def test_a_resumed_run_goes_on_in_its_log(elman: Command, story: Path, tmp_path: Path) -> None:
     code = "from elman.cli import main; main()"
     words = ["train", str(story), *QUICK, *LOG, "--epochs", "40", "--out", "run"]

@@ -1,6 +1,8 @@
 """Sweeps: every trial is a run, none is lost or trained twice, and all can be repeated."""
 
 import csv
+import json
+import math
 import re
 import shlex
 import signal
@@ -60,6 +62,19 @@ def test_every_trial_is_a_run(done: subprocess.CompletedProcess[str], folder: Pa
     losses = [float(row["loss"]) for row in rows]
     assert losses == sorted(losses)
     assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(folder: Path) -> None:
+    space = ("--space", "tokenizer=char|byte|bpe, vocab_size=257|300")
+    own = (*FIXED, "--framework", "numpy", *space, "--trials", "6", "--seed", "1")
+    done = command_line(folder)("sweep", "story.txt", *own, "--out", "tokens")
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in table(folder / "tokens") if row["state"] == "complete"]
+    assert len({row["tokenizer"] for row in rows}) > 1
+    for row in rows:
+        shown = command_line(folder)("info", f"tokens/trials/{row['run']}", "--json").stdout
+        bits = json.loads(shown)["results"]["val_bits_per_character"]
+        assert float(row["loss"]) == pytest.approx(bits * math.log(2), rel=1e-6)
 
 
 def test_the_best_trial_is_repeated_by_its_command(

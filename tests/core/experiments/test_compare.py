@@ -185,6 +185,8 @@ def test_curves_of_other_tokens_than_characters_are_in_bits_per_character(
         done = elman("compare", *names, "--plot", "curves.svg")
         assert done.returncode == 0, done.stderr
         assert f"<!-- {unit}" in (tmp_path / "curves.svg").read_text()
+        first = done.stdout.partition("val bits/char")[0]
+        assert ("ppl" in first) == (names == char)  # what compares is first
 
 
 def test_words_of_other_texts_are_other_tokens_though_as_many(

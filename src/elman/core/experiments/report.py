@@ -17,16 +17,19 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     last = history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
     parts = {"validation": validation} if test is None else {"validation": validation, "test": test}
-    per_token = [f"training perplexity    {in_digits(best.train_ppl)}"]
-    per_character: list[str] = []
+    bits = {
+        part: f"{part + ' bits/char':22} {found.bits_per_character:.3f}"
+        for part, found in parts.items()
+    }
+    are_characters = training.trainer.in_bits is None  # else bits are first
+    lines = [] if are_characters else [*bits.values()]
+    lines.append(f"training perplexity    {in_digits(best.train_ppl)}")
     for part, found in parts.items():
-        per_token += [
+        lines += [
             f"{part + ' loss':22} {found.loss:.4f} nats per token",
             f"{part + ' perplexity':22} {in_digits(found.perplexity)}",
+            *([bits[part]] if are_characters else []),
         ]
-        bits = f"{part + ' bits/char':22} {found.bits_per_character:.3f}"
-        (per_token if training.trainer.in_bits is None else per_character).append(bits)
-    lines = per_character + per_token
     shares = {"training": training.unknown_share}
     shares |= {part: found.unknown_share for part, found in parts.items()}
     if max(shares.values()) >= LEAST_SHARE:
