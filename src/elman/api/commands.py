@@ -93,7 +93,7 @@ def prepare(
     text: TextLike,
     *more_texts: TextLike,
     out: "str | os.PathLike[str]",
-    tokenizer: str = "char",
+    tokenizer: str | None = None,
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = "universal",

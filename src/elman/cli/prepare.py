@@ -8,7 +8,7 @@ import typer
 from elman.cli.options import PATH, with_settings
 from elman.cli.output import show
 from elman.core.errors import alternatives
-from elman.core.valid_values import CHAR, TOKENIZERS
+from elman.core.valid_values import TOKENIZERS
 
 
 @with_settings
@@ -23,8 +23,12 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option(help="The store to make, a folder.", **PATH)],
     tokenizer: Annotated[
-        str, typer.Option(help=f"Tokens of the store: {alternatives(TOKENIZERS)}.")
-    ] = CHAR,
+        str | None,
+        typer.Option(
+            help=f"Tokens of the store: {alternatives(TOKENIZERS)}. [default: chosen for the text]",
+            show_default=False,
+        ),
+    ] = None,
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = "universal",

@@ -1,4 +1,4 @@
-"""The size of a text is known before it has tokens."""
+"""Tokens are chosen by the size of a text."""
 
 import gzip
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from elman.core.data import survey
 from elman.core.data.parts import Sources
-from elman.core.data.survey import training_characters
+from elman.core.data.survey import suitable_tokens, training_characters
 from elman.core.errors import ElmanError
 
 TEXT = "Grüße, 世界!\nagain\n" * 5000
@@ -36,3 +36,18 @@ def test_a_longer_text_is_estimated(
 def test_a_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ElmanError, match="there is no file"):
         training_characters(Sources.of(str(tmp_path / "none.txt")))
+
+
+@pytest.mark.parametrize(
+    ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**8, 2048)]
+)
+def test_tokens_are_chosen_by_the_size_of_a_text(
+    characters: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "training_characters", lambda sources: characters)
+    by_character = {"tokenizer": "char"}
+    by_pairs = {"tokenizer": "bpe", "vocab_size": pairs}
+    sources = Sources.of("text.txt")
+    assert suitable_tokens(sources, False) == (by_pairs if pairs else by_character)
+    assert suitable_tokens(sources, True) == by_character
+    assert suitable_tokens(sources, False, most=characters - 1) == by_character

@@ -1,11 +1,13 @@
 """What a training is made of: a text that is read once, and settings that are chosen once."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import elman.numpy
+from elman.core.data import survey
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
 from elman.core.experiments import choice, recipe
@@ -40,6 +42,34 @@ def test_a_text_is_read_once_and_its_settings_are_chosen_once(
         settings.batch_size,
         settings.seq_len,
     )
+
+
+def test_reading_byte_pairs_takes_no_longer_than_the_training(
+    story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+
+    def suitable(sources: Any, lines: bool, most: float) -> dict[str, Any]:
+        bounds.append(most)
+        return {"tokenizer": "char"}
+
+    monkeypatch.setattr(choice, "suitable_tokens", suitable)
+    for time in ({}, {"minutes": 10}, {"epochs": 1}):
+        choose({"text": str(story), "framework": "numpy", **time})
+    assert bounds == [recipe.READ_AS_PAIRS * 180, recipe.READ_AS_PAIRS * 600, math.inf]
+
+
+def test_a_store_of_byte_pairs_is_trained_on_as_its_text(tmp_path: Path) -> None:
+    path, kept = tmp_path / "text.txt", tmp_path / "kept"
+    path.write_text("".join(f"{number} bottles stand on the wall.\n" for number in range(18_000)))
+    prepare([str(path)], kept)
+    given = {"framework": "numpy", "epochs": 1}
+    texts = [choose({"text": str(each), **given}) for each in (path, kept)]
+    own, store = (vars(each.settings) for each in texts)
+    assert own["tokenizer"] == "bpe"
+    about_the_text = {"text": str(kept), "tokenizer": None, "vocab_size": None}
+    assert store == own | about_the_text
+    assert texts[0].reasons == texts[1].reasons
 
 
 @pytest.mark.parametrize(
@@ -108,7 +138,7 @@ def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recipe, "PAIRS", {100: 300})
+    monkeypatch.setattr(survey, "PAIRS", {100: 300})
     path = tmp_path / "text.txt"
     path.write_text("".join(f"line {number}\n" for number in range(300)))
     found = choose({"text": str(path), "framework": "numpy", "epochs": 1} | given)
@@ -119,7 +149,7 @@ def test_a_long_text_has_byte_pairs_unless_its_tokens_are_given(
 def test_a_store_keeps_its_tokens(
     story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "PAIRS", {100: 300})
+    monkeypatch.setattr(survey, "PAIRS", {100: 300})
     store = tmp_path / "store"
     prepare([str(story)], store, "word")
     found = choose({"text": str(store), "framework": "numpy", "epochs": 1})

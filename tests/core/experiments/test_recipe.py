@@ -24,7 +24,6 @@ from elman.core.experiments.recipe import (
     Facts,
     check_time,
     choose,
-    choose_tokens,
 )
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture, products
@@ -110,30 +109,15 @@ def test_the_settings_that_are_chosen_are_listed() -> None:
     for wanted in ({}, {"layers": 2}, {"dropout": 0.1}):
         own = vars(chosen(replace(NOVEL, speed=1e14), **wanted))
         found |= {name for name in own if own[name] != book[name] and name not in wanted}
-    tokens = choose_tokens(OWN, 10**7)
-    assert found - {"recipe"} | tokens.keys() == CHOSEN
-
-
-@pytest.mark.parametrize(
-    ("characters", "pairs"), [(100, 0), (10**5, 0), (500_000, 1024), (10**7, 2048), (10**8, 2048)]
-)
-def test_tokens_are_chosen_by_the_size_of_a_text(characters: int, pairs: int) -> None:
-    by_character = {"tokenizer": "char"}
-    by_pairs = {"tokenizer": "bpe", "vocab_size": pairs}
-    assert choose_tokens(OWN, characters) == (by_pairs if pairs else by_character)
-    assert choose_tokens(OWN | {"lines": True}, characters) == by_character
-
-
-def test_reading_byte_pairs_takes_no_longer_than_the_training() -> None:
-    for given_, tokenizer in (({}, "char"), ({"minutes": 10}, "bpe"), ({"epochs": 1}, "bpe")):
-        assert choose_tokens(OWN | given_, 10**9)["tokenizer"] == tokenizer
+    assert found - {"recipe"} | {"tokenizer", "vocab_size"} == CHOSEN
 
 
 @given(st.integers(10**5, 10**9), st.floats(0.1, 10))
 def test_byte_pairs_have_a_wide_embedding_and_no_less_dropout(tokens: int, minutes: float) -> None:
     facts = replace(NOVEL, tokens=tokens, characters=4 * tokens, vocab=512)
     pairs, characters = (
-        chosen(facts, tokenizer=name, minutes=minutes, hidden=256) for name in ("bpe", "char")
+        chosen(replace(facts, tokenizer=name), minutes=minutes, hidden=256)
+        for name in ("bpe", "char")
     )
     assert (pairs.embedding, characters.embedding) == (256, 64)
     assert pairs.output_dropout >= characters.output_dropout

@@ -9,13 +9,14 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from elman.core.data import store
 from elman.core.data.parts import Sources, shares_of
 from elman.core.data.store import StoreMetadata, TokenizedText
+from elman.core.data.survey import suitable_tokens
 from elman.core.data.token_writer import IDS, TokenWriter, WriterState, files
 from elman.core.data.tokenization import TokenizerSettings, progress
 from elman.core.errors import ElmanError, InterruptedWorkError
@@ -25,6 +26,7 @@ from elman.core.text import known_tokenizers, text_files
 from elman.core.text.codec import TOKENIZER_FILE
 from elman.core.text.text_files import STDIN
 from elman.core.text.tokenizers import UNIVERSAL, Tokenizer
+from elman.core.valid_values import CHAR
 
 LOCK, STATE, COPY, FINISHED = ".lock", "state.json", "standard input", "finished"
 WRITER_FILES = tuple(path.name for path, _ in files(Path(), WriterState()))
@@ -36,7 +38,7 @@ MAX_STATE_BYTES = 1 << 24  # of state.json, which has the path of every file
 def prepare(
     paths: Sequence[str],
     out: Path,
-    tokenizer: str,
+    tokenizer: str | None = None,
     vocab_size: int | None = None,
     min_freq: int | None = None,
     newlines: str = UNIVERSAL,
@@ -48,10 +50,10 @@ def prepare(
 ) -> StoreMetadata:
     """Make a store of some texts, one after the other; `-` is standard input.
 
-    `tokenizer`, `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in
-    `TextFile`.
+    `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in `TextFile`,
+    and so is `tokenizer`; without it the tokens are chosen for the text.
     """
-    settings = TokenizerSettings(tokenizer, vocab_size, min_freq, newlines, lines)
+    settings = TokenizerSettings(tokenizer or CHAR, vocab_size, min_freq, newlines, lines)
     shares = shares_of(split, val, test)
     own = [path for path in (val, test) if path is not None]
     _check([*paths, *own])
@@ -71,6 +73,8 @@ def prepare(
             None if test is None else path_of(test),
             shares,
         )
+        if tokenizer is None and vocab_size is None and min_freq is None:
+            settings = replace(settings, **suitable_tokens(sources, lines))
         command = _command(sources, settings)
         state = _saved_state(folder, command)
         used = _tokenizer(folder, sources, settings, report)

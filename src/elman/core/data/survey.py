@@ -1,10 +1,28 @@
-"""The size of a text before it has tokens, from a sample of its start."""
+"""The tokens that suit a text, from its length, which a sample of its start shows."""
+
+import math
+from typing import Any
 
 from elman.core.data.parts import Sources
 from elman.core.data.tokenization import size_on_disk
 from elman.core.text import text_files
+from elman.core.valid_values import BPE, CHAR
 
 SAMPLE_CHARACTERS = 4 << 20
+# Byte pairs by the least characters of a text; shorter ones, and lines, are read by character.
+# Measured with benchmarks/tokens.py; docs/recipe.md has the measurements.
+PAIRS = {400_000: 1024, 800_000: 2048}
+
+
+def suitable_tokens(sources: Sources, lines: bool, most: float = math.inf) -> dict[str, Any]:
+    """Settings of the tokens that suit a text: byte pairs for a long one, else characters.
+
+    - `lines`: each line is a sequence.
+    - `most`: characters that are read as byte pairs at most.
+    """
+    characters = 0 if lines else training_characters(sources)
+    sizes = [size for least, size in PAIRS.items() if least <= characters <= most]
+    return {"tokenizer": BPE, "vocab_size": sizes[-1]} if sizes else {"tokenizer": CHAR}
 
 
 def training_characters(sources: Sources) -> int:

@@ -1,12 +1,13 @@
 """Settings of a training, chosen for its text if they are not given, and the text as read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elman.core.data.parts import Sources, parse_split
-from elman.core.data.survey import training_characters
+from elman.core.data.survey import suitable_tokens
 from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import recipe
@@ -33,7 +34,6 @@ class Choice:
     - `text`: the text; None for The Time Machine. A framework's data set reads that.
     - `reasons`: lines that describe what was chosen for the text.
     - `given`: names of the settings that were not chosen; None if it is not known.
-    - `facts`: facts that the settings were chosen from.
     """
 
     settings: Settings
@@ -42,7 +42,6 @@ class Choice:
     text: Text | None = None
     reasons: tuple[str, ...] = ()
     given: list[str] | None = None
-    facts: Facts | None = None
 
 
 def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
@@ -56,13 +55,18 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     framework = _framework(given)
     origin = Origin.of(given)
     precision = given.get("precision") or framework.fastest_precision()
-    tokens = {} if origin else _tokens(given)
-    text = _read({**given, **tokens}, origin, workers)
+    sources = sources_of(given)
+    tokens = {}
+    if not (origin or sources.is_store or any(name in given for name in TOKEN_SETTINGS)):
+        most = recipe.READ_AS_PAIRS * 60 * (recipe.minutes(given) or math.inf)
+        tokens = suitable_tokens(sources, given.get("lines", False), most)
+    text = read_text(sources, _token_options({**given, **tokens}, origin), workers > 1)
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
     speed = _speed(given, framework, precision, workers)
     facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
     settings, reasons = recipe.choose({**given, **tokens}, facts)
-    return Choice(settings, framework, origin, text, tuple(reasons), named(given), facts)
+    recipe.check_time(settings, facts)
+    return Choice(settings, framework, origin, text, tuple(reasons), named(given))
 
 
 def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
@@ -88,7 +92,10 @@ def _settled(
     workers: int,
 ) -> Choice:
     framework = _framework(vars(settings))
-    text = None if settings.text == TIME_MACHINE else _read(vars(settings), origin, workers)
+    text = None
+    if settings.text != TIME_MACHINE:
+        options = _token_options(vars(settings), origin)
+        text = read_text(sources_of(vars(settings)), options, workers > 1)
     return Choice(settings, framework, origin, text, reasons, given)
 
 
@@ -109,18 +116,9 @@ def sources_of(settings: Mapping[str, Any]) -> Sources:
     )
 
 
-def _tokens(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the tokens that suit a text; none if it has tokens, or some are given."""
-    sources = sources_of(given)
-    if sources.is_store or any(name in given for name in TOKEN_SETTINGS):
-        return {}
-    return recipe.choose_tokens(given, training_characters(sources))
-
-
-def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> Text:
-    """The text of some settings, in the tokens of the model to start from."""
-    sources = sources_of(settings)
-    options = TokenOptions(
+def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
+    """How to read the text of some settings, in the tokens of the model to start from."""
+    return TokenOptions(
         settings.get("tokenizer"),
         settings.get("vocab_size"),
         settings.get("min_freq"),
@@ -128,7 +126,6 @@ def _read(settings: Mapping[str, Any], origin: Origin | None, workers: int) -> T
         settings.get("lines", False),
         None if origin is None else origin.codec,
     )
-    return read_text(sources, options, shared=workers > 1)
 
 
 def _speed(given: Mapping[str, Any], framework: Any, precision: str, workers: int) -> float:

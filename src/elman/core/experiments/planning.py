@@ -11,7 +11,7 @@ of other machines take the network, as docs/scale.md describes it.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from elman.core.experiments.recipe import Facts
 from elman.core.experiments.settings import Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
-from elman.core.valid_values import MAX_SHARDS, SHARDED, TIME_MACHINE
+from elman.core.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
 from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
@@ -214,6 +214,7 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
         raise ElmanError("lines are counted in a text, got --lines and --tokens: give a text")
     require_at_least(2, tokens=tokens)
     facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
+    facts = replace(facts, tokenizer=given.get("tokenizer") or CHAR)
     settings, reasons = recipe.choose({"text": "text", **given}, facts)
     _tell(reasons)
     return _task(settings, vocab, tokens, settings.seq_len)

@@ -24,8 +24,6 @@ MINUTES = 3.0  # of a training, unless they or the epochs are given
 HIDDEN = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
 CHARACTERS_PER_PRODUCT = 7.0  # that the time is to allow; a larger model would learn too slowly
 PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn it by heart
-# Byte pairs by the least characters of a text; shorter ones, and lines, are read by character.
-PAIRS = {400_000: 1024, 800_000: 2048}
 READ_AS_PAIRS = 4e6  # characters a second; reading is not to take longer than the training
 EMBEDDING = 64  # of characters or bytes; that of other tokens is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
@@ -91,6 +89,7 @@ class Facts:
     - `line`: mean number of targets of a line; 0 if lines are no sequences of their own.
     - `speed`: operations per second of a training.
     - `precision`: precision of products that is the fastest.
+    - `tokenizer`: name of the text's tokenizer.
     """
 
     tokens: int
@@ -100,6 +99,7 @@ class Facts:
     line: float
     speed: float
     precision: str = SINGLE
+    tokenizer: str = CHAR
 
     @classmethod
     def of(cls, text: Text, steps: int, speed: float, precision: str) -> "Facts":
@@ -112,7 +112,8 @@ class Facts:
             read = round(line * text.num_lines)
             characters = max(1, round(characters * read / tokens))
             tokens = read
-        return cls(tokens, characters, len(text.codec.vocab), shortest, line, speed, precision)
+        vocab, tokenizer = len(text.codec.vocab), text.codec.tokenizer.name
+        return cls(tokens, characters, vocab, shortest, line, speed, precision, tokenizer)
 
 
 def minutes(given: Mapping[str, Any]) -> float | None:
@@ -137,21 +138,9 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     _choose_batches(chosen, facts, speed)
     passes = _choose_epochs(chosen, facts, speed, products)
     _choose_optimizer(chosen)
-    _choose_dropout(chosen, passes, products / facts.characters)
+    _choose_dropout(chosen, facts, passes, products)
     settings = Settings(**chosen)
     return settings, _described(settings, facts)
-
-
-def choose_tokens(given: Mapping[str, Any], characters: int) -> dict[str, Any]:
-    """Settings of the tokens that suit a training part of this number of characters.
-
-    A long text is read by byte pairs, unless it would take longer to find them than to train.
-    """
-    seconds = 60 * (minutes(given) or math.inf)
-    sizes = [size for least, size in PAIRS.items() if characters >= least]
-    if given.get("lines") or not sizes or characters > READ_AS_PAIRS * seconds:
-        return {"tokenizer": CHAR}
-    return {"tokenizer": BPE, "vocab_size": sizes[-1]}
 
 
 def check_time(settings: Settings, facts: Facts) -> None:
@@ -208,7 +197,7 @@ def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architec
 def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Architecture:
     """Architecture with so many hidden units."""
     tied = chosen.get("tied", False)
-    wide = tied or facts.vocab > MAX_CHARACTERS or chosen.get("tokenizer") == BPE
+    wide = tied or facts.vocab > MAX_CHARACTERS or facts.tokenizer == BPE
     embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
 
@@ -257,14 +246,14 @@ def _choose_optimizer(chosen: dict[str, Any]) -> None:
     chosen.setdefault("warmup", WARMUP)
 
 
-def _choose_dropout(chosen: dict[str, Any], passes: float, products_per_character: float) -> None:
+def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, products: int) -> None:
     """Choose the shares that are dropped: the more, the more a model can learn by heart.
 
     That grows with the passes over a text, and with its products for each character. It is more
     with byte pairs, each of which a text has fewer times than a character.
     """
-    found = OF_PAIRS if chosen.get("tokenizer") == BPE else OF_OTHERS
-    outputs = min(0.5, found.outputs * math.log10(max(1, passes * products_per_character)))
+    found = OF_PAIRS if facts.tokenizer == BPE else OF_OTHERS
+    outputs = min(0.5, found.outputs * math.log10(max(1, passes * products / facts.characters)))
     inputs = min(0.3, found.inputs * math.log10(max(1, passes / found.passes)))
     chosen.setdefault("output_dropout", round(outputs, 2))
     if chosen["layers"] > 1:
@@ -286,9 +275,7 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     most = "at most " if settings.minutes is not None else ""
     read = "" if settings.epochs is None else f"{most}{settings.epochs:,} times the "
-    units = {None: "", CHAR: "", BPE: "byte pairs"}.get(
-        settings.tokenizer, f"{settings.tokenizer}s"
-    )
+    units = {CHAR: "", BPE: "byte pairs"}.get(facts.tokenizer, f"{facts.tokenizer}s")
     return [
         *([f"tokens: {units}, a vocabulary of {facts.vocab:,}"] if units else []),
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "

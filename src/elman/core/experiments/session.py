@@ -4,8 +4,8 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -113,41 +113,6 @@ class Session:
         return test[0]
 
 
-@dataclass(frozen=True)
-class _First:
-    """The first worker of a training, or the only one."""
-
-    workers: Workers
-    tell: Tell
-    conduct: Conduct
-
-    def begin(self, given: Mapping[str, Any], folder: Path, numbered: bool) -> Session:
-        """Train into a new run directory, or go on if the workers were started again."""
-        if self.workers.size > 1 and numbered:
-            raise ElmanError("workers share a run directory, got no name: give --out RUN")
-        launched = self.workers.size > 1 or launch.is_launched()  # one may be left of several
-        if launched and not numbered and run.is_unfinished(folder):
-            return self.resume(folder, {"framework": Settings.framework, **given})
-        if not numbered:
-            atomic.check_new(folder)
-        run.check_writable(folder)
-        training = Training.of(given, self.workers)
-        with run.new_training(folder, training.run_settings, numbered) as folder:
-            return Session(training, folder, self.conduct, self.workers, self.tell).fit()
-
-    def resume(self, folder: Path, given: Mapping[str, Any]) -> Session:
-        """Resume the training of a run directory; an ElmanError if other settings are given."""
-        with run.resumed_training(folder) as kept:
-            for name, value in given.items():
-                if (own := vars(kept.settings)[name]) != value:
-                    raise ElmanError(
-                        f"{folder} was begun with {name} {own}, got {value}: give the same, or "
-                        "another --out"
-                    )
-            training = Training.from_settings(kept, self.workers)
-            return Session(training, folder, self.conduct, self.workers, self.tell).fit()
-
-
 def begin(
     given: Mapping[str, Any],
     folder: Path,
@@ -157,26 +122,58 @@ def begin(
     """Train with some settings; None in a worker that is not the first.
 
     If the folder exists and may be `numbered`, the run directory is the first of NAME-2, NAME-3 ...
-    that does not.
+    that does not. If the workers were started again, they resume the training.
     """
-    with launch.connected(given.get("framework", Settings.framework)) as workers:
-        if workers.rank:
-            _follow(workers, conduct)
+    with _first_worker(given.get("framework", Settings.framework), conduct) as first:
+        if first is None:
             return None
-        with launch.telling(workers) as tell:
-            return _First(workers, tell, conduct).begin(given, folder, numbered)
+        workers, tell = first
+        if workers.size > 1 and numbered:
+            raise ElmanError("workers share a run directory, got no name: give --out RUN")
+        launched = workers.size > 1 or launch.is_launched()  # one may be left of several
+        if launched and not numbered and run.is_unfinished(folder):
+            return _resume(folder, {"framework": Settings.framework, **given}, conduct, *first)
+        if not numbered:
+            atomic.check_new(folder)
+        run.check_writable(folder)
+        training = Training.of(given, workers)
+        with run.new_training(folder, training.run_settings, numbered) as folder:
+            return Session(training, folder, conduct, workers, tell).fit()
 
 
 def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
     """Resume the training of a run directory; None in a worker that is not the first."""
     alone = launch.number_of_workers() == 1
     framework = Settings.framework if alone else run.framework_in_training(folder)
+    with _first_worker(framework, conduct) as first:
+        return None if first is None else _resume(folder, {}, conduct, *first)
+
+
+def _resume(
+    folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: Workers, tell: Tell
+) -> Session:
+    """Resume the training of a run directory; an ElmanError if other settings are given."""
+    with run.resumed_training(folder) as kept:
+        for name, value in given.items():
+            if (own := vars(kept.settings)[name]) != value:
+                raise ElmanError(
+                    f"{folder} was begun with {name} {own}, got {value}: give the same, or "
+                    "another --out"
+                )
+        training = Training.from_settings(kept, workers)
+        return Session(training, folder, conduct, workers, tell).fit()
+
+
+@contextmanager
+def _first_worker(framework: str, conduct: Conduct) -> Iterator[tuple[Workers, Tell] | None]:
+    """Connect the workers of a training; the first one goes on, None says that this followed it."""
     with launch.connected(framework) as workers:
         if workers.rank:
             _follow(workers, conduct)
-            return None
+            yield None
+            return
         with launch.telling(workers) as tell:
-            return _First(workers, tell, conduct).resume(folder, {})
+            yield workers, tell
 
 
 def _follow(workers: Workers, conduct: Conduct) -> None:

@@ -11,7 +11,7 @@ from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
-from elman.core.experiments import recipe, run, sample
+from elman.core.experiments import run, sample
 from elman.core.experiments.choice import Choice, again, choose, with_shards
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
@@ -76,8 +76,6 @@ class Training:
         choice = choose(with_shards(given, workers.size), workers.size)
         for line in choice.reasons:
             log.info(line)
-        if choice.facts is not None:
-            recipe.check_time(choice.settings, choice.facts)
         return cls(choice, workers)
 
     @classmethod
