@@ -1,4 +1,4 @@
-"""Parts of plain PyTorch language models of characters: ids, the training loop, the clock."""
+"""Parts of plain PyTorch language models of a text: ids, the training loop, the clock."""
 
 import copy
 import math
@@ -6,27 +6,54 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
 
 CHECKS = [share / 10 for share in range(4, 10)]  # of the time, and once more at its end
 CLIP = 1.0
 
 
-def read(training: Path, validation: Path) -> tuple[Tensor, Tensor, int]:
-    """Ids of both parts, and their number; 0 stands for characters that training lacks."""
-    codes = [
-        np.frombuffer(path.read_bytes().decode().encode("utf-32-le"), "<u4")
-        for path in (training, validation)
-    ]
+class Texts(NamedTuple):
+    """A text in tokens.
+
+    - `vocab`: number of tokens.
+    - `predicted`: characters of the validation part without its first token.
+    """
+
+    training: Tensor
+    validation: Tensor
+    vocab: int
+    predicted: int
+
+
+def read(training: Path, validation: Path, pairs: int = 0) -> Texts:
+    """Both parts in characters, or in so many byte pairs that are learnt from the training part."""
+    texts = [path.read_bytes().decode() for path in (training, validation)]
+    return in_pairs(*texts, pairs) if pairs else in_characters(*texts)
+
+
+def in_pairs(training: str, validation: str, pairs: int) -> Texts:
+    """Both parts in byte pairs."""
+    made = ByteLevelBPETokenizer()
+    made.train_from_iterator([training], vocab_size=pairs, show_progress=False)
+    found = [torch.tensor(made.encode(text).ids) for text in (training, validation)]
+    first = len(made.decode(found[1][:1].tolist()))
+    return Texts(*found, made.get_vocab_size(), len(validation) - first)
+
+
+def in_characters(training: str, validation: str) -> Texts:
+    """Both parts in characters; 0 stands for characters that training lacks."""
+    codes = [np.frombuffer(text.encode("utf-32-le"), "<u4") for text in (training, validation)]
     known = np.unique(codes[0])
     found = []
     for part in codes:
         places = np.searchsorted(known, part).clip(max=len(known) - 1)
         found.append(torch.from_numpy(np.where(known[places] == part, places + 1, 0)))
-    return found[0], found[1], len(known) + 1
+    return Texts(found[0], found[1], len(known) + 1, len(validation) - 1)
 
 
 def prepare(seed: int = 0) -> None:

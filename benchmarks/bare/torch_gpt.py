@@ -1,4 +1,4 @@
-"""A small GPT of characters in plain PyTorch."""
+"""A small GPT in plain PyTorch."""
 
 import math
 from pathlib import Path
@@ -18,9 +18,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "batch": (8, 16, 32),
     "lr": (1e-3, 2e-3, 3e-3, 5e-3),
     "weight_decay": (0.0, 0.01, 0.1),
+    "pairs": (0, 1024, 2048),  # byte pairs as tokens; 0 for characters
 }
 WINDOWS = 32  # at a time, where no gradient is needed
-CHECKED = 32_768  # characters of a check
+CHECKED = 32_768  # tokens of a check
 
 
 class Block(nn.Module):
@@ -74,10 +75,10 @@ class GPT(nn.Module):
 
 @torch.inference_mode()
 def stream_loss(model: GPT, ids: Tensor) -> tuple[float, int]:
-    """Nats of all characters but the first, and their number.
+    """Nats of all tokens but the first, and their number.
 
     The context slides over the text by half of its length; the losses of its second half count, and
-    in the first window all, so that each character is predicted from at least half of the context.
+    in the first window all, so that each token is predicted from at least half of the context.
     """
     context, half, targets = model.context, model.context // 2, len(ids) - 1
     windows = 1 + max(0, math.ceil((targets - context) / half))
@@ -91,7 +92,7 @@ def stream_loss(model: GPT, ids: Tensor) -> tuple[float, int]:
 def run(training: Path, validation: Path, minutes: float, settings: dict[str, Any]) -> Any:
     """Train for so many minutes; nats of the validation part, characters, and updates."""
     prepare()
-    ids, held_out, vocab = read(training, validation)
+    ids, held_out, vocab, characters = read(training, validation, settings.get("pairs", 0))
     model = GPT(vocab, settings)
     window = torch.arange(model.context + 1)
 
@@ -101,9 +102,9 @@ def run(training: Path, validation: Path, minutes: float, settings: dict[str, An
         return model(windows[:, :-1], windows[:, 1:]).mean()
 
     def check() -> float:
-        nats, characters = stream_loss(model, held_out[:CHECKED])
-        return nats / characters
+        nats, tokens = stream_loss(model, held_out[:CHECKED])
+        return nats / tokens
 
     decay = settings["weight_decay"]
     updates = train(model, loss, check, minutes, settings["lr"], decay, warmup=0.05)
-    return *stream_loss(model, held_out), updates
+    return stream_loss(model, held_out)[0], characters, updates

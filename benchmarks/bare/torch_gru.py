@@ -92,7 +92,7 @@ def lines_loss(model: GRU, lines: list[Tensor]) -> tuple[float, int]:
 def run(training: Path, validation: Path, minutes: float, settings: dict[str, Any]) -> Any:
     """Train for so many minutes; nats of the validation part, characters, and updates."""
     prepare()
-    ids, held_out, vocab = read(training, validation)
+    ids, held_out, vocab, _ = read(training, validation)
     line_end = int(ids[-1])
     model = GRU(vocab, settings)
     drawn = batches(lines_of(ids, line_end), settings["batch"])

@@ -1,4 +1,4 @@
-"""A plain PyTorch LSTM of characters: truncated back-propagation with carried state."""
+"""A plain PyTorch LSTM: truncated back-propagation with carried state."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "steps": (64, 100, 150),
     "lr": (1e-3, 2e-3, 3e-3, 5e-3),
     "weight_decay": (0.0, 0.01, 0.1),
+    "pairs": (0, 1024, 2048),  # byte pairs as tokens; 0 for characters
 }
 State = tuple[Tensor, Tensor] | None
 CHECKED = 64, 512  # sequences and steps of a check
-READ = 4096  # characters at a time
+READ = 4096  # tokens at a time
 
 
 class LSTM(nn.Module):
@@ -63,7 +64,7 @@ def pieces(ids: Tensor, batch: int, steps: int) -> Iterator[tuple[Tensor, Tensor
 
 @torch.inference_mode()
 def stream_loss(model: LSTM, ids: Tensor) -> tuple[float, int]:
-    """Nats of all characters but the first, read as one stream, and their number."""
+    """Nats of all tokens but the first, read as one stream, and their number."""
     state: State = None
     total = 0.0
     for X, Y in zip(ids[:-1, None].split(READ), ids[1:, None].split(READ), strict=True):
@@ -75,7 +76,7 @@ def stream_loss(model: LSTM, ids: Tensor) -> tuple[float, int]:
 def run(training: Path, validation: Path, minutes: float, settings: dict[str, Any]) -> Any:
     """Train for so many minutes; nats of the validation part, characters, and updates."""
     prepare()
-    ids, held_out, vocab = read(training, validation)
+    ids, held_out, vocab, characters = read(training, validation, settings.get("pairs", 0))
     model = LSTM(vocab, settings)
     batches, state = pieces(ids, settings["batch"], settings["steps"]), None
     checked = next(pieces(held_out[: CHECKED[0] * CHECKED[1]], *CHECKED))[:2]
@@ -92,4 +93,4 @@ def run(training: Path, validation: Path, minutes: float, settings: dict[str, An
 
     decay = settings["weight_decay"]
     updates = train(model, loss, check, minutes, settings["lr"], decay, warmup=0.02)
-    return *stream_loss(model, held_out), updates
+    return stream_loss(model, held_out)[0], characters, updates

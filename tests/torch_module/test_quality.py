@@ -57,12 +57,13 @@ def engines_count(text: str, by_line: bool) -> int:
 @pytest.mark.parametrize("by_line", [False, True])
 def test_same_characters(tmp_path, by_line):
     training, validation = files(tmp_path, by_line)
-    ids, held_out, vocab = characters.read(training, validation)
+    ids, held_out, vocab, predicted = characters.read(training, validation)
     text = validation.read_text(encoding="utf-8")
     counts = [
         torch_lstm.stream_loss(model_of(torch_lstm, "LSTM", vocab), held_out)[1],
         torch_gpt.stream_loss(model_of(torch_gpt, "GPT", vocab), held_out)[1],
         engines_count(text, by_line),
+        predicted,
     ]
     if by_line:
         lines = torch_gru.lines_of(held_out, int(ids[-1]))
@@ -74,8 +75,15 @@ def test_unknown_characters_are_one_symbol(tmp_path):
     training, validation = tmp_path / "train.txt", tmp_path / "val.txt"
     training.write_text("bad", encoding="utf-8")
     validation.write_text("a😀dcz", encoding="utf-8")
-    ids, held_out, vocab = characters.read(training, validation)
+    ids, held_out, vocab, _ = characters.read(training, validation)
     assert (ids.tolist(), held_out.tolist(), vocab) == ([2, 1, 3], [1, 0, 3, 0, 0], 4)
+
+
+def test_byte_pairs_predict_all_characters_but_those_of_the_first():
+    ids, held_out, vocab, predicted = characters.in_pairs("In the end. " * 50, "the 😀, In", 300)
+    assert {*ids.tolist()} | {*held_out.tolist()} <= {*range(vocab)}
+    assert len(ids) == 4 * 50 + 1
+    assert predicted == len(" 😀, In")
 
 
 @pytest.mark.parametrize("length", [2, 7, 8, 9, 10, 12, 13, 14, 61])
