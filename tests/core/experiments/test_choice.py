@@ -35,7 +35,7 @@ def test_a_text_is_read_once_and_its_settings_are_chosen_once(
 ) -> None:
     read = counted(monkeypatch, choice, "read_text")
     chosen = counted(monkeypatch, recipe, "choose")
-    training = Training.of({"text": str(story), "framework": "numpy", "epochs": 1})
+    training = Training(choose({"text": str(story), "framework": "numpy", "epochs": 1}))
     assert len(read) == len(chosen) == 1
     settings = training.settings
     assert (training.data.batch_size, training.data.num_steps) == (

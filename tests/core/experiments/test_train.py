@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from elman.core.errors import ElmanError
+from elman.core.experiments.choice import choose
 from elman.core.experiments.train import Training
 from elman.core.model.evaluation import evaluate
 from elman.core.training import time_limit
@@ -24,15 +25,14 @@ def uneven(tmp_path: Path) -> Path:
 
 
 def trained(folder: Path, tokenizer: str, **settings: object) -> Training:
-    training = Training.of(
-        {
-            **{"text": str(folder / "text.txt"), "recipe": "book", "framework": "numpy"},
-            **{"val": str(folder / "other.txt"), "test": str(folder / "other.txt")},
-            **{"tokenizer": tokenizer, "batch_size": 4, "seq_len": 16, "hidden": 4},
-            **{"minutes": 1.0, "epochs": 1},
-            **settings,
-        }
-    )
+    given = {
+        **{"text": str(folder / "text.txt"), "recipe": "book", "framework": "numpy"},
+        **{"val": str(folder / "other.txt"), "test": str(folder / "other.txt")},
+        **{"tokenizer": tokenizer, "batch_size": 4, "seq_len": 16, "hidden": 4},
+        **{"minutes": 1.0, "epochs": 1},
+        **settings,
+    }
+    training = Training(choose(given))
     training.fit()
     return training
 
@@ -116,7 +116,7 @@ def test_a_sample_begins_with_words_of_its_text(
     more = {"vocab_size": 300} if tokenizer == "bpe" else {}
     own = {"tokenizer": tokenizer, "batch_size": 4, "seq_len": 4, "epochs": 1, "hidden": 4}
     settings = {"text": str(tmp_path / "text.txt"), "recipe": "book", "framework": "numpy"}
-    training = Training.of(settings | own | more)
+    training = Training(choose(settings | own | more))
     assert training.sample(3).startswith(begin)
 
 
@@ -128,4 +128,4 @@ def test_a_training_that_the_time_is_too_short_for_does_not_begin(
     with pytest.raises(
         ElmanError, match=r"needs 10 updates or more, and 0.1 minutes are too short, with"
     ):
-        Training.of(given)
+        Training(choose(given))

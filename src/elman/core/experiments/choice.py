@@ -1,5 +1,6 @@
 """Settings of a training, chosen for its text if they are not given, and the text as read."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from elman.core.experiments.origin import Origin, named
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
+from elman.core.experiments.tensorboard import check_installed
 from elman.core.files import regular
 from elman.core.files.long_work import showing
-from elman.core.valid_values import TIME_MACHINE
+from elman.core.valid_values import LOGS, TIME_MACHINE
 from elman.core.workers.processes import check_shards
+
+log = logging.getLogger("elman")
 
 TOKEN_SETTINGS = ("tokenizer", "vocab_size", "min_freq")
 
@@ -47,8 +51,11 @@ class Choice:
 def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     """Read the text of the settings that are given, and choose the others.
 
-    Wrong settings raise an ElmanError before a long text is read.
+    Wrong settings raise an ElmanError before a long text is read. Lines of the log say what was
+    chosen.
     """
+    if given.get("log") in LOGS:
+        check_installed()
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
         return settled(Settings(**given), named(given), workers)
     check_given(given)
@@ -65,6 +72,8 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     speed = _speed(given, framework, precision, workers)
     facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
     settings, reasons = recipe.choose({**given, **tokens}, facts)
+    for line in reasons:
+        log.info(line)
     recipe.check_time(settings, facts)
     return Choice(settings, framework, origin, text, tuple(reasons), named(given))
 

@@ -10,7 +10,7 @@ of other machines take the network, as docs/scale.md describes it.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,7 +197,6 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
     choice = choose(given, workers)
     assert choice.text is not None
     settings, text = choice.settings, choice.text
-    _tell(choice.reasons)
     steps = round(text.mean_line(settings.seq_len)) if settings.lines else settings.seq_len
     return _task(settings, len(text.codec.vocab), len(text.ids("training")), steps)
 
@@ -216,13 +215,9 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
     facts = replace(facts, tokenizer=given.get("tokenizer") or CHAR)
     settings, reasons = recipe.choose({"text": "text", **given}, facts)
-    _tell(reasons)
-    return _task(settings, vocab, tokens, settings.seq_len)
-
-
-def _tell(reasons: Sequence[str]) -> None:
     for line in reasons:
         log.info(line)
+    return _task(settings, vocab, tokens, settings.seq_len)
 
 
 def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run
+from elman.core.experiments.choice import choose, with_shards
 from elman.core.experiments.launch import Tell
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
@@ -136,7 +137,8 @@ def begin(
         if not numbered:
             atomic.check_new(folder)
         run.check_writable(folder)
-        training = Training.of(given, workers)
+        choice = choose(with_shards(given, workers.size), workers.size)
+        training = Training(choice, workers)
         with run.new_training(folder, training.run_settings, numbered) as folder:
             return Session(training, folder, conduct, workers, tell).fit()
 

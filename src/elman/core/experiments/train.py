@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +12,11 @@ from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, sample
-from elman.core.experiments.choice import Choice, again, choose, with_shards
+from elman.core.experiments.choice import Choice, again
 from elman.core.experiments.frameworks import count_gpus
 from elman.core.experiments.run import RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
-from elman.core.experiments.tensorboard import TensorBoard, check_installed
+from elman.core.experiments.tensorboard import TensorBoard
 from elman.core.files.long_work import showing
 from elman.core.files.memory import peak_memory_mb
 from elman.core.model import weights
@@ -33,7 +33,7 @@ from elman.core.training.progress import Samples
 from elman.core.training.schedule import Best, Schedule
 from elman.core.training.sharded import Shards
 from elman.core.training.time_limit import SHARE_OF_TIME
-from elman.core.valid_values import LOGS, MAX_EPOCHS, TIME_MACHINE
+from elman.core.valid_values import MAX_EPOCHS, TIME_MACHINE
 from elman.core.workers.processes import ONE_WORKER, Workers
 
 log = logging.getLogger("elman")
@@ -67,16 +67,6 @@ class Training:
             given=choice.given,
         )
         self.model = self._model(None if origin is None else origin.values)
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], workers: Workers = ONE_WORKER) -> "Training":
-        """Make a training with some settings; the recipe has the others."""
-        if given.get("log") in LOGS:
-            check_installed()  # before a long text is read
-        choice = choose(with_shards(given, workers.size), workers.size)
-        for line in choice.reasons:
-            log.info(line)
-        return cls(choice, workers)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
