@@ -95,10 +95,14 @@ def assert_resumes(
     case: dict[str, Any],
     places: Sequence[tuple[int, int]] = ((0, 1), (1, 0), (1, 5)),
 ) -> None:
-    """A training resumes at some places, epochs and updates after them, as if it had not ended."""
+    """A training that stops at places, epochs and updates after them, ends as if it had not.
+
+    It resumes after each: what one place spoils is still there at the end.
+    """
     trainer, model, data = made_ready(module, story, case)
     trainer.fit(model, data)
-    weights, history = outcome(module, trainer, model)
+    wanted = outcome(module, trainer, model)
+    checkpoint = None
     for epochs, more in places:
         updates = epochs * trainer.num_train_batches + more
         place = folder / str(updates)
@@ -106,14 +110,19 @@ def assert_resumes(
         checkpoints = Checkpoints(place, seconds=1e9)
         trainer.callbacks += [Stop(updates, checkpoints), checkpoints]
         with pytest.raises(KeyboardInterrupt):
-            trainer.fit(model, data)
+            trainer.fit(model, data, resume=checkpoint)
         assert [int(path.stem) for path in paths(place)] == [updates]
-        trainer, model, data = made_ready(module, story, case)
-        trainer.fit(model, data, resume=copy.deepcopy(read_newest(place)))
-        found, found_history = outcome(module, trainer, model)
-        assert found_history == history
-        for name, weight in weights.items():
-            np.testing.assert_array_equal(found[name], weight)
+        checkpoint = copy.deepcopy(read_newest(place))
+    trainer, model, data = made_ready(module, story, case)
+    trainer.fit(model, data, resume=checkpoint)
+    assert_same_outcome(outcome(module, trainer, model), wanted)
+
+
+def assert_same_outcome(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
+    (found_weights, found_history), (weights, history) = found, wanted
+    assert found_history == history
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(found_weights[name], weight)
 
 
 def by_time(module: Any) -> Any:
@@ -135,15 +144,17 @@ class StopAt(Callback):
     """Asks for an end at a point of a training, counted in updates and batches of validations."""
 
     def __init__(self, place: int, checkpoints: Checkpoints) -> None:
-        self.left, self.checkpoints = place, checkpoints
+        self.place, self.checkpoints = place, checkpoints
 
     def after_update(self, trainer: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.checkpoints.stop()
+        self.stop_at(trainer.train_batch_idx + trainer.val_batch_idx)
 
     def before_validate(self, trainer: Any) -> None:
-        self.after_update(trainer)
+        self.stop_at(trainer.train_batch_idx + trainer.val_batch_idx + 1)
+
+    def stop_at(self, place: int) -> None:
+        if place == self.place:
+            self.checkpoints.stop()
 
 
 def test_a_training_by_time_is_resumed_in_the_middle_of_a_pass_and_of_a_validation(
@@ -154,24 +165,23 @@ def test_a_training_by_time_is_resumed_in_the_middle_of_a_pass_and_of_a_validati
     _, model, data = made_ready(module, story, case)
     trainer = by_time(module)
     trainer.fit(model, data)
-    weights, history = outcome(module, trainer, model)
+    wanted = outcome(module, trainer, model)
     assert len(trainer.history) > 2
     places = trainer.train_batch_idx + trainer.val_batch_idx
+    checkpoint = None
     for place in (4, 5, 6, places):
         _, model, data = made_ready(module, story, case)
         checkpoints = Checkpoints(tmp_path / str(place), seconds=1e9)
         stopped = by_time(module)
         stopped.callbacks += [StopAt(place, checkpoints), checkpoints]
         with pytest.raises(KeyboardInterrupt):
-            stopped.fit(model, data)
-        _, model, data = made_ready(module, story, case)
-        resumed = by_time(module)
-        resumed.fit(model, data, resume=copy.deepcopy(read_newest(checkpoints.folder)))
-        found, found_history = outcome(module, resumed, model)
-        assert found_history == history
-        assert resumed.validation == trainer.validation
-        for name, weight in weights.items():
-            np.testing.assert_array_equal(found[name], weight)
+            stopped.fit(model, data, resume=checkpoint)
+        checkpoint = copy.deepcopy(read_newest(checkpoints.folder))
+    _, model, data = made_ready(module, story, case)
+    resumed = by_time(module)
+    resumed.fit(model, data, resume=checkpoint)
+    assert_same_outcome(outcome(module, resumed, model), wanted)
+    assert resumed.validation == trainer.validation
 
 
 def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_path: Path) -> None:
