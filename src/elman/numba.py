@@ -31,6 +31,7 @@ from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import DataAttributes
 from elman.kernels import numba as _numba
+from elman.kernels.codegen import processor
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
 from elman.kernels.host import optimizers
 from elman.kernels.host.arrays import DropoutMasks
@@ -100,6 +101,11 @@ __all__ = [
 Array = NDArray[Any]
 MAX_SCORED_TOKENS = 1 << 16  # tokens that a call of the kernels scores
 MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens that a call scores: about a second
+
+
+def instructions() -> str:
+    """Vector instructions of this processor that the kernels use."""
+    return processor.instructions()
 
 
 def fastest_precision() -> str:

@@ -11,6 +11,8 @@ import pytest
 import elman
 from elman import Run
 from elman.api.terms import in_python
+from elman.core.errors import ElmanError
+from elman.core.experiments import speed
 from tests.conftest import STORY, Command
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "hidden": 8, "batch_size": 16, "seq_len": 16}
@@ -142,3 +144,22 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
 )
 def test_messages_are_in_terms_of_python(message: str, wanted: str) -> None:
     assert in_python(message) == wanted
+
+
+def test_info_measures_the_speed_of_this_machine(
+    run: Run, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "operations_per_second", lambda engine, precision: 3e9)
+    monkeypatch.setattr(speed, "peak", lambda: 4e9)
+    found = elman.info(speed=True)
+    assert set(found["training"].values()) == {3e9}
+    assert "training single 3 GFLOP/s, 0.75 of the matrix product" in str(found)
+    assert {"AVX-512", "AVX2", "SVE", "NEON", "baseline"} & {found["processor"].split()[0]}
+    with pytest.raises(ElmanError, match=r"the speed is that of this machine, got .*: leave one"):
+        elman.info(run, speed=True)
+    refused = command("info", run.path, "--speed")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_the_peak_is_the_best_of_a_few_products() -> None:
+    assert 1e8 < speed.peak() < 1e14

@@ -3,9 +3,9 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -192,8 +192,18 @@ class Facts(dict[str, Any]):
 
 
 @python_terms
-def info(run: RunLike | None = None) -> Facts:
-    """Facts of a run; without one, the frameworks that can be used, their versions and devices."""
+def info(run: RunLike | None = None, speed: bool = False) -> Facts:
+    """Facts of a run; without one, the frameworks that can be used, their versions and devices.
+
+    - `speed`: measure how fast the engine trains on this machine instead, in two seconds.
+    """
+    if speed:
+        if run is not None:
+            raise ElmanError(f"the speed is that of this machine, got {run}: leave one of them out")
+        from elman.core.experiments import speed as speeds
+
+        measured = speeds.measure()
+        return Facts(asdict(measured), _columns(speeds.in_lines(measured)))
     if run is None:
         found = {name: describe_framework(name) for name in FRAMEWORKS}
         facts = {"elman": elman.__version__, "python": sys.version.split()[0], "frameworks": found}
@@ -201,7 +211,11 @@ def info(run: RunLike | None = None) -> Facts:
     from elman.core.experiments.describe import describe, in_lines
 
     facts = describe(as_path(run, "a run directory"))
-    return Facts(facts, (f"{title:<16}{words}" for title, words in in_lines(facts)))
+    return Facts(facts, _columns(in_lines(facts)))
+
+
+def _columns(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
+    return (f"{title:<16}{words}" for title, words in lines)
 
 
 def _frameworks(found: dict[str, dict[str, Any]]) -> Iterator[str]:

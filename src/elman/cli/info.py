@@ -18,13 +18,20 @@ def info(
     run: Annotated[
         Path | None, typer.Argument(help="A run directory, made by elman train.", **RUN)
     ] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure the engine on this machine, in two seconds.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Describe a run; without one, list the usable frameworks, their versions and devices."""
-    if run is None:
-        _describe_frameworks(as_json)
-    else:
+    if run is not None and not speed:
         _describe_run(run, as_json)
+        return
+    facts = elman.info(run, speed)
+    if as_json:
+        print_json(facts)
+    else:
+        print(facts)
 
 
 def _describe_run(run: Path, as_json: bool) -> None:
@@ -43,11 +50,3 @@ def _describe_run(run: Path, as_json: bool) -> None:
             subsequent_indent=indent,
         )
         show("\n".join(lines))
-
-
-def _describe_frameworks(as_json: bool) -> None:
-    facts = elman.info()
-    if as_json:
-        print_json(facts)
-    else:
-        print(facts)

@@ -15,6 +15,14 @@ def features() -> str:
     return llvm.get_host_cpu_features().flatten() if chosen is None else str(chosen)
 
 
+def instructions() -> str:
+    """Name the vector instructions that kernels are compiled for."""
+    found = features()
+    names = {"+avx512f": "AVX-512", "+avx2": "AVX2", "+sve": "SVE", "+neon": "NEON"}
+    vectors = next((name for flag, name in names.items() if flag in found.split(",")), "baseline")
+    return f"{vectors} with bfloat16" if multiplies_pairs(host_shape().lanes) else vectors
+
+
 def multiplies_pairs(lanes: int) -> bool:
     """Return True if one instruction multiplies pairs of bfloat16s in vectors of so many floats."""
     return lanes == 16 and "+avx512bf16" in features()

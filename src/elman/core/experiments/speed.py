@@ -1,0 +1,68 @@
+"""Speed of the engine's training on this machine, beside the peak of its matrix products."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from elman.core.experiments.calibration import operations_per_second
+from elman.core.experiments.frameworks import framework_module
+from elman.core.model.precision import SINGLE
+
+SIZES = 512, 1024, 2048  # of the matrices
+SECONDS = 0.1  # for products of a size, at least
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Operations per second.
+
+    - `processor`: instructions that the engine uses.
+    - `matrix_product`: of NumPy's product of two matrices in single precision.
+    - `training`: of updates of a GRU of 256 units, by precision, the fastest first.
+    """
+
+    processor: str
+    matrix_product: float
+    training: dict[str, float]
+
+
+def measure() -> Speed:
+    """Measure the engine on all threads, and NumPy's matrix product, in about two seconds."""
+    engine = framework_module("numba")
+    precisions = dict.fromkeys((engine.fastest_precision(), SINGLE))
+    training = {name: operations_per_second(engine, name) for name in precisions}
+    return Speed(engine.instructions(), peak(), training)
+
+
+def peak() -> float:
+    """Operations per second of NumPy's matrix product, for the size where it is fastest."""
+    return max(map(_operations_of_a_product, SIZES))
+
+
+def _operations_of_a_product(size: int) -> float:
+    one, other = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+    shortest = min(_seconds(one, other))
+    return 2 * size**3 / shortest
+
+
+def _seconds(one: Any, other: Any) -> Iterator[float]:
+    """Seconds of each of some products."""
+    began = now = perf_counter()
+    while now - began < SECONDS:
+        one @ other
+        before, now = now, perf_counter()
+        yield now - before
+
+
+def in_lines(speed: Speed) -> Iterator[tuple[str, str]]:
+    """Titles and texts of a speed."""
+    yield "processor", speed.processor
+    product = f"{speed.matrix_product / 1e9:.0f}"
+    yield "matrix product", f"{product} GFLOP/s in single precision, by NumPy"
+    for precision, found in speed.training.items():
+        share = found / speed.matrix_product
+        words = f"{found / 1e9:.0f} GFLOP/s, {share:.2f} of the matrix product"
+        yield f"training {precision}", words
