@@ -39,6 +39,7 @@ class ModelAttributes(Wrapper):
     tied: bool = False
     lr: float = math.nan
     optimizer: Any = None
+    tgt_pad: int | None = None  # id of the padding in the targets of an encoder-decoder
 
     @property
     def own_layers(self) -> Any:

@@ -14,5 +14,6 @@ from elman.jax.arrays import *
 from elman.jax.data import *
 from elman.jax.layers import *
 from elman.jax.model import *
+from elman.jax.seq2seq import *
 from elman.jax.trainer import *
 from elman.jax.weights import *

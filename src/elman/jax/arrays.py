@@ -45,7 +45,7 @@ def randn(*shape: int) -> jax.Array:
     return normal(shape)
 
 
-astype, size, to = jnp.astype, jnp.size, jax.device_put
+astype, expand_dims, size, to = jnp.astype, jnp.expand_dims, jnp.size, jax.device_put
 stop_gradient = jax.lax.stop_gradient
 
 

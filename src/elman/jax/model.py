@@ -28,7 +28,26 @@ from elman.jax.optimizers import make_optimizer
 __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 
 
-class Module(nn.Module, module.Module):
+class Mode:
+    """Default of `training` in models that do not declare it.
+
+    The class itself has no `training`: a declaration without a default, as in the book, would take
+    it for one.
+    """
+
+    def __get__(self, model: Any, kind: type) -> bool:
+        if model is None:
+            raise AttributeError("training")
+        return False
+
+
+class Modes:
+    """Attribute of models; Flax would wrap it in a class of its own modules."""
+
+    training = cast(Any, Mode())
+
+
+class Module(nn.Module, Modes, module.Module):
     """Base class of models; `params` holds the parameters once it is built or trained.
 
     `built` are its variables as long as no trainer has newer ones, `key` seeds dropout.

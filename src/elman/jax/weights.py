@@ -1,5 +1,6 @@
 """Conversion between models and canonical weights; version of JAX."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,19 +39,38 @@ build = rnnlm.builder("jax", make_model, set_weights)
 
 def to_params(values: Weights, arch: Architecture) -> dict[str, Any]:
     """Parameter tree of a model, from weights by canonical name."""
-    redundant = cell_named(arch.cell).redundant_bias(arch.hidden).stop
-    rnn = {
-        name.removeprefix("rnn."): value[redundant:] if "bias_hh" in name else value
-        for name, value in values.items()
-        if name.startswith("rnn.")
-    }
-    params: dict[str, Any] = {"rnn": {name: value for name, value in rnn.items() if value.size}}
+    params: dict[str, Any] = {"rnn": layer_params(values, arch.cell, arch.hidden)}
     if arch.embedding:
         params["embedding"] = {"embedding": values["embedding.weight"]}
     if arch.tied:
         return params | {"bias": values["linear.bias"]}
     linear = {"kernel": values["linear.weight"].T, "bias": values["linear.bias"]}
     return params | {"linear": linear}
+
+
+def layer_params(values: Weights, cell: str, hidden: int) -> dict[str, Any]:
+    """Parameters of recurrent layers, from weights by canonical name."""
+    redundant = cell_named(cell).redundant_bias(hidden).stop
+    rnn = {
+        name.removeprefix("rnn."): value[redundant:] if "bias_hh" in name else value
+        for name, value in values.items()
+        if name.startswith("rnn.")
+    }
+    return {name: value for name, value in rnn.items() if value.size}
+
+
+def layer_weights(
+    params: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int
+) -> Weights:
+    """Weights of recurrent layers by canonical name, of these shapes, from their parameters."""
+    values = {f"rnn.{name}": value for name, value in params.items()}
+    for name, shape in shapes.items():
+        if "bias_hh" in name:
+            whole = np.zeros(shape, np.float32)
+            if name in values:
+                whole[cell_named(cell).redundant_bias(hidden).stop :] = values[name]
+            values[name] = whole
+    return values
 
 
 def architecture(model: RNNLMScratch) -> Architecture:
@@ -69,13 +89,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     if model.params is None:
         raise ElmanError("this model has no weights yet: fit it first")
     params = jax.tree.map(numpy, model.params)
-    values = {f"rnn.{name}": value for name, value in params["rnn"].items()}
-    for name, shape in weights.shapes(arch).items():
-        if "bias_hh" in name:
-            whole = np.zeros(shape, np.float32)
-            if name in values:
-                whole[cell_named(arch.cell).redundant_bias(arch.hidden).stop :] = values[name]
-            values[name] = whole
+    values = layer_weights(params["rnn"], weights.shapes(arch), arch.cell, arch.hidden)
     if arch.embedding:
         values["embedding.weight"] = params["embedding"]["embedding"]
     if arch.tied:

@@ -15,5 +15,6 @@ from elman.mxnet.arrays import *
 from elman.mxnet.data import *
 from elman.mxnet.layers import *
 from elman.mxnet.model import *
+from elman.mxnet.seq2seq import *
 from elman.mxnet.trainer import *
 from elman.mxnet.weights import *

@@ -25,7 +25,8 @@ arange, ones = np.arange, np.ones
 tensor, zeros = np.array, np.zeros
 normal, rand, randn = np.random.normal, np.random.rand, np.random.randn
 
-astype, size, to = np.ndarray.astype, attrgetter("size"), np.ndarray.as_in_ctx
+astype, expand_dims = np.ndarray.astype, np.expand_dims
+size, to = attrgetter("size"), np.ndarray.as_in_ctx
 stop_gradient = np.ndarray.detach
 
 

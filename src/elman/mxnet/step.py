@@ -1,17 +1,17 @@
 """Step: updates and validation in MXNet."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mxnet
 import numpy as _numpy
 from mxnet import autograd, gluon, np, npx
+from mxnet.gluon import nn
 
 from elman.core.data.batch import Batch
 from elman.core.files import memory
 from elman.core.training import step
 from elman.core.training.step import clip_or_measure
-from elman.core.user_classes import ModelAttributes
 from elman.mxnet.arrays import cpu, numpy
 from elman.mxnet.data import from_numpy
 from elman.mxnet.layers import Layers
@@ -113,9 +113,16 @@ def arrays_of(model: Module) -> list[np.ndarray]:
 
 
 def dropout_layers(model: Module) -> list[Any]:
-    """The model's recurrent layers, if they are this package's and have dropout, in a list."""
-    layers = ModelAttributes.of(model).rnn
-    return [layers] if isinstance(layers, Layers) and layers.draws is not None else []
+    """Recurrent layers of this package in a model that have dropout."""
+    layers = (block for block in blocks_of(model) if isinstance(block, Layers))
+    return [each for each in layers if each.draws is not None]
+
+
+def blocks_of(block: nn.Block) -> Iterator[nn.Block]:
+    """A block and all blocks in it."""
+    yield block
+    for child in block._children.values():
+        yield from blocks_of(child)
 
 
 def updaters(optim: Any) -> list[Any]:

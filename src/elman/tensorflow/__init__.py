@@ -29,5 +29,6 @@ from elman.tensorflow.arrays import *
 from elman.tensorflow.data import *
 from elman.tensorflow.layers import *
 from elman.tensorflow.model import *
+from elman.tensorflow.seq2seq import *
 from elman.tensorflow.trainer import *
 from elman.tensorflow.weights import *

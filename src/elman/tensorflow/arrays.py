@@ -22,7 +22,7 @@ arange, ones = tf.range, tf.ones
 tensor, zeros = tf.constant, tf.zeros
 normal, rand, randn = tf.random.normal, tf.random.uniform, tf.random.normal
 
-astype = tf.cast
+astype, expand_dims = tf.cast, tf.expand_dims
 
 
 def size(a: tf.Tensor) -> int:

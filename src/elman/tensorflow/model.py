@@ -63,9 +63,9 @@ class Module(module.Module, tf.keras.Model):
     @training.setter
     def training(self, value: bool) -> None:
         self._training = value
-        for layer in self.layers:
+        for layer in self._flatten_layers(include_self=False):
             if isinstance(layer, Module):
-                layer.training = value
+                layer._training = value
 
     @property
     def trainable_variables(self) -> list[Any]:

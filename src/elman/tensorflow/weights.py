@@ -76,6 +76,23 @@ def _from_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [kernel.T, recurrent.T, bias, np.zeros_like(bias)]
 
 
+def set_layer_weights(cell: str, layers: Sequence[Any], values: Weights) -> None:
+    """Give Keras' layers, of one direction, weights by canonical name."""
+    kinds = cell_named(cell).weight_kinds
+    for layer, (name,) in zip(layers, weights.layer_names(len(layers)), strict=True):
+        layer.set_weights(_to_keras(cell, [values[f"rnn.{kind}{name}"] for kind in kinds]))
+
+
+def layer_weights(cell: str, layers: Sequence[Any]) -> Weights:
+    """Weights of Keras' layers, of one direction, by canonical name."""
+    kinds = cell_named(cell).weight_kinds
+    return {
+        f"rnn.{kind}{name}": value
+        for layer, (name,) in zip(layers, weights.layer_names(len(layers)), strict=True)
+        for kind, value in zip(kinds, _from_keras(cell, layer.get_weights()), strict=True)
+    }
+
+
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
     """An RNNLM of this architecture; the seed is that of dropout."""
     if any(options.dropped.values()):
@@ -87,9 +104,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
     """Give a model weights by canonical name."""
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
-    kinds = cell_named(arch.cell).weight_kinds
-    for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True):
-        layer.set_weights(_to_keras(arch.cell, [values[f"rnn.{kind}{name}"] for kind in kinds]))
+    set_layer_weights(arch.cell, _layers(model), values)
     output = "embedding.weight" if arch.tied else "linear.weight"
     model.linear.set_weights([values[output].T, values["linear.bias"]])
     if arch.embedding and not arch.tied:
@@ -115,12 +130,7 @@ def export_weights(model: RNNLMScratch) -> Weights:
     arch = architecture(model)
     with model.evaluating():  # without a draw of dropout
         model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
-    kinds = cell_named(arch.cell).weight_kinds
-    values = {
-        f"rnn.{kind}{name}": value
-        for layer, (name,) in zip(_layers(model), weights.layer_names(arch.layers), strict=True)
-        for kind, value in zip(kinds, _from_keras(arch.cell, layer.get_weights()), strict=True)
-    }
+    values = layer_weights(arch.cell, _layers(model))
     kernel, values["linear.bias"] = model.linear.get_weights()
     values["embedding.weight" if arch.tied else "linear.weight"] = kernel.T
     if arch.embedding and not arch.tied:

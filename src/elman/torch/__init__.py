@@ -12,5 +12,6 @@ from elman.torch.arrays import *
 from elman.torch.data import *
 from elman.torch.layers import *
 from elman.torch.model import *
+from elman.torch.seq2seq import *
 from elman.torch.trainer import *
 from elman.torch.weights import *

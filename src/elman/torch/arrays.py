@@ -20,7 +20,8 @@ arange, ones = torch.arange, torch.ones
 tensor, zeros = torch.tensor, torch.zeros
 normal, rand, randn = torch.normal, torch.rand, torch.randn
 
-astype, size, to = torch.Tensor.type, torch.Tensor.numel, torch.Tensor.to
+astype, expand_dims = torch.Tensor.type, torch.Tensor.unsqueeze
+size, to = torch.Tensor.numel, torch.Tensor.to
 stop_gradient = torch.Tensor.detach
 
 

@@ -1,14 +1,14 @@
-"""Data sets: DataModule, TimeMachine, TextFile."""
+"""Data sets: DataModule, TimeMachine, TextFile, MTFraEng."""
 
 from typing import Any
 
 import numpy as np
 import torch
 
-from elman.core.data import corpus, data_module
+from elman.core.data import corpus, data_module, translation
 from elman.torch.arrays import numpy
 
-__all__ = ["DataModule", "TextFile", "TimeMachine"]
+__all__ = ["DataModule", "MTFraEng", "TextFile", "TimeMachine"]
 
 
 class DataModule(data_module.DataModule):
@@ -31,3 +31,9 @@ class TimeMachine(corpus.TimeMachine, DataModule):
 
 class TextFile(corpus.TextFile, DataModule):
     """Text of any size, in three parts that do not overlap: `train`, `val`, `test`."""
+
+
+class MTFraEng(translation.MTFraEng, DataModule):
+    """Pairs of English and French sentences, as in d2l."""
+
+    __init__ = translation.MTFraEng.build_pairs

@@ -7,6 +7,7 @@ from typing import Any
 from elman.core.d2l.plotting import ProgressBoard
 from elman.core.errors import ElmanError, is_finite_number, require_number
 from elman.core.hyperparameters import HyperParameters
+from elman.core.user_classes import ModelAttributes
 
 
 class Module(HyperParameters):
@@ -109,14 +110,17 @@ class Module(HyperParameters):
 
     @contextmanager
     def masking(self, mask: Any) -> Iterator[None]:
-        """Set `target_mask` within the block; an ElmanError if there is one and no loss uses it."""
+        """Set `target_mask` within the block; an ElmanError if there is one and no loss uses it.
+
+        The book's encoder-decoders have a `tgt_pad` instead, and find the same targets by it.
+        """
         self.set_mask(mask)
         self._mask_used = mask is None
         try:
             yield
         finally:
             self.set_mask(None)
-        if not self._mask_used:
+        if not self._mask_used and ModelAttributes.of(self).tgt_pad is None:
             raise ElmanError(
                 f"the batch has a mask, and the loss of {type(self).__name__} does not use it: "
                 "average over the targets for which self.target_mask is true"

@@ -1,6 +1,8 @@
 """Names that no framework owns, the book's and more, for every framework's module to export."""
 
-from elman.core.d2l.plotting import ProgressBoard, plot, set_figsize
+from elman.core.d2l.plotting import ProgressBoard, plot, plt, set_figsize, show_list_len_pair_hist
+from elman.core.d2l.seq2seq import bleu
+from elman.core.files.archives import extract
 from elman.core.files.download import DATA_URL, download
 from elman.core.hyperparameters import HyperParameters, add_to_class, check_len, check_shape
 from elman.core.model.precision import fastest_precision
@@ -14,10 +16,14 @@ __all__ = [
     "ProgressBoard",
     "Vocab",
     "add_to_class",
+    "bleu",
     "check_len",
     "check_shape",
     "download",
+    "extract",
     "fastest_precision",
     "plot",
+    "plt",
     "set_figsize",
+    "show_list_len_pair_hist",
 ]

@@ -5,8 +5,12 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from elman.core.files.long_work import notebook
 
@@ -21,6 +25,16 @@ POINTS_BY_TIME = 100  # of a training curve, where time bounds a training
 EARLIER_ALPHA = 0.35  # opacity of the curves of earlier fits
 AXIS_DISTANCE = 65  # in points, between the axes on the right
 log = logging.getLogger("elman")
+
+
+class Pyplot:
+    """Matplotlib's pyplot, which is imported when it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return attrgetter(name)(import_module("matplotlib.pyplot"))
+
+
+plt = Pyplot()
 
 
 class Point(NamedTuple):
@@ -295,5 +309,22 @@ def plot(
 
 def _curves(values: Any) -> list[Any]:
     """List of curves, from one curve (numbers) or several (sequences of numbers)."""
-    one = getattr(values, "ndim", None) == 1 or not hasattr(values[0], "__len__")
+    one = not len(values) or np.ndim(values[0]) == 0
     return [values] if one else list(values)
+
+
+def show_list_len_pair_hist(
+    legend: Sequence[str],
+    xlabel: str,
+    ylabel: str,
+    xlist: Sequence[Sized],
+    ylist: Sequence[Sized],
+) -> None:
+    """Plot a histogram of the lengths of two lists of sequences, side by side."""
+    set_figsize()
+    _, _, bars = plt.hist([[len(each) for each in lengths] for lengths in (xlist, ylist)])
+    for bar in bars[1].patches:
+        bar.set_hatch("/")
+    plt.xlabel(xlabel)
+    plt.ylabel(ylabel)
+    plt.legend(legend)

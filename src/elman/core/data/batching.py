@@ -232,6 +232,7 @@ class Minibatches(Loader):
     """Batches of rows of some arrays, drawn anew for every epoch.
 
     The arrays of a batch are (batch, ...), each after `convert`; the last batch may be smaller.
+    With `padding`, an id, a batch has a mask: targets that are equal to it do not count.
     """
 
     def __init__(
@@ -240,6 +241,7 @@ class Minibatches(Loader):
         batch_size: int,
         sampler: IndexSampler,
         convert: Callable[[NDArray[Any]], Any],
+        padding: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise ElmanError(f"batch size must be 1 or more, got {batch_size}")
@@ -248,6 +250,7 @@ class Minibatches(Loader):
         self.sampler = sampler
         self.rng = sampler.rng
         self.convert = convert
+        self.padding = padding
 
     def __len__(self) -> int:
         return -(-self.sampler.number // self.batch_size)
@@ -267,7 +270,10 @@ class Minibatches(Loader):
 
     def batch(self, rows: NDArray[Any]) -> Batch:
         """Batch of some rows."""
-        return Batch.of([self.convert(_take_rows(array, rows)) for array in self.arrays])
+        taken = [_take_rows(array, rows) for array in self.arrays]
+        mask = None if self.padding is None else taken[-1] != self.padding
+        *inputs, targets = map(self.convert, taken)
+        return Batch(inputs, targets, mask)
 
 
 def _take_rows(array: Any, rows: NDArray[Any]) -> Any:

@@ -44,10 +44,18 @@ class DataModule(HyperParameters):
         return np.asarray(tensor)
 
     def get_tensorloader(
-        self, tensors: Sequence[Any], train: bool, indices: slice = slice(0, None)
+        self,
+        tensors: Sequence[Any],
+        train: bool,
+        indices: slice = slice(0, None),
+        padding: int | None = None,
     ) -> Minibatches:
-        """Return minibatches of the rows `indices` of some tensors, shuffled for training."""
+        """Return minibatches of the rows `indices` of some tensors, shuffled for training.
+
+        The last tensor has the targets. With `padding`, the id of a symbol, batches have a mask:
+        targets that are padding do not count.
+        """
         arrays = [self.to_array(tensor[indices]) for tensor in tensors]
         count = len(arrays[0])
         sampler = shuffled(count, np.random.default_rng(self.seed)) if train else in_order(count)
-        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor)
+        return Minibatches(arrays, self.batch_size, sampler, self.to_tensor, padding)

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuation of a text, by the mean log-probability of its tokens."""
+"""Beam search: the likeliest continuation of a text, by its log-probability for its length."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,13 @@ class Hypothesis(NamedTuple):
 
     ids: tuple[int, ...]
     log_probability: float
+    length_penalty: float = 1.0
 
     @property
     def score(self) -> float:
-        """Mean log-probability of a token: the length-normalized score."""
-        return self.log_probability / max(1, len(self.ids))
+        """Log-probability over the length to the power of the penalty: by default, of a token."""
+        length: float = max(1, len(self.ids)) ** self.length_penalty
+        return self.log_probability / length
 
 
 class _Beam(NamedTuple):
@@ -35,31 +37,39 @@ def beam_search(
     beams: int,
     sampler: Sampler,
     ended: Callable[[Sequence[int]], bool] = lambda ids: False,
+    length_penalty: float = 1.0,
 ) -> list[Hypothesis]:
     """Find the best continuations of the ids `prefix`, at most `beams` of them, the best first.
 
     Of all continuations of the texts kept so far, the `beams` likeliest are kept; those that have
-    `ended`, or `tokens` tokens, are set aside. These are compared by their mean log-probability
-    per token (as with Hugging Face's `length_penalty=1`; compare Wu et al. 2016, section 7), and
-    the search ends when no text that is kept can become better than the worst of them. The
-    exclusions and the repetition penalty of the `sampler` apply; all else of it does not.
+    `ended`, or `tokens` tokens, are set aside. These are compared by their log-probability over
+    their length to the power of `length_penalty`, which is 0 or more: at 1 by its mean for a token
+    (as with Hugging Face's `length_penalty`; compare Wu et al. 2016, section 7). The search ends
+    when no text that is kept can become better than the worst of them. The exclusions and the
+    repetition penalty of the `sampler` apply; all else of it does not.
     """
     if not tokens:
-        return [Hypothesis((), 0.0)]
+        return [Hypothesis((), 0.0, length_penalty)]
     logits, state = model.step(np.asarray([prefix]), None)
     seen = np.zeros(logits.shape[-1], np.bool_)
     seen[list(prefix)] = True
-    live, done = [_Beam(Hypothesis((), 0.0), state, seen)], list[Hypothesis]()
+    live, done = [_Beam(Hypothesis((), 0.0, length_penalty), state, seen)], list[Hypothesis]()
     rows = logits[:, -1]  # (beams, vocab)
     for length in range(1, tokens + 1):
         chosen, finished = _extend(live, _log_probabilities(rows, live, sampler), beams, ended)
         done = _best([*done, *finished], beams)
-        reachable = chosen[0][1].log_probability / tokens if chosen else -np.inf
+        reachable = _reachable(chosen[0][1], tokens) if chosen else -np.inf
         if not chosen or (len(done) == beams and done[-1].score >= reachable):
             return done
         if length < tokens:
             rows, live = _read(model, live, chosen)
     return _best([*done, *(hypothesis for _, hypothesis in chosen)], beams)
+
+
+def _reachable(hypothesis: Hypothesis, tokens: int) -> float:
+    """The best score of what may follow, which is no likelier and has at most `tokens` tokens."""
+    length: float = tokens**hypothesis.length_penalty
+    return hypothesis.log_probability / length
 
 
 def _log_probabilities(
@@ -92,11 +102,13 @@ def _extend(
     going, ending = list[tuple[int, Hypothesis]](), list[Hypothesis]()
     for place in order[np.lexsort((order, -flat[order]))].tolist():
         row, token = divmod(place, gains.shape[1])
-        ids = (*live[row].hypothesis.ids, token)
+        before = live[row].hypothesis
+        ids = (*before.ids, token)
+        longer = before._replace(ids=ids, log_probability=float(flat[place]))
         if ended(ids):
-            ending.append(Hypothesis(ids, float(flat[place])))
+            ending.append(longer)
         elif len(going) < beams:
-            going.append((row, Hypothesis(ids, float(flat[place]))))
+            going.append((row, longer))
     return going, ending
 
 

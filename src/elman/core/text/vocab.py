@@ -69,8 +69,8 @@ class Vocab:
         if isinstance(indices, (list, tuple)) or np.ndim(indices) > 0:
             return [self.to_tokens(index) for index in indices]
         try:
-            index = operator.index(indices)
-        except TypeError:
+            index = _as_index(indices)
+        except (TypeError, AttributeError):
             index = -1
         if not 0 <= index < len(self):
             raise ElmanError(f"ids must be from 0 to {len(self) - 1}, got {indices!r}")
@@ -86,6 +86,14 @@ class Vocab:
         unk = self.unk
         get = self.token_to_idx.get
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
+
+
+def _as_index(value: Any) -> int:
+    """An integer of any kind as a Python int."""
+    try:
+        return operator.index(value)
+    except TypeError:  # arrays of MXNet are no indices themselves
+        return operator.index(value.item())
 
 
 def tokens_of(vocab: Any) -> list[str] | None:

@@ -1,0 +1,243 @@
+"""The part of encoder-decoders that is the same in every framework, `build_seq2seq`, and BLEU."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
+from typing import Any
+
+from numpy.typing import NDArray
+
+from elman.core.data.translation import BEGIN, END
+from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
+from elman.core.model import encoder_decoder
+from elman.core.model.beams import beam_search
+from elman.core.model.encoder_decoder import PairArchitecture
+from elman.core.model.language_model import generate
+from elman.core.model.optimizers import Optimizer
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Weights
+
+
+def bleu(pred_seq: str, label_seq: str, k: int) -> float:
+    """BLEU of a predicted sequence of words for a true one, by the book's definition.
+
+    The precisions of n-grams of up to `k` words are each raised to 0.5**n and multiplied, and the
+    product is reduced for a prediction that is too short. A space separates words.
+    """
+    predicted, true = pred_seq.split(" "), label_seq.split(" ")
+    score = math.exp(min(0, 1 - len(true) / len(predicted)))
+    for n in range(1, min(k, len(predicted)) + 1):
+        matches = (_grams(predicted, n) & _grams(true, n)).total()
+        score *= (matches / (len(predicted) - n + 1)) ** 0.5**n
+    return score
+
+
+def _grams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    """Numbers of the n-grams of a sequence."""
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+class Predicting:
+    """How every encoder-decoder predicts.
+
+    A framework has `encoded(src, src_valid_len)`, the decoder's first state for a batch of sources,
+    and `decoded(tokens, state)`, logits and the next state, both without dropout and gradients.
+    """
+
+    xp: Any
+
+    def predict(
+        self: Any,
+        sentences: Sequence[str],
+        data: Any,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> list[str]:
+        """Targets of some sources: their tokens, with spaces between, without the end.
+
+        - `data`: the data set that the model was trained on, such as an MTFraEng. Its vocabularies,
+          its method `build` and its `num_steps` are read.
+        - `beams`: number of targets that beam search keeps; with 1 each token is the likeliest.
+        - `length_penalty`: targets are compared by their log-probability over their length to this
+          power; 0 or more.
+        """
+        require_at_least(1, beams=beams)
+        require_number(
+            "a finite number of 0 or more",
+            lambda power: is_finite_number(power) and power >= 0,
+            length_penalty=length_penalty,
+        )
+        if isinstance(sentences, str):
+            raise ElmanError(f"sentences are a list of str, got {sentences!r}")
+        found = []
+        for sentence in sentences:
+            src, _, src_valid_len, _ = data.build([sentence], [""])
+            reader = Reader(self, self.encoded(src, src_valid_len), data.to_tensor)
+            ids = reader.likeliest(data, beams, length_penalty)
+            found.append(" ".join(data.tgt_vocab.to_tokens(ids)))
+        return found
+
+
+class Reader:
+    """A decoder that begins with the state after a source, read as language models are."""
+
+    def __init__(self, model: Any, state: Any, to_tensor: Callable[[Any], Any]) -> None:
+        self.model = model
+        self.state = state
+        self.to_tensor = to_tensor
+
+    def step(self, ids: NDArray[Any], state: Any = None) -> tuple[NDArray[Any], Any]:
+        """Logits of ids, (batch, steps), and the state after them."""
+        begin = self.state if state is None else state
+        logits, state = self.model.decoded(self.to_tensor(ids), begin)
+        return self.model.xp.numpy(logits), state
+
+    def likeliest(self, data: Any, beams: int, length_penalty: float) -> list[int]:
+        """The likeliest ids of a target, without the end."""
+        begin, end = (data.tgt_vocab[symbol] for symbol in (BEGIN, END))
+        if beams == 1:
+            ids = generate(self, [begin], data.num_steps, GREEDY)
+            return list(takewhile(lambda token: token != end, ids))
+        best, *_ = beam_search(
+            *(self, [begin], data.num_steps, beams, GREEDY),
+            *(lambda ids: ids[-1] == end, length_penalty),
+        )
+        return [token for token in best.ids if token != end]
+
+
+GREEDY = Sampler(temperature=0)
+
+
+class EncoderDecoder(Predicting):
+    """The part of an encoder-decoder that is the same where a model holds its parameters.
+
+    `without_gradients` makes the framework's context for that.
+    """
+
+    without_gradients: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def __init__(self: Any, encoder: Any, decoder: Any) -> None:
+        """Make the model.
+
+        - `encoder`: layers called with (sources, *args).
+        - `decoder`: layers called with (tokens, state), which return outputs and the next state;
+          `init_state(outputs, *args)` is the first state after the outputs of the encoder.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self: Any, enc_X: Any, dec_X: Any, *args: Any) -> Any:
+        """Outputs of the decoder for sources and the tokens that it reads."""
+        state = self.decoder.init_state(self.encoder(enc_X, *args), *args)
+        outputs, _ = self.decoder(dec_X, state)
+        return outputs
+
+    def encoded(self: Any, src: Any, src_valid_len: Any) -> Any:
+        """State of the decoder after a batch of sources, without dropout."""
+        with self.evaluating(), self.without_gradients():
+            return self.decoder.init_state(self.encoder(src, src_valid_len), src_valid_len)
+
+    def decoded(self: Any, tokens: Any, state: Any) -> Any:
+        """Logits for a batch of tokens after a state, and the state after them."""
+        with self.evaluating(), self.without_gradients():
+            return self.decoder(tokens, state)
+
+    def predict_step(
+        self: Any,
+        batch: Sequence[Any],
+        device: Any,
+        num_steps: int,
+        save_attention_weights: bool = False,
+    ) -> tuple[Any, list[Any]]:
+        """Likeliest targets of a batch, (batch, num_steps), token by token.
+
+        Also returns the decoder's `attention_weights` after each step, if they are to be saved.
+        """
+        src, tgt, src_valid_len, _ = (self.xp.to(array, device) for array in batch)
+        tokens, attention_weights = [tgt[:, :1]], []
+        state = self.encoded(src, src_valid_len)
+        for _ in range(num_steps):
+            logits, state = self.decoded(tokens[-1], state)
+            tokens.append(self.xp.argmax(logits, 2))
+            if save_attention_weights:
+                attention_weights.append(self.decoder.attention_weights)
+        return self.xp.concat(tokens[1:], 1), attention_weights
+
+
+class Seq2Seq(EncoderDecoder):
+    """The part of a Seq2Seq that is the same where a model holds its parameters."""
+
+    def __init__(self: Any, encoder: Any, decoder: Any, tgt_pad: int, lr: float) -> None:
+        """Make the model.
+
+        - `encoder`, `decoder`: as of an EncoderDecoder.
+        - `tgt_pad`: id of the padding in targets, which count in no loss.
+        - `lr`: learning rate of Adam.
+        """
+        optimizer_of(lr)  # raises for a rate that is not valid
+        super().__init__(encoder, decoder)
+        self.save_hyperparameters()
+
+    def loss(self: Any, Y_hat: Any, Y: Any, averaged: bool = True) -> Any:
+        """Mean cross-entropy in nats of the targets that count; unless `averaged`, that of each.
+
+        They are those of the batch's mask, and without a mask all but the padding.
+        """
+        if not averaged or self.target_mask is not None:
+            return super().loss(Y_hat, Y, averaged)  # type: ignore[misc]
+        xp = self.xp
+        losses = super().loss(Y_hat, Y, averaged=False)  # type: ignore[misc]
+        counts = xp.astype(xp.reshape(Y, (-1,)) != self.tgt_pad, xp.float32)
+        return xp.reduce_sum(losses * counts) / xp.reduce_sum(counts)
+
+    def validation_step(self: Any, batch: Sequence[Any]) -> Any:
+        """Loss of a validation batch, (source, decoder's input, lengths, targets), plotted."""
+        loss = self.loss(self(*batch[:-1]), batch[-1])
+        self.plot("loss", loss, train=False)
+        return loss
+
+
+def optimizer_of(lr: float) -> Optimizer:
+    """Adam with this learning rate."""
+    return Optimizer.given("adam", lr)
+
+
+def builder(
+    make_model: Callable[..., Any], set_weights: Callable[[Any, PairArchitecture, Any], None]
+) -> Callable[..., Any]:
+    """The function `build_seq2seq` of a framework.
+
+    - `make_model(arch, dropout, seed, tgt_pad, lr)`: a Seq2Seq.
+    - `set_weights(model, arch, values)`: give it the weights of `encoder` and `decoder`.
+    """
+
+    def build_seq2seq(
+        arch: PairArchitecture,
+        values: dict[str, Weights],
+        *,
+        tgt_pad: int,
+        lr: float = 0.005,
+        dropout: float = 0,
+        seed: int = 0,
+    ) -> Any:
+        """Encoder-decoder of an architecture with these weights of `encoder` and `decoder`.
+
+        - `tgt_pad`: id of the padding in targets.
+        - `lr`: learning rate of Adam.
+        - `dropout`: between layers; `seed` is that of what it drops.
+        """
+        encoder_decoder.check(values, arch)
+        model = make_model(arch, dropout, seed, tgt_pad, lr)
+        set_weights(model, arch, values)
+        return model
+
+    return build_seq2seq
+
+
+def parts_of(encoder: type, decoder: type, arch: PairArchitecture, dropout: float) -> list[Any]:
+    """An encoder and a decoder of an architecture, of a framework's classes."""
+    sizes = arch.embedding, arch.hidden, arch.layers, dropout
+    return [encoder(arch.source_vocab, *sizes), decoder(arch.target_vocab, *sizes)]

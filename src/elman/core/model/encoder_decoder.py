@@ -1,0 +1,60 @@
+"""Canonical weights of encoder-decoders: sizes, names, shapes and initial values.
+
+Names and shapes are those of PyTorch, as in `weights.py`; the cell is a GRU.
+"""
+
+from dataclasses import dataclass
+
+from elman.core.errors import ElmanError, require_at_least
+from elman.core.model import weights
+from elman.core.model.weights import Weights
+
+CELL = "gru"
+PARTS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class PairArchitecture:
+    """Sizes of a Seq2Seq; those of the layers are the encoder's and the decoder's."""
+
+    source_vocab: int
+    target_vocab: int
+    embedding: int
+    hidden: int
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        require_at_least(1, **vars(self))
+
+
+def shapes(arch: PairArchitecture) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Name and shape of each weight of the encoder, and of the decoder."""
+    parts = {}
+    sizes = (arch.source_vocab, arch.embedding), (arch.target_vocab, arch.embedding + arch.hidden)
+    for part, (vocab, inputs) in zip(PARTS, sizes, strict=True):
+        layers = weights.layer_shapes(CELL, inputs, arch.hidden, arch.layers)
+        named = {f"rnn.{name}": shape for name, shape in layers.items()}
+        parts[part] = {"embedding.weight": (vocab, arch.embedding), **named}
+    output = {"dense.weight": (arch.target_vocab, arch.hidden), "dense.bias": (arch.target_vocab,)}
+    parts["decoder"] |= output
+    return parts
+
+
+def initial(arch: PairArchitecture, seed: int = 0) -> dict[str, Weights]:
+    """Initial weights of the encoder and of the decoder for a seed, the same in every framework."""
+    return {
+        part: weights.draw(named, CELL, arch.hidden, seed, f"{part}.")
+        for part, named in shapes(arch).items()
+    }
+
+
+def check(values: dict[str, Weights], arch: PairArchitecture) -> None:
+    """Raise an ElmanError unless the weights have the names and shapes of this architecture."""
+    for part, named in shapes(arch).items():
+        found = {name: value.shape for name, value in values[part].items()}
+        if found != named:
+            wrong = min(name for name in found | named if found.get(name) != named.get(name))
+            raise ElmanError(
+                f"the weight {part}.{wrong} of a model of {arch} must be {named.get(wrong)}, and "
+                f"is {found.get(wrong)}"
+            )

@@ -1,0 +1,256 @@
+"""Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import optax
+from flax import linen as nn
+from jax import numpy as jnp
+
+from elman.core.d2l import seq2seq
+from elman.core.errors import ElmanError
+from elman.core.model.cells import make_layers
+from elman.core.model.encoder_decoder import CELL, PairArchitecture, shapes
+from elman.core.model.weights import Weights
+from elman.jax import arrays, layers
+from elman.jax.arrays import numpy
+from elman.jax.loss import mean
+from elman.jax.model import Classifier
+from elman.jax.optimizers import make_optimizer
+from elman.jax.weights import layer_params, layer_weights
+
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Seq2Seq",
+    "Seq2SeqDecoder",
+    "Seq2SeqEncoder",
+    "build_seq2seq",
+    "seq2seq_weights",
+]
+
+
+class Encoder(nn.Module):
+    """Base class of encoders."""
+
+    def setup(self) -> None:
+        """Create the layers."""
+        raise NotImplementedError("define setup()")
+
+    def __call__(self, X: Any, *args: Any) -> Any:
+        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
+        raise NotImplementedError("define __call__(X, *args)")
+
+
+class Decoder(nn.Module):
+    """Base class of decoders."""
+
+    def setup(self) -> None:
+        """Create the layers."""
+        raise NotImplementedError("define setup()")
+
+    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
+        """State to begin with after what an encoder returned for a batch of sources."""
+        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
+
+    def __call__(self, X: Any, state: Any) -> tuple[Any, Any]:
+        """Outputs for a batch of tokens after a state, and the state after them."""
+        raise NotImplementedError("define __call__(X, state)")
+
+
+class EncoderDecoder(seq2seq.Predicting, Classifier):
+    """Encoder, and decoder that begins with the state after the source.
+
+    `training` turns dropout on, as in Flax.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    training: bool
+
+    xp = cast(Any, arrays)
+
+    def __call__(self, enc_X: Any, dec_X: Any, *args: Any) -> Any:
+        """Outputs of the decoder for sources and the tokens that it reads."""
+        outputs = self.encoder(enc_X, *args, training=self.training)
+        state = self.decoder.init_state(outputs, *args)
+        return self.decoder(dec_X, state, training=self.training)[0]
+
+    def predict_step(
+        self,
+        params: Any,
+        batch: Sequence[Any],
+        num_steps: int,
+        save_attention_weights: bool = False,
+    ) -> tuple[Any, tuple[list[Any], Any]]:
+        """Likeliest targets of a batch, (batch, num_steps), token by token.
+
+        Also returns, if they are to be saved, what the decoder has sown as `dec_attention_weights`
+        at each step, and the encoder as `enc_attention_weights`.
+        """
+        src, tgt, src_valid_len, _ = batch
+        outputs, sown = self._applied(self.encoder, params["encoder"], src, src_valid_len)
+        of_encoder = sown.get("enc_attention_weights", [[]])[0] if save_attention_weights else []
+        state = self.decoder.init_state(outputs, src_valid_len)
+        tokens, of_decoder = [tgt[:, :1]], []
+        for _ in range(num_steps):
+            (logits, state), sown = self._applied(
+                self.decoder, params["decoder"], tokens[-1], state
+            )
+            tokens.append(logits.argmax(2))
+            if save_attention_weights:
+                of_decoder.append(sown["dec_attention_weights"][0])
+        return jnp.concatenate(tokens[1:], 1), (of_decoder, of_encoder)
+
+    def encoded(self, src: Any, src_valid_len: Any) -> Any:
+        """State of the decoder after a batch of sources, without dropout."""
+        outputs, _ = self._applied(self.encoder, self.params["encoder"], src, src_valid_len)
+        return self.decoder.init_state(outputs, src_valid_len)
+
+    def decoded(self, tokens: Any, state: Any) -> tuple[Any, Any]:
+        """Logits for a batch of tokens after a state, and the state after them."""
+        outputs, _ = self._applied(self.decoder, self.params["decoder"], tokens, state)
+        return outputs
+
+    def _applied(self, part: nn.Module, params: Any, *inputs: Any) -> tuple[Any, Any]:
+        """Outputs of the encoder or the decoder without dropout, and what it has sown."""
+        outputs, changed = part.apply(
+            {"params": params}, *inputs, training=False, mutable="intermediates"
+        )
+        return outputs, changed.get("intermediates", {})
+
+
+def gru(part: Any) -> Any:
+    """Recurrent layers of an encoder or a decoder."""
+    sizes = {"num_hiddens": part.num_hiddens, "num_layers": part.num_layers}
+    return make_layers(layers, CELL, **sizes, dropout=part.dropout)
+
+
+class Seq2SeqEncoder(Encoder):
+    """Embedding and GRU: sources (batch, steps) -> outputs (steps, batch, hidden) and a state."""
+
+    vocab_size: int
+    embed_size: int
+    num_hiddens: int
+    num_layers: int
+    dropout: float = 0
+
+    def setup(self) -> None:
+        """Create the layers."""
+        self.embedding = nn.Embed(self.vocab_size, self.embed_size)
+        self.rnn = gru(self)
+
+    def __call__(self, X: Any, *args: Any, training: bool = False) -> tuple[Any, Any]:
+        """Outputs of all steps, and the state after the last."""
+        return self.rnn(self.embedding(X.T.astype(jnp.int32)), training=training)
+
+
+class Seq2SeqDecoder(Decoder):
+    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab).
+
+    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
+    """
+
+    vocab_size: int
+    embed_size: int
+    num_hiddens: int
+    num_layers: int
+    dropout: float = 0
+
+    def setup(self) -> None:
+        """Create the layers."""
+        self.embedding = nn.Embed(self.vocab_size, self.embed_size)
+        self.rnn = gru(self)
+        self.dense = nn.Dense(self.vocab_size)
+
+    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
+        """Outputs and state of the encoder."""
+        return enc_all_outputs
+
+    def __call__(self, X: Any, state: Any, training: bool = False) -> tuple[Any, Any]:
+        """Logits, and the state after the last token."""
+        enc_outputs, hidden = state
+        embedded = self.embedding(X.T.astype(jnp.int32))  # (steps, batch, embed_size)
+        context = jnp.broadcast_to(enc_outputs[-1], (len(embedded), *enc_outputs.shape[1:]))
+        inputs = jnp.concatenate((embedded, context), -1)
+        outputs, hidden = self.rnn(inputs, hidden, training=training)
+        return self.dense(outputs).swapaxes(0, 1), (enc_outputs, hidden)
+
+
+class Seq2Seq(EncoderDecoder):
+    """Encoder-decoder that trains with Adam; `tgt_pad` is the id of the padding in targets."""
+
+    tgt_pad: int
+    lr: float
+
+    def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
+        """Mean cross-entropy in nats of the targets that count; unless `averaged`, that of each.
+
+        They are those of the batch's mask, and without a mask all but the padding.
+        """
+        losses, changed = super().loss(params, X, Y, state, averaged=False)
+        mask = self.tgt_pad != Y if self.target_mask is None else self.target_mask
+        return mean(losses, mask) if averaged else losses, changed
+
+    def validation_step(self, params: Any, batch: Sequence[Any], state: Any) -> Any:
+        """Loss of a validation batch with the changed variables, plotted."""
+        value = self.loss(params, batch[:-1], batch[-1], state)
+        self.plot("loss", value[0], train=False)
+        return value
+
+    def configure_optimizers(self) -> optax.GradientTransformation:
+        """Adam with the learning rate `self.lr`."""
+        return make_optimizer(seq2seq.optimizer_of(self.lr))
+
+
+def make_model(
+    arch: PairArchitecture, dropout: float, seed: int, tgt_pad: int, lr: float
+) -> Seq2Seq:
+    """A Seq2Seq of this architecture; the seed is that of dropout."""
+    encoder, decoder = seq2seq.parts_of(Seq2SeqEncoder, Seq2SeqDecoder, arch, dropout)
+    model = Seq2Seq(encoder, decoder, training=True, tgt_pad=tgt_pad, lr=lr)
+    model.key = jax.random.PRNGKey(seed)
+    return model
+
+
+def set_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+    """Give the encoder and the decoder weights by canonical name."""
+    params = {part: to_params(weights, arch) for part, weights in values.items()}
+    model.built = {"params": jax.tree.map(jnp.asarray, params)}
+
+
+def to_params(values: Weights, arch: PairArchitecture) -> dict[str, Any]:
+    """Parameter tree of the encoder or the decoder, from weights by canonical name."""
+    params: dict[str, Any] = {
+        "embedding": {"embedding": values["embedding.weight"]},
+        "rnn": layer_params(values, CELL, arch.hidden),
+    }
+    if "dense.weight" in values:
+        params["dense"] = {"kernel": values["dense.weight"].T, "bias": values["dense.bias"]}
+    return params
+
+
+build_seq2seq = seq2seq.builder(make_model, set_weights)
+
+
+def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
+    """Weights of the encoder and of the decoder by canonical name, copied."""
+    if model.params is None:
+        raise ElmanError("this model has no weights yet: fit it first")
+    encoder = model.encoder
+    arch = PairArchitecture(
+        *(encoder.vocab_size, model.decoder.vocab_size),
+        *(encoder.embed_size, encoder.num_hiddens, encoder.num_layers),
+    )
+    found, params = {}, jax.tree.map(numpy, model.params)
+    for part, named in shapes(arch).items():
+        own = params[part]
+        values = layer_weights(own["rnn"], named, CELL, arch.hidden)
+        values["embedding.weight"] = own["embedding"]["embedding"]
+        if "dense" in own:
+            values["dense.weight"] = own["dense"]["kernel"].T
+            values["dense.bias"] = own["dense"]["bias"]
+        found[part] = {name: value.copy() for name, value in values.items()}
+    return found
