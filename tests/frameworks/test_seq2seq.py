@@ -1,5 +1,6 @@
-"""Encoder-decoders agree between frameworks, count no padding, and predict greedily."""
+"""Encoder-decoders agree between frameworks, count no padding, and predict."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,21 +8,13 @@ import pytest
 
 from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
-from elman.core.model import encoder_decoder
+from elman.core.model import encoder_decoder, language_model
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.training.callback import Callback
 from tests import pairs
+from tests.pairs import LOSSES, STEPS, fit, model_for
 
 BOOKS = ("torch", "tensorflow", "jax", "mxnet")
-STEPS = 8
-# The losses of the first 50 updates of PyTorch 2.13, with two layers of 32 units.
-LOSSES = [
-    *(3.44562, 3.37137, 3.27259, 3.17454, 3.03954, 2.91654, 2.76446, 2.69497, 2.60712, 2.52127),
-    *(2.48347, 2.45849, 2.36727, 2.34045, 2.34924, 2.26559, 2.26603, 2.21145, 2.2041, 2.14832),
-    *(2.15896, 2.1255, 2.04922, 2.05438, 2.02953, 2.00778, 1.99401, 1.91457, 1.92694, 1.95065),
-    *(1.85879, 1.76594, 1.85519, 1.7842, 1.72994, 1.76211, 1.62841, 1.75301, 1.68165, 1.73838),
-    *(1.67703, 1.57106, 1.65856, 1.58569, 1.60265, 1.56618, 1.52787, 1.53156, 1.48794, 1.52136),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -32,34 +25,7 @@ def only_the_books(framework: str) -> None:
 
 @pytest.fixture
 def data(module: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return pairs.data_of(
-        module, monkeypatch, batch_size=64, num_steps=STEPS, num_train=256, num_val=63
-    )
-
-
-def model_for(module: Any, data: Any, hidden: int = 32, layers: int = 1, **options: Any) -> Any:
-    sizes = len(data.src_vocab), len(data.tgt_vocab), hidden // 2, hidden, layers
-    arch = PairArchitecture(*sizes)
-    values = encoder_decoder.initial(arch, seed=1)
-    return module.build_seq2seq(arch, values, tgt_pad=data.tgt_vocab["<pad>"], **options)
-
-
-class Losses(Callback):
-    """The losses of all updates."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def after_update(self, trainer: Any) -> None:
-        """Keep the loss."""
-        self.values.append(trainer.batch_loss)
-
-
-def fit(module: Any, model: Any, data: Any, epochs: int) -> tuple[Any, list[float]]:
-    trainer, losses = module.Trainer(epochs, gradient_clip_val=1), Losses()
-    trainer.callbacks = (losses,)
-    trainer.fit(model, data)
-    return trainer, losses.values
+    return pairs.small_data(module, monkeypatch)
 
 
 def logits_of(module: Any, model: Any, framework: str, inputs: Any) -> np.ndarray:
@@ -149,6 +115,58 @@ def test_each_predicted_token_is_the_likeliest_after_those_before(
     tokens = np.concatenate([begin, found[:, :-1]], axis=1).astype(data.id_type)
     inputs = (batch[0], data.to_tensor(tokens), batch[2])
     assert (logits_of(module, model, framework, inputs).argmax(axis=-1) == found).all()
+
+
+def test_greedy_prediction_ends_where_the_model_ends_it(
+    module: Any, framework: str, data: Any
+) -> None:
+    model = model_for(module, data)
+    fit(module, model, data, 2)
+    sources = [source for source, _ in pairs.sentences()[:5]]
+    rows = predicted(module, model, framework, data.build(sources, [""] * 5), STEPS)
+    words = [data.tgt_vocab.to_tokens(row.tolist()) for row in rows]
+    wanted = [row[: row.index("<eos>")] if "<eos>" in row else row for row in words]
+    assert model.predict(sources, data) == [" ".join(row) for row in wanted]
+
+
+@pytest.mark.parametrize("length_penalty", [0, 1])
+def test_beam_search_finds_what_an_exhaustive_search_finds(
+    module: Any, framework: str, monkeypatch: pytest.MonkeyPatch, length_penalty: float
+) -> None:
+    few = "One.\tUn.\n" * 3
+    sizes = {"batch_size": 1, "num_steps": 3, "num_train": 1, "num_val": 1}
+    data = pairs.data_of(module, monkeypatch, few, **sizes)
+    arch = PairArchitecture(len(data.src_vocab), len(data.tgt_vocab), 4, 6, 2)
+    values = encoder_decoder.initial(arch, seed=3)
+    for weights in values.values():  # of a model that is surer of itself than a new one
+        weights.update({name: 4 * value for name, value in weights.items()})
+    model = module.build_seq2seq(arch, values, tgt_pad=data.tgt_vocab["<pad>"])
+    src, inputs, lengths, _ = (data.to_array(each) for each in data.build(["One."], [""]))
+    every = np.array(list(itertools.product(range(arch.target_vocab), repeat=3)))
+    tokens = np.concatenate([np.full((len(every), 1), inputs[0, 0]), every[:, :-1]], axis=1)
+    arrays = (np.repeat(src, len(every), 0), tokens, np.repeat(lengths, len(every), 0))
+    arrays = tuple(data.to_tensor(each.astype(data.id_type)) for each in arrays)
+    gains = language_model.log_probabilities(logits_of(module, model, framework, arrays))
+    gains = np.take_along_axis(gains, every[..., None], axis=-1)[..., 0]  # (targets, steps)
+    end = data.tgt_vocab["<eos>"]
+    scores = {}
+    for ids, gain in zip(every.tolist(), gains, strict=True):
+        length = ids.index(end) + 1 if end in ids else len(ids)
+        scores[tuple(ids[:length])] = gain[:length].sum() / length**length_penalty
+    best = max(scores, key=lambda ids: scores[ids])
+    words = data.tgt_vocab.to_tokens([token for token in best if token != end])
+    found = model.predict(["One."], data, beams=len(every), length_penalty=length_penalty)
+    assert found == [" ".join(words)]
+
+
+def test_wrong_sentences_and_beams_are_refused(module: Any, data: Any) -> None:
+    model = model_for(module, data)
+    with pytest.raises(ElmanError, match=r"sentences are a list of str, got 'One\.'"):
+        model.predict("One.", data)
+    with pytest.raises(ElmanError, match="beams must be 1 or more, got 0"):
+        model.predict(["One."], data, beams=0)
+    with pytest.raises(ElmanError, match="a finite number of 0 or more, got -1"):
+        model.predict(["One."], data, length_penalty=-1)
 
 
 def test_dropout_acts_in_training_and_not_in_validation(

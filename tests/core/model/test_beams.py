@@ -34,13 +34,15 @@ def log_probability(model: specification.RNNLM, ids: Sequence[int], sampler: Sam
 
 
 def exhaustive(
-    model: specification.RNNLM, sampler: Sampler, stop: int | None
+    model: specification.RNNLM, sampler: Sampler, stop: int | None, length_penalty: float = 1
 ) -> list[tuple[float, tuple[int, ...]]]:
     """Scores of all texts that end with the stop token or have all tokens, the best first."""
     texts = set()
     for ids in product(set(range(VOCAB)) - set(sampler.excluded), repeat=TOKENS):
         texts.add(ids[: ids.index(stop) + 1] if stop in ids else ids)
-    scored = [(log_probability(model, ids, sampler) / len(ids), ids) for ids in texts]
+    scored = [
+        (log_probability(model, ids, sampler) / len(ids) ** length_penalty, ids) for ids in texts
+    ]
     return sorted(scored, reverse=True)
 
 
@@ -60,6 +62,24 @@ def test_with_enough_beams_the_best_texts_of_all_are_found(
         assert [each.ids for each in found[:10]] == [ids for _, ids in wanted]
         for each, (score, _) in zip(found, wanted, strict=False):
             assert each.score == pytest.approx(score, abs=1e-6)
+
+
+@pytest.mark.parametrize("length_penalty", [0, 0.75, 2])
+def test_texts_are_compared_by_their_length_to_the_power_of_the_penalty(
+    length_penalty: float,
+) -> None:
+    lengths = []
+    for seed in range(5):
+        model = model_of("lstm", seed)
+        (score, ids), *_ = exhaustive(model, Sampler(), 3, length_penalty)
+        best, *_ = beam_search(
+            *(model, PREFIX, TOKENS, VOCAB**TOKENS, Sampler()),
+            *(lambda ids: ids[-1] == 3, length_penalty),
+        )
+        assert best.ids == ids
+        assert best.score == pytest.approx(score, abs=1e-6)
+        lengths.append(len(ids))
+    assert min(lengths) < TOKENS if length_penalty == 0 else max(lengths) == TOKENS
 
 
 def test_few_beams_find_good_texts_and_count_them_right() -> None:
