@@ -186,9 +186,9 @@ class Seq2Seq(EncoderDecoder):
     lr: float
 
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
-        """Mean cross-entropy in nats of the targets that count; unless `averaged`, that of each.
+        """Mean cross-entropy in nats of the targets that count; unless `averaged`, one for each.
 
-        They are those of the batch's mask, and without a mask all but the padding.
+        The batch's mask marks them; without a mask all but the padding count.
         """
         losses, changed = super().loss(params, X, Y, state, averaged=False)
         mask = self.tgt_pad != Y if self.target_mask is None else self.target_mask

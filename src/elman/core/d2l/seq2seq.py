@@ -122,7 +122,7 @@ class EncoderDecoder(Predicting):
         """Make the model.
 
         - `encoder`: layers called with (sources, *args).
-        - `decoder`: layers called with (tokens, state), which return outputs and the next state;
+        - `decoder`: layers that return outputs and the next state for (tokens, state). Its
           `init_state(outputs, *args)` is the first state after the outputs of the encoder.
         """
         super().__init__()
@@ -174,7 +174,7 @@ class Seq2Seq(EncoderDecoder):
         """Make the model.
 
         - `encoder`, `decoder`: as of an EncoderDecoder.
-        - `tgt_pad`: id of the padding in targets, which count in no loss.
+        - `tgt_pad`: id of the padding, which counts in no loss.
         - `lr`: learning rate of Adam.
         """
         optimizer_of(lr)  # raises for a rate that is not valid
@@ -182,9 +182,9 @@ class Seq2Seq(EncoderDecoder):
         self.save_hyperparameters()
 
     def loss(self: Any, Y_hat: Any, Y: Any, averaged: bool = True) -> Any:
-        """Mean cross-entropy in nats of the targets that count; unless `averaged`, that of each.
+        """Mean cross-entropy in nats of the targets that count; unless `averaged`, one for each.
 
-        They are those of the batch's mask, and without a mask all but the padding.
+        The batch's mask marks them; without a mask all but the padding count.
         """
         if not averaged or self.target_mask is not None:
             return super().loss(Y_hat, Y, averaged)  # type: ignore[misc]
@@ -227,7 +227,7 @@ def builder(
 
         - `tgt_pad`: id of the padding in targets.
         - `lr`: learning rate of Adam.
-        - `dropout`: between layers; `seed` is that of what it drops.
+        - `dropout`: share of a layer's outputs that is dropped, drawn with `seed`.
         """
         encoder_decoder.check(values, arch)
         model = make_model(arch, dropout, seed, tgt_pad, lr)
