@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPORTS = "export.md"  # whose examples need onnxruntime, and have a test beside those of exports
 SERVING = "serving.md"  # whose examples need a server
+OVERVIEW = "commands.md"  # whose commands have a test beside those of README
 BOOK = "from-d2l.md"  # whose examples are for a framework each, and have a test beside theirs
 CELL = "OptimizedLSTMCell"  # in the one example that is for Flax
 NOT_RUN = "<!-- not run: "  # on the line before a block, with the reason; readers do not see it

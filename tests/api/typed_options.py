@@ -8,8 +8,7 @@ import textwrap
 from dataclasses import fields
 
 from elman.api.signatures import help_of
-from elman.core.experiments.recipe import CHOSEN
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import CHOSEN, Settings
 
 # What Python takes besides the words of the command line.
 TYPES = {

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from elman import __version__
+from elman.cli import app
+from elman.cli.help_pages import EXAMPLES
 from elman.core.errors import alternatives
 from elman.core.model.cells import CELLS
 from tests.conftest import QUICK, Command
@@ -143,7 +147,7 @@ BAD = [
     (["generate", "", "it has"], "Invalid value for 'RUN': it is empty"),
     (["generate", "none", "it has", "--tokens", "9" * 10], "tokens must be 10000000 or less"),
     (["generate", "none", "it has", "--top-k", "9" * 30], "top k must be 2147483648 or less"),
-    (["compare", ""], "Invalid value for 'RUN...': it is empty"),
+    (["compare", ""], "Invalid value for 'RUN': it is empty"),
     (["compare", "none", "--plot", "folder"], "cannot write folder: the extension must be one of"),
     (["generate", "none", "it has"], "none is not a run directory"),
     (["generate", "short.txt", "it has"], "short.txt is not a run directory"),
@@ -292,3 +296,14 @@ def test_output_to_a_full_disk_ends_in_one_line(unbuffered: str) -> None:
         1,
         "elman: cannot use standard output: No space left on device\n",
     )
+
+
+def test_the_examples_of_the_help_name_options_that_exist() -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {"elman", *known} == {*EXAMPLES}
+    for line in (line for lines in EXAMPLES.values() for line in lines):
+        _, name, *words = shlex.split(line.partition(" | ")[0].partition(" < ")[0])
+        if name == "COMMAND":
+            continue
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options, line

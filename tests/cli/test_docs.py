@@ -14,10 +14,10 @@ from benchmarks.command_pages import pages, transcripts
 
 from elman.api.training import train
 from elman.cli import app
-from tests.docs import BOOK, EXPORTS, PAGES, SERVING, blocks, needs_torch, smaller
+from tests.docs import BOOK, EXPORTS, OVERVIEW, PAGES, SERVING, blocks, needs_torch, smaller
 
 # Pages whose examples have a test elsewhere.
-TESTED = (EXPORTS, SERVING, BOOK)
+TESTED = (EXPORTS, SERVING, BOOK, OVERVIEW)
 OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(page)]
 SMALLER = """elman() {
   case $1 in

@@ -12,7 +12,7 @@ import typer
 
 from elman.api.training import train
 from elman.cli import app
-from tests.docs import CELL, PAGES, ROOT, blocks, commands, needs_torch, smaller
+from tests.docs import CELL, OVERVIEW, PAGES, ROOT, blocks, commands, needs_torch, smaller
 
 STORY = "It was said, as it has been once upon a time. \n" * 300
 # No kernels are compiled, and an epoch is enough to see that the command works.
@@ -23,6 +23,7 @@ SMALLER = {
     "next": ("--framework", "numpy"),
     "score": ("--framework", "numpy"),
 }
+FIRST = (ROOT / "README.md", ROOT / "docs" / OVERVIEW)  # a reader types their lines in order
 # These have tests of their own, and would take long here.
 ELSEWHERE = (
     "--framework all",
@@ -71,11 +72,11 @@ def test_python_runs_as_printed(
         assert "\nit has" in capsys.readouterr().out
 
 
-def test_the_first_commands_of_readme_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_commands_of_readme_and_of_the_overview_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    lines = "\n".join(blocks(ROOT / "README.md", "bash")).splitlines()
+    lines = "\n".join(line for page in FIRST for line in blocks(page, "bash")).splitlines()
     for line in lines:
         if line and not any(words in line for words in ELSEWHERE):
             elman(line)

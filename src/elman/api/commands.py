@@ -17,8 +17,7 @@ from elman.api.terms import python_terms
 from elman.api.training import settings_of, shares_given, text_path
 from elman.core.errors import ElmanError, require_keywords
 from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
-from elman.core.experiments.recipe import CHOSEN
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.model.text_model import Score

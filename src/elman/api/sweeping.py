@@ -13,8 +13,7 @@ from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.api.training import ending_with_a_batch, settings_of
 from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
-from elman.core.experiments.recipe import CHOSEN
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
 from elman.core.text.in_memory import TextLike
 from elman.core.valid_values import TIME_MACHINE

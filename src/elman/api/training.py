@@ -27,9 +27,8 @@ from elman.core.errors import (
 from elman.core.experiments import launch, run, session
 from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
 from elman.core.experiments.origin import with_origin
-from elman.core.experiments.recipe import CHOSEN
 from elman.core.experiments.session import Conduct
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.long_work import showing_nothing
 from elman.core.files.paths import as_path
 from elman.core.text import in_memory

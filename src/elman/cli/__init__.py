@@ -6,6 +6,7 @@ Heavy modules are imported by the command that needs them, so that `--help` is q
 import logging
 import os
 import sys
+from collections.abc import Callable
 from threading import Event, Thread
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from elman.cli import (
     export,
     failures,
     generate,
+    help_pages,
     info,
     next_tokens,
     plan,
@@ -35,24 +37,29 @@ from elman.core.files import streams
 ALONE = "prepare", "sweep", "plan"  # commands that workers do not share
 
 app = typer.Typer(
+    cls=help_pages.Pages,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train.train)
-app.command()(prepare.prepare)
-app.command()(generate.generate)
-app.command("next")(next_tokens.next_tokens)
-app.command()(evaluate.evaluate)
-app.command()(score.score)
-app.command()(export.export)
-app.command()(serve.serve)
-app.command()(sweep.sweep)
-app.command()(plan.plan)
-app.command()(compare.compare)
-app.command()(runs.runs)
-app.command()(info.info)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train.train,
+    "prepare": prepare.prepare,
+    "generate": generate.generate,
+    "next": next_tokens.next_tokens,
+    "evaluate": evaluate.evaluate,
+    "score": score.score,
+    "export": export.export,
+    "serve": serve.serve,
+    "sweep": sweep.sweep,
+    "plan": plan.plan,
+    "compare": compare.compare,
+    "runs": runs.runs,
+    "info": info.info,
+}
+for name, command in COMMANDS.items():
+    app.command(name, cls=help_pages.Page)(command)
 
 
 def _show_version(requested: bool) -> None:
@@ -69,7 +76,7 @@ def _elman(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train, measure and sample recurrent language models."""
+    """Train, measure, serve and ship small recurrent language models."""
     if context.invoked_subcommand in ALONE and "RANK" in os.environ:
         _check_alone(context.invoked_subcommand)
 

@@ -20,20 +20,18 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Run directories, made by elman train, or folders of them.",
-            **PATH | {"metavar": "RUN..."},
+            help="Run directories, or folders of them.",
+            **PATH | {"metavar": "RUN"},
         ),
     ],
     on: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT", help="Evaluate all runs on this text, a file or time-machine."
-        ),
+        typer.Option(metavar="TEXT", help="Evaluate all runs on this text."),
     ] = None,
     plot: Annotated[Path, typer.Option(help="File of the plot.", **PATH)] = Path("compare.png"),
     as_json: Json = False,
 ) -> None:
-    """Compare runs in a table, and plot their curves."""
+    """Compare runs in a table and a plot."""
     from elman.core.experiments import compare
     from elman.core.training.curve_files import load_matplotlib
 

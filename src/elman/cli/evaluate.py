@@ -15,16 +15,17 @@ def evaluate(
     run: Run,
     text: Annotated[
         str,
-        typer.Argument(
-            help="time-machine, the path of a UTF-8 text file, a store, or - for standard input."
-        ),
+        typer.Argument(help="UTF-8 text file, a store, - for standard input, or time-machine."),
     ],
     edition: str | None = None,
     framework: Framework = None,
     dynamic: Dynamic = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on a text: loss, perplexity, bits per character and per byte."""
+    """Measure a model on a text.
+
+    Prints loss, perplexity, bits per character and bits per byte.
+    """
     from elman.core.experiments import adapting
     from elman.core.model.evaluation import evaluate_on
 

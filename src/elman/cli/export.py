@@ -17,20 +17,21 @@ def export(
     run: Run,
     to: Annotated[
         str | None,
-        typer.Option(help=f"Format: {NAMES}.  [required]", show_default=False),
+        typer.Option(help=f"{NAMES}. [required]", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File or folder to write; without it the run's name, in the current folder.",
+            help="File or folder to write. [default: named after the run]",
             **PATH,
         ),
     ] = None,
 ) -> None:
-    """Write the model of a run as a file, or a folder, that needs no elman.
+    """Write a model as a page, ONNX or PyTorch.
 
-    html is a page that runs the model in the browser, from a disk or any web server; onnx a folder
-    of graphs for onnxruntime and speech recognizers; torch a folder with a program in PyTorch.
+    html is a page that runs the model in any browser, from a disk or a web server. onnx is a folder
+    of graphs for onnxruntime and speech recognizers. torch is a folder with a program in PyTorch.
+    None of them needs elman.
     """
     from elman.formats import export
 

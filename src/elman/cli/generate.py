@@ -17,34 +17,35 @@ def generate(
     prefixes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PREFIX]...",
+            metavar="PREFIX",
             parser=text,
-            help="Texts to continue; a model of lines begins lines without one.",
+            help="Texts to continue. A model of lines needs none.",
         ),
     ] = None,
     *,
     lines: Annotated[
         int | None,
-        typer.Option(help="Lines of a model of lines to write for each prefix, one a row."),
+        typer.Option(help="Write N lines for each prefix."),
     ] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="Lines that differ.")] = False,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="Leave out lines written before.")
+    ] = False,
     new: Annotated[
-        bool, typer.Option("--new", help="Lines that are not in the text of the training.")
+        bool, typer.Option("--new", help="Leave out lines of the training text.")
     ] = False,
     known: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="With --new, a text whose lines are not new, in place of the training's; may be "
-            "repeated.",
+            help="With --new, the text of known lines; may be repeated.",
         ),
     ] = None,
     framework: Framework = None,
     **options: Any,
 ) -> None:
-    """Continue each prefix, or write lines; only the texts go to standard output.
+    """Continue texts, or write lines.
 
-    A terminal shows them as they are written.
+    Only the texts go to standard output. A terminal shows them as they are written.
     """
     from elman.core.experiments.new_lines import LineOptions, write_wanted_lines
     from elman.core.model.writing import starts, write

@@ -16,14 +16,17 @@ TITLE_WIDTH, WIDTH = 16, 100  # characters of the first column, and of a line
 
 def info(
     run: Annotated[
-        Path | None, typer.Argument(help="A run directory, made by elman train.", **RUN)
+        Path | None, typer.Argument(help="Run directory, made by elman train.", **RUN)
     ] = None,
     speed: Annotated[
         bool, typer.Option("--speed", help="Measure the engine on this machine, in two seconds.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Describe a run; without one, list the usable frameworks, their versions and devices."""
+    """Describe a run, or the installed frameworks.
+
+    Without a run it lists the frameworks that can be used, their versions and devices.
+    """
     if run is not None and not speed:
         _describe_run(run, as_json)
         return

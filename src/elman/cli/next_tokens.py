@@ -12,14 +12,14 @@ from elman.cli.output import Table
 
 def next_tokens(
     run: Run,
-    prefix: Annotated[str, typer.Argument(parser=text, metavar="PREFIX", help="A text.")],
+    prefix: Annotated[str, typer.Argument(parser=text, metavar="PREFIX", help="Text to continue.")],
     top: Annotated[int, typer.Option(help="Number of tokens.")] = 10,
     framework: Framework = None,
 ) -> None:
-    """List the likeliest next tokens, with their probabilities.
+    """List the likeliest next tokens.
 
-    A row has the token, with control characters escaped, its probability in percent, and its
-    log-probability in nats. A terminal shows a table, a pipe receives values separated by tabs.
+    A row contains the token, its probability in percent and its log-probability in nats. Control
+    characters are escaped. A terminal shows a table, a pipe receives values separated by tabs.
     """
     from elman.core.errors import require_at_least
 

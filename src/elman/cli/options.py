@@ -11,7 +11,27 @@ import typer
 
 from elman.core.errors import ElmanError, alternatives
 from elman.core.experiments.frameworks import FRAMEWORKS
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import (
+    CHOSEN,
+    LoopSettings,
+    PlaceSettings,
+    Settings,
+    SizeSettings,
+    TextSettings,
+)
+from elman.core.model.optimizers import Optimizer
+from elman.core.model.options import ModelOptions
+
+GROUPS = {  # of options in the help
+    TextSettings: "Data",
+    SizeSettings: "Model",
+    ModelOptions: "Model",
+    LoopSettings: "Training",
+    Optimizer: "Training",
+    PlaceSettings: "Machine",
+}
+GROUP_OF = {field.name: group for kind, group in GROUPS.items() for field in fields(kind)}
+GROUP_OF |= {"seed": "Training", "init": "Training", "log": "Output"}
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -34,12 +54,11 @@ def text(word: str) -> str:
 PATH: dict[str, Any] = {"parser": _path, "metavar": "PATH"}
 RUN = PATH | {"metavar": "RUN"}
 
-Run = Annotated[Path, typer.Argument(help="A run directory, made by elman train.", **RUN)]
+Run = Annotated[Path, typer.Argument(help="Run directory, made by elman train.", **RUN)]
 Framework = Annotated[
     str | None,
     typer.Option(
-        help=f"Framework: {alternatives(FRAMEWORKS)}. [default: numba; numpy for a model that it "
-        "cannot compute as saved]",
+        help=f"{alternatives(FRAMEWORKS)}. [default: numba, or numpy where needed]",
         show_default=False,
     ),
 ]
@@ -47,11 +66,10 @@ Dynamic = Annotated[
     bool,
     typer.Option(
         "--dynamic",
-        help="Dynamic evaluation: the model adapts to what it has read, as fast as is best on the "
-        "validation part of its training.",
+        help="Adapt the model to the text while it reads (dynamic evaluation).",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON object.")]
 
 
 def with_settings(command: Command, kind: type = Settings) -> Command:
@@ -65,9 +83,12 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
         field.name for base in kind.__bases__ if is_dataclass(base) for field in fields(base)
     }
     own_first = sorted(fields(kind), key=lambda field: field.name in inherited)
-    options = {field.name: _option(field, types[field.name]) for field in own_first}
+    declared = inspect.signature(command).parameters.values()
+    takes_all = any(own.kind is own.VAR_KEYWORD for own in declared)
+    of_training = takes_all and kind is Settings
+    options = {field.name: _option(field, types[field.name], of_training) for field in own_first}
     parameters: list[inspect.Parameter] = []
-    for own in inspect.signature(command).parameters.values():
+    for own in declared:
         if own.kind is own.VAR_KEYWORD:
             parameters = [*options.values(), *parameters]
         else:
@@ -98,16 +119,27 @@ def settings_given(context: typer.Context, options: dict[str, Any]) -> dict[str,
     return with_origin({name: options[name] for name in given_options(context) if name in options})
 
 
-def _option(field: "Field[Any]", kind: Any) -> inspect.Parameter:
-    """A parameter for Typer: the option, or the argument, that gives a field its value."""
+def _option(field: "Field[Any]", kind: Any, of_training: bool) -> inspect.Parameter:
+    """A parameter for Typer: the option, or the argument, that gives a field its value.
+
+    Options of a training are in groups. Where they are chosen for a text, the help shows the value
+    of the book's recipe.
+    """
     shown = {name: field.metadata[name] for name in ("help", "metavar") if name in field.metadata}
     shown["show_default"] = field.default is not None  # else the help has it in words
+    if of_training and field.name in CHOSEN:
+        if field.default is not None:
+            shown["help"] += f" [default: {field.default}]"
+        shown |= {"help": shown["help"].replace("[default: ", "[book: "), "show_default": False}
     if isinstance(field.default, tuple):
         return _texts(field, shown)
     if field.metadata.get("argument"):
+        shown.setdefault("metavar", field.name.upper())
         option = typer.Argument(**shown)
     else:
-        option = typer.Option("--" + field.name.replace("_", "-"), **shown)
+        name = "--" + field.name.replace("_", "-")
+        group = GROUP_OF[field.name] if of_training else None
+        option = typer.Option(name, rich_help_panel=group, **shown)
     several = field.default_factory is not MISSING
     return inspect.Parameter(
         field.name,

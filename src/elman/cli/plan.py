@@ -13,40 +13,44 @@ from elman.cli.output import print_json
 def plan(
     context: typer.Context,
     *,
-    workers: Annotated[int, typer.Option(help="Workers of the largest plan.")] = 8,
+    workers: Annotated[
+        int, typer.Option(rich_help_panel="Plan", help="Workers of the largest plan.")
+    ] = 8,
     per_machine: Annotated[
         int | None,
         typer.Option(
-            help="Workers that share a machine, and are measured together; 1 plans a machine for "
-            "each. [default: as many as this machine has cores]",
+            rich_help_panel="Plan",
+            help="Workers on each machine. [default: the cores of this machine]",
             show_default=False,
         ),
     ] = None,
     bandwidth: Annotated[
         float,
         typer.Option(
-            help="Gigabits a second between machines, to and from each worker at the same time."
+            rich_help_panel="Plan",
+            help="Gigabits per second to and from each worker.",
         ),
     ] = 10.0,
     latency: Annotated[
-        float, typer.Option(help="Microseconds that a message between machines takes.")
+        float,
+        typer.Option(rich_help_panel="Plan", help="Microseconds of a message between machines."),
     ] = 50.0,
     tokens: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of a training part that is not there, whose vocabulary has --vocab-size.",
+            rich_help_panel="Plan",
+            help="Plan for this number of training tokens without a text; needs --vocab-size.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Predict memory, exchange and speed of `elman train` with workers on machines like this one.
+    """Predict memory and speed of a training with many workers.
 
-    A worker is a process. Those of a machine share its cores, unless each has a GPU. Efficiency
-    compares a machine with one process that has all its cores.
-
-    Options of `elman train` are those of the training, which is not started.
+    A worker is a process. The workers of a machine share its cores, unless each has a GPU. The
+    machines are assumed to be like this one. Efficiency compares them with one process on all cores
+    of a machine. The options describe a training of `elman train`. It is not started.
     """
     from elman.core.experiments import plan_report, planning
 

@@ -16,16 +16,15 @@ def prepare(
     texts: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT...",
-            help="UTF-8 text files, one after the other, gzip-compressed or not; - is "
-            "standard input.",
+            metavar="TEXT",
+            help="UTF-8 text files, plain or gzip-compressed; - is standard input.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The store to make, a folder.", **PATH)],
+    out: Annotated[Path, typer.Option(help="Folder to make, the store.", **PATH)],
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help=f"Tokens of the store: {alternatives(TOKENIZERS)}. [default: chosen for the text]",
+            help=f"{alternatives(TOKENIZERS)}. [default: chosen for the text]",
             show_default=False,
         ),
     ] = None,
@@ -37,7 +36,10 @@ def prepare(
     test: str | None = None,
     lines: bool = False,
 ) -> None:
-    """Tokenize texts of any size into a store for elman train and elman evaluate."""
+    """Tokenize texts of any size once, into a store.
+
+    `elman train` and `elman evaluate` read the store instead of the texts.
+    """
     from elman.core.data.parts import parse_split
     from elman.core.data.prepare import prepare
     from elman.core.training.progress import reading

@@ -13,11 +13,11 @@ from elman.core.errors import ElmanError
 
 def runs(
     folder: Annotated[
-        Path, typer.Argument(help="A folder, searched with the folders in it.", **PATH)
+        Path, typer.Argument(help="Folder, searched with the folders in it.", **PATH)
     ] = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """List the runs in a folder, with their bits per character."""
+    """List the runs in a folder and their bits per character."""
     from elman.core.experiments import run
     from elman.core.experiments.results import result
     from elman.core.experiments.runs import in_folder, readable

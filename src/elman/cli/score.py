@@ -20,31 +20,22 @@ TOKEN_COLUMNS = {"line": ">8", "token": "<12", "bits": ">9"}
 
 def score(
     run: Run,
-    file: Annotated[
-        str, typer.Argument(help="The path of a UTF-8 text file, or - for standard input.")
-    ],
-    by: Annotated[
-        str, typer.Option(help="A row for each line, or for each token: line or token.")
-    ] = LINE,
+    file: Annotated[str, typer.Argument(help="UTF-8 text file, or - for standard input.")],
+    by: Annotated[str, typer.Option(help="Print a row for each line or for each token.")] = LINE,
     top: Annotated[
         int | None,
-        typer.Option(
-            help="Only the N lines with the most bits per character, the first of all; empty lines "
-            "are left out."
-        ),
+        typer.Option(help="Print only the N most surprising lines."),
     ] = None,
-    text: Annotated[
-        bool, typer.Option("--text", help="Add the text of each line; --top adds it anyway.")
-    ] = False,
+    text: Annotated[bool, typer.Option("--text", help="Add the text of each line.")] = False,
     framework: Framework = None,
     dynamic: Dynamic = False,
 ) -> None:
-    """Score each line as a text of its own.
+    """Score each line of a text.
 
-    Prints its log-probability in nats, its bits per character and its length in characters, in the
-    order of the text; with --text also its text, with --top its number and its text. By token: the
-    number of the line, the token, and its surprise in bits. A terminal shows a table with a header,
-    a pipe receives values separated by tabs.
+    Prints log-probability in nats, bits per character and length in characters of each line, in the
+    order of the text. --top adds the number and the text of the line. By token: the number of the
+    line, the token and its surprise in bits. A terminal shows a table, a pipe receives values
+    separated by tabs.
     """
     from elman.core.experiments import score_rows
     from elman.core.experiments.adapting import adapting

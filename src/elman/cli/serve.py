@@ -19,35 +19,30 @@ log = logging.getLogger("elman")
 @partial(with_settings, kind=Limits)
 def serve(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.", **RUN)],
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 takes requests of others.")] = (
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 serves other machines.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 is any free one.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(
-            help="Key that requests must have. [default: that of the variable ELMAN_API_KEY]"
-        ),
+        typer.Option(help="Key that requests need. [default: the variable ELMAN_API_KEY]"),
     ] = None,
     metrics_key: Annotated[
         str | None,
-        typer.Option(
-            help="Key that requests for /metrics must have, none for no key. [default: the API key]"
-        ),
+        typer.Option(help="Key for /metrics; none opens it. [default: the API key]"),
     ] = None,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Name that the server may be asked by besides localhost; may be repeated. On a "
-            "loopback address without a key no other name is answered.",
+            help="Host name to answer to, besides localhost; may be repeated.",
         ),
     ] = None,
     **limits: Any,
 ) -> None:
-    """Serve models by OpenAI's completions API, and their pages at /.
+    """Serve models to clients of OpenAI's completions API.
 
-    A model has the name of its run directory.
+    A model has the name of its run directory. Its page is at /.
     """
     key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
     check_key("an API key", key)

@@ -19,39 +19,44 @@ def sweep(
     space: Annotated[
         str | None,
         typer.Option(
-            help='Settings to search, such as "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm".',
+            rich_help_panel="Sweep",
+            help='Settings to search: "hidden=64..512:log, cell=gru|lstm".',
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Trainings of the sweep.")] = 50,
+    trials: Annotated[int, typer.Option(rich_help_panel="Sweep", help="Number of trainings.")] = 50,
     storage: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="A database for the trials, such as postgresql+psycopg://USER@HOST/NAME. "
-            "[default: a journal in the folder of the sweep]",
+            rich_help_panel="Sweep",
+            help="Database of the trials, such as postgresql+psycopg://USER@HOST/NAME. "
+            "[default: a journal in the sweep's folder]",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder of the sweep, a new one. [default: sweeps/ and the text's name]",
+            rich_help_panel="Sweep",
+            help="Folder to make. [default: sweeps/ and the text's name]",
             **PATH,
         ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with the sweep in this folder, or join the processes that work on it.",
+            rich_help_panel="Sweep",
+            help="Continue or join the sweep in this folder.",
             **RUN,
         ),
     ] = None,
     **options: Any,
 ) -> None:
-    """Search settings of `elman train` for the lowest validation loss.
+    """Search for the settings with the lowest validation loss.
 
-    All options of `elman train` are fixed for all trials; --minutes or --epochs is the length of
-    one. Trials that are behind others are ended early.
+    Every trial is a training with the options that you give here; --minutes or --epochs bounds
+    each. Trials that fall behind end early. Settings marked [book: ...] are chosen for your text
+    unless you give or search them.
     """
     from elman.core.experiments import sweep as sweeps
     from elman.core.experiments import sweep_report

@@ -23,30 +23,42 @@ def train(
     framework: Annotated[
         str,
         typer.Option(
-            help=f"Framework: {alternatives(FRAMEWORKS)}; several with commas, or all, to compare; "
-            "NAME=INTERPRETER for one of another environment."
+            rich_help_panel="Machine",
+            help=f"{alternatives(FRAMEWORKS)}; a list with commas, or all, compares "
+            "them; NAME=INTERPRETER runs one in another environment.",
         ),
     ] = Settings.framework,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run directory to make. [default: a new one in runs/]", **PATH),
+        typer.Option(
+            rich_help_panel="Output", help="Run directory to make. [default: new in runs/]", **PATH
+        ),
     ] = None,
-    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60,
+    checkpoint_every: Annotated[
+        float, typer.Option(rich_help_panel="Output", help="Seconds between checkpoints.")
+    ] = 60,
     sample_every: Annotated[
         float | None,
         typer.Option(
-            help="Epochs between samples of text on standard error; 0.1 shows ten an epoch. "
-            "[default: no samples]",
+            rich_help_panel="Output",
+            help="Show a text every X epochs; 0.1 shows ten an epoch.",
             show_default=False,
         ),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Resume the interrupted training of this run directory.", **RUN),
+        typer.Option(
+            rich_help_panel="Training", help="Resume the interrupted training of this run.", **RUN
+        ),
     ] = None,
     **options: Any,
 ) -> None:
-    """Train a model on a text of your own, with settings that suit it; without one, D2L's RNN."""
+    """Train a model on a text.
+
+    Every setting marked [book: ...] is chosen for your text, this machine and the time, unless you
+    give it. With --recipe book, and without a text, it has the value shown: that of Dive into Deep
+    Learning.
+    """
     from elman.core.experiments import session
 
     conduct = session.Conduct(checkpoint_every, sample_every, ending=signals.ending_with_a_batch)
@@ -74,16 +86,17 @@ def train(
 
 
 def _report(trained: "Session") -> None:
-    """Finish a run, and print its results."""
-    from elman.core.experiments.report import results_in_words
+    """Finish a run, and print its results, a sample and a command to type."""
+    from elman.core.experiments import report
     from elman.core.training.curve_files import load_matplotlib
 
+    training = trained.training
     try:
         load_matplotlib()
         test = trained.finish()
-        show(trained.training.sample())
-        print()
-        print("\n".join(results_in_words(trained.training, test)))
-        show(f"run                    {trained.folder}")
+        print("\n".join(report.results_in_words(training, test)))
+        show(report.run_in_words(trained.folder))
+        sample = training.written(report.SAMPLE_TOKENS, report.SAMPLE_TEMPERATURE)
+        show(f"\n{sample.strip()}\n\nnext: {report.next_command(training, trained.folder)}")
     except KeyboardInterrupt as error:
         raise InterruptedWorkError(f"interrupted: {trained.folder} is finished") from error

@@ -10,11 +10,11 @@ from elman.core.setting_fields import real, whole
 class Limits:
     """Bounds of requests, each an option of `elman serve`."""
 
-    max_tokens: int = whole(4096, "Most tokens of a text that a request asks for.", at_least=0)
+    max_tokens: int = whole(4096, "Most tokens to write for each text.", at_least=0)
     max_prompt: int = whole(8192, "Most tokens of a prompt.", at_least=1)
     max_body: int = whole(1 << 20, "Most bytes of a request.", at_least=1)
-    max_waiting: int = whole(2048, "Most texts that wait for a place.", at_least=0)
-    timeout: float = real(120.0, "Seconds after which a request ends.", above=0)
+    max_waiting: int = whole(2048, "Most texts that wait.", at_least=0)
+    timeout: float = real(120.0, "Most seconds of a request.", above=0)
 
     def __post_init__(self) -> None:
         setting_fields.check(self)

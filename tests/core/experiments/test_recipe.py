@@ -14,7 +14,6 @@ from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     BATCH_TOKENS,
-    CHOSEN,
     HIDDEN,
     LEARNT,
     MAX_PASSES,
@@ -25,7 +24,7 @@ from elman.core.experiments.recipe import (
     check_time,
     choose,
 )
-from elman.core.experiments.settings import Settings
+from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.model.weights import Architecture, products
 
 OWN = {"text": "my-text.txt"}

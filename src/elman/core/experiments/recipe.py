@@ -53,31 +53,6 @@ class Dropped(NamedTuple):
 
 
 OF_PAIRS, OF_OTHERS = Dropped(0.35, 0.35, 3.0), Dropped(0.25, 0.2, 10.0)
-# Settings that follow from the facts unless they are given.
-CHOSEN = frozenset(
-    {
-        "tokenizer",
-        "vocab_size",
-        "cell",
-        "hidden",
-        "layers",
-        "embedding",
-        "dropout",
-        "input_dropout",
-        "output_dropout",
-        "precision",
-        "seq_len",
-        "batch_size",
-        "batching",
-        "epochs",
-        "minutes",
-        "schedule",
-        "warmup",
-        "optimizer",
-        "lr",
-        "weight_decay",
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,71 @@
 """Results of a training in words."""
 
+import math
+import shlex
+from pathlib import Path
+
 from elman.core.data import splits
 from elman.core.experiments.results import place_in_words
 from elman.core.experiments.train import Training
-from elman.core.model.metrics import Evaluation, in_digits
+from elman.core.model.metrics import Evaluation, in_digits, perplexity
 from elman.core.training.history import best_epoch
 
 LEAST_SHARE = 0.00005  # of unknown tokens that is shown: 0.01%
+SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 200, 0.5  # of the text that a report ends with
+LINES = 20  # that the next command writes
 
 
 def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     """Lines with the results of a training, and with its evaluation on the test part."""
     history = training.trainer.history
     validation = training.validation()
-    best = best_epoch(history)
-    last = history[-1]
+    best, last = best_epoch(history), history[-1]
     speeds = sorted(epoch.tokens_per_second for epoch in history)
     parts = {"validation": validation} if test is None else {"validation": validation, "test": test}
-    bits = {
-        part: f"{part + ' bits/char':22} {found.bits_per_character:.3f}"
-        for part, found in parts.items()
-    }
-    are_characters = training.trainer.in_bits is None  # else bits are first
-    lines = [] if are_characters else [*bits.values()]
-    lines.append(f"training perplexity    {in_digits(best.train_ppl)}")
-    for part, found in parts.items():
-        lines += [
-            f"{part + ' loss':22} {found.loss:.4f} nats per token",
-            f"{part + ' perplexity':22} {in_digits(found.perplexity)}",
-            *([bits[part]] if are_characters else []),
-        ]
     shares = {"training": training.unknown_share}
     shares |= {part: found.unknown_share for part, found in parts.items()}
+    unknown = []
     if max(shares.values()) >= LEAST_SHARE:
-        lines.append(f"unknown tokens         {splits.shares_in_words(shares)}")
+        unknown = [_line("unknown tokens", splits.shares_in_words(shares))]
     name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [
-        *lines,
-        f"{name:22} {place}",
-        f"seconds                {last.seconds:.1f}",
-        f"tokens per second      {speeds[len(speeds) // 2]:,.0f}",
+        f"{'':12}{'bits/char':>12}{'perplexity':>12}{'nats/token':>12}",
+        _losses("training", _training_bits(training, best.train_loss), best.train_loss),
+        *(_losses(part, found.bits_per_character, found.loss) for part, found in parts.items()),
+        "",
+        *unknown,
+        _line(name, place),
+        _line("seconds", f"{last.seconds:.1f}"),
+        _line("tokens per second", f"{speeds[len(speeds) // 2]:,.0f}"),
     ]
+
+
+def run_in_words(folder: Path) -> str:
+    """Line with the place of a run."""
+    return _line("run", str(folder))
+
+
+def next_command(training: Training, folder: Path) -> str:
+    """Command that writes with the model of a run: new lines, or a text that begins with a word."""
+    command = f"elman generate {shlex.quote(str(folder))}"
+    if training.codec.lines:
+        return f"{command} --lines {LINES} --unique --new"
+    text = training.codec.text(training.prefix())
+    words = text.split()
+    prefix = text if not words else words[-1]
+    return f"{command} {shlex.quote(prefix)} --temperature {SAMPLE_TEMPERATURE}"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:23}{value}"
+
+
+def _losses(part: str, bits: float, loss: float) -> str:
+    return f"{part:12}{bits:12.3f}{in_digits(perplexity(loss)):>12}{loss:12.4f}"
+
+
+def _training_bits(training: Training, loss: float) -> float:
+    """Bits per character of the training part."""
+    if training.trainer.in_bits is None:
+        return loss / math.log(2)
+    return float(training.trainer.in_bits[0](loss))

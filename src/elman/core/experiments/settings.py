@@ -41,6 +41,30 @@ from elman.core.valid_values import (
 if TYPE_CHECKING:
     from elman.core.model.weights import Architecture
 
+CHOSEN = frozenset(  # settings that are chosen for a text, unless they are given
+    {
+        "tokenizer",
+        "vocab_size",
+        "cell",
+        "hidden",
+        "layers",
+        "embedding",
+        "dropout",
+        "input_dropout",
+        "output_dropout",
+        "precision",
+        "seq_len",
+        "batch_size",
+        "batching",
+        "epochs",
+        "minutes",
+        "schedule",
+        "warmup",
+        "optimizer",
+        "lr",
+        "weight_decay",
+    }
+)
 DEFAULT_EPOCHS = 100
 DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 
@@ -61,62 +85,56 @@ class TextSettings:
 
     text: str = path(
         TIME_MACHINE,
-        f"{TIME_MACHINE}, the path of a UTF-8 text file, gzip-compressed or not, or a store made "
-        "by elman prepare.",
+        f"UTF-8 text file, plain or gzip-compressed, a store, or {TIME_MACHINE}.",
         argument=True,
     )
     more_texts: list[str] = paths(  # noqa: RUF009 (its default is a factory)
-        "Files that follow the first, and continue its text.", argument=True, metavar="[MORE]..."
+        "More files that continue the text.", argument=True, metavar="MORE"
     )
     split: str | None = checked(
         None,
-        "Shares of the text for training, validation and, if there is a third, the test.",
+        "Training, validation and test.",
         lambda value: _check_shares(value, None, None),
         unset="0.8,0.1,0.1",
     )
     val: str | None = path(
-        None, "File of the validation part; the text is for training alone.", metavar="FILE"
+        None, "Validation text; the text is then only for training.", metavar="FILE"
     )
     test: str | None = path(
-        None,
-        "File of the test part; the text has 0.9 for training and 0.1 for validation by default.",
-        metavar="FILE",
+        None, "Test text; the text is then split 0.9,0.1 by default.", metavar="FILE"
     )
-    lines: bool = flag(
-        "Each line is a sequence of its own, such as a name, a sentence or a molecule."
-    )
+    lines: bool = flag("Read each line as a separate sequence.")
     edition: str | None = choice(
-        None, "The Time Machine's edition: {choices}.", EDITIONS, unset=EDITIONS[0]
+        None, "Edition of The Time Machine: {choices}.", EDITIONS, unset=EDITIONS[0]
     )
     recipe: str = choice(
         None,
-        "auto chooses for the text, the time and this machine all that is not given; book takes "
-        "the defaults that stand here, which are the book's.",
+        "{choices}.",
         RECIPES,
         unset="auto for a text of your own",
     )
     tokenizer: str | None = choice(
         None,
-        "Tokens of a file: {choices}.",
+        "{choices}.",
         TOKENIZERS,
-        unset="char or bpe, by the size of the text; char with --recipe book",
+        unset="char",
     )
     vocab_size: int | None = whole(
         None,
-        "Tokens of the vocabulary, the most frequent ones; bpe learns this many.",
+        "Most frequent tokens to keep.",
         at_least=2,
         at_most=MAX_VOCAB_SIZE,
-        unset="all; 4096 for bpe",
+        unset="all; bpe 4096",
     )
     min_freq: int | None = whole(
         None,
-        "Tokens that are less frequent in the training part become <unk>.",
+        "Rarer tokens become <unk>.",
         at_least=1,
-        unset="2 for word, 1 for char",
+        unset="word 2, char 1",
     )
     newlines: str | None = choice(
         None,
-        "universal reads the line ends CR LF and CR as LF, keep leaves them as they are.",
+        "universal reads CR LF and CR as LF; keep does not.",
         NEWLINES,
         unset="universal",
     )
@@ -128,16 +146,15 @@ class SizeSettings:
 
     cell: str = checked(
         "rnn",
-        f"Recurrent cell: {alternatives(tuple(CELLS))}, or the name of an entry point of the group "
-        "elman.cells that an installed package has.",
+        f"{alternatives(tuple(CELLS))}, or an installed cell.",
         _check_cell,
     )
-    hidden: int = whole(32, "Hidden units of a layer.", at_least=1, at_most=MAX_HIDDEN)
+    hidden: int = whole(32, "Hidden units of each layer.", at_least=1, at_most=MAX_HIDDEN)
     layers: int = whole(1, "Recurrent layers.", at_least=1, at_most=MAX_LAYERS)
     embedding: int = whole(
-        0, "Size of the embedding; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
+        0, "Embedding size; 0 is one-hot input.", at_least=0, at_most=MAX_EMBEDDING
     )
-    tied: bool = flag("Use the embedding as the output layer's weight, too.")
+    tied: bool = flag("Use the embedding as the output layer's weight.")
 
 
 @dataclass(frozen=True)
@@ -146,35 +163,31 @@ class LoopSettings:
 
     seq_len: int = whole(
         None,
-        "Tokens of a window, or of a line at most.",
+        "Tokens of a window, at most of a line.",
         at_least=1,
         at_most=MAX_SEQ_LEN,
-        unset=f"{DEFAULT_SEQ_LEN}, and {DEFAULT_LINE} of a line",
+        unset=f"{DEFAULT_SEQ_LEN}; lines {DEFAULT_LINE}",
     )
     batch_size: int = whole(
-        1024, "Windows, or lines, of a batch.", at_least=1, at_most=MAX_BATCH_SIZE
+        1024, "Windows or lines of a batch.", at_least=1, at_most=MAX_BATCH_SIZE
     )
     batching: str = choice(
         "random",
-        "Windows of a batch: {choices}; contiguous ones continue from the state of those before.",
+        "{choices} windows.",
         BATCHING,
     )
     epochs: int | None = whole(
         None,
-        "Passes over the training part; unlimited if only minutes are given.",
+        "Passes over the training part.",
         at_least=1,
         at_most=MAX_EPOCHS,
         unset=str(DEFAULT_EPOCHS),
     )
-    minutes: float | None = real(None, "Time budget of the training.", above=0)
-    patience: int | None = whole(
-        None, "Training ends after this number of validations without a lower loss.", at_least=1
-    )
-    schedule: str = choice("constant", "Learning rate schedule: {choices}.", SCHEDULES)
-    warmup: float = real(
-        0.0, "Share of the training in which the learning rate rises.", at_least=0, below=1
-    )
-    clip: float = real(1.0, "Bound of the gradient's norm; 0 is none.", at_least=0)
+    minutes: float | None = real(None, "Time budget; 3 without epochs.", above=0, unset="none")
+    patience: int | None = whole(None, "Stop after N validations without a lower loss.", at_least=1)
+    schedule: str = choice("constant", "{choices}.", SCHEDULES)
+    warmup: float = real(0.0, "Share of the training with a rising rate.", at_least=0, below=1)
+    clip: float = real(1.0, "Largest gradient norm; 0 is no bound.", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -183,33 +196,28 @@ class PlaceSettings:
 
     framework: str = choice(
         "numba",
-        "Framework: {choices}.",
+        "{choices}.",
         FRAMEWORKS,
     )
-    device: str = choice("auto", "Device: {choices}.", DEVICES)
+    device: str = choice("auto", "{choices}.", DEVICES)
     shards: int | None = whole(
         None,
-        "Parts of a batch, a power of two, of which each worker computes some; their number, and "
-        "not that of the workers, decides the bits of the model.",
+        "Parts of a batch, a power of two, shared by the workers.",
         at_least=1,
         at_most=MAX_SHARDS,
-        unset="as many as workers, or the next power of two",
+        unset="the workers, or the next power of two",
     )
-    partition_optimizer: bool = flag(
-        "Each worker has a part of the optimizer's state alone (ZeRO, stage 1), which takes less "
-        "memory, and more exchange."
-    )
-    seed: int = whole(0, "Seed of the weights and the batches.", at_least=0, at_most=MAX_SEED)
+    partition_optimizer: bool = flag("Divide the optimizer's state among workers (ZeRO 1).")
+    seed: int = whole(0, "Seed of weights and batches.", at_least=0, at_most=MAX_SEED)
     init: str | None = path(
         None,
-        "Start from the model of this finished run: its weights, architecture, tokens and lines.",
+        "Start from the model of this finished run.",
         metavar="RUN",
     )
     log: str | None = choice(
         None,
-        "Also write curves, samples and histograms into the run directory, for {choices}.",
+        "Also write a log: {choices}.",
         LOGS,
-        unset="no such log",
     )
 
 

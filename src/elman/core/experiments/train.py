@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,9 +109,14 @@ class Training:
 
         Of a model of lines one line. At the temperature 0 each token is the most likely one.
         """
-        return sample.continued(self.model, self.codec, self._prefix(), tokens, temperature, seed)
+        return sample.continued(self.model, self.codec, self.prefix(), tokens, temperature, seed)
 
-    def _prefix(self) -> list[int]:
+    def written(self, tokens: int = SAMPLE_TOKENS, temperature: float = SAMPLE_TEMPERATURE) -> str:
+        """A sample, or a few lines of a model of lines."""
+        number = SAMPLE_LINES if self.codec.lines else 1
+        return "\n".join(self.sample(tokens, temperature, seed) for seed in range(number))
+
+    def prefix(self) -> list[int]:
         """Ids that samples begin with."""
         if self.codec.lines:
             return [self.codec.line_end]
@@ -136,9 +141,7 @@ class Training:
         """Function that writes a text, or a few lines."""
         with showing("compiling"):  # before the clock of the training starts
             self.sample(1, SAMPLE_TEMPERATURE)
-        draw = partial(self.sample, SAMPLE_TOKENS, SAMPLE_TEMPERATURE)
-        number = SAMPLE_LINES if self.codec.lines else 1
-        return lambda: "\n".join(draw(seed) for seed in range(number))
+        return self.written
 
     def validation(self) -> Evaluation:
         """Validation of the epoch whose weights were kept, of what was read of its part."""

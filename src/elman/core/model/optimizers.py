@@ -71,7 +71,7 @@ class Optimizer:
     that is not valid, or that the optimizer does not take.
     """
 
-    optimizer: str = choice("sgd", "Optimizer: {choices}.", tuple(OPTIMIZERS))
+    optimizer: str = choice("sgd", "{choices}.", tuple(OPTIMIZERS))
     lr: float = real(
         None,
         "Learning rate.",

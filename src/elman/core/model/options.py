@@ -14,24 +14,22 @@ from elman.core.valid_values import PRECISIONS
 class ModelOptions:
     """Options of a model; an ElmanError names what is not valid."""
 
-    dropout: float = real(
-        0.0, "Share of outputs dropped between layers in training.", at_least=0, below=1
-    )
+    dropout: float = real(0.0, "Share of outputs dropped between layers.", at_least=0, below=1)
     input_dropout: float = real(
         0.0,
-        "Share of an embedding's features dropped in training, the same in all of a window.",
+        "Share of embedding features dropped.",
         at_least=0,
         below=1,
     )
     output_dropout: float = real(
         0.0,
-        "Share of the last layer's outputs dropped in training, the same in all of a window.",
+        "Share of the last outputs dropped.",
         at_least=0,
         below=1,
     )
     precision: str = choice(
         "single",
-        "Precision of the factors of matrix products: {choices}; bf16 is for numba and numpy.",
+        "{choices} (only numba, numpy).",
         PRECISIONS,
     )
 

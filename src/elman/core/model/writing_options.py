@@ -22,26 +22,26 @@ class SamplerOptions:
 
     temperature: float | None = number(
         None,
-        f"Sampling temperature, {TEMPERATURE} by default; 0 takes the most likely token.",
+        f"Temperature; 0 takes the likeliest token. [default: {TEMPERATURE}]",
         "0 or a finite number above",
         lambda value: is_finite_number(value) and value >= 0,
     )
-    top_k: int | None = whole(None, "Sample from the k most likely tokens.", at_least=1)
+    top_k: int | None = whole(None, "Sample from the N likeliest tokens.", at_least=1)
     top_p: float | None = number(
         None,
-        "Sample from the fewest tokens with total probability p.",
+        "Sample from the fewest tokens with probability X.",
         "above 0 and at most 1",
         lambda share: 0 < share <= 1,
     )
     min_p: float | None = number(
         None,
-        "Exclude tokens below p times the highest probability.",
+        "Exclude tokens below X times the top probability.",
         "above 0 and at most 1",
         lambda share: 0 < share <= 1,
     )
     repetition_penalty: float = number(
         1.0,
-        "Make tokens that the text already contains less likely; 1 does nothing.",
+        "Penalize tokens already used; 1 is neutral.",
         f"from {1 / MAX_PENALTY} to {MAX_PENALTY}",
         lambda value: 1 / MAX_PENALTY <= value <= MAX_PENALTY,
     )
@@ -64,19 +64,19 @@ class Writing(SamplerOptions):
     - `seed`: seed of the first text; the next ones add 1 each.
     """
 
-    tokens: int = whole(200, "Tokens to add to each text, at most.", at_least=0, at_most=MAX_TOKENS)
+    tokens: int = whole(200, "Most tokens to add.", at_least=0, at_most=MAX_TOKENS)
     n: int = whole(1, "Texts for each prefix.", at_least=1, at_most=MAX_SAMPLES)
     stop: tuple[str, ...] = texts("End a text before this one; may be repeated.")
     beams: int | None = whole(
         None,
-        "Search for the likeliest text with this many beams; nothing is drawn.",
+        "Beam search of this width; disables sampling.",
         at_least=1,
         at_most=MAX_BEAMS,
     )
     allow_unknown: bool = flag("Allow <unk> in the text.")
     seed: int = whole(
         0,
-        "Seed of the first text; the next ones add 1 each.",
+        "Seed of the first text; the next add 1 each.",
         at_least=0,
         at_most=MAX_SEED,
     )
