@@ -46,13 +46,12 @@ def run_in_words(folder: Path) -> str:
 
 
 def next_command(training: Training, folder: Path) -> str:
-    """Command that writes with the model of a run: new lines, or a text that begins with a word."""
+    """Command that writes with the model of a run: new lines, or a text from a prefix."""
     command = f"elman generate {shlex.quote(str(folder))}"
     if training.codec.lines:
         return f"{command} --lines {LINES} --unique --new"
     text = training.codec.text(training.prefix())
-    words = text.split()
-    prefix = text if not words else words[-1]
+    prefix = text.strip().split("\n")[-1].strip() or text
     return f"{command} {shlex.quote(prefix)} --temperature {SAMPLE_TEMPERATURE}"
 
 
