@@ -1,4 +1,4 @@
-"""The command line: a module for each command, which parses, calls and prints.
+"""The command line. A module for each command parses, calls and prints.
 
 Heavy modules are imported by the command that needs them, so that `--help` is quick.
 """
@@ -82,7 +82,7 @@ def _elman(
 
 
 def _check_alone(command: str) -> None:
-    """Raise an ElmanError if this is one of several workers, which would all do the same."""
+    """Raise an ElmanError if this is one of several workers: all would do the same."""
     from elman.core.experiments import launch
 
     if (number := launch.number_of_workers("numba")) > 1:

@@ -49,7 +49,7 @@ def _drop_output() -> None:
 
 
 def _message(error: typer.TyperException) -> str:
-    """The message of a word that Typer refuses, with the word where Typer leaves it out."""
+    """The message of a word that Typer refuses, with the word added where Typer omits it."""
     found: Any = getattr(error.__cause__, "errors", list)()  # as Pydantic has them
     return error.format_message() + (f", got {found[0]['input']!r}" if found else "")
 
@@ -60,7 +60,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _tell(message: str) -> None:
-    """Write a line, at once: those of several workers would mix."""
+    """Write a line at once: the lines of several workers would mix."""
     sys.stderr.write(f"elman: {printable(message)}\n")
 
 

@@ -113,7 +113,7 @@ class Page(TyperCommand):
 
 
 class Pages(TyperGroup):
-    """The command line, whose help has examples."""
+    """The command line. Its help has examples."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""

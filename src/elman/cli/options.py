@@ -44,7 +44,7 @@ def _path(word: str) -> Path:
 
 
 def text(word: str) -> str:
-    """A text on the command line: UTF-8, if it is, even where the locale has no such characters."""
+    """A text on the command line: UTF-8, if it is, even where the locale lacks its characters."""
     try:
         return os.fsencode(word).decode()
     except UnicodeError:
@@ -76,7 +76,7 @@ def with_settings(command: Command, kind: type = Settings) -> Command:
     """Make options of a command from the fields of a settings dataclass.
 
     A parameter that has the name of a field takes the field's place. It becomes the field's option
-    with its own default, unless it has an option of its own. `**name` takes all other fields.
+    with its own default, unless it declares an option. `**name` takes all other fields.
     """
     types = get_type_hints(kind)
     inherited = {
@@ -150,7 +150,7 @@ def _option(field: "Field[Any]", kind: Any, of_training: bool) -> inspect.Parame
 
 
 def _texts(field: "Field[Any]", shown: dict[str, Any]) -> inspect.Parameter:
-    """A parameter for Typer: an option for texts, which may be repeated."""
+    """A parameter for Typer: an option for texts that may be repeated."""
     option = typer.Option("--" + field.name, parser=text, metavar="TEXT", **shown)
     return inspect.Parameter(
         field.name,

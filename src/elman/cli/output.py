@@ -17,7 +17,7 @@ def show(text: str) -> None:
 
 
 def show_as_written(texts: Iterable[Iterable[str]]) -> None:
-    """Print texts, an empty line between two, of which each comes in pieces.
+    """Print texts that come in pieces, with an empty line between two.
 
     A terminal shows each piece at once, its control characters escaped.
     """

@@ -1,4 +1,4 @@
-"""`elman sweep`: a search for settings, by Optuna, whose trials are run directories."""
+"""`elman sweep`: a search for settings by Optuna. Its trials are run directories."""
 
 from functools import partial
 from pathlib import Path

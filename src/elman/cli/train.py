@@ -56,7 +56,7 @@ def train(
     """Train a model on a text.
 
     Every setting marked [book: ...] is chosen for your text, this machine and the time, unless you
-    give it. With --recipe book, and without a text, it has the value shown: that of Dive into Deep
+    give it. With --recipe book, and without a text, it has the value shown, from Dive into Deep
     Learning.
     """
     from elman.core.experiments import session
