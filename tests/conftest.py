@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
-COMPILING = "elman: compiling kernels for this processor, which takes some seconds the first time\n"
+COMPILING = "elman: compiling kernels for this processor; this takes some seconds the first time\n"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from elman.core.model.cells import Cell, register
 
 __version__ = "0.1.0"
-__all__ = [  # but for elman.open, which would hide the open of Python
+__all__ = [  # except elman.open: it would hide Python's open
     "Cell",
     "ElmanError",
     "Run",
@@ -46,7 +46,7 @@ __all__ = [  # but for elman.open, which would hide the open of Python
     "sweep",
     "train",
 ]
-# Where the names are that not every program needs.
+# Modules of the names that not every program needs.
 LAZY = {
     "Cell": ("elman.core.model.cells", "Cell"),
     "register": ("elman.core.model.cells", "register"),
@@ -65,7 +65,7 @@ LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what not every program needs."""
+    """Import a name that not every program needs."""
     if name in LAZY:
         from importlib import import_module
 
@@ -75,16 +75,16 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Names of the module, the lazy ones included, for tab completion."""
+    """Names of the module, including lazy ones, for tab completion."""
     own = {name for name in globals() if name.startswith("__")}
     return sorted({*own, *__all__, *LAZY, *FRAMEWORKS})
 
 
 def save(folder: "str | os.PathLike[str]", model: Any) -> None:
-    """Write a trained or loaded model, of any framework, into a new run directory.
+    """Write a trained or loaded model of any framework into a new run directory.
 
-    The vocabulary is that of the data the model was trained on, or of the run it was loaded from.
-    The run keeps the settings of the training and the digest of its text.
+    The vocabulary comes from the training data, or from the run that the model was loaded from. The
+    run keeps the settings of the training and the digest of its text.
     """
     from elman.core.experiments import run
     from elman.core.experiments.saved import record_of
@@ -95,17 +95,17 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     module = module_of(model)
     trainer = model.trainer
     if trainer is not None and trainer.model is not model:
-        raise ElmanError("its trainer has trained another model since: save each after its fit")
+        raise ElmanError("a model must be saved before its trainer trains another: do so after fit")
     is_fitted = trainer is not None and trainer.data is not None
-    # A `fit` of the user's own may not set the codec.
+    # A user's own `fit` may not set the codec.
     used = codec.shared(model, trainer.data if is_fitted else None)
     if used is None:
-        raise ElmanError("this model was neither trained on text nor loaded: fit it first")
+        raise ElmanError("a model must be trained on a text or loaded to be saved: fit it first")
     architecture = module.architecture(model)
     if architecture.vocab != len(used.vocab):
         raise ElmanError(
-            f"the model has {architecture.vocab} tokens, and its text {len(used.vocab)}: give it "
-            "vocab_size=len(data.vocab)"
+            f"a model must have as many tokens as its text, got {architecture.vocab} and "
+            f"{len(used.vocab)}: give it vocab_size=len(data.vocab)"
         )
     history: Sequence[Any] = trainer.history if is_fitted else ()
     with run.new_folder(path) as part:
@@ -120,13 +120,13 @@ def load(
 ) -> Any:
     """Load the model of a run directory into a framework.
 
-    `model.codec` converts between text and its ids; `model.codec.vocab` is its vocabulary.
+    `model.codec` converts between text and ids; `model.codec.vocab` is the vocabulary.
 
-    - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the engine, which
-      is the fastest on a CPU. It is numpy for weights in double precision, for a registered cell,
-      and where Numba compiles nothing (NUMBA_DISABLE_JIT).
-    - `precision`: of products, single or bf16. None is the run's; a framework without a choice
-      computes in single precision, and a notice says so.
+    - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the fastest engine
+      on a CPU. None is numpy for weights in double precision, for a registered cell, and if Numba
+      does not compile (NUMBA_DISABLE_JIT).
+    - `precision`: of products, single or bf16. None is the run's precision. A framework without a
+      choice computes in single precision and logs a notice.
 
     Raises an ElmanError for a folder that is not a run, and for a framework that is not installed.
     """

@@ -1,7 +1,7 @@
 """Engine: the names of `elman.numpy`, with compiled kernels on all cores.
 
-Models and layers are those of `elman.numpy`, in single precision. `elman.kernels` computes the
-losses, gradients and texts of language models, and the steps of optimizers.
+Models and layers are the same as in `elman.numpy`, in single precision. `elman.kernels` computes
+the losses, gradients and texts of language models, and the steps of optimizers.
 """
 
 import math
@@ -63,7 +63,7 @@ from elman.numpy.step import Step as SpecificationStep
 from elman.numpy.weights import model_maker, set_weights
 
 if _numba.config.DISABLE_JIT:
-    raise ElmanError("elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it")
+    raise ElmanError("elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it")
 
 __all__ = [
     "DATA_URL",
@@ -99,8 +99,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-MAX_SCORED_TOKENS = 1 << 16  # tokens that a call of the kernels scores
-MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens that a call scores: about a second
+MAX_SCORED_TOKENS = 1 << 16  # tokens scored in a call of the kernels
+MAX_SCORED_PRODUCTS = 1 << 33  # weights times tokens scored in a call: about a second
 
 
 def instructions() -> str:
@@ -109,25 +109,25 @@ def instructions() -> str:
 
 
 def fastest_precision() -> str:
-    """Precision of products that is the fastest on this processor."""
+    """Fastest precision of products on this processor."""
     return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
 
 
 class RNNLM(specification.RNNLM, CompiledModel):
-    """Language model in single precision whose training, scoring and sampling are compiled.
+    """Language model in single precision with compiled training, scoring and sampling.
 
-    `forward`, `loss` and `backward`, called by hand, are those of `elman.numpy`.
+    `forward`, `loss` and `backward`, called directly, are the same as in `elman.numpy`.
     """
 
-    _engine: tuple[Any, Engine] | None = None  # with the architecture and process that it is for
+    _engine: tuple[Any, Engine] | None = None  # with its architecture and process
 
     @contextmanager
     def _kernels(self) -> Iterator[Engine]:
         """Engine with the current weights, locked for this thread."""
         check_has_kernels(self)
         fields = self.architecture_fields()
-        # A forked process has an engine of its own: that of its parent may be in the middle of a
-        # batch, in a thread that the fork did not copy.
+        # A forked process has a separate engine: its parent's may be in the middle of a batch, in a
+        # thread that the fork did not copy.
         key, cached = (fields, self.options, os.getpid()), self._engine
         if cached is None or cached[0] != key:
             engine = Engine(Architecture(*fields), options=self.options)
@@ -140,7 +140,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
             yield engine
 
     def compile(self, batch: int = 1) -> None:
-        """Compile the kernels for training, which takes seconds the first time."""
+        """Compile the kernels for training. This takes seconds the first time."""
         ids = np.zeros((batch, 1), np.int32)
         with self._kernels() as engine:
             engine.loss(ids, ids, (), DropoutMasks(), training=True)
@@ -174,12 +174,12 @@ class RNNLM(specification.RNNLM, CompiledModel):
         return loss
 
     def backward(self) -> None:
-        """Compute `gradients` of the last loss; after `training_step` they are there."""
+        """Compute `gradients` of the last loss; `training_step` has already computed them."""
         if self._d_logits is not None:
             super().backward()
 
     def _dropout_masks(self, shape: tuple[int, ...]) -> DropoutMasks:
-        """Dropout's factors, the same that `elman.numpy` draws."""
+        """Dropout factors, the same as drawn by `elman.numpy`."""
         rnn, single = self.rnn, np.dtype("f4")
         if not self.training:
             return DropoutMasks()
@@ -195,14 +195,14 @@ class RNNLM(specification.RNNLM, CompiledModel):
         return DropoutMasks(between, inputs, outputs)
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
-        """Logits of ids, (batch, steps, vocab), and the state after the last step; no dropout."""
+        """Logits for ids, (batch, steps, vocab), and the state after the last step; no dropout."""
         ids = self._as_int64(ids, 2)
         with self._kernels() as engine:
             logits, final_state = engine.logits(ids, self._state_parts(state, len(ids)))
         return logits, self._state(final_state)
 
     def score_ids(self, ids: Array) -> Iterator[Array]:
-        """Yield the loss in nats of each id but the first, given all before it, in chunks."""
+        """Yield in chunks the loss in nats of each id except the first, given all ids before it."""
         state = self._state_parts(None, 1)
         size = sum(value.size for value in self.parameters.values())
         number = max(1, min(MAX_SCORED_TOKENS, MAX_SCORED_PRODUCTS // size))
@@ -213,7 +213,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
             yield losses
 
     def row_losses(self, ids: Array) -> Array:
-        """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
+        """Losses in nats, (rows, steps), of all ids except the first in rows, (rows, steps + 1)."""
         ids = self._as_int64(ids, 2).astype(np.int32)
         with self._kernels() as engine:
             return engine.row_losses(ids)
@@ -228,7 +228,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
     ) -> Iterator[Array]:
         """Yield the ids that follow each prefix, (texts, some), until there are `tokens` of each.
 
-        Text n is drawn with the seed `seed` + n; `at_once` tokens of each come together.
+        Text n is drawn with the seed `seed` + n; `at_once` tokens of each text come together.
         """
         texts = self.continuations()
         texts.add(prefixes, [sampler] * len(prefixes), range(seed, seed + len(prefixes)))
@@ -236,16 +236,16 @@ class RNNLM(specification.RNNLM, CompiledModel):
             yield texts.draw(min(at_once, tokens - start))
 
     def continuations(self) -> Continuations:
-        """Return texts of this model, none yet, that are continued together."""
+        """Return an empty collection of texts of this model to continue together."""
         return Continuations(self._kernels, self.vocab_size)
 
     def _check_batch(self, batch: Sequence[Any]) -> tuple[Array, tuple[Array, ...], Array]:
-        """Ids, state and targets of a batch; a state of None stands for zeros."""
+        """Ids, state and targets of a batch; None as the state means zeros."""
         X, *state, Y = batch
         X, Y = integers(X, 2), integers(Y, 2)
         if X.shape != Y.shape or not X.size:
             raise ElmanError(
-                "a batch has ids and targets, one or more, in the same shape, got "
+                "ids and targets of a batch must have the same nonempty shape, got "
                 f"{X.shape} and {Y.shape}"
             )
         if state and state[0] is None:
@@ -257,7 +257,7 @@ class RNNLM(specification.RNNLM, CompiledModel):
         return (zeros,) * CELLS[self.rnn.cell].states
 
     def _as_int64(self, ids: Any, dimensions: int) -> Array:
-        """Ids as the text kernels read them; an ElmanError unless all are in the vocabulary."""
+        """Ids in the form of the text kernels; an ElmanError unless all are in the vocabulary."""
         # Arrays of another type or layout would make Numba compile the kernels again.
         array: NDArray[np.int64] = np.require(integers(ids, dimensions), np.int64, ["C", "W"])
         check_ids(array, self.vocab_size)
@@ -272,18 +272,18 @@ class RNNLM(specification.RNNLM, CompiledModel):
         shapes = [np.shape(part) for part in parts]
         if shapes != [(*wanted, self.rnn.num_hiddens)] * number:
             raise ElmanError(
-                f"the state has {number} of the shape {(*wanted, self.rnn.num_hiddens)}, "
+                f"the state must have {number} of the shape {(*wanted, self.rnn.num_hiddens)}, "
                 f"got {', '.join(map(str, shapes))}"
             )
         return parts
 
     @staticmethod
     def _state(parts: tuple[Array, ...]) -> Any:
-        """State as the public methods return it: an array, or an LSTM's pair."""
+        """State as returned by the public methods: an array, or an LSTM's pair."""
         return parts if len(parts) != 1 else parts[0]
 
 
-# Methods whose work the kernels do.
+# Methods that the kernels replace.
 COMPILED_MODEL = Originals(
     specification.RNNLM,
     (
@@ -318,8 +318,8 @@ def check_has_kernels(model: RNNLM) -> None:
     """Raise an ElmanError for a model of a registered cell."""
     if model.rnn.cell not in CELLS:
         raise ElmanError(
-            f"elman.numba has kernels for the built-in cells only, got {model.rnn.cell}: train it "
-            "in torch, tensorflow, jax or mxnet, and run it in these or in numpy"
+            f"elman.numba requires a built-in cell, got {model.rnn.cell}: train it "
+            "in torch, tensorflow, jax or mxnet, and run it in one of these or in numpy"
         )
 
 
@@ -328,8 +328,8 @@ def check_not_overridden(model: RNNLM) -> None:
     for originals, kind in ((COMPILED_MODEL, type(model)), (COMPILED_LAYERS, type(model.rnn))):
         if name := originals.replaced_in(kind):
             raise ElmanError(
-                "elman.numba has kernels for the built-in models only, and "
-                f"{kind.__name__} has a {name} of its own: use elman.numpy"
+                "elman.numba requires a built-in model, and "
+                f"{kind.__name__} overrides {name}: use elman.numpy"
             )
 
 
@@ -337,7 +337,7 @@ class SGD(optimizers.CompiledSteps, specification.SGD):
     """Stochastic gradient descent with momentum, as in `elman.numpy`, on all threads."""
 
     def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
-        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        """Rule of the next step, its numbers, and the memory that it keeps for each weight."""
         if not self.momentum:
             return rules.SGD, {rules.RATE: self.lr}, ()
         numbers = {rules.RATE: self.lr, rules.MOMENTUM_SHARE: self.momentum}
@@ -348,7 +348,7 @@ class Adam(optimizers.CompiledSteps, specification.Adam):
     """Adam, as in `elman.numpy`, on all threads."""
 
     def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
-        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        """Rule of the next step, its numbers, and the memory that it keeps for each weight."""
         steps = self.steps + 1
         numbers = {
             rules.RATE: self.lr / (1 - self.beta1**steps),
@@ -361,7 +361,7 @@ class Adam(optimizers.CompiledSteps, specification.Adam):
         return rules.ADAM, numbers, (self.mean, self.square)
 
     def clipped_step(self, bound: float = math.inf, measured: bool = True) -> float | None:
-        """Take a step, as every compiled optimizer, and count it."""
+        """Take a step, as in every compiled optimizer, and count it."""
         norm = super().clipped_step(bound, measured)
         self.steps += norm is not None
         return norm
@@ -371,7 +371,7 @@ class AdamW(Adam, specification.AdamW):
     """Adam with weight decay, as in `elman.numpy`, on all threads."""
 
     def rule(self) -> tuple[int, dict[int, float], tuple[Weights, ...]]:
-        """Rule of the next step, its numbers, and what it keeps of each weight."""
+        """Rule of the next step, its numbers, and the memory that it keeps for each weight."""
         rule, numbers, memory = super().rule()
         return rule, numbers | {rules.KEPT: 1 - self.lr * self.weight_decay}, memory
 
@@ -380,10 +380,10 @@ RNNLM.optimizers = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
 class Step(SpecificationStep):
-    """Training of a model by the kernels, batch by batch.
+    """Training of a model with the kernels, batch by batch.
 
-    An update reads the gradients and clips them while it changes the weights: the gradients of the
-    model stay as they were, unless a user has overridden `clip_gradients` or the optimizer's step.
+    An update reads and clips the gradients while it changes the weights. The model's gradients stay
+    unchanged, unless a user has overridden `clip_gradients` or the optimizer's step.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -392,7 +392,7 @@ class Step(SpecificationStep):
         self._is_compiled = own_clipping and optimizers.is_compiled(self.optim)
 
     def update_weights(self) -> None:
-        """Clip the model's gradients, or measure them, and take the optimizer's step."""
+        """Clip or measure the model's gradients, and take the optimizer's step."""
         norm = None
         if self._is_compiled:
             norm = self.optim.clipped_step(self.trainer.gradient_clip_val or math.inf)
@@ -403,7 +403,7 @@ class Step(SpecificationStep):
 
 
 class Trainer(specification.Trainer):
-    """Trains a model on data, by the kernels, on the CPU."""
+    """Trains a model on data with the kernels, on the CPU."""
 
     step_type = Step
     _optimization: optimizers.Optimization | None = None
@@ -424,7 +424,7 @@ class Trainer(specification.Trainer):
             self.gradient_norm = norm
 
     def measure_gradients(self, model: Any) -> float:
-        """Norm of all gradients, taken as one vector."""
+        """Norm of all gradients as one vector."""
         optimization = self._optimization = optimizers.current(self._optimization)
         norm = optimization.measure(model.gradients)
         return super().measure_gradients(model) if norm is None else norm

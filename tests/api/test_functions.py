@@ -155,7 +155,7 @@ def test_info_measures_the_speed_of_this_machine(
     assert set(found["training"].values()) == {3e9}
     assert "training single 3 GFLOP/s, 0.75 of the matrix product" in str(found)
     assert {"AVX-512", "AVX2", "SVE", "NEON", "baseline"} & {found["processor"].split()[0]}
-    with pytest.raises(ElmanError, match=r"the speed is that of this machine, got .*: leave one"):
+    with pytest.raises(ElmanError, match=r"speed= conflicts with a run, got .*: leave one"):
         elman.info(run, speed=True)
     refused = command("info", run.path, "--speed")
     assert (refused.returncode, refused.stdout) == (2, "")

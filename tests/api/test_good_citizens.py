@@ -137,4 +137,4 @@ def test_an_editor_is_offered_the_functions_and_no_imports() -> None:
 def test_help_lists_every_option_with_its_meaning() -> None:
     text = pydoc.plain(pydoc.render_doc(elman.train))
     assert "minutes: float | None = None" in text
-    assert "- `minutes`: Time budget of the training." in text
+    assert "- `minutes`: Time budget; 3 without epochs." in text

@@ -20,8 +20,8 @@ from tests.conftest import STORY
 OPTIONS: dict[str, Any] = {"epochs": 1, "hidden": 4, "batch_size": 16, "seq_len": 16, "quiet": True}
 LINES = STORY.splitlines()
 LONG = "word " * 60000
-IN_MEMORY = r": a text in memory has a line break, or is given as \[text\]$"
-CALLBACKS = "^callbacks are a list of elman.core.training.callback.Callback, got"
+IN_MEMORY = r": for a text in memory, include a line break, or give it as \[text\]$"
+CALLBACKS = "^callbacks must be a list of elman.core.training.callback.Callback, got"
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +76,12 @@ TEXTS: dict[str, tuple[Any, str]] = {
     "a long string without a line break": (LONG, rf"^there is no file 'word .{{,40}}'{IN_MEMORY}"),
     "a sentence": ("Once upon a time", f"^there is no file 'Once upon a time'{IN_MEMORY}"),
     "a long path": (Path("x" * 5000), r"^there is no file 'x*\.\.\.x*'$"),
-    "None": (None, "^a text is a path, .* got None$"),
+    "None": (None, "^a text must be a path, .* got None$"),
     "an empty string": ("", "^a text must be a path that is not empty, got ''$"),
     "a data frame": (DataFrame(["a", "b"]), "got a DataFrame: give a column$"),
     "a dictionary": ({"a": STORY}, "got a dict: give its values$"),
     "a closed file": (closed(), "got a closed one: give its path$"),
-    "a number": (5, "^a text is a path, .* got int$"),
+    "a number": (5, "^a text must be a path, .* got int$"),
 }
 FUNCTIONS: dict[str, Callable[[Run, Any], Any]] = {
     "train": lambda run, text: elman.train(text, **OPTIONS),
@@ -109,9 +109,15 @@ def test_a_path_may_have_spaces(run: Run) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
-    "a text of no lines": (lambda run: elman.train([]), "^the text has no lines"),
-    "a part of no lines": (lambda run: elman.train(STORY, val=[]), "^the text has no lines"),
-    "a store of no lines": (lambda run: elman.prepare([], out="a"), "^the text has no lines"),
+    "a text of no lines": (lambda run: elman.train([]), "^a text must have a line or more"),
+    "a part of no lines": (
+        lambda run: elman.train(STORY, val=[]),
+        "^a text must have a line or more",
+    ),
+    "a store of no lines": (
+        lambda run: elman.prepare([], out="a"),
+        "^a text must have a line or more",
+    ),
     "runs in a list": (lambda run: elman.compare([run, run]), r"elman.compare\(\*runs\)$"),  # type: ignore[arg-type]
     "a comparison on a number": (lambda run: elman.compare(run, on=5), "got int$"),  # type: ignore[arg-type]
     "a comparison on nothing": (lambda run: elman.compare(run, on=""), "not empty, got ''$"),
@@ -152,7 +158,7 @@ MISTAKES: dict[str, tuple[Callable[[Run], Any], str]] = {
     ),
     "no function of an epoch": (
         lambda run: elman.resume(run, on_epoch=5),  # type: ignore[arg-type]
-        "^on_epoch is a function of an epoch, got 5$",
+        "^on_epoch must be a function of an epoch, got 5$",
     ),
 }
 
@@ -177,7 +183,7 @@ def test_a_run_scores_what_the_function_scores(run: Run) -> None:
 
 def test_a_server_needs_a_run_and_a_port_that_is_free(run: Run) -> None:
     pytest.importorskip("uvicorn")
-    assert answer(elman.serve) == "a server has one run or more, got none: elman.serve(run)"
+    assert answer(elman.serve) == "a server requires one run or more: elman.serve(run)"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served = elman.serve(run, port=taken.getsockname()[1])
         assert "or port=0 for any that is free" in answer(served.__enter__)

@@ -172,7 +172,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     run = elman.train(story, callbacks=[interrupted_in(update)], quiet=True, **OPTIONS)
     assert not run.finished
     assert "interrupted" in repr(run)
-    assert f"elman.resume(run) goes on with {run.path}" in caplog.text
+    assert f"continue {run.path} with elman.resume(run)" in caplog.text
     with pytest.raises(elman.ElmanError, match="is still in training"):
         _ = run.history
     assert signal.getsignal(signal.SIGINT) is before
@@ -226,14 +226,14 @@ def numbers() -> Iterator[Any]:
     ("text", "options", "message"),
     [
         ("no-such-file.txt", {}, "there is no file no-such-file.txt"),
-        (numbers(), {}, "the lines of a text are strings, got None as item 2: .*leave it out"),
-        (b"bytes", {}, "a text is a path, a string with line breaks, or strings .* got bytes"),
-        (17, {}, "a text is a path, a string with line breaks, or strings .* got int"),
-        ([], {}, "the text has no lines"),
+        (numbers(), {}, "the lines of a text must be strings, got None as item 2: .*leave it out"),
+        (b"bytes", {}, "a text must be a path, a string with line breaks, or strings .* got bytes"),
+        (17, {}, "a text must be a path, a string with line breaks, or strings .* got int"),
+        ([], {}, "a text must have a line or more"),
         (STORY, {"hidden": 0}, "hidden must be 1 or more, got 0"),
         (STORY, {"framework": "torch,jax"}, "one framework, .*got 'torch,jax'"),
         (STORY, {"partition_optimizer": True}, "give shards=, or leave partition_optimizer= out"),
-        ("\ud800\n", {}, "got the surrogate"),
+        ("\ud800\n", {}, "must not contain surrogates, got"),
         (STORY, {"init": "nothing"}, "nothing is not a run directory"),
         (STORY, {"out": "."}, "exists"),
     ],

@@ -73,7 +73,7 @@ def test_dynamic_evaluation_is_marked_and_its_rate_found_again(
 def test_dynamic_evaluation_needs_the_validation_part(
     elman: Command, story: Path, tmp_path: Path
 ) -> None:
-    rule = "dynamic evaluation finds its rate on the validation part of the training"
+    rule = "dynamic evaluation requires the validation part of the run's training"
     (tmp_path / "own.txt").write_bytes(story.read_bytes())
     done = elman("train", "own.txt", "--epochs", "1", "--hidden", "8", "--out", "own")
     assert done.returncode == 0, done.stderr
@@ -84,4 +84,4 @@ def test_dynamic_evaluation_needs_the_validation_part(
         assert "there is no file own.txt" in done.stderr
     (tmp_path / "own.txt").write_text(story.read_text() + "The end.")
     done = elman("evaluate", "own", story, "--dynamic")
-    assert f"{rule}, and own.txt has changed since: restore it" in done.stderr
+    assert f"{rule}, but own.txt has changed since: restore it" in done.stderr

@@ -63,12 +63,18 @@ def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--lines", "run has lines False, got True: leave it out"),
-        ("--tied", "run has tied False, got True: leave it out"),
-        ("--hidden=9", "run has hidden 8, got 9: leave it out"),
-        ("--tokenizer=word", "the codec has the tokenizer char, got 'word': leave it out"),
-        ("--newlines=keep", "the codec has the newlines universal, got 'keep': leave it out"),
-        ("--vocab-size=9", "the codec has a vocab size of its own, got 9: leave it out"),
+        ("--lines", "lines must be False, as in run, got True: leave it out"),
+        ("--tied", "tied must be False, as in run, got True: leave it out"),
+        ("--hidden=9", "hidden must be 8, as in run, got 9: leave it out"),
+        (
+            "--tokenizer=word",
+            "tokenizer must be char, since the codec has it, got 'word': leave it out",
+        ),
+        (
+            "--newlines=keep",
+            "newlines must be universal, since the codec has it, got 'keep': leave it out",
+        ),
+        ("--vocab-size=9", "vocab size is fixed, since the codec has it, got 9: leave it out"),
     ],
 )
 @pytest.mark.parametrize("recipe", ["auto", "book"])
@@ -96,8 +102,8 @@ def test_a_finished_run_is_trained_further_and_becomes_better(run: Path, story: 
 def test_the_time_machine_has_more_epochs_too(elman: Command, tmp_path: Path) -> None:
     assert elman("train", *FEW, "--hidden", "8", "--out", "run").returncode == 0
     refused = elman("train", "--resume", "run")
-    cure = "elman train TEXT --init run trains its model further"
-    assert refused.stderr == f"elman: run is finished: there is nothing to resume; {cure}\n"
+    cure = "use elman train TEXT --init run to train its model further"
+    assert refused.stderr == f"elman: run is finished: nothing to resume; {cure}\n"
     done = elman("train", "time-machine", *FEW, "--edition", "gutenberg", "--init", "run")
     assert done.returncode == 0, done.stderr
     rows = [
@@ -118,11 +124,13 @@ def test_a_training_goes_on_only_with_the_run_that_it_began_with(run: Path, stor
     assert all(np.array_equal(values[name], same[name]) for name in values)
     elsewhere = run.with_name("elsewhere")
     run.rename(elsewhere)
-    with pytest.raises(ElmanError, match="run has gone since the training began: bring it"):
+    with pytest.raises(ElmanError, match="run no longer exists: restore it"):
         Training.from_settings(kept)
     for other in (begun, trained(small(text=str(story), hidden=5))):
         with new_folder(run) as part:
             other.write(part)
-        with pytest.raises(ElmanError, match="run has changed since the training began: bring it"):
+        with pytest.raises(
+            ElmanError, match="run has changed since the training began: restore it"
+        ):
             Training.from_settings(kept)
         shutil.rmtree(run)

@@ -54,7 +54,7 @@ def test_a_store_of_lines_trains_the_same_model(
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("one", "two")]
     assert weights[0] == weights[1]
     refused = elman("train", "kept", *LINES[1:])
-    assert "kept is for lines as sequences of their own: give --lines" in refused.stderr
+    assert "kept was made for separate lines: give --lines" in refused.stderr
 
 
 def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_model_of_lines_is_trained_further(elman: Command, names: Path, tmp_pa
 
 def test_lines_that_contradict_other_options_are_refused(elman: Command, names: Path) -> None:
     for words, message in (
-        (["--lines"], "The Time Machine is read as in the book, got lines True: leave it out"),
-        ([names, "--lines", "--batching", "contiguous"], "lines do not continue each other"),
+        (["--lines"], "lines does not apply to The Time Machine, got True: leave it out"),
+        ([names, "--lines", "--batching", "contiguous"], "--lines requires random batching"),
     ):
         refused = elman("train", *words)
         assert refused.returncode == 2
@@ -103,19 +103,19 @@ def test_lines_are_written_from_their_start_to_their_end(
     words = ("generate", "run", "--lines", "2", "--new")
     gone = elman(*words)
     assert (gone.returncode, gone.stdout) == (2, "")
-    assert "which run was trained on, is not there: give --known FILE" in gone.stderr
+    assert "of run does not exist: give --known FILE" in gone.stderr
     assert elman(*words, "--known", "moved").returncode == 0
     names.write_text(NAMES + "another\n")
     changed = elman(*words)
     assert (changed.returncode, changed.stdout) == (2, "")
-    assert "the text that run was trained on has changed: bring it back" in changed.stderr
+    assert "the training text of run has changed: restore it" in changed.stderr
 
 
 def test_lines_are_those_of_a_model_of_lines(elman: Command, run: Path) -> None:
     for words, message in (
         ([], "the prefix is missing: give at least one symbol to begin with"),
-        (["Once", "--lines", "2"], "lines are written by a model of lines"),
-        (["Once", "--known", "a"], "known lines matter for new ones, got a without new"),
+        (["Once", "--lines", "2"], "lines, unique and new require a model of lines"),
+        (["Once", "--known", "a"], "--known requires --new, got known a without it"),
         (["Once", "--lines", "2", "--n", "2"], "leave --n out"),
     ):
         refused = elman("generate", run, *words)

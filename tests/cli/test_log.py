@@ -131,7 +131,7 @@ def test_a_training_goes_on_though_its_log_cannot_be_written(story: Path, tmp_pa
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    warning = "elman: cannot write run/tensorboard: No space left on device; the training goes on"
+    warning = "elman: cannot write run/tensorboard: No space left on device; the training continues"
     assert done.stderr.count(warning) == 1
     assert (tmp_path / "run" / "config.json").exists()
 

@@ -84,10 +84,13 @@ def test_without_a_test_part_nothing_is_said_of_it(elman: Command, story: Path) 
 
 def test_parts_belong_to_files(elman: Command, story: Path) -> None:
     for words, message in (
-        (["--split", "0.9,0.1"], "The Time Machine is read as in the book, got split 0.9,0.1"),
+        (["--split", "0.9,0.1"], "split does not apply to The Time Machine, got 0.9,0.1"),
         ([story, "--split", "0.9"], "split must be two or three shares above 0"),
-        ([story, "--val", "-"], "which standard input does not allow, got -"),
-        ([story, "--val", story, "--split", "0.9,0.1"], "is for training alone, got split"),
+        ([story, "--val", "-"], "a training cannot read standard input"),
+        (
+            [story, "--val", story, "--split", "0.9,0.1"],
+            "must be used only for training, got split",
+        ),
     ):
         refused = elman("train", *words, *QUICK)
         assert (refused.returncode, refused.stdout) == (2, "")

@@ -40,7 +40,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
     assert [word for word in rows if word.isdigit()] == ["1", "2", "4"]
     assert "update   512 tokens" in lines[1]
     assert "memory of the first worker" in done.stdout
-    assert lines[-1].startswith(("beyond ", "4 workers have an efficiency of "))
+    assert lines[-1].startswith(("efficiency is below ", "efficiency of 4 workers: "))
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
@@ -78,7 +78,7 @@ def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
     own = (*BOOK, "--hidden", "16", "--batch-size", rows, "--workers", "64")
     done = elman_here("plan", story, *own, *shards)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"workers beyond 2 need {cure}"
+    assert done.stdout.splitlines()[-1] == f"more than 2 workers require {cure}"
 
 
 @pytest.mark.usefixtures("briefly")
@@ -88,7 +88,7 @@ def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
     own = (*BOOK, "--hidden", "65536", "--layers", "4")
     done = elman_here("plan", story, *own, "--workers", "2", "--per-machine", "2")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^a machine needs \d.* TB for that, and this one has ", done.stdout, re.M)
+    assert re.search(r"^a machine needs \d.* TB for this, but has ", done.stdout, re.M)
 
 
 @pytest.mark.usefixtures("briefly")
@@ -98,7 +98,7 @@ def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has
     own = (*BOOK, "--hidden", "16", "--batch-size", "3", "--partition-optimizer")
     done = elman_here("plan", story, *own)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("workers beyond 2 need more --shards")
+    assert done.stdout.splitlines()[-1].startswith("more than 2 workers require more --shards")
 
 
 @pytest.mark.usefixtures("briefly")
@@ -130,19 +130,22 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--tokens", "1000"), "a text that is not read has --tokens and --vocab-size"),
-        (("story.txt", "--tokens", "1000"), "the tokens of a text are counted, got story.txt"),
+        (("--tokens", "1000"), "--tokens requires --vocab-size: give both"),
+        (("story.txt", "--tokens", "1000"), "--tokens conflicts with a text, got story.txt"),
         (("--tokens", "1", "--vocab-size", "9"), "tokens must be 2 or more, got 1"),
         (("story.txt", "--workers", "0"), "workers must be 1 or more, got 0"),
         (("story.txt", "--per-machine", "0"), "per machine must be 1 or more, got 0"),
         (("story.txt", "--per-machine", "100000"), "or less, got 100000"),
         (("story.txt", "--latency", "-1"), "latency must be a finite number of 0 or more, got -1"),
         (("story.txt", "--bandwidth", "0"), "bandwidth must be a finite number above 0, got 0"),
-        (("story.txt", "--framework", "mxnet"), "plans are for workers, which train in numba"),
+        (("story.txt", "--framework", "mxnet"), "a plan requires a framework with workers (numba"),
         (("none.txt",), "there is no file none.txt"),
-        ((), "workers train on a text of your own, got none: give its path, or --tokens"),
+        ((), "a plan requires the path of your text, or --tokens and --vocab-size"),
         (("story.txt", *BOOK, "--batch-size", "8", "--shards", "16"), "got a batch size of 8 and"),
-        (("--lines", "--tokens", "99", "--vocab-size", "9"), "lines are counted in a text"),
+        (
+            ("--lines", "--tokens", "99", "--vocab-size", "9"),
+            "--lines requires a text, got --lines and --tokens",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_told(

@@ -46,7 +46,6 @@ def test_bf16_is_refused_with_another_framework(elman: Command, tmp_path: Path) 
     done = elman("train", *QUICK, "--framework", "jax", "--precision", "bf16", "--out", "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "elman: only numba and numpy multiply in bf16, got jax: use one of them, or the precision "
-        "single\n"
+        "elman: bf16 requires numba or numpy, got jax: use one of them, or --precision single\n"
     )
     assert not (tmp_path / "run").exists()

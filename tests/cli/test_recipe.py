@@ -32,7 +32,7 @@ def test_the_choice_stands_in_three_lines_before_training_and_in_the_run(
     lines = [line.removeprefix("elman: ") for line in done.stderr.splitlines()]
     training = training_of(tmp_path / "run")
     assert lines[:3] == training["reasons"]
-    assert [line.split(":")[0] for line in lines[:3]] == ["model", "training", "regularisation"]
+    assert [line.split(":")[0] for line in lines[:3]] == ["model", "training", "regularization"]
     assert training["settings"]["recipe"] == "auto"
     assert training["settings"]["cell"] == "gru"
     generated = elman("generate", "run", "Once", "--tokens", "9")
@@ -120,10 +120,16 @@ def test_a_run_is_trained_further_with_its_architecture(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("my.txt", "--framework", "numpy,numba", "--recipe", "auto"), "frameworks are compared"),
+        (
+            ("my.txt", "--framework", "numpy,numba", "--recipe", "auto"),
+            "several frameworks must train",
+        ),
         (("--recipe", "auto"), "The Time Machine is trained as in the book, got recipe auto"),
         (("my.txt", "--recipe", "best"), "recipe must be auto or book, got 'best'"),
-        (("my.txt", "--dropout", "0.5", "--layers", "1"), "dropout acts between layers, got 0.5"),
+        (
+            ("my.txt", "--dropout", "0.5", "--layers", "1"),
+            "dropout requires two layers or more, got 0.5",
+        ),
         (("none.txt", "--minutes", "0"), "minutes must be a finite number above 0, got 0.0"),
         (("none.txt", "--hidden", "0"), "hidden must be 1 or more, got 0"),
     ],

@@ -45,7 +45,7 @@ def test_an_interrupted_training_can_be_resumed(
     early = elman("generate", run, "Once")
     assert early.returncode == 2
     assert early.stderr == (
-        f"elman: {run} is still in training: finish it, with elman train --resume {run}\n"
+        f"elman: {run} is still in training: finish it with elman train --resume {run}\n"
     )
 
     resumed = elman("train", "--resume", run)
@@ -115,7 +115,7 @@ def test_only_a_run_in_training_can_be_resumed(
         assert done.returncode == 2
         return done.stderr.removeprefix("elman: ").removesuffix("\n")
 
-    assert told("--resume", "run").startswith("run is finished: there is nothing to resume; elman")
+    assert told("--resume", "run").startswith("run is finished: nothing to resume; use elman")
     assert told("--resume", "no") == "no is not a run in training: it has no training.json"
     assert told("--resume", "run", "--hidden", "9") == (
         "a training resumes with the settings it began with, got hidden with --resume: "
@@ -131,7 +131,7 @@ def test_only_a_run_in_training_can_be_resumed(
     assert told("--resume", "begun").startswith(
         f"{settings['settings']['text']} has changed since the training began"
     )
-    cure = "if another version of elman began this training, begin it again"
+    cure = "if another version of elman began this training, start it again"
     (begun / "training.json").write_text("{}")
     assert told("--resume", "begun") == (
         f"begun/training.json: the field settings is missing; {cure}"

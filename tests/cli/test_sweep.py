@@ -162,8 +162,8 @@ def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None
     for _ in range(6):  # a trial before the first with a loss ends the command
         if done.returncode == 0:
             break
-        assert "is refused: tied weights need an embedding as large as" in done.stderr
-        assert "for others go on with elman sweep --resume tied" in done.stderr
+        assert "is refused: tied weights require an embedding as large as" in done.stderr
+        assert "to try others, use elman sweep --resume tied" in done.stderr
         done = elman("sweep", "--resume", "tied")
     rows = table(folder / "tied")
     assert len(rows) == 6
@@ -291,11 +291,11 @@ def test_workers_do_not_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("words", "message"),
     [
         (("sweep",), "--space is required: it names the settings to search"),
-        (("sweep", "--space", "hidden=4..8"), "a sweep needs a text: give the path of one"),
-        (("sweep", "a.txt", "--space", "hidden=x"), "hidden is a whole number, got 'x'"),
+        (("sweep", "--space", "hidden=4..8"), "a sweep requires a text: give its path"),
+        (("sweep", "a.txt", "--space", "hidden=x"), "hidden must be a whole number, got 'x'"),
         (
             ("sweep", "a.txt", "--space", "hidden=4..8", "--hidden", "4"),
-            "hidden is searched, got 4 too: give one",
+            "hidden cannot be both searched and given, got 4",
         ),
         (("sweep", "a.txt", "--space", "hidden=4..8", "--trials", "0"), "trials must be 1"),
         (("sweep", "--resume", "none"), "none is not a sweep: it has no sweep.json"),

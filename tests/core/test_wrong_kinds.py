@@ -255,9 +255,9 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Best(patience=0), "patience must be 1 or more, got 0"),
     (lambda: Schedule(1), "schedule must be constant, cosine or plateau, got 1"),  # type: ignore[arg-type]
     (lambda: RNN(5, 0), "num hiddens must be 1 or more, got 0"),
-    (lambda: RNNLM(RNN(5, 3), 6), "the rnn reads 5 inputs, and gets 6: give it num_inputs"),
+    (lambda: RNNLM(RNN(5, 3), 6), "the rnn must read 6 inputs, got 5: give it num_inputs"),
     (lambda: list(language_model.generate(model(), [0], -1, Sampler())), "tokens must be 0 or m"),
-    (lambda: Vocab(3), "a vocabulary is made from a list of str"),  # type: ignore[arg-type]
+    (lambda: Vocab(3), "a vocabulary must be made from a list of str"),  # type: ignore[arg-type]
     (lambda: Vocab(["a"]).to_tokens(-1), "ids must be from 0 to 1, got -1"),
     *(
         (call, f"ids must be from 0 to 4, got {wrong}")

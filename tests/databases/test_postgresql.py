@@ -86,10 +86,10 @@ def test_a_database_that_ends_is_told_and_the_sweep_goes_on_with_it(
         (
             "postgresql+psycopg://elman@/postgres?host=/none",
             1,
-            "cannot reach the storage (connection",
+            "cannot connect to the storage (connection",
         ),
-        ("mysql+pymysql://elman@localhost/x", 1, "the driver of mysql+pymysql is not installed"),
-        ("no url", 2, "cannot reach the storage ("),
+        ("mysql+pymysql://elman@localhost/x", 1, "the driver mysql+pymysql is not installed"),
+        ("no url", 2, "cannot connect to the storage ("),
     ],
 )
 def test_a_database_that_is_not_there_is_told_in_a_line(

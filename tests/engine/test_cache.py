@@ -43,7 +43,7 @@ def said(tmp_path: Path, folder: Path, stamp: str = "one", factor: int = 2) -> l
     return done.stdout.splitlines()
 
 
-COMPILING = "compiling kernels for this processor, which takes some seconds the first time"
+COMPILING = "compiling kernels for this processor; this takes some seconds the first time"
 
 
 def test_a_second_process_loads_the_code_compiled_by_the_first(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_without_a_folder_kernels_are_compiled_each_time(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     told = (
-        "cannot cache compiled kernels, so that each process compiles them: "
+        "cannot cache compiled kernels, so each process compiles them again: "
         f"{blocked} is not a directory; "
         "set NUMBA_CACHE_DIR to a folder that only you can write to"
     )

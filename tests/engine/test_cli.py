@@ -57,7 +57,7 @@ def test_without_compiling_there_is_no_engine(
     done = elman("train", story, *ONCE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "elman: elman.numba is compiled code, and NUMBA_DISABLE_JIT is set: unset it\n"
+        "elman: elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it\n"
     )
 
 

@@ -107,13 +107,13 @@ def test_a_batch_that_does_not_fit_is_refused() -> None:
     X, Y = batch_of(arch, 3, 4)
     H = np.zeros((2, 3, 7), np.float32)
     for batch, told in (
-        ((X, Y[:2]), "the same shape, got"),
-        ((X, Y[:, :1]), "the same shape, got"),
-        ((X[:0], Y[:0]), "one or more"),
+        ((X, Y[:2]), "must have the same nonempty shape, got"),
+        ((X, Y[:, :1]), "must have the same nonempty shape, got"),
+        ((X[:0], Y[:0]), "the same nonempty shape"),
         ((X[0], Y[0]), "integers in 2 dimensions, got int64 in 1"),
         ((X + 0.5, Y), "integers in 2 dimensions, got float64 in 2"),
-        ((X, H, Y), "the state has 2 of the shape"),
-        ((X, (H[:1], H[:1]), Y), "the state has 2 of the shape"),
+        ((X, H, Y), "the state must have 2 of the shape"),
+        ((X, (H[:1], H[:1]), Y), "the state must have 2 of the shape"),
     ):
         for step in (model.training_step, model.validation_step):
             with pytest.raises(ElmanError, match=told):
@@ -179,7 +179,7 @@ def test_an_overridden_forward_is_refused() -> None:
             return super().forward(inputs, state)
 
     for model in (Scaled(engine.RNN(11, 7), 11), engine.RNNLM(Own(11, 7), 11)):
-        with pytest.raises(ElmanError, match="has a forward of its own"):
+        with pytest.raises(ElmanError, match="overrides forward"):
             model.step(np.zeros((1, 2), int))
 
 
@@ -187,7 +187,7 @@ def test_an_overridden_forward_is_refused() -> None:
 def test_an_overridden_part_of_a_model_is_refused(name: str) -> None:
     part = getattr(specification.RNNLM, name)
     own = type("Own", (engine.RNNLM,), {name: lambda *arguments: part(*arguments)})
-    with pytest.raises(ElmanError, match=f"Own has a {name} of its own"):
+    with pytest.raises(ElmanError, match=f"Own overrides {name}"):
         own(engine.RNN(11, 7), 11).step(np.zeros((1, 2), int))
 
 

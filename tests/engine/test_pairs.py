@@ -131,7 +131,7 @@ def test_pairs_are_multiplied_with_pairs_and_kept_as_32_bit_integers(S: TileShap
 
     x, y = normal(S.rows, S.width), np.zeros((4, S.width), np.uint32)
     with pytest.raises(
-        TypingError, match="a product needs floats or pairs, got float32 and uint32"
+        TypingError, match="a product takes floats or pairs, got float32 and uint32"
     ):
         mixed(S, x, x, y)
     with pytest.raises(TypingError, match="pairs must be 32-bit unsigned integers, got float32"):
@@ -143,7 +143,7 @@ def test_pairs_of_rows_need_an_even_number_of_them() -> None:
     def odd(S, x, out):  # type: ignore[no-untyped-def]
         store_row_pairs(load(S, at(x, 0, 0)), at(out, 0, 0))
 
-    with pytest.raises(TypingError, match="need a tile with an even number of them"):
+    with pytest.raises(TypingError, match="need a tile with an even number of rows"):
         odd(TileShape(7, 2, 16), normal(7, 32), np.zeros((4, 32), np.uint32))
 
 

@@ -37,7 +37,7 @@ def test_all_functions_of_a_step_are_tried_here() -> None:
 
 
 def test_a_page_refuses_a_cell_that_it_does_not_run(tmp_path: Path) -> None:
-    with pytest.raises(ElmanError, match=r"^a page runs the built-in cells only, got minlstm: exp"):
+    with pytest.raises(ElmanError, match=r"^a page requires a built-in cell, got minlstm: exp"):
         export(saved(tmp_path, model_of("minlstm")), "html", tmp_path / "out.html")
     assert not (tmp_path / "out.html").exists()
 

@@ -51,7 +51,7 @@ def test_an_onnx_folder_needs_another_name(elman: Command, run: Path) -> None:
     done = elman("export", run, "--to", "onnx")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "elman: onnx opens files by UTF-8 paths, got 'strange-\\udcff-onnx': choose another --out\n"
+        "elman: onnx requires UTF-8 paths, got 'strange-\\udcff-onnx': choose another --out\n"
     )
 
 

@@ -69,7 +69,7 @@ def test_lines_are_resumed_at_any_batch(module: Any, names: str, tmp_path: Path)
 def test_a_model_of_lines_is_trained_further_on_lines_alone(module: Any, names: str) -> None:
     trainer, model, data = made(module, names)
     trainer.fit(model, data)
-    with pytest.raises(ElmanError, match="the codec is for lines as sequences of their own: give"):
+    with pytest.raises(ElmanError, match="the codec was made for separate lines: give --lines"):
         module.TextFile(names, 16, 99, codec=model.codec)
     module.Trainer(1).fit(model, module.TextFile(names, 16, 99, lines=True, codec=model.codec))
 

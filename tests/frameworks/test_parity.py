@@ -274,7 +274,7 @@ def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: 
 
 
 def test_a_bidirectional_language_model_is_refused(module: Any) -> None:
-    with pytest.raises(ElmanError, match="bidirectional layer reads the tokens"):
+    with pytest.raises(ElmanError, match="requires layers that do not read the tokens to predict"):
         module.RNNLM(layers_of(module, "GRU", 11, 7, bidirectional=True), 11)
 
 

@@ -44,7 +44,7 @@ def test_a_rate_that_is_too_low_is_told_once_with_what_the_loss_should_be(
     shares = counts[counts > 0] / counts.sum()
     entropy = -(shares * np.log(shares)).sum()
     assert message.startswith("SGD at a learning rate of 0.005 is too slow: after epoch 2 the loss")
-    assert f"the frequencies of the tokens alone give {entropy:.4f}: use a higher" in message
+    assert f"token frequencies without context give {entropy:.4f}: use a higher" in message
 
 
 def test_a_rate_that_is_too_high_is_told_too(

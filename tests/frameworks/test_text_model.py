@@ -161,5 +161,5 @@ def test_a_model_without_tokens_says_so(module: Any) -> None:
         lambda: model.generate("a"),
         lambda: model.hidden_states("a"),
     ):
-        with pytest.raises(ElmanError, match="neither trained on text nor loaded: it has no token"):
+        with pytest.raises(ElmanError, match="a model must be trained on a text or loaded"):
             call()

@@ -293,7 +293,7 @@ def test_layers_report_their_shapes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_model_that_other_frameworks_cannot_know_is_refused() -> None:
     with pytest.raises(ElmanError, match="only an RNNLM around this module's RNN, GRU, LSTM"):
         d2l.export_weights(d2l.RNNLMScratch(d2l.RNNScratch(28, 6), 28))
-    with pytest.raises(ElmanError, match="no weights yet: fit it first"):
+    with pytest.raises(ElmanError, match="must be trained to have weights: fit it first"):
         d2l.export_weights(d2l.RNNLM(d2l.RNN(6), 28))
     with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
         d2l.RNN(6, nonlinearity="sin")

@@ -245,7 +245,7 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     program = "import sys; sys.path.insert(0, sys.argv[1]); import elman.mxnet"
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
-    cure = r"needs Python 3.11 and numpy < 1.24.*pip install '\.\[mxnet\]'"
+    cure = r"requires Python 3.11 and numpy < 1.24.*pip install '\.\[mxnet\]'"
     said = rf"^elman.core.errors.ElmanError: mxnet {message}.*{cure}"
     assert re.search(said, done.stderr, re.MULTILINE)
 

@@ -96,7 +96,7 @@ def test_a_model_from_scratch_cannot_be_saved_and_says_why() -> None:
 def test_a_bidirectional_model_cannot_be_saved_and_says_why() -> None:
     model = d2l.RNNLM(Own(rnn.GRU(6, bidirectional=True)), 28)
     model(np.zeros((1, 1)))
-    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong"):
+    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong to"):
         d2l.export_weights(model)
 
 

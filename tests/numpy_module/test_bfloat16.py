@@ -128,7 +128,9 @@ def test_two_trainings_end_in_the_same_bits(story: Path) -> None:
 
 def test_a_model_and_its_layers_have_one_precision() -> None:
     assert RNNLM(GRU(7, 5, precision="bf16"), 7, precision="bf16").precision == "bf16"
-    with pytest.raises(ElmanError, match="got single of the rnn and bf16: give both the same"):
+    with pytest.raises(
+        ElmanError, match="must have the same precision, got single and bf16: give both"
+    ):
         RNNLM(GRU(7, 5), 7, precision="bf16")
     for make in (RNN, GRU):
         with pytest.raises(ElmanError, match="precision must be single or bf16, got 'half'"):
@@ -143,5 +145,5 @@ def test_only_two_frameworks_build_models_in_bfloat16() -> None:
     with pytest.raises(ElmanError) as refused:
         of_torch(arch, weights.initial(arch), precision="bf16")
     assert str(refused.value) == (
-        "only numba and numpy multiply in bf16, got torch: use one of them, or the precision single"
+        "bf16 requires numba or numpy, got torch: use one of them, or --precision single"
     )

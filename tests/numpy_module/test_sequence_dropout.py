@@ -137,6 +137,6 @@ def test_one_hot_inputs_are_not_dropped() -> None:
     rnn = RNN(7, 5, input_dropout=0.5)
     with pytest.raises(ElmanError, match=r"got 0\.5 with one-hot ids: give the model an emb"):
         RNNLM(rnn, 7)
-    with pytest.raises(ElmanError, match="input_dropout acts on the features of an embedding"):
+    with pytest.raises(ElmanError, match="input_dropout requires an embedding"):
         rnn(np.zeros((6, 3), int))
     assert RNNLM(RNN(4, 5, input_dropout=0.5), 7, embedding_size=4).embedding_size == 4

@@ -77,7 +77,7 @@ def serving(
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, said
             rest = process.stderr.read().splitlines()
-            assert all("in half precision odds change" in line for line in rest), rest  # of pages
+            assert all("half precision changes odds" in line for line in rest), rest  # of pages
         finally:
             process.kill()
 

@@ -232,7 +232,12 @@ WRONG: list[tuple[dict[str, Any], int, str, str]] = [
     ({"top_p": 0}, 400, "top_p", "top p must be above 0 and at most 1, got 0"),
     ({"top_p": 1.5}, 400, "top_p", "top p must be above 0 and at most 1, got 1.5"),
     ({"n": 0}, 400, "n", "n must be 1 or more, got 0"),
-    ({"n": 100, "prompt": ["a", "b"]}, 400, "n", "a request has 128 texts or fewer, got 2 prompts"),
+    (
+        {"n": 100, "prompt": ["a", "b"]},
+        400,
+        "n",
+        "a request must have 128 texts or fewer, got 2 prompts",
+    ),
     ({"best_of": 2}, 400, "best_of", "best_of must be n, 1, got 2"),
     ({"seed": -1}, 400, "seed", "seed must be 0 or more, got -1"),
     ({"logprobs": 21}, 400, "logprobs", "logprobs must be 20 or less, got 21"),

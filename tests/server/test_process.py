@@ -133,6 +133,6 @@ def test_a_model_whose_name_is_not_utf8_is_refused(runs: list[Path], tmp_path: P
     except OSError:
         pytest.skip("the file system has names in UTF-8 only")
     assert failure(runs[1], run) == (
-        "elman: models have the names of their folders, which must be UTF-8, got 'run-\\udcff': "
+        "elman: models are named by their folders, and names must be UTF-8, got 'run-\\udcff': "
         "rename it"
     )

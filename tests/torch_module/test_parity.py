@@ -79,7 +79,7 @@ def test_a_bidirectional_model_cannot_be_saved_and_says_why() -> None:
 
     model = d2l.RNNLM(Both(28, 6), 28)
     model(torch.zeros(1, 1, dtype=torch.int64))
-    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong"):
+    with pytest.raises(ElmanError, match=r"the weight .*_reverse does not belong to"):
         d2l.export_weights(model)
 
 

@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_ends_all_and_loses_nothing(store: Path, rank: i
     kill(found[rank])
     _, err = launched.communicate(timeout=120)
     assert launched.returncode == 1
-    assert any("a worker has gone" in line for line in ERRORS.findall(err))
+    assert any("a worker has ended" in line for line in ERRORS.findall(err))
     assert not any(Path(f"/proc/{process}").exists() for process in found.values())
     assert alone(store, ["train", "--resume", "run"]).returncode == 0
     assert alone(store, words("numba", "one", "--epochs", "30")).returncode == 0
@@ -202,11 +202,11 @@ def test_the_first_of_two_workers_reports_unknown_tokens_as_one_process_does(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["train", "text.txt", "--out", "run"], "several workers read a store, got text.txt"),
-        (["train", "store"], "workers share a run directory, got no name: give --out RUN"),
+        (["train", "text.txt", "--out", "run"], "several workers require a store, got text.txt"),
+        (["train", "store"], "workers require a common run directory: give --out RUN"),
         (
             ["train", "store", "--out", "run", "--shards", "1"],
-            "each of 2 workers computes a shard",
+            "each of 2 workers needs a shard",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The commands as functions: `elman.train`, `elman.compare` and so on.
+"""The commands as functions: `elman.train`, `elman.compare`, ...
 
 A function takes the options of its command by name, with the same defaults and checks.
 """

@@ -36,10 +36,10 @@ def evaluate(
     framework: str | None = None,
     dynamic: bool = False,
 ) -> Evaluation:
-    """Loss, perplexity and bits of a run's model on a text, a path or in memory.
+    """Loss, perplexity and bits of a run's model on a text: a path or a text in memory.
 
-    - `edition`: The Time Machine's, for the text `time-machine`.
-    - `framework`: the framework that computes it; None is that of `elman.load`.
+    - `edition`: edition of The Time Machine, for the text `time-machine`.
+    - `framework`: the framework that computes; None is the default of `elman.load`.
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
     from elman.core.experiments import adapting
@@ -58,10 +58,10 @@ def evaluate(
 def score(
     run: RunLike, text: TextLike, framework: str | None = None, dynamic: bool = False
 ) -> list[Score]:
-    """Score each line of a text as a text of its own: its log-probability, its bits, its tokens.
+    """Score each line of a text as a separate text: its log-probability, its bits, its tokens.
 
     - `text`: the path of a file, a string with line breaks, or lines.
-    - `dynamic`: the model adapts to each line after it has scored it.
+    - `dynamic`: the model adapts to each line after scoring it.
     """
     from elman.core.experiments.adapting import adapting
 
@@ -73,10 +73,10 @@ def score(
 
 @dataclass(frozen=True)
 class Store:
-    """A token store that `prepare` has made; `elman.train` takes it as a text.
+    """A token store made by `prepare`; `elman.train` accepts it as a text.
 
-    - `tokens`: tokens of the text.
-    - `vocabulary`: tokens of the vocabulary.
+    - `tokens`: number of tokens in the text.
+    - `vocabulary`: number of tokens in the vocabulary.
     """
 
     path: Path
@@ -102,10 +102,10 @@ def prepare(
     lines: bool = False,
     quiet: bool = False,
 ) -> Store:
-    """Tokenize a text of any size into a store; the options are those of `elman prepare`.
+    """Tokenize a text of any size into a store. The options are those of `elman prepare`.
 
-    - `text`, `more_texts`: as of `elman.train`; an iterator is read once.
-    - `out`: the store to make, a folder.
+    - `text`, `more_texts`: as in `elman.train`; an iterator is read once.
+    - `out`: folder of the store to make.
     """
     from elman.core.data import prepare as preparing
     from elman.core.files.long_work import no_report
@@ -138,10 +138,10 @@ def prepare(
 
 @python_terms
 def export(run: RunLike, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
-    """Write the model of a run in a format that needs no elman, and return the path.
+    """Write the model of a run in a format that does not need elman, and return the path.
 
     - `to`: html, a page that runs the model; onnx, a folder of graphs; torch, a program.
-    - `out`: the file or the folder to write; the run's name in the current folder unless given.
+    - `out`: the file or folder to write; by default the run's name in the current folder.
     """
     from elman import formats
 
@@ -160,15 +160,15 @@ def plan(
     tokens: int | None = None,
     **options: Unpack[TrainOptions],
 ) -> Any:
-    """Predict memory, exchange and speed of a training with workers, which is not started.
+    """Predict memory, communication and speed of a training with workers without starting it.
 
-    - `workers`: workers of the largest plan.
-    - `per_machine`: workers that share a machine; None is a worker for each core of this one.
-    - `bandwidth`, `latency`: gigabits a second, and microseconds of a message, between machines.
-    - `tokens`: tokens of a training part that is not there, whose vocabulary has `vocab_size`.
-    - `options`: those of the training.
+    - `workers`: largest number of workers.
+    - `per_machine`: workers that share a machine; None means one for each core of this machine.
+    - `bandwidth`, `latency`: gigabits per second, and microseconds for a message, between machines.
+    - `tokens`: tokens of a training part that does not exist yet; `vocab_size` is its vocabulary.
+    - `options`: options of the training.
 
-    Returns a plan that prints as a table; `to_dict()` has its numbers.
+    Returns a plan that prints as a table; `to_dict()` returns its numbers.
     """
     from elman.core.experiments import plan_report, planning
 
@@ -192,13 +192,13 @@ class Facts(dict[str, Any]):
 
 @python_terms
 def info(run: RunLike | None = None, speed: bool = False) -> Facts:
-    """Facts of a run; without one, the frameworks that can be used, their versions and devices.
+    """Facts about a run; without a run, the usable frameworks, their versions and devices.
 
     - `speed`: measure how fast the engine trains on this machine instead, in two seconds.
     """
     if speed:
         if run is not None:
-            raise ElmanError(f"the speed is that of this machine, got {run}: leave one of them out")
+            raise ElmanError(f"speed= conflicts with a run, got {run}: leave one of them out")
         from elman.core.experiments import speed as speeds
 
         measured = speeds.measure()
@@ -225,7 +225,7 @@ def _frameworks(found: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 def describe_framework(name: str) -> dict[str, Any]:
-    """Version and devices of a framework, or the error with which it does not load."""
+    """Version and devices of a framework, or the error on loading it."""
     try:
         module = framework_module(name)
     except ElmanError as error:

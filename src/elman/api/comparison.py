@@ -18,19 +18,19 @@ from elman.core.model.metrics import Evaluation
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 
-DIGEST = "init sha256"  # a column that is too wide for a notebook, beside that of `init`
+DIGEST = "init sha256"  # a column that is too wide for a notebook, next to `init`
 
 
 class Comparison:
-    """Runs side by side: a table of the settings that differ and the results, and the curves."""
+    """Runs side by side: a table of results and differing settings, and the curves."""
 
     def __init__(self, compared: comparisons.Comparison, names: Mapping[str, str]) -> None:
-        """Make the table; `names` are those to show in place of the paths of some runs."""
+        """Make the table; `names` replace the paths of some runs."""
         self._compared = compared
         self._names = names
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Settings and results as columns by name, as `pandas.DataFrame` takes them."""
+        """Settings and results as columns by name, for `pandas.DataFrame`."""
         results = self._compared.results
         rows = [{"run": each.run, **each.settings, **each.results} for each in results]
         names = dict.fromkeys(name for row in rows for name in row)
@@ -49,7 +49,7 @@ class Comparison:
         return Picture(comparison(curves, found.unit, found.by_time))
 
     def _shown(self) -> list[Result]:
-        """The results, with the names of the runs that are shown."""
+        """The results, with the displayed names of the runs."""
         return [self._named(each) for each in self._compared.results]
 
     def _named(self, each: Result) -> Result:
@@ -73,7 +73,7 @@ class Comparison:
 def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comparison:
     """Compare runs, or the runs in folders.
 
-    - `on`: evaluate all runs on this text, a path or in memory.
+    - `on`: evaluate all runs on this text: a path or a text in memory.
     """
     if on is not None:
         in_memory.check(on)

@@ -21,7 +21,7 @@ class TrainOptions(TypedDict, total=False):
     edition: str | None
     """Edition of The Time Machine: gutenberg or d2l. [default: gutenberg]"""
     recipe: str | None
-    """auto or book. [default: auto for a text of your own]"""
+    """auto or book. [default: auto for your own text]"""
     tokenizer: str | None
     """char, byte, word or bpe. [default: chosen for the text; the book's is char]"""
     vocab_size: int | None

@@ -11,7 +11,7 @@ DPI = 110
 
 
 class Picture:
-    """A Matplotlib figure, shown by notebooks; `figure` is changed or saved as any other."""
+    """A Matplotlib figure, displayed by notebooks. Change or save `figure` like any other."""
 
     def __init__(self, figure: "Figure") -> None:
         self.figure = figure

@@ -27,25 +27,25 @@ from elman.core.training.history import Epoch
 if TYPE_CHECKING:
     from elman.core.experiments.dynamic import AdaptingModel
 
-SAMPLES = 5  # texts that are drawn at most, until one is not blank
+SAMPLES = 5  # maximum number of texts drawn until one is not blank
 HTML_SAMPLE, HTML_TEMPERATURE = 200, 0.5  # tokens, and their temperature
 MAX_PICTURE_BYTES = 1 << 24
 UNITS = {"val_bits_per_character": "validation", "test_bits_per_character": "test"}
 
 
 def run_paths(function: str, runs: Iterable[Any]) -> list[Path]:
-    """Paths of runs that a function takes one by one."""
+    """Paths of runs that are given as separate arguments."""
     runs = list(runs)
     if several := [each for each in runs if isinstance(each, list | tuple)]:
         raise ElmanError(
-            f"runs are given one by one, got a {type(several[0]).__name__} of them: "
+            f"runs must be separate arguments, got a {type(several[0]).__name__} of them: "
             f"elman.{function}(*runs)"
         )
     return [as_path(each, "a run directory") for each in runs]
 
 
 def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = None) -> list[Score]:
-    """Score each line of a text, a path or in memory; `adapting` as in `ScoredText`."""
+    """Score each line of a text: a path or a text in memory; `adapting` as in `ScoredText`."""
     from elman.core.experiments import score_rows
 
     in_memory.check(text)
@@ -58,10 +58,10 @@ def scores_of(model: Any, text: TextLike, adapting: "AdaptingModel | None" = Non
 
 
 class Run:
-    """A run directory: a trained model, what it was trained with, and how good it is.
+    """A run directory: a trained model, its training, and its quality.
 
-    Functions that take the path of a run take this object. `keeping` is a temporary folder that
-    ends with the object.
+    Functions that take the path of a run accept this object. `keeping` is a temporary folder that
+    is removed with the object.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Run:
         return str(self.path)
 
     def __reduce__(self) -> Any:
-        """A copy for another process has the same directory, which must outlast this object."""
+        """A copy for another process has the same directory; the directory must outlast it."""
         if self.keeping is not None and self.keeping.path in self.path.parents:
             raise ElmanError(
                 "a run in a temporary folder ends with its process: train with out=, or save it"
@@ -92,12 +92,12 @@ class Run:
 
     @cached_property
     def model(self) -> Any:
-        """The model, in the engine where it can compute it (`load` takes another framework)."""
+        """The model, in the engine if it supports it (`load` selects another framework)."""
         return self.load()
 
     @python_terms
     def load(self, framework: str | None = None, precision: str | None = None) -> Any:
-        """The model in a framework, as `elman.load` reads it."""
+        """The model in a framework, as with `elman.load`."""
         import elman
 
         return elman.load(self.path, framework, precision)
@@ -115,12 +115,12 @@ class Run:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The settings that were chosen for the text, or are defaults."""
+        """The settings that were chosen for the text or are defaults."""
         return {name: value for name, value in self.settings.items() if name not in self.given}
 
     @property
     def reasons(self) -> list[str]:
-        """Sentences that describe what was chosen for the text."""
+        """Sentences that describe the settings chosen for the text."""
         return [] if self._record is None else self._record.reasons
 
     @property
@@ -132,7 +132,7 @@ class Run:
     @property
     @python_terms
     def history(self) -> dict[str, list[Any]]:
-        """Columns of the history by name, as `pandas.DataFrame` takes them."""
+        """Columns of the history by name, for `pandas.DataFrame`."""
         by_time = self._record is not None and self._record.settings.by_time
         return run.columns(self._epochs, by_time)
 
@@ -145,7 +145,7 @@ class Run:
     @property
     @python_terms
     def results(self) -> dict[str, float | None]:
-        """Results by name; None for what was not measured."""
+        """Results by name; None for missing ones."""
         return results.result(*runs.read(self.path)).results
 
     @python_terms
@@ -157,9 +157,9 @@ class Run:
 
     @python_terms
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
-        """A text that the model writes, with a seed from `seed` on that gives more than space.
+        """A text written by the model, with the first seed from `seed` on that is not blank.
 
-        Of a model of lines it is one line.
+        A model of lines writes one line.
         """
         codec = self.model.codec
         if codec.lines:
@@ -205,7 +205,7 @@ class Run:
 
     def __repr__(self) -> str:
         if not self.finished:
-            return f"Run({str(self.path)!r}): interrupted, elman.resume goes on with it"
+            return f"Run({str(self.path)!r}): interrupted, continue with elman.resume"
         facts = describe.describe(self.path)
         found = [
             f"{name} {facts['results'][key]:.3f} bits per character"

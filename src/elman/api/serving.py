@@ -1,4 +1,4 @@
-"""`elman.serve`: models over HTTP, as long as a block of a program runs."""
+"""`elman.serve`: models over HTTP while a block of a program runs."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from elman.server.limits import Limits
 
 
 class Serving(AbstractContextManager[str]):
-    """Models that are served within a `with` block, at the address that it yields."""
+    """Models that are served within a `with` block. The block yields the address."""
 
     def __init__(self, folders: Sequence[Path], served: AbstractContextManager[str]) -> None:
         self._folders = folders
@@ -46,13 +46,13 @@ def serve(
     allowed_host: Sequence[str] = (),
     **limits: Any,
 ) -> Serving:
-    """Serve runs within a block; yields the address.
+    """Serve runs within a block that yields the address.
 
         with elman.serve(run, port=0) as address:
             ...
 
-    The options are those of `elman serve`: the port 0 is any that is free. Requests that have begun
-    end before the block does.
+    The options are those of `elman serve`; port 0 selects any free port. The block ends after
+    requests in progress have ended.
     """
     require_keywords("serve", limits, [each.name for each in fields(Limits)])
     key = api_key if api_key is not None else os.environ.get("ELMAN_API_KEY")
@@ -62,7 +62,7 @@ def serve(
     access = Access(key, key_of_metrics(metrics_key, key), Hosts(allowed_host))
     folders = run_paths("serve", runs)
     if not folders:
-        raise ElmanError("a server has one run or more, got none: elman.serve(run)")
+        raise ElmanError("a server requires one run or more: elman.serve(run)")
     return Serving(folders, _served(folders, host, port, checked, access))
 
 

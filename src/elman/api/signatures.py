@@ -15,8 +15,9 @@ def with_options(
 ) -> Callable[..., Any]:
     """Show the fields of `kind` as keywords of a function that takes `**options`.
 
-    Editors read the types of `types`, a `TypedDict` of some of the fields; help() and notebooks
-    this signature and docstring. The default of a `chosen` field is None: it follows from the text.
+    Editors read the types from `types`, a `TypedDict` of some of the fields; help() and notebooks
+    read this signature and docstring. The default of a `chosen` field is None: it depends on the
+    text.
     """
     annotations = {each.name: each.type for each in fields(kind)}
     if types is not None:
@@ -58,7 +59,7 @@ def _parameter(field: "Field[Any]", annotation: Any, is_chosen: bool) -> inspect
 
 
 def help_of(field: "Field[Any]", is_chosen: bool) -> str:
-    """What a field means, and its default; that of a chosen one is the book's recipe's."""
+    """Description of a field and its default; for a chosen field, the book recipe's default."""
     text: str = field.metadata["help"]
     default = field.default
     if "[default: " not in text and (is_chosen or default not in (None, MISSING, False)):

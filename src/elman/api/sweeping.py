@@ -20,7 +20,7 @@ from elman.core.valid_values import TIME_MACHINE
 
 
 class Sweep:
-    """A folder of trials, each a run; `elman.sweep(resume=this)` goes on with it."""
+    """A folder of trials, each a run. `elman.sweep(resume=this)` continues it."""
 
     def __init__(self, path: Path, worker: Any, keeping: Any = None) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Sweep:
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """Run, state, loss in nats per character and values of each trial, the best first."""
+        """Run, state, loss in nats per character and values of each trial, best first."""
         from elman.core.experiments import sweep
 
         runs = self.path / sweep.TRIALS
@@ -48,7 +48,7 @@ class Sweep:
 
         complete = [each for each in self.trials if each["state"] == sweep.COMPLETE]
         if not complete:
-            raise ElmanError("no trial has ended with a loss: search other settings")
+            raise ElmanError("no trial ended with a loss: search other settings")
         return Run(complete[0]["run"], self.keeping)
 
     @property
@@ -83,17 +83,17 @@ def sweep(
     resume: "str | os.PathLike[str] | None" = None,
     **options: Unpack[TrainOptions],
 ) -> Sweep:
-    """Search settings of a training for the lowest validation loss, by Optuna.
+    """Search settings of a training for the lowest validation loss, with Optuna.
 
-    - `text`, `more_texts`: as of `elman.train`.
+    - `text`, `more_texts`: as in `elman.train`.
     - `space`: settings to search, such as "hidden=64..512:log, dropout=0..0.5, cell=gru|lstm".
-    - `trials`: trainings of the sweep.
+    - `trials`: number of trainings.
     - `storage`: URL of a database for the trials; None is a journal in the folder of the sweep.
-    - `out`: the folder of the sweep; a temporary one unless given.
-    - `resume`: go on with this sweep, with the settings it began with.
-    - `options`: the same in all trials.
+    - `out`: the folder of the sweep; temporary by default.
+    - `resume`: continue this sweep with its settings.
+    - `options`: options common to all trials.
 
-    An interrupt ends the sweep after the batch, and what was found so far is returned.
+    An interrupt ends the sweep after the current batch; the results so far are returned.
     """
     from elman.core.experiments import sweep as sweeps
 
@@ -112,7 +112,7 @@ def sweep(
         seed = options.get("seed") or 0
         settings = sweeps.begin(folder, sweeps.Sweep(given, space, trials, seed, storage))
     worker = sweeps.Worker(folder, settings)
-    # After an interrupt, what was found so far is returned.
+    # After an interrupt, return the results so far.
     with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
         worker.run(partial(sweeps.train_trial, ending=ending_with_a_batch))
     return Sweep(folder, worker, keeping)

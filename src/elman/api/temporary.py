@@ -1,4 +1,4 @@
-"""A temporary folder that ends with the object that has it."""
+"""A temporary folder that is removed with the object that owns it."""
 
 import shutil
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class TemporaryFolder:
-    """A new folder, which is removed when this object is no longer used, or the program ends."""
+    """A new folder; it is removed when this object is no longer used or the program ends."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="elman-"))

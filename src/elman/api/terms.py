@@ -36,7 +36,7 @@ def _with_value(option: re.Match[str]) -> str:
 
 
 def python_terms(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose ElmanErrors are in terms of Python."""
+    """A function whose ElmanErrors use the terms of Python."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

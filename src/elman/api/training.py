@@ -67,23 +67,23 @@ def train(
     quiet: bool = False,
     **options: Unpack[TrainOptions],
 ) -> Run:
-    """Train a model on a text, with settings that suit it; without one, D2L's RNN.
+    """Train a model on a text, with settings that suit it; without a text, D2L's RNN.
 
     - `text`, `more_texts`: a path, a store, a string with line breaks, or strings that are its
       lines: a list, an iterator, a column of a data frame. Several make one text.
-    - `out`: the run directory to make; without it the run is in a temporary folder as long as the
-      object lives.
-    - `on_epoch`: called with each epoch, an `Epoch` of losses, once it has ended; with minutes and
-      no epochs with each validation.
-    - `callbacks`: more callbacks (`elman.core.training.callback.Callback`).
+    - `out`: the run directory to make; by default a temporary folder that is removed with the
+      returned object.
+    - `on_epoch`: called after each epoch with an `Epoch` of losses; with minutes and no epochs,
+      after each validation.
+    - `callbacks`: further callbacks (`elman.core.training.callback.Callback`).
     - `sample_every`: epochs between samples of text on standard error; None for no samples.
     - `checkpoint_every`: seconds between checkpoints.
-    - `quiet`: show neither progress nor curves; the logger `elman` still warns of what concerns
+    - `quiet`: show neither progress nor curves; the logger `elman` still warns about problems with
       the results.
-    - `options`: as below, those of `elman train`.
+    - `options`: options of `elman train`, see below.
 
-    An interrupt (Ctrl-C, the stop button of a notebook) ends the training after its batch. The run
-    that is returned is then unfinished, and `elman.resume(run)` goes on with it.
+    An interrupt (Ctrl-C, or the stop button of a notebook) ends the training after the current
+    batch. The returned run is then unfinished; `elman.resume(run)` continues it.
     """
     _check_one_process()
     require_keywords("train", options, [each.name for each in fields(Settings)])
@@ -108,11 +108,11 @@ def resume(
     checkpoint_every: float = 60.0,
     quiet: bool = False,
 ) -> Run:
-    """Go on with an interrupted training, to the same weights as without the interrupt.
+    """Continue an interrupted training, to the same weights as without the interrupt.
 
     - `run`: the unfinished run, or its directory.
 
-    The other arguments are those of `elman.train`.
+    The other arguments are as in `elman.train`.
     """
     _check_one_process()
     conduct = _conduct(on_epoch, callbacks, sample_every, checkpoint_every, quiet)
@@ -144,17 +144,17 @@ def _conduct(
 
 def _check_callbacks(on_epoch: Any, callbacks: Any) -> None:
     if on_epoch is not None and not callable(on_epoch):
-        raise ElmanError(f"on_epoch is a function of an epoch, got {shortened(on_epoch)}")
+        raise ElmanError(f"on_epoch must be a function of an epoch, got {shortened(on_epoch)}")
     several = callbacks if isinstance(callbacks, list | tuple) else [None]
     if not all(isinstance(each, Callback) for each in several):
         raise ElmanError(
-            "callbacks are a list of elman.core.training.callback.Callback, got "
+            "callbacks must be a list of elman.core.training.callback.Callback, got "
             f"{shortened(callbacks)}"
         )
 
 
 def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) -> Run:
-    """The run of a training; unfinished if the training was interrupted after it had begun."""
+    """The run of a training; unfinished if the training was interrupted after its first batch."""
     try:
         trained = fit()
         if trained is not None:
@@ -163,7 +163,7 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
         if not run.is_run(folder):
             raise
         if run.is_unfinished(folder):
-            log.warning("interrupted: elman.resume(run) goes on with %s", folder)
+            log.warning("interrupted: continue %s with elman.resume(run)", folder)
         else:
             log.warning("interrupted: %s is finished, but not evaluated on its test part", folder)
     return Run(folder, keeping)
@@ -172,7 +172,7 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
 def settings_of(
     text: TextLike, more_texts: Sequence[TextLike], options: Mapping[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """Settings of a training; texts in memory are written to files in `folder`."""
+    """Settings of a training. Texts in memory are written to files in `folder`."""
     given = {name: value for name, value in options.items() if value is not None}
     texts = {"text": text} | {name: given[name] for name in ("val", "test") if name in given}
     for name, value in texts.items():
@@ -190,7 +190,7 @@ def settings_of(
 
 
 def shares_given(split: Any) -> tuple[float, ...] | None:
-    """Shares of a text for its parts, given in a tuple or as on the command line."""
+    """Shares of a text for its parts, given as a tuple or as on the command line."""
     if split is None or isinstance(split, str):
         return parse_split(split)
     if not isinstance(split, Iterable):
@@ -199,7 +199,7 @@ def shares_given(split: Any) -> tuple[float, ...] | None:
 
 
 def text_path(text: TextLike, path: Path) -> str:
-    """The path of a text, or `path`, where one in memory is written."""
+    """The path of a text; a text in memory is written to `path`."""
     in_memory.check(text)
     if in_memory.is_named(text):
         return os.fspath(text)  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def _check_one_framework(given: Mapping[str, Any]) -> None:
     framework = given.get("framework", Settings.framework)
     if framework == "all" or "," in str(framework):
         raise ElmanError(
-            f"elman.train trains in one framework, {alternatives(FRAMEWORKS)}, got {framework!r}: "
+            f"elman.train requires one framework, {alternatives(FRAMEWORKS)}, got {framework!r}: "
             "call it once for each"
         )
     check_framework(framework)
@@ -220,17 +220,17 @@ def _check_one_framework(given: Mapping[str, Any]) -> None:
 def _check_one_process() -> None:
     if launch.number_of_workers() > 1:
         raise ElmanError(
-            "elman.train trains in one process, got several workers: start them with torchrun -m "
-            "elman train"
+            "elman.train requires a single process, got several workers: start them with torchrun "
+            "-m elman train"
         )
 
 
 @contextmanager
 def ending_with_a_batch(checkpoints: Checkpoints) -> Iterator[None]:
-    """Within the block, end the training after its batch when Ctrl-C, or a notebook, interrupts.
+    """Within the block, end the training after the current batch on Ctrl-C or a notebook's stop.
 
-    A second interrupt does not wait. KeyboardInterrupt is raised at the end of the block after an
-    interrupt. In a thread that is not the main one Python handles no signal.
+    A second interrupt does not wait. After an interrupt, KeyboardInterrupt is raised at the end of
+    the block. Python handles no signals in threads other than the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

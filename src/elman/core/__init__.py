@@ -1,1 +1,1 @@
-"""Code that no framework owns, in rooms: files, text, data, model, training, experiments."""
+"""Code that all frameworks share: files, text, data, model, training, experiments."""

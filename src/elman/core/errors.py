@@ -13,8 +13,8 @@ from typing import Any, SupportsFloat
 from unicodedata import category
 
 MAX_MESSAGE_CHARS = 1000
-CLOSE = 0.7  # ratio of difflib, from which a word may be a misspelt option
-TAIL_CHARS = 300  # of a message that is shortened; the cure is at its end
+CLOSE = 0.7  # ratio of difflib from which a word may be a misspelled option
+TAIL_CHARS = 300  # of a shortened message; its end contains the cure
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 40  # characters of a value
 
@@ -52,7 +52,7 @@ def not_installed(
 ) -> ElmanError:
     """ElmanError for an import that failed because a package is missing.
 
-    - `cure`: another one than to install it; "" for none.
+    - `cure`: an alternative to installing it; "" for none.
     """
     needed = requirements(extra) or error.name
     other = f", or {cure}" if cure else ""
@@ -62,7 +62,7 @@ def not_installed(
 def requirements(extra: str) -> str:
     """Requirements of an extra of elman as arguments of pip, quoted for any shell; "" if unknown.
 
-    Unlike the extra itself, they can be installed wherever elman came from.
+    Unlike the extra itself, they can be installed regardless of where elman came from.
     """
     from importlib import metadata  # slower to import than the rest of the package
 
@@ -101,13 +101,13 @@ def require_one_of(options: Sequence[str], **values: Any) -> None:
 
 
 def did_you_mean(value: Any, options: Sequence[str]) -> str:
-    """End of a message that names the option closest to a value; "" if none is close."""
+    """End of a message that suggests the option closest to a value; "" if none is close."""
     found = closest(value, options)
     return f": did you mean {found}?" if found else ""
 
 
 def require_keywords(function: str, given: Collection[str], known: Sequence[str]) -> None:
-    """Raise Python's TypeError for the first keyword given to a function that does not take it."""
+    """Raise Python's TypeError for the first keyword that a function does not accept."""
     for name in given:
         if name not in known:
             found = closest(name, known)
@@ -145,14 +145,14 @@ def is_number(value: Any) -> bool:
 
 
 def shortened(value: Any) -> str:
-    """A value in a message: a long string is cut, and what else is long named by its type."""
+    """A value in a message: a long string is shortened, other long values are named by type."""
     text = SHORT.repr(value)
     is_whole = "..." not in text and "\n" not in text
     return text if is_whole or isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def shape_or_value(value: Any) -> Any:
-    """Shape of an array, for a message; anything else as it is."""
+    """Shape of an array, for a message; anything else unchanged."""
     return getattr(value, "shape", value)
 
 
@@ -176,7 +176,7 @@ def in_words(name: str) -> str:
 
 def printable(text: str) -> str:
     """A message on one line of bounded length, without control characters."""
-    if len(text) > MAX_MESSAGE_CHARS:  # the rule at its start and the cure at its end stay
+    if len(text) > MAX_MESSAGE_CHARS:  # keep the rule at the start and the cure at the end
         text = f"{text[: MAX_MESSAGE_CHARS - TAIL_CHARS]} ... {text[-TAIL_CHARS:]}"
     return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.splitlines()))
 

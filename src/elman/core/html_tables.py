@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def of_facts(facts: Iterable[tuple[str, str]]) -> str:
-    """A table of two columns: what each fact is called, and what it says."""
+    """A table of two columns: the name of each fact, and its value."""
     rows = "".join(
         f"<tr>{_cell('th', name, wrap='nowrap')}{_cell('td', text)}</tr>" for name, text in facts
     )
@@ -13,7 +13,7 @@ def of_facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def of_columns(columns: Mapping[str, Sequence[str]], words: int) -> str:
-    """A table of columns by heading; the first `words` are aligned to the left, the others right.
+    """A table of columns by heading; the first `words` are left-aligned, others right-aligned.
 
     Rows have the same order in all columns.
     """

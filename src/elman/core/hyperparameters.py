@@ -27,14 +27,14 @@ def check_shape(a: Any, shape: tuple[int, ...]) -> None:
 class HyperParameters:
     """Base class that stores the arguments of a constructor as attributes."""
 
-    if TYPE_CHECKING:  # attributes that type checkers cannot know
+    if TYPE_CHECKING:  # attributes are unknown to type checkers
 
         def __getattr__(self, name: str) -> Any: ...
 
     def save_hyperparameters(self, ignore: Sequence[str] = ()) -> None:
         """Store the local variables of the calling method as attributes and in `hparams`.
 
-        Leaves out `self`, names in `ignore` and names that begin with an underscore.
+        Omits `self`, names in `ignore` and names that begin with an underscore.
         """
         frame = inspect.currentframe()
         assert frame is not None  # CPython has frames

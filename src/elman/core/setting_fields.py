@@ -1,4 +1,4 @@
-"""Fields of a settings dataclass, each with its default, its help text and its check.
+"""Fields of a settings dataclass, each with default, help text and check.
 
     @dataclass(frozen=True)
     class Settings:
@@ -7,7 +7,7 @@
         def __post_init__(self) -> None:
             check(self)
 
-The command line's options are made from the same fields. A default of None is described by `unset`.
+The command line's options are made from the same fields. `unset` describes a default of None.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ def values_of(settings: Any, kind: Any = None) -> dict[str, Any]:
 
 
 def check(settings: Any) -> None:
-    """Raise an ElmanError for the first field of a dataclass whose value is not valid."""
+    """Raise an ElmanError for the first field of a dataclass with an invalid value."""
     values = values_of(settings)
     for each in fields(settings):
         value = values[each.name]
@@ -42,7 +42,7 @@ def check(settings: Any) -> None:
 
 
 def check_given(kind: type, given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for the first of some values of the fields `kind` that is not valid."""
+    """Raise an ElmanError for the first invalid value for the fields of `kind`."""
     for each in fields(kind):
         if given.get(each.name) is not None:
             each.metadata["check"](each.name, given[each.name])
@@ -51,7 +51,7 @@ def check_given(kind: type, given: Mapping[str, Any]) -> None:
 def whole(
     default: int | None, description: str, *, at_least: int, at_most: int = 1 << 31, unset: str = ""
 ) -> Any:
-    """A whole number, `at_least` and `at_most` included."""
+    """A whole number within `at_least` and `at_most` inclusive."""
 
     def check(name: str, value: Any) -> None:
         require_at_least(at_least, **{name: value})
@@ -69,7 +69,7 @@ def real(
     below: float | None = None,
     unset: str = "",
 ) -> Any:
-    """A finite number with these bounds; `above` and `below` are excluded."""
+    """A finite number with these bounds; `above` and `below` are exclusive."""
     bounds = {"at least": at_least, "above": above, "below": below}
     rule = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
 
@@ -90,7 +90,7 @@ def real(
 def number(
     default: float | None, description: str, rule: str, fits: Callable[[float], bool]
 ) -> Any:
-    """A real number for which `fits` is true, as the `rule` says."""
+    """A real number for which `fits` is true, as described by `rule`."""
 
     def check(name: str, value: Any) -> None:
         require_number(rule, fits, **{name: value})
@@ -107,7 +107,7 @@ def texts(description: str) -> Any:
                 f"{in_words(name)} must be a text or a tuple of texts, got {shortened(value)}"
             )
         if "" in value:
-            raise ElmanError(f"a {in_words(name)} text has one character or more, got none")
+            raise ElmanError(f"a {in_words(name)} text must have one character or more, got ''")
 
     return _field((), description, check)
 
@@ -121,7 +121,7 @@ def redefined(kind: type, name: str, default: Any) -> Any:
 def choice(
     default: str | None, description: str, choices: Sequence[str], *, unset: str = ""
 ) -> Any:
-    """One of some words, which replace `{choices}` in the help text."""
+    """One of several words; they replace `{choices}` in the help text."""
 
     def check(name: str, value: Any) -> None:
         require_one_of(choices, **{name: value})
@@ -130,7 +130,7 @@ def choice(
 
 
 def flag(description: str) -> Any:
-    """True or false, where false is the default."""
+    """True or false; false by default."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, bool):

@@ -1,7 +1,8 @@
-"""Attributes of objects whose classes may be the user's own, each with a default.
+"""Attributes of objects whose classes may be user-defined, each with a default.
 
-Attributes of this package's classes are declared there, and read plainly. What a user passes may
-lack some of them: it is read by one of these classes, as in `ModelAttributes.of(model).lr`.
+Attributes of this package's classes are declared in the classes and read directly. Objects passed
+by a user may lack some of them: one of these classes reads them, as in
+`ModelAttributes.of(model).lr`.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-UNSET: Any = object()  # a default, for what may be None
+UNSET: Any = object()  # default for an attribute that may be None
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,13 @@ class Attributes:
 
     @classmethod
     def of(cls, owner: Any) -> Self:
-        """Attributes of an object; the defaults of those that it lacks."""
+        """Attributes of an object; defaults for those it lacks."""
         return cls(**{each.name: getattr(owner, each.name, each.default) for each in fields(cls)})
 
 
 @dataclass(frozen=True)
 class Wrapper(Attributes):
-    """A model with recurrent layers, or layers around a framework's own: `rnn` in both."""
+    """A model with recurrent layers, or layers around a framework's layers: `rnn` in both."""
 
     rnn: Any = None
 

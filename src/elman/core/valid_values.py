@@ -1,6 +1,6 @@
-"""Valid values of options: for the modules that check them and the settings that list them."""
+"""Valid values of options, for the modules that check them and the settings that list them."""
 
-TIME_MACHINE = "time-machine"  # in place of a path: the book's text
+TIME_MACHINE = "time-machine"  # instead of a path: the book's text
 CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
@@ -9,13 +9,13 @@ RECIPES = ("auto", "book")
 SCHEDULES = ("constant", "cosine", "plateau")
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("single", "bf16")  # of matrix products
-SHARDED = ("numba", "numpy", "torch", "jax")  # frameworks whose batches can be cut
-LOGS = ("tensorboard",)  # that a run directory may have
+SHARDED = ("numba", "numpy", "torch", "jax")  # frameworks whose batches can be divided
+LOGS = ("tensorboard",)  # that a run directory may contain
 
 MAX_VOCAB_SIZE = 1 << 20  # tokens
 MAX_HIDDEN = MAX_EMBEDDING = 1 << 16  # units; beyond these sizes no machine has the memory
 MAX_LAYERS = 1000
 MAX_SEQ_LEN = MAX_BATCH_SIZE = 1 << 31
 MAX_SHARDS = 1 << 10
-MAX_EPOCHS = 500_000  # a checkpoint holds the history of all
+MAX_EPOCHS = 500_000  # a checkpoint contains the history of all
 MAX_SEED = 2**32 - 1  # every framework accepts it

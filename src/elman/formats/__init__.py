@@ -1,4 +1,4 @@
-"""Trained models in formats that run without elman: a module for each, with a function `write`."""
+"""Trained models in formats that run without elman: one module each, with a function `write`."""
 
 import os
 from importlib import import_module
@@ -9,7 +9,7 @@ from elman.core.errors import require_one_of
 
 
 class Format(NamedTuple):
-    """A module with a function `write(run, out)`, and the suffix of what it writes."""
+    """A module with a function `write(run, out)`, and the suffix of its output."""
 
     module: str
     suffix: str
@@ -27,8 +27,8 @@ def export(
 ) -> Path:
     """Write the model of a run in the format `to`, and return the path.
 
-    Without `out` it is the run's name with the format's suffix, in the current folder. An
-    ElmanError is raised if it exists, or if the format cannot hold the model.
+    Without `out`, the path is the run's name with the format's suffix, in the current folder.
+    Raises an ElmanError if the path exists, or if the format does not support the model.
     """
     from elman.core.files import atomic
     from elman.core.files.paths import as_path

@@ -1,4 +1,4 @@
-"""The equations of a cell, written in another language while its step runs on symbols."""
+"""The equations of a cell, written in another language by running its step on symbols."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from elman.core.model.cells import STEP_FUNCTIONS, Cell
 
 
 class Symbol:
-    """A value that exported code computes; an operator of Python writes one of its language."""
+    """A value that exported code computes. A Python operator writes an operator of its language."""
 
     def __init__(self, name: str, language: "Language") -> None:
         self.name, self._language = name, language
@@ -52,15 +52,15 @@ class Symbol:
 
 
 class Language(ABC):
-    """Array functions of symbols, in the place of a framework's; a subclass writes them.
+    """Array functions of symbols, instead of a framework's; a subclass writes them.
 
-    Operands are symbols or numbers. `kind` is one of the operators of Python, or the name of a
-    function of one array.
+    Operands are symbols or numbers. `kind` is a Python operator, or the name of a function of one
+    array.
     """
 
     @abstractmethod
     def apply(self, kind: str, *operands: Any) -> Symbol:
-        """Write an operator, or a function of one array, of each number."""
+        """Write an operator, or a function of one array, for each number."""
 
     @abstractmethod
     def reduce(self, kind: str, x: Symbol, axis: int, keepdims: bool) -> Symbol:
@@ -116,7 +116,7 @@ def write_step(
 ) -> list[str]:
     """Write the step of a cell; return the names of the arrays of the next state.
 
-    The arguments are names in the language; `own` are those of the cell's parameters.
+    The arguments are names in the language; `own` are the names of the cell's parameters.
     """
 
     def symbol(name: str) -> Symbol:
@@ -129,7 +129,7 @@ def write_step(
             language, symbol(x), None if r is None else symbol(r), before, weights
         )
         return [part.name for part in after]
-    except Exception as error:  # equations may do anything
+    except Exception as error:  # equations may raise anything
         raise ElmanError(
             f"the cell {cell.name} cannot be exported: {error}; its equations may use operators "
             f"and {alternatives(STEP_FUNCTIONS)} of xp"

@@ -1,4 +1,4 @@
-"""Weights in half precision, where that hardly changes what a model predicts."""
+"""Weights in half precision, if that hardly changes the model's predictions."""
 
 import logging
 import math
@@ -15,7 +15,7 @@ from elman.core.model.weights import Architecture, Weights
 from elman.core.text.codec import Codec
 
 MAX_BYTES = 64 << 20  # of all weights
-TEXTS, TOKENS = 16, 64  # that the model writes, in which its odds are compared
+TEXTS, TOKENS = 16, 64  # generated to compare probabilities
 TOLERANCE = 1e-3  # of a probability
 MAX_HALF = 65504.0  # the largest number of half precision
 
@@ -23,7 +23,7 @@ log = logging.getLogger("elman")
 
 
 class Stored(NamedTuple):
-    """Weights as bytes, one after the other, little-endian, in half or single precision."""
+    """Weights as concatenated bytes, little-endian, in half or single precision."""
 
     half: bool
     shapes: dict[str, tuple[int, ...]]
@@ -36,27 +36,27 @@ def check_size(arch: Architecture, bytes_per_weight: int = 2) -> None:
     if size > MAX_BYTES:
         precision, got = "half" if bytes_per_weight == 2 else "single", math.ceil(size / 2**20)
         raise ElmanError(
-            f"a page holds {MAX_BYTES >> 20} MiB of weights or fewer, got {got} in {precision} "
+            f"a page must have {MAX_BYTES >> 20} MiB of weights or fewer, got {got} in {precision} "
             "precision: train a model with fewer hidden units or symbols"
         )
 
 
 def smallest(arch: Architecture, values: Weights, codec: Codec) -> Stored:
-    """Weights in half precision, or in single where the odds would change by over TOLERANCE."""
+    """Weights in half precision, or in single if probabilities change by more than TOLERANCE."""
     single = {name: value.astype("<f4") for name, value in values.items()}
     half = {name: value.clip(-MAX_HALF, MAX_HALF).astype("<f2") for name, value in values.items()}
     change = _change(arch, single, half, codec)
     fits = change <= TOLERANCE
     if not fits:
         check_size(arch, 4)
-        log.info("weights in single precision: in half precision odds change by up to %.2g", change)
+        log.info("weights in single precision: half precision changes odds by up to %.2g", change)
     stored = half if fits else single
     content = b"".join(value.tobytes() for value in stored.values())
     return Stored(fits, {name: value.shape for name, value in stored.items()}, content)
 
 
 def _change(arch: Architecture, single: Weights, half: Weights, codec: Codec) -> float:
-    """Largest difference of the odds, in texts that the model itself writes."""
+    """Largest difference in probability, in texts written by the model itself."""
     exact, rounded = specification.build(arch, single), specification.build(arch, half)
     sampler, rng = Sampler(excluded=(codec.vocab.unk,)), np.random.default_rng(0)
     ids = np.arange(TEXTS)[:, None] * arch.vocab // TEXTS  # (texts, 1)

@@ -1,4 +1,4 @@
-"""A page that runs a trained model in the browser: one HTML file that requests nothing."""
+"""A page that runs a trained model in the browser: one HTML file without requests."""
 
 import base64
 import html
@@ -41,7 +41,7 @@ def write(run: Path, out: Path) -> None:
 def page(run: Path) -> str:
     """The page of a run's model; an ElmanError if the model is too large for one.
 
-    Its weights are in half precision where that hardly changes the odds.
+    Its weights are in half precision if that hardly changes the probabilities.
     """
     _check(runs.read_config(run).architecture)
     arch, values, codec, recorded = runs.read(run)
@@ -64,13 +64,13 @@ def _check(arch: Architecture) -> None:
     """Raise an ElmanError for a model that a page cannot run."""
     if arch.cell not in CELLS:
         raise ElmanError(
-            f"a page runs the built-in cells only, got {arch.cell}: export to onnx or torch"
+            f"a page requires a built-in cell, got {arch.cell}: export to onnx or torch"
         )
     half.check_size(arch)
 
 
 def listing(models: Mapping[str, Path]) -> str:
-    """A page with a link to `pages/NAME` for each model; `models` are runs under their names."""
+    """A page with a link to `pages/NAME` for each model; `models` are runs by name."""
     links = [_link(name, runs.read_config(run)) for name, run in models.items()]
     return _filled("models.html", _style("style.css", "models.css") | {"models": "\n".join(links)})
 
@@ -82,7 +82,7 @@ def _link(name: str, config: runs.Config) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as HTML; what cannot be shown, as bytes that are not UTF-8, is replaced."""
+    """A name as HTML. What cannot be displayed, such as bytes that are not UTF-8, is replaced."""
     return html.escape(printable(name))
 
 
@@ -100,12 +100,12 @@ def _source(name: str) -> str:
 
 
 def _digest(source: str) -> str:
-    """Digest of a script or a style, as a Content-Security-Policy names it."""
+    """Digest of a script or a style, in the form of a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(sha256(source.encode()).digest()).decode()}'"
 
 
 def _embedded(value: Any) -> str:
-    """JSON that can stand in a script element: it cannot end it, nor begin a comment."""
+    """JSON for a script element: it cannot end the element or begin a comment."""
     return json.dumps(value, separators=(",", ":")).replace("<", r"\u003c")
 
 
@@ -120,7 +120,7 @@ def _architecture(arch: Architecture) -> dict[str, Any]:
 
 
 def _codec(codec: Codec) -> dict[str, Any]:
-    """Tokens, and how a text is split into them; tokens of bytes have a character for each byte."""
+    """Tokens, and how to split a text into them. Byte tokens have one character for each byte."""
     tokenizer, tokens, unknown = codec.tokenizer, codec.vocab.idx_to_token, codec.vocab.unk
     tokenizer.require_units(UNITS, "a page")
     of_bytes = tokenizer.has_byte_tokens
@@ -142,7 +142,7 @@ def _codec(codec: Codec) -> dict[str, Any]:
 
 
 def _in_javascript(pattern: str) -> str:
-    """A regular expression of Python's for JavaScript, with the same words and white space."""
+    """A Python regular expression in JavaScript, with the same words and white space."""
     parts = re.split(r"(\[[^]]*\])", pattern)
     for place, part in enumerate(parts):
         for sign, characters in CHARACTERS.items():
@@ -164,6 +164,6 @@ def _byte_ids(codec: Codec) -> list[int]:
 
 
 def _merges(codec: Codec) -> list[int]:
-    """Ids of the two tokens of each merge and of their sum, the first merge first."""
+    """Ids of the two tokens of each merge, and of the merged token, in order of the merges."""
     pairs = json.loads(codec.tokenizer.model)["model"]["merges"]
     return [codec.vocab[token] for one, two in pairs for token in (one, two, one + two)]

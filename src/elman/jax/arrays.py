@@ -26,7 +26,7 @@ tensor, zeros = jnp.array, jnp.zeros
 
 
 def get_key() -> jax.Array:
-    """New random key at each call; `random.seed` makes the sequence repeat."""
+    """New random key at each call; `random.seed` resets the sequence."""
     return jax.random.PRNGKey(random.randrange(10**6))
 
 

@@ -1,4 +1,4 @@
-"""Functions compiled by `jax.jit`, which run uncompiled where they cannot be."""
+"""Functions compiled by `jax.jit`; those that cannot be compiled run uncompiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` by `jax.jit`; one that needs the values of its arrays runs uncompiled."""
+    """Compile `function` by `jax.jit`; if it needs the values of its arrays, it runs uncompiled."""
     run = jax.jit(function)
 
     def call(*arguments: Any) -> Any:

@@ -11,7 +11,7 @@ class DataModule(data_module.DataModule):
     """Base class of data sets; minibatches are NumPy arrays, as in d2l."""
 
     def to_tensor(self, array: np.ndarray) -> np.ndarray:
-        """Convert 64-bit integers to 32 bits, JAX's default width; leave other arrays alone."""
+        """Convert 64-bit integers to 32 bits, JAX's default width; keep other arrays."""
         return array.astype(np.int32) if array.dtype == np.int64 else array
 
 

@@ -46,7 +46,7 @@ class RNNScratch(nn.Module):
 
 
 class Layers(nn.Module):
-    """Stack of recurrent layers of the cell `cell`; subclasses have the fields.
+    """Stack of recurrent layers of the cell `cell`; subclasses declare the fields.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
@@ -64,7 +64,7 @@ class Layers(nn.Module):
     ) -> tuple[Any, Any]:
         """Outputs of all steps, and the state after the last.
 
-        Integer inputs, (steps, batch), below `num_inputs`, stand for one-hot vectors.
+        Integer inputs, (steps, batch), below `num_inputs`, represent one-hot vectors.
         """
         names = weights.layer_names(self.num_layers, self.bidirectional)
         parts = cell_named(self.cell).states
@@ -92,7 +92,7 @@ class Layers(nn.Module):
         return cell_named(self.cell)
 
     def _drop_features(self, values: Any, share: float, training: bool) -> Any:
-        """Values, (steps, batch, features), after dropout that is the same at all steps."""
+        """Values, (steps, batch, features), after dropout with one mask for all steps."""
         if not share:
             return values
         return nn.Dropout(share, broadcast_dims=(0,), deterministic=not training)(values)
@@ -127,7 +127,7 @@ class Layers(nn.Module):
         return jax.lax.platform_dependent(cpu=one_by_one, default=together)
 
     def _weights(self, name: str, inputs: int) -> dict[str, Any]:
-        """Weights by kind. A redundant part of bias_hh is zero, and no parameter."""
+        """Weights by kind. A redundant part of bias_hh is zero and not a parameter."""
         cell, hidden, bound = self._spec, self.num_hiddens, self.num_hiddens**-0.5
         redundant = cell.redundant_bias(hidden).stop
         shapes = weights.layer_shapes(self.cell, inputs, hidden, 1)
@@ -145,7 +145,7 @@ class Layers(nn.Module):
 
 
 def scan_linear(a: Any, b: Any, h: Any, reverse: bool) -> Any:
-    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), from the h before the first step."""
+    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), given the h before the first step."""
 
     def joined(one: Any, two: Any) -> Any:
         (a_one, b_one), (a_two, b_two) = one, two
@@ -174,7 +174,7 @@ class GRU(Options, Sizes, Layers):
 
 @documented
 class LSTM(Options, Sizes, Layers):
-    """Stack of LSTM layers, whose state is a pair (H, C)."""
+    """Stack of LSTM layers. The state is a pair (H, C)."""
 
     cell = "lstm"
 
@@ -187,12 +187,12 @@ def check_call(rnn: nn.Module) -> None:
     except TypeError as error:
         _, *takes = signature.parameters
         raise ElmanError(
-            "an RNNLM calls its layers with (inputs, state, training), and "
+            "layers must accept (inputs, state, training), and "
             f"{type(rnn).__name__} takes ({', '.join(takes)}): give its __call__ training=False "
             "after state"
         ) from error
 
 
 def accepts_ids(rnn: nn.Module) -> bool:
-    """True for this package's own layers, which accept ids in place of one-hot vectors."""
+    """True for this package's layers: they accept ids instead of one-hot vectors."""
     return type(rnn) in (RNN, GRU, LSTM, Recurrent)

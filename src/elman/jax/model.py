@@ -31,8 +31,8 @@ __all__ = ["RNNLM", "Classifier", "LinearRegression", "Module", "RNNLMScratch"]
 class Mode:
     """Default of `training` in models that do not declare it.
 
-    The class itself has no `training`: a declaration without a default, as in the book, would take
-    it for one.
+    The class itself has no `training`: a declaration without a default, as in the book, would count
+    as one.
     """
 
     def __get__(self, model: Any, kind: type) -> bool:
@@ -42,15 +42,15 @@ class Mode:
 
 
 class Modes:
-    """Attribute of models; Flax would wrap it in a class of its own modules."""
+    """Attribute of models; Flax would wrap it in one of its module classes."""
 
     training = cast(Any, Mode())
 
 
 class Module(nn.Module, Modes, module.Module):
-    """Base class of models; `params` holds the parameters once it is built or trained.
+    """Base class of models; `params` contains the parameters once it is built or trained.
 
-    `built` are its variables as long as no trainer has newer ones, `key` seeds dropout.
+    `built` are its variables until a trainer has newer ones; `key` seeds dropout.
     """
 
     plot_train_per_epoch: int = field(default=2, init=False)
@@ -72,7 +72,7 @@ class Module(nn.Module, Modes, module.Module):
 
     @property
     def current_variables(self) -> Any:
-        """Variables of its trainer, or those it was built with, or None."""
+        """Variables of its trainer, or the ones it was built with, or None."""
         trainer = self.trainer
         if trainer is None or trainer.model is not self or trainer.state is None:
             return self.built
@@ -83,7 +83,7 @@ class Module(nn.Module, Modes, module.Module):
         return self.forward(X, *args, **kwargs)
 
     def forward(self, X: Any, *args: Any, **kwargs: Any) -> Any:
-        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs, computed by `self.net` unless overridden."""
         return module.Module.forward(self, X, *args, **kwargs)
 
     def loss(self, params: Any, X: Any, y: Any, state: Any) -> Any:
@@ -142,9 +142,9 @@ class Classifier(Module):
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
     def loss(self, params: Any, X: Any, Y: Any, state: Any, averaged: bool = True) -> Any:
-        """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, that of each.
+        """Mean cross-entropy in nats for the inputs X, a tuple; unless `averaged`, one for each.
 
-        Also returns a dict of the variables that the forward pass has changed.
+        Also returns a dict of the variables changed by the forward pass.
         """
         Y_hat, changed = state.apply_fn(
             {"params": params, "batch_stats": state.batch_stats},
@@ -199,7 +199,7 @@ class RNNLMScratch(TextModel, Classifier):
     lr: float = 0.01
 
     xp = cast(Any, arrays)
-    chunked_head = cast(Any, None)  # for which `chunked_loss` is right
+    chunked_head = cast(Any, None)  # methods for which `chunked_loss` is valid
 
     def setup(self) -> None:
         """Create the parameters of the output layer."""
@@ -261,7 +261,7 @@ class RNNLMScratch(TextModel, Classifier):
     def step(
         self, ids: np.ndarray, state: Any = None, params: Any = None
     ) -> tuple[np.ndarray, Any]:
-        """Logits of ids, a NumPy array, and the state after them, without dropout.
+        """Logits for ids, a NumPy array, and the state after them, without dropout.
 
         `params` replace the model's parameters if given.
         """
@@ -280,11 +280,11 @@ class RNNLMScratch(TextModel, Classifier):
     def predict(
         self, prefix: str, num_preds: int, vocab: Vocab | None = None, params: Any = None
     ) -> str:
-        """`prefix` and `num_preds` tokens after it, each the most likely one.
+        """`prefix` followed by the `num_preds` likeliest tokens, one by one.
 
-        A model that was trained on a text, or loaded, knows its vocabulary. Without `params` the
-        model's own are used, or newly initialized ones. The book passes a device in place of
-        `params`; it is ignored.
+        A trained or loaded model contains its vocabulary. Without `params`, the model's own or
+        newly initialized parameters are used. The book passes a device instead of `params`; it is
+        ignored.
         """
         if not isinstance(params, Mapping):
             params = self.params or self._first_params()
@@ -307,9 +307,9 @@ class RNNLM(RNNLMScratch):
 
     Maps ids (batch, steps) to logits (batch, steps, `vocab_size`). `rnn` is an RNN, GRU or
     LSTM, and `lr` the learning rate. An `embedding_size` of 0 means one-hot input; `optimizer` is
-    sgd, adam or adamw; `momentum` goes with sgd, and `weight_decay`, 0.01 unless it is given, with
-    adamw; with `tied` the embedding is the output layer's weight.
-    `training` turns dropout on, as in Flax. `options` are those of `build`.
+    sgd, adam or adamw; `momentum` is for sgd, `weight_decay` (0.01 by default) for adamw. With
+    `tied`, the output layer shares the embedding's weights. `training` turns dropout on, as in
+    Flax. `options` are the options of `build`.
     """
 
     training: bool = True
@@ -321,7 +321,7 @@ class RNNLM(RNNLMScratch):
     options: ModelOptions = field(default=ModelOptions(), kw_only=True)
 
     def __post_init__(self) -> None:
-        rnnlm.optimizer_of(self)  # raises for what is not valid
+        rnnlm.optimizer_of(self)  # raises for invalid values
         rnnlm.check_language_model(self.rnn, self.tied, self.embedding_size)
         check_call(self.rnn)
         super().__post_init__()
@@ -341,7 +341,7 @@ class RNNLM(RNNLMScratch):
     def one_hot(self, X: Any) -> Any:
         """Inputs of the layers, (steps, batch, features), for ids (batch, steps).
 
-        Without an embedding this package's layers get the ids, (steps, batch), and look up rows.
+        Without an embedding, this package's layers get the ids, (steps, batch), and look up rows.
         """
         if self.embedding_size:
             return self.embedding(X.T)
@@ -383,7 +383,7 @@ class RNNLM(RNNLMScratch):
     ) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits. An id is -1 where the logits are not finite.
+        `mask`, (vocab,), is added to the logits. An id is -1 if the logits are not finite.
         """
         if self.compiled_decode is None:
             self.compiled_decode = compiled(self._greedy_decode)
@@ -402,7 +402,7 @@ class RNNLM(RNNLMScratch):
         return ids, state
 
     def configure_optimizers(self) -> optax.GradientTransformation:
-        """The optimizer that `optimizer` names."""
+        """The optimizer named in `optimizer`."""
         return make_optimizer(rnnlm.optimizer_of(self))
 
 

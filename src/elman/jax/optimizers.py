@@ -6,7 +6,7 @@ from elman.core.model.optimizers import Optimizer
 
 
 def make_optimizer(wanted: Optimizer) -> optax.GradientTransformation:
-    """Optimizer, as it is described."""
+    """Optimizer with this description."""
     if wanted.optimizer == "adam":
         return optax.adam(wanted.lr)
     if wanted.optimizer == "adamw":

@@ -20,7 +20,7 @@ __all__ = ["Step"]
 class Step(GradientStep):
     """Training of a model in JAX, batch by batch.
 
-    What training changes is the trainer's `state`, as in the book.
+    Training changes the trainer's `state`, as in the book.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -66,14 +66,14 @@ class Step(GradientStep):
     def _gradients(
         self, state: Any, batch: Sequence[Any], mask: Any
     ) -> tuple[tuple[Any, Any], Any, Any]:
-        """Loss and gradients of a batch, what it plots, and the variables that it changes."""
+        """Loss and gradients of a batch, plotted values, and changed variables."""
         with self.model.masking(mask), self.model.collecting() as plots:
             value, gradients = self.model.training_step(state.params, batch, state)
         loss, changed = value if isinstance(value, tuple) else (value, {})
         return (loss, gradients), plots, changed
 
     def _apply(self, state: Any, gradients: Any) -> tuple[Any, Any]:
-        """State after the step of some gradients, and their norm before clipping."""
+        """State after a step with these gradients, and their norm before clipping."""
         gradients, norm = self._clipped(gradients)
         return state.apply_gradients(grads=gradients), norm
 
@@ -106,7 +106,7 @@ class Step(GradientStep):
         return self._vector
 
     def apply_gradients(self, vector: Any) -> None:
-        """Take the step of these gradients, as `update` does."""
+        """Take the step with these gradients, as `update` does."""
         self.state, self.trainer.gradient_norm = self._apply_vector(self.state, vector)
 
     def _vector_step(self, state: Any, vector: Any) -> tuple[Any, Any]:
@@ -118,7 +118,7 @@ class Step(GradientStep):
         return {".".join(key.key for key in path): leaf.shape for path, leaf in leaves}
 
     def partition_optimizer(self, own: slice) -> None:
-        """Make the optimizer one of a part of all weights, which are taken as one vector."""
+        """Restrict the optimizer to a part of the vector of all weights."""
         self._own_part = own
         part = ravel_pytree(self.state.params)[0][own]
         opt_state = jax.device_put(self.optim.init(part), self.trainer.device)
@@ -133,7 +133,7 @@ class Step(GradientStep):
     def update_part(self, vector: Any) -> Any:
         """Take the optimizer's step with these gradients of all weights; return its part."""
         *vectors, self.trainer.gradient_norm = self._clip_vector(self.state.params, vector)
-        # In a program of its own: compiled with the cut, it would round otherwise for each length.
+        # Compiled separately: together with the cut, rounding would depend on the length.
         part = self._apply_part(self.state, *(array[self._own_part] for array in vectors))
         self.state = part.replace(params=self.state.params)
         return part.params
@@ -157,11 +157,11 @@ class Step(GradientStep):
         self.state = self.state.replace(params=ravel_pytree(self.state.params)[1](placed))
 
     def is_of_part(self, name: str) -> bool:
-        """True if an array of the state has numbers of the optimizer's part alone."""
+        """True if an array of the state contains only the optimizer's part."""
         return name in self._names_of_part
 
     def seed_dropout(self, *words: int) -> None:
-        """Draw what dropout drops from a key of these numbers."""
+        """Draw dropout from a key made of these numbers."""
         seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         key = jax.device_put(jax.random.PRNGKey(seed), self.trainer.device)
         self.state = self.state.replace(dropout_rng=key)
@@ -172,7 +172,7 @@ class Step(GradientStep):
         self.state = self.state.replace(scale=scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the training, copied: weights, optimizer and generators."""
+        """Copy of the state of the training: weights, optimizer and generators."""
         leaves = jax.tree_util.tree_leaves(self.state)
         return {str(number): np.array(leaf) for number, leaf in enumerate(leaves)}
 
@@ -185,7 +185,7 @@ class Step(GradientStep):
         return jax.device_put(jnp.asarray(array), self.trainer.device)
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        """Load the result of `state_dict`; model and optimizer must be prepared."""
         leaves, tree = jax.tree_util.tree_flatten(self.state)
         kept = [arrays[str(number)] for number in range(len(leaves))]
         taken = [
@@ -210,10 +210,10 @@ class Step(GradientStep):
 
 
 def final_state_in(changed: Mapping[str, Any]) -> Any:
-    """State after a batch, from the variables that the forward pass has changed."""
+    """State after a batch, from the variables changed by the forward pass."""
     return changed.get("intermediates", {}).get("final_state")
 
 
 def global_norm(grads: Any) -> Any:
-    """Norm of all gradients, taken as one vector."""
+    """Norm of all gradients as one vector."""
     return jnp.sqrt(sum(jnp.vdot(gradient, gradient) for gradient in jax.tree.leaves(grads)))

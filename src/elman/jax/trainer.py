@@ -38,7 +38,7 @@ class TrainState(train_state.TrainState):
 class Trainer(trainer.Trainer):
     """Trains a model on data; `num_gpus=1` uses a GPU if there is one.
 
-    `state` holds what training changes: parameters, optimizer, statistics.
+    `state` contains what training changes: parameters, optimizer, statistics.
     """
 
     step_type = Step

@@ -22,7 +22,7 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
-    """An RNNLM of this architecture; the seed is that of dropout."""
+    """An RNNLM of this architecture; `seed` is for dropout."""
     rnn = rnnlm.layers_of(layers, arch, **options.dropped)
     model = RNNLM(rnn, **arguments)
     model.key = jax.random.PRNGKey(seed)
@@ -30,7 +30,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
-    """Give a model weights by canonical name."""
+    """Set the weights of a model by canonical name."""
     model.built = {"params": jax.tree.map(jnp.asarray, to_params(values, arch))}
 
 
@@ -84,10 +84,10 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """Weights of a model by canonical name, copied."""
+    """Copies of the weights of a model by canonical name."""
     arch = architecture(model)
     if model.params is None:
-        raise ElmanError("this model has no weights yet: fit it first")
+        raise ElmanError("a model must be trained to have weights: fit it first")
     params = jax.tree.map(numpy, model.params)
     values = layer_weights(params["rnn"], weights.shapes(arch), arch.cell, arch.hidden)
     if arch.embedding:

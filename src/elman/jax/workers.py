@@ -16,7 +16,7 @@ from elman.core.workers.processes import Numbers, as_machine_error, free_port, t
 from elman.core.workers.rows import Rows, packed, unpacked
 
 AXIS = PartitionSpec("worker")
-FIRST_VERSION = 0, 7  # with the time after which a worker is given up
+FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost
 
 
 class JaxWorkers:
@@ -25,9 +25,9 @@ class JaxWorkers:
     gpu = 0
 
     def __init__(self, seconds: int, **places: Any) -> None:
-        """Connect; `places` are arguments of `initialize`, none where JAX finds them itself.
+        """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
 
-        A worker that does not answer for some `seconds` is given up.
+        A worker that does not answer for `seconds` counts as lost.
         """
         with as_machine_error(RuntimeError, ValueError):
             jax.distributed.initialize(
@@ -42,7 +42,7 @@ class JaxWorkers:
         self._exchange, self._join = self._collective(_exchange), self._collective(_join)
 
     def _collective(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile a function of the rows of a worker that calls collectives."""
+        """Compile a function of a worker's rows that calls collectives."""
         return jax.jit(
             jax.shard_map(function, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
         )
@@ -50,7 +50,7 @@ class JaxWorkers:
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
-        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         given = np.zeros(1, np.float32) if vector is None else np.asarray(vector)
         length = len(given)
         if rows is not None:
@@ -66,21 +66,21 @@ class JaxWorkers:
         return jnp.asarray(own_sum), own_words.view(np.float64)
 
     def concatenate(self, part: Any, length: int) -> Any:
-        """Parts that workers have of a vector of this length, one after the other."""
+        """Concatenate the workers' parts of a vector of this length."""
         padded = np.pad(part, (0, -(-length // self.size) - len(part)))
         with as_machine_error(RuntimeError, ValueError):
             total = _local(self._join(self._global(padded[None])))
         return jnp.asarray(total[:length])
 
     def _global(self, own: Any) -> Any:
-        """Array of all workers, (size, ...), of which each has a row."""
+        """Array of all workers, (size, ...). Each worker has a row."""
         sharding = NamedSharding(self.mesh, AXIS)
         return jax.make_array_from_process_local_data(
             sharding, np.asarray(own), (self.size, *own.shape[1:])
         )
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Contents of all workers."""
+        """Gather the contents of all workers."""
         with as_machine_error(RuntimeError, ValueError):
             sizes = multihost_utils.process_allgather(np.array([len(content)]))[:, 0]
             padded = np.frombuffer(content.ljust(int(sizes.max()), b"\0"), np.uint8)
@@ -88,19 +88,19 @@ class JaxWorkers:
         return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         jax.distributed.shutdown()
 
 
 def _exchange(pieces: Any, words: Any) -> tuple[Any, Any]:
-    """Sum of the vectors, (1, n), and the words of all, (1, size, words); of one worker."""
+    """Sum of the vectors, (1, n), and the words of all, (1, size, words), in one worker."""
     received = lax.all_to_all(pieces[0], "worker", 0, 0)  # (size, piece)
     total = lax.all_gather(tree_sum(received), "worker", tiled=True)
     return total[None], lax.all_gather(words[0], "worker")[None]
 
 
 def _join(part: Any) -> Any:
-    """Vectors of all workers, which are equally long, one after the other."""
+    """Concatenate the vectors of all workers; they have equal lengths."""
     return lax.all_gather(part[0], "worker", tiled=True)[None]
 
 
@@ -114,7 +114,7 @@ def _local(rows: Any) -> Any:
 
 
 def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
-    """Connect the workers that torchrun, Slurm or Open MPI has started, or who else sets RANK."""
+    """Connect the workers started by torchrun, Slurm, Open MPI, or anything that sets RANK."""
     if jax.__version_info__ < FIRST_VERSION:
         needed = ".".join(map(str, FIRST_VERSION))
         raise ElmanError(
@@ -136,7 +136,7 @@ def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
 
 
 def _port_of_first(seconds: int) -> str:
-    """Free port of the first worker; MASTER_PORT is that of torchrun, which connects them here."""
+    """Free port of the first worker; torchrun, at MASTER_PORT, distributes it."""
     from elman.torch.workers import TorchWorkers
 
     workers = TorchWorkers(seconds)

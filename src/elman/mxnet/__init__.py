@@ -7,8 +7,9 @@ try:
 except (ImportError, AttributeError) as error:
     what = "is not installed" if error.name == "mxnet" else f"does not load ({error})"
     raise ElmanError(  # newer Python lacks distutils, newer NumPy np.bool
-        f"mxnet {what}: MXNet 1.9.1 needs Python 3.11 and numpy < 1.24, and so an environment of "
-        "its own: in a clone of elman, python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
+        f"mxnet {what}: MXNet 1.9.1 requires Python 3.11 and numpy < 1.24 in a separate "
+        "environment: in a clone of elman, "
+        "python3.11 -m venv mx, then mx/bin/pip install '.[mxnet]'"
     ) from error
 from elman.core.d2l.names import *
 from elman.mxnet.arrays import *

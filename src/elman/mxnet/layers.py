@@ -44,7 +44,7 @@ class RNNScratch(Module):
 
 
 class Layers(layers.Layers, Module):
-    """Stack of recurrent layers of the cell `cell`, Gluon's own where it has them."""
+    """Stack of recurrent layers of the cell `cell`: Gluon's own layers if there are any."""
 
     draws: int | None = None  # seed of dropout, if there is any
 
@@ -89,16 +89,16 @@ class GRU(Options, Sizes, Layers):
 @documented
 @dataclass(eq=False, repr=False)
 class LSTM(Options, Sizes, Layers):
-    """Stack of LSTM layers, whose state is a pair (H, C)."""
+    """Stack of LSTM layers. The state is a pair (H, C)."""
 
     cell = "lstm"
 
 
 class Stacked(gluon.HybridBlock):
-    """Runs Gluon's recurrent layers one by one, with frozen biases, and dropout between them.
+    """Runs Gluon's recurrent layers one by one, with frozen biases and with dropout between them.
 
-    Gluon adds `i2h_bias` and `h2h_bias` before the nonlinearity; training both would double the
-    learning rate of their sum, compared with a framework that has one bias. And its kernel for
+    Gluon adds `i2h_bias` and `h2h_bias` before the nonlinearity. Training both would double the
+    learning rate of their sum, compared with a framework that has one bias. Gluon's kernel for
     several layers ignores dropout on a CPU.
     """
 
@@ -147,7 +147,7 @@ class Stacked(gluon.HybridBlock):
         return F.np._internal.rnn_param_concat(*pieces, dim=0)
 
     def _frozen(self, F: Any, bias: Any) -> Any:
-        """Bias whose redundant part is zero and has no gradient."""
+        """Bias with a redundant part that is zero and has no gradient."""
         spec = cells.CELLS[CELLS[self._mode]]
         if spec.redundant_gates == len(spec.gates):  # MXNet has no empty arrays to concatenate
             return F.np.zeros_like(bias)
@@ -176,9 +176,9 @@ NATIVE: dict[str, Any] = {
 
 
 class CellStack(nn.Block):
-    """Recurrent layers of a cell that Gluon has no layers for, called as Gluon's are.
+    """Recurrent layers of a cell without Gluon layers, called like Gluon's layers.
 
-    The first call with inputs tells how many features they have.
+    The first call infers the number of features of the inputs.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class CellStack(nn.Block):
 
 
 def drop_features(values: np.ndarray, share: float) -> np.ndarray:
-    """Values, (steps, batch, features), after dropout that is the same at all steps."""
+    """Values, (steps, batch, features), after dropout with one mask for all steps."""
     return npx.dropout(values, p=share, axes=(0,)) if share else values
 
 

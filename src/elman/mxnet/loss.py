@@ -34,7 +34,7 @@ def chunked_loss(model: Any, rows: np.ndarray, targets: np.ndarray, size: int) -
 class ChunkedLoss(autograd.Function):
     """Mean loss of rows, (number, hidden), computed `size` rows at a time, and its gradients.
 
-    The gradients of a chunk are computed with its loss, so that its logits are not kept.
+    The gradients of a chunk are computed together with its loss, so that logits are not kept.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ChunkedLoss(autograd.Function):
         self.training = autograd.is_recording()
 
     def forward(self, rows: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        """Mean loss, (1,): with gradients, MXNet takes the shape () for an unknown one."""
+        """Mean loss, (1,): with gradients, MXNet treats the shape () as unknown."""
         weight, bias = weight.detach(), bias.detach()
         total, pieces = np.zeros(1, ctx=rows.ctx), []
         if self.training:
@@ -62,7 +62,7 @@ class ChunkedLoss(autograd.Function):
             if self.training:
                 loss.backward()
             total = total + loss.detach()
-            total.wait_to_read()  # or MXNet would start more chunks than fit in memory
+            total.wait_to_read()  # otherwise MXNet would start more chunks than fit in memory
         if self.training:
             self.gradients = np.concatenate(pieces), weight.grad, bias.grad
         return total / len(rows)

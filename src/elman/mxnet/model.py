@@ -28,7 +28,7 @@ COMPILED = {"static_alloc": True, "static_shape": True}
 class Module(nn.Block, module.Module):
     """Base class of models.
 
-    Its parameters are Gluon's or, in a module from scratch, the arrays among its attributes.
+    Its parameters are Gluon's or, for a module from scratch, the arrays among its attributes.
     """
 
     def __init__(self, plot_train_per_epoch: int = 2, plot_valid_per_epoch: int = 1) -> None:
@@ -50,12 +50,12 @@ class Module(nn.Block, module.Module):
             array.attach_grad()
 
     def forward(self, X: np.ndarray) -> np.ndarray:
-        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs, computed by `self.net` unless overridden."""
         return module.Module.forward(self, X)
 
     def parameters(self) -> Any:
         """Gluon's parameters by name; if there are none, a list of the arrays."""
-        with warnings.catch_warnings():  # Gluon warns of modules in lists, which are found below
+        with warnings.catch_warnings():  # Gluon warns about modules in lists; they are found below
             warnings.simplefilter("ignore", UserWarning)
             parameters = self.collect_params()
         return parameters if len(parameters.keys()) else self.get_scratch_params()
@@ -65,7 +65,7 @@ class Module(nn.Block, module.Module):
         return scratch_params(list(self._trainable_attributes().values()))
 
     def _trainable_attributes(self) -> dict[str, Any]:
-        """Attributes that may hold parameters: all but the final state."""
+        """Attributes that may contain parameters: all but the final state."""
         return {name: value for name, value in vars(self).items() if name != "final_state"}
 
     def set_scratch_params_device(self, device: mxnet.Context) -> None:
@@ -87,7 +87,7 @@ def forget_compiled(block: nn.Block) -> None:
     if isinstance(block, gluon.HybridBlock):
         block._clear_cached_op()
     for parameter in block.params.values():
-        parameter._var = None  # a symbol, which a pickle restores as another class
+        parameter._var = None  # a symbol; a pickle would restore another class
 
 
 def scratch_params(value: Any) -> list[np.ndarray]:
@@ -120,7 +120,7 @@ class SGD(HyperParameters):
         self.save_hyperparameters()
 
     def step(self, _: int) -> None:
-        """Update the arrays; the argument is the batch size of Gluon's optimizers, and unused."""
+        """Update the arrays. The argument (Gluon's batch size) is unused."""
         for param in self.params:
             param -= self.lr * param.grad
 
@@ -139,8 +139,8 @@ class Classifier(module.Classifier, Module):
         return -npx.pick(npx.log_softmax(logits, axis=-1), targets)
 
     def loss(self, Y_hat: np.ndarray, Y: np.ndarray, averaged: bool = True) -> np.ndarray:
-        """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
-        # Logits in a new shape would be a copy.
+        """Mean cross-entropy in nats; unless `averaged`, one value for each prediction."""
+        # Reshaped logits would be a copy.
         losses = self.token_losses(Y_hat, Y.reshape(Y_hat.shape[:-1]))
         return mean(self, losses) if averaged else losses.reshape(-1)
 
@@ -210,7 +210,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
         return self.output_layer(rnn_outputs)
 
     def step(self, ids: _numpy.ndarray, state: Any = None) -> tuple[_numpy.ndarray, Any]:
-        """Logits of ids, a NumPy array, and the state after them, without dropout."""
+        """Logits for ids, a NumPy array, and the state after them, without dropout."""
         _, device = self._like()
         X = from_numpy(language_model.ids_of(ids, self.vocab_size)).as_in_ctx(device)
         with autograd.pause():
@@ -220,7 +220,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def greedy_decode(self, token: int, state: Any, mask: _numpy.ndarray) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits. An id is -1 where the logits are not finite.
+        `mask`, (vocab,), is added to the logits. An id is -1 if the logits are not finite.
         """
         dtype, device = self._like()
         ids, following = np.full((1, 1), token, ctx=device), []
@@ -279,7 +279,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return chunked_loss(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> gluon.Trainer:
-        """The optimizer that `optimizer` names."""
+        """The optimizer named in `optimizer`."""
         return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
 
 

@@ -11,7 +11,7 @@ from elman.core.model.optimizers import Optimizer
 class Adam(mxnet.optimizer.Adam):
     """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
 
-    With `decay` it is AdamW: before a step, weights are multiplied by 1 - learning rate * decay.
+    With `decay`, it is AdamW: before a step, weights are multiplied by 1 - learning rate * decay.
     """
 
     def __init__(self, learning_rate: float, decay: float = 0.0) -> None:
@@ -28,7 +28,7 @@ class Adam(mxnet.optimizer.Adam):
 
 
 def make_optimizer(wanted: Optimizer, parameters: Any) -> gluon.Trainer:
-    """Optimizer of Gluon's parameters, as it is described."""
+    """Optimizer of Gluon's parameters, with this description."""
     if wanted.optimizer in ("adam", "adamw"):
         return gluon.Trainer(parameters, Adam(wanted.lr, wanted.decay))
     settings = {"learning_rate": wanted.lr, "momentum": wanted.momentum}

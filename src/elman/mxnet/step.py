@@ -52,12 +52,12 @@ class Step(step.Step):
         self.optim.set_learning_rate(self._rate * factor)
         for updater in self.optim._updaters:
             if getattr(updater.optimizer, "momentum", 0):
-                # Velocities include the learning rate, and would keep the former one.
+                # Velocities include the learning rate, and would keep the old one.
                 for velocity in updater.states.values():
                     velocity *= self.optim.learning_rate / before
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the training, copied: weights, optimizer and generators."""
+        """Copy of the state of the training: weights, optimizer and generators."""
         arrays = {f"model.{n}": array.asnumpy() for n, array in enumerate(arrays_of(self.model))}
         for updater in updaters(self.optim):
             arrays["updates"] = _numpy.array(updater.optimizer.num_update)
@@ -75,7 +75,7 @@ class Step(step.Step):
         self.model(*self.trainer.prepare_batch(self.trainer.example())[:-1])
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        """Load the result of `state_dict`; model and optimizer must be prepared."""
         for number, array in enumerate(arrays_of(self.model)):
             array[:] = arrays[f"model.{number}"]
         for updater in updaters(self.optim):
@@ -126,6 +126,6 @@ def blocks_of(block: nn.Block) -> Iterator[nn.Block]:
 
 
 def updaters(optim: Any) -> list[Any]:
-    """State of Gluon's optimizers, for each device; empty for an optimizer of the user."""
+    """State of Gluon's optimizers for each device; empty for a user-defined optimizer."""
     found: list[Any] = optim._updaters if isinstance(optim, gluon.Trainer) else []
     return found

@@ -33,11 +33,11 @@ class Trainer(trainer.Trainer):
                 gradient *= grad_clip_val / norm
 
     def measure_gradients(self, model: Module) -> float:
-        """Norm of all gradients, taken as one vector."""
+        """Norm of all gradients as one vector."""
         gradients = gradients_of(model)
         return float(sum((gradient * gradient).sum() for gradient in gradients)) ** 0.5
 
 
 def gradients_of(model: Module) -> list[np.ndarray]:
-    """Gradients of a model's parameters, as far as they have one."""
+    """Gradients of those parameters of a model that have one."""
     return [array.grad for array in arrays_of(model) if array.grad is not None]

@@ -21,7 +21,7 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
-    """An RNNLM of this architecture; the seed is that of dropout."""
+    """An RNNLM of this architecture; `seed` is for dropout."""
     if any(options.dropped.values()):
         npx.random.seed(seed)
     rnn = rnnlm.layers_of(layers, arch, **options.dropped)
@@ -29,7 +29,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
-    """Give a model weights by canonical name."""
+    """Set the weights of a model by canonical name."""
     model(np.zeros((1, 1)))  # so that lazy layers infer their shapes
     model.cast(values["linear.bias"].dtype)
     for name, parameter in parameters_by_name(model).items():
@@ -81,7 +81,7 @@ def layer_parameters(own: nn.Block) -> dict[str, gluon.Parameter]:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """Weights of a model by canonical name, copied."""
+    """Copies of the weights of a model by canonical name."""
     arch = architecture(model)
     values = {
         name: numpy(parameter.data()) for name, parameter in parameters_by_name(model).items()

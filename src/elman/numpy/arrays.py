@@ -14,11 +14,11 @@ Array = NDArray[Any]
 
 concat, stack = np.concatenate, np.stack
 numpy = np.asarray
-exp = perplexity  # infinite, without a warning, where it overflows
+exp = perplexity  # infinite on overflow, without a warning
 
 
 def round_to_bfloat16(x: Array) -> Array:
-    """Nearest bfloat16 of each number, of two the even one, as float32; NaN stays NaN."""
+    """Nearest bfloat16 of each number (ties to even) as float32; NaN stays NaN."""
     single = np.asarray(x, np.float32)
     bits = single.view(np.uint32)
     odd = (bits >> 16) & 1
@@ -27,7 +27,7 @@ def round_to_bfloat16(x: Array) -> Array:
 
 
 def matmul(x: Array, y: Array, precision: str) -> Array:
-    """Matrix product; with bf16, of factors rounded to bfloat16, with sums in single precision."""
+    """Matrix product; with bf16, factors are rounded to bfloat16 and sums are single precision."""
     if precision == "bf16":
         x, y = round_to_bfloat16(x), round_to_bfloat16(y)
     product: Array = x @ y
@@ -40,9 +40,9 @@ def look_up(table: Array, ids: Array) -> Array:
 
 
 def look_up_backward(d_rows: Array, ids: Array, rows: int) -> Array:
-    """Gradient of the table, (rows, features): for each id the sum of its rows' gradients."""
+    """Gradient of the table, (rows, features): for each id, the sum of its rows' gradients."""
     flat_ids, flat = ids.ravel(), d_rows.reshape(-1, d_rows.shape[-1])  # (steps * batch, features)
-    nonzero = flat.any(axis=1)  # rows of padding, which are zero, would change the rounding
+    nonzero = flat.any(axis=1)  # zero rows of padding would change the rounding
     flat_ids, flat = flat_ids[nonzero], flat[nonzero]
     order = np.argsort(flat_ids, kind="stable")
     present, starts = np.unique(flat_ids[order], return_index=True)
@@ -52,7 +52,7 @@ def look_up_backward(d_rows: Array, ids: Array, rows: int) -> Array:
 
 
 def global_norm(gradients: dict[str, Array]) -> float:
-    """Norm of all gradients taken as one vector."""
+    """Norm of all gradients as one vector."""
     return float(np.sqrt(sum(float(np.vdot(array, array)) for array in gradients.values())))
 
 

@@ -1,9 +1,9 @@
-"""Recurrent cells: the equations of a step, each with its backward pass beside it.
+"""Recurrent cells: the equations of a step, each next to its backward pass.
 
 Both x = W_ih x_t + b_ih and r = W_hh h_{t-1} + b_hh are (batch, gates * hidden). `forward` returns
-the next state, a tuple of (batch, hidden) whose first is h, and what `backward` needs. `backward`
-takes the loss's gradient with respect to that state, and returns the gradients with respect to x,
-to r, and to the previous state other than through r. A cell without recurrent weights has no r.
+the next state (a tuple of arrays (batch, hidden), h first) and what `backward` needs. `backward`
+takes the loss's gradient with respect to that state. It returns the gradients with respect to x,
+to r, and to the previous state except through r. A cell without recurrent weights has no r.
 """
 
 from typing import Any
@@ -106,7 +106,7 @@ class LSTMCell:
 
 
 class MinGRUCell:
-    """minGRU of Feng et al. (2024): a GRU whose gate and candidate read the input alone."""
+    """minGRU of Feng et al. (2024): a GRU whose gate and candidate depend only on the input."""
 
     @staticmethod
     def forward(x: Array, r: None, state: tuple[Array]) -> tuple[tuple[Array], Any]:
@@ -126,7 +126,7 @@ class MinGRUCell:
 
 
 class WithoutGradients:
-    """Equations of a cell that has no backward pass here, from its step."""
+    """Equations of a cell without a backward pass, from its step."""
 
     def __init__(self, cell: Cell, weights: Weights) -> None:
         self.cell, self.weights = cell, weights
@@ -141,7 +141,7 @@ class WithoutGradients:
 
 
 def without_gradients(cell: str) -> ElmanError:
-    """Error for a training of a cell that has a step only."""
+    """Error for training a cell that only has a step."""
     return ElmanError(
         f"elman.numpy and elman.numba have no gradients of the cell {cell}: train it in torch, "
         "tensorflow, jax or mxnet"
@@ -149,7 +149,7 @@ def without_gradients(cell: str) -> ElmanError:
 
 
 def equations(cell: Cell, weights: Weights) -> Any:
-    """Forward and backward pass of a cell; `weights` are those of a layer, by kind."""
+    """Forward and backward pass of a cell; `weights` are a layer's weights by kind."""
     return EQUATIONS.get(cell.name) or WithoutGradients(cell, weights)
 
 

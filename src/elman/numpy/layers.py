@@ -36,7 +36,7 @@ class Layers(Module):
     """A stack of recurrent layers of the cell `cell`.
 
     Inputs are (steps, batch, num_inputs), or integers (steps, batch) that stand for one-hot
-    vectors; states (num_layers, batch, num_hiddens). Returns the outputs of the last layer,
+    vectors. States are (num_layers, batch, num_hiddens). Returns the outputs of the last layer,
     (steps, batch, num_hiddens), and the state after the last step. Bidirectional layers also run
     from the last step to the first: outputs are (steps, batch, 2 * num_hiddens), states
     (2 * num_layers, batch, num_hiddens), each layer's forward one first.
@@ -45,7 +45,7 @@ class Layers(Module):
     def __post_init__(self: Any) -> None:
         """Check the arguments, and draw the weights.
 
-        A batch draws what it drops from `rng`: of the inputs, between the layers, of the outputs.
+        A batch draws its dropout from `rng`: for the inputs, between the layers, for the outputs.
         """
         check_cell(self.cell)
         check_precision(self.precision)
@@ -106,12 +106,12 @@ class Layers(Module):
             weights.check_one_hot(self.input_dropout)
         elif not isinstance(inputs, np.ndarray) or inputs.shape[2:] != (self.num_inputs,):
             raise ElmanError(
-                f"inputs are an array (steps, batch, {self.num_inputs}), or of ids (steps, batch), "
+                f"inputs must be (steps, batch, {self.num_inputs}), or ids (steps, batch), "
                 f"got {shape_or_value(inputs)!r}"
             )
 
     def _drop(self, inputs: Array) -> Array:
-        """Dropout (Srivastava et al. 2014), which acts in training only."""
+        """Dropout (Srivastava et al. 2014), only in training."""
         if not (self.dropout and self.training):
             self._masks.append(1)
             return inputs
@@ -120,9 +120,9 @@ class Layers(Module):
         return dropped
 
     def _drop_features(self, values: Array, share: float) -> tuple[Array, Any]:
-        """Values, (steps, batch, features), after dropout that is the same at all steps; its mask.
+        """Values, (steps, batch, features), after dropout with one mask for all steps; that mask.
 
-        It acts in training only (Gal and Ghahramani 2016).
+        Dropout acts only in training (Gal and Ghahramani 2016).
         """
         if not (share and self.training):
             return values, 1
@@ -130,7 +130,7 @@ class Layers(Module):
         return values * mask, mask
 
     def mask(self, shape: tuple[int, ...], dtype: Any, share: float | None = None) -> Array:
-        """Dropout's factors in this shape; `share` of them, by default `dropout`, are zero."""
+        """Dropout factors of this shape; a fraction `share` (default `dropout`) of them is zero."""
         share = self.dropout if share is None else share
         kept = self.rng.random(shape) >= share
         mask: Array = kept.astype(dtype) / dtype.type(1 - share)
@@ -219,7 +219,7 @@ def _check_state(parts: Any, wanted: list[tuple[int, ...]]) -> None:
     whole = parts if isinstance(parts, tuple | list) else [parts]
     got = list(map(shape_or_value, whole))
     if got != wanted:
-        raise ElmanError(f"the state has {len(wanted)} of the shape {wanted[0]}, got {got!r}")
+        raise ElmanError(f"the state must have {len(wanted)} of the shape {wanted[0]}, got {got!r}")
 
 
 def direction(name: str) -> int:
@@ -250,6 +250,6 @@ class GRU(Options, Sizes, Inputs, Layers):
 @documented
 @dataclass(eq=False, repr=False)
 class LSTM(Options, Sizes, Inputs, Layers):
-    """A stack of LSTM layers, whose state is a pair (H, C)."""
+    """A stack of LSTM layers. The state is a pair (H, C)."""
 
     cell = "lstm"

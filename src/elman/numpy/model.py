@@ -24,7 +24,7 @@ __all__ = ["RNNLM", "Module"]
 class Module(module.Module):
     """A model with `parameters` and, after `backward`, `gradients`, both by canonical name.
 
-    What `backward` needs is kept between `train()` and `eval()`.
+    Values for `backward` are kept between `train()` and `eval()`.
     """
 
     parameters: Weights
@@ -58,7 +58,7 @@ def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
 
 @dataclass(frozen=True)
 class Layers(Attributes):
-    """Attributes of recurrent layers, which a user's own may lack."""
+    """Attributes of recurrent layers; a user's own layers may lack some."""
 
     num_hiddens: int | None = None
     num_inputs: int | None = None
@@ -88,34 +88,36 @@ class RNNLM(rnnlm.LanguageModel, Module):
 
         - `rnn`: recurrent layers: an RNN, GRU, LSTM or Recurrent.
         - `vocab_size`: number of tokens.
-        - `lr`: learning rate. SGD needs one of about 1, Adam of about 0.005.
+        - `lr`: learning rate. SGD needs about 1, Adam about 0.005.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd (default), as in the book, adam or adamw.
+        - `optimizer`: sgd (default, as in the book), adam or adamw.
         - `momentum`: momentum of sgd.
-        - `tied`: use the embedding as the output layer's weight.
+        - `tied`: share the embedding's weights with the output layer.
         - `seed`: seed of the initial weights.
-        - `precision`: precision of the factors of matrix products, single or bf16, as that of the
-          layers.
-        - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
+        - `precision`: precision of the factors of matrix products, single or bf16; the same as in
+          the layers.
+        - `weight_decay`: weight decay of adamw, 0.01 by default.
         """
         super().__init__()
         layers = Layers.of(rnn)
         if layers.num_hiddens is None:
-            raise ElmanError(f"rnn is a stack of recurrent layers, such as RNN(...), got {rnn!r}")
-        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
+            raise ElmanError(
+                f"rnn must be a stack of recurrent layers, such as RNN(...), got {rnn!r}"
+            )
+        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for invalid values
         rnnlm.check_language_model(rnn, tied, embedding_size)
         require_at_least(1, vocab=vocab_size)
         require_at_least(0, embedding=embedding_size, seed=seed)
         wanted = embedding_size or vocab_size
         if layers.num_inputs not in (None, wanted):
             raise ElmanError(
-                f"the rnn reads {layers.num_inputs} inputs, and gets {wanted}: give it num_inputs "
-                "of vocab_size, or of embedding_size where there is one"
+                f"the rnn must read {wanted} inputs, got {layers.num_inputs}: give it num_inputs "
+                "equal to vocab_size, or to embedding_size if there is an embedding"
             )
         check_precision(precision)
         if layers.precision not in (None, precision):
             raise ElmanError(
-                f"a model multiplies in one precision, got {layers.precision} of the rnn and "
+                f"rnn and model must have the same precision, got {layers.precision} and "
                 f"{precision}: give both the same"
             )
         self.save_hyperparameters()
@@ -139,12 +141,12 @@ class RNNLM(rnnlm.LanguageModel, Module):
     weight_decay: float | None
     _d_logits: Any = None
     _targets: Any = None  # of a chunked loss, (steps * batch,)
-    _counted: Any = None  # indices of those of its targets that count; None for all
+    _counted: Any = None  # indices of the targets that count; None for all
     xp = arrays
     optimizers: ClassVar[Mapping[str, Callable[..., NumPyOptimizer]]] = OPTIMIZERS  # by name
 
     def architecture_fields(self) -> tuple[Any, ...]:
-        """Fields of an Architecture, in their order and unchecked."""
+        """Fields of an Architecture, in order and unchecked."""
         rnn = self.rnn
         sizes = self.vocab_size, rnn.num_hiddens, rnn.num_layers, self.embedding_size
         return rnn.cell, *sizes, self.tied
@@ -158,7 +160,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return self.rnn.generators() if isinstance(self.rnn, Module) else {}
 
     def load_weights(self, values: Weights) -> None:
-        """Take these weights, which are checked, with their precision."""
+        """Use these checked weights and their precision."""
         self.parameters = values
         self.rnn.parameters = {
             name.removeprefix("rnn."): value
@@ -167,11 +169,11 @@ class RNNLM(rnnlm.LanguageModel, Module):
         }
 
     def train(self) -> None:
-        """Keep what `backward` needs, from here on."""
+        """From now on, keep what `backward` needs."""
         self.training = self.rnn.training = True
 
     def eval(self) -> None:
-        """Keep nothing, from here on."""
+        """From now on, keep nothing."""
         self.training = self.rnn.training = False
 
     @property
@@ -199,12 +201,12 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return logits + self.parameters["linear.bias"]
 
     def forward(self, X: Array, state: Any = None) -> Array:
-        """Logits, (batch, steps, vocab), of ids (batch, steps)."""
+        """Logits, (batch, steps, vocab), for ids (batch, steps)."""
         logits, self.final_state = self._read(X, state)
         return logits
 
     def step(self, ids: Array, state: Any = None) -> tuple[Array, Any]:
-        """Logits of ids and the state after them, without dropout."""
+        """Logits for ids and the state after them, without dropout."""
         with self.evaluating(), np.errstate(over="ignore", invalid="ignore"):  # the logits show it
             return self._read(ids, state)
 
@@ -213,7 +215,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         y = language_model.integers(y, 2)
         wanted = (*y.shape, self.vocab_size)
         if (got := shape_or_value(y_hat)) != wanted:
-            raise ElmanError(f"the logits for targets {y.shape} are {wanted}, got {got!r}")
+            raise ElmanError(f"the logits for targets {y.shape} must be {wanted}, got {got!r}")
         language_model.check_ids(y, self.vocab_size)
         flat = y_hat.swapaxes(0, 1).reshape(-1, y_hat.shape[-1])  # (steps * batch, vocab)
         targets, mask = y.T.ravel(), self.target_mask
@@ -226,7 +228,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return loss
 
     def chunked_loss(self, X: Array, Y: Array, state: Any = None) -> float:
-        """Loss of a batch whose logits are computed one chunk at a time."""
+        """Loss of a batch, with logits computed one chunk at a time."""
         language_model.check_ids(Y, self.vocab_size)
         _, self.final_state = self._run(X, state)
         self._d_logits, self._targets, mask = None, Y.T.ravel(), self.target_mask
@@ -276,7 +278,7 @@ class RNNLM(rnnlm.LanguageModel, Module):
         return d_hidden, d_weight, d_bias
 
     def _backward_logits(self, d_logits: Array, hidden: Array) -> tuple[Array, Array, Array]:
-        """The same three of tokens, given their logits' gradient, (tokens, vocab)."""
+        """The same three for tokens, given their logits' gradient, (tokens, vocab)."""
         d_hidden = matmul(d_logits, self._output_weight, self.precision)
         d_weight = matmul(d_logits.T, hidden, self.precision)
         return d_hidden, d_weight, d_logits.sum(axis=0)

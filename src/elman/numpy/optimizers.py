@@ -20,17 +20,17 @@ class Trainable(Protocol):
 
 
 class NumPyOptimizer(ABC):
-    """An optimizer of a model in NumPy, with what a checkpoint contains of it."""
+    """An optimizer of a model in NumPy, and its part of a checkpoint."""
 
     lr: float
     steps: int | None = None  # taken so far, if they change the next one
 
     @abstractmethod
     def step(self) -> None:
-        """Update the model's parameters by its gradients."""
+        """Update the model's parameters using its gradients."""
 
     def kept(self) -> dict[str, Weights]:
-        """Arrays that it keeps of each parameter, which its steps change in place."""
+        """Arrays that it keeps for each parameter. Steps change them in place."""
         return {}
 
 
@@ -38,7 +38,7 @@ class SGD(NumPyOptimizer):
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     def __init__(self, model: Trainable, lr: float, momentum: float = 0.0) -> None:
-        Optimizer.given("sgd", lr, momentum)  # raises for what is not valid
+        Optimizer.given("sgd", lr, momentum)  # raises for invalid values
         self.model, self.lr, self.momentum = model, lr, momentum
         self.velocity = {name: np.zeros_like(value) for name, value in model.parameters.items()}
 
@@ -47,7 +47,7 @@ class SGD(NumPyOptimizer):
         return {"velocity": self.velocity} if self.momentum else {}
 
     def step(self) -> None:
-        """Update the model's parameters by its gradients."""
+        """Update the model's parameters using its gradients."""
         for name, change in self.model.gradients.items():
             if self.momentum:
                 velocity = self.velocity[name]
@@ -74,7 +74,7 @@ class Adam(NumPyOptimizer):
         return {"mean": self.mean, "square": self.square}
 
     def step(self) -> None:
-        """Update the model's parameters by its gradients."""
+        """Update the model's parameters using its gradients."""
         self.steps += 1
         for name, gradient in self.model.gradients.items():
             mean, square = self.mean[name], self.square[name]
@@ -88,7 +88,7 @@ class Adam(NumPyOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in torch.optim.AdamW.
 
-    Before a step, every weight is multiplied by 1 - lr * weight_decay, biases as all others.
+    Before a step, every weight, including biases, is multiplied by 1 - lr * weight_decay.
     """
 
     def __init__(self, model: Trainable, lr: float, weight_decay: float | None = None) -> None:
@@ -96,7 +96,7 @@ class AdamW(Adam):
         self.weight_decay = Optimizer.given("adamw", lr, weight_decay=weight_decay).decay
 
     def step(self) -> None:
-        """Update the model's parameters by its gradients."""
+        """Update the model's parameters using its gradients."""
         for name in self.model.gradients:
             self.model.parameters[name] *= 1 - self.lr * self.weight_decay
         super().step()

@@ -16,7 +16,7 @@ from elman.numpy.optimizers import NumPyOptimizer
 __all__ = ["Step"]
 
 WHOLE = slice(0, 1 << 62)
-PART = "part"  # name of the weights of an optimizer that has some of them
+PART = "part"  # name of the weights of an optimizer for a part of them
 
 
 class Step(GradientStep):
@@ -24,7 +24,7 @@ class Step(GradientStep):
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
-        self._rate: float | None = None  # the optimizer's first, once it is scaled
+        self._rate: float | None = None  # the optimizer's initial rate, once it is scaled
 
     def update(self, batch: Batch) -> float:
         """Take one optimization step and return the batch's mean loss, in nats."""
@@ -45,7 +45,7 @@ class Step(GradientStep):
         return self._vector(self.model.gradients or _zeros_like(self.model.parameters))
 
     def _vector(self, arrays: Weights, own: slice = WHOLE) -> Array:
-        """Vector, in single precision, of one array for each weight, or a part of it."""
+        """Single precision vector of one array for each weight, or a part of it."""
         parts, start = [], 0
         for name in self.model.parameters:
             flat = np.asarray(arrays[name], np.float32).reshape(-1)
@@ -54,7 +54,7 @@ class Step(GradientStep):
         return np.concatenate(parts)
 
     def _arrays_of(self, vector: Array) -> Iterator[tuple[str, Array]]:
-        """Names of the weights, and the part of a vector that belongs to each."""
+        """Names of the weights, each with its part of a vector."""
         start = 0
         for name, array in self.model.parameters.items():
             part = vector[start : start + array.size]
@@ -62,7 +62,7 @@ class Step(GradientStep):
             start += array.size
 
     def apply_gradients(self, vector: Array) -> None:
-        """Take the step of these gradients, as `update` does."""
+        """Take the step with these gradients, as `update` does."""
         self.model.gradients = dict(self._arrays_of(vector))
         with np.errstate(over="ignore", invalid="ignore"):
             self.update_weights()
@@ -72,7 +72,7 @@ class Step(GradientStep):
         return {name: array.shape for name, array in self.model.parameters.items()}
 
     def partition_optimizer(self, own: slice) -> None:
-        """Make the optimizer one of a part of all weights, which are taken as one vector."""
+        """Restrict the optimizer to a part of the vector of all weights."""
         part = copy.copy(self.model)
         self._own_part = own
         part.parameters = {PART: self._vector(self.model.parameters, own)}
@@ -100,16 +100,16 @@ class Step(GradientStep):
             self.model.parameters[name][:] = array
 
     def is_of_part(self, name: str) -> bool:
-        """True if an array of the state has numbers of the optimizer's part alone."""
+        """True if an array of the state contains only the optimizer's part."""
         return name.endswith(f".{PART}")
 
     def seed_dropout(self, *words: int) -> None:
-        """Draw what dropout drops from generators with this seed."""
+        """Draw dropout from generators with this seed."""
         for rng in self._generators().values():
             rng.bit_generator.state = np.random.default_rng(words).bit_generator.state
 
     def update_weights(self) -> None:
-        """Clip the model's gradients, or measure them, and take the optimizer's step."""
+        """Clip or measure the model's gradients, and take the optimizer's step."""
         clip_or_measure(self.trainer)
         self.optim.step()
 
@@ -121,7 +121,7 @@ class Step(GradientStep):
         return loss
 
     def scale_learning_rate(self, factor: float) -> None:
-        """From here on the learning rate is `factor` times what the optimizer has begun with."""
+        """Set the learning rate to `factor` times the optimizer's initial value."""
         if self._rate is None:
             self._rate = self.optim.lr
         self.optim.lr = self._rate * factor
@@ -137,7 +137,7 @@ class Step(GradientStep):
         return arrays
 
     def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
-        """Load what `state_dict` returned; the model and its optimizer must be prepared."""
+        """Load the result of `state_dict`; the model and its optimizer must be prepared."""
         for name, array in self._arrays().items():
             array[...] = arrays[name]
         if self._counts_steps:
@@ -146,15 +146,15 @@ class Step(GradientStep):
             rng.bit_generator.state = json.loads(arrays[f"generator.{name}"].tobytes())
 
     def to_numpy(self, array: Any) -> Array:
-        """Return the array as it is."""
+        """Return the array unchanged."""
         return np.asarray(array)
 
     def from_numpy(self, array: Array) -> Array:
-        """Return the array as it is."""
+        """Return the array unchanged."""
         return array
 
     def _arrays(self) -> Weights:
-        """The model's parameters, and what the optimizer keeps of each."""
+        """The model's parameters, and the optimizer's arrays for each."""
         arrays = {f"model.{name}": array for name, array in self.model.parameters.items()}
         if isinstance(self.optim, NumPyOptimizer):  # a user's own may keep something else
             for kind, kept in self.optim.kept().items():

@@ -22,5 +22,5 @@ class Trainer(trainer.Trainer):
                 gradient *= grad_clip_val / norm
 
     def measure_gradients(self, model: Any) -> float:
-        """Norm of all gradients, taken as one vector."""
+        """Norm of all gradients as one vector."""
         return global_norm(model.gradients)

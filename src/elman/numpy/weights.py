@@ -16,15 +16,15 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 
 def make_layers_of(arch: Architecture, **options: Any) -> Any:
-    """Recurrent layers of this architecture; `options` are those of `Recurrent`."""
+    """Recurrent layers of this architecture; `options` are options of `Recurrent`."""
     return rnnlm.layers_of(layers, arch, num_inputs=arch.embedding or arch.vocab, **options)
 
 
 def model_maker(kind: Callable[..., RNNLM]) -> Callable[..., RNNLM]:
-    """Function that makes models of a class, RNNLM or one derived from it."""
+    """Function that makes models of a class: RNNLM or a subclass."""
 
     def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
-        """A model of this architecture; the seed is that of dropout."""
+        """A model of this architecture; `seed` is for dropout."""
         own = {"precision": options.precision}
         return kind(make_layers_of(arch, **options.dropped, seed=seed, **own), **own, **arguments)
 
@@ -32,7 +32,7 @@ def model_maker(kind: Callable[..., RNNLM]) -> Callable[..., RNNLM]:
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
-    """Give a model weights by canonical name, and their precision."""
+    """Set the weights of a model by canonical name, and their precision."""
     model.load_weights(values)
 
 
@@ -48,7 +48,7 @@ def architecture(model: RNNLM) -> Architecture:
 
 
 def export_weights(model: RNNLM) -> Weights:
-    """Copies of the weights of a model, by canonical name."""
+    """Copies of the weights of a model by canonical name."""
     return {name: value.copy() for name, value in model.parameters.items()}
 
 

@@ -1,1 +1,1 @@
-"""Runs over HTTP: OpenAI's completions API, on Starlette and uvicorn."""
+"""Runs over HTTP: OpenAI's completions API on Starlette and uvicorn."""

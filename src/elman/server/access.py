@@ -1,7 +1,7 @@
-"""Who is answered: keys, and the names that a server is asked by.
+"""Access control: keys, and the host names of requests.
 
-A foreign site that has its name point to 127.0.0.1 (DNS rebinding) could read everything from
-a server. Browsers send the site's name in the header Host.
+A malicious site whose name resolves to 127.0.0.1 (DNS rebinding) could read everything from a
+server. Browsers send the site's name in the Host header.
 """
 
 import re
@@ -16,7 +16,7 @@ _dns_name = re.compile(r"[\w.-]+", re.ASCII).fullmatch
 
 
 class Hosts:
-    """Names that a server may be asked by: loopback names and addresses, and `names`."""
+    """Allowed host names: loopback names and addresses, and `names`."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = {_checked(name) for name in names}
@@ -26,7 +26,7 @@ class Hosts:
         return bool(self._names)
 
     def allow(self, header: str) -> bool:
-        """True if the header Host has an allowed name, with or without a port."""
+        """True if the Host header contains an allowed name, with or without a port."""
         found = _name_and_port(header)
         name = _canonical(found[1] or found[2] or "") if found else ""
         return name in self._names or is_loopback(name)
@@ -34,11 +34,11 @@ class Hosts:
 
 @dataclass(frozen=True)
 class Access:
-    """Keys of a server, and names that it may be asked by.
+    """Keys of a server, and its allowed host names.
 
-    - `api_key`: secret that requests for models, texts and pages must have; None for none.
-    - `metrics_key`: secret that requests for metrics must have; None for none.
-    - `hosts`: names that are checked on any address, and with a key.
+    - `api_key`: secret required for models, texts and pages; None for none.
+    - `metrics_key`: secret required for metrics; None for none.
+    - `hosts`: host names to enforce at any address, also with a key.
     """
 
     api_key: str | None
@@ -46,7 +46,7 @@ class Access:
     hosts: Hosts
 
     def hosts_at(self, address: str) -> Hosts | None:
-        """Names that a server at this address may be asked by, None for any."""
+        """Allowed host names of a server at this address; None for any."""
         unprotected = self.api_key is None and is_loopback(address)
         return self.hosts if self.hosts or unprotected else None
 
@@ -80,7 +80,7 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
 
 
 def check_key(name: str, key: str | None) -> None:
-    """Raise an ElmanError unless this can be a key in the header of a request."""
+    """Raise an ElmanError unless this is a valid key for a request header."""
     if key is not None and not (key.isascii() and key.isprintable() and key and key == key.strip()):
         raise ElmanError(
             f"{name} must have one printable ASCII character or more, and no space at its ends: "
@@ -89,5 +89,5 @@ def check_key(name: str, key: str | None) -> None:
 
 
 def key_of_metrics(given: str | None, api_key: str | None) -> str | None:
-    """Key of requests for /metrics: the one given, none for `none`, or the API key."""
+    """Key for /metrics: the given key, no key for `none`, or otherwise the API key."""
     return {None: api_key, "none": None}.get(given, given)

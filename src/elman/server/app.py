@@ -33,16 +33,16 @@ from elman.server.service import Service, Writing
 log = logging.getLogger("elman")
 COMPLETIONS = "/v1/completions"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-CLIENT_LEFT = 499  # as nginx counts it; nobody receives it
+CLIENT_LEFT = 499  # as counted by nginx; nobody receives it
 Result = TypeVar("Result")
 
 
 class App:
     """Answers requests for some models; `starlette` is the application.
 
-    - `models`: loaded runs under their names.
+    - `models`: loaded runs by name.
     - `pages`: their pages.
-    - `hosts`: names that the server may be asked by, None for any.
+    - `hosts`: allowed host names; None for any.
     """
 
     service: Service
@@ -103,7 +103,7 @@ class App:
         return await _page_of(self._pages.front)
 
     async def _page(self, request: Request) -> Response:
-        """The page of a model, with all of its weights."""
+        """The page of a model, including all its weights."""
         self._check_key(request)
         if (name := request.path_params["name"]) not in self._pages:
             raise HTTPException(404)
@@ -126,7 +126,7 @@ class App:
         _require(request, self._access.api_key, "this server")
 
     async def _complete(self, request: Request) -> Response:
-        """Texts that follow prompts, whole or in events."""
+        """Texts that follow prompts, as a whole or as events."""
         until = asyncio.get_running_loop().time() + self._limits.timeout
         async with _time_limit(until):
             self._check_key(request)
@@ -134,12 +134,12 @@ class App:
             if not asked.options.stream:
                 return _json(await _unless_left(request, self._whole(asked)))
             events = self._events(asked)
-            first = await _unless_left(request, anext(events))  # which may be refused
+            first = await _unless_left(request, anext(events))  # it may be refused
             return EventStream(first, events, until)
 
     async def _body(self, request: Request) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # which no form of another site's page can send
+        if kind != "application/json":  # a form on another site's page cannot send this type
             message = f"the content type must be application/json, got {kind[:80]!r}"
             raise ApiError(415, message, headers={"connection": "close"})
         body, most = bytearray(), self._limits.max_body
@@ -186,7 +186,7 @@ class App:
 
     @contextmanager
     def _writing(self, asked: CompletionRequest) -> Iterator[Writing]:
-        """Have texts written, and count their tokens, also where nobody has waited for the end."""
+        """Request texts, and count their tokens even if the client leaves early."""
         with self.service.writing(asked) as writing:
             try:
                 yield writing
@@ -195,7 +195,7 @@ class App:
 
 
 class EventStream(StreamingResponse):
-    """Events sent as they come, and none after the time `until` of the loop."""
+    """Events sent as they arrive, until the time `until` of the loop."""
 
     def __init__(self, first: bytes, events: AsyncGenerator[bytes], until: float) -> None:
         self._events, self._until = events, until
@@ -208,16 +208,16 @@ class EventStream(StreamingResponse):
             yield event
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; a reader that is too slow finds the stream cut."""
+        """Send the events; the stream closes at `until`, even if the reader is slow."""
         with suppress(TimeoutError, ClientDisconnect):
             async with aclosing(self._events), asyncio.timeout_at(self._until):
                 await super().__call__(scope, receive, send)
 
 
 class AllowedHosts:
-    """Middleware that refuses requests by other names; `hosts` is None for any.
+    """Middleware that refuses requests with other host names; None for `hosts` allows any.
 
-    Starlette's TrustedHostMiddleware has neither ranges of addresses nor errors in the API's form.
+    Starlette's TrustedHostMiddleware supports neither address ranges nor errors in the API's form.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts | None) -> None:
@@ -233,13 +233,13 @@ class AllowedHosts:
 
 
 class CountedRequests:
-    """Middleware that counts requests for texts, each with its status and its seconds."""
+    """Middleware that counts requests for texts, each with its status and duration."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count it at its end."""
+        """Pass a request on, and count it when it ends."""
         if scope["type"] != "http" or scope["path"] != COMPLETIONS:
             await self._app(scope, receive, send)
             return
@@ -253,14 +253,14 @@ class CountedRequests:
         try:
             await self._app(scope, receive, noting)
         except Exception:
-            status = 500  # is sent outside of this
+            status = 500  # the response is sent outside of this middleware
             raise
         finally:
             self._metrics.count(status, time.monotonic() - began)
 
 
 async def _unless_left(request: Request, work: Awaitable[Result]) -> Result:
-    """Result of some work, which is cancelled where the client leaves."""
+    """Result of some work; it is cancelled if the client leaves."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
     try:
@@ -285,13 +285,13 @@ async def _time_limit(until: float) -> AsyncIterator[None]:
         async with asyncio.timeout_at(until):
             yield
     except TimeoutError as error:
-        headers = {"x-should-retry": "false"}  # OpenAI's clients would ask for the same again
+        headers = {"x-should-retry": "false"}  # OpenAI's clients would otherwise retry
         message = "the request took too long: ask for fewer tokens"
         raise ApiError(504, message, "timeout", headers=headers) from error
 
 
 def _require(request: Request, wanted: str | None, owner: str) -> None:
-    """Raise an ApiError unless a request has the key that is wanted."""
+    """Raise an ApiError unless a request contains the required key."""
     if wanted is None:
         return
     scheme, _, key = request.headers.get("authorization", "").partition(" ")

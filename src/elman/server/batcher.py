@@ -11,20 +11,20 @@ from elman.core.errors import ElmanError
 from elman.server.choice import Choice, Part
 
 log = logging.getLogger("elman")
-MAX_TEXTS = 512  # that are written together
+MAX_TEXTS = 512  # written together
 TOKENS_AT_ONCE = 512  # of all texts, before others may join
-MIN_TOKENS, MAX_TOKENS = 16, 128  # of each
-PROMPT_TOKENS_AT_ONCE = 8192  # padding included, before others are written on
-Result = Part | Exception  # a text's next part, or the reason why none comes
+MIN_TOKENS, MAX_TOKENS = 16, 128  # of each text
+PROMPT_TOKENS_AT_ONCE = 8192  # including padding, before the other texts continue
+Result = Part | Exception  # the next part of a text, or the reason for its failure
 Deliver = Callable[[list[tuple[Choice, Result]]], None]
 
 
 class QueueFullError(Exception):
-    """So many texts wait that no more are taken."""
+    """Too many texts are waiting; no more are accepted."""
 
 
 class Batcher:
-    """A thread that writes the texts of one model, in which others join and leave.
+    """A thread that writes the texts of one model. Texts join and leave while it runs.
 
     - `max_waiting`: number of texts that may wait for a place.
     - `deliver`: called from the thread with new parts.
@@ -41,16 +41,16 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Number of texts that wait for a place."""
+        """Number of waiting texts."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """Number of texts that are written."""
+        """Number of texts being written."""
         return len(self._running)
 
     def submit(self, choices: Sequence[Choice]) -> None:
-        """Have texts written; a QueueFullError if too many wait."""
+        """Request texts; raise a QueueFullError if too many are waiting."""
         with self._changed:
             if self._waiting and len(self._waiting) + len(choices) > self._max_waiting:
                 raise QueueFullError
@@ -58,7 +58,7 @@ class Batcher:
             self._changed.notify()
 
     def cancel(self, choices: Sequence[Choice]) -> None:
-        """Free the places of texts that nobody waits for any more."""
+        """Free the places of texts that nobody waits for any longer."""
         with self._changed:
             for choice in choices:
                 choice.cancelled = True
@@ -76,7 +76,7 @@ class Batcher:
             results: list[tuple[Choice, Result]] = []
             try:
                 self._write(newcomers, results)
-            except Exception as error:  # the next texts are written all the same
+            except Exception as error:  # continue with the next texts
                 _log(error)
                 begun = dict.fromkeys([*self._running, *newcomers])
                 results += [(choice, error) for choice in begun if not choice.ended]
@@ -85,7 +85,7 @@ class Batcher:
                 self._deliver(results)
 
     def _next(self) -> list[Choice] | None:
-        """Wait for work; the texts that join the others, or None at the end."""
+        """Wait for work; return texts that join the others, or None at the end."""
         with self._changed:
             while not (self._closed or self._waiting or self._running):
                 self._changed.wait()
@@ -100,10 +100,10 @@ class Batcher:
             return joining
 
     def _write(self, newcomers: Sequence[Choice], results: list[tuple[Choice, Result]]) -> None:
-        """Begin the texts of newcomers, and write the next tokens of all."""
+        """Begin the new texts, and write the next tokens of all texts."""
 
         def add(choice: Choice, go_on: Callable[[], Part | None]) -> None:
-            """Add the next part of a text, whose failure is its own."""
+            """Add the next part of a text; a failure affects only this text."""
             try:
                 part = go_on()
             except Exception as error:
@@ -129,7 +129,7 @@ class Batcher:
         self._drop_ended()
 
     def _tokens_at_once(self) -> int:
-        """Number of tokens that are drawn of each text: the more, the fewer texts there are."""
+        """Number of tokens to draw for each text: fewer texts get more."""
         number = TOKENS_AT_ONCE // max(1, len(self._running))
         longest = max((choice.left for choice in self._running), default=0)
         return min(longest, max(MIN_TOKENS, min(MAX_TOKENS, number)))
@@ -142,5 +142,5 @@ class Batcher:
 
 
 def _log(error: Exception) -> None:
-    """Log a failure: a line for an ElmanError, a traceback for a fault of the server."""
+    """Log a failure: a line for an ElmanError, a traceback for a bug in the server."""
     log.error("a text failed: %s", error, exc_info=None if isinstance(error, ElmanError) else error)

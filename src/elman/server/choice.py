@@ -11,7 +11,7 @@ from elman.server.prompts import ReadPrompt
 
 
 class Token(NamedTuple):
-    """A token of a text: its chances, and the number of characters before it."""
+    """A token of a text: its log-probabilities, and the number of characters before it."""
 
     chances: TokenChances
     offset: int
@@ -20,8 +20,8 @@ class Token(NamedTuple):
 class Part(NamedTuple):
     """New part of a text.
 
-    - `tokens`: those that begin in it, if log-probabilities are asked for.
-    - `finish_reason`: "stop" or "length" in the last part, None before.
+    - `tokens`: tokens that begin in it, if log-probabilities are requested.
+    - `finish_reason`: "stop" or "length" in the last part, otherwise None.
     """
 
     text: str
@@ -30,13 +30,12 @@ class Part(NamedTuple):
 
 
 class Choice:
-    """A text of a response: a prompt, if it is echoed, and what is written after it.
+    """A text of a response: the prompt if it is echoed, and its continuation.
 
     - `seed`: seed of its random numbers.
 
-    `prefix` are the ids of the prompt. `written` counts tokens, `left` those that may follow.
-    `cancelled` is set where nobody waits for the text any more, `failed` where it cannot be written
-    on.
+    `prefix` are the ids of the prompt. `written` counts tokens; `left` is the number that may
+    follow. `cancelled`: nobody waits for the text any longer. `failed`: it cannot be continued.
     """
 
     def __init__(self, model: Any, asked: CompletionRequest, prompt: ReadPrompt, seed: int) -> None:
@@ -47,13 +46,13 @@ class Choice:
         self.finish_reason: str | None = None
         self._echoed = prompt if options.echo else None
         self._stream = options.stream
-        self._hidden = int(codec.lines)  # tokens of the prefix that are not the prompt's
+        self._hidden = int(codec.lines)  # tokens of the prefix that are not in the prompt
         self._line_end = codec.line_end if codec.lines else None
         self._stops = (*asked.stop, LINE_END) if codec.lines else asked.stop
         self._raw = codec.raw
         self._decoder, self._finder = Decoder(codec), StopFinder(self._stops)
-        self._text = ""  # that has not been sent
-        self._tokens: list[Token] = []  # that have not been sent
+        self._text = ""  # not yet sent
+        self._tokens: list[Token] = []  # not yet sent
         self._decoded = self._sent = 0  # characters
         self._reader = (
             None if options.logprobs is None else LogProbabilities(model, options.logprobs)
@@ -61,11 +60,11 @@ class Choice:
 
     @property
     def ended(self) -> bool:
-        """True if nothing follows, or nobody waits for it."""
+        """True if nothing follows or nobody waits for it."""
         return bool(self.finish_reason) or self.cancelled or self.failed
 
     def begin(self) -> Part | None:
-        """Read the prompt; the part of the text that it is, if there is one to send."""
+        """Read the prompt; return it as a part if there is one to send."""
         if not self.left:
             self.finish_reason = "length"
         if self._echoed and self._reader:
@@ -78,7 +77,7 @@ class Choice:
         return self._part(text)
 
     def take(self, ids: Sequence[int]) -> Part | None:
-        """Add the next ids, up to the end of the text; its next part, if there is one to send."""
+        """Add the next ids, up to the end of the text; return the next part to send, if any."""
         ids = ids[: self.left]
         chances = self._reader.read(ids) if self._reader else []
         text, size = "", 1 if self._stops else len(ids)
@@ -93,7 +92,7 @@ class Choice:
         return self._part(text)
 
     def _decode(self, ids: Sequence[int], chances: Sequence[TokenChances]) -> str:
-        """Text of the next ids, whose chances are kept."""
+        """Decode the next ids, and keep their log-probabilities."""
         before = self._decoded
         if not chances:
             text = self._decoder.text(ids, final=not self.left)
@@ -120,5 +119,5 @@ class Choice:
         return Part(sent, tokens, self.finish_reason)
 
     def _at_line_end(self) -> bool:
-        """True if the end of a line ended the text: it has a probability, though no text."""
+        """True if a line end ended the text: it has a probability, but no text."""
         return bool(self._tokens) and self._tokens[-1].chances.id == self._line_end

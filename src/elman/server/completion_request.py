@@ -1,4 +1,4 @@
-"""Requests of OpenAI's completions API, checked."""
+"""Requests of OpenAI's completions API, validated."""
 
 import secrets
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from elman.core.valid_values import MAX_SEED
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
 
-MAX_TEXTS = 128  # of a request: prompts times n
+MAX_TEXTS = 128  # in a request: prompts times n
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
 MAX_LOGPROBS = 20
-MAX_JSON_VALUES = 1 << 17  # ids of prompts among them
+MAX_JSON_VALUES = 1 << 17  # including ids of prompts
 Prompt = str | list[int]
 
-# Fields of the API that change nothing with these values, and are not supported with others.
+# Fields of the API that have no effect with these values, and are refused with others.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -34,9 +34,9 @@ UNUSED = ("user",)
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SamplerOptions):
-    """Options of a request that are numbers or true or false, with the API's defaults."""
+    """Numeric and boolean options of a request, with the API's defaults."""
 
-    max_tokens: int = whole(16, "Tokens of a text.", at_least=0)
+    max_tokens: int = whole(16, "Maximum tokens of a text.", at_least=0)
     temperature: float = redefined(SamplerOptions, "temperature", 1.0)
     top_p: float = redefined(SamplerOptions, "top_p", 1.0)
     n: int = whole(1, "Texts for each prompt.", at_least=1, at_most=MAX_TEXTS)
@@ -49,10 +49,10 @@ class Options(SamplerOptions):
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A request for texts that follow each of its prompts.
+    """A request for continuations of each of its prompts.
 
-    - `sampler`: that of all texts; the unknown symbol is not excluded yet.
-    - `seed`: that of the first text; the next ones add 1 each.
+    - `sampler`: sampler of all texts; it does not exclude the unknown symbol yet.
+    - `seed`: seed of the first text; each further text adds 1.
     - `include_usage`: end a stream with the numbers of tokens.
     """
 
@@ -66,7 +66,7 @@ class CompletionRequest:
 
 
 def parse(body: bytes, limits: Limits) -> CompletionRequest:
-    """Parse the body of a request; an ApiError tells of the first field that is wrong."""
+    """Parse the body of a request; an ApiError names the first invalid field."""
     try:
         given = json_files.parse(body, "the body", max_values=MAX_JSON_VALUES)
     except ElmanError as error:
@@ -168,7 +168,8 @@ def _check_limits(options: Options, prompts: int, limits: Limits) -> None:
     if prompts * options.n > MAX_TEXTS:
         raise _wrong(
             "n",
-            f"a request has {MAX_TEXTS} texts or fewer, got {prompts} prompts, {options.n} each",
+            f"a request must have {MAX_TEXTS} texts or fewer, got {prompts} prompts with "
+            f"{options.n} each",
         )
 
 

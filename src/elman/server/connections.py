@@ -1,4 +1,4 @@
-"""Connections of a server: a bounded number, none of them kept for a request that never comes."""
+"""Connections of a server: limited in number, and closed if no request arrives in time."""
 
 import asyncio
 from contextlib import suppress
@@ -9,22 +9,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 try:
     import resource
-except ModuleNotFoundError:  # on Windows, where sockets do not count as files
+except ModuleNotFoundError:  # on Windows: sockets are not files there
     resource = None  # type: ignore[assignment]
 
 MAX_CONNECTIONS = 4096
-HEAD_SECONDS = 15  # from the start of a connection, or its last response, to a whole request head
-# Connections take at most half of the files of the process. Those that are being accepted come on
-# top, as many as ACCEPTED_AT_ONCE in each of four turns of the loop: a quarter of the files.
+HEAD_SECONDS = 15  # for a whole request head, from the start or the last response of a connection
+# Connections take at most half of the process's files. Connections being accepted come on top:
+# ACCEPTED_AT_ONCE in each of four turns of the loop, a quarter of the files.
 FILES_PER_CONNECTION = 2
 ACCEPTED_AT_ONCE = 64
 FILES_PER_ACCEPTED = 16
 
 
 def capacity() -> tuple[int, int]:
-    """Connections that this process may have, and those that it may accept in a turn of its loop.
+    """Number of connections that this process may have, and may accept in a turn of its loop.
 
-    The process is allowed more files first, as many as the system lets it have.
+    First, the process's limit of files is raised as far as the system allows.
     """
     files = _file_limit()
     at_once = max(1, min(ACCEPTED_AT_ONCE, files // FILES_PER_ACCEPTED))
@@ -39,7 +39,7 @@ def _file_limit() -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= allowed:
         return allowed
-    with suppress(ValueError, OSError):  # a system may allow fewer than it says
+    with suppress(ValueError, OSError):  # a system may allow fewer than it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         return allowed
     return soft
@@ -48,7 +48,7 @@ def _file_limit() -> int:
 class Places:
     """A number of places, and the connections that wait for a request, in order of time.
 
-    - `silent`: connections that have sent no request.
+    - `silent`: connections that have not sent a request.
     - `kept`: connections whose requests have been answered.
     """
 
@@ -59,10 +59,10 @@ class Places:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed if no whole request head comes in time, however bytes dribble.
+    """A connection that is closed unless a whole request head arrives in time.
 
-    A newcomer that finds all places taken gets the place of the connection that has waited for a
-    request longest, of one that has never sent a request first.
+    If all places are taken, a new connection replaces the one that has waited longest for a
+    request; connections that have never sent a request go first.
     """
 
     places: ClassVar[Places]
@@ -86,14 +86,14 @@ class Connection(H11Protocol):
             self._end_wait()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it has come already."""
+        """Wait for the next request, unless it has already arrived."""
         self._wait(self.places.kept)
         super().on_response_complete()
         if not self.cycle.response_complete:
             self._end_wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place up."""
+        """Release the place."""
         self._end_wait()
         super().connection_lost(exc)
 

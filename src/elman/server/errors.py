@@ -7,12 +7,12 @@ from elman.core.errors import printable
 
 
 class ApiError(Exception):
-    """A request that is refused.
+    """A refused request.
 
-    - `status`: the status code of HTTP.
+    - `status`: the HTTP status code.
     - `code`: a word for programs.
-    - `param`: the field of the request that is wrong.
-    - `headers`: more headers of the response.
+    - `param`: the invalid field of the request.
+    - `headers`: additional headers of the response.
     """
 
     def __init__(

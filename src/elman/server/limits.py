@@ -1,4 +1,4 @@
-"""Bounds of what a server takes and gives."""
+"""Limits on requests and responses of a server."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from elman.core.setting_fields import real, whole
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of requests, each an option of `elman serve`."""
+    """Limits on requests, each an option of `elman serve`."""
 
     max_tokens: int = whole(4096, "Most tokens to write for each text.", at_least=0)
     max_prompt: int = whole(8192, "Most tokens of a prompt.", at_least=1)

@@ -1,4 +1,4 @@
-"""Log-probabilities of the tokens of a text, and of the likeliest ones in their places."""
+"""Log-probabilities of the tokens of a text, and of the likeliest tokens in their places."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ AT_ONCE = 1 << 20  # logits
 
 
 class TokenChances(NamedTuple):
-    """A token of a text: its id, its log-probability in nats, and the likeliest ids with theirs.
+    """A token of a text: its id, its log-probability in nats, and the likeliest alternatives.
 
-    Nothing predicts the first token of a text: it has neither.
+    Nothing predicts the first token of a text, so it has no log-probabilities.
     """
 
     id: int
@@ -31,11 +31,11 @@ class LogProbabilities:
         self._predicted: NDArray[Any] | None = None  # logits of the next token, (vocab,)
 
     def read(self, ids: Sequence[int]) -> list[TokenChances]:
-        """Chances of the next ids of the text."""
+        """Log-probabilities of the next ids of the text."""
         return [token for part in self._parts(ids) for token in self._chances(part)]
 
     def skip(self, ids: Sequence[int]) -> None:
-        """Read the next ids of the text, whose chances nobody asks for."""
+        """Read the next ids of the text without computing log-probabilities."""
         for part in self._parts(ids):
             self._step(part)
 

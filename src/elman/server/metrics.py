@@ -1,4 +1,4 @@
-"""Counts of a server in Prometheus' text format."""
+"""Metrics of a server in Prometheus' text format."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # seconds
 
 
 class Metrics:
-    """Counts of requests, of their seconds and of their tokens, since the server began."""
+    """Numbers of requests, their durations and their tokens since the server began."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -23,7 +23,7 @@ class Metrics:
         )
 
     def count(self, status: int, seconds: float) -> None:
-        """Count a request for texts, and the seconds that it took."""
+        """Count a request for texts, and its duration in seconds."""
         self._requests.labels(status).inc()
         self._seconds.observe(seconds)
 
@@ -33,7 +33,7 @@ class Metrics:
         self._tokens.labels("written").inc(written)
 
     def text(self, waiting: Mapping[str, int], running: Mapping[str, int]) -> bytes:
-        """All counts, and the texts of each model that wait and that are written."""
+        """All metrics, with each model's numbers of waiting and running texts."""
         for gauge, numbers in ((self._waiting, waiting), (self._running, running)):
             for model, number in numbers.items():
                 gauge.labels(model).set(number)

@@ -1,4 +1,4 @@
-"""Pages of a server, each made when it is first asked for."""
+"""Pages of a server, each made on the first request."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -8,7 +8,7 @@ from elman.formats import html
 
 
 class Pages:
-    """The pages of models; `runs` are their run directories under their names."""
+    """The pages of models; `runs` are their run directories by name."""
 
     def __init__(self, runs: Mapping[str, Path]) -> None:
         self._runs, self._page = runs, cache(html.page)
@@ -22,7 +22,7 @@ class Pages:
         return self._page(self._runs[name])
 
     def _front(self) -> str:
-        """The page of the only model, or a list of all."""
+        """The page of a single model, or a list of all models."""
         if len(self._runs) > 1:
             return html.listing(self._runs)
         (only,) = self._runs

@@ -1,4 +1,4 @@
-"""Prompts as a model reads them."""
+"""Prompts as read by a model."""
 
 from elman.core.errors import ElmanError
 from elman.core.text.codec import Codec
@@ -8,13 +8,13 @@ from elman.server.completion_request import Prompt
 
 
 class ReadPrompt:
-    """A prompt, a text or ids, as a model reads it; an ElmanError if it cannot.
+    """A prompt (a text or ids) as read by a model; an ElmanError if the model cannot read it.
 
-    - `scored`: the prompt is only scored: it may have unknown tokens, and be a whole line with its
-      end.
+    - `scored`: the prompt is only scored. It may then contain unknown tokens, and be a whole line
+      including its end.
 
-    `text` is the prompt as it was sent, or the text of its ids. `ids` begin with the start of a
-    line if the model is one of lines.
+    `text` is the prompt as it was sent, or the text of its ids. For a model of lines, `ids` begin
+    with the start of a line.
     """
 
     def __init__(self, codec: Codec, prompt: Prompt, scored: bool) -> None:
@@ -31,11 +31,11 @@ class ReadPrompt:
         return [*ids, codec.line_end] if self._ends else ids
 
     def _line(self) -> str:
-        """The text without the end of a line that the model reads as a whole."""
+        """The text without its line end, if the model reads it as a whole line."""
         return self.text.removesuffix(LINE_END) if self._ends else self.text
 
     def offsets(self) -> list[int]:
-        """Number of characters of the text before each token; an unknown one has its place, too."""
+        """Number of characters before each token, including unknown ones."""
         decoder, found, before = Decoder(self._codec), list[int](), 0
         for raw in self._tokens():
             text, skipped = decoder.token(raw)
@@ -44,7 +44,7 @@ class ReadPrompt:
         return found
 
     def _tokens(self) -> list[bytes]:
-        """The bytes of each token, as they are in the text."""
+        """The bytes of each token, as in the text."""
         codec = self._codec
         if isinstance(self._prompt, list):
             return list(map(codec.raw, self._prompt))

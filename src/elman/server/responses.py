@@ -22,7 +22,7 @@ class Response:
         }
 
     def of(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        """Response with these choices and more fields."""
+        """Response with these choices and additional fields."""
         return self._head | {"choices": list(choices)} | more
 
     def choice(self, index: int, parts: Sequence[Part]) -> dict[str, Any]:
@@ -36,10 +36,10 @@ class Response:
         }
 
     def _log_probabilities(self, tokens: Sequence[Token]) -> dict[str, Any]:
-        """Four lists, which have an element for each token.
+        """Four lists with an element for each token.
 
-        The token itself is among the likeliest, as the API has it. Nothing predicts the first token
-        of a text: it has null.
+        As in the API, the token itself is among the likeliest. Nothing predicts the first token of
+        a text, so its element is null.
         """
         chances = [token.chances for token in tokens]
         return {
@@ -58,7 +58,7 @@ class Response:
         }
 
     def _text(self, index: int) -> str:
-        """Text of a token; bytes that are a part of a character as OpenAI spells them."""
+        """Text of a token; bytes that are part of a character are written as in OpenAI's API."""
         raw = self._codec.raw(index)
         try:
             return raw.decode()

@@ -1,4 +1,4 @@
-"""Models under their names, and the requests that wait for their texts."""
+"""Models by name, and the requests that wait for their texts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
 
 class Writing:
-    """Texts that are being written for a request, which takes their parts as they come."""
+    """Texts being written for a request; the request takes their parts as they arrive."""
 
     def __init__(self, choices: list[Choice], prompt_tokens: int) -> None:
         self.choices, self.prompt_tokens = choices, prompt_tokens
@@ -47,7 +47,7 @@ class Writing:
 
 
 class Service:
-    """Models under their names, each with a thread that writes its texts."""
+    """Models by name, each with a thread that writes its texts."""
 
     def __init__(self, models: Mapping[str, Any], limits: Limits) -> None:
         self.models, self.limits = models, limits
@@ -65,10 +65,10 @@ class Service:
 
     @contextmanager
     def writing(self, asked: CompletionRequest) -> Iterator[Writing]:
-        """Have the texts of a request written; they are dropped at the end of the block.
+        """Write the texts of a request; drop them at the end of the block.
 
-        An ApiError tells of a model that is not there, a prompt that it cannot read, and of too
-        many texts that wait.
+        Raises an ApiError for a missing model, for a prompt that the model cannot read, and if too
+        many texts are waiting.
         """
         choices, prompt_tokens = self._choices(asked)
         batcher, writing = self.batchers[asked.model], Writing(choices, prompt_tokens)
@@ -88,7 +88,7 @@ class Service:
                 del self._waiting[choice]
 
     def _choices(self, asked: CompletionRequest) -> tuple[list[Choice], int]:
-        """Texts of a request, none begun, and the number of tokens of its prompts."""
+        """Texts of a request, not begun yet, and the number of tokens of its prompts."""
         if asked.model not in self.models:
             raise ApiError(
                 404,
@@ -109,7 +109,7 @@ class Service:
         return choices, sum(len(prompt.ids) - model.codec.lines for prompt in prompts)
 
     def _read(self, codec: Codec, prompt: Prompt, scored: bool) -> ReadPrompt:
-        """A prompt within the limits, read as by `elman score` if it is only `scored`."""
+        """A prompt within the limits. If it is only `scored`, it is read as by `elman score`."""
         try:
             read = ReadPrompt(codec, prompt, scored)
         except ElmanError as error:
@@ -142,7 +142,7 @@ class Service:
 
 
 def _check_values(options: Options, prompts: Sequence[ReadPrompt]) -> None:
-    """Raise an ApiError where a response would have too many log-probabilities."""
+    """Raise an ApiError if a response would have too many log-probabilities."""
     if options.logprobs is None:
         return
     echoed = sum(len(prompt.ids) for prompt in prompts) if options.echo else 0

@@ -23,43 +23,44 @@ from elman.server.limits import Limits
 from elman.server.pages import Pages
 
 log = logging.getLogger("elman")
-WAITING_CONNECTIONS = 2048  # that have not been accepted
-IDLE_SECONDS = 10  # of a connection that is kept
-UNREAD_SECONDS = 60  # of an answer that is not taken
-SILENT_SECONDS = 60  # after a failure of the system has been logged
+WAITING_CONNECTIONS = 2048  # not yet accepted
+IDLE_SECONDS = 10  # before a kept connection is closed
+UNREAD_SECONDS = 60  # before a connection with an unread answer is closed
+SILENT_SECONDS = 60  # between log lines about failures of the system
 
 
 def load_models(runs: list[Path]) -> dict[str, Any]:
-    """Load runs into the engine, under the names of their folders, and compile their kernels."""
+    """Load runs into the engine, named by their folders, and compile their kernels."""
     models: dict[str, Any] = {}
     for run in runs:
         name = run.resolve().name
         if not is_utf8(name):
             raise ElmanError(
-                f"models have the names of their folders, which must be UTF-8, got {name!r}: "
+                f"models are named by their folders, and names must be UTF-8, got {name!r}: "
                 "rename it"
             )
         if name in models:
             raise ElmanError(
-                f"models have the names of their folders, and two are {name!r}: rename one"
+                f"models are named by their folders, and names must differ, got {name!r} "
+                "twice: rename one"
             )
         models[name] = elman.load(run, "numba")
         models[name].step([[0]])
-        for texts in (1, 2):  # one text, and several, have kernels of their own
+        for texts in (1, 2):  # a single text and several texts use different kernels
             list(models[name].generate_ids([[0]] * texts, 1, Sampler(), 0))
     return models
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A server, the socket on which it takes connections, and the address of that."""
+    """A server, the socket on which it accepts connections, and its address."""
 
     server: "Server"
     listener: socket.socket
     address: str
 
     def run(self) -> None:
-        """Serve until the server is to exit, or a signal arrives."""
+        """Serve until the server must exit or a signal arrives."""
         self.server.run(sockets=[self.listener])
 
 
@@ -72,16 +73,16 @@ def serve(
     access: Access,
     listening: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, which lets requests that have begun end.
+    """Serve until SIGTERM or Ctrl-C; requests in progress are then completed.
 
-    - `listening`: called with the address, once it takes connections.
+    - `listening`: called with the address once the server accepts connections.
 
-    A second Ctrl-C cuts them.
+    A second Ctrl-C ends requests at once.
     """
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that leave
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about clients that leave
     with ready(models, pages, host, port, limits, access) as server:
         listening(server.address)
-        with suppress(KeyboardInterrupt):  # uvicorn raises at its end what has ended it
+        with suppress(KeyboardInterrupt):  # at its end, uvicorn raises the signal again
             server.run()
 
 
@@ -89,13 +90,13 @@ def serve(
 def ready(
     models: Mapping[str, Any], pages: Pages, host: str, port: int, limits: Limits, access: Access
 ) -> Iterator[Ready]:
-    """A server that listens within the block, and answers once it runs."""
+    """A server that listens within the block, and answers while it runs."""
     most, at_once = capacity()
     with _listen(host, port) as listener:
         address, number, *_ = listener.getsockname()
         config = uvicorn.Config(
             App(models, pages, limits, access, access.hosts_at(address)).starlette,
-            loop="asyncio",  # accepts `backlog` connections in a turn, others all that wait
+            loop="asyncio",  # accepts `backlog` connections in a turn; other loops accept all
             http=bounded(most),
             backlog=at_once,
             timeout_keep_alive=IDLE_SECONDS,
@@ -111,21 +112,21 @@ def ready(
 
 
 class Server(uvicorn.Server):
-    """A server whose socket has a long queue, and that logs failures of the system in lines."""
+    """A server with a long queue of connections that logs failures of the system in lines."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._silent_until = 0.0  # in the loop's time
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take connections."""
+        """Begin to accept connections."""
         asyncio.get_running_loop().set_exception_handler(self._log)
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(WAITING_CONNECTIONS)  # asyncio has set the number accepted in a turn
+            listener.listen(WAITING_CONNECTIONS)  # asyncio uses the number accepted in a turn
 
     def _log(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log why no connection can be accepted, once in a while, since asyncio goes on trying."""
+        """Log at intervals why no connection can be accepted, since asyncio keeps trying."""
         if not isinstance(error := context.get("exception"), OSError):
             loop.default_exception_handler(context)
         elif loop.time() >= self._silent_until:
@@ -134,13 +135,13 @@ class Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open a socket that takes connections; a MachineError if it cannot be opened."""
+    """Open a socket that accepts connections; a MachineError if it cannot be opened."""
     require_at_least(0, port=port)
     require_at_most(65535, port=port)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=WAITING_CONNECTIONS)
-    except (OSError, UnicodeError, TypeError) as error:  # of a host that is no text, too
+    except (OSError, UnicodeError, TypeError) as error:  # also for a host that is not text
         # What follows in parentheses repeats the address.
         reason = str(error.strerror if isinstance(error, OSError) else error).partition(" (while")[
             0
@@ -148,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise MachineError(
             f"cannot listen on {host}, port {port}: {reason}; choose another with --host or --port"
         ) from error
-    # Connections inherit these: one whose other end takes nothing, or is gone, is closed.
+    # Connections inherit these: a connection is closed if its other end reads nothing or is gone.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNREAD_SECONDS)

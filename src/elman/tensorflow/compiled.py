@@ -1,4 +1,4 @@
-"""Functions compiled to TensorFlow graphs, which run eagerly where they cannot be."""
+"""Functions compiled to TensorFlow graphs; those that cannot be compiled run eagerly."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,7 +11,7 @@ class Compiled:
     """Function compiled to TensorFlow graphs, one for each set of argument shapes.
 
     A function that needs the value of a tensor cannot be traced and runs eagerly. With `xla`, XLA
-    compiles the graphs where it can; the function must then have no side effects.
+    compiles the graphs if it can; the function must then have no side effects.
     """
 
     def __init__(self, function: Callable[..., Any], xla: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Recurrent layers over those of Keras: RNNScratch, Recurrent, RNN, GRU, LSTM."""
+"""Recurrent layers on Keras layers: RNNScratch, Recurrent, RNN, GRU, LSTM."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,11 +44,11 @@ class RNNScratch(Module):
 
 
 class Layers(layers.Layers, Module):
-    """Stack of recurrent layers of the cell `cell`, Keras' own where it has them.
+    """Stack of recurrent layers of the cell `cell`: Keras' own layers if there are any.
 
-    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of a layer
-    is (batch, num_hiddens), that of several a list. Bidirectional layers have outputs (steps,
-    batch, 2 * num_hiddens) and a list of 2 * num_layers states.
+    Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens). The state of one
+    layer is (batch, num_hiddens); the state of several layers is a list. Bidirectional layers have
+    outputs (steps, batch, 2 * num_hiddens) and a list of 2 * num_layers states.
     """
 
     def make_stack(self) -> Any:
@@ -92,19 +92,19 @@ class GRU(Options, Sizes, Layers):
 @documented
 @dataclass(eq=False, repr=False)
 class LSTM(Options, Sizes, Layers):
-    """Stack of LSTM layers; the state of each is a list [H, C]."""
+    """Stack of LSTM layers. The state of each layer is a list [H, C]."""
 
     cell = "lstm"
 
 
 TIME_AXIS = 1 if KERAS_3 else 0  # of Keras' layers: only Keras 2 accepts time-major inputs
-UNROLLED = range(1, 65)  # numbers of steps for which a graph without a loop is faster
+UNROLLED = range(1, 65)  # numbers of steps for which an unrolled graph is faster
 
 
 class Stack(tf.keras.layers.Layer):
-    """Stack of Keras' recurrent layers, time first, with dropout before, between and after them.
+    """Stack of Keras' recurrent layers, time-major, with dropout before, between and after them.
 
-    `make` creates a layer. In a bidirectional stack every second layer runs backward.
+    `make` creates a layer. In a bidirectional stack, every second layer runs backward.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Stack(tf.keras.layers.Layer):
             self.draws = tf.Variable([seed, 0], trainable=False)
 
     def call(self, inputs: tf.Tensor, state: Any = None, training: bool = False) -> Any:
-        """Outputs, and the state of the only layer, or a list with the state of each."""
+        """Outputs, and the state of a single layer or a list of the states of several."""
         given, final_states = self._states(state), []
         if training:
             inputs = self._drop(inputs, self.input_dropout, 0, one_mask=True)
@@ -156,7 +156,7 @@ class Stack(tf.keras.layers.Layer):
     def _drop(
         self, values: tf.Tensor, share: float, place: int, one_mask: bool = False
     ) -> tf.Tensor:
-        """Values after dropout; with `one_mask` it is the same at all steps, the first axis."""
+        """Values after dropout; with `one_mask`, it is the same at all steps (the first axis)."""
         if not share:
             return values
         shape = (1, *tf.unstack(tf.shape(values))[1:]) if one_mask else None
@@ -192,7 +192,7 @@ def freeze_redundant_biases(layer: Any) -> Any:
 
 
 class FrozenBiasGRUCell(tf.keras.layers.GRUCell):
-    """GRU cell whose recurrent biases of the reset and the update gate stay zero."""
+    """GRU cell in which the recurrent biases of the reset and the update gate stay zero."""
 
     @property
     def bias(self) -> tf.Tensor:
@@ -218,9 +218,9 @@ NATIVE: dict[str, Any] = {
 
 
 class CellLayer(tf.keras.layers.Layer):
-    """Layer of a cell that Keras has no layer for, called as Keras' recurrent layers are.
+    """Layer of a cell without a Keras layer, called like Keras' recurrent layers.
 
-    It has the canonical weights of a layer, in the order of their kinds.
+    It contains the canonical weights of a layer, in the order of their kinds.
     """
 
     def __init__(self, cell: str, units: int, go_backwards: bool = False) -> None:

@@ -85,7 +85,7 @@ def chunked_total(
 
 
 def _for_each_chunk(number: int, size: int, body: Callable[..., Any], *sums: tf.Tensor) -> Any:
-    """Call `body(start, *sums)`, which returns new sums, for the start of each chunk of rows."""
+    """For each chunk of rows, replace the sums by `body(start, *sums)`."""
     return tf.while_loop(
         lambda start, *_: start < number,
         lambda start, *sums: (start + size, *body(start, *sums)),

@@ -44,7 +44,7 @@ class Module(module.Module, tf.keras.Model):
         self.__reduce__()
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Call the model through Keras, which tells its layers whether the model trains."""
+        """Call the model through Keras, so that its layers receive the training mode."""
         if "training" in inspect.signature(self.call).parameters:
             kwargs.setdefault("training", self.training)
         return tf.keras.Model.__call__(self, *inputs, **kwargs)
@@ -71,19 +71,19 @@ class Module(module.Module, tf.keras.Model):
     def trainable_variables(self) -> list[Any]:
         """Variables that training updates."""
         found = list(super().trainable_variables)
-        if KERAS_3 and self.trainable:  # it does not track a tf.Variable that is an attribute
+        if KERAS_3 and self.trainable:  # it does not track tf.Variables that are attributes
             found += [value for value in self._attributes() if isinstance(value, tf.Variable)]
             found += [value for layer in self.layers for value in layer.trainable_variables]
         return list({id(value): value for value in found if value.trainable}.values())
 
     def _attributes(self) -> Iterator[Any]:
-        """Values of all attributes; those of lists one by one."""
+        """Values of all attributes; elements of lists separately."""
         for value in vars(self).values():
             yield from value if isinstance(value, list | tuple) else [value]
 
     def configure_optimizers(self) -> Any:
         """SGD with the learning rate `self.lr`."""
-        lr = float(self.lr) if isinstance(self.lr, int) else self.lr  # Keras 3 takes no integer
+        lr = float(self.lr) if isinstance(self.lr, int) else self.lr  # Keras 3 rejects integers
         return tf.keras.optimizers.SGD(lr)
 
 
@@ -101,7 +101,7 @@ class Classifier(module.Classifier, Module):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
-        """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
+        """Mean cross-entropy in nats; unless `averaged`, one value for each prediction."""
         flat = tf.reshape(Y_hat, (-1, Y_hat.shape[-1]))  # (targets, classes)
         losses = self.token_losses(flat, tf.reshape(Y, (-1,)))
         return mean(self, losses) if averaged else losses
@@ -160,9 +160,9 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
         return tf.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
 
     def loss(self, Y_hat: tf.Tensor, Y: tf.Tensor, averaged: bool = True) -> tf.Tensor:
-        """Mean cross-entropy in nats; unless `averaged`, that of each token."""
+        """Mean cross-entropy in nats; unless `averaged`, one value for each token."""
         batch_major = averaged and len(Y.shape) == 2 and self.target_mask is None
-        if batch_major:  # time-major, as the layers return them, needs no copy
+        if batch_major:  # time-major, as returned by the layers: needs no copy
             Y_hat, Y = tf.transpose(Y_hat, (1, 0, 2)), tf.transpose(Y)
         return super().loss(Y_hat, Y, averaged)
 
@@ -175,29 +175,29 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     _reader: "Reader | None" = None
 
     def step(self, ids: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
-        """Logits of ids, a NumPy array, and the state after them, without dropout."""
+        """Logits for ids, a NumPy array, and the state after them, without dropout."""
         ids = language_model.ids_of(ids, self.vocab_size)
         if self._reader is None or (state is None and not self._reader.is_current()):
             self._reader = Reader(self, ids[:, :1])
         return language_model.in_chunks(self._reader, ids, state)
 
     def read(self, X: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        """Logits of ids and the state after them, without dropout."""
+        """Logits for ids and the state after them, without dropout."""
         with self.evaluating():
             rnn_outputs, state = self.rnn(self.one_hot(X), state)
             return self.output_layer(rnn_outputs), state
 
 
 def set_final_state(model: Module, state: Any) -> None:
-    """Set `final_state` without Keras, which would search the state for layers."""
+    """Set `final_state` without Keras: it would search the state for layers."""
     model.__dict__["final_state"] = state
 
 
 class Reader:
     """`read` of a language model, compiled for the few sequence lengths that `step` uses.
 
-    `ids`, (batch, 1), are arbitrary: reading them makes the layers create their variables, which
-    a graph should not do.
+    `ids`, (batch, 1), are arbitrary. Reading them makes the layers create their variables; a graph
+    should not do that.
     """
 
     def __init__(self, model: RNNLMScratch, ids: np.ndarray) -> None:
@@ -208,13 +208,13 @@ class Reader:
         self.many = Compiled(model.read)
 
     def __call__(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Logits of ids, (batch, steps), and the state after them."""
+        """Logits for ids, (batch, steps), and the state after them."""
         if ids.shape[1] > 1:
             read: Callable[..., Any] = self.many
         elif state is not None:
             read = self.one
         else:
-            read = self.model.read  # a text's first token alone is not worth a graph of its own
+            read = self.model.read  # a text's first token is not worth a separate graph
         logits, state = read(tf.constant(ids, tf.int32), state)
         return logits.numpy(), state
 
@@ -264,7 +264,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return chunked_loss(self, rows, targets, rnnlm.chunk_rows(self.vocab_size))
 
     def configure_optimizers(self) -> Any:
-        """The optimizer that `optimizer` names."""
+        """The optimizer named in `optimizer`."""
         return make_optimizer(rnnlm.optimizer_of(self))
 
 

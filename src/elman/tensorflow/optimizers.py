@@ -10,7 +10,7 @@ from elman.core.model.optimizers import Optimizer
 class Adam(tf.keras.optimizers.Adam):
     """Adam with the paper's epsilon, added to the bias-corrected deviation, as in PyTorch.
 
-    Keras adds it before the correction, which makes it larger in early steps.
+    Keras adds it before the correction, so that it is larger in early steps.
     """
 
     @property
@@ -25,8 +25,8 @@ class Adam(tf.keras.optimizers.Adam):
 
 
 def make_optimizer(wanted: Optimizer) -> Any:
-    """Optimizer, as it is described."""
-    lr = float(wanted.lr)  # Keras 3 takes no integer
+    """Optimizer with this description."""
+    lr = float(wanted.lr)  # Keras 3 rejects integers
     if wanted.optimizer == "adam":
         return Adam(lr, epsilon=1e-8)
     if wanted.optimizer == "adamw":

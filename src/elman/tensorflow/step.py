@@ -22,7 +22,7 @@ __all__ = ["Step"]
 
 @dataclass(frozen=True)
 class Optimizer(Attributes):
-    """Attributes of an optimizer, which may be the user's own, by Keras' names."""
+    """Attributes of an optimizer, possibly user-defined, with Keras' names."""
 
     learning_rate: Any = None
     momentum: Any = 0
@@ -31,7 +31,7 @@ class Optimizer(Attributes):
 
 
 class Step(step.Step):
-    """Training of a model in TensorFlow, batch by batch; each step compiles anew."""
+    """Training of a model in TensorFlow, batch by batch. Each step is compiled anew."""
 
     def __init__(self, trainer: Any) -> None:
         super().__init__(trainer)
@@ -57,7 +57,7 @@ class Step(step.Step):
         return None if loss is None else float(loss)
 
     def _create_variables(self, batch: Sequence[tf.Tensor]) -> None:
-        """Let layers and optimizer create their variables: a graph that does is traced twice."""
+        """Create the variables of layers and optimizer: a graph that does so is traced twice."""
         with suppress(Exception), self.model.evaluating():  # the step itself will raise the error
             self.model(*batch[:-1])
             self.optim.build(self.model.trainable_variables)
@@ -96,20 +96,20 @@ class Step(step.Step):
         rate.assign(self._rate * factor)
         optimizer = Optimizer.of(self.optim)
         if optimizer.momentum:
-            # Keras' velocities contain the learning rate and would keep the previous one.
+            # Keras' velocities contain the learning rate, and would keep the old one.
             for velocity in optimizer.momentums:  # none before they are created
                 velocity.assign(velocity * (float(rate) / before))
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the training, copied: weights, optimizer and generators."""
+        """Copy of the state of the training: weights, optimizer and generators."""
         return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def create_state(self) -> None:
-        """Create the variables that a checkpoint has values for."""
+        """Create the variables whose values a checkpoint contains."""
         self._create_variables(self.trainer.prepare_batch(self.trainer.example()))
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        """Load the result of `state_dict`; model and optimizer must be prepared."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
 
@@ -126,7 +126,7 @@ class Step(step.Step):
         optimizer = Optimizer.of(self.optim)
         kept = optimizer.variables
         kept = kept() if callable(kept) else kept  # a method in tf_keras
-        rate = optimizer.learning_rate  # tf_keras leaves it out of the variables
+        rate = optimizer.learning_rate  # tf_keras omits it from the variables
         layers = ModelAttributes.of(self.model).own_layers
         draws = layers.draws if isinstance(layers, Stack) else None
         return {
@@ -137,6 +137,6 @@ class Step(step.Step):
         }
 
     def _of_model(self) -> list[Any]:
-        """Variables of the model; Keras 3 leaves out trained ones outside layers."""
+        """Variables of the model; Keras 3 omits trained ones outside layers."""
         known = [*self.model.variables, *self.model.trainable_variables]
         return list({id(variable): variable for variable in known}.values())

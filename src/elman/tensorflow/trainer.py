@@ -15,7 +15,7 @@ __all__ = ["Trainer"]
 class Trainer(trainer.Trainer):
     """Trains a model on data; `num_gpus=1` uses a GPU if there is one.
 
-    With `num_gpus=0` TensorFlow chooses the device. Each `fit` compiles its steps anew.
+    With `num_gpus=0`, TensorFlow chooses the device. Each `fit` compiles its steps anew.
     """
 
     step_type = Step

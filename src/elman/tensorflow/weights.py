@@ -56,7 +56,7 @@ def _swap_gates(array: np.ndarray) -> np.ndarray:
 
 
 def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Keras' weights of a layer, from the canonical ones in the order of their kinds."""
+    """Keras' weights of a layer, from canonical weights in the order of their kinds."""
     if cell not in NATIVE:
         return list(values)
     if cell == "gru":
@@ -67,7 +67,7 @@ def _to_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _from_keras(cell: str, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Canonical weights of a layer in the order of their kinds, from those of Keras."""
+    """Canonical weights of a layer in the order of their kinds, from Keras' weights."""
     if cell not in NATIVE:
         return list(values)
     kernel, recurrent, bias = values
@@ -94,7 +94,7 @@ def layer_weights(cell: str, layers: Sequence[Any]) -> Weights:
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
-    """An RNNLM of this architecture; the seed is that of dropout."""
+    """An RNNLM of this architecture; `seed` is for dropout."""
     if any(options.dropped.values()):
         tf.random.set_seed(seed)
     rnn = rnnlm.layers_of(layers, arch, **options.dropped)
@@ -102,7 +102,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
-    """Give a model weights by canonical name."""
+    """Set the weights of a model by canonical name."""
     model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     set_layer_weights(arch.cell, _layers(model), values)
     output = "embedding.weight" if arch.tied else "linear.weight"
@@ -126,9 +126,9 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """Weights of a model by canonical name, copied."""
+    """Copies of the weights of a model by canonical name."""
     arch = architecture(model)
-    with model.evaluating():  # without a draw of dropout
+    with model.evaluating():  # without drawing dropout
         model(tf.zeros((1, 1), tf.int32))  # the layers create their variables
     values = layer_weights(arch.cell, _layers(model))
     kernel, values["linear.bias"] = model.linear.get_weights()

@@ -36,7 +36,7 @@ def cpu() -> torch.device:
 
 
 def gpu(i: int = 0) -> torch.device:
-    """The i-th GPU: a CUDA device, or Apple's if there is no CUDA."""
+    """The i-th GPU: a CUDA device, or Apple's GPU without CUDA."""
     if not torch.cuda.is_available() and torch.backends.mps.is_available():
         return torch.device("mps")  # there is at most one
     return torch.device(f"cuda:{i}")

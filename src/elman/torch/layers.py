@@ -44,7 +44,7 @@ class RNNScratch(Module):
 
 
 class Layers(layers.Layers, Module):
-    """Stack of recurrent layers of the cell `cell`, PyTorch's own where it has them."""
+    """Stack of recurrent layers of the cell `cell`: PyTorch's own layers if there are any."""
 
     def make_stack(self) -> Any:
         """PyTorch's layers, or a CellStack."""
@@ -62,7 +62,7 @@ class Layers(layers.Layers, Module):
         return stack
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, and freeze the biases, as neither carries hooks."""
+        """Restore a copy or a pickle, and freeze the biases again: neither carries hooks."""
         super().__setstate__(state)
         if getattr(self.rnn, "has_frozen_biases", False):
             freeze_redundant_biases(self.rnn)
@@ -73,7 +73,7 @@ class Layers(layers.Layers, Module):
         return self._drop(outputs, self.output_dropout), H
 
     def _drop(self, values: torch.Tensor, share: float) -> torch.Tensor:
-        """Values, (steps, batch, features), after dropout that is the same at all steps."""
+        """Values, (steps, batch, features), after dropout with one mask for all steps."""
         if not (share and self.training):
             return values
         return values * F.dropout(torch.ones_like(values[0]), share)
@@ -102,13 +102,13 @@ class GRU(Options, Sizes, Inputs, Layers):
 @documented
 @dataclass(eq=False, repr=False)
 class LSTM(Options, Sizes, Inputs, Layers):
-    """Stack of LSTM layers, whose state is a pair (H, C)."""
+    """Stack of LSTM layers. The state is a pair (H, C)."""
 
     cell = "lstm"
 
 
 class CellStack(nn.Module):
-    """Recurrent layers of a cell that PyTorch has no layers for, called as `nn.RNN` is."""
+    """Recurrent layers of a cell without PyTorch layers, called like `nn.RNN`."""
 
     def __init__(
         self,

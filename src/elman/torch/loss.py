@@ -28,10 +28,10 @@ def chunked_loss(model: Any, rows: torch.Tensor, targets: torch.Tensor, size: in
 
 
 class ChunkedLoss(torch.autograd.Function):
-    """Mean loss of rows, (number, hidden), whose backward pass computes the logits again.
+    """Mean loss of rows, (number, hidden). The backward pass computes the logits again.
 
-    The gradients of the weight are added in place: autograd would write the gradient of each chunk
-    and then add it.
+    The gradients of the weight are added in place. Autograd would write the gradient of each chunk
+    first, and then add it.
     """
 
     @staticmethod

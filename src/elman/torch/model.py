@@ -34,12 +34,12 @@ class Module(nn.Module, module.Module):
         def __getattr__(self, name: str) -> Any: ...
 
     def __getstate__(self) -> dict[str, Any]:
-        """State for a copy or a pickle: without the trainer, and what PyTorch leaves out."""
+        """State for a copy or a pickle: without the trainer, and without what PyTorch omits."""
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "trainer"}
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        """Outputs for a batch of inputs; those of `self.net` unless overridden."""
+        """Outputs for a batch of inputs, computed by `self.net` unless overridden."""
         return module.Module.forward(self, X)
 
     def to_float(self, value: Any) -> float:
@@ -71,7 +71,7 @@ class Classifier(module.Classifier, Module):
         return F.cross_entropy(logits, targets, reduction="none")
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
-        """Mean cross-entropy in nats; unless `averaged`, that of each prediction."""
+        """Mean cross-entropy in nats; unless `averaged`, one value for each prediction."""
         losses = self.token_losses(Y_hat.reshape(-1, Y_hat.shape[-1]), Y.reshape(-1))
         return mean(self, losses) if averaged else losses
 
@@ -104,7 +104,7 @@ class LinearRegression(Module):
 @lru_cache(maxsize=8)
 def identity(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Identity matrix, cached; its rows are the one-hot vectors."""
-    with torch.inference_mode(False):  # training uses it too, whoever asked first
+    with torch.inference_mode(False):  # training uses it, too
         return torch.eye(size, dtype=dtype, device=device)
 
 
@@ -141,10 +141,10 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
         return torch.stack([H @ self.W_hq + self.b_q for H in rnn_outputs], 1)
 
     def loss(self, Y_hat: torch.Tensor, Y: torch.Tensor, averaged: bool = True) -> torch.Tensor:
-        """Mean cross-entropy in nats; unless `averaged`, that of each token."""
+        """Mean cross-entropy in nats; unless `averaged`, one value for each token."""
         if (
             averaged and Y.dim() == 2 and self.target_mask is None
-        ):  # time-major, as the layers leave them, needs no copy
+        ):  # time-major, as returned by the layers: needs no copy
             Y_hat, Y = Y_hat.swapaxes(0, 1), Y.T
         return super().loss(Y_hat, Y, averaged)
 
@@ -156,7 +156,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
 
     @torch.no_grad()
     def step(self, ids: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
-        """Logits of ids, a NumPy array, and the state after them, without dropout."""
+        """Logits for ids, a NumPy array, and the state after them, without dropout."""
         ids = language_model.ids_of(ids, self.vocab_size)
         X = torch.as_tensor(ids, device=self._like().device)
         with self.evaluating():
@@ -167,7 +167,7 @@ class RNNLMScratch(rnnlm.RNNLMScratch, Classifier):
     def greedy_decode(self, token: int, state: Any, mask: np.ndarray) -> tuple[list[int], Any]:
         """Most likely ids after `token`, one by one, and the state before the last.
 
-        `mask`, (vocab,), is added to the logits. They end with -1 where the logits are not finite.
+        `mask`, (vocab,), is added to the logits. They end with -1 if the logits are not finite.
         """
         device, inputs, following = self._like().device, {}, []
         added = torch.as_tensor(mask, device=device)
@@ -221,7 +221,7 @@ class RNNLM(rnnlm.RNNLM, RNNLMScratch):
         return chunked_loss(self, rows, Y.T.reshape(-1), size)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer that `optimizer` names."""
+        """The optimizer named in `optimizer`."""
         return make_optimizer(rnnlm.optimizer_of(self), self.parameters())
 
 

@@ -12,5 +12,5 @@ OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.o
 def make_optimizer(
     wanted: Optimizer, parameters: Iterable[torch.nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """Optimizer of some parameters, as it is described."""
+    """Optimizer of some parameters, with this description."""
     return OPTIMIZERS[wanted.optimizer](parameters, **wanted.arguments)

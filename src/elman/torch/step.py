@@ -51,13 +51,13 @@ class Step(GradientStep):
 
     @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:
-        """Take the step of these gradients, as `update` does."""
+        """Take the step with these gradients, as `update` does."""
         for parameter, part in self._parts(vector):
             parameter.grad = part
         self._step()
 
     def _parts(self, vector: torch.Tensor) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor]]:
-        """Parameters, and the part of a vector that belongs to each."""
+        """Parameters, each with its part of a vector."""
         parameters = list(self.model.parameters())
         parts = vector.split([parameter.numel() for parameter in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
@@ -68,7 +68,7 @@ class Step(GradientStep):
         return {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
 
     def partition_optimizer(self, own: slice) -> None:
-        """Make the optimizer one of a part of all weights, which are taken as one vector."""
+        """Restrict the optimizer to a part of the vector of all weights."""
         self._own_part = own
         self._part = torch.nn.Parameter(self._weights_of(own))
         (group,) = self.optim.param_groups
@@ -108,7 +108,7 @@ class Step(GradientStep):
                 parameter.copy_(part)
 
     def is_of_part(self, name: str) -> bool:
-        """True if an array of the state has numbers of the optimizer's part alone."""
+        """True if an array of the state contains only the optimizer's part."""
         return name.startswith("optim.") and not name.endswith(".step")
 
     def seed_dropout(self, *words: int) -> None:
@@ -127,10 +127,10 @@ class Step(GradientStep):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def state_dict(self) -> Weights:
-        """State of the training, copied: weights, optimizer and generators."""
+        """Copy of the state of the training: weights, optimizer and generators."""
         if not self.model.state_dict():
             raise ElmanError(
-                "a checkpoint has the model's parameters, and "
+                "a checkpoint requires parameters, and "
                 f"{type(self.model).__name__} has none: make its tensors nn.Parameter"
             )
         arrays = {
@@ -149,7 +149,7 @@ class Step(GradientStep):
         return arrays
 
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; model and optimizer must be prepared."""
+        """Load the result of `state_dict`; model and optimizer must be prepared."""
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         self.model.load_state_dict(
             {name: tensors[f"model.{name}"] for name in self.model.state_dict()}

@@ -30,11 +30,11 @@ class Trainer(trainer.Trainer):
             gradient *= scale
 
     def measure_gradients(self, model: Any) -> torch.Tensor:
-        """Norm of all gradients, taken as one vector; NaN if there are none."""
+        """Norm of all gradients as one vector; NaN if there are none."""
         norms = [gradient.norm() for gradient in gradients_of(model)]
         return torch.stack(norms).norm() if norms else torch.tensor(float("nan"))
 
 
 def gradients_of(model: Any) -> list[torch.Tensor]:
-    """Gradients of a model's parameters, as far as they have one."""
+    """Gradients of those parameters of a model that have one."""
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]

@@ -19,7 +19,7 @@ __all__ = ["architecture", "build", "export_weights", "version"]
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
-    """An RNNLM of this architecture; the seed is that of dropout."""
+    """An RNNLM of this architecture; `seed` is for dropout."""
     if any(options.dropped.values()):
         torch.manual_seed(seed)
     inputs = arch.embedding or arch.vocab
@@ -28,7 +28,7 @@ def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments
 
 
 def set_weights(model: RNNLM, arch: Architecture, values: Weights) -> None:
-    """Give a model weights by canonical name."""
+    """Set the weights of a model by canonical name."""
     model.linear(torch.zeros(1, arch.hidden))  # so that a lazy layer infers its shape
     tensors = {name: torch.from_numpy(value) for name, value in values.items()}
     model.to(tensors["linear.bias"].dtype)
@@ -53,7 +53,7 @@ def architecture(model: RNNLMScratch) -> Architecture:
 
 
 def export_weights(model: RNNLMScratch) -> Weights:
-    """Weights of a model by canonical name, copied."""
+    """Copies of the weights of a model by canonical name."""
     arch = architecture(model)
     values = {
         name.replace("rnn.rnn.", "rnn."): numpy(value).copy()

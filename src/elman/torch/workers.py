@@ -18,10 +18,10 @@ from elman.core.workers.rows import Rows, packed, unpacked
 
 
 class TorchWorkers:
-    """Workers that torchrun has started, or who else sets its variables.
+    """Workers started by torchrun, or by anything that sets its variables.
 
-    One that does not answer for some `seconds` is given up. With `on_gpus` vectors on CUDA devices
-    are exchanged by NCCL.
+    A worker that does not answer for `seconds` counts as lost. With `on_gpus`, NCCL exchanges
+    vectors on CUDA devices.
     """
 
     def __init__(self, seconds: float, on_gpus: bool = False) -> None:
@@ -30,7 +30,7 @@ class TorchWorkers:
         if on_gpus and self.gpu < torch.cuda.device_count():
             torch.cuda.set_device(self.gpu)
             backend = "cpu:gloo,cuda:nccl"
-            # An exchange is waited for, and its failure raised; else NCCL would end the process.
+            # Wait for each exchange and raise its failure; otherwise NCCL would end the process.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         timeout = timedelta(seconds=seconds)
         with as_machine_error(RuntimeError, ValueError):
@@ -43,7 +43,7 @@ class TorchWorkers:
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
-        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         given = torch.zeros(0) if vector is None else _exchangeable(vector)
         zeros = given.new_zeros
         if rows is not None:
@@ -59,7 +59,7 @@ class TorchWorkers:
         return (total if vector is None else _like(vector, total)), all_numbers
 
     def _pieces(self, given: torch.Tensor, piece: int, numbers: Numbers) -> torch.Tensor:
-        """Equally long pieces of a vector, with the numbers behind each, (size, piece + words)."""
+        """Pieces of a vector, equally long, each followed by the numbers, (size, piece + words)."""
         words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
         pieces = given.new_empty(self.size, piece + len(words))
         pieces[:, piece:] = words
@@ -70,13 +70,13 @@ class TorchWorkers:
         return pieces
 
     def _joined(self, part: torch.Tensor) -> torch.Tensor:
-        """Vectors of all workers, which are equally long, one after the other."""
+        """Concatenate the vectors of all workers; they have equal lengths."""
         total = part.new_empty(self.size, len(part))
         dist.all_gather(list(total), part.contiguous())
         return total.view(-1)
 
     def concatenate(self, part: Any, length: int) -> Any:
-        """Parts that workers have of a vector of this length, one after the other."""
+        """Concatenate the workers' parts of a vector of this length."""
         given = _exchangeable(part)
         padding = 0, -(-length // self.size) - len(given)
         padded = torch.nn.functional.pad(given, padding)
@@ -85,14 +85,14 @@ class TorchWorkers:
         return _like(part, total)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Contents of all workers."""
+        """Gather the contents of all workers."""
         contents: list[Any] = [None] * self.size
         with as_machine_error(RuntimeError):
             dist.all_gather_object(contents, content)
         return contents
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         dist.destroy_process_group()
 
 
@@ -100,27 +100,27 @@ connect = TorchWorkers
 
 
 def _exchangeable(vector: Any) -> torch.Tensor:
-    """A vector as a tensor that gloo or NCCL can exchange: neither knows MPS."""
+    """A vector as a tensor that gloo or NCCL can exchange: neither supports MPS."""
     given = torch.as_tensor(vector)
     return given.cpu() if given.is_mps else given
 
 
 def _like(vector: Any, total: torch.Tensor) -> Any:
-    """The total as an array of the kind of the vector, on its device."""
+    """The total as an array of the vector's kind, on its device."""
     return total.numpy() if isinstance(vector, np.ndarray) else total.to(vector.device)
 
 
 def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
-    """Name on which workers that have been started together agree.
+    """Name that workers started together agree on.
 
-    When torchrun starts workers again, its store still has what the earlier ones wrote, such as
+    When torchrun restarts workers, its store still contains what the earlier ones wrote, such as
     their addresses (https://github.com/pytorch/pytorch/issues/135712).
     """
     own, end = secrets.token_hex(8), time.monotonic() + seconds
     if rank == 0:
         store.set("elman", own)
     while time.monotonic() < end:
-        first = store.get("elman").decode()  # may be that of an earlier attempt
+        first = store.get("elman").decode()  # possibly from an earlier attempt
         members = f"{first}/members"
         if rank:
             store.set(f"{first}/{rank}", own)
@@ -132,5 +132,6 @@ def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
             return first
         time.sleep(0.05)
     raise MachineError(
-        f"{size} workers meet, got fewer within {seconds:g} seconds: start as many at the same time"
+        f"{size} workers must start together, got fewer within {seconds:g} seconds: start them at "
+        "the same time"
     )

@@ -59,11 +59,11 @@ def test_the_targets_that_count_are_those_of_the_mask(mask: Any) -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (MASK * 0.5, "a mask is 0 or 1 for each target, got 0.5"),
-        (MASK.T, r"a mask has the shape of the targets, \(2, 3\), got \(3, 2\)"),
-        (MASK & False, "a mask must be true for one target or more, got none"),
-        ([[1, 0], [1]], "a mask is a NumPy array of booleans: "),
-        ("mask", "a mask is a NumPy array of booleans, got <U4"),
+        (MASK * 0.5, "a mask must be 0 or 1 for each target, got 0.5"),
+        (MASK.T, r"a mask must have the shape of the targets, \(2, 3\), got \(3, 2\)"),
+        (MASK & False, "a mask must be true for at least one target: leave"),
+        ([[1, 0], [1]], "a mask must be a NumPy array of booleans: "),
+        ("mask", "a mask must be a NumPy array of booleans, got <U4"),
     ],
 )
 def test_a_mask_that_is_none_is_refused(mask: Any, message: str) -> None:
@@ -133,7 +133,9 @@ def test_tokens_per_second_are_those_that_count(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_loss_that_leaves_the_mask_unused_is_refused() -> None:
-    with pytest.raises(ElmanError, match="the loss of Careless does not use it: average over"):
+    with pytest.raises(
+        ElmanError, match="the loss of Careless must use the mask of the batch: average"
+    ):
         history_of(Careless())
 
 
@@ -164,5 +166,8 @@ def test_an_accuracy_that_uses_the_mask_does_not_excuse_a_loss_that_does_not() -
 
     batch, model = Batch(X, Y, MASK), Careful()
     model.plot = lambda *words, **named: None  # type: ignore[method-assign]
-    with pytest.raises(ElmanError, match="does not use it"), model.masking(batch.mask):
+    with (
+        pytest.raises(ElmanError, match="must use the mask of the batch"),
+        model.masking(batch.mask),
+    ):
         model.validation_step(batch)

@@ -137,7 +137,9 @@ def test_a_missing_file_and_a_bad_split_are_refused(tmp_path: Path, story: Path)
 
 
 def test_more_windows_than_the_text_has_are_refused() -> None:
-    with pytest.raises(ElmanError, match="num_train \\+ num_val is 300000"):
+    with pytest.raises(
+        ElmanError, match=r"num_train \+ num_val must be .* or less, .*, got 300000"
+    ):
         TimeMachine(8, 32, num_train=200_000, num_val=100_000)
 
 
@@ -156,7 +158,7 @@ def test_the_books_hooks_take_effect() -> None:
 def test_a_text_whose_words_are_all_unknown_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(" ".join(f"word{n}" for n in range(200)))
-    with pytest.raises(ElmanError, match="is too rare for the vocabulary"):
+    with pytest.raises(ElmanError, match="must contain a token that is frequent enough"):
         TextFile(str(path), 4, 4, "word")
 
 
@@ -168,7 +170,9 @@ def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
         caplog.clear()
         TextFile(str(story), batch_size, 32, batching=batching)
         (told,) = caplog.messages
-        assert told.startswith(f"an epoch has {updates} update{'s' * (updates > 1)}: a batch takes")
+        assert told.startswith(
+            f"an epoch has only {updates} update{'s' * (updates > 1)}: a batch takes"
+        )
         assert told.endswith("use a smaller batch size, such as 10")
     caplog.clear()
     better = TextFile(str(story), 10, 32, batching=batching)
@@ -188,7 +192,7 @@ def test_a_pickle_of_the_time_machine_has_each_character_once() -> None:
 
 
 def test_an_empty_path_is_refused() -> None:
-    with pytest.raises(ElmanError, match="a text is the path of a UTF-8 file, got nothing"):
+    with pytest.raises(ElmanError, match="a text must be the path of a UTF-8 file, got ''"):
         TextFile("", 8, 32)
 
 
@@ -246,5 +250,5 @@ def test_a_file_or_a_store_that_is_too_short_is_named(tmp_path: Path) -> None:
 def test_lines_without_text_are_said_to_be_empty(tmp_path: Path, tokenizer: str) -> None:
     path = tmp_path / "text.txt"
     path.write_text("\n\n\n")
-    with pytest.raises(ElmanError, match="every line of the text is empty: give lines that are no"):
+    with pytest.raises(ElmanError, match="a text must contain a line that is not empty: give more"):
         TextFile(str(path), 2, 4, tokenizer, lines=True)

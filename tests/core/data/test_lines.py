@@ -101,7 +101,7 @@ def test_a_test_part_that_was_asked_for_has_lines(tmp_path: Path) -> None:
     training, validation, test = by_part(NAMES, (0.6, 0.3, 0.1))
     path, split = tmp_path / "text", (0.6, 0.3, 0.1)
     path.write_text("\n".join([*training, *validation]))
-    with pytest.raises(ElmanError, match="the test part has no lines"):
+    with pytest.raises(ElmanError, match="the test part requires a line"):
         TextFile(str(path), 5, 99, split=split, lines=True)
     prepare([str(path)], tmp_path / "s", "char", split=split, lines=True)
     assert TextFile(str(tmp_path / "s"), 5, 99, lines=True).test_tokens is None
@@ -121,13 +121,13 @@ def test_a_text_whose_lines_are_all_equal_needs_a_file_for_validation(
 ) -> None:
     path = tmp_path / "text"
     path.write_text(text)
-    with pytest.raises(ElmanError, match="part has no lines, since too few differ"):
+    with pytest.raises(ElmanError, match="part requires a line, but too few lines differ"):
         TextFile(str(path), 5, 99, lines=True)
     data = TextFile(str(path), 5, 99, val_path=str(path), lines=True)
     assert set(epoch(data, data.train_dataloader())) == {text.strip().split("\n")[0]}
     for empty in ("\n", "\n\r\n"):
         path.write_text(empty)
-        with pytest.raises(ElmanError, match="every line of the text is empty"):
+        with pytest.raises(ElmanError, match="a text must contain a line that is not empty"):
             TextFile(str(path), 5, 99, val_path=str(path), lines=True)
 
 
@@ -205,9 +205,9 @@ def test_a_line_that_is_too_long_is_cut_with_a_notice(
     path = tmp_path / "text"
     path.write_text("\n".join([*NAMES, "abcdefghij"]))
     data = TextFile(str(path), 50, 5, val_path=str(path), lines=True)
-    assert [m for m in caplog.messages if "longer" in m] == [
-        f"1 of 37 lines of the {part} part are longer than 5 tokens, and only that much of them is "
-        "read: a sequence length of 11 reads all"
+    assert [m for m in caplog.messages if "are cut" in m] == [
+        f"1 of 37 lines in the {part} part are cut after 5 tokens: use a sequence length of 11 to "
+        "read all"
         for part in ("training", "validation")
     ]
     (batch,) = data.val_dataloader()
@@ -250,10 +250,16 @@ def test_lines_are_read_as_such_by_text_store_and_codec_alike(tmp_path: Path) ->
     prepare([path], tmp_path / "text", "char")
     codec = TextFile(path, 8, 99, lines=True).codec
     for given_, message in (
-        ({"path": str(tmp_path / "lines")}, "lines is for lines as sequences of their own: give"),
-        ({"path": str(tmp_path / "text"), "lines": True}, "is not for lines as sequences of th"),
-        ({"path": path, "codec": codec}, "the codec is for lines as sequences of their own: give"),
-        ({"path": path, "lines": True, "batching": "contiguous"}, "lines do not continue each oth"),
+        ({"path": str(tmp_path / "lines")}, "lines was made for separate lines: give --lines"),
+        (
+            {"path": str(tmp_path / "text"), "lines": True},
+            "text was not made for separate lines: leave",
+        ),
+        ({"path": path, "codec": codec}, "the codec was made for separate lines: give --lines"),
+        (
+            {"path": path, "lines": True, "batching": "contiguous"},
+            "--lines requires random batching",
+        ),
     ):
         arguments: dict[str, Any] = {"batch_size": 8, "num_steps": 9} | given_
         with pytest.raises(ElmanError, match=message):
@@ -275,11 +281,13 @@ def test_the_end_of_a_line_is_in_every_vocabulary(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("aaaa\nbaab\n")
     path = str(tmp_path / "text")
     for bounds in ({"vocab_size": 2}, {"min_freq": 5}, {"tokenizer": "word", "min_freq": 5}):
-        with pytest.raises(ElmanError, match="is too rare for the vocabulary"):
+        with pytest.raises(ElmanError, match="must contain a token that is frequent enough"):
             TextFile(path, 2, 9, val_path=path, lines=False, **{"min_freq": 9})  # type: ignore[arg-type]
         data = TextFile(path, 2, 9, val_path=path, lines=True, **bounds)  # type: ignore[arg-type]
         assert "\n" in data.vocab
-    with pytest.raises(ElmanError, match="has the end of a line in its vocabulary"):
+    with pytest.raises(
+        ElmanError, match="must keep lines unchanged and have the line end in its vocabulary"
+    ):
         Codec(Vocab(["a"]), "char", clean=False, lines=True)
 
 
@@ -334,7 +342,7 @@ def test_a_model_of_lines_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     assert codec.lines
     assert codec != Codec(codec.vocab, tokenizer("char"), clean=False)
     assert codec.prefix_ids("ab") == [codec.line_end, *codec.vocab[["a", "b"]]]
-    with pytest.raises(ElmanError, match="a line has no line end within it"):
+    with pytest.raises(ElmanError, match="a line must not contain a line end"):
         codec.prefix_ids("a\nb")
     assert codec.line([*codec.prefix_ids("ab"), codec.line_end, 2]) == "ab"
     assert codec.line(codec.prefix_ids("ab")) == "ab"

@@ -77,7 +77,7 @@ def test_two_shares_make_no_test_part(folder: Path) -> None:
     assert not len(data.test)
     assert data.test_tokens is None
     assert list(data.unknown) == ["training part", "validation part"]
-    with pytest.raises(ElmanError, match="the text has no test part: give split three shares"):
+    with pytest.raises(ElmanError, match="a test requires a test part: give split three shares"):
         data.test_dataloader()
     prepare([str(folder / "one")], folder / "s", "char", split=(0.7, 0.3))
     kept = TextFile(str(folder / "s"), 4, 4)
@@ -101,12 +101,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"split": (1.0,)}, r"split must be two or three shares above 0 that sum to 1, got \(1.0,\)"),
     ({"split": (0.5, 0.5, 0.0)}, "split must be two or three shares above 0"),
     ({"split": (0.5, 0.4)}, "split must be two or three shares above 0 that sum to 1"),
-    ({"split": (0.5, 0.5), "val_path": "val"}, "whose validation part is a file is for training"),
-    ({"split": (0.5, 0.3, 0.2), "test_path": "test"}, "whose test part is a file has two shares"),
+    (
+        {"split": (0.5, 0.5), "val_path": "val"},
+        "with a validation file, the text must be used only for",
+    ),
+    ({"split": (0.5, 0.3, 0.2), "test_path": "test"}, "with a test file, split must be two shares"),
     ({"val_path": "https://a/b"}, "https://a/b is a URL"),
     ({"test_path": "gone"}, "there is no file gone"),
     ({"test_path": "empty"}, "empty is empty: give a text"),
-    ({"path": []}, "a text is the path of a UTF-8 file, or of several, got none"),
+    ({"path": []}, "a text must be the path of a UTF-8 file, or several: give one"),
     ({"path": 3}, "a text must be a path, got 3"),
 ]
 
@@ -126,15 +129,15 @@ def test_what_a_store_has_already_cannot_be_given(folder: Path) -> None:
     prepare([one], folder / "s", "char")
     given: list[dict[str, Any]] = [{"split": (0.5, 0.5)}, {"val_path": val}, {"test_path": val}]
     for more in given:
-        with pytest.raises(ElmanError, match="a store has its own parts, got a "):
+        with pytest.raises(ElmanError, match="a store has fixed parts, got a "):
             TextFile(str(folder / "s"), 4, 4, **more)
-    with pytest.raises(ElmanError, match=r"a store has its own parts, got a second text"):
+    with pytest.raises(ElmanError, match=r"a store has fixed parts, got a second text"):
         TextFile([str(folder / "s"), one], 4, 4)
 
 
 @pytest.mark.parametrize("split", ["", "0.5;0.5", "a,b", "0.5,"])
 def test_a_split_in_words_has_commas(split: str) -> None:
-    with pytest.raises(ElmanError, match="split must be shares with commas between them, such as"):
+    with pytest.raises(ElmanError, match="split must be shares separated by commas, such as"):
         parts.parse_split(split)
     assert parts.parse_split("0.9, 0.1") == (0.9, 0.1)
 
@@ -167,4 +170,4 @@ def test_a_training_text_that_is_also_validated_on_is_warned_of(
     for name, warned in (("same", True), ("other", False)):
         caplog.clear()
         TextFile(str(tmp_path / "one"), 4, 8, val_path=str(tmp_path / name))
-        assert ("whose loss then tells nothing" in caplog.text) == warned
+        assert ("its loss says nothing about" in caplog.text) == warned

@@ -67,7 +67,7 @@ def test_standard_input_is_a_text(
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
     prepare([texts[0], "-"], tmp_path / "piped", "word")
     assert contents(tmp_path / "piped") == contents(tmp_path / "files")
-    with pytest.raises(ElmanError, match="can be read once, got - twice"):
+    with pytest.raises(ElmanError, match="can only be read once, got - twice"):
         prepare(["-", "-"], tmp_path / "twice", "word")
     monkeypatch.setattr("sys.stdin", None)  # as where the shell closes it
     with pytest.raises(ElmanError, match="standard input is closed"):
@@ -354,7 +354,9 @@ def test_more_words_than_memory_is_meant_for_are_refused(
 ) -> None:
     monkeypatch.setattr(token_writer, "MAX_DISTINCT_TOKENS", 100)
     (tmp_path / "text").write_text(" ".join(map(str, range(200))))
-    with pytest.raises(ElmanError, match=r"more than 100 different words.*: use the tokenizer bpe"):
+    with pytest.raises(
+        ElmanError, match=r"must have 100 different words or fewer.*: use the tokenizer bpe"
+    ):
         prepare([str(tmp_path / "text")], tmp_path / "store", "word")
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
@@ -389,14 +391,14 @@ def test_files_of_others_are_neither_removed_nor_written_to(
     for name in ("letter", "mine/letter", "state.json/letter", "finished/letter", "finished/.lock"):
         (part / name).parent.mkdir(exist_ok=True)
         (part / name).write_text("dear")
-        refused("is in the way and was not made by elman")
+        refused("was not made by elman: move it")
         assert contents_below(part) == {name: "dear"}
         (part / name).unlink()
         if "/" in name:
             (part / name).parent.rmdir()
     part.rmdir()
     part.write_text("dear")
-    refused("is in the way and was not made by elman")
+    refused("was not made by elman: move it")
     assert part.read_text() == "dear"
 
 
@@ -410,7 +412,7 @@ def test_more_tokens_than_a_model_can_have_are_refused(
 ) -> None:
     monkeypatch.setattr(token_writer, "MAX_VOCAB_SIZE", 9)
     with pytest.raises(
-        ElmanError, match="and a model has 9 at most: give a vocab size, or use bpe"
+        ElmanError, match=r"must have 9 tokens or fewer, got .*: give a vocab size, or use bpe"
     ):
         prepare(texts, tmp_path / "store", "word")
     assert sorted(tmp_path.iterdir()) == sorted(map(Path, texts))
@@ -520,17 +522,20 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["none.txt"], "there is no file none.txt"),
-        ([""], "a text is the path of a UTF-8 file, got nothing"),
+        ([""], "a text must be the path of a UTF-8 file, got ''"),
         (["."], "cannot read .: it is a folder"),
         (["one.txt", "--tokenizer", "words"], "got 'words': did you mean word?"),
-        (["one.txt", "--tokenizer", "syllable"], "the tokenizer is one of char, byte, word, bpe"),
-        (["one.txt", "--tokenizer", "byte", "--vocab-size", "9"], "vocab size goes with tokens"),
+        (["one.txt", "--tokenizer", "syllable"], "tokenizer must be char, byte, word or bpe"),
+        (
+            ["one.txt", "--tokenizer", "byte", "--vocab-size", "9"],
+            "vocab size requires tokens that are counted",
+        ),
         (["one.txt", "--vocab-size", "1"], "vocab size must be 2 or more, got 1"),
         (["one.txt", "--tokenizer", "bpe", "--vocab-size", "9"], "vocab size must be 257 or more"),
-        (["one.txt", "--tokenizer", "bpe", "--min-freq", "9"], "min freq goes with char and word"),
+        (["one.txt", "--tokenizer", "bpe", "--min-freq", "9"], "min freq requires char or word"),
         (["one.txt", "--min-freq", "0"], "min freq must be 1 or more, got 0"),
         (["one.txt", "--newlines", "crlf"], "newlines must be universal or keep, got 'crlf'"),
-        (["two.txt.gz", "-", "-"], "standard input can be read once"),
+        (["two.txt.gz", "-", "-"], "standard input can only be read once"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_no_files(

@@ -109,7 +109,7 @@ def test_ids_are_checked_when_they_are_read() -> None:
 def test_batches_that_are_too_small_are_refused() -> None:
     with pytest.raises(ElmanError, match="a batch size of 4 and 8 shards: use a larger batch"):
         sharded(loader("windows", 1000, 4, 7), 8, range(8), 1001)
-    with pytest.raises(ElmanError, match=r"need 1800 places, and the training part has 982"):
+    with pytest.raises(ElmanError, match=r"need 1800 positions, and the training part has 982"):
         sharded(loader("windows", 1000, 100, 18), 8, range(8), 1001)
 
 

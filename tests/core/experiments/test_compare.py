@@ -31,7 +31,7 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
     assert config["training"]["peak_memory_mb"] > 20
     again = elman("compare", "made/run/numpy", "--plot", "again.svg")
-    assert (again.stdout, again.stderr) == (done.stdout, "elman: the curves are in again.svg\n")
+    assert (again.stdout, again.stderr) == (done.stdout, "elman: curves: again.svg\n")
     assert (tmp_path / "again.svg").exists()
 
 
@@ -44,7 +44,7 @@ def test_all_is_what_is_installed_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("torch,torch", "each framework trains once"),
+        ("torch,torch", "framework names must be distinct"),
         ("numpy,caffe", "got 'caffe'"),
         ("mxnet=/nowhere/python", "no Python interpreter /nowhere/python"),
         (f"mxnet={Path(__file__)}", "no Python interpreter"),  # a file that cannot be run
@@ -68,7 +68,7 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
     done = elman("train", story, *QUICK, "--framework", names, "--out", "both")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last == "elman: no run of jax, for the reasons above"
+    assert last == "elman: no run of jax: see the errors above"
     assert done.stdout.splitlines()[-1].split()[0] == "both/numpy"
     assert (tmp_path / "both" / "numpy" / "config.json").exists()
 
@@ -76,7 +76,7 @@ def test_a_training_that_fails_is_named_and_the_others_kept(
 def test_a_users_error_in_every_framework_exits_with_2(elman: Command) -> None:
     done = elman("train", "none.txt", "--framework", f"numpy,numba={sys.executable}")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "elman: no run of numpy, numba, for the reasons above"
+    assert done.stderr.splitlines()[-1] == "elman: no run of numpy, numba: see the errors above"
 
 
 def test_no_module_from_the_current_folder_is_imported(
@@ -198,7 +198,7 @@ def test_words_of_other_texts_are_other_tokens_though_as_many(
         trained(elman, tmp_path / f"{name}.txt", "--tokenizer", "word", "--out", f"runs/{name}")
     done = elman("compare", "runs", "--on", "one.txt")
     assert done.returncode == 0, done.stderr
-    assert "the tokens differ: bits/char compare; losses and perplexities do not" in done.stdout
+    assert "the tokens differ: compare bits/char, not losses or perplexities" in done.stdout
     assert "perplexity" not in rows(done.stdout)["runs/one"]
 
 
@@ -220,7 +220,7 @@ def test_a_run_that_cannot_be_read_hides_no_others(elman: Command, tmp_path: Pat
         done = elman(*words)
         assert done.returncode == 0, done.stderr
         assert "runs/two" in done.stdout
-        assert "there is no file runs/one/history.csv; it is passed over" in done.stderr
+        assert "there is no file runs/one/history.csv; skipping it" in done.stderr
     named = elman("compare", "runs/one", "runs/two")
     assert named.returncode == 2
     assert "there is no file runs/one/history.csv" in named.stderr
@@ -236,7 +236,7 @@ def test_runs_whose_test_parts_differ_are_marked(elman: Command, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     marks = {run: row["test bits/char"][-1] == "+" for run, row in rows(done.stdout).items()}
     assert marks == {"runs/a": False, "runs/b": False, "runs/c": True, "runs/d": True}
-    assert "+ on different characters than in the first run: --on FILE evaluates" in done.stdout
+    assert "+ on other characters than the first run: --on FILE evaluates" in done.stdout
     assert "+" not in elman("compare", "runs/a", "runs/b").stdout
     assert "+" not in elman("compare", "runs", "--on", other).stdout.replace(str(other), "")
 
@@ -254,15 +254,15 @@ def test_what_is_no_run_is_passed_over_with_a_notice(elman: Command, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert [*rows(done.stdout)] == ["runs/all/one", "runs/two"]
     assert [line.removeprefix("elman: ") for line in done.stderr.splitlines()] == [
-        "runs/begun is passed over: it is still in training",
-        "runs/empty is passed over: no finished run is in it",
-        "runs/notes.txt is passed over: it is not a run directory",
-        "the curves are in compare.png",
+        "skipping runs/begun: it is still in training",
+        "skipping runs/empty: it contains no finished run",
+        "skipping runs/notes.txt: it is not a run directory",
+        "curves: compare.png",
     ]
     assert not list((tmp_path / "runs").rglob("compare.png"))
     nothing = elman("compare", "runs/notes.txt")
     assert nothing.returncode == 2
-    assert "no finished run was named: give runs, or a folder of runs" in nothing.stderr
+    assert "one finished run or more is required: give runs, or a folder of runs" in nothing.stderr
 
 
 @pytest.mark.parametrize(

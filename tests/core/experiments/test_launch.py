@@ -92,6 +92,6 @@ def test_variables_that_are_wrong_are_named(
     variables: Set, framework: str, wrong: dict[str, str], found: str
 ) -> None:
     variables(**{"RANK": "0", "WORLD_SIZE": "2", **MEETING, **wrong})
-    message = f"RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, got {found}: start them by torchrun"
+    message = f"RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, got {found}: start them with torchrun"
     with pytest.raises(ElmanError, match=message), connected(framework):
         pass

@@ -183,7 +183,7 @@ def test_several_workers_have_a_thread_each(
 
 def test_a_process_that_was_killed_is_told(stand_in: StandIn) -> None:
     stand_in("os.kill(os.getpid(), 9)")
-    with pytest.raises(MachineError, match="was ended, which happens where memory is short"):
+    with pytest.raises(MachineError, match="was killed, probably for lack of memory"):
         measure(SETTINGS, SHARD, 2, are_workers=False)
 
 
@@ -195,7 +195,7 @@ def test_the_cause_is_told_and_not_that_a_worker_has_gone(stand_in: StandIn) -> 
 
 def test_that_a_worker_was_ended_is_told_and_not_that_it_has_gone(stand_in: StandIn) -> None:
     stand_in(GONE)
-    with pytest.raises(MachineError, match="was ended"):
+    with pytest.raises(MachineError, match="was killed"):
         measure(SETTINGS, SHARD, 2, are_workers=True)
 
 

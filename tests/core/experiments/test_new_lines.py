@@ -107,9 +107,9 @@ def test_the_text_of_a_run_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert KnownLines(tmp_path / "run", CODEC).among(lines) == {"ab", "cd"}
     monkeypatch.setattr(new_lines, "CHUNK_IDS", 2)
     (tmp_path / "b").unlink()
-    with pytest.raises(ElmanError, match=r"/b, which .*run was trained on, is not there: give"):
+    with pytest.raises(ElmanError, match=r"the training text .*/b of .*run does not exist: give"):
         KnownLines(tmp_path / "run", CODEC)
-    with pytest.raises(ElmanError, match="does not say which text it was trained on"):
+    with pytest.raises(ElmanError, match="does not record its training text"):
         KnownLines(tmp_path / "saved", CODEC)
 
 
@@ -120,7 +120,7 @@ def test_a_search_for_lines_that_there_are_not_ends_with_a_notice(
     found = written(model_of(), 50, True, tokens=1)
     assert sorted(found) == ["a", "b", "c", "d"]
     assert caplog.messages == [
-        "4 of 50 lines that differ were found among 5000: use a higher temperature"
+        "found 4 of 50 different lines in 5000 draws: use a higher temperature"
     ]
 
 
@@ -138,12 +138,14 @@ def test_what_writes_no_lines_is_refused() -> None:
     for number, options, message in (
         (0, {}, "lines must be 1 or more, got 0"),
         (1 << 30, {}, "lines must be 1000000 or less"),
-        (2, {"beams": 3}, "lines are drawn, got 3 beams: leave one of them out"),
+        (2, {"beams": 3}, "lines conflict with beams, got beams 3: leave one of them out"),
     ):
         with pytest.raises(ElmanError, match=message):
             list(write_lines(model, [""], number, Writing(**options)))
     model.codec = Codec(CODEC.vocab, "char", clean=False)
-    with pytest.raises(ElmanError, match="lines are written by a model of lines, which elman tr"):
+    with pytest.raises(
+        ElmanError, match="lines, unique and new require a model of lines: train one"
+    ):
         list(write_lines(model, ["a"], 2, Writing()))
 
 

@@ -136,7 +136,7 @@ def test_a_time_in_which_nothing_can_be_learnt_is_refused() -> None:
     large = replace(NOVEL, vocab=1_000_000)
     check_time(chosen(large, minutes=0.5), large)
     for given_, minutes in (({}, 0.0001), ({"batch_size": 512, "hidden": 256}, 0.5)):
-        with pytest.raises(ElmanError, match=r"minutes are too short, with .* of 1,000,000: give"):
+        with pytest.raises(ElmanError, match=r"minutes for .* of 1,000,000: give"):
             check_time(chosen(large, minutes=minutes, **given_), large)
     check_time(chosen(large, epochs=1), large)
 
@@ -231,10 +231,10 @@ def test_settings_that_need_others_get_them() -> None:
     [
         ({"hidden": 0}, "hidden must be 1 or more, got 0"),
         ({"minutes": -1.0}, "minutes must be a finite number above 0, got -1.0"),
-        ({"dropout": 0.3, "layers": 1}, "dropout acts between layers, got 0.3 with one layer"),
+        ({"dropout": 0.3, "layers": 1}, "dropout requires two layers or more, got 0.3 with one"),
         ({"momentum": 0.9, "optimizer": "adam"}, "momentum requires sgd, got 0.9 with adam"),
-        ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights need an embedding as large"),
-        ({"precision": "bf16", "framework": "jax"}, "only numba and numpy multiply in bf16"),
+        ({"tied": True, "embedding": 8, "hidden": 9}, "tied weights require an embedding as large"),
+        ({"precision": "bf16", "framework": "jax"}, "bf16 requires numba or numpy"),
         ({"text": "time-machine"}, "The Time Machine is trained as in the book, got recipe auto"),
     ],
 )

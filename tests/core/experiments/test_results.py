@@ -31,7 +31,7 @@ def another(text_sha256: str = "0" * 64, unknown: float = 0.0, **settings: Any) 
 
 def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
     above, heads, *rows = table([ONE, another(lr=0.5)]).splitlines()
-    assert above == "the same in all: text story.txt, tokenizer char, vocab 40"
+    assert above == "common settings: text story.txt, tokenizer char, vocab 40"
     assert re.split("  +", heads) == [
         *("run", "lr", "train ppl", "val ppl", "val bits/char", "test loss", "test bits/char"),
         *("tokens/s", "seconds"),
@@ -44,7 +44,7 @@ def test_settings_that_differ_are_columns_and_equal_ones_a_line() -> None:
 
 
 def test_numbers_that_do_not_compare_are_left_out_or_noted() -> None:
-    tokens = "the tokens differ: bits/char compare; losses and perplexities do not"
+    tokens = "the tokens differ: compare bits/char, not losses or perplexities"
     texts = "the texts differ: --on FILE evaluates all runs on one text"
     for other in (
         replace(another(tokenizer="byte"), tokens="others"),
@@ -76,7 +76,7 @@ def test_results_on_a_share_of_the_test_part_are_marked() -> None:
     _, _, one, two, note = table([ONE, partial]).splitlines()
     assert one.split()[4:6] == ["1.8000", "2.600"]
     assert two.split()[4:6] == ["1.8000*", "2.600*"]
-    assert note == "* on a share of the test part, since time was bounded"
+    assert note == "* on a share of the test part: evaluation time was limited"
 
 
 def test_results_on_other_characters_than_those_of_the_first_run_are_marked() -> None:
@@ -109,7 +109,9 @@ def test_a_model_of_a_cleaned_text_is_marked_on_a_text_that_it_reads_as_another(
     *_, first, second, note = table([one, two]).splitlines()
     assert "2.000" in first.split()
     assert "2.000+" in second.split()
-    assert note.startswith("+ reads other characters of the text than the first run: the model is")
+    assert note.startswith(
+        "+ on other characters than the first run: its text was cleaned, or split"
+    )
     assert "+" not in table([one, replace(one, run="runs/two")])
 
 
@@ -155,6 +157,6 @@ def test_a_table_is_no_wider_than_a_screen_and_shows_strangers_words_on_one_line
     settings = {f"setting_{n}": "x" * 100 + "\n" for n in range(4)}
     lines = table([replace(ONE, settings=ONE.settings | settings), another()]).splitlines()
     assert max(map(len, lines)) <= 120
-    assert [line.split()[0] for line in lines if line and "same in all" not in line] == [
+    assert [line.split()[0] for line in lines if line and "common settings" not in line] == [
         *["run", "runs/one", "runs/two"] * 2
     ]

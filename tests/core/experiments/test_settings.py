@@ -110,17 +110,17 @@ def test_each_setting_has_a_help_text_and_a_default_that_is_valid() -> None:
         ({"tied": 1}, "tied must be true or false, got 1"),
         ({"dropout": 1.0}, "dropout must be a finite number at least 0 and below 1, got 1.0"),
         ({"output_dropout": 1.0}, "output dropout must be a finite number at least 0 and below 1"),
-        ({"input_dropout": 0.5}, "input dropout acts on an embedding, got 0.5 without one: give"),
+        ({"input_dropout": 0.5}, "input dropout requires an embedding, got 0.5 without one: give"),
         ({"minutes": float("nan")}, "minutes must be a finite number above 0, got nan"),
         ({"clip": float("inf")}, "clip must be a finite number at least 0, got inf"),
         ({"init": ""}, "init must be a path, got ''"),
-        ({"embedding": 8, "tied": True}, "tied weights need an embedding as large as"),
+        ({"embedding": 8, "tied": True}, "tied weights require an embedding as large as"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum requires sgd, got 0.5 with adam"),
         ({"weight_decay": 0.5}, "weight decay requires adamw, got 0.5 with sgd: leave it out"),
         ({"precision": "half"}, "precision must be single or bf16, got 'half'"),
         (
             {"precision": "bf16", "framework": "torch"},
-            "only numba and numpy multiply in bf16, got torch: use one of them, or the precision",
+            "bf16 requires numba or numpy, got torch: use one of them, or --precision single",
         ),
         ({"batching": "contiguous"}, "The Time Machine is read in random windows"),
     ],
@@ -141,8 +141,8 @@ def test_a_run_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) ->
     with pytest.raises(ElmanError) as refused:
         run.read_config(tmp_path)
     assert str(refused.value).endswith(
-        "if another version of elman made this run, train it again, or give it "
-        '"training": null, which keeps the model'
+        "if another version of elman made this run, train it again, or set "
+        '"training": null to keep only the model'
     )
     (tmp_path / "config.json").write_text(json.dumps(earlier | {"training": None}))
     assert run.read_config(tmp_path).training is None

@@ -234,7 +234,7 @@ def test_a_redirection_to_another_protocol_is_not_followed(url: str) -> None:
     request = follow(Request(URL), None, 302, "Found", headers, "https://example.org/y")
     assert request is not None
     assert request.full_url == "https://example.org/y"
-    with pytest.raises(URLError, match=f"it redirects to {url}, and only https is allowed"):
+    with pytest.raises(URLError, match=f"it redirects to {url}, but only https is allowed"):
         follow(Request(URL), None, 302, "Found", headers, url)
 
 

@@ -89,7 +89,7 @@ def test_a_line_is_the_sum_of_its_tokens() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(ElmanError, match="ids must be from 0 to 6, got"):
         score_texts(model(), [np.array([0, 7])])
-    with pytest.raises(ElmanError, match="ids are integers in 1 dimensions"):
+    with pytest.raises(ElmanError, match="ids must be integers in 1 dimensions"):
         score_texts(model(), ["ab"])  # type: ignore[list-item]
     broken = model()
     broken.parameters["linear.bias"][3] = np.nan

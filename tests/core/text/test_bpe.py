@@ -134,19 +134,25 @@ def spoilt(model: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     inner, vocab = model["model"], model["model"]["vocab"]
     yield [], "is not a byte pair encoding"
     yield model | {"model": 3}, "is not a byte pair encoding"
-    yield model | {"model": inner | {"vocab": ["a"]}}, "differ from those of vocab.json"
-    yield model | {"model": inner | {"vocab": vocab | {"a": 0}}}, "differ from those of vocab.json"
+    yield model | {"model": inner | {"vocab": ["a"]}}, "must equal those in vocab.json"
+    yield model | {"model": inner | {"vocab": vocab | {"a": 0}}}, "must equal those in vocab.json"
     yield (
         model | {"model": inner | {"vocab": vocab | {"zz": 280}}},
-        "differ from those of vocab.json",
+        "must equal those in vocab.json",
     )
-    yield model | {"model": inner | {"merges": [["a", "𝄞"]]}}, "merges tokens that it does not have"
-    yield model | {"model": inner | {"merges": [["z", "z"]]}}, "merges tokens that it does not have"
+    yield (
+        model | {"model": inner | {"merges": [["a", "𝄞"]]}},
+        "must only merge tokens that it contains",
+    )
+    yield (
+        model | {"model": inner | {"merges": [["z", "z"]]}},
+        "must only merge tokens that it contains",
+    )
     yield model | {"model": inner | {"merges": [[1, 2]]}}, "is not a byte pair encoding"
     yield model | {"model": inner | {"merges": 5}}, "is not a byte pair encoding"
     yield model | {"model": inner | {"type": "Unigram"}}, "must be a byte-level tokenizer"
     foreign = Vocab([*vocab, "日"]).token_to_idx
-    yield model | {"model": inner | {"vocab": foreign}}, "differ from those of vocab.json"
+    yield model | {"model": inner | {"vocab": foreign}}, "must equal those in vocab.json"
     yield model | {"normalizer": {"type": "NFC"}}, "must be a byte-level tokenizer"
     yield model | {"pre_tokenizer": None}, "is not a byte pair encoding"
     other = model["pre_tokenizer"] | {"add_prefix_space": True}
@@ -162,7 +168,7 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
         with pytest.raises(ElmanError, match=message):
             bpe.read(path, vocab)
     path.write_text(learnt.model)
-    with pytest.raises(ElmanError, match=r"differ from those of vocab.json"):
+    with pytest.raises(ElmanError, match=r"must equal those in vocab.json"):
         bpe.read(path, Vocab(["a"]))
     no_byte = Vocab([token for token in vocab.idx_to_token if token != "z"])
     model = json.loads(learnt.model)

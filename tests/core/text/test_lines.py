@@ -77,9 +77,11 @@ def test_words_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.Mon
 def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_CHARACTERS", 5)
     pools = LineReader(CODECS["char"]).pools(["a\nb\n", "abc", "abc"])
-    with pytest.raises(ElmanError, match="a line has 5 characters or fewer, and line 3 has more"):
+    with pytest.raises(
+        ElmanError, match="a line must have 5 characters or fewer, got more in line 3"
+    ):
         list(pools)
-    with pytest.raises(ElmanError, match=r"contains '.ud800', half a surrogate pair"):
+    with pytest.raises(ElmanError, match=r"must not contain half a surrogate pair, got '.ud800'"):
         LineReader(CODECS["byte"]).lines(["\ud800"])
 
 

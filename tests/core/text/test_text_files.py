@@ -105,7 +105,7 @@ def test_a_file_named_gz_must_be_gzip_compressed(tmp_path: Path) -> None:
 
 
 def test_words_longer_than_the_limit_are_refused() -> None:
-    with pytest.raises(ElmanError, match=r"a run of more than .* without a word boundary"):
+    with pytest.raises(ElmanError, match=r"must have a word boundary within"):
         list(pieces(["long" * 200_000] * 2, TOKENIZERS["word"].cut))
     assert len(list(pieces(["long" * 200_000] * 2, TOKENIZERS["char"].cut))) == 2
 

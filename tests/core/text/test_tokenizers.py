@@ -120,7 +120,9 @@ def test_a_message_says_how_many_tokens_of_the_vocabulary_it_leaves_out() -> Non
 
 
 def test_an_unknown_tokenizer_is_refused() -> None:
-    with pytest.raises(ElmanError, match="one of char, byte, word, bpe, got 'syllable'"):
+    with pytest.raises(
+        ElmanError, match="tokenizer must be char, byte, word or bpe, got 'syllable'"
+    ):
         tokenizer("syllable")
 
 
@@ -139,11 +141,13 @@ def test_half_a_surrogate_pair_is_no_token() -> None:
 def test_a_program_that_cannot_split_a_text_into_such_tokens_is_refused() -> None:
     used = tokenizer("word")
     used.require_units([Units.MATCHES], "a page")
-    message = "a page splits a text into bytes, got matches of the tokenizer word: choose another"
+    message = (
+        "a page supports tokens that are bytes, got matches of the tokenizer word: choose another"
+    )
     with pytest.raises(ElmanError, match=message):
         used.require_units([Units.BYTES], "a page")
 
 
 def test_a_tokenizer_that_is_learnt_has_no_definition_to_use_by_its_name() -> None:
-    with pytest.raises(ElmanError, match="the tokenizer bpe is learnt from a text"):
+    with pytest.raises(ElmanError, match="the tokenizer bpe must be learned from a text"):
         tokenizer("bpe")

@@ -102,8 +102,8 @@ def test_only_numbers_name_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"updates": 1}, "2 batches take as many updates, got 1"),
-        ({"batches": 35, "updates": 0}, "35 batches take as many updates, got 0"),
+        ({"updates": 1}, "updates must be 2 or more, as batches, got 1"),
+        ({"batches": 35, "updates": 0}, "updates must be 35 or more, as batches, got 0"),
         ({"batches": 0}, "0 batches cannot have 7 tokens"),
         ({"loss": (0.0, 0)}, "2 batches cannot have 0 tokens"),
         ({"seconds": 1e-4}, "seconds must be 0.001 or more, as in the history"),

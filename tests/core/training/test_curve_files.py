@@ -160,7 +160,7 @@ def test_a_run_and_a_table_need_no_picture(
     assert rows[-2:] == ["runs/numpy", "runs/numba"]
     messages = [line for line in trained.stderr.splitlines() if line.startswith("elman: ")]
     line = "elman: cannot draw {}: out of ink"
-    run = line.format("curves.svg") + "; all else of the run is kept"
+    run = line.format("curves.svg") + "; the rest of the run is saved"
     assert messages == [run, run, line.format("runs.png")]
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
     compared = elman("compare", "runs/numpy")

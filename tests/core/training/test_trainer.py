@@ -151,7 +151,7 @@ def test_a_stream_goes_on_from_the_state_before_it_and_an_epoch_from_none() -> N
 
     Stepping(2).fit(Counting(), Streamed([], 2))
     assert Counting.seen == [None, 1, 2] * 4  # training and validation, twice
-    with pytest.raises(ElmanError, match="Forgetful has set no attribute `final_state`"):
+    with pytest.raises(ElmanError, match="Forgetful does not set `final_state`"):
         Stepping(1).fit(Forgetful(), Streamed([], 2))
 
 

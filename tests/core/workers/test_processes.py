@@ -103,7 +103,7 @@ def test_shards_are_a_power_of_two(shards: int) -> None:
 
 def test_no_worker_is_without_a_shard() -> None:
     check_shards(8, 8)
-    with pytest.raises(ElmanError, match="got 8 in all: start fewer workers"):
+    with pytest.raises(ElmanError, match="got 8 shards: start fewer workers"):
         check_shards(8, 9)
 
 
@@ -133,7 +133,7 @@ def test_a_lost_worker_is_told_in_one_line() -> None:
     with pytest.raises(MachineError) as caught, as_machine_error(RuntimeError):
         raise RuntimeError(text)
     assert re.fullmatch(
-        r"a worker has gone, or does not answer \(Read error \[127.0.0.1\]:1: Connection reset by "
+        r"a worker has ended, or does not answer \(Read error \[127.0.0.1\]:1: Connection reset by "
         r"peer\)",
         str(caught.value),
     )
@@ -160,5 +160,5 @@ def test_each_worker_trains_on_a_gpu_of_its_own() -> None:
         assert in_shards(1) == expected
         assert in_shards(0) == []
     worker.gpu = 2
-    with pytest.raises(ElmanError, match="a GPU of its own, got 2 for worker 2: start fewer"):
+    with pytest.raises(ElmanError, match="needs a GPU, got 2 for worker 2: start fewer"):
         _ = in_shards(1)

@@ -1,1 +1,1 @@
-"""Names of *Dive into Deep Learning* that no framework owns. No training loop."""
+"""Names of *Dive into Deep Learning* that are independent of frameworks. No training loop."""

@@ -1,4 +1,4 @@
-"""The book's choice among devices, for a framework that has a CPU and counts its GPUs."""
+"""The book's device functions, for a framework with a CPU and numbered GPUs."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Device = TypeVar("Device")
 
 
 class Devices(Generic[Device]):
-    """Devices of a framework, of which `cpu`, `gpu` and `num_gpus` are its own functions."""
+    """Devices of a framework; `cpu`, `gpu` and `num_gpus` are the framework's functions."""
 
     def __init__(
         self,
@@ -18,7 +18,7 @@ class Devices(Generic[Device]):
         self.cpu, self.gpu, self.num_gpus = cpu, gpu, num_gpus
 
     def try_gpu(self, i: int = 0) -> Device:
-        """The i-th GPU if there is one, else the CPU."""
+        """The i-th GPU if there is one, otherwise the CPU."""
         return self.gpu(i) if self.num_gpus() > i else self.cpu()
 
     def try_all_gpus(self) -> list[Device]:

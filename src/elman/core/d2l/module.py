@@ -17,18 +17,18 @@ class Module(HyperParameters):
     """
 
     board: ProgressBoard
-    trainer: Any = None  # that has fitted it last
+    trainer: Any = None  # the last one that fitted it
     plot_train_per_epoch: int
     plot_valid_per_epoch: int
     training: bool = False
-    codec: Any = None  # of the training data, or of the run that the model was loaded from
+    codec: Any = None  # of the training data, or of the run that it was loaded from
     final_state: Any = None  # after the last batch, detached
     collected: dict[str, Any] | None = None
     _mask: Any = None
     _mask_used: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Attributes of a copy or a pickle: all but the trainer, whose data may be large."""
+        """Attributes of a copy or a pickle: all but the trainer, since its data may be large."""
         return {name: value for name, value in vars(self).items() if name != "trainer"}
 
     def prepare_plots(self, plot_train_per_epoch: int, plot_valid_per_epoch: int) -> None:
@@ -99,20 +99,20 @@ class Module(HyperParameters):
     def target_mask(self) -> Any:
         """Mask of the current batch's targets, (batch, ...), or None if all of them count.
 
-        A `loss` of the user's own averages over the targets for which it is true.
+        A user's own `loss` must average over the targets where it is true.
         """
         self._mask_used = True
         return self._mask
 
     def set_mask(self, mask: Any) -> None:
-        """Set `target_mask`, until it is set again."""
+        """Set `target_mask` until it is set again."""
         self._mask = mask
 
     @contextmanager
     def masking(self, mask: Any) -> Iterator[None]:
-        """Set `target_mask` within the block; an ElmanError if there is one and no loss uses it.
+        """Set `target_mask` within the block; an ElmanError if no loss uses the mask.
 
-        The book's encoder-decoders have a `tgt_pad` instead, and find the same targets by it.
+        The book's encoder-decoders use `tgt_pad` instead; it selects the same targets.
         """
         self.set_mask(mask)
         self._mask_used = mask is None
@@ -122,20 +122,20 @@ class Module(HyperParameters):
             self.set_mask(None)
         if not self._mask_used and ModelAttributes.of(self).tgt_pad is None:
             raise ElmanError(
-                f"the batch has a mask, and the loss of {type(self).__name__} does not use it: "
-                "average over the targets for which self.target_mask is true"
+                f"the loss of {type(self).__name__} must use the mask of the batch: average over "
+                "the targets where self.target_mask is true"
             )
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Read `target_mask` within the block for other than the loss, which must use it, too."""
+        """Read `target_mask` within the block without counting as a use by the loss."""
         used = self._mask_used
         yield
         self._mask_used = used
 
     @contextmanager
     def collecting(self) -> Iterator[dict[str, Any]]:
-        """Collect plotted values in a dict within the block: a step that is traced has none yet."""
+        """Collect plotted values in a dict within the block: while tracing, they have no values."""
         self.collected = {}
         try:
             yield self.collected
@@ -148,9 +148,9 @@ class Module(HyperParameters):
             self.plot(key, value, train)
 
     def plot(self, key: str, value: Any, train: bool) -> None:
-        """Plot a value at the current epoch, or minute of a training by time.
+        """Plot a value at the current epoch, or at the minute in a training by time.
 
-        Each point is a mean over a part of an epoch, or of the time.
+        Each point is a mean over a part of an epoch or of the time.
         """
         if self.collected is not None:
             self.collected[key] = value
@@ -172,7 +172,7 @@ class Module(HyperParameters):
 
 
 class Classifier:
-    """The part of a classification model that is the same in most frameworks."""
+    """The part of a classification model that most frameworks share."""
 
     def validation_step(self: Any, batch: Sequence[Any]) -> Any:
         """Loss of a validation batch, (inputs ..., targets); plots it and the accuracy."""
@@ -185,7 +185,7 @@ class Classifier:
 
 
 def print_output_shapes(layers: Iterable[Any], X: Any) -> None:
-    """Print the output shape of each layer, the first of which reads `X`."""
+    """Print the output shape of each layer; the first layer reads `X`."""
     for layer in layers:
         X = layer(X)
         print(type(layer).__name__, "output shape:\t", X.shape)

@@ -1,4 +1,4 @@
-"""Names that no framework owns, the book's and more, for every framework's module to export."""
+"""The book's framework-independent names, and more, for every framework's module to export."""
 
 from elman.core.d2l.plotting import ProgressBoard, plot, plt, set_figsize, show_list_len_pair_hist
 from elman.core.d2l.seq2seq import bleu

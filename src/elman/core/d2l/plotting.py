@@ -1,4 +1,4 @@
-"""Curves of a training, drawn live in notebooks. Matplotlib is imported on first use."""
+"""Training curves, drawn live in notebooks. Matplotlib is imported on first use."""
 
 import io
 import logging
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 SECONDS_BETWEEN_DRAWINGS = 0.4
-FEW_POINTS = 10  # curves with fewer have markers; a line of one point would be invisible
-POINTS_BY_TIME = 100  # of a training curve, where time bounds a training
+FEW_POINTS = 10  # curves with fewer points have markers; a line of one point would be invisible
+POINTS_BY_TIME = 100  # in a training curve of a training by time
 EARLIER_ALPHA = 0.35  # opacity of the curves of earlier fits
 AXIS_DISTANCE = 65  # in points, between the axes on the right
 log = logging.getLogger("elman")
@@ -47,13 +47,13 @@ class Point(NamedTuple):
 class ProgressBoard:
     """Curves that grow point by point, redrawn in place in a notebook.
 
-    The arguments are d2l's: labels, limits and scales of the axes, line styles and colours that the
-    curves take in turn, Matplotlib's figure and axes, and the size in inches. `display=False` draws
-    nothing in place. `data` maps labels to points; `earlier` has the `data` of each fit before.
-    `minutes` is the length of a training by time, whose curves are drawn over its minutes.
+    The arguments are d2l's: labels, limits and scales of the axes; line styles and colors, used by
+    the curves in turn; Matplotlib's figure and axes; and the size in inches. `display=False` draws
+    nothing in place. `data` maps labels to points; `earlier` contains the `data` of each previous
+    fit. `minutes` is the length of a training by time; its curves are drawn over minutes.
 
     Curves named `train_X` and `val_X` show the quantity X. The first quantity is on the left axis;
-    each other one has its own axis on the right.
+    each other quantity has a separate axis on the right.
     """
 
     minutes: float | None = None
@@ -94,13 +94,13 @@ class ProgressBoard:
         return {**vars(self), **shown}
 
     def begin(self) -> None:
-        """Begin new curves for a new `fit`; earlier ones are drawn pale."""
+        """Begin new curves for a new `fit`; earlier curves become pale."""
         if self.data:
             self.earlier.append(self.data)
         self.data, self.raw_points = {}, {}
 
     def draw(self, x: float, y: float, label: str, every_n: int = 1) -> None:
-        """Add a point to the curve `label`; every `every_n` points are averaged to one."""
+        """Add a point to the curve `label`; average every `every_n` points to one."""
         waiting = self.raw_points.setdefault(label, [])
         line = self.data.setdefault(label, [])
         waiting.append(Point(x, y))
@@ -112,7 +112,7 @@ class ProgressBoard:
             self._draw_now_or_later(shell)
 
     def complete(self, prefix: str) -> None:
-        """Average the points that wait for more, in curves whose label begins with `prefix`."""
+        """Average the pending points in curves whose label begins with `prefix`."""
         for label, waiting in self.raw_points.items():
             if waiting and label.startswith(prefix):
                 self.data[label].append(_mean(waiting))
@@ -121,13 +121,13 @@ class ProgressBoard:
             self._draw_now_or_later(shell)
 
     def discard(self, prefix: str) -> None:
-        """Drop the points that wait for more, in curves whose label begins with `prefix`."""
+        """Drop the pending points in curves whose label begins with `prefix`."""
         for label, waiting in self.raw_points.items():
             if label.startswith(prefix):
                 waiting.clear()
 
     def draw_by_time(self, seconds: float, y: float, label: str) -> None:
-        """Add a point of a training by time; those of a hundredth of its time are averaged.
+        """Add a point in a training by time; points within a hundredth of its time are averaged.
 
         Points of a validation are averaged by `complete`.
         """
@@ -185,7 +185,9 @@ class ProgressBoard:
         if lines:
             above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
             place = {} if self.minutes is None else above
-            (self._twins or [axes])[-1].legend(handles=lines, **place)  # drawn last, on the curves
+            (self._twins or [axes])[-1].legend(
+                handles=lines, **place
+            )  # drawn last, over the curves
         return figure
 
     def _all(self) -> list[dict[str, list[Point]]]:
@@ -207,7 +209,7 @@ class ProgressBoard:
         return figure, self.axes
 
     def _axes_by_quantity(self, axes: "Axes", labels: Sequence[str]) -> "dict[str | None, Axes]":
-        """Axes of each quantity after the first, created on the right."""
+        """Axes of each quantity except the first, created on the right."""
         names = [name for name in dict.fromkeys(map(_quantity, labels)) if name]
         beside: dict[str | None, Axes] = {}
         for number, name in enumerate(names[1:]):
@@ -221,7 +223,7 @@ class ProgressBoard:
         return beside
 
     def _draw_curves(self, axes: "Axes", label: str, number: int) -> "Line2D":
-        """Draw the curves of a label, earlier fits included; return the last, for the legend."""
+        """Draw the curves of a label, including earlier fits; return the last, for the legend."""
         ls = self.ls[(number + number // len(self.ls)) % len(self.ls)]
         color = self.colors[number % len(self.colors)]
         curves = [data[label] for data in self._all() if data.get(label)]
@@ -230,7 +232,7 @@ class ProgressBoard:
             (line,) = axes.plot(
                 *xy, linestyle=ls, color=color, marker=marker(points), alpha=EARLIER_ALPHA
             )
-        whole = marker(points) is not None and not self.ylim  # do not clip a marker at the border
+        whole = marker(points) is not None and not self.ylim  # do not clip markers at the border
         line.set(alpha=1, label=label, clip_on=not whole)
         return line
 

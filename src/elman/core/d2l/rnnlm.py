@@ -1,4 +1,4 @@
-"""The part of RNNLMScratch and RNNLM that is the same in every framework, and `build`."""
+"""The framework-independent part of RNNLMScratch and RNNLM, and `build`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ from elman.core.model.weights import Architecture, Weights, check_tied
 from elman.core.user_classes import LayerAttributes, ModelAttributes
 
 LR = 0.01  # D2L's
-MAX_LOGITS = 1 << 24  # of a batch; beyond it the loss is computed chunk by chunk
-CHUNK_LOGITS = 1 << 22  # of a chunk
+MAX_LOGITS = 1 << 24  # in a batch; for more, the loss is computed chunk by chunk
+CHUNK_LOGITS = 1 << 22  # in a chunk
 # Methods that define a model's logits and its loss; a framework has some of them.
 OVERRIDABLE = ("setup", "init_params", "forward", "read", "output_layer", "loss")
 
@@ -28,8 +28,8 @@ def check_language_model(rnn: Any, tied: bool, embedding: int) -> None:
     layers = LayerAttributes.of(rnn)
     if layers.bidirectional:
         raise ElmanError(
-            "a bidirectional layer reads the tokens that a language model is to predict: "
-            "use layers with bidirectional=False"
+            "a language model requires layers that do not read the tokens to predict: use "
+            "bidirectional=False"
         )
     if layers.input_dropout and not embedding:
         weights.check_one_hot(layers.input_dropout)
@@ -57,7 +57,7 @@ def head_of(kind: type) -> Originals:
 def uses_chunks(model: Any, targets: Any) -> bool:
     """True if the loss of a batch with these targets is computed in chunks.
 
-    It is where the batch has more than MAX_LOGITS logits, and no OVERRIDABLE method is overridden.
+    That is if the batch has more than MAX_LOGITS logits and no OVERRIDABLE method is overridden.
     """
     if math.prod(targets.shape) * model.vocab_size <= MAX_LOGITS or model.chunked_head is None:
         return False
@@ -65,9 +65,9 @@ def uses_chunks(model: Any, targets: Any) -> bool:
 
 
 class LanguageModel(TextModel):
-    """The part of a recurrent language model that is the same in every framework."""
+    """The framework-independent part of a recurrent language model."""
 
-    chunked_head: Originals | None = None  # for which `chunked_loss` is right
+    chunked_head: Originals | None = None  # methods for which `chunked_loss` is valid
 
     def training_step(self: Any, batch: Sequence[Any]) -> Any:
         """The loss of a training batch, plotted."""
@@ -122,14 +122,14 @@ class RNNLM(RNNLMScratch):
 
         - `rnn`: recurrent layers, such as an RNN, GRU or LSTM.
         - `vocab_size`: number of tokens.
-        - `lr`: learning rate. SGD needs one of about 1, Adam of about 0.005.
+        - `lr`: learning rate. SGD needs about 1, Adam about 0.005.
         - `embedding_size`: size of the embedding; 0 for one-hot input.
-        - `optimizer`: sgd (default), as in the book, adam or adamw.
+        - `optimizer`: sgd (default, as in the book), adam or adamw.
         - `momentum`: momentum of sgd.
-        - `tied`: use the embedding as the output layer's weight.
-        - `weight_decay`: weight decay of adamw, 0.01 unless it is given.
+        - `tied`: share the embedding's weights with the output layer.
+        - `weight_decay`: weight decay of adamw, 0.01 by default.
         """
-        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for what is not valid
+        Optimizer.given(optimizer, lr, momentum, weight_decay)  # raises for invalid values
         check_language_model(rnn, tied, embedding_size)
         super(RNNLMScratch, self).__init__()  # the framework's Classifier
         self.save_hyperparameters()
@@ -137,12 +137,12 @@ class RNNLM(RNNLMScratch):
 
 
 def optimizer_of(model: Any) -> Optimizer:
-    """Description of the optimizer that an RNNLM's attributes name."""
+    """The optimizer named by an RNNLM's attributes."""
     return Optimizer.given(model.optimizer, model.lr, model.momentum, model.weight_decay)
 
 
 def layers_of(classes: Any, arch: Architecture, **options: Any) -> Any:
-    """Recurrent layers of an architecture, of a framework's `classes`; with more arguments."""
+    """Recurrent layers of an architecture, of a framework's `classes`, with more arguments."""
     sizes = {"num_hiddens": arch.hidden, "num_layers": arch.layers}
     return make_layers(classes, arch.cell, **sizes, **options)
 
@@ -158,20 +158,20 @@ def builder(
     make_model: Callable[..., Any],
     set_weights: Callable[[Any, Architecture, Weights], None],
 ) -> Callable[..., Any]:
-    """The function `build` of a framework.
+    """Make the function `build` of a framework.
 
     - `framework`: its name.
-    - `make_model(arch, options, seed, **arguments)`: an RNNLM with these options of its layers, and
-      these arguments.
-    - `set_weights(model, arch, values)`: give it weights by canonical name.
+    - `make_model(arch, options, seed, **arguments)`: makes an RNNLM with these options for its
+      layers and these arguments.
+    - `set_weights(model, arch, values)`: sets its weights by canonical name.
     """
 
     def build(arch: Architecture, values: Weights, *, seed: int = 0, **options: Any) -> Any:
         """Language model of an architecture with these weights.
 
-        - `seed`: of dropout.
+        - `seed`: seed of dropout.
         - `options`: values of fields of `ModelOptions` and `Optimizer`, such as `dropout=0.2` and
-          `optimizer="adam"`. The learning rate is 0.01 unless it is given.
+          `optimizer="adam"`. The learning rate is 0.01 by default.
         """
         given = {"lr": LR, **options}
         named = {

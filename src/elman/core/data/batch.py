@@ -1,4 +1,4 @@
-"""Batch: inputs, targets, and what else a training step needs to know of them."""
+"""Batch: inputs, targets, and the other facts that a training step needs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ class Batch(Sequence[Any]):
     As a sequence it is (inputs ..., targets), as the book's hooks expect:
     `self.loss(self(*batch[:-1]), batch[-1])`.
 
-    - `inputs`: array of the framework, (batch, ...), or a list or tuple of such: the arguments of
+    - `inputs`: array of the framework, (batch, ...), or a list or tuple of arrays: the arguments of
       the model's `forward`.
     - `targets`: array of the framework, (batch, ...).
     - `mask`: booleans, or 0 and 1, in the shape of the targets; a target counts where it is true.
       Losses, accuracies and gradients are means over these targets. None if all of them count.
-      Where it is false, inputs and targets may be any ids of the vocabulary. It does not act on the
-      state: a padded sequence has the state after its padding, so padding goes to the end.
-    - `stateful`: True if each sequence continues that of the batch before. The trainer then adds
-      the state after that batch as the last input, or None at the start of an epoch.
+      Where the mask is false, inputs and targets may be any ids of the vocabulary. The mask does
+      not act on the state: a padded sequence has the state after its padding, so pad at the end.
+    - `stateful`: True if each sequence continues a sequence of the previous batch. The trainer then
+      adds the state after that batch as the last input, or None at the start of an epoch.
     """
 
     inputs: Any
@@ -42,7 +42,7 @@ class Batch(Sequence[Any]):
 
     @classmethod
     def of(cls, arrays: Sequence[Any]) -> "Batch":
-        """Return `arrays` if it is a Batch, else the Batch of (inputs ..., targets)."""
+        """Return `arrays` if it is a Batch, otherwise the Batch of (inputs ..., targets)."""
         return arrays if isinstance(arrays, cls) else cls(arrays[:-1], arrays[-1])
 
     @property
@@ -53,11 +53,11 @@ class Batch(Sequence[Any]):
         return int(np.count_nonzero(self.mask))
 
     def with_arrays(self, arrays: Sequence[Any]) -> "Batch":
-        """The same batch with other inputs and targets, such as copies on a device."""
+        """The same batch with other inputs and targets, for example copies on a device."""
         return replace(self, inputs=arrays[:-1], targets=arrays[-1])
 
     def with_state(self, state: Any) -> "Batch":
-        """The same batch with the state to start from as its last input."""
+        """The same batch with an initial state as its last input."""
         return replace(self, inputs=(*self.inputs, state))
 
     def __len__(self) -> int:
@@ -80,15 +80,15 @@ def _checked(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Mask as a NumPy array of booleans; an ElmanError unless it fits targets of this shape."""
     try:
         given = np.asarray(mask)
-    except (TypeError, ValueError) as error:  # on a GPU, or of rows of different lengths
-        raise ElmanError(f"a mask is a NumPy array of booleans: {error}") from error
+    except (TypeError, ValueError) as error:  # an array on a GPU, or rows of different lengths
+        raise ElmanError(f"a mask must be a NumPy array of booleans: {error}") from error
     if given.dtype.kind not in "biuf":
-        raise ElmanError(f"a mask is a NumPy array of booleans, got {given.dtype}")
+        raise ElmanError(f"a mask must be a NumPy array of booleans, got {given.dtype}")
     counts = given.astype(np.bool_)
     if (other := given[given != counts]).size:
-        raise ElmanError(f"a mask is 0 or 1 for each target, got {other[0]}")
+        raise ElmanError(f"a mask must be 0 or 1 for each target, got {other[0]}")
     if given.shape != shape:
-        raise ElmanError(f"a mask has the shape of the targets, {shape}, got {given.shape}")
+        raise ElmanError(f"a mask must have the shape of the targets, {shape}, got {given.shape}")
     if not counts.any():
-        raise ElmanError("a mask must be true for one target or more, got none")
+        raise ElmanError("a mask must be true for at least one target: leave empty batches out")
     return counts

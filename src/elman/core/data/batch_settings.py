@@ -31,10 +31,10 @@ Loader = Minibatches | ContiguousBatches | LineBatches
 class BatchSettings:
     """Batches of a text.
 
-    - `batch_size`: windows, sequences or lines of a batch.
-    - `num_steps`: tokens of a window, or of a line at most.
+    - `batch_size`: windows, sequences or lines in a batch.
+    - `num_steps`: tokens in a window, or at most in a line.
     - `batching`: random or contiguous windows.
-    - `seed`: seed of the boundaries and the order of the training windows.
+    - `seed`: seed for the boundaries and the order of the training windows.
     """
 
     batch_size: int
@@ -48,21 +48,21 @@ class BatchSettings:
         require_at_least(0, seed=self.seed)
 
     def check_lines(self, lines: bool) -> None:
-        """Raise an ElmanError for lines in contiguous batches."""
+        """Raise an ElmanError for contiguous batches of lines."""
         if lines and self.batching != "random":
             raise ElmanError(
-                f"lines do not continue each other, got batching {self.batching}: leave it out"
+                f"--lines requires random batching, got batching {self.batching}: leave it out"
             )
 
     def check(self, text: Text) -> None:
-        """Raise an ElmanError if a text is too short for these batches, or has no known token."""
+        """Raise an ElmanError if a text is too short for these batches or has no known token."""
         self.check_lines(text.codec.lines)
         if not text.lines:
             self._check_lengths(text)
         text.require_known_tokens()
 
     def _check_lengths(self, text: Text) -> None:
-        """Raise an ElmanError, with a length that is enough, for a part without a whole batch."""
+        """Raise an ElmanError with a sufficient length for a part without a whole batch."""
         if self.batching == "contiguous":
             needed = self.batch_size + 1
             rule = f"{self.batch_size} sequences need {needed} tokens"
@@ -75,7 +75,7 @@ class BatchSettings:
         text.require_tokens(needed, rule, f", or {less}" if needed > 2 else "")
 
     def advise(self, text: Text, updates: int) -> None:
-        """Warn of batches so large that an epoch has few updates."""
+        """Warn about large batches that leave few updates in an epoch."""
         if text.lines:
             sequences = f"{self.batch_size} lines"
             found = text.num_lines
@@ -86,8 +86,8 @@ class BatchSettings:
             better = max(1, found // (self.num_steps * SUGGESTED_UPDATES))
         if updates <= MIN_UPDATES and better < self.batch_size:
             log.warning(
-                "an epoch has %s: a batch takes %s, and the training part has %d: use a smaller "
-                "batch size, such as %d",
+                "an epoch has only %s: a batch takes %s, and the training part has %d: use a "
+                "smaller batch size, such as %d",
                 "1 update" if updates == 1 else f"{updates} updates",
                 sequences,
                 found,
@@ -101,9 +101,9 @@ class BatchSettings:
         convert: Callable[[NDArray[Any]], Any],
         id_type: Any,
     ) -> Loader:
-        """Batches of a part of a text, in an order that `rng` draws.
+        """Batches of a part of a text, in an order drawn by `rng`.
 
-        `convert` makes arrays of a framework.
+        `convert` converts to arrays of a framework.
         """
         size = self.batch_size
         steps = self.num_steps

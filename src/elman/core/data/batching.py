@@ -15,17 +15,17 @@ from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.files.mapped import check_whole, drop_pages
 
-# A text of more ids or windows than these is shuffled block by block.
+# A text with more ids or windows than this is shuffled block by block.
 MAX_SHUFFLED_IDS, MAX_SHUFFLED_WINDOWS = 1 << 26, 1 << 22
 SEGMENT_IDS, BLOCK_IDS, BLOCK_WINDOWS = 1 << 19, 1 << 25, 1 << 21
-MAX_BUFFERED_IDS = 1 << 22  # of all contiguous sequences, read ahead
-SEQUENCES_AT_ONCE = 32  # read before their pages are dropped
-MAX_RESIDENT_BYTES = 1 << 25  # read from a mapped file before its pages are dropped
+MAX_BUFFERED_IDS = 1 << 22  # read ahead, over all contiguous sequences
+SEQUENCES_AT_ONCE = 32  # to read before their pages are dropped
+MAX_RESIDENT_BYTES = 1 << 25  # to read from a mapped file before its pages are dropped
 
 
 @dataclass(frozen=True)
 class IndexSampler:
-    """Draws the indices of an epoch: 0 to `number` - 1, in random order if there is a generator."""
+    """Draws the indices of an epoch: 0 to `number` - 1, shuffled if there is a generator."""
 
     number: int
     rng: np.random.Generator | None = None
@@ -36,7 +36,7 @@ class IndexSampler:
 
 
 def sliding_windows(ids: NDArray[Any], steps: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """All windows of `steps` ids, and the same one token later, as views: two (windows, steps)."""
+    """All windows of `steps` ids, and the windows one token later: two views (windows, steps)."""
     if len(ids) <= steps:
         cure = "give a longer text" + (" or fewer steps" if steps > 1 else "")
         raise ElmanError(
@@ -54,16 +54,17 @@ def in_order(count: int) -> IndexSampler:
 
 
 def shuffled(count: int, rng: np.random.Generator) -> IndexSampler:
-    """Sampler of 0 to count - 1, in a new random order in every epoch."""
+    """Sampler of 0 to count - 1 in a new random order for each epoch."""
     return IndexSampler(count, rng)
 
 
 def non_overlapping(count: int, steps: int, rng: np.random.Generator | None = None) -> IndexSampler:
-    """Sampler of windows that do not overlap, so that an epoch reads each token once.
+    """Sampler of windows that do not overlap: an epoch reads each token once.
 
-    `count` is the number of all windows of `steps` ids. Without a generator the samples are in the
-    order of the text. With one the first starts at a random token and their order is random, both
-    anew in every epoch (D2L's random partitioning of sequences); their number stays the same.
+    `count` is the number of all windows of `steps` ids. Without a generator, the samples are in
+    text order. With a generator, the first window starts at a random token and the windows are
+    shuffled, both anew in each epoch (D2L's random partitioning of sequences). Their number stays
+    the same.
     """
     if rng is None:
         return NonOverlapping(-(-count // steps), steps=steps)
@@ -77,7 +78,7 @@ def non_overlapping(count: int, steps: int, rng: np.random.Generator | None = No
 class NonOverlapping(IndexSampler):
     """Draws indices that are `steps` apart.
 
-    With a generator the first is one of 0 to `slack` - 1, and `blockwise` shuffles block by block.
+    With a generator, the first index is in 0 to `slack` - 1. `blockwise`: shuffle block by block.
     """
 
     steps: int = 1
@@ -95,13 +96,13 @@ class NonOverlapping(IndexSampler):
 
 
 class BlockShuffle:
-    """Numbers of adjacent windows or lines, in a random order that needs little memory.
+    """Indices of adjacent windows or lines in a random order that needs little memory.
 
     Each has about `steps` ids.
 
-    The text is cut into segments, which are assigned to blocks at random; windows are shuffled
-    within each block. So a batch has windows from all over the text, while only the segments of
-    one block are in memory.
+    The text is divided into segments. Segments are assigned to blocks at random, and windows are
+    shuffled within each block. A batch thus contains windows from all over the text, but only the
+    segments of one block are in memory.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class BlockShuffle:
         size = max(1, block // self._segment)  # segments
         self._blocks = [segments[start : start + size] for start in range(0, len(segments), size)]
         lengths = [len(block) * self._segment for block in self._blocks]
-        missing = len(segments) * self._segment - number  # windows of the text's last segment
+        missing = len(segments) * self._segment - number  # windows of the last segment
         last = next(n for n, block in enumerate(self._blocks) if len(segments) - 1 in block)
         lengths[last] -= missing
         self._ends = np.cumsum(lengths)
@@ -126,7 +127,7 @@ class BlockShuffle:
         return self._number
 
     def __getitem__(self, positions: slice) -> NDArray[np.int64]:
-        """Numbers at some adjacent positions of the epoch."""
+        """Indices at some adjacent positions of the epoch."""
         start, stop, _ = positions.indices(self._number)
         parts = [np.empty(0, np.int64)]
         while start < stop:
@@ -137,7 +138,7 @@ class BlockShuffle:
         return np.concatenate(parts)
 
     def _block(self, n: int) -> NDArray[np.int64]:
-        """Windows of a block, in random order."""
+        """Windows of a block in random order."""
         if n != self._current:
             rows = (self._blocks[n][:, None] * self._segment + np.arange(self._segment)).ravel()
             rng = np.random.default_rng([self._seed, n])
@@ -147,7 +148,7 @@ class BlockShuffle:
 
 
 class ScaledShuffle(BlockShuffle):
-    """Indices of windows in such an order: the first is `start`, the others `steps` apart."""
+    """Indices of windows in the order of BlockShuffle; they start at `start`, `steps` apart."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class ScaledShuffle(BlockShuffle):
 class MemmapWindows:
     """Windows of ids in a mapped file, read on access and converted to `id_type`.
 
-    Pages that were read are dropped from memory from time to time.
+    Pages that were read are regularly dropped from memory.
     """
 
     def __init__(self, windows: NDArray[Any], id_type: Any) -> None:
@@ -181,7 +182,7 @@ class MemmapWindows:
         return len(self._windows)
 
     def __reduce__(self) -> Any:
-        """Pickle or copy each id once, not once for each window that contains it."""
+        """Pickle or copy each id once instead of once for each window that contains it."""
         ids = np.concatenate([self._windows[:, 0], self._windows[-1, 1:]])
         return _memmap_windows, (ids, self._windows.shape[1], self._id_type)
 
@@ -201,7 +202,7 @@ def _memmap_windows(ids: NDArray[Any], steps: int, id_type: Any) -> MemmapWindow
 
 
 class Loader(ABC):
-    """Batches of a part of a text, whose order may be drawn anew for every epoch."""
+    """Batches of a part of a text. The order may be drawn anew for each epoch."""
 
     rng: np.random.Generator | None = None  # draws the next epoch
 
@@ -215,7 +216,7 @@ class Loader(ABC):
 
     @abstractmethod
     def example(self) -> Batch:
-        """Batch to infer shapes from; it draws nothing."""
+        """Batch to infer shapes from, without drawing."""
 
     @property
     def state(self) -> Any:
@@ -229,10 +230,10 @@ class Loader(ABC):
 
 
 class Minibatches(Loader):
-    """Batches of rows of some arrays, drawn anew for every epoch.
+    """Batches of rows of some arrays, drawn anew for each epoch.
 
-    The arrays of a batch are (batch, ...), each after `convert`; the last batch may be smaller.
-    With `padding`, an id, a batch has a mask: targets that are equal to it do not count.
+    The arrays of a batch are (batch, ...), each converted by `convert`; the last batch may be
+    smaller. With `padding`, an id, a batch has a mask: targets equal to it do not count.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ class Minibatches(Loader):
         return -(-self.sampler.number // self.batch_size)
 
     def example(self) -> Batch:
-        """Batch of the first row alone, to infer shapes from; it draws nothing."""
+        """Batch of only the first row, to infer shapes from, without drawing."""
         return Batch.of([self.convert(array[:1]) for array in self.arrays])
 
     def __iter__(self) -> Iterator[Batch]:
@@ -277,7 +278,7 @@ class Minibatches(Loader):
 
 
 def _take_rows(array: Any, rows: NDArray[Any]) -> Any:
-    """array[rows], faster: NumPy copies rows faster if each is one item."""
+    """array[rows], but faster: NumPy copies rows faster if each is a single item."""
     if type(array) is not np.ndarray or array.dtype.kind not in "iu" or array.ndim != 2:
         return array[rows]
     if not array.shape[1] or array.strides[1] != array.itemsize:
@@ -287,12 +288,12 @@ def _take_rows(array: Any, rows: NDArray[Any]) -> Any:
 
 
 class ContiguousBatches(Loader):
-    """Batches of contiguous sequences of ids, each of which continues in the next batch.
+    """Batches of contiguous sequences of ids; each sequence continues in the next batch.
 
-    The ids are cut into `batch_size` sequences of equal length; the last token of one is the first
-    of the next, so that an epoch predicts every token once but the very first and at most
-    `batch_size` - 1 at the end. Inputs and targets are (batch, steps), converted to `id_type` and
-    by `convert`; the last batch may have fewer steps.
+    The ids are divided into `batch_size` sequences of equal length. The last token of a sequence is
+    the first of the next, so that an epoch predicts every token once, except the very first and at
+    most `batch_size` - 1 at the end. Inputs and targets are (batch, steps), converted to `id_type`
+    and by `convert`; the last batch may have fewer steps.
     """
 
     def __init__(
@@ -338,7 +339,7 @@ class ContiguousBatches(Loader):
 
     @staticmethod
     def _read(part: NDArray[Any]) -> NDArray[Any]:
-        """Copy ids; of a mapped file only a few sequences are in memory at a time."""
+        """Copy ids. For a mapped file, keep only a few sequences in memory at a time."""
         copy = np.empty_like(part)
         for start in range(0, len(part), SEQUENCES_AT_ONCE):
             check_whole(part)

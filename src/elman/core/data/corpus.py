@@ -1,4 +1,4 @@
-"""Data sets of text: The Time Machine in two editions, a file or a token store."""
+"""Data sets of text: The Time Machine in two editions, a file, or a token store."""
 
 import hashlib
 import math
@@ -36,8 +36,8 @@ GUTENBERG_SHA256 = "531e11d1185ca4a86cb7acf60fd45943c1591945aea40f4f1c1ea577dfd6
 def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
     """Text of The Time Machine by H. G. Wells, as edited by Project Gutenberg (35) or by D2L.
 
-    Gutenberg's is part of an installed package; D2L's is read from the folder `root` or the user's
-    cache, or downloaded into the cache. The digest of either is verified.
+    Gutenberg's edition is part of an installed package. D2L's edition is read from the folder
+    `root` or the user's cache, or downloaded into the cache. The digest of either is verified.
     """
     require_one_of(EDITIONS, edition=edition)
     if edition == "gutenberg":
@@ -51,12 +51,12 @@ def time_machine(edition: str = "gutenberg", root: str = "../data") -> str:
 
 
 def _gutenberg() -> str:
-    """Text of Project Gutenberg without licence, title page and table of contents."""
+    """Text of Project Gutenberg without license, title page and table of contents."""
     raw = (resources.files("word_text_counter") / "data" / "time_machine.txt").read_bytes()
     if hashlib.sha256(raw).hexdigest() != GUTENBERG_SHA256:
         raise ElmanError(
-            "the installed word-text-counter contains other bytes than expected: "
-            "reinstall it with pip install --force-reinstall 'word-text-counter==0.3.0'"
+            "the installed word-text-counter must contain the expected bytes: reinstall it with "
+            "pip install --force-reinstall 'word-text-counter==0.3.0'"
         )
     book = raw.decode("utf-8-sig").replace("\r\n", "\n")
     body = book[book.index("\n I.\n") : book.index("*** END OF THE PROJECT GUTENBERG EBOOK")]
@@ -75,15 +75,15 @@ class TimeMachine(DataModule):
     """
 
     edition = "gutenberg"
-    text_sha256 = ""  # until it is read by `build_windows`
-    val_sha256 = test_sha256 = ""  # it has no files of these parts
+    text_sha256 = ""  # until `build_windows` reads the text
+    val_sha256 = test_sha256 = ""  # there are no files for these parts
     num_steps: int
     num_train: int
     num_val: int
     _ids: NDArray[Any] | None = None
 
-    # The __init__ of a framework's TimeMachine. It is not one here because the book replaces that
-    # __init__ by one that calls super().__init__() without arguments.
+    # The __init__ of a framework's TimeMachine. It is not named __init__ here, because the book
+    # replaces that method with one that calls super().__init__() without arguments.
     def build_windows(
         self,
         batch_size: int,
@@ -93,14 +93,14 @@ class TimeMachine(DataModule):
         edition: str = "gutenberg",
         seed: int = 0,
     ) -> None:
-        """Read the text and cut it into windows.
+        """Read the text and divide it into windows.
 
-        - `batch_size`: windows per batch.
-        - `num_steps`: characters per window.
-        - `num_train`, `num_val`: windows for training, and the following ones for validation.
-        - `edition`: gutenberg, which is installed, or d2l, the book's file, which is read from the
-          folder `root` (../data) or downloaded once.
-        - `seed`: seed of the order of the training windows.
+        - `batch_size`: windows in a batch.
+        - `num_steps`: characters in a window.
+        - `num_train`, `num_val`: windows for training, and the following windows for validation.
+        - `edition`: gutenberg, which is installed, or d2l, the book's file: read from the folder
+          `root` (../data) or downloaded once.
+        - `seed`: seed for the order of the training windows.
         """
         DataModule.__init__(self)
         self.save_hyperparameters()
@@ -115,8 +115,8 @@ class TimeMachine(DataModule):
         X, Y = sliding_windows(ids, num_steps)
         if len(X) < num_train + num_val:
             raise ElmanError(
-                f"num_train + num_val is {num_train + num_val}, and the text has {len(X)} windows "
-                f"of {num_steps} steps: use fewer"
+                f"num_train + num_val must be {len(X)} or less, the windows of {num_steps} steps "
+                f"in the text, got {num_train + num_val}: use fewer"
             )
         self._ids = ids
         self.X = self.to_tensor(X)
@@ -124,7 +124,7 @@ class TimeMachine(DataModule):
 
     def __repr__(self) -> str:
         name = type(self).__name__
-        if "vocab" not in vars(self):  # the user's own constructor may have other attributes
+        if "vocab" not in vars(self):  # a user's constructor may set other attributes
             return f"{name}()"
         windows = f"{self.num_train:,} windows of {self.num_steps} for training"
         return (
@@ -133,7 +133,7 @@ class TimeMachine(DataModule):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Attributes of a copy or a pickle; windows that are views of the ids are left out."""
+        """Attributes for a copy or a pickle, without windows: they are views of the ids."""
         state = vars(self).copy()
         if "_ids" in state and all(map(self._is_view, (self.X, self.Y))):
             del state["X"], state["Y"]
@@ -158,7 +158,7 @@ class TimeMachine(DataModule):
         return list(text)
 
     def build(self, raw_text: str, vocab: Vocab | None = None) -> tuple[list[int], Vocab]:
-        """Ids of a text, and their vocabulary: `vocab`, or a new one."""
+        """Ids of a text and their vocabulary: `vocab`, or a new one."""
         tokens = self._tokenize(self._preprocess(raw_text))
         vocab = vocab or Vocab(tokens)
         return vocab[tokens], vocab
@@ -177,32 +177,32 @@ class TimeMachine(DataModule):
         return Codec(self.vocab, "char", cleaned)
 
     def loss_without_context(self) -> float:
-        """Loss in nats per token of a model that only knows the frequencies; NaN without ids."""
-        if self._ids is None:  # the book's own constructor has other attributes
+        """Loss in nats per token of a model based only on token frequencies; NaN without ids."""
+        if self._ids is None:  # the book's own constructor sets other attributes
             return math.nan
         return splits.entropy_of(self._ids[: self.num_train + self.num_steps])
 
     def get_dataloader(self, train: bool) -> Minibatches:
-        """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
+        """Return the minibatches for training, reshuffled in each epoch, or for validation."""
         end = self.num_train + self.num_val
         rows = slice(0, self.num_train) if train else slice(self.num_train, end)
         return self.get_tensorloader([self.X, self.Y], train, rows)
 
     def trained(self) -> Size:
-        """Size of the targets for training, which are characters."""
+        """Number of targets for training; they are characters."""
         return Size(*[self.num_train * self.num_steps] * 3)
 
     def validated(self, batches: int) -> Size:
-        """Size of the targets of the first `batches` for validation."""
+        """Number of targets in the first `batches` for validation."""
         windows = min(batches * self.batch_size, self.num_val)
         return Size(*[windows * self.num_steps] * 3)
 
 
 class TextFile(DataModule):
-    """A text of any size in parts that do not overlap: training, validation and test.
+    """A text of any size, in parts that do not overlap: training, validation and test.
 
-    `train`, `val` and `test` are their ids, arrays on disk; there may be no test part. `sizes` are
-    their sizes. `test_tokens` is the test part with its size, or None if there is none.
+    `train`, `val` and `test` are the ids of the parts, arrays on disk; there may be no test part.
+    `sizes` are their sizes. `test_tokens` is the test part with its size, or None if there is none.
     """
 
     text: Text
@@ -226,35 +226,35 @@ class TextFile(DataModule):
         test_path: str | None = None,
         lines: bool = False,
     ) -> None:
-        """Read the text, or the store.
+        """Read the text or the store.
 
-        - `path`: a UTF-8 file, gzip-compressed or not, several, which are read one after the other,
-          or a store made by `elman prepare`.
-        - `batch_size`: windows or sequences per batch.
-        - `num_steps`: tokens per window.
+        - `path`: a UTF-8 file, plain or gzip-compressed; several files, read in order; or a store
+          made by `elman prepare`.
+        - `batch_size`: windows or sequences in a batch.
+        - `num_steps`: tokens in a window.
         - `tokenizer`: char (default), byte, word or bpe.
-        - `split`: shares of the training, validation and test part, in the order of the text, or of
-          the first two; 0.8, 0.1 and 0.1 by default.
-        - `seed`: seed of the boundaries and the order of the training windows.
-        - `batching`: random or contiguous. With random an epoch reads each token once, in windows
-          whose boundaries and order change; validation and test windows are in the order of the
-          text.
-          With contiguous each part is read as `batch_size` contiguous sequences, and the state is
+        - `split`: shares of the training, validation and test part, in text order, or of the first
+          two; 0.8, 0.1 and 0.1 by default.
+        - `seed`: seed for the boundaries and the order of the training windows.
+        - `batching`: random or contiguous. With random, an epoch reads each token once, in windows
+          whose boundaries and order change; validation and test windows are in text order. With
+          contiguous, each part is read as `batch_size` contiguous sequences, and the state is
           carried from batch to batch.
-        - `codec`: codec of a model, to read the text with, instead of one of the training part.
-        - `vocab_size`: size of the vocabulary at most, the unknown symbol included: the most
-          frequent tokens of the training part, or as many as bpe learns.
-        - `min_freq`: occurrences in the training part for a token to be in the vocabulary; with
-          word 2 by default.
-        - `newlines`: universal (default), which reads CR LF and a lone CR as LF, or keep.
-        - `val_path`: file of the validation part. The text is then for training alone.
-        - `test_path`: file of the test part. The text is then for training and validation, with
-          shares of 0.9 and 0.1 by default.
-        - `lines`: each line that is not empty is a sequence of its own, `num_steps` tokens of it at
-          most. Batches have `batch_size` lines of about the same length, with a mask. Lines are
-          assigned to the parts of a text by a hash, so that equal lines are in one part.
+        - `codec`: codec of a model, to read the text with, instead of a new codec from the training
+          part.
+        - `vocab_size`: maximum size of the vocabulary, including the unknown symbol: the most
+          frequent tokens of the training part, or for bpe the number of tokens to learn.
+        - `min_freq`: occurrences in the training part that a token needs to be in the vocabulary;
+          2 for word by default.
+        - `newlines`: universal (default) reads CR LF and a lone CR as LF; keep leaves them.
+        - `val_path`: file of the validation part. The whole text is then used for training.
+        - `test_path`: file of the test part. The text is then split into training and validation,
+          with shares of 0.9 and 0.1 by default.
+        - `lines`: each nonempty line is a separate sequence of at most `num_steps` tokens. Batches
+          contain `batch_size` lines of similar length, with a mask. A hash assigns lines to the
+          parts of a text, so that equal lines are in the same part.
 
-        A store has its own tokenizer, vocabulary, line ends and parts.
+        A store keeps its tokenizer, vocabulary, line ends and parts.
         """
         super().__init__()
         self.save_hyperparameters()
@@ -274,7 +274,7 @@ class TextFile(DataModule):
         return data
 
     def _begin(self, text: Text, batches: BatchSettings) -> None:
-        """Check and make the first batches, and warn of unsuitable ones."""
+        """Validate the batches, read the first ones, and warn about unsuitable ones."""
         batches.check(text)
         self.text = text
         self.batches = batches
@@ -291,7 +291,7 @@ class TextFile(DataModule):
         batches.advise(text, len(self._batches("training")))
 
     def _name_parts(self) -> None:
-        """Set what users read of the text as attributes."""
+        """Set the attributes of the text that users read."""
         text = self.text
         self.sources = text.sources
         self.codec = text.codec
@@ -316,7 +316,7 @@ class TextFile(DataModule):
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:
-        """Numbers of unknown tokens and of all that are predicted, for each part."""
+        """Number of unknown tokens and of all predicted tokens in each part."""
         return self.text.unknown
 
     @property
@@ -331,7 +331,7 @@ class TextFile(DataModule):
         return Size.of_part(self.sizes["training"])
 
     def validated(self, batches: int) -> Size:
-        """Size of the targets in the first `batches` of the validation part."""
+        """Number of targets in the first `batches` of the validation part."""
         counts = np.zeros(len(self.vocab), np.int64)
         for batch in islice(self._batches("validation", convert=np.asarray), batches):
             targets = np.asarray(batch[1])  # (batch, steps)
@@ -342,24 +342,24 @@ class TextFile(DataModule):
         return Size.of_counts(counts, self.vocab, self.codec.tokenizer, unknown)
 
     def loss_without_context(self) -> float:
-        """Loss in nats per token of a model that only knows the training part's frequencies.
+        """Loss in nats per token of a model based only on token frequencies in the training part.
 
-        It is NaN where processes share a store, of which each reads its own part.
+        NaN if processes share a store: each reads only its part.
         """
         return math.nan if self.text.shared else splits.entropy_of(self.train)
 
     @property
     def mean_line(self) -> float:
-        """Mean number of targets read of a training line; 0 if lines are no sequences."""
+        """Mean number of targets in a training line; 0 if lines are not sequences."""
         return self.text.mean_line(self.num_steps)
 
     @property
     def num_lines(self) -> int:
-        """Number of training lines; 0 if lines are no sequences of their own."""
+        """Number of training lines; 0 if lines are not sequences."""
         return self.text.num_lines
 
     def get_dataloader(self, train: bool) -> Loader:
-        """Return the minibatches of the training or of the validation part."""
+        """Return the minibatches of the training or the validation part."""
         if train:
             return self._batches("training", np.random.default_rng(self.seed))
         return self._batches("validation")
@@ -367,7 +367,7 @@ class TextFile(DataModule):
     def test_dataloader(self) -> Loader:
         """Return the minibatches of the test part; an ElmanError if there is none."""
         if self.test_tokens is None:
-            raise ElmanError("the text has no test part: give split three shares, or a test file")
+            raise ElmanError("a test requires a test part: give split three shares, or a test file")
         return self._batches("test")
 
     def _batches(
@@ -376,10 +376,10 @@ class TextFile(DataModule):
         rng: np.random.Generator | None = None,
         convert: Callable[[NDArray[Any]], Any] | None = None,
     ) -> Loader:
-        """Minibatches of a part; `convert` makes arrays of the framework by default."""
+        """Minibatches of a part; `convert` defaults to the framework's conversion."""
         read = self.text.lines[part] if self.lines else self._ids(part)
         return self.batches.loader(read, rng, convert or self.to_tensor, self.id_type)
 
     def _ids(self, part: str) -> Ids:
-        """Ids of a part; a user may have replaced them."""
+        """Ids of a part. A user may have replaced them."""
         return dict(zip(PARTS, (self.train, self.val, self.test), strict=True))[part]

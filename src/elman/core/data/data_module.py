@@ -10,9 +10,9 @@ from elman.core.hyperparameters import HyperParameters
 
 
 class DataModule(HyperParameters):
-    """Base class of data sets, which provide minibatches for training and for validation.
+    """Base class of data sets: they provide minibatches for training and validation.
 
-    `root` is the folder of its files. `num_workers` is accepted for the book's code and unused:
+    `root` is the folder of its files. `num_workers` is accepted for the book's code but unused:
     slicing an array in memory is faster than passing batches between processes.
     """
 
@@ -40,7 +40,7 @@ class DataModule(HyperParameters):
         return array
 
     def to_array(self, tensor: Any) -> Any:
-        """Convert a tensor of the framework, or anything like one, to a NumPy array."""
+        """Convert a tensor of the framework, or something like it, to a NumPy array."""
         return np.asarray(tensor)
 
     def get_tensorloader(

@@ -1,7 +1,7 @@
-"""Batches of lines: sequences of their own, those of a batch of about the same length.
+"""Batches of lines: separate sequences, with similar lengths in a batch.
 
-The ids of a part are those of its lines, each followed by its end, after one more end. So a line
-with its end is predicted from the end before it, which is its start, and the line.
+The ids of a part are the ids of its lines, each followed by a line end, after one leading line end.
+A line and its end are thus predicted from the end before it (its start) and the line.
 """
 
 import logging
@@ -20,9 +20,9 @@ from elman.core.errors import ElmanError
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.files.paths import os_error
 
-POOL_BATCHES = 32  # whose lines are sorted by length
-CHUNK_IDS = 1 << 20  # searched for ends at a time
-MAX_RESIDENT_BYTES = 1 << 25  # read from mapped files before their pages are dropped
+POOL_BATCHES = 32  # whose lines are sorted by length together
+CHUNK_IDS = 1 << 20  # to search for line ends at a time
+MAX_RESIDENT_BYTES = 1 << 25  # to read from mapped files before their pages are dropped
 LINE_BYTES = 1 << 16  # that the system reads around a line
 
 log = logging.getLogger("elman")
@@ -31,8 +31,8 @@ log = logging.getLogger("elman")
 class Lines:
     """Lines of a part of a text.
 
-    - `ids`: ids of all, each line followed by `line_end`, after one more.
-    - `ends`: places of all ends in `ids`, (lines + 1,), in a file that ends with the process.
+    - `ids`: ids of all lines, each followed by `line_end`, after a leading `line_end`.
+    - `ends`: positions of all line ends in `ids`, (lines + 1,), in a temporary file.
     """
 
     def __init__(self, ids: NDArray[Any], line_end: int, part: str) -> None:
@@ -42,9 +42,9 @@ class Lines:
         self.ends = _ends(ids, line_end)
         if len(self.ends) < 2:
             raise ElmanError(
-                f"the {part} part has no lines, since too few differ, and equal ones are in one "
-                "part: give more lines, such as 100 that differ, another split, or files for "
-                "validation and test"
+                f"the {part} part requires a line, but too few lines differ (equal lines stay in "
+                "one part): give about 100 different lines, another split, or validation and test "
+                "files"
             )
         self._read = 0
 
@@ -57,7 +57,7 @@ class Lines:
         return steps
 
     def longer(self, steps: int) -> tuple[int, int]:
-        """Number of lines with more than `steps` targets, and the most targets of a line."""
+        """Number of lines with more than `steps` targets, and the most targets in a line."""
         number = 0
         most = 0
         for start in range(0, len(self), CHUNK_IDS):
@@ -68,7 +68,7 @@ class Lines:
         return number, most
 
     def read(self, steps: int) -> int:
-        """Number of targets of all lines, each cut after `steps`."""
+        """Number of targets in all lines, each truncated to `steps`."""
         number = 0
         for start in range(0, len(self), CHUNK_IDS):
             found = np.diff(self.ends[start : start + CHUNK_IDS + 1])
@@ -77,9 +77,9 @@ class Lines:
         return number
 
     def ids_of(self, rows: NDArray[np.int64], steps: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Ids of some lines, (rows, steps + 1), and which of their targets count, (rows, steps).
+        """Ids of some lines, (rows, steps + 1), and which targets count, (rows, steps).
 
-        Lines are cut after `steps` targets; padding is the end of a line.
+        Lines are truncated to `steps` targets and padded with the line end.
         """
         check_whole(self.ids)
         starts = np.array(self.ends[rows])
@@ -96,7 +96,7 @@ class Lines:
 
 
 def _ends(ids: NDArray[Any], line_end: int) -> NDArray[np.int64]:
-    """Places of the ends of lines, mapped into memory from a temporary file."""
+    """Positions of line ends, mapped into memory from a temporary file."""
     try:
         with tempfile.TemporaryFile() as file:
             for start in range(0, len(ids), CHUNK_IDS):
@@ -113,21 +113,22 @@ def _ends(ids: NDArray[Any], line_end: int) -> NDArray[np.int64]:
 
 
 def padded_steps(steps: int) -> int:
-    """The smallest of few numbers that is at least `steps`.
+    """Round up `steps` to one of few numbers.
 
-    They are multiples of 4, and from 32 on four in each octave, so that a framework that compiles
-    for each shape of a batch does so seldom.
+    The numbers are multiples of 4 and, from 32 on, four in each octave. A framework that compiles
+    for each shape of a batch then compiles rarely.
     """
     multiple = max(4, 1 << (steps - 1).bit_length() >> 3)
     return -(-steps // multiple) * multiple
 
 
 class LineBatches(Loader):
-    """Batches of lines with masks, in an order drawn anew for every epoch.
+    """Batches of lines with masks, in an order drawn anew for each epoch.
 
-    Lines are shuffled, sorted by length within pools of some batches, and the batches of a pool are
-    shuffled. Lines are cut after `steps` targets. Without a generator the order is the same in all
-    epochs. Inputs and targets are (batch, steps of the longest, or some more).
+    Lines are shuffled, then sorted by length within pools of some batches; the batches of a pool
+    are shuffled. Lines are truncated to `steps` targets. Without a generator, the order is the same
+    in all epochs. Inputs and targets are (batch, steps), with the steps of the longest line or a
+    few more.
     """
 
     def __init__(
@@ -150,14 +151,14 @@ class LineBatches(Loader):
         return -(-len(self.lines) // self.batch_size)
 
     def example(self) -> Batch:
-        """Batch of the first line alone, to infer shapes from; it draws nothing."""
+        """Batch of only the first line, to infer shapes from, without drawing."""
         return self.batch(np.zeros(1, np.int64))
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self.batch, self.rows())
 
     def rows(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the numbers of the lines of each batch of an epoch."""
+        """Yield the line numbers of each batch of an epoch."""
         seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
         rng = np.random.default_rng(seed)
         order = self._order(rng)
@@ -170,7 +171,7 @@ class LineBatches(Loader):
                 yield rows[place : place + self.batch_size]
 
     def _order(self, rng: np.random.Generator) -> Any:
-        """Numbers of all lines in random order, to be sliced; of many lines, block by block."""
+        """Numbers of all lines in random order, to be sliced; block by block for many lines."""
         number = len(self.lines)
         tokens = len(self.lines.ids)
         if number > MAX_SHUFFLED_WINDOWS or tokens > MAX_SHUFFLED_IDS:
@@ -190,11 +191,11 @@ class LineBatches(Loader):
 
 
 def tell_cut(lines: Lines, steps: int) -> None:
-    """Give a notice if lines are longer than training and validation read."""
+    """Warn if lines are longer than training and validation read."""
     number, most = lines.longer(steps)
     if number:
         log.warning(
-            "%s of %s lines of the %s part are longer than %d tokens, and only that much of them "
-            "is read: a sequence length of %d reads all",
+            "%s of %s lines in the %s part are cut after %d tokens: use a sequence length of %d to "
+            "read all",
             *(f"{number:,}", f"{len(lines):,}", lines.part, steps, most),
         )

@@ -1,4 +1,4 @@
-"""Parts of a text, for training, validation and test: shares of one text, or files of their own."""
+"""Parts of a text for training, validation and test: shares of one text, or separate files."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from elman.core.files.paths import as_path
 from elman.core.text.text_files import check_path
 
 PARTS = ("training", "validation", "test")
-Shares = tuple[float, float, float]  # of a text, for each part
+Shares = tuple[float, float, float]  # of a text, for the three parts
 SPLIT: Shares = (0.8, 0.1, 0.1)
 WITH_TEST_FILE: Shares = (0.9, 0.1, 0.0)
 ALL_TRAINING: Shares = (1.0, 0.0, 0.0)
@@ -21,10 +21,10 @@ ALL_TRAINING: Shares = (1.0, 0.0, 0.0)
 class Sources:
     """Files that the parts of a text are read from.
 
-    - `training`: the text, one file after the other.
+    - `training`: the text, as files to read in order.
     - `validation`, `test`: files of these parts, or None.
-    - `shares`: shares of the text for the parts, in its order.
-    - `split`: the shares as they were given, or None for the default.
+    - `shares`: shares of the text for the parts, in order.
+    - `split`: the shares as given, or None for the default.
     """
 
     training: tuple[Path, ...]
@@ -41,11 +41,11 @@ class Sources:
         validation: str | None = None,
         test: str | None = None,
     ) -> "Sources":
-        """Check the paths of a text, or of several, and of files of its other parts."""
+        """Validate the path or paths of a text, and of the files of its other parts."""
         single = isinstance(path, str | os.PathLike) or not isinstance(path, Sequence)
         paths = [path] if single else list(path)
         if not paths:
-            raise ElmanError("a text is the path of a UTF-8 file, or of several, got none")
+            raise ElmanError("a text must be the path of a UTF-8 file, or several: give one")
         for each in (*paths, *(own for own in (validation, test) if own is not None)):
             check_path(str(each))
         shares = shares_of(split, validation, test)
@@ -59,12 +59,12 @@ class Sources:
 
     @property
     def is_store(self) -> bool:
-        """True if the text is a folder, as a token store is."""
+        """True if the text is a folder: a token store."""
         return self.training[0].is_dir()
 
     @property
     def by_part(self) -> tuple[tuple[Path, ...], ...]:
-        """Files of each part; those of the text are the training part's."""
+        """Files of each part; files of the text belong to the training part."""
         others = (() if path is None else (path,) for path in (self.validation, self.test))
         return self.training, *others
 
@@ -75,12 +75,12 @@ class Sources:
 
 
 def part_ends(tokens: int, shares: Shares) -> tuple[int, int]:
-    """Ends of the training and of the validation part of `tokens` tokens."""
+    """Ends of the training and of the validation part in `tokens` tokens."""
     return round(tokens * shares[0]), round(tokens * (shares[0] + shares[1]))
 
 
 def enough_tokens(each: int, shares: Shares) -> int:
-    """Number of tokens of a text whose parts of these shares have `each` tokens or more."""
+    """Number of tokens of a text whose parts, with these shares, have `each` tokens or more."""
     tokens = int(each / min(share for share in shares if share))
     while min(_sizes(tokens, shares)) < each:
         tokens += 1
@@ -95,40 +95,40 @@ def _sizes(tokens: int, shares: Shares) -> list[int]:
 
 
 def shares_of(split: Any, validation: Any = None, test: Any = None) -> Shares:
-    """Shares of a text for its parts, where validation and test may have files of their own.
+    """Shares of a text for its parts; validation and test may be separate files.
 
-    `split` has two shares, which make no test part, or three; None stands for the default. An
-    ElmanError tells of one that contradicts the files.
+    `split` has two shares (no test part) or three; None stands for the default. Raises an
+    ElmanError if it contradicts the files.
     """
     if split is None:
         if validation is not None:
             return ALL_TRAINING
         return SPLIT if test is None else WITH_TEST_FILE
     shares = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else []
-    # NaN compares as false, and so is refused.
+    # NaN compares as false and is thus refused.
     good = len(shares) in (2, 3) and all(map(is_number, shares))
     if not (good and min(shares) > 0 and abs(sum(shares) - 1) <= 1e-9):
         raise ElmanError(f"split must be two or three shares above 0 that sum to 1, got {split!r}")
     if validation is not None:
         raise ElmanError(
-            f"a text whose validation part is a file is for training alone, got split {split!r}: "
-            "leave it out"
+            f"with a validation file, the text must be used only for training, got split "
+            f"{split!r}: leave it out"
         )
     if test is not None and len(shares) == 3:
         raise ElmanError(
-            f"a text whose test part is a file has two shares, of training and validation, got "
-            f"split {split!r}: give two"
+            f"with a test file, split must be two shares, for training and validation, got "
+            f"{split!r}: give two"
         )
     return shares[0], shares[1], shares[2] if len(shares) == 3 else 0.0
 
 
 def parse_split(split: str | None) -> tuple[float, ...] | None:
-    """Shares with commas between them, as on the command line; None stays None."""
+    """Parse shares separated by commas, as on the command line; None stays None."""
     if split is None:
         return None
     try:
         return tuple(map(float, split.split(",")))
     except (ValueError, AttributeError) as error:
         raise ElmanError(
-            f"split must be shares with commas between them, such as 0.9,0.05,0.05, got {split!r}"
+            f"split must be shares separated by commas, such as 0.9,0.05,0.05, got {split!r}"
         ) from error

@@ -1,7 +1,7 @@
-"""Preparation of token stores, resumable after an interrupt.
+"""Preparation of token stores. It can be resumed after an interrupt.
 
-The store is made in a hidden folder beside its path, and renamed when it is complete. If the
-process is interrupted or killed, that folder stays, and the same command resumes from it.
+The store is made in a hidden folder next to its path, and renamed when complete. If the process is
+interrupted or killed, the hidden folder remains, and the same command resumes from it.
 """
 
 import os
@@ -32,7 +32,7 @@ LOCK, STATE, COPY, FINISHED = ".lock", "state.json", "standard input", "finished
 WRITER_FILES = tuple(path.name for path, _ in files(Path(), WriterState()))
 OWN_FILES = (LOCK, STATE, COPY, FINISHED, TOKENIZER_FILE, *WRITER_FILES)
 SECONDS_BETWEEN_SAVES = 5.0
-MAX_STATE_BYTES = 1 << 24  # of state.json, which has the path of every file
+MAX_STATE_BYTES = 1 << 24  # of state.json; it contains the path of every file
 
 
 def prepare(
@@ -48,10 +48,10 @@ def prepare(
     test: str | None = None,
     lines: bool = False,
 ) -> StoreMetadata:
-    """Make a store of some texts, one after the other; `-` is standard input.
+    """Make a store of one or more texts, read in order; `-` is standard input.
 
     `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in `TextFile`,
-    and so is `tokenizer`; without it the tokens are chosen for the text.
+    and so is `tokenizer`; without it, the tokens are chosen for the text.
     """
     settings = TokenizerSettings(tokenizer or CHAR, vocab_size, min_freq, newlines, lines)
     shares = shares_of(split, val, test)
@@ -59,7 +59,7 @@ def prepare(
     _check([*paths, *own])
     if out.name and out.is_dir() and _working_path(out).is_dir():
         with _working_folder(out, resumable=False):
-            pass  # removes the folder of a process that was killed after it had renamed the store
+            pass  # removes the folder of a process that was killed after renaming the store
     atomic.check_new(out)
     resumable = STDIN not in (*paths, *own)
     with atomic.make_parents(out), _working_folder(out, resumable) as folder:
@@ -86,7 +86,7 @@ def prepare(
 
 def _check(paths: Sequence[str]) -> None:
     if list(paths).count(STDIN) > 1:
-        raise ElmanError("standard input can be read once, got - twice")
+        raise ElmanError("standard input can only be read once, got - twice: give one")
     for path in paths:
         text_files.check_path(path)
     if STDIN in paths:
@@ -101,7 +101,7 @@ def _working_path(out: Path) -> Path:
 def _working_folder(out: Path, resumable: bool) -> Iterator[Path]:
     """Folder to make a store in, locked for this process.
 
-    It is removed at the end, unless the work was interrupted and is resumable.
+    It is removed at the end, unless the work was interrupted and can be resumed.
     """
     folder = _working_path(out)
     kept = False
@@ -131,13 +131,13 @@ def _working_folder(out: Path, resumable: bool) -> Iterator[Path]:
 def _take_over(folder: Path) -> None:
     """Make an existing working folder private to this user.
 
-    Raises an ElmanError if it, or anything in it, belongs to another user or was not put there by
-    this module, since all of it may be removed or overwritten.
+    Raises an ElmanError if the folder or anything in it belongs to another user or was not made by
+    this module: all of it may be removed or overwritten.
     """
     if folder.is_symlink():
         raise ElmanError(f"{folder} is a symbolic link: remove it")
     if not folder.is_dir():
-        raise ElmanError(f"{folder} is in the way and was not made by elman: move it elsewhere")
+        raise ElmanError(f"{folder} was not made by elman: move it elsewhere")
     regular.check_owner(folder)
     folder.chmod(0o700)
     for parent, names in ((folder, OWN_FILES), (folder / FINISHED, store.FILES)):
@@ -148,9 +148,7 @@ def _take_over(folder: Path) -> None:
         for path in parent.iterdir():
             regular.check_owner(path)
             if path.name not in own or path.is_dir() != (path.name == FINISHED):
-                raise ElmanError(
-                    f"{path} is in the way and was not made by elman: move it elsewhere"
-                )
+                raise ElmanError(f"{path} was not made by elman: move it elsewhere")
 
 
 def _copy_stdin(folder: Path, report: Report) -> Path:
@@ -169,21 +167,21 @@ def _copy_stdin(folder: Path, report: Report) -> Path:
 
 
 def _command(sources: Sources, settings: TokenizerSettings) -> dict[str, Any]:
-    """Settings and inputs of the work, saved to tell whether another command resumes it."""
+    """Settings and inputs of the work, saved to determine whether another command resumes it."""
     inputs = [list(map(_identity, paths)) for paths in sources.by_part]
     own = {"block": text_files.BLOCK_BYTES, "format": store.FORMAT, "inputs": inputs}
     return asdict(settings) | own | {"shares": list(sources.shares)}
 
 
 def _identity(path: Path) -> list[Any]:
-    """Path, size and time of a file."""
+    """Path, size and modification time of a file."""
     with regular.open_regular(path, follow_links=True) as file:
         status = os.fstat(file.fileno())
     return [str(path.absolute()), status.st_size, status.st_mtime_ns]
 
 
 def _saved_state(folder: Path, command: dict[str, Any]) -> WriterState | None:
-    """State to resume from, or None; files of any other work are removed."""
+    """State to resume from, or None. Files of other work are removed."""
     with suppress(ElmanError, KeyError, TypeError, ValueError):  # missing or damaged
         saved = json_files.read(folder / STATE, MAX_STATE_BYTES)
         state = json_files.record(WriterState, saved["state"], STATE)
@@ -206,7 +204,7 @@ def _saved_state(folder: Path, command: dict[str, Any]) -> WriterState | None:
 def _tokenizer(
     folder: Path, sources: Sources, settings: TokenizerSettings, report: Report
 ) -> Tokenizer:
-    """Make the tokenizer, or read the one that was learnt before an interrupt."""
+    """Make the tokenizer, or read the one that was learned before an interrupt."""
     model = folder / TOKENIZER_FILE
     if known_tokenizers.is_learnt(settings.tokenizer) and model.exists():
         return known_tokenizers.read(settings.tokenizer, model)
@@ -217,7 +215,7 @@ def _tokenizer(
 
 
 class _Saving:
-    """Saves the work every few seconds."""
+    """Saves the state every few seconds."""
 
     def __init__(self, folder: Path, command: dict[str, Any]) -> None:
         self.folder = folder

@@ -1,7 +1,7 @@
-"""Batches cut into shards, of which a worker reads its own.
+"""Batches divided into shards. Each worker reads only its shards.
 
-A text is dealt out by segments: each shard has the windows, or the sequences, of one of its own, so
-that no worker reads all of a text. Lines are dealt out batch by batch.
+A text is distributed by segments: each shard has the windows or the sequences of one segment, so
+that no worker reads all of a text. Lines are distributed batch by batch.
 """
 
 import copy
@@ -29,10 +29,10 @@ BATCHES_AT_ONCE = 64  # whose windows are drawn together
 
 @dataclass(eq=False)
 class ShardedBatch:
-    """Shards of a batch that a worker computes, by their numbers.
+    """Shards of a batch that a worker computes, by number.
 
-    - `num_targets`: number of the targets of the whole batch; a training step sets it.
-    - `inputs`: ids that the shards read, as the loader made them.
+    - `num_targets`: number of targets in the whole batch; set by a training step.
+    - `inputs`: ids that the shards read, as made by the loader.
     """
 
     parts: dict[int, Batch]
@@ -41,25 +41,25 @@ class ShardedBatch:
 
     @property
     def stateful(self) -> bool:
-        """True if the sequences continue those of the batch before."""
+        """True if the sequences continue sequences of the previous batch."""
         return any(batch.stateful for batch in self.parts.values())
 
     def prepared(self, prepare: Callable[[Batch], Batch]) -> "ShardedBatch":
-        """The same shards on the device; `inputs` stay as the loader made them."""
+        """The same shards on the device; `inputs` stay as made by the loader."""
         inputs = [part[0] for part in self.parts.values()]
         return ShardedBatch({n: prepare(part) for n, part in self.parts.items()}, inputs=inputs)
 
     def with_state(self, states: Sequence[Any] | None) -> "ShardedBatch":
-        """The same batch with the states to start from, one for each shard, or None for all."""
+        """The same batch with initial states, one for each shard, or None for all."""
         own = states or [None] * len(self.parts)
         parts = zip(self.parts.items(), own, strict=True)
         return replace(self, parts={n: part.with_state(state) for (n, part), state in parts})
 
 
 class ShardedLoader(Loader):
-    """Batches of a loader, cut into `total` shards; those with the numbers `own` are read.
+    """Batches of a loader, divided into `total` shards; only the shards `own` are read.
 
-    Ids are checked when they are read: they are below `vocab`.
+    Ids are checked when they are read: they must be below `vocab`.
     """
 
     def __init__(self, loader: Any, total: int, own: range, vocab: int) -> None:
@@ -103,7 +103,7 @@ class ShardedLoader(Loader):
 
 
 class RowShards(ShardedLoader):
-    """Rows of each batch, about as many for each shard; the last batch may lack some shards."""
+    """Rows of each batch, about equally many in each shard; the last batch may lack shards."""
 
     def _batches(self) -> Iterator[ShardedBatch]:
         for rows in self.loader.rows():
@@ -114,10 +114,11 @@ class RowShards(ShardedLoader):
 
 
 class WindowShards(ShardedLoader):
-    """Random windows: each row of a batch draws those of a segment of its own.
+    """Random windows: each row of a batch draws its windows from a separate segment.
 
-    So the windows of a batch do not depend on the number of shards. All segments have equally many,
-    in random order; about as many tokens as a window has are left out at the ends of a segment.
+    The windows of a batch thus do not depend on the number of shards. All segments have equally
+    many windows, in random order. At the ends of a segment, about as many tokens as in a window are
+    skipped.
     """
 
     def __init__(self, loader: Minibatches, total: int, own: range, vocab: int) -> None:
@@ -127,12 +128,12 @@ class WindowShards(ShardedLoader):
         rows = loader.batch_size
         places = len(loader.arrays[0])
         self.segments = [rows_of(row, rows, places).start for row in range(rows)]
-        length = places // rows  # places of windows in a segment, at least
+        length = places // rows  # minimum number of window positions in a segment
         self.number: int = length // steps
         if not self.number:
             raise ElmanError(
-                f"{rows} windows of {steps} tokens from as many segments need {rows * steps} "
-                f"places, and the training part has {places}: use a smaller batch size"
+                f"{rows} windows of {steps} tokens from separate segments need {rows * steps} "
+                f"positions, and the training part has {places}: use a smaller batch size"
             )
         self.slack = min(steps, length - (self.number - 1) * steps)
 
@@ -152,14 +153,14 @@ class WindowShards(ShardedLoader):
                 yield ShardedBatch({shard: self.loader.batch(r) for shard, r in parts.items()})
 
     def _order(self, row: int, seed: int) -> ScaledShuffle:
-        """Places of the windows of a row."""
+        """Positions of the windows of a row."""
         rng = np.random.default_rng([seed, row])
         start = self.segments[row] + int(rng.integers(self.slack))
         return ScaledShuffle(self.number, self.steps, start, rng, SEGMENT_IDS)
 
 
 class SequenceShards(ShardedLoader):
-    """Contiguous sequences, about as many for each shard."""
+    """Contiguous sequences, about equally many in each shard."""
 
     def _batches(self) -> Iterator[ShardedBatch]:
         sequences = len(self.loader.both[0])
@@ -169,19 +170,19 @@ class SequenceShards(ShardedLoader):
 
 
 def _sequences(loader: ContiguousBatches, rows: slice) -> ContiguousBatches:
-    """Loader of some of the sequences of another."""
+    """Loader of some of the sequences of another loader."""
     part = copy.copy(loader)
     part.both = [ids[rows] for ids in loader.both]
     return part
 
 
 def rows_of(shard: int, total: int, rows: int) -> slice:
-    """Rows of a shard among those of all: adjacent ones, about as many for each."""
+    """Rows of a shard among all rows: adjacent, and about equally many for each shard."""
     return slice(rows * shard // total, rows * (shard + 1) // total)
 
 
 def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
-    """Cut the batches of a loader into shards; an ElmanError if they are too small."""
+    """Divide the batches of a loader into shards; an ElmanError if they are too small."""
     kind: type[ShardedLoader]
     if isinstance(loader, ContiguousBatches):
         kind = SequenceShards
@@ -193,8 +194,8 @@ def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
         rows = loader.batch_size
     else:
         raise ElmanError(
-            f"shards are of windows, sequences or lines of a text, got {type(loader).__name__}: "
-            "use TextFile"
+            f"shards must be of windows, sequences or lines of a text, got "
+            f"{type(loader).__name__}: use TextFile"
         )
     check_rows(rows, total)
     return kind(loader, total, own, vocab)
@@ -204,6 +205,6 @@ def check_rows(rows: int, shards: int) -> None:
     """Raise an ElmanError if a batch has fewer rows than shards."""
     if rows < shards:
         raise ElmanError(
-            f"each shard has a row of a batch or more, got a batch size of {rows} and {shards} "
-            "shards: use a larger batch size"
+            f"each shard needs a row of the batch, got a batch size of {rows} and {shards} shards: "
+            "use a larger batch size"
         )

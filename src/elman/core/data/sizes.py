@@ -1,4 +1,4 @@
-"""Sizes of a text, or of the tokens that were read of it, and the cost of unknown tokens."""
+"""Sizes of a text, or of the tokens that were read from it, and the cost of unknown tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ COUNTED_IDS = 1 << 20  # read at a time
 
 @dataclass(frozen=True)
 class Size:
-    """Tokens that a model predicts, their characters and bytes.
+    """Number of tokens that a model predicts, and their characters and bytes.
 
-    `unknown` is the number of those that the vocabulary lacks, `spelling` the nats that it takes to
-    spell them.
+    `unknown` is the number of tokens that are not in the vocabulary. `spelling` is the cost of
+    spelling them, in nats.
     """
 
     tokens: int
@@ -55,9 +55,9 @@ class Size:
     def of_counts(
         cls, counts: NDArray[np.int64], vocab: Vocab, used: Tokenizer, unknown: Unknown
     ) -> "Size":
-        """Size of some tokens of a part, given how often each id occurs, (vocab,).
+        """Size of some tokens of a part, given the occurrences of each id, (vocab,).
 
-        Ids do not say which tokens are `unknown`: they have the means of the whole part.
+        Ids do not identify `unknown` tokens: these count with the means of the whole part.
         """
         known = counts.copy()
         known[vocab.unk] = 0

@@ -13,13 +13,13 @@ from elman.core.text.vocab import Vocab
 
 log = logging.getLogger("elman")
 
-SAMPLED_IDS, SAMPLE_BLOCK_IDS = 1 << 20, 1 << 10  # of a part whose frequencies are measured
+SAMPLED_IDS, SAMPLE_BLOCK_IDS = 1 << 20, 1 << 10  # of a part, to measure frequencies
 MAX_UNKNOWN_SHARE = 0.01  # without a warning
-# In bits. Measured in unsorted texts: at most 0.016, in The Time Machine 0.002 to 0.003 (by
-# characters, words and byte pairs), also in Python's library, NumPy's source and collections of
+# In bits. Measured in unsorted texts: at most 0.016; in The Time Machine 0.002 to 0.003 (by
+# characters, words and byte pairs); likewise in Python's library, NumPy's source and collections of
 # aphorisms. In alphabetical word lists: 0.022 to 0.044; in the sorted words of The Time Machine:
 # 0.05 to 0.6; in Russian and Chinese manual pages, partly in English: 0.02 to 0.08. In shorter
-# parts the subject of a page alone makes it 0.04.
+# parts, the subject of a single page can cause 0.04.
 MAX_DIVERGENCE, MIN_TOKENS = 0.02, 2000
 
 
@@ -30,7 +30,7 @@ def shares_in_words(shares: Mapping[str, float]) -> str:
 
 
 def warn_of_unknown(unknown: Mapping[str, tuple[int, int]]) -> None:
-    """Warn of texts in which more than 1 % of the tokens are unknown.
+    """Warn about texts with more than 1 % unknown tokens.
 
     `unknown` maps the name of each text to its number of unknown tokens and of all tokens.
     """
@@ -41,14 +41,14 @@ def warn_of_unknown(unknown: Mapping[str, tuple[int, int]]) -> None:
     ]
     if many:
         log.warning(
-            "%s: perplexities are comparable only within one vocabulary, since all of them are one "
+            "%s: compare perplexities only within one vocabulary, since unknown tokens share one "
             "symbol; bits per character include their spelling",
             "; ".join(many),
         )
 
 
 def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> None:
-    """Warn of the first part whose characters differ from the training part's."""
+    """Warn about the first part whose characters differ from the training part's."""
     expected = counts_of(training, vocab)
     for name, ids in others.items():
         if len(ids) < MIN_TOKENS:
@@ -56,9 +56,9 @@ def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> Non
         found = divergence(expected, counts_of(ids, vocab), vocab)
         if found > MAX_DIVERGENCE:
             log.warning(
-                "the %s part differs from the training part (their characters diverge by %.3f "
-                "bits, in running text by less than %.2f), as in a sorted text: shuffle its lines "
-                "first, unless this is intended",
+                "the %s part differs from the training part: their characters diverge by %.3f "
+                "bits, compared with less than %.2f in running text; shuffle the lines if the text "
+                "is sorted",
                 name,
                 found,
                 MAX_DIVERGENCE,
@@ -67,7 +67,7 @@ def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> Non
 
 
 def counts_of(ids: Ids, vocab: Vocab) -> NDArray[np.int64]:
-    """Occurrences of each known token, (vocab,); in an even sample if there are many ids."""
+    """Occurrences of each known token, (vocab,); estimated from an even sample of many ids."""
     counts = np.bincount(_sample(ids), minlength=len(vocab))
     counts[vocab.unk] = 0
     return counts
@@ -76,7 +76,7 @@ def counts_of(ids: Ids, vocab: Vocab) -> NDArray[np.int64]:
 def entropy_of(ids: Ids) -> float:
     """Entropy in nats of the tokens' frequencies: the mean loss of a model without context.
 
-    It is that of an even sample if there are many ids.
+    It is estimated from an even sample if there are many ids.
     """
     counts = np.bincount(_sample(ids))
     shares = counts[counts > 0] / counts.sum()
@@ -84,7 +84,7 @@ def entropy_of(ids: Ids) -> float:
 
 
 def _sample(ids: Ids) -> Ids:
-    """All ids, or blocks of them at even distances if there are many."""
+    """All ids, or evenly spaced blocks if there are many."""
     if len(ids) > SAMPLED_IDS:
         starts = np.linspace(
             0, len(ids) - SAMPLE_BLOCK_IDS, SAMPLED_IDS // SAMPLE_BLOCK_IDS
@@ -95,7 +95,7 @@ def _sample(ids: Ids) -> Ids:
 
 
 def _copied(ids: Ids, start: int) -> Ids:
-    """Copy a block of ids, and drop the pages of the mapped file that were read with it."""
+    """Copy a block of ids, and drop the pages of the mapped file that were read for it."""
     check_whole(ids)
     block = np.array(ids[start : start + SAMPLE_BLOCK_IDS])
     drop_pages(ids)
@@ -103,7 +103,7 @@ def _copied(ids: Ids, start: int) -> Ids:
 
 
 def divergence(one: NDArray[np.int64], other: NDArray[np.int64], vocab: Vocab) -> float:
-    """Jensen-Shannon divergence of the bytes of two texts in bits, less that expected by chance.
+    """Jensen-Shannon divergence of the bytes of two texts in bits, minus the value by chance.
 
     The texts are given as counts of tokens, (vocab,). The divergence by chance is measured by
     assigning the same tokens at random to two texts of the same lengths.

@@ -1,4 +1,4 @@
-"""Token stores: folders that hold a text of any size as token ids, with its vocabulary."""
+"""Token stores: folders that contain a text of any size as token ids, and its vocabulary."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ CHECKED_IDS = 1 << 22  # at a time
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """Contents of store.json; the vocabulary is that of the training part, the first of `parts`.
+    """Contents of store.json. The vocabulary comes from the training part, the first of `parts`.
 
     `sources_sha256` are digests of the texts, as in `Tokens`.
     """
@@ -52,7 +52,7 @@ class StoreMetadata:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as tokens; their vocabulary is that of the training part."""
+    """A text as tokens. Their vocabulary comes from the training part."""
 
     tokens: Tokens
     tokenizer: Tokenizer
@@ -60,13 +60,13 @@ class TokenizedText:
 
     @property
     def codec(self) -> Codec:
-        """Codec that maps a text to such ids."""
+        """Codec that maps a text to these ids."""
         tokens = self.tokens
         return Codec(tokens.vocab, self.tokenizer, False, self.newlines, tokens.lines)
 
 
 def write(folder: Path, text: TokenizedText) -> StoreMetadata:
-    """Write all files of a store but the ids, which are in `folder` already."""
+    """Write all files of a store except the ids; they are already in `folder`."""
     tokens = text.tokens
     tokenizer = text.tokenizer
     metadata = StoreMetadata(
@@ -89,7 +89,7 @@ def write(folder: Path, text: TokenizedText) -> StoreMetadata:
 
 
 def read(folder: Path, checked: bool = True) -> TokenizedText:
-    """Read a store; its ids are mapped into memory, and `checked` against the vocabulary.
+    """Read a store. Its ids are mapped into memory, and `checked` against the vocabulary.
 
     Raises an ElmanError if the folder is not a token store, or is incomplete or inconsistent.
     """
@@ -115,7 +115,7 @@ def read(folder: Path, checked: bool = True) -> TokenizedText:
 
 
 def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
-    """Raise an ElmanError unless each part begins and ends with the end of a line."""
+    """Raise an ElmanError unless each part begins and ends with a line end."""
     for number, part in enumerate(PARTS):
         ids = tokens.part(number).ids
         if len(ids) and (len(ids) == 1 or ids[0] != line_end or ids[-1] != line_end):
@@ -123,7 +123,7 @@ def _check_lines(folder: Path, tokens: Tokens, line_end: int) -> None:
 
 
 def read_with(folder: Path, model_codec: Codec, checked: bool = True) -> TokenizedText:
-    """Read a store of the tokens of a model; an ElmanError if its codec differs."""
+    """Read a store with the tokens of a model; an ElmanError if its codec differs."""
     text = read(folder, checked)
     if text.codec != model_codec:
         raise ElmanError(
@@ -139,8 +139,8 @@ def _read_ids(path: Path, metadata: StoreMetadata, checked: bool) -> Ids:
         expected = metadata.tokens * dtype.itemsize
         if size != expected:
             raise ElmanError(
-                f"{path} has {size:,} bytes, and {metadata.tokens:,} tokens take {expected:,}: "
-                "prepare the store again"
+                f"{path} must have {expected:,} bytes for {metadata.tokens:,} tokens, got "
+                f"{size:,}: prepare the store again"
             )
         ids = memory_mapped(file, dtype)
     for start in range(0, len(ids) if checked else 0, CHECKED_IDS):
@@ -157,8 +157,8 @@ def _read_metadata(path: Path) -> StoreMetadata:
     value = json_files.read(path, MAX_METADATA_BYTES)
     if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
         raise ElmanError(
-            f"{path} has the format {str(value['format'])[:40]!r}, and this version of elman reads "
-            f"{FORMAT}: prepare the store again"
+            f"the format in {path} must be {FORMAT}, got {str(value['format'])[:40]!r}: prepare "
+            "the store again"
         )
     metadata = json_files.record(StoreMetadata, value, str(path))
     for name, value in _numbers(asdict(metadata)):
@@ -166,14 +166,14 @@ def _read_metadata(path: Path) -> StoreMetadata:
             raise ElmanError(f"{name} in {path} must be 0 or more, got {value}")
     if (total := sum(size.tokens for size in metadata.parts)) != metadata.tokens:
         raise ElmanError(
-            f"{path} has {metadata.tokens:,} tokens, and parts of {total:,}: prepare the store "
-            "again"
+            f"the parts in {path} must have {metadata.tokens:,} tokens, got {total:,}: prepare the "
+            "store again"
         )
     if metadata.vocab > MAX_VOCAB_SIZE:
         raise ElmanError(f"vocab in {path} must be {MAX_VOCAB_SIZE} or less, got {metadata.vocab}")
     if metadata.tokens > 1 and not (metadata.characters and metadata.utf8_bytes):
         raise ElmanError(
-            f"characters and utf8_bytes in {path} must be 1 or more where there are tokens, got "
+            f"characters and utf8_bytes in {path} must be 1 or more if there are tokens, got "
             f"{metadata.characters} and {metadata.utf8_bytes}"
         )
     if metadata.dtype not in [dtype.name for dtype in ID_DTYPES]:
@@ -182,7 +182,7 @@ def _read_metadata(path: Path) -> StoreMetadata:
 
 
 def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a record, each with its name."""
+    """Yield the numbers of a record with their names."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _numbers(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""The tokens that suit a text, from its length, which a sample of its start shows."""
+"""The tokens that suit a text, based on its length as estimated from its start."""
 
 import math
 from typing import Any
@@ -9,16 +9,16 @@ from elman.core.text import text_files
 from elman.core.valid_values import BPE, CHAR
 
 SAMPLE_CHARACTERS = 4 << 20
-# Byte pairs by the least characters of a text; shorter ones, and lines, are read by character.
-# Measured with benchmarks/tokens.py; docs/recipe.md has the measurements.
+# Byte pairs by minimum number of characters in a text. Shorter texts, and lines, are read by
+# character. Measured with benchmarks/tokens.py; docs/recipe.md lists the measurements.
 PAIRS = {400_000: 1024, 800_000: 2048}
 
 
 def suitable_tokens(sources: Sources, lines: bool, most: float = math.inf) -> dict[str, Any]:
-    """Settings of the tokens that suit a text: byte pairs for a long one, else characters.
+    """Settings of the tokens that suit a text: byte pairs for a long text, otherwise characters.
 
     - `lines`: each line is a sequence.
-    - `most`: characters that are read as byte pairs at most.
+    - `most`: maximum number of characters to read as byte pairs.
     """
     characters = 0 if lines else training_characters(sources)
     sizes = [size for least, size in PAIRS.items() if least <= characters <= most]
@@ -28,7 +28,7 @@ def suitable_tokens(sources: Sources, lines: bool, most: float = math.inf) -> di
 def training_characters(sources: Sources) -> int:
     """Characters of the training part of a text, estimated if it is longer than the sample.
 
-    An ElmanError is raised for a file that cannot be read.
+    Raises an ElmanError for a file that cannot be read.
     """
     sampled = characters = 0
 

@@ -1,4 +1,4 @@
-"""A text read into tokens and facts: its parts, their sizes, its lines; no batches."""
+"""A text as tokens, and facts about it: its parts, their sizes, its lines. No batches."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ log = logging.getLogger("elman")
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """Options for reading a text as tokens; None takes the value of the store, codec or default.
+    """Options for reading a text as tokens. None means the value of the store, codec or default.
 
     - `tokenizer`, `vocab_size`, `min_freq`, `newlines`: as in `TokenizerSettings`.
     - `lines`: each line is a sequence.
@@ -47,7 +47,7 @@ class TokenOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Settings of the tokenizer that are given."""
+        """The given settings of the tokenizer."""
         asked = {
             "tokenizer": self.tokenizer,
             "vocab_size": self.vocab_size,
@@ -57,18 +57,18 @@ class TokenOptions:
         return {name: value for name, value in asked.items() if value is not None}
 
     def check(self, codec: Codec, owner: str, verb: str) -> None:
-        """Raise an ElmanError for a given setting that differs from the codec of its owner."""
+        """Raise an ElmanError for a given setting that differs from the owner's codec."""
         own = {"tokenizer": codec.tokenizer.name, "newlines": codec.newlines}
         for name, value in self.given.items():
             if not (isinstance(value, str) and value == own.get(name)):
                 known = (
-                    f"the {name} {own[name]}" if name in own else f"a {in_words(name)} of its own"
+                    f"{name} must be {own[name]}" if name in own else f"{in_words(name)} is fixed"
                 )
-                raise ElmanError(f"{owner} {verb} {known}, got {value!r}: leave it out")
+                raise ElmanError(f"{known}, since {owner} {verb} it, got {value!r}: leave it out")
         if codec.lines != self.lines:
             mode, cure = ("", "give --lines") if codec.lines else (" not", "leave --lines out")
             raise ElmanError(
-                f"{owner} is{mode} for lines as sequences of their own: {cure}, or in Python "
+                f"{owner} was{mode} made for separate lines: {cure}, or in Python "
                 f"lines={codec.lines}"
             )
 
@@ -77,7 +77,7 @@ class Text:
     """A text as tokens, in parts that do not overlap.
 
     - `parts`: the tokens of each part; a part may be empty.
-    - `used`: names of the parts that are not.
+    - `used`: names of the nonempty parts.
     - `lines`: the lines of each used part, if lines are sequences.
     - `shared`: several processes read a store, each a share of it.
     """
@@ -86,7 +86,7 @@ class Text:
         self, sources: Sources, options: TokenOptions, tokens: Tokens, codec: Codec, shared: bool
     ) -> None:
         if options.lines and not len(tokens.ids):
-            raise ElmanError("every line of the text is empty: give lines that are not")
+            raise ElmanError("a text must contain a line that is not empty: give more lines")
         self.sources = sources
         self.options = options
         self.tokens = tokens
@@ -101,7 +101,7 @@ class Text:
 
     @cached_property
     def used(self) -> tuple[str, ...]:
-        """Parts that are read. The parts of lines are drawn: a test part may lack lines."""
+        """Parts that are read. Lines are drawn for the parts: a test part may have none."""
         asks_test = self.sources.shares[2] > 0 and not self.sources.is_store
         has_test = len(self.ids("test")) > 0 or (self.codec.lines and asks_test)
         return PARTS if has_test else PARTS[:2]
@@ -112,30 +112,30 @@ class Text:
 
     @property
     def num_lines(self) -> int:
-        """Number of training lines; 0 if lines are no sequences."""
+        """Number of training lines; 0 if lines are not sequences."""
         return len(self.lines["training"]) if self.lines else 0
 
     def mean_line(self, steps: int) -> float:
-        """Mean number of targets of a training line, cut after `steps`; 0 without lines."""
+        """Mean number of targets in a training line, truncated to `steps`; 0 without lines."""
         return self.lines["training"].read(steps) / self.num_lines if self.lines else 0.0
 
     def require_tokens(self, needed: int, rule: str, other_cure: str = "") -> None:
-        """Raise an ElmanError with the rule for a part that has fewer tokens than needed."""
+        """Raise an ElmanError with the rule for a part with fewer tokens than needed."""
         for part in self.used:
             if (found := len(self.ids(part))) < needed:
                 cure = self._longer(part, needed) + other_cure
                 raise ElmanError(f"{rule}, and the {part} part has {found}: {cure}")
 
     def require_known_tokens(self) -> None:
-        """Raise an ElmanError if the vocabulary has only the unknown symbol."""
+        """Raise an ElmanError if the vocabulary contains only the unknown symbol."""
         if len(self.codec.vocab) == 1:
             raise ElmanError(
-                f"every token of the training part of {self.sources.training[0]} is too rare for "
-                "the vocabulary: give a longer text, or the tokenizer char, byte or bpe"
+                f"the training part of {self.sources.training[0]} must contain a token that is "
+                "frequent enough: give a longer text, or the tokenizer char, byte or bpe"
             )
 
     def _longer(self, part: str, needed: int) -> str:
-        """Cure for a part that has fewer tokens than it needs."""
+        """Cure for a part with fewer tokens than needed."""
         if self.sources.is_store:
             return "prepare a longer text"
         if self.sources.by_part[PARTS.index(part)] and part != PARTS[0]:
@@ -144,7 +144,7 @@ class Text:
 
     @property
     def unknown(self) -> dict[str, tuple[int, int]]:
-        """Number of unknown tokens, and of tokens that are predicted, of each part."""
+        """Number of unknown tokens and of predicted tokens in each part."""
         return {
             f"{name} part": (part.unknown.tokens, part.tokens - 1)
             for name, part in self.sizes.items()
@@ -152,20 +152,20 @@ class Text:
         }
 
     def warn(self) -> None:
-        """Warn of parts with many unknown tokens, and of parts that differ."""
+        """Warn about parts with many unknown tokens, and about parts that differ."""
         self.warn_of_unknown()
         others = {part: self.ids(part) for part in PARTS[1:]}
         splits.warn_of_order(self.ids("training"), others, self.codec.vocab)
 
     def warn_of_unknown(self) -> None:
-        """Warn of parts with many unknown tokens."""
+        """Warn about parts with many unknown tokens."""
         splits.warn_of_unknown(self.unknown)
 
 
 def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> Text:
-    """Read a text, or a store.
+    """Read a text or a store.
 
-    With `shared` the ids of a store are not checked here, but when a process reads its share.
+    With `shared`, the ids of a store are not checked here, but when a process reads its share.
     """
     codec = options.codec
     if codec is not None:
@@ -182,14 +182,14 @@ def read_text(sources: Sources, options: TokenOptions, shared: bool = False) -> 
     text_sha256, *others = found.tokens.sources_sha256
     if text_sha256 in others:
         log.warning(
-            "the training text is also that of the validation or the test part, whose loss then "
-            "tells nothing of other texts"
+            "the validation or test part is the training text itself: its loss says nothing about "
+            "other texts"
         )
     return Text(sources, options, found.tokens, found.codec if codec is None else codec, shared)
 
 
 def _read_store(sources: Sources, options: TokenOptions, shared: bool) -> TokenizedText:
-    """A store, whose codec is the given one, or fits the given settings."""
+    """Read a store; its codec must equal the given one, or match the given settings."""
     _check_store_alone(sources)
     path = sources.training[0]
     if options.codec is not None:
@@ -200,7 +200,7 @@ def _read_store(sources: Sources, options: TokenOptions, shared: bool) -> Tokeni
 
 
 def _check_store_alone(sources: Sources) -> None:
-    """Raise an ElmanError for what the parts of a store have already been made of."""
+    """Raise an ElmanError for settings that were fixed when the store was made."""
     more: dict[str, Any] = {
         "split": sources.split,
         "validation file": None if sources.validation is None else str(sources.validation),
@@ -210,6 +210,6 @@ def _check_store_alone(sources: Sources) -> None:
     for name, value in more.items():
         if value is not None:
             raise ElmanError(
-                f"a store has its own parts, got a {name}, {value!r}: leave it out, or prepare "
+                f"a store has fixed parts, got a {name}, {value!r}: leave it out, or prepare "
                 "another store with it"
             )

@@ -1,7 +1,7 @@
 """Token ids of a text, written to disk while the text is read block by block.
 
-The vocabulary depends on the whole training part, so tokens are first numbered in the order of
-their first occurrence. `TokenWriter.translate` then maps these numbers to ids of the vocabulary.
+The vocabulary depends on the whole training part, so tokens are first numbered by first occurrence.
+`TokenWriter.translate` then maps these numbers to ids of the vocabulary.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from elman.core.valid_values import MAX_VOCAB_SIZE
 IDS, FIRST_SEEN = "ids.bin", "first_seen.jsonl"
 ID_DTYPES = tuple(np.dtype(name) for name in ("<u1", "<u2", "<u4"))
 CHUNK_IDS = 1 << 20  # translated at a time
-MAX_DISTINCT_TOKENS = 1 << 22  # of a text; as words they take about 700 MB
+MAX_DISTINCT_TOKENS = 1 << 22  # in a text; as words they take about 700 MB
 
 
 def smallest_dtype(tokens: int) -> np.dtype[Any]:
@@ -41,15 +41,15 @@ def smallest_dtype(tokens: int) -> np.dtype[Any]:
     return next(dtype for dtype in ID_DTYPES if tokens <= 256**dtype.itemsize)
 
 
-# One file of ids for each source and type. A source is what one part is read from.
+# One file of ids for each source and type. Each part is read from a source.
 FILES = [(source, dtype) for source in range(len(PARTS)) for dtype in ID_DTYPES]
 
 
 @dataclass(frozen=True)
 class WriterState:
-    """Progress of a TokenWriter: pieces read, ids written per file, bytes of FIRST_SEEN.
+    """Progress of a TokenWriter: pieces read, ids written to each file, bytes of FIRST_SEEN.
 
-    `text` has the SHA-256 of each source read so far; `written` has that of each file.
+    `text` contains the SHA-256 of each source read so far; `written` that of each file.
     """
 
     pieces: int = 0
@@ -61,9 +61,9 @@ class WriterState:
 
 @dataclass(frozen=True)
 class PartSize:
-    """Size of a part of a text: its tokens, and what follows the first of them.
+    """Size of a part of a text: all its tokens, and facts about the text after the first token.
 
-    That is `characters`, `utf8_bytes`, and tokens that the vocabulary lacks, with theirs.
+    These are `characters`, `utf8_bytes`, and the unknown tokens with their sizes.
     """
 
     tokens: int = 0
@@ -76,11 +76,11 @@ class PartSize:
 class Tokens:
     """A text as ids in a vocabulary, (tokens,): training, validation and test part in this order.
 
-    `characters`, `utf8_bytes` and `unknown` measure the text after its first token, which nothing
-    predicts; `parts` measures each part in the same way. `sources_sha256` are digests of the texts
-    that the parts were read from: of the training texts, and of the validation and the test text
-    if they are separate files, else "". With `lines` the ids of each part are those of its lines,
-    each followed by its end, after one more end at the beginning.
+    `characters`, `utf8_bytes` and `unknown` measure the text after its first token, since nothing
+    predicts that token; `parts` measures each part in the same way. `sources_sha256` are digests of
+    the training texts, and of the validation and the test text if they are separate files, or "".
+    With `lines`, the ids of each part are the ids of its lines, each followed by a line end, after
+    a leading line end.
     """
 
     ids: Ids
@@ -93,7 +93,7 @@ class Tokens:
     lines: bool = False
 
     def part(self, number: int) -> "Tokens":
-        """Tokens of one part, training, validation or test, with its size."""
+        """Tokens of one part (training, validation or test) with its size."""
         size = self.parts[number]
         start = sum(each.tokens for each in self.parts[:number])
         return replace(
@@ -121,9 +121,9 @@ def _path(folder: Path, source: int, dtype: np.dtype[Any]) -> Path:
 class TokenWriter:
     """Writes the ids of a text, numbered by first occurrence, and translates them to a vocabulary.
 
-    With a `folder` the files have names, and writing resumes from `state`. Without one they are
-    unnamed temporary files, which vanish however the process ends. `shares` are those of the text
-    for its parts.
+    With a `folder`, the files have names, and writing resumes from `state`. Without a folder, they
+    are unnamed temporary files that vanish however the process ends. `shares` are the shares of the
+    text for its parts.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class TokenWriter:
         self._text_digests = [hashlib.sha256() for _ in PARTS]
         self._characters = self._utf8_bytes = 0
         self._read_sources: set[int] = set()
-        self._lines = False  # what has been read are lines
+        self._lines = False  # True if lines have been read
         self._digested = WriterState()
         self._digests = [hashlib.sha256() for _ in (*FILES, FIRST_SEEN)]
         if self._named:
@@ -158,7 +158,7 @@ class TokenWriter:
             file.close()
 
     def _resumed_encoder(self) -> tuple[Encoder, int]:
-        """Encoder that knows the tokens of FIRST_SEEN, and their number."""
+        """Encoder with the tokens of FIRST_SEEN, and their number."""
         if not self._initial.first_seen:
             return self.tokenizer.encoder(()), 0
         try:
@@ -200,10 +200,11 @@ class TokenWriter:
         texts: Sequence[Iterator[str] | Iterator[list[str]]],
         after_each: Callable[["TokenWriter"], None] = lambda writer: None,
     ) -> None:
-        """Read the texts of the parts, in pieces or lists of lines, from their start.
+        """Read the texts of the parts from the start, in pieces or lists of lines.
 
-        Of one text all parts have their shares: the training part its beginning, or of lines those
-        that a hash assigns to it. Pieces read before are counted, not written.
+        For a single text, all parts have shares: the training part is its beginning or, with lines,
+        the lines that a hash assigns to it. Pieces read before an interrupt are counted, not
+        written.
         """
         with ExitStack() as stack:
             for source, dtype in FILES:
@@ -237,7 +238,7 @@ class TokenWriter:
             raise self._changed()
 
     def _text_sha256(self) -> list[str]:
-        """SHA-256 of what has been read of each source."""
+        """SHA-256 of the text read so far from each source."""
         return [digest.hexdigest() for digest in self._text_digests]
 
     def _changed(self) -> ElmanError:
@@ -261,8 +262,8 @@ class TokenWriter:
             raw = piece.encode()
         except UnicodeEncodeError as error:
             raise ElmanError(
-                f"the text contains {piece[error.start]!a}, half a surrogate pair, which UTF-8 "
-                "cannot represent: remove it"
+                f"the text must not contain half a surrogate pair, got {piece[error.start]!a}: "
+                "remove it"
             ) from error
         self._text_digests[source].update(raw)
         self._read_sources.add(source)
@@ -270,7 +271,7 @@ class TokenWriter:
         self._utf8_bytes += len(raw)
 
     def _write_lines(self, lines: list[str], source: int) -> None:
-        """Write lines to their parts; each part begins with the end of a line."""
+        """Write lines to their parts. Each part begins with a line end."""
         divided = {source: lines} if source else dict(enumerate(by_part(lines, self._shares)))
         for part, own in divided.items():
             if own:
@@ -280,8 +281,8 @@ class TokenWriter:
     def _write(self, ids: Ids, source: int) -> None:
         if len(self._encoder) > MAX_DISTINCT_TOKENS:
             raise ElmanError(
-                f"the text has more than {MAX_DISTINCT_TOKENS:,} different words, each of which "
-                "is kept in memory: use the tokenizer bpe or byte"
+                f"the text must have {MAX_DISTINCT_TOKENS:,} different words or fewer, since they "
+                "are kept in memory: use the tokenizer bpe or byte"
             )
         dtype = smallest_dtype(len(self._encoder))
         number = FILES.index((source, dtype))
@@ -310,7 +311,7 @@ class TokenWriter:
     def translate(self, folder: Path | None = None, vocab: Vocab | None = None) -> Tokens:
         """Write the ids as IDS into `folder`, or into an unnamed file, and map them into memory.
 
-        They are ids of `vocab`, or of the vocabulary of the training part.
+        The ids refer to `vocab`, or to the vocabulary of the training part.
         """
         parts = self._part_tokens()
         tokens = self._encoder.tokens
@@ -340,7 +341,7 @@ class TokenWriter:
         )
 
     def _lengths(self, source: int) -> list[int]:
-        """Numbers of ids of a source that were written, for each type."""
+        """Number of ids of a source written so far, for each type."""
         return self._state.lengths[source * len(ID_DTYPES) :][: len(ID_DTYPES)]
 
     def _part_tokens(self) -> list[int]:
@@ -353,15 +354,15 @@ class TokenWriter:
         """Vocabulary of the first `training` tokens."""
         tokens = self._encoder.tokens
         counts = self._counts(training, len(tokens))
-        if self._lines:  # whose end every model needs
+        if self._lines:  # every model of lines needs the line end
             counts[self._encoder.line_ids([""])] = np.iinfo(np.int64).max
-        # Most words are rare; counting them in a dict would take memory.
+        # Most words are rare; counting them in a dict would take too much memory.
         frequent = np.flatnonzero(counts >= self.tokenizer.min_freq)
         vocab = self.tokenizer.vocab({tokens[n]: int(counts[n]) for n in frequent.tolist()})
         if len(vocab) > MAX_VOCAB_SIZE:
             raise ElmanError(
-                f"the text has {len(vocab):,} different tokens, and a model has "
-                f"{MAX_VOCAB_SIZE:,} at most: give a vocab size, or use bpe"
+                f"a vocabulary must have {MAX_VOCAB_SIZE:,} tokens or fewer, got {len(vocab):,} in "
+                "the text: give a vocab size, or use bpe"
             )
         return vocab
 
@@ -376,7 +377,7 @@ class TokenWriter:
         return counts
 
     def _chunks(self) -> Iterator[Ids]:
-        """Yield the ids by first occurrence, in order."""
+        """Yield the ids by first occurrence, in text order."""
         for number, length in enumerate(self._state.lengths):
             if not length:
                 continue
@@ -394,7 +395,7 @@ class TokenWriter:
 
 
 class _Lacking:
-    """Tokens of a text that a vocabulary lacks, counted among ids by first occurrence.
+    """Tokens of a text that are not in a vocabulary, counted among ids by first occurrence.
 
     - `sizes`: characters and bytes of each token of the text, (2, tokens).
     """
@@ -409,21 +410,21 @@ class _Lacking:
             self._costs = Spelling(vocab).costs([tokens[n] for n in lacking])
 
     def counts(self, ids: Ids) -> NDArray[np.int64]:
-        """Occurrences of each among some ids."""
+        """Occurrences of each of them among some ids."""
         if not len(self._costs):
             return np.zeros(0, np.int64)
         places = self._places[ids]
         return np.bincount(places[places >= 0], minlength=len(self._costs))
 
     def measured(self, counts: NDArray[np.int64]) -> Unknown:
-        """Measure all occurrences together, so that no order of tokens changes a bit."""
+        """Measure all occurrences together, so that the order of tokens does not change a bit."""
         characters, utf8_bytes = (self._sizes @ counts).tolist()
         nats = math.fsum((self._costs * counts).tolist())
         return Unknown(int(counts.sum()), characters, utf8_bytes, nats)
 
 
 class _Sizes:
-    """Sums of the sizes of a text's tokens, part by part, without the first token of each."""
+    """Sums of token sizes for each part of a text, without the first token of each part."""
 
     def __init__(
         self, parts: Sequence[int], used: Tokenizer, tokens: Sequence[str], vocab: Vocab
@@ -453,7 +454,7 @@ class _Sizes:
         self._read += len(ids)
 
     def unknown(self) -> Unknown:
-        """Unknown tokens of the whole text without its first token."""
+        """Unknown tokens of the whole text, without its first token."""
         return self._lacking.measured(self._all)
 
     def parts(self) -> tuple[PartSize, PartSize, PartSize]:
@@ -470,7 +471,7 @@ class _Sizes:
 class _AppendFile:
     """Append-only file, created on first write.
 
-    Without a path it is a temporary file, which stays open to be read.
+    Without a path, it is a temporary file that stays open for reading.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -527,5 +528,5 @@ def _truncate(path: Path, length: int) -> None:
 def memory_mapped(file: BufferedRandom | BufferedReader, dtype: np.dtype[Any]) -> Ids:
     """Ids of an open file, read from disk on access."""
     if not regular.size(file):
-        return np.empty(0, dtype)  # no system maps an empty file
+        return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.memmap(file, dtype, "r")

@@ -1,4 +1,4 @@
-"""Tokenization of files: settings, tokenizers learnt from a text, ids in temporary files."""
+"""Tokenization of files: settings, tokenizers learned from a text, ids in temporary files."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,15 +28,15 @@ from elman.core.text.tokenizers import (
 )
 from elman.core.text.vocab import Vocab
 
-MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text that a tokenizer is learnt from
+MAX_SAMPLE_CHARACTERS = 16 << 20  # of the text from which a tokenizer is learned
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """Settings for reading a text as tokens; an ElmanError if they contradict each other.
+    """Settings for reading a text as tokens; an ElmanError if they conflict.
 
-    `vocab_size` and `min_freq` bound the vocabulary; with None the tokenizer's defaults apply. With
-    `lines` each line is a sequence of its own.
+    `vocab_size` and `min_freq` bound the vocabulary; None means the tokenizer's defaults. With
+    `lines`, each line is a separate sequence.
     """
 
     tokenizer: str = "char"
@@ -50,7 +50,7 @@ class TokenizerSettings:
         known_tokenizers.check(self.tokenizer, self.vocab_size, self.min_freq)
 
     def make(self, sources: Sources, report: Report = no_report) -> Tokenizer:
-        """Make the tokenizer; one that is learnt is learnt from the training part."""
+        """Make the tokenizer; if it must be learned, learn it from the training part."""
         return known_tokenizers.make(
             self.tokenizer,
             self.vocab_size,
@@ -61,7 +61,7 @@ class TokenizerSettings:
     def texts(
         self, sources: Sources, used: Tokenizer, advance: Callable[[int], None] = lambda read: None
     ) -> list[Iterator[str] | Iterator[list[str]]]:
-        """Text of each part's files, in pieces that can be tokenized alone, or lists of lines."""
+        """Text of each part's files, in pieces to be tokenized separately or lists of lines."""
         if self.lines:
             return [self.line_blocks(paths, advance) for paths in sources.by_part]
         return [pieces(self.blocks(paths, advance), used.cut) for paths in sources.by_part]
@@ -69,20 +69,20 @@ class TokenizerSettings:
     def line_blocks(
         self, files: Sequence[Path], advance: Callable[[int], None]
     ) -> Iterator[list[str]]:
-        """Yield the lines of some files in blocks; none continues in the next file."""
+        """Yield the lines of some files in blocks. No line continues in the next file."""
         return chain.from_iterable(line_blocks(self.blocks([file], advance)) for file in files)
 
     def blocks(
         self, files: Sequence[Path], advance: Callable[[int], None] = lambda read: None
     ) -> Iterator[str]:
-        """Yield the text of some files in blocks, one file after the other."""
+        """Yield the text of some files in blocks, file by file."""
         return with_newlines(text_files.blocks(files, advance), self.newlines)
 
 
 def tokenize_sources(
     sources: Sources, settings: TokenizerSettings, report: Report = no_report
 ) -> TokenizedText:
-    """Tokenize the parts of a text; the vocabulary is that of the training part."""
+    """Tokenize the parts of a text. The vocabulary comes from the training part."""
     used = settings.make(sources, report)
     advance = progress("reading", sources.files, report)
     tokens = _tokenize(settings.texts(sources, used, advance), used, sources.shares)
@@ -109,7 +109,7 @@ def tokenize(
     shares: Shares = ALL_TRAINING,
     vocab: Vocab | None = None,
 ) -> Tokens:
-    """Tokenize a text that is given in pieces; its ids are in a file that ends with the process."""
+    """Tokenize a text given in pieces. Its ids are in a temporary file of the process."""
     return _tokenize([text], used, shares, vocab)
 
 
@@ -135,7 +135,7 @@ def _tokenize(
 def _training_sample(
     sources: Sources, settings: TokenizerSettings, report: Report
 ) -> Iterator[str]:
-    """The training part, or an even sample of it, to learn a tokenizer from."""
+    """The training part, or an even sample of it, from which to learn a tokenizer."""
     files = sources.training
     share = sources.shares[0]
     measured = settings.blocks(files, progress("measuring", files, report))
@@ -151,7 +151,7 @@ def _training_sample(
 
 
 def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterator[str]:
-    """Yield the first `share` of each piece within the first `characters` of a text, or in all."""
+    """Yield the first `share` of each piece, up to a number of characters of the text if given."""
     for piece in text:
         if characters is not None:
             piece = piece[:characters]
@@ -162,7 +162,7 @@ def _sample(text: Iterable[str], characters: int | None, share: float) -> Iterat
 
 
 def size_on_disk(files: Sequence[Path]) -> int:
-    """Bytes of some files, without those that cannot be read: reading them raises."""
+    """Total bytes of some files, without unreadable ones: reading them raises later."""
     total = 0
     for file in files:
         with suppress(OSError):
@@ -171,7 +171,7 @@ def size_on_disk(files: Sequence[Path]) -> int:
 
 
 def progress(activity: str, files: Sequence[Path], report: Report) -> Callable[[int], None]:
-    """Return a function that takes a number of bytes read, and reports the sum so far."""
+    """Return a function that adds a number of bytes read and reports the sum."""
     total = size_on_disk(files)
     done = 0
 

@@ -1,1 +1,1 @@
-"""Settings, run directories and comparisons: the commands without their screen and frameworks."""
+"""Settings, run directories and comparisons: the commands without their output and frameworks."""

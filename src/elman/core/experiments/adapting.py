@@ -1,4 +1,4 @@
-"""Dynamic evaluation of a run, as it is found best on the validation part of its training."""
+"""Dynamic evaluation of a run, tuned on the validation part of its training."""
 
 import logging
 from dataclasses import replace
@@ -24,7 +24,7 @@ log = logging.getLogger("elman")
 
 
 def adapting(folder: Path, model: Any) -> AdaptingModel:
-    """A run's model that adapts to what it reads; a notice has the rate and the decay found."""
+    """A run's model that adapts to what it reads; a notice reports the rate and the decay."""
     sample = _validation(folder, run.read_config(folder).training, model.codec)
     found = AdaptingModel(model, module_of(model), sample)
     with showing("finding a rate") as report:
@@ -34,25 +34,26 @@ def adapting(folder: Path, model: Any) -> AdaptingModel:
 
 
 def evaluate(folder: Path, model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
-    """Evaluate a run's model on a text that it adapts to while it reads it."""
+    """Evaluate a run's model on a text; the model adapts while it reads."""
     used = adapting(folder, model)
     return replace(evaluate_on(used, text, edition), dynamic=used.adaptation)
 
 
 def _validation(folder: Path, record: TrainingRecord | None, codec: Codec) -> Ids:
     """Ids of the validation part of a training; an ElmanError if they cannot be read again."""
-    rule = "dynamic evaluation finds its rate on the validation part of the training"
+    rule = "dynamic evaluation requires the validation part of the run's training"
     if codec.lines:
         raise ElmanError(
-            f"{rule}, for texts that are one stream, got a model of lines: leave it out"
+            "dynamic evaluation requires a model of continuous text, got a model of lines: "
+            "leave it out"
         )
     if record is None or record.settings.text == TIME_MACHINE:
-        raise ElmanError(f"{rule}, got {folder}, which has none: train on a text of your own")
+        raise ElmanError(f"{rule}, got {folder} without one: train on your own text")
     settings = record.settings
     text = read_text(sources_of(vars(settings)), TokenOptions(codec=codec))
     digests = text.tokens.sources_sha256[:2]
     if digests != (record.text_sha256, record.val_sha256):
         raise ElmanError(
-            f"{rule}, and {settings.val or settings.text} has changed since: restore it"
+            f"{rule}, but {settings.val or settings.text} has changed since: restore it"
         )
     return text.ids("validation")

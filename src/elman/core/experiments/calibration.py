@@ -1,4 +1,4 @@
-"""Speed of a framework's training on this machine, measured in half a second of updates."""
+"""Speed of a framework's training on this machine, measured during half a second of updates."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,31 +13,31 @@ from elman.core.training.callback import Callback, TrainerLike
 
 PROBE = Architecture("gru", vocab=64, hidden=256, embedding=64)
 BATCH, STEPS = 32, 32
-UPDATES = 20  # at most; the first may be compiled, and is not timed
+UPDATES = 20  # maximum; the first may include compiling and is not timed
 SECONDS = 0.5
 
 
 class Clock(Callback):
-    """Times the updates of a training, and ends it after so many seconds."""
+    """Times the updates of a training, and ends it after a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.times: list[float] = []
 
     def after_update(self, trainer: TrainerLike) -> None:
-        """Note the time."""
+        """Record the time."""
         self.times.append(perf_counter())
         if self.times[-1] - self.times[0] > self.seconds:
             trainer.stop()
 
     @property
     def shortest(self) -> float:
-        """Fewest seconds of an update, since other work on the machine only adds to them."""
+        """Shortest time of an update in seconds: other work on the machine only adds time."""
         return float(np.diff(self.times).min())
 
 
 def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> float:
-    """Operations per second of the updates of a GRU of 256 units, with 1,024 tokens each."""
+    """Operations per second in updates of a GRU of 256 units with 1,024 tokens each."""
     options = {"optimizer": "adamw", "precision": precision}
     probe = Probe(framework, num_gpus, options)
     seconds = probe.train(PROBE, BATCH, STEPS)[1].shortest
@@ -49,7 +49,7 @@ class Probe:
     """Short trainings of models on random ids.
 
     - `options`: arguments of the framework's `build`.
-    - `updates`, `seconds`: of a training, at most.
+    - `updates`, `seconds`: maximum for a training.
     """
 
     framework: Any
@@ -61,10 +61,10 @@ class Probe:
     def train(
         self, arch: Architecture, rows: int, steps: int, *callbacks: Callback
     ) -> tuple[Any, Clock]:
-        """Train with a batch of so many rows and steps; return the trainer, and the clock."""
+        """Train with this batch size and number of steps; return the trainer and the clock."""
         values, framework = weights.initial(arch), self.framework
         model = framework.build(arch, values, **self.options | {"lr": 1e-3})
-        model.board.display = False  # these curves are nobody's
+        model.board.display = False  # nobody needs these curves
         data = framework.DataModule()
         ids = np.random.default_rng(0).integers(arch.vocab, size=(rows, steps + 1))
         ids = ids.astype(framework.TextFile.id_type)
@@ -80,5 +80,5 @@ class Probe:
 
 
 def operations_of(arch: Architecture, tokens: float) -> float:
-    """Operations of the gradients of some tokens."""
+    """Operations needed for the gradients of some tokens."""
     return weights.OPERATIONS * tokens * weights.products(arch)

@@ -1,4 +1,4 @@
-"""Settings of a training, chosen for its text if they are not given, and the text as read."""
+"""Settings of a training, chosen for its text unless given, and the text itself."""
 
 import logging
 import math
@@ -31,13 +31,13 @@ TOKEN_SETTINGS = ("tokenizer", "vocab_size", "min_freq")
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings of a training, and what was read for it.
+    """Settings of a training, and its text and initial model.
 
     - `framework`: module of the framework.
     - `origin`: the model to start from, if one is given.
-    - `text`: the text; None for The Time Machine. A framework's data set reads that.
-    - `reasons`: lines that describe what was chosen for the text.
-    - `given`: names of the settings that were not chosen; None if it is not known.
+    - `text`: the text; None for The Time Machine: a framework's data set reads it.
+    - `reasons`: lines that describe the settings chosen for the text.
+    - `given`: names of the settings that were not chosen; None if not known.
     """
 
     settings: Settings
@@ -49,10 +49,9 @@ class Choice:
 
 
 def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
-    """Read the text of the settings that are given, and choose the others.
+    """Read the text of the given settings, and choose the other settings.
 
-    Wrong settings raise an ElmanError before a long text is read. Lines of the log say what was
-    chosen.
+    Invalid settings raise an ElmanError before a long text is read. The choice is logged.
     """
     if given.get("log") in LOGS:
         check_installed()
@@ -79,12 +78,12 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
 
 
 def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
-    """Read the text of settings that are complete."""
+    """Read the text of complete settings."""
     return _settled(settings, Origin.of(vars(settings)), given, (), workers)
 
 
 def again(kept: RunSettings, workers: int = 1) -> Choice:
-    """Read again what a training began with; an ElmanError if the run to start from has changed."""
+    """Read the text and model of a resumed training; an ElmanError if its initial run changed."""
     settings = kept.settings
     origin = None
     _check_workers(settings.shards, workers)
@@ -109,7 +108,7 @@ def _settled(
 
 
 def _framework(settings: Mapping[str, Any]) -> Any:
-    """Framework of some settings, after checks that need no text."""
+    """Framework of some settings, after the checks that need no text."""
     framework = framework_module(settings.get("framework", Settings.framework))
     count_gpus(settings.get("device", Settings.device), framework)
     return framework
@@ -126,7 +125,7 @@ def sources_of(settings: Mapping[str, Any]) -> Sources:
 
 
 def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
-    """How to read the text of some settings, in the tokens of the model to start from."""
+    """How to read the text of some settings, with the tokens of the model to start from."""
     return TokenOptions(
         settings.get("tokenizer"),
         settings.get("vocab_size"),
@@ -147,7 +146,7 @@ def _speed(given: Mapping[str, Any], framework: Any, precision: str, workers: in
 
 
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
-    """Settings that are given, with shards for several workers; these train on a store."""
+    """The given settings, with shards for several workers. Several workers train on a store."""
     if workers > 1:
         given = {"shards": default_shards(workers), **given}
         _check_store(given)
@@ -161,13 +160,13 @@ def default_shards(workers: int) -> int:
 
 
 def _check_workers(shards: int | None, workers: int) -> None:
-    """Raise an ElmanError if workers cannot compute a training with these shards."""
+    """Raise an ElmanError unless workers can compute a training with these shards."""
     if shards is not None:
         check_shards(shards, workers)
     elif workers > 1:
         raise ElmanError(
-            f"workers compute shards, and the training was begun without, got {workers} workers: "
-            "resume it in one process, or begin another"
+            f"a training without shards requires a single process, got {workers} workers: resume "
+            "it in one process, or begin another"
         )
 
 
@@ -175,10 +174,10 @@ def _check_store(given: Mapping[str, Any]) -> None:
     """Raise an ElmanError unless several workers can each read a share of the text."""
     text = given.get("text", TIME_MACHINE)
     if text == TIME_MACHINE:
-        raise ElmanError("several workers read a store of a text of your own, got none: give one")
+        raise ElmanError("several workers require a store of your text: give one")
     regular.check_exists(Path(text))
     if not Path(text).is_dir():
         raise ElmanError(
-            f"several workers read a store, got {text}: make one with elman prepare {text} --out "
-            "STORE, and train on that"
+            f"several workers require a store, got {text}: make one with elman prepare {text} "
+            "--out STORE, and train on it"
         )

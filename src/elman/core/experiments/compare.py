@@ -1,4 +1,4 @@
-"""Several trainings, each in a process of its own, and a comparison of runs."""
+"""Several trainings, each in a separate process, and a comparison of runs."""
 
 import logging
 import os
@@ -34,20 +34,20 @@ log = logging.getLogger("elman")
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A framework, and the Python interpreter of the environment that has it."""
+    """A framework, and the Python interpreter of an environment that contains it."""
 
     framework: str
     python: str
 
 
 def interpreters(names: str) -> list[Interpreter]:
-    """Parse the names of frameworks, with commas; `all` are those that are installed here.
+    """Parse framework names separated by commas. `all` means those that are installed here.
 
-    NAME=INTERPRETER names a framework of another environment.
+    NAME=INTERPRETER selects a framework in another environment.
     """
     found = [each for name in names.split(",") for each in _interpreters(name.strip())]
     if len({each.framework for each in found}) < len(found):
-        raise ElmanError(f"each framework trains once, got {names!r}: name it once")
+        raise ElmanError(f"framework names must be distinct, got {names!r}: name each once")
     return found
 
 
@@ -65,10 +65,10 @@ def _interpreters(name: str) -> list[Interpreter]:
 
 @contextmanager
 def new_group(path: Path, numbered: bool) -> Iterator[tuple[Path, Path]]:
-    """Make a folder for runs, which is removed if it stays empty; yields it and its picture's path.
+    """Make a folder for runs; yield it and the path of its picture. Remove the folder if empty.
 
-    If it exists and may be `numbered`, the folder is the first of NAME-2, NAME-3 ... that does not.
-    The picture is in the current folder, and new too.
+    If it exists and `numbered` is true, the folder is the first of NAME-2, NAME-3, ... that does
+    not exist. The picture is a new file in the current folder.
     """
 
     def make(path: Path) -> None:
@@ -96,20 +96,20 @@ def train_in(
     numbered: bool,
     show: Callable[[Sequence[Result]], None],
 ) -> None:
-    """Train in several frameworks, pass the runs to `show`, and draw their curves.
+    """Train in several frameworks, pass the runs to `show`, and plot their curves.
 
-    - `frameworks`: their names, as `interpreters` takes them.
+    - `frameworks`: their names, in the syntax of `interpreters`.
     - `given`: settings of all trainings.
-    - `options`: as of `train_each`.
-    - `folder`, `numbered`: as of `new_group`.
+    - `options`: as in `train_each`.
+    - `folder`, `numbered`: as in `new_group`.
     """
     if number_of_workers() > 1:
-        raise ElmanError(f"workers train in one framework, got {frameworks}: give one")
+        raise ElmanError(f"workers must train in one framework, got {frameworks}: give one")
     found = interpreters(frameworks)
     if given.get("recipe") == "auto":
         raise ElmanError(
-            "frameworks are compared with the same settings, got recipe auto, which chooses for "
-            "each: leave it out, or give one framework"
+            "several frameworks must train with the same settings, got recipe auto: leave it out, "
+            "or give one framework"
         )
     settings = Settings(**{**given, "framework": found[0].framework})
     with new_group(folder, numbered) as (folder, picture):
@@ -124,7 +124,7 @@ def train_in(
         names = ", ".join(made.name for made in failed)
         users = all(code == ElmanError.exit_code for code in failed.values())
         kind = ElmanError if users else MachineError
-        raise kind(f"no run of {names}, for the reasons above")
+        raise kind(f"no run of {names}: see the errors above")
 
 
 def train_each(
@@ -133,10 +133,10 @@ def train_each(
     options: Mapping[str, Any],
     folder: Path,
 ) -> tuple[list[Path], dict[Path, int]]:
-    """Train with these settings in each framework, in a process of its own.
+    """Train with these settings in each framework, each in a separate process.
 
-    `options` are those of `elman train` that are no settings, by their names in Python.
-    Returns the runs that were made in `folder`, and the exit codes of those that failed.
+    `options` are the options of `elman train` that are not settings, by their names in Python.
+    Return the new runs in `folder`, and the exit codes of the failed ones.
     """
     own = ("text", "more_texts", "framework")
     known = {name: value for name, value in asdict(settings).items() if name not in own}
@@ -147,7 +147,7 @@ def train_each(
         made = folder / each.framework
         given = ["--framework", each.framework, "--out", str(made)]
         given += [*words(options), *words(known), "--", settings.text, *settings.more_texts]
-        # -P: a module in the current folder is not imported
+        # -P: do not import modules from the current folder
         code = _run([each.python, "-P", "-m", "elman", "train", *given])
         if code == 0:
             runs.append(made)
@@ -157,7 +157,7 @@ def train_each(
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command and return its exit code; an interrupt lets it end its batch."""
+    """Run a command and return its exit code. After an interrupt, it may finish its batch."""
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     except OSError as error:
@@ -172,7 +172,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def words(options: Mapping[str, Any]) -> list[str]:
-    """Options as words of a command line, without those that are None."""
+    """Command line arguments for options, without those that are None."""
     found = []
     for name, value in options.items():
         option = "--" + name.replace("_", "-")
@@ -190,7 +190,7 @@ Curves = tuple[list[Point], list[Point]]  # of training and of validation
 class Comparison:
     """Settings, results and curves of some runs.
 
-    The curves are in a `unit`, over epochs, or over minutes if one of the runs is `by_time`.
+    `unit` is the unit of the curves. Their x-axis is epochs, or minutes if a run is `by_time`.
     """
 
     results: list[Result]
@@ -200,7 +200,7 @@ class Comparison:
 
 
 def read(paths: Sequence[Path], evaluate: Callable[[Path], Evaluation] | None = None) -> Comparison:
-    """Read some runs, or those in folders; `evaluate` evaluates each on the same text."""
+    """Read runs or folders of runs; `evaluate` evaluates each run on the same text."""
     runs = finished(paths)
     results = [result(*each, None if evaluate is None else evaluate(each.folder)) for each in runs]
     in_bits = table.tokens_differ(results) or not table.have_characters(results)
@@ -220,13 +220,13 @@ def compare(
     show: Callable[[Sequence[Result]], None],
     evaluate: Callable[[Path], Evaluation] | None = None,
 ) -> None:
-    """Pass the results of some runs to `show`, and draw their curves into the file `plot`."""
+    """Pass the results of some runs to `show`, and plot their curves into the file `plot`."""
     check_picture(plot)
     compared = read(paths, evaluate)
     show(compared.results)
     if compared.curves:
         save_comparison(plot, compared.curves, compared.unit, compared.by_time)
-        log.info("the curves are in %s", plot)
+        log.info("curves: %s", plot)
 
 
 def _is_by_time(each: FinishedRun) -> bool:
@@ -234,7 +234,7 @@ def _is_by_time(each: FinishedRun) -> bool:
 
 
 def _curves(each: FinishedRun, in_bits: bool, by_time: bool) -> Curves | None:
-    """Training and validation curve of a run; None where characters were not counted."""
+    """Training and validation curves of a run; None if its characters were not counted."""
     history = each.history
     record = each.config.training
     xs = [place(epoch, by_time) for epoch in history]

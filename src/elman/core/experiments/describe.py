@@ -1,4 +1,4 @@
-"""One run in words: its text, model, settings and results."""
+"""A run in words: its text, model, settings and results."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
@@ -11,12 +11,12 @@ from elman.core.experiments.table import COLUMNS, OFF, heading, in_order, shown
 from elman.core.model import weights
 from elman.core.valid_values import CHAR
 
-ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256"}  # that other lines show
+ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256"}  # shown in other lines
 RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Facts of a finished run by name, for JSON."""
+    """Facts about a finished run by name, for JSON."""
     _, config, history = read(folder)
     record = config.training
     by_time = record is not None and record.settings.by_time
@@ -37,7 +37,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the facts of a run as lines: what each is about, and what it says."""
+    """Yield the facts about a run as pairs: label and text."""
     settings, results, given = facts["settings"], facts["results"], facts["given"]
     yield "run", f"{facts['run']}, {facts['finished']}, {facts['bytes'] / 1e6:.1f} MB"
     if settings["text"] is not None:
@@ -74,7 +74,7 @@ def model(facts: dict[str, Any]) -> str:
 
 
 def _values(settings: dict[str, Any], names: Iterable[str]) -> str:
-    """Settings that are in use, with their values."""
+    """Settings in use, with their values."""
     values = {name: shown(settings[name]) for name in names}
     used = [f"{heading(name)} {value}" for name, value in values.items() if value not in OFF]
     return ", ".join(used) or "-"

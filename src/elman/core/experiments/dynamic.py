@@ -1,12 +1,12 @@
 """Dynamic evaluation: a model adapts to a text while it reads it (Krause et al. 2018).
 
-After each segment the weights w take a step against its gradient g, and one back towards the
-weights of the training, w_0:
+After each segment, the weights w take a step against its gradient g, and a step back towards the
+trained weights w_0:
 
     w += decay * r * (w_0 - w) - rate * g / (RMS + mean(RMS)),  r = RMS / mean(RMS)
 
-RMS is the root mean square of each weight's gradient, over the segments of a sample. A gradient
-whose norm is more than twice its usual size is scaled to that.
+RMS is the root mean square of each weight's gradient over the segments of a sample. If the norm of
+a gradient is more than twice its usual size, the gradient is scaled down to twice that size.
 """
 
 import math
@@ -25,25 +25,25 @@ from elman.core.model.metrics import Adaptation
 from elman.core.training.step import GradientStep
 
 SEGMENT = 20  # tokens, as in the paper for characters
-MEASURED = 300  # segments that the mean square of gradients is over
-SAMPLE = 20_000  # tokens that a rate is searched on
+MEASURED = 300  # segments for the mean square of gradients
+SAMPLE = 20_000  # tokens for the search of a rate
 FIRST_RATE, FACTOR, MOST_RATES = 1.25e-4, 2.0, 8
-DECAYS = (1e-4, 1e-3, 1e-2)  # tried in turn, as long as they gain
-MAX_NORM = 2.0  # of a gradient, in roots of the mean square of its norm: a text may be of any kind
+DECAYS = (1e-4, 1e-3, 1e-2)  # tried in order while the loss decreases
+MAX_NORM = 2.0  # of a gradient, in root mean squares of its norm: a text may be of any kind
 TINY = 1e-30
-MAX_PULL = 1.0  # share of the way back to the weights of the training that a step may take
+MAX_PULL = 1.0  # largest fraction of the way back to the trained weights in one step
 
 
 class AdaptingModel(CompiledModel):
     """A language model whose weights change with each segment that it scores.
 
-    `reset` begins again with the weights of the training.
+    `reset` restores the trained weights.
     """
 
     def __init__(self, model: Any, framework: Any, sample: NDArray[Any]) -> None:
         """Measure the gradients of a language model on the ids of a sample.
 
-        An ElmanError is raised for a framework whose step has no vector of gradients.
+        Raises an ElmanError for a framework whose step has no vector of gradients.
         """
         self.model = model
         self.codec, self.vocab_size = model.codec, model.vocab_size
@@ -55,7 +55,7 @@ class AdaptingModel(CompiledModel):
         if not isinstance(step, GradientStep):
             name = framework.__name__.removeprefix("elman.")
             raise ElmanError(
-                f"dynamic evaluation needs the gradients of all weights as a vector, got {name}: "
+                f"dynamic evaluation requires all gradients as a vector, got {name}: "
                 "choose --framework numba, torch or jax"
             )
         self._step = step
@@ -64,7 +64,7 @@ class AdaptingModel(CompiledModel):
         self._measure(sample)
 
     def _prepared(self, framework: Any, sample: NDArray[Any]) -> Any:
-        """A trainer that has what a step needs, and trains nothing."""
+        """A trainer that provides what a step needs; it does not train."""
         self._data.train_dataloader = lambda: self._batches(sample)
         self._data.val_dataloader = lambda: None
         self.model.board.display = False
@@ -86,24 +86,24 @@ class AdaptingModel(CompiledModel):
         self._bound = MAX_NORM * float((root * root).sum()) ** 0.5
 
     def reset(self) -> None:
-        """Take the weights of the training again."""
+        """Restore the trained weights."""
         self._weights = self._first
         self._step.set_weight_vector(self._first)
 
     def score_ids(self, ids: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-        """Yield a loss for each id but the first, the mean of its segment, and adapt to it."""
+        """Yield a loss for each id except the first (the mean of its segment), and adapt to it."""
         for loss, number in self._backpropagated(ids):
             yield np.full(number, loss)
             self._adapt()
 
     def learn(self, ids: NDArray[Any]) -> None:
-        """Adapt to a text; nothing follows from one that has no token after its first."""
+        """Adapt to a text. A text of one token has no effect."""
         if len(ids) > 1:
             for _ in self.score_ids(ids):
                 pass
 
     def _backpropagated(self, ids: NDArray[Any]) -> Iterator[tuple[float, int]]:
-        """Yield the mean loss of each segment of a text, and its number of targets."""
+        """Yield the mean loss and the number of targets of each segment of a text."""
         state = None
         for each in self._batches(ids):
             batch = self._trainer.prepare_batch(each).with_state(state)
@@ -115,7 +115,7 @@ class AdaptingModel(CompiledModel):
         return ContiguousBatches(ids, 1, SEGMENT, self._data.to_tensor, self._id_type)
 
     def _adapt(self) -> None:
-        """Take the step of the last segment."""
+        """Take a step for the last segment."""
         rate, decay = self.adaptation.rate, self.adaptation.decay
         if not rate:
             return
@@ -133,7 +133,7 @@ class AdaptingModel(CompiledModel):
 def find(
     model: AdaptingModel, sample: NDArray[Any], advance: Callable[[int], None] = lambda tried: None
 ) -> Adaptation:
-    """The adaptation with the lowest loss on a sample: rates that double, then decays.
+    """The adaptation with the lowest loss on a sample: first doubled rates, then decays.
 
     `advance` is called with the number of trials so far.
     """

@@ -1,7 +1,7 @@
 """Event files, the format of TensorBoard's logs: scalars, histograms and texts at steps.
 
-The package `tensorboard`, which also shows them, defines the messages and the records; its own
-writer would import TensorFlow where that is installed, and lose errors in a thread.
+The package `tensorboard` defines the messages and the records. Its own writer would import
+TensorFlow if it is installed, and would lose errors in a thread.
 """
 
 import struct
@@ -31,26 +31,26 @@ BUCKETS = 30  # of a histogram, as in TensorBoard
 
 
 class EventFile:
-    """A new file of events in `folder`, which is made if it is missing.
+    """A new file of events in `folder`, created if needed.
 
-    What earlier files of the folder have of more than `updates` updates is removed, as is what they
-    have of that many with a tag among `redone`: a training that resumes writes it again. Each
-    method may raise an OSError.
+    Earlier files in the folder lose their events after `updates` updates, and their events at
+    `updates` with a tag in `redone`: a resumed training writes these again. Each method may raise
+    an OSError.
     """
 
     def __init__(self, folder: Path, updates: int, redone: Collection[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(folder.glob(f"{PREFIX}*"))  # the order in which TensorBoard reads them
+        files = sorted(folder.glob(f"{PREFIX}*"))  # in TensorBoard's reading order
         for path in files:
             _cut(path, updates, redone)
         self.path = folder / f"{PREFIX}{len(files):010}.elman"
         self.path.open("xb").close()
-        # A TensorBoard that is running forgets what was removed.
+        # A running TensorBoard then drops what was removed.
         start = Event(step=updates + 1, session_log=SessionLog(status=SessionLog.START))
         self._append(Event(file_version="brain.Event:2"), start)
 
     def write(self, updates: int, values: Sequence[Any]) -> None:
-        """Write what `scalar`, `histogram` and `text` have made; the system has it on return."""
+        """Write values made by `scalar`, `histogram` and `text`, and flush them to the system."""
         self._append(Event(step=updates, summary=Summary(value=values)))
 
     def _append(self, *events: Any) -> None:
@@ -62,7 +62,7 @@ class EventFile:
 
 
 def _cut(path: Path, updates: int, redone: Collection[str]) -> None:
-    """Truncate a file of events before the first that is written again, or is not whole."""
+    """Truncate a file at the first event that is incomplete or will be written again."""
     with open(path, "r+b", opener=open_no_follow) as file:
         end = 0
         for event, position in _events(file):
@@ -74,8 +74,8 @@ def _cut(path: Path, updates: int, redone: Collection[str]) -> None:
 
 
 def _events(file: BufferedRandom) -> Iterator[tuple[Any, int]]:
-    """Events of a file, each with the position of its end, up to one that a crash has cut."""
-    while len(header := file.read(12)) == 12:  # the length, in 8 bytes, and its checksum
+    """Events of a file and their end positions, up to an event truncated by a crash."""
+    while len(header := file.read(12)) == 12:  # the length in 8 bytes, and its checksum
         (length,) = struct.unpack_from("<Q", header)
         record = file.read(length + 4) if length < size(file) else b""
         if len(record) < length + 4:
@@ -88,12 +88,12 @@ def _events(file: BufferedRandom) -> Iterator[tuple[Any, int]]:
 
 
 def scalar(tag: str, value: float) -> Any:
-    """A number, which is kept in single precision."""
+    """A number, stored in single precision."""
     return Summary.Value(tag=tag, simple_value=value)
 
 
 def histogram(tag: str, values: NDArray[Any]) -> Any:
-    """The distribution of finite numbers, one or more."""
+    """The distribution of one or more finite numbers."""
     flat = values.ravel().astype(np.float64)
     counts, edges = np.histogram(flat, BUCKETS)
     histo = HistogramProto(

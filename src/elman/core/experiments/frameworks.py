@@ -1,4 +1,4 @@
-"""Framework modules, found by name and imported when they are needed."""
+"""Framework modules, found by name and imported on demand."""
 
 import sys
 from importlib import import_module
@@ -16,12 +16,12 @@ ON_CPU_ALONE = ("numba", "numpy")
 
 
 def check_framework(name: str) -> None:
-    """Raise an ElmanError unless a framework has this name."""
+    """Raise an ElmanError unless this is the name of a framework."""
     require_one_of(FRAMEWORKS, framework=name)
 
 
 def framework_module(name: str) -> Any:
-    """Import the module `elman.NAME`; an ElmanError tells how to install what it needs."""
+    """Import the module `elman.NAME`; an ElmanError explains how to install its dependencies."""
     check_framework(name)
     try:
         return import_module(f"elman.{name}")
@@ -47,7 +47,7 @@ def _can_use_gpu(name: str) -> bool:
 
 
 def count_gpus(device: str, framework: Any) -> int:
-    """Number of GPUs to train on, 0 or 1; an ElmanError if there is none that is asked for."""
+    """Number of GPUs to train on, 0 or 1; an ElmanError if a GPU is requested and unavailable."""
     if device == "gpu" and len(framework.devices()) == 1:
         other = with_gpu()
         cure = f", or choose --framework {other}" if other else ""
@@ -57,30 +57,28 @@ def count_gpus(device: str, framework: Any) -> int:
 
 
 def fastest_framework(cell: str, values: "Weights") -> str:
-    """Name of the engine, if it computes a model of this cell and these weights, else numpy.
+    """numba if its engine supports a model with this cell and these weights, otherwise numpy.
 
-    The engine computes in single precision, with code that Numba compiles, for built-in cells.
+    The engine computes in single precision, with compiled code, and supports built-in cells.
     """
-    import logging  # takes as long to import as the rest of elman
+    import logging  # importing it doubles the import time of elman
 
     from elman.core.model.cells import CELLS
 
     if cell not in CELLS:
-        logging.getLogger("elman").info(
-            "the cell %s has no kernels in numba: numpy computes it", cell
-        )
+        logging.getLogger("elman").info("the cell %s has no kernels in numba: using numpy", cell)
         return "numpy"
     if any(value.dtype.itemsize > SINGLE_BYTES for value in values.values()):
         return "numpy"
     try:
         framework_module("numba")
-    except ElmanError:  # Numba is switched off, or does not fit
+    except ElmanError:  # Numba is disabled or incompatible
         return "numpy"
     return "numba"
 
 
 def module_of(model: Any) -> Any:
-    """Module of the framework that a model belongs to."""
+    """Module of a model's framework."""
     for name in FRAMEWORKS:
         module = sys.modules.get(f"elman.{name}")
         if module and isinstance(model, module.Module):

@@ -1,4 +1,4 @@
-"""Workers of a training: found by what torchrun, Slurm or Open MPI tells each process."""
+"""Workers of a training, found by the environment variables of torchrun, Slurm or Open MPI."""
 
 import json
 import math
@@ -21,15 +21,15 @@ from elman.core.workers.busy import Busy
 from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
 from elman.core.workers.rows import Rows
 
-ANSWER_SECONDS = 60  # after which a worker that does not answer is given up
-WAIT_SECONDS = 10  # for others, after SIGTERM; more than BUSY_SECONDS
-VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as of torchrun
-SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # whose processes JAX finds itself
+ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
+WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
+VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
+SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
 Tell = Callable[[RunSettings, Path, float], None]
 
 
 def number_of_workers(framework: str = "jax") -> int:
-    """Number of processes that were started for this command, 1 for an ordinary one."""
+    """Number of processes started for this command; 1 without a launcher."""
     names = SCHEDULERS if framework == "jax" else ()
     for name in ("WORLD_SIZE", *names) if "RANK" in os.environ else names:
         if (value := os.environ.get(name, "")).isdigit():
@@ -38,7 +38,7 @@ def number_of_workers(framework: str = "jax") -> int:
 
 
 def is_launched() -> bool:
-    """True if torchrun, or another that sets its variables, has started this process."""
+    """True if this process was started by torchrun or a launcher that sets its variables."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -58,11 +58,11 @@ def connected(framework: str) -> Iterator[Workers]:
     module = collectives(framework)
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
     yield workers
-    workers.close()  # not after an exception, with which the process ends
+    workers.close()  # not after an exception: the process then ends
 
 
 def _check_variables() -> None:
-    """Raise an ElmanError unless the variables of a worker are there, and its rank fits."""
+    """Raise an ElmanError unless a worker's variables are set and its rank is valid."""
     values = {name: os.environ.get(name, "") for name in VARIABLES}
     wrong = [name for name, value in values.items() if not value]
     wrong += [name for name in VARIABLES if name != "MASTER_ADDR" and not values[name].isdigit()]
@@ -71,30 +71,30 @@ def _check_variables() -> None:
     if wrong:
         found = ", ".join(f"{name}={values[name]!r}" for name in dict.fromkeys(wrong))
         raise ElmanError(
-            f"workers find each other by {', '.join(VARIABLES)}, got {found}: start them by "
-            "torchrun, or set these variables of each"
+            f"workers require the variables {', '.join(VARIABLES)}, got {found}: start them with "
+            "torchrun, or set the variables in each"
         )
 
 
 def collectives(framework: str) -> Any:
-    """Module that connects the workers of a framework; before, the engine is given its threads."""
-    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's, which Numba does not know
+    """Module that connects a framework's workers. Before, set the engine's number of threads."""
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # torchrun's variable; Numba ignores it
         os.environ.setdefault("NUMBA_NUM_THREADS", threads)
-    # The engine has no collectives of its own, and NumPy neither.
+    # Neither the engine nor NumPy provides collectives.
     return import_module(f"elman.{'jax' if framework == 'jax' else 'torch'}.workers")
 
 
 class Watched:
-    """Workers whose process ends soon after SIGTERM, though one waits in vain for another.
+    """Workers whose process ends soon after SIGTERM, even while one waits in vain for another.
 
-    A handler of Python's cannot run while a framework waits: the signal wakes a thread instead. It
-    also comes when torchrun has been killed, which would leave its workers to train on unseen.
+    A Python signal handler cannot run while a framework waits, so the signal wakes a thread. The
+    same happens if torchrun is killed: its workers would otherwise continue training unnoticed.
     """
 
     def __init__(self, workers: Workers) -> None:
         self.workers, self.rank, self.size = workers, workers.rank, workers.size
         self.gpu = workers.gpu
-        self._since = math.inf  # when this process has begun to wait for the others
+        self._since = math.inf  # when this process began to wait for the others
         signals, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -121,43 +121,43 @@ class Watched:
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
-        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n)."""
+        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         with self._waiting():
             return self.workers.exchange(vector, numbers, rows)
 
     def concatenate(self, part: Any, length: int) -> Any:
-        """Parts that workers have of a vector of this length, one after the other."""
+        """Concatenate the workers' parts of a vector of this length."""
         with self._waiting():
             return self.workers.concatenate(part, length)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Contents of all workers."""
+        """Gather the contents of all workers."""
         with self._waiting():
             return self.workers.gather(content)
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         with self._waiting():
             self.workers.close()
         signal.set_wakeup_fd(-1)
 
 
 def _end_with(parent: int) -> None:
-    """Send this process SIGTERM when its parent has gone."""
+    """Send SIGTERM to this process when its parent ends."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def tell_nobody(settings: RunSettings, folder: Path, seconds: float) -> None:
-    """Do nothing, where there are no other workers to tell."""
+    """Do nothing: there are no other workers."""
 
 
 @contextmanager
 def telling(workers: Workers) -> Iterator[Tell]:
-    """Yield a function by which the first worker tells the others what they train, as in `told`.
+    """Yield a function that sends the first worker's training to the others, read by `told`.
 
-    If the block fails before, they are told so.
+    If the block fails before the call, the others are informed.
     """
     if workers.size == 1:
         yield tell_nobody
@@ -175,15 +175,15 @@ def telling(workers: Workers) -> Iterator[Tell]:
         yield tell
     except ElmanError:
         if waiting:
-            with suppress(MachineError):  # what is raised has come before
+            with suppress(MachineError):  # an earlier error is being raised
                 busy.end()
         raise
 
 
 def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
-    """The run that the first worker tells, its folder, and the seconds between checkpoints.
+    """Receive the first worker's run settings, its folder, and the seconds between checkpoints.
 
-    None if it has failed, and has said why.
+    None if the first worker has failed; it has then printed the reason.
     """
     content = Busy(workers).end()[0]
     if not content:

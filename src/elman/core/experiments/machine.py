@@ -1,4 +1,4 @@
-"""Processes that measure on this machine at the same time, as workers that share it would."""
+"""Processes that measure on this machine concurrently, as workers that share it would run."""
 
 import os
 import pickle
@@ -16,21 +16,21 @@ from elman.core.experiments.measuring import Place, Shard, Timings
 from elman.core.experiments.settings import Settings
 from elman.core.workers.processes import free_port
 
-# -P: a module in the current folder is not imported
+# -P: do not import modules from the current folder
 MEASURE = "from elman.core.experiments import measuring; measuring.main()"
 PROGRAM = [sys.executable, "-P", "-c", MEASURE]
 Process = subprocess.Popen[bytes]
-Answer = Timings | ElmanError | None  # None of a process that was ended
+Answer = Timings | ElmanError | None  # None if the process was killed
 
 
 @dataclass(frozen=True)
 class Measured:
     """Costs of an update on this machine.
 
-    - `gradients`: seconds of the gradients of a shard.
-    - `exchange`: seconds of an exchange with the other processes.
-    - `step`: seconds of the optimizer's step.
-    - `program`: bytes of a process, without what is calculated of the model.
+    - `gradients`: seconds for the gradients of a shard.
+    - `exchange`: seconds for an exchange with the other processes.
+    - `step`: seconds for the optimizer's step.
+    - `program`: bytes of a process, excluding the calculated memory of the model.
     """
 
     gradients: float
@@ -40,10 +40,10 @@ class Measured:
 
 
 def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
-    """Costs of a shard where so many processes take their updates at the same time.
+    """Costs of a shard when `number` processes run their updates concurrently.
 
-    - `are_workers`: True if they exchange by the collectives of workers, one with itself, and have
-      one thread each where there are several, as torchrun gives them.
+    - `are_workers`: they exchange through workers' collectives, a single one with itself. If there
+      are several, each has one thread, as with torchrun.
     """
     environment = dict(os.environ)
     if are_workers and number > 1:
@@ -61,22 +61,22 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
 
 
 def _cause(answers: list[Answer]) -> ElmanError | None:
-    """The error that the others follow from, if there is one."""
+    """The error that caused the others, if there is one."""
     errors = [answer for answer in answers if isinstance(answer, ElmanError)]
     own = [error for error in errors if not isinstance(error, MachineError)]
     if None in answers and not own:
         return MachineError(
-            "a process that measured updates was ended, which happens where memory is short: plan "
-            "a smaller model, or fewer workers on a machine"
+            "a process that measured updates was killed, probably for lack of memory: plan a "
+            "smaller model, or fewer workers on a machine"
         )
-    return next(iter(own + errors), None)  # in `errors` is that another worker has gone
+    return next(iter(own + errors), None)  # `errors` includes reports of a lost worker
 
 
 def _of_slowest(found: list[Timings]) -> Measured:
-    """Mean costs of the updates: of each those of its slowest process, for which others wait."""
+    """Mean costs of the updates, each measured in its slowest process: the others wait for it."""
     number = min(len(one.updates) for one in found)
     updates = np.array([one.updates[:number] for one in found])  # (processes, updates, parts)
-    slowest = updates[:, :, 0].argmax(axis=0)  # exchanges of the others have their wait
+    slowest = updates[:, :, 0].argmax(axis=0)  # in the other processes, exchanges include waiting
     parts = np.mean(updates[slowest, np.arange(number)], axis=0)
     gradients, exchange, step = map(float, parts)
     return Measured(gradients, exchange, step, max(one.program for one in found))
@@ -85,7 +85,7 @@ def _of_slowest(found: list[Timings]) -> Measured:
 @contextmanager
 def _process(environment: dict[str, str]) -> Iterator[Process]:
     pipe = subprocess.PIPE
-    # In a session of its own, Ctrl-C does not end it before this process.
+    # A separate session: Ctrl-C does not end it before this process.
     with subprocess.Popen(
         PROGRAM, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
     ) as process:
@@ -97,7 +97,7 @@ def _process(environment: dict[str, str]) -> Iterator[Process]:
 
 def _send(process: Process, value: Any) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # the answer tells
+    with suppress(BrokenPipeError):  # the answer contains the error
         pickle.dump(value, process.stdin)
         process.stdin.flush()
 

@@ -1,7 +1,7 @@
-"""Costs of parts of updates, measured in a process that has what a worker has.
+"""Costs of parts of updates, measured in a process that is set up like a worker.
 
-`machine.py` starts such processes with `main`: they are sent settings, a shard, and a worker's
-place or None, as pickled objects, and answer the timings, or an error.
+`machine.py` starts these processes with `main`. It sends them settings, a shard, and a worker's
+place or None, as pickled objects. They answer with timings or an error.
 """
 
 import math
@@ -32,20 +32,20 @@ from elman.core.training.step import GradientStep, WrappedStep
 from elman.core.workers.processes import ONE_WORKER, Workers
 
 NUMBER = 4  # bytes
-EXCHANGED = 4  # copies of all gradients, in an exchange
-WORDS = 4  # of 64 bits, that are exchanged with a gradient
-MAX_LOGITS = 1 << 24  # that are computed at once
-MAX_OPERATIONS = 5e10  # of an update that is timed; one that has more is measured on a part of it
-UPDATES, SECONDS = 1000, 2.0  # that are timed, at most
-MAX_WEIGHTS = 1 << 27  # of such a part, whose state takes two gigabytes
-MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of it
+EXCHANGED = 4  # copies of all gradients in an exchange
+WORDS = 4  # 64-bit words that are exchanged with a gradient
+MAX_LOGITS = 1 << 24  # computed at once
+MAX_OPERATIONS = 5e10  # of a timed update; a larger one is measured on a part of it
+UPDATES, SECONDS = 1000, 2.0  # maximum to time
+MAX_WEIGHTS = 1 << 27  # of that part; its state takes two gigabytes
+MIN_STEPS, MIN_HIDDEN, MIN_VOCAB = 8, 256, 1024  # of that part
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A model, and the rows and steps of a batch of which gradients are computed at once.
+    """A model, and the rows and steps of a batch whose gradients are computed at once.
 
-    - `exchanged`: numbers of the gradient that are exchanged.
+    - `exchanged`: size of the exchanged gradient.
     """
 
     arch: Architecture
@@ -55,12 +55,12 @@ class Shard:
 
     @property
     def operations(self) -> float:
-        """Operations of the gradients."""
+        """Operations needed for the gradients."""
         return operations_of(self.arch, self.rows * self.steps)
 
     @property
     def memory(self) -> float:
-        """Bytes of what is kept until the gradients are computed."""
+        """Bytes to keep until the gradients are computed."""
         arch, tokens = self.arch, self.rows * self.steps
         layer = 2 * (len(cell_named(arch.cell).gates) + 2) * arch.hidden
         logits = 2 * min(tokens * arch.vocab, MAX_LOGITS)
@@ -68,10 +68,9 @@ class Shard:
 
 
 def smaller(shard: Shard) -> Shard:
-    """Part of a shard whose update takes about a second at most, and whose model fits a machine.
+    """Part of a shard with an update of about a second or less, and a model that fits in memory.
 
-    First there are fewer steps, then the model is smaller in all its sizes, then there are fewer
-    rows.
+    Reduce first the steps, then all sizes of the model, then the rows.
     """
     arch, rows, steps = shard.arch, shard.rows, shard.steps
     while True:
@@ -93,10 +92,10 @@ def smaller(shard: Shard) -> Shard:
 
 
 class TimedStep(WrappedStep):
-    """A step as workers take it, which times its parts.
+    """A worker's step that times its parts.
 
-    `parts` has the seconds of each update's gradients, its exchange and its optimizer's step. All
-    workers end after the same update, once one of them has timed enough.
+    `parts` contains, for each update, the seconds for the gradients, the exchange and the
+    optimizer's step. All workers end after the same update, once one of them has enough timings.
     """
 
     def __init__(self, inner: GradientStep, workers: Workers, exchanged: int) -> None:
@@ -118,10 +117,10 @@ class TimedStep(WrappedStep):
         vector /= np.float32(batch.num_targets)
         moments.append(perf_counter())
         self.inner.apply_gradients(vector)
-        float(self.trainer.gradient_norm)  # waits for a GPU
+        float(self.trainer.gradient_norm)  # wait for a GPU
         moments.append(perf_counter())
         self.parts.append(np.diff(moments))
-        if len(self.parts) == 1:  # which may have been compiled
+        if len(self.parts) == 1:  # it may include compiling
             self._deadline = moments[-1] + SECONDS
         if numbers.any():
             self.trainer.stop()
@@ -145,8 +144,9 @@ class TimeParts(Callback):
 class Timings:
     """Timings of a process on this machine.
 
-    - `updates`: seconds of each update's gradients of a shard, exchange and step, (updates, 3).
-    - `program`: bytes of the process, without what is calculated of the model.
+    - `updates`: seconds for the gradients of a shard, exchange and step of each update,
+      (updates, 3).
+    - `program`: bytes of the process, excluding the calculated memory of the model.
     """
 
     updates: NDArray[np.float64]
@@ -154,7 +154,7 @@ class Timings:
 
 
 def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
-    """Timings of a shard, estimated from those of a part of it."""
+    """Timings of a shard, estimated from timings of a part of it."""
     framework, part = framework_module(settings.framework), smaller(shard)
     num_gpus = count_gpus(settings.device, framework)
     options = train.build_options(settings)
@@ -168,7 +168,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
         weights.count(shard.arch) / number,
     )
     program = 1e6 * (peak_memory_mb() or 0)
-    if not trainer.gpus:  # whose memory is another
+    if not trainer.gpus:  # a GPU's memory is separate
         copies = 2 + settings.numbers
         program -= NUMBER * number * copies + part.memory
         program -= NUMBER * part.exchanged * (workers is not ONE_WORKER) * EXCHANGED
@@ -177,7 +177,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
 
 @dataclass(frozen=True)
 class Place:
-    """A worker's place among those of this machine, who meet at a port."""
+    """A worker's place among the workers of this machine; they connect through a port."""
 
     rank: int
     size: int
@@ -185,9 +185,9 @@ class Place:
 
 
 def worker_at(place: Place, framework: str) -> Workers:
-    """Worker that exchanges with those of its machine, by the collectives of a framework.
+    """Worker that exchanges with the workers on this machine, through a framework's collectives.
 
-    Where these do not load, or a single worker cannot use them, it is ONE_WORKER, which exchanges
+    If these do not load, or a single worker cannot use them, return ONE_WORKER: it exchanges
     nothing.
     """
     try:
@@ -195,7 +195,7 @@ def worker_at(place: Place, framework: str) -> Workers:
     except (ElmanError, ImportError, OSError):
         return ONE_WORKER
     for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
-        del os.environ[name]  # of a torchrun that has started this program
+        del os.environ[name]  # set by a torchrun that started this program
     os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port)}
     try:
@@ -208,7 +208,7 @@ def worker_at(place: Place, framework: str) -> Workers:
 
 
 def main() -> None:
-    """Measure what comes through standard input; end where it ends, or with the other process."""
+    """Measure what arrives on standard input, until it ends or the other process does."""
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a framework may print
     with suppress(EOFError, BrokenPipeError):  # the other process has ended
@@ -223,10 +223,10 @@ def main() -> None:
             answer = error
         pickle.dump(answer, answers)
         answers.flush()
-        end.join()  # others may still exchange with this one
+        end.join()  # others may still exchange with this process
 
 
 def _end_with(pipe: int) -> None:
-    while os.read(pipe, 1):  # a read of a buffered file would hold its lock at the end
+    while os.read(pipe, 1):  # reading a buffered file would hold its lock at exit
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Lines that a model writes, all different or new: not in the text it was trained on."""
+"""Generated lines that are all different, or new: not in the training text."""
 
 import hashlib
 import logging
@@ -23,17 +23,17 @@ from elman.core.text.tokenizers import with_newlines
 
 MIN_DRAWN = 64  # lines drawn at a time
 MAX_DRAWN = 1 << 14
-DRAWS_PER_LINE, MORE_DRAWS = 100, 10_000  # before it is given up
-CHUNK_IDS = 1 << 20  # of a store that are read at a time
+DRAWS_PER_LINE, MORE_DRAWS = 100, 10_000  # limit before giving up
+CHUNK_IDS = 1 << 20  # of a store, read at a time
 
 log = logging.getLogger("elman")
 
 
 class KnownLines:
-    """Lines that are not new: those of the text of a run, or of given files.
+    """Known lines: from the training text of a run, or from given files.
 
-    The text is read again for each question, so that memory does not grow with it. An ElmanError
-    tells of a text that is not where the training found it, or has changed.
+    The text is read again for each query, so that memory does not grow with it. Raises an
+    ElmanError if the text has moved or changed since the training.
     """
 
     def __init__(self, folder: Path, codec: Codec, files: Sequence[str] = ()) -> None:
@@ -43,12 +43,12 @@ class KnownLines:
             self.paths, sha256 = _texts_of(folder)
             if self._sha256() != sha256:
                 raise ElmanError(
-                    f"the text that {folder} was trained on has changed: bring it back, or give it "
-                    "with --known"
+                    f"the training text of {folder} has changed: restore it, or give it with "
+                    "--known"
                 )
 
     def _sha256(self) -> str:
-        """Digest of the text, as a training takes it."""
+        """Digest of the text, computed as in a training."""
         if self.paths[0].is_dir():
             return store.read(self.paths[0]).tokens.sources_sha256[0]
         digest = hashlib.sha256()
@@ -57,14 +57,14 @@ class KnownLines:
         return digest.hexdigest()
 
     def among(self, lines: set[str]) -> set[str]:
-        """Lines that are known, of some."""
+        """Those of some lines that are known."""
         found: set[str] = set()
         for some in self._lines():
             found |= lines.intersection(some)
         return found
 
     def _lines(self) -> Iterator[list[str]]:
-        """Yield all known lines, some at a time."""
+        """Yield all known lines in chunks."""
         for path in self.paths:
             if path.is_dir():
                 yield from line_blocks(_text_of(path))
@@ -74,15 +74,15 @@ class KnownLines:
 
 
 def _texts_of(folder: Path) -> tuple[list[Path], str]:
-    """Paths of the text that a run was trained on, and its digest."""
+    """Paths and digest of the text that a run was trained on."""
     training = run.read_config(folder).training
     if training is None:
-        raise ElmanError(f"{folder} does not say which text it was trained on: give --known FILE")
+        raise ElmanError(f"{folder} does not record its training text: give --known FILE")
     paths = [Path(text) for text in (training.settings.text, *training.settings.more_texts)]
     for path in paths:
         if not exists(path):
             raise ElmanError(
-                f"{path}, which {folder} was trained on, is not there: give --known FILE"
+                f"the training text {path} of {folder} does not exist: give --known FILE"
             )
     return paths, training.text_sha256
 
@@ -107,9 +107,9 @@ class LineOptions:
     """Lines to write for each prefix.
 
     - `number`: number of lines; None for one.
-    - `unique`: leave out lines that were written before.
-    - `new`: leave out lines that are in the text of the training.
-    - `known`: files whose lines are left out instead of the training's.
+    - `unique`: omit lines that were written before.
+    - `new`: omit lines of the training text.
+    - `known`: files whose lines are omitted instead of the training text's.
     """
 
     number: int | None = None
@@ -120,23 +120,21 @@ class LineOptions:
     def __post_init__(self) -> None:
         if self.known and not self.new:
             raise ElmanError(
-                f"known lines matter for new ones, got {self.known[0]} without new: add --new"
+                f"--known requires --new, got known {self.known[0]} without it: add --new"
             )
 
     @property
     def any(self) -> bool:
-        """True if lines are asked for."""
+        """True if lines are requested."""
         return self.number is not None or self.unique or self.new
 
 
 def write_wanted_lines(
     model: Any, run: Path, prefixes: Sequence[str], asked: Writing, wanted: LineOptions
 ) -> Iterator[str]:
-    """Yield the wanted lines for each prefix, by the model of a run."""
+    """Yield the requested lines for each prefix, from a run's model."""
     if asked.n != 1:
-        raise ElmanError(
-            f"lines are texts for each prefix, got {asked.n} of them, too: leave --n out"
-        )
+        raise ElmanError(f"--lines conflicts with --n, got n {asked.n}: leave --n out")
     known = KnownLines(run, model.codec, wanted.known) if wanted.new else None
     number = 1 if wanted.number is None else wanted.number
     return write_lines(model, prefixes, number, asked, wanted.unique, known)
@@ -152,22 +150,24 @@ def write_lines(
 ) -> Iterator[str]:
     """Yield `number` lines for each prefix.
 
-    - `asked`: what is to be written; the first line is drawn with its seed, each next one with one
-      more, those that are left out included.
-    - `unique`: leave out lines that were written before.
-    - `known`: leave out these lines.
+    - `asked`: what to write. The first line uses its seed, and each further draw the next seed;
+      omitted lines count, too.
+    - `unique`: omit lines that were written before.
+    - `known`: omit these lines.
 
-    With either, empty lines are left out, since no text of lines has them as sequences.
+    With either of them, empty lines are omitted, because no text of lines contains them.
     """
     if not model.codec.lines:
         raise ElmanError(
-            "lines are written by a model of lines, which elman train --lines makes: leave lines, "
-            "unique and new out"
+            "lines, unique and new require a model of lines: train one with --lines, or leave them "
+            "out"
         )
     require_at_least(1, lines=number)
     require_at_most(MAX_SAMPLES, lines=number)
     if asked.beams is not None:
-        raise ElmanError(f"lines are drawn, got {asked.beams} beams: leave one of them out")
+        raise ElmanError(
+            f"lines conflict with beams, got beams {asked.beams}: leave one of them out"
+        )
     if not unique and known is None:
         for pieces in write(model, prefixes, replace(asked, n=number)):
             yield "".join(pieces)
@@ -189,12 +189,12 @@ def _kept(
     known: KnownLines | None,
     written: set[str],
 ) -> Iterator[tuple[str, int]]:
-    """Yield lines that are not left out, each with the seed that follows; fill `written`."""
+    """Yield lines that are not omitted, each with the next seed; fill `written`."""
     found, drawn, most = 0, 0, DRAWS_PER_LINE * number + MORE_DRAWS
     while found < number:
         if drawn >= most:
             log.warning(
-                "%d of %d lines that differ were found among %d: use a higher temperature",
+                "found %d of %d different lines in %d draws: use a higher temperature",
                 *(found, number, drawn),
             )
             return

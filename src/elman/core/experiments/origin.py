@@ -33,9 +33,9 @@ class Origin:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Origin | None":
-        """Read the run that settings name, if they name one.
+        """Read the run named in the settings, if there is one.
 
-        An ElmanError is raised if they have another architecture.
+        Raises an ElmanError if the settings specify another architecture.
         """
         folder = settings.get("init")
         if folder is None:
@@ -46,17 +46,17 @@ class Origin:
 
     @classmethod
     def again(cls, folder: str, sha256: str | None) -> "Origin":
-        """Read the run that a training began with; an ElmanError if it is not the same."""
+        """Read the run that a training started from; an ElmanError if it has changed."""
         if not exists(Path(folder)):
-            raise ElmanError(f"{folder} has gone since the training began: bring it back")
+            raise ElmanError(f"{folder} no longer exists: restore it to resume the training")
         origin = cls.read(folder)
         if origin.sha256 != sha256:
-            raise ElmanError(f"{folder} has changed since the training began: bring it back")
+            raise ElmanError(f"{folder} has changed since the training began: restore it")
         return origin
 
     @property
     def sha256(self) -> str:
-        """A digest of all that a training takes from the run."""
+        """Digest of everything that a training reads from the run."""
         codec = self.codec
         facts = [asdict(self.arch), codec.tokenizer.name, codec.tokenizer.model, codec.clean]
         facts += [codec.newlines, codec.lines, codec.vocab.idx_to_token]
@@ -67,7 +67,7 @@ class Origin:
 
 
 def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that are given, with the architecture and the lines of the run to start from.
+    """The given settings, with the architecture and the lines of the run to start from.
 
     Raises an ElmanError for a setting that differs from the run's.
     """
@@ -82,13 +82,13 @@ def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(given: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that are given, without those that a run to start from fixes."""
+    """Names of the given settings, without those that the run to start from determines."""
     fixed = {"lines", *(field.name for field in fields(weights.Architecture))}
     return sorted(name for name in given if not (given.get("init") and name in fixed))
 
 
 def _architecture(arch: weights.Architecture) -> dict[str, Any]:
-    """Settings that an architecture fixes."""
+    """Settings that an architecture determines."""
     return {name: value for name, value in asdict(arch).items() if name != "vocab"}
 
 
@@ -96,4 +96,6 @@ def _check_same(init: str, fixed: Mapping[str, Any], given: Mapping[str, Any]) -
     """Raise an ElmanError for the first setting that differs from the run's."""
     for name, value in fixed.items():
         if given.get(name, value) != value:
-            raise ElmanError(f"{init} has {name} {value}, got {given[name]}: leave it out")
+            raise ElmanError(
+                f"{name} must be {value}, as in {init}, got {given[name]}: leave it out"
+            )

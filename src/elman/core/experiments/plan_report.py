@@ -1,4 +1,4 @@
-"""A plan of a training in words, and as JSON."""
+"""A plan of a training in words and as JSON."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,15 +19,15 @@ from elman.core.experiments.recipe import counted
 from elman.core.files import memory
 from elman.core.valid_values import MAX_SHARDS
 
-WORKERS_OF_A_CORE = 8  # at most; all that share a machine measure at the same time
+WORKERS_OF_A_CORE = 8  # maximum; all workers on a machine measure concurrently
 COLUMNS = ("workers", "tokens/s", "efficiency", "epoch", "compute", "exchange", "moved", "memory")
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """A training, predicted for some numbers of workers; as a string, a table of them.
+    """Predictions of a training for several numbers of workers; as a string, a table of them.
 
-    `workers` is the largest number that was asked for, `per_machine` how many share a machine.
+    `workers` is the largest requested number; `per_machine` is how many share a machine.
     """
 
     task: Task
@@ -36,7 +36,7 @@ class Plan:
     per_machine: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The number of weights of the model, and each prediction."""
+        """Number of weights of the model, and each prediction."""
         predictions = [asdict(one) | {"peak": one.peak} for one in self.predictions]
         return {"weights": self.task.weights, "predictions": predictions}
 
@@ -51,7 +51,7 @@ def plan(
     network: Network,
     tokens: int | None,
 ) -> Plan:
-    """Predict a training with these settings; without `per_machine` it is the number of cores."""
+    """Predict a training with these settings. `per_machine` defaults to the number of cores."""
     cores = os.cpu_count() or 1
     per_machine = cores if per_machine is None else per_machine
     require_at_least(1, workers=workers, per_machine=per_machine)
@@ -62,7 +62,7 @@ def plan(
 
 
 def lines(task: Task, found: list[Prediction], workers: int, per_machine: int) -> Iterator[str]:
-    """Yield the lines of a plan for this many workers, and as many that share a machine."""
+    """Yield the lines of a plan for this many workers, up to `per_machine` on a machine."""
     largest = found[-1]
     has_gpu = on_gpus(task)
     together = 1 if has_gpu else min(largest.workers, per_machine)
@@ -122,15 +122,15 @@ def _memory(one: Prediction, together: int) -> Iterator[str]:
     needed = together * one.peak
     if here is not None and needed > here:
         yield ""
-        yield f"a machine needs {_scaled(needed)}B for that, and this one has {_scaled(here)}B"
+        yield f"a machine needs {_scaled(needed)}B for this, but has {_scaled(here)}B"
 
 
 def _end(found: list[Prediction]) -> str:
     last = last_that_pays(found)
     if last is found[-1]:
-        compared = "compared with one process that has all of a machine"
-        return f"{last.workers} workers have an efficiency of {last.efficiency:.0%}, {compared}"
-    return f"beyond {counted(last.workers, 'worker')} the efficiency is below {WELL_USED:.0%}"
+        compared = "compared with one process on all cores of a machine"
+        return f"efficiency of {last.workers} workers: {last.efficiency:.0%}, {compared}"
+    return f"efficiency is below {WELL_USED:.0%} beyond {counted(last.workers, 'worker')}"
 
 
 def _limit(task: Task, most: int) -> str:
@@ -139,11 +139,11 @@ def _limit(task: Task, most: int) -> str:
     cure = "a larger --batch-size"
     if shards := task.settings.shards:
         cure = "more --shards" if shards < task.settings.batch_size else f"more --shards and {cure}"
-    return f"workers beyond {most} need {cure}"
+    return f"more than {most} workers require {cure}"
 
 
 def _scaled(number: float) -> str:
-    """A number with a prefix of the SI."""
+    """A number with an SI prefix."""
     for prefix in ("", "k", "M", "G"):
         if number < 999.5:
             return f"{number:.3g} {prefix}"
@@ -152,7 +152,7 @@ def _scaled(number: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    """A duration in the largest unit that it has one of."""
+    """A duration in the largest unit that it contains."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,12 +1,12 @@
-"""Plan of a training, made before it starts: memory, operations, exchange and speed of workers.
+"""Plan of a training before it starts: memory, operations, exchange and speed of workers.
 
 For W workers, S shards of a batch and P weights, an update takes
 
     S / W * (gradients of a shard) + (optimizer's step) + (exchange)
 
-All but the network's share is measured on this machine, by as many processes as share one, which
-exchange with each other. An exchange moves 2 P (W - 1) / W numbers to and from each worker; those
-of other machines take the network, as docs/scale.md describes it.
+Everything except the network is measured on this machine, with as many processes as share it. They
+exchange with each other. An exchange moves 2 P (W - 1) / W numbers to and from each worker. Numbers
+for other machines take the network, as described in docs/scale.md.
 """
 
 import logging
@@ -33,16 +33,16 @@ from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
 
-EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, not at the same time
-WELL_USED = 0.5  # of a machine; where less is, more workers do not pay
+EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, at different times
+WELL_USED = 0.5  # efficiency below which more workers do not pay
 
 
 @dataclass(frozen=True)
 class Network:
     """Network between workers.
 
-    - `bandwidth`: gigabits per second, to and from each worker at the same time.
-    - `latency`: microseconds of a message.
+    - `bandwidth`: gigabits per second, in both directions at once, for each worker.
+    - `latency`: microseconds for a message.
     """
 
     bandwidth: float
@@ -61,16 +61,16 @@ class Network:
         )
 
     def seconds(self, size: float, messages: int) -> float:
-        """Time of some bytes to and from a worker in some messages."""
+        """Seconds to move some bytes to and from a worker in some messages."""
         return 8e-9 * size / self.bandwidth + 1e-6 * self.latency * messages
 
 
 @dataclass(frozen=True)
 class Task:
-    """A training, as far as a plan goes.
+    """The facts about a training that a plan needs.
 
     - `tokens`: tokens of the training part.
-    - `steps`: tokens of a row of a batch.
+    - `steps`: tokens in a row of a batch.
     """
 
     settings: Settings
@@ -85,7 +85,7 @@ class Task:
 
     @property
     def operations(self) -> float:
-        """Operations of an update, but for the optimizer's."""
+        """Operations of an update, without the optimizer's."""
         return operations_of(self.arch, self.update_tokens)
 
     @property
@@ -99,16 +99,16 @@ class Task:
 
     @property
     def embedding(self) -> tuple[int, int, int, int] | None:
-        """Embedding whose gradients may be exchanged as rows, as `embedding_in` returns it."""
+        """Embedding whose gradients may be exchanged as rows, as returned by `embedding_in`."""
         return None if self.arch.tied else embedding_in(weights.shapes(self.arch))
 
     @property
     def gradient_numbers(self) -> int:
-        """Numbers of the gradient that are exchanged."""
+        """Size of the exchanged gradient."""
         if self.embedding is None:
             return self.weights
         symbols = self.embedding[2]
-        # Most rows that the batch can have; fewer if symbols repeat.
+        # Most rows that the batch can have; fewer if tokens repeat.
         rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
         return self.weights - (rows.left_out if rows.pay else 0)
 
@@ -118,7 +118,7 @@ class Task:
         return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
 
     def messages(self, workers: int) -> int:
-        """Messages that a worker sends in an update, one after the other."""
+        """Messages that a worker sends in an update, one after another."""
         collectives = 2 + self.settings.partition_optimizer + 2 * (self.embedding is not None)
         return collectives * (workers - 1)
 
@@ -128,7 +128,7 @@ class Task:
         return Shard(self.arch, rows, self.steps, self.gradient_numbers)
 
     def memory(self, workers: int, program: float) -> dict[str, float]:
-        """Bytes of each part of a worker's memory; `program` is that of one without a model."""
+        """Bytes of each part of a worker's memory; `program` is a process without a model."""
         size, cut = NUMBER * self.weights, self.settings.partition_optimizer
         copies = size + (EXCHANGED - 1) * NUMBER * self.gradient_numbers
         state = size * self.settings.numbers
@@ -137,24 +137,24 @@ class Task:
             "program": program,
             "weights": size,
             "gradients": size,
-            "optimizer": kept + (size / workers if cut else 0),  # and the weights that it is of
+            "optimizer": kept + (size / workers if cut else 0),  # plus the weights it updates
             "best epoch": size + kept,
             "batch": self.shard(workers).memory,
             EXCHANGE: copies if self.shards(workers) > 1 else 0,
-            CHECKPOINT: size + state,  # a copy; that of the best epoch is written as it is
+            CHECKPOINT: size + state,  # a copy; the best epoch is written without one
         }
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Updates of so many workers.
+    """Updates with a number of workers.
 
-    - `memory`: bytes of each part of the memory of the first worker, which writes checkpoints.
+    - `memory`: bytes of each part of the first worker's memory. It writes checkpoints.
     - `exchanged`: bytes that an update moves to, and from, each worker.
-    - `compute`, `exchange`: seconds of an update.
-    - `efficiency`: tokens per second of a machine, as a share of those of one process that has all
-      its cores; of a worker on GPUs, as a share of those of one.
-    - `epoch`: seconds of a pass over the training part.
+    - `compute`, `exchange`: seconds for an update.
+    - `efficiency`: tokens per second of a machine, relative to one process on all its cores; for
+      GPUs, tokens per second of a worker, relative to a single worker.
+    - `epoch`: seconds for a pass over the training part.
     """
 
     workers: int
@@ -168,22 +168,22 @@ class Prediction:
 
     @property
     def peak(self) -> float:
-        """Most bytes of memory at a time."""
+        """Peak memory in bytes."""
         parts = self.memory
         return sum(parts.values()) - min(parts[EXCHANGE], parts[CHECKPOINT])
 
 
 def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> Task:
-    """Training with the settings that are given; the others are chosen as those of a training.
+    """Training with the given settings; other settings are chosen as for a training.
 
-    - `tokens`: number of those of a training part that is not read.
+    - `tokens`: tokens of the training part, if no text is read.
     """
     if (framework := given.get("framework", "numba")) not in SHARDED:
         raise ElmanError(
-            f"plans are for workers, which train in {', '.join(SHARDED)}, got {framework}: choose "
-            "one of these"
+            f"a plan requires a framework with workers ({', '.join(SHARDED)}), got {framework}: "
+            "choose one of them"
         )
-    if given.get("partition_optimizer"):  # which is cut among workers, and so the batch is, too
+    if given.get("partition_optimizer"):  # split among the workers, like the batch
         rows = max(1, given.get("batch_size", MAX_SHARDS))
         most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
         given = {"shards": min(default_shards(workers), most), **given}
@@ -191,8 +191,7 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
         return _unread(given, workers, tokens)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE:
         raise ElmanError(
-            "workers train on a text of your own, got none: give its path, or --tokens and "
-            "--vocab-size"
+            "a plan requires the path of your text, or --tokens and --vocab-size: give one"
         )
     choice = choose(given, workers)
     assert choice.text is not None
@@ -204,13 +203,13 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
 def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
     if "text" in given:
         raise ElmanError(
-            f"the tokens of a text are counted, got {given['text']} and --tokens: give one of them"
+            f"--tokens conflicts with a text, got {given['text']} and --tokens: give one of them"
         )
     vocab = given.get("vocab_size")
     if vocab is None:
-        raise ElmanError("a text that is not read has --tokens and --vocab-size: give both")
+        raise ElmanError("--tokens requires --vocab-size: give both")
     if given.get("lines"):
-        raise ElmanError("lines are counted in a text, got --lines and --tokens: give a text")
+        raise ElmanError("--lines requires a text, got --lines and --tokens: give a text")
     require_at_least(2, tokens=tokens)
     facts = Facts(tokens, tokens, vocab, max(2, tokens // 10), 0.0, workers * recipe.USUAL_SPEED)
     facts = replace(facts, tokenizer=given.get("tokenizer") or CHAR)
@@ -229,7 +228,7 @@ def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
 def predictions(
     task: Task, workers: int, network: Network, per_machine: int = 1
 ) -> list[Prediction]:
-    """Predictions for 1, 2, 4 and more workers, up to some number, on machines like this one.
+    """Predictions for 1, 2, 4, ... workers up to a number, on machines like this one.
 
     - `per_machine`: workers that share a machine, unless each has a GPU.
     """
@@ -260,13 +259,13 @@ def _predicted(
     measured: Measured,
     alone: float | None,
 ) -> Prediction:
-    shards = -(-task.shards(workers) // workers)  # of the worker that has the most
+    shards = -(-task.shards(workers) // workers)  # of the worker with the most
     cut = task.settings.partition_optimizer
     compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
     if workers > 1:
-        fewest = workers % together or together  # on a machine
-        far = (workers - fewest) / (workers - 1)  # share of the others on other machines
+        fewest = workers % together or together  # smallest number on a machine
+        far = (workers - fewest) / (workers - 1)  # share of the other workers on other machines
         exchange = measured.exchange
         exchange += network.seconds(far * exchanged, round(far * task.messages(workers)))
     rate = task.update_tokens / (compute + exchange)
@@ -283,7 +282,7 @@ def _predicted(
 
 
 def numbers_of_workers(most: int, task: Task) -> list[int]:
-    """Powers of two and `most`, as far as each worker has a shard, and each shard a row."""
+    """Powers of two and `most`, while each worker has a shard, and each shard a row."""
     limit = min(task.settings.batch_size, MAX_SHARDS)
     powers = {1 << power for power in range(most.bit_length())}
     shards = {number: task.shards(number) for number in sorted({*powers, most})}
@@ -291,5 +290,5 @@ def numbers_of_workers(most: int, task: Task) -> list[int]:
 
 
 def last_that_pays(found: list[Prediction]) -> Prediction:
-    """The last of predictions for more and more workers that uses their machines well."""
+    """The last prediction, with increasing numbers of workers, that uses its machines well."""
     return [one for one in found if one.efficiency >= WELL_USED][-1]

@@ -1,7 +1,7 @@
-"""Settings for a text of the user's: all that is not given follows from a few facts.
+"""Settings for a user's text: settings that are not given follow from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/choices.py and tokens.py; docs/recipe.md has
+The constants below were measured with benchmarks/choices.py and tokens.py; docs/recipe.md lists
 the measurements.
 """
 
@@ -20,21 +20,21 @@ from elman.core.model.weights import Architecture
 from elman.core.setting_fields import check_given
 from elman.core.valid_values import BPE, CHAR
 
-MINUTES = 3.0  # of a training, unless they or the epochs are given
+MINUTES = 3.0  # of a training, unless minutes or epochs are given
 HIDDEN = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-CHARACTERS_PER_PRODUCT = 7.0  # that the time is to allow; a larger model would learn too slowly
-PRODUCTS_PER_CHARACTER = 6.0  # of the text at most; a larger model would learn it by heart
-READ_AS_PAIRS = 4e6  # characters a second; reading is not to take longer than the training
-EMBEDDING = 64  # of characters or bytes; that of other tokens is as large as the hidden state
+CHARACTERS_PER_PRODUCT = 7.0  # that fit in the time; a larger model would learn too slowly
+PRODUCTS_PER_CHARACTER = 6.0  # of the text, at most; a larger model would memorize it
+READ_AS_PAIRS = 4e6  # characters per second; reading must not take longer than the training
+EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
-LEARNT = 100.0  # passes times products per character, after which a model learns a text by heart
-MIN_TRAINING = 600  # updates, which it needs in any case
+LEARNT = 100.0  # passes times products per character, after which a model has memorized a text
+MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 BATCH_TOKENS = 2048
-MIN_UPDATES = 16  # of a pass over the text
-UPDATES = 100  # that the time allows at least, so that it can be kept
-MIN_UPDATES_IN_TIME = 10  # below which nothing is learnt, and a training is refused
+MIN_UPDATES = 16  # in a pass over the text
+UPDATES = 100  # that fit in the time at least, so that it can be kept
+MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units
 WEIGHT_DECAY = 0.1
@@ -42,9 +42,9 @@ USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
 
 class Dropped(NamedTuple):
-    """Shares that are dropped for each factor of ten, of the outputs and of the inputs.
+    """Dropout shares for each factor of ten, for the outputs and for the inputs.
 
-    - `passes`: over the text, up to which no inputs are dropped.
+    - `passes`: number of passes over the text up to which inputs have no dropout.
     """
 
     outputs: float
@@ -61,9 +61,9 @@ class Facts:
 
     - `tokens`, `characters`, `vocab`: sizes of the training part and of its vocabulary.
     - `shortest`: tokens of the shortest part.
-    - `line`: mean number of targets of a line; 0 if lines are no sequences of their own.
+    - `line`: mean number of targets of a line; 0 if lines are not sequences.
     - `speed`: operations per second of a training.
-    - `precision`: precision of products that is the fastest.
+    - `precision`: fastest precision of products.
     - `tokenizer`: name of the text's tokenizer.
     """
 
@@ -78,12 +78,12 @@ class Facts:
 
     @classmethod
     def of(cls, text: Text, steps: int, speed: float, precision: str) -> "Facts":
-        """Facts of a text, whose lines are cut after `steps` tokens, trained at this speed."""
+        """Facts of a text, with lines truncated to `steps` tokens, trained at this speed."""
         shortest = min(len(part.ids) for part in text.parts.values() if len(part.ids))
         tokens = len(text.ids("training"))
         characters = max(1, text.sizes["training"].characters)
         line = text.mean_line(steps)
-        if text.lines:  # without what is cut
+        if text.lines:  # without truncated parts
             read = round(line * text.num_lines)
             characters = max(1, round(characters * read / tokens))
             tokens = read
@@ -92,15 +92,15 @@ class Facts:
 
 
 def minutes(given: Mapping[str, Any]) -> float | None:
-    """Time of a training with the settings that are given; None if it has only epochs."""
+    """Time limit of a training with the given settings; None if it only has epochs."""
     found: float | None = given.get("minutes", None if "epochs" in given else MINUTES)
     return found
 
 
 def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]:
-    """Complete the settings that are given, and describe the choice in a few lines.
+    """Complete the given settings, and describe the choice in a few lines.
 
-    An ElmanError tells of values that are not valid or do not go together.
+    Raises an ElmanError for values that are invalid or conflict.
     """
     check_given(Settings, given)
     chosen = {"recipe": "auto", **given}
@@ -128,18 +128,18 @@ def check_time(settings: Settings, facts: Facts) -> None:
     updates = int(60 * settings.minutes * speed / (settings.batch_size * row))
     if updates < MIN_UPDATES_IN_TIME:
         raise ElmanError(
-            f"a training needs {MIN_UPDATES_IN_TIME} updates or more, and {settings.minutes:g} "
-            f"minutes are too short, with {settings.hidden} units and a vocabulary of "
-            f"{facts.vocab:,}: give more minutes, a smaller vocab size, fewer units or smaller "
+            f"a training requires {MIN_UPDATES_IN_TIME} updates or more, got {settings.minutes:g} "
+            f"minutes for {settings.hidden} units and a vocabulary of {facts.vocab:,}: give more "
+            "minutes, a smaller vocab size, fewer units or smaller "
             "batches"
         )
 
 
 def _products(facts: Facts, seconds: float) -> float:
-    """Products for a token that suit a text and a time.
+    """Number of products for a token that suits a text and a time.
 
-    A model with p products reads n = speed * seconds / (6 p) tokens in the time. It has as many as
-    leave CHARACTERS_PER_PRODUCT for each of them, and not more than the text has use for.
+    A model with p products reads n = speed * seconds / (6 p) tokens in the time. Choose the largest
+    p with n / p >= CHARACTERS_PER_PRODUCT that the size of the text justifies.
     """
     characters = facts.speed * seconds / weights.OPERATIONS * facts.characters / facts.tokens
     return min(
@@ -148,7 +148,7 @@ def _products(facts: Facts, seconds: float) -> float:
 
 
 def _choose_model(chosen: dict[str, Any], facts: Facts, wanted: float) -> Architecture:
-    """Choose the largest model that has as many products as `wanted` for a token."""
+    """Choose the largest model with at most `wanted` products for a token."""
     chosen.setdefault("cell", "gru")
     chosen.setdefault("precision", facts.precision)
     chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
@@ -158,7 +158,7 @@ def _choose_model(chosen: dict[str, Any], facts: Facts, wanted: float) -> Archit
 
 
 def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architecture:
-    """Architecture with the most hidden units and so many products, or with the fewest of all."""
+    """Architecture with the most hidden units for this number of products, or the smallest one."""
     sizes: Sequence[int] = HIDDEN
     if "hidden" in chosen:
         sizes = (chosen["hidden"],)
@@ -170,7 +170,7 @@ def _largest(chosen: Mapping[str, Any], facts: Facts, wanted: float) -> Architec
 
 
 def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Architecture:
-    """Architecture with so many hidden units."""
+    """Architecture with this number of hidden units."""
     tied = chosen.get("tied", False)
     wide = tied or facts.vocab > MAX_CHARACTERS or facts.tokenizer == BPE
     embedding = chosen.get("embedding", hidden if wide else min(EMBEDDING, hidden))
@@ -178,9 +178,9 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
 
 
 def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products: int) -> float:
-    """Choose a number of epochs where the time is too long; returns the passes over the text.
+    """Choose a number of epochs if the time is too long; return the passes over the text.
 
-    A larger model than would be chosen has as many as the largest one.
+    A model larger than the recipe's choice has as many as the largest one.
     """
     passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
     learnt = LEARNT / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
@@ -193,7 +193,7 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products:
 
 
 def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
-    """Choose batches of about as many tokens for all texts, and fewer for short texts and times."""
+    """Choose batches of similar size for all texts, and smaller ones for short texts and times."""
     in_time = speed * 60 * chosen.get("minutes", math.inf) / UPDATES  # tokens
     in_time = max(in_time, STEPS * (chosen.get("shards") or 1))
     tokens = max(1.0, min(BATCH_TOKENS, facts.tokens / MIN_UPDATES, in_time))
@@ -222,10 +222,10 @@ def _choose_optimizer(chosen: dict[str, Any]) -> None:
 
 
 def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, products: int) -> None:
-    """Choose the shares that are dropped: the more, the more a model can learn by heart.
+    """Choose the dropout shares: the more a model can memorize, the higher they are.
 
-    That grows with the passes over a text, and with its products for each character. It is more
-    with byte pairs, each of which a text has fewer times than a character.
+    That grows with the passes over a text, and with the products for each character. It is more
+    with byte pairs: each of them occurs less often in a text than a character.
     """
     found = OF_PAIRS if facts.tokenizer == BPE else OF_OTHERS
     outputs = min(0.5, found.outputs * math.log10(max(1, passes * products / facts.characters)))
@@ -238,9 +238,9 @@ def _choose_dropout(chosen: dict[str, Any], facts: Facts, passes: float, product
 
 
 def _described(settings: Settings, facts: Facts) -> list[str]:
-    """Lines on the tokens if they are not characters, the model, its training and regularisation.
+    """Lines on the tokens if they are not characters, the model, its training and regularization.
 
-    Speeds and passes that the choice went by are left out: they are those of another model.
+    The speeds and passes used for the choice are omitted: they belong to another model.
     """
     layers = counted(settings.layers, "layer")
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
@@ -257,8 +257,8 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
         f"{settings.precision} precision",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
         f"{settings.schedule} schedule, batches of {settings.batch_size} {sequences}",
-        f"regularisation: dropped {between}{settings.input_dropout:g} of the embedding and "
-        f"{settings.output_dropout:g} of outputs, weight decay {settings.weight_decay or 0:g}, for "
+        f"regularization: dropout {between}{settings.input_dropout:g} on the embedding and "
+        f"{settings.output_dropout:g} on outputs, weight decay {settings.weight_decay or 0:g}, for "
         f"{read}{facts.tokens:,} tokens",
     ]
 

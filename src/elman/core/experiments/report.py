@@ -16,7 +16,7 @@ LINES = 20  # that the next command writes
 
 
 def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
-    """Lines with the results of a training, and with its evaluation on the test part."""
+    """Lines with the results of a training and of its evaluation on the test part."""
     history = training.trainer.history
     validation = training.validation()
     best, last = best_epoch(history), history[-1]

@@ -23,9 +23,9 @@ OWN = ("test_loss", "test_bits_per_character", "test_unknown_share", "test_read"
 class Part:
     """Part of a text that a run was validated or tested on.
 
-    - `text`: digest of the file that it is, or is a share of.
-    - `before`: characters of the training part before a share; None for a file.
-    - `characters`: those read. None if they are not known, or read in overlapping windows.
+    - `text`: digest of the file that contains it.
+    - `before`: characters of the training part before this part; None for a separate file.
+    - `characters`: characters read; None if not known, or if read in overlapping windows.
     """
 
     text: str
@@ -35,13 +35,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """Settings and results of a run by name; None where it has none.
+    """Settings and results of a run by name; None for missing values.
 
-    Perplexities and `val_...` are those of the epoch whose weights were kept. `test_...` are of the
-    test part; `test_read` is the share of it that was read. `on_...` are of a text that all runs
-    were evaluated on. `parts` has the validation part, `val`, the test part, `test`, and what was
-    read of that text, `on`. Runs with equal `tokens` read a text as the same tokens. `finished` is
-    the local time of config.json.
+    Perplexities and `val_...` belong to the epoch whose weights were kept. `test_...` belong to the
+    test part; `test_read` is the share of it that was read. `on_...` belong to a text that all runs
+    were evaluated on. `parts` contains the validation part `val`, the test part `test`, and the
+    part `on` of the common text that was read. Runs with equal `tokens` read a text as the same
+    tokens. `finished` is the local time of config.json.
     """
 
     run: str
@@ -59,14 +59,14 @@ def result(
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
-    """Settings and results of a run directory, and an evaluation on a text that others have too."""
+    """Settings and results of a run directory, and an evaluation on a text common to all runs."""
     record = config.training
     results: dict[str, float | None] = dict.fromkeys(OWN)
     if record is not None:
         values = values_of(record)
         results = {name: values[name] for name in OWN}
     if record is not None and record.test_characters is None and record.test_unknown_share:
-        results["test_bits_per_character"] = None  # a run of a version that spelled no tokens
+        results["test_bits_per_character"] = None  # a run of a version without spelled tokens
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
@@ -111,29 +111,29 @@ def _of_history(
 
 
 def kept_epoch(history: Sequence[Epoch], record: run.TrainingRecord | None) -> Epoch:
-    """The epoch whose weights a run has; the last one if it does not say."""
+    """The epoch whose weights a run contains; the last one if not recorded."""
     if record is None:
         return history[-1]
     return next((epoch for epoch in history if epoch.epoch == record.epoch), best_epoch(history))
 
 
 def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
-    """Name of a row of a history, epoch or point, and its place among `rows` of them."""
+    """Name of a row of a history (epoch or point), and its position among `rows` rows."""
     place = f"{row.epoch} of {rows}"
-    if not by_time or row.passes is None:  # of an earlier version
+    if not by_time or row.passes is None:  # a run of an earlier version
         return "epoch", place
     return "point", f"{place}, {passes_in_words(row.passes)}"
 
 
 def kept_loss(history: Sequence[Epoch], record: run.TrainingRecord | None) -> float:
-    """Validation loss of the weights that a run has, in nats per token."""
+    """Validation loss of a run's weights in nats per token."""
     if record is not None and record.val_loss is not None:
         return record.val_loss
     return kept_epoch(history, record).val_loss
 
 
 def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:
-    """Validation and test part of a training, if it has them."""
+    """Validation and test part of a training, if it has any."""
     if record is None:
         return {}
     settings, trained, validated = record.settings, record.trained, record.validated
@@ -157,7 +157,7 @@ def _part(
 
 
 def _tokens(folder: Path, config: run.Config) -> str:
-    """Digest of all that decides how a run reads a text."""
+    """Digest of everything that determines how a run reads a text."""
     digest = hashlib.sha256(repr((config.tokenizer, config.clean, config.newlines)).encode())
     for name in (VOCAB_FILE, TOKENIZER_FILE):
         if (folder / name).exists():

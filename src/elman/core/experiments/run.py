@@ -1,7 +1,7 @@
 """A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves.
 
-During training it has checkpoints, and training.json with the settings. config.json is written
-last, when the run is complete except for the curves.
+During training it also contains checkpoints, and training.json with the settings. config.json is
+written last, when the run is complete except for the curves.
 """
 
 import csv
@@ -34,24 +34,24 @@ from elman.core.valid_values import CHAR, MAX_EPOCHS
 
 log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
-RUNS = "runs"  # folder of runs without a name that is given
-TENSORBOARD = "tensorboard"  # folder of the log that `--log tensorboard` writes
+RUNS = "runs"  # folder of runs without a given name
+TENSORBOARD = "tensorboard"  # folder of the log written by `--log tensorboard`
 MEASURED = ("train_ppl", "val_ppl", "tokens_per_second", "seconds")
 HISTORY = ("epoch", *MEASURED)
 HISTORY_BY_TIME = ("point", *MEASURED, "tokens", "passes")
-MAX_JSON_BYTES = 1 << 20  # settings are few
-MAX_HISTORY_BYTES = 1 << 26  # an epoch takes a line of 100
-MAX_ROW = 1000  # characters of a line of a history
+MAX_JSON_BYTES = 1 << 20  # settings are small
+MAX_HISTORY_BYTES = 1 << 26  # about 100 for an epoch
+MAX_ROW = 1000  # characters in a line of a history
 Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of a run, and digests of what it was trained on: the content of training.json.
+    """Settings of a run, and digests of its texts: the content of training.json.
 
-    `val_sha256` and `test_sha256` are those of the files of the validation and the test part, ""
-    where these are parts of the text. `reasons` describe settings that were chosen for the text;
-    `given` names the others.
+    `val_sha256` and `test_sha256` are digests of separate validation and test files, or "" if
+    these are parts of the text. `reasons` describe settings that were chosen for the text; `given`
+    lists the names of the other settings.
     """
 
     settings: Settings
@@ -67,12 +67,13 @@ class RunSettings:
 class TrainingRecord(RunSettings):
     """Settings of a finished run, its environment, and its result on the test part.
 
-    `epoch` is the one whose weights were kept. `trained` and `validated` are the sizes of the
-    training part, and of what a validation read. `test_read` is the share of the test part that was
-    evaluated, below 1 where time was bounded.
+    `epoch` is the epoch whose weights were kept. `trained` and `validated` are the sizes of the
+    training part and of the tokens read in a validation. `test_read` is the share of the test part
+    that was evaluated: below 1 if time was limited.
 
-    Of a training by time `epoch` is a row of the history, and `val_loss` the loss on `validated` of
-    the weights that were kept, in nats per token. Validations along the way may have read less.
+    For a training by time, `epoch` is a row of the history, and `val_loss` is the loss on
+    `validated` of the weights that were kept, in nats per token. Validations during the training
+    may have read less.
     """
 
     epoch: int
@@ -91,11 +92,11 @@ class TrainingRecord(RunSettings):
 
 @dataclass(frozen=True)
 class Config:
-    """Architecture of a model, reading of its text, and training: the content of config.json.
+    """Architecture, text processing and training of a model: the content of config.json.
 
-    `clean` tells if a text goes through the book's cleaning before it is tokenized. A run without
-    `newlines` was trained on line ends as they are. `precision` is that of the factors of the
-    model's products. With `lines` the model is one of lines. A saved model has no `training`.
+    `clean`: apply the book's cleaning before tokenization. A run without `newlines` kept line ends
+    unchanged. `precision` applies to the factors of the model's products. With `lines`, it is a
+    model of lines. A saved model has no `training`.
     """
 
     architecture: weights.Architecture
@@ -114,7 +115,7 @@ class Config:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder to fill that becomes `path` when the block ends; a failure removes it."""
+    """Make a folder to fill; it becomes `path` when the block ends. A failure removes it."""
     atomic.check_new(path)
     with _part_of(path) as part:
         yield part
@@ -124,7 +125,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _part_of(path: Path) -> Iterator[Path]:
-    """Make a folder beside `path`, which is removed at the end of the block."""
+    """Make a temporary folder beside `path`; remove it when the block ends."""
     with atomic.make_parents(path):
         part = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         part.mkdir()  # with the umask's permissions, unlike mkdtemp
@@ -135,7 +136,7 @@ def _part_of(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise an ElmanError where no folder can be made at `path`."""
+    """Raise an ElmanError unless a folder can be made at `path`."""
     with _part_of(path):
         pass
 
@@ -144,8 +145,8 @@ def check_writable(path: Path) -> None:
 def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> Iterator[Path]:
     """Make the run directory `path`, and train within the block.
 
-    If it exists and may be `numbered`, the directory is the first of NAME-2, NAME-3 ... that does
-    not. It is removed where the block fails without a checkpoint.
+    If it exists and `numbered` is true, the directory is the first of NAME-2, NAME-3, ... that does
+    not exist. It is removed if the block fails without a checkpoint.
     """
     with atomic.make_parents(path):
         path = atomic.make_new(path, partial(_begin, settings=settings), numbered)
@@ -157,9 +158,9 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
                     yield path
                 finally:
                     if not ((path / CONFIG).exists() or checkpoint.paths(path / CHECKPOINTS)):
-                        (path / TRAINING).unlink(missing_ok=True)  # so that nobody resumes it
+                        (path / TRAINING).unlink(missing_ok=True)  # so that it cannot be resumed
         except MachineError:
-            if not held:  # the file system has no locks
+            if not held:  # the file system does not support locks
                 (path / TRAINING).unlink(missing_ok=True)
             raise
         finally:
@@ -168,7 +169,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
 
 
 def _begin(path: Path, settings: RunSettings) -> None:
-    with new_folder(path) as part:  # never there without its settings
+    with new_folder(path) as part:  # it never exists without its settings
         json_files.write(part / TRAINING, asdict(settings))
 
 
@@ -183,7 +184,7 @@ def is_unfinished(path: Path) -> bool:
 
 
 def framework_in_training(path: Path) -> str:
-    """Framework of an unfinished run; that of any other is numba, which refuses it."""
+    """Framework of an unfinished run; numba for any other folder, to be refused later."""
     return read_training(path).settings.framework if is_unfinished(path) else "numba"
 
 
@@ -202,10 +203,10 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
     if finished:
         if exists(path / TRAINING):
             with _training(path):
-                pass  # removes the training's files, which a crash has left
+                pass  # removes files that a crash has left
         raise ElmanError(
-            f"{path} is finished: there is nothing to resume; elman train TEXT --init {path} "
-            "trains its model further"
+            f"{path} is finished: nothing to resume; use elman train TEXT --init {path} to train "
+            "its model further"
         )
     with _training(path):
         yield read_training(path)
@@ -216,16 +217,16 @@ def read_training(path: Path) -> RunSettings:
     return _read_record(
         RunSettings,
         path / TRAINING,
-        "if another version of elman began this training, begin it again",
+        "if another version of elman began this training, start it again",
     )
 
 
 @contextmanager
 def _training(path: Path) -> Iterator[None]:
-    """Lock a run directory, and add to an error how to resume the training.
+    """Lock a run directory, and add instructions for resuming to errors.
 
-    The lock file stays where the training can be resumed: a process that has it open already would
-    lock a removed file, and the next one a new file.
+    The lock file remains while the training can be resumed: if it were removed, a process that has
+    it open would lock the removed file, and the next process a new file.
     """
     lock = atomic.lock(path / ".lock", f"{path} is being trained by another process: wait for it")
     cure = f"resume from the last checkpoint with elman train --resume {path}"
@@ -276,22 +277,22 @@ def write(
 def _write_config(folder: Path, config: Config) -> None:
     values = asdict(config)
     if config.training is not None and config.training.val_loss is None:
-        del values["training"]["val_loss"]  # which earlier versions would refuse
+        del values["training"]["val_loss"]  # earlier versions would refuse it
     json_files.write(folder / CONFIG, values)
 
 
 def draw(folder: Path, history: Sequence[Epoch]) -> None:
-    """Draw the curves of a run; a failure is only logged."""
+    """Plot the curves of a run. A failure is only logged."""
     if not history:
         return
     try:
         save_curves(folder, history, scales(read_config(folder)))
     except ElmanError as error:
-        log.warning("%s; all else of the run is kept", error)
+        log.warning("%s; the rest of the run is saved", error)
 
 
 def scales(config: Config) -> Scales:
-    """Axes of the curves of a run: losses are in bits per character unless tokens are these."""
+    """Axes of the curves of a run: bits per character, unless its tokens are characters."""
     record = config.training
     if record is None:
         return Scales()
@@ -303,7 +304,7 @@ def scales(config: Config) -> Scales:
 
 
 def add_test(folder: Path, test: Evaluation, share: float) -> None:
-    """Add the result on `share` of the test part to config.json; a failure is only logged."""
+    """Add the result on `share` of the test part to config.json. A failure is only logged."""
     result = {
         "test_loss": test.loss,
         "test_bits_per_character": test.bits_per_character,
@@ -318,7 +319,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         training = replace(config.training, **json_files.finite(result))
         _write_config(folder, replace(config, training=training))
     except ElmanError as error:
-        log.warning("%s; all else of the run is kept", error)
+        log.warning("%s; the rest of the run is saved", error)
 
 
 def _history(history: Sequence[Epoch], by_time: bool) -> bytes:
@@ -341,11 +342,11 @@ def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[A
 
 
 def read_config(folder: Path) -> Config:
-    """Read config.json of a run, checked."""
+    """Read and validate config.json of a run."""
     finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
         raise ElmanError(
-            f"{folder} is still in training: finish it, with elman train --resume {folder}"
+            f"{folder} is still in training: finish it with elman train --resume {folder}"
         )
     if not finished:
         raise ElmanError(
@@ -354,19 +355,19 @@ def read_config(folder: Path) -> Config:
     return _read_record(
         Config,
         folder / CONFIG,
-        "if another version of elman made this run, train it again, or give it "
-        '"training": null, which keeps the model',
+        "if another version of elman made this run, train it again, or set "
+        '"training": null to keep only the model',
     )
 
 
 def _meant(path: Path) -> str:
-    """End of a message that names the run that may be meant, in the folder of runs; "" for none."""
+    """End of a message that suggests a run in the folder of runs; "" if there is none."""
     run = Path(RUNS, path)
     return f"did you mean {run}?" if is_run(run) else ""
 
 
 def _read_record(kind: type[Record], path: Path, cure: str) -> Record:
-    """A dataclass from a JSON file; `cure` ends the error for a value that is not valid."""
+    """Read a dataclass from a JSON file; `cure` ends the error for an invalid value."""
     value = json_files.read(path, MAX_JSON_BYTES)
     try:
         return json_files.record(kind, value, str(path))
@@ -375,13 +376,13 @@ def _read_record(kind: type[Record], path: Path, cure: str) -> Record:
 
 
 def read_history(folder: Path) -> list[Epoch]:
-    """Read the epochs of a run, in order."""
+    """Read the epochs of a run in order."""
     path = folder / "history.csv"
     raw = regular.read(path, MAX_HISTORY_BYTES)
     try:
-        raw.decode()  # its error has the position in the file
+        raw.decode()  # its error contains the position in the file
         file = io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="")
-        # A longer line becomes several, none of which is a row.
+        # A longer line is read as several; none of them is a valid row.
         rows = csv.reader(iter(lambda: file.readline(MAX_ROW), ""))
         head = tuple(next(rows, ()))
         if head not in (HISTORY, HISTORY_BY_TIME):
@@ -396,16 +397,16 @@ def read_history(folder: Path) -> list[Epoch]:
 
 
 def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
-    """One row of a history; a perplexity may be infinite, or NaN where it was not measured."""
+    """Parse a row of a history. A perplexity may be infinite, or NaN if not measured."""
     require_at_most(MAX_EPOCHS, epochs=number)
     try:
         cells = dict(zip(columns, row, strict=True))
         value = {name: float(cell) for name, cell in cells.items() if cell or name in HISTORY}
     except ValueError as error:
-        raise ElmanError(f"row {number} must be {len(columns)} numbers") from error
+        raise ElmanError(f"row {number} must have {len(columns)} numbers") from error
     kind = columns[0]
     if value.get(kind) != number:
-        raise ElmanError(f"row {number} must be that of {kind} {number}, got {row[0][:40]!r}")
+        raise ElmanError(f"row {number} must begin with {number}, got {row[0][:40]!r}")
     for name in value:
         if value[name] < 0 or ("ppl" in name and value[name] == 0):
             raise ElmanError(f"{name} of {kind} {number} must be above 0, got {value[name]}")
@@ -424,7 +425,7 @@ def _epoch(row: list[str], columns: Sequence[str], number: int) -> Epoch:
 
 
 def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, str]:
-    """Read the architecture, weights, codec and precision of a run, checked against each other."""
+    """Read architecture, weights, codec and precision of a run, checked against each other."""
     config = read_config(folder)
     size = config.architecture.vocab
     used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines, config.lines)

@@ -1,4 +1,4 @@
-"""Run directories, found in folders."""
+"""Finding run directories in folders."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +10,14 @@ from elman.core.experiments import run
 from elman.core.files.paths import exists, os_error
 from elman.core.training.history import Epoch
 
-MAX_DEPTH = 4  # of folders in a folder: sweeps/TEXT/trials/RUN
+MAX_DEPTH = 4  # of nested folders: sweeps/TEXT/trials/RUN
 log = logging.getLogger("elman")
 
 
 def in_folder(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
-    """Yield the run directories in a folder, finished or not, and in its folders, by name.
+    """Yield the run directories, finished or not, in a folder and its subfolders, by name.
 
-    Hidden folders, links and the folders of runs are not entered.
+    Hidden folders, links and the folders of runs are not searched.
     """
     try:
         inside = sorted(folder.iterdir())
@@ -33,7 +33,7 @@ def in_folder(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
 
 
 class FinishedRun(NamedTuple):
-    """A run directory, and what was read of it."""
+    """A run directory and its contents."""
 
     folder: Path
     config: run.Config
@@ -46,37 +46,37 @@ def read(folder: Path) -> FinishedRun:
 
 
 def readable(folders: Iterable[Path]) -> list[FinishedRun]:
-    """Read finished runs that were found in a folder; a warning names those that it cannot read."""
+    """Read finished runs found in a folder. A warning names each run that cannot be read."""
     found = []
     for folder in folders:
         try:
             found.append(read(folder))
         except ElmanError as error:
-            log.warning("%s; it is passed over", error)
+            log.warning("%s; skipping it", error)
     return found
 
 
 def finished(paths: Sequence[Path]) -> list[FinishedRun]:
-    """Read the finished runs that are named, or in a folder that is named; a notice names the rest.
+    """Read the finished runs in these paths: runs, or folders of runs. A notice names the others.
 
-    An ElmanError is raised if there is none, or for a run that is named and cannot be read.
+    Raises an ElmanError if there is none, or if a run in `paths` cannot be read.
     """
     found: dict[Path, FinishedRun] = {}
     for path in paths:
         if not exists(path) or exists(path / run.CONFIG):
             runs = [read(path)]
         elif run.is_run(path):
-            log.info("%s is passed over: it is still in training", path)
+            log.info("skipping %s: it is still in training", path)
             continue
         elif not path.is_dir():
-            log.info("%s is passed over: it is not a run directory", path)
+            log.info("skipping %s: it is not a run directory", path)
             continue
         else:
             inside = [each for each in in_folder(path) if exists(each / run.CONFIG)]
             runs = readable(inside)
             if not inside:
-                log.info("%s is passed over: no finished run is in it", path)
+                log.info("skipping %s: it contains no finished run", path)
         found |= {each.folder: each for each in runs}
     if not found:
-        raise ElmanError("no finished run was named: give runs, or a folder of runs")
+        raise ElmanError("one finished run or more is required: give runs, or a folder of runs")
     return list(found.values())

@@ -1,4 +1,4 @@
-"""Texts that a model in training writes: from which prefix, and how."""
+"""Texts that a model writes during training: from which prefix, and how."""
 
 from itertools import pairwise
 from typing import Any
@@ -9,20 +9,20 @@ from elman.core.text.codec import Codec
 from elman.core.text.encoders import Ids
 
 BOOKS_PREFIX = "it has"
-PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids that are searched for a prefix
+PREFIX_SEARCH, PREFIX_TOKENS = 1 << 20, 64  # ids to search for a prefix; its maximum length
 
 
 def continued(
     model: Any, codec: Codec, prefix: list[int], tokens: int, temperature: float, seed: int
 ) -> str:
-    """A text that begins with the ids of a prefix; of a model of lines one line."""
+    """A text that begins with the ids of a prefix; a single line for a model of lines."""
     sampler = Sampler(temperature, excluded=(codec.vocab.unk,))
     ids = [*prefix, *generate(model, prefix, tokens, sampler, seed)]
     return codec.line(ids) if codec.lines else codec.text(ids)
 
 
 def first_words(training: Ids, codec: Codec) -> list[int]:
-    """The first ids of a training part that end with a word, without unknown symbols."""
+    """First ids of a training part, up to the end of a word, without unknown symbols."""
     ids = training[:PREFIX_SEARCH]
     unk = codec.vocab.unk
     found: list[int] = ids[ids != unk][:PREFIX_TOKENS].tolist()
@@ -34,4 +34,4 @@ def first_words(training: Ids, codec: Codec) -> list[int]:
             and longer[len(text) :][:1].isspace()
         ):
             return found[:number]
-    return found[: len(BOOKS_PREFIX)] or [int(unk == 0)]  # any id but the unknown symbol's
+    return found[: len(BOOKS_PREFIX)] or [int(unk == 0)]  # any id except the unknown symbol

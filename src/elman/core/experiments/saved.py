@@ -1,4 +1,4 @@
-"""Record of a training in Python, as a run saves it."""
+"""Record of a training in Python, to be saved with a run."""
 
 import platform
 from collections.abc import Mapping
@@ -38,17 +38,17 @@ class OfTheLayers(Attributes):
 
 
 def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRecord | None:
-    """Record of the training of a model, in the module of its framework.
+    """Record of a model's training, in the module of its framework.
 
     None for a model that was not trained on The Time Machine or a TextFile. Values of user-defined
-    classes are left out if Settings cannot hold them.
+    classes are omitted if Settings cannot represent them.
     """
     trainer: Any = model.trainer
     if trainer is None or trainer.data is None:
         return None
     data, history = trainer.data, trainer.history
     known = isinstance(data, TextFile | TimeMachine) and data.text_sha256
-    if not (known and history):  # the book's own constructor of TimeMachine has no digest
+    if not (known and history):  # the book's own constructor of TimeMachine computes no digest
         return None
     text = _text(data)
     given = text | _model(model, architecture) | _trainer(trainer)
@@ -71,7 +71,7 @@ def record_of(model: Any, architecture: Architecture, module: Any) -> TrainingRe
 
 
 def _text(data: TextFile | TimeMachine) -> dict[str, Any]:
-    """Settings of a data set; a subclass may have set attributes of the same names."""
+    """Settings of a data set. A subclass may have set attributes of the same names."""
     own: dict[str, Any] = {"batch_size": data.batch_size, "seq_len": data.num_steps}
     if isinstance(data, TimeMachine):
         return own | {"text": TIME_MACHINE, "edition": data.edition, "seed": data.seed}
@@ -116,7 +116,7 @@ def _trainer(trainer: Any) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    """Settings with the given values, except for those that are not valid."""
+    """Settings with the given values, without invalid ones."""
     valid: dict[str, Any] = {}
     checks = {field.name: field.metadata["check"] for field in fields(Settings)}
     for name, value in given.items():
@@ -126,5 +126,5 @@ def _settings(given: Mapping[str, Any]) -> Settings:
                 valid[name] = value
     try:
         return Settings(**valid)
-    except ElmanError:  # values that do not go together, as in user-defined classes
+    except ElmanError:  # conflicting values, for example of user-defined classes
         return Settings(valid.get("text", TIME_MACHINE))

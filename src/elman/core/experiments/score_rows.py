@@ -1,4 +1,4 @@
-"""Rows of a text that a model has scored: of its lines, of its tokens, of its oddest lines."""
+"""Rows about a scored text: for its lines, its tokens, or its most surprising lines."""
 
 import heapq
 import math
@@ -13,15 +13,15 @@ from elman.core.text import text_files
 from elman.core.text.codec import Codec
 from elman.core.text.lines import LineReader, Lines
 
-DECIMALS = 4  # of nats and bits
+DECIMALS = 4  # for nats and bits
 Row = tuple[str, ...]
-Entry = tuple[float, int, Row]  # bits per character, minus the line's number, its row
+Entry = tuple[float, int, Row]  # bits per character, negative line number, row
 
 
 class ScoredText:
-    """The lines of a text, read and scored some at a time; `warn_of_unknown` comes at the end.
+    """The lines of a text, read and scored in chunks. Call `warn_of_unknown` at the end.
 
-    With `adapting`, the same model, each line is scored before it adapts to it.
+    With `adapting`, the same model, each line is scored before the model adapts to it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ScoredText:
                 yield pool
 
     def _scored(self, lines: Lines, reader: LineReader) -> Iterator[ScoredLines]:
-        """Yield the scores of some lines; of each by itself if the model adapts."""
+        """Yield the scores of some lines; of one line at a time if the model adapts."""
         if self.adapting is None:
             yield score_lines(self.model, lines)
             return
@@ -57,7 +57,7 @@ class ScoredText:
 
 
 def blocks_of(file: str) -> Iterator[str]:
-    """Blocks of a text file, or of standard input as `-`."""
+    """Blocks of a text file, or of standard input for `-`."""
     if file == text_files.STDIN:
         return text_files.blocks_of_standard_input()
     text_files.check_path(file)
@@ -65,7 +65,7 @@ def blocks_of(file: str) -> Iterator[str]:
 
 
 def rows(pool: ScoredLines) -> list[Row]:
-    """Row of each line: its log-probability, bits per character and length."""
+    """Row for each line: its log-probability, bits per character and length."""
     columns = pool.log_probabilities, pool.bits_per_character, pool.lines.characters
     values = zip(*(column.tolist() for column in columns), strict=True)
     return [
@@ -75,12 +75,12 @@ def rows(pool: ScoredLines) -> list[Row]:
 
 
 def rows_with_text(pool: ScoredLines) -> list[Row]:
-    """Row of each line, with its text."""
+    """Row for each line, including its text."""
     return [(*row, text) for row, text in zip(rows(pool), pool.lines.texts, strict=True)]
 
 
 def rows_of_tokens(pools: Iterable[ScoredLines], codec: Codec) -> Iterator[list[Row]]:
-    """Yield the rows of the tokens of each line: its number, the token, its surprise in bits."""
+    """Yield rows for the tokens of each line: line number, token, surprise in bits."""
     names = [codec.spelling(index) for index in range(len(codec.vocab))]
     number = 0
     for pool in pools:
@@ -93,13 +93,13 @@ def rows_of_tokens(pools: Iterable[ScoredLines], codec: Codec) -> Iterator[list[
 
 
 def most_surprising(pools: Iterable[ScoredLines], top: int) -> list[Row]:
-    """Rows of the `top` lines with the most bits per character, as they are shown.
+    """Rows of the `top` lines with the most bits per character, as displayed.
 
-    Of equals the first come first: the last bits of a sum differ with the place of a line in the
-    text. Empty lines are left out: by their line end alone, most texts would have them at the top.
+    Among equal lines, the first come first: the last bits of a sum depend on a line's position in
+    the text. Empty lines are omitted: their line ends would rank at the top of most texts.
     """
     heap: list[Entry] = []
-    before = 0  # lines of earlier pools
+    before = 0  # number of lines in earlier pools
     for pool in pools:
         shown = rows(pool)
         bits = pool.bits_per_character.round(DECIMALS)

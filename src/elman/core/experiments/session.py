@@ -1,6 +1,6 @@
 """A training as an object: begun, resumed, followed by other workers, interrupted, finished.
 
-`begin` and `resume` return it where it ended in this process as the first worker, or the only one.
+`begin` and `resume` return it when it ends, in the first or only worker.
 """
 
 import os
@@ -24,7 +24,7 @@ from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
 from elman.core.workers.processes import ONE_WORKER, Workers, check_equal
 
-Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # in which a signal ends a training
+Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # where a signal ends a training
 
 
 def no_signals(checkpoints: Checkpoints) -> AbstractContextManager[None]:
@@ -33,19 +33,19 @@ def no_signals(checkpoints: Checkpoints) -> AbstractContextManager[None]:
 
 
 class FirstWorkerFailedError(ElmanError):
-    """The first worker has printed why no training begins."""
+    """Raised after the first worker has printed why no training begins."""
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """Checkpoints, samples, callbacks and signals of a training, besides its settings.
+    """Checkpoints, samples, callbacks and signals of a training, in addition to its settings.
 
     - `checkpoint_every`: seconds between checkpoints.
     - `sample_every`: epochs between samples; None for no samples.
-    - `callbacks`: more callbacks of the first worker.
-    - `show_progress`: show a line for each epoch.
-    - `show_curves`: draw the curves in a notebook.
-    - `ending`: context in which a signal ends the training after its batch.
+    - `callbacks`: additional callbacks of the first worker.
+    - `show_progress`: print a line for each epoch.
+    - `show_curves`: plot the curves in a notebook.
+    - `ending`: context in which a signal ends the training after the current batch.
     """
 
     checkpoint_every: float = 60.0
@@ -63,10 +63,10 @@ class Conduct:
 
 @dataclass(frozen=True)
 class Session:
-    """A training with its run directory.
+    """A training and its run directory.
 
-    - `workers`: processes that train together; the first writes the run.
-    - `tell`: function by which the first worker starts the others.
+    - `workers`: processes that train together; the first one writes the run.
+    - `tell`: function with which the first worker starts the others.
     """
 
     training: Training
@@ -76,7 +76,7 @@ class Session:
     tell: Tell = launch.tell_nobody
 
     def fit(self) -> Self:
-        """Train from the newest checkpoint, if there is one, and write the run."""
+        """Train, starting from the newest checkpoint if there is one, and write the run."""
         self.tell(self.training.run_settings, self.folder, self.conduct.checkpoint_every)
         first = self.workers.rank == 0
         place = self.folder / run.CHECKPOINTS
@@ -96,8 +96,8 @@ class Session:
     def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:
         """Callbacks of the first worker.
 
-        The log of a batch is written before its checkpoint: a resumed training does not write it
-        again.
+        The log of a batch is written before the checkpoint, so that a resumed training does not
+        write it again.
         """
         callbacks = [*self.training.logs(self.folder), checkpoints, *self.conduct.callbacks]
         if self.conduct.sample_every is not None:
@@ -105,7 +105,7 @@ class Session:
         return callbacks
 
     def finish(self) -> Evaluation | None:
-        """Draw the curves of the run, and evaluate its model on the test part, if there is one."""
+        """Plot the curves of the run, and evaluate its model on the test part, if there is one."""
         run.draw(self.folder, self.training.trainer.history)
         test = self.training.test()
         if test is None:
@@ -120,18 +120,18 @@ def begin(
     numbered: bool = False,
     conduct: Conduct = Conduct(),
 ) -> Session | None:
-    """Train with some settings; None in a worker that is not the first.
+    """Train with these settings. Return None in workers other than the first.
 
-    If the folder exists and may be `numbered`, the run directory is the first of NAME-2, NAME-3 ...
-    that does not. If the workers were started again, they resume the training.
+    If the folder exists and `numbered` is true, the run directory is the first of NAME-2, NAME-3,
+    ... that does not exist. Restarted workers resume the training.
     """
     with _first_worker(given.get("framework", Settings.framework), conduct) as first:
         if first is None:
             return None
         workers, tell = first
         if workers.size > 1 and numbered:
-            raise ElmanError("workers share a run directory, got no name: give --out RUN")
-        launched = workers.size > 1 or launch.is_launched()  # one may be left of several
+            raise ElmanError("workers require a common run directory: give --out RUN")
+        launched = workers.size > 1 or launch.is_launched()  # a single one may remain of several
         if launched and not numbered and run.is_unfinished(folder):
             return _resume(folder, {"framework": Settings.framework, **given}, conduct, *first)
         if not numbered:
@@ -144,7 +144,7 @@ def begin(
 
 
 def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
-    """Resume the training of a run directory; None in a worker that is not the first."""
+    """Resume the training of a run directory. Return None in workers other than the first."""
     alone = launch.number_of_workers() == 1
     framework = Settings.framework if alone else run.framework_in_training(folder)
     with _first_worker(framework, conduct) as first:
@@ -159,8 +159,8 @@ def _resume(
         for name, value in given.items():
             if (own := vars(kept.settings)[name]) != value:
                 raise ElmanError(
-                    f"{folder} was begun with {name} {own}, got {value}: give the same, or "
-                    "another --out"
+                    f"{name} must be {own}, as in {folder}, got {value}: give the same, or another "
+                    "--out"
                 )
         training = Training.from_settings(kept, workers)
         return Session(training, folder, conduct, workers, tell).fit()
@@ -168,7 +168,7 @@ def _resume(
 
 @contextmanager
 def _first_worker(framework: str, conduct: Conduct) -> Iterator[tuple[Workers, Tell] | None]:
-    """Connect the workers of a training; the first one goes on, None says that this followed it."""
+    """Connect a training's workers. The first one continues; in the others, follow it: None."""
     with launch.connected(framework) as workers:
         if workers.rank:
             _follow(workers, conduct)
@@ -179,7 +179,7 @@ def _first_worker(framework: str, conduct: Conduct) -> Iterator[tuple[Workers, T
 
 
 def _follow(workers: Workers, conduct: Conduct) -> None:
-    """Train what the first worker says; only that one writes the run."""
+    """Train as the first worker instructs. Only the first worker writes the run."""
     found = launch.told(workers)
     if found is None:
         raise FirstWorkerFailedError("the first worker has failed")
@@ -194,5 +194,5 @@ def _follow(workers: Workers, conduct: Conduct) -> None:
 
 
 def default_folder(text: str) -> Path:
-    """The run directory of a training on a text, if none is given."""
-    return Path(run.RUNS, Path(os.path.abspath(text)).stem or "run")  # . and .. have a name too
+    """Default run directory of a training on a text."""
+    return Path(run.RUNS, Path(os.path.abspath(text)).stem or "run")  # resolves . and .. to names

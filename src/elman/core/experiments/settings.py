@@ -1,8 +1,8 @@
-"""Settings of a training: one list of every option, with its default, bounds, choices and help.
+"""Settings of a training: a single list of all options with default, bounds, choices and help.
 
-From it follow the options of `elman train`, their help and their checks, and the fields of
-config.json and training.json. Options of a model come from `ModelOptions`, and those of an
-optimizer from `Optimizer`. A new setting is added to one of these and read where it acts.
+The options of `elman train`, their help and checks, and the fields of config.json and training.json
+are derived from it. Options of a model come from `ModelOptions`, options of an optimizer from
+`Optimizer`. Add a new setting to one of these classes, and read it where it takes effect.
 """
 
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ DEFAULT_SEQ_LEN, DEFAULT_LINE = 32, 256
 
 
 def _check_cell(name: Any) -> None:
-    """Raise an ElmanError unless a cell has this name; it names the built-in one that is meant."""
+    """Raise an ElmanError unless this is the name of a cell; suggest a similar built-in name."""
     try:
         check_cell(name)
     except UnknownCellError:
@@ -111,7 +111,7 @@ class TextSettings:
         None,
         "{choices}.",
         RECIPES,
-        unset="auto for a text of your own",
+        unset="auto for your own text",
     )
     tokenizer: str | None = choice(
         None,
@@ -142,7 +142,7 @@ class TextSettings:
 
 @dataclass(frozen=True)
 class SizeSettings:
-    """Settings of an architecture: all of it but the size of the vocabulary."""
+    """Settings of an architecture, except the size of the vocabulary."""
 
     cell: str = checked(
         "rnn",
@@ -159,7 +159,7 @@ class SizeSettings:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of the batches and the loop."""
+    """Settings of the batches and the training loop."""
 
     seq_len: int = whole(
         None,
@@ -223,19 +223,19 @@ class PlaceSettings:
 
 @dataclass(frozen=True)
 class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings):
-    """Options of a training; the defaults are the book's. An ElmanError names what is not valid.
+    """Options of a training. The defaults are the book's. An ElmanError names an invalid value.
 
-    Where None stands for a value that follows from others, such as `lr`, an instance has the value.
-    The fields of the last base class come first.
+    Fields left None whose value follows from others, such as `lr`, are filled in. The fields of the
+    last base class come first.
     """
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)  # which checks the fields of all classes
+        Optimizer.__post_init__(self)  # it checks the fields of all classes
         self._fill_in()
         check_together(vars(self))
 
     def _fill_in(self) -> None:
-        """Give values to what is None and follows from other settings."""
+        """Fill in fields that are None and follow from other settings."""
         if self.recipe is None:
             object.__setattr__(self, "recipe", "book")
         if self.seq_len is None:
@@ -248,27 +248,27 @@ class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSetting
 
     @property
     def by_time(self) -> bool:
-        """True if only the time decides when a training ends."""
+        """True if only the time limit ends the training."""
         return self.minutes is not None and self.epochs is None
 
     def architecture(self, vocab: int) -> "Architecture":
-        """Architecture of a model with so many tokens."""
+        """Architecture of a model with this size of vocabulary."""
         from elman.core.model.weights import Architecture
 
         return Architecture(vocab=vocab, **values_of(self, SizeSettings))
 
 
 def check_given(given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for settings that are not valid, or do not go together.
+    """Raise an ElmanError for settings that are invalid or conflict.
 
-    Settings that are not given are not checked: they are still to be chosen.
+    Settings that are not given are not checked: they are chosen later.
     """
     setting_fields.check_given(Settings, given)
     check_together(given)
 
 
 def check_together(values: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for settings that do not go together; some may be missing."""
+    """Raise an ElmanError for settings that conflict. Some may be missing."""
     _check_texts(values)
     _check_parts(values)
     _check_workers(values)
@@ -288,7 +288,7 @@ def _check_texts(values: Mapping[str, Any]) -> None:
 
 
 def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for a setting that The Time Machine does not have."""
+    """Raise an ElmanError for a setting that does not apply to The Time Machine."""
     if values.get("recipe") == "auto":
         raise ElmanError(
             "The Time Machine is trained as in the book, got recipe auto: give the path of a text "
@@ -298,18 +298,18 @@ def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
     for name in names:
         if value := values.get(name):
             raise ElmanError(
-                f"The Time Machine is read as in the book, got {in_words(name)} {value}: leave it "
-                "out"
+                f"{in_words(name)} does not apply to The Time Machine, got {value}: leave it out, "
+                "or give a text file"
             )
     if values.get("tokenizer") not in (None, "char"):
         raise ElmanError(
             f"The Time Machine is read by characters, as in the book, got {values['tokenizer']}: "
-            "give the path of a text file for bytes or words"
+            "give a text file to use bytes or words"
         )
     if values.get("batching", "random") != "random":
         raise ElmanError(
             f"The Time Machine is read in random windows, as in the book, got "
-            f"{values['batching']}: give the path of a text file"
+            f"{values['batching']}: give a text file"
         )
 
 
@@ -317,7 +317,7 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     _check_shares(values.get("split"), values.get("val"), values.get("test"))
     if values.get("lines") and values.get("batching", "random") != "random":
         raise ElmanError(
-            f"lines do not continue each other, got batching {values['batching']}: leave it out"
+            f"--lines requires random batching, got batching {values['batching']}: leave it out"
         )
 
 
@@ -330,13 +330,13 @@ def _check_workers(values: Mapping[str, Any]) -> None:
         check_shards(shards, 1)
         if framework not in SHARDED:
             raise ElmanError(
-                f"shards are computed by {', '.join(SHARDED)}, got {framework}: leave --shards "
+                f"shards require {alternatives(SHARDED)}, got {framework}: leave --shards "
                 "out, or choose another framework"
             )
     elif values.get("partition_optimizer"):
         raise ElmanError(
-            "the optimizer of workers is partitioned, which train in shards, got none: give "
-            "--shards, or leave --partition-optimizer out"
+            "--partition-optimizer requires --shards: give --shards, or leave "
+            "--partition-optimizer out"
         )
 
 
@@ -357,11 +357,11 @@ def _check_model(values: Mapping[str, Any]) -> None:
         check_tied(True, values.get("embedding", hidden), hidden)
     if values.get("dropout") and values.get("layers") == 1:
         raise ElmanError(
-            f"dropout acts between layers, got {values['dropout']} with one layer: use more layers"
+            f"dropout requires two layers or more, got {values['dropout']} with one: add layers"
         )
     if values.get("input_dropout") and values.get("embedding") == 0:
         raise ElmanError(
-            f"input dropout acts on an embedding, got {values['input_dropout']} without one: give "
+            f"input dropout requires an embedding, got {values['input_dropout']} without one: give "
             "--embedding a size, or leave --input-dropout out"
         )
 
@@ -372,18 +372,17 @@ def _check_optimizer(values: Mapping[str, Any]) -> None:
 
 
 def _check_file(text: str) -> None:
-    """Raise an ElmanError unless this can be a file of a text that is read again and again."""
+    """Raise an ElmanError unless this can be the file of a text that is read repeatedly."""
     check_text(text, None)
     if text == "-":
         raise ElmanError(
-            "a training that resumes reads its text again, which standard input does not "
-            "allow, got -: give the path of a file, or a store made by elman prepare - --out "
-            "STORE"
+            "a training cannot read standard input, since resuming reads the text again, got -: "
+            "give the path of a file, or of a store made by elman prepare - --out STORE"
         )
 
 
 def check_text(text: str, edition: str | None) -> None:
-    """Raise an ElmanError unless this can be a text, in this edition if one is given."""
+    """Raise an ElmanError unless this can be a text, and has the edition if one is given."""
     from elman.core.text.text_files import check_path
 
     if not text:
@@ -397,7 +396,7 @@ def check_text(text: str, edition: str | None) -> None:
 
 
 def _check_shares(split: str | None, val: str | None, test: str | None) -> None:
-    """Raise an ElmanError unless these can be the parts of a text."""
-    from elman.core.data.parts import parse_split, shares_of  # reads files, which help does not
+    """Raise an ElmanError unless the text can be divided into these parts."""
+    from elman.core.data.parts import parse_split, shares_of  # reads files; help must not
 
     shares_of(parse_split(split), val, test)

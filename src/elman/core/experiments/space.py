@@ -1,7 +1,7 @@
-"""Search spaces: settings of a training, each with its range or its choices.
+"""Search spaces: settings of a training, each with a range or choices.
 
-`hidden=64..512:log, dropout=0..0.5, cell=gru|lstm` has a whole number on a logarithmic scale, a
-real number, and a choice.
+`hidden=64..512:log, dropout=0..0.5, cell=gru|lstm` searches a whole number on a logarithmic scale,
+a real number, and a choice.
 """
 
 import re
@@ -19,7 +19,7 @@ LOG = ":log"
 NUMBER = r"\d*\.?\d+(?:e[-+]?\d+)?"
 LIKE_A_RANGE = re.compile(rf"({NUMBER})\s*(?:-|:|\u2013|to)\s*({NUMBER})({LOG})?")
 EXAMPLE = '"hidden=64..512:log, dropout=0..0.5, cell=gru|lstm"'
-# What decides the text or its parts: losses of others could not be compared.
+# Settings that determine the text or its parts: losses on different ones are not comparable.
 FIXED = {
     *("text", "more_texts", "split", "val", "test", "lines", "edition", "recipe", "newlines"),
     *("framework", "init", "log", "minutes", "epochs"),
@@ -28,7 +28,7 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; whole ones if both are integers."""
+    """Numbers from `low` to `high` inclusive; whole numbers if both are integers."""
 
     low: float
     high: float
@@ -39,18 +39,20 @@ Values = Range | tuple[Any, ...]
 
 
 def parse(text: str) -> dict[str, Values]:
-    """Values of each setting of a space; an ElmanError if it is not one."""
+    """Values of each setting in a space; an ElmanError if the space is invalid."""
     space: dict[str, Values] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, values = (part.strip() for part in item.partition("="))
         name = name.replace("-", "_")
         if not equals or not values:
-            raise ElmanError(f"a space has settings and values such as {EXAMPLE}, got {item!r}")
+            raise ElmanError(
+                f"a space must list settings and values, as in {EXAMPLE}, got {item!r}"
+            )
         if name in space:
-            raise ElmanError(f"each setting is once in a space, got {name} twice")
+            raise ElmanError(f"a space must name each setting once, got {name} twice: remove one")
         space[name] = _values(name, values)
     if not space:
-        raise ElmanError(f"a space has a setting or more, such as {EXAMPLE}, got {text!r}")
+        raise ElmanError(f"a space must contain a setting, as in {EXAMPLE}, got {text!r}")
     return space
 
 
@@ -59,28 +61,28 @@ def _values(name: str, values: str) -> Values:
     if name not in kinds:
         names = list(kinds)
         raise ElmanError(
-            f"a space has some of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
+            f"a space may contain {', '.join(names)}, got {name!r}{did_you_mean(name, names)}"
         )
     if ".." not in values:
         _check_no_range(name, kinds[name], values)
         return tuple(_value(name, kinds[name], part.strip()) for part in values.split("|"))
     low, _, high = values.removesuffix(LOG).partition("..")
     if kinds[name] not in (int, float):
-        raise ElmanError(f"{name} has no range, got {values!r}: give choices, such as a|b")
+        raise ElmanError(f"{name} must have choices, such as a|b, not a range, got {values!r}")
     ends = [_value(name, kinds[name], end) for end in (low, high)]
     found = Range(ends[0], ends[1], values.endswith(LOG))
     if not found.low < found.high or (found.log and found.low <= 0):
         above = " above 0" if found.log else ""
-        raise ElmanError(f"a range goes from a lower number{above} to a higher one, got {values!r}")
+        raise ElmanError(f"a range must go from a lower number{above} to a higher, got {values!r}")
     return found
 
 
 def _check_no_range(name: str, kind: type, values: str) -> None:
-    """Raise an ElmanError for numbers with another sign between them than that of a range."""
+    """Raise an ElmanError for two numbers with a wrong sign between them instead of a range."""
     if kind in (int, float) and (found := LIKE_A_RANGE.fullmatch(values)):
         low, high, log = found.groups("")
         raise ElmanError(
-            f"{name} has a number, choices or a range, got {values!r}: a range is "
+            f"{name} must be a number, choices or a range, got {values!r}: write a range as "
             f"{name}={low}..{high}{log}"
         )
 
@@ -107,16 +109,16 @@ def _value(name: str, kind: type, text: str) -> Any:
             value = None
     if value is None:
         words = {int: "a whole number", float: "a number", bool: "true or false"}
-        raise ElmanError(f"{name} is {words.get(kind, 'a word')}, got {text!r}")
+        raise ElmanError(f"{name} must be {words.get(kind, 'a word')}, got {text!r}")
     field = next(field for field in fields(Settings) if field.name == name)
     field.metadata["check"](name, value)
     return value
 
 
 def applicable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those of a space that act on nothing, such as dropout between one layer.
+    """Omit settings of a space that have no effect, such as dropout with a single layer.
 
-    Other settings decide that, by their values or their defaults.
+    This depends on the values or defaults of other settings.
     """
     settings = dict(given)
     optimizer = settings.get("optimizer")

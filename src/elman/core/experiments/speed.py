@@ -1,4 +1,4 @@
-"""Speed of the engine's training on this machine, beside the peak of its matrix products."""
+"""Speed of the engine's training on this machine, next to the peak of its matrix products."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from elman.core.experiments.frameworks import framework_module
 from elman.core.model.precision import SINGLE
 
 SIZES = 512, 1024, 2048  # of the matrices
-SECONDS = 0.1  # for products of a size, at least
+SECONDS = 0.1  # minimum duration for each size
 
 
 @dataclass(frozen=True)
 class Speed:
     """Operations per second.
 
-    - `processor`: instructions that the engine uses.
-    - `matrix_product`: of NumPy's product of two matrices in single precision.
-    - `training`: of updates of a GRU of 256 units, by precision, the fastest first.
+    - `processor`: instruction set used by the engine.
+    - `matrix_product`: speed of NumPy's product of two matrices in single precision.
+    - `training`: speed of updates of a GRU of 256 units, by precision, fastest first.
     """
 
     processor: str
@@ -38,7 +38,7 @@ def measure() -> Speed:
 
 
 def peak() -> float:
-    """Operations per second of NumPy's matrix product, for the size where it is fastest."""
+    """Operations per second of NumPy's matrix product, for the fastest size."""
     return max(map(_operations_of_a_product, SIZES))
 
 
@@ -49,7 +49,7 @@ def _operations_of_a_product(size: int) -> float:
 
 
 def _seconds(one: Any, other: Any) -> Iterator[float]:
-    """Seconds of each of some products."""
+    """Yield the duration of repeated products in seconds."""
     began = now = perf_counter()
     while now - began < SECONDS:
         one @ other
@@ -58,7 +58,7 @@ def _seconds(one: Any, other: Any) -> Iterator[float]:
 
 
 def in_lines(speed: Speed) -> Iterator[tuple[str, str]]:
-    """Titles and texts of a speed."""
+    """Titles and texts for a speed."""
     yield "processor", speed.processor
     product = f"{speed.matrix_product / 1e9:.0f}"
     yield "matrix product", f"{product} GFLOP/s in single precision, by NumPy"

@@ -1,9 +1,9 @@
-"""Sweeps: trainings whose settings Optuna searches, each a run directory like any other.
+"""Sweeps: trainings whose settings are searched by Optuna, each an ordinary run directory.
 
 A sweep is a folder with its settings, Optuna's journal, a folder of runs, and a table. Several
-processes may work on it: who asks for a trial holds the lock of the folder, and then that of the
-trial until it has ended. Where a trial is running, and its lock is free, its process was killed:
-another process takes the trial, and goes on from its checkpoint.
+processes may work on it. To take a trial, a process holds the lock of the folder; it then holds the
+lock of the trial until the trial ends. If a running trial's lock is free, its process was killed:
+another process takes the trial and resumes from its checkpoint.
 """
 
 import csv
@@ -54,14 +54,14 @@ except ModuleNotFoundError as error:
     raise not_installed("sweep", error, "") from error
 
 log = logging.getLogger("elman")
-warned: set[str] = set()  # warnings of trials
+warned: set[str] = set()  # warnings printed in trials
 
 SETTINGS, JOURNAL, TRIALS, TABLE = "sweep.json", "journal.log", "trials", "trials.csv"
-PARTS = 27  # of a training, whose loss is compared with others' after 3 and 9 of them
+PARTS = 27  # of a training; its loss is compared with other trials after 3 and 9 of them
 MAX_TRIALS, MAX_SETTINGS_BYTES = 100_000, 1 << 20
 FOLDER_FILES = ("store.json", "config.json", "model.safetensors")
-MIN_IMPORTANCE = 10  # trials, below which importances say little
-WAIT_SECONDS = 1.0  # for trials of other processes
+MIN_IMPORTANCE = 10  # trials needed for meaningful importances
+WAIT_SECONDS = 1.0  # between checks for trials of other processes
 FAILED, BEHIND = "failed", "behind"  # attributes of a trial
 COMPLETE = "complete"
 Train = Callable[[Mapping[str, Any], Path, "Report"], float]
@@ -69,10 +69,10 @@ Train = Callable[[Mapping[str, Any], Path, "Report"], float]
 
 @dataclass(frozen=True)
 class Sweep:
-    """Settings of a sweep: those of all its trainings, the space, and the number of trials.
+    """Settings of a sweep: fixed settings of all trainings, the space, and the number of trials.
 
-    `storage` is the URL of a database, or None for a journal in the folder; `study` is the name
-    there. `texts` has the SHA-256 of what all trainings read, by path.
+    `storage` is the URL of a database, or None for a journal in the folder; `study` is its name
+    there. `texts` contains the SHA-256 of everything the trainings read, by path.
     """
 
     given: dict[str, Any]
@@ -85,27 +85,30 @@ class Sweep:
 
     def __post_init__(self) -> None:
         if "text" not in self.given:
-            raise ElmanError("a sweep needs a text: give the path of one")
+            raise ElmanError("a sweep requires a text: give its path")
         require_at_least(1, trials=self.trials)
         require_at_most(MAX_TRIALS, trials=self.trials)
         for name in space.parse(self.space):
             if name in self.given:
-                raise ElmanError(f"{name} is searched, got {self.given[name]!r} too: give one")
+                raise ElmanError(
+                    f"{name} cannot be both searched and given, got {self.given[name]!r}: leave "
+                    "one out"
+                )
 
 
 class Report(Callback):
-    """Tells Optuna the lowest loss at parts of a training, and ends one that is behind others."""
+    """Report a training's lowest losses to Optuna, and end the training if it is behind others."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.pruned = BEHIND in trial.user_attrs
         reported = trial.study.trials[trial.number].intermediate_values
-        self._last = max(reported, default=0)  # by a process that was killed
+        self._last = max(reported, default=0)  # reported by a process that was killed
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Report, once for each part of the training."""
+        """Report once for each part of the training."""
         part = int(PARTS * trainer.progress)
-        if self.pruned and part >= self._last:  # its process was killed before it had ended
+        if self.pruned and part >= self._last:  # its process was killed before ending it
             trainer.stop()
         elif self._last < part < PARTS:
             self._last = part
@@ -120,9 +123,9 @@ class Report(Callback):
 
 
 def begin(folder: Path, sweep: Sweep) -> Sweep:
-    """Make the folder of a sweep, after its storage was reached, and note what it reads.
+    """Connect to the storage, make the folder of a sweep, and record the digests of its texts.
 
-    An ElmanError tells of settings that are not valid, or cannot be trained here.
+    An ElmanError names settings that are invalid, or cannot be trained here.
     """
     check_given(Settings, sweep.given)
     check_here(sweep.given)
@@ -142,7 +145,7 @@ def _read_by(given: Mapping[str, Any]) -> list[str]:
 
 
 def _sha256(path: Path) -> str:
-    """Digest of a text, or of the files that decide what a store or a run is."""
+    """Digest of a text, or of the files that determine a store or a run."""
     files = [path / name for name in FOLDER_FILES] if path.is_dir() else [path]
     digest = hashlib.sha256()
     for each in files:
@@ -153,7 +156,7 @@ def _sha256(path: Path) -> str:
 
 
 def check_texts(sweep: Sweep) -> None:
-    """Raise an ElmanError if a text has changed, whose losses could not be compared with others."""
+    """Raise an ElmanError if a text has changed: its losses would not be comparable."""
     for path, sha256 in sweep.texts.items():
         if _sha256(Path(path)) != sha256:
             raise ElmanError(
@@ -171,7 +174,7 @@ def read(folder: Path) -> Sweep:
 
 
 def check_here(given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError unless this process has what all trials need: files and a framework."""
+    """Raise an ElmanError unless this process has the files and the framework of all trials."""
     for path in _read_by(given):
         regular.check_exists(Path(path))
     names = {name: given[name] for name in ("framework", "device") if name in given}
@@ -182,8 +185,8 @@ def check_here(given: Mapping[str, Any]) -> None:
 def train_trial(
     given: Mapping[str, Any], folder: Path, report: Report, ending: Ending = no_signals
 ) -> float:
-    """Train, or go on with, the run of a trial; return its lowest loss, in nats per character."""
-    finished = (folder / run.CONFIG).exists()  # by a process that was killed then
+    """Train or resume the run of a trial; return its lowest loss in nats per character."""
+    finished = (folder / run.CONFIG).exists()  # by a process that was killed afterwards
     with quiet():
         if not finished:
             conduct = Conduct(callbacks=(report,), show_progress=False, ending=ending)
@@ -202,7 +205,7 @@ def train_trial(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log only warnings within the block, each once, since a sweep has a line for each trial."""
+    """Log only warnings within the block, each once: a sweep prints a line for each trial."""
     level = log.level
     log.setLevel(logging.WARNING)
     log.addFilter(_is_new)
@@ -238,7 +241,7 @@ class Worker:
             )
 
     def run(self, train: Train) -> None:
-        """Train until all trials have ended, those of other processes included."""
+        """Train until all trials have ended, including other processes' trials."""
         while True:
             with self.locked():
                 taken = self._next()
@@ -254,7 +257,7 @@ class Worker:
                 return
 
     def locked(self) -> BaseFileLock:
-        """Lock of the folder, which one process holds at a time."""
+        """Lock of the folder; only one process holds it at a time."""
         return self._lock(SETTINGS)
 
     def _write(self) -> None:
@@ -282,11 +285,11 @@ class Worker:
         self._seed(number)
         trial = self._choose(self.study.ask())
         held = self._held(_name(trial))
-        assert held is not None  # nobody else asks at the same time
+        assert held is not None  # no other process takes a trial at the same time
         return trial, held
 
     def _seed(self, number: int) -> None:
-        """Have the values of a trial depend on nothing but the seed and the trials before it."""
+        """Make the values of a trial depend only on the seed and the trials before it."""
         seed = int(np.random.SeedSequence([self.sweep.seed, number]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(seed=seed)
 
@@ -300,13 +303,13 @@ class Worker:
         return lock
 
     def _choose(self, trial: Trial) -> Trial:
-        """Choose the values of a trial, unless it has them."""
+        """Choose the values of a trial, unless they have been chosen."""
         for name, values in self.space.items():
             _suggest(trial, name, values)
         return trial
 
     def _train(self, trial: Trial, train: Train) -> None:
-        check_texts(self.sweep)  # the trial goes on later if they have changed
+        check_texts(self.sweep)  # the trial can be resumed later if they have changed
         report = Report(trial)
         given = space.applicable(self.sweep.given | trial.params)
         path = self.folder / TRIALS / _name(trial)
@@ -315,15 +318,15 @@ class Worker:
         try:
             loss = train(given, path, report)
         except (MachineError, InterruptedWorkError):
-            raise  # the trial goes on later
+            raise  # the trial can be resumed later
         except (ElmanError, MemoryError) as error:
             diverged = isinstance(error, DivergedError)
             trial.set_user_attr(FAILED, "diverged" if diverged else "refused")
             self.study.tell(trial, state=TrialState.FAIL)
             reason = "out of memory" if isinstance(error, MemoryError) else str(error)
             if not diverged and not any(row.state == COMPLETE for row in rows(self.study)):
-                raise ElmanError(  # it may be so with all
-                    f"trial {trial.number + 1} is refused: {reason}; for others go on with elman "
+                raise ElmanError(  # all others may fail, too
+                    f"trial {trial.number + 1} is refused: {reason}; to try others, use elman "
                     f"sweep --resume {self.folder}"
                 ) from error
             log.warning("%s: %s", place, reason)
@@ -336,7 +339,7 @@ class Worker:
 
 
 def _journal(folder: Path) -> optuna.storages.JournalStorage:
-    """Journal with a lock that, unlike Optuna's own, is free when its process is killed."""
+    """Journal with a lock that, unlike Optuna's, is released when its process is killed."""
     lock: Any = FileLock(folder / f".{JOURNAL}.lock")
     return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock))
 
@@ -346,13 +349,13 @@ def _database(url: str) -> Any:
         return optuna.storages.get_storage(url)
     except ImportError as error:
         raise MachineError(
-            f"the driver of {url.partition(':')[0]} is not installed: pip install it, such as "
+            f"the driver {url.partition(':')[0]} is not installed: install it with pip, such as "
             '"psycopg[binary]" for postgresql+psycopg'
         ) from error
-    except Exception as error:  # SQLAlchemy's, and those of drivers
+    except Exception as error:  # errors of SQLAlchemy and of drivers
         kind = ElmanError if isinstance(error, ValueError | ArgumentError) else MachineError
         raise kind(
-            f"cannot reach the storage ({_reason(error)}): give a URL such as "
+            f"cannot connect to the storage ({_reason(error)}): give a URL such as "
             "postgresql+psycopg://USER@HOST/NAME, and start its server"
         ) from error
 
@@ -368,7 +371,7 @@ def answering() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """First line of the error that began it."""
+    """First line of the original error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0]
@@ -389,14 +392,14 @@ def _suggest(trial: Trial, name: str, values: Values) -> None:
 
 
 def described(params: Mapping[str, Any]) -> str:
-    """Values of a trial as words."""
+    """Values of a trial in words."""
     shown = {name: f"{v:.4g}" if isinstance(v, float) else v for name, v in params.items()}
     return ", ".join(f"{in_words(name)} {value}" for name, value in shown.items())
 
 
 @dataclass(frozen=True)
 class Row:
-    """A trial that ended, or is running: run, loss in nats per character, values."""
+    """A trial that ended or is running: run, loss in nats per character, values."""
 
     run: str
     state: str
@@ -405,7 +408,7 @@ class Row:
 
 
 def rows(study: optuna.Study) -> list[Row]:
-    """Trials of a sweep, those with the lowest loss first, those without one last."""
+    """Trials of a sweep: the lowest loss first, trials without a loss last."""
     found = []
     for trial in study.get_trials(deepcopy=False):
         state = trial.user_attrs.get(FAILED, trial.state.name.lower())

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: its losses in the order of the trials, and the importance of settings."""
+"""Plots of a sweep: its losses in the order of the trials, and the importance of settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from elman.core.training.curve_files import drawing, save
 
 
 def draw(folder: Path, study: optuna.Study, shares: Mapping[str, float]) -> None:
-    """Write history.png, and importance.png where there are shares, into the folder of a sweep."""
+    """Write history.png, and importance.png if there are shares, into the folder of a sweep."""
     path = folder / "history.png"
     with drawing(path):
         from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def draw(folder: Path, study: optuna.Study, shares: Mapping[str, float]) -> None
         numbers, losses = list(found), list(found.values())
         lowest = np.minimum.accumulate(np.array(losses, float))
         axes.plot(numbers, losses, "o", label="a trial")
-        axes.plot(numbers, lowest, "-", label="the lowest so far")
+        axes.plot(numbers, lowest, "-", label="lowest so far")
         axes.set(xlabel="trial", ylabel="validation loss in nats per character")
         axes.legend()
         save(figure, path)

@@ -16,9 +16,9 @@ DEPENDENT = ("lr", "seq_len", "epochs")  # settings whose defaults depend on oth
 
 
 def lines(worker: sweep.Worker) -> Iterator[str]:
-    """Yield the best trials of a sweep, and what made them better; draw its plots.
+    """Yield the best trials of a sweep and the importance of its settings; draw its plots.
 
-    A DivergedError is raised if no trial has a loss.
+    Raises a DivergedError if no trial has a loss.
     """
     rows = sweep.rows(worker.study)
     runs = worker.folder / sweep.TRIALS
@@ -35,8 +35,8 @@ def lines(worker: sweep.Worker) -> Iterator[str]:
     complete = [row for row in rows if row.state == sweep.COMPLETE]
     if not complete:
         raise DivergedError(
-            "no trial has ended with a loss: search lower learning rates, or other settings where "
-            "trials are refused"
+            "no trial ended with a loss: search lower learning rates or, if trials were refused, "
+            "other settings"
         )
     best = runs / complete[0].run
     yield f"best        {best}"

@@ -1,4 +1,4 @@
-"""A table of runs: the settings that differ, the results, and notes on what cannot be compared."""
+"""A table of runs: settings that differ, results, and notes on what is not comparable."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from elman.core.errors import in_words, printable
 from elman.core.experiments.results import Result
 from elman.core.valid_values import CHAR
 
-TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters of a line above the table, and of a row
+TEXT_WIDTH, MAX_TABLE_WIDTH = 100, 120  # characters in a line above the table, and in a row
 MAX_SETTING_WIDTH = 24  # characters
 COLUMNS = {  # headings and formats of the results
     "train_ppl": ("train ppl", ".2f"),
@@ -29,20 +29,20 @@ COLUMNS = {  # headings and formats of the results
 }
 OF_TRAINING = ("train_", "val_", "test_")  # results on texts that may differ
 PER_TOKEN = ("train_ppl", "val_ppl", "test_loss", "on_loss", "on_perplexity")
-OFF = ("-", "False", "0", "[]")  # values of settings that need no mention
-PARTIAL, OTHER = "*", "+"  # follow results on a share of the test part, and on another part
-# Differences of the characters of the same part: it is cut between batches, and between tokens.
+OFF = ("-", "False", "0", "[]")  # values of settings that are not worth a mention
+PARTIAL, OTHER = "*", "+"  # mark results on a share of the test part, and on another part
+# Allowed differences in the characters of one part: it is split at batches and at tokens.
 MAX_DIFFERENCE, MAX_DIFFERENCE_OF_TOKENS = 0.02, 0.002
 
 
 @dataclass(frozen=True)
 class Table:
-    """Runs, a row each.
+    """Runs, one in each row.
 
-    - `same`: the settings that all have, on a line.
+    - `same`: the settings common to all, on a line.
     - `words`: the names of the runs and the settings that differ, by heading.
     - `numbers`: the results by heading.
-    - `notes`: what cannot be compared.
+    - `notes`: what is not comparable.
     """
 
     same: str
@@ -52,7 +52,7 @@ class Table:
 
 
 def compared(runs: Sequence[Result]) -> Table:
-    """The settings of runs that differ, and their results."""
+    """The settings in which runs differ, and their results."""
     settings = {name: [shown(each.settings.get(name)) for each in runs] for name in _names(runs)}
     settings["text"] = _texts(runs)
     differing = {name for name, values in settings.items() if len(set(values)) > 1}
@@ -63,12 +63,12 @@ def compared(runs: Sequence[Result]) -> Table:
     ]
     words = {"run": [printable(each.run) for each in runs]}
     words |= {heading(name): settings[name] for name in settings if name in differing}
-    above = "the same in all: " if len(runs) > 1 else ""
+    above = "common settings: " if len(runs) > 1 else ""
     return Table(above + ", ".join(same), words, _numbers(runs), _notes(runs))
 
 
 def table(runs: Sequence[Result]) -> str:
-    """Format runs, a row each: the settings that differ and the results; common settings above."""
+    """Format runs as rows: settings that differ, and results. Common settings are above."""
     found = compared(runs)
     words, numbers = found.words, found.numbers
     lines = textwrap.wrap(found.same, TEXT_WIDTH, break_on_hyphens=False)
@@ -83,7 +83,7 @@ def _names(runs: Sequence[Result]) -> list[str]:
 
 
 def _texts(runs: Sequence[Result]) -> list[str]:
-    """Names of the texts, followed by a part of the digest where different texts share a name."""
+    """Names of the texts; different texts with the same name include a part of the digest."""
     names = [shown(Path(str(each.settings["text"] or "-")).name) for each in runs]
     of_name = {(name, each.text_sha256) for name, each in zip(names, runs, strict=True)}
     if len(of_name) == len(set(names)):
@@ -93,7 +93,7 @@ def _texts(runs: Sequence[Result]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A setting in a few printable characters of one line."""
+    """A setting as a few printable characters on a line."""
     text = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     text = printable(text)
     return text if len(text) <= MAX_SETTING_WIDTH else text[: MAX_SETTING_WIDTH - 3] + "..."
@@ -105,7 +105,7 @@ def heading(name: str) -> str:
 
 
 def tokens_differ(runs: Sequence[Result]) -> bool:
-    """True if the tokens of some runs differ, so that losses and perplexities do not compare."""
+    """True if some runs differ in tokens, so that losses and perplexities are not comparable."""
     return len({each.tokens for each in runs}) > 1
 
 
@@ -115,12 +115,12 @@ def have_characters(runs: Sequence[Result]) -> bool:
 
 
 def in_order(results: Iterable[str], characters: bool) -> list[str]:
-    """Names of results; those per token are last unless tokens are characters."""
+    """Names of results; results per token come last unless tokens are characters."""
     return sorted(results, key=lambda name: not characters and name in PER_TOKEN)
 
 
 def _numbers(runs: Sequence[Result]) -> dict[str, list[str]]:
-    """The results under their headings, without those that do not compare or that no run has."""
+    """The results under their headings, without those not comparable or missing in all runs."""
     evaluated = any("on_loss" in each.results for each in runs)
     columns = {}
     for name in in_order(COLUMNS, have_characters(runs)):
@@ -151,7 +151,7 @@ def _is_partial(each: Result) -> bool:
 
 
 def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool:
-    """True unless a run was measured on the same part as the first run that has it."""
+    """True unless a run was measured on the same part as the first run that has one."""
     if part not in each.parts:
         return False
     first = next(other for other in runs if part in other.parts)
@@ -165,12 +165,12 @@ def _is_of_another_part(each: Result, part: str, runs: Sequence[Result]) -> bool
 
 
 def _differ(one: int | None, other: int | None, most: float) -> bool:
-    """True for numbers of characters of different parts; False if one is not known."""
+    """True if numbers of characters show different parts; False if one is not known."""
     return one is not None and other is not None and abs(one - other) > most * other
 
 
 def _lines(table: dict[str, list[str]], words: int) -> list[str]:
-    """Rows of a table; the first `words` columns are aligned to the left, the others right."""
+    """Rows of a table; the first `words` columns are left-aligned, the others right-aligned."""
     columns = []
     for place, (heading, values) in enumerate(table.items()):
         width = max(map(len, [heading, *values]))
@@ -180,23 +180,23 @@ def _lines(table: dict[str, list[str]], words: int) -> list[str]:
 
 
 def _notes(runs: Sequence[Result]) -> list[str]:
-    """Notes on numbers that cannot be compared."""
+    """Notes on numbers that are not comparable."""
     notes, cure = [], "--on FILE evaluates all runs on one text"
     if tokens_differ(runs):
-        notes.append("the tokens differ: bits/char compare; losses and perplexities do not")
+        notes.append("the tokens differ: compare bits/char, not losses or perplexities")
     if any("on_loss" in each.results for each in runs):
         if any(_is_of_another_part(each, "on", runs) for each in runs):
             notes.append(
-                f"{OTHER} reads other characters of the text than the first run: the model is of a "
-                "cleaned text, or of lines"
+                f"{OTHER} on other characters than the first run: its text was cleaned, or split "
+                "into lines"
             )
         return notes
     if len({each.text_sha256 for each in runs}) > 1:
         notes.append(f"the texts differ: {cure}")
     if any(map(_is_partial, runs)):
-        notes.append(f"{PARTIAL} on a share of the test part, since time was bounded")
+        notes.append(f"{PARTIAL} on a share of the test part: evaluation time was limited")
     if any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts):
-        notes.append(f"{OTHER} on different characters than in the first run: {cure}")
+        notes.append(f"{OTHER} on other characters than the first run: {cure}")
     if any(map(_lacks_spelling, runs)):
         notes.append(f"an earlier version did not count the spelling of unknown tokens: {cure}")
     return notes
@@ -208,7 +208,7 @@ def _lacks_spelling(each: Result) -> bool:
 
 
 def overview(runs: Sequence[Result]) -> str:
-    """Format runs, a row each: text, tokens, model, and what they reached."""
+    """Format runs as rows: text, tokens, model, and results."""
     columns: dict[str, list[str]] = {
         "run": [printable(each.run) for each in runs],
         "text": _texts(runs),
@@ -223,6 +223,6 @@ def overview(runs: Sequence[Result]) -> str:
     columns["finished"] = [each.finished for each in runs]
     differ = any(_is_of_another_part(each, part, runs) for each in runs for part in each.parts)
     hint = [
-        "of different texts or parts: elman compare RUNS --on FILE evaluates all on one"
+        "different texts or parts: elman compare RUNS --on FILE evaluates all runs on one text"
     ] * differ
     return "\n".join([*_lines(columns, words), *hint])

@@ -23,24 +23,25 @@ from elman.core.training.callback import Callback, TrainerLike
 
 log = logging.getLogger("elman")
 
-POINTS = 1000  # of a curve of batches at most; TensorBoard shows no more
-SNAPSHOTS = 50  # histograms of a weight, and texts, at most
-SEQUENCES = 32  # whose gates are looked at
-CODE = "    "  # begins a line that Markdown leaves as it is
+POINTS = 1000  # maximum for a curve of batches; TensorBoard shows no more
+SNAPSHOTS = 50  # maximum number of histograms of a weight, and of texts
+SEQUENCES = 32  # whose gates are recorded
+CODE = "    "  # prefix of a line that Markdown leaves unchanged
 
 
 def check_installed() -> Any:
-    """The module of event files; an ElmanError if the package that it needs is missing."""
+    """The module of event files; an ElmanError if the package it needs is missing."""
     return import_module("elman.core.experiments.event_file")
 
 
 class TensorBoard(Callback):
-    """Writes losses, perplexities, speed, histograms of weights and gates, and texts into `folder`.
+    """Write losses, perplexities, speed, histograms of weights and gates, and texts to `folder`.
 
-    A step is an update. Every epoch has a point in the curves of the epochs; those of batches have
-    1,000 at most, and histograms and texts 50, evenly spread over the training. Gates are those of
-    a validation batch. `sample` returns a text. Where a folder has the log of a training that is
-    resumed, it goes on there. A log that cannot be written is given up with a warning.
+    A step is an update. The curves of epochs have a point for each epoch. Curves of batches have at
+    most 1,000 points, and there are at most 50 histograms and texts, evenly spaced over the
+    training. Gates are recorded for a validation batch. `sample` returns a text. If the folder
+    contains the log of a resumed training, the log continues. If the log cannot be written, it ends
+    with a warning.
     """
 
     def __init__(self, folder: str | Path, sample: Callable[[], str] | None = None) -> None:
@@ -52,11 +53,11 @@ class TensorBoard(Callback):
         self._progress = 0.0  # after the last of them
 
     def before_update(self, trainer: TrainerLike) -> None:
-        """Begin a file if a training begins, or resumes."""
+        """Open a file if a training begins or resumes."""
         self._begin(trainer)
 
     def before_validate(self, trainer: TrainerLike) -> None:
-        """Begin a file if a training resumes here, whose epoch may have been logged before."""
+        """Open a file if a training resumes here; its epoch may have been logged before."""
         is_redone = not math.isnan(trainer.reached().train_loss)
         self._begin(trainer, ("loss/training",) if is_redone else ())
 
@@ -68,7 +69,7 @@ class TensorBoard(Callback):
         self._updates = trainer.train_batch_idx
 
     def after_update(self, trainer: TrainerLike) -> None:
-        """Log the batch, and the weights, if it is time."""
+        """Log the batch, and the weights if they are due."""
         self._updates = trainer.train_batch_idx
         before, self._progress = self._progress, trainer.progress
 
@@ -110,7 +111,7 @@ class TensorBoard(Callback):
         self._write(trainer, values)
 
     def _histograms(self, trainer: TrainerLike) -> dict[str, Any]:
-        """Weights, by their canonical names if they have such, and gates."""
+        """Weights, by canonical name if they have one, and gates."""
         weights = _weights(trainer)
         named = {f"weights/{name}": array for name, array in weights.items()}
         gates = _gates(trainer, weights)
@@ -119,11 +120,11 @@ class TensorBoard(Callback):
     def _texts(self) -> dict[str, str]:
         try:
             return {} if self.sample is None else {"sample": self.sample()}
-        except ElmanError:  # of weights that have diverged, the next update tells more
+        except ElmanError:  # if weights diverged, the next update raises
             return {}
 
     def _write(self, trainer: TrainerLike, values: Mapping[str, Any]) -> None:
-        """Write numbers, arrays and texts by name; what is not finite is left out."""
+        """Write numbers, arrays and texts by name, except values that are not finite."""
         if self._file is not None:
             with self._giving_up():
                 found = [self._message(tag, value) for tag, value in values.items()]
@@ -139,18 +140,18 @@ class TensorBoard(Callback):
 
     @contextmanager
     def _giving_up(self) -> Iterator[None]:
-        """Turn an error of the operating system into a warning, and the end of the log."""
+        """Turn an error of the operating system into a warning, and end the log."""
         try:
             yield
         except OSError as error:
             self._file = None
             log.warning(
-                "%s; the training goes on without its log", os_error("write", self.folder, error)
+                "%s; the training continues without a log", os_error("write", self.folder, error)
             )
 
 
 def _weights(trainer: TrainerLike) -> dict[str, NDArray[Any]]:
-    """Weights by canonical name, or by that of the trainer if the model is of another kind."""
+    """Weights by canonical name, or by the trainer's name for other kinds of models."""
     model = trainer.model
     try:
         return dict(module_of(model).export_weights(model))

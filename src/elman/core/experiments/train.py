@@ -1,4 +1,4 @@
-"""One training from settings to result, without a command line."""
+"""A training from settings to result, without a command line."""
 
 import logging
 import platform
@@ -38,18 +38,18 @@ from elman.core.workers.processes import ONE_WORKER, Workers
 
 log = logging.getLogger("elman")
 
-SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # that are shown while a model trains
+SAMPLE_TOKENS, SAMPLE_LINES = 100, 5  # shown during training
 SAMPLE_TEMPERATURE = 0.8  # as in elman generate
 
 
 class Training:
-    """A training in the module of its framework; everything a user can get wrong is checked.
+    """A training in the module of its framework. All user input is validated.
 
-    `fit` trains; then `sample`, `test` and `write` give the results.
+    Call `fit` to train, then `sample`, `test` and `write` for the results.
     """
 
     def __init__(self, choice: Choice, workers: Workers = ONE_WORKER) -> None:
-        """Prepare a training of what was chosen; the other `workers` prepare the same."""
+        """Prepare a training as chosen; the other `workers` do the same."""
         settings = choice.settings
         origin = choice.origin
         self.settings = settings
@@ -70,7 +70,7 @@ class Training:
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
-        """Make the training of a run again, with the same text and from the same model."""
+        """Recreate the training of a run with the same text and the same initial model."""
         training = cls(again(kept, workers.size), workers)
         found = training.run_settings
         settings = kept.settings
@@ -81,7 +81,7 @@ class Training:
         ):
             if digests[0] != digests[1]:
                 raise ElmanError(
-                    f"{' or '.join(names)} has changed since the training began: bring it back"
+                    f"{' or '.join(names)} has changed since the training began: restore it"
                 )
         return training
 
@@ -96,7 +96,7 @@ class Training:
         return self.framework.build(arch, values, **build_options(settings))
 
     def fit(self, *callbacks: Callback, resume: Checkpoint | None = None) -> None:
-        """Train, from a checkpoint on if one is given; the model is that of the best epoch."""
+        """Train, from a checkpoint if one is given; the model gets the best epoch's weights."""
         own = (
             Schedule(self.settings.schedule, self.settings.warmup),
             Best(self.settings.patience),
@@ -105,9 +105,9 @@ class Training:
         self.trainer.fit(self.model, self.data, resume=resume)
 
     def sample(self, tokens: int = 20, temperature: float = 0.0, seed: int = 0) -> str:
-        """A text that begins with the first words of the training part; the book's with "it has".
+        """A text that begins with the first words of the training part; for the book, "it has".
 
-        Of a model of lines one line. At the temperature 0 each token is the most likely one.
+        A model of lines writes one line. At temperature 0, each token is the most likely one.
         """
         return sample.continued(self.model, self.codec, self.prefix(), tokens, temperature, seed)
 
@@ -125,32 +125,32 @@ class Training:
         return sample.first_words(self.data.train, self.codec)
 
     def samples(self, every: float) -> Samples:
-        """Callback that shows a text, or a few lines, each time after so many epochs."""
+        """Callback that shows a text or a few lines, once in this number of epochs."""
         return Samples(self._compiled_sample(), every)
 
     def logs(self, folder: Path) -> list[Callback]:
-        """Callback that writes the log that the settings ask for into a run directory, if they do.
+        """Callbacks that write the log selected in the settings, if any, to a run directory.
 
-        An ElmanError tells how to install what it needs.
+        Raises an ElmanError with installation instructions if a package is missing.
         """
         if self.settings.log is None:
             return []
         return [TensorBoard(folder / run.TENSORBOARD, self._compiled_sample())]
 
     def _compiled_sample(self) -> Callable[[], str]:
-        """Function that writes a text, or a few lines."""
-        with showing("compiling"):  # before the clock of the training starts
+        """Function that writes a text or a few lines."""
+        with showing("compiling"):  # before the timing of the training starts
             self.sample(1, SAMPLE_TEMPERATURE)
         return self.written
 
     def validation(self) -> Evaluation:
-        """Validation of the epoch whose weights were kept, of what was read of its part."""
+        """Validation of the epoch whose weights were kept, on the tokens that were read."""
         size = self._validated
         return Evaluation.of(self.trainer.validation[0] * size.tokens, size)
 
     @cached_property
     def _validated(self) -> Size:
-        """Size of what the validation of the weights that were kept has read, after `fit`."""
+        """Number of tokens that validated the kept weights; available after `fit`."""
         return cast(Size, self.data.validated(self.trainer.validation[1]))
 
     @property
@@ -162,8 +162,8 @@ class Training:
     def test(self) -> tuple[Evaluation, float] | None:
         """Evaluate the model on the test part, read from its start; None if there is none.
 
-        Where time is bounded, a tenth of it is used; the share of the part that was read is
-        returned, and a notice tells it.
+        With a time limit, a tenth of it is used. Also return the share of the part that was read; a
+        notice reports it.
         """
         if self.settings.text == TIME_MACHINE or self.data.test_tokens is None:
             return None
@@ -172,9 +172,7 @@ class Training:
         result = evaluate_tokens(self.model, part, self.codec.tokenizer, seconds)
         tokens = Size.of(part).tokens
         if result.tokens < tokens:
-            log.info(
-                "the test perplexity is that of the first %d of %d tokens", result.tokens, tokens
-            )
+            log.info("the test covers the first %d of %d tokens of its part", result.tokens, tokens)
         return result, result.tokens / tokens
 
     def write(self, folder: Path) -> None:
@@ -201,7 +199,7 @@ class Training:
 
 
 def build_options(settings: Settings) -> dict[str, Any]:
-    """Arguments of a framework's `build`, besides the architecture and the weights."""
+    """Arguments of a framework's `build`, in addition to the architecture and the weights."""
     own = values_of(settings, ModelOptions) | values_of(settings, Optimizer)
     return own | {"seed": settings.seed}
 
@@ -234,14 +232,14 @@ def _data(choice: Choice) -> Any:
     )
     if choice.origin is not None and not choice.origin.codec.has_same_tokens(data.codec):
         raise ElmanError(
-            f"{settings.init} has other tokens than The Time Machine: give the path of a text "
-            "file, which is read in those of the run"
+            f"{settings.init} has other tokens than The Time Machine: give a text file; it is read "
+            "with the tokens of the run"
         )
     return data
 
 
 def _warn(text: Text | None, workers: Workers) -> None:
-    """Warn of a text in one process; several read a store, and do not compare its parts."""
+    """Warn about a text in one process. Several read a store without comparing its parts."""
     if text is None or workers.rank > 0:
         return
     if text.shared:
@@ -251,7 +249,7 @@ def _warn(text: Text | None, workers: Workers) -> None:
 
 
 def _digests(data: Any) -> dict[str, str]:
-    """Digests of the text, and of the files of the other parts."""
+    """Digests of the text and of the files of its other parts."""
     return {
         "text_sha256": data.text_sha256,
         "val_sha256": data.val_sha256,

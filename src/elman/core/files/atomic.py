@@ -20,14 +20,14 @@ from elman.core.files.regular import open_no_follow
 def write(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file atomically; data and directory entry are synced on return.
 
-    `content` is the bytes of the file, or an iterable of parts of it. An ElmanError is raised when
-    the file cannot be written; `path` is then unchanged, unless only the sync of the directory
-    failed. It is unchanged too when the iterable raises. A symbolic link at `path` is replaced, not
+    `content` is the bytes of the file, or an iterable of parts of it. Raises an ElmanError if the
+    file cannot be written; `path` is then unchanged, unless only the sync of the directory failed.
+    It is also unchanged if the iterable raises. A symbolic link at `path` is replaced, not
     followed.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.unlink(missing_ok=True)  # left by a crash, or a stranger's link to another file
+        temporary.unlink(missing_ok=True)  # left by a crash, or another user's link to a file
         with temporary.open("xb") as file:
             for chunk in (content,) if isinstance(content, bytes) else content:
                 file.write(chunk)
@@ -46,7 +46,7 @@ def write(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
 def fsync_dir(folder: Path) -> None:
     """Sync the entries of a folder to disk.
 
-    Does nothing on Windows, where syncing a file is enough, and on network file systems that cannot
+    Does nothing on Windows, where syncing a file suffices, and on network file systems that cannot
     sync folders.
     """
     if os.name == "nt":
@@ -67,16 +67,16 @@ class PathExistsError(ElmanError):
 
 def check_new(path: Path) -> None:
     """Raise a PathExistsError if `path` exists."""
-    if os.path.lexists(path):  # an unreadable parent is reported by the write
+    if os.path.lexists(path):  # the write reports an unreadable parent
         raise PathExistsError(f"{path} exists already: choose another name, or remove it")
 
 
 def make_new(path: Path, make: Callable[[Path], Any], numbered: bool = False) -> Path:
     """Call `make` with a path that is free, and return that path.
 
-    If `numbered`, the path is the first free one of NAME, NAME-2, NAME-3 and so on; otherwise a
-    PathExistsError is raised when `path` exists. `make` must raise an OSError if another process
-    creates the path at the same moment.
+    If `numbered`, the path is the first free one of NAME, NAME-2, NAME-3, ...; otherwise raises a
+    PathExistsError if `path` exists. `make` must raise an OSError if another process creates the
+    path at the same moment.
     """
     name, number = path.name, 1
     while True:
@@ -98,7 +98,7 @@ def make_new(path: Path, make: Callable[[Path], Any], numbered: bool = False) ->
 def lock(path: Path, busy: str) -> BaseFileLock:
     """Acquire the lock file at `path`.
 
-    An ElmanError with the message `busy` is raised when another process holds the lock.
+    Raises an ElmanError with the message `busy` if another process holds the lock.
     """
     held = FileLock(path, blocking=False)
     try:

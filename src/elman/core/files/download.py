@@ -27,9 +27,9 @@ CHUNK_BYTES = 1 << 16
 def download(url: str, folder: str = "../data", sha1_hash: str | None = None) -> str:
     """Download `url` into `folder` and return the path of the file.
 
-    With `sha1_hash` the file is verified, and not downloaded if it is there already. A MachineError
-    is raised if the download fails, takes longer than 10 minutes or exceeds 1 GiB, or if its digest
-    differs.
+    With `sha1_hash`, the file is verified, and not downloaded if it is already there. Raises a
+    MachineError if the download fails, takes longer than 10 minutes or exceeds 1 GiB, or if its
+    digest differs.
     """
     _check_https(url)
     name = url.split("?")[0].split("/")[-1]
@@ -81,7 +81,7 @@ def _chunks(url: str, began: float) -> Iterator[bytes]:
     with _open(url) as response:
         length = response.length  # None if the server does not send it
         while length is None or received < length:
-            # read1 returns what has arrived; a read of a given size would wait for a slow server.
+            # read1 returns what has arrived; read with a size would wait for a slow server.
             chunk = response.read1(CHUNK_BYTES)
             received += len(chunk)
             if received > MAX_BYTES or (length or 0) > MAX_BYTES:
@@ -106,17 +106,17 @@ class _HttpsRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *words: Any, **names: Any) -> urllib.request.Request | None:
         request = super().redirect_request(*words, **names)
         if request is not None and request.type != "https":
-            raise URLError(f"it redirects to {request.full_url}, and only https is allowed")
+            raise URLError(f"it redirects to {request.full_url}, but only https is allowed")
         return request
 
 
 class _Connection(http.client.HTTPSConnection):
-    """Connection that another thread can end while it is being read."""
+    """Connection that another thread can end during a read."""
 
     connected: socket.socket | None = None  # urllib removes `sock`
 
     def connect(self) -> None:
-        """Connect, and remember the socket."""
+        """Connect, and store the socket."""
         super().connect()
         self.connected = self.sock
 
@@ -155,8 +155,8 @@ class _Https(urllib.request.HTTPSHandler):
 def _open(url: str) -> Iterator[http.client.HTTPResponse]:
     """Open `url` with an opener that supports only https.
 
-    The timeout of a socket is for each read, and a slow server could keep every read just below it.
-    A thread therefore limits the time of name lookup, header and body together.
+    The timeout of a socket applies to each read, and a slow server could keep every read just below
+    it. A thread therefore limits the total time of name lookup, header and body.
     """
     opener, https, done = urllib.request.OpenerDirector(), _Https(), threading.Event()
     for handler in (

@@ -14,7 +14,7 @@ import numpy as np
 from elman.core.errors import ElmanError
 from elman.core.files import atomic, regular
 
-MAX_DIGITS = 100  # of an integer; the state of a generator has 39
+MAX_DIGITS = 100  # in an integer; the state of a generator has 39
 MAX_DEPTH = 100  # of nesting; records have a depth below ten
 MAX_LISTS = 1 << 19  # and objects; a checkpoint has one for each of up to 500,000 epochs
 MAX_VALUES = 1 << 21  # twice the size of the largest vocabulary
@@ -31,7 +31,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity in a value by None, since JSON has neither."""
+    """Replace NaN and infinity in a value by None: JSON has neither."""
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -49,8 +49,8 @@ def parse(raw: bytes, where: str, nan: bool = False, max_values: int = MAX_VALUE
 
     JSON nested deeper than MAX_DEPTH, or with more than MAX_LISTS lists and objects or `max_values`
     values, is refused before any value is created. Duplicate names, infinity and, unless `nan`, NaN
-    are refused too. A string may have half a surrogate pair, with which Python represents file
-    names that are not UTF-8.
+    are refused, too. A string may contain half a surrogate pair: Python uses it in file names that
+    are not UTF-8.
     """
 
     def constant(name: str) -> float:

@@ -1,6 +1,6 @@
-"""Bars of long work, such as reading or evaluating: on a terminal's standard error, in a notebook.
+"""Progress bars of long work, such as reading or evaluating, in a terminal or a notebook.
 
-A thread draws the bar, since the work may be one call that takes long.
+A thread draws the bar, since the work may be a single long call.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Any
 
 from elman.core.files.streams import BestEffortStream
 
-SECONDS_BEFORE, SECONDS_BETWEEN = 1.0, 0.2  # of a bar, and of its changes
-Report = Callable[[str, int, int], None]  # activity, what is done, in total or 0
+SECONDS_BEFORE, SECONDS_BETWEEN = 1.0, 0.2  # before a bar appears, and between its changes
+Report = Callable[[str, int, int], None]  # activity, amount done, total or 0
 _showing = threading.Lock()  # one bar at a time
 
 
@@ -37,10 +37,10 @@ def draws_bars() -> bool:
 
 @contextmanager
 def showing(activity: str) -> Iterator[Report]:
-    """Show a bar while the block runs, if that takes longer than a second.
+    """Show a bar while the block runs, if it takes longer than a second.
 
-    Yields a function that takes what is being done, how much of it is done, and how much there is,
-    or 0 if that is not known. Nothing is shown within another such block, or outside terminals and
+    Yields a function with three arguments: the activity, the amount done, and the total, or 0 if it
+    is not known. Nothing is shown within another block of this kind, or outside terminals and
     notebooks.
     """
     if not (notebook() or draws_bars()) or not _showing.acquire(blocking=False):
@@ -69,7 +69,7 @@ def showing_nothing() -> Iterator[None]:
 
 
 class _Work:
-    """Work that takes long, and its bar."""
+    """Long work, and its bar."""
 
     def __init__(self, activity: str) -> None:
         self.state = activity, 0, 0
@@ -80,10 +80,10 @@ class _Work:
         self.state = activity, done, total
 
     def show(self) -> None:
-        """Show the bar from the first second on until the work has ended."""
+        """Show the bar from the first second until the work has ended."""
         if self.ended.wait(SECONDS_BEFORE):
             return
-        with suppress(Exception):  # the work is not to fail for its bar
+        with suppress(Exception):  # a failure of the bar must not stop the work
             bar = _NotebookBar() if notebook() else _TerminalBar()
             try:
                 bar.update(*self.state, self._seconds)
@@ -117,7 +117,7 @@ class _TerminalBar:
         self._task = self._bars.add_task("", total=None, time="")
 
     def update(self, activity: str, done: int, total: int, seconds: float) -> None:
-        """Draw the bar anew."""
+        """Redraw the bar."""
         known = total if 0 < done < total else None
         words = in_words(done, total, seconds)
         self._bars.update(self._task, description=activity, completed=done, total=known, time=words)
@@ -125,7 +125,7 @@ class _TerminalBar:
         self._bars.refresh()
 
     def remove(self) -> None:
-        """Leave no trace of the bar."""
+        """Remove all traces of the bar."""
         self._bars.stop()
 
 
@@ -138,7 +138,7 @@ class _NotebookBar:
         self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)
 
     def update(self, activity: str, done: int, total: int, seconds: float) -> None:
-        """Write the line anew."""
+        """Rewrite the line."""
         self._write(f"{activity} ... {in_words(done, total, seconds)}")
 
     def remove(self) -> None:
@@ -150,7 +150,7 @@ class _NotebookBar:
 
 
 def in_words(done: int, total: int, seconds: float) -> str:
-    """Share of the work that is done, and the time left; the time taken where there is no total."""
+    """Share of the work that is done and the remaining time, or the elapsed time without total."""
     if not 0 < done < total:
         return clock(seconds)
     return f"{done / total:.0%}, {clock(seconds * (total / done - 1))} left"

@@ -12,7 +12,7 @@ from elman.core.files.system import free_pages
 def drop_pages(array: NDArray[Any]) -> None:
     """Free the memory of the pages read through a mapped array; they are read again on demand.
 
-    Other arrays are left as they are.
+    Other arrays are left unchanged.
     """
     file = _mapped_file(array)
     if file is not None:

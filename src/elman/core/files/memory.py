@@ -15,8 +15,8 @@ CGROUP, MOUNTED = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 def limit() -> int | None:
     """Memory limit of the process in bytes; None if unknown.
 
-    It is the smallest of the machine's memory, the limits of the control groups of the process
-    (which a container sets) and the limit of its address space.
+    It is the minimum of the machine's memory, the limits of the process's control groups (set by a
+    container), and the limit of its address space.
     """
     return min((*_machine(), *_groups(), *_address_space()), default=None)
 
@@ -48,7 +48,7 @@ def _groups() -> Iterator[int]:
 
 def _limits(root: Path, group: str, name: str) -> Iterator[int]:
     inside = PurePosixPath(group.lstrip("/"))
-    # In a container the root folder is its own group, and the groups outside have no folder.
+    # In a container, the root folder is its own group; the groups outside have no folder.
     for folder in (inside, *inside.parents):
         with suppress(OSError, ValueError):  # "max" is no limit
             yield int((root / folder / name).read_text())
@@ -56,9 +56,9 @@ def _limits(root: Path, group: str, name: str) -> Iterator[int]:
 
 @contextmanager
 def as_memory_error(kind: type[Exception], phrase: str) -> Iterator[None]:
-    """Raise MemoryError in place of a framework's error for it; also a decorator of functions.
+    """Raise MemoryError instead of a framework's own error; also a decorator of functions.
 
-    That is an error of class `kind` whose message contains `phrase`, in upper or lower case.
+    The framework's error has the class `kind`, and a message that contains `phrase` in any case.
     """
     try:
         yield
@@ -71,10 +71,10 @@ def as_memory_error(kind: type[Exception], phrase: str) -> Iterator[None]:
 def retain_freed() -> None:
     """Make the C library retain the memory of one batch for the next.
 
-    glibc returns freed memory to the system beyond twice the size of the largest block freed so
-    far, for blocks of up to 32 MB (mallopt(3), M_MMAP_THRESHOLD). Without this call the arrays of
-    every batch would be faulted in again, page by page. It allocates and frees one block that is
-    never touched, which costs nothing.
+    glibc returns freed memory to the system if it exceeds twice the size of the largest block freed
+    so far, for blocks of up to 32 MB (mallopt(3), M_MMAP_THRESHOLD). Without this call, the arrays
+    of every batch would be faulted in again, page by page. The call allocates and frees one block
+    that is never touched, at no cost.
     """
     np.empty(31 << 20, np.uint8)
 

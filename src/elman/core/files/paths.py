@@ -10,7 +10,7 @@ from platformdirs import user_cache_path
 
 from elman.core.errors import ElmanError, MachineError, shortened
 
-# Errors of the path that the user gave; all others are failures of the machine.
+# Errors caused by the user's path. All others are failures of the machine.
 PATH_ERRORS = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
     *(errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP),
@@ -24,9 +24,9 @@ def os_error(action: str, path: Path | str, error: OSError) -> ElmanError:
 
 
 def as_path(value: Any, name: str) -> Path:
-    """Convert an argument to a Path; an ElmanError that begins with `name` if it is not one.
+    """Convert an argument to a Path; an ElmanError that begins with `name` if it is not a path.
 
-    The empty string, which would stand for the current folder, is none.
+    The empty string is refused: it would mean the current folder.
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     with suppress(UnicodeEncodeError):
@@ -38,7 +38,7 @@ def as_path(value: Any, name: str) -> Path:
 
 
 def is_utf8(path: Path | str) -> bool:
-    """True if a path is UTF-8; other bytes are half surrogate pairs in it."""
+    """True if a path is UTF-8. Other bytes appear as half surrogate pairs in it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -47,7 +47,7 @@ def is_utf8(path: Path | str) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """True if `path` exists, even as a broken link; an ElmanError if that cannot be found out."""
+    """True if `path` exists, even as a broken link; an ElmanError if that cannot be determined."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

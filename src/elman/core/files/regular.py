@@ -20,8 +20,8 @@ from elman.core.files.system import NO_FOLLOW, NON_BLOCKING, user_id
 def open_regular(path: Path, follow_links: bool = False) -> Iterator[BufferedReader]:
     """Open a regular file for reading.
 
-    An ElmanError is raised for anything but a regular file, for a symbolic link unless
-    `follow_links`, and when a read within the block fails.
+    Raises an ElmanError for anything but a regular file, for a symbolic link unless `follow_links`,
+    and if a read within the block fails.
     """
     try:
         with _open(path, follow_links) as file:
@@ -40,10 +40,10 @@ def _open(path: Path, follow_links: bool) -> BufferedReader:
 
 
 class _NonBlockingFile(FileIO):
-    """File whose reads never block; some files of /proc have nothing to read and would for ever."""
+    """File whose reads never block. Some files in /proc have no data and would block forever."""
 
     def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; an ElmanError if that would block."""
+        """Read into a buffer; raise an ElmanError if that would block."""
         read = super().readinto(buffer)
         if read is None:
             raise ElmanError(f"cannot read {self.name}: it is not a regular file")
@@ -53,7 +53,7 @@ class _NonBlockingFile(FileIO):
 def _opener(follow_links: bool) -> Any:
     def opener(path: str, flags: int) -> int:
         _check_regular(path, os.stat(path) if follow_links else os.lstat(path))
-        # The path may have been replaced since: do not block on a pipe, do not follow a link.
+        # The path may have been replaced meanwhile: do not block on a pipe, do not follow a link.
         flags |= NON_BLOCKING if follow_links else NON_BLOCKING | NO_FOLLOW
         descriptor = os.open(path, flags)
         try:
@@ -91,7 +91,7 @@ def read(path: Path, max_bytes: int) -> bytes:
     """Read a regular file that is not a link; an ElmanError if it exceeds `max_bytes`."""
     with open_regular(path) as file:
         length = size(file)
-        # One byte more, to notice a file that has grown meanwhile.
+        # One byte more, to detect a file that has grown meanwhile.
         content = file.read(length + 1) if length <= max_bytes else None
     if content is None or len(content) > max_bytes:
         raise ElmanError(f"cannot read {path}: it has more than {max_bytes} bytes")
@@ -101,7 +101,7 @@ def read(path: Path, max_bytes: int) -> bytes:
 def check_folder(folder: Path) -> None:
     """Raise an ElmanError unless a folder contains only regular files and folders.
 
-    A write to a name in it then stays in it.
+    A write to a name in it then stays inside.
     """
     try:
         with os.scandir(folder) as entries:
@@ -116,13 +116,11 @@ def check_folder(folder: Path) -> None:
 
 
 def check_owner(path: Path) -> None:
-    """Raise an ElmanError if a file or folder belongs to another user, who could change it."""
+    """Raise an ElmanError if a file or folder belongs to another user: they could change it."""
     try:
         user = user_id()
         if user is not None and path.lstat().st_uid != user:
-            raise ElmanError(
-                f"{path} belongs to another user: use a copy of your own, or remove it"
-            )
+            raise ElmanError(f"{path} belongs to another user: use your own copy, or remove it")
     except OSError as error:
         raise os_error("read", path, error) from error
 

@@ -1,6 +1,6 @@
 """Standard streams that can always be written to.
 
-Imports nothing heavy: the command line sets the streams up before anything else.
+Imports nothing heavy: the command line sets up the streams before anything else.
 """
 
 import codecs
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 
 class BestEffortStream:
-    """Text stream for progress; output that cannot be written is dropped."""
+    """Text stream for progress. Output that cannot be written is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -32,10 +32,10 @@ class BestEffortStream:
 
 
 def open_standard_streams() -> None:
-    """Make standard output and standard error writable, whatever the parent process has closed.
+    """Make standard output and standard error writable, even if the parent process closed them.
 
-    Characters that standard output cannot encode are replaced. The encoding is UTF-8 where it would
-    be ASCII. Standard error becomes a BestEffortStream.
+    Characters that standard output cannot encode are replaced. The encoding is UTF-8 if it would
+    otherwise be ASCII. Standard error becomes a BestEffortStream.
     """
     # A stream that the parent process has closed is None.
     if sys.stdout is None:

@@ -1,4 +1,4 @@
-"""Features that Windows lacks: flags, numbers of users, advice on memory, hooks on a fork.
+"""Features that Windows lacks: flags, user numbers, memory advice, fork hooks.
 
 Imports nothing heavy.
 """
@@ -15,7 +15,7 @@ else:
 
 
 def user_id() -> int | None:
-    """Number of the user whose rights the process has; None where users have no numbers."""
+    """Number of the user whose rights the process has; None if users have no numbers."""
     return None if sys.platform == "win32" else os.geteuid()
 
 
@@ -34,7 +34,7 @@ def at_fork(
     before: Callable[[], object] = _nothing,
     after_in_parent: Callable[[], object] = _nothing,
 ) -> None:
-    """Call functions whenever the process forks; on Windows it never does."""
+    """Call functions whenever the process forks. On Windows it never does."""
     if sys.platform != "win32":
         os.register_at_fork(
             before=before, after_in_parent=after_in_parent, after_in_child=after_in_child

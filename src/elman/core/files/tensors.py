@@ -1,8 +1,8 @@
-"""Safetensors files, whose headers are checked before any tensor is loaded.
+"""Safetensors files. Their headers are checked before any tensor is loaded.
 
-A file consists of the length of its header in 8 bytes, the header in JSON, and the tensors in a row
-(https://github.com/huggingface/safetensors#format). The file is opened once, and each tensor is
-read directly into its array, and written from it: the library would make two copies of all tensors.
+A file consists of the length of its header in 8 bytes, the header in JSON, and the concatenated
+tensors (https://github.com/huggingface/safetensors#format). The file is opened once. Each tensor is
+read directly into its array and written from it: the library would make two copies of all tensors.
 """
 
 import json
@@ -78,7 +78,7 @@ class TensorFile:
 
 def write(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
     """Write named arrays and metadata atomically."""
-    # The largest numbers come first, so that all are aligned, as in files of the library.
+    # The largest numbers come first, so that all are aligned, as in the library's files.
     ordered = dict(sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header: dict[str, Any] = {METADATA: metadata} if metadata else {}
     end = 0
@@ -102,9 +102,9 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 def open_tensors(path: Path, max_bytes: int | None, max_header_bytes: int) -> Iterator[TensorFile]:
     """Open a safetensors file and check its header.
 
-    An ElmanError is raised if the file has more than `max_bytes` (None for no limit), its header
-    more than `max_header_bytes`, or if the header is invalid or does not match the file's size. A
-    header that is too long is not parsed.
+    Raises an ElmanError if the file has more than `max_bytes` (None for no limit), if its header
+    has more than `max_header_bytes`, or if the header is invalid or does not match the file's size.
+    A header that is too long is not parsed.
     """
     with regular.open_regular(path) as file:
         size, length = regular.size(file), int.from_bytes(file.read(8), "little")
@@ -142,8 +142,7 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
         if entry.dtype not in DTYPES:
             kind = printable(entry.dtype[:40])
             raise ElmanError(
-                f"cannot read {path}: {printable(name)} has the dtype {kind}, which NumPy does not "
-                "have"
+                f"cannot read {path}: {printable(name)} has the dtype {kind}, unsupported by NumPy"
             )
         tensor = Tensor(tuple(entry.shape), np.dtype(DTYPES[entry.dtype]))
         if len(tensor.shape) > MAX_DIMENSIONS or min(tensor.shape, default=0) < 0:
@@ -153,7 +152,7 @@ def _tensors(path: Path, entries: Mapping[str, Entry], size: int) -> dict[str, T
             raise _broken(path, f"the bytes of {printable(name)} are not at the expected offsets")
         found[name] = tensor
     if end != size:
-        raise _broken(path, f"{size} bytes follow the header, and its tensors have {end}")
+        raise _broken(path, f"its tensors have {end} bytes, but {size} follow the header")
     return found
 
 

@@ -1,1 +1,1 @@
-"""Cells, weights, sampling and scoring of language models: no training."""
+"""Cells, weights, sampling and scoring of language models. No training."""

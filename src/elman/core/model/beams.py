@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuation of a text, by its log-probability for its length."""
+"""Beam search: the likeliest continuation of a text, by its length-normalized log-probability."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -39,14 +39,14 @@ def beam_search(
     ended: Callable[[Sequence[int]], bool] = lambda ids: False,
     length_penalty: float = 1.0,
 ) -> list[Hypothesis]:
-    """Find the best continuations of the ids `prefix`, at most `beams` of them, the best first.
+    """Find the best continuations of the ids `prefix`: at most `beams`, best first.
 
-    Of all continuations of the texts kept so far, the `beams` likeliest are kept; those that have
-    `ended`, or `tokens` tokens, are set aside. These are compared by their log-probability over
-    their length to the power of `length_penalty`, which is 0 or more: at 1 by its mean for a token
-    (as with Hugging Face's `length_penalty`; compare Wu et al. 2016, section 7). The search ends
-    when no text that is kept can become better than the worst of them. The exclusions and the
-    repetition penalty of the `sampler` apply; all else of it does not.
+    Among all continuations of the texts kept so far, the likeliest `beams` are kept; those that
+    have `ended`, or have `tokens` tokens, are set aside. The latter are compared by their
+    log-probability divided by their length to the power of `length_penalty` (0 or more). At 1 this
+    is the mean for each token (like Hugging Face's `length_penalty`; compare Wu et al. 2016,
+    section 7). The search ends when no kept text can surpass the worst of them. The exclusions and
+    the repetition penalty of the `sampler` apply; its other options do not.
     """
     if not tokens:
         return [Hypothesis((), 0.0, length_penalty)]
@@ -91,9 +91,9 @@ def _extend(
     beams: int,
     ended: Callable[[Sequence[int]], bool],
 ) -> tuple[list[tuple[int, Hypothesis]], list[Hypothesis]]:
-    """The likeliest hypotheses that go on, each with the index of its beam, and those that end.
+    """The likeliest hypotheses that continue, each with the index of its beam, and those that end.
 
-    Twice as many as are kept are looked at, since some may end.
+    Twice as many as needed are considered, since some may end.
     """
     sums = np.array([[beam.hypothesis.log_probability] for beam in live]) + gains
     flat = sums.ravel()
@@ -129,10 +129,10 @@ def _read(
 def _steps(
     model: Any, ids: NDArray[np.int64], states: Sequence[Any]
 ) -> tuple[NDArray[Any], list[Any]]:
-    """A step of each text, (texts, 1): logits, (texts, vocab), and the states after it.
+    """Take a step for each text, (texts, 1): logits, (texts, vocab), and the states after it.
 
-    States of NumPy's arrays are read as one batch; those of a framework, whose shapes differ, one
-    by one.
+    States in NumPy arrays are read as one batch. A framework's states differ in shape and are read
+    one by one.
     """
     if all(isinstance(part, np.ndarray) for part in _parts(states[0])):
         joined = [np.concatenate(parts, axis=1) for parts in zip(*map(_parts, states), strict=True)]

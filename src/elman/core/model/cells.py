@@ -1,7 +1,7 @@
-"""Recurrent cells: their gates and states, and one step of each over any array module.
+"""Recurrent cells: their gates and states, and a step of each for any array module.
 
-A custom cell is a `Cell` that `register` adds under its name. Installed packages provide
-cells by entry points of the group `elman.cells`.
+A custom cell is a `Cell` that `register` adds under its name. Installed packages provide cells
+through entry points in the group `elman.cells`.
 """
 
 import re
@@ -18,7 +18,7 @@ from elman.core.errors import (
 )
 
 State = tuple[Any, ...]
-ENTRY_POINTS = "elman.cells"  # group of the entry points by which packages provide cells
+ENTRY_POINTS = "elman.cells"  # group of the entry points through which packages provide cells
 CELL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 PART_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")  # of a gate or a parameter
 # Functions of `xp` that the equations of a cell may call.
@@ -29,7 +29,7 @@ STEP_FUNCTIONS = (
 
 
 class UnknownCellError(ElmanError):
-    """No cell has a name."""
+    """No cell has this name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ class Cell:
     """A recurrent cell: a name, gates, and the equations of one step.
 
     With x = W_ih x_t + b_ih and r = W_hh h + b_hh, both (batch, gates * hidden), the equations are
-    one of two functions. `xp` has the array functions of D2L, such as `elman.torch.arrays`.
+    one of two functions. `xp` has D2L's array functions, for example `elman.torch.arrays`.
 
     - `step(xp, x, r, state)` returns the next state. A state is a tuple of arrays
-      (batch, hidden), the first of which is the hidden state h.
+      (batch, hidden); the first is the hidden state h.
     - `linear(xp, x)` returns arrays a and b, (batch, hidden), such that the next state is a h + b.
       The cell has no recurrent weights, and some frameworks compute many steps at once.
 
@@ -48,13 +48,13 @@ class Cell:
 
     - `name`: lowercase letters, digits, hyphens and underscores.
     - `gates`: names of the gates, in the order of their rows in the weights.
-    - `parameters`: names and initial values of more parameters, (hidden,) each. The equations take
-      them as keyword arguments.
+    - `parameters`: names and initial values of additional parameters, (hidden,) each. The equations
+      receive them as keyword arguments.
     - `states`: number of arrays in a state.
     - `recurrent`: False for a step without W_hh and b_hh; its r is None.
-    - `separate`: the last of the gates, if the step does not only add their parts of x and r. The
-      b_hh of all other gates is redundant, and stays zero.
-    - `sigmoids`: gates that are sigmoids of x, or of x + r. Logs draw their values.
+    - `separate`: the last gates, if the step does more than add their parts of x and r. The b_hh of
+      all other gates is redundant and stays zero.
+    - `sigmoids`: gates that are sigmoids of x, or of x + r. Logs plot their values.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Cell:
         _require_name(CELL_NAME, "the name of a cell", self.name)
         if not isinstance(self.parameters, Mapping):
             raise ElmanError(
-                f"parameters map names to initial values, got {self.parameters!r} for {self.name}: "
-                'give a dict, such as {"gain": 1.0}'
+                f"parameters must map names to initial values, got {self.parameters!r} for "
+                f'{self.name}: give a dict, such as {{"gain": 1.0}}'
             )
         object.__setattr__(self, "parameters", dict(self.parameters))
         require_at_least(1, states=self.states)
@@ -86,30 +86,31 @@ class Cell:
         given = [each for each in (self.step, self.linear) if each is not None]
         if len(given) != 1 or not callable(given[0]):
             raise ElmanError(
-                f"the equations of a cell are a function: step or linear, got {given} for "
-                f"{self.name}"
+                f"a cell must have one function, step or linear, got {given} for {self.name}: give "
+                "one of the two"
             )
         if self.linear is not None and self.states > 1:
             raise ElmanError(
-                f"a linear cell has one state, got {self.states} for {self.name}: give it a step"
+                f"a linear cell must have one state, got {self.states} for {self.name}: give a step"
             )
 
     def _check_gates(self) -> None:
         for names in (self.gates, self.separate, self.sigmoids):
             if not isinstance(names, tuple):
-                raise ElmanError(f"gates are a tuple of names, got {names!r} for {self.name}")
+                raise ElmanError(f"gates must be a tuple of names, got {names!r} for {self.name}")
         for name in self.gates:
             _require_name(PART_NAME, "the name of a gate", name)
         if not self.gates or len(set(self.gates)) < len(self.gates):
             raise ElmanError(
-                f"a cell has one gate or more, each once, got {self.gates} for {self.name}"
+                "a cell must have one gate or more, with different names, got "
+                f"{self.gates} for {self.name}"
             )
         for name in (*self.separate, *self.sigmoids):
             require_one_of(self.gates, gate=name)
         last = self.gates[len(self.gates) - len(self.separate) :]
         if self.separate and (self.separate != last or not self.recurrent):
             raise ElmanError(
-                "separate gates are the last of a cell with recurrent weights, got "
+                "separate gates must be the last gates of a cell with recurrent weights, got "
                 f"{self.separate} for {self.name}"
             )
 
@@ -118,18 +119,18 @@ class Cell:
             _require_name(PART_NAME, "the name of a parameter", name)
             if "weight" in name or "bias" in name:
                 raise ElmanError(
-                    f"weight and bias are names of elman's own parameters, got {name!r} for "
+                    f"weight and bias are reserved names, got the parameter {name!r} for "
                     f"{self.name}: choose another name"
                 )
             if not is_finite_number(value):
-                raise ElmanError(f"the initial value of {name} is a finite number, got {value!r}")
+                raise ElmanError(f"the initial value of {name} must be finite, got {value!r}")
 
     @property
     def input_blocks(self) -> list[int]:
-        """Block of pre-activations that has each gate's part from the input.
+        """Index of the block of pre-activations with each gate's part from the input.
 
-        The blocks are those that have only parts from the input, then those that have both parts
-        of a gate, added, then those that have only parts from the state.
+        Blocks with only input parts come first, then blocks with the sum of both parts of a gate,
+        then blocks with only state parts.
         """
         if not self.recurrent:
             return list(range(len(self.gates)))
@@ -137,7 +138,7 @@ class Cell:
 
     @property
     def state_blocks(self) -> list[int]:
-        """Block of each gate's part from the state; empty for a cell without recurrent weights."""
+        """Index of the block with each gate's state part; empty without recurrent weights."""
         if not self.recurrent:
             return []
         return [*self._added_blocks, *range(len(self.gates), self.blocks)]
@@ -153,37 +154,37 @@ class Cell:
 
     @property
     def recurrent_blocks(self) -> int:
-        """Number of blocks that the recurrent weights fill, which are the last of all."""
+        """Number of blocks that the recurrent weights contribute to; they are the last ones."""
         return len(self.state_blocks)
 
     @property
     def weight_kinds(self) -> tuple[str, ...]:
-        """Beginnings of the names of a layer's weights."""
+        """Prefixes of the names of a layer's weights."""
         if self.recurrent:
             return "weight_ih", "weight_hh", "bias_ih", "bias_hh", *self.parameters
         return "weight_ih", "bias_ih", *self.parameters
 
     @property
     def redundant_gates(self) -> int:
-        """Number of gates, the first of all, that have two biases where one would do."""
+        """Number of leading gates that have two biases although one would suffice."""
         return len(self._added_blocks) if self.recurrent else 0
 
     @property
     def one_bias(self) -> bool:
-        """True if x and r are only ever added, in all gates."""
+        """True if all gates only add x and r."""
         return self.redundant_gates == len(self.gates)
 
     def redundant_bias(self, hidden: int) -> slice:
-        """Part of `bias_hh` that is only ever added to the same part of `bias_ih`; it stays zero.
+        """Part of `bias_hh` that is only added to the same part of `bias_ih`. It stays zero.
 
-        The reset gate of a GRU multiplies the last third, which therefore counts.
+        In a GRU, the reset gate multiplies the last third of `bias_hh`, so that third counts.
         """
         return slice(0, self.redundant_gates * hidden)
 
     def next_state(
         self, xp: Any, x: Any, r: Any, state: State, weights: Mapping[str, Any]
     ) -> State:
-        """State after a step; `weights` has the layer's weights by kind."""
+        """State after a step; `weights` contains the layer's weights by kind."""
         if self.step is None:
             a, b = self.linear_form(xp, x, weights)
             return (a * state[0] + b,)
@@ -207,8 +208,8 @@ class Cell:
 def _require_name(pattern: re.Pattern[str], what: str, name: Any) -> None:
     if not (isinstance(name, str) and pattern.fullmatch(name)):
         raise ElmanError(
-            f"{what} has lowercase letters, digits and underscores, and begins with a letter, got "
-            f"{name!r}"
+            f"{what} must have lowercase letters, digits and underscores, and begin with a letter, "
+            f"got {name!r}"
         )
 
 
@@ -239,7 +240,7 @@ def lstm_step(xp: Any, x: Any, r: Any, state: State) -> State:
 
 
 def mingru_linear(xp: Any, x: Any) -> tuple[Any, Any]:
-    """minGRU of Feng et al. (2024): a GRU whose gate and candidate read the input alone."""
+    """minGRU of Feng et al. (2024): a GRU whose gate and candidate depend only on the input."""
     z, candidate = xp.split(x, 2, 1)
     z = xp.sigmoid(z)
     return 1 - z, z * candidate
@@ -250,7 +251,7 @@ CELLS: dict[str, Cell] = {
     for cell in (
         Cell("rnn", ("h",), tanh_step),
         Cell("rnn-relu", ("h",), relu_step),
-        # The reset gate multiplies n's part from the state.
+        # The reset gate multiplies the state part of n.
         Cell("gru", ("r", "z", "n"), gru_step, separate=("n",), sigmoids=("r", "z")),
         Cell("lstm", ("i", "f", "g", "o"), lstm_step, states=2, sigmoids=("i", "f", "o")),
         Cell("mingru", ("z", "h"), linear=mingru_linear, sigmoids=("z",)),
@@ -262,8 +263,8 @@ _registered: dict[str, Cell] = {}
 def register(cell: Cell) -> None:
     """Add a cell under its name, for every framework and command in this process.
 
-    The same code may register it again, as a notebook does that runs a cell twice. An ElmanError is
-    raised for a name that is taken, and for equations that fail on arrays of NumPy.
+    The same code may register it again, for example when a notebook reruns a cell. Raises an
+    ElmanError if the name is taken, or if the equations fail on NumPy arrays.
     """
     from elman.core.model.step_arrays import check_equations  # imports NumPy
 
@@ -272,22 +273,22 @@ def register(cell: Cell) -> None:
     taken = CELLS.get(cell.name) or _registered.get(cell.name, cell)
     if _source(taken) != _source(cell):
         raise ElmanError(
-            f"the name {cell.name} is taken by another cell, of {_source(taken)[0]}: choose another"
+            f"the name {cell.name} is already used by a cell of {_source(taken)[0]}: choose another"
         )
     check_equations(cell)
     _registered[cell.name] = cell
 
 
 def _source(cell: Cell) -> tuple[str, str]:
-    """Module and name of the function that has the equations."""
+    """Module and name of the function that contains the equations."""
     equations: Any = cell.linear or cell.step
     return str(equations.__module__), getattr(equations, "__qualname__", repr(equations))
 
 
 def cell_named(name: Any) -> Cell:
-    """The cell of this name: built in, registered, or of an installed package.
+    """The cell with this name: built in, registered, or from an installed package.
 
-    An ElmanError is raised if there is none. A package is imported only for its own names.
+    Raises an ElmanError if there is none. A package is imported only for its own names.
     """
     if not isinstance(name, str):
         raise _unknown(name)
@@ -313,7 +314,7 @@ def _unknown(name: Any) -> UnknownCellError:
 
 
 def _register_installed(name: str) -> None:
-    """Register the cell of this name that an installed package has, if one does."""
+    """Register the cell with this name from an installed package, if there is one."""
     from importlib import metadata  # slower to import than the rest of the package
 
     for point in metadata.entry_points(group=ENTRY_POINTS, name=name):
@@ -332,7 +333,7 @@ def _register_installed(name: str) -> None:
 
 
 class FrameworkLayer(NamedTuple):
-    """Layers of a cell that frameworks have: the name of their class, and its nonlinearity."""
+    """A framework's built-in layers for a cell: the name of their class, and its nonlinearity."""
 
     name: str
     nonlinearity: str = ""
@@ -354,7 +355,7 @@ def rnn_cell(nonlinearity: Any) -> str:
 
 
 def make_layers(classes: Any, cell: str, **arguments: Any) -> Any:
-    """Recurrent layers of a cell, of the class that `classes`, a framework's module, has for it."""
+    """Recurrent layers of a cell, of its class in the framework module `classes`."""
     layer = FRAMEWORK_LAYERS.get(cell)
     if layer is None:
         return classes.Recurrent(cell=cell, **arguments)

@@ -22,19 +22,19 @@ from elman.core.valid_values import EDITIONS, TIME_MACHINE
 
 
 def evaluate(model: Steps, text: str | Iterable[str], codec: Codec) -> Evaluation:
-    """Evaluate a model on a text, given whole or in blocks, read once from its start.
+    """Evaluate a model on a text given whole or in blocks. It is read once from its start.
 
-    A text may be of any size: its ids are kept on disk.
+    The text may be of any size: its ids are kept on disk.
     """
     if not isinstance(codec, Codec):
-        raise ElmanError(f"a text is read by a codec, such as model.codec, got {codec!r}")
+        raise ElmanError(f"a text must be read by a Codec, such as model.codec, got {codec!r}")
     if not isinstance(text, Iterable) or isinstance(text, bytes):
-        raise ElmanError(f"a text to evaluate is a str or blocks of it, got {text!r}")
+        raise ElmanError(f"a text to evaluate must be a str or blocks of str, got {text!r}")
     return evaluate_tokens(model, _tokens(text, codec), codec.tokenizer)
 
 
 def _tokens(text: str | Iterable[str], codec: Codec) -> Tokens:
-    """Tokens of a text, given whole or in blocks."""
+    """Tokens of a text given whole or in blocks."""
     blocks = [text] if isinstance(text, str) else map(_block, text)
     with showing("reading"):
         return tokenization.tokenize(codec.pieces(blocks), codec.tokenizer, vocab=codec.vocab)
@@ -42,14 +42,14 @@ def _tokens(text: str | Iterable[str], codec: Codec) -> Tokens:
 
 def _block(block: Any) -> str:
     if not isinstance(block, str):
-        raise ElmanError(f"a text to evaluate is a str or blocks of it, got a block {block!r}")
+        raise ElmanError(f"a text to evaluate must be a str or blocks of str, got {block!r}")
     return block
 
 
 def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
     """Evaluate a model on The Time Machine, a file, a store, standard input as `-`, or a text.
 
-    A text with many unknown tokens gives a warning.
+    Warns about a text with many unknown tokens.
     """
     tokens = tokens_of(text, model.codec, edition)
     result = evaluate_tokens(model, tokens, model.codec.tokenizer)
@@ -76,13 +76,13 @@ def tokens_of(text: TextLike, codec: Codec, edition: str | None = None) -> Token
 def evaluate_tokens(
     model: Steps, tokens: Tokens, used: Tokenizer, seconds: float = math.inf
 ) -> Evaluation:
-    """Evaluate a model on the tokens of a text, or on those that it reads in `seconds`.
+    """Evaluate a model on the tokens of a text, or on as many as it reads in `seconds`.
 
     `used` is the tokenizer of the tokens.
     """
     ids = tokens.ids
     if len(ids) < 2:
-        raise ElmanError(f"a text to evaluate has 2 tokens or more, got {len(ids)}")
+        raise ElmanError(f"a text to evaluate must have 2 tokens or more, got {len(ids)}")
     total_nll = lines.total_nll if tokens.lines else language_model.total_nll
     with showing("evaluating") as report:
         whole = len(ids) - 1 if seconds == math.inf else 0

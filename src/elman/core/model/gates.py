@@ -1,4 +1,4 @@
-"""Activations of the gates of a language model, in NumPy, from its canonical weights."""
+"""Activations of the gates of a language model in NumPy, from its canonical weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ Array = NDArray[Any]
 def gate_activations(
     arch: Architecture, weights: Mapping[str, Array], ids: Array
 ) -> dict[str, Array]:
-    """Activations of the gates while ids, (batch, steps), are read from the zero state.
+    """Activations of the gates while reading ids, (batch, steps), from the zero state.
 
-    Names are the layer and the gate, such as `l0.f`; arrays are (steps, batch, hidden), with
-    numbers between 0 and 1. A cell without gates has none.
+    Names consist of layer and gate, such as `l0.f`. Arrays are (steps, batch, hidden), with numbers
+    between 0 and 1. A cell without gates has none.
     """
     cell, found = cell_named(arch.cell), dict[str, Array]()
     if not cell.sigmoids:

@@ -1,6 +1,7 @@
-"""Arguments of recurrent layers, each declared and described once, and what makes the layers.
+"""Arguments of recurrent layers, each declared and described once, and making the layers.
 
-A framework's classes inherit the arguments that they take. Those of the last base class come first.
+A framework's classes inherit the arguments that they take. Arguments of the last base class come
+first.
 """
 
 from dataclasses import asdict, dataclass
@@ -31,7 +32,7 @@ class Named(Arguments):
 class Inputs(Arguments):
     """Argument of layers that do not infer the size of their inputs.
 
-    - `num_inputs`: features of an input; for one-hot input the size of the vocabulary.
+    - `num_inputs`: features of an input; for one-hot input, the size of the vocabulary.
     """
 
     num_inputs: int
@@ -68,12 +69,12 @@ class Nonlinear(Sizes):
 class Options(Arguments):
     """Dropout and direction.
 
-    - `dropout`: share of a layer's outputs that training sets to zero before the next layer, at
-      each step anew; the others are scaled up.
+    - `dropout`: fraction of a layer's outputs that training sets to zero before the next layer,
+      drawn anew at each step; the others are scaled up.
     - `bidirectional`: also run backward, from the last step to the first.
-    - `input_dropout`, `output_dropout`: the same share of the first layer's inputs, and of the last
-      layer's outputs. In a sequence the same features are dropped at all steps (Gal and Ghahramani
-      2016). Inputs that are dropped cannot be one-hot vectors.
+    - `input_dropout`, `output_dropout`: the same fraction for the first layer's inputs and the last
+      layer's outputs. In a sequence, the same features are dropped at all steps (Gal and Ghahramani
+      2016). Dropped inputs cannot be one-hot vectors.
     """
 
     dropout: float = 0
@@ -83,7 +84,7 @@ class Options(Arguments):
 
 
 def documented(kind: Kind) -> Kind:
-    """Decorator of a class of layers: its constructor's docstring describes all arguments."""
+    """Decorator of a class of layers: make its constructor's docstring describe all arguments."""
     groups = [base for base in reversed(kind.__mro__) if issubclass(base, Arguments)]
     lists = [cleandoc(group.__doc__ or "").partition("\n\n")[2] for group in groups[1:-1]]
     kind.__init__.__doc__ = "\n".join(["Make the layers.", "", *lists])  # type: ignore[misc]
@@ -91,12 +92,12 @@ def documented(kind: Kind) -> Kind:
 
 
 class Layers:
-    """Recurrent layers that a framework's `make_stack` makes; subclasses have the arguments.
+    """Recurrent layers made by a framework's `make_stack`; subclasses declare the arguments.
 
     Inputs are (steps, batch, features), outputs (steps, batch, num_hiddens), states
     (num_layers, batch, num_hiddens). Bidirectional layers have outputs (steps, batch,
-    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens). In TensorFlow the states are
-    those of Keras.
+    2 * num_hiddens) and states (2 * num_layers, batch, num_hiddens). In TensorFlow, the states are
+    Keras states.
     """
 
     def __post_init__(self: Any) -> None:

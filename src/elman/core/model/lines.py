@@ -1,4 +1,4 @@
-"""Losses of lines that are sequences of their own."""
+"""Losses of lines as separate sequences."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from elman.core.files.mapped import check_whole, drop_pages
 from elman.core.model import scoring
 
-CHUNK_IDS = 1 << 16  # of lines that are scored at a time
+CHUNK_IDS = 1 << 16  # in lines that are scored at a time
 
 
 def total_nll(
@@ -20,11 +20,11 @@ def total_nll(
     seconds: float = math.inf,
     advance: Callable[[int], None] = lambda tokens: None,
 ) -> tuple[float, int]:
-    """Negative log-likelihood, in nats, of all lines with their ends, each from its start.
+    """Negative log-likelihood in nats of all lines including their ends, each from its start.
 
-    `ids` are those of lines, each followed by its end, after one more end; there may be several
-    such parts. Returns the sum and the number of ids it is over; after `seconds` no more are added.
-    `advance` is called with the number so far.
+    `ids` are the ids of lines, each followed by a line end, after a leading line end; there may be
+    several of these parts. Returns the sum and the number of ids in it. No ids are added after
+    `seconds`. `advance` is called with the number so far.
     """
     total, tokens, until = 0.0, 0, time.perf_counter() + seconds
     rest = np.empty(0, np.int64)
@@ -34,7 +34,7 @@ def total_nll(
         drop_pages(ids)
         ends = np.flatnonzero(rest == ids[0])
         starts, lengths = ends[:-1], np.diff(ends) + 1
-        known = lengths > 2  # between two parts there is no line
+        known = lengths > 2  # there is no line between two parts
         losses = scoring.score_sequences(model, rest, starts[known], lengths[known])
         total += float(losses.sum())
         tokens += len(losses)

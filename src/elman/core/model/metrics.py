@@ -9,7 +9,7 @@ from elman.core.data.sizes import Size
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), for a loss in nats per token; infinite where that overflows."""
+    """exp(loss) for a loss in nats per token; infinite on overflow."""
     return math.inf if loss > 709 else math.exp(loss)  # exp(710) exceeds a double
 
 
@@ -24,7 +24,7 @@ def bits_per(nats: float, number: int) -> float:
 
 
 def bits_per_character(loss: float, size: Size) -> float:
-    """Bits per character of a loss, in nats per token, on tokens of this size."""
+    """Bits per character for a loss in nats per token, on tokens of this size."""
     return Evaluation.of(loss * size.tokens, size).bits_per_character
 
 
@@ -48,10 +48,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How fast a model adapts to what it reads; a rate of 0 is no adaptation.
+    """How fast a model adapts to what it reads. A rate of 0 means no adaptation.
 
     - `rate`: size of a step for a gradient of the usual size.
-    - `decay`: share of the way back to the weights of the training that a usual weight takes.
+    - `decay`: fraction of the way back to the trained weights, for a usual weight.
     """
 
     rate: float
@@ -63,10 +63,10 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation of a text, over every token but the first, which nothing precedes.
+    """Evaluation of a text, over every token except the first: nothing precedes it.
 
-    `nats` is the sum of their losses, and `dynamic` how the model adapted to the text, None if it
-    did not. The other fields are those of a `Size`.
+    `nats` is the sum of the losses. `dynamic` describes how the model adapted to the text; None if
+    it did not. The other fields come from a `Size`.
     """
 
     nats: float
@@ -94,7 +94,7 @@ class Evaluation:
 
     @property
     def bits_per_character(self) -> float:
-        """Bits per Unicode character, the spelling of unknown tokens included.
+        """Bits per Unicode character, including the spelling of unknown tokens.
 
         Infinite if no character begins in the text.
         """
@@ -102,7 +102,7 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits per byte of the text in UTF-8, the spelling of unknown tokens included."""
+        """Bits per UTF-8 byte of the text, including the spelling of unknown tokens."""
         return bits_per(self.nats + self.spelling, self.utf8_bytes)
 
     @property
@@ -113,7 +113,7 @@ class Evaluation:
     def in_lines(self) -> dict[str, str]:
         """Names of the metrics, with their values and units.
 
-        Bits per character are first where tokens are not characters.
+        Bits per character come first unless tokens are characters.
         """
         per_token = {
             "loss": f"{self.loss:.4f} nats per token",
@@ -128,7 +128,7 @@ class Evaluation:
         return mark | first | {"tokens": f"{self.tokens}", "unknown tokens": self._unknown()}
 
     def _unknown(self) -> str:
-        """Number of unknown tokens, and what their spelling takes."""
+        """Number of unknown tokens, and the cost of spelling them."""
         if not self.unknown:
             return "0"
         bits = bits_per(self.spelling, self.characters)

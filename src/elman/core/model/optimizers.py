@@ -1,7 +1,7 @@
-"""Optimizers: one table of what each takes and keeps, and the description of one.
+"""Optimizers: one table of the arguments and state of each, and the description of one.
 
-A new optimizer is named here; its step is in the `optimizers.py` of each framework. The options of
-the command line, their checks, plans and the memory that is needed follow.
+Add a new optimizer here; its step is in the `optimizers.py` of each framework. The options of the
+command line, their checks, plans and memory requirements are derived from this table.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from elman.core.setting_fields import check, choice, real
 class Kind:
     """Arguments and state of an optimizer.
 
-    - `lr`: default learning rate; the book's, or one that suits models of this size.
-    - `numbers`: numbers that it keeps of each weight, besides momentum.
+    - `lr`: default learning rate: the book's, or one that suits models of this size.
+    - `numbers`: numbers that it keeps for each weight, besides momentum.
     - `takes`: settings that not every optimizer takes, with their defaults.
     """
 
@@ -46,7 +46,7 @@ def that_take(setting: str) -> str:
 
 
 def check_taken(optimizer: str, given: Mapping[str, Any]) -> None:
-    """Raise an ElmanError for a setting, of those given, that an optimizer does not take."""
+    """Raise an ElmanError for a given setting that an optimizer does not take."""
     for name in OPTIONAL:
         if given.get(name) and name not in OPTIMIZERS[optimizer].takes:
             raise ElmanError(
@@ -67,8 +67,8 @@ def _defaults(values: Mapping[str, float]) -> str:
 class Optimizer:
     """An optimizer with its settings.
 
-    A setting of None has the optimizer's default, if it takes one. Raises an ElmanError for a value
-    that is not valid, or that the optimizer does not take.
+    A setting of None gets the optimizer's default, if it takes one. Raises an ElmanError for a
+    value that is invalid or that the optimizer does not take.
     """
 
     optimizer: str = choice("sgd", "{choices}.", tuple(OPTIMIZERS))
@@ -107,7 +107,7 @@ class Optimizer:
         momentum: float = 0.0,
         weight_decay: float | None = None,
     ) -> "Optimizer":
-        """The optimizer with a learning rate, for which None is no value."""
+        """The optimizer with a learning rate; None is refused."""
         require_number(
             "a finite number above 0", lambda rate: is_finite_number(rate) and rate > 0, lr=lr
         )
@@ -120,12 +120,12 @@ class Optimizer:
 
     @property
     def numbers(self) -> int:
-        """Numbers that it keeps of each weight."""
+        """Numbers that it keeps for each weight."""
         return self.kind.numbers + (self.momentum > 0)
 
     @property
     def decay(self) -> float:
-        """Weight decay; 0 of an optimizer that takes none."""
+        """Weight decay; 0 for an optimizer that takes none."""
         return self.weight_decay or 0.0
 
     @property

@@ -1,7 +1,7 @@
 """Options of a model besides its architecture: how it is trained and multiplied, not what it is.
 
-An option is declared here, and read where it acts: by the layers, the loss or the products. The
-options of the command line, their checks, and the arguments of every `build` follow.
+An option is declared here, and read where it takes effect: by the layers, the loss or the products.
+The options of the command line, their checks, and the arguments of every `build` are derived.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from elman.core.valid_values import PRECISIONS
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Options of a model; an ElmanError names what is not valid."""
+    """Options of a model. An ElmanError names an invalid value."""
 
     dropout: float = real(0.0, "Share of outputs dropped between layers.", at_least=0, below=1)
     input_dropout: float = real(
@@ -38,7 +38,7 @@ class ModelOptions:
 
     @property
     def dropped(self) -> dict[str, float]:
-        """Arguments of recurrent layers: the shares that dropout drops."""
+        """Arguments of recurrent layers: the dropout shares."""
         return {
             "dropout": self.dropout,
             "input_dropout": self.input_dropout,

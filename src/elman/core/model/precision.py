@@ -1,4 +1,4 @@
-"""Precision of matrix products; everything else is computed in single precision."""
+"""Precision of matrix products. All other operations use single precision."""
 
 import logging
 
@@ -12,26 +12,26 @@ log = logging.getLogger("elman")
 
 
 def check_precision(precision: str, framework: str = BF16_FRAMEWORKS[0]) -> None:
-    """Raise an ElmanError unless products of a framework can have this precision."""
+    """Raise an ElmanError unless a framework supports this precision of products."""
     require_one_of(PRECISIONS, precision=precision)
     if precision != SINGLE and framework not in BF16_FRAMEWORKS:
         raise ElmanError(
-            f"only {' and '.join(BF16_FRAMEWORKS)} multiply in {precision}, got {framework}: use "
-            f"one of them, or the precision {SINGLE}"
+            f"{precision} requires {' or '.join(BF16_FRAMEWORKS)}, got {framework}: use one of "
+            f"them, or --precision {SINGLE}"
         )
 
 
 def fastest_precision() -> str:
-    """Precision of products that is the fastest: single, unless a framework has its own answer."""
+    """Fastest precision of products: single, unless a framework defines its own."""
     return SINGLE
 
 
 def precision_in(framework: str, recorded: str) -> str:
-    """Precision of a framework's products with a model of this one; a notice if it differs."""
+    """Precision of a framework's products with a recorded model; a notice if it differs."""
     if recorded == SINGLE or framework in BF16_FRAMEWORKS:
         return recorded
     log.info(
-        "%s multiplies in single precision what was trained in %s: numbers differ a little",
+        "%s uses single precision for a model trained in %s: numbers differ slightly",
         *(framework, recorded),
     )
     return SINGLE

@@ -5,7 +5,7 @@ from typing import Any
 
 from elman.core.model.cells import Cell, State
 
-FEW_STEPS = 4  # that are computed one by one
+FEW_STEPS = 4  # computed one by one
 
 
 def run_stack(
@@ -18,10 +18,10 @@ def run_stack(
 ) -> tuple[Any, State]:
     """Run each layer, in each of its directions, on the outputs of the layer below.
 
-    `names` are those of `weights.layer_names`. `run` takes the name of a layer in one direction,
-    its inputs (steps, batch, features) and its state; it returns the outputs of all steps, in their
-    order, and the final state. `drop` is applied between layers. Returns the outputs of the last
-    layer, (steps, batch, directions * hidden), and the final states of all, stacked.
+    `names` are as in `weights.layer_names`. `run` takes the name of a layer in one direction, its
+    inputs (steps, batch, features) and its state; it returns the outputs of all steps in order, and
+    the final state. `drop` is applied between layers. Returns the outputs of the last layer,
+    (steps, batch, directions * hidden), and the stacked final states of all layers.
     """
     final_states: list[State] = []
     for layer, directions in enumerate(names):
@@ -41,8 +41,8 @@ def run_layer(
 ) -> tuple[Any, State]:
     """Run a layer through all steps: inputs (steps, batch, features).
 
-    `weights` has the layer's weights by kind. `reverse` begins at the last step; the outputs,
-    (steps, batch, hidden), keep the order of the inputs.
+    `weights` contains the layer's weights by kind. With `reverse`, it begins at the last step; the
+    outputs, (steps, batch, hidden), keep the order of the inputs.
     """
     order = slice(None, None, -1 if reverse else 1)
     x = xp.matmul(inputs, xp.transpose(weights["weight_ih"])) + weights["bias_ih"]
@@ -63,7 +63,7 @@ def run_layer(
 
 
 def recurrent_bias(xp: Any, cell: Cell, weights: Mapping[str, Any]) -> Any:
-    """The bias b_hh of a layer, whose redundant part is zero and gets no gradient.
+    """The bias b_hh of a layer. Its redundant part is zero and gets no gradient.
 
     Training both biases would double the learning rate of their sum.
     """
@@ -77,7 +77,7 @@ def recurrent_bias(xp: Any, cell: Cell, weights: Mapping[str, Any]) -> Any:
 
 
 def linear_forms(xp: Any, cell: Cell, weights: Mapping[str, Any], x: Any) -> tuple[Any, Any]:
-    """The a and b of a linear cell for all steps, (steps, batch, hidden), from those of x."""
+    """a and b of a linear cell for all steps, (steps, batch, hidden), computed from x."""
     steps, batch, columns = x.shape
     parts = cell.linear_form(xp, xp.reshape(x, (-1, columns)), weights)
     a, b = (xp.reshape(part, (steps, batch, columns // len(cell.gates))) for part in parts)
@@ -85,11 +85,11 @@ def linear_forms(xp: Any, cell: Cell, weights: Mapping[str, Any], x: Any) -> tup
 
 
 def scan_linear(xp: Any, a: Any, b: Any, h: Any) -> Any:
-    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), from the h before the first step.
+    """All h_t = a_t h_{t-1} + b_t, (steps, batch, hidden), given the h before the first step.
 
-    Two steps are one of the same form, h_t = a_t a_{t-1} h_{t-2} + (a_t b_{t-1} + b_t). These give
-    every second h, and from them one operation gives the others: there are about log2(steps)
-    operations one after the other.
+    Two steps combine into one of the same form, h_t = a_t a_{t-1} h_{t-2} + (a_t b_{t-1} + b_t).
+    The combined steps give every second h; one operation computes the others from them. This takes
+    about log2(steps) consecutive operations.
     """
     steps = a.shape[0]
     if steps <= FEW_STEPS:
@@ -101,7 +101,7 @@ def scan_linear(xp: Any, a: Any, b: Any, h: Any) -> Any:
     pairs = steps // 2
     a_even, b_even, a_odd = a[: 2 * pairs : 2], b[: 2 * pairs : 2], a[1::2]
     odd = scan_linear(xp, a_odd * a_even, a_odd * b_even + b[1::2], h)
-    before = xp.concat([xp.stack([h]), odd], 0)  # h before the steps 0, 2, 4 and so on
+    before = xp.concat([xp.stack([h]), odd], 0)  # h before the steps 0, 2, 4, ...
     even = a_even * before[:pairs] + b_even
     outputs = xp.reshape(xp.stack([even, odd], 1), (2 * pairs, *h.shape))
     if steps == 2 * pairs:

@@ -28,16 +28,16 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Sampler(SamplerOptions):
-    """Choice of a token: the likeliest at temperature 0, else a random one of those kept.
+    """Choice of a token: the likeliest at temperature 0, otherwise a random one of those kept.
 
-    `top_k` keeps the k likeliest, `top_p` the fewest whose probabilities reach p (Holtzman et al.
-    2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al. 2024). They
-    apply in this order, after the temperature, each to the rescaled probabilities left by the one
-    before. The ids in `excluded` are never drawn.
+    `top_k` keeps the k likeliest tokens, `top_p` the fewest whose probabilities reach p (Holtzman
+    et al. 2020), `min_p` those at least min_p times as likely as the likeliest (Nguyen et al.
+    2024). They apply in this order, after the temperature; each applies to the rescaled
+    probabilities that the previous one left. The ids in `excluded` are never drawn.
 
-    `repetition_penalty` divides the logits of tokens that the text has already, those of its prefix
-    included, or multiplies them where they are negative: the rule of CTRL (Keskar et al. 2019), as
-    Hugging Face's `RepetitionPenaltyLogitsProcessor` has it. It comes before the temperature.
+    `repetition_penalty` divides the logits of tokens that are already in the text, including its
+    prefix, or multiplies them if they are negative: the rule of CTRL (Keskar et al. 2019), as in
+    Hugging Face's `RepetitionPenaltyLogitsProcessor`. It applies before the temperature.
     """
 
     temperature: float = redefined(SamplerOptions, "temperature", 1.0)
@@ -45,7 +45,7 @@ class Sampler(SamplerOptions):
 
     @classmethod
     def of(cls, options: SamplerOptions) -> Self:
-        """Make the sampler of some options, at the usual temperature if they have none."""
+        """Make the sampler for these options, with the default temperature if they have none."""
         values = values_of(options, SamplerOptions)
         if options.temperature is None:
             values["temperature"] = TEMPERATURE
@@ -64,11 +64,11 @@ class Sampler(SamplerOptions):
         return int(rng.choice(len(probabilities), p=probabilities))
 
     def allowed(self, logits: NDArray[Any], seen: NDArray[np.bool_] | None = None) -> NDArray[Any]:
-        """Logits, (..., vocab), with the penalty for the tokens that are `seen`, and the mask."""
+        """Logits, (..., vocab), with the penalty for tokens in `seen`, and with the mask."""
         masked: NDArray[Any] = logits + self.mask(logits.shape[-1])
         if seen is None or self.repetition_penalty == 1:
             return masked
-        penalty = float(self.repetition_penalty)  # which leaves single precision as it is
+        penalty = float(self.repetition_penalty)  # a Python float keeps single precision
         penalized = np.where(masked < 0, masked * penalty, masked / penalty)
         found: NDArray[Any] = np.where(seen, penalized, masked)
         return found
@@ -78,8 +78,8 @@ class Sampler(SamplerOptions):
     ) -> NDArray[np.float64]:
         """Probability of each token, (vocab,), at a temperature above 0."""
         logits = self.allowed(logits, seen)
-        order = np.argsort(-logits, kind="stable")  # of equals, the lower id first, as argmax
-        with np.errstate(over="ignore"):  # minus infinity has no chance, which is meant
+        order = np.argsort(-logits, kind="stable")  # among equals, lower ids first, as in argmax
+        with np.errstate(over="ignore"):  # minus infinity intentionally gets probability 0
             ranked = (logits[order].astype(np.float64) - logits.max()) / self.temperature
         kept: NDArray[np.float64] = softmax(ranked)  # from the likeliest token down
         if self.top_k is not None:
@@ -102,7 +102,7 @@ class Sampler(SamplerOptions):
             raise ElmanError(f"excluded ids must be from 0 to {vocab - 1}, got {self.excluded}")
         if len(excluded) == vocab:
             raise ElmanError(
-                f"every token of the vocabulary is excluded, {vocab} of {vocab}: allow one or more"
+                f"one token must be allowed, got {vocab} of {vocab} excluded: allow one or more"
             )
         mask = np.zeros(vocab, np.float32)
         mask[list(excluded)] = -np.inf

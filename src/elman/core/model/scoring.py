@@ -12,14 +12,14 @@ from elman.core.text.lines import Lines
 
 Ids = NDArray[np.int64]
 TEXTS_AT_ONCE = 128
-STEP_MULTIPLE = 8  # of their steps, so that many batches have the same shape
+STEP_MULTIPLE = 8  # number of steps is a multiple of it, so that many batches have the same shape
 POSITIONS_AT_ONCE = 1 << 14  # texts times steps
 MAX_LOGITS = 1 << 22  # that a framework computes at once
-ALONE = 1 << 12  # tokens above which a text is read by itself, in chunks
+ALONE = 1 << 12  # a text with more tokens is read separately, in chunks
 
 
 def score_texts(model: Any, texts: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
-    """Losses in nats of each id but the first of each text, given those before it in its text."""
+    """Losses in nats of each id except the first of each text, given the ids before it."""
     ids = [language_model.integers(text, 1) for text in texts]
     lengths = np.array([len(text) for text in ids], np.int64)
     ends = np.cumsum(lengths)
@@ -29,10 +29,10 @@ def score_texts(model: Any, texts: Sequence[NDArray[Any]]) -> list[NDArray[np.fl
 
 
 def score_sequences(model: Any, ids: Ids, starts: Ids, lengths: Ids) -> NDArray[np.float64]:
-    """Losses in nats of the sequences `ids[start : start + length]`, one after the other.
+    """Losses in nats of the sequences `ids[start : start + length]`, concatenated.
 
-    A sequence has a loss for each id but its first, given those before it. Sequences of about the
-    same length are read together. Padding stands at the end, where it changes nothing.
+    A sequence has a loss for each id except its first, given the ids before it. Sequences of
+    similar length are read together. Padding is at the end, so that it changes nothing.
     """
     language_model.check_model(model)
     language_model.check_ids(ids, model.vocab_size)
@@ -58,7 +58,7 @@ def score_sequences(model: Any, ids: Ids, starts: Ids, lengths: Ids) -> NDArray[
 
 
 def _batches(order: Ids, numbers: Ids) -> Iterator[Ids]:
-    """Yield the sequences of each batch, given the longest first."""
+    """Yield the sequences of each batch, given in order of decreasing length."""
     start = 0
     while start < len(order):
         longest = int(numbers[order[start]])
@@ -68,12 +68,12 @@ def _batches(order: Ids, numbers: Ids) -> Iterator[Ids]:
 
 
 def _room(rows: int) -> int:
-    """Number of rows of a batch, padding included: a power of two, so that shapes are few."""
+    """Rows of a batch, including padding: a power of two, so that there are few shapes."""
     return 1 << (rows - 1).bit_length()
 
 
 def _row_losses(model: Any, ids: Ids) -> NDArray[Any]:
-    """Losses in nats, (rows, steps), of each id but the first of rows, (rows, steps + 1)."""
+    """Losses in nats, (rows, steps), of all ids except the first in rows, (rows, steps + 1)."""
     if isinstance(model, language_model.CompiledModel):
         return model.row_losses(ids)
     state, losses, (rows, columns) = None, [], ids.shape
@@ -88,11 +88,11 @@ def _row_losses(model: Any, ids: Ids) -> NDArray[Any]:
 
 
 class ScoredLines(NamedTuple):
-    """Lines and what they cost a model.
+    """Lines and their costs under a model.
 
-    - `log_probabilities`: of each line with its end, in nats; unknown tokens are one symbol.
-    - `bits_per_character`: their spelling included; NaN where nothing is predicted.
-    - `losses`: in nats, of the tokens of line n that are predicted at `ends[n - 1]` to `ends[n]`.
+    - `log_probabilities`: of each line including its end, in nats; unknown tokens are one symbol.
+    - `bits_per_character`: including spelling; NaN if nothing is predicted.
+    - `losses`: in nats; `ends[n - 1]` to `ends[n]` are the predicted tokens of line n.
     """
 
     lines: Lines
@@ -102,14 +102,14 @@ class ScoredLines(NamedTuple):
     ends: NDArray[np.int64]
 
     def tokens(self, n: int) -> Iterator[tuple[int, float]]:
-        """Yield the id and the loss in nats of each token of line `n` that is predicted."""
+        """Yield the id and the loss in nats of each predicted token of line `n`."""
         losses = self.losses[self.ends[n - 1] if n else 0 : self.ends[n]].tolist()
         first = int(self.lines.starts[n] + self.lines.lengths[n]) - len(losses)
         return zip(self.lines.ids[first : first + len(losses)].tolist(), losses, strict=True)
 
 
 def score_lines(model: Any, lines: Lines) -> ScoredLines:
-    """Score each line as a text of its own, from the zero state."""
+    """Score each line as a separate text, from the zero state."""
     losses = score_sequences(model, lines.ids, lines.starts, lines.lengths)
     ends = np.cumsum(np.maximum(lines.lengths - 1, 0))
     sums = np.concatenate([[0.0], np.cumsum(losses)])[np.concatenate([[0], ends])]

@@ -26,7 +26,7 @@ def relu(x: Array) -> Array:
 
 
 def check_equations(cell: Cell) -> None:
-    """Raise an ElmanError unless the equations of a cell compute a state of the right shapes."""
+    """Raise an ElmanError unless a cell's equations compute a state of the right shapes."""
     import sys
 
     batch, hidden = 2, 3
@@ -50,6 +50,6 @@ def check_equations(cell: Cell) -> None:
     shapes = [np.shape(part) for part in after]
     if any(shape != (batch, hidden) for shape in shapes):
         raise ElmanError(
-            f"the arrays that a cell returns are (batch, hidden), {(batch, hidden)} here, got "
+            f"a cell must return arrays (batch, hidden), {(batch, hidden)} here, got "
             f"{', '.join(map(str, shapes))} from {cell.name}"
         )

@@ -1,4 +1,4 @@
-"""Methods of every language model on texts: score, predict, write, read."""
+"""Methods of every language model for texts: score, predict, write, read."""
 
 import math
 from collections.abc import Iterable
@@ -35,11 +35,11 @@ class NextToken(NamedTuple):
 
 
 class Score(NamedTuple):
-    """The cost of a text to a model.
+    """The log-probability of a text under a model.
 
     - `log_probability`: of the text and its end, in nats; unknown tokens are one symbol.
-    - `bits_per_character`: their spelling included; NaN where nothing is predicted.
-    - `tokens`: those that are predicted, the end included, each with its log-probability.
+    - `bits_per_character`: including spelling; NaN if nothing is predicted.
+    - `tokens`: the predicted tokens, including the end, each with its log-probability.
     """
 
     log_probability: float
@@ -52,7 +52,7 @@ class Score(NamedTuple):
 
 
 class TextModel:
-    r"""A language model with a `codec`, as `elman.load` returns it: the same in every module.
+    r"""A language model with a `codec`, as returned by `elman.load`: the same in every module.
 
         model = elman.load("runs/my-text", framework="torch")
         model.score(["a line", "another"])[0].bits_per_character
@@ -60,16 +60,15 @@ class TextModel:
         model.generate("it has", tokens=100, stop=("\n",), n=2)
         model.hidden_states("it has")
 
-    A model that was trained on a text has a codec, too. Whatever is not a right value is refused
-    with an ElmanError.
+    A model that was trained on a text has a codec, too. Invalid arguments raise an ElmanError.
     """
 
     options = ModelOptions()
 
     def __repr__(self: Any) -> str:
-        """Sizes, tokens and precision on a line; before the framework's own tree of modules.
+        """Sizes, tokens and precision on a line, before the framework's own tree of modules.
 
-        Layers of the user's own have no sizes that elman knows.
+        Sizes are omitted if the layers are the user's own.
         """
         framework: str = super().__repr__()
         sizes = _summary(self)
@@ -79,9 +78,9 @@ class TextModel:
         return f"{line}\n{framework}" if "\n" in framework else line
 
     def score(self: Any, texts: Iterable[str]) -> list[Score]:
-        """Score each text as a line of its own, as `elman score` does; many are read together."""
+        """Score each text as a separate line, as `elman score` does. Many are read together."""
         if isinstance(texts, str):
-            raise ElmanError(f"texts to score are a list of str, got {shortened(texts)}")
+            raise ElmanError(f"texts to score must be a list of str, got {shortened(texts)}")
         in_memory.check_lines(texts)
         lines, codec = [*in_memory.strings(texts)], codec_of(self)
         return scores(score_lines(self, LineReader(codec).lines(lines)), codec)
@@ -89,14 +88,14 @@ class TextModel:
     def evaluate(self: Any, text: TextLike, edition: str | None = None) -> Evaluation:
         """Loss, perplexity and bits on a text: a path, a store, `time-machine` or one in memory.
 
-        `edition` is that of The Time Machine, gutenberg (default) or d2l.
+        `edition` selects an edition of The Time Machine: gutenberg (default) or d2l.
         """
         codec_of(self)
         in_memory.check(text)
         return evaluate_on(self, text, edition)
 
     def next(self: Any, prefix: str, top: int = 10) -> list[NextToken]:
-        """The `top` likeliest tokens after a prefix, the likeliest first."""
+        """The `top` likeliest tokens after a prefix, likeliest first."""
         require_at_least(1, top=top)
         codec = codec_of(self)
         logits, _ = self.step(_ids(codec, prefix)[None], None)
@@ -106,10 +105,10 @@ class TextModel:
         return [NextToken(token, codec.text([token]), float(values[token])) for token in order]
 
     def generate(self: Any, prefix: str, **options: Any) -> list[str]:
-        """Texts that begin with a prefix, each with the prefix; `options` are those of Writing.
+        """Texts that begin with a prefix, including it; `options` are the fields of Writing.
 
         They are `tokens`, `n`, `stop`, `temperature`, `top_k`, `top_p`, `min_p`,
-        `repetition_penalty`, `beams`, `allow_unknown` and `seed`, as of `elman generate`.
+        `repetition_penalty`, `beams`, `allow_unknown` and `seed`, as in `elman generate`.
         """
         require_keywords("generate", options, [field.name for field in fields(Writing)])
         codec_of(self)
@@ -118,14 +117,14 @@ class TextModel:
     def hidden_states(self: Any, text: str) -> NDArray[Any]:
         """Hidden state of each layer after each token of a text, (layers, tokens, hidden).
 
-        The text is read from the zero state. Of an LSTM it is h, not c. A model of lines reads the
-        start of a line first, which counts as a token.
+        The text is read from the zero state. For an LSTM it is h, not c. A model of lines first
+        reads the start of a line, which counts as a token.
         """
         ids, state, rows = _ids(codec_of(self), text), None, []
         cell = LayerAttributes.of(self.rnn).cell
         if cell is None:
             raise ElmanError(
-                f"hidden states are those of elman's layers, got {type(self.rnn).__name__}"
+                f"hidden_states requires elman's layers, got {type(self.rnn).__name__}"
             )
         states = cell_named(cell).states
         for start in range(len(ids)):
@@ -140,10 +139,10 @@ class TextModel:
     def predict(
         self: Any, prefix: str, num_preds: int, vocab: Vocab | None = None, device: Any = None
     ) -> str:
-        """`prefix` and the `num_preds` likeliest tokens after it, one after the other.
+        """`prefix` followed by the `num_preds` likeliest tokens, one by one.
 
-        A model that was trained on a text, or loaded, knows its vocabulary. It runs where its
-        weights are; `device` is taken for the book's code, and unused.
+        A model that was trained on a text, or loaded, contains its vocabulary. It runs where its
+        weights are; `device` is accepted for the book's code but unused.
         """
         return language_model.predict(self, prefix, num_preds, vocab)
 
@@ -155,11 +154,11 @@ class TextModel:
         else:
             self.plot("bits/char", in_bits[0 if train else 1](loss), train)
 
-    xp: Any  # array functions of the framework, under the book's names
+    xp: Any  # array functions of the framework, with the book's names
 
 
 def _summary(model: Any) -> str | None:
-    """Sizes, precision and tokens of a language model in words, and how good it has become.
+    """Sizes, precision, tokens and last validation result of a language model in words.
 
     None for a model whose layers are not elman's.
     """
@@ -198,7 +197,7 @@ def codec_of(model: Any) -> Codec:
     """Codec of a model; an ElmanError if it has none."""
     used: Codec | None = model.codec
     if used is None:
-        raise ElmanError("this model was neither trained on text nor loaded: it has no tokens")
+        raise ElmanError("a model must be trained on a text or loaded to have tokens: do either")
     return used
 
 
@@ -210,7 +209,7 @@ def _ids(codec: Codec, text: str) -> NDArray[np.int64]:
 
 
 def _leaves(state: Any) -> list[Any]:
-    """Arrays of a state, which may be in tuples and lists."""
+    """Arrays of a state; they may be in tuples and lists."""
     if isinstance(state, tuple | list):
         return [leaf for part in state for leaf in _leaves(part)]
     return [state]

@@ -1,7 +1,7 @@
 """Canonical weights, common to all frameworks: names, shapes, initial values, safetensors.
 
-Names and shapes are those of torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding; the order of the
-gates is the order of their names in a `Cell`.
+Names and shapes follow torch.nn.{RNN,GRU,LSTM}, nn.Linear and nn.Embedding. The order of the gates
+is the order of their names in a `Cell`.
 """
 
 import math
@@ -36,16 +36,16 @@ MAX_SIZES = {
     "embedding": MAX_EMBEDDING,
     "layers": MAX_LAYERS,
 }
-OPERATIONS = 6  # of a product in training: forward and twice backward, each multiplies and adds
-MAX_HEADER_BYTES = 1 << 20  # a model of 1,000 layers has 4,003 weights, of about 100 bytes each
+OPERATIONS = 6  # for a product in training: forward and twice backward, each multiplies and adds
+MAX_HEADER_BYTES = 1 << 20  # a model of 1,000 layers has 4,003 weights, with about 100 bytes each
 
 
 @dataclass(frozen=True)
 class Architecture:
     """Cell, sizes and options of a language model.
 
-    An `embedding` of 0 means one-hot input; `tied` means that the output layer's weight is the
-    embedding (Press and Wolf 2017). Sizes are bounded: no machine has memory for larger ones.
+    An `embedding` of 0 means one-hot input. `tied`: the output layer uses the embedding's weights
+    (Press and Wolf 2017). Sizes are bounded: no machine has memory for larger ones.
     """
 
     cell: str
@@ -65,12 +65,12 @@ class Architecture:
 
 
 def check_tied(tied: bool, embedding: int, hidden: int) -> None:
-    """Raise an ElmanError if the output layer is to share the embedding, and cannot."""
+    """Raise an ElmanError if the output layer must share the embedding but cannot."""
     if not isinstance(tied, bool):
-        raise ElmanError(f"tied is true or false, got {tied!r}")
+        raise ElmanError(f"tied must be true or false, got {tied!r}")
     if tied and embedding != hidden:
         raise ElmanError(
-            f"tied weights need an embedding as large as the hidden state, got {embedding} and "
+            f"tied weights require an embedding as large as the hidden state, got {embedding} and "
             f"{hidden}: set both to the same"
         )
 
@@ -80,7 +80,7 @@ def not_canonical(wanted: str, model: Any, cure: str) -> ElmanError:
     rnn = ModelAttributes.of(model).rnn
     got = type(model).__name__ + ("" if rnn is None else f" around {type(rnn).__name__}")
     return ElmanError(
-        f"only {wanted} has weights that other frameworks know, got {got}: save it with {cure}"
+        f"only {wanted} has weights for other frameworks, got {got}: save it with {cure}"
     )
 
 
@@ -94,25 +94,25 @@ def check_layers(
         require_at_most(MAX_SIZES[most], **{name: sizes[name]})
     check_dropout(dropout=dropout)
     if not isinstance(bidirectional, bool):
-        raise ElmanError(f"bidirectional is true or false, got {bidirectional!r}")
+        raise ElmanError(f"bidirectional must be true or false, got {bidirectional!r}")
 
 
 def check_dropout(**shares: float) -> None:
-    """Raise an ElmanError unless these are shares that dropout can have."""
+    """Raise an ElmanError unless these are valid dropout shares."""
     require_number("at least 0 and below 1", lambda share: 0 <= share < 1, **shares)
 
 
 def check_one_hot(input_dropout: float) -> None:
-    """Raise an ElmanError if dropout is to act on one-hot inputs."""
+    """Raise an ElmanError for dropout on one-hot inputs."""
     if input_dropout:
         raise ElmanError(
-            f"input_dropout acts on the features of an embedding, got {input_dropout} with one-hot "
-            "ids: give the model an embedding_size, or leave input_dropout out"
+            f"input_dropout requires an embedding, got {input_dropout} with one-hot ids: give the "
+            "model an embedding_size, or leave input_dropout out"
         )
 
 
 def layer_names(layers: int, bidirectional: bool = False) -> list[list[str]]:
-    """Endings of the names of a layer's weights, for each layer and each of its directions."""
+    """Suffixes of the names of a layer's weights, for each layer and each of its directions."""
     ends = ("", "_reverse") if bidirectional else ("",)
     return [[f"_l{layer}{end}" for end in ends] for layer in range(layers)]
 
@@ -138,7 +138,7 @@ def shapes(arch: Architecture) -> Mapping[str, tuple[int, ...]]:
     return _shapes(arch, cell_named(arch.cell))
 
 
-@lru_cache(maxsize=8)  # every batch of the engine asks
+@lru_cache(maxsize=8)  # the engine calls it for every batch
 def _shapes(arch: Architecture, cell: Cell) -> Mapping[str, tuple[int, ...]]:
     inputs = arch.embedding or arch.vocab
     layers = layer_shapes(arch.cell, inputs, arch.hidden, arch.layers)
@@ -154,12 +154,12 @@ def _shapes(arch: Architecture, cell: Cell) -> Mapping[str, tuple[int, ...]]:
 def draw(
     shapes: Mapping[str, tuple[int, ...]], cell: str, hidden: int, seed: int, prefix: str = ""
 ) -> Weights:
-    """Initial weights in float32, with PyTorch's distributions: the same in every framework.
+    """Initial weights in float32 with PyTorch's distributions, the same in every framework.
 
-    An embedding is standard normal; all other weights, and a tied embedding, are uniform within
-    1 / sqrt(hidden). The redundant part of `bias_hh` is zero, and the parameters that a cell adds
-    have its initial values. Each weight has its own random stream, seeded by `seed`, `prefix` and
-    its name.
+    An embedding is standard normal. All other weights, and a tied embedding, are uniform within
+    1 / sqrt(hidden). The redundant part of `bias_hh` is zero, and a cell's additional parameters
+    have its initial values. Each weight has a separate random stream, seeded by `seed`, `prefix`
+    and its name.
     """
     bound = 1 / np.sqrt(hidden)
     tied = "linear.bias" in shapes and "linear.weight" not in shapes
@@ -180,12 +180,12 @@ def draw(
 
 
 def require_memory(arch: Architecture, numbers: float) -> None:
-    """Raise an ElmanError if there is no memory for `numbers` float32 values per weight."""
+    """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
     needed, most = int(4 * numbers * count(arch)), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
             f"a model of {arch.hidden} hidden units in {arch.layers} layers takes "
-            f"{needed >> 20} MiB, and there are {most >> 20} for this process: use fewer"
+            f"{needed >> 20} MiB, but this process may use {most >> 20}: use fewer"
         )
 
 
@@ -204,17 +204,18 @@ def in_words(arch: Architecture, precision: str) -> str:
 def initial(arch: Architecture, seed: int = 0) -> Weights:
     """Initial weights for a seed, the same in every framework.
 
-    Raises an ElmanError if there is no memory to draw them in double and keep them in single
-    precision.
+    Raises an ElmanError unless memory suffices to draw them in double precision and keep them in
+    single precision.
     """
     require_memory(arch, 3)
     return draw(shapes(arch), arch.cell, arch.hidden, seed)
 
 
 def products(arch: Architecture) -> int:
-    """Number of multiplications of weights in the forward pass of a token.
+    """Number of weight multiplications in the forward pass of a token.
 
-    The rows of an embedding, or without one of the first layer's input weights, are only looked up.
+    Rows of an embedding, or of the first layer's input weights for one-hot input, are only looked
+    up.
     """
     looked_up = "embedding.weight" if arch.embedding else "rnn.weight_ih_l0"
     kept = shapes(arch).items()
@@ -227,20 +228,20 @@ def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architectu
     wanted = shapes(arch)
     if wanted.keys() != weights.keys():
         name = min(wanted.keys() ^ weights.keys())
-        what = "is missing" if name in wanted else "does not belong"
-        raise ElmanError(f"the weight {printable(name)} {what} in a model of {arch}")
+        what = "is missing from" if name in wanted else "does not belong to"
+        raise ElmanError(f"the weight {printable(name)} {what} a model of {arch}")
     for name, shape in wanted.items():
         if weights[name].shape != shape:
-            raise ElmanError(f"the weight {name} must be {shape}, and is {weights[name].shape}")
+            raise ElmanError(f"the weight {name} must be {shape}, got {weights[name].shape}")
         if weights[name].dtype.kind != "f":
-            raise ElmanError(f"the weight {name} must be of floats, and is {weights[name].dtype}")
+            raise ElmanError(f"the weight {name} must be of floats, got {weights[name].dtype}")
 
 
 def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
     """Copies of the weights of this architecture, with redundant biases added to `bias_ih`.
 
-    Raises an ElmanError unless they are finite. Half precision becomes single precision, which all
-    frameworks support.
+    Raises an ElmanError unless they are finite. Half precision is converted to single precision,
+    since all frameworks support it.
     """
     check(weights, arch)
     copies = {
@@ -260,14 +261,14 @@ def checked(weights: Mapping[str, NDArray[Any]], arch: Architecture) -> Weights:
 def _check_finite(weights: Mapping[str, NDArray[Any]]) -> None:
     for name, value in weights.items():
         if not tensors.all_finite(value):
-            raise ElmanError(f"the weight {name} contains NaN or infinity")
+            raise ElmanError(f"the weight {name} must be finite, got NaN or infinity")
 
 
 def load(path: Path, arch: Architecture) -> Weights:
     """Read the weights of this architecture from safetensors.
 
-    Raises an ElmanError, before anything is loaded, if the file has other weights or there is no
-    memory for two copies.
+    Before loading, raises an ElmanError if the file contains other weights or memory does not
+    suffice for two copies.
     """
     require_memory(arch, 2)
     doubles = 8 * count(arch)

@@ -1,4 +1,4 @@
-"""Texts written by a model, as they come: samples, or the best of a beam search."""
+"""Texts written by a model, piece by piece: samples, or the best of a beam search."""
 
 import logging
 from collections import deque
@@ -17,16 +17,16 @@ from elman.core.text.streaming import Decoder, StopFinder
 
 log = logging.getLogger("elman")
 
-TEXTS_AT_ONCE = 1024  # that the engine writes together
-BUFFERED_IDS = 1 << 22  # of all of them
-TOKENS_AT_ONCE = 128  # of each
-LINE_TOKENS_AT_ONCE = 16  # of lines, most of which are short
+TEXTS_AT_ONCE = 1024  # texts that the engine writes together
+BUFFERED_IDS = 1 << 22  # of all texts
+TOKENS_AT_ONCE = 128  # of each text
+LINE_TOKENS_AT_ONCE = 16  # of each line; most are short
 
 
 def starts(prefixes: Sequence[str], lines: bool) -> Sequence[str]:
-    """Prefixes as they are given; without one `lines` begin at their start.
+    """Prefixes as given. Without a prefix, `lines` begin at the start of a line.
 
-    A notice is logged if they may be the words of one text without quotes.
+    Logs a notice if the prefixes may be the words of one text without quotes.
     """
     if not prefixes:
         if not lines:
@@ -43,11 +43,11 @@ def starts(prefixes: Sequence[str], lines: bool) -> Sequence[str]:
 
 
 def write(model: Any, prefixes: Sequence[str], asked: Writing) -> Iterator[Iterator[str]]:
-    """Yield each text in pieces, as they are written: those of the first prefix, of the next ...
+    """Yield each text in pieces as they are written: the texts of the first prefix, then the next.
 
-    The model has a `codec`. The texts are to be read in their order, each before the next. An
-    ElmanError tells of a prefix with unknown tokens before anything is written. A model of lines
-    writes lines, whose start and end are left out.
+    The model has a `codec`. Read the texts in order, each to its end. Raises an ElmanError for a
+    prefix with unknown tokens before anything is written. A model of lines writes lines without
+    their start and end.
     """
     codec = model.codec
     sampler = Sampler.of(asked)
@@ -76,7 +76,7 @@ def _sampled(
 def _ids(
     model: Any, prefixes: Sequence[list[int]], tokens: int, sampler: Sampler, seed: int
 ) -> list[Iterator[Sequence[int]]]:
-    """Ids that follow each prefix, some at a time, drawn when they are asked for."""
+    """Yield the ids that follow each prefix, some at a time, drawn on demand."""
     language_model.check_request(model, prefixes, tokens, sampler, seed)
     at_once = LINE_TOKENS_AT_ONCE if model.codec.lines else TOKENS_AT_ONCE
     if not isinstance(model, language_model.CompiledModel):
@@ -104,11 +104,11 @@ def _ids(
 def _pieces(
     codec: Codec, prefix: Sequence[int], added: Iterable[Sequence[int]], stop: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the text of a prefix and of what follows it, up to a stop text."""
+    """Yield the text of a prefix and its continuation, up to a stop text."""
     decoder = Decoder(codec)
     finder = StopFinder(stop)
     before = decoder.text(prefix[1:] if codec.lines else prefix)
-    for ids in added:  # the prefix comes with the first of them, unless the model is broken
+    for ids in added:  # the prefix comes with the first ids, unless the model is broken
         yield before + finder.text(decoder.text(ids))
         before = ""
         if finder.found:
@@ -121,7 +121,7 @@ def _searched(
 ) -> Iterator[Iterator[str]]:
     assert asked.beams is not None
     codec = model.codec
-    tail = 4 * max(map(len, asked.stop), default=0) + 4  # tokens that a stop text may end in
+    tail = 4 * max(map(len, asked.stop), default=0) + 4  # tokens in which a stop text may end
 
     def ended(ids: Sequence[int]) -> bool:
         text = codec.text(ids[-tail:])

@@ -1,7 +1,7 @@
-"""Options of texts that a model writes: their defaults, bounds and help, declared once.
+"""Options of texts that a model writes: defaults, bounds and help, declared once.
 
-The sampler, the options of `elman generate` and the fields of the server's requests follow from
-them. No arrays are loaded here, so that the command line shows its help at once.
+The sampler, the options of `elman generate` and the fields of the server's requests are derived
+from them. This module loads no arrays, so that the command line shows its help at once.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from elman.core.setting_fields import check, flag, number, texts, whole
 from elman.core.valid_values import MAX_SEED
 
 MAX_PENALTY = 100.0
-MAX_TOKENS = 10**7  # a text of these takes under a gigabyte
+MAX_TOKENS = 10**7  # a text with this many takes less than a gigabyte
 MAX_SAMPLES, MAX_BEAMS = 10**6, 256
-TEMPERATURE = 0.8  # if none is given
+TEMPERATURE = 0.8  # default
 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """Options of a sampler, as `Sampler` explains them; None for those that do nothing."""
+    """Options of a sampler, explained in `Sampler`. None means that an option has no effect."""
 
     temperature: float | None = number(
         None,
@@ -54,19 +54,19 @@ class SamplerOptions:
 class Writing(SamplerOptions):
     """A text to write after a prefix.
 
-    - `tokens`: number of tokens to add at most.
-    - `n`: number of texts for each prefix; with `beams` the best ones.
-    - `stop`: texts of which the first to come ends the text, and is left out; or one text.
-    - `beams`: texts that a beam search keeps; None to sample.
-    - `temperature`, `top_k`, `top_p`, `min_p`: options of a Sampler, for samples only.
+    - `tokens`: maximum number of tokens to add.
+    - `n`: number of texts for each prefix; with `beams`, the best ones.
+    - `stop`: texts that end the text when one of them occurs (it is omitted); or one text.
+    - `beams`: beam width of a beam search; None to sample.
+    - `temperature`, `top_k`, `top_p`, `min_p`: options of a Sampler, only for samples.
     - `repetition_penalty`: option of a Sampler.
     - `allow_unknown`: allow the unknown symbol.
-    - `seed`: seed of the first text; the next ones add 1 each.
+    - `seed`: seed of the first text; each further text adds 1.
     """
 
     tokens: int = whole(200, "Most tokens to add.", at_least=0, at_most=MAX_TOKENS)
     n: int = whole(1, "Texts for each prefix.", at_least=1, at_most=MAX_SAMPLES)
-    stop: tuple[str, ...] = texts("End a text before this one; may be repeated.")
+    stop: tuple[str, ...] = texts("End the text before this string; may be repeated.")
     beams: int | None = whole(
         None,
         "Beam search of this width; disables sampling.",
@@ -93,8 +93,7 @@ class Writing(SamplerOptions):
     def _check_beams(self, beams: int) -> None:
         if self.n > beams:
             raise ElmanError(
-                f"a beam search finds as many texts as it has beams, got n {self.n} and {beams} "
-                "beams: use more beams"
+                f"n must not exceed beams, got n {self.n} and {beams} beams: use more beams"
             )
         drawn = {
             "temperature": self.temperature,
@@ -105,6 +104,5 @@ class Writing(SamplerOptions):
         for name, value in drawn.items():
             if value is not None:
                 raise ElmanError(
-                    f"a beam search draws nothing, got {in_words(name)} {value} with beams: leave "
-                    "one of them out"
+                    f"{in_words(name)} conflicts with beams, got {value}: leave one of them out"
                 )

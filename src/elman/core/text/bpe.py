@@ -1,7 +1,7 @@
 """Byte pair encoding as in GPT-2: frequent pairs of adjacent tokens are merged into new tokens.
 
-The first tokens are the 256 bytes, so that every text can be read; no merge crosses a word
-boundary. A token is written with one character per byte, as in GPT-2. The library `tokenizers`
+The first tokens are the 256 bytes, so that every text can be read. No merge crosses a word
+boundary. A token is written with one character for each byte, as in GPT-2. The library `tokenizers`
 does the work, and `tokenizer.json` is in its format.
 """
 
@@ -32,16 +32,16 @@ from elman.core.valid_values import BPE
 if TYPE_CHECKING:
     import tokenizers
 
-DEFAULT_VOCAB_SIZE = 4096  # if none is given
+DEFAULT_VOCAB_SIZE = 4096
 MIN_VOCAB_SIZE = 257  # the bytes and the unknown symbol
 MAX_VOCAB_SIZE = 65_536  # ids fit into 16 bits
-MAX_FILE_BYTES = 32 << 20  # of tokenizer.json; one with MAX_VOCAB_SIZE tokens takes about 5 MB
-# Pieces of text whose ids are cached, and those ids: a piece may have any length.
+MAX_FILE_BYTES = 32 << 20  # of tokenizer.json; MAX_VOCAB_SIZE tokens take about 5 MB
+# Number of cached pieces of text, and of their ids: a piece may have any length.
 MAX_CACHED_PIECES, MAX_CACHED_IDS = 1 << 17, 1 << 22
 
 
 def _alphabet() -> list[str]:
-    """GPT-2's characters for the bytes 0 to 255; visible characters stand for themselves."""
+    """GPT-2's characters for the bytes 0 to 255. Visible characters stand for themselves."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
@@ -50,13 +50,14 @@ def _alphabet() -> list[str]:
 ALPHABET = _alphabet()
 BYTES = {ord(character): byte for byte, character in enumerate(ALPHABET)}
 
-# A piece starts with white space and ends before the next. GPT-2's word boundaries within it do not
-# depend on its context, since no token has white space after another character. Only these four
-# characters are white space by every definition; no other one starts a piece.
+# A piece starts with white space and ends before the next white space. GPT-2's word boundaries
+# within a piece do not depend on its context, since no token has white space after another
+# character. Only these four characters are white space by every definition; no other character
+# starts a piece.
 _pieces = re.compile(r"\s*\S+(?:[^\S \t\r\n]\s*\S*)*|\s+").findall
 
 
-MAX_RUN_CHARACTERS = 1024  # of a run of white space, or of other characters, to learn from
+MAX_RUN_CHARACTERS = 1024  # in a run of white space, or of other characters, to learn from
 _long_runs = re.compile(
     rf"(?<!\S)\S{{{MAX_RUN_CHARACTERS + 1},}}|(?<!\s)\s{{{MAX_RUN_CHARACTERS + 1},}}"
 ).finditer
@@ -69,11 +70,11 @@ def check_size(size: int) -> None:
 
 
 def check(vocab_size: int | None, min_freq: int | None) -> None:
-    """Raise an ElmanError unless byte pairs can be learnt with these bounds."""
+    """Raise an ElmanError unless byte pairs can be learned with these bounds."""
     if min_freq is not None:
         counted = [known.name for known in TOKENIZERS.values() if not known.alphabet]
         raise ElmanError(
-            f"min freq goes with {' and '.join(counted)}, got {min_freq} with {BPE}: leave it out"
+            f"min freq requires {' or '.join(counted)}, got {min_freq} with {BPE}: leave it out"
         )
     check_size(_size(vocab_size))
 
@@ -83,9 +84,9 @@ def _size(vocab_size: int | None) -> int:
 
 
 def learn(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
-    """Learn a tokenizer from some texts.
+    """Learn a tokenizer from texts.
 
-    It has `vocab_size` tokens, or fewer if the texts have no more pairs.
+    It has `vocab_size` tokens, or fewer if the texts contain too few pairs.
     """
     size = _size(vocab_size)
     library = _library()
@@ -103,7 +104,7 @@ def learn(texts: Iterable[str], vocab_size: int | None = None) -> Tokenizer:
 
 
 def _in_short_runs(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts with long runs cut; learning takes quadratic time in their length."""
+    """Yield the texts with long runs split: learning time is quadratic in their length."""
     for raw_text in texts:
         start = 0
         for run in _long_runs(raw_text):
@@ -126,7 +127,7 @@ def _run_interruptibly(work: Callable[[], None]) -> None:
     thread = threading.Thread(target=run, daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no thread can be started: Ctrl-C waits for the library
+    except RuntimeError:  # no thread can be started, so Ctrl-C waits for the library
         run()
     while thread.is_alive():
         thread.join(0.1)
@@ -135,7 +136,7 @@ def _run_interruptibly(work: Callable[[], None]) -> None:
 
 
 def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
-    """Read the tokenizer of a tokenizer.json; it must have the tokens of `vocab`, if that is given.
+    """Read the tokenizer of a tokenizer.json. If `vocab` is given, it must have the same tokens.
 
     Raises an ElmanError for a file that `learn` cannot have produced.
     """
@@ -150,7 +151,7 @@ def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
     if len(vocab) > MAX_VOCAB_SIZE:
         raise ElmanError(f"{path} must have {MAX_VOCAB_SIZE} tokens or fewer, got {len(vocab)}")
     if not same:
-        raise ElmanError(f"the tokens of {path} differ from those of vocab.json beside it")
+        raise ElmanError(f"the tokens of {path} must equal those in vocab.json in the same folder")
     if not as_gpt2:
         raise ElmanError(
             f"{path} must be a byte-level tokenizer as in GPT-2, without other processing"
@@ -162,14 +163,14 @@ def read(path: Path, vocab: Vocab | None = None) -> Tokenizer:
     if not all(character in BYTES for token in alphabet for character in map(ord, token)):
         raise ElmanError(f"{path} must write tokens in GPT-2's characters for bytes")
     if not all(token in known for one, two in pairs for token in (one, two, one + two)):
-        raise ElmanError(f"{path} merges tokens that it does not have")
+        raise ElmanError(f"{path} must only merge tokens that it contains")
     return _tokenizer(_library(), vocab, pairs)
 
 
 def _pair(value: Any) -> tuple[str, str]:
     one, two = value
     if not (isinstance(one, str) and isinstance(two, str)):
-        raise ValueError("a merge has two tokens")
+        raise ValueError("a merge must have two tokens")
     return one, two
 
 
@@ -184,7 +185,7 @@ def _is_as_in_gpt2(value: dict[str, Any]) -> bool:
 
 
 def _library() -> Any:
-    import tokenizers  # takes long, and most texts are read by characters
+    import tokenizers  # slow to import, and most texts are read by characters
 
     return tokenizers
 
@@ -198,7 +199,7 @@ def _byte_level(library: Any, model: Any) -> "tokenizers.Tokenizer":
 
 
 def _tokenizer(library: Any, vocab: Vocab, pairs: list[tuple[str, str]]) -> Tokenizer:
-    """Make the tokenizer with this vocabulary, which merges these pairs in order."""
+    """Make the tokenizer with this vocabulary that merges these pairs in order."""
     made = _byte_level(library, library.models.BPE(vocab.token_to_idx, pairs))
     return Tokenizer(
         BPE,
@@ -224,7 +225,7 @@ def _split(made: "tokenizers.Tokenizer", raw_text: str) -> list[str]:
 def _encoder(
     made: "tokenizers.Tokenizer", vocab: Sequence[str], known: Iterable[str]
 ) -> "BytePairs":
-    """Make an encoder that numbers tokens as the vocabulary does, whichever are known."""
+    """Make an encoder that uses the vocabulary's numbers, regardless of the known tokens."""
     return BytePairs(made, vocab)
 
 
@@ -245,14 +246,14 @@ def _join(tokens: Iterable[str]) -> str:
 
 
 def _raw(token: str) -> bytes:
-    """The bytes that a token stands for; one that is in no text for the unknown symbol."""
+    """The bytes of a token; for the unknown symbol, a byte that occurs in no text."""
     return b"\xff" if token == UNKNOWN else bytes(map(BYTES.__getitem__, map(ord, token)))
 
 
 class BytePairs:
-    """Encoder that numbers tokens as the vocabulary does.
+    """Encoder that uses the vocabulary's numbers.
 
-    Texts repeat themselves: the ids of each distinct piece are computed once and cached.
+    Texts are repetitive: the ids of each distinct piece are computed once and cached.
     """
 
     def __init__(self, made: "tokenizers.Tokenizer", tokens: Sequence[str]) -> None:
@@ -266,7 +267,7 @@ class BytePairs:
     def _clear_cache(self) -> None:
         self._pieces = Words(_pieces, ())
         self._ids = np.empty(0, np.uint16)
-        self._ends = np.zeros(1, np.int64)  # of each piece's ids, after a 0
+        self._ends = np.zeros(1, np.int64)  # end of each piece's ids, after a 0
 
     def ids(self, text: str) -> Ids:
         """Ids of a text's tokens."""
@@ -274,7 +275,7 @@ class BytePairs:
         return self._ids_of(self._pieces.ids(text))
 
     def line_ids(self, lines: Sequence[str]) -> Ids:
-        """Ids of the tokens of some lines, each followed by its end."""
+        """Ids of the tokens of some lines, each followed by the line end."""
         self._bound_cache()
         return self._ids_of(self._pieces.line_ids(lines))
 
@@ -283,7 +284,7 @@ class BytePairs:
             self._clear_cache()
 
     def _ids_of(self, numbers: Ids) -> Ids:
-        """Ids of the tokens of some pieces, given by their numbers."""
+        """Ids of the tokens of some pieces, given by index."""
         self._cache(self._pieces.tokens[len(self._ends) - 1 :])
         starts = self._ends[numbers]
         ends = self._ends[numbers + 1]

@@ -23,14 +23,14 @@ from elman.core.user_classes import DataAttributes, ModelAttributes
 
 VOCAB_FILE, TOKENIZER_FILE = "vocab.json", "tokenizer.json"
 MAX_VOCAB_BYTES = 1 << 26  # of vocab.json: 64 for each of a million tokens
-MAX_SHOWN_CHARACTERS = 80  # of the vocabulary in a message
+MAX_SHOWN_CHARACTERS = 80  # of the vocabulary, in a message
 
 
 class Codec:
     """Maps a text to token ids and back: line ends, cleaning, tokenizer, vocabulary.
 
-    With `lines` each line of a text is a sequence of its own. Codecs are equal if they give every
-    text the same ids.
+    With `lines`, each line of a text is a separate sequence. Codecs are equal if they map every
+    text to the same ids.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Codec:
         self.lines = lines
         if lines and (clean or self.line_end == vocab.unk):
             raise ElmanError(
-                "a model of lines has the end of a line in its vocabulary, and reads lines as they "
-                "are"
+                "a codec of lines must keep lines unchanged and have the line end in its "
+                "vocabulary: leave lines, clean or newlines out"
             )
 
     def __eq__(self, other: object) -> bool:
@@ -76,7 +76,7 @@ class Codec:
         return ", ".join([self.tokenizer.name, f"vocabulary of {len(self.vocab):,}", *used])
 
     def has_same_tokens(self, other: "Codec") -> bool:
-        """True if both have the same tokenizer and vocabulary, whatever text they clean first."""
+        """True if both have the same tokenizer and vocabulary, regardless of cleaning."""
         mine = self.tokenizer
         its = other.tokenizer
         same = (mine.name, mine.model) == (its.name, its.model)
@@ -84,15 +84,15 @@ class Codec:
 
     @property
     def line_end(self) -> int:
-        """Id of the end of a line, with which a model of lines also begins each line."""
+        """Id of the line end; a model of lines also begins each line with it."""
         (token,) = self.tokenizer.split(LINE_END)
         number: int = self.vocab[token]
         return number
 
     def pieces(self, blocks: Iterable[str]) -> Iterator[str] | Iterator[list[str]]:
-        """Yield a text, its line ends read and cleaned, in pieces that can be tokenized alone.
+        """Yield a text with converted line ends and cleaning, in pieces to tokenize separately.
 
-        With `lines` a piece is a list of lines.
+        With `lines`, a piece is a list of lines.
         """
         blocks = with_newlines(blocks, self.newlines)
         if self.lines:
@@ -100,9 +100,9 @@ class Codec:
         return pieces(cleaned(blocks) if self.clean else blocks, self.tokenizer.cut)
 
     def prefix_ids(self, prefix: str, allow_unknown: bool = False) -> list[int]:
-        """Ids of a prefix, which is not cleaned; an ElmanError for unknown tokens, or their symbol.
+        """Ids of a prefix (not cleaned); an ElmanError for unknown tokens or the unknown symbol.
 
-        With `lines` the start of a line stands before it.
+        With `lines`, the ids begin with the start of a line.
         """
         if not isinstance(prefix, str):
             raise ElmanError(f"the prefix must be a str, got {prefix!r}")
@@ -110,8 +110,8 @@ class Codec:
             tokens = self.tokenizer.split(prefix)
         except UnicodeEncodeError as error:
             raise ElmanError(
-                f"the prefix contains {prefix[error.start]!a}, half a surrogate pair, which UTF-8 "
-                "cannot represent: remove it"
+                f"the prefix must not contain half a surrogate pair, got "
+                f"{prefix[error.start]!a}: remove it"
             ) from error
         unknown = sorted({token for token in tokens if token not in self.vocab})
         if unknown and not allow_unknown:
@@ -123,7 +123,7 @@ class Codec:
         if not self.lines:
             return ids
         if self.line_end in ids:
-            raise ElmanError(f"a line has no line end within it, got {prefix!r}: leave it out")
+            raise ElmanError(f"a line must not contain a line end, got {prefix!r}: leave it out")
         return [self.line_end, *ids]
 
     def _known(self) -> str:
@@ -134,20 +134,20 @@ class Codec:
         return f"{''.join(tokens[:shown])!r}{more}"
 
     def text(self, ids: Iterable[int]) -> str:
-        """Text of some ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
+        """Text for ids; "�" for the unknown symbol and for bytes that are not UTF-8."""
         return self.tokenizer.join(self.vocab.idx_to_token[index] for index in ids)
 
     def raw(self, index: int) -> bytes:
-        """UTF-8 bytes of the token of an id, which may be a part of a character."""
+        """UTF-8 bytes of the token with an id; they may be part of a character."""
         return self.tokenizer.raw(self.vocab.idx_to_token[index])
 
     def line(self, ids: Sequence[int]) -> str:
-        """Text of a line whose ids begin with its start, up to its end if there is one."""
+        """Text of a line whose ids begin with its start, up to its end if it has one."""
         end = ids.index(self.line_end, 1) if self.line_end in ids[1:] else len(ids)
         return self.text(ids[1:end])
 
     def spelling(self, index: int) -> str:
-        """Token of an id on one line: control characters, backslashes and broken bytes escaped."""
+        """Token of an id on one line; control characters, backslashes and broken bytes escaped."""
         token = self.vocab.idx_to_token[index]
         if token == UNKNOWN:
             return token
@@ -156,13 +156,13 @@ class Codec:
 
 
 def _on_one_line(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that is a part of a character
+    if "\udc80" <= character <= "\udcff":  # a byte that is part of a character
         return f"\\x{ord(character) & 0xFF:02x}"
     return character if character.isprintable() else ascii(character)[1:-1]
 
 
 def write(folder: Path, vocab: Vocab, used: Tokenizer) -> None:
-    """Write the vocabulary, and the tokenizer if it was learnt from a text, into a folder."""
+    """Write the vocabulary, and the tokenizer if it was learned from a text, into a folder."""
     json_files.write(folder / VOCAB_FILE, vocab.idx_to_token)
     if used.model:
         atomic.write(folder / TOKENIZER_FILE, used.model.encode())
@@ -171,7 +171,7 @@ def write(folder: Path, vocab: Vocab, used: Tokenizer) -> None:
 def read(
     folder: Path, size: int, name: str, clean: bool, newlines: str, lines: bool = False
 ) -> Codec:
-    """Read a codec whose vocabulary has `size` tokens, and whose tokenizer has the name `name`.
+    """Read a codec with `size` tokens in its vocabulary and the tokenizer `name`.
 
     `clean`, `newlines` and `lines` are the codec's. Raises an ElmanError if the vocabulary contains
     tokens that the tokenizer cannot produce.
@@ -188,14 +188,14 @@ def read(
 
 
 def shared(model: Any, data: Any) -> Codec | None:
-    """Codec of a model that is trained on some data: the model's own, or else the data's.
+    """Codec of a model that is trained on some data: the model's codec, or else the data's.
 
-    The user's own data may have a `vocab` alone, or none. Raises an ElmanError if the data number
+    The user's own data may have only a `vocab`, or none. Raises an ElmanError if the data number
     tokens differently from the model.
     """
     used: Codec | None = model.codec
     of_data = DataAttributes.of(data)
-    # The user's own data may use the name for something else.
+    # The user's own data may use this name for something else.
     given: Codec | None = of_data.codec if isinstance(of_data.codec, Codec) else None
     tokens = tokens_of(of_data.vocab if given is None else given.vocab)
     if tokens is None:
@@ -206,9 +206,9 @@ def shared(model: Any, data: Any) -> Codec | None:
     same = tokens == used.vocab.idx_to_token if given is None else used.has_same_tokens(given)
     if not same:
         raise ElmanError(
-            f"the model numbers {len(used.vocab)} tokens ({used.tokenizer.name}), and the data "
-            f"{len(tokens)} others or in another order: read the text with the codec of the model, "
-            "as in TextFile(..., codec=model.codec)"
+            f"model and data must number tokens equally, got {len(used.vocab)} tokens "
+            f"({used.tokenizer.name}) in the model and {len(tokens)} others in the data: read the "
+            "text with the model's codec, as in TextFile(..., codec=model.codec)"
         )
     return used
 
@@ -218,6 +218,6 @@ def _check_size(model: Any, tokens: int) -> None:
     size = ModelAttributes.of(model).vocab_size
     if size is not None and tokens > size:
         raise ElmanError(
-            f"the data have {tokens} tokens, and the model {size}: give it vocab_size="
-            "len(data.vocab)"
+            f"a model must have as many tokens as its data, got {size} and {tokens}: give it "
+            "vocab_size=len(data.vocab)"
         )

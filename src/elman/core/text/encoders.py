@@ -1,4 +1,4 @@
-"""Encoders: texts to token ids, block by block, numbered in the order of first occurrence."""
+"""Encoders: texts to token ids, block by block, numbered by first occurrence."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ class Encoder(Protocol):
         """Ids of a text's tokens."""
 
     def line_ids(self, lines: Sequence[str]) -> Ids:
-        """Ids of the tokens of some lines, each followed by its end."""
+        """Ids of the tokens of some lines, each followed by the line end."""
 
 
 class Characters:
@@ -54,7 +54,7 @@ class Characters:
         return ids
 
     def line_ids(self, lines: Sequence[str]) -> Ids:
-        """Ids of the characters of some lines, each followed by its end."""
+        """Ids of the characters of some lines, each followed by the line end."""
         return self.ids(LINE_END.join([*lines, ""]))
 
     def _add(self, points: Ids) -> None:
@@ -63,7 +63,7 @@ class Characters:
 
 
 class Bytes:
-    """Encoder of UTF-8 bytes, whose ids are their values."""
+    """Encoder of UTF-8 bytes; their ids are their values."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens = list(map(chr, range(256)))
@@ -76,7 +76,7 @@ class Bytes:
         return np.frombuffer(text.encode(), np.uint8)
 
     def line_ids(self, lines: Sequence[str]) -> Ids:
-        """Bytes of some lines, each followed by its end."""
+        """Bytes of some lines, each followed by the line end."""
         return self.ids(LINE_END.join([*lines, ""]))
 
 
@@ -103,7 +103,7 @@ class Words:
         return self._ids(self._split(text))
 
     def line_ids(self, lines: Sequence[str]) -> Ids:
-        """Ids of the words of some lines, each followed by its end."""
+        """Ids of the words of some lines, each followed by the line end."""
         return self._ids([word for line in lines for word in (*self._split(line), LINE_END)])
 
     def _ids(self, words: Sequence[str]) -> Ids:

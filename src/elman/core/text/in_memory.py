@@ -1,4 +1,4 @@
-"""Texts that a program has in memory, or makes: strings, and whatever iterates over strings."""
+"""Texts in memory or produced by a program: strings, and iterables of strings."""
 
 import errno
 import io
@@ -14,17 +14,17 @@ from elman.core.text.text_files import check_path
 TextLike = str | os.PathLike[str] | Iterable[str]
 
 NO_FILE = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
-MAX_NAME = 255  # characters of a name that file systems take
-LINES = "a text is a path, a string with line breaks, or strings that are its lines"
+MAX_NAME = 255  # characters in a file name
+LINES = "a text must be a path, a string with line breaks, or strings that are its lines"
 
 
 def is_named(text: Any) -> bool:
-    """True for the path of a text, or another name; a string with a line break is a text."""
+    """True for the path or other name of a text. A string with a line break is a text itself."""
     return isinstance(text, os.PathLike) or (isinstance(text, str) and "\n" not in text)
 
 
 def check(text: Any) -> None:
-    """Raise an ElmanError for what a Python program gives as a text, and is none."""
+    """Raise an ElmanError if a Python program passes an invalid value as a text."""
     if is_named(text):
         _check_name(text)
     else:
@@ -44,16 +44,16 @@ def _check_name(text: str | os.PathLike[str]) -> None:
 
 
 def _no_file(text: str | os.PathLike[str]) -> ElmanError:
-    cure = ": a text in memory has a line break, or is given as [text]"
+    cure = ": for a text in memory, include a line break, or give it as [text]"
     return ElmanError(
         f"there is no file {shortened(os.fspath(text))}{cure if isinstance(text, str) else ''}"
     )
 
 
 def check_lines(text: Any) -> None:
-    """Raise an ElmanError unless this is a string, or may iterate over strings."""
+    """Raise an ElmanError unless this is a string or an iterable that may contain strings."""
     if isinstance(text, io.IOBase) and text.closed:
-        raise ElmanError("a text is read from an open file, got a closed one: give its path")
+        raise ElmanError("a text file must be open, got a closed one: give its path")
     if isinstance(text, Mapping):
         raise ElmanError(f"{LINES}, got a {type(text).__name__}: give its values")
     if type(text).__name__.endswith("DataFrame"):  # pandas, polars and others
@@ -63,9 +63,9 @@ def check_lines(text: Any) -> None:
 
 
 def blocks_of(text: TextLike) -> Iterator[str]:
-    """Yield a text that is no path in blocks; each item of an iterable becomes a line.
+    """Yield a text that is not a path in blocks. Each item of an iterable becomes a line.
 
-    An ElmanError is raised for an item that is not a string.
+    Raises an ElmanError for an item that is not a string.
     """
     if isinstance(text, str):
         yield text
@@ -76,29 +76,28 @@ def blocks_of(text: TextLike) -> Iterator[str]:
 
 
 def strings(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines; an ElmanError is raised for one that is not a string."""
+    """Yield lines; raise an ElmanError for an item that is not a string."""
     for number, line in enumerate(lines):
         if not isinstance(line, str):
             raise ElmanError(
-                f"the lines of a text are strings, got {shortened(line)} as item {number}: convert "
-                "it to a string, or leave it out"
+                f"the lines of a text must be strings, got {shortened(line)} as item {number}: "
+                "convert it to a string, or leave it out"
             )
         yield line
 
 
 def write(text: TextLike, path: Path) -> None:
-    """Write a text that is no path into a new UTF-8 file, block by block."""
+    """Write a text that is not a path into a new UTF-8 file, block by block."""
     blocks = blocks_of(text)
     try:
         with path.open("x", encoding="utf-8", newline="") as file:
             for block in blocks:
                 file.write(block)
             if not file.tell():
-                raise ElmanError("the text has no lines: give one or more")
+                raise ElmanError("a text must have a line or more: give one")
     except UnicodeEncodeError as error:
         raise ElmanError(
-            f"a text has Unicode characters, got the surrogate {error.object[error.start]!r}: "
-            "replace it"
+            f"a text must not contain surrogates, got {error.object[error.start]!r}: replace it"
         ) from error
     except OSError as error:
         raise os_error("write", path, error) from error

@@ -1,4 +1,4 @@
-"""Tokenizers by their names: those that are made from a definition, and those that are learnt."""
+"""Tokenizers by name: those with a fixed definition, and those that are learned."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,12 +12,12 @@ LEARNT = {BPE: bpe}  # modules that check bounds, learn from texts, and read a f
 
 
 def is_learnt(name: str) -> bool:
-    """True for a tokenizer that is learnt from a text, and then kept in a file."""
+    """True for a tokenizer that is learned from a text and then kept in a file."""
     return name in LEARNT
 
 
 def check(name: str, vocab_size: int | None, min_freq: int | None) -> None:
-    """Raise an ElmanError unless a tokenizer has this name, and these bounds."""
+    """Raise an ElmanError unless this tokenizer exists and accepts these bounds."""
     check_name(name)
     if is_learnt(name):
         LEARNT[name].check(vocab_size, min_freq)
@@ -31,7 +31,7 @@ def make(
     min_freq: int | None,
     sample: Callable[[], Iterable[str]],
 ) -> Tokenizer:
-    """Make a tokenizer; one that is learnt is learnt from a `sample` of the text."""
+    """Make a tokenizer; if it must be learned, learn it from a `sample` of the text."""
     if is_learnt(name):
         learnt: Tokenizer = LEARNT[name].learn(sample(), vocab_size)
         return learnt
@@ -39,5 +39,5 @@ def make(
 
 
 def read(name: str, path: Path, vocab: Vocab | None = None) -> Tokenizer:
-    """Return the tokenizer of a codec; one that is learnt is read from its file."""
+    """Return the tokenizer of a codec; read it from its file if it was learned."""
     return LEARNT[name].read(path, vocab) if is_learnt(name) else tokenizer(name)

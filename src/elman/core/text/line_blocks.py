@@ -1,4 +1,4 @@
-"""Texts whose lines are sequences of their own: lines in blocks, and the share that each is in."""
+"""Texts with lines as separate sequences: lines in blocks, and the part that each belongs to."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from elman.core.errors import ElmanError
 
-LINE_END = "\n"  # stands before the first line, too: the start of a line is the end of another
+LINE_END = "\n"  # also precedes the first line: the start of a line is the end of another
 MAX_LINE_CHARACTERS = 1 << 20
 
 
 def line_blocks(blocks: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the lines of a text that are not empty, those of a block at a time."""
+    """Yield the nonempty lines of a text, one block at a time."""
     rest = ""
     for block in blocks:
         *lines, rest = (rest + block).split(LINE_END)
         if len(rest) > MAX_LINE_CHARACTERS:
             raise ElmanError(
-                f"a line has more than {MAX_LINE_CHARACTERS:,} characters: train on the text "
-                "without lines"
+                f"a line must have {MAX_LINE_CHARACTERS:,} characters or fewer, got more: train on "
+                "the text without lines"
             )
         if lines := list(filter(None, lines)):
             yield lines
@@ -29,13 +29,13 @@ def line_blocks(blocks: Iterable[str]) -> Iterator[list[str]]:
 
 
 def places(lines: Sequence[str]) -> NDArray[np.float64]:
-    """Number from 0 to below 1 for each line, the same for equal lines and in every text."""
+    """Number from 0 to below 1 for each line; it only depends on the content of the line."""
     digests = b"".join(blake2b(line.encode(), digest_size=6).digest() + b"\0\0" for line in lines)
     return np.frombuffer(digests, "<u8") / (1 << 48)
 
 
 def by_part(lines: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
-    """Lines of each part, where the parts have these shares; equal lines are in one part."""
+    """Lines of each part for these shares; equal lines are in the same part."""
     parts = np.searchsorted(np.cumsum(shares[:-1]), places(lines), side="right")
     divided: list[list[str]] = [[] for _ in shares]
     for line, part in zip(lines, parts.tolist(), strict=True):

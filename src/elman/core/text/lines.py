@@ -1,4 +1,4 @@
-"""Lines of a text as token ids, each a sequence of its own between a start and an end symbol."""
+"""Lines of a text as token ids, each a separate sequence between a start and an end symbol."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,15 +15,16 @@ from elman.core.text.spelling import Spelling
 from elman.core.text.tokenizers import Units, clean, with_newlines
 
 MAX_LINE_CHARACTERS = 1 << 24
-MAX_NUMBERED_TOKENS = 1 << 17  # distinct tokens that a reader remembers
+MAX_NUMBERED_TOKENS = 1 << 17  # distinct tokens that a reader caches
 
 
 class Lines(NamedTuple):
-    """Some lines and their ids, one sequence after the other.
+    """Some lines and their ids, one sequence after another.
 
     Sequence n is `ids[starts[n] : starts[n] + lengths[n]]`: the start symbol, the line's tokens and
-    the end symbol. `characters` counts those of each line, `predicted` those that follow its first
-    symbol, the line end included. `spelling` is what the unknown tokens of each line cost, in nats.
+    the end symbol. `characters` is the number of characters in each line. `predicted` is the number
+    after its first symbol, including the line end. `spelling` is the cost of each line's unknown
+    tokens, in nats.
     """
 
     texts: list[str]
@@ -38,9 +39,10 @@ class Lines(NamedTuple):
 def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
     """Ids of the symbols before and after each line: one each, or none.
 
-    A model of running text knows lines by their ends. The line before has ended, and so does this
-    one: both symbols are a line end, as the model reads it (cleaned, it is a space). A vocabulary
-    without it has neither: then nothing predicts the first token of a line.
+    A model of continuous text recognizes lines by their ends. The previous line has ended, and so
+    does this line, so both symbols are a line end, as the model reads it (a space if cleaned). If
+    the vocabulary has no line end, there are no symbols, and nothing predicts the first token of a
+    line.
     """
     line_end = codec.tokenizer.split(clean(LINE_END) if codec.clean else LINE_END)
     if len(line_end) == 1 and line_end[0] in codec.vocab:
@@ -50,7 +52,7 @@ def border_ids(codec: Codec) -> tuple[list[int], list[int]]:
 
 
 class LineReader:
-    """Reads lines as a codec reads texts; unknown tokens are the unknown symbol."""
+    """Reads lines as a codec reads texts. Unknown tokens become the unknown symbol."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -59,7 +61,7 @@ class LineReader:
 
     @property
     def borders(self) -> int:
-        """Number of symbols that a sequence has beside the tokens of its line."""
+        """Number of symbols in a sequence in addition to the tokens of its line."""
         return len(self.start) + len(self.end)
 
     def _number_anew(self) -> None:
@@ -68,9 +70,9 @@ class LineReader:
         self._costs = np.empty(0)  # of each token
 
     def pools(self, blocks: Iterable[str]) -> Iterator[Lines]:
-        """Yield the lines of a text given in blocks, some of them at a time, in order.
+        """Yield the lines of a text given in blocks, in order, several lines at a time.
 
-        Memory does not grow with the text. An ElmanError tells of a line of more than
+        Memory does not grow with the text. Raises an ElmanError for a line of more than
         MAX_LINE_CHARACTERS.
         """
         rest = ""
@@ -82,22 +84,22 @@ class LineReader:
             read += len(texts)
             if len(rest) > MAX_LINE_CHARACTERS:
                 raise ElmanError(
-                    f"a line has {MAX_LINE_CHARACTERS:,} characters or fewer, and line {read + 1} "
-                    "has more: break it into several"
+                    f"a line must have {MAX_LINE_CHARACTERS:,} characters or fewer, got more in "
+                    f"line {read + 1}: break it into several"
                 )
         if rest:
             yield self.lines([rest])
 
     def lines(self, texts: Sequence[str]) -> Lines:
-        """Read some lines, which are given without their ends."""
+        """Read some lines, given without their line ends."""
         texts = list(texts)
         cleaned = list(map(clean, texts)) if self.codec.clean else texts
         try:
             tokens, numbers, spelling = self._ids(cleaned)
         except UnicodeEncodeError as error:
             raise ElmanError(
-                f"a text contains {error.object[error.start]!a}, half a surrogate pair, which "
-                "UTF-8 cannot represent: remove it"
+                f"a text must not contain half a surrogate pair, got "
+                f"{error.object[error.start]!a}: remove it"
             ) from error
         lengths = numbers + self.borders
         ends = np.cumsum(lengths)
@@ -116,14 +118,14 @@ class LineReader:
         return Lines(texts, ids, starts, lengths, characters, predicted, spelling)
 
     def _first(self, text: str) -> str:
-        """First token of a text, if it has one."""
+        """First token of a text, if there is one."""
         return "".join(self.codec.tokenizer.split(text)[:1])
 
     def _ids(self, texts: list[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Ids of all texts, one after the other, and of each text its tokens and its spelling."""
+        """Ids of all texts in sequence, and the number of tokens and the spelling of each text."""
         if (
             self.codec.tokenizer.units is Units.CHARACTERS
-        ):  # all at once, since no token crosses a border
+        ):  # all at once, because no token crosses a border
             found = self._encoder.ids("".join(texts))
             numbers = _sizes(texts)
         else:
@@ -144,7 +146,7 @@ class LineReader:
         return ids, numbers, spelling
 
     def _look_up(self, tokens: Sequence[str]) -> None:
-        """Set the id of each token, and the nats that spell it if it is unknown."""
+        """Set the id of each token, and the cost of spelling it in nats if it is unknown."""
         before = len(self._costs)
         self._table = self.codec.vocab.encode(tokens)
         lacking = before + np.flatnonzero(self._table[before:] == self.codec.vocab.unk)

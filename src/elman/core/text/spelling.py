@@ -1,10 +1,10 @@
-"""Cost of spelling tokens that a vocabulary lacks.
+"""Cost of spelling tokens that are not in a vocabulary.
 
-A model gives an unknown token the probability of the unknown symbol. A code for the whole text also
-has to say which token that is. Here the token is spelled: its characters by their frequencies in
-the vocabulary, with each token of it counted once, and then an end. A character that the vocabulary
-lacks is an escape, followed by one of all code points. So bits per character can be compared
-between vocabularies.
+A model gives an unknown token the probability of the unknown symbol. A code for the whole text must
+also say which token it is. Here the token is spelled: its characters, by their frequencies in the
+vocabulary (each vocabulary token counts once), and then an end symbol. A character that is not in
+the vocabulary is an escape symbol, followed by one of all code points. This makes bits per
+character comparable between vocabularies.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ TOKENS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Unknown:
-    """Tokens that a vocabulary lacks: number, characters, bytes, and the nats to spell them."""
+    """Tokens that are not in a vocabulary: number, characters, bytes, and nats to spell them."""
 
     tokens: int = 0
     characters: int = 0
@@ -30,12 +30,12 @@ class Unknown:
 
 
 class Spelling:
-    """Nats that each token costs, given the characters of a vocabulary."""
+    """Cost of each token in nats, given the characters of a vocabulary."""
 
     def __init__(self, vocab: Vocab) -> None:
         tokens = [token for token in vocab.idx_to_token if token != UNKNOWN]
         counts = np.bincount(_code_points(tokens), minlength=CODE_POINTS)
-        total = int(counts.sum()) + len(tokens) + 2  # an end for each token and the one spelled
+        total = int(counts.sum()) + len(tokens) + 2  # an end for each token and the spelled one
         self._end = float(np.log(total / (len(tokens) + 1)))
         escape = np.log(total) + np.log(CODE_POINTS)
         self._characters = np.full(CODE_POINTS, escape)  # (code points,)
@@ -43,7 +43,7 @@ class Spelling:
         self._characters[known] = np.log(total / counts[known])
 
     def costs(self, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """Nats of each token, (tokens,)."""
+        """Cost of each token in nats, (tokens,)."""
         found = [
             self._costs(tokens[start : start + TOKENS_AT_ONCE])
             for start in range(0, len(tokens), TOKENS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Text that is written token by token: decoded as it comes, up to a stop text."""
+"""Text that is written token by token: decoded as it arrives, up to a stop text."""
 
 import codecs
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,9 @@ from elman.core.text.codec import Codec
 
 
 class Decoder:
-    """Decodes ids as they come; together its texts are those of `Codec.text`.
+    """Decodes ids as they arrive. The concatenated texts equal the result of `Codec.text`.
 
-    A character whose bytes are in several tokens comes with the last of them.
+    A character with bytes in several tokens is returned with the last of them.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -17,14 +17,14 @@ class Decoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def text(self, ids: Iterable[int], final: bool = False) -> str:
-        """Text of the next ids; after the `final` ones no character is waited for."""
+        """Text of the next ids. With `final`, incomplete characters are not held back."""
         return self._decoder.decode(b"".join(map(self._raw, ids)), final)
 
     def token(self, raw: bytes) -> tuple[str, int]:
-        """Text that comes with the bytes of a token, and the number of its characters before it.
+        """Text completed by the bytes of a token, and the number of characters before the token.
 
-        A token is at the character of its first byte. Characters before that are the ones that this
-        byte breaks off.
+        A token is at the character of its first byte. Characters before it are those that this byte
+        cuts short.
         """
         text = self._decoder.decode(raw[:1])
         awaited, _ = self._decoder.getstate()
@@ -35,8 +35,9 @@ class Decoder:
 class StopFinder:
     """Passes a text on, up to the first stop text in it.
 
-    Of several, the one that is complete first ends the text, the longest if there are two. What may
-    be the beginning of one is held back, so that no part of it is passed on.
+    Of several stop texts, the first to be complete ends the text, and the longest if two are
+    complete at once. A possible beginning of a stop text is held back, so that no part of it is
+    passed on.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -45,7 +46,7 @@ class StopFinder:
         self.found = False
 
     def text(self, more: str, final: bool = False) -> str:
-        """Text to pass on when `more` has come; after the `final` one nothing is held back."""
+        """Text to pass on after `more` arrives. With `final`, nothing is held back."""
         if self.found:
             return ""
         self._held += more
@@ -60,7 +61,7 @@ class StopFinder:
         return passed
 
     def _beginning(self) -> int:
-        """Length of the longest end of the text that is the beginning of a stop text."""
+        """Length of the longest suffix of the text that is the beginning of a stop text."""
         longest = max(map(len, self._stops), default=1) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             if any(stop.startswith(self._held[-length:]) for stop in self._stops):

@@ -1,4 +1,4 @@
-"""UTF-8 text files of any size, gzip-compressed or not, read in blocks."""
+"""UTF-8 text files of any size, plain or gzip-compressed, read in blocks."""
 
 import codecs
 import gzip
@@ -23,7 +23,7 @@ GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
 def check_path(text: str) -> None:
     """Raise an ElmanError for an empty path or a URL."""
     if not text:
-        raise ElmanError("a text is the path of a UTF-8 file, got nothing")
+        raise ElmanError("a text must be the path of a UTF-8 file, got '': give a path")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         raise ElmanError(f"{text} is a URL: download it first, and give the path of the file")
 
@@ -31,7 +31,7 @@ def check_path(text: str) -> None:
 def blocks(
     paths: Iterable[Path], advance: Callable[[int], None] = lambda read: None
 ) -> Iterator[str]:
-    """Yield the text of some files in blocks, one file after the other, line ends unchanged.
+    """Yield the text of some files in blocks, file by file, with line ends unchanged.
 
     `advance` is called with the number of bytes read for each block. A byte order mark is skipped.
     """
@@ -46,12 +46,12 @@ def standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise ElmanError("standard input is closed: pipe a text into it, or give a file")
     with suppress(AttributeError, OSError):  # not a file, or on Windows
-        os.set_blocking(sys.stdin.fileno(), True)  # else a slow pipe would look as if it had ended
+        os.set_blocking(sys.stdin.fileno(), True)  # otherwise a slow pipe would seem to have ended
     return sys.stdin.buffer
 
 
 def blocks_of_standard_input() -> Iterator[str]:
-    """Yield the text of standard input, gzip-compressed or not, in blocks."""
+    """Yield the text of standard input, plain or gzip-compressed, in blocks."""
     file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
     compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC
     content = gzip.GzipFile(fileobj=file) if compressed else file
@@ -75,7 +75,7 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
     read = 0
     while True:
         content = _read(path, file)
-        pending = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+        pending = len(decoder.getstate()[0])  # bytes of a character split by the last block
         try:
             text = decoder.decode(content, final=not content)
         except UnicodeDecodeError as error:

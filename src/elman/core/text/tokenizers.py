@@ -1,7 +1,7 @@
 """Cleaning, line ends, and lossless tokenizers.
 
-A tokenizer is a name in `valid_values` and its definition here, or in a module if it is learnt
-from a text; `known_tokenizers` finds it. All others ask it for what they need.
+A tokenizer has a name in `valid_values`. It is defined here, or in a module if it is learned from a
+text; `known_tokenizers` finds it. Other code reads what it needs from the definition.
 """
 
 import io
@@ -14,6 +14,7 @@ from functools import partial
 
 from elman.core.errors import (
     ElmanError,
+    alternatives,
     did_you_mean,
     in_words,
     is_one_of,
@@ -29,7 +30,7 @@ UNIVERSAL, KEEP = NEWLINES
 
 
 def clean(text: str) -> str:
-    """Clean a text as the book does: lower-case Latin letters, a space for other characters."""
+    """Clean a text as the book does: lower-case Latin letters; a space for other characters."""
     return re.sub("[^A-Za-z]+", " ", text).lower()
 
 
@@ -52,18 +53,18 @@ class Tokenizer:
     """Splits a text into tokens, and joins them to the same text.
 
     - `units`: what the tokens are.
-    - `split`: tokens of a text.
-    - `join`: text of some tokens; the inverse of `split`.
-    - `raw`: UTF-8 bytes of a token, which may be a part of a character.
-    - `encoder`: makes an Encoder that knows the given tokens.
+    - `split`: splits a text into tokens.
+    - `join`: joins tokens to a text; the inverse of `split`.
+    - `raw`: UTF-8 bytes of a token; they may be part of a character.
+    - `encoder`: makes an Encoder that already has the given tokens.
     - `size`: number of UTF-8 bytes of a token.
     - `characters`: number of characters that start in a token.
     - `alphabet`: tokens that are in every vocabulary.
     - `min_freq`: occurrences in the training text below which a token is unknown.
-    - `vocab_size`: most tokens of a vocabulary, the unknown symbol included; None for no bound.
+    - `vocab_size`: maximum size of a vocabulary, including the unknown symbol; None for no bound.
     - `cut`: number of leading characters whose tokens do not depend on the text that follows.
     - `pattern`: regular expression whose matches are the tokens, if `units` are matches.
-    - `model`: what was learnt from a text, in the format of the tokenizer's library.
+    - `model`: what was learned from a text, in the format of the tokenizer's library.
     """
 
     name: str
@@ -83,21 +84,21 @@ class Tokenizer:
 
     @property
     def has_byte_tokens(self) -> bool:
-        """True if each token stands for some bytes, which may be a part of a character."""
+        """True if each token represents bytes that may be part of a character."""
         return self.units in (Units.BYTES, Units.BYTE_PAIRS)
 
     def require_units(self, known: Collection[Units], program: str) -> None:
-        """Raise an ElmanError unless a program can split a text as the tokenizer does."""
+        """Raise an ElmanError unless a program can split a text like this tokenizer."""
         if self.units not in known:
             raise ElmanError(
-                f"{program} splits a text into {', '.join(sorted(known))}, got {self.units} of the "
-                f"tokenizer {self.name}: choose another format"
+                f"{program} supports tokens that are {', '.join(sorted(known))}, got {self.units} "
+                f"of the tokenizer {self.name}: choose another format"
             )
 
     def vocab(self, tokens: Iterable[str] | Mapping[str, int]) -> Vocab:
-        """Make the vocabulary of a training text from its tokens, or from their counts.
+        """Make the vocabulary of a training text from its tokens or their counts.
 
-        Of equally frequent tokens the first in sorted order are kept.
+        Among equally frequent tokens, the first in sorted order are kept.
         """
         counts = Counter(tokens)
         known = [token for token, count in counts.items() if count >= self.min_freq]
@@ -128,17 +129,17 @@ def _characters_as_bytes(tokens: Iterable[str]) -> str:
 
 
 def _raw_byte(token: str) -> bytes:
-    """The byte that a token stands for; one that is in no text for the unknown symbol."""
+    """The byte of a token; for the unknown symbol, a byte that occurs in no text."""
     return b"\xff" if token == UNKNOWN else token.encode("latin-1")
 
 
-# A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer, so that
-# joining is concatenation and no white space is lost.
+# A word or a run of punctuation includes the space before it, as in GPT-2's tokenizer. Joining is
+# then concatenation, and no white space is lost.
 WORDS = r" ?\w+| ?[^\w\s]+|\s+"
 
 # No word, and no token of GPT-2, has white space after another character. Definitions of white
-# space differ: these four characters are white space in all, and the character before them is in
-# none, neither in Python nor in older versions of Unicode.
+# space differ: these four characters are white space in all of them. The character before them is
+# white space in none, neither in Python nor in older versions of Unicode.
 _seam = re.compile(r".*[^\s\u180e](?=[ \t\r\n])", re.DOTALL).match
 MAX_RUN_CHARACTERS = 1 << 20  # without a word boundary
 
@@ -150,7 +151,7 @@ def cut_before_space(text: str) -> int:
 
 
 def matching(name: str, pattern: str, min_freq: int) -> Tokenizer:
-    """Tokenizer whose tokens are the matches of a pattern; together they are the whole text.
+    """Tokenizer whose tokens are the matches of a pattern. Together they form the whole text.
 
     No match has white space after another character.
     """
@@ -167,7 +168,7 @@ def matching(name: str, pattern: str, min_freq: int) -> Tokenizer:
     )
 
 
-# Tokenizers that need no text to learn from.
+# Tokenizers that are not learned from a text.
 TOKENIZERS = {
     known.name: known
     for known in (
@@ -189,20 +190,20 @@ TOKENIZERS = {
 
 
 def check_name(name: str) -> None:
-    """Raise an ElmanError unless a tokenizer has this name."""
+    """Raise an ElmanError unless this is the name of a tokenizer."""
     if not is_one_of(name, NAMES):
         raise ElmanError(
-            f"the tokenizer is one of {', '.join(NAMES)}, got {name!r}{did_you_mean(name, NAMES)}"
+            f"tokenizer must be {alternatives(NAMES)}, got {name!r}{did_you_mean(name, NAMES)}"
         )
 
 
 def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = None) -> Tokenizer:
-    """Return a tokenizer that learns nothing, its vocabulary bounded by what is given."""
+    """Return a tokenizer that is not learned, with the given bounds on its vocabulary."""
     check_name(name)
     if name not in TOKENIZERS:
         raise ElmanError(
-            f"the tokenizer {name} is learnt from a text, got its name only: use the codec of a "
-            "text or of a model"
+            f"the tokenizer {name} must be learned from a text, got only its name: use the codec "
+            "of a text or of a model"
         )
     found = TOKENIZERS[name]
     bounds = {"vocab_size": vocab_size, "min_freq": min_freq}
@@ -210,7 +211,7 @@ def tokenizer(name: str, vocab_size: int | None = None, min_freq: int | None = N
     for bound, value in given.items():
         if found.alphabet:
             raise ElmanError(
-                f"{in_words(bound)} goes with tokens that are found in the text, got {value} with "
+                f"{in_words(bound)} requires tokens that are counted in the text, got {value} with "
                 f"{name}: leave it out"
             )
         require_at_least(2 if bound == "vocab_size" else 1, **{bound: value})
@@ -223,7 +224,7 @@ def check_newlines(newlines: str) -> None:
 
 
 def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:
-    """Yield a text in blocks; with universal newlines, CR LF and a lone CR become LF."""
+    """Yield a text in blocks. With universal newlines, CR LF and a lone CR become LF."""
     if newlines == KEEP:
         yield from blocks
         return
@@ -234,15 +235,15 @@ def with_newlines(blocks: Iterable[str], newlines: str) -> Iterator[str]:
 
 
 def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
-    """Yield a text in pieces that can be tokenized alone: none ends within a token."""
+    """Yield a text in pieces to tokenize separately: no piece ends within a token."""
     rest = ""
     for block in blocks:
         rest += block
         place = cut(rest)
         if not place and len(rest) > MAX_RUN_CHARACTERS:
             raise ElmanError(
-                f"the text has a run of more than {MAX_RUN_CHARACTERS:,} characters without a word "
-                "boundary: use the tokenizer char or byte"
+                f"the text must have a word boundary within {MAX_RUN_CHARACTERS:,} characters: use "
+                "the tokenizer char or byte"
             )
         if place:
             yield rest[:place]
@@ -252,7 +253,7 @@ def pieces(blocks: Iterable[str], cut: Callable[[str], int]) -> Iterator[str]:
 
 
 def cleaned(blocks: Iterable[str]) -> Iterator[str]:
-    """Clean a text in blocks; a run that continues in the next block becomes one space."""
+    """Clean a text in blocks. A run that continues in the next block becomes one space."""
     ended_in_space = False
     for block in map(clean, blocks):
         yield block[ended_in_space and block.startswith(" ") :]

@@ -17,8 +17,8 @@ MAX_SHOWN_TOKENS = 8
 class Vocab:
     """Sorted tokens of a text, mapped to ids and back (d2l's Vocab).
 
-    `tokens` is a list of tokens or of lists of tokens; those that occur fewer than `min_freq` times
-    are left out. `reserved_tokens` and the unknown symbol are always included.
+    `tokens` is a list of tokens or of lists of tokens. Tokens that occur fewer than `min_freq`
+    times are omitted. `reserved_tokens` and the unknown symbol are always included.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Vocab:
             self._number(tokens, min_freq, reserved_tokens)
         except (TypeError, KeyError) as error:
             raise ElmanError(
-                "a vocabulary is made from a list of str, or from lists of str, got "
+                "a vocabulary must be made from a list of str, or from lists of str, got "
                 f"{type(tokens).__name__}: {error}"
             ) from error
 
@@ -82,7 +82,7 @@ class Vocab:
         return self.token_to_idx[UNKNOWN]
 
     def encode(self, tokens: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of many tokens, as one array."""
+        """Ids of many tokens as one array."""
         unk = self.unk
         get = self.token_to_idx.get
         return np.fromiter((get(token, unk) for token in tokens), np.int64, len(tokens))
@@ -97,15 +97,15 @@ def _as_index(value: Any) -> int:
 
 
 def tokens_of(vocab: Any) -> list[str] | None:
-    """Tokens of a vocabulary, which may be of the user's own class; None of anything else."""
+    """Tokens of a vocabulary, which may be of a user's class; None for anything else."""
     tokens: list[str] | None = getattr(vocab, "idx_to_token", None)
     return tokens
 
 
 def read_vocab(tokens: Any, where: str, size: int) -> Vocab:
-    """Make a vocabulary of `size` tokens from the contents of a JSON file, whose path is `where`.
+    """Make a vocabulary of `size` tokens from the contents of the JSON file `where`.
 
-    Raises an ElmanError unless they are a sorted list of as many distinct tokens.
+    Raises an ElmanError unless they are a sorted list of `size` distinct tokens.
     """
     if isinstance(tokens, list) and len(tokens) != size:
         raise ElmanError(f"{where} must have {size} tokens, got {len(tokens)}")

@@ -9,7 +9,7 @@ from elman.core.training.history import Epoch, TrainerState
 
 
 class TrainerLike(Protocol):
-    """A trainer as callbacks use it; `elman.core.training.trainer.Trainer` describes it."""
+    """A trainer as callbacks see it; documented in `elman.core.training.trainer.Trainer`."""
 
     model: Any
     optim: Any
@@ -42,14 +42,14 @@ class TrainerLike(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """True if a training by time is validated before the next update."""
+        """True if a training by time must be validated before the next update."""
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
 
     def reached(self) -> Epoch:
-        """The row of what was trained since the last row of the history."""
+        """The row for the training since the last row of the history."""
 
     def stop(self) -> None:
         """End the training with this epoch."""
@@ -58,13 +58,13 @@ class TrainerLike(Protocol):
         """Copies of all arrays that training changes."""
 
     def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Load what `state_dict` returned."""
+        """Load the result of `state_dict`."""
 
     def checkpoint_arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays of a checkpoint."""
 
     def trainer_state(self) -> TrainerState:
-        """State of the training besides its arrays."""
+        """State of the training except its arrays."""
 
 
 class Callback:
@@ -80,13 +80,13 @@ class Callback:
         """Called before every validation batch."""
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Called after every row of the history, which `trainer.history[-1]` is.
+        """Called after every row of the history; the row is `trainer.history[-1]`.
 
-        That is after every epoch, or about every tenth of the time of a training by time.
+        That is after every epoch, or about every tenth of the time in a training by time.
         """
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
-        """Called after every update and every `after_epoch`, once all callbacks have seen it."""
+        """Called after every update and every `after_epoch`, after all callbacks have run."""
 
     def after_fit(self, trainer: TrainerLike) -> None:
         """Called by `fit` after the last epoch."""

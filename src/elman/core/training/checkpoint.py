@@ -2,7 +2,7 @@
 
 A checkpoint is a safetensors file. Its tensors are the arrays of a trainer (weights, optimizer,
 generators). Its metadata are `trainer_state`, a TrainerState in JSON, and `digest`, the SHA-256 of
-the tensors and of that JSON, which tells a file that was truncated or changed.
+the tensors and of that JSON. The digest reveals a truncated or modified file.
 """
 
 import hashlib
@@ -43,9 +43,9 @@ def check_interval(seconds: float) -> None:
 class Checkpoints(Callback):
     """Writes a checkpoint into `folder` at least every `seconds`; the last two are kept.
 
-    After `stop()` the training ends with the current batch, be it of training or validation:
-    another checkpoint is written and KeyboardInterrupt raised. `begun` is true from the first batch
-    on. The first of some workers writes the states of all, for which the others wait.
+    After `stop()`, the training ends with the current batch of training or validation: another
+    checkpoint is written, and KeyboardInterrupt is raised. `begun` is true from the first batch
+    on. With several workers, the first writes the states of all; the others wait for it.
     """
 
     begun = stopping = False
@@ -63,18 +63,18 @@ class Checkpoints(Callback):
         self.stopping = True
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
-        """Write a checkpoint if it is time."""
+        """Write a checkpoint if one is due."""
         self._end_if_wanted(trainer)
         self._last = min(self._last, trainer.seconds)  # another training may have begun
         if trainer.seconds - self._last >= self.seconds:
             self._write(trainer)
 
     def before_validate(self, trainer: TrainerLike) -> None:
-        """Write a checkpoint if the training is to end; a resume validates from the start."""
+        """Write a checkpoint if the training must end; a resume validates from the start."""
         self._end_if_wanted(trainer)
 
     def _end_if_wanted(self, trainer: TrainerLike) -> None:
-        if not self.begun:  # compilation before the first batch takes long and changes nothing
+        if not self.begun:  # compiling before the first batch takes long and changes nothing
             self.begun, self._last = True, trainer.seconds
         if trainer.step.may_end(self.stopping):
             self._write(trainer)
@@ -93,11 +93,11 @@ class Checkpoints(Callback):
 
 
 class DamagedError(ElmanError):
-    """A checkpoint is not as it was written."""
+    """A checkpoint differs from what was written."""
 
 
 def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> None:
-    """Write checkpoint `number`; keep the one before it, and remove all others."""
+    """Write checkpoint `number`; keep the previous one, and remove all others."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.fsync_dir(folder.parent)
@@ -107,7 +107,7 @@ def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> Non
     metadata = {"trainer_state": text, "digest": _digest(arrays, text)}
     tensors.write(folder / f"{number:012}{SUFFIX}", arrays, metadata)
     kept = [path for path in paths(folder) if int(path.stem) <= number][-CHECKPOINTS_KEPT:]
-    # Later checkpoints are of a training that was not resumed from them; a killed write leaves a
+    # Later checkpoints belong to a training that was not resumed from them. A killed write leaves a
     # temporary file.
     for old in {*paths(folder), *folder.glob(f".*{SUFFIX}.part")} - {*kept}:
         try:
@@ -119,7 +119,7 @@ def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> Non
 def flatten_state(
     state: Any, convert: Callable[[Any], NDArray[Any]], name: str = "hidden_state"
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of a state, named by position: `hidden_state.0`, `hidden_state.1.0` and so on.
+    """Arrays of a state, named by position: `hidden_state.0`, `hidden_state.1.0`, ...
 
     A state is None, an array, or a tuple or list of states. `convert` makes it a NumPy array.
     """
@@ -132,9 +132,9 @@ def flatten_state(
 def unflatten_state(
     arrays: Mapping[str, Any], convert: Callable[[Any], Any], name: str = "hidden_state"
 ) -> Any:
-    """The state that `flatten_state` made these arrays of, with tuples in place of lists.
+    """The state from which `flatten_state` made these arrays, with tuples instead of lists.
 
-    `arrays` may have others too; `convert` makes an array one of the framework.
+    `arrays` may contain other arrays; `convert` converts an array to the framework's.
     """
     if name in arrays:
         return convert(arrays[name])
@@ -150,9 +150,9 @@ def paths(folder: Path) -> list[Path]:
 
 
 def read_newest(folder: str | Path) -> Checkpoint | None:
-    """Read the newest intact checkpoint; None if the folder has no checkpoint at all.
+    """Read the newest intact checkpoint; None if the folder contains no checkpoint at all.
 
-    Damaged ones are skipped with a warning; a DamagedError is raised if all are damaged.
+    Damaged checkpoints are skipped with a warning. Raises a DamagedError if all are damaged.
     """
     found = paths(as_path(folder, "a folder of checkpoints"))
     for path in reversed(found):
@@ -168,7 +168,7 @@ def read_newest(folder: str | Path) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the arrays and the state of a checkpoint; a DamagedError if it is not as written."""
+    """Read arrays and state of a checkpoint; a DamagedError if it differs from what was written."""
     try:
         with tensors.open_tensors(path, memory.limit(), tensors.MAX_HEADER_BYTES) as file:
             arrays, text = file.load(), file.metadata.get("trainer_state", "")

@@ -1,4 +1,4 @@
-"""Curves as files, drawn with Matplotlib's defaults whatever the user's settings."""
+"""Curves as files, drawn with Matplotlib's defaults, regardless of the user's settings."""
 
 import io
 import math
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_LOSS = 50.0  # in nats, up to which the perplexity is shown beside it
-NARROW = 20.0  # ratio of the perplexities of a picture below which ticks are evenly spaced
+MAX_LOSS = 50.0  # in nats; for larger losses, no perplexity is shown next to it
+NARROW = 20.0  # ratio of the perplexities in a picture, below which ticks are evenly spaced
 NATS = "loss in nats per token"
-ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # place of a legend
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
 
 def load_matplotlib() -> None:
     """Import Matplotlib without reading a matplotlibrc in the current folder.
 
-    Changes the current folder meanwhile, which other threads would see: for the command line only.
+    Temporarily changes the current folder, also for other threads: only for the command line.
     """
     found = find_spec("matplotlib") if os.path.exists("matplotlibrc") else None
     if found is not None and found.origin is not None:
-        with chdir(Path(found.origin).parent), suppress(Exception):  # drawing reports it
+        with chdir(Path(found.origin).parent), suppress(Exception):  # drawing reports errors
             import matplotlib  # noqa: F401
 
 
 @contextmanager
 def drawing(path: Path) -> Iterator[None]:
-    """Give Matplotlib its defaults, without warnings, within the block.
+    """Give Matplotlib its defaults within the block, without warnings.
 
     Any exception in the block becomes a MachineError: `path` cannot be drawn.
     """
@@ -57,7 +57,7 @@ def drawing(path: Path) -> Iterator[None]:
                 yield
     except ElmanError:
         raise
-    except Exception as error:  # fonts and LaTeX raise all kinds
+    except Exception as error:  # fonts and LaTeX raise many kinds
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise MachineError(f"cannot draw {path}: {reason}") from error
 
@@ -66,7 +66,7 @@ def check_picture(path: Path) -> None:
     """Raise an ElmanError if Matplotlib cannot write the format of a path's extension."""
     if not path.parent.is_dir():
         raise ElmanError(f"cannot write {path}: there is no folder {path.parent}")
-    with suppress(MachineError), drawing(path):  # drawing reports it later
+    with suppress(MachineError), drawing(path):  # drawing reports errors later
         from matplotlib.figure import Figure
 
         known = Figure().canvas.get_supported_filetypes()
@@ -80,7 +80,7 @@ def check_picture(path: Path) -> None:
 class Scales:
     """Axes of the curves of a run.
 
-    - `by_time`: draw over minutes, not epochs.
+    - `by_time`: plot over minutes instead of epochs.
     - `bits`: functions that convert a training and a validation loss to bits per character; None
       for losses in nats per token.
     """
@@ -131,7 +131,7 @@ def _draw_losses(axes: "Axes", history: Sequence[Epoch], scales: Scales = Scales
 
 
 def place(epoch: Epoch, by_time: bool) -> float:
-    """Place of an epoch on the horizontal axis: its number, or its minute."""
+    """Position of an epoch on the horizontal axis: its number, or its minute."""
     return epoch.seconds / 60 if by_time else epoch.epoch
 
 
@@ -193,7 +193,7 @@ def save_comparison(
 ) -> None:
     """Draw training and validation curves of several runs, in a `unit`, into one picture.
 
-    `curves` maps the name of a run to both curves, over epochs or `by_time` over minutes;
+    `curves` maps the name of a run to both curves, over epochs, or over minutes with `by_time`;
     `check_picture(path)` checks the format.
     """
     with drawing(path):
@@ -221,9 +221,9 @@ def _draw_runs(
     curves: Mapping[str, tuple[Sequence[Point], Sequence[Point]]],
     by_time: bool = False,
 ) -> None:
-    """Draw two lines for each run, with a legend beside them.
+    """Draw two lines for each run, with a legend next to them.
 
-    The first lines are the widest, so that coinciding lines can all be seen.
+    The first lines are the widest, so that coinciding lines all remain visible.
     """
     extra = min(1.5 * (len(curves) - 1), MAX_EXTRA_WIDTH)
     widths = np.linspace(1 + extra, 1, len(curves))
@@ -244,7 +244,7 @@ def _draw_runs(
 
 
 def _colours(number: int) -> list[Any]:
-    """Distinct colours; a spectrum for more than ten."""
+    """Distinct colors; a spectrum for more than ten."""
     from matplotlib import colormaps
 
     if number <= 10:

@@ -17,11 +17,11 @@ BEST = "best."  # prefix of the arrays of the best epoch in a checkpoint
 class Epoch:
     """Losses, speed and time of one epoch: a row of the history.
 
-    In a training by time a row is a part of the training, from one validation to the next, and
+    In a training by time, a row is a part of the training, from one validation to the next, and
     `epoch` is its number. `train_loss` and `val_loss` are means in nats per token, NaN if not
-    measured. `tokens_per_second` is the speed of the updates alone. `seconds` is the time from the
-    start of `fit` to the end of the row, validation included. `tokens` and `passes` count what was
-    trained on since that start, in tokens and in passes over the training data. They are None in a
+    measured. `tokens_per_second` is the speed of only the updates. `seconds` is the time from the
+    start of `fit` to the end of the row, including validation. `tokens` and `passes` count the
+    training since that start, in tokens and in passes over the training data. They are None in a
     row of an earlier version.
     """
 
@@ -45,7 +45,7 @@ class Epoch:
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch with the lowest validation loss, the first of equals; the last if none has one."""
+    """The first epoch with the lowest validation loss; the last epoch if none has one."""
     measured = [epoch for epoch in history if not math.isnan(epoch.val_loss)]
     return min(measured, key=lambda epoch: epoch.val_loss) if measured else history[-1]
 
@@ -61,8 +61,8 @@ def passes_in_words(passes: float) -> str:
 class EpochProgress:
     """Progress within the current pass over the training data.
 
-    `batches` counts its batches so far, and `loader_state` is the state of the training data's
-    generator when it began.
+    `batches` counts the batches so far. `loader_state` is the state of the training data's
+    generator at the beginning of the pass.
     """
 
     batches: int = 0
@@ -73,8 +73,8 @@ class EpochProgress:
 class RowProgress:
     """Progress since the last row of the history.
 
-    `loss` is the mean over `batches`, and `validated` the number of validation batches. The speed
-    is measured from `began`, in seconds of training, when `counted` tokens had been trained on.
+    `loss` is the mean over `batches`; `validated` is the number of validation batches. The speed is
+    measured from `began`, in seconds of training, when `counted` tokens had been trained on.
     """
 
     batches: int = 0
@@ -95,15 +95,15 @@ class RowProgress:
 
 @dataclass(frozen=True)
 class TrainerState:
-    """State of a training besides its arrays, as a checkpoint stores it in JSON.
+    """State of a training except its arrays, as stored in a checkpoint in JSON.
 
     `batches` counts the batches of the epoch after `history`; `loss` is the sum of their losses in
     nats, and their number of tokens. `loader_state` is as in EpochProgress. `updates` and
     `validations` count all batches of the training so far. `update_seconds` and
-    `validation_seconds` are those of the last update and validation.
+    `validation_seconds` belong to the last update and validation.
 
-    In a training by time `batches` are those of the current pass, and `row_batches` those since the
-    last row of the history, which `loss` belongs to. It is None where the two are the same.
+    In a training by time, `batches` counts the current pass. `row_batches` counts since the last
+    row of the history, and `loss` belongs to these. It is None if the two are equal.
     """
 
     history: list[Epoch]
@@ -152,7 +152,9 @@ class TrainerState:
     def _check_consistent(self) -> None:
         """Raise an ElmanError if no training can be in this state."""
         if self.updates < self.batches:
-            raise ElmanError(f"{self.batches} batches take as many updates, got {self.updates}")
+            raise ElmanError(
+                f"updates must be {self.batches} or more, as batches, got {self.updates}"
+            )
         summed = self.batches if self.row_batches is None else self.row_batches
         if self.loss[1] < summed or (self.loss[1] > 0 and not summed):
             raise ElmanError(f"{summed} batches cannot have {self.loss[1]} tokens")
@@ -169,8 +171,8 @@ class TrainerState:
     ) -> None:
         """Raise an ElmanError unless a training of this length can be in this state.
 
-        Arguments are its number of epochs, of training and validation batches in an epoch, and
-        whether it is one by time.
+        Arguments are the numbers of epochs, and of training and validation batches in an epoch, and
+        whether it is a training by time.
         """
         ended, before = len(self.history), self.updates - self.batches
         if self.row_batches is None:
@@ -195,9 +197,9 @@ def _check_non_negative(**values: float) -> None:
 def check_forms(
     names: Iterable[str], saved: Mapping[str, NDArray[Any]], own: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Raise an ElmanError unless the arrays `names` of a checkpoint have the form of the trainer's.
+    """Raise an ElmanError unless the checkpoint's arrays `names` have the form of the trainer's.
 
-    `saved` are the arrays of the checkpoint, `own` those that the trainer has.
+    `saved` are the arrays of the checkpoint, `own` the arrays of the trainer.
     """
     for name in names:
         found, expected = _form(name, saved), _form(name, own)

@@ -1,7 +1,7 @@
-"""ZeRO, stage 1 (Rajbhandari et al. 2020): each worker has a part of the optimizer's state.
+"""ZeRO stage 1 (Rajbhandari et al. 2020): each worker holds a part of the optimizer's state.
 
-All weights are one vector. Each worker has the whole gradient, and so clips it as all others do;
-it updates its part of the weights, and gathers the parts of the others.
+All weights form one vector. Each worker has the whole gradient and clips it like all others. It
+updates its part of the weights and gathers the parts of the others.
 """
 
 from math import prod
@@ -25,12 +25,12 @@ class PartitionedStep(ShardedStep):
         inner.partition_optimizer(self.part)
 
     def apply_gradients(self, vector: Any) -> None:
-        """Take the step of these gradients, each worker for its part."""
+        """Take the step with these gradients, each worker for its part."""
         part = self.inner.update_part(vector)
         self.inner.set_weight_vector(self.workers.concatenate(part, len(vector)))
 
     def gathered(self, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Arrays of a checkpoint, in the first worker with the parts of all."""
+        """Arrays of a checkpoint; in the first worker, with the parts of all."""
         return {name: self._whole(name, array) for name, array in arrays.items()}
 
     def _whole(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -40,13 +40,13 @@ class PartitionedStep(ShardedStep):
         return array if self.workers.rank else np.frombuffer(b"".join(parts), array.dtype)
 
     def own_part(self, arrays: Arrays) -> Arrays:
-        """Arrays of a checkpoint, cut to this worker's part; `arrays` is emptied if it can be."""
+        """Arrays of a checkpoint, cut to this worker's part; `arrays` is emptied if possible."""
         own = {
             name: array[self.part].copy() if self._is_of_part(name) else array
             for name, array in arrays.items()
         }
         if isinstance(arrays, dict):
-            arrays.clear()  # the caller would keep the state of all
+            arrays.clear()  # the caller would otherwise keep the state of all workers
         return own
 
     def _is_of_part(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars in a terminal, lines elsewhere; texts that a model writes."""
+"""Progress on standard error: bars in a terminal, lines elsewhere; texts written by the model."""
 
 import math
 import sys
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 
-WIDTH = 76  # characters of a line of a text that a model has written
-LINES_BY_TIME = 20  # of a training that its time bounds
+WIDTH = 76  # characters in a line of a generated text
+LINES_BY_TIME = 20  # of a training with only a time limit
 SECONDS_BETWEEN_DESCRIPTIONS = 0.2
 
 
@@ -37,7 +37,7 @@ def bars(last: "ProgressColumn") -> "Progress":
 
 @contextmanager
 def progress(trainer: TrainerLike) -> Iterator[Callback]:
-    """Callback that shows the progress of a training; none in a notebook, where curves do."""
+    """Callback that shows the progress of a training. In a notebook, curves show it instead."""
     if not trainer.show_progress or notebook() or sys.stderr is None:
         yield Callback()
     elif not draws_bars():
@@ -57,7 +57,7 @@ def _of(trainer: TrainerLike) -> str:
 
 
 def describe(trainer: TrainerLike) -> str:
-    """Summary of the last epoch on one line; of a language model with its speed."""
+    """Summary of the last epoch on one line; for a language model with its speed."""
     epoch = trainer.history[-1]
     shown = f"epoch {epoch.epoch}{_of(trainer)}  {_losses(trainer, epoch, epoch.val_loss)}"
     if trainer.in_bits or _plots_perplexity(trainer):
@@ -68,8 +68,8 @@ def describe(trainer: TrainerLike) -> str:
 def _losses(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
     """Losses of a row in the unit that the model plots; `val_loss` is None for none.
 
-    That is bits per character where tokens are not characters, else perplexity. A model that plots
-    neither has losses.
+    The unit is bits per character unless tokens are characters, otherwise perplexity. A model that
+    plots neither shows losses.
     """
     if trainer.in_bits is not None:
         to_train, to_val = trainer.in_bits
@@ -91,15 +91,15 @@ def _perplexity(loss: float) -> str:
 def describe_by_time(trainer: TrainerLike, row: Epoch, val_loss: float | None) -> str:
     """Summary of a row of a training by time on one line, with the last validation if any."""
     place = "" if row.passes is None else f"{passes_in_words(row.passes)}  "
-    measured = row.tokens_per_second > 0  # not where a training resumes within a validation
+    measured = row.tokens_per_second > 0  # not if a training resumes within a validation
     speed = f"  {row.tokens_per_second:,.0f} tokens/s" if measured else ""
     return f"{place}{_losses(trainer, row, val_loss)}{speed}"
 
 
 def time_left(trainer: TrainerLike) -> str:
-    """Time that a training has left, such as 4:05 or 1:02:03; -:-- before the first update.
+    """Remaining time of a training, such as 4:05 or 1:02:03; -:-- before the first update.
 
-    With a time limit it is what the limit leaves, else what the updates so far let expect.
+    With a time limit, it is the rest of the limit, otherwise an estimate from the updates so far.
     """
     done = trainer.progress
     return clock(trainer.seconds * (1 / done - 1)) if done else "-:--"
@@ -110,7 +110,7 @@ def _print(line: str) -> None:
 
 
 class Lines(Callback):
-    """Prints a line for each epoch, with the time left."""
+    """Prints a line for each epoch, with the remaining time."""
 
     def after_epoch(self, trainer: TrainerLike) -> None:
         """Print the line of the epoch."""
@@ -118,13 +118,13 @@ class Lines(Callback):
 
 
 class LinesByTime(Callback):
-    """Prints a line for each validation, and others up to a twentieth of the time apart."""
+    """Prints a line for each validation, and further lines up to a twentieth of the time apart."""
 
     def __init__(self) -> None:
         self._last = 0.0  # seconds of the training at the last line
 
     def after_update(self, trainer: TrainerLike) -> None:
-        """Print a line if it is time, and no validation follows that has one."""
+        """Print a line if one is due and no validation with a line follows."""
         self._last = min(self._last, trainer.seconds)  # another training may have begun
         is_time = trainer.seconds - self._last >= trainer.max_seconds / LINES_BY_TIME
         if is_time and not trainer.is_due:
@@ -153,7 +153,7 @@ class Bar(Callback):
         self.bars.update(self.task, completed=trainer.progress, left=time_left(trainer))
 
     def before_validate(self, trainer: TrainerLike) -> None:
-        """Advance the bar, as time passes."""
+        """Advance the bar: time passes."""
         self.after_update(trainer)
 
     def after_epoch(self, trainer: TrainerLike) -> None:
@@ -169,7 +169,7 @@ class BarByTime(Bar):
         self._described = -math.inf  # seconds of the training
 
     def after_update(self, trainer: TrainerLike) -> None:
-        """Advance the bar, and describe what was reached if it is time."""
+        """Advance the bar, and update its description if that is due."""
         if 0 <= trainer.seconds - self._described < SECONDS_BETWEEN_DESCRIPTIONS:
             return
         self._described = trainer.seconds
@@ -202,17 +202,17 @@ def check_sample_every(epochs: float) -> None:
 
 
 def _quoted(text: str) -> str:
-    """Lines of a text, folded where they are long, behind a bar."""
+    """Lines of a text, wrapped if they are long, after a vertical bar."""
     lines = escaped(text).split("\n")
     fold = partial(textwrap.wrap, width=WIDTH, replace_whitespace=False, drop_whitespace=False)
     return "\n".join(f"  | {part}" for line in lines for part in fold(line) or [""])
 
 
 class Samples(Callback):
-    """Shows a text of the model on standard error now and then while it trains.
+    """Shows texts of the model on standard error during training.
 
-    `sample` returns a text, and `every` is the number of epochs from one to the next; 0.1 shows
-    ten in an epoch. That at the end of an epoch follows its validation.
+    `sample` returns a text. `every` is the number of epochs between texts; 0.1 shows ten in an
+    epoch. The text at the end of an epoch follows its validation.
     """
 
     def __init__(self, sample: Callable[[], str], every: float) -> None:
@@ -221,7 +221,7 @@ class Samples(Callback):
         self._shown = 0  # updates before the last text
 
     def on_checkpoint(self, trainer: TrainerLike) -> None:
-        """Show a text if it is time."""
+        """Show a text if one is due."""
         updates, in_epoch = trainer.train_batch_idx, trainer.num_train_batches
         ended = (len(trainer.history) + 1) * in_epoch
         validating = updates >= ended and not trainer.by_time  # its line comes first
@@ -233,7 +233,7 @@ class Samples(Callback):
         self._shown = updates
         try:
             text = self.sample()
-        except ElmanError:  # of weights that have diverged, the next update tells more
+        except ElmanError:  # if weights diverged, the next update raises
             return
         epochs = f"{updates / in_epoch:.3g}"
         place = f"{epochs} epoch{'s' * (epochs != '1')}"
@@ -244,7 +244,7 @@ class Samples(Callback):
 
 @contextmanager
 def reading() -> Iterator[Report]:
-    """Yield a function that reports reading: what is done, bytes read, bytes in total or 0."""
+    """Yield a function that reports reading: activity, bytes read, total bytes or 0."""
     if draws_bars() or notebook():
         with showing("reading") as report:
             yield report

@@ -1,4 +1,4 @@
-"""Learning rate schedules and a warning of rates that do not fit; best epoch, early stopping."""
+"""Learning rate schedules, and a warning about unsuitable rates; best epoch, early stopping."""
 
 import logging
 import math
@@ -13,8 +13,8 @@ from elman.core.valid_values import SCHEDULES
 
 log = logging.getLogger("elman")
 
-EXCESS = 0.1  # in nats, of a loss over another one, that counts
-INITIAL_EXCESS = 1.0  # nats of a new model above equal chances, at most
+EXCESS = 0.1  # difference between two losses that counts, in nats
+INITIAL_EXCESS = 1.0  # maximum excess of a new model over equal probabilities, in nats
 MIN_FACTOR = 1e-6  # momentum that contains the learning rate cannot recover from a rate of 0
 
 
@@ -42,13 +42,13 @@ class Schedule(Callback):
             trainer.step.scale_learning_rate(factor)
         except (AttributeError, TypeError) as error:
             raise ElmanError(
-                "a schedule requires a learning rate that can be set, and "
-                f"{type(trainer.optim).__name__} has none: use no schedule"
+                "a schedule requires an optimizer with a learning rate, got "
+                f"{type(trainer.optim).__name__}: use no schedule"
             ) from error
         trainer.learning_rate_factor = factor
 
     def factor(self, progress: float, history: Sequence[Epoch]) -> float:
-        """Factor of the initial learning rate when the fraction `progress` is done."""
+        """Factor on the initial learning rate when the fraction `progress` is done."""
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
         if self.kind == "cosine":
@@ -62,9 +62,9 @@ class Schedule(Callback):
 class Best(Callback):
     """Restore the best epoch's weights when training ends.
 
-    The best epoch has the lowest validation loss. With `patience`, which requires validation data,
-    training ends after that many epochs in a row without a better one. In a training by time these
-    are its validations.
+    The best epoch has the lowest validation loss. With `patience` (requires validation data),
+    training ends after this number of consecutive epochs without a better one. In a training by
+    time, validations count as epochs.
     """
 
     def __init__(self, patience: int | None = None) -> None:
@@ -73,24 +73,24 @@ class Best(Callback):
         self.patience = patience
 
     def after_epoch(self, trainer: TrainerLike) -> None:
-        """Store the state of the epoch if it is the best; stop if patience has run out."""
+        """Store the state of the epoch if it is the best; stop if patience is exhausted."""
         since = len(trainer.history) - best_epoch(trainer.history).epoch
         if since == 0:
             trainer.best = trainer.state_dict()
         if self.patience is not None and math.isnan(trainer.history[-1].val_loss):
-            raise ElmanError("patience requires validation data, and the validation loss is NaN")
+            raise ElmanError("patience requires a validation loss, got NaN: give validation data")
         if self.patience is not None and since >= self.patience:
             trainer.stop()
 
     def after_fit(self, trainer: TrainerLike) -> None:
-        """Restore the best epoch, except for generators, which would repeat their numbers."""
+        """Restore the best epoch, except generators: they would repeat their numbers."""
         best = {n: array for n, array in trainer.best.items() if not n.startswith("generator")}
         if best:
             trainer.load_state_dict({**trainer.state_dict(), **best})
 
 
 def epochs_without_gain(history: Sequence[Epoch]) -> int:
-    """Number of epochs that did not lower the validation loss."""
+    """Number of consecutive epochs that did not lower the validation loss."""
     number, lowest = 0, math.inf
     for epoch in history:
         number += epoch.val_loss >= lowest
@@ -99,23 +99,23 @@ def epochs_without_gain(history: Sequence[Epoch]) -> int:
 
 
 def warn_of_sgd(trainer: Any) -> None:
-    """Warn if SGD has not learned how frequent the tokens are.
+    """Warn if SGD has not learned the frequencies of the tokens.
 
-    Only the last epoch counts: with the book's settings the first epochs have not, either.
+    Only the last epoch counts: with the book's settings, the first epochs have not learned them.
     """
     if not (trainer.history and _has_own_sgd(trainer.model)):
         return
     last = trainer.history[-1]
-    reached = min(last.train_loss, last.val_loss)  # the first where the second is NaN
+    reached = min(last.train_loss, last.val_loss)  # the first if the second is NaN
     wanted = DataAttributes.of(trainer.data).loss_without_context()
     if wanted + EXCESS < reached:
-        # A new model has about the loss of equal chances; a rate that is too high makes it larger.
+        # A new model has about the loss of equal probabilities; a rate that is too high raises it.
         by_time = trainer.by_time and last.passes is not None
         place = passes_in_words(last.passes) if by_time else f"epoch {last.epoch}"
         slow = last.train_loss <= math.log(trainer.model.vocab_size) + INITIAL_EXCESS
         log.warning(
             "SGD at a learning rate of %g is too %s: after %s the loss is %.4f nats per "
-            "token, and the frequencies of the tokens alone give %.4f: use a %s learning rate, "
+            "token, and token frequencies without context give %.4f: use a %s learning rate, "
             "or the optimizer adam with a rate of 0.005",
             *(trainer.model.lr, "slow" if slow else "fast", place, reached, wanted),
             "higher" if slow else "lower",

@@ -1,9 +1,9 @@
-"""Training in shards: every batch is cut, and each worker computes a part of it.
+"""Training in shards: every batch is divided, and each worker computes a part of it.
 
-Gradients are weighted by tokens, summed along a fixed tree and exchanged by collectives that only
-move bits, so that 1, 2, 4 and 8 workers end in the same bits. One exchange an update carries the
-gradient and a few numbers: loss, tokens, the clock, and a stop flag. Where a large embedding's
-gradient is exchanged as rows, workers agree on these before.
+Gradients are weighted by tokens, summed along a fixed tree, and exchanged by collectives that only
+move bits, so that 1, 2, 4 and 8 workers produce the same bits. One exchange for each update carries
+the gradient and a few numbers: loss, tokens, the clock, and a stop flag. If the gradient of a large
+embedding is exchanged as rows, the workers first agree on the rows.
 """
 
 from collections.abc import Callable
@@ -34,11 +34,11 @@ STATE = "hidden_state."  # prefix of the arrays of states in a checkpoint
 
 @dataclass(frozen=True)
 class Shards:
-    """Cut of every batch into shards, and the part that this worker computes.
+    """Division of every batch into shards, and the part that this worker computes.
 
     - `number`: shards of every batch, a power of two.
     - `workers`: the processes that compute them.
-    - `seed`: seed of dropout, which is drawn anew for each update and shard.
+    - `seed`: seed of dropout; dropout is drawn anew for each update and shard.
     - `partitioned`: divide the optimizer's state among the workers.
     """
 
@@ -61,7 +61,7 @@ class Shards:
         number = self.workers.gpu
         if found and number >= len(found):
             raise ElmanError(
-                f"each worker of a machine has a GPU of its own, got {len(found)} for worker "
+                f"each worker on a machine needs a GPU, got {len(found)} for worker "
                 f"{number}: start fewer workers there, or give --device cpu"
             )
         return found[number : number + 1]
@@ -105,7 +105,7 @@ class ShardedStep(WrappedStep):
         return self.inner.gradient_vector() * np.float32(0) if gradient is None else gradient
 
     def apply_gradients(self, vector: Any) -> None:
-        """Take the step of these gradients."""
+        """Take the step with these gradients."""
         self.inner.apply_gradients(vector)
 
     def validate(self, batch: Any) -> float | None:
@@ -116,7 +116,7 @@ class ShardedStep(WrappedStep):
     def _losses(
         self, step: Callable[[Batch], Any], batch: ShardedBatch, gradient: TreeSum | None = None
     ) -> Numbers:
-        """Take a step with each own shard; return the sums of their losses and of their tokens."""
+        """Take a step with each own shard; return the sums of their losses and tokens."""
         sums, after = TreeSum(), []
         for shard in self.own:
             part = batch.parts.get(shard)
@@ -140,7 +140,7 @@ class ShardedStep(WrappedStep):
         return None if any(state is None for state in self.states) else self.states
 
     def _rows(self, batch: ShardedBatch) -> Rows | None:
-        """Rows of the embedding that a batch uses, if it pays to leave out the others."""
+        """Rows of the embedding used by a batch, if omitting the other rows saves time."""
         if self.embedding is None:
             return None
         symbols = self.embedding[2]
@@ -151,7 +151,7 @@ class ShardedStep(WrappedStep):
     def _exchange(
         self, sums: Numbers, gradient: Any = None, rows: Rows | None = None
     ) -> tuple[Any, float, int]:
-        """Sum of all gradients, mean loss and number of tokens of a batch; sets the clock."""
+        """Sum of all gradients, mean loss and number of tokens of a batch. Sets the clock."""
         own = np.array([*sums, self.trainer.elapsed, self.wants_to_end])
         total, numbers = self.workers.exchange(gradient, own, rows)
         loss, tokens = tree_sum(numbers[:, :2].copy())
@@ -160,7 +160,7 @@ class ShardedStep(WrappedStep):
         return total, float(loss / tokens), int(tokens)
 
     def may_end(self, wanted: bool) -> bool:
-        """Return True, in all workers after the same update, once one of them should end."""
+        """Return True in all workers after the same update, once one of them should end."""
         self.wants_to_end = wanted
         return self.ending or (wanted and self.workers.size == 1)
 
@@ -184,6 +184,6 @@ class ShardedStep(WrappedStep):
 
 
 def _renamed(name: str, offset: int) -> str:
-    """Name of an array of a state whose shard has another number."""
+    """Rename an array of a state for a shard with another number."""
     prefix, number, *rest = name.split(".")
     return ".".join([prefix, str(int(number) + offset), *rest])

@@ -1,4 +1,4 @@
-"""The contract between the training loop and a framework: what a framework implements once.
+"""The contract between the training loop and a framework: what a framework implements.
 
 The loop (`trainer.py`) makes a Step for a model and its optimizer and calls it for every batch.
 `Step` is all that a framework needs to train in one process. A framework that also implements
@@ -21,10 +21,10 @@ Arrays = Mapping[str, NDArray[Any]]
 class Step(ABC):
     """Updates and validates one model, batch by batch.
 
-    - `trainer`: has the model, its optimizer, and what else a step reads: `gradient_clip_val`,
+    - `trainer`: contains the model, its optimizer, and what else a step reads: `gradient_clip_val`,
       `gpus`, `train_batch_idx`, `example()`, and `clip_gradients`, a hook that users override. The
       step sets its `gradient_norm`.
-    - `agreed_seconds`: seconds of the training on which all workers agree; None in one process.
+    - `agreed_seconds`: seconds of the training that all workers agree on; None in one process.
     """
 
     agreed_seconds: float | None = None
@@ -62,7 +62,7 @@ class Step(ABC):
 
     @abstractmethod
     def load_state_dict(self, arrays: Arrays) -> None:
-        """Load what `state_dict` returned."""
+        """Load the result of `state_dict`."""
 
     @abstractmethod
     def to_numpy(self, array: Any) -> NDArray[Any]:
@@ -72,10 +72,10 @@ class Step(ABC):
     def from_numpy(self, array: NDArray[Any]) -> Any:
         """Convert an array of a hidden state from NumPy, and move it to the device."""
 
-    def create_state(self) -> None:  # noqa: B027  most frameworks have created it
+    def create_state(self) -> None:  # noqa: B027  most frameworks have already created it
         """Create the parameters and optimizer slots that a framework would create later."""
 
-    # What the loop also asks, answered here for one process; shards answer for all workers.
+    # Further methods that the loop calls, for one process; shards override them for all workers.
 
     @property
     def final_state(self) -> Any:
@@ -95,16 +95,16 @@ class Step(ABC):
         return arrays
 
     def own_part(self, arrays: Arrays) -> Arrays:
-        """Arrays of a checkpoint as this process holds them."""
+        """Arrays of a checkpoint in the form that this process keeps them."""
         return arrays
 
     def may_end(self, wanted: bool) -> bool:
-        """Return True if all workers end now; `wanted` if this one should end."""
+        """Return True if all workers end now. `wanted`: this worker should end."""
         return wanted
 
 
 class GradientStep(Step):
-    """A step in two halves, between which workers exchange gradients.
+    """A step in two halves; workers exchange gradients between them.
 
     Gradients and weights are vectors in single precision, in the order of `vector_shapes`.
     """
@@ -119,7 +119,7 @@ class GradientStep(Step):
 
     @abstractmethod
     def apply_gradients(self, vector: Any) -> None:
-        """Clip these gradients, or measure them, and take the optimizer's step."""
+        """Clip or measure these gradients, and take the optimizer's step."""
 
     @abstractmethod
     def vector_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -127,7 +127,7 @@ class GradientStep(Step):
 
     @abstractmethod
     def seed_dropout(self, *words: int) -> None:
-        """Seed the generators of dropout with some numbers."""
+        """Seed the generators of dropout with these numbers."""
 
     @abstractmethod
     def partition_optimizer(self, own: slice) -> None:
@@ -147,11 +147,11 @@ class GradientStep(Step):
 
     @abstractmethod
     def is_of_part(self, name: str) -> bool:
-        """Return True if an array of `state_dict` holds only the part's optimizer state."""
+        """Return True if an array of `state_dict` contains only this part's optimizer state."""
 
 
 def clip_or_measure(trainer: Any) -> None:
-    """Clip the gradients of a trainer's model by its hook, or else measure them.
+    """Clip the gradients of a trainer's model by its hook, or otherwise measure them.
 
     For frameworks whose gradients stay in the model: their Trainer also has `measure_gradients`.
     """
@@ -162,7 +162,7 @@ def clip_or_measure(trainer: Any) -> None:
 
 
 class WrappedStep(Step):
-    """A step that leaves everything to another one, `inner`; subclasses replace some of it."""
+    """A step that delegates to another one, `inner`; subclasses replace parts of it."""
 
     def __init__(self, inner: GradientStep) -> None:
         super().__init__(inner.trainer)
@@ -185,7 +185,7 @@ class WrappedStep(Step):
         return self.inner.state_dict()
 
     def load_state_dict(self, arrays: Arrays) -> None:
-        """Load what `state_dict` returned."""
+        """Load the result of `state_dict`."""
         self.inner.load_state_dict(arrays)
 
     def to_numpy(self, array: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The end of a training whose time is bounded, as by `--minutes`, and its validations."""
+"""The end and the validations of a training with a time limit, as by `--minutes`."""
 
 import logging
 import math
@@ -8,22 +8,22 @@ from typing import Any
 
 log = logging.getLogger("elman")
 
-SHARE_OF_TIME = 0.1  # of a time limit, for the first validation, and for a test
-SHARE_OF_A_ROW = 1 / 11  # of a time limit, from one validation to the next: ten or eleven in all
-SHARE_OF_VALIDATIONS = 0.04  # of the time, that those along the way are to take
-MOST_OF_VALIDATIONS = 0.05  # of the time, that they may take
-CUT_SHORT = "each validation reads %d of %d batches, all that a tenth of the time limit allows"
-LAST_CUT_SHORT = "the last validation reads %d of %d batches, all that a tenth of the time allows"
+SHARE_OF_TIME = 0.1  # of a time limit, for the first validation and for a test
+SHARE_OF_A_ROW = 1 / 11  # of a time limit, between validations: ten or eleven in all
+SHARE_OF_VALIDATIONS = 0.04  # of the time, planned for validations during the training
+MOST_OF_VALIDATIONS = 0.05  # of the time, maximum for them
+CUT_SHORT = "each validation reads %d of %d batches: the most in a tenth of the time limit"
+LAST_CUT_SHORT = "the last validation reads %d of %d batches: the most in a tenth of the time"
 
 
 class TimeLimit:
-    """Keeps a training of `seconds` from running over.
+    """Keeps a training within `seconds`.
 
-    The last epoch ends where another update as long as the latest, and a validation, would not fit
-    in. The first validation ends after a tenth of the time, and all others read as many batches.
+    The last epoch ends when another update as long as the latest, plus a validation, would exceed
+    the limit. The first validation ends after a tenth of the time; all others read as many batches.
 
-    - `update_seconds`, `validation_seconds`: of the latest update and validation.
-    - `cut_short`: notice of how much a validation has read.
+    - `update_seconds`, `validation_seconds`: duration of the latest update and validation.
+    - `cut_short`: notice that reports how much a validation has read.
     """
 
     cut_short = CUT_SHORT
@@ -35,13 +35,13 @@ class TimeLimit:
         self._has_updated = False
 
     def note_update(self, seconds: float) -> None:
-        """Note how long an update took, except for the first, which may be compiled."""
+        """Record the duration of an update, except the first: it may include compiling."""
         if self._has_updated:
             self.update_seconds = seconds
         self._has_updated = True
 
     def is_up(self, now: float, read: int, batches: int) -> bool:
-        """Return True if the time is too short for another update, and a validation after it.
+        """Return True if the time is too short for another update and a validation after it.
 
         - `now`: seconds since the training began.
         - `read`: batches of each validation so far; 0 before the first.
@@ -63,13 +63,13 @@ class TimeLimit:
     def row_batches(
         self, loader: Any, clock: Callable[[], float], number: int | None
     ) -> Iterator[Any]:
-        """Yield the batches of a validation for the history, as `validation_batches`."""
+        """Yield the batches of a validation for the history, as `validation_batches` does."""
         return self.validation_batches(loader, clock, number)
 
     def validation_batches(
         self, loader: Any, clock: Callable[[], float], number: int | None
     ) -> Iterator[Any]:
-        """Yield `number` batches, or if it is None as many as a first validation has time for."""
+        """Yield `number` batches or, if it is None, as many as a first validation has time for."""
         deadline = math.inf
         latest = 0.0
         for count, batch in enumerate(loader):
@@ -81,17 +81,17 @@ class TimeLimit:
             began = clock()
             yield batch
             latest = clock() - began
-            if number is None and count == 0:  # the first batch may be compiled
+            if number is None and count == 0:  # the first batch may include compiling
                 deadline = clock() + SHARE_OF_TIME * self.seconds
 
 
 class TimePlan(TimeLimit):
-    """Times and sizes of the validations of a training that only its time bounds.
+    """Times and sizes of the validations of a training that only a time limit ends.
 
-    A validation is due after each eleventh of the time. The first reads as many batches as take
-    their share of the time, two at least, and all others read the same. Where these take longer,
-    validations are rarer. The weights that are kept are validated at the end, on what a tenth of
-    the time allows, unless all validations read everything.
+    A validation is due after each eleventh of the time. The first reads as many batches as fit in
+    its share of the time, at least two; all others read the same batches. If these take longer,
+    validations are less frequent. At the end, the kept weights are validated on as much as fits in
+    a tenth of the time, unless all validations read everything.
     """
 
     cut_short = LAST_CUT_SHORT
@@ -99,8 +99,8 @@ class TimePlan(TimeLimit):
     def is_due(self, last: float, now: float, read: int, batches: int) -> bool:
         """Return True if a validation is due; the latest ended at `last`.
 
-        None is shortly before the end: the mean training loss of the few updates after it would
-        look like a jump of the curve.
+        None is due shortly before the end: the mean training loss of only a few updates would look
+        like a jump in the curve.
         """
         part = SHARE_OF_A_ROW * self.seconds
         affordable = now - last >= self.validation_seconds / MOST_OF_VALIDATIONS
@@ -113,7 +113,7 @@ class TimePlan(TimeLimit):
         return now + ahead >= self.seconds
 
     def _validations_to_come(self, read: int, batches: int) -> float:
-        """Seconds of the validation that ends the last row, and of that of the weights kept."""
+        """Seconds of two validations: at the end of the last row, and of the kept weights."""
         along = self.validation_seconds if read else self._share_of_one
         one = along / read if read else self.update_seconds  # a batch takes less than an update
         last = 0.0 if read >= batches else min(SHARE_OF_TIME * self.seconds, batches * one)
@@ -127,7 +127,7 @@ class TimePlan(TimeLimit):
     def row_batches(
         self, loader: Any, clock: Callable[[], float], number: int | None
     ) -> Iterator[Any]:
-        """Yield `number` batches, or if it is None as many as a validation has time for."""
+        """Yield `number` batches or, if it is None, as many as a validation has time for."""
         read = timed = 0
         each = 0.0
         began = clock()
@@ -136,7 +136,7 @@ class TimePlan(TimeLimit):
                 break
             yield batch
             read += 1
-            if number is None and read == 1:  # it may have been compiled
+            if number is None and read == 1:  # the first may have included compiling
                 began = clock()
             else:
                 timed += 1

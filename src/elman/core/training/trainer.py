@@ -1,7 +1,7 @@
 """The training loop of all frameworks, with D2L's hooks.
 
-A framework's Trainer names its Step, and defines D2L's `clip_gradients` on the gradients of the
-framework.
+A framework's Trainer names its Step, and defines D2L's `clip_gradients` for the framework's
+gradients.
 """
 
 import math
@@ -53,15 +53,15 @@ from elman.core.user_classes import DataAttributes, LoaderAttributes, ModelAttri
 class Trainer(HyperParameters):
     """Trains a model on data.
 
-    `history` has an Epoch for each epoch of the last `fit`. `max_seconds` is a time limit. The last
-    epoch ends where another update as long as the one before, and a validation, would not fit in.
-    With a time limit the first validation ends after a tenth of it, and all others read as many
+    `history` contains an Epoch for each epoch of the last `fit`. `max_seconds` is a time limit. The
+    last epoch ends when another update as long as the previous one, plus a validation, would exceed
+    it. With a time limit, the first validation ends after a tenth of it; all others read as many
     batches.
 
-    `by_time` is for a training whose time limit decides when it ends. Its history has a row for
-    about each tenth of the time, whatever the passes over the data. Validations along the way read
-    the same few batches, in under 5 % of the time. The weights that the training ends with are
-    validated on as much as a tenth of the time allows.
+    `by_time` is for a training that only its time limit ends. Its history has a row for about each
+    tenth of the time, regardless of passes over the data. Validations during the training read the
+    same few batches, in less than 5 % of the time. The final weights are validated on as much as
+    fits in a tenth of the time.
     """
 
     step_type: Any  # the framework's Step
@@ -71,20 +71,20 @@ class Trainer(HyperParameters):
     history: list[Epoch]
     max_epochs: int
     gradient_clip_val: float
-    to: Callable[[Any, Any], Any]  # moves an array to a device; of a framework that has GPUs
-    # Class attributes, since the constructor of a subclass may not call this one.
+    to: Callable[[Any, Any], Any]  # moves an array to a device, in a framework with GPUs
+    # Class attributes, since a subclass's constructor may not call this one.
     num_gpus: int = 0
     show_progress: bool = True
     callbacks: Sequence[Callback] = ()
     max_seconds: float = math.inf
     by_time: bool = False
-    shards: Shards | None = None  # how batches are cut, if the training is one in shards
+    shards: Shards | None = None  # how batches are divided, if the training uses shards
     best: Mapping[str, NDArray[Any]] = {}  # the state_dict of the best epoch, if a callback set it
     batch_loss: float = math.nan  # of the last update
     gradient_norm: Any = math.nan  # of the last update, before clipping
-    learning_rate_factor: float = 1.0  # that a schedule has set
-    hidden_state: Any = None  # after the last batch, where batches are contiguous
-    # Bits per character of a training and a validation loss, where tokens are not characters.
+    learning_rate_factor: float = 1.0  # set by a schedule
+    hidden_state: Any = None  # after the last batch, if batches are contiguous
+    # Convert training and validation losses to bits per character, unless tokens are characters.
     in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
     _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
     _progress_display: Callback = Callback()
@@ -115,11 +115,11 @@ class Trainer(HyperParameters):
         self.save_hyperparameters()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Attributes of a copy or a pickle: all but the step, which is made again."""
+        """Attributes of a copy or a pickle: all but the step; it is made again."""
         return {name: value for name, value in vars(self).items() if name != "_step"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, and the reference from its model, which was left out."""
+        """Restore a copy or a pickle, and the reference from its model, which was omitted."""
         vars(self).update(state)
         if "model" in state:
             self.model.trainer = self
@@ -147,13 +147,13 @@ class Trainer(HyperParameters):
         self.num_val_batches = 0 if self.val_dataloader is None else len(self.val_dataloader)
 
     def _own_shards(self, loader: Any) -> Any:
-        """The loader, cut if the training is one in shards."""
+        """The loader, divided if the training uses shards."""
         if self.shards is None or loader is None:
             return loader
         return self.shards.cut(loader, len(self.data.vocab))
 
     def prepare_model(self, model: Any) -> None:
-        """Take the model, and move it to the GPU, if there is one to train on."""
+        """Take the model, and move it to the GPU if there is one to train on."""
         model.trainer = self
         model.board.minutes = self.max_seconds / 60 if self.by_time else None
         model.board.xlim = [0, model.board.minutes or self.max_epochs]
@@ -162,7 +162,7 @@ class Trainer(HyperParameters):
             self.move_model(model, self.gpus[0])
 
     def move_model(self, model: Any, device: Any) -> None:
-        """Move the parameters of a model; not needed where the framework places them itself."""
+        """Move the parameters of a model; not needed if the framework places them itself."""
 
     def prepare_optimizer(self) -> None:
         """Take the model's optimizer."""
@@ -181,7 +181,7 @@ class Trainer(HyperParameters):
     @step.setter
     def step(self, step: Step) -> None:
         self._step = step
-        self._step_of = self.model, self.optim  # which a step may have replaced
+        self._step_of = self.model, self.optim  # a step may have replaced the optimizer
 
     def _new_step(self) -> Step:
         step: Any = self.step_type(self)
@@ -202,7 +202,7 @@ class Trainer(HyperParameters):
         return []
 
     def prepare_batch(self, batch: Sequence[Any]) -> Sequence[Any]:
-        """Move a batch to the GPU, if there is one to train on, and tell the model its mask."""
+        """Move a batch to the GPU if there is one to train on, and give the model its mask."""
         moved = [self.to(array, self.gpus[0]) for array in batch] if self.gpus else batch
         if not isinstance(batch, Batch):
             return moved
@@ -213,8 +213,8 @@ class Trainer(HyperParameters):
         """Train `model` on `data`, from its current weights or from a checkpoint.
 
         `resume` is a checkpoint as returned by `elman.core.training.checkpoint.read`. The model
-        takes the codec of the data; an ElmanError is raised, and nothing changed, if it has
-        another.
+        takes the codec of the data. If it has another codec, an ElmanError is raised and nothing
+        changes.
         """
         _check_has("model", model, "configure_optimizers")
         _check_has("data", data, "train_dataloader")
@@ -247,7 +247,7 @@ class Trainer(HyperParameters):
         warn_of_sgd(self)
 
     def compile_ahead(self, model: Any, data: Any) -> None:
-        """Compile what a framework can compile before the clock of the training starts."""
+        """Compile what a framework can compile before the timing of the training starts."""
 
     @property
     def _passes_ended(self) -> int:
@@ -257,7 +257,7 @@ class Trainer(HyperParameters):
         return (self.train_batch_idx - self._current.batches) // max(1, self.num_train_batches)
 
     def fit_epoch(self) -> None:
-        """Train on all training batches once, then validate; by time only if it is due."""
+        """Train on all training batches once, then validate; in a training by time only if due."""
         if self._stopped and not self._current.batches:
             return  # the book's own `fit` does not check
         if not self._row.batches:
@@ -265,11 +265,11 @@ class Trainer(HyperParameters):
         self._train()
         if not self.by_time:
             self._end_row()
-        elif not self._is_over():  # else a checkpoint has the place in the pass
+        elif not self._is_over():  # otherwise a checkpoint contains the position in the pass
             self._begin_epoch()
 
     def reached(self) -> Epoch:
-        """The row of what was trained since the last row of the history, not yet validated."""
+        """The row for the training since the last row of the history, not yet validated."""
         row, seconds = self._row, self.seconds
         before = self.history[-1].tokens if self.history else 0
         return Epoch(
@@ -370,24 +370,24 @@ class Trainer(HyperParameters):
         return self.seconds
 
     def _validate_finally(self) -> None:
-        """Validate the weights that a training by time ends with, where its rows read less."""
+        """Validate the final weights of a training by time, if its rows read less."""
         if not self.history or self._validated_batches >= self.num_val_batches:
             return
         batches = self.limit.validation_batches(self.val_dataloader, self._clock, None)
         self._final = self._validate(batches).value, self._row.validated
-        self.model.board.discard("val_")  # it is of other batches than the curve
+        self.model.board.discard("val_")  # it covers other batches than the curve
 
     @property
     def validation(self) -> tuple[float, int]:
-        """Loss of the weights of the best epoch, in nats per token, and the batches it is of."""
+        """Loss of the best epoch's weights in nats per token, and the number of batches."""
         if self._final is not None:
             return self._final
         return best_epoch(self.history).val_loss, self.val_batch_idx // len(self.history)
 
     def _prepared(self, arrays: Any, state: Any) -> Any:
-        """Batch on the device, made of what the data set and `prepare_batch` return.
+        """Batch on the device, made from the results of the data set and `prepare_batch`.
 
-        A stateful one starts from the state after the batch before it.
+        A stateful batch starts from the state after the previous batch.
         """
         sharded = isinstance(arrays, ShardedBatch)
         batch = arrays.prepared(self._moved) if sharded else self._moved(arrays)
@@ -398,15 +398,15 @@ class Trainer(HyperParameters):
         return moved if isinstance(moved, Batch) else Batch.of(arrays).with_arrays(moved)
 
     def _state_after(self, batch: Any, before: Any) -> Any:
-        """State after a batch whose sequences the next one continues; else that before it."""
+        """State after a batch if the next one continues its sequences; otherwise the one before."""
         if not batch.stateful:
             return before
         state = self.step.final_state
         if state is None:
             raise ElmanError(
-                "a stateful batch continues the previous one, and "
-                f"{type(self.model).__name__} has set no attribute `final_state` to the state "
-                "after that: use random windows, or set it in forward"
+                "a stateful batch requires the state after the previous one, and "
+                f"{type(self.model).__name__} does not set `final_state`: use random windows, or "
+                "set it in forward"
             )
         return state
 
@@ -429,7 +429,7 @@ class Trainer(HyperParameters):
             try:
                 yield
             finally:
-                del self._progress_display  # its locks would keep the trainer from being copied
+                del self._progress_display  # its locks would prevent copying the trainer
 
     def stop(self) -> None:
         """End the training with this epoch, after its validation."""
@@ -437,18 +437,18 @@ class Trainer(HyperParameters):
 
     @property
     def elapsed(self) -> float:
-        """Seconds of training by the clock of this process, as `seconds`."""
+        """Seconds of training by this process's clock, used by `seconds`."""
         return time.perf_counter() - self._began
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, including those before a checkpoint that it resumed from."""
+        """Seconds of training, including the time before a checkpoint that it resumed from."""
         agreed = self.step.agreed_seconds
         return self.elapsed if agreed is None else agreed
 
     @property
     def progress(self) -> float:
-        """Fraction of the training that is done, of its updates or its time, whichever is more."""
+        """Fraction of the training that is done: of its updates or its time, whichever is more."""
         total = self.max_epochs * self.num_train_batches
         updates = self.train_batch_idx / total if total else 1.0
         return max(updates, min(1.0, self.seconds / self.max_seconds))
@@ -467,7 +467,7 @@ class Trainer(HyperParameters):
 
     @property
     def is_due(self) -> bool:
-        """True if a training by time is to be validated before the next update."""
+        """True if a training by time must be validated before the next update."""
         last = self.history[-1].seconds if self.history else 0.0
         validation = self._validated_batches, self.num_val_batches
         return self._row.batches > 0 and self.limit.is_due(last, self.seconds, *validation)
@@ -487,17 +487,17 @@ class Trainer(HyperParameters):
         return self.step.state_dict() | self.step.hidden_arrays(self.hidden_state)
 
     def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Load what `state_dict` returned; the model and its optimizer must be prepared."""
+        """Load the result of `state_dict`; the model and its optimizer must be prepared."""
         self.step.load_state_dict(arrays)
         self.hidden_state = self.step.hidden_state(arrays)
 
     def checkpoint_arrays(self) -> dict[str, NDArray[Any]]:
-        """Arrays of a checkpoint: the current `state_dict`, and that of the best epoch."""
+        """Arrays of a checkpoint: the current `state_dict`, and the best epoch's."""
         best = {BEST + name: array for name, array in self.best.items()}
         return self.step.gathered({**self.state_dict(), **best})
 
     def trainer_state(self) -> TrainerState:
-        """State of the training besides its arrays."""
+        """State of the training except its arrays."""
         current, row = self._current, self._row
         return TrainerState(
             history=list(self.history),
@@ -530,7 +530,7 @@ class Trainer(HyperParameters):
             message = "the checkpoint belongs to another training: its state does not fit this one"
             raise ElmanError(message) from error
         own = self.state_dict()
-        check_forms(current, current, own)  # arrays that this training does not have
+        check_forms(current, current, own)  # fails for arrays that this training does not have
         check_forms(best, best, own)
         self.best = best
         self.history = list(state.history)
@@ -548,7 +548,7 @@ class Trainer(HyperParameters):
         self._row.begin(self.seconds)
 
     def _load(self, current: Mapping[str, NDArray[Any]], best: Mapping[str, NDArray[Any]]) -> None:
-        """Load the arrays of a checkpoint; those of the best epoch only to see that they fit."""
+        """Load the arrays of a checkpoint; the best epoch's only to check that they fit."""
         if best:
             self.load_state_dict(best)
         self.load_state_dict(current)
@@ -557,7 +557,7 @@ class Trainer(HyperParameters):
             self.load_state_dict(current)
 
     def _try_hidden_state(self) -> None:
-        """Take a step from the hidden state, which only shows whether it fits the model."""
+        """Take a step from the hidden state, only to check that it fits the model."""
         board = self.model.board
         self.model.board = ProgressBoard(display=False)
         self.model.eval()

@@ -1,1 +1,1 @@
-"""Processes that train together, and what they exchange. No models, no training."""
+"""Processes that train together, and their communication. No models, no training."""

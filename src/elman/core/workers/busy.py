@@ -1,4 +1,4 @@
-"""Workers that wait for one that is busy, however long, without giving it up."""
+"""Workers that wait for a busy worker, however long, without treating it as lost."""
 
 import threading
 
@@ -10,9 +10,9 @@ BUSY = b"busy"
 
 
 class Busy:
-    """Work of a worker, such as reading a long text, for which the others wait as long as it takes.
+    """Work of one worker, such as reading a long text, while the others wait as long as needed.
 
-    A thread answers them meanwhile: nothing else may be exchanged until `end`.
+    A thread answers the others meanwhile. Nothing else may be exchanged until `end`.
     """
 
     def __init__(self, workers: Workers) -> None:
@@ -29,7 +29,7 @@ class Busy:
             self._error = error
 
     def end(self, content: bytes = b"") -> list[bytes]:
-        """Contents of all workers, after all have ended their work."""
+        """Gather the contents of all workers after all have finished their work."""
         self._ended.set()
         self._thread.join()
         if self._error is not None:

@@ -1,8 +1,8 @@
 """Workers: processes that train one model together, each on a part of every batch.
 
-A batch is cut into shards, a power of two that is a setting of the training, and a worker computes
-some of them. Sums over shards go up a fixed binary tree, so that 1, 2, 4 and 8 workers end in the
-same bits.
+A batch is divided into shards. Their number is a power of two and a setting of the training. Each
+worker computes some of the shards. Sums over shards follow a fixed binary tree, so that 1, 2, 4 and
+8 workers produce the same bits.
 """
 
 import re
@@ -24,9 +24,9 @@ Numbers = NDArray[np.float64]
 
 @contextmanager
 def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Raise what a framework raises, when it loses a worker, as a MachineError.
+    """Turn a framework's errors on losing a worker into a MachineError.
 
-    What it raises when it is out of memory is raised as a MemoryError.
+    Errors on running out of memory become a MemoryError.
     """
     try:
         yield
@@ -34,14 +34,14 @@ def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
         if "memory" in str(error).lower():
             raise MemoryError(str(error)) from error
         reason = re.sub(r"^\[\S*\] *|\. .*", "", str(error).partition("\n")[0])
-        raise MachineError(f"a worker has gone, or does not answer ({reason})") from error
+        raise MachineError(f"a worker has ended, or does not answer ({reason})") from error
 
 
 class Workers(Protocol):
-    """Processes of one training, as one of them, the one with the number `rank`, sees them.
+    """Processes of one training, as seen by the process with the number `rank`.
 
-    Every worker calls the same methods in the same order. A MachineError tells that one has gone.
-    `gpu` is the number of its GPU among those of its machine that the framework shows.
+    Every worker calls the same methods in the same order. They raise a MachineError if a worker is
+    lost. `gpu` is the number of its GPU among the machine's GPUs that the framework can use.
     """
 
     rank: int
@@ -51,19 +51,19 @@ class Workers(Protocol):
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
-        """Sum of the vectors of all workers along a tree, and the numbers of each, (size, n).
+        """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n).
 
-        Where `rows` are given, the vectors are zero in all others of an embedding.
+        If `rows` are given, the vectors are zero in all other rows of an embedding.
         """
 
     def concatenate(self, part: Any, length: int) -> Any:
-        """Parts that workers have of a vector of this length, one after the other."""
+        """Concatenate the workers' parts of a vector of this length."""
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Contents of all workers."""
+        """Gather the contents of all workers."""
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
 
 
 class OneWorker:
@@ -74,15 +74,15 @@ class OneWorker:
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
     ) -> tuple[Any, Numbers]:
-        """Return the vector, and the numbers as those of all."""
+        """Return the vector, and its numbers as the numbers of all workers."""
         return vector, numbers[None]
 
     def concatenate(self, part: Any, length: int) -> Any:
-        """Return the part as the whole."""
+        """Return the part as the whole vector."""
         return part
 
     def gather(self, content: bytes) -> list[bytes]:
-        """Return the content as that of all."""
+        """Return the content as the contents of all workers."""
         return [content]
 
     def close(self) -> None:
@@ -93,27 +93,26 @@ ONE_WORKER = OneWorker()
 
 
 def check_equal(workers: Workers, value: str, name: str) -> None:
-    """Raise a MachineError unless all workers have the same value of something."""
+    """Raise a MachineError unless all workers have the same value."""
     values = [content.decode() for content in workers.gather(value.encode())]
     if len({*values}) > 1:
         raise MachineError(
-            f"all workers read the same {name}, got {', '.join(values)}: use a folder "
-            "that they share"
+            f"all workers must read the same {name}, got {', '.join(values)}: use a shared folder"
         )
 
 
 class TreeSum:
-    """Sum of terms that are added one after the other, along a binary tree.
+    """Sum along a binary tree of terms that are added one after another.
 
-    The sum of the terms 0 to 7 is ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), however many of them
+    The sum of the terms 0 to 7 is ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)), regardless of how many
     are added at a time. At most log2 of their number are in memory. A term of None is zero.
     """
 
     def __init__(self) -> None:
-        self._sums: list[tuple[int, Any]] = []  # number of terms of each, and their sum
+        self._sums: list[tuple[int, Any]] = []  # number of terms, and their sum
 
     def add(self, term: Any) -> None:
-        """Add the next term, whose memory the sum may use."""
+        """Add the next term. The sum may reuse its memory."""
         count = 1
         while self._sums and self._sums[-1][0] == count:
             term = _plus(self._sums.pop()[1], term)
@@ -122,7 +121,7 @@ class TreeSum:
 
     @property
     def value(self) -> Any:
-        """The sum of all terms, after which no other is added; None if there is none but None."""
+        """The sum of all terms; no term may be added later. None if all terms are None."""
         while len(self._sums) > 1:
             number, term = self._sums.pop()
             before, sum_before = self._sums.pop()
@@ -131,7 +130,7 @@ class TreeSum:
 
 
 def _plus(first: Any, second: Any) -> Any:
-    """Sum of two arrays, in the memory of the first where it can be changed."""
+    """Sum of two arrays, in the memory of the first if it is writable."""
     if first is None or second is None:
         return second if first is None else first
     first += second
@@ -139,7 +138,7 @@ def _plus(first: Any, second: Any) -> Any:
 
 
 def tree_sum(terms: Any) -> Any:
-    """Sum of some arrays, or of the rows of one, along a binary tree."""
+    """Sum of arrays, or of the rows of one array, along a binary tree."""
     total = TreeSum()
     for number in range(len(terms)):
         total.add(terms[number])
@@ -147,30 +146,30 @@ def tree_sum(terms: Any) -> Any:
 
 
 def own_shards(shards: int, workers: Workers) -> range:
-    """Numbers of the shards that a worker computes: adjacent ones, about as many for each."""
+    """Numbers of the shards that a worker computes: adjacent, about equally many for each."""
     own = rows_of(workers.rank, workers.size, shards)
     return range(own.start, own.stop)
 
 
 def part_of(length: int, workers: Workers) -> slice:
-    """Part of a vector that a worker has: as long as that of any other, but for the last ones."""
+    """A worker's part of a vector: all parts have the same length, except the last ones."""
     step = -(-length // workers.size)
     return slice(min(length, step * workers.rank), min(length, step * (workers.rank + 1)))
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses."""
+    """An unused port of this machine."""
     with socket.socket() as free:
         free.bind(("", 0))
         return int(free.getsockname()[1])
 
 
 def check_shards(shards: int, size: int) -> None:
-    """Raise an ElmanError unless so many workers can compute so many shards."""
+    """Raise an ElmanError unless this number of workers can compute this number of shards."""
     if not 1 <= shards <= MAX_SHARDS or shards & (shards - 1):
         raise ElmanError(f"shards must be a power of two up to {MAX_SHARDS}, got {shards}")
     if size > shards:
         raise ElmanError(
-            f"each of {size} workers computes a shard of every batch or more, got "
-            f"{shards} in all: start fewer workers, or train with more shards"
+            f"each of {size} workers needs a shard of every batch, got {shards} shards: start "
+            "fewer workers, or train with more shards"
         )

@@ -1,6 +1,6 @@
-"""Gradient of an embedding as rows: only those of the symbols in a batch are not zero.
+"""Gradient of an embedding as rows: only the rows of the symbols in a batch are not zero.
 
-Functions here work on arrays of NumPy and on tensors of PyTorch.
+These functions work on NumPy arrays and PyTorch tensors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Smaller embeddings take no longer to exchange than the symbols of which there are rows.
+# Smaller embeddings take no longer to exchange than the list of symbols with rows.
 MIN_NUMBERS, MIN_SYMBOLS = 1 << 17, 1 << 10
-# Share of a vector; at 10 Gbit/s an exchange of it takes about as long as two copies of the vector.
+# Share of a vector. At 10 Gbit/s, its exchange takes about as long as two copies of the vector.
 LEFT_OUT = 1 / 3
-TOGETHER = 256  # the number of rows is a multiple of it, so that JAX compiles few exchanges
+TOGETHER = 256  # the number of rows is a multiple of this, so that JAX compiles few exchanges
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of an embedding, (symbols, features), that begins at a place in a vector of a length."""
+    """Rows of an embedding, (symbols, features), at a position in a vector of some length."""
 
     length: int
     start: int
@@ -30,22 +30,22 @@ class Rows:
 
     @property
     def stop(self) -> int:
-        """Place where the embedding ends."""
+        """Position of the end of the embedding."""
         return self.start + self.symbols * self.features
 
     @property
     def packed_stop(self) -> int:
-        """Place where the rows end in a vector that has no others of the embedding."""
+        """Position of the end of the rows in a vector without the embedding's other rows."""
         return self.start + -(-len(self.ids) // TOGETHER) * TOGETHER * self.features
 
     @property
     def left_out(self) -> int:
-        """Numbers of the embedding that are in no row."""
+        """Size of the embedding's other rows."""
         return self.stop - self.packed_stop
 
     @property
     def pay(self) -> bool:
-        """True if so much is left out that it is worth two copies of the vector."""
+        """True if omitting the other rows saves more than two copies of the vector cost."""
         return self.left_out > LEFT_OUT * self.length
 
     def of(self, part: Any) -> Any:
@@ -54,7 +54,7 @@ class Rows:
 
 
 def packed(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
-    """Vector without the other rows of the embedding; `zeros` makes one of a length."""
+    """Vector without the embedding's other rows; `zeros` makes a vector of a given length."""
     result = zeros(rows.length - rows.left_out)
     result[: rows.start] = vector[: rows.start]
     own = rows.of(result[rows.start : rows.packed_stop])
@@ -64,7 +64,7 @@ def packed(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
 
 
 def unpacked(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
-    """Vector that was packed, with zeros in the other rows of the embedding."""
+    """Reverse of `packed`: the embedding's other rows are zeros."""
     result, rest = zeros(rows.length), rows.length - rows.stop
     result[: rows.start] = vector[: rows.start]
     own = rows.of(vector[rows.start : rows.packed_stop])
@@ -74,9 +74,9 @@ def unpacked(vector: Any, rows: Rows, zeros: Callable[[int], Any]) -> Any:
 
 
 def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, int] | None:
-    """Length of the vector of some arrays, place of an embedding in it, its symbols and features.
+    """Length of the vector of some arrays; position, symbols and features of its embedding.
 
-    None if there is no embedding whose rows could pay.
+    None if there is no embedding large enough to exchange as rows.
     """
     sizes = [prod(shape) for shape in shapes.values()]
     for number, (name, shape) in enumerate(shapes.items()):
@@ -88,7 +88,7 @@ def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, 
 
 
 def used_by(inputs: Sequence[Any], symbols: int) -> bytes:
-    """Bits of the symbols that some inputs have."""
+    """Bit mask of the symbols in some inputs."""
     used = np.zeros(symbols, bool)
     for ids in inputs:
         used[np.asarray(ids)] = True
@@ -96,6 +96,6 @@ def used_by(inputs: Sequence[Any], symbols: int) -> bytes:
 
 
 def union(bits: Sequence[bytes], symbols: int) -> NDArray[np.intp]:
-    """Symbols of which one of these has the bit."""
+    """Symbols that are set in at least one of the bit masks."""
     all_bits = np.stack([np.frombuffer(own, np.uint8) for own in bits])
     return np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(all_bits), count=symbols))

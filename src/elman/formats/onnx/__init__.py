@@ -1,6 +1,6 @@
 """A run in ONNX: one step with its states, and the two graphs that speech recognizers read.
 
-A file is loaded by onnxruntime and compared with the specification before the folder exists.
+Each file is loaded by onnxruntime and compared with the specification before the folder is created.
 """
 
 import logging
@@ -26,23 +26,23 @@ from elman.formats.onnx import check, speech, step
 from elman.formats.onnx.layers import LanguageModel
 
 log = logging.getLogger("elman")
-MAX_BYTES = 2**31 - 2**20  # a file of Protocol Buffers has less than 2 GiB
+MAX_BYTES = 2**31 - 2**20  # a Protocol Buffers file must be smaller than 2 GiB
 
 
 def write(run: Path, out: Path) -> None:
     """Write the folder `out` with the graphs of a run and its tokens.
 
-    All is computed in single precision. Raises an ElmanError, and leaves nothing, if the graphs do
-    not compute what `elman.numpy` computes.
+    All computations are in single precision. If the graphs differ from `elman.numpy`, raises an
+    ElmanError and leaves nothing.
     """
     if not is_utf8(out):
-        raise ElmanError(f"onnx opens files by UTF-8 paths, got {str(out)!r}: choose another --out")
+        raise ElmanError(f"onnx requires UTF-8 paths, got {str(out)!r}: choose another --out")
     arch, values, used, recorded = runs.read(run)
     precision = precision_in("onnx", recorded)
     single = {name: value.astype("float32", copy=False) for name, value in values.items()}
     if (size := sum(value.nbytes for value in single.values())) > MAX_BYTES:
         raise ElmanError(
-            f"an ONNX file has less than 2 GiB, and the weights have {size >> 20} MiB: export to "
+            f"an ONNX file must be smaller than 2 GiB, got {size >> 20} MiB of weights: export to "
             "torch"
         )
     model = LanguageModel(arch, single)
@@ -54,8 +54,8 @@ def write(run: Path, out: Path) -> None:
         check.check_step(part / step.FILE, wanted)
         if len(model.states) > speech.MAX_STATES:
             log.info(
-                "speech recognizers keep two arrays of a state, and the cell %s has %d: there are "
-                "no graphs for them",
+                "no graphs for speech recognizers: they keep two arrays of a state, and the cell "
+                "%s has %d",
                 arch.cell,
                 len(model.states),
             )
@@ -63,13 +63,13 @@ def write(run: Path, out: Path) -> None:
             _write_speech(part, model, speech.Symbols(used, border[0]), wanted)
         else:
             log.info(
-                "the vocabulary has no line end, which borders a sentence: there are no graphs for "
-                "speech recognizers"
+                "no graphs for speech recognizers: they require a line end as the border of "
+                "sentences, and the vocabulary has none"
             )
 
 
 def _write_speech(folder: Path, model: LanguageModel, symbols: speech.Symbols, wanted: Any) -> None:
-    """Write the graphs for speech recognizers and their table of symbols, and check them."""
+    """Write the graphs for speech recognizers and their symbol table, and check them."""
     atomic.write(folder / speech.TOKENS, symbols.table().encode())
     _save(folder / speech.SENTENCES, speech.sentences(model, symbols))
     check.check_sentences(folder / speech.SENTENCES, wanted, symbols)

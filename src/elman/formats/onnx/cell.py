@@ -1,4 +1,4 @@
-"""A layer of any cell in operators of ONNX: its equations, scanned over the steps."""
+"""A layer of any cell as ONNX operators: its equations, scanned over the steps."""
 
 from collections.abc import Sequence
 
@@ -66,7 +66,7 @@ def scan(
 ) -> list[str]:
     """Outputs of a layer, (steps, 1, batch, hidden), and its state, (1, batch, hidden) each.
 
-    `weights` are those of the layer by kind, and `end` ends their names in the graph.
+    `weights` are the layer's weights by kind; `end` is the suffix of their names in the graph.
     """
     names = {kind: graph.constant(kind + end, value.T) for kind, value in weights.items()}
     product = graph.add("MatMul", inputs, names["weight_ih"])

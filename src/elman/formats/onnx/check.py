@@ -1,4 +1,4 @@
-"""Written graphs run by onnxruntime and compared with the specification."""
+"""Running written graphs with onnxruntime, and comparing them with the specification."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ from elman.core.model.scoring import score_texts
 from elman.formats.onnx import speech
 
 TOLERANCE = 1e-4  # of logits and log-probabilities
-ROUNDING = 1e-5  # the same, relative to the largest of all
-BATCH, STEPS = 3, 16  # of the text that is read
+ROUNDING = 1e-5  # likewise, relative to the largest value
+BATCH, STEPS = 3, 16  # of the text to read
 
 
 def check_step(path: Path, wanted: Any) -> None:
-    """Raise an ElmanError unless a graph of a step has a model's logits.
+    """Raise an ElmanError unless the graph of a step produces a model's logits.
 
-    A text is read in two parts, the second from the state after the first.
+    A text is read in two parts; the second starts from the state after the first.
     """
     ids = _random(wanted.vocab_size)
     logits, _ = wanted.step(ids)
@@ -37,7 +37,7 @@ def check_step(path: Path, wanted: Any) -> None:
 
 
 def check_sentences(path: Path, wanted: Any, symbols: speech.Symbols) -> None:
-    """Raise an ElmanError unless a graph of sentences has a model's losses."""
+    """Raise an ElmanError unless the graph of sentences produces a model's losses."""
     x, lengths = _random(len(symbols)), np.array([STEPS, STEPS // 2, 0])
     border = [speech.BORDER]
     texts = [[*border, *row[:n], *border] for row, n in zip(x.tolist(), lengths, strict=True)]
@@ -48,7 +48,7 @@ def check_sentences(path: Path, wanted: Any, symbols: speech.Symbols) -> None:
 
 
 def check_streaming(path: Path, wanted: Any, symbols: speech.Symbols) -> None:
-    """Raise an ElmanError unless a graph of single tokens has a model's log-probabilities."""
+    """Raise an ElmanError unless the graph of tokens produces a model's log-probabilities."""
     x = _random(len(symbols))
     logits, _ = wanted.step(symbols.tokens[x])
     with _loaded(path) as session:
@@ -63,7 +63,7 @@ def check_streaming(path: Path, wanted: Any, symbols: speech.Symbols) -> None:
 
 
 def zero_state(session: Any, batch: int) -> dict[str, NDArray[np.float32]]:
-    """Parts of a state by their names, as a text begins: (layers, batch, hidden) each."""
+    """Parts of the initial state by name: (layers, batch, hidden) each."""
     shapes = {part.name: part.shape for part in session.get_inputs() if len(part.shape) == 3}
     return {
         name: np.zeros((layers, batch, hidden), np.float32)
@@ -72,25 +72,25 @@ def zero_state(session: Any, batch: int) -> dict[str, NDArray[np.float32]]:
 
 
 def run(session: Any, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Outputs of a session by their names."""
+    """Outputs of a session by name."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _random(vocab: int) -> NDArray[np.int64]:
-    """Ids, (BATCH, STEPS), the same at every call."""
+    """Ids, (BATCH, STEPS), the same in every call."""
     return np.random.default_rng(0).integers(vocab, size=(BATCH, STEPS))
 
 
 @contextmanager
 def _loaded(path: Path) -> Iterator[Any]:
-    """Session of a file; a failure within the block is an ElmanError."""
+    """Session of a file. A failure within the block becomes an ElmanError."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
         yield onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except ElmanError:
         raise
-    except Exception as error:  # the libraries raise exceptions of many kinds
+    except Exception as error:  # the libraries raise many kinds
         raise ElmanError(f"{path.name} does not run in onnxruntime: {error}") from error
 
 
@@ -98,8 +98,8 @@ def _compare(path: Path, found: NDArray[Any], wanted: NDArray[Any]) -> None:
     check_finite(wanted)
     difference = np.abs(found - wanted).max()
     allowed = max(TOLERANCE, ROUNDING * np.abs(wanted).max())
-    if not difference <= allowed:  # nor is NaN
+    if not difference <= allowed:  # also refuses NaN
         raise ElmanError(
-            f"{path.name} differs from elman.numpy by {difference:.2g}, and may by {allowed:.2g}: "
-            "use another version of onnxruntime"
+            f"{path.name} must equal elman.numpy within {allowed:.2g}, got a difference of "
+            f"{difference:.2g}: use another version of onnxruntime"
         )

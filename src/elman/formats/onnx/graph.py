@@ -1,4 +1,4 @@
-"""A graph of ONNX, put together operator by operator."""
+"""An ONNX graph, assembled operator by operator."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-OPSET, IR_VERSION = 17, 8  # of ONNX 1.12: runtimes since 2022 read it
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12; supported by runtimes since 2022
 IDS, FLOATS = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
 Shape = Sequence[int | str]  # a name stands for any size
 
 
 class Graph:
-    """Operators, constants, inputs and outputs; values are known by their names.
+    """Operators, constants, inputs and outputs. Values are identified by name.
 
-    `prefix` is the beginning of the names of all values within, which a graph inside another needs.
+    `prefix` is the prefix of the names of all values; a graph inside another needs one.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -37,7 +37,7 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Name of a constant, which is kept once."""
+        """Name of a constant. Equal constants are stored once."""
         name = self._prefix + name
         if name not in self._constants:
             self._constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)

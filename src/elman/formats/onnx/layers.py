@@ -1,4 +1,4 @@
-"""A language model in operators of ONNX: inputs, recurrent layers, output layer."""
+"""A language model as ONNX operators: inputs, recurrent layers, output layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from elman.core.model.weights import Architecture, Weights
 from elman.formats.onnx.cell import scan
 from elman.formats.onnx.graph import Graph
 
-# Place among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.
+# Index among elman's gates of each gate of the operator: h; z, r, h; i, o, f, c.
 GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
 
 
@@ -24,7 +24,7 @@ class LanguageModel:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Names of the parts of a state: h, c, and s2, s3 and so on where there are more."""
+        """Names of the parts of a state: h, c, and s2, s3, ... if there are more."""
         number = cell_named(self.arch.cell).states
         return ("h", "c", *(f"s{n}" for n in range(2, number)))[:number]
 
@@ -58,7 +58,7 @@ class LanguageModel:
         return graph.add("OneHot", ids, graph.integers(self.arch.vocab), off_and_on)
 
     def _logits(self, graph: Graph, hidden: str) -> str:
-        """Logits, (batch, steps, vocab), of the outputs of the layers, (steps, batch, hidden)."""
+        """Logits, (batch, steps, vocab), for the outputs of the layers, (steps, batch, hidden)."""
         weight = "embedding.weight" if self.arch.tied else "linear.weight"
         transposed = graph.add("Transpose", self._constant(graph, weight), perm=[1, 0])
         products = graph.add("MatMul", hidden, transposed)
@@ -83,7 +83,7 @@ class LanguageModel:
 
 
 def _operands(order: list[int], values: Mapping[str, NDArray[np.float32]]) -> Weights:
-    """Weights of a layer with the gates in the operator's order, and an axis for directions."""
+    """Weights of a layer, with gates in the operator's order and an axis for directions."""
 
     def ordered(value: NDArray[np.float32]) -> NDArray[np.float32]:
         gates = value.reshape(len(order), -1, *value.shape[1:])  # (gates, hidden, ...)

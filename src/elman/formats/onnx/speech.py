@@ -1,8 +1,8 @@
-"""The two graphs that speech recognizers read: those of icefall's RNN language models.
+"""The two graphs that speech recognizers read, in the form of icefall's RNN language models.
 
-sherpa-onnx takes their inputs and outputs by position, and the metadata by the names here. One
-scores whole sentences, the other is asked token by token. The recognizer has no token 0 in a
-hypothesis, and adds no border to one.
+sherpa-onnx identifies inputs and outputs by position, and metadata by the names used here. One
+graph scores whole sentences; the other is called token by token. Token 0 never occurs in the
+recognizer's hypotheses, and the recognizer adds no border to them.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ from elman.formats.onnx.layers import LanguageModel
 SENTENCES, STREAMING, TOKENS = "no-state.onnx", "with-state.onnx", "tokens.txt"
 MAX_STATES = 2  # arrays of a state that a recognizer keeps
 BORDER = 1  # number of the symbol before and after a sentence
-SPACE = "\u2581"  # which stands for a space in a file whose columns are separated by spaces
+SPACE = "\u2581"  # represents a space in a file with columns separated by spaces
 
 
 class Symbols:
     """Symbols of a recognizer, numbered as in icefall, and the model's token for each.
 
-    0 is the blank, 1 the border of a sentence, 2 the unknown symbol; then come the model's tokens,
-    so that those of bytes have the numbers that sherpa-onnx knows.
+    0 is the blank, 1 the border of a sentence, 2 the unknown symbol. The model's tokens follow, so
+    that byte tokens have the numbers that sherpa-onnx expects.
     """
 
     def __init__(self, used: Codec, border: int) -> None:
@@ -61,9 +61,9 @@ def metadata(model: LanguageModel, symbols: Symbols) -> dict[str, object]:
 
 
 def sentences(model: LanguageModel, symbols: Symbols) -> Any:
-    """`x`, (N, L), and `x_lens`, (N,), to `nll`, (N,), that of each sentence with its end.
+    """`x`, (N, L), and `x_lens`, (N,), to `nll`, (N,): the loss of each sentence with its end.
 
-    Sentences are given without borders, and padded at their ends by anything.
+    Sentences are given without borders, and padded at their ends with anything.
     """
     graph = Graph()
     x, lengths = graph.input("x", IDS, ("N", "L")), graph.input("x_lens", IDS, ("N",))
@@ -91,8 +91,8 @@ def sentences(model: LanguageModel, symbols: Symbols) -> Any:
 def streaming(model: LanguageModel, symbols: Symbols) -> Any:
     """`x`, (N, L), `h0` and `c0` to `log_softmax`, (N, symbols), `next_h0` and `next_c0`.
 
-    The log-probabilities are those of the symbol after the last of x. Parts of a state are
-    (layers, N, hidden); a cell without c returns it as it came.
+    The log-probabilities are for the symbol after the last of x. Parts of a state are
+    (layers, N, hidden). A cell without c returns it unchanged.
     """
     graph, shape = Graph(), model.state_shape("N")
     x = graph.input("x", IDS, ("N", "L"))
@@ -113,12 +113,12 @@ def _table(graph: Graph, symbols: Symbols) -> str:
 
 
 def _tokens(graph: Graph, symbols: Symbols, x: str) -> str:
-    """The model's tokens of symbols of the same shape."""
+    """The model's tokens for symbols, in the same shape."""
     return graph.add("Gather", _table(graph, symbols), x)
 
 
 def _positions(graph: Graph, inputs: str) -> str:
-    """0, 1, 2 and so on, one for each column of the inputs."""
+    """0, 1, 2, ..., one for each column of the inputs."""
     columns = graph.add("Shape", inputs, start=1, end=2)
     zero, one = (graph.constant(f"scalar_{n}", np.array(n)) for n in (0, 1))
     return graph.add("Range", zero, graph.add("Squeeze", columns), one)

@@ -1,4 +1,4 @@
-"""A run as a program in PyTorch that needs no elman: model.py, its weights and its tokens."""
+"""A run as a PyTorch program that does not need elman: model.py, its weights and its tokens."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from elman.formats.torch import source
 def write(run: Path, out: Path) -> None:
     """Write the folder `out` with model.py, model.safetensors, vocab.json and tokenizer.json.
 
-    The program computes in single precision. PyTorch is not needed to write it.
+    The program computes in single precision. Writing it does not require PyTorch.
     """
     arch, values, used, recorded = runs.read(run)
     precision_in("torch", recorded)  # a notice if it differs

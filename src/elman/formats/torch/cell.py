@@ -1,4 +1,4 @@
-"""Layers of any cell as a module of PyTorch: its equations, in a loop over the steps."""
+"""Layers of any cell as a PyTorch module: its equations, in a loop over the steps."""
 
 from collections.abc import Sequence
 from string import Template
@@ -61,7 +61,7 @@ OPERATORS = {
 
 
 class Statements(Language):
-    """Array functions that write statements of PyTorch, one for each result."""
+    """Array functions that write PyTorch statements, one for each result."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

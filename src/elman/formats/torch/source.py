@@ -1,4 +1,4 @@
-"""The source of a language model in PyTorch, which has only what its model needs."""
+"""The source of a language model in PyTorch, with only the code that its model needs."""
 
 import json
 from string import Template
@@ -117,7 +117,7 @@ def join(tokens):
 GENERATE = '''\
 @torch.no_grad()
 def generate(model, prefix, tokens=200, temperature=0.0):
-    """Write a text that begins with a prefix: the likeliest tokens, or drawn at a temperature."""
+    """Write a text that begins with a prefix: the likeliest tokens, or sampled at a temperature."""
     ids, state = encode(prefix), None
     if not ids:
         raise ValueError("the prefix is empty: give at least one symbol to begin with")
@@ -131,8 +131,8 @@ def generate(model, prefix, tokens=200, temperature=0.0):
 GENERATE_LINE = '''\
 @torch.no_grad()
 def generate(model, prefix="", tokens=200, temperature=0.0):
-    """Write a line that begins with a prefix: the likeliest tokens, or drawn at a temperature."""
-    ids, state = [LINE_END, *encode(prefix)], None  # a line begins as the one before has ended
+    """Write a line that begins with a prefix: the likeliest tokens, or sampled at a temperature."""
+    ids, state = [LINE_END, *encode(prefix)], None  # a line begins after the end of another
     inputs = torch.tensor([ids])
     for _ in range(tokens):
         logits, state = model(inputs, state)
@@ -145,8 +145,8 @@ def generate(model, prefix="", tokens=200, temperature=0.0):
 
 CHOOSE = '''\
 def choose(logits, temperature):
-    """Return the likeliest id, or one that is drawn at a temperature."""
-    logits[IDS["<unk>"]] = -torch.inf  # it stands for no text
+    """Return the likeliest id, or one that is sampled at a temperature."""
+    logits[IDS["<unk>"]] = -torch.inf  # it represents no text
     if temperature == 0:
         return int(logits.argmax())
     return int(torch.multinomial(torch.softmax(logits / temperature, dim=0), 1))

@@ -1,1 +1,1 @@
-"""Machine code: register tiles, threads, compiling and caching; nothing here knows a cell."""
+"""Machine code: register tiles, threads, compiling and caching. Independent of cells."""

@@ -1,7 +1,7 @@
-"""Arrays of floats that compiled code knows by their addresses.
+"""Arrays of floats that compiled code accesses by address.
 
-Arguments of compiled code are of fixed number and type. Any number of arrays is a table of
-addresses.
+The arguments of compiled code are fixed in number and type. A table of addresses stands for any
+number of arrays.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Compiling kernels, and the cache of compiled code.
 
-The code of a kernel, for given argument types and a given processor, is a file that begins with a
-digest of the rest. It is valid as long as its sources, all files of `kernels/`, and the versions of
+Each combination of kernel, argument types and processor has a file. The file begins with a digest
+of its remaining bytes. It is valid while its sources (all files in `kernels/`) and the versions of
 Python, Numba, llvmlite and NumPy stay the same.
 """
 
@@ -37,7 +37,7 @@ KERNELS = Path(__file__).parents[1]  # folder of all sources of compiled code
 
 @lru_cache(maxsize=1)
 def stamp() -> str:
-    """Digest of everything but the processor that determines compiled code."""
+    """Digest of everything that determines compiled code, except the processor."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     digest = hashlib.sha256(repr(versions).encode())
     for source in sorted(KERNELS.rglob("*.py")):
@@ -47,12 +47,12 @@ def stamp() -> str:
 
 @lru_cache(maxsize=1)
 def folder() -> Path | None:
-    """Folder for compiled code; None, after a warning, if there is none to trust."""
+    """Folder for compiled code; None, after a warning, if no folder can be trusted."""
     try:
         return private_folder()
     except ElmanError as error:
         log.warning(
-            "cannot cache compiled kernels, so that each process compiles them: %s; set "
+            "cannot cache compiled kernels, so each process compiles them again: %s; set "
             "NUMBA_CACHE_DIR to a folder that only you can write to",
             error,
         )
@@ -62,14 +62,14 @@ def folder() -> Path | None:
 class _Cache(caching.NullCache):
     """Cache of a kernel's code, with a file for each signature and processor.
 
-    Numba's own cache keeps an index of its files, and unpickles them without checking.
+    Numba's own cache keeps an index of its files and unpickles them without verifying them.
     """
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
         self.name, self.folder = f"{function.__module__}.{function.__qualname__}", folder
 
     def _entry(self, signature: Any, codegen: Any) -> tuple[Path, Any]:
-        """File for a signature and a processor, and the key that it must contain."""
+        """File for a signature and a processor, and the key that the file must contain."""
         key = (stamp(), self.name, signature, codegen.magic_tuple())
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self.folder / f"{self.name.rpartition('.')[2]}-{digest[:32]}.nbc", key
@@ -81,13 +81,13 @@ class _Cache(caching.NullCache):
             key, code = pickle.loads(read(path))
             if key == expected:
                 return CompileResult._rebuild(context, *code)
-        except Exception as error:  # files of other package versions may raise anything
+        except Exception as error:  # files from other package versions may raise anything
             log.debug("%s is not loaded: %r", path, error)
         _log_compiling()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        if result.library.has_dynamic_globals:  # addresses that only this process has
+        if result.library.has_dynamic_globals:  # addresses that are valid only in this process
             return
         path, key = self._entry(signature, result.codegen)
         try:
@@ -123,14 +123,14 @@ def write(path: Path, content: bytes) -> None:
 
 @lru_cache(maxsize=1)
 def _log_compiling() -> None:
-    log.info("compiling kernels for this processor, which takes some seconds the first time")
+    log.info("compiling kernels for this processor; this takes some seconds the first time")
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Decorate a function to be compiled on its first call, to run without the GIL, and be cached.
+    """Decorate a function: compile it on its first call, release the GIL, cache the code.
 
-    It cannot allocate arrays: reference counts are off, since threads that count references to the
-    same arrays wait for each other.
+    The function cannot allocate arrays. Reference counting is off, since threads that count
+    references to the same arrays wait for each other.
     """
     dispatcher = numba.njit(**KERNEL)(function)
     found = folder()
@@ -140,11 +140,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def compiled(kernel: Any, *arguments: Any) -> Any:
-    """Compile a kernel for arguments of these types; calling the result skips the type lookup."""
+    """Compile a kernel for arguments of these types. Calls of the result skip the type lookup."""
     return kernel.compile(tuple(map(numba.typeof, arguments)))
 
 
-# Forking waits for compiling threads: a child would inherit a lock that nobody releases.
+# A fork waits for compiling threads; otherwise the child would inherit a lock that stays locked.
 at_fork(
     before=global_compiler_lock.acquire,
     after_in_parent=global_compiler_lock.release,

@@ -1,16 +1,16 @@
-"""Compiling kernels as a whole: the functions that a kernel calls are optimized within it, once.
+"""Compiling kernels as a whole: the functions that a kernel calls are optimized once, inside it.
 
-Numba compiles every function so that it can be called by itself: LLVM optimizes it, writes machine
-code, and does so again for each function that calls it. Of a kernel's fifty functions only the
-kernel is called from outside. So the others, `inner` functions, stay as they are first written
-until the kernel that they are linked into is optimized.
+Numba compiles each function so that it can be called separately: LLVM optimizes it, generates
+machine code, and repeats this for each function that calls it. Of a kernel's fifty functions, only
+the kernel is called from outside. The other functions are `inner` functions: they remain
+unoptimized until they are linked into the kernel.
 
-A kernel's time is that of Numba, which infers types and writes LLVM's instructions, and of LLVM,
-about half each. Both follow the number of these instructions: `tensors.py` and `ranges.py` write
-a third of Numba's.
+About half of a kernel's compile time is Numba's (type inference and generating LLVM instructions),
+and half is LLVM's. Both are proportional to the number of instructions. `tensors.py` and
+`ranges.py` generate a third of Numba's usual number.
 
-This replaces parts of Numba that are not public. Where a version of Numba lacks one of `PARTS`,
-kernels are compiled by plain Numba, which takes longer.
+This module replaces non-public parts of Numba. If a version of Numba lacks one of `PARTS`, plain
+Numba compiles the kernels. That takes longer.
 """
 
 import gc
@@ -31,7 +31,7 @@ from numba.core.untyped_passes import IRProcessing
 
 from elman.kernels.codegen.ranges import replace_ranges
 
-# Methods and attributes of Numba's libraries that are replaced or used here.
+# Methods and attributes of Numba's libraries that this module replaces or uses.
 PARTS = (
     "_finalize_final_module",
     "_optimize_final_module",
@@ -43,11 +43,11 @@ PARTS = (
 
 
 class InnerLibrary(JITCodeLibrary):
-    """Code of a function that only compiled functions call: neither optimized nor machine code."""
+    """Code of a function that only compiled functions call: not optimized, no machine code."""
 
     @property
     def codegen(self) -> Any:
-        """Code generator that sets no environments, which only calls from Python read."""
+        """Code generator that sets no environments; only calls from Python read them."""
         codegen = copy(self._codegen)
         codegen.set_env = _ignore
         return codegen
@@ -66,11 +66,11 @@ class InnerLibrary(JITCodeLibrary):
         self._linking_libraries.append(library)
 
     def get_pointer_to_function(self, name: str) -> int:
-        """Address of machine code: there is none."""
+        """Address of machine code: none exists."""
         return 0
 
     def module(self) -> Any:
-        """Module of this function alone, which may be linked more than once."""
+        """Module of this function without callees. It may be linked more than once."""
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
                 function.linkage = llvm.Linkage.linkonce_odr
@@ -78,14 +78,14 @@ class InnerLibrary(JITCodeLibrary):
 
 
 class KernelLibrary(JITCodeLibrary):
-    """Code of a kernel and of all that it calls, optimized once."""
+    """Code of a kernel and all functions that it calls, optimized once."""
 
     def __init__(self, codegen: Any, name: str) -> None:
         super().__init__(codegen, name)
         self.inner: dict[InnerLibrary, None] = {}  # in the order of their first calls
 
     def add_linking_library(self, library: Any) -> None:
-        """Add the library of a function that the kernel calls, and those that this one calls."""
+        """Add the library of a function that the kernel calls, and the libraries it depends on."""
         if not isinstance(library, InnerLibrary):
             super().add_linking_library(library)
         elif library not in self.inner:
@@ -94,7 +94,7 @@ class KernelLibrary(JITCodeLibrary):
                 self.add_linking_library(called)
 
     def finalize(self) -> None:
-        """Link, optimize, and write machine code."""
+        """Link, optimize, and generate machine code."""
         for library in self.inner:
             self._final_module.link_in(library.module(), preserve=True)
         super().finalize()
@@ -103,16 +103,16 @@ class KernelLibrary(JITCodeLibrary):
         module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        # Level 3, and loops unrolled, take a fifth longer each, for code that is no faster.
+        # Level 3 and loop unrolling each take a fifth longer; the code is no faster.
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.loop_unrolling = True, False
         builder = llvm.create_pass_builder(self._codegen._tm, options)
         builder.getModulePassManager().run(self._final_module, builder)
 
 
-# Numba's passes for what kernels do not have: variables that change their type, functions that are
-# inlined before their types are known, literals that matter, branches on None, whole-array
-# expressions, parallel loops, reference counts. They take a fifth of the time.
+# Numba's passes for features that kernels do not use: variables that change their type, functions
+# inlined before type inference, literals, branches on None, whole-array expressions, parallel
+# loops, reference counts. They take a fifth of the time.
 NEEDLESS = {
     "WithLifting",
     "InlineClosureLikes",
@@ -135,9 +135,9 @@ NEEDLESS = {
 
 
 class _Lower(Lower):
-    """Lowering of functions that count no references and have no debug information.
+    """Lowering of functions without reference counts and debug information.
 
-    Numba's own clears variables, releases what they have held, and asks LLVM for their sizes.
+    Numba's own lowering clears variables, releases their old values, and asks LLVM for their sizes.
     """
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
@@ -156,7 +156,7 @@ class _Lower(Lower):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _Processing(IRProcessing):
-    """First pass over a function, which gets ranges of few instructions."""
+    """First pass over a function; it replaces ranges by ranges of few instructions."""
 
     _name = "elman_processing"
 
@@ -216,7 +216,7 @@ class KernelCompiler(FewPasses):
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage: that takes a fifth of the time, and finds little."""
+    """Pause garbage collection: it takes a fifth of the time and finds little."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -227,13 +227,13 @@ def _no_collection() -> Iterator[None]:
 
 
 def _supported() -> bool:
-    """Return True if this version of Numba has the parts that are replaced and used here."""
+    """Return True if this version of Numba has the parts that this module replaces and uses."""
     return all(hasattr(JITCodeLibrary, part) for part in PARTS)
 
 
 # Options of all compiled functions. Threads that count references to the same arrays would wait for
-# each other; without counts, no function can allocate arrays. All are named, for otherwise a
-# function would be compiled for each set of options that its callers have.
+# each other. Without reference counts, functions cannot allocate arrays. All options are named:
+# otherwise a function would be compiled once for each set of options of its callers.
 OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
@@ -246,21 +246,21 @@ if _supported():
     KERNEL = OPTIONS | {"pipeline_class": KernelCompiler}
     INNER = OPTIONS | {"pipeline_class": InnerCompiler, "no_cpython_wrapper": True}
 
-# Options of functions that LLVM must inline. By itself it decides by the size of the caller, and a
-# call at every step costs some per cent.
+# Options of functions that LLVM must inline. LLVM's own decision depends on the caller's size, and
+# a call at every step costs a few percent.
 INLINED: dict[str, Any] = {"forceinline": True}
 
 
 def inner(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Decorate a function to be called by compiled functions; options are those of Numba.
+    """Decorate a function to be called by compiled functions; options are Numba's.
 
-    Called from Python, it raises a TypeError.
+    A call from Python raises a TypeError.
     """
     if function is None:
         return partial(inner, **options)
     dispatcher = numba.njit(**INNER | options)(function)
     if INNER is not OPTIONS:
-        # Python calls the address that `_insert` is told, and there is none.
+        # Python calls the address that `_insert` receives; inner functions have no address.
         dispatcher._insert = _ignore
         dispatcher._compile_for_args = _refuse
         dispatcher.get_call_template = partial(_call_template, dispatcher)
@@ -278,4 +278,4 @@ def _ignore(*arguments: Any) -> None:
 
 
 def _refuse(*arguments: Any, **named: Any) -> None:
-    raise TypeError("only compiled functions can call this function: it has no code of its own")
+    raise TypeError("only compiled functions can call this function: it has no separate code")

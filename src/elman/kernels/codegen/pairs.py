@@ -1,14 +1,14 @@
 """Pairs of bfloat16s: operands of products in bfloat16 with sums in single precision.
 
 A bfloat16 is the upper half of a float32: the same range, with 8 significant bits instead of 24. A
-pair is a 32-bit integer that holds those of two consecutive depths, 2q in its lower half and 2q + 1
-in the upper one. A matrix of pairs is a NumPy array of uint32: a left operand of `mm` is (rows,
-depth / 2), a right one (depth / 2, width).
+pair is a 32-bit integer that holds the values of two consecutive depths: 2q in its lower half and
+2q + 1 in its upper half. A matrix of pairs is a NumPy array of uint32: a left operand of `mm` is
+(rows, depth / 2), a right operand (depth / 2, width).
 
-Processors with AVX512_BF16 have instructions that round and multiply. Elsewhere others do the same:
-numbers below 2^-126 are rounded to zero, and the product of the upper halves is added first, both
-with one rounding. Results are equal to the bit unless a sum is below 2^-126, which those
-instructions replace by zero.
+Processors with AVX512_BF16 have instructions that round and multiply. On other processors, several
+instructions do the same: they round numbers below 2^-126 to zero, and add the product of the upper
+halves first, both with one rounding. Results are equal to the bit unless a sum is below 2^-126: the
+AVX512_BF16 instructions replace it by zero.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ INT16 = ir.IntType(16)
 
 
 class _BFloat16(ir.Type):
-    """LLVM's type bfloat, which llvmlite lacks."""
+    """LLVM's type bfloat, missing in llvmlite."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -43,12 +43,12 @@ class Floats:
         self.load, self.multiply_add, self.add = emit.load, emit.multiply_add, emit.add
 
     def splat(self, address: Any) -> Any:
-        """Vector whose lanes are all the float at an address."""
+        """Vector with the float at an address in all lanes."""
         return self.emit.splat(self.emit.read(address, FLOAT))
 
 
 class Pairs:
-    """Operands and sums of a product of pairs; sums are never reordered."""
+    """Operands and sums of a product of pairs. Sums are never reordered."""
 
     def __init__(self, emit: TileBuilder) -> None:
         self.emit, self.native = emit, multiplies_pairs(emit.lanes)
@@ -58,7 +58,7 @@ class Pairs:
         return self._operand(self.emit.read(address, self.emit.integers))
 
     def splat(self, address: Any) -> Any:
-        """Vector whose lanes are all the pair at an address."""
+        """Vector with the pair at an address in all lanes."""
         return self._operand(self.emit.splat(self.emit.read(address, INT32)))
 
     def _operand(self, pairs: Any) -> Any:
@@ -71,7 +71,7 @@ class Pairs:
         return [builder.bitcast(half, emit.type) for half in (upper, lower)]
 
     def multiply_add(self, x: Any, y: Any, sums: Any) -> Any:
-        """Sums with both products of each lane of two operands added."""
+        """Add both products of each lane of two operands to the sums."""
         if self.native:
             return _call(self.emit, "dpbf16ps.512", sums.type, sums, x, y)
         for halves in zip(x, y, strict=True):
@@ -85,7 +85,7 @@ class Pairs:
 
 @intrinsic
 def store_pairs(context: Any, tile: Any, view: Any) -> Any:
-    """Store a tile as pairs along its rows, (rows, width / 2), rounded to nearest, ties to even."""
+    """Store a tile as pairs along its rows, (rows, width / 2); round to nearest, ties to even."""
     _check_pairs(view)
 
     def body(emit: TileBuilder, value: Any, where: Any) -> None:
@@ -99,10 +99,10 @@ def store_pairs(context: Any, tile: Any, view: Any) -> Any:
 
 @intrinsic
 def store_row_pairs(context: Any, tile: Any, view: Any) -> Any:
-    """Store a tile as pairs of its rows 2q and 2q + 1, (rows / 2, width), rounded likewise."""
+    """Store a tile as pairs of its rows 2q and 2q + 1, (rows / 2, width), rounded the same way."""
     _check_pairs(view)
     if tile.rows % 2:
-        raise TypingError("pairs of rows need a tile with an even number of them")
+        raise TypingError("pairs of rows need a tile with an even number of rows")
 
     def body(emit: TileBuilder, value: Any, where: Any) -> None:
         rows = emit.rows(emit.view(view, where), tile.rows // 2)

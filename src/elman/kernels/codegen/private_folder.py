@@ -1,6 +1,6 @@
 """Folder for compiled code that only this user can write to.
 
-Compiled code runs with the rights of whoever loads it, so that nobody else may place files here.
+Compiled code runs with the rights of the user who loads it. Other users must not place files here.
 """
 
 import os
@@ -15,7 +15,7 @@ from elman.core.files.system import user_id
 def private_folder() -> Path:
     """Create the folder if needed, in NUMBA_CACHE_DIR or in the user's cache folder; return it.
 
-    An ElmanError says why there is none that can be trusted, or written to.
+    Raise an ElmanError with the reason if no folder can be trusted or written to.
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
     folder = (Path(given) if given else user_cache()) / "kernels"
@@ -24,7 +24,7 @@ def private_folder() -> Path:
     try:
         for path in (*reversed(folder.parents), folder):
             path.mkdir(mode=0o700, exist_ok=True)
-        real = folder.resolve(strict=True)  # a link counts as its target
+        real = folder.resolve(strict=True)  # check the target of a link
         if user_id() is not None:
             _check_owners(folder, real)
     except FileExistsError as error:
@@ -37,12 +37,12 @@ def private_folder() -> Path:
 
 
 def _check_owners(folder: Path, real: Path) -> None:
-    """Raise a MachineError if another user can write to a folder, or put another in its place."""
-    # The owner of the root can do so anyway; in a container that need not be user 0.
+    """Raise a MachineError if another user can write to a folder or replace it."""
+    # The owner of the root directory can do so anyway; in a container that may not be user 0.
     trusted = {os.geteuid(), 0, os.stat("/").st_uid}
     for path in (*real.parents, *folder.parents):
         status = path.stat()
-        sticky = status.st_mode & stat.S_ISVTX  # as in /tmp, only owners move what they own
+        sticky = status.st_mode & stat.S_ISVTX  # as in /tmp: only owners can move their files
         if status.st_uid not in trusted:
             raise MachineError(f"{path} belongs to another user")
         if not sticky and _others_may_write(status):
@@ -61,7 +61,7 @@ def _others_may_write(status: os.stat_result) -> bool:
 
 
 def _is_private_group(group: int) -> bool:
-    """Return True if a group has the user's name and no other member, as on many systems."""
+    """Return True if a group has the user's name and no other member, as many systems set up."""
     import grp
     import pwd
 

@@ -1,4 +1,4 @@
-"""Instructions of the processor that kernels are compiled for, and tiles that suit them."""
+"""Instruction set of the processor that kernels are compiled for, and matching tile shapes."""
 
 import llvmlite.binding as llvm
 import numba
@@ -7,9 +7,9 @@ from elman.kernels.codegen.tile_types import TileShape
 
 
 def features() -> str:
-    """List LLVM's names of the processor's features, such as "+avx2,-avx512f".
+    """List LLVM's names of the processor's features, for example "+avx2,-avx512f".
 
-    The list is empty for a processor that is to be treated as any.
+    The list is empty for a generic processor.
     """
     chosen = numba.config.CPU_FEATURES
     return llvm.get_host_cpu_features().flatten() if chosen is None else str(chosen)
@@ -24,17 +24,17 @@ def instructions() -> str:
 
 
 def multiplies_pairs(lanes: int) -> bool:
-    """Return True if one instruction multiplies pairs of bfloat16s in vectors of so many floats."""
+    """Return True if one instruction multiplies pairs of bfloat16s in vectors of `lanes` floats."""
     return lanes == 16 and "+avx512bf16" in features()
 
 
 def host_shape() -> TileShape:
-    """Tile shape for this processor: it fills the vector registers, but for a few.
+    """Tile shape for this processor: it fills most vector registers.
 
-    Without AVX2 a vector has 4 floats, and a tile 16 vectors: half of the 32 registers of an ARM
-    processor, and all 16 of an older x86 processor, which keeps some of the tile in memory. A
-    larger tile, for ARM only, would do more products for each vector that it loads, and change the
-    rounding of results. Rows must divide 8, since batches are padded to multiples of it.
+    Without AVX2 a vector has 4 floats and a tile has 16 vectors: half of the 32 registers of an ARM
+    processor, or all 16 of an older x86 processor, where part of the tile spills to memory. A
+    larger tile for ARM would compute more products for each loaded vector, but change the rounding
+    of results. The number of rows must divide 8: batches are padded to multiples of it.
     """
     if "+avx512f" in features():
         return TileShape(8, 2, 16)

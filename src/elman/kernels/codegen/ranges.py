@@ -1,8 +1,8 @@
-"""Ranges of integers to loop over, in few instructions.
+"""Integer ranges for loops, compiled to few instructions.
 
-Numba's `range` checks its step, counts in advance by a division, and keeps five numbers in memory:
-a hundred instructions a loop, a third of what a kernel is compiled from. Those of kernels step up,
-or down by a literal, as `range(n, -1, -1)` does.
+Numba's `range` checks its step, computes the count by a division, and keeps five numbers in memory.
+This takes a hundred instructions for each loop, a third of a kernel's code. Ranges in kernels only
+step up, or down by a literal, as in `range(n, -1, -1)`.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ class _RangeModel(models.StructModel):
 
 @register_model(RangeIteratorType)
 class _RangeIteratorModel(models.StructModel):
-    """Address of the next number, where to stop, and the step."""
+    """Address of the next number, the end, and the step."""
 
     def __init__(self, manager: Any, kind: RangeIteratorType) -> None:
         next_number = ("next", types.CPointer(types.int64))
@@ -50,7 +50,7 @@ class _RangeIteratorModel(models.StructModel):
 
 
 def steps(*bounds: int) -> range:
-    """Range of integers; compiled code has it in place of `range`."""
+    """Range of integers. Compiled code uses it instead of `range`."""
     return range(*bounds)
 
 

@@ -1,12 +1,12 @@
-"""Named tuples of arrays that compiled functions take by their address.
+"""Named tuples of arrays that compiled functions receive by address.
 
-Numba passes a tuple of arrays as an argument for each number of each array: some hundreds, at each
-call, which take long to compile. Here these numbers are in memory, in words of 64 bits, and a field
-is read where it is used:
+Numba passes a tuple of arrays as one argument for each number of each array: several hundred for
+each call. They take long to compile. Here, these numbers are in memory, in 64-bit words, and a
+field is read where it is used:
 
     array       words of a tensor (see `tensors.py`)
     tuple       address of its words
-    list        address of the addresses of its tuples, which are of one type
+    list        address of the addresses of its tuples; all have one type
     integer     itself
 """
 
@@ -39,14 +39,14 @@ from elman.kernels.codegen.vectors import INT64
 
 
 class ReferenceType(types.Type):
-    """Numba type of the address of a named tuple of a class, with fields of these types."""
+    """Numba type of the address of a named tuple of class `of`, with fields of these types."""
 
     def __init__(self, of: type[Any], kinds: tuple[types.Type, ...]) -> None:
         self.of, self.kinds = of, kinds
         super().__init__(f"&{of.__name__}({', '.join(map(str, kinds))})")
 
     def place(self, name: str) -> tuple[types.Type, int]:
-        """Type of a field, and the number of its first word."""
+        """Type of a field, and the index of its first word."""
         n = self.of._fields.index(name)
         return self.kinds[n], sum(map(_words, self.kinds[:n]))
 
@@ -64,14 +64,14 @@ class ReferencesType(types.Type):
 
 
 class Reference:
-    """Address of a named tuple of arrays, integers, such tuples and lists of these.
+    """Address of a named tuple of arrays, integers, named tuples, and lists of named tuples.
 
-    It is an argument of a kernel. The arrays stay the same, and so does the address.
+    It can be passed to a kernel. The arrays must stay the same; the address then does, too.
     """
 
     def __init__(self, values: Any) -> None:
         self.values = values
-        self.parts: list[Any] = []  # that must be kept
+        self.parts: list[Any] = []  # objects to keep alive
         numbers: list[int] = []
         for value in values:
             if isinstance(value, np.ndarray):
@@ -96,7 +96,7 @@ def _typeof_reference(reference: Reference, context: Any) -> types.Type:
 
 
 def _form(values: Any) -> tuple[Any, ...]:
-    """Class of a named tuple, and for each field what its type follows from."""
+    """Class of a named tuple, and for each field what determines its type."""
     fields: list[Any] = []
     for value in values:
         if isinstance(value, np.ndarray):
@@ -106,14 +106,14 @@ def _form(values: Any) -> tuple[Any, ...]:
         elif isinstance(value, list):
             forms = set(map(_form, value))
             if len(forms) != 1:
-                raise ValueError(f"a list has tuples of one type, got {forms}")
+                raise ValueError(f"all tuples in a list must have one type, got {forms}")
             fields.append((*forms, list))
         else:
             fields.append(int)
     return type(values), *fields
 
 
-@lru_cache(maxsize=256)  # for Numba makes and compares types slowly, at every call of a kernel
+@lru_cache(maxsize=256)  # Numba creates and compares types slowly, at every call of a kernel
 def _type_of(form: tuple[Any, ...]) -> ReferenceType:
     """Numba type of a reference to a named tuple of this form."""
     of, *fields = form
@@ -149,7 +149,7 @@ def _unbox(kind: ReferenceType, value: Any, context: Any) -> NativeValue:
 
 @infer_getattr
 class _Fields(AttributeTemplate):
-    """Typing of the fields of a reference."""
+    """Type inference for the fields of a reference."""
 
     key = ReferenceType
 
@@ -169,7 +169,7 @@ def _word(builder: Any, address: Any, n: int, kind: Any) -> Any:
 
 @infer_global(operator.getitem)
 class _Elements(AbstractTemplate):
-    """Typing of the elements of a list of references."""
+    """Type inference for the elements of a list of references."""
 
     def generic(self, arguments: Any, keywords: Any) -> Any:
         references, _ = arguments

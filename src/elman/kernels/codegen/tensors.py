@@ -1,15 +1,16 @@
-"""Arrays as compiled functions know them: an address, a shape, and strides.
+"""Arrays in compiled functions: an address, a shape, and strides.
 
-Numba's own array has nine numbers where a matrix needs four, and an index or a slice of it may be
-anything that Python allows. Both take long to compile. A tensor has
+Numba's arrays hold nine numbers where a matrix needs four, and allow every index and slice of
+Python. Both take long to compile. A tensor supports
 
-    getitem     integers, of which negative ones count from the end, and slices without a step,
-                whose bounds are not negative
-    setitem     the same, to a number
+    getitem     integers (negative ones count from the end), and slices without a step and with
+                nonnegative bounds
+    setitem     likewise, to assign a number
     len, shape
 
-and its last axis is contiguous: a slice of it stays last, unless all other axes are integers. A
-type of tensors tells the type of an element and the number of axes, but no layout.
+Its last axis is contiguous: a slice of that axis must remain the last axis, unless all other
+indices are integers. A tensor's type contains the element type and the number of axes, but no
+layout.
 """
 
 import operator
@@ -42,7 +43,7 @@ class TensorType(types.Type):
 
 @register_model(TensorType)
 class _TensorModel(models.StructModel):
-    """Address of the first element, the sizes of all axes, the strides of all but the last."""
+    """Address of the first element, sizes of all axes, strides of all axes except the last."""
 
     def __init__(self, manager: Any, kind: TensorType) -> None:
         numbers = range(words_of(kind.ndim) - 1)
@@ -51,12 +52,12 @@ class _TensorModel(models.StructModel):
 
 
 def words_of(ndim: int) -> int:
-    """Words of 64 bits of a tensor."""
+    """Number of 64-bit words of a tensor."""
     return 2 * ndim
 
 
 def words(array: np.ndarray[Any, Any]) -> list[int]:
-    """Words of the tensor that an array is; a TypeError unless its last axis is contiguous."""
+    """Words of an array's tensor; raise a TypeError unless the last axis is contiguous."""
     if not array.size:
         return [array.ctypes.data, *array.shape, *[0] * (array.ndim - 1)]
     if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
@@ -66,19 +67,19 @@ def words(array: np.ndarray[Any, Any]) -> list[int]:
 
 
 class Tensor:
-    """Parts of a tensor: address, sizes, and strides in elements."""
+    """Components of a tensor: address, sizes, and strides in elements."""
 
     def __init__(self, data: Any, shape: list[Any], strides: list[Any]) -> None:
         self.data, self.shape, self.strides = data, shape, strides
 
     @classmethod
     def of(cls, builder: Any, kind: Any, value: Any) -> "Tensor":
-        """Parts of a value."""
+        """Components of a value."""
         data, *numbers = (builder.extract_value(value, n) for n in range(words_of(kind.ndim)))
         return cls(data, numbers[: kind.ndim], numbers[kind.ndim :])
 
     def value(self, context: Any, builder: Any, kind: Any) -> Any:
-        """Value of a type."""
+        """Value of type `kind`."""
         value = ir.Constant(context.get_value_type(kind), ir.Undefined)
         for n, part in enumerate([self.data, *self.shape, *self.strides]):
             value = builder.insert_value(value, part, n)
@@ -86,7 +87,7 @@ class Tensor:
 
 
 def tensor_of(context: Any, builder: Any, kind: Any, value: Any) -> Tensor:
-    """Parts of a tensor, or of an array of Numba's whose last axis is contiguous."""
+    """Components of a tensor, or of a Numba array with a contiguous last axis."""
     if isinstance(kind, TensorType):
         return Tensor.of(builder, kind, value)
     array = context.make_array(kind)(context, builder, value)
@@ -128,7 +129,7 @@ def _indices(index: Any) -> tuple[Any, ...]:
 
 
 def _item(kind: Any, index: Any) -> Any:
-    """Type of `kind[index]`; None if it is not the item of a tensor."""
+    """Type of `kind[index]`; None for an item that no tensor has."""
     if not isinstance(kind, TensorType):
         return None
     indices = _indices(index)
@@ -159,7 +160,7 @@ class _SetItem(AbstractTemplate):
 
 
 def _select(context: Any, builder: Any, sig: Any, arguments: Any) -> tuple[Tensor, Any]:
-    """Parts of an item, and its type."""
+    """Components of an item, and its type."""
     kind, index = sig.args[:2]
     whole, kinds = Tensor.of(builder, kind, arguments[0]), _indices(index)
     values = [arguments[1]]

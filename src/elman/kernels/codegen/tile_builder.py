@@ -1,4 +1,4 @@
-"""Building intrinsics on tiles: the instructions for one, and its place in Numba."""
+"""Building intrinsics on tiles: instructions for a tile, and registration with Numba."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from elman.kernels.codegen.vectors import INT64, Vectors
 
 
 class View(NamedTuple):
-    """Parts of a value of a ViewType."""
+    """Components of a value of a ViewType."""
 
     pointer: Any
     row: Any
@@ -20,10 +20,10 @@ class View(NamedTuple):
 
 
 class TileBuilder(Vectors):
-    """Builder of instructions on whole tiles."""
+    """Builder of instructions for whole tiles."""
 
     def grid(self, kind: Any) -> list[tuple[int, int]]:
-        """Row and vector number of each vector of a tile."""
+        """Row and vector index of each vector of a tile."""
         return [(row, vector) for row in range(kind.rows) for vector in range(kind.vectors)]
 
     def unpack(self, tile: Any) -> list[Any]:
@@ -31,7 +31,7 @@ class TileBuilder(Vectors):
         return [self.builder.extract_value(tile, i) for i in range(tile.type.count)]
 
     def pack(self, vectors: list[Any]) -> Any:
-        """Tile of vectors, row by row."""
+        """Tile with these vectors, row by row."""
         tile = ir.Constant(ir.ArrayType(self.type, len(vectors)), ir.Undefined)
         for i, vector in enumerate(vectors):
             tile = self.builder.insert_value(tile, vector, i)
@@ -49,7 +49,7 @@ class TileBuilder(Vectors):
         ]
 
     def gathered_rows(self, table: Any, ids: Any, rows: int) -> list[Any]:
-        """Addresses of the rows of a table that the first ids of a view name, 64 bits each."""
+        """Addresses of rows of a table, selected by the first 64-bit ids of a view."""
         addresses = []
         for row in range(rows):
             offset = self.builder.mul(self.builder.mul(INT64(row), ids.row), INT64(8))
@@ -62,7 +62,7 @@ class TileBuilder(Vectors):
         return [self.pointer(rows[r], INT64(v * kind.lanes)) for r, v in self.grid(kind)]
 
     def tree_reduce(self, combine: Callable[[Any, Any], Any], vectors: list[Any]) -> Any:
-        """Combine vectors pair by pair, so that few instructions wait for each other."""
+        """Combine vectors pairwise, so that few instructions wait for each other."""
         while len(vectors) > 1:
             pairs = zip(vectors[::2], vectors[1::2], strict=False)
             vectors = [combine(*pair) for pair in pairs] + vectors[len(vectors) // 2 * 2 :]
@@ -82,11 +82,11 @@ def tile_intrinsic(result: Any, body: Callable[..., Any]) -> Any:
 
 
 def _align_stack(function: Any) -> None:
-    """Align the stack of a function to cache lines, for vectors that it spills.
+    """Align the stack of a function to cache lines, for vectors that are spilled.
 
-    LLVM decides on spills too late to align them by itself.
+    LLVM decides on spills too late to align them itself.
     """
-    # llvmlite writes the alignment beside other attributes only; Numba's code never unwinds.
+    # llvmlite writes the alignment only next to other attributes; Numba's code never unwinds.
     function.attributes.add("nounwind")
     function.attributes.alignstack = 4 * LINE  # bytes
 
@@ -95,7 +95,7 @@ def _align_stack(function: Any) -> None:
 def align_stack(context: Any) -> Any:
     """Align the stack of the calling function to cache lines.
 
-    Needed where tiles are in inlined functions only: inlining drops their alignment.
+    Needed where only inlined functions contain tiles: inlining drops their alignment.
     """
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:

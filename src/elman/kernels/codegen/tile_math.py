@@ -1,4 +1,4 @@
-"""Arithmetic on tiles: the matrix product, functions element by element, reductions of rows."""
+"""Arithmetic on tiles: matrix product, element-wise functions, reductions over rows."""
 
 import operator
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from elman.kernels.codegen.tile_types import TileType
 from elman.kernels.codegen.vectors import INT32, INT64
 
 SINGLE_ROW_SUMS = 4  # partial sums of each vector of a tile of one row
-FACTORS: dict[Any, Any] = {types.float32: Floats, types.uint32: Pairs}  # by type of an element
+FACTORS: dict[Any, Any] = {types.float32: Floats, types.uint32: Pairs}  # by element type
 
 
 @intrinsic
 def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
-    """Matrix product added to a tile: `tile + left @ right`, (rows, depth) by (depth, width).
+    """Add a matrix product to a tile: `tile + left @ right`, (rows, depth) by (depth, width).
 
-    The depth is at least 1; for a tile of one row, or with separate rows, it is a multiple of
-    `SINGLE_ROW_SUMS`. The left matrix is read as single floats, each of which multiplies whole
-    vectors of the right one: thus the products of a layer, forward and backward, take their
-    operands as they lie in memory. Both matrices may instead be of pairs (see `pairs.py`), in which
-    the depth is then counted. No other tile should be alive across an `mm`: to store it before and
-    load it after costs less than the moves of registers that LLVM would put into the loop.
+    The depth is at least 1. For a tile of one row or with separate rows, it is a multiple of
+    `SINGLE_ROW_SUMS`. Single floats of the left matrix multiply whole vectors of the right matrix.
+    The products of a layer, forward and backward, can thus read their operands in place. Both
+    matrices may instead contain pairs (see `pairs.py`); the depth is then a number of pairs. No
+    other tile should be live across an `mm`: a store before and a load after cost less than the
+    register moves that LLVM would add to the loop.
     """
-    # Each addition to a sum waits for the one before. To keep the units busy, a small tile has
-    # several partial sums for each of its vectors.
+    # Each addition to a sum waits for the previous one. To keep the arithmetic units busy, a small
+    # tile has several partial sums for each vector.
     parts = SINGLE_ROW_SUMS if tile.rows == 1 or tile.separate else 1
     if left.dtype != right.dtype or left.dtype not in FACTORS:
-        raise TypingError(f"a product needs floats or pairs, got {left.dtype} and {right.dtype}")
+        raise TypingError(f"a product takes floats or pairs, got {left.dtype} and {right.dtype}")
 
     def body(emit: TileBuilder, value: Any, left_at: Any, right_at: Any, depth: Any) -> Any:
         builder, factors = emit.builder, FACTORS[left.dtype](emit)
@@ -72,14 +72,14 @@ def mm(context: Any, tile: Any, left: Any, right: Any, depth: Any) -> Any:
 
 
 def _forbid_unrolling(module: Any, branch: Any) -> None:
-    """Keep LLVM from unrolling a loop, which would move sums from registers to memory."""
+    """Prevent LLVM from unrolling a loop: that would move sums from registers to memory."""
     rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     loop = module.add_metadata([rule, INT64(len(module.metadata))])
     loop.operands = loop, rule  # a loop's metadata must refer to itself
     branch.set_metadata("llvm.loop", loop)
 
 
-# Element by element.
+# Element-wise functions.
 
 
 def _operator(symbol: Any, method: Callable[..., Any]) -> None:
@@ -122,7 +122,7 @@ def _function(method: Callable[..., Any], doc: str) -> Any:
 tanh = _function(TileBuilder.tanh, "Hyperbolic tangent of each element.")
 sigmoid = _function(TileBuilder.sigmoid, "Logistic function of each element.")
 exp2 = _function(TileBuilder.exp2, "2^x of each element x.")
-log = _function(TileBuilder.log, "Natural logarithm of each element, a normal number.")
+log = _function(TileBuilder.log, "Natural logarithm of each element. Elements are normal numbers.")
 
 
 @intrinsic
@@ -154,9 +154,9 @@ def where_positive(context: Any, tile: Any, condition: Any) -> Any:
 
 @intrinsic
 def where_row_is(context: Any, tile: Any, first: Any, rows: Any) -> Any:
-    """`tile` times the one-hot columns of row numbers: element (i, j) where first + i is rows[j].
+    """`tile` times the one-hot columns of row numbers: element (i, j) if first + i is rows[j].
 
-    There is 0 elsewhere. `rows` is a view of 32-bit integers, one for each column.
+    Other elements are 0. `rows` is a view of 32-bit integers, one for each column.
     """
     if rows.dtype != types.int32:
         raise TypingError(f"row numbers must be 32-bit integers, got {rows.dtype}")
@@ -194,5 +194,5 @@ def _reduction(method: Callable[..., Any], doc: str) -> Any:
     return intrinsic(typer)
 
 
-column_max = _reduction(TileBuilder.maximum, "Tile of one row: the maximum of each column.")
-column_sum = _reduction(TileBuilder.add, "Tile of one row: the sum of each column.")
+column_max = _reduction(TileBuilder.maximum, "Tile of one row: maximum of each column.")
+column_sum = _reduction(TileBuilder.add, "Tile of one row: sum of each column.")

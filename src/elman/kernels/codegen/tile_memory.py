@@ -1,4 +1,4 @@
-"""Tiles from memory and back: load, store, gather and scatter rows, transpose."""
+"""Moving tiles from and to memory: load, store, gather and scatter rows, transpose."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from elman.kernels.codegen.vectors import FLOAT, INT64, QUARTET
 
 @intrinsic
 def fill(context: Any, shape: Any, number: Any) -> Any:
-    """Tile whose elements are all the same number."""
+    """Tile with the same number in all elements."""
     tile = tile_of(shape)
 
     def body(emit: TileBuilder, _: Any, number: Any) -> Any:
@@ -37,7 +37,7 @@ def load(context: Any, shape: Any, view: Any) -> Any:
 
 @intrinsic
 def broadcast_row(context: Any, shape: Any, view: Any) -> Any:
-    """Tile all of whose rows are the first row of a view."""
+    """Tile with the first row of a view in all rows."""
     tile = tile_of(shape)
 
     def body(emit: TileBuilder, _: Any, where: Any) -> Any:
@@ -50,7 +50,7 @@ def broadcast_row(context: Any, shape: Any, view: Any) -> Any:
 
 @intrinsic
 def broadcast_column(context: Any, shape: Any, view: Any) -> Any:
-    """Tile all of whose columns are the first column of a view."""
+    """Tile with the first column of a view in all columns."""
     tile = tile_of(shape)
 
     def body(emit: TileBuilder, _: Any, where: Any) -> Any:
@@ -94,7 +94,7 @@ def _check_ids(ids: Any) -> None:
 
 @intrinsic
 def gather_rows(context: Any, shape: Any, table: Any, ids: Any) -> Any:
-    """Tile whose row i is row `ids[i]` of a table: one-hot vectors times the table."""
+    """Tile with row `ids[i]` of a table as row i: one-hot vectors times the table."""
     _check_ids(ids)
     tile = tile_of(shape)
 
@@ -108,7 +108,7 @@ def gather_rows(context: Any, shape: Any, table: Any, ids: Any) -> Any:
 
 @intrinsic
 def scatter_add_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
-    """Add row i of a tile to row `ids[i]` of a table, one after the other: ids may repeat."""
+    """Add row i of a tile to row `ids[i]` of a table, row by row: ids may repeat."""
     _check_ids(ids)
 
     def body(emit: TileBuilder, value: Any, where: Any, which: Any) -> None:
@@ -122,10 +122,10 @@ def scatter_add_rows(context: Any, tile: Any, table: Any, ids: Any) -> Any:
 
 @intrinsic
 def load_transposed(context: Any, shape: Any, view: Any) -> Any:
-    """Load the transpose of the square at a view; the tile is as large."""
+    """Load the transpose of a square matrix at a view. The tile has the size of the square."""
     tile = tile_of(shape)
     if tile.vectors != 1 or tile.rows != tile.lanes or tile.lanes % QUARTET:
-        raise TypingError("a tile that is transposed must be square")
+        raise TypingError("only a square tile can be transposed")
 
     def body(emit: TileBuilder, _: Any, where: Any) -> Any:
         rows = emit.rows(emit.view(view, where), tile.rows)

@@ -1,8 +1,8 @@
-"""Types of register tiles: the tile, its shape, and a view of the matrix that it is loaded from.
+"""Types of register tiles: the tile, its shape, and a view of the matrix it is loaded from.
 
 A tile is a small float32 matrix that a kernel holds in vector registers: a grid of `rows` by
-`vectors` vectors of `lanes` floats each. To Numba it is one immutable value, and LLVM keeps each of
-its vectors in a register:
+`vectors` vectors of `lanes` floats each. To Numba it is one immutable value. LLVM keeps each of its
+vectors in a register:
 
     @njit
     def forward(S, x, h, panel, h_next):  # h_next[0:8, 0:32] = tanh(x[0:8] + h[0:8] @ panel)
@@ -10,8 +10,8 @@ its vectors in a register:
         tile = mm(tile, at(h, 0, 0), at(panel, 0, 0), panel.shape[0])
         store(tanh(tile), at(h_next, 0, 0))
 
-`at` is a view of a matrix from an element on; `transposed_at` is the same view of its transpose,
-which is read in place.
+`at` is a view of a matrix that starts at an element; `transposed_at` is a view of its transpose,
+read in place.
 """
 
 from dataclasses import astuple, dataclass, replace
@@ -39,11 +39,11 @@ LINE = 16  # floats in a cache line
 
 @dataclass(frozen=True)
 class TileShape:
-    """Shape of a tile, `rows` by `vectors * lanes` floats; an argument of every kernel.
+    """Shape of a tile, `rows` by `vectors * lanes` floats. Every kernel takes one as an argument.
 
-    Kernels are compiled for each shape, whose numbers are constants in the code. The rows of a
-    `separate` tile are computed as that of a tile of one row, to the bit: products have the same
-    partial sums, and no division is shared.
+    Kernels are compiled for each shape, with the shape's numbers as constants. The rows of a
+    `separate` tile are bit-identical to tiles of one row: products use the same partial sums, and
+    rows share no division.
     """
 
     rows: int
@@ -53,7 +53,7 @@ class TileShape:
 
     @property
     def width(self) -> int:
-        """Floats in a row."""
+        """Number of floats in a row."""
         return self.vectors * self.lanes
 
     @property
@@ -63,7 +63,7 @@ class TileShape:
 
     @property
     def elementwise(self) -> "TileShape":
-        """Shape of a tile for work without products: the registers hold some such tiles at once."""
+        """Shape of a tile for work without products: the registers hold several of these."""
         return replace(self, rows=max(1, self.rows // 4))
 
     @property
@@ -73,13 +73,13 @@ class TileShape:
 
     @property
     def square(self) -> "TileShape":
-        """Shape of a square tile that the processor transposes fast."""
-        lanes = min(self.lanes, 8)  # shuffles of longer vectors take twice the time
+        """Shape of a square tile that the processor transposes quickly."""
+        lanes = min(self.lanes, 8)  # shuffles of longer vectors take twice as long
         return replace(self, rows=lanes, vectors=1, lanes=lanes)
 
 
 class Grid(types.Type):
-    """Numba type with the numbers of a TileShape."""
+    """Numba type that contains the numbers of a TileShape."""
 
     def __init__(self, shape: TileShape) -> None:
         self.shape = shape
@@ -88,7 +88,7 @@ class Grid(types.Type):
 
 
 class TileShapeType(Grid):
-    """Numba type of a TileShape; the numbers are part of the type, and the value is empty."""
+    """Numba type of a TileShape. The type contains the numbers; the value is empty."""
 
 
 class TileType(Grid):
@@ -104,7 +104,7 @@ class ViewType(types.Type):
 
 
 def tile_of(shape: Any) -> TileType:
-    """Type of the tiles of a shape's type."""
+    """Type of tiles with the shape of a shape's type."""
     return TileType(shape.shape)
 
 
@@ -141,7 +141,7 @@ def _attribute(kind: TileShapeType, name: str) -> Any:
 
 @infer_getattr
 class _ShapeAttributes(AttributeTemplate):
-    """Typing of a TileShape's attributes, which kernels read as constants."""
+    """Type inference for a TileShape's attributes; kernels read them as constants."""
 
     key = TileShapeType
 
@@ -160,7 +160,7 @@ def _lower_attribute(context: Any, builder: Any, kind: TileShapeType, _: Any, na
 
 def _view(matrix: Any, transposed: bool) -> Any:
     if not isinstance(matrix, TensorType | types.Array) or matrix.ndim != 2:
-        raise TypingError("a view needs a matrix")
+        raise TypingError("a view takes a matrix")
     result = ViewType(matrix.dtype)
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
@@ -179,11 +179,11 @@ def _view(matrix: Any, transposed: bool) -> Any:
 
 @intrinsic
 def at(context: Any, matrix: Any, row: Any, column: Any) -> Any:
-    """View of a matrix from `matrix[row, column]` on; its rows are contiguous."""
+    """View of a matrix that starts at `matrix[row, column]`. Its rows are contiguous."""
     return _view(matrix, transposed=False)
 
 
 @intrinsic
 def transposed_at(context: Any, matrix: Any, row: Any, column: Any) -> Any:
-    """View of the transposed matrix from `matrix[row, column]` on."""
+    """View of the transposed matrix that starts at `matrix[row, column]`."""
     return _view(matrix, transposed=True)

@@ -8,7 +8,7 @@ from numba.core import cgutils
 
 QUARTET = 4  # floats (128 bits): shuffles within them are faster than across them
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-# "fast" without nnan and ninf, so that a NaN in a weight reaches the loss
+# "fast" without nnan and ninf: a NaN in a weight must reach the loss
 FAST = ("reassoc", "nsz", "arcp", "contract", "afn")
 
 
@@ -31,7 +31,7 @@ class Vectors:
         return self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=align)
 
     def load(self, address: Any) -> Any:
-        """Load a vector from an address, which need not be aligned."""
+        """Load a vector from an address, aligned or not."""
         return self.read(address, self.type)
 
     def store(self, value: Any, address: Any) -> None:
@@ -51,39 +51,39 @@ class Vectors:
     # Constants and shuffles.
 
     def constant(self, number: float) -> Any:
-        """Vector whose lanes are all the same number."""
+        """Vector with the same number in all lanes."""
         return ir.Constant(self.type, [float(number)] * self.lanes)
 
     def constant_integers(self, number: int) -> Any:
-        """Vector whose lanes are all the same 32-bit integer."""
+        """Vector with the same 32-bit integer in all lanes."""
         return ir.Constant(self.integers, [number] * self.lanes)
 
     def splat(self, scalar: Any) -> Any:
-        """Vector whose lanes are all the same scalar value."""
+        """Vector with a scalar value in all lanes."""
         kind = ir.VectorType(scalar.type, self.lanes)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, INT32(0))
         return self.shuffle(one, [0] * self.lanes)
 
     def shuffle(self, vector: Any, lanes: Sequence[int]) -> Any:
-        """Lanes of a vector in another order."""
+        """Rearrange the lanes of a vector."""
         return self.shuffle_two(vector, vector, lanes)
 
     def shuffle_two(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
-        """Lanes of two vectors in any order; lane n of y is numbered n + the lanes of x."""
+        """Select lanes of two vectors; lane n of y is numbered n + the lanes of x."""
         mask = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return self.builder.shuffle_vector(x, y, mask)
 
     def shuffle_quartets(self, x: Any, y: Any, lanes: Sequence[int]) -> Any:
         """Shuffle each quartet of x with the same quartet of y.
 
-        `lanes` are those of the result's quartets: 0 to 3 of x, 4 to 7 of y.
+        `lanes` are the lanes of a result's quartet: 0 to 3 of x, 4 to 7 of y.
         """
         starts = range(0, x.type.count, QUARTET)
         gap = x.type.count - QUARTET  # lanes between a quartet of x and the same quartet of y
         return self.shuffle_two(x, y, [s + n + n // QUARTET * gap for s in starts for n in lanes])
 
     def concatenate(self, x: Any, y: Any) -> Any:
-        """Lanes of x followed by those of y."""
+        """Lanes of x followed by the lanes of y."""
         return self.shuffle_two(x, y, range(2 * x.type.count))
 
     # Arithmetic.
@@ -135,7 +135,7 @@ class Vectors:
         return value
 
     def reciprocals(self, vectors: Sequence[Any]) -> list[Any]:
-        """1 / x of each vector, by one division of all, which costs more than the products.
+        """1 / x of each vector, with one division for all: it costs more than the products.
 
         The product of all vectors must be a normal number.
         """
@@ -147,7 +147,7 @@ class Vectors:
         return [self.multiply(reciprocal, z) for reciprocal, x, y in pairs for z in (y, x)]
 
     def tanh(self, vectors: Sequence[Any]) -> list[Any]:
-        """tanh of each vector, as a rational function: error below 6e-7, exactly 1 in the limit."""
+        """tanh of each vector as a rational function: error below 6e-7, exactly 1 in the limit."""
         ratios = self._odd_rational(vectors, TANH_BOUND, TANH_NUMERATOR, TANH_DENOMINATOR)
         return [self.clamp(self.multiply(x, y), -1, 1) for x, y in ratios]
 
@@ -167,7 +167,7 @@ class Vectors:
     ) -> list[tuple[Any, Any]]:
         """x P(x^2) and 1 / Q(x^2) of each vector x, with x^2 clamped to bound^2 in P and Q.
 
-        Beyond the bound the ratio then grows as x does, past 1, where the result rounds to 1.
+        Beyond the bound, the ratio grows linearly with x, past 1; the result rounds to 1.
         """
         tops, bottoms = [], []
         for x in vectors:
@@ -199,7 +199,7 @@ class Vectors:
         return [self._log(x) for x in vectors]
 
     def _log(self, x: Any) -> Any:
-        # As in Cephes (logf.c): x = 2^n y with y from 0.7 to 1.4
+        # As in Cephes (logf.c): x = 2^n y with 0.7 <= y <= 1.4
         bits = self.builder.sub(
             self.builder.bitcast(x, self.integers), self.constant_integers(SQRT_HALF_BITS)
         )
@@ -216,16 +216,16 @@ class Vectors:
 
 
 # tanh(x) = x P(x^2) / Q(x^2), a minimax fit within 2e-7 before rounding. The first coefficient of Q
-# is 1, which saves a product. Q is from 4e6 to 8e8, so that the product of four is a normal number.
-# At the bound the ratio is 1.
+# is 1: this saves a product. Q is from 4e6 to 8e8, so that the product of four is a normal number.
+# At the bound, the ratio is 1.
 TANH_BOUND = 7.90531110763549805
 TANH_NUMERATOR = (46.323719, 11912.4521, 520853.219, 4027706.0)
 TANH_DENOMINATOR = (1.0, 965.082458, 96030.2266, 1863417.5, 4027706.75)
-# The same at x / 2, halved; here Q is from 1 to 185.
+# The same at x / 2, halved. Here Q is from 1 to 185.
 _Q0 = TANH_DENOMINATOR[-1]
 SIGMOID_NUMERATOR = tuple(c / 4 ** (4 - k) / _Q0 for k, c in enumerate(TANH_NUMERATOR))
 SIGMOID_DENOMINATOR = tuple(c / 4 ** (4 - k) / _Q0 for k, c in enumerate(TANH_DENOMINATOR))
-# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, which makes 2^0 exactly 1.
+# 2^f on [-1/2, 1/2] within 1e-7: a minimax fit of (2^f - 1) / f, so that 2^0 is exactly 1.
 EXP2 = (
     0.00132647271,
     0.00967151265,

@@ -1,4 +1,4 @@
-"""Work queue of a batch: counters that threads read and change atomically, in compiled code."""
+"""Work queue of a batch: counters that threads read and change atomically in compiled code."""
 
 import ctypes
 import os
@@ -17,22 +17,22 @@ from elman.kernels.codegen.linking import inner
 
 Counter = NDArray[np.int64]  # (1,)
 
-SPIN_LIMIT = 1 << 22  # looks at the queue before a worker sleeps: about a millisecond
-SPINS_BEFORE_YIELD = 1 << 14  # looks before a waiting thread offers its core to another
+SPIN_LIMIT = 1 << 22  # polls of the queue before a worker sleeps: about a millisecond
+SPINS_BEFORE_YIELD = 1 << 14  # polls before a waiting thread yields its core
 
-# Values of a worker's counter `spinning`; it is 0 while the worker sleeps.
-SPINNING, CALLED_AWAY = 1, 2  # on a queue until the next batch; to a batch of another queue
+# Values of a worker's counter `spinning`. It is 0 while the worker sleeps.
+SPINNING, CALLED_AWAY = 1, 2  # waiting on a queue for its next batch; called to another queue
 
 
 class WorkQueue(NamedTuple):
-    """Progress of a batch: number of the next part to take, and how many parts are finished."""
+    """Progress of a batch: index of the next part to take, and number of finished parts."""
 
     next: Counter
     finished: Counter
 
 
 def counter(value: int) -> Counter:
-    """Counter with an initial value, alone in its cache line."""
+    """Counter with an initial value, in a separate cache line."""
     return np.full(24, value, np.int64)[8:9]
 
 
@@ -88,7 +88,7 @@ def fetch_add(context: Any, counter: Any) -> Any:
 
 @intrinsic
 def load_int32(context: Any, address: Any, n: Any) -> Any:
-    """Integer n of an array of 32-bit integers that is known by its address only."""
+    """Integer n of an array of 32-bit integers at an address."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         first = builder.inttoptr(arguments[0], ir.IntType(32).as_pointer())
@@ -100,7 +100,7 @@ def load_int32(context: Any, address: Any, n: Any) -> Any:
 
 @intrinsic
 def yield_core(context: Any) -> Any:
-    """Let another thread run that waits for a core, if there is one."""
+    """Let another thread that waits for a core run, if there is one."""
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(32), [])
@@ -129,11 +129,11 @@ def wait_until_finished(queue, parts):
 
 @inner
 def spin_for_batch(queue, parts, spinning):
-    """Spin until the next batch has parts to take: True; after `SPIN_LIMIT` looks False.
+    """Spin until the next batch has parts to take: True. After `SPIN_LIMIT` polls: False.
 
-    It is False at once if `spinning`, a counter, is CALLED_AWAY; where the result is False, the
-    counter is then 0. Whoever opens a batch reads `spinning` after opening the queue, and here the
-    last look at the queue comes after `spinning` is cleared: one of the two sees the other.
+    Return False at once if `spinning`, a counter, is CALLED_AWAY. On False, the counter is 0. The
+    opener of a batch reads `spinning` after opening the queue; here, the last poll of the queue
+    comes after clearing `spinning`. At least one of the two therefore sees the other's write.
     """
     for spins in range(SPIN_LIMIT):
         if atomic_load(queue.next) < parts:

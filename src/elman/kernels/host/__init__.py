@@ -1,1 +1,1 @@
-"""Python around the compiled code: where each weight lies, and the `Engine`."""
+"""Python around the compiled code: the layout of weights in memory, and the `Engine`."""

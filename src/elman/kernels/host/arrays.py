@@ -1,4 +1,4 @@
-"""Arrays and program of a batch, by groups of sequences or step by step."""
+"""Arrays and program of a batch, processed in groups of sequences or step by step."""
 
 import math
 from collections.abc import Sequence
@@ -24,27 +24,27 @@ from elman.kernels.rnn.text_stream import Stream
 from elman.kernels.rnn.work import BLOCK, HEADER_LENGTH, LANES, SCALE_ROWS, Batch, Operands, Work
 
 PAIR = np.uint32
-ROW_MULTIPLE = 8  # of the rows behind all positions, for tiles of any shape
+ROW_MULTIPLE = 8  # padding rows after all positions, for tiles of any shape
 
 MAX_SLOTS = MAX_THREADS = 64
-MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but 2 at least
-MAX_LOGITS = 1 << 24  # that are computed at once
-PART_CYCLES = 6000  # of multiply-add, at least, of a part of the steps: about 2 microseconds
-COLUMN_PANELS = 8  # of a product for all positions, in a part
-TOKEN_ROWS = 512  # of the output layer, in a part
-GRADIENT_ROWS = 64  # of a weight's gradient, in a part
+MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but at least 2
+MAX_LOGITS = 1 << 24  # computed at once
+PART_CYCLES = 6000  # minimum multiply-add cycles in a part of the steps: about 2 microseconds
+COLUMN_PANELS = 8  # panels in a part of a product for all positions
+TOKEN_ROWS = 512  # rows of the output layer in a part
+GRADIENT_ROWS = 64  # rows of a weight gradient in a part
 
 
 class DropoutMasks(NamedTuple):
-    """Factors of dropout; those of inputs and outputs are the same at all steps."""
+    """Dropout factors. Those for inputs and outputs are the same at all steps."""
 
-    between: Sequence[Array] = ()  # (steps, batch, hidden) for each layer but the last, or none
+    between: Sequence[Array] = ()  # (steps, batch, hidden) for each layer but the last; or empty
     inputs: Array | None = None  # (batch, embedding)
     outputs: Array | None = None  # (batch, hidden)
 
 
 class BatchSizes(NamedTuple):
-    """Sizes that the arrays of a batch depend on, without the number of sequences."""
+    """Sizes that determine the arrays of a batch, without the number of sequences."""
 
     steps: int
     with_state: bool
@@ -54,9 +54,9 @@ class BatchSizes(NamedTuple):
 
 
 class BatchArrays:
-    """Arrays of batches of some sizes, and the compiled program for them.
+    """Arrays for batches of certain sizes, and the compiled program for them.
 
-    - `arrays`: all that the program works on, with a work for each thread.
+    - `arrays`: everything that the program works on, with one work for each thread.
     - `phases`: the program.
     """
 
@@ -77,7 +77,7 @@ class BatchArrays:
         )
 
     def _prepare(self, shapes: Any, run: Any, arrays: Any, program: Program, parts: int) -> None:
-        """Compile the program, for as many threads as there are parts at most."""
+        """Compile the program for at most `parts` threads."""
         self.threads = thread_count(parts)
         self.arrays, self.totals, self.phases = arrays, arrays.totals, program.array()
         self.arguments = (shapes, self.layout.cell, Reference(arrays), self.phases, self.queue)
@@ -100,7 +100,7 @@ class BatchArrays:
 
 
 class GroupArrays(BatchArrays):
-    """Arrays of batches by groups of sequences."""
+    """Arrays of batches that are processed in groups of sequences."""
 
     def __init__(
         self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, *sizes: Any
@@ -132,12 +132,12 @@ class GroupArrays(BatchArrays):
 
 
 def group_rows(batch: int) -> int:
-    """Sequences of a group: 32, or fewer where there would be fewer than four groups."""
+    """Sequences in a group: 32, or fewer if there would be fewer than four groups."""
     return next((rows for rows in (32, 16) if batch > 3 * rows), 8)
 
 
 class StepArrays(BatchArrays):
-    """Arrays of batches step by step."""
+    """Arrays of batches that are processed step by step."""
 
     def __init__(
         self, layout: WeightLayout, shapes: tuple[TileShape, ...], batch: int, *sizes: Any
@@ -153,8 +153,8 @@ class StepArrays(BatchArrays):
         self.position_blocks = positions // BLOCK
         most = max(1, MAX_LOGITS // (layout.tokens * BLOCK))  # blocks of positions at once
         self.logit_blocks = min(self.position_blocks, most)
-        # Blocks of sequences together: as many as threads have tiles for. Sums over the blocks are
-        # in the same order for any number, unless logits have to be computed in turns.
+        # Blocks of sequences to process together: as many as threads have tiles for. The sums over
+        # blocks have the same order for any number, unless logits are computed in several turns.
         tiles = rows // shapes[2].rows
         self.together = min(-(-self.threads // tiles), blocks, max(1, most // self.position_blocks))
         gates = KERNELS[layout.cell.name].stores_gates or arch.layers > 1 or arch.embedding
@@ -185,11 +185,11 @@ class StepArrays(BatchArrays):
         self._prepare(shapes, by_steps.run, arrays, self.program, MAX_THREADS)
 
     def _step_parts(self, tiles: int) -> tuple[int, int]:
-        """Numbers of parts into which the rows and the units of a layer's steps are cut.
+        """Number of parts for the rows, and for the units, of a layer's steps.
 
-        Parts that have all units of their rows do not wait for others. Where there are fewer tiles
-        than threads, these also share the units, and wait for each other at every step. Neither
-        changes a bit of the result, so that it may depend on the number of threads.
+        A part with all units of its rows is independent of other parts. If there are fewer tiles
+        than threads, the units are divided as well, and parts wait for each other at every step.
+        Neither changes a bit of the result, so the choice may depend on the number of threads.
         """
         layout, all_tiles = self.layout, tiles * self.together
         cycles = self.rows * layout.columns * layout.hidden // layout.lanes  # of a step
@@ -201,13 +201,13 @@ class StepArrays(BatchArrays):
         return tiles, max(1, min(panels, wanted, cycles // tiles // PART_CYCLES))
 
     def _add(self, operation: int, parts: int, layer: int = 0, step: int = 0) -> None:
-        """Add a phase of so many parts for each of the blocks of sequences."""
+        """Add a phase with `parts` parts for each block of sequences."""
         self.program.add(operation, parts * self.blocks[1], layer, step, self.blocks)
 
     def _add_sum(
         self, operation: int, parts: int, layer: int, step: int = 0, joined: bool = False
     ) -> None:
-        """Add a phase that adds up over the blocks of sequences."""
+        """Add a phase that sums over the blocks of sequences."""
         self.program.add(operation, parts, layer, step, self.blocks, joined)
 
     def _add_blocks(self, first: int, number: int) -> None:
@@ -242,7 +242,7 @@ class StepArrays(BatchArrays):
         self._add_steps(steps.FORWARD, layer)
 
     def _add_steps(self, operation: int, layer: int) -> None:
-        """Add the steps of a layer; parts that have all units of their rows need no others."""
+        """Add the steps of a layer. Parts with all units of their rows are independent."""
         parts, backward = self.row_parts * self.unit_parts, operation == steps.BACKWARD
         if self.unit_parts == 1:
             self._add(operation, parts, layer, ALL_STEPS)
@@ -251,16 +251,16 @@ class StepArrays(BatchArrays):
             self._add(operation, parts, layer, step)
 
     def _add_rounding(self, layer: int) -> None:
-        """Add the rounding of what a layer, or the output layer, reads at all positions."""
+        """Add the rounding of the inputs of a layer, or the output layer, at all positions."""
         if self.layout.pair > 1:
             self._add(steps.ROUND, self.position_blocks + 1, layer)
 
     def _add_head(self) -> None:
-        """Add the output layer, some blocks of positions at once."""
+        """Add the output layer, several blocks of positions at once."""
         weights = -(-self.layout.tokens // GRADIENT_ROWS)
         for first in range(0, self.position_blocks, self.logit_blocks):
             blocks = min(self.logit_blocks, self.position_blocks - first)
-            if self.token_parts == 1:  # all of a block stays in the cache
+            if self.token_parts == 1:  # a whole block stays in the cache
                 self._add(steps.HEAD, blocks, first)
             else:
                 self._add(steps.TRANSPOSE, blocks, first)
@@ -270,7 +270,7 @@ class StepArrays(BatchArrays):
             self._add_sum(steps.HEAD_WEIGHTS, weights, first, blocks)
 
     def _add_gradients(self, layer: int) -> None:
-        """Add what follows the steps of a layer backward."""
+        """Add the phases that follow the backward steps of a layer."""
         layout = self.layout
         columns, panels = layout.columns, layout.columns // layout.width
         recurrent = layout.cell.recurrent_blocks * layout.hidden
@@ -293,18 +293,18 @@ class StepArrays(BatchArrays):
 
 
 def block_rows(hidden: int) -> int:
-    """Sequences of a block at most: fewer for small models, whose steps then stay in the cache.
+    """Maximum sequences in a block: fewer for small models, so that their steps stay in the cache.
 
-    Large models read their weights for each block anew.
+    Large models read their weights again for each block.
     """
     return 16 if hidden <= 128 else 64
 
 
 def step_shape(shape: TileShape, batch: int) -> TileShape:
-    """Shape of the tiles of a batch step by step: of few sequences with fewer rows to fill up.
+    """Tile shape for a batch that is processed step by step: few sequences get tiles of fewer rows.
 
-    It depends on the batch alone, for a division is shared by neighbours in a tile, which changes
-    its rounding.
+    It depends only on the batch: neighbors in a tile share a division, so the shape changes the
+    rounding.
     """
     if batch == 1:
         return shape.single
@@ -327,12 +327,12 @@ def make_work(
 ) -> Work:
     """Allocate the arrays for `rows` sequences.
 
-    - `dropped`: layers whose outputs dropout acts on.
+    - `dropped`: number of layers whose outputs get dropout.
     - `blocks`: blocks of positions whose logits are computed at once.
-    - `gate_rows`, `gradient_rows`, `out_rows`: rows of gates, of the gradients of pre-activations
-      and of those of outputs.
+    - `gate_rows`, `gradient_rows`, `out_rows`: rows of gates, of pre-activation gradients, and of
+      output gradients.
     - `transposed`: positions whose states are transposed at once.
-    - `output_dropout`: outputs of the last layer are dropped, in arrays of their own.
+    - `output_dropout`: store the dropped outputs of the last layer in separate arrays.
     """
     layers, hidden, embedding = layout.arch.layers, layout.hidden, layout.embedding
     columns, embedded_rows = layout.columns + SPARE, positions if embedding else 0
@@ -404,7 +404,7 @@ def make_operands(work: Work, output_dropout: bool) -> Operands:
 
 
 def text_stream(layout: WeightLayout, rows: int, steps: int) -> Stream:
-    """Allocate arrays for reading so many steps of a few sequences at a time."""
+    """Allocate arrays to read `steps` steps of a few sequences at a time."""
     positions = round_up(rows * steps, BLOCK)
     work = make_work(layout, rows=rows, positions=positions, gate_rows=rows, transposed=LANES)
     return Stream(

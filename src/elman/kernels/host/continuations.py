@@ -1,4 +1,4 @@
-"""Texts that are continued together, each with a sampler and random numbers of its own."""
+"""Texts that are continued together, each with its sampler and random numbers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -13,21 +13,21 @@ from elman.kernels.host.engine import Engine, Ids, States
 
 
 class Continuations:
-    """Texts that are continued together, and may come and go between two calls.
+    """Texts that are continued together. Texts can be added and removed between calls.
 
-    Text n is row n of what `draw` returns. It does not depend on the texts beside it.
+    Text n is row n of the result of `draw`. It does not depend on the other texts.
     """
 
     def __init__(self, kernels: Callable[[], AbstractContextManager[Engine]], vocab: int) -> None:
         self._kernels, self._vocab = kernels, vocab
         # Ids to read next, (texts, steps), each row from its column in `_starts` on: a prefix, or
-        # the last id; and the state before them, () for zeros.
+        # the last id. The state before them; () for zeros.
         self._ids: Ids = np.empty((0, 1), np.int64)
         self._starts: Ids = np.empty(0, np.int64)
         self._state: States = ()
         self._samplers: list[Sampler] = []
         self._generators: list[np.random.Generator] = []
-        self._seen = np.zeros((0, 0), np.bool_)  # (texts, vocab), if one has a penalty
+        self._seen = np.zeros((0, 0), np.bool_)  # (texts, vocab), if a text has a penalty
 
     def __len__(self) -> int:
         return len(self._samplers)
@@ -38,7 +38,7 @@ class Continuations:
         samplers: Sequence[Sampler],
         seeds: Sequence[int],
     ) -> None:
-        """Add texts that begin with these prefixes, each of one id or more, as the last ones."""
+        """Append texts that begin with these prefixes, each of one id or more."""
         if not len(prefixes):
             return
         ids, starts = self._aligned(prefixes)
@@ -57,7 +57,7 @@ class Continuations:
         self._starts = np.zeros(len(self), np.int64)
 
     def draw(self, tokens: int) -> Ids:
-        """Ids that follow each text, (texts, tokens)."""
+        """Draw the ids that follow each text, (texts, tokens)."""
         uniforms = np.array([one.random(tokens) for one in self._generators])  # (texts, tokens)
         if not uniforms.size:
             return np.empty((len(self), tokens), np.int64)
@@ -70,7 +70,7 @@ class Continuations:
         return found
 
     def keep(self, texts: Sequence[int]) -> None:
-        """Keep the texts of these numbers, in this order, and drop the others."""
+        """Keep the texts with these numbers, in this order, and drop the others."""
         rows = np.array(texts, np.int64)
         self._ids, self._starts, self._seen = self._ids[rows], self._starts[rows], self._seen[rows]
         self._state = tuple(part[:, rows] for part in self._state)
@@ -79,7 +79,7 @@ class Continuations:
         self._mark_seen()
 
     def _aligned(self, prefixes: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
-        """Prefixes as rows that end together, and the column in which each begins."""
+        """Prefixes as rows that end together, and the column at which each begins."""
         known = [integers(prefix, 1) for prefix in prefixes]
         starts = max(map(len, known)) - np.array([len(prefix) for prefix in known], np.int64)
         ids = np.zeros((len(known), max(map(len, known))), np.int64)
@@ -89,7 +89,7 @@ class Continuations:
         return ids, starts
 
     def _read(self, ids: Ids, starts: Ids, state: States, first: int) -> States:
-        """State of the texts from number `first` on after all their ids but the last."""
+        """State of the texts from number `first` on, after all their ids except the last."""
         texts = slice(first, first + len(ids))
         nothing = np.empty((len(ids), 0))
         with self._kernels() as engine:
@@ -97,7 +97,7 @@ class Continuations:
             return engine.generate(ids, starts, state, samplers, nothing, seen)[1]
 
     def _mark_seen(self) -> None:
-        """Make room for the tokens seen of each text where a text has a penalty, else drop it."""
+        """Allocate the marks of seen tokens if a text has a penalty; otherwise drop them."""
         penalized = any(sampler.repetition_penalty != 1 for sampler in self._samplers)
         before, self._seen = self._seen, np.zeros((len(self), self._vocab * penalized), np.bool_)
         if penalized and before.shape[1]:

@@ -1,4 +1,4 @@
-"""Engine: the kernels for one architecture, and the arrays that they work on."""
+"""Engine: the kernels for one architecture, and the arrays they work on."""
 
 import math
 from collections.abc import Sequence
@@ -39,10 +39,10 @@ from elman.kernels.rnn.work import IDS, LANES, NUM_TARGETS
 Ids = NDArray[np.int64]
 States = tuple[Array, ...]  # h, and an LSTM's c, (layers, batch, hidden) each
 
-MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # of models whose batches go by groups
-# Sizes of batches whose arrays are kept: of training, of validation, and of the last batch of each.
+MAX_GROUP_HIDDEN, MAX_GROUP_TOKENS = 64, 512  # larger models process batches step by step
+# Batch sizes whose arrays are kept: for training, for validation, and for the last batch of each.
 MAX_KEPT = 4
-MAX_STREAM_FLOATS = 1 << 16  # of the states of the steps that are read at a time
+MAX_STREAM_FLOATS = 1 << 16  # states of the steps that are read at a time
 
 
 def head_shape(shape: TileShape) -> TileShape:
@@ -51,12 +51,12 @@ def head_shape(shape: TileShape) -> TileShape:
 
 
 def text_shape(shape: TileShape) -> TileShape:
-    """Tile shape for several texts: as many separate rows as the registers hold the sums of."""
+    """Tile shape for several texts: as many separate rows as the registers can hold sums for."""
     return replace(shape, rows=3, separate=True) if shape.lanes == 16 else shape.single
 
 
 class Engine:
-    """Kernels for one architecture, and the arrays that they work on."""
+    """Kernels for one architecture, and the arrays they work on."""
 
     def __init__(
         self,
@@ -78,29 +78,29 @@ class Engine:
         self.kept: dict[tuple[Any, ...], BatchArrays] = {}
         self.filled: Weights = {}  # gradients of the last batch
         self.is_packed = False  # for batches, since the weights were loaded
-        # Weights, and what kernels know by address of a batch until it is finished: ids, targets,
-        # mask, gradients.
+        # Weights, and the arrays that kernels access by address until a batch is finished: ids,
+        # targets, mask, gradients.
         self.weights: list[Array] = []
         self.borrowed: list[NDArray[Any]] = []
 
     def __reduce__(self) -> Any:
-        """A copy has arrays of its own."""
+        """A copy gets separate arrays."""
         return Engine, (self.arch, self.shape, self.options)
 
     def load(self, weights: Weights) -> None:
-        """Take these weights, which are read in place where they are contiguous floats."""
+        """Use these weights. Contiguous float arrays are read in place."""
         if self.borrowed:
             self._finish()
         self.weights[:] = self.layout.set_weights(weights)
         self.is_packed = False
 
     def _finish(self) -> None:
-        """Finish a batch that a second Ctrl-C has left to workers, which use these arrays."""
+        """Finish a batch that a second Ctrl-C has left to workers; they still use these arrays."""
         self.used.run(*self.used.arguments, 0, counter(0))
         self.borrowed.clear()
 
     def _pack(self) -> None:
-        """Pack the weights that texts need; for a batch its own threads pack them."""
+        """Pack the weights that reading texts needs. A batch is packed by its own threads."""
         pack(Reference(self.layout.text), *self.text_weights)
 
     def gradients(self) -> Weights:
@@ -116,7 +116,7 @@ class Engine:
         training: bool,
         mask: NDArray[np.bool_] | None = None,
     ) -> tuple[float, States]:
-        """Mean loss in nats of a batch, and the final state if `state` is not ().
+        """Mean loss in nats of a batch, and the final state unless `state` is ().
 
         - `ids`, `targets`: (batch, steps); contiguous 32-bit integers are read in place.
         - `state`: before the first step; () for zeros.
@@ -124,7 +124,7 @@ class Engine:
         - `training`: compute gradients too, for `gradients`.
         - `mask`: (batch, steps), true where a target counts; None if all of them count.
 
-        An ElmanError tells of ids that are not in the vocabulary.
+        Raise an ElmanError for ids outside the vocabulary.
         """
         ids, targets = (as_int32(part, self.arch.vocab) for part in (ids, targets))
         number, steps = ids.shape
@@ -154,7 +154,7 @@ class Engine:
         return self.used.batch.losses[:, : len(ids)].T.copy()
 
     def _arrays(self, number: int, sizes: BatchSizes) -> BatchArrays:
-        """Arrays for so many sequences; workers keep to the arrays of their queue."""
+        """Arrays for `number` sequences. Workers keep using the arrays of their queue."""
         key = (number, *sizes, int(config.NUMBA_NUM_THREADS))
         found = self.kept.pop(key, None)
         if found is None:
@@ -205,7 +205,7 @@ class Engine:
         return tuple(part[:, :, : self.arch.hidden] for part in (h, c)[: self.cell.states])
 
     def logits(self, ids: Ids, state: States) -> tuple[Array, States]:
-        """Logits of ids, (batch, steps, vocab), and the state after the last step."""
+        """Logits for ids, (batch, steps, vocab), and the state after the last step."""
         rows, steps = ids.shape
         stream = self._stream(rows, self._steps_at_a_time(rows, steps), state)
         out = np.empty((*ids.shape, self.arch.vocab), np.float32)
@@ -214,7 +214,7 @@ class Engine:
         return out, self._final_states(stream)
 
     def losses(self, ids: Ids, targets: Ids, state: States) -> tuple[NDArray[np.float64], States]:
-        """Loss in nats of each target of one text, both (steps,), and the state after the last."""
+        """Loss in nats of each target of one text, both (steps,), and the final state."""
         stream = self._stream(1, self._steps_at_a_time(1, len(ids)), state)
         out = np.empty(len(ids))
         padded = zeros(1, round_up(len(ids), LANES) + LANES, dtype=np.int32)
@@ -234,14 +234,14 @@ class Engine:
         uniforms: NDArray[np.float64],
         seen: NDArray[np.bool_],
     ) -> tuple[Ids, States]:
-        """Ids that follow prefixes, (rows, drawn), and the state before the last of all ids.
+        """Generate the ids after prefixes, (rows, drawn); also return the state before the last id.
 
-        Those of a row are the same, to the bit, whatever the other rows are.
+        The ids of a row do not depend, to the bit, on the other rows.
 
-        - `ids`: the prefixes, (rows, steps), each of which begins at its column in `starts`.
+        - `ids`: the prefixes, (rows, steps); each begins at its column in `starts`.
         - `samplers`: one for each row.
-        - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each id that is drawn.
-        - `seen`: tokens of each row so far, (rows, vocab), which grow; for penalties alone.
+        - `uniforms`: numbers from 0 to 1, (rows, drawn), one for each drawn id.
+        - `seen`: tokens of each row so far, (rows, vocab), updated in place; only for penalties.
         """
         shape = self.shape.single if len(ids) == 1 else text_shape(self.shape)
         threads = thread_count(-(-len(ids) // shape.rows))
@@ -263,7 +263,7 @@ class Engine:
 
         self._pack()
         if threads == 1:
-            work(0)  # to start a thread takes as long as some hundred tokens
+            work(0)  # starting a thread takes as long as some hundred tokens
         else:
             parallel_for(work, threads)
         final = [
@@ -278,14 +278,14 @@ class Engine:
         return max(1, min(steps, MAX_STREAM_FLOATS // max(1, rows * self.hidden)))
 
     def _stream(self, rows: int, steps: int, state: Sequence[Array]) -> Stream:
-        """Allocate arrays for reading so many steps at a time, from a state on."""
+        """Allocate arrays to read `steps` steps at a time, starting from a state."""
         stream = text_stream(self.layout, rows, steps)
         for to, part in zip(stream.work.activations[1:], state, strict=False):
             to[:, : part.shape[1], : self.arch.hidden] = part
         return stream
 
     def _final_states(self, stream: Stream, rows: int | None = None) -> States:
-        """States that a stream would go on from, of the first rows."""
+        """Final states of a stream, for the first rows."""
         _, h, c = stream.work.activations
         rows = len(stream.work.row_ids) if rows is None else rows
         return self._states(h[:, :rows], c[:, :rows])
@@ -294,14 +294,14 @@ class Engine:
 def _work_of_thread(
     run: Any, arguments: Any, weights: Any, borrowed: Any, thread: int, spinning: Any
 ) -> None:
-    """Run a thread's work; the call itself keeps the arrays alive whose addresses kernels read."""
+    """Run a thread's work. The call keeps arrays alive that kernels access by address."""
     run(*arguments, thread, spinning)
 
 
 def as_int32(ids: NDArray[Any], vocab: int) -> NDArray[np.int32]:
-    """Contiguous 32-bit ids, half the memory traffic of 64 bits.
+    """Contiguous 32-bit ids: half the memory traffic of 64 bits.
 
-    An ElmanError tells of ids that are not in the vocabulary, if they are of another type.
+    Raise an ElmanError for ids outside the vocabulary if they have another type.
     """
     if ids.dtype != np.int32:
         check_ids(ids, vocab)
@@ -309,6 +309,6 @@ def as_int32(ids: NDArray[Any], vocab: int) -> NDArray[np.int32]:
 
 
 def _fill_rows(to: NDArray[Any], rows: NDArray[Any], number: int) -> None:
-    """Fill the first `number` rows of an array, the last of `rows` repeated as needed."""
+    """Fill the first `number` rows of an array; repeat the last of `rows` as needed."""
     to[: len(rows)] = rows
     to[len(rows) : number] = rows[-1]

@@ -1,7 +1,7 @@
-"""Clipping and the steps of optimizers in compiled code: arrays, threads, and a base of optimizers.
+"""Clipping and optimizer steps in compiled code: arrays, threads, and a base class of optimizers.
 
-An update reads and writes each array once, whatever its size, on all threads. Small models, whose
-arrays fit into a chunk, are updated by the calling thread.
+An update reads and writes each array once, regardless of size, on all threads. The calling thread
+updates small models: their arrays fit into one chunk.
 """
 
 import math
@@ -37,13 +37,13 @@ from elman.kernels.rnn.optimization import (
 )
 
 Array = NDArray[Any]
-Numbers = Mapping[int, float]  # of a rule, by their places in `Job.numbers`
+Numbers = Mapping[int, float]  # of a rule, by index in `Job.numbers`
 
 
 class Optimization:
-    """Kernels that measure, clip and apply gradients, and the table of arrays that they work on.
+    """Kernels that measure, clip and apply gradients, and the table of arrays they work on.
 
-    The table is made once for all jobs on the same weights and memory; gradients may be new ones.
+    One table serves all jobs on the same weights and optimizer memory; gradients may be new.
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class Optimization:
         self._allocate([])
 
     def __reduce__(self) -> Any:
-        """A copy has a table of its own."""
+        """A copy gets a separate table."""
         return Optimization, ()
 
     def _allocate(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Make a table for gradients of these shapes; workers keep to the table of their queue."""
+        """Make a table for gradients of these shapes. Workers keep using their queue's table."""
         sizes = [math.prod(shape) for shape in shapes]
         chunks = [(n, start) for n, size in enumerate(sizes) for start in range(0, size, CHUNK)]
         self.job = Job(
@@ -69,19 +69,19 @@ class Optimization:
         self.threads = 1 if sum(sizes) < CHUNK else thread_count(len(chunks))
         self.shapes, self.queue = shapes, empty_queue()
         self.run = compiled(run, Reference(self.job), self.queue, 0, counter(0))
-        self.kept: list[Array] = []  # weights and memory, whose addresses the table has
+        self.kept: list[Array] = []  # weights and memory whose addresses are in the table
         self.borrowed: list[Array] = []  # gradients of a job, until it is finished
         arrays = self.kept, self.borrowed
         self.work = partial(_work_of_thread, self.run, Reference(self.job), self.queue, arrays)
 
     def measure(self, gradients: Weights) -> float | None:
-        """Norm of gradients taken as one vector; None if kernels cannot read them."""
+        """Norm of all gradients as one vector; None if kernels cannot read them."""
         return self.apply(NONE, {}, gradients, ())
 
     def clip(self, gradients: Weights, bound: float) -> float | None:
         """Scale gradients so that their norm is at most `bound`; return the norm before.
 
-        None, with nothing done, if kernels cannot change them.
+        Return None without any change if kernels cannot change the gradients.
         """
         return self.apply(SCALE, {}, gradients, (), bound)
 
@@ -94,11 +94,11 @@ class Optimization:
         bound: float = math.inf,
         measured: bool = True,
     ) -> float | None:
-        """Apply a rule to gradients whose norm is bounded; return the norm, if it is measured.
+        """Apply a rule to gradients with bounded norm; return the norm, if it is measured.
 
-        `kept` are the weights and what the rule keeps of each. The result is None, with nothing
-        done, unless all are arrays that kernels can read and write: contiguous, of float32. A
-        gradient that is not contiguous is copied, unless the rule changes it.
+        `kept` are the weights and the rule's memory of each. Return None without any change unless
+        kernels can read and write all arrays: contiguous, float32. A gradient that is not
+        contiguous is copied, unless the rule changes it.
         """
         with self.lock:
             if self.borrowed:
@@ -116,12 +116,12 @@ class Optimization:
             return float(self.job.numbers[NORM])
 
     def _finish(self) -> None:
-        """Finish a job that a second Ctrl-C has left to workers, which use these arrays."""
+        """Finish a job that a second Ctrl-C has left to workers; they still use these arrays."""
         self.run(Reference(self.job), self.queue, 0, counter(0))
         self.borrowed.clear()
 
     def _take(self, gradients: Sequence[Array], kept: Sequence[Array], in_place: bool) -> bool:
-        """Write the addresses of arrays into the table; False if it cannot have them."""
+        """Write the addresses of arrays into the table; return False if kernels cannot use them."""
         if not all(map(_is_single, gradients)):
             return False
         shapes = [gradient.shape for gradient in gradients]
@@ -137,7 +137,7 @@ class Optimization:
         return True
 
     def _keep(self, arrays: Sequence[Array]) -> bool:
-        """Write the addresses of weights and memory, unless they are those of the last job."""
+        """Write the addresses of weights and memory, unless they equal the last job's."""
         if len(arrays) == len(self.kept) and all(map(is_, arrays, self.kept)):
             return True
         self.kept.clear()
@@ -157,32 +157,32 @@ def _is_single(array: Any) -> bool:
 def _work_of_thread(
     run: Any, job: Reference, queue: WorkQueue, arrays: Any, thread: int, spinning: Any
 ) -> None:
-    """Run a thread's work; the call itself keeps the arrays alive whose addresses kernels read."""
+    """Run a thread's work. The call keeps arrays alive that kernels access by address."""
     run(job, queue, thread, spinning)
 
 
 class CompiledSteps:
-    """Base of optimizers whose steps are compiled, in front of one in NumPy.
+    """Base of optimizers with compiled steps, in front of an optimizer in NumPy.
 
-    The steps are NumPy's where kernels cannot read an array, as one in double precision.
+    NumPy takes the step if kernels cannot read an array, for example one in double precision.
     """
 
     model: Any
     _optimization: Optimization | None = None
 
     def rule(self) -> tuple[int, Numbers, Sequence[Weights]]:
-        """Rule of the next step, its numbers, and what it keeps of each weight."""
-        raise NotImplementedError("an optimizer defines rule()")
+        """Rule of the next step, its numbers, and the memory that it keeps for each weight."""
+        raise NotImplementedError("an optimizer must define rule()")
 
     def step(self) -> None:
-        """Update the model's parameters by its gradients."""
+        """Update the model's parameters using its gradients."""
         if self.clipped_step(measured=False) is None:
             super().step()  # type: ignore[misc]
 
     def clipped_step(self, bound: float = math.inf, measured: bool = True) -> float | None:
-        """Take a step whose gradients have at most the norm `bound`; return the norm before.
+        """Take a step with gradients clipped to the norm `bound`; return the norm before.
 
-        The model's gradients stay as they are. None, with nothing done, if kernels cannot read
+        The model's gradients stay unchanged. Return None without any change if kernels cannot read
         the arrays.
         """
         rule, numbers, memory = self.rule()
@@ -192,12 +192,12 @@ class CompiledSteps:
 
 
 def is_compiled(optimizer: Any) -> bool:
-    """Return True unless the step of an optimizer is the user's own."""
+    """Return True unless the user overrides the optimizer's step."""
     return isinstance(optimizer, CompiledSteps) and type(optimizer).step is CompiledSteps.step
 
 
 def current(optimization: Optimization | None) -> Optimization:
-    """Optimization to use in this process; a fork may have been in the middle of another's job."""
+    """Optimization to use in this process: a fork may have interrupted the parent's job."""
     if optimization is None or optimization.process != os.getpid():
         return Optimization()
     return optimization

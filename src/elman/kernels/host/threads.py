@@ -1,8 +1,8 @@
 """Threads that share the work of a batch.
 
-An update of the book's model takes a millisecond; a sleeping thread takes a tenth of that to wake
-and to refill its cache. After a batch, a worker therefore spins for about 1 ms, in compiled code,
-before it sleeps. A call for a batch of another queue gets it off at once.
+An update of the book's model takes a millisecond. A sleeping thread takes a tenth of that to wake
+and to refill its cache. After a batch, a worker therefore spins in compiled code for about 1 ms
+before it sleeps. A call for a batch of another queue ends the spinning at once.
 """
 
 from collections.abc import Callable
@@ -28,26 +28,26 @@ Work = Callable[[int, Counter], None]
 
 
 def thread_count(parts: int) -> int:
-    """Number of threads: one a core, or NUMBA_NUM_THREADS, but not more than there are parts."""
+    """Number of threads: one for each core, or NUMBA_NUM_THREADS, but at most `parts`."""
     return min(int(config.NUMBA_NUM_THREADS), parts)
 
 
 class Worker:
-    """Thread that helps with every batch of a queue until none has come for a while.
+    """Thread that helps with every batch of a queue until no batch arrives for a while.
 
-    No batch waits for a worker to wake: the calling thread does what the worker does not take.
+    No batch waits for a worker to wake: the calling thread runs the remaining parts.
     """
 
     def __init__(self) -> None:
         self.calls: SimpleQueue[tuple[Work, int, WorkQueue]] = SimpleQueue()
         self.spinning = counter(0)
-        self.queue = self.called_to = empty_queue()  # of its batch, and of the last call
+        self.queue = self.called_to = empty_queue()  # of its batch, and of its last call
         Thread(target=self._serve, name="elman", daemon=True).start()
 
     def call(self, work: Work, thread: int, queue: WorkQueue) -> None:
         """Have the thread call `work(thread, spinning)`, unless it still spins on this queue.
 
-        It drops a call to another queue that it has not come to, whose batch does not wait for it.
+        A pending call to another queue is dropped; that queue's batch does not wait for it.
         """
         spins = self.spinning[0] == SPINNING and self.queue is queue
         if spins or (self.called_to is queue and not self.calls.empty()):
@@ -55,7 +55,7 @@ class Worker:
         with suppress(Empty):
             self.calls.get_nowait()
         if self.spinning[0]:
-            self.spinning[0] = CALLED_AWAY  # before the call, which sets it to SPINNING
+            self.spinning[0] = CALLED_AWAY  # before the call: the call sets it to SPINNING
         self.called_to = queue
         self.calls.put((work, thread, queue))
 
@@ -85,7 +85,7 @@ def run_in_threads(work: Work, threads: int, queue: WorkQueue) -> None:
 
 
 def _start_workers(number: int) -> None:
-    """Start workers until there are so many, or as many as the system allows."""
+    """Start workers up to this number, or as many as the system allows."""
     while len(_workers) < number:
         try:
             _workers.append(Worker())
@@ -94,7 +94,7 @@ def _start_workers(number: int) -> None:
 
 
 def parallel_for(work: Callable[[int], None], number: int) -> None:
-    """Call `work(0)` to `work(number - 1)`, each in a thread as far as threads can be started."""
+    """Call `work(0)` to `work(number - 1)`, each in a thread if the system can start it."""
     left = iter(range(number))
 
     def take() -> None:

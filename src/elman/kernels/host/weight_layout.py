@@ -1,4 +1,4 @@
-"""Layout of weights: the place of each canonical weight in the arrays of the kernels."""
+"""Layout of weights: the position of each canonical weight in the kernels' arrays."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,16 +27,16 @@ from elman.kernels.rnn.packing import (
 
 Sizes = Mapping[str, tuple[int, ...]]
 
-PIECE_ROWS, PIECE_FLOATS = 512, 1 << 14  # at most, of a piece: about 10 microseconds of work
+PIECE_ROWS, PIECE_FLOATS = 512, 1 << 14  # maximum for a piece: about 10 microseconds of work
 MAX_FLOATS = 1 << 32
-DEPTH_MULTIPLE = 8  # of tiles that are transposed, and of `mm` for tiles of one row
+DEPTH_MULTIPLE = 8  # required by transposed tiles, and by `mm` for tiles of one row
 
 
 def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
-    """Zeros that begin at a cache line.
+    """Zeros, aligned to a cache line.
 
-    A vector across two lines takes two loads, and two threads that write to one line wait for each
-    other.
+    A vector that spans two lines takes two loads, and two threads that write to one line wait for
+    each other.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not size:
@@ -48,17 +48,17 @@ def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
 
 
 def round_up(number: int, multiple: int) -> int:
-    """Smallest multiple of `multiple` that is not below `number`."""
+    """Smallest multiple of `multiple` that is at least `number`."""
     return -(-number // multiple) * multiple
 
 
 def total_floats(sizes: Sizes) -> int:
-    """Floats of arrays of these sizes, each from a cache line on."""
+    """Total floats of arrays of these sizes, each aligned to a cache line."""
     return sum(round_up(math.prod(size), LINE) for size in sizes.values())
 
 
 def starts(sizes: Sizes) -> dict[str, int]:
-    """First float of each of some arrays, each from a cache line on."""
+    """First float of each array, aligned to a cache line."""
     found, start = {}, 0
     for name, size in sizes.items():
         found[name] = start
@@ -67,7 +67,7 @@ def starts(sizes: Sizes) -> dict[str, int]:
 
 
 def split(flat: NDArray[Any], sizes: Sizes) -> dict[str, NDArray[Any]]:
-    """Views of these sizes along the last axis of `flat`, each from a cache line on."""
+    """Views of these sizes along the last axis of `flat`, each aligned to a cache line."""
     return {
         name: flat[..., start : start + math.prod(size)].reshape(*flat.shape[:-1], *size)
         for (name, size), start in zip(sizes.items(), starts(sizes).values(), strict=True)
@@ -75,18 +75,18 @@ def split(flat: NDArray[Any], sizes: Sizes) -> dict[str, NDArray[Any]]:
 
 
 class WeightLayout:
-    """Layout of the weights of a language model, and the arrays that hold them."""
+    """Layout of a language model's weights, and the arrays that hold them."""
 
     def __init__(
         self, arch: Architecture, shape: TileShape, head_shape: TileShape, pair: int = 1
     ) -> None:
-        """Lay out the weights; `pair` is 2 for products of pairs of bfloat16s, and 1 for floats."""
+        """Lay out the weights. `pair` is 2 for products of bfloat16 pairs, and 1 for floats."""
         self.pair, self.operand = pair, np.uint32 if pair == 2 else np.float32
         self.arch, self.cell = arch, CELLS[arch.cell]
         self.width, self.lanes = shape.width, shape.lanes
         self.hidden, self.vocab = (round_up(n, self.width) for n in (arch.hidden, arch.vocab))
         self.embedding = round_up(arch.embedding, self.width)
-        # Depths of products: whole squares, which are transposed.
+        # Depths of products: whole squares, because they are transposed.
         self.depth, self.embedding_depth = (
             round_up(n, DEPTH_MULTIPLE * pair) for n in (arch.hidden, arch.embedding)
         )
@@ -99,15 +99,15 @@ class WeightLayout:
         floats = number + max(total_floats(self._matrix_sizes()), self.slot_floats)
         if floats >= MAX_FLOATS:
             raise ElmanError(
-                f"elman.numba has models of fewer than {MAX_FLOATS:,} floats, got {floats:,}: "
-                "make it smaller, or take another framework"
+                f"elman.numba supports models of fewer than {MAX_FLOATS:,} floats, got {floats:,}: "
+                "make the model smaller, or use another framework"
             )
         self.packed = self._packed()
         self.parameters = self._parameters()
         self.text = pieces_in_parts(self._packed_pieces(for_texts=True))
 
     def _vector_sizes(self) -> Sizes:
-        """Shapes in `PackedWeights.flat`."""
+        """Sizes of the arrays in `PackedWeights.flat`."""
         return {
             "bias": (self.arch.layers, 1, self.columns),
             "b_out": (1, max(self.vocab, self.tokens)),
@@ -115,7 +115,7 @@ class WeightLayout:
         }
 
     def _matrix_sizes(self) -> Sizes:
-        """Shapes in `PackedWeights.operands`."""
+        """Sizes of the arrays in `PackedWeights.operands`."""
         panels, above, width = self.hidden // self.width, self.arch.layers - 1, self.width
         columns, recurrent, pair = self.columns, self.cell.recurrent_blocks, self.pair
         inputs = columns // width if self.embedding else 0
@@ -133,7 +133,7 @@ class WeightLayout:
         }
 
     def _slot_sizes(self) -> Sizes:
-        """Shapes of `Accumulators`."""
+        """Sizes of the arrays in `Accumulators`."""
         layers, hidden, columns = self.arch.layers, self.hidden, self.columns
         vocab, embedded = self.arch.vocab, self.embedding > 0
         return {
@@ -150,7 +150,7 @@ class WeightLayout:
         }
 
     def accumulators(self, slots: int) -> tuple[Array, list[Accumulators]]:
-        """Allocate the accumulators of so many slots; (slots, floats) is their memory."""
+        """Allocate the accumulators of `slots` slots; their memory is (slots, floats)."""
         memory = zeros(slots, self.slot_floats)
         return memory, [Accumulators(**split(slot, self._slot_sizes())) for slot in memory]
 
@@ -178,7 +178,7 @@ class WeightLayout:
     # Pieces.
 
     def _bias_pieces(self) -> Iterator[Piece]:
-        """Pieces of the biases; those of a layer are added up."""
+        """Pieces of the biases; the pieces of a layer are added."""
         to = self._start(self.packed.b_out, self.packed.flat)
         yield self._vector("linear.bias", 0, to)
         for layer in range(self.arch.layers):
@@ -214,7 +214,7 @@ class WeightLayout:
     def _gate_pieces(
         self, name: str, blocks: Sequence[int], W: Array, back: Array, for_texts: bool
     ) -> Iterator[Piece]:
-        """Pieces of a weight, (gates * hidden, below): its panels, and those of its transpose."""
+        """Pieces of a weight, (gates * hidden, below): its panels and its transpose's panels."""
         hidden, below = self.arch.hidden, self.shapes[name][1]
         for gate, block in enumerate(blocks):
             first = block * self.hidden
@@ -226,7 +226,7 @@ class WeightLayout:
                 yield from self._panels(matrix, to, back)
 
     def _table_pieces(self) -> Iterator[Piece]:
-        """Pieces of the table: source and rows are ids, columns the units of a gate."""
+        """Pieces of the table: source and rows are ids, columns are the units of a gate."""
         if self.embedding:
             return
         name, hidden, vocab = "rnn.weight_ih_l0", self.arch.hidden, self.arch.vocab
@@ -239,7 +239,7 @@ class WeightLayout:
                 yield piece._replace(rows=rows, to_row=first)
 
     def _sum_pieces(self) -> Iterator[Piece]:
-        """Pieces of the gradients, but for that of the table."""
+        """Pieces of the gradients, except the table's."""
         at, sizes, above = (
             starts(self._slot_sizes()),
             self._slot_sizes(),
@@ -272,7 +272,7 @@ class WeightLayout:
             yield from self._sums(self._output, 0, vocab, at["W_out"], self.hidden)
 
     def _bias_sums(self, at: Mapping[str, int]) -> Iterator[Piece]:
-        """Pieces of the gradients of the layers' biases; a redundant bias has zeros."""
+        """Pieces of the gradients of the layers' biases; a redundant bias gets zeros."""
         for layer in range(self.arch.layers):
             first = at["bias"] + layer * self.columns
             for kind, blocks in (("ih", self.cell.input_blocks), ("hh", self.cell.state_blocks)):
@@ -285,7 +285,7 @@ class WeightLayout:
     def _sums(
         self, name: str, row: int, rows: int, source: int, source_row: int, second: int = NONE
     ) -> Iterator[Piece]:
-        """Pieces of the gradient of a matrix, of its rows from `row` on."""
+        """Pieces of the gradient of a matrix, for its rows from `row` on."""
         columns = self.shapes[name][1]
         most = max(1, PIECE_FLOATS // columns)
         for first in range(0, rows, most):
@@ -298,12 +298,12 @@ class WeightLayout:
             )
 
     def _vector(self, name: str, source: int, to: int) -> Piece:
-        """A bias of a gate, or of the output layer."""
+        """Bias of a gate or of the output layer."""
         length = self.arch.vocab if name == "linear.bias" else self.arch.hidden
         return self._matrix(name, source, 1, to)._replace(source_row=0, columns=length)
 
     def _matrix(self, name: str, source: int, rows: int, to: int) -> Piece:
-        """Some rows of a weight, from the element `source` on; its columns stay together."""
+        """Some rows of a weight, starting at element `source`, with all their columns."""
         columns = self.shapes[name][-1]
         return Piece(
             array=self.numbers[name],
@@ -321,14 +321,14 @@ class WeightLayout:
         )
 
     def _panels(self, matrix: Piece, to: int, panels: Array) -> Iterator[Piece]:
-        """Pieces of a matrix that is copied to panels, (number, depth, width), from `to` on."""
+        """Pieces of a matrix that is copied to panels, (number, depth, width), starting at `to`."""
         panel = panels.shape[1] * self.width
         yield from self._cut(matrix._replace(to=to, to_row=self.width, to_panel=panel))
 
     def _cut(self, matrix: Piece) -> Iterator[Piece]:
-        """Pieces of a matrix, of `PIECE_ROWS` and about `PIECE_FLOATS` at most.
+        """Divide a matrix into pieces of at most `PIECE_ROWS` rows and about `PIECE_FLOATS` floats.
 
-        Pairs are made along the rows, or else of two rows.
+        Pairs are formed along the rows, or else from two rows.
         """
         row_pair, column_pair = (1, self.pair) if matrix.along_rows else (self.pair, 1)
         width = self.width
@@ -345,7 +345,7 @@ class WeightLayout:
                 )
 
     def _start(self, array: NDArray[Any], memory: NDArray[Any] | None = None) -> int:
-        """First element of an array in `PackedWeights.operands`, or in other memory."""
+        """Index of an array's first element in `PackedWeights.operands` or in other memory."""
         whole = self.packed.operands if memory is None else memory
         return int(array.ctypes.data - whole.ctypes.data) // 4
 
@@ -360,25 +360,25 @@ class WeightLayout:
 
     @property
     def _state_blocks(self) -> list[int]:
-        """Blocks of the state's part, counted from the first of them."""
+        """Blocks that the state contributes to, counted from the first of them."""
         return [block - self._input_only for block in self.cell.state_blocks]
 
     @property
     def _input_only(self) -> int:
-        """Number of blocks, the first ones, to which the state contributes nothing."""
+        """Number of leading blocks that the state does not contribute to."""
         return self.cell.blocks - self.cell.recurrent_blocks
 
     # Weights and gradients.
 
     def set_weights(self, weights: Weights) -> list[Array]:
-        """Point to these weights; return the arrays, which must be kept as long as kernels run."""
+        """Use these weights; keep the returned arrays alive while kernels run."""
         arrays = [np.ascontiguousarray(weights[name], np.float32) for name in self.shapes]
         for n, array in enumerate(arrays):
             self.parameters.addresses[n] = array.ctypes.data
         return arrays
 
     def new_gradients(self) -> Weights:
-        """Allocate gradients by canonical name, which the next batch is to fill."""
+        """Allocate gradients by canonical name, to be filled by the next batch."""
         found = {name: np.empty(shape, np.float32) for name, shape in self.shapes.items()}
         for n, array in enumerate(found.values()):
             self.parameters.gradients[n] = array.ctypes.data
@@ -396,7 +396,7 @@ def _transposed(piece: Piece) -> Piece:
 
 
 def pieces_in_parts(pieces: Iterable[Piece], parts: int = 0) -> Pieces:
-    """Pieces cut into parts of at least `PIECE_FLOATS` floats, or into as many as asked for."""
+    """Divide pieces into parts of at least `PIECE_FLOATS` floats, or into `parts` parts."""
     found = list(pieces)
     fields = np.array(found, np.int64).reshape(len(found), len(Piece._fields))
     starts, floats = [0], 0

@@ -1,8 +1,8 @@
-"""A batch by groups of sequences: its loss, and all gradients.
+"""Process a batch in groups of sequences: its loss and all gradients.
 
 A group passes through all layers and steps, forward and backward, while its states stay in the
-cache of a core: for models with few hidden units and tokens. Its gradients are added to those of a
-slot. A group belongs to a slot by its number, and slots are summed in order.
+cache of a core. This suits models with few hidden units and tokens. The gradients of a group are
+added to a slot. The number of a group determines its slot, and slots are summed in order.
 """
 
 from typing import NamedTuple
@@ -39,25 +39,25 @@ from elman.kernels.rnn.work import (
     take_losses,
 )
 
-# Operations after the packing; the parts of the first are slots.
+# Operations after packing. The parts of the first operation are slots.
 PROCESS, SUM_TABLE, SUM_BIASES, SUM = range(PACK_TABLE + 1, PACK_TABLE + 5)
 
 
 class Groups(NamedTuple):
-    """Arrays of a batch by groups."""
+    """Arrays of a batch that is processed in groups."""
 
     batch: Batch
     parameters: Parameters
     packed: PackedWeights
-    works: list[Work]  # of each thread
+    works: list[Work]  # one for each thread
     sums: Array  # (slots, floats): the memory of the accumulators
-    accumulators: list[Accumulators]  # of each slot
+    accumulators: list[Accumulators]  # one for each slot
     totals: NDArray[np.float64]  # (slots,): losses in nats; NaN for ids beyond the vocabulary
 
 
 @inner(**INLINED)
 def process_group(S, T, cell, start, arrays, work, accumulators):
-    """Run the group from sequence `start` on: losses, states and, in training, gradients."""
+    """Run the group that starts at sequence `start`: losses, states and, in training, gradients."""
     batch, packed, activations = arrays.batch, arrays.packed, work.activations
     (rows, hidden), steps, training = work.d_h.shape, len(batch.losses), batch.header[TRAINING]
     stop, last, carried = start + rows, steps * rows, len(batch.h) > 0
@@ -67,8 +67,8 @@ def process_group(S, T, cell, start, arrays, work, accumulators):
     fill_scales(batch, start, rows, steps, work.scales)
     copy_states(batch.h[:, start:stop], activations.h[:, :rows], rows, hidden)
     copy_states(batch.c[:, start:stop], activations.c[:, :rows], rows, hidden)
-    # From a state of zeros, the product of the first step is zero and need not be computed. With a
-    # single step it is, for a NaN in W_hh must reach the loss, as otherwise it does at later steps.
+    # If the initial state is zero, so is the product of the first step: skip it. With a single
+    # step, compute it anyway: a NaN in W_hh must reach the loss, as it does at later steps.
     first_depth = ZERO_DEPTH if steps > 1 and not carried else packed.W_hh.shape[2]
     forward_group(S, cell, steps, arrays.parameters, packed, work, masks, input_mask, first_depth)
     copy_states(activations.h[:, last : last + rows], batch.h[:, start:stop], rows, hidden)
@@ -87,7 +87,7 @@ def process_group(S, T, cell, start, arrays, work, accumulators):
 
 @inner(**INLINED)
 def process_slot(S, T, cell, slot, arrays, work):
-    """Run the groups of a slot, and sum their losses."""
+    """Run the groups of a slot and sum their losses."""
     header, totals, rows = arrays.batch.header, arrays.totals, len(work.row_ids)
     sums, steps, slots = arrays.accumulators[slot], len(arrays.batch.losses), len(totals)
     totals[slot] = 0
@@ -103,7 +103,7 @@ def process_slot(S, T, cell, slot, arrays, work):
 
 @inner(**INLINED)
 def sum_biases(T, slots, accumulators):
-    """Sum, in slot 0, the table's rows to the first bias, and all lanes of the output layer's."""
+    """Sum into slot 0: the table's rows into the first bias, all lanes into the output bias."""
     sums = accumulators[0]
     table, lanes = sums.table, sums.b_out_by_lane
     for row in range(len(table)):
@@ -115,7 +115,7 @@ def sum_biases(T, slots, accumulators):
 
 @inner
 def run_groups(phase, part, thread, shapes, cell, arrays):
-    """Run a part of a phase; `shapes` are those of tiles, of layers and of the output layer."""
+    """Run a part of a phase. `shapes` are the tile shapes of the layers and the output layer."""
     S, T = shapes
     operation, parameters = phase[OPERATION], arrays.parameters
     slots, training = len(arrays.totals), arrays.batch.header[TRAINING]

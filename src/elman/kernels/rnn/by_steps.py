@@ -1,10 +1,10 @@
-"""A batch step by step: its loss, and all gradients.
+"""Process a batch step by step: its loss and all gradients.
 
 All threads share each step of all sequences: a part computes some hidden units of some sequences.
-Thus small batches keep all threads busy, and products that do not depend on each other (with
-inputs, for the output layer, for the gradients of weights) are made for all steps at once. Large
-batches are cut into blocks of sequences, so that what is kept of their steps stays near a core.
-Some blocks are processed together, as many as threads need.
+Small batches thus keep all threads busy. Independent products (with inputs, for the output layer,
+for the gradients of weights) are computed for all steps at once. Large batches are split into
+blocks of sequences, so that the stored steps stay in the caches. As many blocks are processed
+together as the threads need.
 """
 
 import numpy as np
@@ -95,7 +95,7 @@ from elman.kernels.rnn.work import (
 
 @inner
 def begin(row, S, arrays, work):
-    """Take the ids of a block of sequences, and the states before it."""
+    """Copy the ids of a block of sequences and its initial states."""
     batch, h, c = arrays.batch, work.activations.h, work.activations.c
     (rows, hidden), steps = work.d_h.shape, len(batch.losses)
     arrays.totals[row // rows] = 0
@@ -112,7 +112,7 @@ def begin(row, S, arrays, work):
 
 @inner
 def end(row, arrays, work):
-    """Store the losses of a block of sequences, and the states after it."""
+    """Store the losses of a block of sequences and its final states."""
     batch = arrays.batch
     (rows, hidden), steps = work.d_h.shape, len(batch.losses)
     last = steps * rows
@@ -123,7 +123,7 @@ def end(row, arrays, work):
 
 @inner
 def project(part, S, n, arrays, work):
-    """The parts of pre-activations from a layer's inputs, for a block of positions."""
+    """Compute the part of a layer's pre-activations from its inputs, for some positions."""
     packed, cuts = arrays.packed, arrays.cuts
     block, columns = part // cuts[COLUMNS], part % cuts[COLUMNS]
     rows, positions = len(work.row_ids), len(arrays.batch.losses) * len(work.row_ids)
@@ -136,7 +136,7 @@ def project(part, S, n, arrays, work):
 
 @inner
 def drop(t, n, row, arrays, work):
-    """Dropout at a step: of the inputs of layer n, or of the outputs of the last one."""
+    """Apply dropout at a step: to the inputs of layer n, or to the outputs of the last layer."""
     batch, rows = arrays.batch, len(work.row_ids)
     h, first, stop = work.activations.h, t * rows, (t + 1) * rows
     if n == 0:
@@ -152,7 +152,7 @@ def drop(t, n, row, arrays, work):
 
 @inner
 def drop_back(t, n, row, arrays, work):
-    """The same backward, in place."""
+    """Apply the backward pass of `drop` in place."""
     batch, rows = arrays.batch, len(work.row_ids)
     first, stop = t * rows, (t + 1) * rows
     if n == 0:
@@ -168,7 +168,7 @@ def drop_back(t, n, row, arrays, work):
 
 @inner
 def round_inputs(part, S, n, arrays, work):
-    """Round a block of what layer n reads to pairs, and of the states of the layer below it."""
+    """Round to pairs: a block of the inputs of layer n, and the states of the layer below it."""
     operands, pair = work.operands, work.pair
     first, stop, layers = part * BLOCK, (part + 1) * BLOCK, len(work.activations.h)
     if n:
@@ -191,7 +191,7 @@ def round_inputs(part, S, n, arrays, work):
 
 @inner(**INLINED)
 def units_of(part, S, rows, parts, arrays):
-    """Rows and hidden units of a part."""
+    """Rows and hidden units that a part covers."""
     panels, number = arrays.packed.W_hh_back.shape[1], arrays.cuts[UNITS]
     first, stop = bounds(part // number, parts // number, rows, S.rows)
     units = bounds(part % number, number, panels, 1)
@@ -200,7 +200,7 @@ def units_of(part, S, rows, parts, arrays):
 
 @inner
 def forward(part, S, cell, n, t, parts, arrays, work):
-    """A step of a layer, for some rows and units."""
+    """Run a step of a layer for some rows and units."""
     align_stack()
     packed, steps = arrays.packed, len(arrays.batch.losses)
     rows, from_ids = len(work.row_ids), n == 0 and len(packed.table) > 0
@@ -223,7 +223,7 @@ def forward(part, S, cell, n, t, parts, arrays, work):
 
 @inner
 def run_head(part, operation, S, T, first, arrays, work):
-    """A part of a phase of the output layer, for blocks of positions from number `first` on."""
+    """Run a part of an output layer phase for the blocks of positions from number `first` on."""
     align_stack()
     cuts, number = arrays.cuts, 1
     if operation == LOGITS:
@@ -255,7 +255,7 @@ def run_head(part, operation, S, T, first, arrays, work):
 
 @inner
 def compute_logits(T, block, share, number, lanes, arrays, work):
-    """Logits of some tokens for a block of positions."""
+    """Compute the logits of some tokens for a block of positions."""
     align_stack()
     W, b = arrays.packed.W_out, arrays.packed.b_out
     logits, h_T = work.logits[block, :, :lanes], work.h_T[block, :, :lanes]
@@ -265,7 +265,7 @@ def compute_logits(T, block, share, number, lanes, arrays, work):
 
 @inner
 def compute_loss(S, T, block, lanes, start, stop, arrays, work):
-    """Losses of LANES positions and, in training, the gradients of their logits."""
+    """Compute the losses of LANES positions and, in training, the gradients of their logits."""
     align_stack()
     operands, pair = work.operands, work.pair
     if start + lanes >= stop:
@@ -284,7 +284,7 @@ def compute_loss(S, T, block, lanes, start, stop, arrays, work):
 
 @inner
 def add_head_weights(part, T, phase, fresh, arrays, work):
-    """Gradients of weight and bias of the output layer, for some tokens; fresh: set them first."""
+    """Add weight and bias gradients of the output layer for some tokens; fresh: overwrite."""
     align_stack()
     sums, rows, first = arrays.accumulators, len(work.row_ids), phase[LAYER]
     d_W, d_bias = sums.W_out, sums.b_out_by_lane
@@ -306,7 +306,7 @@ def add_head_weights(part, T, phase, fresh, arrays, work):
 
 @inner
 def backward(part, S, cell, n, t, parts, arrays, work):
-    """A step of a layer backward, for some rows and units."""
+    """Run a step of a layer backward for some rows and units."""
     align_stack()
     packed, steps = arrays.packed, len(arrays.batch.losses)
     rows, W = len(work.row_ids), packed.W_hh_back[n]
@@ -350,7 +350,7 @@ def add_weights(part, S, parts, fresh, column, first, left, right, out):
 
 @inner
 def below(part, S, n, arrays, work):
-    """The gradients of a layer's inputs, for a block of positions."""
+    """Compute the gradients of a layer's inputs for a block of positions."""
     align_stack()
     packed, cuts = arrays.packed, arrays.cuts
     W, d_below = input_weights(packed, n)[1], work.d_out if n else work.d_embedded
@@ -367,9 +367,9 @@ def below(part, S, n, arrays, work):
 
 @inner
 def add_layer_weights(part, S, phase, fresh, arrays, work):
-    """Gradients of a layer's recurrent weights, or of its input weights and biases, for some rows.
+    """Add gradients for some rows: recurrent weights, or input weights and biases of a layer.
 
-    `fresh`: set them first.
+    `fresh`: overwrite instead of adding.
     """
     align_stack()
     packed, sums, n, parts = arrays.packed, arrays.accumulators, phase[LAYER], phase[PARTS]
@@ -392,7 +392,7 @@ def add_layer_weights(part, S, phase, fresh, arrays, work):
 
 @inner
 def add_rows(part, S, phase, fresh, arrays, work):
-    """Gradients of the table's or the embedding's rows, for some columns; fresh: set them first."""
+    """Add gradients of the rows of table or embedding, for some columns; fresh: overwrite."""
     align_stack()
     sums, positions = arrays.accumulators, len(arrays.batch.losses) * len(work.row_ids)
     is_table = phase[OPERATION] == TABLE
@@ -413,7 +413,7 @@ def add_rows(part, S, phase, fresh, arrays, work):
 
 @inner
 def run_block(part, parts, number, shapes, cell, phase, arrays, work):
-    """Run a part of what is done for a block of sequences by itself, for block `number`."""
+    """Run a part of the work on a single block of sequences: block `number`."""
     S, T, U = shapes
     operation, n, t = phase[OPERATION], phase[LAYER], phase[STEP]
     rows, steps, training = (
@@ -457,7 +457,7 @@ def run_block(part, parts, number, shapes, cell, phase, arrays, work):
 def run_steps(phase, part, thread, shapes, cell, arrays):
     """Run a part of a phase.
 
-    `shapes` are those of tiles: of products for all positions, of the output layer, of the steps.
+    `shapes` are the tile shapes for products of all positions, the output layer, and the steps.
     """
     S, T, _ = shapes
     operation, parameters, packed = phase[OPERATION], arrays.parameters, arrays.packed

@@ -1,10 +1,10 @@
 """The cells: one step of a group of sequences, forward and backward, tile by tile.
 
-A pre-activation is the sum of a part from the step's input, with all biases, and a part from the
-state. Its columns come in blocks of `hidden`, as `Cell` numbers them; the state makes the last
-of them.
+A pre-activation is the sum of two parts: one from the step's input, including all biases, and one
+from the state. Its columns are grouped in blocks of `hidden`, numbered as in `Cell`. The state
+contributes to the last blocks only.
 
-Matrices come in panels, (number, depth, width). Gates and states have spare columns.
+Matrices are stored in panels, (number, depth, width). Gates and states have spare columns.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 class CellType(types.Type):
-    """Numba type of a Cell; kernels are compiled for each. The value is empty."""
+    """Numba type of a Cell. Kernels are compiled for each cell. The value is empty."""
 
     def __init__(self, name: str) -> None:
         self.cell = name
@@ -48,7 +48,7 @@ class Step(NamedTuple):
     """Gates of a step, (rows, blocks * hidden), and the states before and after it."""
 
     gates: Any
-    operand: Any  # h as products read it, (rows, depth)
+    operand: Any  # h in the form that products read, (rows, depth)
     h: Any  # (rows, hidden)
     c: Any
     h_next: Any
@@ -56,7 +56,7 @@ class Step(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Hidden units that a call computes: panels, as wide as a tile, of so many."""
+    """Hidden units that a call computes: a range of panels of a tile's width, and all panels."""
 
     first: Any
     stop: Any
@@ -64,10 +64,10 @@ class Part(NamedTuple):
 
 
 class StateGradients(NamedTuple):
-    """Gradients of the state after a step, (rows, hidden), but for the part through later gates."""
+    """Gradients of the state after a step, (rows, hidden), without the part through later gates."""
 
     out: Any  # from the layer above, or the output layer
-    h: Any  # from h_next of the following step, not through gates; changed to that of this step's h
+    h: Any  # from h_next of the next step, not through gates; overwritten with this step's h
     c: Any  # the same for c
 
 
@@ -76,10 +76,9 @@ def forward_step(
 ) -> Any:
     """Compute the state after a step, and the gates that `backward_step` reads.
 
-    The part from the input is row `ids`, (rows, 1), of `inputs`, (any number, blocks * hidden). W
-    holds the panels of W_hh^T. Of
-    the operand `depth` columns are read: all, or the others are 0.
-    Only the units of `part` are computed.
+    The input's part is row `ids`, (rows, 1), of `inputs`, (any number, blocks * hidden). W contains
+    the panels of W_hh^T. The product reads the first `depth` columns of the operand; the other
+    columns, if any, are 0. Only the units of `part` are computed.
     """
 
 
@@ -96,10 +95,10 @@ def backward_step(
 ) -> Any:
     """Compute the gradients of a step's pre-activations into `d_gates`, (rows, blocks * hidden).
 
-    The gradient of h_next is that of `d_state` plus `later` W, with the panels W of W_hh. `later`
-    has the gradients of the following step's recurrent blocks; its first `depth` columns are read:
-    all, or the others are 0. `d_state` changes to the gradients of the state before the step.
-    Only the units of `part` are computed.
+    The gradient of h_next is the gradient in `d_state` plus `later` W, with the panels W of W_hh.
+    `later` contains the gradients of the next step's recurrent blocks. The product reads its first
+    `depth` columns; the other columns, if any, are 0. `d_state` is overwritten with the gradients
+    of the state before the step. Only the units of `part` are computed.
     """
 
 
@@ -112,17 +111,17 @@ def pre_activation(S, inputs, ids, i, j, h, panel, depth):
 
 @inner(**INLINED)
 def d_h_next(S, d_state, i, j, later, panel, depth):
-    """Tile (i, j) of the gradient of h_next, but for `d_state.h`."""
+    """Tile (i, j) of the gradient of h_next, without `d_state.h`."""
     return mm(load(S, at(d_state.out, i, j)), at(later, i, 0), at(panel, 0, 0), depth)
 
 
 @inner(**INLINED)
 def prefetch_step(S, gates, states, i, j, hidden):
-    """Prefetch tile (i, j) of each of four blocks of gates, or of their gradients, and of states.
+    """Prefetch tile (i, j) of the states and of four blocks of gates or gate gradients.
 
-    With many hidden units, gates and states of all steps exceed a core's cache. A prefetch before
-    a product has the product's time to arrive. A single sequence reuses the gates of one step,
-    which stay in the cache.
+    With many hidden units, the gates and states of all steps exceed a core's cache. A prefetch
+    before a product completes while the product runs. A single sequence reuses the gates of one
+    step; they stay in the cache.
     """
     if S.rows > 1:
         for block in range(4):
@@ -220,7 +219,7 @@ def lstm_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
 
 
 def gru_forward(cell, S, part, inputs, ids, step, W, depth):
-    """h_next = h + (1 - z) (n - h) with n = tanh(x + r q), q = W_hn h + b_hn: h where z is 1."""
+    """h_next = h + (1 - z) (n - h) with n = tanh(x + r q), q = W_hn h + b_hn. If z = 1: h."""
     gates, operand, h, h_next = step.gates, step.operand, step.h, step.h_next
     panels = len(W) // 3
     hidden = panels * S.width
@@ -269,7 +268,7 @@ def gru_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
 
 
 def mingru_forward(cell, S, part, inputs, ids, step, W, depth):
-    """h_next = h + z (n - h), z and n from the input alone: exactly h where z is 0."""
+    """h_next = h + z (n - h); z and n depend only on the input. If z = 0: exactly h."""
     gates, h, h_next = step.gates, step.h, step.h_next
     hidden, E = part.panels * S.width, S.elementwise
     for i in range(0, len(h), E.rows):
@@ -304,7 +303,7 @@ def mingru_backward(cell, S, part, step, later, W, depth, d_state, d_gates):
 class CellKernels(NamedTuple):
     """Implementations of `forward_step` and `backward_step` for a cell.
 
-    `stores_gates` says whether the backward pass reads the gates that the forward pass stores.
+    `stores_gates`: the backward pass reads the gates that the forward pass stores.
     """
 
     forward: Callable[..., Any]

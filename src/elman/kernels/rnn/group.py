@@ -24,15 +24,15 @@ from elman.kernels.rnn.work import (
     store_losses,
 )
 
-# The gradients of pre-activations stand in a ring of `span` steps, those of step t in place
-# (t - 1) % span. Steps run down. With 4 steps, when step 5 is there, the span of steps 5 to 8 is
-# complete; it is added to the gradients of the weights before step 4 takes the place of step 8:
+# A ring buffer of `span` places holds the gradients of pre-activations; step t uses place
+# (t - 1) % span. Steps are processed in descending order. With span 4, steps 5 to 8 are complete
+# after step 5: they are added to the weight gradients before step 4 overwrites the place of step 8:
 #
 #     place    0   1   2   3
 #     step     5   6   7   8
 #     next                 4
 
-# Depth of the product with a state, or with gradients, that are all zero: the least of `mm`.
+# Depth of a product with a state, or with gradients, that are all zero: the minimum for `mm`.
 ZERO_DEPTH = 1
 
 
@@ -40,9 +40,10 @@ ZERO_DEPTH = 1
 def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, first_depth):
     """Run all layers through the steps of `work.ids`, from the states at step 0.
 
-    `masks`, (layers - 1, steps, rows, hidden), are dropout's factors; no layers without dropout.
-    `input_mask`, (rows, embedding), are those of the inputs; no rows without dropout.
-    The first step reads `first_depth` units of the state before it: all, or the others are 0.
+    `masks`, (layers - 1, steps, rows, hidden), are the dropout factors; no layers without dropout.
+    `input_mask`, (rows, embedding), are the factors of the inputs; no rows without dropout.
+    The first step reads the first `first_depth` units of the initial state; the others, if any,
+    are 0.
     """
     rows, dropout, operands = len(work.row_ids), len(masks) > 0, work.operands
     h, hidden = work.activations.h, work.d_h.shape[1]
@@ -89,9 +90,9 @@ def add_losses(T, t, packed, work):
 
 @inner(**INLINED)
 def backward_head(S, T, t, steps, packed, work, accumulators, d_out):
-    """Run the output layer for LANES positions from step t on, down to the gradient of its states.
+    """Run the output layer backward for LANES positions from step t on, to its states' gradients.
 
-    The gradients of its weights are added for a block at a time, when its first step is there.
+    Weight gradients are added for a block at a time, when its first step is reached.
     """
     logits, rows, W = add_losses(T, t, packed, work), len(work.row_ids), packed.W_out
     first = t * rows
@@ -107,10 +108,11 @@ def backward_head(S, T, t, steps, packed, work, accumulators, d_out):
 
 @inner(**INLINED)
 def add_span(t, S, steps, rows, ring, column, before, d_W):
-    """Add the part of the span that begins at step t to the gradient of a weight; else nothing.
+    """Add the span that begins at step t, if one does, to the gradient of a weight.
 
-    Spans begin at step 1; step 0 is a span of its own. `ring` has the gradients of pre-activations;
-    the weight made those from `column` on out of `before`, (positions, m).
+    Spans begin at step 1; step 0 is a separate span. `ring` contains the gradients of
+    pre-activations. The weight produces their columns from `column` on, from `before`,
+    (positions, m).
     """
     span = len(ring) // rows
     if t < steps and (t == 0 or (t - 1) % span == 0):
@@ -121,7 +123,7 @@ def add_span(t, S, steps, rows, ring, column, before, d_W):
 
 @inner(**INLINED)
 def backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates):
-    """Take the gradients of step t's pre-activations in layer n to its input and input weights."""
+    """Propagate step t's pre-activation gradients in layer n to its input and input weights."""
     rows, columns = len(work.row_ids), packed.bias.shape[2]
     masks, input_mask, _ = given
     dropout = len(masks) > 0
@@ -149,8 +151,8 @@ def backward_below(S, n, t, steps, packed, work, accumulators, given, d_gates):
 def backward_group(S, T, cell, steps, packed, work, accumulators, given, carried):
     """Add the gradients of all weights to the accumulators, and store the losses.
 
-    `given` are dropout's factors between layers, of inputs and of outputs. `carried` says that the
-    states at step 0 may differ from zero.
+    `given` contains the dropout factors between layers, of inputs, and of outputs. `carried`: the
+    initial states may be nonzero.
     """
     rows, top, ring = len(work.row_ids), len(work.activations.h) - 1, work.d_gates
     span, column, together = BLOCK // rows, packed.recurrent, LANES // rows

@@ -1,9 +1,9 @@
-"""The output layer: logits, softmax, loss and their gradients, for a block of positions.
+"""The output layer: logits, softmax, loss and their gradients for a block of positions.
 
-Logits are transposed, (tokens, positions): a softmax then adds up whole vectors, each lane of which
-is a position. The states are transposed to match, h_T, (hidden, positions). The tiles T may have
-fewer rows than those of the layers. Each function does a range of tokens, positions or hidden
-units, so that threads can share a block.
+Logits are transposed, (tokens, positions): softmax then adds whole vectors, one position in each
+lane. The states are transposed to match: h_T, (hidden, positions). The tiles T may have fewer rows
+than the layers' tiles. Each function processes a range of tokens, positions or hidden units, so
+that threads can share a block.
 """
 
 import numpy as np
@@ -31,18 +31,18 @@ from elman.kernels.codegen.tile_types import at, transposed_at
 
 ZERO = np.float32(0)
 LOG2_E = np.float32(1.4426950408889634)
-PADDING_LOGIT = np.float32(-1e30)  # of tokens that fill up a tile
-DEPTH = 128  # tokens of a product that adds up over tokens: its operands then stay in the cache
+PADDING_LOGIT = np.float32(-1e30)  # for the tokens that pad the last tile
+DEPTH = 128  # tokens summed in one product, so that its operands stay in the cache
 
-# Rows below the logits, for each position: the largest logit, the loss of the target in nats, and
-# the sum of the exponentials.
+# Rows below the logits, for each position: the largest logit, the target's loss in nats, and the
+# sum of the exponentials.
 EXTRA_ROWS = 3
 MAX, LOSS, SUM = 0, 1, 2
 
 
 @inner(**INLINED)
 def transpose(T, h, out):
-    """out = h^T, (hidden, positions); h may have more columns, and more rows."""
+    """out = h^T, (hidden, positions). h may have more rows and columns."""
     Q = T.square
     for i in range(0, out.shape[1], Q.rows):
         for j in range(0, len(out), Q.rows):
@@ -51,13 +51,13 @@ def transpose(T, h, out):
 
 @inner(**INLINED)
 def product(T, W, bias, h_T, logits, first, stop):
-    """logits = W h_T + bias, (1, tokens), for tokens from `first` to `stop`.
+    """logits = W h_T + bias, (1, tokens), for the tokens from `first` to `stop`.
 
-    W is (tokens, hidden), and may have more columns.
+    W is (tokens, hidden) and may have more columns.
     """
     for i in range(first, stop, T.rows):
         for j in range(0, h_T.shape[1], T.width):
-            if stop - first > DEPTH:  # few stay in the cache
+            if stop - first > DEPTH:  # fewer tokens stay in the cache
                 prefetch(T, at(logits, i, j))
             tile = broadcast_column(T, transposed_at(bias, 0, i))
             store(mm(tile, at(W, i, 0), at(h_T, 0, j), len(h_T)), at(logits, i, j))
@@ -65,9 +65,9 @@ def product(T, W, bias, h_T, logits, first, stop):
 
 @inner(**INLINED)
 def softmax(T, logits, targets, first, stop):
-    """Replace logits by their exponentials, and fill the rows below, from `first` to `stop`.
+    """Replace logits by their exponentials and fill the rows below, for some positions.
 
-    These are positions; `targets` are (1, positions).
+    The positions are `first` to `stop`; `targets` are (1, positions).
     """
     R, tokens = T.single, len(logits) - EXTRA_ROWS
     for j in range(first, stop, T.width):
@@ -104,7 +104,7 @@ def softmax_back(T, targets, scales, logits, first, stop):
 
 @inner(**INLINED)
 def product_back(S, d_logits, W, d_h, first, stop):
-    """d_h = d_logits^T W, (positions, hidden), for hidden units from `first` to `stop`."""
+    """d_h = d_logits^T W, (positions, hidden), for the hidden units from `first` to `stop`."""
     for start in range(0, len(W), DEPTH):
         depth, after = min(DEPTH, len(W) - start), start + DEPTH
         for i in range(after, min(after + DEPTH, len(W) - S.rows), S.rows):
@@ -121,9 +121,9 @@ def product_back(S, d_logits, W, d_h, first, stop):
 
 @inner(**INLINED)
 def add_weight_gradients(T, d_logits, h, d_W, first, stop, fresh):
-    """Add to the gradient of the weight, for tokens from `first` to `stop`; fresh: set it.
+    """Add to the gradient of the weight for tokens from `first` to `stop`; fresh: overwrite.
 
-    `h`, (positions, hidden or more), are the states of the logits.
+    `h`, (positions, hidden or more), are the states from which the logits were computed.
     """
     positions = d_logits.shape[1]
     for i in range(first, stop, T.rows):
@@ -136,9 +136,9 @@ def add_weight_gradients(T, d_logits, h, d_W, first, stop, fresh):
 
 @inner(**INLINED)
 def add_bias_gradients(T, d_logits, d_bias, first, stop, fresh):
-    """Add to the gradient of the bias, for tokens from `first` to `stop`; fresh: set it.
+    """Add to the gradient of the bias for tokens from `first` to `stop`; fresh: overwrite.
 
-    A token's gradient is the sum of a row of `d_bias`, (tokens, lanes).
+    The gradient of a token is the sum of a row of `d_bias`, (tokens, lanes).
     """
     for i in range(first, stop, T.rows):
         tile = fill(T, ZERO) if fresh else load(T, at(d_bias, i, 0))
@@ -149,7 +149,7 @@ def add_bias_gradients(T, d_logits, d_bias, first, stop, fresh):
 
 @inner
 def sum_lanes(d_bias, first, stop, out):
-    """Gradients of the bias, (1, tokens), from `first` to `stop`: sums of rows of `d_bias`."""
+    """Gradient of the bias, (1, tokens), from `first` to `stop`: sums of rows of `d_bias`."""
     for token in range(first, stop):
         total = 0.0
         for lane in range(d_bias.shape[1]):

@@ -1,7 +1,7 @@
-"""A recurrent layer: products with its weights, its states at each step, gradients of its weights.
+"""A recurrent layer: products with its weights, its states at each step, its weight gradients.
 
-The steps of some sequences are in one matrix, (steps * rows, features): a row is a position. The
-rows of a step follow those of the step before.
+All steps of some sequences form one matrix, (steps * rows, features). A row is a position. Rows are
+ordered by step.
 """
 
 from typing import Any, NamedTuple
@@ -20,20 +20,20 @@ from elman.kernels.codegen.tile_memory import (
 from elman.kernels.codegen.tile_types import at, transposed_at
 from elman.kernels.rnn.cells import Part, Step
 
-SPARE = 16  # columns, so that rows do not all map to one set of the first-level cache
-DEPTH = 128  # rows of a product that adds up over rows: its operands then stay in the cache
+SPARE = 16  # extra columns, so that rows do not all map to one set of the first-level cache
+DEPTH = 128  # rows summed in one product, so that its operands stay in the cache
 ZERO = np.float32(0)
 
 
 class Activations(NamedTuple):
-    """Gates and states of a layer at all steps; of all layers with one more axis in front.
+    """Gates and states of a layer at all steps; for all layers, with a leading axis for layers.
 
-    Both have spare columns. Where the backward pass reads no gates, all steps share one.
+    Both have spare columns. If the backward pass reads no gates, all steps share one row block.
     """
 
     gates: Any  # (steps * rows or rows, blocks * hidden)
-    h: Any  # ((steps + 1) * rows or more, hidden), from the state before the first step on
-    c: Any  # the same, of an LSTM
+    h: Any  # ((steps + 1) * rows or more, hidden), starting with the initial state
+    c: Any  # likewise, for an LSTM
 
 
 @inner(**INLINED)
@@ -44,9 +44,9 @@ def of_layer(activations, n):
 
 @inner(**INLINED)
 def at_step(activations, operands, t, rows, first, stop):
-    """Gates of step t of a layer, and the states before and after it, of some of its `rows` rows.
+    """Gates of step t, and the states before and after it, for rows from `first` to `stop`.
 
-    They are those from `first` to `stop`. `operands` are the states as products read them.
+    A step has `rows` rows. `operands` are the states in the form that products read.
     """
     gates, h, c = activations
     before, after = t * rows, (t + 1) * rows
@@ -63,13 +63,13 @@ def at_step(activations, operands, t, rows, first, stop):
 
 @inner(**INLINED)
 def whole(W):
-    """Part that has all units; W are panels of one block."""
+    """Part that contains all units. W are the panels of one block."""
     return Part(0, len(W), len(W))
 
 
 @inner
 def product(S, left, W, bias, out, first, stop):
-    """out = bias + left @ W, for the panels W from `first` to `stop`."""
+    """out = bias + left @ W for the panels W from `first` to `stop`."""
     for p in range(first, stop):
         j, panel = p * S.width, W[p]
         for i in range(0, len(left), S.rows):
@@ -80,9 +80,9 @@ def product(S, left, W, bias, out, first, stop):
 
 @inner
 def add_transposed_product(S, rows, left, right, out, fresh):
-    """out += left^T @ right, (rows, m) and (rows, n); out = left^T @ right if it is `fresh`.
+    """out += left^T @ right, for (rows, m) and (rows, n). If `fresh`, out = left^T @ right.
 
-    The rows may continue behind the arrays.
+    The arrays may have more than `rows` rows.
     """
     for i in range(0, len(out), S.rows):
         for j in range(0, out.shape[1], S.width):
@@ -93,9 +93,9 @@ def add_transposed_product(S, rows, left, right, out, fresh):
 
 @inner
 def backward_to_ids(S, d_gates, ids, d_table, first, stop):
-    """Add the gradients of positions to the rows of `d_table` that their ids, (rows, 1), name.
+    """Add the gradients of positions to the rows of `d_table` given by their ids, (rows, 1).
 
-    Only columns from `first` to `stop` are added.
+    Only the columns from `first` to `stop` are added.
     """
     for i in range(0, len(ids), S.rows):
         for j in range(first, stop, S.width):

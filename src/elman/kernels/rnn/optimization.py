@@ -1,18 +1,18 @@
-"""Clipping of gradients and the steps of optimizers, one pass over memory for all of a weight.
+"""Gradient clipping and optimizer steps, with one pass over memory for each weight.
 
-Arrays are cut into chunks of `CHUNK` floats. The work is cut into parts, in three phases:
+Arrays are split into chunks of `CHUNK` floats. The work is split into parts, in three phases:
 
     measure     a part for each chunk: the sum of the gradient's squares
     factor      one part: the norm, and the factor that clips the gradient
     update      a part for each chunk: gradient times factor, the optimizer's memory, the weight
 
-Threads take the parts in this order, and a phase begins when the phase before it is finished.
-Chunks depend on sizes alone and their sums are added in order, so that any number of threads gives
-the same bits. Sums are in float64, which squares of float32 do not overflow.
+Threads take the parts in this order. A phase begins when the previous phase is finished. Chunks
+depend only on sizes, and their sums are added in order, so that the number of threads does not
+change a bit of the result. Sums are in float64: squares of float32 numbers do not overflow it.
 
 Bytes read and written for each weight: 4 to measure, then 12 with SGD, 20 with momentum, 28 with
-Adam. Rows of an embedding that no id of the batch named are read as any other: with momentum or
-Adam they move, too.
+Adam. All rows of an embedding are read, also those without an id in the batch: momentum and Adam
+move them, too.
 """
 
 from math import sqrt
@@ -28,35 +28,35 @@ from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_unt
 
 CHUNK = 1 << 15  # floats
 
-# Rules. SCALE changes gradients only, NONE nothing, and the others do not change gradients.
+# Rules. SCALE only changes gradients, NONE changes nothing, the others leave gradients unchanged.
 NONE, SCALE, SGD, MOMENTUM, ADAM = range(5)
 
 # Rows of `Job.addresses`.
 GRADIENT, WEIGHT, FIRST, SECOND = range(4)
 
-# Elements of `Job.header`: the rule; 1 to measure the gradients.
+# Elements of `Job.header`: the rule; 1 if gradients are measured.
 RULE, MEASURED = range(2)
 
-# Elements of `Job.numbers`: the norm and the factor, which the kernel sets, the largest norm, and
+# Elements of `Job.numbers`: the norm and the factor, both set by the kernel; the largest norm; and
 # arguments of the rules.
 NUMBERS = 10
 NORM, FACTOR, BOUND, RATE, MOMENTUM_SHARE = range(5)
 KEPT, MEAN_SHARE, SQUARE_SHARE, SQUARE_SCALE, EPSILON = range(5, NUMBERS)
 
-# As NumPy, except that a product may be added without rounding; sums may be in any order.
+# Same as NumPy, except that multiply-adds may be fused and sums may be in any order.
 PRODUCTS = {"contract", "nsz"}
 SUMS = {"contract", "nsz", "reassoc"}
 
 
 class Job(NamedTuple):
-    """Arrays, and what to do with them."""
+    """Arrays, and the operation to apply to them."""
 
     header: NDArray[np.int64]  # (2,)
     numbers: NDArray[np.float64]  # (NUMBERS,)
     addresses: NDArray[np.int64]  # (4, arrays)
     sizes: NDArray[np.int64]  # (arrays,): floats
-    chunks: NDArray[np.int64]  # (chunks, 2): number of the array, first float
-    sums: NDArray[np.float64]  # (chunks,): of squares
+    chunks: NDArray[np.int64]  # (chunks, 2): index of the array, first float
+    sums: NDArray[np.float64]  # (chunks,): sums of squares
 
 
 @inner(fastmath=SUMS)
@@ -70,7 +70,7 @@ def sum_of_squares(gradient):
 
 @inner
 def scale(gradient, factor):
-    """Multiply a gradient by a factor, in place."""
+    """Multiply a gradient by a factor in place."""
     for n in range(len(gradient)):
         gradient[n] *= factor
 
@@ -84,7 +84,7 @@ def sgd(weight, gradient, factor, rate):
 
 @inner(fastmath=PRODUCTS)
 def sgd_with_momentum(weight, gradient, velocity, factor, rate, share):
-    """Take a step of SGD; of the velocity, `share` is left after a step."""
+    """Take a step of SGD with momentum. `share` of the velocity remains after a step."""
     for n in range(len(weight)):
         velocity[n] = share * velocity[n] + factor * gradient[n]
         weight[n] -= rate * velocity[n]
@@ -94,10 +94,10 @@ def sgd_with_momentum(weight, gradient, velocity, factor, rate, share):
 def adam(weight, gradient, mean, square, factor, rate, kept, shares, bias, epsilon):
     """Take a step of Adam or AdamW.
 
-    - `rate`: learning rate over the bias of the mean.
-    - `kept`: what the decay leaves of a weight; 1 without decay.
-    - `shares`: of the gradient and of its square in the new means.
-    - `bias`: 1 over that of the mean of squares.
+    - `rate`: learning rate divided by the bias of the mean.
+    - `kept`: factor that weight decay applies to a weight; 1 without decay.
+    - `shares`: contributions of the gradient and of its square to the new means.
+    - `bias`: 1 / (bias of the mean of squares).
     """
     mean_share, square_share = shares
     for n in range(len(weight)):
@@ -109,14 +109,14 @@ def adam(weight, gradient, mean, square, factor, rate, kept, shares, bias, epsil
 
 @inner
 def bounds(job, chunk):
-    """Number of the array that a chunk is of, its first float, and the one after its last."""
+    """Index of a chunk's array, the chunk's first float, and the float after its last."""
     array, start = job.chunks[chunk, 0], job.chunks[chunk, 1]
     return array, start, min(start + CHUNK, job.sizes[array])
 
 
 @inner
 def measure_chunk(job, chunk):
-    """Sum the squares of a chunk's gradient, if they are to be measured."""
+    """Sum the squares of a chunk's gradient, if gradients are measured."""
     array, start, stop = bounds(job, chunk)
     if job.header[MEASURED]:
         job.sums[chunk] = sum_of_squares(floats_at(job.addresses[GRADIENT, array], start, stop))
@@ -124,9 +124,9 @@ def measure_chunk(job, chunk):
 
 @inner
 def find_factor(job):
-    """Set the norm of all gradients, if it is measured, and the factor that clips them.
+    """Set the norm of all gradients, if it is measured, and the clipping factor.
 
-    As in NumPy, a norm of NaN clips nothing.
+    As in NumPy, a norm of NaN does not clip.
     """
     numbers, total = job.numbers, 0.0
     numbers[FACTOR] = 1
@@ -165,10 +165,10 @@ def update_chunk(job, chunk):
 
 @kernel
 def run(job, queue, thread, spinning):
-    """Work of a thread: take parts of the job as long as there are any.
+    """Work of a thread: take parts of the job until none are left.
 
-    Thread 0 returns when all parts are finished. Other threads go on with the jobs that follow,
-    until none has come for a while; `spinning` is that of `spin_for_batch`.
+    Thread 0 returns when all parts are finished. Other threads continue with the following jobs
+    until no job arrives for a while. `spinning` is as in `spin_for_batch`.
     """
     chunks = len(job.sums)
     parts = chunks + 1 + chunks

@@ -1,6 +1,6 @@
-"""Packing and summing: weights to the order in which kernels read them, gradients back.
+"""Packing weights into the order in which kernels read them, and summing gradients back.
 
-Both are cut into pieces, blocks of a matrix, which threads take in parts of about the same size.
+Both are divided into pieces: blocks of a matrix. Threads process parts of about equal size.
 """
 
 import math
@@ -25,12 +25,12 @@ class Piece(NamedTuple):
     """A block of `rows` by `columns` that kernels copy, or add to gradients.
 
     Element (i, j) of the weights `array`, or of a slot's gradients, is at `source` + i `source_row`
-    + j `source_column`. In packed weights, or in the gradients of `array`, its place is `to` +
-    i `to_row` + j mod `width`, and further by `to_panel` for each `width` columns. Elements from
-    `second` on, unless it is NONE, are added to the elements from `source` on.
+    + j `source_column`. In packed weights, or in the gradients of `array`, it is at `to` +
+    i `to_row` + j mod `width`, plus `to_panel` for each `width` columns. Unless `second` is NONE,
+    the elements from `second` on are added to the elements from `source` on.
 
-    In bfloat16 the place of two elements is the place of their pair. Elements of rows 2q and 2q + 1
-    make one, in row q of the packed weights; with `along_rows` those of columns 2q and 2q + 1.
+    In bfloat16, a pair takes the place of two elements: the elements of rows 2q and 2q + 1, in row
+    q of the packed weights. With `along_rows`, a pair holds columns 2q and 2q + 1 instead.
     """
 
     array: int
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
     along_rows: bool
 
 
-(  # of the fields of a piece, as kernels read it
+(  # indices of a piece's fields, as kernels read it
     ARRAY,
     SOURCE,
     SOURCE_ROW,
@@ -62,21 +62,21 @@ class Piece(NamedTuple):
     ALONG_ROWS,
 ) = range(len(Piece._fields))
 
-# Operations that every program begins with.
+# Operations at the beginning of every program.
 PACK_BIASES, PACK, PACK_TABLE = range(3)
 ZERO = np.float32(0)
 
 
 class PackedWeights(NamedTuple):
-    """Weights as the kernels read them, padded to whole tiles; `_back` serves the backward pass."""
+    """Weights in kernel order, padded to whole tiles; `_back` is for the backward pass."""
 
-    table: Array  # (ids, blocks * hidden): W_ih^T of one-hot ids, all its biases added; or no rows
+    table: Array  # (ids, blocks * hidden): W_ih^T for one-hot ids, with all biases; or no rows
     flat: Array  # (floats,): the memory of the vectors
     operands: Any  # (floats or pairs,): the memory of the matrices
     bias: Array  # (layers, 1, blocks * hidden)
     b_out: Array  # (1, vocab)
     zeros: Array  # (1, hidden or embedding)
-    W_in: Array  # (panels, embedding, width), of the first layer after an embedding; or no panels
+    W_in: Array  # (panels, embedding, width), first layer after an embedding; or no panels
     W_in_back: Array  # (panels, blocks * hidden, width)
     W_ih: Array  # (layers - 1, panels, hidden, width)
     W_ih_back: Array  # (layers - 1, panels, blocks * hidden, width)
@@ -84,12 +84,12 @@ class PackedWeights(NamedTuple):
     W_hh_back: Array  # (layers, panels, recurrent blocks * hidden, width)
     W_out_panels: Array  # (panels, hidden, width), for a single sequence or a few
     W_out: Array  # (tokens, hidden), for many positions
-    W_out_back: Array  # the same for the backward pass
-    recurrent: int  # first column of the blocks that W_hh makes
+    W_out_back: Array  # likewise, for the backward pass
+    recurrent: int  # first column of the blocks that W_hh computes
 
 
 class Accumulators(NamedTuple):
-    """Gradients that the groups of a slot add to, in one piece of memory."""
+    """Gradients that the groups of a slot add to, in one contiguous allocation."""
 
     table: Array  # (ids, blocks * hidden)
     embedding: Array  # (ids, embedding)
@@ -104,19 +104,19 @@ class Accumulators(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """Pieces, and the first one of each part; the last number is that of all pieces."""
+    """Pieces, and the first piece of each part. The last start is the number of all pieces."""
 
     fields: Int64s  # (pieces, fields of a Piece)
     starts: Int64s  # (parts + 1,)
 
 
 class Parameters(NamedTuple):
-    """Arrays of weights, by their addresses, and the pieces that connect them with the kernels'."""
+    """Arrays of weights, by address, and the pieces that map them to kernel order."""
 
     addresses: Int64s  # (arrays,), of contiguous floats
-    gradients: Int64s  # (arrays,): addresses of the gradient of each, contiguous floats too
+    gradients: Int64s  # (arrays,): addresses of their gradients, also contiguous floats
     embedding: int  # size of the embedding, the first array; 0 if there is none
-    bias: Pieces  # of `PackedWeights.flat`: one part, whose pieces are added up
+    bias: Pieces  # of `PackedWeights.flat`: one part; its pieces are added
     packed: Pieces  # of `PackedWeights.operands` in training
     sums: Pieces  # of the gradients
     table: Pieces  # of `PackedWeights.table`, from row `to_row` and column `to` on
@@ -124,7 +124,7 @@ class Parameters(NamedTuple):
 
 @inner
 def pack_biases(parameters, packed):
-    """Sum the biases of each layer, and copy that of the output layer."""
+    """Sum the biases of each layer, and copy the bias of the output layer."""
     pieces, flat = parameters.bias.fields, packed.flat
     for n in range(len(pieces)):
         flat[pieces[n, TO] : pieces[n, TO] + pieces[n, COLUMNS]] = 0
@@ -140,7 +140,7 @@ def pack_biases(parameters, packed):
 
 
 def pack_part(part: Any, pieces: Any, parameters: Any, operands: Any) -> Any:
-    """Copy the pieces of a part from arrays of weights to `operands`, floats or pairs."""
+    """Copy a part's pieces from the arrays of weights to `operands`: floats or pairs."""
 
 
 @overload(pack_part, jit_options=INNER)
@@ -167,7 +167,7 @@ def copy_piece(piece, weights, out):
             for j in range(columns):
                 row[j] = weights[source + j]
         return
-    # Panels outside: a transposed source is then read along its cache lines, `width` at a time.
+    # Panels in the outer loop: a transposed source is then read along cache lines, `width` at once.
     for j in range(0, columns, width):
         for i in range(piece[ROWS]):
             source = piece[SOURCE] + i * source_row + j * source_column
@@ -230,7 +230,7 @@ def run_packing(operation, part, parameters, packed):
 
 @inner
 def add(values, out):
-    """out += values, of one length."""
+    """out += values; both have the same length."""
     for j in range(len(out)):
         out[j] += values[j]
 
@@ -255,7 +255,7 @@ def sum_part(part, parameters, slots, flat):
 
 @inner
 def pack_table_part(part, parameters, packed):
-    """Fill rows of the table: the weight's columns, and the bias."""
+    """Fill rows of the table: columns of the weight plus the bias."""
     pieces, table, bias = parameters.table, packed.table, packed.bias[0, 0]
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
         piece = pieces.fields[n]
@@ -276,9 +276,9 @@ def pack_table_part(part, parameters, packed):
 
 @inner
 def sum_table_part(part, parameters, slots, size, flat):
-    """Sum rows of the table's gradient over the slots, in order, into the weight's columns.
+    """Sum rows of the table's gradient over the slots, in order, into columns of the weight.
 
-    The table, with rows of this size, is the first array of each slot.
+    The table, with rows of length `size`, is the first array of each slot.
     """
     pieces = parameters.table
     for n in range(pieces.starts[part], pieces.starts[part + 1]):
@@ -288,7 +288,7 @@ def sum_table_part(part, parameters, slots, size, flat):
             first = row * size + column
             for slot in range(1, slots):
                 add(flat[slot, first : first + columns], flat[0, first : first + columns])
-        if piece[SOURCE] == NONE:  # a bias is the sum of the rows
+        if piece[SOURCE] == NONE:  # a bias gradient is the sum of the rows
             continue
         start, gradient = piece[SOURCE], floats_at(parameters.gradients[piece[ARRAY]], 0, 1)
         for i in range(0, piece[ROWS], LINE):

@@ -1,10 +1,10 @@
-"""Programs: the work of a batch as phases, each of which is cut into parts.
+"""Programs: the work of a batch as phases, each divided into parts.
 
 Threads take the parts in order, one by one, from a work queue. The parts of a phase may run in any
-order and at once; a phase begins when those before it are finished, unless it joins the one before.
-A late thread delays nobody, for the others take its parts. No part adds to what another part of its
-phase adds to, and how the work is cut changes no order of additions: the result is therefore the
-same, to the bit, for any number of threads.
+order and concurrently. A phase begins when the previous phases are finished, unless it joins the
+previous one. Other threads take a slow thread's parts. No two parts of a phase add to the same
+memory, and the division into parts does not change the order of additions. The result is therefore
+bit-identical for any number of threads.
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ from elman.kernels.codegen.cache import kernel
 from elman.kernels.codegen.linking import inner
 from elman.kernels.codegen.work_queue import fetch_add, spin_for_batch, wait_until_finished
 
-# Fields of a phase; what the last four say depends on the operation.
+# Fields of a phase. The meaning of the last four depends on the operation.
 PHASE_FIELDS = 8
 OPERATION, FIRST, AFTER, PARTS, LAYER, STEP, FIRST_BLOCK, BLOCKS = range(PHASE_FIELDS)
 
-Phases = NDArray[np.int64]  # (phases + 1, PHASE_FIELDS); the last begins behind the last part
+Phases = NDArray[np.int64]  # (phases + 1, PHASE_FIELDS); the last row starts after the last part
 
 
 class Program:
-    """Phases of a batch, which are added one after the other."""
+    """Phases of a batch, added one after the other."""
 
     def __init__(self) -> None:
         self.phases: list[list[int]] = []
@@ -39,10 +39,10 @@ class Program:
         blocks: tuple[int, int] = (0, 1),
         joined: bool = False,
     ) -> None:
-        """Add a phase of so many parts.
+        """Add a phase with this number of parts.
 
-        `blocks` are the first one and their number. A phase that is `joined` does not wait for the
-        one before.
+        `blocks` are the first block and the number of blocks. A `joined` phase does not wait for
+        the previous phase.
         """
         after = self.phases[-1][AFTER] if joined else self.parts
         self.phases.append([operation, self.parts, after, parts, layer, step, *blocks])
@@ -56,7 +56,7 @@ class Program:
 
 @inner
 def phase_of(part, phases, phase):
-    """Number of the phase of a part, sought from phase number `phase` on."""
+    """Index of the phase that contains a part, searched from index `phase` on."""
     if part < phases[phase, FIRST]:
         phase = 0
     while part >= phases[phase + 1, FIRST]:
@@ -65,22 +65,23 @@ def phase_of(part, phases, phase):
 
 
 def program_kernel(run_part: Any) -> Any:
-    """Kernel that runs parts of a program by `run_part(phase, part, thread, shapes, cell, arrays)`.
+    """Kernel that runs the parts of a program.
 
-    `run_part` is a compiled function; `part` is counted from the first of its phase.
+    It calls the compiled function `run_part(phase, part, thread, shapes, cell, arrays)`; `part` is
+    counted from the first part of its phase.
     """
 
     def run(shapes, cell, arrays, phases, queue, thread, spinning):
-        """Work of a thread: take parts of the batch as long as there are any.
+        """Work of a thread: take parts of the batch until none are left.
 
-        Thread 0 returns when all parts are finished. Other threads go on with the batches that
-        follow, until none has come for a while; `spinning` is that of `spin_for_batch`.
+        Thread 0 returns when all parts are finished. Other threads continue with the following
+        batches until no batch arrives for a while. `spinning` is as in `spin_for_batch`.
         """
         parts, n = phases[-1, FIRST], 0
         while True:
             part = fetch_add(queue.next)
-            # What is in the arrays is read only after a part is taken: it may be that of a later
-            # batch than the last part's.
+            # Read the arrays only after taking a part: they may already belong to a later batch
+            # than the last part did.
             if part < parts:
                 n = phase_of(part, phases, n)
                 phase = phases[n]

@@ -1,4 +1,4 @@
-"""Sampling of the next token, as `elman.core.model.sampling.Sampler` does it, in compiled code."""
+"""Sampling of the next token in compiled code, like `elman.core.model.sampling.Sampler`."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from elman.kernels.codegen.linking import inner
 
 
 class SamplerSettings(NamedTuple):
-    """Settings of the Sampler of each text, (texts,); numbers that change nothing replace None.
+    """Sampler settings of each text, (texts,). Neutral numbers replace None.
 
-    - `excluded`: ids that are not drawn, (texts, most), -1 where a text has fewer.
+    - `excluded`: ids that are never drawn, (texts, most), padded with -1.
     """
 
     temperature: NDArray[np.float64]
@@ -26,7 +26,7 @@ class SamplerSettings(NamedTuple):
 
 
 class SamplerBuffers(NamedTuple):
-    """Arrays that a draw works in, (vocab,) each."""
+    """Scratch arrays for a draw, (vocab,) each."""
 
     chances: NDArray[np.float64]
     sorted_chances: NDArray[np.float64]
@@ -34,14 +34,14 @@ class SamplerBuffers(NamedTuple):
 
 
 def sampler_settings(samplers: Sequence[Sampler], vocab: int) -> SamplerSettings:
-    """Settings of samplers for a vocabulary; an ElmanError where excluded ids do not fit it."""
+    """Sampler settings for a vocabulary; raise an ElmanError if excluded ids exceed it."""
     for sampler in set(samplers):
         sampler.mask(vocab)  # checks the excluded ids
     most = max((len(sampler.excluded) for sampler in samplers), default=0)
     excluded = np.full((len(samplers), most), -1)
     for row, sampler in zip(excluded, samplers, strict=True):
         row[: len(sampler.excluded)] = sampler.excluded
-    # 2 rather than 1, since a sum of probabilities may round to more than 1.
+    # 2 instead of 1: a sum of probabilities may round to more than 1.
     return SamplerSettings(
         np.array([sampler.temperature for sampler in samplers], np.float64),
         np.array([min(sampler.top_k or vocab, vocab) for sampler in samplers], np.int64),
@@ -59,10 +59,10 @@ def sampler_buffers(vocab: int) -> SamplerBuffers:
 
 @inner
 def draw(logits, sampler, text, uniform, buffers):
-    """Draw an id of a text from logits, (vocab,), by a number from 0 to 1.
+    """Draw an id of a text from logits, (vocab,), using a number from 0 to 1.
 
-    A temperature of 0 ignores the number. The id is -1 unless all logits are finite. Those of
-    excluded ids become minus infinity.
+    A temperature of 0 ignores the number. Excluded ids get minus infinity. Return -1 unless all
+    logits are finite.
     """
     for n in range(len(logits)):
         if not math.isfinite(logits[n]):
@@ -84,7 +84,7 @@ def draw(logits, sampler, text, uniform, buffers):
 
 @inner
 def penalize(logits, seen, penalty):
-    """Make the logits, (vocab,), of the tokens that are `seen` smaller, as a Sampler does."""
+    """Reduce the logits, (vocab,), of tokens in `seen`, as a Sampler does."""
     for n in range(len(seen)):
         if seen[n]:
             logits[n] = logits[n] * penalty if logits[n] < 0 else logits[n] / penalty
@@ -102,7 +102,7 @@ def argmax(logits):
 
 @inner
 def filter_chances(logits, buffers, top_k, top_p, min_p):
-    """Set to zero the chances that top-k, top-p and min-p leave out."""
+    """Set the probabilities that top-k, top-p and min-p exclude to zero."""
     chances, kept, order = buffers.chances, buffers.sorted_chances, buffers.order
     argsort(logits, order)
     whole, before = 0.0, 0.0
@@ -120,9 +120,9 @@ def filter_chances(logits, buffers, top_k, top_p, min_p):
 
 @inner
 def argsort(logits, order):
-    """Sort ids into `order`: the largest logit first, of equal ones the lower id; by heapsort.
+    """Sort ids into `order` by heapsort: largest logit first; among equal logits, lower id first.
 
-    NumPy's sorts take Numba a second to compile.
+    Numba takes a second to compile NumPy's sorts.
     """
     for n in range(len(order)):
         order[n] = n
@@ -135,7 +135,7 @@ def argsort(logits, order):
 
 @inner
 def sift_down(order, start, end, logits):
-    """Move the id at `start` down the heap to its place; the root has the smallest logit."""
+    """Move the id at `start` down to its place in the heap; the root has the smallest logit."""
     parent, moved = start, order[start]
     while 2 * parent + 1 < end:
         child = 2 * parent + 1
@@ -156,9 +156,9 @@ def ranks_before(a, b, logits):
 
 @inner
 def inverse_cdf(uniform, chances):
-    """Id whose part of the cumulative chances a number from 0 to 1 falls into.
+    """Id at which the cumulative probabilities exceed a number from 0 to 1.
 
-    The same as that of NumPy's `Generator.choice`.
+    Same result as NumPy's `Generator.choice`.
     """
     whole = 0.0
     for chance in chances:

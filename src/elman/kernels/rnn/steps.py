@@ -1,4 +1,4 @@
-"""Operations and arrays of a batch step by step."""
+"""Operations and arrays of a batch that is processed step by step."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from elman.kernels.rnn.packing import (
 )
 from elman.kernels.rnn.work import Batch, Work
 
-# Operations after the packing: those of a block of sequences by itself, those that add up over the
-# blocks of a phase, and the last ones. For the output layer, LAYER of a phase is the first block of
-# positions of those that are processed at once, and STEP their number.
+# Operations after packing: on a single block of sequences, sums over the blocks of a phase, and
+# final operations. For the output layer, a phase's LAYER is the first of the blocks of positions
+# that are processed at once, and its STEP is their number.
 (
     BEGIN,
     LOOK_UP,
@@ -44,29 +44,29 @@ from elman.kernels.rnn.work import Batch, Work
     SUM_TABLE,
 ) = range(PACK_TABLE + 1, PACK_TABLE + 24)
 
-ALL_STEPS = -1  # STEP of a phase whose parts need no other part of the layer
+ALL_STEPS = -1  # STEP of a phase whose parts are independent of the layer's other parts
 
 
-# Numbers of parts into which a phase is cut in one of two ways.
+# Indices of the part counts: what a phase is divided by.
 UNITS, COLUMNS, TOKENS = range(3)  # units of a layer, columns of a product, the vocabulary
 
 
 class Steps(NamedTuple):
-    """Arrays of a batch step by step."""
+    """Arrays of a batch that is processed step by step."""
 
     batch: Batch
     parameters: Parameters
     packed: PackedWeights
-    works: list[Work]  # of each block of those that are processed together
+    works: list[Work]  # one for each block that is processed together
     sums: Array  # (1, floats): the memory of the accumulators
     accumulators: Accumulators
     totals: NDArray[np.float64]  # (blocks,): losses in nats; NaN for ids beyond the vocabulary
-    cuts: NDArray[np.int64]  # (3,): numbers of parts, see above
+    cuts: NDArray[np.int64]  # (3,): part counts, see above
 
 
 @inner
 def bounds(part, parts, number, multiple):
-    """First of a part's things and the one after its last, multiples of a number but at the end."""
+    """Start and end of a part; multiples of `multiple`, except at the end."""
     wholes = -(-number // multiple)
     first, stop = wholes * part // parts, wholes * (part + 1) // parts
     return first * multiple, min(number, stop * multiple)

@@ -1,6 +1,6 @@
-"""Sequences read step by step from a state: logits, losses of a text, writing on.
+"""Reading sequences step by step from a state: logits, losses of a text, generation.
 
-A tile has a single row where each step depends on the one before, or one sequence is read.
+A tile has a single row if each step depends on the previous one or only one sequence is read.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from elman.kernels.rnn.work import LANES, Work, copy_states
 
 
 class Stream(NamedTuple):
-    """Arrays for reading some steps at a time; the states at step 0 are those to begin with."""
+    """Arrays for reading some steps at a time. The states at step 0 are the initial states."""
 
     work: Work
     no_masks: Array  # (0, 0, 0, 0)
@@ -27,7 +27,7 @@ class Stream(NamedTuple):
 
 @kernel
 def pack(pieces, parameters, packed):
-    """Pack the weights that texts need."""
+    """Pack the weights that reading a text needs."""
     pack_biases(parameters, packed)
     for part in range(len(pieces.starts) - 1):
         pack_part(part, pieces, parameters, packed.operands)
@@ -37,7 +37,7 @@ def pack(pieces, parameters, packed):
 
 @inner
 def forward(S, cell, ids, first, steps, parameters, packed, stream):
-    """Read ids, (rows, any), from column `first` on, and go on from the state after them."""
+    """Read ids, (rows, any), from column `first` on, starting from the final state so far."""
     work, rows = stream.work, len(stream.work.row_ids)
     activations, hidden, last = work.activations, work.d_h.shape[1], steps * rows
     depth = packed.W_hh.shape[2]
@@ -51,7 +51,7 @@ def forward(S, cell, ids, first, steps, parameters, packed, stream):
 
 @kernel
 def read(S, cell, ids, parameters, packed, stream, out):
-    """Compute the logits of ids, (rows, steps), into `out`, (rows, steps, vocab)."""
+    """Compute the logits for ids, (rows, steps), into `out`, (rows, steps, vocab)."""
     work, logits = stream.work, stream.logits
     (rows, steps), panels = ids.shape, packed.W_out_panels
     most = len(work.ids) // rows
@@ -70,8 +70,8 @@ def read(S, cell, ids, parameters, packed, stream, out):
 def score(S, T, cell, ids, targets, parameters, packed, stream, out):
     """Compute the loss in nats of each target, (1, steps), given the ids before it, into `out`.
 
-    Logits and losses are computed for a block of steps at a time: `targets` is padded with any
-    tokens.
+    Logits and losses are computed for a block of steps at a time: `targets` is padded with
+    arbitrary tokens.
     """
     align_stack()
     work, steps = stream.work, ids.shape[1]
@@ -91,12 +91,12 @@ def score(S, T, cell, ids, targets, parameters, packed, stream, out):
 
 @kernel
 def generate(S, cell, parameters, packed, stream, sampler, buffers, uniforms, starts, seen, out):
-    """Read the ids that each row of `out` begins with, and draw those that follow.
+    """Read the ids at the start of each row of `out`, and draw the ids that follow.
 
-    Row r begins at column `starts[r]`, so that all prefixes end together. Each id drawn takes a
-    number from `uniforms`, (rows, ids to draw), from 0 to 1. Where rows have a penalty, `seen`,
-    (rows, vocab), has the tokens of each so far. If nothing can be drawn from the logits, the id is
-    -1, and generation ends.
+    Row r begins at column `starts[r]`, so that all prefixes end together. Each drawn id uses a
+    number from 0 to 1 of `uniforms`, (rows, ids to draw). If rows have a penalty, `seen`,
+    (rows, vocab), marks the tokens of each row so far. If the logits allow no draw, the id is -1
+    and generation ends.
     """
     work, logits = stream.work, stream.logits
     h, c = work.activations.h, work.activations.c

@@ -1,4 +1,4 @@
-"""Arrays in which some sequences are processed, and a batch of them."""
+"""Arrays of a batch, and the arrays in which some of its sequences are processed."""
 
 from typing import Any, NamedTuple
 
@@ -16,46 +16,46 @@ from elman.kernels.codegen.work_queue import load_int32
 from elman.kernels.rnn.layer import Activations
 from elman.kernels.rnn.packing import Array
 
-BLOCK = 128  # positions whose gradients are added at once to those of the output layer
-LANES = 32  # positions that a softmax takes at once
-SCALE_ROWS = 1  # numbers for each position that the gradient of its loss takes
+BLOCK = 128  # positions whose output layer gradients are added together
+LANES = 32  # positions that softmax processes together
+SCALE_ROWS = 1  # numbers for each position that scale the gradient of its loss
 
-# Elements of a batch's header: sequences in whole tiles, and those given; targets that count; 1 to
-# compute gradients; 1 to pack the weights; size of the vocabulary; addresses of ids, targets and
-# mask, 32-bit integers, (given, steps). The mask is 0 for targets that do not count; its address is
-# 0 if all of them count.
+# Elements of a batch's header: number of sequences in whole tiles; number of sequences given;
+# number of targets that count; 1 to compute gradients; 1 to pack the weights; vocabulary size;
+# addresses of ids, targets and mask (32-bit integers, (given, steps)). The mask is 0 for targets
+# that do not count; its address is 0 if all of them count.
 HEADER_LENGTH = 9
 SEQUENCES, GIVEN, NUM_TARGETS, TRAINING, PACKING, VOCAB, IDS, TARGETS, MASK = range(HEADER_LENGTH)
 
 
 class Batch(NamedTuple):
-    """A batch of sequences; the arrays may have room for more."""
+    """A batch of sequences. The arrays may be larger."""
 
     header: NDArray[np.int64]  # (HEADER_LENGTH,)
-    # States, (layers, sequences, hidden), before the batch and then after it; no layers where they
-    # are zero and not asked for.
+    # States, (layers, sequences, hidden): initial, then final. No layers if they are zero and not
+    # needed.
     h: Array
     c: Array
-    masks: Array  # (layers - 1, steps, sequences, hidden): dropout's; no layers without dropout
-    input_mask: Array  # (sequences, embedding): dropout's at all steps; no sequences without
-    output_mask: Array  # (sequences, hidden): the same
+    masks: Array  # (layers - 1, steps, sequences, hidden): dropout; no layers without dropout
+    input_mask: Array  # (sequences, embedding): same dropout at all steps; no rows without dropout
+    output_mask: Array  # (sequences, hidden): likewise
     losses: Array  # (steps, sequences), in nats
 
 
 class Operands(NamedTuple):
-    """Activations and gradients as products read them.
+    """Activations and gradients in the form that products read.
 
     In single precision these are the arrays themselves. In bfloat16 they are rounded to pairs (see
-    `codegen/pairs.py`): along the columns in a left operand, and along the rows where a product
-    adds up over rows.
+    `codegen/pairs.py`): along the columns for a left operand; along the rows if a product sums over
+    rows.
     """
 
-    h: Any  # (layers, positions + rows, hidden), from the states before the first step on
+    h: Any  # (layers, positions + rows, hidden), starting with the initial states
     embedded: Any  # (positions, embedding)
     dropped: Any  # (layers - 1, positions, hidden)
     outputs: Any  # (positions, hidden)
     d_gates: Any  # (positions + rows, blocks * hidden)
-    h_rows: Any  # the same five along the rows
+    h_rows: Any  # these five again, paired along the rows
     embedded_rows: Any
     dropped_rows: Any
     outputs_rows: Any
@@ -65,9 +65,9 @@ class Operands(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Arrays for some sequences, `rows` of them; a position is a row at a step.
+    """Arrays for `rows` sequences; a position is a row at a step.
 
-    Steps have whole blocks of positions, those beyond the last position do not count.
+    Positions are padded to whole blocks. Padding does not count.
     """
 
     ids: NDArray[np.int64]  # (positions, 1)
@@ -79,24 +79,24 @@ class Work(NamedTuple):
     losses: Array  # (1, positions), in nats
     embedded: Array  # (positions, embedding); no positions for one-hot ids
     activations: Activations  # of all layers
-    dropped: Array  # (layers - 1, positions, hidden): outputs below other layers, after dropout
+    dropped: Array  # (layers - 1, positions, hidden): outputs of all but the last layer, dropped
     outputs: Array  # (positions, hidden): outputs of the last layer, after dropout
     d_gates: Array  # (positions or some steps of them, blocks * hidden)
-    d_out: Array  # (positions, hidden), of a layer's outputs
+    d_out: Array  # (positions, hidden), gradient of a layer's outputs
     d_embedded: Array  # (positions, embedding)
     d_h: Array  # (rows, hidden)
     d_c: Array  # (rows, hidden)
     h_T: Any  # (blocks, hidden, BLOCK): transposed states, as operands
     logits: Array  # (blocks, tokens + head.EXTRA_ROWS, BLOCK)
     operands: Operands
-    pair: Any  # depths in an element of an operand: 1, or 2 in pairs
+    pair: Any  # depths in an element of an operand: 1, or 2 for pairs
 
 
 @inner
 def take_ids(batch, first, rows, steps, work):
-    """Copy the ids and targets of sequences from `first` on; return True if all are known.
+    """Copy ids and targets of sequences from `first` on; return True if all ids are valid.
 
-    The last sequence fills up `rows`. It overflows only if it does so anyway.
+    The last sequence is repeated to fill `rows`.
     """
     given, vocab, valid = batch.header[GIVEN], batch.header[VOCAB], True
     ids_address, targets_address = batch.header[IDS], batch.header[TARGETS]
@@ -130,7 +130,7 @@ def fill_scales(batch, first, rows, steps, scales):
 
 @inner(fastmath={"reassoc"})  # so that additions need not wait for each other
 def take_losses(batch, first, rows, work):
-    """Copy the losses of sequences from `first` on to the batch; return the sum that counts."""
+    """Copy the losses of sequences from `first` on to the batch; return their masked sum."""
     total = 0.0
     for t in range(len(batch.losses)):
         losses, scales = work.losses[0, t * rows :], work.scales[0, t * rows :]
@@ -143,14 +143,14 @@ def take_losses(batch, first, rows, work):
 
 @inner
 def store_losses(row, first, number, losses):
-    """Copy a row of losses, (positions or more,), to those of positions from `first` on."""
+    """Copy a row of losses, (positions or more,), to the positions from `first` on."""
     for n in range(number):
         losses[0, first + n] = row[n]
 
 
 @inner
 def copy_states(states, to, rows, hidden):
-    """Copy states, (layers, rows, hidden); either may have spare columns, or no layers."""
+    """Copy states, (layers, rows, hidden). Either may have spare columns or no layers."""
     for n in range(min(len(states), len(to))):
         for i in range(rows):
             for j in range(hidden):
@@ -159,7 +159,7 @@ def copy_states(states, to, rows, hidden):
 
 @inner
 def multiply(x, mask, out):
-    """out = x * mask, (rows, hidden); x and out may have more columns."""
+    """out = x * mask, (rows, hidden). x and out may have more columns."""
     for i in range(mask.shape[0]):
         for j in range(mask.shape[1]):
             out[i, j] = x[i, j] * mask[i, j]
@@ -167,7 +167,7 @@ def multiply(x, mask, out):
 
 @inner
 def look_up(parameters, ids, first, stop, out):
-    """Rows of the embedding, the first array of weights, by the ids of some positions."""
+    """Look up rows of the embedding (the first array of weights) by the ids of some positions."""
     address, size = parameters.addresses[0], parameters.embedding
     for position in range(first, stop):
         start = ids[position, 0] * size
@@ -178,7 +178,7 @@ def look_up(parameters, ids, first, stop, out):
 
 @inner(**INLINED)
 def input_weights(packed, n):
-    """Panels of layer n's W_ih^T, and of W_ih for the backward pass; not for one-hot ids."""
+    """Panels of layer n's W_ih^T, and of W_ih for the backward pass. Not for one-hot ids."""
     if n == 0:
         return packed.W_in, packed.W_in_back
     return packed.W_ih[n - 1], packed.W_ih_back[n - 1]
@@ -186,7 +186,7 @@ def input_weights(packed, n):
 
 @inner(**INLINED)
 def inputs_of(operands, n, rows, dropout):
-    """Inputs of layer n at all positions, as a left operand; not for one-hot ids."""
+    """Inputs of layer n at all positions, as a left operand. Not for one-hot ids."""
     if n == 0:
         return operands.embedded
     if dropout:
@@ -196,7 +196,7 @@ def inputs_of(operands, n, rows, dropout):
 
 @inner(**INLINED)
 def input_rows_of(operands, n, rows, dropout):
-    """Inputs of layer n at all positions, as an operand of a sum over them."""
+    """Inputs of layer n at all positions, as an operand of a sum over positions."""
     if n == 0:
         return operands.embedded_rows
     if dropout:
@@ -205,11 +205,11 @@ def input_rows_of(operands, n, rows, dropout):
 
 
 def round_columns(S: Any, source: Any, first: Any, stop: Any, out: Any) -> Any:
-    """Round columns from `first` to `stop` to pairs along the rows of `out`; floats are left."""
+    """Round columns from `first` to `stop` to pairs along the rows of `out`; skip floats."""
 
 
 def round_rows(S: Any, source: Any, out: Any) -> Any:
-    """Round all columns to pairs along the columns of `out`; floats are left."""
+    """Round all columns to pairs along the columns of `out`; skip floats."""
 
 
 @overload(round_columns, jit_options=INNER | INLINED)
