@@ -1,6 +1,7 @@
 """Encoder-decoders agree between frameworks, count no padding, and predict."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,17 @@ def test_beam_search_finds_what_an_exhaustive_search_finds(
     words = data.tgt_vocab.to_tokens([token for token in best if token != end])
     found = model.predict(["One."], data, beams=len(every), length_penalty=length_penalty)
     assert found == [" ".join(words)]
+
+
+def test_pairs_of_ones_own_are_learned_by_characters(module: Any, tmp_path: Path) -> None:
+    path = tmp_path / "plurals.tsv"
+    words = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt")]
+    path.write_text("".join(f"{word}\t{word}s\n" for word in words), encoding="utf-8")
+    data = module.PairsFile(str(path), batch_size=8)
+    model = model_for(module, data, lr=0.02)
+    fit(module, model, data, 30)
+    written = model.predict(words, data)
+    assert sum(text == f"{word}s" for text, word in zip(written, words, strict=True)) > 30
 
 
 def test_wrong_sentences_and_beams_are_refused(module: Any, data: Any) -> None:

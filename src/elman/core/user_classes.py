@@ -73,6 +73,13 @@ class DataAttributes(Attributes):
 
 
 @dataclass(frozen=True)
+class PairAttributes(Attributes):
+    """Attribute of a data set of pairs: what stands between two tokens of a text."""
+
+    separator: str = " "
+
+
+@dataclass(frozen=True)
 class LoaderAttributes(Attributes):
     """Attributes of a loader of batches: the state of its generator, and an example."""
 

@@ -1,10 +1,10 @@
-"""Data sets: DataModule, TimeMachine, TextFile, MTFraEng."""
+"""Data sets: DataModule, TimeMachine, TextFile, MTFraEng, PairsFile."""
 
 import numpy as np
 
 from elman.core.data import corpus, data_module, translation
 
-__all__ = ["DataModule", "MTFraEng", "TextFile", "TimeMachine"]
+__all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
 
 
 class DataModule(data_module.DataModule):
@@ -29,3 +29,7 @@ class MTFraEng(translation.MTFraEng, DataModule):
     """Pairs of English and French sentences, as in d2l."""
 
     __init__ = translation.MTFraEng.build_pairs
+
+
+class PairsFile(translation.PairsFile, DataModule):
+    """Pairs of a file of your own: on each line a source, a tab and its target."""

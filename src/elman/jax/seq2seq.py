@@ -1,6 +1,7 @@
 """Encoder-decoders: Encoder, Decoder, EncoderDecoder, Seq2SeqEncoder, Seq2SeqDecoder, Seq2Seq."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -91,14 +92,12 @@ class EncoderDecoder(seq2seq.Predicting, Classifier):
         at each step, and the encoder as `enc_attention_weights`.
         """
         src, tgt, src_valid_len, _ = batch
-        outputs, sown = self._applied(self.encoder, params["encoder"], src, src_valid_len)
+        outputs, sown = applied(self.encoder, params["encoder"], src, src_valid_len)
         of_encoder = sown.get("enc_attention_weights", [[]])[0] if save_attention_weights else []
         state = self.decoder.init_state(outputs, src_valid_len)
         tokens, of_decoder = [tgt[:, :1]], []
         for _ in range(num_steps):
-            (logits, state), sown = self._applied(
-                self.decoder, params["decoder"], tokens[-1], state
-            )
+            (logits, state), sown = applied(self.decoder, params["decoder"], tokens[-1], state)
             tokens.append(logits.argmax(2))
             if save_attention_weights:
                 of_decoder.append(sown["dec_attention_weights"][0])
@@ -106,20 +105,22 @@ class EncoderDecoder(seq2seq.Predicting, Classifier):
 
     def encoded(self, src: Any, src_valid_len: Any) -> Any:
         """State of the decoder after a batch of sources, without dropout."""
-        outputs, _ = self._applied(self.encoder, self.params["encoder"], src, src_valid_len)
+        outputs, _ = applied(self.encoder, self.params["encoder"], src, src_valid_len)
         return self.decoder.init_state(outputs, src_valid_len)
 
     def decoded(self, tokens: Any, state: Any) -> tuple[Any, Any]:
         """Logits for a batch of tokens after a state, and the state after them."""
-        outputs, _ = self._applied(self.decoder, self.params["decoder"], tokens, state)
+        outputs, _ = applied(self.decoder, self.params["decoder"], tokens, state)
         return outputs
 
-    def _applied(self, part: nn.Module, params: Any, *inputs: Any) -> tuple[Any, Any]:
-        """Outputs of the encoder or the decoder without dropout, and what it has sown."""
-        outputs, changed = part.apply(
-            {"params": params}, *inputs, training=False, mutable="intermediates"
-        )
-        return outputs, changed.get("intermediates", {})
+
+@partial(jax.jit, static_argnums=0)
+def applied(part: nn.Module, params: Any, *inputs: Any) -> tuple[Any, Any]:
+    """Outputs of an encoder or a decoder without dropout, and what it has sown."""
+    outputs, changed = part.apply(
+        {"params": params}, *inputs, training=False, mutable="intermediates"
+    )
+    return outputs, changed.get("intermediates", {})
 
 
 def gru(part: Any) -> Any:

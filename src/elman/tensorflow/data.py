@@ -1,4 +1,4 @@
-"""Data sets: DataModule, TimeMachine, TextFile, MTFraEng."""
+"""Data sets: DataModule, TimeMachine, TextFile, MTFraEng, PairsFile."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from elman.core.data import corpus, data_module, translation
 from elman.tensorflow.arrays import numpy
 
-__all__ = ["DataModule", "MTFraEng", "TextFile", "TimeMachine"]
+__all__ = ["DataModule", "MTFraEng", "PairsFile", "TextFile", "TimeMachine"]
 
 
 class DataModule(data_module.DataModule):
@@ -45,3 +45,7 @@ class MTFraEng(translation.MTFraEng, Text):
     """Pairs of English and French sentences, as in d2l."""
 
     __init__ = translation.MTFraEng.build_pairs
+
+
+class PairsFile(translation.PairsFile, Text):
+    """Pairs of a file of your own: on each line a source, a tab and its target."""

@@ -18,6 +18,7 @@ from elman.core.model.language_model import generate
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Weights
+from elman.core.user_classes import PairAttributes
 
 
 def bleu(pred_seq: str, label_seq: str, k: int) -> float:
@@ -55,7 +56,7 @@ class Predicting:
         beams: int = 1,
         length_penalty: float = 1.0,
     ) -> list[str]:
-        """Targets of some sources: their tokens, with spaces between, without the end.
+        """Targets of some sources, without their end; where tokens are words, with spaces between.
 
         - `data`: the data set that the model was trained on, such as an MTFraEng. Its vocabularies,
           its method `build` and its `num_steps` are read.
@@ -76,7 +77,7 @@ class Predicting:
             src, _, src_valid_len, _ = data.build([sentence], [""])
             reader = Reader(self, self.encoded(src, src_valid_len), data.to_tensor)
             ids = reader.likeliest(data, beams, length_penalty)
-            found.append(" ".join(data.tgt_vocab.to_tokens(ids)))
+            found.append(PairAttributes.of(data).separator.join(data.tgt_vocab.to_tokens(ids)))
         return found
 
 

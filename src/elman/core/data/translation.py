@@ -1,7 +1,9 @@
-"""Data set of sentence pairs, as in D2L: MTFraEng."""
+"""Data sets of pairs of texts: MTFraEng, as in D2L, and PairsFile, of a file of your own."""
 
+import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,23 @@ from numpy.typing import NDArray
 
 from elman.core.data.batching import Minibatches
 from elman.core.data.data_module import DataModule
-from elman.core.errors import ElmanError, require_at_least
+from elman.core.errors import (
+    ElmanError,
+    require_at_least,
+    require_number,
+    require_one_of,
+    shortened,
+)
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
+from elman.core.files.regular import open_regular
 from elman.core.text.vocab import Vocab
 
 FRA_ENG_SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
 PADDING, BEGIN, END = "<pad>", "<bos>", "<eos>"
-MIN_FREQ = 2  # occurrences of a token for it to be in a vocabulary
+MIN_FREQ = 2  # occurrences of a token for it to be in a vocabulary of MTFraEng
+SEPARATORS = {"char": "", "word": " "}  # of the tokens of each tokenizer
+MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
 SPACES = str.maketrans("\u202f\xa0", "  ")
 
 
@@ -35,20 +46,65 @@ def fra_eng(root: str = "../data") -> str:
         return archive.read("fra-eng/fra.txt").decode("utf-8")
 
 
-class MTFraEng(DataModule):
-    """Pairs of English and French sentences, cut or padded to `num_steps` tokens, as in d2l.
+class Pairs(DataModule):
+    """Pairs of texts, cut or padded to `num_steps` tokens; a subclass reads them.
 
     `arrays` are the source, the decoder's input, the number of tokens of each source, and the
     target. The target is the input one token later. The first `num_train` pairs are for training,
-    the others for validation. `src_vocab` and `tgt_vocab` have the tokens that occur twice or more.
+    the others for validation. `separator` stands between two tokens of a text.
     """
 
+    separator = " "
     num_steps: int
     num_train: int
-    num_val: int
     arrays: tuple[Any, ...]
     src_vocab: Vocab
     tgt_vocab: Vocab
+
+    def _numbered(
+        self,
+        src: Sequence[list[str]],
+        tgt: Sequence[list[str]],
+        vocabularies: tuple[Vocab | None, Vocab | None] = (None, None),
+        min_freq: int = MIN_FREQ,
+    ) -> tuple[tuple[Any, ...], Vocab, Vocab]:
+        """Arrays of pairs of lists of tokens, and their vocabularies, which may be given."""
+        src, tgt = self._padded(src), [[BEGIN, *tokens] for tokens in self._padded(tgt)]
+        src_vocab = vocabularies[0] or Vocab(src, min_freq, (PADDING, END))
+        tgt_vocab = vocabularies[1] or Vocab(tgt, min_freq, (PADDING, BEGIN, END))
+        src_ids, tgt_ids = self._ids(src, src_vocab), self._ids(tgt, tgt_vocab)
+        lengths = (src_ids != src_vocab[PADDING]).sum(axis=1, dtype=np.int32)
+        arrays = src_ids, tgt_ids[:, :-1], lengths, tgt_ids[:, 1:]
+        return tuple(map(self.to_tensor, arrays)), src_vocab, tgt_vocab
+
+    def _padded(self, texts: Iterable[list[str]]) -> list[list[str]]:
+        """Texts of `num_steps` tokens, cut or padded."""
+        steps = self.num_steps
+        return [(tokens + [PADDING] * steps)[:steps] for tokens in texts]
+
+    def _ids(self, texts: Sequence[list[str]], vocab: Vocab) -> NDArray[Any]:
+        """Ids of texts, (texts, steps)."""
+        return np.array([vocab[tokens] for tokens in texts], self.id_type)
+
+    def get_dataloader(self, train: bool) -> Minibatches:
+        """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
+        rows = slice(0, self.num_train) if train else slice(self.num_train, None)
+        return self.get_tensorloader(self.arrays, train, rows, self.tgt_vocab[PADDING])
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_train:,} pairs for training, "
+            f"{len(self.arrays[0]) - self.num_train:,} for validation, vocabularies of "
+            f"{len(self.src_vocab):,} and {len(self.tgt_vocab):,} tokens, batches of "
+            f"{self.batch_size:,})"
+        )
+
+
+class MTFraEng(Pairs):
+    """Pairs of English and French sentences, as in d2l.
+
+    `src_vocab` and `tgt_vocab` have the tokens that occur twice or more.
+    """
 
     # The __init__ of a framework's MTFraEng; why it is not one here, corpus.TimeMachine says.
     def build_pairs(
@@ -106,23 +162,8 @@ class MTFraEng(DataModule):
     ) -> tuple[tuple[Any, ...], Vocab, Vocab]:
         """Arrays of all pairs, and their vocabularies: the given ones, or new ones."""
         text = self._preprocess(raw_text)
-        src, tgt = map(self._padded, self._tokenize(text, self.num_train + self.num_val))
-        tgt = [[BEGIN, *tokens] for tokens in tgt]
-        src_vocab = src_vocab or Vocab(src, MIN_FREQ, (PADDING, END))
-        tgt_vocab = tgt_vocab or Vocab(tgt, MIN_FREQ, (PADDING, BEGIN, END))
-        src_ids, tgt_ids = self._ids(src, src_vocab), self._ids(tgt, tgt_vocab)
-        lengths = (src_ids != src_vocab[PADDING]).sum(axis=1, dtype=np.int32)
-        arrays = src_ids, tgt_ids[:, :-1], lengths, tgt_ids[:, 1:]
-        return tuple(map(self.to_tensor, arrays)), src_vocab, tgt_vocab
-
-    def _padded(self, sentences: Iterable[list[str]]) -> list[list[str]]:
-        """Sentences of `num_steps` tokens, cut or padded."""
-        steps = self.num_steps
-        return [(tokens + [PADDING] * steps)[:steps] for tokens in sentences]
-
-    def _ids(self, sentences: Sequence[list[str]], vocab: Vocab) -> NDArray[Any]:
-        """Ids of sentences, (sentences, steps)."""
-        return np.array([vocab[tokens] for tokens in sentences], self.id_type)
+        src, tgt = self._tokenize(text, self.num_train + self.num_val)
+        return self._numbered(src, tgt, (src_vocab, tgt_vocab))
 
     def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
         """Arrays of pairs of sentences, in the data set's vocabularies."""
@@ -130,15 +171,97 @@ class MTFraEng(DataModule):
         raw_text = "\n".join(f"{source}\t{target}" for source, target in pairs)
         return self._build_arrays(raw_text, self.src_vocab, self.tgt_vocab)[0]
 
-    def get_dataloader(self, train: bool) -> Minibatches:
-        """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
-        rows = slice(0, self.num_train) if train else slice(self.num_train, None)
-        return self.get_tensorloader(self.arrays, train, rows, self.tgt_vocab[PADDING])
 
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.num_train:,} pairs for training, "
-            f"{len(self.arrays[0]) - self.num_train:,} for validation, vocabularies of "
-            f"{len(self.src_vocab):,} and {len(self.tgt_vocab):,} tokens, batches of "
-            f"{self.batch_size:,})"
+class PairsFile(Pairs):
+    """Pairs of a file of your own: on each line a source, a tab and its target.
+
+    `num_steps` is the number of tokens of the longest text, unless it is given, with its end.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int,
+        num_steps: int | None = None,
+        tokenizer: str = "char",
+        val_share: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        """Read the pairs.
+
+        - `path`: a UTF-8 file of 64 MiB at most. Lines have 65,536 bytes at most; empty ones are
+          left out.
+        - `batch_size`: pairs per batch.
+        - `num_steps`: tokens of a text at most, its end included; longer texts are cut.
+        - `tokenizer`: char (default) or word. Words are what spaces separate.
+        - `val_share`: share of the sources for validation. Pairs of equal sources are in one part.
+        - `seed`: seed of the order of the training pairs.
+        """
+        super().__init__()
+        require_at_least(1, batch_size=batch_size)
+        require_at_least(0, seed=seed)
+        require_one_of(tuple(SEPARATORS), tokenizer=tokenizer)
+        require_number("above 0 and below 1", lambda share: 0 < share < 1, val_share=val_share)
+        self.save_hyperparameters()
+        self.separator = SEPARATORS[tokenizer]
+        pairs = sorted(read_pairs(as_path(path, "a file of pairs")), key=self._is_for_validation)
+        self.num_train = sum(not self._is_for_validation(pair) for pair in pairs)
+        if not 0 < self.num_train < len(pairs):
+            raise ElmanError(
+                f"{path} has {self.num_train} pairs for training and "
+                f"{len(pairs) - self.num_train} for validation, and each part needs one: give more "
+                "pairs, or another val_share"
+            )
+        src, tgt = (self._tokens(texts) for texts in zip(*pairs, strict=True))
+        if num_steps is None:
+            self.num_steps = max(map(len, (*src, *tgt)))
+        require_at_least(1, num_steps=self.num_steps)
+        self.arrays, self.src_vocab, self.tgt_vocab = self._numbered(src, tgt, min_freq=1)
+
+    def _is_for_validation(self, pair: tuple[str, str]) -> bool:
+        """True if a pair is of the validation part, which a hash of its source decides."""
+        share: float = self.val_share
+        return zlib.crc32(pair[0].encode()) < share * (1 << 32)
+
+    def _tokens(self, texts: Iterable[str]) -> list[list[str]]:
+        """Tokens of texts, each with its end."""
+        split = str.split if self.separator else list
+        return [[*split(text), END] for text in texts]
+
+    def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
+        """Arrays of pairs of texts, in the data set's vocabularies."""
+        src, tgt = map(self._tokens, (src_sentences, tgt_sentences))
+        return self._numbered(src, tgt, (self.src_vocab, self.tgt_vocab))[0]
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Pairs of a file; an ElmanError for a line that is not source, tab, target."""
+    pairs = []
+    with open_regular(path, follow_links=True) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
+            raise ElmanError(f"a file of pairs has at most {MAX_FILE_BYTES} bytes, got {size}")
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if text := _decoded(line, f"line {number} of {path}"):
+                pairs.append(_pair(text, f"line {number} of {path}"))
+    return pairs
+
+
+def _decoded(line: bytes, where: str) -> str:
+    """Text of a line without its end."""
+    if len(line) > MAX_LINE_BYTES:
+        raise ElmanError(f"a line of pairs has at most {MAX_LINE_BYTES} bytes, got more in {where}")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ElmanError(f"pairs are UTF-8, got {error} in {where}: convert the file") from error
+
+
+def _pair(text: str, where: str) -> tuple[str, str]:
+    source, *targets = text.split("\t")
+    if len(targets) != 1 or not source.strip() or not targets[0].strip():
+        raise ElmanError(
+            f"a line of pairs is a source, a tab and a target, got {shortened(text)} in {where}"
         )
+    return source, targets[0]
