@@ -53,7 +53,9 @@ def prepare(
     `vocab_size`, `min_freq`, `newlines`, `split`, `val`, `test` and `lines` are as in `TextFile`,
     and so is `tokenizer`; without it, the tokens are chosen for the text.
     """
-    settings = TokenizerSettings(tokenizer or CHAR, vocab_size, min_freq, newlines, lines)
+    settings = TokenizerSettings(
+        CHAR if tokenizer is None else tokenizer, vocab_size, min_freq, newlines, lines
+    )
     shares = shares_of(split, val, test)
     own = [path for path in (val, test) if path is not None]
     _check([*paths, *own])
