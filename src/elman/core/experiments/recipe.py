@@ -36,7 +36,9 @@ MIN_UPDATES = 16  # in a pass over the text
 UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
-LR, WARMUP = 0.004, 0.02  # the rate of 512 units
+LR, WARMUP = 0.004, 0.02  # the rate of 512 units for a text of RATED characters, or fewer
+RATED, MOST_TIMES = 40_000, 2.5  # that rate grows with the root of the characters, up to this factor
+MAX_LR = 0.018  # the highest rate that was tried and gained
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
@@ -112,7 +114,7 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
     _choose_batches(chosen, facts, speed)
     passes = _choose_epochs(chosen, facts, speed, products)
-    _choose_optimizer(chosen)
+    _choose_optimizer(chosen, facts.characters)
     _choose_dropout(chosen, facts, passes, products)
     settings = Settings(**chosen)
     return settings, _described(settings, facts)
@@ -209,11 +211,16 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
     chosen.setdefault("batch_size", max(1, round(sequences)))
 
 
-def _choose_optimizer(chosen: dict[str, Any]) -> None:
-    """Choose the optimizer, the learning rate and its schedule."""
+def _choose_optimizer(chosen: dict[str, Any], characters: int) -> None:
+    """Choose the optimizer, the learning rate and its schedule.
+
+    A short text has a lower rate, with which a model learns it by heart later.
+    """
     chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
     kind = OPTIMIZERS[chosen["optimizer"]]
-    rate = LR * math.sqrt(512 / chosen["hidden"]) * (kind.lr / OPTIMIZERS["adamw"].lr)
+    times = min(MOST_TIMES, max(1.0, math.sqrt(characters / RATED)))
+    rate = min(MAX_LR, LR * times * math.sqrt(512 / chosen["hidden"]))
+    rate *= kind.lr / OPTIMIZERS["adamw"].lr
     chosen.setdefault("lr", kind.lr if chosen["optimizer"] == "sgd" else round(rate, 4))
     if "weight_decay" in kind.takes:
         chosen.setdefault("weight_decay", WEIGHT_DECAY)
