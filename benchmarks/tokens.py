@@ -1,15 +1,18 @@
 """Trainings that differ in their tokens alone, on the first characters of a text.
 
-    python benchmarks/tokens.py TEXT CHARACTERS MINUTES TOKENS ...
+    python benchmarks/tokens.py [--counted GFLOPS] TEXT CHARACTERS MINUTES TOKENS ...
 
 TEXT is one of quality_texts.py, or the path of a file, whose last tenth is then for validation.
 TOKENS is auto, char, byte, word, or a number of byte pairs, and other settings that are given, as
 in 1024,embedding=128. All others are those that `elman train` chooses. Prints a line of JSON for
 each training: bits for each character of the validation part, and what was chosen.
+
+With --counted the clock of a training counts operations, at so many GFLOP/s, and it takes as many
+updates on a machine that does other work as on a quiet one.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,33 @@ from quality import FOLDER
 from quality_texts import OTHER_ALPHABETS, TEXTS, parts, split
 
 import elman
+from elman.core.experiments import choice
+from elman.core.model import weights
+from elman.core.training import trainer as training
+from elman.core.training.callback import Callback, TrainerLike
+from elman.numba import architecture
 
 READ = 150_000  # characters of the validation part
+VALIDATED = 1.1  # times the operations of the updates, with the validations
+PROBED = 0.8  # of the speed, which the probe before a training reaches
+
+
+class Counted(Callback):
+    """A clock that counts the operations of a training, at a speed in operations a second."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed, self.now = speed, 0.0
+        training.time = self  # type: ignore[attr-defined]
+        choice.operations_per_second = lambda *_: PROBED * speed  # type: ignore[assignment]
+
+    def perf_counter(self) -> float:
+        """Seconds so far."""
+        return self.now
+
+    def after_update(self, trainer: TrainerLike) -> None:
+        """Count the update, and a share of a validation."""
+        operations = weights.OPERATIONS * weights.products(architecture(trainer.model))
+        self.now = VALIDATED * operations * trainer.reached().tokens / self.speed
 
 
 def texts(name: str, characters: int, folder: Path) -> tuple[Path, Path]:
@@ -49,9 +77,16 @@ def options_of(words: str) -> dict[str, Any]:
 
 def main() -> None:
     """Train with each of the tokens."""
-    name, characters, minutes, *every = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counted", type=float)
+    for argument in ("text", "characters", "minutes"):
+        parser.add_argument(argument)
+    parser.add_argument("tokens", nargs="+")
+    asked = parser.parse_args()
+    name, characters, minutes = asked.text, asked.characters, asked.minutes
     lines = name in TEXTS and TEXTS[name].kind == "lines"
-    for tokens in every:
+    for tokens in asked.tokens:
+        callbacks = [Counted(1e9 * asked.counted)] if asked.counted else []
         with tempfile.TemporaryDirectory() as folder:
             training, validation = texts(name, int(characters), Path(folder))
             run = elman.train(
@@ -60,6 +95,7 @@ def main() -> None:
                 minutes=float(minutes),
                 lines=lines,
                 quiet=True,
+                callbacks=callbacks,
                 **options_of(tokens),
             )
             bits = elman.evaluate(run, validation).bits_per_character

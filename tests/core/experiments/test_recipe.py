@@ -288,3 +288,4 @@ def test_the_learning_rate_grows_with_the_text_up_to_a_bound() -> None:
     assert (small, novel, long) == (0.004, 0.008, 0.01)
     assert chosen(texts[2], hidden=32, epochs=1).lr == MAX_LR
     assert chosen(texts[2], hidden=32, epochs=1, lr=0.3).lr == 0.3
+    assert chosen(texts[2], hidden=512, epochs=1, cell="rnn").lr == 0.004

@@ -14,6 +14,7 @@ from elman.core.data.text import Text
 from elman.core.errors import ElmanError
 from elman.core.experiments.settings import Settings
 from elman.core.model import weights
+from elman.core.model.cells import cell_named
 from elman.core.model.optimizers import OPTIMIZERS
 from elman.core.model.precision import SINGLE
 from elman.core.model.weights import Architecture
@@ -37,7 +38,10 @@ UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units for a text of RATED characters, or fewer
-RATED, MOST_TIMES = 40_000, 2.5  # that rate grows with the root of the characters, up to this factor
+RATED, MOST_TIMES = (
+    40_000,
+    2.5,
+)  # that rate grows with the root of the characters, up to this factor
 MAX_LR = 0.018  # the highest rate that was tried and gained
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
@@ -214,11 +218,14 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
 def _choose_optimizer(chosen: dict[str, Any], characters: int) -> None:
     """Choose the optimizer, the learning rate and its schedule.
 
-    A short text has a lower rate, with which a model learns it by heart later.
+    A short text has a lower rate, with which a model learns it by heart later, and so has a cell
+    without gates.
     """
     chosen.setdefault("optimizer", "sgd" if chosen.get("momentum") else "adamw")
     kind = OPTIMIZERS[chosen["optimizer"]]
-    times = min(MOST_TIMES, max(1.0, math.sqrt(characters / RATED)))
+    times = 1.0
+    if len(cell_named(chosen["cell"]).gates) > 1:
+        times = min(MOST_TIMES, max(1.0, math.sqrt(characters / RATED)))
     rate = min(MAX_LR, LR * times * math.sqrt(512 / chosen["hidden"]))
     rate *= kind.lr / OPTIMIZERS["adamw"].lr
     chosen.setdefault("lr", kind.lr if chosen["optimizer"] == "sgd" else round(rate, 4))
