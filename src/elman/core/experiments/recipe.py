@@ -38,11 +38,9 @@ UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units for a text of RATED characters, or fewer
-RATED, MOST_TIMES = (
-    40_000,
-    2.5,
-)  # that rate grows with the root of the characters, up to this factor
-MAX_LR = 0.018  # the highest rate that was tried and gained
+RATED = 40_000
+MOST_TIMES = 2.0  # that rate, which grows with the root of the characters
+MAX_LR = 0.016
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
