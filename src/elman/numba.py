@@ -51,13 +51,17 @@ from elman.numpy import (
     Vocab,
     add_to_class,
     architecture,
+    bleu,
     check_len,
     check_shape,
     devices,
     download,
     export_weights,
+    extract,
     plot,
+    plt,
     set_figsize,
+    show_list_len_pair_hist,
 )
 from elman.numpy.step import Step as SpecificationStep
 from elman.numpy.weights import model_maker, set_weights
@@ -86,15 +90,19 @@ __all__ = [
     "Vocab",
     "add_to_class",
     "architecture",
+    "bleu",
     "build",
     "check_len",
     "check_shape",
     "devices",
     "download",
     "export_weights",
+    "extract",
     "fastest_precision",
     "plot",
+    "plt",
     "set_figsize",
+    "show_list_len_pair_hist",
     "version",
 ]
 
