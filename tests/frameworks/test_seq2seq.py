@@ -210,15 +210,15 @@ class Stop(Callback):
 
 @pytest.mark.parametrize("dropout", [0, 0.3])
 def test_a_resumed_training_ends_in_the_same_bits(module: Any, data: Any, dropout: float) -> None:
-    def made() -> Any:
-        return model_for(module, data, layers=2, dropout=dropout, seed=7)
+    def made(seed: int) -> Any:
+        return model_for(module, data, layers=2, dropout=dropout, seed=seed)
 
-    stop, model = Stop(6), made()
+    stop, model = Stop(6), made(seed=7)
     trainer = module.Trainer(3, gradient_clip_val=1)
     trainer.callbacks = (stop,)
     trainer.fit(model, data)
     wanted = module.seq2seq_weights(model)
-    model = made()
+    model = made(seed=8)  # of what dropout drops, which the checkpoint replaces
     module.Trainer(3, gradient_clip_val=1).fit(model, data, resume=stop.kept)
     for part, weights in module.seq2seq_weights(model).items():
         assert all((wanted[part][name] == value).all() for name, value in weights.items())
