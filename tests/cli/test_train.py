@@ -83,7 +83,7 @@ def test_a_run_has_the_weights_of_its_best_epoch(
     losses = [epoch.val_loss for epoch in read_history(tmp_path / "best")]
     best = losses.index(min(losses)) + 1
     assert len(losses) == min(9, best + 3)
-    assert f"epoch                  {best} of {len(losses)}" in done.stdout
+    assert f"best epoch             {best} of {len(losses)}" in done.stdout
     assert (
         elman("train", story, *QUICK, *wild, "--epochs", str(best), "--out", "short").returncode
         == 0

@@ -115,7 +115,7 @@ def test_what_cannot_be_served_is_said_in_one_line(runs: list[Path], tmp_path: P
     assert "port must be 65535 or less, got 70000" in failure(runs[0], "--port", "70000")
     assert "cannot listen on nowhere.invalid" in failure(runs[0], "--host", "nowhere.invalid")
     assert "is not a run directory" in failure(tmp_path)
-    assert "two are 'letters': rename one" in failure(runs[0], runs[0])
+    assert "names must differ, got 'letters' twice: rename one" in failure(runs[0], runs[0])
     for key in ("", "ä", "key "):
         message = "must have one printable ASCII character or more"
         assert f"an API key {message}" in failure(runs[0], "--api-key", key)

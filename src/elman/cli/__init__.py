@@ -76,7 +76,7 @@ def _elman(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Train, measure, serve and ship small recurrent language models."""
+    """Train, evaluate, export and serve small recurrent language models."""
     if context.invoked_subcommand in ALONE and "RANK" in os.environ:
         _check_alone(context.invoked_subcommand)
 

@@ -34,7 +34,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
         *(_losses(part, found.bits_per_character, found.loss) for part, found in parts.items()),
         "",
         *unknown,
-        _line(name, place),
+        _line(f"best {name}", place),
         _line("seconds", f"{last.seconds:.1f}"),
         _line("tokens per second", f"{speeds[len(speeds) // 2]:,.0f}"),
     ]
