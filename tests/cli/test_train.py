@@ -50,6 +50,21 @@ def test_a_report_ends_with_a_sample_and_a_command_that_continues_it(
     assert again.stdout.startswith(words[4])
 
 
+@pytest.mark.parametrize("start", ["- was it", "--help me", " \n \n"])
+def test_the_command_that_a_report_ends_with_runs_whatever_the_text_begins_with(
+    elman: Command, tmp_path: Path, start: str
+) -> None:
+    (tmp_path / "text.txt").write_text(
+        f"{start} so it was.\n" * 200 if start.strip() else start * 500
+    )
+    done = elman("train", "text.txt", *QUICK, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout.splitlines()[-1])
+    again = elman(*words[2:])
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(words[-1] if "--" in words else " ")
+
+
 def test_a_report_of_lines_ends_with_some_and_a_command_that_writes_more(
     elman: Command, tmp_path: Path
 ) -> None:
@@ -114,7 +129,7 @@ def test_a_run_by_time_has_a_history_of_time_and_tokens_and_is_compared_by_the_m
     passes = [row.passes for row in history]
     assert passes == sorted({*passes})
     kept = json.loads((tmp_path / "timed" / "config.json").read_text())["training"]
-    place = re.search(r"^point +(\d+) of (\d+), .* the text$", done.stdout, re.MULTILINE)
+    place = re.search(r"^best point +(\d+) of (\d+), .* the text$", done.stdout, re.MULTILINE)
     assert place is not None
     assert [*map(int, place.groups())] == [kept["epoch"], len(history)]
     assert "point " in elman("info", "timed").stdout

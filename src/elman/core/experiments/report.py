@@ -47,12 +47,15 @@ def run_in_words(folder: Path) -> str:
 
 def next_command(training: Training, folder: Path) -> str:
     """Command that writes with the model of a run: new lines, or a text from a prefix."""
-    command = f"elman generate {shlex.quote(str(folder))}"
+    run = shlex.quote(str(folder))
     if training.codec.lines:
-        return f"{command} --lines {LINES} --unique --new"
-    text = training.codec.text(training.prefix())
-    prefix = text.strip().split("\n")[-1].strip() or text
-    return f"{command} {shlex.quote(prefix)} --temperature {SAMPLE_TEMPERATURE}"
+        return f"elman generate {run} --lines {LINES} --unique --new"
+    lines = training.codec.text(training.prefix()).strip().split("\n")
+    prefix = lines[-1].strip()
+    words = f"{run} {shlex.quote(prefix if prefix.isprintable() and prefix else ' ')}"
+    if run.startswith("-") or prefix.startswith("-"):  # which would be read as an option
+        return f"elman generate --temperature {SAMPLE_TEMPERATURE} -- {words}"
+    return f"elman generate {words} --temperature {SAMPLE_TEMPERATURE}"
 
 
 def _line(name: str, value: str) -> str:
