@@ -173,12 +173,18 @@ def test_pairs_of_ones_own_are_learned_by_characters(module: Any, tmp_path: Path
 
 def test_wrong_sentences_and_beams_are_refused(module: Any, data: Any) -> None:
     model = model_for(module, data)
-    with pytest.raises(ElmanError, match=r"sentences are a list of str, got 'One\.'"):
+    with pytest.raises(ElmanError, match=r"sentences must be a list of str, got 'One\.'"):
         model.predict("One.", data)
     with pytest.raises(ElmanError, match="beams must be 1 or more, got 0"):
         model.predict(["One."], data, beams=0)
-    with pytest.raises(ElmanError, match="a finite number of 0 or more, got -1"):
-        model.predict(["One."], data, length_penalty=-1)
+    with pytest.raises(ElmanError, match="beams must be 256 or less"):
+        model.predict(["One."], data, beams=1000)
+    for penalty in (-1, 400):
+        with pytest.raises(ElmanError, match=f"a number from 0 to 10, got {penalty}"):
+            model.predict(["One."], data, length_penalty=penalty)
+    for sentence in ("Go\there.", "Go.\nHere.", 3):
+        with pytest.raises(ElmanError, match="must be a str without tabs and line breaks"):
+            model.predict([sentence], data)
 
 
 def test_dropout_acts_in_training_and_not_in_validation(
@@ -218,6 +224,7 @@ def test_a_resumed_training_ends_in_the_same_bits(module: Any, data: Any, dropou
     trainer.callbacks = (stop,)
     trainer.fit(model, data)
     wanted = module.seq2seq_weights(model)
+    assert stop.kept is not None
     model = made(seed=8)  # of what dropout drops, which the checkpoint replaces
     module.Trainer(3, gradient_clip_val=1).fit(model, data, resume=stop.kept)
     for part, weights in module.seq2seq_weights(model).items():

@@ -105,13 +105,20 @@ class EncoderDecoder(seq2seq.Predicting, Classifier):
 
     def encoded(self, src: Any, src_valid_len: Any) -> Any:
         """State of the decoder after a batch of sources, without dropout."""
-        outputs, _ = applied(self.encoder, self.params["encoder"], src, src_valid_len)
+        outputs, _ = applied(self.encoder, params_of(self)["encoder"], src, src_valid_len)
         return self.decoder.init_state(outputs, src_valid_len)
 
     def decoded(self, tokens: Any, state: Any) -> tuple[Any, Any]:
         """Logits for a batch of tokens after a state, and the state after them."""
-        outputs, _ = applied(self.decoder, self.params["decoder"], tokens, state)
+        outputs, _ = applied(self.decoder, params_of(self)["decoder"], tokens, state)
         return outputs
+
+
+def params_of(model: Any) -> Any:
+    """Parameters of a model; an ElmanError if it has none yet."""
+    if model.params is None:
+        raise ElmanError("this model has no weights yet: fit it first")
+    return model.params
 
 
 @partial(jax.jit, static_argnums=0)
@@ -238,14 +245,12 @@ build_seq2seq = seq2seq.builder(make_model, set_weights)
 
 def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
     """Weights of the encoder and of the decoder by canonical name, copied."""
-    if model.params is None:
-        raise ElmanError("this model has no weights yet: fit it first")
     encoder = model.encoder
     arch = PairArchitecture(
         *(encoder.vocab_size, model.decoder.vocab_size),
         *(encoder.embed_size, encoder.num_hiddens, encoder.num_layers),
     )
-    found, params = {}, jax.tree.map(numpy, model.params)
+    found, params = {}, jax.tree.map(numpy, params_of(model))
     for part, named in shapes(arch).items():
         own = params[part]
         values = layer_weights(own["rnn"], named, CELL, arch.hidden)

@@ -83,3 +83,19 @@ def test_a_large_file_a_missing_one_and_wrong_options_are_refused(
     monkeypatch.setattr(translation, "MAX_FILE_BYTES", 10)
     with pytest.raises(ElmanError, match="a file of pairs has at most 10 bytes, got"):
         PairsFile(path, 4)
+
+
+def test_reserved_words_are_no_tokens_of_a_text(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "one <pad> two\tun\nthree\ttrois\nfour\tquatre\n")
+    with pytest.raises(ElmanError, match="must not contain the reserved word <pad>"):
+        PairsFile(path, 1, tokenizer="word", val_share=0.4)
+    data = PairsFile(path, 1, val_share=0.4)  # characters of it may be read
+    assert "<" in data.src_vocab
+
+
+def test_more_ids_than_memory_has_room_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translation, "MAX_IDS", 9 * 6)
+    with pytest.raises(ElmanError, match="must be 54 or less, got 9 times 7: give a smaller num_"):
+        PairsFile(file_of(tmp_path, PLURALS), 4, num_steps=7, val_share=0.3)

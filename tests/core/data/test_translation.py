@@ -76,8 +76,15 @@ def test_built_sentences_have_the_vocabulary_of_the_data(monkeypatch: pytest.Mon
     data = made(monkeypatch, FEW, num_steps=4)
     src, _, lengths, targets = data.build(["go home ."], ["va ."])
     assert data.src_vocab.to_tokens(src[0]) == ["go", "<unk>", ".", "<eos>"]
-    assert (lengths.tolist(), data.tgt_vocab.to_tokens(targets[0]))[0] == [4]
+    assert lengths.tolist() == [4]
     assert data.tgt_vocab.to_tokens(targets[0]) == ["va", ".", "<eos>", "<pad>"]
+
+
+def test_any_number_of_sentences_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(monkeypatch, FEW, num_steps=4)
+    for number in (0, 1, 100):
+        arrays = data.build(["go ."] * number, ["va ."] * number)
+        assert [len(array) for array in arrays] == [number] * 4
 
 
 def test_padding_has_an_id_where_no_sentence_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:

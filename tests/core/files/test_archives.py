@@ -63,5 +63,17 @@ def test_archives_that_are_too_large_damaged_missing_or_of_another_kind_are_refu
         extract(str(tmp_path / "some.txt"))
     monkeypatch.setattr(archives, "MAX_BYTES", 3)
     for path in (zip_of(tmp_path / "a.zip", file="text"), tar_of(tmp_path / "a.tar", "file")):
-        with pytest.raises(ElmanError, match="an archive has at most 3 bytes, got 4"):
+        with pytest.raises(ElmanError, match="an archive must extract to 3 bytes or fewer, got 4"):
             extract(str(path))
+
+
+def test_what_a_tar_archive_lacks_or_hides_is_refused_in_a_line(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.LNKTYPE, "missing"
+    hidden = tarfile.TarInfo("hidden")
+    hidden.pax_headers = {"path": "a\0b"}
+    for member in (link, hidden):
+        with tarfile.open(tmp_path / "some.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(member)
+        with pytest.raises(ElmanError, match=r"cannot extract .*some\.tar: [^\n]+$"):
+            extract(str(tmp_path / "some.tar"))

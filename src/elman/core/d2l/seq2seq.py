@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from elman.core.data.translation import BEGIN, END
-from elman.core.errors import ElmanError, is_finite_number, require_at_least, require_number
+from elman.core.errors import ElmanError, require_at_least, require_at_most, require_number
 from elman.core.model import encoder_decoder
 from elman.core.model.beams import beam_search
 from elman.core.model.encoder_decoder import PairArchitecture
@@ -18,7 +18,19 @@ from elman.core.model.language_model import generate
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Weights
+from elman.core.model.writing_options import MAX_BEAMS
 from elman.core.user_classes import PairAttributes
+
+
+def check_sentences(sentences: Any) -> None:
+    """Raise an ElmanError unless sentences are a list of str without tabs and line breaks."""
+    if isinstance(sentences, str) or not isinstance(sentences, Sequence):
+        raise ElmanError(f"sentences must be a list of str, got {sentences!r}")
+    for sentence in sentences:
+        if not isinstance(sentence, str) or {"\t", "\n"} & {*sentence}:
+            raise ElmanError(
+                f"a sentence must be a str without tabs and line breaks, got {sentence!r}"
+            )
 
 
 def bleu(pred_seq: str, label_seq: str, k: int) -> float:
@@ -27,6 +39,8 @@ def bleu(pred_seq: str, label_seq: str, k: int) -> float:
     The precisions of n-grams of up to `k` words are each raised to 0.5**n and multiplied, and the
     product is reduced for a prediction that is too short. A space separates words.
     """
+    require_at_least(1, k=k)
+    check_sentences([pred_seq, label_seq])
     predicted, true = pred_seq.split(" "), label_seq.split(" ")
     score = math.exp(min(0, 1 - len(true) / len(predicted)))
     for n in range(1, min(k, len(predicted)) + 1):
@@ -62,16 +76,14 @@ class Predicting:
           its method `build` and its `num_steps` are read.
         - `beams`: number of targets that beam search keeps; with 1 each token is the likeliest.
         - `length_penalty`: targets are compared by their log-probability over their length to this
-          power; 0 or more.
+          power, from 0 to 10.
         """
         require_at_least(1, beams=beams)
+        require_at_most(MAX_BEAMS, beams=beams)
         require_number(
-            "a finite number of 0 or more",
-            lambda power: is_finite_number(power) and power >= 0,
-            length_penalty=length_penalty,
+            "a number from 0 to 10", lambda power: 0 <= power <= 10, length_penalty=length_penalty
         )
-        if isinstance(sentences, str):
-            raise ElmanError(f"sentences are a list of str, got {sentences!r}")
+        check_sentences(sentences)
         found = []
         for sentence in sentences:
             src, _, src_valid_len, _ = data.build([sentence], [""])

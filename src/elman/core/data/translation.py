@@ -23,13 +23,15 @@ from elman.core.errors import (
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
 from elman.core.files.regular import open_regular
-from elman.core.text.vocab import Vocab
+from elman.core.text.vocab import UNKNOWN, Vocab
 
 FRA_ENG_SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
 PADDING, BEGIN, END = "<pad>", "<bos>", "<eos>"
 MIN_FREQ = 2  # occurrences of a token for it to be in a vocabulary of MTFraEng
 SEPARATORS = {"char": "", "word": " "}  # of the tokens of each tokenizer
 MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
+MAX_IDS = 1 << 27  # of an array, padding included
+RESERVED = {PADDING, BEGIN, END, UNKNOWN}
 SPACES = str.maketrans("\u202f\xa0", "  ")
 
 
@@ -69,22 +71,27 @@ class Pairs(DataModule):
         min_freq: int = MIN_FREQ,
     ) -> tuple[tuple[Any, ...], Vocab, Vocab]:
         """Arrays of pairs of lists of tokens, and their vocabularies, which may be given."""
-        src, tgt = self._padded(src), [[BEGIN, *tokens] for tokens in self._padded(tgt)]
+        src, tgt = ([tokens[: self.num_steps] for tokens in texts] for texts in (src, tgt))
+        tgt = [[BEGIN, *tokens] for tokens in tgt]
         src_vocab = vocabularies[0] or Vocab(src, min_freq, (PADDING, END))
         tgt_vocab = vocabularies[1] or Vocab(tgt, min_freq, (PADDING, BEGIN, END))
-        src_ids, tgt_ids = self._ids(src, src_vocab), self._ids(tgt, tgt_vocab)
-        lengths = (src_ids != src_vocab[PADDING]).sum(axis=1, dtype=np.int32)
+        src_ids = self._ids(src, src_vocab, self.num_steps)
+        tgt_ids = self._ids(tgt, tgt_vocab, self.num_steps + 1)
+        lengths = np.array(list(map(len, src)), np.int32)
         arrays = src_ids, tgt_ids[:, :-1], lengths, tgt_ids[:, 1:]
         return tuple(map(self.to_tensor, arrays)), src_vocab, tgt_vocab
 
-    def _padded(self, texts: Iterable[list[str]]) -> list[list[str]]:
-        """Texts of `num_steps` tokens, cut or padded."""
-        steps = self.num_steps
-        return [(tokens + [PADDING] * steps)[:steps] for tokens in texts]
-
-    def _ids(self, texts: Sequence[list[str]], vocab: Vocab) -> NDArray[Any]:
-        """Ids of texts, (texts, steps)."""
-        return np.array([vocab[tokens] for tokens in texts], self.id_type)
+    def _ids(self, texts: Sequence[list[str]], vocab: Vocab, steps: int) -> NDArray[Any]:
+        """Ids of texts, padded, (texts, steps)."""
+        if len(texts) * steps > MAX_IDS:
+            raise ElmanError(
+                f"pairs times num_steps must be {MAX_IDS} or less, got {len(texts)} times {steps}: "
+                "give a smaller num_steps, or fewer pairs"
+            )
+        ids = np.full((len(texts), steps), vocab[PADDING], self.id_type)
+        for row, tokens in zip(ids, texts, strict=True):
+            row[: len(tokens)] = vocab[tokens]
+        return ids
 
     def get_dataloader(self, train: bool) -> Minibatches:
         """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
@@ -162,7 +169,8 @@ class MTFraEng(Pairs):
     ) -> tuple[tuple[Any, ...], Vocab, Vocab]:
         """Arrays of all pairs, and their vocabularies: the given ones, or new ones."""
         text = self._preprocess(raw_text)
-        src, tgt = self._tokenize(text, self.num_train + self.num_val)
+        is_new = src_vocab is None
+        src, tgt = self._tokenize(text, self.num_train + self.num_val if is_new else None)
         return self._numbered(src, tgt, (src_vocab, tgt_vocab))
 
     def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
@@ -226,7 +234,11 @@ class PairsFile(Pairs):
     def _tokens(self, texts: Iterable[str]) -> list[list[str]]:
         """Tokens of texts, each with its end."""
         split = str.split if self.separator else list
-        return [[*split(text), END] for text in texts]
+        found = [[*split(text), END] for text in texts]
+        for tokens in found:
+            if names := RESERVED.intersection(tokens[:-1]):
+                raise ElmanError(f"a text must not contain the reserved word {names.pop()}")
+        return found
 
     def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
         """Arrays of pairs of texts, in the data set's vocabularies."""

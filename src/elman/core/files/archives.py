@@ -2,7 +2,7 @@
 
 import tarfile
 import zipfile
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from elman.core.errors import ElmanError
@@ -25,24 +25,33 @@ def extract(filename: str, folder: str | None = None) -> None:
     extract_all = _extract_zip if path.suffix == ".zip" else _extract_tar
     try:
         extract_all(path, target)
+    except ElmanError:
+        raise
     except FileNotFoundError as error:
         raise ElmanError(f"there is no file {path}") from error
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-        raise ElmanError(f"cannot extract {path}: {error}") from error
+    except Exception as error:  # damaged archives raise what the decompressors raise
+        reason = str(error).partition("\n")[0]
+        raise ElmanError(f"cannot extract {path}: {reason}") from error
 
 
 def _extract_zip(path: Path, target: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        _check_size(path, sum(member.file_size for member in archive.infolist()))
+        _check_sizes(path, (member.file_size for member in archive.infolist()))
         archive.extractall(target)
 
 
 def _extract_tar(path: Path, target: Path) -> None:
     with tarfile.open(path) as archive:
-        _check_size(path, sum(member.size for member in archive))
+        _check_sizes(path, (member.size for member in archive))
         archive.extractall(target, filter="data")
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise ElmanError(f"an archive has at most {MAX_BYTES} bytes, got {size} in {path}")
+def _check_sizes(path: Path, sizes: Iterable[int]) -> None:
+    """Raise an ElmanError at the first member with which an archive is too large."""
+    total = 0
+    for size in sizes:
+        total += size
+        if total > MAX_BYTES:
+            raise ElmanError(
+                f"an archive must extract to {MAX_BYTES} bytes or fewer, got {total} in {path}"
+            )
