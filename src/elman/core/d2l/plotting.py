@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence, Sized
 from importlib import import_module
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ class Pyplot:
     """Matplotlib's pyplot, which is imported when it is first used."""
 
     def __getattr__(self, name: str) -> Any:
-        return attrgetter(name)(import_module("matplotlib.pyplot"))
+        return getattr(import_module("matplotlib.pyplot"), name)
 
 
 plt = Pyplot()
