@@ -55,6 +55,6 @@ def check(values: dict[str, Weights], arch: PairArchitecture) -> None:
         if found != named:
             wrong = min(name for name in found | named if found.get(name) != named.get(name))
             raise ElmanError(
-                f"the weight {part}.{wrong} of a model of {arch} must be {named.get(wrong)}, and "
-                f"is {found.get(wrong)}"
+                f"the weight {part}.{wrong} of a model of {arch} must be {named.get(wrong)}, "
+                f"got {found.get(wrong)}"
             )
