@@ -198,7 +198,9 @@ def info(run: RunLike | None = None, speed: bool = False) -> Facts:
     """
     if speed:
         if run is not None:
-            raise ElmanError(f"speed= conflicts with a run, got {run}: leave one of them out")
+            raise ElmanError(
+                f"a speed must be measured without a run, got {run}: leave one of them out"
+            )
         from elman.core.experiments import speed as speeds
 
         measured = speeds.measure()
