@@ -39,8 +39,8 @@ MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is 
 MIN_SEQUENCE = 4  # tokens of the shortest part, which is read in as many sequences
 LR, WARMUP = 0.004, 0.02  # the rate of 512 units for a text of RATED characters, or fewer
 RATED = 40_000
-MOST_TIMES = 2.0  # that rate, which grows with the root of the characters
-MAX_LR = 0.016
+MOST_TIMES = 2.0  # bound of the factor for longer texts, the root of characters / RATED
+MAX_LR = 0.016  # measurements of higher rates disagree
 WEIGHT_DECAY = 0.1
 USUAL_SPEED = 1e11  # operations per second, for which epochs alone are planned
 
