@@ -1,0 +1,141 @@
+"""Train on hosts out of network namespaces, and break them.
+
+    python -m tests.robustness.hosts bits [FRAMEWORK ...]
+
+Needs Linux, root and iproute2; otherwise prints a line and ends. A host has a separate name,
+address, link, processes and temporary files; all share a folder. When this program ends, in
+whatever way, the kernel removes the hosts.
+
+`bits`: trainings on 1, 2 and 4 hosts, one and two workers each, started by torchrun (static and
+c10d rendezvous), and for JAX by hand, end in the bits of one process. Each prints a line for a
+case, and exits with 1 if something was lost.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import STORY
+from tests.hosts import Host, Launched, Switched, reason_without_hosts, switched
+from tests.workers import alone, digest, environment, prepare, words
+
+LONGEST = 300  # seconds until all have ended
+PORT = "29400"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+ELMAN = ("-m", "elman")
+SHORT = ("--epochs", "2")
+STATIC, ELASTIC, BY_HAND = "torchrun", "torchrun, c10d", "by hand"
+
+
+def check(holds: object, what: str) -> None:
+    """Exit with a message unless a claim holds."""
+    if not holds:
+        raise SystemExit(f"failed: {what}")
+
+
+def launch(
+    net: Switched,
+    folder: Path,
+    command: Sequence[str],
+    way: str = STATIC,
+    each: int = 1,
+    more: Sequence[str] = (),
+    program: Sequence[str] = ELMAN,
+) -> list[Launched]:
+    """Start a command of elman on all hosts, with `each` workers on a host.
+
+    - `way`: how the workers are started. `more`: options of torchrun.
+    """
+    first = net.hosts[0].name
+    started = []
+    for number, host in enumerate(net.hosts):
+        if way == BY_HAND:
+            for local in range(each):
+                rank, size = number * each + local, each * len(net.hosts)
+                place = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": size}
+                place |= {"MASTER_ADDR": first, "MASTER_PORT": PORT}
+                env = environment() | {name: str(value) for name, value in place.items()}
+                python = [sys.executable, "-P", *program, *command]
+                started.append(net.start(host, folder, python, env))
+            continue
+        meeting = ["--nnodes", str(len(net.hosts)), "--nproc-per-node", str(each), *more]
+        if way == STATIC:
+            meeting += ["--node-rank", str(number), "--master-addr", first, "--master-port", PORT]
+        else:
+            endpoint = ("--rdzv-endpoint", f"{first}:{PORT}")
+            meeting += ["--rdzv-id", "elman", "--rdzv-backend", "c10d", *endpoint]
+        started.append(
+            net.start(host, folder, [*TORCHRUN, *meeting, *program, *command], environment())
+        )
+    return started
+
+
+def ended(started: Sequence[Launched], seconds: float = LONGEST) -> list[int]:
+    """Exit codes of commands."""
+    end = time.monotonic() + seconds
+    return [one.wait(max(0.0, end - time.monotonic())) for one in started]
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A folder with a store."""
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name), STORY)
+        yield Path(name)
+
+
+def trained(started: Sequence[Launched], run: Path, expected: str) -> None:
+    """Exit unless a training has ended in these bits on all hosts."""
+    codes = ended(started)
+    check(not any(codes), f"{run} ended with {codes}:\n" + started[0].err.read_text())
+    check(digest(run) == expected, f"{run} has other bits")
+
+
+def named(count: int) -> list[str]:
+    """Names of hosts."""
+    return [f"host{number}" for number in range(1, count + 1)]
+
+
+def bits(*frameworks: str) -> None:
+    """Each framework, on each number of hosts, started in each way."""
+    with shared_folder() as folder:
+        for framework in frameworks or ("numba", "torch", "jax"):
+            done = alone(folder, words(framework, f"{framework}-one", *SHORT))
+            check(done.returncode == 0, done.stderr)
+            expected = digest(folder / f"{framework}-one")
+            ways = (STATIC, ELASTIC, *([BY_HAND] if framework == "jax" else []))
+            for hosts, each in ((1, 1), (2, 1), (2, 2), (4, 1)):
+                with switched(named(hosts), 1000) as net:
+                    for number, way in enumerate(ways):
+                        run = f"{framework}-{hosts}-{each}-{number}"
+                        began = time.monotonic()
+                        command = words(framework, run, *SHORT)
+                        trained(launch(net, folder, command, way, each), folder / run, expected)
+                        check(not left(net.hosts), "a process is left")
+                        took = time.monotonic() - began
+                        print(f"| {framework} | {hosts} | {each} | {way} | {took:.0f} s |", flush=True)
+
+
+def left(hosts: Sequence[Host]) -> list[int]:
+    """Processes that still run on hosts."""
+    return [process for host in hosts for process in host.processes()]
+
+
+WAYS: dict[str, Callable[..., None]] = {"bits": bits}
+
+
+def main() -> None:
+    """Run what the arguments name."""
+    if (reason := reason_without_hosts()) is not None:
+        print(f"no hosts: {reason}")
+        return
+    way, *rest = sys.argv[1:]
+    WAYS[way](*rest)
+
+
+if __name__ == "__main__":
+    main()
