@@ -1,4 +1,4 @@
-"""Hosts on one machine: Linux namespaces with separate names, addresses, links, processes and disks.
+"""Hosts on one machine: Linux namespaces with separate names, addresses, processes and disks.
 
 The first process of a host reads a pipe from the program that made it. When the program ends, in
 whatever way, the pipe is closed, this process ends, and the kernel removes the host with everything
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,7 +153,9 @@ def made(name: str, within: Host | None = None) -> Iterator[Host]:
         command = ["nsenter", f"--target={within.first}", "-m", "--", *command]
     pipe = subprocess.PIPE
     maker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert maker.stdin is not None and maker.stdout is not None and maker.stderr is not None
+    assert maker.stdin is not None
+    assert maker.stdout is not None
+    assert maker.stderr is not None
     try:
         if maker.stdout.readline() != "begun\n":
             raise OSError(maker.stderr.read().strip())
@@ -207,9 +209,8 @@ def _connect(switch: Host, host: Host, address: str) -> None:
     host.do("ip", "link", "set", "eth0", "up")
 
 
-def wait_until(true: "object", seconds: float) -> None:
+def wait_until(true: Callable[[], object], seconds: float) -> None:
     """Wait until a function returns something true."""
-    assert callable(true)
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"

@@ -7,11 +7,10 @@ address, link, processes and temporary files; all share a folder. When this prog
 whatever way, the kernel removes the hosts.
 
 `bits`: trainings on 1, 2 and 4 hosts, one and two workers each, started by torchrun (static and
-c10d rendezvous), and for JAX by hand, end in the bits of one process. Each prints a line for a
-case, and exits with 1 if something was lost.
+c10d rendezvous) and by hand, end in the bits of one process. Each prints a line for a case, and
+exits with 1 if something was lost.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -50,28 +49,40 @@ def launch(
 
     - `way`: how the workers are started. `more`: options of torchrun.
     """
-    first = net.hosts[0].name
     started = []
     for number, host in enumerate(net.hosts):
         if way == BY_HAND:
             for local in range(each):
-                rank, size = number * each + local, each * len(net.hosts)
-                place = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": size}
-                place |= {"MASTER_ADDR": first, "MASTER_PORT": PORT}
-                env = environment() | {name: str(value) for name, value in place.items()}
-                python = [sys.executable, "-P", *program, *command]
+                env = environment() | by_hand(net, number, local, each)
+                python = (sys.executable, "-P", *program, *command)
                 started.append(net.start(host, folder, python, env))
-            continue
-        meeting = ["--nnodes", str(len(net.hosts)), "--nproc-per-node", str(each), *more]
-        if way == STATIC:
-            meeting += ["--node-rank", str(number), "--master-addr", first, "--master-port", PORT]
         else:
-            endpoint = ("--rdzv-endpoint", f"{first}:{PORT}")
-            meeting += ["--rdzv-id", "elman", "--rdzv-backend", "c10d", *endpoint]
-        started.append(
-            net.start(host, folder, [*TORCHRUN, *meeting, *program, *command], environment())
-        )
+            meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each), *more]
+            launcher = (*TORCHRUN, *meeting, *program, *command)
+            started.append(net.start(host, folder, launcher, environment()))
     return started
+
+
+def torchrun(net: Switched, number: int, way: str) -> list[str]:
+    """Options with which torchrun on a host meets the others."""
+    first, nodes = net.hosts[0].name, ["--nnodes", str(len(net.hosts))]
+    if way == STATIC:
+        place = ("--node-rank", str(number), "--master-addr", first, "--master-port", PORT)
+        return [*nodes, *place]
+    endpoint = ("--rdzv-endpoint", f"{first}:{PORT}")
+    return [*nodes, "--rdzv-id", "elman", "--rdzv-backend", "c10d", *endpoint]
+
+
+def by_hand(net: Switched, number: int, local: int, each: int) -> dict[str, str]:
+    """Variables of a worker on a host, as torchrun would set them."""
+    place = {
+        "RANK": number * each + local,
+        "LOCAL_RANK": local,
+        "WORLD_SIZE": each * len(net.hosts),
+        "MASTER_ADDR": net.hosts[0].name,
+        "MASTER_PORT": PORT,
+    }
+    return {name: str(value) for name, value in place.items()}
 
 
 def ended(started: Sequence[Launched], seconds: float = LONGEST) -> list[int]:
@@ -107,17 +118,17 @@ def bits(*frameworks: str) -> None:
             done = alone(folder, words(framework, f"{framework}-one", *SHORT))
             check(done.returncode == 0, done.stderr)
             expected = digest(folder / f"{framework}-one")
-            ways = (STATIC, ELASTIC, *([BY_HAND] if framework == "jax" else []))
             for hosts, each in ((1, 1), (2, 1), (2, 2), (4, 1)):
                 with switched(named(hosts), 1000) as net:
-                    for number, way in enumerate(ways):
+                    for number, way in enumerate((STATIC, ELASTIC, BY_HAND)):
                         run = f"{framework}-{hosts}-{each}-{number}"
                         began = time.monotonic()
                         command = words(framework, run, *SHORT)
                         trained(launch(net, folder, command, way, each), folder / run, expected)
                         check(not left(net.hosts), "a process is left")
-                        took = time.monotonic() - began
-                        print(f"| {framework} | {hosts} | {each} | {way} | {took:.0f} s |", flush=True)
+                        seconds = f"{time.monotonic() - began:.0f}"
+                        row = (framework, str(hosts), str(each), way, seconds)
+                        print(f"| {' | '.join(row)} |", flush=True)
 
 
 def left(hosts: Sequence[Host]) -> list[int]:
