@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from elman.core.data.batch import Batch
+from elman.core.files.long_work import showing
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback, TrainerLike
@@ -40,8 +41,9 @@ def operations_per_second(framework: Any, precision: str, num_gpus: int = 0) -> 
     """Operations per second in updates of a GRU of 256 units with 1,024 tokens each."""
     options = {"optimizer": "adamw", "precision": precision}
     probe = Probe(framework, num_gpus, options)
-    seconds = probe.train(PROBE, BATCH, STEPS)[1].shortest
-    return operations_of(PROBE, BATCH * STEPS) / seconds
+    with showing("measuring the speed of this machine"):
+        _, clock = probe.train(PROBE, BATCH, STEPS)
+    return operations_of(PROBE, BATCH * STEPS) / clock.shortest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.experiments.tensorboard import check_installed
 from elman.core.files import regular
-from elman.core.files.long_work import showing
 from elman.core.valid_values import LOGS, TIME_MACHINE
 from elman.core.workers.processes import check_shards
 
@@ -58,7 +57,7 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
         return settled(Settings(**given), named(given), workers)
     check_given(given)
-    framework = _framework(given)
+    framework, num_gpus = _framework(given)
     origin = Origin.of(given)
     precision = given.get("precision") or framework.fastest_precision()
     sources = sources_of(given)
@@ -68,7 +67,9 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
         tokens = suitable_tokens(sources, given.get("lines", False), most)
     text = read_text(sources, _token_options({**given, **tokens}, origin), workers > 1)
     text.require_tokens(2, "a window of 1 step needs 2 tokens")
-    speed = _speed(given, framework, precision, workers)
+    speed = recipe.USUAL_SPEED
+    if recipe.minutes(given) is not None:
+        speed = workers * operations_per_second(framework, precision, num_gpus)
     facts = Facts.of(text, given.get("seq_len", DEFAULT_LINE), speed, precision)
     settings, reasons = recipe.choose({**given, **tokens}, facts)
     for line in reasons:
@@ -99,7 +100,7 @@ def _settled(
     reasons: tuple[str, ...],
     workers: int,
 ) -> Choice:
-    framework = _framework(vars(settings))
+    framework, _ = _framework(vars(settings))
     text = None
     if settings.text != TIME_MACHINE:
         options = _token_options(vars(settings), origin)
@@ -107,11 +108,10 @@ def _settled(
     return Choice(settings, framework, origin, text, reasons, given)
 
 
-def _framework(settings: Mapping[str, Any]) -> Any:
-    """Framework of some settings, after the checks that need no text."""
+def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:
+    """Framework of some settings, and the number of GPUs that it trains on."""
     framework = framework_module(settings.get("framework", Settings.framework))
-    count_gpus(settings.get("device", Settings.device), framework)
-    return framework
+    return framework, count_gpus(settings.get("device", Settings.device), framework)
 
 
 def sources_of(settings: Mapping[str, Any]) -> Sources:
@@ -134,15 +134,6 @@ def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenO
         settings.get("lines", False),
         None if origin is None else origin.codec,
     )
-
-
-def _speed(given: Mapping[str, Any], framework: Any, precision: str, workers: int) -> float:
-    """Operations per second of all workers, measured if the time is limited."""
-    if recipe.minutes(given) is None:
-        return recipe.USUAL_SPEED
-    num_gpus = count_gpus(given.get("device", Settings.device), framework)
-    with showing("measuring the speed of this machine"):
-        return workers * operations_per_second(framework, precision, num_gpus)
 
 
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
