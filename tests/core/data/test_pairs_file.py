@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elman.core.data import translation
+from elman.core.data import pair_texts, translation
 from elman.core.data.translation import PairsFile
 from elman.core.errors import ElmanError
 
@@ -80,7 +80,7 @@ def test_a_large_file_a_missing_one_and_wrong_options_are_refused(
         PairsFile(path, 4, val_share=1)
     with pytest.raises(ElmanError, match="num steps must be 1 or more, got 0"):
         PairsFile(path, 4, num_steps=0)
-    monkeypatch.setattr(translation, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(pair_texts, "MAX_FILE_BYTES", 10)
     with pytest.raises(ElmanError, match="a file of pairs has at most 10 bytes, got"):
         PairsFile(path, 4)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from elman.core.data.translation import BEGIN, END
 from elman.core.errors import ElmanError, require_at_least, require_at_most, require_number
 from elman.core.model import encoder_decoder
 from elman.core.model.beams import beam_search
@@ -19,6 +18,7 @@ from elman.core.model.optimizers import Optimizer
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Weights
 from elman.core.model.writing_options import MAX_BEAMS
+from elman.core.text.pair_codec import BEGIN, END
 from elman.core.user_classes import PairAttributes
 
 

@@ -1,37 +1,29 @@
 """Data sets of pairs of texts: MTFraEng, as in D2L, and PairsFile, of a file of your own."""
 
-import os
 import re
 import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elman.core.data.batching import Minibatches
 from elman.core.data.data_module import DataModule
-from elman.core.errors import (
-    ElmanError,
-    require_at_least,
-    require_number,
-    require_one_of,
-    shortened,
-)
+from elman.core.data.pair_texts import PairTexts, read_pair_texts
+from elman.core.data.sizes import Size
+from elman.core.errors import ElmanError, require_at_least, require_number, require_one_of
 from elman.core.files.download import DATA_URL, download, sha1
 from elman.core.files.paths import as_path, user_cache
-from elman.core.files.regular import open_regular
-from elman.core.text.vocab import UNKNOWN, Vocab
+from elman.core.text import pair_codec
+from elman.core.text.pair_codec import BEGIN, END, PADDING, PairCodec
+from elman.core.text.vocab import Vocab
+from elman.core.valid_values import CHAR, WORD
 
 FRA_ENG_SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
-PADDING, BEGIN, END = "<pad>", "<bos>", "<eos>"
 MIN_FREQ = 2  # occurrences of a token for it to be in a vocabulary of MTFraEng
-SEPARATORS = {"char": "", "word": " "}  # of the tokens of each tokenizer
-MAX_LINE_BYTES, MAX_FILE_BYTES = 1 << 16, 1 << 26
 MAX_IDS = 1 << 27  # of an array, padding included
-RESERVED = {PADDING, BEGIN, END, UNKNOWN}
 SPACES = str.maketrans("\u202f\xa0", "  ")
 
 
@@ -184,7 +176,11 @@ class PairsFile(Pairs):
     """Pairs of a file of your own: on each line a source, a tab and its target.
 
     `num_steps` is the number of tokens of the longest text, unless it is given, with its end.
+    `pair_codec` is how its texts are read.
     """
+
+    texts: PairTexts
+    pair_codec: PairCodec
 
     def __init__(
         self,
@@ -208,72 +204,48 @@ class PairsFile(Pairs):
         super().__init__()
         require_at_least(1, batch_size=batch_size)
         require_at_least(0, seed=seed)
-        require_one_of(tuple(SEPARATORS), tokenizer=tokenizer)
+        require_one_of((CHAR, WORD), tokenizer=tokenizer)
         require_number("above 0 and below 1", lambda share: 0 < share < 1, val_share=val_share)
+        if num_steps is not None:
+            require_at_least(1, num_steps=num_steps)
         self.save_hyperparameters()
-        self.separator = SEPARATORS[tokenizer]
-        pairs = sorted(read_pairs(as_path(path, "a file of pairs")), key=self._is_for_validation)
-        self.num_train = sum(not self._is_for_validation(pair) for pair in pairs)
-        if not 0 < self.num_train < len(pairs):
-            raise ElmanError(
-                f"{path} has {self.num_train} pairs for training and "
-                f"{len(pairs) - self.num_train} for validation, and each part needs one: give more "
-                "pairs, or another val_share"
-            )
-        src, tgt = (self._tokens(texts) for texts in zip(*pairs, strict=True))
-        if num_steps is None:
-            self.num_steps = max(map(len, (*src, *tgt)))
-        require_at_least(1, num_steps=self.num_steps)
-        self.arrays, self.src_vocab, self.tgt_vocab = self._numbered(src, tgt, min_freq=1)
+        names = tokenizer, tokenizer
+        texts = read_pair_texts(as_path(path, "a file of pairs"), names, val_share)
+        self._begin(texts, texts.codec(num_steps or texts.longest))
 
-    def _is_for_validation(self, pair: tuple[str, str]) -> bool:
-        """True if a pair is of the validation part, which a hash of its source decides."""
-        share: float = self.val_share
-        return zlib.crc32(pair[0].encode()) < share * (1 << 32)
+    @classmethod
+    def of(cls, texts: PairTexts, codec: PairCodec, batch_size: int, seed: int = 0) -> Self:
+        """Make batches of pairs that have been read, or read more texts with their codec."""
+        data = cls.__new__(cls)
+        DataModule.__init__(data)
+        data.batch_size = batch_size
+        data.seed = seed
+        data._begin(texts, codec)
+        return data
 
-    def _tokens(self, texts: Iterable[str]) -> list[list[str]]:
-        """Tokens of texts, each with its end."""
-        split = str.split if self.separator else list
-        found = [[*split(text), END] for text in texts]
-        for tokens in found:
-            if names := RESERVED.intersection(tokens[:-1]):
-                raise ElmanError(f"a text must not contain the reserved word {names.pop()}")
-        return found
+    def _begin(self, texts: PairTexts, codec: PairCodec) -> None:
+        """Number the tokens of the pairs."""
+        self.texts = texts
+        self.pair_codec = codec
+        self.num_steps = codec.num_steps
+        self.num_train = texts.num_train
+        self.separator = codec.target.separator
+        vocabularies = codec.source.vocab, codec.target.vocab
+        self.arrays, *_ = self._numbered(texts.sources, texts.targets, vocabularies)
+        self.src_vocab, self.tgt_vocab = vocabularies
 
     def build(self, src_sentences: Sequence[str], tgt_sentences: Sequence[str]) -> tuple[Any, ...]:
         """Arrays of pairs of texts, in the data set's vocabularies."""
-        src, tgt = map(self._tokens, (src_sentences, tgt_sentences))
+        codec = self.pair_codec
+        src = pair_codec.tokens(codec.source.tokenizer, src_sentences)
+        tgt = pair_codec.tokens(codec.target.tokenizer, tgt_sentences)
         return self._numbered(src, tgt, (self.src_vocab, self.tgt_vocab))[0]
 
+    def trained(self) -> Size:
+        """Size of the targets for training."""
+        return self.texts.size(slice(0, self.num_train), self.num_steps)
 
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """Pairs of a file; an ElmanError for a line that is not source, tab, target."""
-    pairs = []
-    with open_regular(path, follow_links=True) as file:
-        if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
-            raise ElmanError(f"a file of pairs has at most {MAX_FILE_BYTES} bytes, got {size}")
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if text := _decoded(line, f"line {number} of {path}"):
-                pairs.append(_pair(text, f"line {number} of {path}"))
-    return pairs
-
-
-def _decoded(line: bytes, where: str) -> str:
-    """Text of a line without its end."""
-    if len(line) > MAX_LINE_BYTES:
-        raise ElmanError(f"a line of pairs has at most {MAX_LINE_BYTES} bytes, got more in {where}")
-    try:
-        return line.decode("utf-8-sig").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ElmanError(f"pairs are UTF-8, got {error} in {where}: convert the file") from error
-
-
-def _pair(text: str, where: str) -> tuple[str, str]:
-    source, *targets = text.split("\t")
-    if len(targets) != 1 or not source.strip() or not targets[0].strip():
-        raise ElmanError(
-            f"a line of pairs is a source, a tab and a target, got {shortened(text)} in {where}"
-        )
-    return source, targets[0]
+    def validated(self, batches: int) -> Size:
+        """Size of the targets in the first `batches` of the validation part."""
+        end = self.num_train + batches * self.batch_size
+        return self.texts.size(slice(self.num_train, end), self.num_steps)

@@ -31,10 +31,15 @@ def framework_module(name: str) -> Any:
         raise ElmanError(f"{name} is installed, but does not load: {error}") from error
 
 
+def installed_frameworks(names: tuple[str, ...] = FRAMEWORKS) -> list[str]:
+    """Those of some frameworks that are installed, in order."""
+    return [name for name in names if find_spec(name)]
+
+
 def with_gpu() -> str | None:
     """Name of the first installed framework that can use a GPU here; None if none can."""
-    for name in FRAMEWORKS:
-        if name not in ON_CPU_ALONE and find_spec(name) and _can_use_gpu(name):
+    for name in installed_frameworks():
+        if name not in ON_CPU_ALONE and _can_use_gpu(name):
             return name
     return None
 

@@ -18,22 +18,37 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from elman.core.data.sizes import Size
-from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, require_at_most
+from elman.core.errors import (
+    ElmanError,
+    InterruptedWorkError,
+    MachineError,
+    require_at_least,
+    require_at_most,
+)
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
+from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.model.precision import SINGLE, check_precision
-from elman.core.text import codec, tokenizers
+from elman.core.text import codec, pair_codec, tokenizers
 from elman.core.text.codec import Codec
 from elman.core.training import checkpoint
 from elman.core.training.curve_files import Scales, save_curves
 from elman.core.training.history import Epoch
-from elman.core.valid_values import CHAR, MAX_EPOCHS
+from elman.core.valid_values import (
+    CHAR,
+    MAX_EMBEDDING,
+    MAX_EPOCHS,
+    MAX_HIDDEN,
+    MAX_LAYERS,
+    MAX_VOCAB_SIZE,
+)
 
 log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
+WEIGHTS = "model.safetensors"
 RUNS = "runs"  # folder of runs without a given name
 TENSORBOARD = "tensorboard"  # folder of the log written by `--log tensorboard`
 MEASURED = ("train_ppl", "val_ppl", "tokens_per_second", "seconds")
@@ -41,6 +56,7 @@ HISTORY = ("epoch", *MEASURED)
 HISTORY_BY_TIME = ("point", *MEASURED, "tokens", "passes")
 MAX_JSON_BYTES = 1 << 20  # settings are small
 MAX_HISTORY_BYTES = 1 << 26  # about 100 for an epoch
+MAX_PAIR_STEPS = 1 << 16  # tokens of a text: a line has no more bytes
 MAX_ROW = 1000  # characters in a line of a history
 Record = TypeVar("Record")
 
@@ -111,6 +127,35 @@ class Config:
         tokenizers.check_name(self.tokenizer)
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Architecture, text processing and training of an encoder-decoder: its config.json.
+
+    `tokenizer` is the sources'. Texts have `num_steps` tokens at most, their end included.
+    """
+
+    architecture: PairArchitecture
+    tokenizer: str
+    target_tokenizer: str
+    num_steps: int
+    training: TrainingRecord | None = None
+
+    def __post_init__(self) -> None:
+        pair_codec.check(self.tokenizer)
+        pair_codec.check(self.target_tokenizer, "target_tokenizer")
+        require_at_least(1, num_steps=self.num_steps)
+        require_at_most(MAX_PAIR_STEPS, num_steps=self.num_steps)
+        arch = self.architecture
+        require_at_most(MAX_VOCAB_SIZE, source_vocab=arch.source_vocab)
+        require_at_most(MAX_VOCAB_SIZE, target_vocab=arch.target_vocab)
+        require_at_most(MAX_EMBEDDING, embedding=arch.embedding)
+        require_at_most(MAX_HIDDEN, hidden=arch.hidden)
+        require_at_most(MAX_LAYERS, layers=arch.layers)
+
+
+AnyConfig = Config | PairConfig
 
 
 @contextmanager
@@ -268,13 +313,21 @@ def write(
         arch, used.tokenizer.name, used.clean, training, used.newlines, precision, used.lines
     )
     codec.write(folder, used.vocab, used.tokenizer)
-    tensors.write(folder / "model.safetensors", values)
+    write_model(folder, config, values, history)
+
+
+def write_model(
+    folder: Path, config: AnyConfig, values: weights.Weights, history: Sequence[Epoch]
+) -> None:
+    """Write weights, history and, at last, config.json into `folder`."""
+    tensors.write(folder / WEIGHTS, values)
+    training = config.training
     by_time = training is not None and training.settings.by_time
     atomic.write(folder / "history.csv", _history(history, by_time))
     _write_config(folder, config)
 
 
-def _write_config(folder: Path, config: Config) -> None:
+def _write_config(folder: Path, config: AnyConfig) -> None:
     values = asdict(config)
     if config.training is not None and config.training.val_loss is None:
         del values["training"]["val_loss"]  # earlier versions would refuse it
@@ -286,18 +339,22 @@ def draw(folder: Path, history: Sequence[Epoch]) -> None:
     if not history:
         return
     try:
-        save_curves(folder, history, scales(read_config(folder)))
+        save_curves(folder, history, scales(read_any_config(folder)))
     except ElmanError as error:
         log.warning("%s; the rest of the run is saved", error)
 
 
-def scales(config: Config) -> Scales:
-    """Axes of the curves of a run: bits per character, unless its tokens are characters."""
+def scales(config: AnyConfig) -> Scales:
+    """Axes of the curves of a run: bits per character, unless its tokens are characters.
+
+    The losses of pairs are in nats.
+    """
     record = config.training
     if record is None:
         return Scales()
     by_time, trained, validated = record.settings.by_time, record.trained, record.validated
-    if trained is None or validated is None or config.tokenizer == CHAR:
+    in_nats = config.tokenizer == CHAR or isinstance(config, PairConfig)
+    if trained is None or validated is None or in_nats:
         return Scales(by_time)
     bits = partial(bits_per_character, size=trained), partial(bits_per_character, size=validated)
     return Scales(by_time, bits)
@@ -342,6 +399,27 @@ def columns(history: Sequence[Epoch], by_time: bool = False) -> dict[str, list[A
 
 
 def read_config(folder: Path) -> Config:
+    """Read and validate config.json of a run of a language model."""
+    config = read_any_config(folder)
+    if isinstance(config, PairConfig):
+        raise ElmanError(
+            f"{folder} is a model of pairs, which writes targets of sources: use elman translate"
+        )
+    return config
+
+
+def read_pair_config(folder: Path) -> PairConfig:
+    """Read and validate config.json of a run of pairs."""
+    config = read_any_config(folder)
+    if isinstance(config, Config):
+        raise ElmanError(
+            f"{folder} is a language model, not a model of pairs: train one with elman train "
+            "PAIRS.tsv --pairs"
+        )
+    return config
+
+
+def read_any_config(folder: Path) -> AnyConfig:
     """Read and validate config.json of a run."""
     finished = exists(folder / CONFIG)
     if exists(folder / TRAINING) and not finished:
@@ -352,12 +430,15 @@ def read_config(folder: Path) -> Config:
         raise ElmanError(
             f"{folder} is not a run directory: {_meant(folder) or 'it has no config.json'}"
         )
-    return _read_record(
-        Config,
-        folder / CONFIG,
+    path = folder / CONFIG
+    value = json_files.read(path, MAX_JSON_BYTES)
+    cure = (
         "if another version of elman made this run, train it again, or set "
-        '"training": null to keep only the model',
+        '"training": null to keep only the model'
     )
+    if isinstance(value, dict) and "target_tokenizer" in value:
+        return _record(PairConfig, value, path, cure)
+    return _record(Config, value, path, cure)
 
 
 def _meant(path: Path) -> str:
@@ -368,7 +449,11 @@ def _meant(path: Path) -> str:
 
 def _read_record(kind: type[Record], path: Path, cure: str) -> Record:
     """Read a dataclass from a JSON file; `cure` ends the error for an invalid value."""
-    value = json_files.read(path, MAX_JSON_BYTES)
+    return _record(kind, json_files.read(path, MAX_JSON_BYTES), path, cure)
+
+
+def _record(kind: type[Record], value: Any, path: Path, cure: str) -> Record:
+    """Make a dataclass from the content of a JSON file, as `_read_record` does."""
     try:
         return json_files.record(kind, value, str(path))
     except ElmanError as error:
@@ -429,5 +514,5 @@ def read(folder: Path) -> tuple[weights.Architecture, weights.Weights, Codec, st
     config = read_config(folder)
     size = config.architecture.vocab
     used = codec.read(folder, size, config.tokenizer, config.clean, config.newlines, config.lines)
-    values = weights.load(folder / "model.safetensors", config.architecture)
+    values = weights.load(folder / WEIGHTS, config.architecture)
     return config.architecture, values, used, config.precision

@@ -225,7 +225,15 @@ def products(arch: Architecture) -> int:
 
 def check(weights: Mapping[str, NDArray[Any] | tensors.Tensor], arch: Architecture) -> None:
     """Raise an ElmanError unless `weights` have the names and shapes of this architecture."""
-    wanted = shapes(arch)
+    check_shapes(weights, shapes(arch), str(arch))
+
+
+def check_shapes(
+    weights: Mapping[str, NDArray[Any] | tensors.Tensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    arch: str,
+) -> None:
+    """Raise an ElmanError unless `weights` have these names and shapes, of an architecture."""
     if wanted.keys() != weights.keys():
         name = min(wanted.keys() ^ weights.keys())
         what = "is missing from" if name in wanted else "does not belong to"
@@ -271,10 +279,15 @@ def load(path: Path, arch: Architecture) -> Weights:
     suffice for two copies.
     """
     require_memory(arch, 2)
-    doubles = 8 * count(arch)
+    return load_checked(path, shapes(arch), str(arch))
+
+
+def load_checked(path: Path, wanted: Mapping[str, tuple[int, ...]], arch: str) -> Weights:
+    """Read weights of these names and shapes, of an architecture, from safetensors."""
+    doubles = 8 * sum(map(math.prod, wanted.values()))
     with tensors.open_tensors(path, doubles + MAX_HEADER_BYTES, MAX_HEADER_BYTES) as file:
         try:
-            check(file.tensors, arch)
+            check_shapes(file.tensors, wanted, arch)
             values = file.load()
             _check_finite(values)
         except ElmanError as error:

@@ -1,0 +1,121 @@
+"""The run directory of an encoder-decoder: as a language model's, with two vocabularies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elman.core.data.pair_texts import PairTexts
+from elman.core.errors import ElmanError, alternatives
+from elman.core.experiments import run
+from elman.core.experiments.frameworks import (
+    check_framework,
+    framework_module,
+    installed_frameworks,
+)
+from elman.core.experiments.run import WEIGHTS, PairConfig, TrainingRecord
+from elman.core.model import encoder_decoder
+from elman.core.model.encoder_decoder import PARTS, PairArchitecture
+from elman.core.model.weights import Weights, load_checked
+from elman.core.text import pair_codec
+from elman.core.text.pair_codec import PADDING, PairCodec
+from elman.core.training.history import Epoch
+
+# Frameworks with an encoder-decoder; the first that is installed is the default.
+OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
+
+
+@dataclass(frozen=True)
+class PairRun:
+    """A trained encoder-decoder.
+
+    - `model`: a Seq2Seq of the framework.
+    - `data`: a PairsFile of the framework without pairs. It reads sources: `build`, `num_steps`,
+      `src_vocab`, `tgt_vocab`, `to_tensor`, and `pair_codec`, their tokenizers and vocabularies.
+    - `config`: content of config.json.
+    """
+
+    model: Any
+    data: Any
+    config: PairConfig
+
+
+def default_framework() -> str:
+    """The first installed framework with an encoder-decoder; an ElmanError if there is none."""
+    found = installed_frameworks(OF_PAIRS)
+    if not found:
+        raise ElmanError(
+            f"pairs require {alternatives(OF_PAIRS)}, and none is installed: "
+            'pip install "elman[torch]"'
+        )
+    return found[0]
+
+
+def check_has_pairs(framework: str) -> None:
+    """Raise an ElmanError unless a framework has an encoder-decoder."""
+    check_framework(framework)
+    if framework not in OF_PAIRS:
+        raise ElmanError(
+            f"{framework} has no encoder-decoder for pairs: choose --framework "
+            f"{alternatives(OF_PAIRS)}"
+        )
+
+
+def load_pair_run(folder: Path, framework: str | None = None) -> PairRun:
+    """Load the model of a run of pairs into a framework, by default an installed one."""
+    config = run.read_pair_config(folder)
+    framework = framework or default_framework()
+    check_has_pairs(framework)
+    codec = read_codec(folder, config)
+    values = read_weights(folder, config.architecture)
+    module = framework_module(framework)
+    padding = codec.target.vocab[PADDING]
+    model = module.build_seq2seq(config.architecture, values, tgt_pad=padding)
+    data = module.PairsFile.of(without_pairs(codec), codec, batch_size=1)
+    return PairRun(model, data, config)
+
+
+def without_pairs(codec: PairCodec) -> PairTexts:
+    """No pairs, for a data set that only reads texts."""
+    return PairTexts([], [], 0, (codec.source.tokenizer, codec.target.tokenizer))
+
+
+def read_codec(folder: Path, config: PairConfig) -> PairCodec:
+    """Read both vocabularies of a run of pairs, and the tokenizers that were learned."""
+    arch = config.architecture
+    sizes = arch.source_vocab, arch.target_vocab
+    names = config.tokenizer, config.target_tokenizer
+    return pair_codec.read(folder, sizes, names, config.num_steps)
+
+
+def read_weights(folder: Path, arch: PairArchitecture) -> dict[str, Weights]:
+    """Read the weights of the encoder and of the decoder."""
+    wanted = encoder_decoder.shapes(arch)
+    named = {f"{part}.{name}": wanted[part][name] for part in PARTS for name in wanted[part]}
+    values = load_checked(folder / WEIGHTS, named, str(arch))
+    return {part: {name: values[f"{part}.{name}"] for name in own} for part, own in wanted.items()}
+
+
+def write(
+    folder: Path,
+    arch: PairArchitecture,
+    values: Mapping[str, Weights],
+    codec: PairCodec,
+    training: TrainingRecord | None,
+    history: Sequence[Epoch],
+) -> None:
+    """Fill `folder` with a run of pairs except for the curves; config.json comes last."""
+    names = codec.source.tokenizer.name, codec.target.tokenizer.name
+    config = PairConfig(arch, *names, codec.num_steps, training)
+    pair_codec.write(folder, codec)
+    flat = {f"{part}.{name}": value for part in PARTS for name, value in values[part].items()}
+    run.write_model(folder, config, flat, history)
+
+
+def architecture_of(values: Mapping[str, Weights]) -> PairArchitecture:
+    """The architecture that has weights of these shapes."""
+    encoder, decoder = (values[part] for part in PARTS)
+    source_vocab, embedding = encoder["embedding.weight"].shape
+    target_vocab, hidden = decoder["dense.weight"].shape
+    layers = sum(name.startswith("rnn.weight_ih_l") for name in encoder)
+    return PairArchitecture(source_vocab, target_vocab, embedding, hidden, layers)
