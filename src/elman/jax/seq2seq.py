@@ -11,11 +11,11 @@ from jax import numpy as jnp
 
 from elman.core.d2l import seq2seq
 from elman.core.errors import ElmanError
-from elman.core.model.cells import make_layers
 from elman.core.model.encoder_decoder import CELL, PairArchitecture, shapes
 from elman.core.model.weights import Weights
-from elman.jax import arrays, layers
+from elman.jax import arrays
 from elman.jax.arrays import numpy
+from elman.jax.layers import GRU
 from elman.jax.loss import mean
 from elman.jax.model import Classifier
 from elman.jax.optimizers import make_optimizer
@@ -33,32 +33,21 @@ __all__ = [
 ]
 
 
-class Encoder(nn.Module):
-    """Base class of encoders."""
+class Encoder(seq2seq.Encoder, nn.Module):
+    """Base class of encoders: define `setup` and `__call__`."""
+
+    __call__ = seq2seq.Encoder.forward
 
     def setup(self) -> None:
         """Create the layers."""
         raise NotImplementedError("define setup()")
 
-    def __call__(self, X: Any, *args: Any) -> Any:
-        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
-        raise NotImplementedError("define __call__(X, *args)")
 
+class Decoder(seq2seq.Decoder, nn.Module):
+    """Base class of decoders: define `setup`, `init_state` and `__call__`."""
 
-class Decoder(nn.Module):
-    """Base class of decoders."""
-
-    def setup(self) -> None:
-        """Create the layers."""
-        raise NotImplementedError("define setup()")
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """State to begin with after what an encoder returned for a batch of sources."""
-        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
-
-    def __call__(self, X: Any, state: Any) -> tuple[Any, Any]:
-        """Outputs for a batch of tokens after a state, and the state after them."""
-        raise NotImplementedError("define __call__(X, state)")
+    __call__ = seq2seq.Decoder.forward
+    setup = Encoder.setup
 
 
 class EncoderDecoder(seq2seq.Predicting, Classifier):
@@ -130,61 +119,42 @@ def applied(part: nn.Module, params: Any, *inputs: Any) -> tuple[Any, Any]:
     return outputs, changed.get("intermediates", {})
 
 
-def gru(part: Any) -> Any:
-    """Recurrent layers of an encoder or a decoder."""
-    sizes = {"num_hiddens": part.num_hiddens, "num_layers": part.num_layers}
-    return make_layers(layers, CELL, **sizes, dropout=part.dropout)
+class Part(seq2seq.Part):
+    """Layers of an encoder or a decoder; Flax infers the sizes of their inputs."""
+
+    xp = arrays
+    id_type = jnp.int32
+    broadcast_to = staticmethod(jnp.broadcast_to)
+    make_embedding = nn.Embed
+    __post_init__ = nn.Module.__post_init__  # Flax calls `setup` when the module has parameters
+
+    def make_gru(self, inputs: int, *sizes: Any) -> GRU:
+        """GRU of some sizes."""
+        return GRU(*sizes)
+
+    def make_linear(self, inputs: int, outputs: int) -> nn.Dense:
+        """Linear layer."""
+        return nn.Dense(outputs)
 
 
-class Seq2SeqEncoder(Encoder):
+class Seq2SeqEncoder(Part, seq2seq.Seq2SeqEncoder, Encoder):
     """Embedding and GRU: sources (batch, steps) -> outputs (steps, batch, hidden) and a state."""
 
-    vocab_size: int
-    embed_size: int
-    num_hiddens: int
-    num_layers: int
-    dropout: float = 0
-
-    def setup(self) -> None:
-        """Create the layers."""
-        self.embedding = nn.Embed(self.vocab_size, self.embed_size)
-        self.rnn = gru(self)
+    setup = seq2seq.Seq2SeqEncoder.setup
 
     def __call__(self, X: Any, *args: Any, training: bool = False) -> tuple[Any, Any]:
         """Outputs of all steps, and the state after the last."""
-        return self.rnn(self.embedding(X.T.astype(jnp.int32)), training=training)
+        return self.rnn(self.embedded(X), training=training)
 
 
-class Seq2SeqDecoder(Decoder):
-    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab).
+class Seq2SeqDecoder(Part, seq2seq.Seq2SeqDecoder, Decoder):
+    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab)."""
 
-    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
-    """
-
-    vocab_size: int
-    embed_size: int
-    num_hiddens: int
-    num_layers: int
-    dropout: float = 0
-
-    def setup(self) -> None:
-        """Create the layers."""
-        self.embedding = nn.Embed(self.vocab_size, self.embed_size)
-        self.rnn = gru(self)
-        self.dense = nn.Dense(self.vocab_size)
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """Outputs and state of the encoder."""
-        return enc_all_outputs
+    setup = seq2seq.Seq2SeqDecoder.setup
 
     def __call__(self, X: Any, state: Any, training: bool = False) -> tuple[Any, Any]:
         """Logits, and the state after the last token."""
-        enc_outputs, hidden = state
-        embedded = self.embedding(X.T.astype(jnp.int32))  # (steps, batch, embed_size)
-        context = jnp.broadcast_to(enc_outputs[-1], (len(embedded), *enc_outputs.shape[1:]))
-        inputs = jnp.concatenate((embedded, context), -1)
-        outputs, hidden = self.rnn(inputs, hidden, training=training)
-        return self.dense(outputs).swapaxes(0, 1), (enc_outputs, hidden)
+        return self.decode(partial(self.rnn, training=training), X, state)
 
 
 class Seq2Seq(EncoderDecoder):

@@ -29,24 +29,12 @@ __all__ = [
 ]
 
 
-class Encoder(nn.Block):
-    """Base class of encoders."""
-
-    def forward(self, X: np.ndarray, *args: Any) -> Any:
-        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
-        raise NotImplementedError("define forward(X, *args)")
+class Encoder(seq2seq.Encoder, nn.Block):
+    """Base class of encoders: define `forward`."""
 
 
-class Decoder(nn.Block):
-    """Base class of decoders."""
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """State to begin with after what an encoder returned for a batch of sources."""
-        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
-
-    def forward(self, X: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Outputs for a batch of tokens after a state, and the state after them."""
-        raise NotImplementedError("define forward(X, state)")
+class Decoder(seq2seq.Decoder, nn.Block):
+    """Base class of decoders: define `init_state` and `forward`."""
 
 
 class EncoderDecoder(seq2seq.EncoderDecoder, Classifier):
@@ -56,58 +44,34 @@ class EncoderDecoder(seq2seq.EncoderDecoder, Classifier):
     without_gradients = staticmethod(autograd.pause)
 
 
-class Seq2SeqEncoder(Encoder):
+class Part(seq2seq.Part):
+    """Layers of an encoder or a decoder; Gluon infers the sizes of their inputs."""
+
+    xp = arrays
+    id_type = np.int32
+    broadcast_to = staticmethod(np.broadcast_to)
+    make_embedding = nn.Embedding
+
+    def make_gru(self, inputs: int, *sizes: Any) -> GRU:
+        """GRU of some sizes."""
+        return GRU(*sizes)
+
+    def make_linear(self, inputs: int, outputs: int) -> nn.Dense:
+        """Linear layer."""
+        return nn.Dense(outputs, flatten=False)
+
+    def setup(self: Any) -> None:
+        """Create the layers."""
+        super().setup()
+        self.initialize(init.Xavier())
+
+
+class Seq2SeqEncoder(Part, seq2seq.Seq2SeqEncoder, Encoder):
     """Embedding and GRU: sources (batch, steps) -> outputs (steps, batch, hidden) and a state."""
 
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(num_hiddens, num_layers, dropout)
-        self.initialize(init.Xavier())
 
-    def forward(self, X: np.ndarray, *args: Any) -> tuple[np.ndarray, Any]:
-        """Outputs of all steps, and the state after the last."""
-        return self.rnn(self.embedding(X.T))
-
-
-class Seq2SeqDecoder(Decoder):
-    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab).
-
-    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(num_hiddens, num_layers, dropout)
-        self.dense = nn.Dense(vocab_size, flatten=False)
-        self.initialize(init.Xavier())
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """Outputs and state of the encoder."""
-        return enc_all_outputs
-
-    def forward(self, X: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Logits, and the state after the last token."""
-        enc_outputs, hidden = state
-        embedded = self.embedding(X.T)  # (steps, batch, embed_size)
-        context = np.broadcast_to(enc_outputs[-1], (len(embedded), *enc_outputs.shape[1:]))
-        outputs, hidden = self.rnn(np.concatenate((embedded, context), -1), hidden)
-        return self.dense(outputs).swapaxes(0, 1), (enc_outputs, hidden)
+class Seq2SeqDecoder(Part, seq2seq.Seq2SeqDecoder, Decoder):
+    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab)."""
 
 
 class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):

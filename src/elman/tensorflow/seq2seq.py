@@ -25,24 +25,16 @@ __all__ = [
 ]
 
 
-class Encoder(tf.keras.layers.Layer):
-    """Base class of encoders."""
+class Encoder(seq2seq.Encoder, tf.keras.layers.Layer):
+    """Base class of encoders: define `call`."""
 
-    def call(self, X: tf.Tensor, *args: Any) -> Any:
-        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
-        raise NotImplementedError("define call(X, *args)")
+    call = seq2seq.Encoder.forward
 
 
-class Decoder(tf.keras.layers.Layer):
-    """Base class of decoders."""
+class Decoder(seq2seq.Decoder, tf.keras.layers.Layer):
+    """Base class of decoders: define `init_state` and `call`."""
 
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """State to begin with after what an encoder returned for a batch of sources."""
-        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
-
-    def call(self, X: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        """Outputs for a batch of tokens after a state, and the state after them."""
-        raise NotImplementedError("define call(X, state)")
+    call = seq2seq.Decoder.forward
 
 
 class EncoderDecoder(seq2seq.EncoderDecoder, Classifier):
@@ -51,56 +43,33 @@ class EncoderDecoder(seq2seq.EncoderDecoder, Classifier):
     xp = arrays
 
 
-class Seq2SeqEncoder(Encoder):
+class Part(seq2seq.Part):
+    """Layers of an encoder or a decoder; Keras infers the sizes of their inputs."""
+
+    xp = arrays
+    id_type = tf.int32
+    broadcast_to = staticmethod(tf.broadcast_to)
+    make_embedding = tf.keras.layers.Embedding
+
+    def make_gru(self, inputs: int, *sizes: Any) -> GRU:
+        """GRU of some sizes."""
+        return GRU(*sizes)
+
+    def make_linear(self, inputs: int, outputs: int) -> Any:
+        """Linear layer."""
+        return tf.keras.layers.Dense(outputs)
+
+
+class Seq2SeqEncoder(Part, seq2seq.Seq2SeqEncoder, Encoder):
     """Embedding and GRU: sources (batch, steps) -> outputs (steps, batch, hidden) and a state."""
 
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = tf.keras.layers.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(num_hiddens, num_layers, dropout)
-
-    def call(self, X: tf.Tensor, *args: Any) -> tuple[tf.Tensor, Any]:
-        """Outputs of all steps, and the state after the last."""
-        return self.rnn(self.embedding(tf.transpose(X)))
+    call = seq2seq.Seq2SeqEncoder.forward
 
 
-class Seq2SeqDecoder(Decoder):
-    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab).
+class Seq2SeqDecoder(Part, seq2seq.Seq2SeqDecoder, Decoder):
+    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab)."""
 
-    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = tf.keras.layers.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(num_hiddens, num_layers, dropout)
-        self.dense = tf.keras.layers.Dense(vocab_size)
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """Outputs and state of the encoder."""
-        return enc_all_outputs
-
-    def call(self, X: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        """Logits, and the state after the last token."""
-        enc_outputs, hidden = state
-        embedded = self.embedding(tf.transpose(X))  # (steps, batch, embed_size)
-        context = tf.tile(enc_outputs[-1:], (embedded.shape[0], 1, 1))
-        outputs, hidden = self.rnn(tf.concat((embedded, context), -1), hidden)
-        return tf.transpose(self.dense(outputs), (1, 0, 2)), (enc_outputs, hidden)
+    call = seq2seq.Seq2SeqDecoder.forward
 
 
 class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):

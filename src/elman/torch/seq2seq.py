@@ -27,24 +27,12 @@ __all__ = [
 ]
 
 
-class Encoder(nn.Module):
-    """Base class of encoders."""
-
-    def forward(self, X: torch.Tensor, *args: Any) -> Any:
-        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
-        raise NotImplementedError("define forward(X, *args)")
+class Encoder(seq2seq.Encoder, nn.Module):
+    """Base class of encoders: define `forward`."""
 
 
-class Decoder(nn.Module):
-    """Base class of decoders."""
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """State to begin with after what an encoder returned for a batch of sources."""
-        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
-
-    def forward(self, X: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Outputs for a batch of tokens after a state, and the state after them."""
-        raise NotImplementedError("define forward(X, state)")
+class Decoder(seq2seq.Decoder, nn.Module):
+    """Base class of decoders: define `init_state` and `forward`."""
 
 
 class EncoderDecoder(seq2seq.EncoderDecoder, Classifier):
@@ -62,58 +50,28 @@ def init_seq2seq(module: nn.Module) -> None:
                 nn.init.xavier_uniform_(parameter)
 
 
-class Seq2SeqEncoder(Encoder):
+class Part(seq2seq.Part):
+    """Layers of an encoder or a decoder."""
+
+    xp = arrays
+    id_type = torch.int64
+    broadcast_to = staticmethod(torch.broadcast_to)
+    make_embedding = nn.Embedding
+    make_gru = GRU
+    make_linear = nn.Linear
+
+    def setup(self: Any) -> None:
+        """Create the layers."""
+        super().setup()
+        self.apply(init_seq2seq)
+
+
+class Seq2SeqEncoder(Part, seq2seq.Seq2SeqEncoder, Encoder):
     """Embedding and GRU: sources (batch, steps) -> outputs (steps, batch, hidden) and a state."""
 
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(embed_size, num_hiddens, num_layers, dropout)
-        self.apply(init_seq2seq)
 
-    def forward(self, X: torch.Tensor, *args: Any) -> tuple[torch.Tensor, Any]:
-        """Outputs of all steps, and the state after the last."""
-        return self.rnn(self.embedding(X.T.long()))
-
-
-class Seq2SeqDecoder(Decoder):
-    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab).
-
-    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embed_size: int,
-        num_hiddens: int,
-        num_layers: int,
-        dropout: float = 0,
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, embed_size)
-        self.rnn = GRU(embed_size + num_hiddens, num_hiddens, num_layers, dropout)
-        self.dense = nn.Linear(num_hiddens, vocab_size)
-        self.apply(init_seq2seq)
-
-    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
-        """Outputs and state of the encoder."""
-        return enc_all_outputs
-
-    def forward(self, X: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Logits, and the state after the last token."""
-        enc_outputs, hidden = state
-        embedded = self.embedding(X.T.long())  # (steps, batch, embed_size)
-        context = enc_outputs[-1].expand(len(embedded), -1, -1)
-        outputs, hidden = self.rnn(torch.cat((embedded, context), -1), hidden)
-        return self.dense(outputs).swapaxes(0, 1), (enc_outputs, hidden)
+class Seq2SeqDecoder(Part, seq2seq.Seq2SeqDecoder, Decoder):
+    """Embedding, GRU and linear layer: tokens (batch, steps) -> logits (batch, steps, vocab)."""
 
 
 class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):

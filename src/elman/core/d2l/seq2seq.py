@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -121,6 +122,106 @@ class Reader:
 
 
 GREEDY = Sampler(temperature=0)
+
+
+class Encoder:
+    """Base class of encoders. A framework has its own name for `forward`."""
+
+    def forward(self: Any, X: Any, *args: Any) -> Any:
+        """Outputs for a batch of sources; `args` are more of their arrays, such as lengths."""
+        raise NotImplementedError("define what an encoder returns for (X, *args)")
+
+
+class Decoder:
+    """Base class of decoders. A framework has its own name for `forward`."""
+
+    def init_state(self: Any, enc_all_outputs: Any, *args: Any) -> Any:
+        """State to begin with after what an encoder returned for a batch of sources."""
+        raise NotImplementedError("define init_state(enc_all_outputs, *args)")
+
+    def forward(self: Any, X: Any, state: Any) -> tuple[Any, Any]:
+        """Outputs for a batch of tokens after a state, and the state after them."""
+        raise NotImplementedError("define what a decoder returns for (X, state)")
+
+
+@dataclass(eq=False, repr=False)
+class Part:
+    """Arguments and layers that the encoder and the decoder of a Seq2Seq share.
+
+    - `vocab_size`: number of tokens.
+    - `embed_size`: size of their embedding.
+    - `num_hiddens`, `num_layers`: hidden units of a layer of the GRU, and number of its layers.
+    - `dropout`: share of a layer's outputs that is dropped before the next layer.
+
+    A framework makes the layers of given sizes: `make_embedding`, `make_gru` and `make_linear`.
+    """
+
+    vocab_size: int
+    embed_size: int
+    num_hiddens: int
+    num_layers: int
+    dropout: float = 0
+
+    def __post_init__(self: Any) -> None:
+        super().__init__()
+        self.setup()
+
+    def setup(self: Any) -> None:
+        """Create the layers."""
+        self.embedding = self.make_embedding(self.vocab_size, self.embed_size)
+        sizes = self.num_hiddens, self.num_layers, self.dropout
+        self.rnn = self.make_gru(self.input_size, *sizes)
+
+    @property
+    def input_size(self) -> int:
+        """Number of features that the GRU reads at each step."""
+        return self.embed_size
+
+    def embedded(self: Any, X: Any) -> Any:
+        """Embeddings, (steps, batch, embed_size), of ids (batch, steps)."""
+        return self.embedding(self.xp.astype(self.xp.transpose(X), self.id_type))
+
+
+class Seq2SeqEncoder(Part):
+    """The part of a Seq2SeqEncoder that is the same in every framework."""
+
+    def forward(self: Any, X: Any, *args: Any) -> Any:
+        """Outputs of all steps, and the state after the last."""
+        return self.rnn(self.embedded(X))
+
+
+class Seq2SeqDecoder(Part):
+    """The part of a Seq2SeqDecoder that is the same in every framework.
+
+    The GRU begins with the encoder's state, and reads the encoder's last output at each step.
+    """
+
+    def setup(self: Any) -> None:
+        """Create the layers."""
+        super().setup()
+        self.dense = self.make_linear(self.num_hiddens, self.vocab_size)
+
+    @property
+    def input_size(self) -> int:
+        """Number of features of an embedding and of an output of the encoder."""
+        return self.embed_size + self.num_hiddens
+
+    def init_state(self, enc_all_outputs: Any, *args: Any) -> Any:
+        """Outputs and state of the encoder."""
+        return enc_all_outputs
+
+    def forward(self: Any, X: Any, state: Any) -> Any:
+        """Logits, and the state after the last token."""
+        return self.decode(self.rnn, X, state)
+
+    def decode(self: Any, rnn: Callable[..., Any], X: Any, state: Any) -> tuple[Any, Any]:
+        """What `forward` returns, with a function that runs the GRU."""
+        enc_outputs, hidden = state
+        embedded = self.embedded(X)
+        shape = embedded.shape[0], *enc_outputs.shape[1:]
+        context = self.broadcast_to(enc_outputs[-1], shape)
+        outputs, hidden = rnn(self.xp.concat((embedded, context), -1), hidden)
+        return self.xp.swapaxes(self.dense(outputs), 0, 1), (enc_outputs, hidden)
 
 
 class EncoderDecoder(Predicting):
