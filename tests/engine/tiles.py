@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from elman.kernels.codegen import processor
 from elman.kernels.codegen.tile_types import TileShape
 
-TILES = [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)]
+TILES = list(processor.SHAPES)
 # A tile for logits has seven rows at most.
 SHAPES = [*TILES, TileShape(7, 2, 16), *(tile.single for tile in TILES)]
 

@@ -3,7 +3,14 @@
 import llvmlite.binding as llvm
 import numba
 
+from elman.core.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
+
+# Tile shapes that the kernels are made for, with vectors of 512, 256 and 128 bits. Loops over rows
+# and columns have whole tiles only. The rows divide 8, of which groups and blocks of sequences are
+# multiples, and the width, of which hidden units are a multiple; the width divides the 32 positions
+# of a softmax. Tiles of another shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
+SHAPES = (TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4))
 
 
 def features() -> str:
@@ -34,8 +41,16 @@ def host_shape() -> TileShape:
     Without AVX2 a vector has 4 floats and a tile has 16 vectors: half of the 32 registers of an ARM
     processor, or all 16 of an older x86 processor, where part of the tile spills to memory. A
     larger tile for ARM would compute more products for each loaded vector, but change the rounding
-    of results. The number of rows must divide 8: batches are padded to multiples of it.
+    of results.
     """
+    wide, half, narrow = SHAPES
     if "+avx512f" in features():
-        return TileShape(8, 2, 16)
-    return TileShape(4, 2, 8) if "+avx2" in features() else TileShape(4, 4, 4)
+        return wide
+    return half if "+avx2" in features() else narrow
+
+
+def check_shape(shape: TileShape) -> None:
+    """Raise an ElmanError for a tile shape that the kernels are not made for."""
+    if shape not in SHAPES:
+        known = ", ".join(map(str, SHAPES))
+        raise ElmanError(f"a tile must have one of the shapes {known}, got {shape}")

@@ -51,6 +51,9 @@ class TileShape:
     lanes: int
     separate: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.vectors} x {self.lanes}"
+
     @property
     def width(self) -> int:
         """Number of floats in a row."""

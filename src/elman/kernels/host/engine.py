@@ -17,7 +17,7 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.precision import SINGLE
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
-from elman.kernels.codegen.processor import host_shape
+from elman.kernels.codegen.processor import check_shape, host_shape
 from elman.kernels.codegen.references import Reference
 from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.codegen.work_queue import counter
@@ -65,6 +65,7 @@ class Engine:
         options: ModelOptions | None = None,
     ) -> None:
         self.arch, self.cell, self.shape = arch, CELLS[arch.cell], shape or host_shape()
+        check_shape(self.shape)
         self.shapes = self.shape, head_shape(self.shape)
         self.options = options or ModelOptions()
         single = self.options.precision == SINGLE
