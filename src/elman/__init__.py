@@ -15,7 +15,16 @@ from elman.core.experiments.frameworks import (
 if TYPE_CHECKING:
     import os
 
-    from elman.api.commands import evaluate, export, info, plan, prepare, score
+    from elman.api.commands import (
+        evaluate,
+        export,
+        info,
+        load_pairs,
+        plan,
+        prepare,
+        score,
+        translate,
+    )
     from elman.api.comparison import compare
     from elman.api.run import Run
     from elman.api.run import open_run as open  # noqa: A004, F401 (elman.open)
@@ -36,6 +45,7 @@ __all__ = [  # except elman.open: it would hide Python's open
     "framework_module",
     "info",
     "load",
+    "load_pairs",
     "plan",
     "prepare",
     "register",
@@ -45,6 +55,7 @@ __all__ = [  # except elman.open: it would hide Python's open
     "serve",
     "sweep",
     "train",
+    "translate",
 ]
 # Modules of the names that not every program needs.
 LAZY = {
@@ -59,7 +70,10 @@ LAZY = {
     "serve": ("elman.api.serving", "serve"),
     **{
         name: ("elman.api.commands", name)
-        for name in ("evaluate", "export", "info", "plan", "prepare", "score")
+        for name in (
+            *("evaluate", "export", "info", "load_pairs"),
+            *("plan", "prepare", "score", "translate"),
+        )
     },
 }
 

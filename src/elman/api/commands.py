@@ -1,4 +1,4 @@
-"""`elman.evaluate`, `score`, `prepare`, `export`, `plan`, `info`: a function for each command."""
+"""`elman.evaluate`, `score`, `translate`, `export`, `info` and others: functions of commands."""
 
 import os
 import sys
@@ -20,38 +20,83 @@ from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
 from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
+from elman.core.model.pair_metrics import PairEvaluation
+from elman.core.model.pair_model import Pair, PairModel, Translation
 from elman.core.model.text_model import Score
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.valid_values import TIME_MACHINE
 
 RunLike = str | os.PathLike[str]
+PairsLike = str | os.PathLike[str] | Iterable[Pair]
 
 
 @python_terms
 def evaluate(
     run: RunLike,
-    text: TextLike,
+    text: TextLike | PairsLike,
     edition: str | None = None,
     framework: str | None = None,
     dynamic: bool = False,
-) -> Evaluation:
+) -> Evaluation | PairEvaluation:
     """Loss, perplexity and bits of a run's model on a text: a path or a text in memory.
+
+    Of a run of pairs it measures loss, exact matches, error rates and BLEU on pairs: the path of
+    their file, or a list of (source, target).
 
     - `edition`: edition of The Time Machine, for the text `time-machine`.
     - `framework`: the framework that computes; None is the default of `elman.load`.
     - `dynamic`: the model adapts to what it has read (dynamic evaluation).
     """
     from elman.core.experiments import adapting
+    from elman.core.experiments.pair_models import evaluate_pairs, is_of_pairs
     from elman.core.experiments.settings import check_text
 
     in_memory.check(text)
+    folder = as_path(run, "a run directory")
     if in_memory.is_named(text):
         check_text(os.fspath(text), edition)  # type: ignore[arg-type]
+    if is_of_pairs(folder):
+        return evaluate_pairs(folder, text, framework, dynamic)  # type: ignore[arg-type]
     model = elman.load(run, framework)
     if dynamic:
-        return adapting.evaluate(as_path(run, "a run directory"), model, text, edition)
+        return adapting.evaluate(folder, model, text, edition)  # type: ignore[arg-type]
     return model.evaluate(text, edition)  # type: ignore[no-any-return]
+
+
+@python_terms
+def translate(
+    run: RunLike,
+    texts: Iterable[str],
+    *,
+    beams: int = 1,
+    n: int = 1,
+    length_penalty: float = 1.0,
+    framework: str | None = None,
+) -> list[list[Translation]]:
+    """The `n` best targets of each text, best first, by the model of a run of pairs.
+
+    - `beams`: beam width; with 1 each token is the likeliest.
+    - `length_penalty`: beams are compared by their log-probability over their length to this power.
+    - `framework`: the framework that computes; None is the first that is installed.
+
+    `elman.load_pairs` loads the model once for many calls of its method `translate`.
+    """
+    model = load_pairs(run, framework)
+    return model.translate(texts, beams=beams, n=n, length_penalty=length_penalty)
+
+
+@python_terms
+def load_pairs(run: RunLike, framework: str | None = None) -> PairModel:
+    """Load the model of a run of pairs into a framework, by default the first that is installed.
+
+    model = elman.load_pairs("runs/pronunciations")
+    best = model.translate(["recurrent"], beams=5)[0][0]
+    best.text, best.log_probability
+    """
+    from elman.core.experiments import pair_models
+
+    return pair_models.load_pairs(as_path(run, "a run directory"), framework)
 
 
 @python_terms

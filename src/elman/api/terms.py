@@ -15,7 +15,7 @@ COMMANDS = (
     (r"elman train TEXT --init (\S+)", r'elman.train(text, init="\1")'),
     (r"elman prepare (\S+) --out STORE", r'elman.prepare("\1", out=store)'),
     ("with --host or --port", "host=, or port=0 for any that is free"),
-    (r"elman (train|prepare|sweep|export|evaluate)\b(?! -)", r"elman.\1"),
+    (r"elman (train|prepare|sweep|export|evaluate|translate)\b(?! -)", r"elman.\1"),
 )
 CHOICE = re.compile(r"--(device|framework|to) ([a-z]+)")
 VALUE = re.compile(r"--([a-z][a-z-]*) (\d+|[A-Z]+)\b")

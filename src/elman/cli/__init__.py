@@ -30,6 +30,7 @@ from elman.cli import (
     signals,
     sweep,
     train,
+    translate,
 )
 from elman.core.errors import ElmanError
 from elman.core.files import streams
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare.prepare,
     "generate": generate.generate,
     "next": next_tokens.next_tokens,
+    "translate": translate.translate,
     "evaluate": evaluate.evaluate,
     "score": score.score,
     "export": export.export,

@@ -33,6 +33,10 @@ EXAMPLES = {
         "elman generate runs/names --lines 20 --unique --new",
     ),
     "next": ('elman next runs/my-text "It wa" --top 5',),
+    "translate": (
+        'elman translate runs/pronunciations "recurrent"',
+        "elman translate runs/pronunciations --beams 5 --n 3 --scores < words.txt",
+    ),
     "evaluate": (
         "elman evaluate runs/my-text other-text.txt",
         "elman evaluate runs/my-text - --json < other-text.txt",

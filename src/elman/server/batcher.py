@@ -1,14 +1,17 @@
-"""Texts of many requests, written together by one thread: continuous batching (Yu et al. 2022)."""
+"""Texts of many requests, written together by one thread: continuous batching (Yu et al. 2022).
+
+`Worker` is the thread and its queue; `Batcher` is a worker with a language model.
+"""
 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from elman.core.errors import ElmanError
-from elman.server.choice import Choice, Part
+from elman.server.choice import Choice, Part, Written
 
 log = logging.getLogger("elman")
 MAX_TEXTS = 512  # written together
@@ -16,28 +19,38 @@ TOKENS_AT_ONCE = 512  # of all texts, before others may join
 MIN_TOKENS, MAX_TOKENS = 16, 128  # of each text
 PROMPT_TOKENS_AT_ONCE = 8192  # including padding, before the other texts continue
 Result = Part | Exception  # the next part of a text, or the reason for its failure
-Deliver = Callable[[list[tuple[Choice, Result]]], None]
+Deliver = Callable[[list[tuple[Any, Result]]], None]
+Text = TypeVar("Text", bound=Written)
 
 
 class QueueFullError(Exception):
     """Too many texts are waiting; no more are accepted."""
 
 
-class Batcher:
+class Worker(Generic[Text]):
     """A thread that writes the texts of one model. Texts join and leave while it runs.
 
     - `max_waiting`: number of texts that may wait for a place.
     - `deliver`: called from the thread with new parts.
+
+    A subclass defines `_write`, and `_reset` for what it keeps of texts.
     """
 
-    def __init__(self, model: Any, max_waiting: int, deliver: Deliver) -> None:
-        self._model, self._max_waiting, self._deliver = model, max_waiting, deliver
-        self._texts = model.continuations()
-        self._running: list[Choice] = []  # choice n is text n
-        self._waiting: deque[Choice] = deque()
+    def __init__(self, max_waiting: int, deliver: Deliver) -> None:
+        self._max_waiting, self._deliver = max_waiting, deliver
+        self._running: list[Text] = []
+        self._waiting: deque[Text] = deque()
         self._changed, self._closed = Condition(), False
         self._thread = Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
+
+    def _write(self, newcomers: Sequence[Text], results: list[tuple[Text, Result]]) -> None:
+        """Begin the new texts, and write on at those that run; add what is to be delivered."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        """Forget all texts that run, after a failure."""
+        self._running = []
 
     @property
     def waiting(self) -> int:
@@ -49,7 +62,7 @@ class Batcher:
         """Number of texts being written."""
         return len(self._running)
 
-    def submit(self, choices: Sequence[Choice]) -> None:
+    def submit(self, choices: Sequence[Text]) -> None:
         """Request texts; raise a QueueFullError if too many are waiting."""
         with self._changed:
             if self._waiting and len(self._waiting) + len(choices) > self._max_waiting:
@@ -57,7 +70,7 @@ class Batcher:
             self._waiting.extend(choices)
             self._changed.notify()
 
-    def cancel(self, choices: Sequence[Choice]) -> None:
+    def cancel(self, choices: Sequence[Text]) -> None:
         """Free the places of texts that nobody waits for any longer."""
         with self._changed:
             for choice in choices:
@@ -73,31 +86,44 @@ class Batcher:
 
     def _run(self) -> None:
         while (newcomers := self._next()) is not None:
-            results: list[tuple[Choice, Result]] = []
+            results: list[tuple[Text, Result]] = []
             try:
                 self._write(newcomers, results)
             except Exception as error:  # continue with the next texts
                 _log(error)
                 begun = dict.fromkeys([*self._running, *newcomers])
                 results += [(choice, error) for choice in begun if not choice.ended]
-                self._running, self._texts = [], self._model.continuations()
+                self._reset()
             if results:
                 self._deliver(results)
 
-    def _next(self) -> list[Choice] | None:
+    def _next(self) -> list[Text] | None:
         """Wait for work; return texts that join the others, or None at the end."""
         with self._changed:
             while not (self._closed or self._waiting or self._running):
                 self._changed.wait()
             if self._closed:
                 return None
-            joining, longest = list[Choice](), 0
+            joining, longest = list[Text](), 0
             while self._waiting and len(self._running) + len(joining) < MAX_TEXTS:
                 longest = max(longest, len(self._waiting[0].prefix))
                 if joining and (len(joining) + 1) * longest > PROMPT_TOKENS_AT_ONCE:
                     break
                 joining.append(self._waiting.popleft())
             return joining
+
+
+class Batcher(Worker[Choice]):
+    """A worker that continues texts by a language model; choice n is text n."""
+
+    def __init__(self, model: Any, max_waiting: int, deliver: Deliver) -> None:
+        self._model = model
+        self._texts = model.continuations()
+        super().__init__(max_waiting, deliver)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._texts = self._model.continuations()
 
     def _write(self, newcomers: Sequence[Choice], results: list[tuple[Choice, Result]]) -> None:
         """Begin the new texts, and write the next tokens of all texts."""

@@ -29,21 +29,39 @@ class Part(NamedTuple):
     finish_reason: str | None
 
 
-class Choice:
+class Written:
+    """A text of a response while it is written.
+
+    - `prefix`: tokens of its prompt.
+
+    `written` counts tokens. `cancelled`: nobody waits for the text any longer. `failed`: it cannot
+    be continued.
+    """
+
+    def __init__(self, prefix: Sequence[Any]) -> None:
+        self.prefix = prefix
+        self.written = 0
+        self.cancelled = self.failed = False
+        self.finish_reason: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True if nothing follows or nobody waits for it."""
+        return bool(self.finish_reason) or self.cancelled or self.failed
+
+
+class Choice(Written):
     """A text of a response: the prompt if it is echoed, and its continuation.
 
     - `seed`: seed of its random numbers.
 
-    `prefix` are the ids of the prompt. `written` counts tokens; `left` is the number that may
-    follow. `cancelled`: nobody waits for the text any longer. `failed`: it cannot be continued.
+    `left` is the number of tokens that may follow.
     """
 
     def __init__(self, model: Any, asked: CompletionRequest, prompt: ReadPrompt, seed: int) -> None:
+        super().__init__(prompt.ids)
         codec, options = model.codec, asked.options
-        self.prefix, self.seed, self.sampler = prompt.ids, seed, asked.sampler
-        self.written, self.left = 0, options.max_tokens
-        self.cancelled = self.failed = False
-        self.finish_reason: str | None = None
+        self.seed, self.sampler, self.left = seed, asked.sampler, options.max_tokens
         self._echoed = prompt if options.echo else None
         self._stream = options.stream
         self._hidden = int(codec.lines)  # tokens of the prefix that are not in the prompt
@@ -57,11 +75,6 @@ class Choice:
         self._reader = (
             None if options.logprobs is None else LogProbabilities(model, options.logprobs)
         )
-
-    @property
-    def ended(self) -> bool:
-        """True if nothing follows or nobody waits for it."""
-        return bool(self.finish_reason) or self.cancelled or self.failed
 
     def begin(self) -> Part | None:
         """Read the prompt; return it as a part if there is one to send."""

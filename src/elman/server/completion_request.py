@@ -54,6 +54,7 @@ class CompletionRequest:
     - `sampler`: sampler of all texts; it does not exclude the unknown symbol yet.
     - `seed`: seed of the first text; each further text adds 1.
     - `include_usage`: end a stream with the numbers of tokens.
+    - `given`: names of the options that the request has.
     """
 
     model: str
@@ -63,6 +64,7 @@ class CompletionRequest:
     stop: tuple[str, ...]
     seed: int
     include_usage: bool
+    given: frozenset[str]
 
 
 def parse(body: bytes, limits: Limits) -> CompletionRequest:
@@ -81,7 +83,8 @@ def parse(body: bytes, limits: Limits) -> CompletionRequest:
     options = _options(given)
     _check_limits(options, len(prompts), limits)
     seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
-    return CompletionRequest(model, prompts, options, _sampler(options), stop, seed, usage)
+    sampler, names = _sampler(options), frozenset(given)
+    return CompletionRequest(model, prompts, options, sampler, stop, seed, usage, names)
 
 
 def _prompts(value: Any) -> list[Prompt]:

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from elman.core.errors import ElmanError
+from elman.core.experiments.pair_models import is_of_pairs
 from elman.formats import html
 
 
 class Pages:
-    """The pages of models; `runs` are their run directories by name."""
+    """The pages of language models; `runs` are run directories by name."""
 
     def __init__(self, runs: Mapping[str, Path]) -> None:
-        self._runs, self._page = runs, cache(html.page)
+        self._runs = {name: run for name, run in runs.items() if not is_of_pairs(run)}
+        self._page = cache(html.page)
         self.front = cache(self._front)
 
     def __contains__(self, name: str) -> bool:
@@ -23,6 +26,8 @@ class Pages:
 
     def _front(self) -> str:
         """The page of a single model, or a list of all models."""
+        if not self._runs:
+            raise ElmanError("models of pairs have no page: send prompts to /v1/completions")
         if len(self._runs) > 1:
             return html.listing(self._runs)
         (only,) = self._runs

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from elman.core.errors import ElmanError
+from elman.core.model.pair_model import PairModel
 from elman.core.text.codec import Codec
-from elman.server.batcher import Batcher, QueueFullError, Result
-from elman.server.choice import Choice, Part
+from elman.server import translator
+from elman.server.batcher import Batcher, QueueFullError, Result, Worker
+from elman.server.choice import Choice, Part, Written
 from elman.server.completion_request import CompletionRequest, Options, Prompt
 from elman.server.errors import ApiError
 from elman.server.limits import Limits
 from elman.server.prompts import ReadPrompt
+from elman.server.translator import Translator
 
 MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 
@@ -21,7 +24,7 @@ MAX_LOG_PROBABILITIES = 1 << 18  # of a response
 class Writing:
     """Texts being written for a request; the request takes their parts as they arrive."""
 
-    def __init__(self, choices: list[Choice], prompt_tokens: int) -> None:
+    def __init__(self, choices: Sequence[Written], prompt_tokens: int) -> None:
         self.choices, self.prompt_tokens = choices, prompt_tokens
         self._left = len(choices)
         self._parts: asyncio.Queue[tuple[int, Result]] = asyncio.Queue()
@@ -32,7 +35,7 @@ class Writing:
         """Number of tokens that have been written."""
         return sum(choice.written for choice in self.choices)
 
-    def put(self, choice: Choice, result: Result) -> None:
+    def put(self, choice: Written, result: Result) -> None:
         """Give the request the next part of one of its texts."""
         self._parts.put_nowait((self._indices[choice], result))
 
@@ -52,11 +55,12 @@ class Service:
     def __init__(self, models: Mapping[str, Any], limits: Limits) -> None:
         self.models, self.limits = models, limits
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Choice, Writing] = {}
-        self.batchers = {
-            name: Batcher(model, limits.max_waiting, self._deliver)
-            for name, model in models.items()
-        }
+        self._waiting: dict[Written, Writing] = {}
+        self.batchers = {name: self._worker(model) for name, model in models.items()}
+
+    def _worker(self, model: Any) -> Worker[Any]:
+        kind = Translator if isinstance(model, PairModel) else Batcher
+        return kind(model, self.limits.max_waiting, self._deliver)
 
     def close(self) -> None:
         """End the threads."""
@@ -87,7 +91,7 @@ class Service:
             for choice in choices:
                 del self._waiting[choice]
 
-    def _choices(self, asked: CompletionRequest) -> tuple[list[Choice], int]:
+    def _choices(self, asked: CompletionRequest) -> tuple[Sequence[Written], int]:
         """Texts of a request, not begun yet, and the number of tokens of its prompts."""
         if asked.model not in self.models:
             raise ApiError(
@@ -97,6 +101,8 @@ class Service:
                 "model",
             )
         model = self.models[asked.model]
+        if isinstance(model, PairModel):
+            return translator.choices(model, asked, self.limits)
         options = asked.options
         scored = not options.max_tokens or (options.echo and options.logprobs is not None)
         asked = replace(asked, sampler=replace(asked.sampler, excluded=(model.codec.vocab.unk,)))
@@ -131,11 +137,11 @@ class Service:
             )
         return read
 
-    def _deliver(self, results: list[tuple[Choice, Result]]) -> None:
+    def _deliver(self, results: list[tuple[Written, Result]]) -> None:
         """Pass results on to the requests, from another thread."""
         self._loop.call_soon_threadsafe(self._receive, results)
 
-    def _receive(self, results: list[tuple[Choice, Result]]) -> None:
+    def _receive(self, results: list[tuple[Written, Result]]) -> None:
         for choice, result in results:
             if choice in self._waiting:
                 self._waiting[choice].put(choice, result)

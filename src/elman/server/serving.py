@@ -14,6 +14,7 @@ import uvicorn
 
 import elman
 from elman.core.errors import ElmanError, MachineError, require_at_least, require_at_most
+from elman.core.experiments.pair_models import is_of_pairs, load_pairs
 from elman.core.files.paths import is_utf8
 from elman.core.model.sampling import Sampler
 from elman.server.access import Access
@@ -30,7 +31,10 @@ SILENT_SECONDS = 60  # between log lines about failures of the system
 
 
 def load_models(runs: list[Path]) -> dict[str, Any]:
-    """Load runs into the engine, named by their folders, and compile their kernels."""
+    """Load runs, named by their folders; those of language models into the engine, compiled.
+
+    Runs of pairs are loaded into the first installed framework that has encoder-decoders.
+    """
     models: dict[str, Any] = {}
     for run in runs:
         name = run.resolve().name
@@ -44,11 +48,17 @@ def load_models(runs: list[Path]) -> dict[str, Any]:
                 f"models are named by their folders, and names must differ, got {name!r} "
                 "twice: rename one"
             )
-        models[name] = elman.load(run, "numba")
-        models[name].step([[0]])
-        for texts in (1, 2):  # a single text and several texts use different kernels
-            list(models[name].generate_ids([[0]] * texts, 1, Sampler(), 0))
+        models[name] = load_pairs(run) if is_of_pairs(run) else _compiled(run)
     return models
+
+
+def _compiled(run: Path) -> Any:
+    """The model of a run in the engine, with its kernels compiled."""
+    model = elman.load(run, "numba")
+    model.step([[0]])
+    for texts in (1, 2):  # a single text and several texts use different kernels
+        list(model.generate_ids([[0]] * texts, 1, Sampler(), 0))
+    return model
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -16,6 +17,7 @@ from elman.core.errors import ElmanError
 from elman.core.files import regular
 
 BLOCK_BYTES = 1 << 20  # read at a time
+ARRIVING_BYTES = 1 << 16  # read at most as they arrive
 STDIN = "-"
 GZIP_MAGIC = b"\x1f\x8b"  # not the start of any UTF-8 text
 
@@ -55,7 +57,29 @@ def blocks_of_standard_input() -> Iterator[str]:
     file = io.BufferedReader(cast(io.RawIOBase, standard_input()))
     compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC
     content = gzip.GzipFile(fileobj=file) if compressed else file
-    return _decoded(Path("standard input"), cast(BinaryIO, content))
+    return _decoded(Path("standard input"), partial(content.read, BLOCK_BYTES))
+
+
+def arriving_lines(most: int) -> Iterator[list[str]]:
+    """Yield the lines of standard input as they arrive, without their ends.
+
+    Raises an ElmanError for a line with more than `most` characters.
+    """
+    file = cast(io.BufferedReader, standard_input())
+    before, rest = 0, ""
+    for block in _decoded(Path("standard input"), partial(file.read1, ARRIVING_BYTES)):
+        *lines, rest = (rest + block).split("\n")
+        for number, line in enumerate((*lines, rest), before + 1):
+            if len(line) > most:
+                raise ElmanError(
+                    f"a line must have {most:,} characters or fewer, got {len(line):,} in line "
+                    f"{number} of standard input"
+                )
+        before += len(lines)
+        if lines:
+            yield [line.removesuffix("\r") for line in lines]
+    if rest:
+        yield [rest]
 
 
 def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
@@ -64,17 +88,20 @@ def _blocks_of(path: Path) -> Iterator[tuple[str, int]]:
         compressed = file.peek()[: len(GZIP_MAGIC)] == GZIP_MAGIC or path.suffix == ".gz"
         content = gzip.GzipFile(fileobj=file) if compressed else file
         position = 0
-        for text in _decoded(path, cast(BinaryIO, content)):
+        for text in _decoded(path, partial(content.read, BLOCK_BYTES)):
             yield text, file.tell() - position
             position = file.tell()
 
 
-def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
-    """Yield the text of an open file in blocks; an ElmanError if it is empty or not UTF-8."""
+def _decoded(path: Path, read_block: Callable[[], bytes]) -> Iterator[str]:
+    """Yield the text of a file in blocks; an ElmanError if it is empty or not UTF-8.
+
+    - `read_block`: reads the next bytes; none at the end.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     read = 0
     while True:
-        content = _read(path, file)
+        content = _read(path, read_block)
         pending = len(decoder.getstate()[0])  # bytes of a character split by the last block
         try:
             text = decoder.decode(content, final=not content)
@@ -92,8 +119,8 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
             return
 
 
-def _read(path: Path, file: BinaryIO) -> bytes:
+def _read(path: Path, read_block: Callable[[], bytes]) -> bytes:
     try:
-        return file.read(BLOCK_BYTES)
+        return read_block()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ElmanError(f"cannot read {path}: {error}") from error

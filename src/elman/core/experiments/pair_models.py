@@ -1,0 +1,67 @@
+"""Models of runs of pairs, and files of pairs to evaluate them on."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from elman.core.data.pair_texts import read_pairs
+from elman.core.errors import ElmanError, shortened
+from elman.core.experiments.pair_run import load_pair_run
+from elman.core.experiments.run import PairConfig, read_any_config
+from elman.core.files.paths import as_path
+from elman.core.model.pair_metrics import PairEvaluation
+from elman.core.model.pair_model import Pair, PairModel
+from elman.core.text.text_files import STDIN, check_path
+
+PairsLike = str | os.PathLike[str] | Iterable[Pair]
+
+
+def is_of_pairs(folder: Path) -> bool:
+    """True for a finished run of pairs."""
+    return isinstance(read_any_config(folder), PairConfig)
+
+
+def load_pairs(folder: Path, framework: str | None = None) -> PairModel:
+    """Load the model of a run of pairs into a framework, by default an installed one."""
+    found = load_pair_run(folder, framework)
+    return PairModel(found.model, found.data.pair_codec, found.data.to_tensor)
+
+
+def evaluate_pairs(
+    folder: Path,
+    pairs: PairsLike,
+    framework: str | None = None,
+    dynamic: bool = False,
+) -> PairEvaluation:
+    """Evaluate the model of a run of pairs; `dynamic` is refused, as in dynamic evaluation."""
+    if dynamic:
+        raise ElmanError(
+            "dynamic evaluation requires a language model, got a model of pairs: leave it out"
+        )
+    read = pairs_of(pairs)
+    return load_pairs(folder, framework).evaluate(read)
+
+
+def pairs_of(pairs: PairsLike) -> list[Pair]:
+    """Pairs of a file, or pairs in memory, checked."""
+    if isinstance(pairs, str | os.PathLike):
+        path = os.fspath(as_path(pairs, "a file of pairs"))
+        if path == STDIN:
+            raise ElmanError("pairs are read from a file, got -: give its path")
+        check_path(path)
+        return read_pairs(Path(path))
+    if not isinstance(pairs, Iterable):
+        raise ElmanError(f"pairs must be a path or pairs of str, got {shortened(pairs)}")
+    return [_checked(pair) for pair in pairs]
+
+
+def _checked(pair: Any) -> Pair:
+    try:
+        source, target = pair
+    except (TypeError, ValueError):
+        source = target = None
+    for text in (source, target):
+        if not isinstance(text, str) or not text.strip():
+            raise ElmanError(f"a pair is a source and a target, got {shortened(pair)}")
+    return source, target

@@ -1,0 +1,72 @@
+"""Lines of any number, translated in batches as they come."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+from elman.core.errors import ElmanError, shortened
+from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_source
+from elman.core.model.translating import Translating
+from elman.core.text.text_files import arriving_lines
+
+log = logging.getLogger("elman")
+MAX_CHARACTERS = 1 << 16  # of a text
+Row = tuple[str, list[Translation]]  # a source and its targets
+
+
+def blocks_of(texts: Sequence[str] | None) -> Iterator[Sequence[str]]:
+    """Texts that were given, checked, or the lines of standard input as they arrive."""
+    if texts is None:
+        return arriving_lines(MAX_CHARACTERS)
+    for text in texts:
+        check_source(text)
+        if len(text) > MAX_CHARACTERS:
+            raise ElmanError(
+                f"a text to translate must have {MAX_CHARACTERS:,} characters or fewer, got "
+                f"{len(text):,}"
+            )
+    return iter([texts])
+
+
+class TranslatedLines:
+    """Lines with their targets, in batches. A blank line has none.
+
+    Logs a warning for the first source with unknown tokens, and one for the first that is cut.
+
+    - `blocks`: lines, some at a time; what comes together is translated together.
+    """
+
+    def __init__(
+        self, model: PairModel, blocks: Iterable[Sequence[str]], asked: Translating
+    ) -> None:
+        self.model = model
+        self.blocks = blocks
+        self.asked = asked
+        self._warned_of_unknown = self._warned_of_cut = False
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for block in self.blocks:
+            for start in range(0, len(block), AT_ONCE):
+                yield self._rows(block[start : start + AT_ONCE])
+
+    def _rows(self, lines: Sequence[str]) -> list[Row]:
+        sources = [line for line in lines if line.strip()]
+        for source in sources:
+            check_source(source)
+            self._warn(source)
+        found = self.model.translations(sources, self.asked)
+        return [(line, next(found) if line.strip() else []) for line in lines]
+
+    def _warn(self, source: str) -> None:
+        if not self._warned_of_unknown and (unknown := self.model.unknown(source)):
+            log.warning(
+                "the model does not know %s in %s: it reads unknown symbols as <unk>",
+                *map(shortened, (unknown[0], source)),
+            )
+            self._warned_of_unknown = True
+        most = self.model.codec.num_steps
+        if not self._warned_of_cut and self.model.length(source) > most:
+            log.warning(
+                "the model reads %d tokens of a text, its end included: the end of %s is left out",
+                *(most, shortened(source)),
+            )
+            self._warned_of_cut = True

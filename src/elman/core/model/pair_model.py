@@ -1,0 +1,257 @@
+"""A trained model of pairs: the targets that it writes for sources, and their quality."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elman.core.errors import ElmanError, shortened
+from elman.core.files.long_work import showing
+from elman.core.model.beams import Hypothesis, beam_search
+from elman.core.model.language_model import check_finite, cross_entropy, log_probabilities
+from elman.core.model.pair_metrics import PairEvaluation
+from elman.core.model.sampling import Sampler
+from elman.core.model.translating import Translating
+from elman.core.text.in_memory import strings
+from elman.core.text.pair_codec import BEGIN, END, PADDING, RESERVED, PairCodec, Side
+
+log = logging.getLogger("elman")
+AT_ONCE = 256  # sources that are read together, or fewer: a power of 2
+MAX_LOGITS = 1 << 24  # of the targets that are read together
+GREEDY = Sampler(temperature=0)
+Pair = tuple[str, str]
+
+
+class Translation(NamedTuple):
+    """A target that a model writes for a source.
+
+    - `log_probability`: of the target and its end, in nats.
+    - `score`: the log-probability over the number of tokens, the end included, to the power of the
+      length penalty. At 1 it is the mean of a token, at 0 the log-probability.
+    """
+
+    text: str
+    log_probability: float
+    score: float
+
+
+class PairModel:
+    """A model of pairs with its codec: it writes targets for sources.
+
+    - `model`: a Seq2Seq of a framework.
+    - `codec`: how the model reads texts.
+    - `to_tensor`: converts a NumPy array to a tensor of the framework, as a data set does.
+    """
+
+    def __init__(self, model: Any, codec: PairCodec, to_tensor: Callable[[Any], Any]) -> None:
+        self.model = model
+        self.codec = codec
+        self.to_tensor = to_tensor
+
+    def __repr__(self) -> str:
+        return f"PairModel({type(self.model).__name__}, {self.codec.in_words()})"
+
+    def translate(
+        self, sources: Iterable[str], *, beams: int = 1, n: int = 1, length_penalty: float = 1.0
+    ) -> list[list[Translation]]:
+        """The `n` best targets of each source, best first, by greedy or beam search.
+
+        Targets of a source differ; there may be fewer than `n`.
+
+        Unknown tokens are read as the unknown symbol. A source that is longer than the longest of
+        the training is cut.
+
+        - `beams`: beam width; with 1 each token is the likeliest.
+        - `length_penalty`: beams are compared by their score, from 0 to 10.
+        """
+        asked = Translating(beams=beams, n=n, length_penalty=length_penalty)
+        texts = checked(sources)
+        return [*self.translations(texts, asked)]
+
+    def translations(
+        self, sources: Sequence[str], asked: Translating
+    ) -> Iterator[list[Translation]]:
+        """Yield the targets of each source. Many sources are read together."""
+        for start in range(0, len(sources), AT_ONCE):
+            batch = sources[start : start + AT_ONCE]
+            if asked.beams == 1:
+                yield from ([each] for each in self._greedy(batch, asked.length_penalty))
+            else:
+                yield from (self._searched(source, asked) for source in batch)
+
+    def evaluate(self, pairs: Sequence[Pair]) -> PairEvaluation:
+        """Loss of the targets of some pairs, and quality of the targets that the model writes."""
+        if not pairs:
+            raise ElmanError("pairs to evaluate must be one or more, got 0")
+        self._warn_of_cut(pairs)
+        tokenizer = self.codec.target.tokenizer
+        references: dict[str, list[str]] = {}
+        for source, target in pairs:
+            references.setdefault(source, []).append(tokenizer.join(tokenizer.split(target)))
+        sources = [*references]
+        with showing("evaluating") as report:
+            losses = np.concatenate([*self._losses(pairs)])
+            written = []
+            for (best,) in self.translations(sources, Translating()):
+                written.append(best.text)
+                report("evaluating", len(written), len(sources))
+        unknown = sum(len(self.unknown(source)) for source in sources)
+        return PairEvaluation.of(
+            float(losses.mean()), written, [*references.values()], len(losses), unknown
+        )
+
+    def unknown(self, source: str) -> list[str]:
+        """The unknown tokens of a source, in order."""
+        side = self.codec.source
+        return [token for token in side.tokenizer.split(source) if not _is_known(side, token)]
+
+    def length(self, source: str) -> int:
+        """Number of tokens of a source and its end; the model reads at most `codec.num_steps`."""
+        return len(self.codec.source.tokenizer.split(source)) + 1
+
+    def _warn_of_cut(self, pairs: Sequence[Pair]) -> None:
+        most = self.codec.num_steps
+        for name, side in (("sources", self.codec.source), ("targets", self.codec.target)):
+            texts = [pair[name == "targets"] for pair in pairs]
+            if cut := sum(len(side.tokenizer.split(text)) >= most for text in texts):
+                log.warning(
+                    "%d of %d %s are longer than in the training: their first %d tokens count",
+                    *(cut, len(pairs), name, most),
+                )
+
+    def _greedy(self, sources: Sequence[str], length_penalty: float) -> list[Translation]:
+        """The target of each source by the likeliest tokens."""
+        count = len(sources)
+        repeated = 1 << (count - 1).bit_length()  # few sizes: frameworks compile for each
+        state = self._encoded([*sources, *[sources[-1]] * (repeated - count)])
+        begin, end = self._symbols()
+        read = np.full((repeated, 1), begin)
+        ids = np.full((repeated, self.codec.num_steps), end)
+        sums, lengths = np.zeros(repeated), np.zeros(repeated, np.int64)
+        going = np.ones(repeated, np.bool_)
+        for step in range(self.codec.num_steps):
+            logits, state = self._decoded(read, state)
+            rows = logits[:, -1]  # (batch, vocab)
+            check_finite(rows[going])
+            chosen = rows.argmax(axis=-1)
+            gains = np.take_along_axis(log_probabilities(rows), chosen[:, None], axis=-1)[:, 0]
+            ids[going, step] = chosen[going]
+            sums[going] += gains[going]
+            lengths += going
+            going &= chosen != end
+            if not going.any():
+                break
+            read = chosen[:, None]
+        return [
+            self._translation(Hypothesis(tuple(row[:length]), float(total), length_penalty))
+            for row, length, total in zip(ids.tolist(), lengths.tolist(), sums, strict=True)
+        ][:count]
+
+    def _searched(self, source: str, asked: Translating) -> list[Translation]:
+        """The best targets of a source by beam search, `n` or fewer."""
+        begin, end = self._symbols()
+        found = beam_search(
+            Reader(self._decoded, self._encoded([source])),
+            [begin],
+            self.codec.num_steps,
+            asked.beams,
+            GREEDY,
+            lambda ids: ids[-1] == end,
+            asked.length_penalty,
+        )
+        best: dict[str, Translation] = {}  # the likeliest for each text
+        for each in map(self._translation, found):
+            best.setdefault(each.text, each)
+        return [*best.values()][: asked.n]
+
+    def _translation(self, found: Hypothesis) -> Translation:
+        text = self.codec.target.text(found.ids)
+        return Translation(text, found.log_probability, found.score)
+
+    def _losses(self, pairs: Sequence[Pair]) -> Iterator[NDArray[np.float64]]:
+        """Yield the losses of the tokens of the targets, ends included, some pairs at a time."""
+        target, steps = self.codec.target, self.codec.num_steps
+        begin, _ = self._symbols()
+        most = max(1, min(AT_ONCE, MAX_LOGITS // (steps * len(target.vocab))))
+        for start in range(0, len(pairs), most):
+            sources, targets = zip(*pairs[start : start + most], strict=True)
+            wanted, _ = padded(target, targets, steps)
+            begins = np.full((len(wanted), 1), begin)
+            read = np.concatenate([begins, wanted[:, :-1]], axis=1)
+            logits, _ = self._decoded(read, self._encoded(sources))
+            check_finite(logits)
+            counted = wanted != target.vocab[PADDING]
+            yield cross_entropy(logits[counted].astype(np.float64), wanted[counted])
+
+    def _symbols(self) -> tuple[int, int]:
+        """Ids of the beginning and the end of targets."""
+        vocab = self.codec.target.vocab
+        return vocab[BEGIN], vocab[END]
+
+    def _encoded(self, sources: Sequence[str]) -> Any:
+        """The decoder's state after some sources."""
+        ids, lengths = padded(self.codec.source, sources, self.codec.num_steps)
+        return self.model.encoded(self.to_tensor(ids), self.to_tensor(lengths))
+
+    def _decoded(self, ids: NDArray[Any], state: Any) -> tuple[NDArray[Any], Any]:
+        """Logits of ids, (batch, steps), as an array, and the state after them."""
+        logits, state = self.model.decoded(self.to_tensor(ids), state)
+        return self.model.xp.numpy(logits), state
+
+
+class Reader:
+    """A decoder that begins with the state after a source, read as language models are.
+
+    - `decoded`: logits of ids, and the state after them, for ids and a state.
+    """
+
+    def __init__(self, decoded: Callable[..., tuple[NDArray[Any], Any]], state: Any) -> None:
+        self.decoded = decoded
+        self.state = state
+
+    def step(self, ids: NDArray[Any], state: Any = None) -> tuple[NDArray[Any], Any]:
+        """Logits of ids, (batch, steps), and the state after them."""
+        return self.decoded(ids, self.state if state is None else state)
+
+
+def padded(
+    side: Side, texts: Sequence[str], steps: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Ids of texts with their ends, (texts, steps), cut or padded, and their lengths, (texts,)."""
+    vocab = side.vocab
+    ids = np.full((len(texts), steps), vocab[PADDING])
+    lengths = np.zeros(len(texts), np.int32)
+    for n, text in enumerate(texts):
+        tokens = side.tokenizer.split(text)
+        known = [vocab[token] if _is_known(side, token) else vocab.unk for token in tokens]
+        row = [*known, vocab[END]][:steps]
+        ids[n, : len(row)] = row
+        lengths[n] = len(row)
+    return ids, lengths
+
+
+def _is_known(side: Side, token: str) -> bool:
+    """False also for a token that is spelled like a symbol."""
+    return token in side.vocab and token not in RESERVED
+
+
+def checked(sources: Iterable[str]) -> list[str]:
+    """Sources as a list; an ElmanError unless they are texts of one line with a symbol or more."""
+    if isinstance(sources, str):
+        raise ElmanError(f"texts to translate must be a list of str, got {shortened(sources)}")
+    texts = [*strings(sources)]
+    for text in texts:
+        check_source(text)
+    return texts
+
+
+def check_source(text: str) -> None:
+    """Raise an ElmanError unless a text is a line with a symbol or more, as in a file of pairs."""
+    if not text.strip():
+        raise ElmanError(f"a text to translate must have a symbol or more, got {shortened(text)}")
+    if "\t" in text or "\n" in text:
+        raise ElmanError(
+            f"a text to translate must be one line without tabs, got {shortened(text)}"
+        )
