@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 from elman.core.errors import ElmanError
 from elman.core.experiments.frameworks import (
     FRAMEWORKS,
-    check_framework,
-    fastest_framework,
     framework_module,
     module_of,
 )
@@ -97,10 +95,13 @@ def __dir__() -> list[str]:
 def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     """Write a trained or loaded model of any framework into a new run directory.
 
+    An encoder-decoder must have been trained on a PairsFile or loaded; its run has no settings.
+
     The vocabulary comes from the training data, or from the run that the model was loaded from. The
     run keeps the settings of the training and the digest of its text.
     """
-    from elman.core.experiments import run
+    from elman.core.d2l.seq2seq import Predicting
+    from elman.core.experiments import pair_run, run
     from elman.core.experiments.saved import record_of
     from elman.core.files.paths import as_path
     from elman.core.text import codec
@@ -111,6 +112,10 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     if trainer is not None and trainer.model is not model:
         raise ElmanError("a model must be saved before its trainer trains another: do so after fit")
     is_fitted = trainer is not None and trainer.data is not None
+    history: Sequence[Any] = trainer.history if is_fitted else ()
+    if isinstance(model, Predicting):
+        pair_run.save(path, model, module, history)
+        return
     # A user's own `fit` may not set the codec.
     used = codec.shared(model, trainer.data if is_fitted else None)
     if used is None:
@@ -121,7 +126,6 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
             f"a model must have as many tokens as its text, got {architecture.vocab} and "
             f"{len(used.vocab)}: give it vocab_size=len(data.vocab)"
         )
-    history: Sequence[Any] = trainer.history if is_fitted else ()
     with run.new_folder(path) as part:
         values = module.export_weights(model)
         record = record_of(model, architecture, module)
@@ -134,7 +138,8 @@ def load(
 ) -> Any:
     """Load the model of a run directory into a framework.
 
-    `model.codec` converts between text and ids; `model.codec.vocab` is the vocabulary.
+    `model.codec` converts between text and ids; `model.codec.vocab` is the vocabulary. The model of
+    a run of pairs is a Seq2Seq. Its codec has two sides, `source` and `target`.
 
     - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the fastest engine
       on a CPU. None is numpy for weights in double precision, for a registered cell, and if Numba
@@ -144,15 +149,7 @@ def load(
 
     Raises an ElmanError for a folder that is not a run, and for a framework that is not installed.
     """
-    from elman.core.experiments import run
+    from elman.core.experiments import loading
     from elman.core.files.paths import as_path
-    from elman.core.model.precision import precision_in
 
-    if framework is not None:
-        check_framework(framework)
-    architecture, weights, codec, recorded = run.read(as_path(folder, "a run directory"))
-    framework = framework or fastest_framework(architecture.cell, weights)
-    chosen = precision_in(framework, recorded) if precision is None else precision
-    model = framework_module(framework).build(architecture, weights, precision=chosen)
-    model.codec = codec
-    return model
+    return loading.load(as_path(folder, "a run directory"), framework, precision)

@@ -109,10 +109,12 @@ def score(
     - `dynamic`: the model adapts to each line after scoring it.
     """
     from elman.core.experiments.adapting import adapting
+    from elman.core.experiments.loading import load_language_model
 
     in_memory.check(text)
-    model = elman.load(run, framework)
-    used = adapting(as_path(run, "a run directory"), model) if dynamic else None
+    folder = as_path(run, "a run directory")
+    model = load_language_model(folder, framework)
+    used = adapting(folder, model) if dynamic else None
     return scores_of(model, text, used)
 
 

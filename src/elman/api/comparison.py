@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import elman
 from elman.api.picture import Picture
 from elman.api.run import Run, run_paths
 from elman.api.terms import in_python, python_terms
 from elman.core import html_tables
 from elman.core.experiments import compare as comparisons
+from elman.core.experiments.loading import load_language_model
 from elman.core.experiments.results import Result
 from elman.core.experiments.table import compared, table
 from elman.core.model.metrics import Evaluation
@@ -80,7 +80,7 @@ def compare(*runs: "str | os.PathLike[str]", on: TextLike | None = None) -> Comp
     lines = on if on is None or isinstance(on, str | os.PathLike | Sequence) else list(on)
 
     def evaluate(run: Path) -> Evaluation:
-        return elman.load(run).evaluate(lines)  # type: ignore[no-any-return]
+        return load_language_model(run).evaluate(lines)  # type: ignore[no-any-return]
 
     folders = run_paths("compare", runs)
     temporary = [each for each in runs if isinstance(each, Run) and each.keeping is not None]

@@ -30,6 +30,10 @@ class TrainOptions(TypedDict, total=False):
     """Rarer tokens become <unk>. [default: word 2, char 1]"""
     newlines: str | None
     """universal reads CR LF and CR as LF; keep does not. [default: universal]"""
+    pairs: bool | None
+    """Learn the target after the tab of each line from the source before it."""
+    target_tokenizer: str | None
+    """char, word or bpe. [default: as --tokenizer]"""
     cell: str | None
     """rnn, rnn-relu, gru, lstm or mingru, or an installed cell. [default: chosen for the text;
     the book's is 'rnn']

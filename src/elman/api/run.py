@@ -72,7 +72,7 @@ class Run:
         self.path = as_path(path, "a run directory")
         self.keeping = keeping
         if not run.is_run(self.path):
-            run.read_config(self.path)  # raises
+            run.read_any_config(self.path)  # raises
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -94,6 +94,12 @@ class Run:
     def model(self) -> Any:
         """The model, in the engine if it supports it (`load` selects another framework)."""
         return self.load()
+
+    @property
+    def _language_model(self) -> Any:
+        """The model; an ElmanError if it is of pairs."""
+        run.read_config(self.path)
+        return self.model
 
     @python_terms
     def load(self, framework: str | None = None, precision: str | None = None) -> Any:
@@ -126,7 +132,9 @@ class Run:
     @property
     def _record(self) -> run.RunSettings | None:
         return (
-            run.read_config(self.path).training if self.finished else run.read_training(self.path)
+            run.read_any_config(self.path).training
+            if self.finished
+            else run.read_training(self.path)
         )
 
     @property
@@ -139,7 +147,7 @@ class Run:
     @property
     def _epochs(self) -> list[Epoch]:
         if not self.finished:
-            run.read_config(self.path)  # raises: it is still in training
+            run.read_any_config(self.path)  # raises: it is still in training
         return run.read_history(self.path)
 
     @property
@@ -153,7 +161,7 @@ class Run:
         """The curves: losses and perplexities of the training and the validation part."""
         from elman.core.training.curve_files import curves
 
-        return Picture(curves(self._epochs, run.scales(run.read_config(self.path))))
+        return Picture(curves(self._epochs, run.scales(run.read_any_config(self.path))))
 
     @python_terms
     def sample(self, tokens: int = 200, temperature: float = 0.5, seed: int = 0) -> str:
@@ -161,7 +169,7 @@ class Run:
 
         A model of lines writes one line.
         """
-        codec = self.model.codec
+        codec = self._language_model.codec
         if codec.lines:
             prefix = ""
         else:
@@ -169,7 +177,7 @@ class Run:
             prefix = known[0] if known else codec.text([int(codec.vocab.unk == 0)])
         options = {"tokens": tokens, "temperature": temperature}
         written = (
-            str(self.model.generate(prefix, **options, seed=seed + n)[0]).lstrip()
+            str(self._language_model.generate(prefix, **options, seed=seed + n)[0]).lstrip()
             for n in range(SAMPLES)
         )
         return next(filter(None, written), "")
@@ -177,12 +185,12 @@ class Run:
     @python_terms
     def evaluate(self, text: TextLike, edition: str | None = None) -> Evaluation:
         """Loss, perplexity and bits of the model on a text, a path or in memory."""
-        return self.model.evaluate(text, edition)  # type: ignore[no-any-return]
+        return self._language_model.evaluate(text, edition)  # type: ignore[no-any-return]
 
     @python_terms
     def score(self, text: TextLike) -> list[Score]:
         """Score each line of a text, a path or in memory, as `elman.score` does."""
-        return scores_of(self.model, text)
+        return scores_of(self._language_model, text)
 
     @python_terms
     def export(self, to: str, out: "str | os.PathLike[str] | None" = None) -> Path:
@@ -195,7 +203,7 @@ class Run:
     def save(self, path: "str | os.PathLike[str]") -> "Run":
         """Copy a finished run into a new run directory, and return the run there."""
         if not self.finished:
-            run.read_config(self.path)  # raises: it is still in training
+            run.read_any_config(self.path)  # raises: it is still in training
         folder = as_path(path, "a run directory")
         with run.new_folder(folder) as part:
             for each in self.path.iterdir():
@@ -219,6 +227,8 @@ class Run:
             return html.escape(repr(self))
         facts = describe.describe(self.path)
         rows = html_tables.of_facts(describe.in_lines(facts))
+        if isinstance(run.read_any_config(self.path), run.PairConfig):
+            return f"{rows}{self._picture()}"
         sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
         return f"{rows}{self._picture()}<pre style='white-space:pre-wrap'>{sample}</pre>"
 

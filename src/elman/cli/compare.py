@@ -58,10 +58,10 @@ def check_on(text: str) -> None:
 
 
 def _evaluate(run: Path, text: str) -> "Evaluation":
-    import elman
+    from elman.core.experiments.loading import load_language_model
     from elman.core.model.evaluation import evaluate_on
 
-    return evaluate_on(elman.load(run, "numba"), text)
+    return evaluate_on(load_language_model(run, "numba"), text)
 
 
 def print_runs(runs: "Sequence[Result]") -> None:

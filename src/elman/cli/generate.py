@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-import elman
 from elman.cli.options import Framework, Run, text, with_settings
 from elman.cli.output import show, show_as_written
 from elman.core.model.writing_options import Writing
@@ -47,12 +46,13 @@ def generate(
 
     Only the texts go to standard output. A terminal shows them as they are written.
     """
+    from elman.core.experiments.loading import load_language_model
     from elman.core.experiments.new_lines import LineOptions, write_wanted_lines
     from elman.core.model.writing import starts, write
 
     asked = Writing(**options | {"stop": tuple(options["stop"])})  # checked before a run is read
     wanted = LineOptions(lines, unique, new, tuple(known or ()))
-    model = elman.load(run, framework)
+    model = load_language_model(run, framework)
     begun = starts(prefixes or (), model.codec.lines or wanted.any)
     if not wanted.any:
         show_as_written(write(model, begun, asked))

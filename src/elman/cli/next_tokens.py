@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-import elman
 from elman.cli.options import Framework, Run, text
 from elman.cli.output import Table
 
@@ -22,9 +21,10 @@ def next_tokens(
     characters are escaped. A terminal shows a table, a pipe receives values separated by tabs.
     """
     from elman.core.errors import require_at_least
+    from elman.core.experiments.loading import load_language_model
 
     require_at_least(1, top=top)
-    model = elman.load(run, framework)
+    model = load_language_model(run, framework)
     found = model.next(prefix, top)
     tokens = [model.codec.spelling(each.id) for each in found]
     width = max(len("token"), *map(len, tokens))

@@ -14,6 +14,7 @@ from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import (
     CHOSEN,
     LoopSettings,
+    PairSettings,
     PlaceSettings,
     Settings,
     SizeSettings,
@@ -24,6 +25,7 @@ from elman.core.model.options import ModelOptions
 
 GROUPS = {  # of options in the help
     TextSettings: "Data",
+    PairSettings: "Data",
     SizeSettings: "Model",
     ModelOptions: "Model",
     LoopSettings: "Training",

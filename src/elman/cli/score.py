@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-import elman
 from elman.cli.options import Dynamic, Framework, Run
 from elman.cli.output import Table
 from elman.core.errors import ElmanError, require_at_least, require_at_most, require_one_of
@@ -39,11 +38,12 @@ def score(
     """
     from elman.core.experiments import score_rows
     from elman.core.experiments.adapting import adapting
+    from elman.core.experiments.loading import load_language_model
     from elman.core.files.long_work import showing
 
     _check(by, top, text)
     blocks = score_rows.blocks_of(file)
-    model = elman.load(run, framework)
+    model = load_language_model(run, framework)
     scored = score_rows.ScoredText(model, blocks, adapting(run, model) if dynamic else None)
     if top is not None:
         with showing("scoring"):  # other rows show themselves

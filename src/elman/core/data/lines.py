@@ -7,6 +7,7 @@ A line and its end are thus predicted from the end before it (its start) and the
 import logging
 import os
 import tempfile
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,13 +123,65 @@ def padded_steps(steps: int) -> int:
     return -(-steps // multiple) * multiple
 
 
-class LineBatches(Loader):
-    """Batches of lines with masks, in an order drawn anew for each epoch.
+class BatchesByLength(Loader):
+    """Batches of sequences of similar length, in an order drawn anew for each epoch.
 
-    Lines are shuffled, then sorted by length within pools of some batches; the batches of a pool
-    are shuffled. Lines are truncated to `steps` targets. Without a generator, the order is the same
-    in all epochs. Inputs and targets are (batch, steps), with the steps of the longest line or a
-    few more.
+    Sequences are shuffled, then sorted by length within pools of some batches; the batches of a
+    pool are shuffled. Without a generator, the order is the same in all epochs. A subclass makes a
+    `batch` of some rows.
+    """
+
+    def __init__(
+        self, number: int, tokens: int, batch_size: int, rng: np.random.Generator | None
+    ) -> None:
+        """`number` sequences with this number of `tokens` in all."""
+        self.number = number
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.rng = rng
+
+    def __len__(self) -> int:
+        return -(-self.number // self.batch_size)
+
+    def example(self) -> Batch:
+        """Batch of only the first sequence, to infer shapes from, without drawing."""
+        return self.batch(np.zeros(1, np.int64))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.batch, self.rows())
+
+    def rows(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the numbers of the sequences of each batch of an epoch."""
+        seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
+        rng = np.random.default_rng(seed)
+        order = self._order(rng)
+        pool = POOL_BATCHES * self.batch_size
+        for start in range(0, self.number, pool):
+            rows = np.asarray(order[start : start + pool])
+            rows = rows[np.argsort(self.lengths(rows), kind="stable")]
+            starts = range(0, len(rows), self.batch_size)
+            for place in rng.permutation(starts).tolist():
+                yield rows[place : place + self.batch_size]
+
+    def _order(self, rng: np.random.Generator) -> Any:
+        """Numbers of all sequences in random order, to be sliced; block by block for many."""
+        if self.number > MAX_SHUFFLED_WINDOWS or self.tokens > MAX_SHUFFLED_IDS:
+            return BlockShuffle(self.number, max(1, self.tokens // self.number), rng)
+        return rng.permutation(self.number)
+
+    @abstractmethod
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What some sequences are sorted by."""
+
+    @abstractmethod
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Batch of some sequences."""
+
+
+class LineBatches(BatchesByLength):
+    """Batches of lines with masks. Lines are truncated to `steps` targets.
+
+    Inputs and targets are (batch, steps), with the steps of the longest line or a few more.
     """
 
     def __init__(
@@ -140,43 +193,15 @@ class LineBatches(Loader):
         convert: Callable[[NDArray[Any]], Any],
         id_type: Any,
     ) -> None:
+        super().__init__(len(lines), len(lines.ids), batch_size, rng)
         self.lines = lines
-        self.batch_size = batch_size
         self.most = steps
-        self.rng = rng
         self.convert = convert
         self.id_type = id_type
 
-    def __len__(self) -> int:
-        return -(-len(self.lines) // self.batch_size)
-
-    def example(self) -> Batch:
-        """Batch of only the first line, to infer shapes from, without drawing."""
-        return self.batch(np.zeros(1, np.int64))
-
-    def __iter__(self) -> Iterator[Batch]:
-        return map(self.batch, self.rows())
-
-    def rows(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the line numbers of each batch of an epoch."""
-        seed = 0 if self.rng is None else int(self.rng.integers(1 << 62))
-        rng = np.random.default_rng(seed)
-        order = self._order(rng)
-        pool = POOL_BATCHES * self.batch_size
-        for start in range(0, len(self.lines), pool):
-            rows = np.asarray(order[start : start + pool])
-            rows = rows[np.argsort(self.lines.steps(rows), kind="stable")]
-            starts = range(0, len(rows), self.batch_size)
-            for place in rng.permutation(starts).tolist():
-                yield rows[place : place + self.batch_size]
-
-    def _order(self, rng: np.random.Generator) -> Any:
-        """Numbers of all lines in random order, to be sliced; block by block for many lines."""
-        number = len(self.lines)
-        tokens = len(self.lines.ids)
-        if number > MAX_SHUFFLED_WINDOWS or tokens > MAX_SHUFFLED_IDS:
-            return BlockShuffle(number, max(1, tokens // number), rng)
-        return rng.permutation(number)
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of targets of some lines."""
+        return self.lines.steps(rows)
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Batch of some lines."""

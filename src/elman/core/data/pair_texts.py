@@ -61,12 +61,12 @@ class PairTexts:
         source, target = map(Side, self.tokenizers, vocabularies)
         return PairCodec(source, target, num_steps)
 
-    def size(self, rows: slice, num_steps: int) -> Size:
+    def size(self, rows: NDArray[np.int64], num_steps: int) -> Size:
         """Size of the targets of some pairs, cut to `num_steps` tokens.
 
         The end of a target counts as a character, as the end of a line does.
         """
-        targets = [tokens[:num_steps] for tokens in self.targets[rows]]
+        targets = [tokens[:num_steps] for tokens in map(self.targets.__getitem__, rows.tolist())]
         join = self.tokenizers[1].join
         texts = [join(token for token in tokens if token != pair_codec.END) for tokens in targets]
         ended = sum(tokens[-1] == pair_codec.END for tokens in targets)
@@ -92,7 +92,7 @@ def read_pair_texts(
     if not 0 < num_train < len(pairs):
         raise ElmanError(
             f"{path} has {num_train} pairs for training and {len(pairs) - num_train} for "
-            "validation, and each part needs one: give more pairs, or another val_share"
+            "validation, and each part needs one: give more pairs, or another val_share or --split"
         )
     sides = [*zip(*pairs, strict=True)]
     used = [pair_codec.make(*each) for each in zip(tokenizers, sides, strict=True)]

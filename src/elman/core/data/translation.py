@@ -3,14 +3,16 @@
 import re
 import zipfile
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.data.batching import Minibatches
+from elman.core.data.batching import Loader
 from elman.core.data.data_module import DataModule
+from elman.core.data.pair_batches import PairBatches
 from elman.core.data.pair_texts import PairTexts, read_pair_texts
 from elman.core.data.sizes import Size
 from elman.core.errors import ElmanError, require_at_least, require_number, require_one_of
@@ -85,7 +87,7 @@ class Pairs(DataModule):
             row[: len(tokens)] = vocab[tokens]
         return ids
 
-    def get_dataloader(self, train: bool) -> Minibatches:
+    def get_dataloader(self, train: bool) -> Loader:
         """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
         rows = slice(0, self.num_train) if train else slice(self.num_train, None)
         return self.get_tensorloader(self.arrays, train, rows, self.tgt_vocab[PADDING])
@@ -176,11 +178,15 @@ class PairsFile(Pairs):
     """Pairs of a file of your own: on each line a source, a tab and its target.
 
     `num_steps` is the number of tokens of the longest text, unless it is given, with its end.
-    `pair_codec` is how its texts are read.
+    `pair_codec` is how its texts are read. With `by_length`, as in `elman train`, the targets of a
+    batch have similar lengths, and are cut to the longest one. Otherwise they are padded to
+    `num_steps`, as sources always are.
     """
 
     texts: PairTexts
     pair_codec: PairCodec
+    by_length = False
+    val_sha256 = test_sha256 = ""  # there are no files for these parts
 
     def __init__(
         self,
@@ -220,12 +226,14 @@ class PairsFile(Pairs):
         DataModule.__init__(data)
         data.batch_size = batch_size
         data.seed = seed
+        data.by_length = True
         data._begin(texts, codec)
         return data
 
     def _begin(self, texts: PairTexts, codec: PairCodec) -> None:
         """Number the tokens of the pairs."""
         self.texts = texts
+        self.text_sha256 = texts.sha256
         self.pair_codec = codec
         self.num_steps = codec.num_steps
         self.num_train = texts.num_train
@@ -241,11 +249,23 @@ class PairsFile(Pairs):
         tgt = pair_codec.tokens(codec.target.tokenizer, tgt_sentences)
         return self._numbered(src, tgt, (self.src_vocab, self.tgt_vocab))[0]
 
+    def get_dataloader(self, train: bool) -> Loader:
+        """Return the minibatches for training, shuffled anew in every epoch, or for validation."""
+        if not self.by_length:
+            return super().get_dataloader(train)
+        rows = slice(0, self.num_train) if train else slice(self.num_train, None)
+        arrays = [self.to_array(array)[rows] for array in self.arrays]
+        steps = np.minimum(self.texts.lengths[1, rows], self.num_steps)
+        rng = np.random.default_rng(self.seed) if train else None
+        padding = self.tgt_vocab[PADDING]
+        return PairBatches(arrays, steps, self.batch_size, rng, self.to_tensor, padding)
+
     def trained(self) -> Size:
         """Size of the targets for training."""
-        return self.texts.size(slice(0, self.num_train), self.num_steps)
+        return self.texts.size(np.arange(self.num_train), self.num_steps)
 
     def validated(self, batches: int) -> Size:
         """Size of the targets in the first `batches` of the validation part."""
-        end = self.num_train + batches * self.batch_size
-        return self.texts.size(slice(self.num_train, end), self.num_steps)
+        loader = self.val_dataloader()
+        rows = np.concatenate([*islice(loader.rows(), batches)])
+        return self.texts.size(self.num_train + rows, self.num_steps)

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elman.core.data.pair_texts import VAL_SHARE, PairTexts, read_pair_texts
 from elman.core.data.parts import Sources, parse_split
 from elman.core.data.survey import suitable_tokens
 from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError
-from elman.core.experiments import recipe
+from elman.core.experiments import pair_recipe, recipe
 from elman.core.experiments.calibration import operations_per_second
 from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.origin import Origin, named
+from elman.core.experiments.pair_run import default_framework
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.experiments.tensorboard import check_installed
 from elman.core.files import regular
-from elman.core.valid_values import LOGS, TIME_MACHINE
+from elman.core.valid_values import CHAR, LOGS, TIME_MACHINE
 from elman.core.workers.processes import check_shards
 
 log = logging.getLogger("elman")
@@ -35,6 +37,7 @@ class Choice:
     - `framework`: module of the framework.
     - `origin`: the model to start from, if one is given.
     - `text`: the text; None for The Time Machine: a framework's data set reads it.
+    - `pairs`: the pairs, instead of a text.
     - `reasons`: lines that describe the settings chosen for the text.
     - `given`: names of the settings that were not chosen; None if not known.
     """
@@ -43,6 +46,7 @@ class Choice:
     framework: Any
     origin: Origin | None = None
     text: Text | None = None
+    pairs: PairTexts | None = None
     reasons: tuple[str, ...] = ()
     given: list[str] | None = None
 
@@ -54,6 +58,8 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     """
     if given.get("log") in LOGS:
         check_installed()
+    if given.get("pairs"):
+        return _choose_pairs(given)
     if given.get("text", TIME_MACHINE) == TIME_MACHINE or given.get("recipe") == "book":
         return settled(Settings(**given), named(given), workers)
     check_given(given)
@@ -75,7 +81,34 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
     for line in reasons:
         log.info(line)
     recipe.check_time(settings, facts)
-    return Choice(settings, framework, origin, text, tuple(reasons), named(given))
+    return Choice(settings, framework, origin, text, None, tuple(reasons), named(given))
+
+
+def _choose_pairs(given: Mapping[str, Any]) -> Choice:
+    """Read the pairs of the given settings, and choose the other settings."""
+    named_by_user = named(given)
+    check_given(given)
+    given = {"framework": default_framework(), **given} if "framework" not in given else given
+    framework, num_gpus = _framework(given)
+    pairs = _read_pairs(given)
+    codec = pairs.codec(pair_recipe.num_steps(given, pairs))
+    speed = recipe.USUAL_SPEED
+    if recipe.minutes(given) is not None:
+        speed = operations_per_second(framework, "single", num_gpus)
+    facts = pair_recipe.PairFacts.of(pairs, codec, speed)
+    settings, reasons = pair_recipe.choose(given, facts)
+    for line in reasons:
+        log.info(line)
+    return Choice(settings, framework, None, None, pairs, tuple(reasons), named_by_user)
+
+
+def _read_pairs(settings: Mapping[str, Any]) -> PairTexts:
+    """Read the pairs of some settings."""
+    source = settings.get("tokenizer") or CHAR
+    names = source, settings.get("target_tokenizer") or source
+    split = parse_split(settings.get("split"))
+    share = VAL_SHARE if split is None else split[1]
+    return read_pair_texts(Path(settings["text"]), names, share)
 
 
 def settled(settings: Settings, given: list[str] | None = None, workers: int = 1) -> Choice:
@@ -101,11 +134,13 @@ def _settled(
     workers: int,
 ) -> Choice:
     framework, _ = _framework(vars(settings))
-    text = None
-    if settings.text != TIME_MACHINE:
+    text = pairs = None
+    if settings.pairs:
+        pairs = _read_pairs(vars(settings))
+    elif settings.text != TIME_MACHINE:
         options = _token_options(vars(settings), origin)
         text = read_text(sources_of(vars(settings)), options, workers > 1)
-    return Choice(settings, framework, origin, text, reasons, given)
+    return Choice(settings, framework, origin, text, pairs, reasons, given)
 
 
 def _framework(settings: Mapping[str, Any]) -> tuple[Any, int]:

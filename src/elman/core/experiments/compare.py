@@ -106,6 +106,8 @@ def train_in(
     if number_of_workers() > 1:
         raise ElmanError(f"workers must train in one framework, got {frameworks}: give one")
     found = interpreters(frameworks)
+    if given.get("pairs"):
+        raise ElmanError(f"pairs are learned in one framework, got {frameworks}: give one")
     if given.get("recipe") == "auto":
         raise ElmanError(
             "several frameworks must train with the same settings, got recipe auto: leave it out, "

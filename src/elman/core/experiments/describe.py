@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.experiments.results import kept_epoch, place_in_words, result
+from elman.core.experiments.run import Config
 from elman.core.experiments.runs import read
 from elman.core.experiments.table import COLUMNS, OFF, heading, in_order, shown
-from elman.core.model import weights
+from elman.core.model import encoder_decoder, weights
+from elman.core.model.encoder_decoder import PairArchitecture
+from elman.core.model.precision import SINGLE
 from elman.core.valid_values import CHAR
 
-ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256"}  # shown in other lines
+# Shown in other lines.
+ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256", "source_vocab", "target_vocab"}
 RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
 
 
@@ -25,9 +29,9 @@ def describe(folder: Path) -> dict[str, Any]:
         place = [*place_in_words(kept_epoch(history, record), len(history), by_time)]
     return {
         **asdict(result(folder, config, history)),
-        "parameters": weights.count(config.architecture),
+        "parameters": config.parameters,
         "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
-        "precision": config.precision,
+        "precision": config.precision if isinstance(config, Config) else SINGLE,
         "given": None if record is None else record.given,
         "reasons": [] if record is None else record.reasons,
         "epoch": None if record is None else record.epoch,
@@ -43,7 +47,7 @@ def in_lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if settings["text"] is not None:
         texts = [settings["text"], *settings["more_texts"]]
         yield "text", f"{', '.join(texts)}, SHA-256 {facts['text_sha256'][:16]}"
-    yield "tokens", f"{settings['tokenizer']}, vocabulary of {settings['vocab']:,}"
+    yield "tokens", _tokens(settings)
     yield "model", model(facts)
     if settings["text"] is not None:
         names = [name for name in settings if name not in ELSEWHERE]
@@ -67,9 +71,27 @@ def _share(name: str, read: float | None) -> str:
     return f"  (on {read:.0%} of the test part)" if partial else ""
 
 
+def _tokens(settings: dict[str, Any]) -> str:
+    """Tokens and vocabularies in words."""
+    if not _is_of_pairs(settings):
+        return f"{settings['tokenizer']}, vocabulary of {settings['vocab']:,}"
+    return (
+        f"{settings['tokenizer']} in sources, vocabulary of {settings['source_vocab']:,}; "
+        f"{settings['target_tokenizer']} in targets, vocabulary of {settings['target_vocab']:,}"
+    )
+
+
+def _is_of_pairs(settings: dict[str, Any]) -> bool:
+    return "target_vocab" in settings
+
+
 def model(facts: dict[str, Any]) -> str:
     """Cell, sizes, parameters and precision of a model in words."""
-    sizes = {each.name: facts["settings"][each.name] for each in fields(weights.Architecture)}
+    settings = facts["settings"]
+    if _is_of_pairs(settings):
+        sizes = {each.name: settings[each.name] for each in fields(PairArchitecture)}
+        return encoder_decoder.in_words(PairArchitecture(**sizes))
+    sizes = {each.name: settings[each.name] for each in fields(weights.Architecture)}
     return weights.in_words(weights.Architecture(**sizes), facts["precision"])
 
 

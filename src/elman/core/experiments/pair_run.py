@@ -35,6 +35,7 @@ class PairRun:
     - `config`: content of config.json.
     """
 
+    framework: str
     model: Any
     data: Any
     config: PairConfig
@@ -45,8 +46,8 @@ def default_framework() -> str:
     found = installed_frameworks(OF_PAIRS)
     if not found:
         raise ElmanError(
-            f"pairs require {alternatives(OF_PAIRS)}, and none is installed: "
-            'pip install "elman[torch]"'
+            f"the engine has no encoder-decoder for pairs, and {alternatives(OF_PAIRS)} is not "
+            'installed: pip install "elman[torch]"'
         )
     return found[0]
 
@@ -71,8 +72,9 @@ def load_pair_run(folder: Path, framework: str | None = None) -> PairRun:
     module = framework_module(framework)
     padding = codec.target.vocab[PADDING]
     model = module.build_seq2seq(config.architecture, values, tgt_pad=padding)
+    model.codec = codec
     data = module.PairsFile.of(without_pairs(codec), codec, batch_size=1)
-    return PairRun(model, data, config)
+    return PairRun(framework, model, data, config)
 
 
 def without_pairs(codec: PairCodec) -> PairTexts:
@@ -110,6 +112,26 @@ def write(
     pair_codec.write(folder, codec)
     flat = {f"{part}.{name}": value for part in PARTS for name, value in values[part].items()}
     run.write_model(folder, config, flat, history)
+
+
+def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> None:
+    """Write a trained or loaded Seq2Seq of a framework's module into a new run directory."""
+    codec = model.codec
+    if not isinstance(codec, PairCodec):
+        raise ElmanError(
+            "an encoder-decoder must be trained on a PairsFile or loaded to be saved: fit it first"
+        )
+    values = module.seq2seq_weights(model)
+    arch = architecture_of(values)
+    sizes = len(codec.source.vocab), len(codec.target.vocab)
+    if sizes != (arch.source_vocab, arch.target_vocab):
+        raise ElmanError(
+            f"a model must have as many tokens as its pairs, got {arch.source_vocab} and "
+            f"{arch.target_vocab} for {sizes[0]} and {sizes[1]}: use the sizes of the vocabularies"
+        )
+    with run.new_folder(folder) as part:
+        write(part, arch, values, codec, None, history)
+        run.draw(part, history)
 
 
 def architecture_of(values: Mapping[str, Weights]) -> PairArchitecture:

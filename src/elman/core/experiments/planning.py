@@ -178,6 +178,8 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
 
     - `tokens`: tokens of the training part, if no text is read.
     """
+    if given.get("pairs"):
+        raise ElmanError("a plan requires a language model, got pairs: leave --pairs out")
     if (framework := given.get("framework", "numba")) not in SHARDED:
         raise ElmanError(
             f"a plan requires a framework with workers ({', '.join(SHARDED)}), got {framework}: "

@@ -1,10 +1,10 @@
 """Results of a training in words."""
 
-import math
 import shlex
 from pathlib import Path
 
 from elman.core.data import splits
+from elman.core.experiments.pair_training import PairTraining
 from elman.core.experiments.results import place_in_words
 from elman.core.experiments.train import Training
 from elman.core.model.metrics import Evaluation, in_digits, perplexity
@@ -30,7 +30,7 @@ def results_in_words(training: Training, test: Evaluation | None) -> list[str]:
     name, place = place_in_words(best, last.epoch, training.settings.by_time)
     return [
         f"{'':12}{'bits/char':>12}{'perplexity':>12}{'nats/token':>12}",
-        _losses("training", _training_bits(training, best.train_loss), best.train_loss),
+        _losses("training", training.training_bits(best.train_loss), best.train_loss),
         *(_losses(part, found.bits_per_character, found.loss) for part, found in parts.items()),
         "",
         *unknown,
@@ -46,8 +46,10 @@ def run_in_words(folder: Path) -> str:
 
 
 def next_command(training: Training, folder: Path) -> str:
-    """Command that writes with the model of a run: new lines, or a text from a prefix."""
+    """Command that writes with the model of a run: a target, new lines, or a text."""
     run = shlex.quote(str(folder))
+    if isinstance(training, PairTraining):
+        return f"elman translate {run} {shlex.quote(training.examples()[0])}"
     if training.codec.lines:
         return f"elman generate {run} --lines {LINES} --unique --new"
     lines = training.codec.text(training.prefix()).strip().split("\n")
@@ -64,10 +66,3 @@ def _line(name: str, value: str) -> str:
 
 def _losses(part: str, bits: float, loss: float) -> str:
     return f"{part:12}{bits:12.3f}{in_digits(perplexity(loss)):>12}{loss:12.4f}"
-
-
-def _training_bits(training: Training, loss: float) -> float:
-    """Bits per character of the training part."""
-    if training.trainer.in_bits is None:
-        return loss / math.log(2)
-    return float(training.trainer.in_bits[0](loss))

@@ -13,6 +13,7 @@ from elman.core.files import regular
 from elman.core.model.metrics import Evaluation, bits_per_character, perplexity
 from elman.core.setting_fields import values_of
 from elman.core.text.codec import TOKENIZER_FILE, VOCAB_FILE
+from elman.core.text.pair_codec import TARGET
 from elman.core.training.history import Epoch, best_epoch, passes_in_words
 from elman.core.valid_values import TIME_MACHINE
 
@@ -55,7 +56,7 @@ class Result:
 
 def result(
     folder: Path,
-    config: run.Config,
+    config: run.AnyConfig,
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
@@ -71,8 +72,7 @@ def result(
     parts = _parts(record)
     if evaluation is not None:
         results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
-        reading = f"cleaned {config.clean}, by lines {config.lines}"
-        parts |= {"on": Part(reading, None, evaluation.characters)}
+        parts |= {"on": Part(_on(config), None, evaluation.characters)}
     settings = {"text": None, **asdict(config.architecture)}
     if record is not None:
         settings |= asdict(record.settings)
@@ -81,6 +81,8 @@ def result(
             "init_sha256": record.init_sha256,
         }
     settings["tokenizer"] = config.tokenizer
+    if isinstance(config, run.PairConfig):
+        settings["target_tokenizer"] = config.target_tokenizer
     text_sha256 = None if record is None else record.text_sha256
     finished = datetime.fromtimestamp((folder / run.CONFIG).stat().st_mtime)
     return Result(
@@ -92,6 +94,13 @@ def result(
         _tokens(folder, config),
         f"{finished:%Y-%m-%d %H:%M}",
     )
+
+
+def _on(config: run.AnyConfig) -> str:
+    """How a run reads a text that all runs are evaluated on."""
+    if isinstance(config, run.PairConfig):
+        return "pairs"
+    return f"cleaned {config.clean}, by lines {config.lines}"
 
 
 def _of_history(
@@ -156,10 +165,10 @@ def _part(
     return Part(record.text_sha256 + lines, before, characters)
 
 
-def _tokens(folder: Path, config: run.Config) -> str:
+def _tokens(folder: Path, config: run.AnyConfig) -> str:
     """Digest of everything that determines how a run reads a text."""
-    digest = hashlib.sha256(repr((config.tokenizer, config.clean, config.newlines)).encode())
-    for name in (VOCAB_FILE, TOKENIZER_FILE):
+    digest = hashlib.sha256(repr(config.reading).encode())
+    for name in (VOCAB_FILE, TOKENIZER_FILE, TARGET + VOCAB_FILE, TARGET + TOKENIZER_FILE):
         if (folder / name).exists():
             with regular.open_regular(folder / name) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -28,7 +28,7 @@ from elman.core.errors import (
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
-from elman.core.model import weights
+from elman.core.model import encoder_decoder, weights
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.model.precision import SINGLE, check_precision
@@ -128,6 +128,16 @@ class Config:
         tokenizers.check_newlines(self.newlines)
         check_precision(self.precision)
 
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """What determines how a text is read, except for vocabularies."""
+        return self.tokenizer, self.clean, self.newlines
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return weights.count(self.architecture)
+
 
 @dataclass(frozen=True)
 class PairConfig:
@@ -153,6 +163,16 @@ class PairConfig:
         require_at_most(MAX_EMBEDDING, embedding=arch.embedding)
         require_at_most(MAX_HIDDEN, hidden=arch.hidden)
         require_at_most(MAX_LAYERS, layers=arch.layers)
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """What determines how pairs are read, except for vocabularies."""
+        return self.tokenizer, self.target_tokenizer
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return encoder_decoder.count(self.architecture)
 
 
 AnyConfig = Config | PairConfig
@@ -370,7 +390,7 @@ def add_test(folder: Path, test: Evaluation, share: float) -> None:
         "test_characters": test.characters,
     }
     try:
-        config = read_config(folder)
+        config = read_any_config(folder)
         if config.training is None:
             raise ElmanError(f"{folder} has no training in its config.json")
         training = replace(config.training, **json_files.finite(result))

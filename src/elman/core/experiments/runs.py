@@ -36,13 +36,13 @@ class FinishedRun(NamedTuple):
     """A run directory and its contents."""
 
     folder: Path
-    config: run.Config
+    config: run.AnyConfig
     history: list[Epoch]
 
 
 def read(folder: Path) -> FinishedRun:
     """Read a finished run."""
-    return FinishedRun(folder, run.read_config(folder), run.read_history(folder))
+    return FinishedRun(folder, run.read_any_config(folder), run.read_history(folder))
 
 
 def readable(folders: Iterable[Path]) -> list[FinishedRun]:

@@ -138,7 +138,7 @@ def begin(
             atomic.check_new(folder)
         run.check_writable(folder)
         choice = choose(with_shards(given, workers.size), workers.size)
-        training = Training(choice, workers)
+        training = _kind(choice.settings)(choice, workers)
         with run.new_training(folder, training.run_settings, numbered) as folder:
             return Session(training, folder, conduct, workers, tell).fit()
 
@@ -162,8 +162,17 @@ def _resume(
                     f"{name} must be {own}, as in {folder}, got {value}: give the same, or another "
                     "--out"
                 )
-        training = Training.from_settings(kept, workers)
+        training = _kind(kept.settings).from_settings(kept, workers)
         return Session(training, folder, conduct, workers, tell).fit()
+
+
+def _kind(settings: Settings) -> type[Training]:
+    """Class of a training with these settings."""
+    if not settings.pairs:
+        return Training
+    from elman.core.experiments.pair_training import PairTraining
+
+    return PairTraining
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from elman.core.valid_values import (
     MAX_SHARDS,
     MAX_VOCAB_SIZE,
     NEWLINES,
+    PAIR_TOKENIZERS,
     RECIPES,
     SCHEDULES,
     SHARDED,
@@ -141,6 +142,16 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class PairSettings:
+    """Settings of pairs, for an encoder-decoder."""
+
+    pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
+    target_tokenizer: str | None = choice(
+        None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer"
+    )
+
+
+@dataclass(frozen=True)
 class SizeSettings:
     """Settings of an architecture, except the size of the vocabulary."""
 
@@ -222,7 +233,15 @@ class PlaceSettings:
 
 
 @dataclass(frozen=True)
-class Settings(PlaceSettings, Optimizer, LoopSettings, ModelOptions, SizeSettings, TextSettings):
+class Settings(
+    PlaceSettings,
+    Optimizer,
+    LoopSettings,
+    ModelOptions,
+    SizeSettings,
+    PairSettings,
+    TextSettings,
+):
     """Options of a training. The defaults are the book's. An ElmanError names an invalid value.
 
     Fields left None whose value follows from others, such as `lr`, are filled in. The fields of the
@@ -270,6 +289,7 @@ def check_given(given: Mapping[str, Any]) -> None:
 def check_together(values: Mapping[str, Any]) -> None:
     """Raise an ElmanError for settings that conflict. Some may be missing."""
     _check_texts(values)
+    _check_pairs(values)
     _check_parts(values)
     _check_workers(values)
     _check_model(values)
@@ -310,6 +330,68 @@ def _check_as_in_the_book(values: Mapping[str, Any]) -> None:
         raise ElmanError(
             f"The Time Machine is read in random windows, as in the book, got "
             f"{values['batching']}: give a text file"
+        )
+
+
+# Settings that an encoder-decoder cannot have, unless they have these values.
+FIXED_OF_PAIRS: Mapping[str, Any] = {
+    "cell": "gru",
+    "optimizer": "adam",
+    "precision": "single",
+    "batching": "random",
+    "recipe": "auto",
+}
+NOT_OF_PAIRS = (
+    "more_texts",
+    "val",
+    "test",
+    "lines",
+    "vocab_size",
+    "min_freq",
+    "newlines",
+    "tied",
+    "input_dropout",
+    "output_dropout",
+    "momentum",
+    "weight_decay",
+    "shards",
+    "partition_optimizer",
+    "init",
+)
+
+
+def _check_pairs(values: Mapping[str, Any]) -> None:
+    """Raise an ElmanError for settings that do not apply to pairs, or only to pairs."""
+    from elman.core.data.parts import parse_split
+
+    if not values.get("pairs"):
+        if value := values.get("target_tokenizer"):
+            raise ElmanError(f"target tokenizer requires --pairs, got {value}: give --pairs")
+        return
+    if values.get("text", TIME_MACHINE) == TIME_MACHINE:
+        raise ElmanError("pairs are read from a file of yours, got none: give its path")
+    for name, only in FIXED_OF_PAIRS.items():
+        if values.get(name, only) != only:
+            raise ElmanError(
+                f"{in_words(name)} of pairs is {only}, got {values[name]}: leave it out"
+            )
+    for name in NOT_OF_PAIRS:
+        if value := values.get(name):
+            raise ElmanError(f"{in_words(name)} does not apply to pairs, got {value}: leave it out")
+    if values.get("embedding") == 0:
+        raise ElmanError("a model of pairs has an embedding, got embedding 0: give it a size")
+    if values.get("framework") in ON_CPU_ALONE:
+        raise ElmanError(
+            f"{values['framework']} has no encoder-decoder for pairs: choose --framework torch, "
+            "tensorflow, jax or mxnet"
+        )
+    for name in ("tokenizer", "target_tokenizer"):
+        if (tokens := values.get(name)) is not None:
+            require_one_of(PAIR_TOKENIZERS, **{name: tokens})
+    if len(parse_split(values.get("split")) or ()) > 2:
+        raise ElmanError(
+            f"the split of pairs has two shares, got {values['split']}: give those for training "
+            "and validation"
         )
 
 

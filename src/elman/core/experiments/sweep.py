@@ -86,6 +86,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if "text" not in self.given:
             raise ElmanError("a sweep requires a text: give its path")
+        if self.given.get("pairs"):
+            raise ElmanError("a sweep requires a language model, got pairs: leave --pairs out")
         require_at_least(1, trials=self.trials)
         require_at_most(MAX_TRIALS, trials=self.trials)
         for name in space.parse(self.space):
@@ -196,7 +198,7 @@ def train_trial(
                 trained = session.begin(given, folder, conduct=conduct)
             if trained is not None:
                 trained.finish()
-    record = run.read_config(folder).training
+    record = run.read_any_config(folder).training
     assert record is not None
     assert record.validated is not None  # a version that counts characters
     loss = kept_loss(run.read_history(folder), record)

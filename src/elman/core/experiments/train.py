@@ -1,6 +1,7 @@
 """A training from settings to result, without a command line."""
 
 import logging
+import math
 import platform
 from collections.abc import Callable
 from functools import cached_property
@@ -56,9 +57,8 @@ class Training:
         self.framework = choice.framework
         self._parts = workers.size if settings.partition_optimizer else 1
         self.trainer = _trainer(settings, self.framework, workers)
-        self.data = _data(choice)
+        self.data = self._read(choice)
         _warn(choice.text, workers)
-        self.codec: Codec = self.data.codec
         self.run_settings = RunSettings(
             settings,
             **_digests(self.data),
@@ -67,6 +67,15 @@ class Training:
             given=choice.given,
         )
         self.model = self._model(None if origin is None else origin.values)
+
+    def _read(self, choice: Choice) -> Any:
+        """Data set of the framework."""
+        return _data(choice)
+
+    @property
+    def codec(self) -> Codec:
+        """How the text is read."""
+        return cast(Codec, self.data.codec)
 
     @classmethod
     def from_settings(cls, kept: RunSettings, workers: Workers = ONE_WORKER) -> "Training":
@@ -148,6 +157,12 @@ class Training:
         size = self._validated
         return Evaluation.of(self.trainer.validation[0] * size.tokens, size)
 
+    def training_bits(self, loss: float) -> float:
+        """Bits per character of the training part for a loss in nats per token."""
+        if self.trainer.in_bits is None:
+            return loss / math.log(2)
+        return float(self.trainer.in_bits[0](loss))
+
     @cached_property
     def _validated(self) -> Size:
         """Number of tokens that validated the kept weights; available after `fit`."""
@@ -175,9 +190,9 @@ class Training:
             log.info("the test covers the first %d of %d tokens of its part", result.tokens, tokens)
         return result, result.tokens / tokens
 
-    def write(self, folder: Path) -> None:
-        """Fill `folder` with the run, except for the curves."""
-        record = TrainingRecord(
+    def _record(self) -> TrainingRecord:
+        """Settings of the training, its environment and its result."""
+        return TrainingRecord(
             **vars(self.run_settings),
             epoch=best_epoch(self.trainer.history).epoch,
             trained=self.data.trained(),
@@ -187,13 +202,16 @@ class Training:
             python_version=platform.python_version(),
             peak_memory_mb=peak_memory_mb(),
         )
+
+    def write(self, folder: Path) -> None:
+        """Fill `folder` with the run, except for the curves."""
         run.write(
             folder,
             self.framework.architecture(self.model),
             self.framework.export_weights(self.model),
             self.codec,
             self.settings.precision,
-            record,
+            self._record(),
             self.trainer.history,
         )
 

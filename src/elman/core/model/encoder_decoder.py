@@ -3,6 +3,7 @@
 Names and shapes are those of PyTorch, as in `weights.py`; the cell is a GRU.
 """
 
+import math
 from dataclasses import dataclass
 
 from elman.core.errors import ElmanError, require_at_least
@@ -58,3 +59,34 @@ def check(values: dict[str, Weights], arch: PairArchitecture) -> None:
                 f"the weight {part}.{wrong} of a model of {arch} must be {named.get(wrong)}, "
                 f"got {found.get(wrong)}"
             )
+
+
+def count(arch: PairArchitecture) -> int:
+    """Number of weights."""
+    return sum(math.prod(shape) for named in shapes(arch).values() for shape in named.values())
+
+
+def products(arch: PairArchitecture) -> list[int]:
+    """Weight multiplications in the forward pass of a token of the source, and of the target."""
+    return [
+        sum(
+            math.prod(shape)
+            for name, shape in named.items()
+            if "weight" in name and name != "embedding.weight"
+        )
+        for named in shapes(arch).values()
+    ]
+
+
+def require_memory(arch: PairArchitecture, numbers: float) -> None:
+    """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
+    weights.require_memory_for(count(arch), numbers, arch.hidden, arch.layers)
+
+
+def in_words(arch: PairArchitecture) -> str:
+    """Cell, sizes and parameters of a model in words."""
+    layers = f"{arch.layers} layer{'' if arch.layers == 1 else 's'} of {arch.hidden} units"
+    return (
+        f"encoder and decoder of {CELL}, {layers} each, an embedding of {arch.embedding}, "
+        f"{count(arch):,} parameters"
+    )

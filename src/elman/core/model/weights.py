@@ -181,10 +181,15 @@ def draw(
 
 def require_memory(arch: Architecture, numbers: float) -> None:
     """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
-    needed, most = int(4 * numbers * count(arch)), memory.limit()
+    require_memory_for(count(arch), numbers, arch.hidden, arch.layers)
+
+
+def require_memory_for(weights: int, numbers: float, hidden: int, layers: int) -> None:
+    """Raise an ElmanError unless memory suffices for `numbers` float32 values for each weight."""
+    needed, most = int(4 * numbers * weights), memory.limit()
     if most is not None and needed > most:
         raise ElmanError(
-            f"a model of {arch.hidden} hidden units in {arch.layers} layers takes "
+            f"a model of {hidden} hidden units in {layers} layers takes "
             f"{needed >> 20} MiB, but this process may use {most >> 20}: use fewer"
         )
 

@@ -187,14 +187,18 @@ def read(
     return codec
 
 
-def shared(model: Any, data: Any) -> Codec | None:
+def shared(model: Any, data: Any) -> Any:
     """Codec of a model that is trained on some data: the model's codec, or else the data's.
+
+    None if neither has one; a PairCodec for pairs.
 
     The user's own data may have only a `vocab`, or none. Raises an ElmanError if the data number
     tokens differently from the model.
     """
-    used: Codec | None = model.codec
+    used = model.codec
     of_data = DataAttributes.of(data)
+    if of_data.pair_codec is not None:
+        return _shared_by_pairs(used, of_data.pair_codec)
     # The user's own data may use this name for something else.
     given: Codec | None = of_data.codec if isinstance(of_data.codec, Codec) else None
     tokens = tokens_of(of_data.vocab if given is None else given.vocab)
@@ -211,6 +215,16 @@ def shared(model: Any, data: Any) -> Codec | None:
             "text with the model's codec, as in TextFile(..., codec=model.codec)"
         )
     return used
+
+
+def _shared_by_pairs(used: Any, given: Any) -> Any:
+    """The codec of the pairs; an ElmanError if the model was trained on other tokens."""
+    if used is not None and not used.has_same_tokens(given):
+        raise ElmanError(
+            f"model and data must number tokens equally, got {used.in_words()} in the model and "
+            f"{given.in_words()} in the data: train a new model"
+        )
+    return given
 
 
 def _check_size(model: Any, tokens: int) -> None:

@@ -48,7 +48,7 @@ class Side:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairCodec:
     """Maps sources and targets to token ids and back.
 
@@ -58,6 +58,20 @@ class PairCodec:
     source: Side
     target: Side
     num_steps: int
+
+    def __repr__(self) -> str:
+        return f"PairCodec({self.in_words()})"
+
+    def has_same_tokens(self, other: "PairCodec") -> bool:
+        """True if both have the same tokenizers and vocabularies."""
+        mine, its = (
+            [
+                (side.tokenizer.name, side.tokenizer.model, side.vocab.idx_to_token)
+                for side in (codec.source, codec.target)
+            ]
+            for codec in (self, other)
+        )
+        return mine == its
 
     def in_words(self) -> str:
         """Tokens of both sides."""

@@ -1,0 +1,31 @@
+"""Models of run directories, loaded into a framework."""
+
+from pathlib import Path
+from typing import Any
+
+from elman.core.experiments import pair_run, run
+from elman.core.experiments.frameworks import check_framework, fastest_framework, framework_module
+from elman.core.model.precision import SINGLE, check_precision, precision_in
+
+
+def load(folder: Path, framework: str | None = None, precision: str | None = None) -> Any:
+    """Load the model of a run; the arguments are those of `elman.load`."""
+    if framework is not None:
+        check_framework(framework)
+    if not isinstance(run.read_any_config(folder), run.PairConfig):
+        return load_language_model(folder, framework, precision)
+    loaded = pair_run.load_pair_run(folder, framework)
+    check_precision(precision or SINGLE, loaded.framework)
+    return loaded.model
+
+
+def load_language_model(
+    folder: Path, framework: str | None = None, precision: str | None = None
+) -> Any:
+    """Load the model of a run as `load` does; an ElmanError if it is a model of pairs."""
+    architecture, weights, codec, recorded = run.read(folder)
+    framework = framework or fastest_framework(architecture.cell, weights)
+    chosen = precision_in(framework, recorded) if precision is None else precision
+    model = framework_module(framework).build(architecture, weights, precision=chosen)
+    model.codec = codec
+    return model

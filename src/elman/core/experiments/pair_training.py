@@ -1,0 +1,100 @@
+"""A training on pairs of texts."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from elman.core.data.pair_texts import PairTexts
+from elman.core.experiments import pair_run
+from elman.core.experiments.choice import Choice
+from elman.core.experiments.settings import Settings
+from elman.core.experiments.train import SAMPLE_LINES, SAMPLE_TEMPERATURE, SAMPLE_TOKENS, Training
+from elman.core.model import encoder_decoder
+from elman.core.model.encoder_decoder import PairArchitecture
+from elman.core.model.metrics import Evaluation, bits_per_character
+from elman.core.model.weights import Weights
+from elman.core.text.pair_codec import END, PADDING, PairCodec
+
+log = logging.getLogger("elman")
+
+
+class PairTraining(Training):
+    """A training of an encoder-decoder. It validates on pairs, and has no test part."""
+
+    def _read(self, choice: Choice) -> Any:
+        """Data set of the framework."""
+        assert choice.pairs is not None
+        settings, texts = choice.settings, choice.pairs
+        _tell_cut(texts, settings.seq_len)
+        self.pair_codec = texts.codec(settings.seq_len)
+        of = choice.framework.PairsFile.of
+        return of(texts, self.pair_codec, settings.batch_size, settings.seed)
+
+    def _model(self, values: Weights | None) -> Any:
+        """The model with initial weights."""
+        settings = self.settings
+        arch = architecture(settings, self.pair_codec)
+        encoder_decoder.require_memory(arch, 2 * (2 + settings.numbers))
+        initial = encoder_decoder.initial(arch, settings.seed)
+        return self.framework.build_seq2seq(
+            arch,
+            initial,
+            tgt_pad=self.pair_codec.target.vocab[PADDING],
+            lr=settings.lr,
+            dropout=settings.dropout,
+            seed=settings.seed,
+        )
+
+    def examples(self) -> list[str]:
+        """Sources of the first pairs of the validation part, each source once."""
+        texts = self.data.texts.sources[self.data.num_train :]
+        join = self.pair_codec.source.tokenizer.join
+        sources = (join(token for token in tokens if token != END) for tokens in texts)
+        return [*dict.fromkeys(sources)][:SAMPLE_LINES]
+
+    def written(self, tokens: int = SAMPLE_TOKENS, temperature: float = SAMPLE_TEMPERATURE) -> str:
+        """A few sources of the validation part, with the model's likeliest targets."""
+        sources = self.examples()
+        targets = self.model.predict(sources, self.data)
+        pairs = zip(sources, targets, strict=True)
+        return "\n".join(f"{source} -> {target}" for source, target in pairs)
+
+    def sample(self, tokens: int = 20, temperature: float = 0.0, seed: int = 0) -> str:
+        """The likeliest target of a source of the validation part."""
+        (target,) = self.model.predict(self.examples()[:1], self.data)
+        return str(target)
+
+    def training_bits(self, loss: float) -> float:
+        """Bits per character of the targets for training, for a loss in nats per token."""
+        return bits_per_character(loss, self.data.trained())
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of unknown tokens in the training part: none, since it is in the vocabulary."""
+        return 0.0
+
+    def test(self) -> tuple[Evaluation, float] | None:
+        """None: there is no test part."""
+        return None
+
+    def write(self, folder: Path) -> None:
+        """Fill `folder` with the run, except for the curves."""
+        values = self.framework.seq2seq_weights(self.model)
+        arch = architecture(self.settings, self.pair_codec)
+        history = self.trainer.history
+        pair_run.write(folder, arch, values, self.pair_codec, self._record(), history)
+
+
+def architecture(settings: Settings, codec: PairCodec) -> PairArchitecture:
+    """Architecture of a model with these settings."""
+    sizes = settings.embedding, settings.hidden, settings.layers
+    return PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), *sizes)
+
+
+def _tell_cut(texts: PairTexts, steps: int) -> None:
+    """Warn if texts are longer than training and validation read."""
+    if number := int((texts.lengths > steps).any(0).sum()):
+        log.warning(
+            "%s of %s pairs are cut after %d tokens: use a sequence length of %d to read all",
+            *(f"{number:,}", f"{len(texts.sources):,}", steps, texts.longest),
+        )
