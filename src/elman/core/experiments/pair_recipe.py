@@ -17,8 +17,8 @@ from elman.core.text.pair_codec import PairCodec
 USUAL_SHARE = 0.999  # of the pairs, whose texts are read whole
 OUTLIER = 1.25  # times the length of the longest of these; a longer text is cut
 HIDDEN = (32, 48, 64, 96, 128, 192, 256, 384, 512)
-PRODUCTS_PER_TOKEN = 2.0  # of the training targets, at most; a larger model would memorize them
-PASSES_IN_TIME = 6.0  # that a model must make in the time; a larger one would learn too little
+PRODUCTS_PER_TOKEN = 6.0  # of the training targets, at most; a larger model would memorize them
+PASSES_IN_TIME = 4.0  # that a model must make in the time; a larger one would learn too little
 MAX_PASSES = 60
 BATCH_SIZE, MIN_UPDATES = 64, 16  # pairs of a batch, and batches in a pass
 LR, WARMUP = 0.004, 0.02  # the rate of 256 units
