@@ -271,7 +271,7 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
 def test_commands_of_language_models_refuse_a_model_of_pairs(
     made: Path, elman_here: Command
 ) -> None:
-    for command in (("generate", made, "a"), ("score", made), ("export", made, "html")):
+    for command in (("generate", made, "a"), ("next", made, "a"), ("export", made, "--to", "html")):
         done = elman_here(*command)
         assert done.returncode == 2
         assert "is a model of pairs, which writes targets of sources" in done.stderr
