@@ -14,10 +14,13 @@ import elman
 from elman import cli
 from elman.core import errors
 from elman.core.errors import ElmanError
-from elman.core.experiments import compare, run
+from elman.core.experiments import compare, pair_run, run
 from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
+from elman.core.model import encoder_decoder
+from elman.core.model.encoder_decoder import PairArchitecture
+from tests.copying import codec_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
 
@@ -78,6 +81,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     training.fit()
     with run.new_folder(folder / "run") as part:
         training.write(part)
+    codec = codec_of()
+    arch = PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), 4, 4)
+    with run.new_folder(folder / "pairs") as part:
+        pair_run.write(part, arch, encoder_decoder.initial(arch), codec, None, ())
     return folder
 
 
