@@ -7,16 +7,17 @@ address, link, processes and temporary files; all share a folder. When this prog
 whatever way, the kernel removes the hosts.
 
 `bits`: trainings on 1, 2 and 4 hosts, one and two workers each, started by torchrun (static and
-c10d rendezvous) and by hand, end in the bits of one process. Each prints a line for a case, and
-exits with 1 if something was lost.
+c10d rendezvous) and by hand, end in the bits of one process. Prints a line for a case, and exits
+with 1 if one has other bits.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.conftest import STORY
 from tests.hosts import Host, Launched, Switched, reason_without_hosts, switched
@@ -25,7 +26,7 @@ from tests.workers import alone, digest, environment, prepare, words
 LONGEST = 300  # seconds until all have ended
 PORT = "29400"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
-ELMAN = ("-m", "elman")
+ELMAN = (sys.executable, "-P", "-m", "elman")
 SHORT = ("--epochs", "2")
 STATIC, ELASTIC, BY_HAND = "torchrun", "torchrun, c10d", "by hand"
 
@@ -42,24 +43,24 @@ def launch(
     command: Sequence[str],
     way: str = STATIC,
     each: int = 1,
-    more: Sequence[str] = (),
-    program: Sequence[str] = ELMAN,
+    second: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Launched]:
     """Start a command of elman on all hosts, with `each` workers on a host.
 
-    - `way`: how the workers are started. `more`: options of torchrun.
+    - `way`: how the workers are started.
+    - `second`: variables of the second host.
     """
     started = []
     for number, host in enumerate(net.hosts):
+        env = environment() | (second if number == 1 else {})
         if way == BY_HAND:
             for local in range(each):
-                env = environment() | by_hand(net, number, local, each)
-                python = (sys.executable, "-P", *program, *command)
-                started.append(net.start(host, folder, python, env))
+                own = env | by_hand(net, number, local, each)
+                started.append(net.start(host, folder, (*ELMAN, *command), own))
         else:
-            meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each), *more]
-            launcher = (*TORCHRUN, *meeting, *program, *command)
-            started.append(net.start(host, folder, launcher, environment()))
+            meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each)]
+            launcher = (*TORCHRUN, *meeting, "-m", "elman", *command)
+            started.append(net.start(host, folder, launcher, env))
     return started
 
 

@@ -13,6 +13,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
+from elman.core.workers.hosts import interface_towards, source_address
 from elman.core.workers.processes import Numbers, as_machine_error, tree_sum
 from elman.core.workers.rows import Rows, packed, unpacked
 
@@ -35,7 +36,10 @@ class TorchWorkers:
         timeout = timedelta(seconds=seconds)
         with as_machine_error(RuntimeError, ValueError):
             store, self.rank, self.size = next(rendezvous("env://", timeout=timeout))
-            own = PrefixStore(_attempt(store, self.rank, self.size, seconds), store)
+            attempt, addresses = _attempt(store, self.rank, self.size, seconds)
+            if (interface := interface_towards(addresses)) is not None:
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+            own = PrefixStore(attempt, store)
             dist.init_process_group(
                 backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
             )
@@ -110,13 +114,14 @@ def _like(vector: Any, total: torch.Tensor) -> Any:
     return total.numpy() if isinstance(vector, np.ndarray) else total.to(vector.device)
 
 
-def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
-    """Name that workers started together agree on.
+def _attempt(store: Any, rank: int, size: int, seconds: float) -> tuple[str, list[str]]:
+    """Name that workers started together agree on, and addresses of all but the first.
 
     When torchrun restarts workers, its store still contains what the earlier ones wrote, such as
     their addresses (https://github.com/pytorch/pytorch/issues/135712).
     """
-    own, end = secrets.token_hex(8), time.monotonic() + seconds
+    address = source_address(os.environ.get("MASTER_ADDR", ""))
+    own, end = f"{secrets.token_hex(8)}@{address}", time.monotonic() + seconds
     if rank == 0:
         store.set("elman", own)
     while time.monotonic() < end:
@@ -124,12 +129,12 @@ def _attempt(store: Any, rank: int, size: int, seconds: float) -> str:
         members = f"{first}/members"
         if rank:
             store.set(f"{first}/{rank}", own)
-            if store.check([members]) and own in store.get(members).decode().split():
-                return first
+            if store.check([members]) and own in (names := store.get(members).decode().split()):
+                return first, [name.partition("@")[2] for name in names]
         elif store.check([f"{first}/{other}" for other in range(1, size)]):
             names = [store.get(f"{first}/{other}").decode() for other in range(1, size)]
             store.set(members, " ".join(names))
-            return first
+            return first, [name.partition("@")[2] for name in names]
         time.sleep(0.05)
     raise MachineError(
         f"{size} workers must start together, got fewer within {seconds:g} seconds: start them at "

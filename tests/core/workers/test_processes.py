@@ -14,7 +14,6 @@ from elman.core.workers.processes import (
     OneWorker,
     TreeSum,
     as_machine_error,
-    check_equal,
     check_shards,
     own_shards,
     part_of,
@@ -115,17 +114,6 @@ def test_one_worker_exchanges_with_nobody() -> None:
     assert OneWorker().gather(b"x") == [b"x"]
     assert OneWorker().concatenate(vector, 3) is vector
     OneWorker().close()
-
-
-def test_workers_that_differ_are_told() -> None:
-    class Two(OneWorker):
-        def gather(self, content: bytes) -> list[bytes]:
-            return [content, b"7"]
-
-    check_equal(OneWorker(), "3", "checkpoints in run")
-    check_equal(Two(), "7", "checkpoints in run")
-    with pytest.raises(MachineError, match="read the same checkpoints in run, got 3, 7: use a"):
-        check_equal(Two(), "3", "checkpoints in run")
 
 
 def test_a_lost_worker_is_told_in_one_line() -> None:

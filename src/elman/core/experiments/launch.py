@@ -13,11 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import elman
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy
+from elman.core.workers.hosts import Hosts, LostWorkerError
 from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
 from elman.core.workers.rows import Rows
 
@@ -57,7 +59,11 @@ def connected(framework: str) -> Iterator[Workers]:
         )
     module = collectives(framework)
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
-    yield workers
+    try:
+        yield workers
+    except Exception as error:
+        workers.leave(error)
+        raise
     workers.close()  # not after an exception: the process then ends
 
 
@@ -101,6 +107,7 @@ class Watched:
         threading.Thread(target=self._watch, args=(signals,), daemon=True).start()
         if "TORCHELASTIC_RUN_ID" in os.environ:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        self.hosts = Hosts(workers, elman.__version__, os.environ.get("MASTER_ADDR", ""))
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 1024):
@@ -115,8 +122,16 @@ class Watched:
         self._since = time.monotonic()
         try:
             yield
+        except MachineError as error:
+            raise self.hosts.cause(ANSWER_SECONDS) from error
         finally:
             self._since = math.inf
+
+    def leave(self, error: Exception) -> None:
+        """Leave the error that ends this worker to the others, with the name of its host."""
+        reason = str(error) or type(error).__name__
+        lost = isinstance(error, LostWorkerError)  # it names a host
+        self.hosts.leave(reason if lost else f"{self.hosts.name}: {reason}")
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
@@ -139,6 +154,7 @@ class Watched:
         """Close the connections."""
         with self._waiting():
             self.workers.close()
+        self.hosts.close()
         signal.set_wakeup_fd(-1)
 
 

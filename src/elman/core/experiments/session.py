@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run
+from elman.core.experiments.agreement import check_agreement, check_command
 from elman.core.experiments.choice import choose, with_shards
 from elman.core.experiments.launch import Tell
 from elman.core.experiments.settings import Settings
@@ -22,7 +23,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, check_interval, read_newest
 from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
-from elman.core.workers.processes import ONE_WORKER, Workers, check_equal
+from elman.core.workers.processes import ONE_WORKER, Workers
 
 Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # where a signal ends a training
 
@@ -83,7 +84,7 @@ class Session:
         checkpoints = Checkpoints(place, self.conduct.checkpoint_every, self.workers)
         begun = read_newest(place)
         updates = "-" if begun is None else str(begun[1].updates)
-        check_equal(self.workers, updates, f"checkpoints in {place}")
+        check_agreement(self.workers, self.training, self.folder, updates)
         self.training.trainer.show_progress = first and self.conduct.show_progress
         self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]
@@ -125,7 +126,7 @@ def begin(
     If the folder exists and `numbered` is true, the run directory is the first of NAME-2, NAME-3,
     ... that does not exist. Restarted workers resume the training.
     """
-    with _first_worker(given.get("framework", Settings.framework), conduct) as first:
+    with _first_worker(given.get("framework", Settings.framework), conduct, given) as first:
         if first is None:
             return None
         workers, tell = first
@@ -147,7 +148,7 @@ def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
     """Resume the training of a run directory. Return None in workers other than the first."""
     alone = launch.number_of_workers() == 1
     framework = Settings.framework if alone else run.framework_in_training(folder)
-    with _first_worker(framework, conduct) as first:
+    with _first_worker(framework, conduct, {}) as first:
         return None if first is None else _resume(folder, {}, conduct, *first)
 
 
@@ -176,23 +177,26 @@ def _kind(settings: Settings) -> type[Training]:
 
 
 @contextmanager
-def _first_worker(framework: str, conduct: Conduct) -> Iterator[tuple[Workers, Tell] | None]:
+def _first_worker(
+    framework: str, conduct: Conduct, given: Mapping[str, Any]
+) -> Iterator[tuple[Workers, Tell] | None]:
     """Connect a training's workers. The first one continues; in the others, follow it: None."""
     with launch.connected(framework) as workers:
         if workers.rank:
-            _follow(workers, conduct)
+            _follow(workers, conduct, given)
             yield None
             return
         with launch.telling(workers) as tell:
             yield workers, tell
 
 
-def _follow(workers: Workers, conduct: Conduct) -> None:
-    """Train as the first worker instructs. Only the first worker writes the run."""
+def _follow(workers: Workers, conduct: Conduct, given: Mapping[str, Any]) -> None:
+    """Train as the first worker instructs, given the same. Only the first worker writes the run."""
     found = launch.told(workers)
     if found is None:
         raise FirstWorkerFailedError("the first worker has failed")
     settings, folder, seconds = found
+    check_command(given, settings)
     try:
         reading = Busy(workers)
         training = Training.from_settings(settings, workers)

@@ -92,15 +92,6 @@ class OneWorker:
 ONE_WORKER = OneWorker()
 
 
-def check_equal(workers: Workers, value: str, name: str) -> None:
-    """Raise a MachineError unless all workers have the same value."""
-    values = [content.decode() for content in workers.gather(value.encode())]
-    if len({*values}) > 1:
-        raise MachineError(
-            f"all workers must read the same {name}, got {', '.join(values)}: use a shared folder"
-        )
-
-
 class TreeSum:
     """Sum along a binary tree of terms that are added one after another.
 

@@ -1,5 +1,7 @@
 """Instruction set of the processor that kernels are compiled for, and matching tile shapes."""
 
+from hashlib import sha256
+
 import llvmlite.binding as llvm
 import numba
 
@@ -20,6 +22,22 @@ def features() -> str:
     """
     chosen = numba.config.CPU_FEATURES
     return llvm.get_host_cpu_features().flatten() if chosen is None else str(chosen)
+
+
+def host() -> str:
+    """Name this processor, with a digest of its features."""
+    return f"{llvm.get_host_cpu_name()} ({_digest(llvm.get_host_cpu_features().flatten())})"
+
+
+def target() -> str:
+    """Name the processor that kernels are compiled for, its features, vectors and tiles."""
+    shape, name = host_shape(), numba.config.CPU_NAME or llvm.get_host_cpu_name()
+    tiles = f"tiles of {shape.rows} x {shape.vectors} x {shape.lanes}"
+    return f"{name} ({_digest(features())}; {instructions()}; {tiles})"
+
+
+def _digest(found: str) -> str:
+    return sha256(found.encode()).hexdigest()[:8]
 
 
 def instructions() -> str:

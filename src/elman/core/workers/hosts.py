@@ -1,0 +1,233 @@
+"""Hosts of the workers of a training: what all must have in common, and which one has failed.
+
+Each worker listens at a port, and accepts nothing while the training runs. A worker that fails
+connects to the others' ports and leaves its reason there. A worker that has lost another reads what
+was left. If nothing was left, it tries the ports of all others: a port is refused if its worker has
+ended, and does not answer if its host cannot be reached.
+"""
+
+import json
+import secrets
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from elman.core.errors import MAX_MESSAGE_CHARS, MachineError
+from elman.core.workers.processes import Workers
+
+TRY_SECONDS = 3  # until a host that does not answer counts as one that cannot be reached
+AGAIN_SECONDS = 1  # until ports are tried once more
+THREADS = 32  # that try ports at once
+NAMED = 4  # hosts in a message
+DISCARD = 9  # any port: nothing is sent to it
+AGAIN = "start all workers again"
+NO_ANSWER, REFUSED, ACCEPTED = "no answer", "refused", "accepted"  # of a port
+LOOPBACK = "127.0.0.1"
+REQUEST, IN_REQUEST, GET_ADDRESS = "40s", slice(20, 24), 0x8915  # ifreq, SIOCGIFADDR of Linux
+Result = TypeVar("Result")
+
+
+class LostWorkerError(MachineError):
+    """Another worker has ended, or does not answer. The message names its host."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker as the others see it.
+
+    - `host`, `address`, `port`: the name of its host, and where it listens.
+    - `token`: begins what others may leave there.
+    - `version`: of elman.
+    """
+
+    host: str
+    address: str
+    port: int
+    token: str
+    version: str
+
+
+class Hosts:
+    """The members of a training, by rank, and the port of this one."""
+
+    def __init__(self, workers: Workers, version: str, first: str) -> None:
+        """Introduce this worker to the others; a MachineError if one has another version of elman.
+
+        - `first`: address of the first worker's host, as given to all; "" if it is not known.
+        """
+        self._rank, self._server = workers.rank, socket.create_server(("", 0))
+        self.port = self._server.getsockname()[1]
+        token = secrets.token_hex(8)
+        own = Member(socket.gethostname(), source_address(first), self.port, token, version)
+        try:
+            found = workers.gather(json.dumps(asdict(own)).encode())
+            self._members = [_member(content, first) for content in found]
+            self.names = [member.host for member in self._members]
+            versions = [member.version for member in self._members]
+            check_same(self.names, versions, "version of elman", "install the same everywhere")
+        except MachineError:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """Name of this host."""
+        return self.names[self._rank]
+
+    def leave(self, reason: str) -> None:
+        """Leave the reason why this worker ends at the ports of all others."""
+        _for_all(partial(_leave, reason=reason), self._others())
+
+    def cause(self, seconds: float) -> LostWorkerError:
+        """The error of a worker that has lost another, which does not answer for `seconds`."""
+        if left := self._left():
+            return LostWorkerError(left)
+        found = self._answers()
+        if found.keys() == {ACCEPTED}:
+            time.sleep(AGAIN_SECONDS)  # one of them may just be ending
+            found = self._answers()
+        if hosts := found.get(NO_ANSWER):
+            message = f"a worker does not answer: {hosts} cannot be reached: check the network, and"
+        elif hosts := found.get(REFUSED):
+            message = f"a worker has ended: see its message on {hosts}, and"
+        else:
+            message = (
+                f"a worker does not answer for {seconds:g} seconds, but all hosts can be reached: "
+                f"end it on {listed(self.names)}, and"
+            )
+        return LostWorkerError(f"{message} {AGAIN}")
+
+    def _answers(self) -> dict[str, str]:
+        """The hosts of the other workers, by how their ports answer."""
+        others = self._others()
+        hosts: dict[str, list[str]] = {}
+        for other, answer in zip(others, _for_all(_answer_of, others), strict=True):
+            hosts.setdefault(answer, []).append(other.host)
+        return {answer: listed(names) for answer, names in hosts.items()}
+
+    def _left(self) -> str:
+        """The reason that another worker has left at this one's port; "" if none has."""
+        self._server.setblocking(False)
+        token = self._members[self._rank].token
+        with suppress(OSError):  # nobody else has connected
+            while True:
+                connection, _ = self._server.accept()
+                with suppress(OSError), connection:
+                    connection.settimeout(TRY_SECONDS)
+                    with connection.makefile(encoding="utf-8", errors="replace") as file:
+                        found, _, reason = file.read(2 * MAX_MESSAGE_CHARS).partition(" ")
+                    if found == token:
+                        return reason
+        return ""
+
+    def _others(self) -> list[Member]:
+        return [other for rank, other in enumerate(self._members) if rank != self._rank]
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._server.close()
+
+
+def check_same(hosts: Sequence[str], values: Sequence[str], name: str, cure: str) -> None:
+    """Raise a MachineError unless all workers, on these hosts, have the same value."""
+    found: dict[str, list[str]] = {}
+    for host, value in zip(hosts, values, strict=True):
+        found.setdefault(value, []).append(host)
+    if len(found) > 1:
+        got = ", ".join(f"{value} on {listed(names)}" for value, names in found.items())
+        raise MachineError(f"all workers must have the same {name}, got {got}: {cure}")
+
+
+def listed(hosts: Iterable[str]) -> str:
+    """Names of hosts, each once, for a message."""
+    names = [*dict.fromkeys(hosts)]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def source_address(target: str) -> str:
+    """Address from which this machine reaches a target; its name if it cannot tell."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.connect((target, DISCARD))  # sends nothing
+        return str(unused.getsockname()[0])
+    return socket.gethostname()
+
+
+def interface_towards(targets: Sequence[str]) -> str | None:
+    """Interface that reaches the first target on another machine, if this host's name has none.
+
+    Debian gives the name of a host the address 127.0.1.1. No other host can connect to it.
+    """
+    far = [target for target in targets if not is_local(target)]
+    try:
+        own_name = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        own_name = LOOPBACK
+    return _interface_of(source_address(far[0])) if far and is_local(own_name) else None
+
+
+def _interface_of(address: str) -> str | None:
+    """Name of the interface with an address; None if it is not found, or not on Linux."""
+    if sys.platform != "linux":
+        return None
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # it has no address
+                given = struct.pack(REQUEST, name.encode())
+                found = fcntl.ioctl(any_socket, GET_ADDRESS, given)
+                if socket.inet_ntoa(found[IN_REQUEST]) == address:
+                    return name
+    return None
+
+
+def is_local(address: str) -> bool:
+    """True for an address that only this machine can use."""
+    return address.startswith("127.") or address in {"localhost", "::1"}
+
+
+def _member(content: bytes, first: str) -> Member:
+    """Parse a worker's introduction; one on the first worker's host has the address `first`."""
+    try:
+        member = Member(**json.loads(content))
+    except (ValueError, TypeError):  # an earlier version has sent something else
+        raise MachineError(
+            "all workers must have the same version of elman, got another message from one: "
+            "install the same everywhere"
+        ) from None
+    return replace(member, address=first) if first and is_local(member.address) else member
+
+
+def _leave(other: Member, reason: str) -> None:
+    """Leave a reason at the port of another worker, if it can be reached."""
+    with suppress(OSError), _connected(other) as connection:
+        connection.sendall(f"{other.token} {reason[:MAX_MESSAGE_CHARS]}".encode())
+
+
+def _answer_of(other: Member) -> str:
+    """How a worker's port answers."""
+    try:
+        _connected(other).close()
+    except ConnectionError:
+        return REFUSED
+    except OSError:
+        return NO_ANSWER
+    return ACCEPTED
+
+
+def _connected(other: Member) -> socket.socket:
+    return socket.create_connection((other.address, other.port), TRY_SECONDS)
+
+
+def _for_all(function: Callable[[Member], Result], others: Sequence[Member]) -> list[Result]:
+    """Results of a function for all others, at once: some may not answer."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        return [*threads.map(function, others)]

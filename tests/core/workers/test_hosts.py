@@ -1,0 +1,126 @@
+"""Workers that lose another name its host and the cause, and refuse hosts that differ."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from elman.core.errors import MachineError
+from elman.core.workers import hosts
+from elman.core.workers.hosts import Hosts, LostWorkerError, check_same, listed
+from elman.core.workers.processes import OneWorker
+
+SECONDS = 60
+
+
+class Together(OneWorker):
+    """A worker in a thread; all meet in each `gather`."""
+
+    def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(contents)
+        self.contents, self.meeting = contents, meeting
+
+    def gather(self, content: bytes) -> list[bytes]:
+        self.contents[self.rank] = content
+        self.meeting.wait()
+        return [*self.contents]
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Hosts]]:
+    """Three workers on hosts a, b and c, that have met."""
+    monkeypatch.setattr(hosts, "TRY_SECONDS", 1)
+    monkeypatch.setattr(hosts, "AGAIN_SECONDS", 0)
+    names: dict[int, str] = {}
+    monkeypatch.setattr(socket, "gethostname", lambda: names[threading.get_ident()])
+    meeting, contents = threading.Barrier(3, timeout=60), [b""] * 3
+
+    def met(rank: int) -> Hosts:
+        names[threading.get_ident()] = "abc"[rank]
+        return Hosts(Together(rank, contents, meeting), "1", "127.0.0.1")
+
+    with ThreadPoolExecutor(3) as threads:
+        found = [*threads.map(met, range(3))]
+    yield found
+    for one in found:
+        one.close()
+
+
+def test_a_worker_that_has_ended_is_named_by_its_host(three: list[Hosts]) -> None:
+    three[1].close()
+    message = "a worker has ended: see its message on b, and start all workers again"
+    assert str(three[0].cause(SECONDS)) == message
+
+
+def test_a_host_that_cannot_be_reached_is_named_before_one_whose_worker_has_ended(
+    three: list[Hosts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, lost = socket.create_connection, three[2].port
+
+    def cut(place: tuple[str, int], seconds: float) -> socket.socket:
+        if place[1] == lost:
+            raise TimeoutError
+        return connect(place, seconds)
+
+    three[1].close()
+    monkeypatch.setattr(socket, "create_connection", cut)
+    assert "c cannot be reached: check the network, and start all" in str(three[0].cause(SECONDS))
+
+
+def test_a_worker_that_is_stopped_is_on_one_of_the_hosts(three: list[Hosts]) -> None:
+    message = "does not answer for 60 seconds, but all hosts can be reached: end it on a, b, c, and"
+    assert message in str(three[0].cause(SECONDS))
+
+
+def test_a_reason_that_a_worker_leaves_is_the_cause_for_all_others(three: list[Hosts]) -> None:
+    three[1].leave("b: the disk is full")
+    three[1].close()
+    for one in (three[0], three[2]):
+        error = one.cause(SECONDS)
+        assert isinstance(error, LostWorkerError)
+        assert str(error) == "b: the disk is full"
+
+
+def test_what_a_stranger_leaves_is_not_the_cause(three: list[Hosts]) -> None:
+    with socket.create_connection(("127.0.0.1", three[0].port)) as stranger:
+        stranger.sendall(b"token a lie")
+    assert "all hosts can be reached" in str(three[0].cause(SECONDS))
+
+
+def test_another_version_is_refused_with_the_names_of_the_hosts() -> None:
+    class Other(OneWorker):
+        size = 2
+
+        def gather(self, content: bytes) -> list[bytes]:
+            other = json.loads(content) | {"host": "other", "version": "0.0.7"}
+            return [content, json.dumps(other).encode()]
+
+    message = r"same version of elman, got 1 on .*, 0\.0\.7 on other: install the same everywhere"
+    with pytest.raises(MachineError, match=message):
+        Hosts(Other(), "1", "")
+
+
+@pytest.mark.parametrize("content", [b"busy", b"[]", b'{"host": "a"}', b"\xff"])
+def test_a_version_that_introduces_itself_otherwise_is_refused(content: bytes) -> None:
+    class Earlier(OneWorker):
+        size = 2
+
+        def gather(self, own: bytes) -> list[bytes]:
+            return [own, content]
+
+    with pytest.raises(MachineError, match="must have the same version of elman"):
+        Hosts(Earlier(), "1", "")
+
+
+def test_values_that_differ_are_named_with_their_hosts() -> None:
+    check_same(["a", "b"], ["1", "1"], "text", "copy it")
+    with pytest.raises(MachineError, match="same text, got 1 on a, c, 2 on b: copy it"):
+        check_same(["a", "b", "c"], ["1", "2", "1"], "text", "copy it")
+
+
+def test_of_many_hosts_four_are_named() -> None:
+    assert listed(["a", "a", "b"]) == "a, b"
+    assert listed("abcdefg") == "a, b, c, d and 3 more"

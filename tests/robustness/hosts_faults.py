@@ -1,0 +1,304 @@
+"""Train on two hosts out of network namespaces, with something wrong on one of them.
+
+    python -m tests.robustness.hosts_faults [FRAMEWORK [CASE ...]]
+
+A case is named in CASES; without names, all are tried. A training ends in the bits of one process,
+or each host that is left prints one line that names the host, within the stated time, and the
+training can be resumed to the same bits. Prints a row for a case, and exits with 1 if this does not
+hold. Needs Linux, root and iproute2; otherwise prints a line and ends.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import elman
+from tests.conftest import STORY
+from tests.hosts import Launched, Switched, know_names, reason_without_hosts, switched, wait_until
+from tests.robustness.hosts import BY_HAND, ELASTIC, STATIC, check, ended, launch, left, named
+from tests.workers import alone, digest, prepare, words
+
+MORE = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
+SMALL_DISK = "1m"  # holds the store and the run without its checkpoints
+# The hour that a clock is wrong, for all that a program reads of it by these functions.
+WRONG_CLOCK = """
+import datetime, time
+HOUR, right, Right = 3600, time.time, datetime.datetime
+time.time = lambda: right() + HOUR
+class Wrong(Right):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+    @classmethod
+    def utcnow(cls):
+        return cls.now(datetime.timezone.utc).replace(tzinfo=None)
+datetime.datetime = Wrong
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two hosts, and the folder that they share."""
+
+    net: Switched
+    folder: Path
+
+    def bind(self, own: Path, at: Path) -> None:
+        """Have the second host see a folder in the place of another."""
+        self.net.hosts[1].do("mount", "--bind", str(own), str(at))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that is wrong with a host.
+
+    - `before`: done before the start; gives variables of the second host.
+    - `during`: done after the first checkpoint.
+    - `line`: pattern of the line on each host that is left; None if the training ends in the bits
+      of one process.
+    - `seconds`: until all have ended, after what is done.
+    - `disk`: size of a file system that the hosts share.
+    """
+
+    before: Callable[[Place], Mapping[str, str]] = lambda _: {}
+    during: Callable[[Place], None] | None = None
+    line: str | None = None
+    seconds: float = 300
+    way: str = STATIC
+    left: Sequence[int] = (0, 1)
+    more: Sequence[str] = ()
+    disk: str | None = None
+
+
+def power_off(number: int) -> Callable[[Place], None]:
+    """A host is cut off at once, and ends."""
+
+    def done(place: Place) -> None:
+        host = place.net.hosts[number]
+        place.net.cut(host)
+        host.die()
+
+    return done
+
+
+def kill_all(place: Place) -> None:
+    """All processes of the second host are killed; its system closes their connections."""
+    for process in place.net.hosts[1].processes():
+        os.kill(process, 9)
+
+
+def cut_for(seconds: float) -> Callable[[Place], None]:
+    """The second host is cut off for a while."""
+
+    def done(place: Place) -> None:
+        host = place.net.hosts[1]
+        place.net.cut(host)
+        time.sleep(seconds)
+        place.net.mend(host)
+
+    return done
+
+
+def slow(place: Place) -> None:
+    """The second host has a link of 1 Mbit/s."""
+    place.net.rate(place.net.hosts[1], 1)
+
+
+def wrong_clock(place: Place) -> Mapping[str, str]:
+    """The second host's clock is an hour fast."""
+    own = place.folder / "clock"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text(WRONG_CLOCK)
+    return {"PYTHONPATH": f"{own}:{os.environ.get('PYTHONPATH', '')}"}
+
+
+def other_version(place: Place) -> Mapping[str, str]:
+    """The second host has another version of elman."""
+    own, installed = place.folder / "other", Path(elman.__file__).parent
+    shutil.copytree(installed, own / "elman", ignore=shutil.ignore_patterns("__pycache__"))
+    init = own / "elman" / "__init__.py"
+    init.write_text(init.read_text().replace(elman.__version__, "0.0.7"))
+    return {"PYTHONPATH": f"{own}:{os.environ.get('PYTHONPATH', '')}"}
+
+
+def other_processor(place: Place) -> Mapping[str, str]:
+    """The second host compiles for another processor."""
+    return {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
+
+
+def other_text(place: Place) -> Mapping[str, str]:
+    """The second host has another text in the place of the first one's."""
+    own = place.folder / "own"
+    own.mkdir()
+    prepare(own, STORY.replace("Once", "Then"))
+    place.bind(own / "store", place.folder / "store")
+    return {}
+
+
+def no_text(place: Place) -> Mapping[str, str]:
+    """The second host has no text."""
+    (place.folder / "nothing").mkdir()
+    place.bind(place.folder / "nothing", place.folder / "store")
+    return {}
+
+
+def own_runs(place: Place) -> Mapping[str, str]:
+    """The second host has its own folder of runs."""
+    (place.folder / "nothing").mkdir()
+    place.bind(place.folder / "nothing", place.folder / "runs")
+    return {}
+
+
+def full_disk(place: Place) -> Mapping[str, str]:
+    """The second host has no space for temporary files and caches."""
+    own = place.folder / "full"
+    own.mkdir()
+    place.net.hosts[1].do("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(own))
+    filling = f"head -c 100000 /dev/zero > {own}/zeros || true"
+    place.net.hosts[1].do("sh", "-c", filling)
+    return {"TMPDIR": str(own), "NUMBA_CACHE_DIR": str(own), "XDG_CACHE_HOME": str(own)}
+
+
+def loopback_names(place: Place) -> Mapping[str, str]:
+    """Each host has its own name at 127.0.1.1, as Debian installs it."""
+    for own in place.net.hosts:
+        table = ["127.0.0.1 localhost", f"127.0.1.1 {own.name}"]
+        for number, host in enumerate(place.net.hosts, 1):
+            table += [f"10.0.0.{number} {host.name}"] if host != own else []
+        know_names(own, table)
+    return {}
+
+
+NOW, MINUTE = 20, 75
+DEAD = r"host2.*start all workers again"
+CASES = {
+    "the second host loses its power": Case(
+        during=power_off(1), line=DEAD, seconds=MINUTE, left=[0]
+    ),
+    "the first host loses its power": Case(
+        during=power_off(0), line=DEAD.replace("2", "1"), seconds=MINUTE, left=[1]
+    ),
+    "the processes of a host are killed": Case(during=kill_all, line=DEAD, seconds=NOW, left=[0]),
+    "cut off for 5 seconds": Case(during=cut_for(5)),
+    "cut off for 5 seconds, c10d": Case(during=cut_for(5), way=ELASTIC),
+    "cut off for 90 seconds": Case(
+        during=cut_for(90), line=r"host[12].*start all workers again", seconds=NOW
+    ),
+    "a link of 1 Mbit/s": Case(during=slow),
+    "a clock is an hour fast": Case(before=wrong_clock),
+    "a clock is an hour fast, c10d": Case(before=wrong_clock, way=ELASTIC),
+    "another version": Case(
+        before=other_version, line=r"same version of elman.*0\.0\.7 on host2.*install", seconds=NOW
+    ),
+    "another processor": Case(
+        before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_", seconds=NOW
+    ),
+    "another text": Case(before=other_text, line=r"host2: .*store", seconds=NOW),
+    "no text": Case(before=no_text, line=r"host2: .*store", seconds=NOW),
+    "the run is not shared": Case(
+        before=own_runs, line=r"run directory.*none on host2.*share", seconds=NOW
+    ),
+    "the shared disk is full": Case(
+        line=r"host1: .*No space left", more=("--hidden", "128"), disk=SMALL_DISK
+    ),
+    "no space for temporary files": Case(before=full_disk),
+    "names at 127.0.1.1": Case(before=loopback_names),
+    "names at 127.0.1.1, c10d": Case(before=loopback_names, way=ELASTIC),
+}
+
+
+def attempt(case: Case, framework: str, way: str | None, folder: Path, run: Path) -> str:
+    """Try a case; what has happened in a few words. Exit if it should not."""
+    disk = None if case.disk is None else (run.parent, case.disk)
+    with switched(named(2), 1000, disk) as net:
+        place = Place(net, folder)
+        command = words(framework, str(run), *MORE, *case.more)
+        second = case.before(place)
+        seen = net.hosts[0].path(run)
+        started = launch(net, folder, command, way or case.way, second=second)
+        if case.during is not None:
+            wait_until(lambda: checkpoints(seen) or all_ended(started), 120)
+            case.during(place)
+        began = time.monotonic()
+        ended(started)
+        took = time.monotonic() - began
+        check(not left([net.hosts[number] for number in case.left]), "a process is left")
+        said = [line for number in case.left for line in started[number].lines]
+        if case.line is None:
+            check(not any(one.process.returncode for one in started), told(started))
+            return "the same bits"
+        for number in case.left:
+            lines = [line for line in started[number].lines if "before the first" not in line]
+            found = [line for line in lines if re.search(case.line, line)]
+            check(len(lines) == len(found) == 1, told(started))
+        if case.during or case.seconds < NOW:
+            check(took < case.seconds, f"it took {took:.0f} seconds")
+        return f"{took:.0f} s, {said[0].removeprefix('elman: ')}"
+
+
+def told(started: Sequence[Launched]) -> str:
+    """The lines and exit codes of all hosts."""
+    return "".join(
+        f"\n{one.host.name}, {one.process.returncode}: "
+        + ("\n".join(one.lines) or one.err.read_text()[-1500:])
+        for one in started
+    )
+
+
+def all_ended(started: Sequence[Launched]) -> bool:
+    """True if no command is running."""
+    return all(one.process.poll() is not None for one in started)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Checkpoints of a run, newest last."""
+    return sorted(run.glob("checkpoints/0*.safetensors"))
+
+
+def tried(name: str, framework: str, way: str | None) -> None:
+    """Print a row for a case."""
+    case = CASES[name]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        prepare(folder, STORY)
+        (folder / "runs").mkdir()
+        run = folder / "runs" / "two"
+        one = alone(folder, words(framework, "one", *MORE, *case.more))
+        check(one.returncode == 0, one.stderr)
+        outcome = attempt(case, framework, way, folder, run)
+        if case.line is not None and checkpoints(run):
+            resumed = alone(folder, ["train", "--resume", str(run)])
+            check(resumed.returncode == 0, resumed.stderr)
+            outcome += "; resumed to the same bits"
+        if run.exists():
+            check(digest(run) == digest(folder / "one"), f"other bits: {name}")
+        print(f"| {framework} | {name} | {outcome} |", flush=True)
+
+
+def main() -> None:
+    """Try what the arguments name."""
+    if (reason := reason_without_hosts()) is not None:
+        print(f"no hosts: {reason}")
+        return
+    framework, *parts = sys.argv[1:] or ["numba"]
+    way = BY_HAND if framework == "jax" else None
+    failed = 0
+    for name in CASES:
+        if parts and not any(part in name for part in parts):
+            continue
+        try:
+            tried(name, framework, way)
+        except SystemExit as error:
+            failed += 1
+            print(f"| {framework} | {name} | {error} |", flush=True)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
