@@ -52,7 +52,7 @@ class Host:
 
     def inside(self, *words: str, folder: Path | None = None) -> list[str]:
         """Words of a command that runs on the host."""
-        at = [] if folder is None else [f"--wd={folder}"]
+        at = [] if folder is None else [f"--wdns={folder}"]
         return ["nsenter", f"--target={self.first}", "-n", "-u", "-m", "-p", *at, "--", *words]
 
     def do(self, *words: str) -> None:

@@ -44,22 +44,24 @@ def launch(
     way: str = STATIC,
     each: int = 1,
     second: Mapping[str, str] = MappingProxyType({}),
+    added: Sequence[str] = (),
 ) -> list[Launched]:
     """Start a command of elman on all hosts, with `each` workers on a host.
 
     - `way`: how the workers are started.
-    - `second`: variables of the second host.
+    - `second`, `added`: variables and words of the second host.
     """
     started = []
     for number, host in enumerate(net.hosts):
         env = environment() | (second if number == 1 else {})
+        own_command = [*command, *(added if number == 1 else ())]
         if way == BY_HAND:
             for local in range(each):
                 own = env | by_hand(net, number, local, each)
-                started.append(net.start(host, folder, (*ELMAN, *command), own))
+                started.append(net.start(host, folder, (*ELMAN, *own_command), own))
         else:
             meeting = [*torchrun(net, number, way), "--nproc-per-node", str(each)]
-            launcher = (*TORCHRUN, *meeting, "-m", "elman", *command)
+            launcher = (*TORCHRUN, *meeting, "-m", "elman", *own_command)
             started.append(net.start(host, folder, launcher, env))
     return started
 

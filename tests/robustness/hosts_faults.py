@@ -11,6 +11,7 @@ hold. Needs Linux, root and iproute2; otherwise prints a line and ends.
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import elman
+from elman.core.training.checkpoint import write
 from tests.conftest import STORY
 from tests.hosts import Launched, Switched, know_names, reason_without_hosts, switched, wait_until
+from tests.robustness.faults import STATE, arrays
 from tests.robustness.hosts import BY_HAND, ELASTIC, STATIC, check, ended, launch, left, named
 from tests.workers import alone, digest, prepare, words
 
@@ -63,7 +66,9 @@ class Case:
     - `line`: pattern of the line on each host that is left; None if the training ends in the bits
       of one process.
     - `seconds`: until all have ended, after what is done.
+    - `more`: settings of the training; `added`: settings that only the second host is given.
     - `disk`: size of a file system that the hosts share.
+    - `again`: all are started again when they have ended.
     """
 
     before: Callable[[Place], Mapping[str, str]] = lambda _: {}
@@ -73,7 +78,9 @@ class Case:
     way: str = STATIC
     left: Sequence[int] = (0, 1)
     more: Sequence[str] = ()
+    added: Sequence[str] = ()
     disk: str | None = None
+    again: bool = False
 
 
 def power_off(number: int) -> Callable[[Place], None]:
@@ -155,6 +162,20 @@ def own_runs(place: Place) -> Mapping[str, str]:
     return {}
 
 
+def other_run(place: Place) -> Mapping[str, str]:
+    """The second host has its own folder of runs, with another run in the place of the new one."""
+    write(place.folder / "nothing" / "two" / "checkpoints", 7, arrays(), STATE)
+    place.bind(place.folder / "nothing", place.folder / "runs")
+    return {}
+
+
+def interrupt(place: Place) -> None:
+    """Interrupt the training on both hosts."""
+    for host in place.net.hosts:
+        for process in host.processes():
+            os.kill(process, signal.SIGTERM)
+
+
 def full_disk(place: Place) -> Mapping[str, str]:
     """The second host has no space for temporary files and caches."""
     own = place.folder / "full"
@@ -201,8 +222,13 @@ CASES = {
     ),
     "another text": Case(before=other_text, line=r"host2: .*store", seconds=NOW),
     "no text": Case(before=no_text, line=r"host2: .*store", seconds=NOW),
-    "the run is not shared": Case(
-        before=own_runs, line=r"run directory.*none on host2.*share", seconds=NOW
+    "the run is not shared": Case(before=own_runs),
+    "the run is not shared, and goes on": Case(before=own_runs, during=interrupt, again=True),
+    "another run in its place": Case(
+        before=other_run, line=r"none on host1, 7 on host2: share the folder", seconds=NOW
+    ),
+    "another command": Case(
+        added=("--seed", "3"), line=r"seed must be 0.*got 3: type", seconds=NOW
     ),
     "the shared disk is full": Case(
         line=r"host1: .*No space left", more=("--hidden", "128"), disk=SMALL_DISK
@@ -221,13 +247,17 @@ def attempt(case: Case, framework: str, way: str | None, folder: Path, run: Path
         command = words(framework, str(run), *MORE, *case.more)
         second = case.before(place)
         seen = net.hosts[0].path(run)
-        started = launch(net, folder, command, way or case.way, second=second)
+        started = launch(net, folder, command, way or case.way, second=second, added=case.added)
         if case.during is not None:
             wait_until(lambda: checkpoints(seen) or all_ended(started), 120)
             case.during(place)
         began = time.monotonic()
         ended(started)
         took = time.monotonic() - began
+        if case.again:
+            check(checkpoints(run), "no checkpoint is left")
+            started = launch(net, folder, command, way or case.way, second=second, added=case.added)
+            ended(started)
         check(not left([net.hosts[number] for number in case.left]), "a process is left")
         said = [line for number in case.left for line in started[number].lines]
         if case.line is None:

@@ -1,7 +1,6 @@
 """Workers wait for one that is busy, and do not give it up."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,12 @@ from elman.core.training.checkpoint import Checkpoints
 from elman.core.workers import busy
 from elman.core.workers.busy import Busy
 from elman.core.workers.processes import OneWorker
-
-
-class Together(OneWorker):
-    """A worker in a thread of its own; all meet in each `gather`."""
-
-    def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:
-        self.rank, self.size = rank, len(contents)
-        self.contents, self.meeting, self.rounds = contents, meeting, 0
-
-    def gather(self, content: bytes) -> list[bytes]:
-        self.contents[self.rank] = content
-        self.meeting.wait()
-        found = [*self.contents]
-        self.meeting.wait()
-        self.rounds += 1
-        return found
+from tests.core.workers.together import Together, at_once, group
 
 
 def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
-    meeting, contents = threading.Barrier(3, timeout=60), [b""] * 3
-    workers = [Together(rank, contents, meeting) for rank in range(3)]
+    workers = group(3)
     late = threading.Event()
 
     def work(worker: Together) -> list[bytes]:
@@ -45,8 +28,7 @@ def test_workers_wait_for_one_that_is_busy_however_long(monkeypatch: pytest.Monk
                 late.wait(0.001)
         return task.end(f"done {worker.rank}".encode())
 
-    with ThreadPoolExecutor(3) as threads:
-        found = [*threads.map(work, workers)]
+    found = at_once(work, workers)
     assert found == [[b"done 0", b"done 1", b"done 2"]] * 3
 
 
@@ -92,8 +74,7 @@ def test_workers_wait_for_a_checkpoint_however_long_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(busy, "BUSY_SECONDS", 0.001)
-    meeting, contents = threading.Barrier(2, timeout=60), [b""] * 2
-    workers = [Together(rank, contents, meeting) for rank in range(2)]
+    workers = group(2)
     written = []
 
     def write(*_: Any) -> None:
@@ -106,5 +87,4 @@ def test_workers_wait_for_a_checkpoint_however_long_it_takes(
         return len(written) == 1
 
     monkeypatch.setattr(checkpoint, "write", write)
-    with ThreadPoolExecutor(2) as threads:
-        assert [*threads.map(train, workers)] == [True, True]
+    assert at_once(train, workers) == [True, True]

@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,21 +11,9 @@ from elman.core.errors import MachineError
 from elman.core.workers import hosts
 from elman.core.workers.hosts import Hosts, LostWorkerError, check_same, listed
 from elman.core.workers.processes import OneWorker
+from tests.core.workers.together import Together, at_once, group
 
 SECONDS = 60
-
-
-class Together(OneWorker):
-    """A worker in a thread; all meet in each `gather`."""
-
-    def __init__(self, rank: int, contents: list[bytes], meeting: threading.Barrier) -> None:
-        self.rank, self.size = rank, len(contents)
-        self.contents, self.meeting = contents, meeting
-
-    def gather(self, content: bytes) -> list[bytes]:
-        self.contents[self.rank] = content
-        self.meeting.wait()
-        return [*self.contents]
 
 
 @pytest.fixture
@@ -36,14 +23,12 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Hosts]]:
     monkeypatch.setattr(hosts, "AGAIN_SECONDS", 0)
     names: dict[int, str] = {}
     monkeypatch.setattr(socket, "gethostname", lambda: names[threading.get_ident()])
-    meeting, contents = threading.Barrier(3, timeout=60), [b""] * 3
 
-    def met(rank: int) -> Hosts:
-        names[threading.get_ident()] = "abc"[rank]
-        return Hosts(Together(rank, contents, meeting), "1", "127.0.0.1")
+    def met(worker: Together) -> Hosts:
+        names[threading.get_ident()] = "abc"[worker.rank]
+        return Hosts(worker, "1", "127.0.0.1")
 
-    with ThreadPoolExecutor(3) as threads:
-        found = [*threads.map(met, range(3))]
+    found = at_once(met, group(3))
     yield found
     for one in found:
         one.close()

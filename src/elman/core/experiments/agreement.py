@@ -8,45 +8,71 @@ import json
 import os
 import platform
 import socket
+import tempfile
 from collections.abc import Mapping
-from hashlib import sha256
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import TRAINING, RunSettings
+from elman.core.experiments.run import CHECKPOINTS, RunSettings
 from elman.core.experiments.train import Training
+from elman.core.training.checkpoint import Checkpoint, path_of, read, read_newest
 from elman.core.workers.hosts import check_same
 from elman.core.workers.processes import Workers
 
-SHARE = "put it in a folder that all hosts share"
+SHARE = "share the folder, or remove it where it is not the first worker's"
 SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
-HOST = "host"
+HOST, UPDATES = "host", "updates"
+NOTHING = "none"  # in place of the updates of a checkpoint
+PART_BYTES = 1 << 24  # of a checkpoint that is sent
 
 
-def check_agreement(workers: Workers, training: Training, folder: Path, updates: str) -> None:
-    """Raise a MachineError unless all workers can continue a training to the same bits.
+def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | None:
+    """The checkpoint from which all workers continue; None to begin.
 
-    - `updates`: of the newest checkpoint in the run directory `folder`.
+    It is the newest in the run directory `folder` of the first worker. Workers that have none there
+    receive it. Raises a MachineError unless all workers can continue to the same bits.
     """
+    begun = read_newest(folder / CHECKPOINTS)
     if workers.size == 1:
-        return
-    facts = _facts(training, folder.resolve(), updates)
-    values = {name: value for name, (value, _) in facts.items()} | {HOST: socket.gethostname()}
+        return begun
+    own = NOTHING if begun is None else str(begun[1].updates)
+    facts = _facts(training)
+    values = {name: value for name, (value, _) in facts.items()}
+    values |= {HOST: socket.gethostname(), UPDATES: own}
     found = [json.loads(content) for content in workers.gather(json.dumps(values).encode())]
     hosts = [each[HOST] for each in found]
     for name, (_, cure) in facts.items():
         check_same(hosts, [each[name] for each in found], name, cure)
+    updates = [each[UPDATES] for each in found]
+    kept = [updates[0] if each == NOTHING else each for each in updates]
+    check_same(hosts, kept, f"checkpoint in {folder.resolve()}", SHARE)
+    return begun if len({*updates}) == 1 else _received(workers, folder, begun)
 
 
-def _facts(training: Training, folder: Path, updates: str) -> dict[str, tuple[str, str]]:
+def _received(workers: Workers, folder: Path, begun: Checkpoint | None) -> Checkpoint | None:
+    """The first worker's checkpoint, sent to all workers in parts."""
+    content = b""
+    if workers.rank == 0 and begun is not None:
+        content = path_of(folder / CHECKPOINTS, begun[1].updates).read_bytes()
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place, "checkpoint")
+        with copy.open("wb") as file:
+            for start in count(0, PART_BYTES):
+                part = workers.gather(content[start : start + PART_BYTES])[0]
+                if not part:
+                    break
+                file.write(part)
+        return read(copy) if begun is None else begun
+
+
+def _facts(training: Training) -> dict[str, tuple[str, str]]:
     """What this worker has, and how all can have the same, by name."""
     name, framework = training.settings.framework, training.framework
     facts = {
-        f"run directory {folder}": (_digest(folder / TRAINING), SHARE),
-        f"checkpoints in {folder}": (updates, SHARE),
         f"version of {name}": (framework.version(), "install the same everywhere"),
         "processor": _processor(name, training.trainer.gpus),
     }
@@ -54,11 +80,6 @@ def _facts(training: Training, folder: Path, updates: str) -> dict[str, tuple[st
         threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
         facts["number of threads"] = threads, "set OMP_NUM_THREADS to the same number everywhere"
     return facts
-
-
-def _digest(path: Path) -> str:
-    """Start of the digest of a file; none if there is no file."""
-    return sha256(path.read_bytes()).hexdigest()[:8] if path.exists() else "none"
 
 
 def _processor(framework: str, gpus: list[Any]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from elman.core.errors import ElmanError, InterruptedWorkError
 from elman.core.experiments import launch, run
-from elman.core.experiments.agreement import check_agreement, check_command
+from elman.core.experiments.agreement import agreed, check_command
 from elman.core.experiments.choice import choose, with_shards
 from elman.core.experiments.launch import Tell
 from elman.core.experiments.settings import Settings
@@ -20,7 +20,7 @@ from elman.core.experiments.train import Training
 from elman.core.files import atomic
 from elman.core.model.metrics import Evaluation
 from elman.core.training.callback import Callback
-from elman.core.training.checkpoint import Checkpoints, check_interval, read_newest
+from elman.core.training.checkpoint import Checkpoints, check_interval
 from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
 from elman.core.workers.processes import ONE_WORKER, Workers
@@ -82,9 +82,7 @@ class Session:
         first = self.workers.rank == 0
         place = self.folder / run.CHECKPOINTS
         checkpoints = Checkpoints(place, self.conduct.checkpoint_every, self.workers)
-        begun = read_newest(place)
-        updates = "-" if begun is None else str(begun[1].updates)
-        check_agreement(self.workers, self.training, self.folder, updates)
+        begun = agreed(self.workers, self.training, self.folder)
         self.training.trainer.show_progress = first and self.conduct.show_progress
         self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]

@@ -105,7 +105,7 @@ def write(folder: Path, number: int, arrays: Arrays, state: TrainerState) -> Non
         raise os_error("write", folder, error) from error
     text = json.dumps(asdict(state))
     metadata = {"trainer_state": text, "digest": _digest(arrays, text)}
-    tensors.write(folder / f"{number:012}{SUFFIX}", arrays, metadata)
+    tensors.write(path_of(folder, number), arrays, metadata)
     kept = [path for path in paths(folder) if int(path.stem) <= number][-CHECKPOINTS_KEPT:]
     # Later checkpoints belong to a training that was not resumed from them. A killed write leaves a
     # temporary file.
@@ -141,6 +141,11 @@ def unflatten_state(
     positions = {key[len(name) + 1 :].split(".")[0] for key in arrays if key.startswith(f"{name}.")}
     parts = (unflatten_state(arrays, convert, f"{name}.{i}") for i in range(len(positions)))
     return tuple(parts) or None
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Path of checkpoint `number`, written after as many updates."""
+    return folder / f"{number:012}{SUFFIX}"
 
 
 def paths(folder: Path) -> list[Path]:

@@ -1,0 +1,92 @@
+"""Workers that cannot continue to the same bits are refused, with the names of their hosts."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elman.core.errors import ElmanError, MachineError
+from elman.core.experiments import agreement
+from elman.core.experiments.agreement import agreed, check_command
+from elman.core.experiments.run import CHECKPOINTS, RunSettings
+from elman.core.experiments.settings import Settings
+from elman.core.training.checkpoint import write
+from elman.core.workers.processes import ONE_WORKER
+from tests.core.workers.together import Together, at_once, group
+from tests.robustness.faults import STATE, arrays
+
+
+def training(version: str = "1", framework: str = "numba") -> Any:
+    return SimpleNamespace(
+        settings=SimpleNamespace(framework=framework),
+        framework=SimpleNamespace(version=lambda: version),
+        trainer=SimpleNamespace(gpus=[]),
+    )
+
+
+def agree(folders: list[Path], trainings: list[Any]) -> list[Any]:
+    """Checkpoints of workers that each have a run directory, or the errors."""
+
+    def work(worker: Together) -> Any:
+        try:
+            return agreed(worker, trainings[worker.rank], folders[worker.rank])
+        except MachineError as error:
+            return str(error)
+
+    return at_once(work, group(len(folders)))
+
+
+@pytest.mark.parametrize("part_bytes", [100, 1 << 24])
+def test_workers_without_the_run_receive_the_first_ones_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    monkeypatch.setattr(agreement, "PART_BYTES", part_bytes)
+    write(tmp_path / "a" / CHECKPOINTS, STATE.updates, arrays(), STATE)
+    found = agree([tmp_path / name for name in ("a", "b", "a")], [training()] * 3)
+    for values, state in found:
+        assert state == found[0][1]
+        assert all(np.array_equal(values[name], array) for name, array in arrays().items())
+    assert not (tmp_path / "b").exists()
+
+
+def test_workers_that_begin_have_no_checkpoint(tmp_path: Path) -> None:
+    assert agree([tmp_path, tmp_path], [training()] * 2) == [None, None]
+    assert agreed(ONE_WORKER, training(), tmp_path) is None
+
+
+def test_a_worker_with_another_checkpoint_than_the_first_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "b" / CHECKPOINTS, 3, arrays(), STATE)
+    for message in agree([tmp_path / "a", tmp_path / "b"], [training()] * 2):
+        assert "must have the same checkpoint in" in message
+        assert ", got none on " in message
+        assert message.endswith("share the folder, or remove it where it is not the first worker's")
+
+
+def test_another_version_of_a_framework_is_refused(tmp_path: Path) -> None:
+    messages = agree([tmp_path] * 2, [training("1"), training("2")])
+    for message in messages:
+        assert message.startswith("all workers must have the same version of numba, got 1 on ")
+        assert message.endswith(": install the same everywhere")
+
+
+def test_the_engine_compares_what_it_compiles_for_and_others_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from elman.kernels.codegen import processor
+
+    names = iter(["a", "b"] * 2)
+    monkeypatch.setattr(processor, "target", lambda: next(names))
+    message, _ = agree([tmp_path] * 2, [training()] * 2)
+    assert "must have the same processor, got " in message
+    assert "NUMBA_CPU_FEATURES" in message
+    assert agree([tmp_path] * 2, [training(framework="torch")] * 2) == [None, None]
+
+
+def test_a_worker_that_was_given_another_command_is_refused() -> None:
+    begun = RunSettings(Settings(text="store", hidden=8), "")
+    check_command({"text": "elsewhere", "hidden": 8}, begun)
+    message = "hidden must be 8, as given to the first worker, got 9: type the same command"
+    with pytest.raises(ElmanError, match=message):
+        check_command({"hidden": 9}, begun)
