@@ -9,7 +9,7 @@ import pytest
 
 from elman.core.errors import MachineError
 from elman.core.workers import hosts
-from elman.core.workers.hosts import Hosts, LostWorkerError, check_same, listed
+from elman.core.workers.hosts import HostError, Hosts, check_same, listed
 from elman.core.workers.processes import OneWorker
 from tests.core.workers.together import Together, at_once, group
 
@@ -65,7 +65,7 @@ def test_a_reason_that_a_worker_leaves_is_the_cause_for_all_others(three: list[H
     three[1].close()
     for one in (three[0], three[2]):
         error = one.cause(SECONDS)
-        assert isinstance(error, LostWorkerError)
+        assert isinstance(error, HostError)
         assert str(error) == "b: the disk is full"
 
 

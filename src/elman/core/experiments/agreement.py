@@ -34,7 +34,7 @@ def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | N
     """The checkpoint from which all workers continue; None to begin.
 
     It is the newest in the run directory `folder` of the first worker. Workers that have none there
-    receive it. Raises a MachineError unless all workers can continue to the same bits.
+    receive it. Raises a HostError unless all workers can continue to the same bits.
     """
     begun = read_newest(folder / CHECKPOINTS)
     if workers.size == 1:

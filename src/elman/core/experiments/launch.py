@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy
-from elman.core.workers.hosts import Hosts, LostWorkerError
+from elman.core.workers.hosts import HostError, Hosts
 from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
 from elman.core.workers.rows import Rows
 
@@ -61,8 +62,10 @@ def connected(framework: str) -> Iterator[Workers]:
     workers = Watched(module.connect(ANSWER_SECONDS, on_gpus=framework == "torch"))
     try:
         yield workers
+    except ElmanError as error:
+        raise workers.ended_by(error) from error
     except Exception as error:
-        workers.leave(error)
+        workers.hosts.leave(f"{workers.hosts.name}: {error or type(error).__name__}")
         raise
     workers.close()  # not after an exception: the process then ends
 
@@ -127,11 +130,12 @@ class Watched:
         finally:
             self._since = math.inf
 
-    def leave(self, error: Exception) -> None:
-        """Leave the error that ends this worker to the others, with the name of its host."""
-        reason = str(error) or type(error).__name__
-        lost = isinstance(error, LostWorkerError)  # it names a host
-        self.hosts.leave(reason if lost else f"{self.hosts.name}: {reason}")
+    def ended_by(self, error: ElmanError) -> ElmanError:
+        """Leave the error that ends this worker to the others; return it with its host's name."""
+        if not isinstance(error, HostError) and self.hosts.are_several:
+            error = type(error)(f"{self.hosts.name}: {error}")
+        self.hosts.leave(str(error))
+        return error
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
@@ -189,21 +193,25 @@ def telling(workers: Workers) -> Iterator[Tell]:
 
     try:
         yield tell
-    except ElmanError:
+    except ElmanError as error:
         if waiting:
+            value = {"host": socket.gethostname(), "failed": str(error)}
             with suppress(MachineError):  # an earlier error is being raised
-                busy.end()
+                busy.end(json.dumps(value).encode())
         raise
 
 
 def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
     """Receive the first worker's run settings, its folder, and the seconds between checkpoints.
 
-    None if the first worker has failed; it has then printed the reason.
+    None if the first worker has failed on this host; it has then printed the reason. On other hosts
+    the reason is raised as a HostError.
     """
     content = Busy(workers).end()[0]
-    if not content:
-        return None
     value = json_files.parse(content, "the first worker's message")
+    if "failed" in value:
+        if value["host"] == socket.gethostname():
+            return None
+        raise HostError(f"{value['host']}: {value['failed']}")
     settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")
     return settings, Path(value["folder"]), float(value["seconds"])

@@ -83,6 +83,7 @@ class Training:
         training = cls(again(kept, workers.size), workers)
         found = training.run_settings
         settings = kept.settings
+        cure = "copy it from the first worker's host" if workers.rank else "restore it"
         for names, digests in (
             ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
             ([settings.val or settings.text], (found.val_sha256, kept.val_sha256)),
@@ -90,7 +91,7 @@ class Training:
         ):
             if digests[0] != digests[1]:
                 raise ElmanError(
-                    f"{' or '.join(names)} has changed since the training began: restore it"
+                    f"{' or '.join(names)} has changed since the training began: {cure}"
                 )
         return training
 

@@ -34,8 +34,8 @@ REQUEST, IN_REQUEST, GET_ADDRESS = "40s", slice(20, 24), 0x8915  # ifreq, SIOCGI
 Result = TypeVar("Result")
 
 
-class LostWorkerError(MachineError):
-    """Another worker has ended, or does not answer. The message names its host."""
+class HostError(MachineError):
+    """Failure of a host, or a difference between hosts. The message names them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Hosts:
     """The members of a training, by rank, and the port of this one."""
 
     def __init__(self, workers: Workers, version: str, first: str) -> None:
-        """Introduce this worker to the others; a MachineError if one has another version of elman.
+        """Introduce this worker to the others; a HostError if one has another version of elman.
 
         - `first`: address of the first worker's host, as given to all; "" if it is not known.
         """
@@ -81,14 +81,19 @@ class Hosts:
         """Name of this host."""
         return self.names[self._rank]
 
+    @property
+    def are_several(self) -> bool:
+        """True unless all workers are on this host."""
+        return len({*self.names}) > 1
+
     def leave(self, reason: str) -> None:
         """Leave the reason why this worker ends at the ports of all others."""
         _for_all(partial(_leave, reason=reason), self._others())
 
-    def cause(self, seconds: float) -> LostWorkerError:
+    def cause(self, seconds: float) -> HostError:
         """The error of a worker that has lost another, which does not answer for `seconds`."""
         if left := self._left():
-            return LostWorkerError(left)
+            return HostError(left)
         found = self._answers()
         if found.keys() == {ACCEPTED}:
             time.sleep(AGAIN_SECONDS)  # one of them may just be ending
@@ -102,7 +107,7 @@ class Hosts:
                 f"a worker does not answer for {seconds:g} seconds, but all hosts can be reached: "
                 f"end it on {listed(self.names)}, and"
             )
-        return LostWorkerError(f"{message} {AGAIN}")
+        return HostError(f"{message} {AGAIN}")
 
     def _answers(self) -> dict[str, str]:
         """The hosts of the other workers, by how their ports answer."""
@@ -136,13 +141,13 @@ class Hosts:
 
 
 def check_same(hosts: Sequence[str], values: Sequence[str], name: str, cure: str) -> None:
-    """Raise a MachineError unless all workers, on these hosts, have the same value."""
+    """Raise a HostError unless all workers, on these hosts, have the same value."""
     found: dict[str, list[str]] = {}
     for host, value in zip(hosts, values, strict=True):
         found.setdefault(value, []).append(host)
     if len(found) > 1:
         got = ", ".join(f"{value} on {listed(names)}" for value, names in found.items())
-        raise MachineError(f"all workers must have the same {name}, got {got}: {cure}")
+        raise HostError(f"all workers must have the same {name}, got {got}: {cure}")
 
 
 def listed(hosts: Iterable[str]) -> str:
@@ -199,7 +204,7 @@ def _member(content: bytes, first: str) -> Member:
     try:
         member = Member(**json.loads(content))
     except (ValueError, TypeError):  # an earlier version has sent something else
-        raise MachineError(
+        raise HostError(
             "all workers must have the same version of elman, got another message from one: "
             "install the same everywhere"
         ) from None
