@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import elman
-from elman.core.errors import ElmanError, MachineError
+from elman.core.errors import ElmanError, MachineError, printable
 from elman.core.experiments.run import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
@@ -25,6 +25,7 @@ from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
 from elman.core.workers.rows import Rows
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
+UNREACHABLE_SECONDS, TRIED_SECONDS = 50, 2  # of waiting for a host; between the trials
 WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
 VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
@@ -111,14 +112,22 @@ class Watched:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self.hosts = Hosts(workers, elman.__version__, os.environ.get("MASTER_ADDR", ""))
+        threading.Thread(target=self._watch_hosts, daemon=True).start()
 
     def _watch(self, signals: int) -> None:
         while signal.SIGTERM not in os.read(signals, 1024):
             pass
         while time.monotonic() - self._since < WAIT_SECONDS:
             time.sleep(0.1)
-        os.write(2, b"elman: ended while waiting for another worker\n")
-        os._exit(MachineError.exit_code)
+        _end("ended while waiting for another worker")
+
+    def _watch_hosts(self) -> None:
+        """End if the host of another worker cannot be reached. JAX would end without a message."""
+        while True:
+            time.sleep(TRIED_SECONDS)
+            waited = time.monotonic() - self._since
+            if waited > UNREACHABLE_SECONDS and (error := self.hosts.unreachable()) is not None:
+                _end(str(error))
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -160,6 +169,12 @@ class Watched:
             self.workers.close()
         self.hosts.close()
         signal.set_wakeup_fd(-1)
+
+
+def _end(message: str) -> None:
+    """Print a message, and end this process at once: it waits for another worker."""
+    os.write(2, f"elman: {printable(message)}\n".encode())
+    os._exit(MachineError.exit_code)
 
 
 def _end_with(parent: int) -> None:

@@ -99,8 +99,8 @@ class Hosts:
             time.sleep(AGAIN_SECONDS)  # one of them may just be ending
             found = self._answers()
         if hosts := found.get(NO_ANSWER):
-            message = f"a worker does not answer: {hosts} cannot be reached: check the network, and"
-        elif hosts := found.get(REFUSED):
+            return _unreachable(hosts)
+        if hosts := found.get(REFUSED):
             message = f"a worker has ended: see its message on {hosts}, and"
         else:
             message = (
@@ -108,6 +108,11 @@ class Hosts:
                 f"end it on {listed(self.names)}, and"
             )
         return HostError(f"{message} {AGAIN}")
+
+    def unreachable(self) -> HostError | None:
+        """The error if the host of another worker cannot be reached."""
+        hosts = self._answers().get(NO_ANSWER)
+        return None if hosts is None else _unreachable(hosts)
 
     def _answers(self) -> dict[str, str]:
         """The hosts of the other workers, by how their ports answer."""
@@ -209,6 +214,12 @@ def _member(content: bytes, first: str) -> Member:
             "install the same everywhere"
         ) from None
     return replace(member, address=first) if first and is_local(member.address) else member
+
+
+def _unreachable(hosts: str) -> HostError:
+    return HostError(
+        f"a worker does not answer: {hosts} cannot be reached: check the network, and {AGAIN}"
+    )
 
 
 def _leave(other: Member, reason: str) -> None:
