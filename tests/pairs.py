@@ -30,6 +30,8 @@ LOSSES = [
     *(1.85879, 1.76594, 1.85519, 1.7842, 1.72994, 1.76211, 1.62841, 1.75301, 1.68165, 1.73838),
     *(1.67703, 1.57106, 1.65856, 1.58569, 1.60265, 1.56618, 1.52787, 1.53156, 1.48794, 1.52136),
 ]
+ATTENTION_LOSSES = [
+]
 
 
 def english(number: int) -> str:
@@ -86,9 +88,16 @@ def small_data(module: Any, patch: pytest.MonkeyPatch) -> Any:
     return data_of(module, patch, **sizes)
 
 
-def model_for(module: Any, data: Any, hidden: int = 32, layers: int = 1, **options: Any) -> Any:
+def model_for(
+    module: Any,
+    data: Any,
+    hidden: int = 32,
+    layers: int = 1,
+    attention: bool = False,
+    **options: Any,
+) -> Any:
     sizes = len(data.src_vocab), len(data.tgt_vocab), hidden // 2, hidden, layers
-    arch = PairArchitecture(*sizes)
+    arch = PairArchitecture(*sizes, attention)
     values = encoder_decoder.initial(arch, seed=1)
     return module.build_seq2seq(arch, values, tgt_pad=data.tgt_vocab["<pad>"], **options)
 

@@ -77,5 +77,6 @@ def test_all_packages_have_the_same_names_in_the_same_order_in_the_same_files(
     found = public_names(framework)
     assert found == public_names("torch")
     assert list(found) == [
-        *("arrays", "data", "layers", "model", "seq2seq", "step", "trainer", "weights")
+        *("arrays", "attention", "data", "layers", "model", "seq2seq", "step", "trainer"),
+        "weights",
     ]

@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 
 from elman.core.d2l.names import *
 from elman.jax.arrays import *
+from elman.jax.attention import *
 from elman.jax.data import *
 from elman.jax.layers import *
 from elman.jax.model import *

@@ -11,15 +11,11 @@ from jax import numpy as jnp
 
 from elman.core.d2l import seq2seq
 from elman.core.errors import ElmanError
-from elman.core.model.encoder_decoder import CELL, PairArchitecture, shapes
-from elman.core.model.weights import Weights
 from elman.jax import arrays
-from elman.jax.arrays import numpy
 from elman.jax.layers import GRU
 from elman.jax.loss import mean
 from elman.jax.model import Classifier
 from elman.jax.optimizers import make_optimizer
-from elman.jax.weights import layer_params, layer_weights
 
 __all__ = [
     "Decoder",
@@ -28,8 +24,6 @@ __all__ = [
     "Seq2Seq",
     "Seq2SeqDecoder",
     "Seq2SeqEncoder",
-    "build_seq2seq",
-    "seq2seq_weights",
 ]
 
 
@@ -132,9 +126,9 @@ class Part(seq2seq.Part):
         """GRU of some sizes."""
         return GRU(*sizes)
 
-    def make_linear(self, inputs: int, outputs: int) -> nn.Dense:
+    def make_linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Dense:
         """Linear layer."""
-        return nn.Dense(outputs)
+        return nn.Dense(outputs, bias)
 
 
 class Seq2SeqEncoder(Part, seq2seq.Seq2SeqEncoder, Encoder):
@@ -154,7 +148,7 @@ class Seq2SeqDecoder(Part, seq2seq.Seq2SeqDecoder, Decoder):
 
     def __call__(self, X: Any, state: Any, training: bool = False) -> tuple[Any, Any]:
         """Logits, and the state after the last token."""
-        return self.decode(partial(self.rnn, training=training), X, state)
+        return self.decode(X, state, training=training)
 
 
 class Seq2Seq(EncoderDecoder):
@@ -181,52 +175,3 @@ class Seq2Seq(EncoderDecoder):
     def configure_optimizers(self) -> optax.GradientTransformation:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr))
-
-
-def make_model(
-    arch: PairArchitecture, dropout: float, seed: int, tgt_pad: int, lr: float
-) -> Seq2Seq:
-    """A Seq2Seq of this architecture; the seed is that of dropout."""
-    encoder, decoder = seq2seq.parts_of(Seq2SeqEncoder, Seq2SeqDecoder, arch, dropout)
-    model = Seq2Seq(encoder, decoder, training=True, tgt_pad=tgt_pad, lr=lr)
-    model.key = jax.random.PRNGKey(seed)
-    return model
-
-
-def set_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
-    """Give the encoder and the decoder weights by canonical name."""
-    params = {part: to_params(weights, arch) for part, weights in values.items()}
-    model.built = {"params": jax.tree.map(jnp.asarray, params)}
-
-
-def to_params(values: Weights, arch: PairArchitecture) -> dict[str, Any]:
-    """Parameter tree of the encoder or the decoder, from weights by canonical name."""
-    params: dict[str, Any] = {
-        "embedding": {"embedding": values["embedding.weight"]},
-        "rnn": layer_params(values, CELL, arch.hidden),
-    }
-    if "dense.weight" in values:
-        params["dense"] = {"kernel": values["dense.weight"].T, "bias": values["dense.bias"]}
-    return params
-
-
-build_seq2seq = seq2seq.builder(make_model, set_weights)
-
-
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
-    encoder = model.encoder
-    arch = PairArchitecture(
-        *(encoder.vocab_size, model.decoder.vocab_size),
-        *(encoder.embed_size, encoder.num_hiddens, encoder.num_layers),
-    )
-    found, params = {}, jax.tree.map(numpy, params_of(model))
-    for part, named in shapes(arch).items():
-        own = params[part]
-        values = layer_weights(own["rnn"], named, CELL, arch.hidden)
-        values["embedding.weight"] = own["embedding"]["embedding"]
-        if "dense" in own:
-            values["dense.weight"] = own["dense"]["kernel"].T
-            values["dense.bias"] = own["dense"]["bias"]
-        found[part] = {name: value.copy() for name, value in values.items()}
-    return found

@@ -7,18 +7,23 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from elman.core.d2l import rnnlm
+from elman.core.d2l import rnnlm, seq2seq
 from elman.core.errors import ElmanError
-from elman.core.model import weights
+from elman.core.model import encoder_decoder, weights
 from elman.core.model.cells import cell_named
+from elman.core.model.encoder_decoder import CELL, PairArchitecture, linear_layers
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.jax import layers
 from elman.jax.arrays import numpy
+from elman.jax.attention import Seq2SeqAttentionDecoder
 from elman.jax.layers import accepts_ids
 from elman.jax.model import RNNLM, RNNLMScratch
+from elman.jax.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder, params_of
 
-__all__ = ["architecture", "build", "export_weights", "version"]
+__all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
+
+DECODERS = Seq2SeqDecoder, Seq2SeqAttentionDecoder
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
@@ -98,6 +103,60 @@ def export_weights(model: RNNLMScratch) -> Weights:
         values["linear.weight"] = params["linear"]["kernel"].T
         values["linear.bias"] = params["linear"]["bias"]
     return {name: value.copy() for name, value in values.items()}
+
+
+def make_seq2seq(
+    arch: PairArchitecture, dropout: float, seed: int, tgt_pad: int, lr: float
+) -> Seq2Seq:
+    """A Seq2Seq of this architecture; the seed is that of dropout."""
+    encoder, decoder = seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout)
+    model = Seq2Seq(encoder, decoder, training=True, tgt_pad=tgt_pad, lr=lr)
+    model.key = jax.random.PRNGKey(seed)
+    return model
+
+
+def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+    """Give the encoder and the decoder weights by canonical name."""
+    params = {part: part_params(own, arch.hidden) for part, own in values.items()}
+    model.built = {"params": jax.tree.map(jnp.asarray, params)}
+
+
+def part_params(values: Weights, hidden: int) -> dict[str, Any]:
+    """Parameter tree of the encoder or the decoder, from weights by canonical name."""
+    params: dict[str, Any] = {
+        "embedding": {"embedding": values["embedding.weight"]},
+        "rnn": layer_params(values, CELL, hidden),
+    }
+    for name in linear_layers(values):
+        layer = params[name.replace(".", "_")] = {"kernel": values[f"{name}.weight"].T}
+        if f"{name}.bias" in values:
+            layer["bias"] = values[f"{name}.bias"]
+    return params
+
+
+build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
+
+
+def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
+    """Weights of the encoder and of the decoder by canonical name, copied."""
+    encoder, decoder = model.encoder, model.decoder
+    arch = PairArchitecture(
+        *(encoder.vocab_size, decoder.vocab_size),
+        *(encoder.embed_size, encoder.num_hiddens, encoder.num_layers),
+        isinstance(decoder, Seq2SeqAttentionDecoder),
+    )
+    found, params = {}, jax.tree.map(numpy, params_of(model))
+    for part, named in encoder_decoder.shapes(arch).items():
+        own = params[part]
+        values = layer_weights(own["rnn"], named, CELL, arch.hidden)
+        values["embedding.weight"] = own["embedding"]["embedding"]
+        for name in linear_layers(named):
+            layer = own[name.replace(".", "_")]
+            values[f"{name}.weight"] = layer["kernel"].T
+            if "bias" in layer:
+                values[f"{name}.bias"] = layer["bias"]
+        found[part] = {name: value.copy() for name, value in values.items()}
+    return found
 
 
 def version() -> str:

@@ -13,6 +13,7 @@ except (ImportError, AttributeError) as error:
     ) from error
 from elman.core.d2l.names import *
 from elman.mxnet.arrays import *
+from elman.mxnet.attention import *
 from elman.mxnet.data import *
 from elman.mxnet.layers import *
 from elman.mxnet.model import *

@@ -6,18 +6,23 @@ import mxnet
 from mxnet import gluon, np, npx
 from mxnet.gluon import nn, rnn
 
-from elman.core.d2l import rnnlm
+from elman.core.d2l import rnnlm, seq2seq
 from elman.core.model import cells, weights
+from elman.core.model.encoder_decoder import CELL, PairArchitecture
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import ModelAttributes
 from elman.mxnet import layers
 from elman.mxnet.arrays import numpy
+from elman.mxnet.attention import Seq2SeqAttentionDecoder
 from elman.mxnet.data import from_numpy
 from elman.mxnet.layers import CellStack, cell_of
 from elman.mxnet.model import RNNLM, RNNLMScratch
+from elman.mxnet.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
 
-__all__ = ["architecture", "build", "export_weights", "version"]
+__all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
+
+DECODERS = Seq2SeqDecoder, Seq2SeqAttentionDecoder
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
@@ -91,6 +96,48 @@ def export_weights(model: RNNLMScratch) -> Weights:
             values[name][cells.cell_named(arch.cell).redundant_bias(arch.hidden)] = 0
     weights.check(values, arch)  # a bidirectional layer has more
     return values
+
+
+def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+    """A Seq2Seq of this architecture; the seed is that of dropout."""
+    if dropout:
+        npx.random.seed(seed)
+    return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
+
+
+def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+    """Give the encoder and the decoder weights by canonical name."""
+    token = np.zeros((1, 1))
+    model(token, token, np.ones(1))  # so that lazy layers infer their shapes
+    for part, parameters in seq2seq_parameters(model).items():
+        for name, parameter in parameters.items():
+            parameter.set_data(from_numpy(values[part][name]))
+
+
+build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
+
+
+def seq2seq_parameters(model: Seq2Seq) -> dict[str, dict[str, gluon.Parameter]]:
+    """Gluon's parameters of the encoder and of the decoder by canonical name."""
+    found = {}
+    for part, own in (("encoder", model.encoder), ("decoder", model.decoder)):
+        layers = layer_parameters(own.rnn.rnn)
+        found[part] = {f"rnn.{name}": parameter for name, parameter in layers.items()}
+        found[part]["embedding.weight"] = own.embedding.weight
+        for linear, layer in own.linear_layers.items():
+            found[part] |= {f"{linear}.{kind}": value for kind, value in layer._reg_params.items()}
+    return found
+
+
+def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
+    """Weights of the encoder and of the decoder by canonical name, copied."""
+    found = {}
+    for part, parameters in seq2seq_parameters(model).items():
+        found[part] = {name: numpy(parameter.data()) for name, parameter in parameters.items()}
+        for name, value in found[part].items():
+            if "bias_hh" in name:  # the layers ignore its redundant part
+                value[cells.cell_named(CELL).redundant_bias(len(value) // 3)] = 0
+    return found
 
 
 def version() -> str:

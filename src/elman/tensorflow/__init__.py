@@ -26,6 +26,7 @@ except ImportError as error:
 
 from elman.core.d2l.names import *
 from elman.tensorflow.arrays import *
+from elman.tensorflow.attention import *
 from elman.tensorflow.data import *
 from elman.tensorflow.layers import *
 from elman.tensorflow.model import *

@@ -6,17 +6,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from elman.core.d2l import rnnlm
+from elman.core.d2l import rnnlm, seq2seq
 from elman.core.model import weights
 from elman.core.model.cells import cell_named
+from elman.core.model.encoder_decoder import CELL, PairArchitecture
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import ModelAttributes
 from elman.tensorflow import layers
+from elman.tensorflow.attention import Seq2SeqAttentionDecoder
 from elman.tensorflow.layers import CellLayer, Stack
 from elman.tensorflow.model import RNNLM, RNNLMScratch
+from elman.tensorflow.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
 
-__all__ = ["architecture", "build", "export_weights", "version"]
+__all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
+
+DECODERS = Seq2SeqDecoder, Seq2SeqAttentionDecoder
 
 NATIVE: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": (tf.keras.layers.SimpleRNN, {"activation": "tanh"}),
@@ -137,6 +142,48 @@ def export_weights(model: RNNLMScratch) -> Weights:
         (values["embedding.weight"],) = model.embedding.get_weights()
     weights.check(values, arch)
     return values
+
+
+def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+    """A Seq2Seq of this architecture; the seed is that of dropout."""
+    if dropout:
+        tf.random.set_seed(seed)
+    return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
+
+
+def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+    """Give the encoder and the decoder weights by canonical name."""
+    create_variables(model)
+    for part, own in ((model.encoder, values["encoder"]), (model.decoder, values["decoder"])):
+        part.embedding.set_weights([own["embedding.weight"]])
+        set_layer_weights(CELL, part.rnn.rnn.layers, own)
+        for name, layer in part.linear_layers.items():
+            names = f"{name}.weight", f"{name}.bias"
+            layer.set_weights([own[name].T for name in names if name in own])
+
+
+def create_variables(model: Seq2Seq) -> None:
+    """Let the layers create their variables, without a draw of dropout."""
+    token = tf.zeros((1, 1), tf.int32)
+    with model.evaluating():
+        model(token, token, tf.ones((1,), tf.int32))
+
+
+build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
+
+
+def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
+    """Weights of the encoder and of the decoder by canonical name, copied."""
+    create_variables(model)
+    found = {}
+    for name, part in (("encoder", model.encoder), ("decoder", model.decoder)):
+        (embedding,) = part.embedding.get_weights()
+        layers = layer_weights(CELL, part.rnn.rnn.layers)
+        found[name] = {"embedding.weight": embedding, **layers}
+        for linear, layer in part.linear_layers.items():
+            own = dict(zip(("weight", "bias"), layer.get_weights(), strict=False))
+            found[name] |= {f"{linear}.{kind}": value.T for kind, value in own.items()}
+    return found
 
 
 def version() -> str:

@@ -9,6 +9,7 @@ except ModuleNotFoundError as error:
 
 from elman.core.d2l.names import *
 from elman.torch.arrays import *
+from elman.torch.attention import *
 from elman.torch.data import *
 from elman.torch.layers import *
 from elman.torch.model import *

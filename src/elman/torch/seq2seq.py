@@ -6,10 +6,7 @@ import torch
 from torch import nn
 
 from elman.core.d2l import seq2seq
-from elman.core.model.encoder_decoder import PairArchitecture
-from elman.core.model.weights import Weights
 from elman.torch import arrays
-from elman.torch.arrays import numpy
 from elman.torch.layers import GRU
 from elman.torch.model import Classifier
 from elman.torch.optimizers import make_optimizer
@@ -21,9 +18,7 @@ __all__ = [
     "Seq2Seq",
     "Seq2SeqDecoder",
     "Seq2SeqEncoder",
-    "build_seq2seq",
     "init_seq2seq",
-    "seq2seq_weights",
 ]
 
 
@@ -80,30 +75,3 @@ class Seq2Seq(seq2seq.Seq2Seq, EncoderDecoder):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with the learning rate `self.lr`."""
         return make_optimizer(seq2seq.optimizer_of(self.lr), self.parameters())
-
-
-def make_model(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
-    """A Seq2Seq of this architecture; the seed is that of dropout."""
-    if dropout:
-        torch.manual_seed(seed)
-    return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, Seq2SeqDecoder, arch, dropout), *arguments)
-
-
-def set_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
-    """Give the encoder and the decoder weights by canonical name."""
-    for part, weights in values.items():
-        named = {name.replace("rnn.", "rnn.rnn."): value for name, value in weights.items()}
-        tensors = {name: torch.from_numpy(value) for name, value in named.items()}
-        model.get_submodule(part).load_state_dict(tensors)
-
-
-build_seq2seq = seq2seq.builder(make_model, set_weights)
-
-
-def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
-    """Weights of the encoder and of the decoder by canonical name, copied."""
-    found: dict[str, Weights] = {"encoder": {}, "decoder": {}}
-    for name, value in model.state_dict().items():
-        part, _, own = name.partition(".")
-        found[part][own.replace("rnn.rnn.", "rnn.")] = numpy(value).copy()
-    return found

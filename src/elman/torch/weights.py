@@ -5,17 +5,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from elman.core.d2l import rnnlm
+from elman.core.d2l import rnnlm, seq2seq
 from elman.core.model import weights
+from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.options import ModelOptions
 from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import ModelAttributes
 from elman.torch import layers
 from elman.torch.arrays import numpy
+from elman.torch.attention import Seq2SeqAttentionDecoder
 from elman.torch.layers import CellStack, cell_of
 from elman.torch.model import RNNLM, RNNLMScratch
+from elman.torch.seq2seq import Seq2Seq, Seq2SeqDecoder, Seq2SeqEncoder
 
-__all__ = ["architecture", "build", "export_weights", "version"]
+__all__ = ["architecture", "build", "build_seq2seq", "export_weights", "seq2seq_weights", "version"]
+
+DECODERS = Seq2SeqDecoder, Seq2SeqAttentionDecoder
 
 
 def make_model(arch: Architecture, options: ModelOptions, seed: int, **arguments: Any) -> RNNLM:
@@ -62,6 +67,36 @@ def export_weights(model: RNNLMScratch) -> Weights:
     }
     weights.check(values, arch)  # a bidirectional layer has more
     return values
+
+
+def make_seq2seq(arch: PairArchitecture, dropout: float, seed: int, *arguments: Any) -> Seq2Seq:
+    """A Seq2Seq of this architecture; the seed is that of dropout."""
+    if dropout:
+        torch.manual_seed(seed)
+    return Seq2Seq(*seq2seq.parts_of(Seq2SeqEncoder, DECODERS, arch, dropout), *arguments)
+
+
+def set_seq2seq_weights(model: Seq2Seq, arch: PairArchitecture, values: dict[str, Weights]) -> None:
+    """Give the encoder and the decoder weights by canonical name."""
+    for part, own in values.items():
+        tensors = {
+            name.replace("rnn.", "rnn.rnn.").replace("attention.", "attention_"): value
+            for name, value in zip(own, map(torch.from_numpy, own.values()), strict=True)
+        }
+        model.get_submodule(part).load_state_dict(tensors)
+
+
+build_seq2seq = seq2seq.builder(make_seq2seq, set_seq2seq_weights)
+
+
+def seq2seq_weights(model: Seq2Seq) -> dict[str, Weights]:
+    """Weights of the encoder and of the decoder by canonical name, copied."""
+    found: dict[str, Weights] = {"encoder": {}, "decoder": {}}
+    for name, value in model.state_dict().items():
+        part, _, own = name.partition(".")
+        own = own.replace("rnn.rnn.", "rnn.").replace("attention_", "attention.")
+        found[part][own] = numpy(value).copy()
+    return found
 
 
 def version() -> str:

@@ -177,6 +177,11 @@ class Part:
         """Number of features that the GRU reads at each step."""
         return self.embed_size
 
+    @property
+    def linear_layers(self) -> dict[str, Any]:
+        """Linear layers by canonical name."""
+        return {}
+
     def embedded(self: Any, X: Any) -> Any:
         """Embeddings, (steps, batch, embed_size), of ids (batch, steps)."""
         return self.embedding(self.xp.astype(self.xp.transpose(X), self.id_type))
@@ -202,6 +207,11 @@ class Seq2SeqDecoder(Part):
         self.dense = self.make_linear(self.num_hiddens, self.vocab_size)
 
     @property
+    def linear_layers(self: Any) -> dict[str, Any]:
+        """The output layer by its canonical name."""
+        return {"dense": self.dense}
+
+    @property
     def input_size(self) -> int:
         """Number of features of an embedding and of an output of the encoder."""
         return self.embed_size + self.num_hiddens
@@ -212,15 +222,15 @@ class Seq2SeqDecoder(Part):
 
     def forward(self: Any, X: Any, state: Any) -> Any:
         """Logits, and the state after the last token."""
-        return self.decode(self.rnn, X, state)
+        return self.decode(X, state)
 
-    def decode(self: Any, rnn: Callable[..., Any], X: Any, state: Any) -> tuple[Any, Any]:
-        """What `forward` returns, with a function that runs the GRU."""
+    def decode(self: Any, X: Any, state: Any, **mode: bool) -> tuple[Any, Any]:
+        """What `forward` returns, in a mode that is passed to the GRU, as Flax does."""
         enc_outputs, hidden = state
         embedded = self.embedded(X)
         shape = embedded.shape[0], *enc_outputs.shape[1:]
         context = self.broadcast_to(enc_outputs[-1], shape)
-        outputs, hidden = rnn(self.xp.concat((embedded, context), -1), hidden)
+        outputs, hidden = self.rnn(self.xp.concat((embedded, context), -1), hidden, **mode)
         return self.xp.swapaxes(self.dense(outputs), 0, 1), (enc_outputs, hidden)
 
 
@@ -351,7 +361,13 @@ def builder(
     return build_seq2seq
 
 
-def parts_of(encoder: type, decoder: type, arch: PairArchitecture, dropout: float) -> list[Any]:
-    """An encoder and a decoder of an architecture, of a framework's classes."""
+def parts_of(
+    encoder: type, decoders: tuple[type, type], arch: PairArchitecture, dropout: float
+) -> list[Any]:
+    """An encoder and a decoder of an architecture, of a framework's classes.
+
+    `decoders` are the classes without and with attention.
+    """
     sizes = arch.embedding, arch.hidden, arch.layers, dropout
+    decoder = decoders[arch.attention]
     return [encoder(arch.source_vocab, *sizes), decoder(arch.target_vocab, *sizes)]

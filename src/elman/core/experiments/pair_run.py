@@ -140,4 +140,5 @@ def architecture_of(values: Mapping[str, Weights]) -> PairArchitecture:
     source_vocab, embedding = encoder["embedding.weight"].shape
     target_vocab, hidden = decoder["dense.weight"].shape
     layers = sum(name.startswith("rnn.weight_ih_l") for name in encoder)
-    return PairArchitecture(source_vocab, target_vocab, embedding, hidden, layers)
+    attention = "attention.W_q.weight" in decoder
+    return PairArchitecture(source_vocab, target_vocab, embedding, hidden, layers, attention)

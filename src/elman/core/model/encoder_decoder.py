@@ -4,7 +4,9 @@ Names and shapes are those of PyTorch, as in `weights.py`; the cell is a GRU.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from elman.core.errors import ElmanError, require_at_least
 from elman.core.model import weights
@@ -16,16 +18,24 @@ PARTS = ("encoder", "decoder")
 
 @dataclass(frozen=True)
 class PairArchitecture:
-    """Sizes of a Seq2Seq; those of the layers are the encoder's and the decoder's."""
+    """Sizes of a Seq2Seq; those of the layers are the encoder's and the decoder's.
+
+    `attention`: at each step the decoder reads a weighted sum of the encoder's outputs, instead of
+    the last output (Bahdanau et al. 2015).
+    """
 
     source_vocab: int
     target_vocab: int
     embedding: int
     hidden: int
     layers: int = 1
+    attention: bool = False
 
     def __post_init__(self) -> None:
-        require_at_least(1, **vars(self))
+        sizes = {name: value for name, value in vars(self).items() if name != "attention"}
+        require_at_least(1, **sizes)
+        if not isinstance(self.attention, bool):
+            raise ElmanError(f"attention must be true or false, got {self.attention!r}")
 
 
 def shapes(arch: PairArchitecture) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -38,7 +48,17 @@ def shapes(arch: PairArchitecture) -> dict[str, dict[str, tuple[int, ...]]]:
         parts[part] = {"embedding.weight": (vocab, arch.embedding), **named}
     output = {"dense.weight": (arch.target_vocab, arch.hidden), "dense.bias": (arch.target_vocab,)}
     parts["decoder"] |= output
+    if arch.attention:
+        square = (arch.hidden, arch.hidden)
+        matrices = {"W_q": square, "W_k": square, "w_v": (1, arch.hidden)}
+        parts["decoder"] |= {f"attention.{name}.weight": size for name, size in matrices.items()}
     return parts
+
+
+def linear_layers(values: Mapping[str, Any]) -> list[str]:
+    """Canonical names of the linear layers of a part with these weights, such as dense."""
+    matrices = [name.removesuffix(".weight") for name in values if name.endswith(".weight")]
+    return [name for name in matrices if name != "embedding"]
 
 
 def initial(arch: PairArchitecture, seed: int = 0) -> dict[str, Weights]:
@@ -86,7 +106,8 @@ def require_memory(arch: PairArchitecture, numbers: float) -> None:
 def in_words(arch: PairArchitecture) -> str:
     """Cell, sizes and parameters of a model in words."""
     layers = f"{arch.layers} layer{'' if arch.layers == 1 else 's'} of {arch.hidden} units"
+    attention = "attention, " if arch.attention else ""
     return (
-        f"encoder and decoder of {CELL}, {layers} each, an embedding of {arch.embedding}, "
-        f"{count(arch):,} parameters"
+        f"encoder and decoder of {CELL}, {layers} each, {attention}an embedding of "
+        f"{arch.embedding}, {count(arch):,} parameters"
     )
