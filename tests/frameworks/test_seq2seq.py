@@ -13,7 +13,7 @@ from elman.core.model import encoder_decoder, language_model
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.training.callback import Callback
 from tests import pairs
-from tests.pairs import LOSSES, STEPS, fit, model_for
+from tests.pairs import ATTENTION_LOSSES, LOSSES, STEPS, fit, model_for
 
 BOOKS = ("torch", "tensorflow", "jax", "mxnet")
 
@@ -44,9 +44,10 @@ def predicted(module: Any, model: Any, framework: str, batch: Any, steps: int) -
     return np.asarray(module.numpy(model.predict_step(batch, module.cpu(), steps)[0]))
 
 
-def test_weights_are_those_that_were_given(module: Any, data: Any) -> None:
-    found = module.seq2seq_weights(model_for(module, data, layers=2))
-    sizes = len(data.src_vocab), len(data.tgt_vocab), 16, 32, 2
+@pytest.mark.parametrize("attention", [False, True])
+def test_weights_are_those_that_were_given(module: Any, data: Any, attention: bool) -> None:
+    found = module.seq2seq_weights(model_for(module, data, layers=2, attention=attention))
+    sizes = len(data.src_vocab), len(data.tgt_vocab), 16, 32, 2, attention
     wanted = encoder_decoder.initial(PairArchitecture(*sizes), seed=1)
     for part, weights in wanted.items():
         assert found[part].keys() == weights.keys()
@@ -60,6 +61,10 @@ def test_wrong_weights_and_rates_are_refused(module: Any, data: Any) -> None:
         ElmanError, match=r"the weight decoder|the weight encoder\.rnn\.bias_hh_l1 "
     ):
         module.build_seq2seq(PairArchitecture(*sizes), values, tgt_pad=0)
+    with pytest.raises(ElmanError, match=r"the weight decoder\.attention\.W_k\.weight .* got None"):
+        module.build_seq2seq(PairArchitecture(*sizes, 2, attention=True), values, tgt_pad=0)
+    with pytest.raises(ElmanError, match="attention must be true or false, got 1"):
+        PairArchitecture(*sizes, attention=1)  # type: ignore[arg-type]
     with pytest.raises(ElmanError, match="lr must be a finite number above 0, got 0"):
         model_for(module, data, lr=0).configure_optimizers()
 
@@ -67,6 +72,87 @@ def test_wrong_weights_and_rates_are_refused(module: Any, data: Any) -> None:
 def test_all_frameworks_follow_the_same_losses(module: Any, data: Any) -> None:
     _, losses = fit(module, model_for(module, data, layers=2), data, 13)
     assert losses[:50] == pytest.approx(LOSSES, abs=1e-3)
+
+
+def test_all_frameworks_follow_the_same_losses_with_attention(module: Any, data: Any) -> None:
+    _, losses = fit(module, model_for(module, data, layers=2, attention=True), data, 13)
+    assert losses[:50] == pytest.approx(ATTENTION_LOSSES, abs=1e-3)
+
+
+def test_attention_is_computed_as_in_numpy(module: Any, framework: str, data: Any) -> None:
+    model = model_for(module, data, layers=2, attention=True)
+    batch = data.build(["One hundred two!", "Ten!"], ["Cent deux !", "Dix !"])
+    found = logits_of(module, model, framework, batch[:3])
+    values = {part: dict(own) for part, own in module.seq2seq_weights(model).items()}
+    src, tokens, lengths = (data.to_array(each) for each in batch[:3])
+    encoder, decoder = values["encoder"], values["decoder"]
+    hidden = np.zeros((2, 2, 32))  # (layers, batch, hidden)
+    outputs = []
+    for ids in src.T:
+        hidden = gru_step(encoder, encoder["embedding.weight"][ids], hidden)
+        outputs.append(hidden[-1])
+    memory = np.stack(outputs)  # (steps, batch, hidden)
+    hidden = np.stack([memory[lengths - 1, np.arange(2)]] * 2)
+    valid = np.arange(STEPS)[:, None] < lengths
+    keys = memory @ decoder["attention.W_k.weight"].T
+    for step, ids in enumerate(tokens.T):
+        features = np.tanh(keys + hidden[-1] @ decoder["attention.W_q.weight"].T)
+        scores = (features @ decoder["attention.w_v.weight"].T)[..., 0]
+        weights = np.where(valid, np.exp(scores), 0)
+        context = (weights[..., None] * memory).sum(0) / weights.sum(0)[:, None]
+        inputs = np.concatenate([decoder["embedding.weight"][ids], context], axis=1)
+        hidden = gru_step(decoder, inputs, hidden)
+        logits = hidden[-1] @ decoder["dense.weight"].T + decoder["dense.bias"]
+        assert found[:, step] == pytest.approx(logits, abs=1e-5)
+
+
+def gru_step(values: Any, inputs: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """States of all layers after a step, (layers, batch, hidden)."""
+    after = []
+    for layer, state in enumerate(hidden):
+        of_inputs, of_state = (
+            x @ values[f"rnn.weight_{kind}_l{layer}"].T + values[f"rnn.bias_{kind}_l{layer}"]
+            for kind, x in (("ih", inputs), ("hh", state))
+        )
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = (np.split(x, 3, 1) for x in (of_inputs, of_state))
+        r, z = (1 / (1 + np.exp(-x)) for x in (r_x + r_h, z_x + z_h))
+        inputs = (1 - z) * np.tanh(n_x + r * n_h) + z * state
+        after.append(inputs)
+    return np.stack(after)
+
+
+def test_with_attention_padding_of_the_source_changes_no_logit(
+    module: Any, framework: str, data: Any
+) -> None:
+    model = model_for(module, data, layers=2, attention=True)
+    src, tokens, lengths, _ = map(data.to_array, data.build(["One hundred two!", "Ten!"], [""] * 2))
+    short = src[:, : lengths.max()]
+    assert short.shape[1] < src.shape[1]
+    padded, wanted = (
+        logits_of(
+            module, model, framework, [data.to_tensor(each) for each in (ids, tokens, lengths)]
+        )
+        for ids in (src, short)
+    )
+    assert padded == pytest.approx(wanted, abs=1e-6)
+
+
+def test_weights_of_attention_sum_to_one_over_the_tokens_of_the_source(
+    module: Any, framework: str, data: Any
+) -> None:
+    model = model_for(module, data, attention=True)
+    batch = data.build(["One hundred two!", "Ten!"], [""] * 2)
+    if framework == "jax":
+        _, (kept, of_encoder) = model.predict_step(model.params, batch, 3, True)
+        assert of_encoder == []
+    else:
+        _, kept = model.predict_step(batch, module.cpu(), 3, True)
+    weights = np.stack([data.to_array(each) for each in kept])
+    assert weights.shape == (3, 1, 2, 1, STEPS)  # each call decodes one token
+    is_token = np.arange(STEPS) < data.to_array(batch[2])[:, None, None]
+    assert (weights * ~is_token == 0).all()
+    assert (weights[:, :, is_token] > 0).all()
+    assert weights.sum(axis=-1) == pytest.approx(1, abs=1e-6)
 
 
 def test_padding_counts_in_no_loss_and_no_number_of_tokens(
@@ -130,14 +216,18 @@ def test_greedy_prediction_ends_where_the_model_ends_it(
     assert model.predict(sources, data) == [" ".join(row) for row in wanted]
 
 
-@pytest.mark.parametrize("length_penalty", [0, 1])
+@pytest.mark.parametrize(("length_penalty", "attention"), [(0, False), (1, False), (1, True)])
 def test_beam_search_finds_what_an_exhaustive_search_finds(
-    module: Any, framework: str, monkeypatch: pytest.MonkeyPatch, length_penalty: float
+    module: Any,
+    framework: str,
+    monkeypatch: pytest.MonkeyPatch,
+    length_penalty: float,
+    attention: bool,
 ) -> None:
     few = "One.\tUn.\n" * 3
     sizes = {"batch_size": 1, "num_steps": 3, "num_train": 1, "num_val": 1}
     data = pairs.data_of(module, monkeypatch, few, **sizes)
-    arch = PairArchitecture(len(data.src_vocab), len(data.tgt_vocab), 4, 6, 2)
+    arch = PairArchitecture(len(data.src_vocab), len(data.tgt_vocab), 4, 6, 2, attention)
     values = encoder_decoder.initial(arch, seed=3)
     for weights in values.values():  # of a model that is surer of itself than a new one
         weights.update({name: 4 * value for name, value in weights.items()})
@@ -214,10 +304,13 @@ class Stop(Callback):
             self.kept = trainer.checkpoint_arrays(), trainer.trainer_state()
 
 
-@pytest.mark.parametrize("dropout", [0, 0.3])
-def test_a_resumed_training_ends_in_the_same_bits(module: Any, data: Any, dropout: float) -> None:
+@pytest.mark.parametrize(("dropout", "attention"), [(0, False), (0.3, False), (0.3, True)])
+def test_a_resumed_training_ends_in_the_same_bits(
+    module: Any, data: Any, dropout: float, attention: bool
+) -> None:
     def made(seed: int) -> Any:
-        return model_for(module, data, layers=2, dropout=dropout, seed=seed)
+        options = {"dropout": dropout, "attention": attention}
+        return model_for(module, data, layers=2, seed=seed, **options)
 
     stop, model = Stop(6), made(seed=7)
     trainer = module.Trainer(3, gradient_clip_val=1)

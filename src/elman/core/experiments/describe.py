@@ -15,7 +15,10 @@ from elman.core.model.precision import SINGLE
 from elman.core.valid_values import CHAR
 
 # Shown in other lines.
-ELSEWHERE = {"text", "more_texts", "recipe", "vocab", "init_sha256", "source_vocab", "target_vocab"}
+ELSEWHERE = {
+    *("text", "more_texts", "recipe", "vocab", "init_sha256"),
+    *("source_vocab", "target_vocab", "attention"),
+}
 RESULTS = ("train_ppl", "val_ppl", "val_bits_per_character", "test_loss", "test_bits_per_character")
 
 
