@@ -17,14 +17,7 @@ from elman.jax.loss import mean
 from elman.jax.model import Classifier
 from elman.jax.optimizers import make_optimizer
 
-__all__ = [
-    "Decoder",
-    "Encoder",
-    "EncoderDecoder",
-    "Seq2Seq",
-    "Seq2SeqDecoder",
-    "Seq2SeqEncoder",
-]
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
 
 
 class Encoder(seq2seq.Encoder, nn.Module):

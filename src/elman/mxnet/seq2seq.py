@@ -11,14 +11,7 @@ from elman.mxnet.layers import GRU
 from elman.mxnet.model import Classifier
 from elman.mxnet.optimizers import make_optimizer
 
-__all__ = [
-    "Decoder",
-    "Encoder",
-    "EncoderDecoder",
-    "Seq2Seq",
-    "Seq2SeqDecoder",
-    "Seq2SeqEncoder",
-]
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
 
 
 class Encoder(seq2seq.Encoder, nn.Block):

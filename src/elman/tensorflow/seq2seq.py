@@ -10,14 +10,7 @@ from elman.tensorflow.layers import GRU
 from elman.tensorflow.model import Classifier
 from elman.tensorflow.optimizers import make_optimizer
 
-__all__ = [
-    "Decoder",
-    "Encoder",
-    "EncoderDecoder",
-    "Seq2Seq",
-    "Seq2SeqDecoder",
-    "Seq2SeqEncoder",
-]
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Seq2Seq", "Seq2SeqDecoder", "Seq2SeqEncoder"]
 
 
 class Encoder(seq2seq.Encoder, tf.keras.layers.Layer):
