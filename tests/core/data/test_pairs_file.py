@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from elman.core.data import pair_texts, translation
+from elman.core.data.pair_texts import read_pairs
 from elman.core.data.translation import PairsFile
 from elman.core.errors import ElmanError
 
@@ -99,3 +100,10 @@ def test_more_ids_than_memory_has_room_for_are_refused(
     monkeypatch.setattr(translation, "MAX_IDS", 9 * 6)
     with pytest.raises(ElmanError, match="must be 54 or less, got 9 times 7: give a smaller num_"):
         PairsFile(file_of(tmp_path, PLURALS), 4, num_steps=7, val_share=0.3)
+
+
+def test_a_byte_order_mark_is_dropped_only_at_the_start_of_a_file(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    content = f"{mark}one\tun\n{mark}two\t{mark}deux\nthree\ttrois\n"
+    found = read_pairs(Path(file_of(tmp_path, content)))
+    assert found == [("one", "un"), (f"{mark}two", f"{mark}deux"), ("three", "trois")]
