@@ -121,12 +121,15 @@ def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
     assert record.validated.characters == 10 * record.validated.tokens // 6
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "attention"), [(signal.SIGINT, "none"), (signal.SIGKILL, "additive")]
+)
 def test_an_interrupted_training_ends_in_the_same_bits(
-    plurals: Path, framework: str, tmp_path: Path, number: signal.Signals
+    plurals: Path, framework: str, tmp_path: Path, number: signal.Signals, attention: str
 ) -> None:
     begun, whole = tmp_path / "begun", tmp_path / "whole"
     options = (*TRAINED, "--dropout", "0.2", "--pairs", "--framework", framework)
+    options += ("--attention", attention)
     command = [sys.executable, "-m", "elman", "train"]
     code = """if True:
         import os, sys

@@ -34,6 +34,8 @@ class TrainOptions(TypedDict, total=False):
     """Learn the target after the tab of each line from the source before it."""
     target_tokenizer: str | None
     """char, word or bpe. [default: as --tokenizer]"""
+    attention: str | None
+    """additive or none: what the decoder reads. [default: additive for pairs]"""
     cell: str | None
     """rnn, rnn-relu, gru, lstm or mingru, or an installed cell. [default: chosen for the text;
     the book's is 'rnn']

@@ -178,14 +178,15 @@ class PairsFile(Pairs):
     """Pairs of a file of your own: on each line a source, a tab and its target.
 
     `num_steps` is the number of tokens of the longest text, unless it is given, with its end.
-    `pair_codec` is how its texts are read. With `by_length`, as in `elman train`, the targets of a
-    batch have similar lengths, and are cut to the longest one. Otherwise they are padded to
-    `num_steps`, as sources always are.
+    `pair_codec` is how its texts are read. With `by_length`, as in `elman train`, the texts of a
+    batch have similar lengths, and are cut to the longest one; sources only unless `whole_sources`.
+    Otherwise all texts are padded to `num_steps`.
     """
 
     texts: PairTexts
     pair_codec: PairCodec
     by_length = False
+    whole_sources = True
     val_sha256 = test_sha256 = ""  # there are no files for these parts
 
     def __init__(
@@ -220,13 +221,24 @@ class PairsFile(Pairs):
         self._begin(texts, texts.codec(num_steps or texts.longest))
 
     @classmethod
-    def of(cls, texts: PairTexts, codec: PairCodec, batch_size: int, seed: int = 0) -> Self:
-        """Make batches of pairs that have been read, or read more texts with their codec."""
+    def of(
+        cls,
+        texts: PairTexts,
+        codec: PairCodec,
+        batch_size: int,
+        seed: int = 0,
+        whole_sources: bool = True,
+    ) -> Self:
+        """Make batches of pairs that have been read, or read more texts with their codec.
+
+        - `whole_sources`: the padding of a source counts, as it does without attention.
+        """
         data = cls.__new__(cls)
         DataModule.__init__(data)
         data.batch_size = batch_size
         data.seed = seed
         data.by_length = True
+        data.whole_sources = whole_sources
         data._begin(texts, codec)
         return data
 
@@ -258,7 +270,9 @@ class PairsFile(Pairs):
         steps = np.minimum(self.texts.lengths[1, rows], self.num_steps)
         rng = np.random.default_rng(self.seed) if train else None
         padding = self.tgt_vocab[PADDING]
-        return PairBatches(arrays, steps, self.batch_size, rng, self.to_tensor, padding)
+        return PairBatches(
+            *(arrays, steps, self.batch_size, rng, self.to_tensor, padding, self.whole_sources)
+        )
 
     def trained(self) -> Size:
         """Size of the targets for training."""

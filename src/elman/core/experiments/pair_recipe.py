@@ -13,6 +13,7 @@ from elman.core.experiments.settings import DEFAULT_LINE, Settings
 from elman.core.model import encoder_decoder, weights
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.text.pair_codec import PairCodec
+from elman.core.valid_values import ADDITIVE
 
 USUAL_SHARE = 0.999  # of the pairs, whose texts are read whole
 OUTLIER = 1.25  # times the length of the longest of these; a longer text is cut
@@ -75,6 +76,7 @@ def choose(given: Mapping[str, Any], facts: PairFacts) -> tuple[Settings, list[s
     chosen["seq_len"] = facts.steps
     if (limit := minutes(given)) is not None:
         chosen["minutes"] = limit
+    chosen.setdefault("attention", ADDITIVE)
     chosen.setdefault("layers", 2 if chosen.get("dropout") else 1)
     arch = _largest(chosen, facts)
     chosen |= {"hidden": arch.hidden, "embedding": arch.embedding}
@@ -108,7 +110,8 @@ def _largest(chosen: Mapping[str, Any], facts: PairFacts) -> PairArchitecture:
 
 def _architecture(chosen: Mapping[str, Any], facts: PairFacts, hidden: int) -> PairArchitecture:
     embedding = chosen.get("embedding", min(hidden, 64))
-    return PairArchitecture(*facts.vocabularies, embedding, hidden, chosen["layers"])
+    attention = chosen["attention"] == ADDITIVE
+    return PairArchitecture(*facts.vocabularies, embedding, hidden, chosen["layers"], attention)
 
 
 def _passes(arch: PairArchitecture, facts: PairFacts, minutes: float) -> float:
@@ -123,11 +126,12 @@ def _described(settings: Settings, facts: PairFacts) -> list[str]:
     source, target = facts.vocabularies
     end = "" if settings.minutes is None else f"{counted(settings.minutes, 'minute')}, "
     end += "" if settings.epochs is None else f"at most {counted(settings.epochs, 'epoch')}, "
+    attention = "attention, " if settings.attention == ADDITIVE else ""
     return [
         f"tokens: {settings.tokenizer} in sources, a vocabulary of {source:,}; "
         f"{settings.target_tokenizer} in targets, a vocabulary of {target:,}",
         f"model: encoder and decoder, {settings.cell}, {counted(settings.layers, 'layer')} of "
-        f"{settings.hidden} units, an embedding of {settings.embedding}",
+        f"{settings.hidden} units, {attention}an embedding of {settings.embedding}",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
         f"{settings.schedule} schedule, batches of {settings.batch_size} of {facts.pairs:,} pairs",
     ]

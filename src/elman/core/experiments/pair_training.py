@@ -14,6 +14,7 @@ from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.model.weights import Weights
 from elman.core.text.pair_codec import END, PADDING, PairCodec
+from elman.core.valid_values import ADDITIVE
 
 log = logging.getLogger("elman")
 
@@ -28,7 +29,8 @@ class PairTraining(Training):
         _tell_cut(texts, settings.seq_len)
         self.pair_codec = texts.codec(settings.seq_len)
         of = choice.framework.PairsFile.of
-        return of(texts, self.pair_codec, settings.batch_size, settings.seed)
+        whole_sources = settings.attention != ADDITIVE
+        return of(texts, self.pair_codec, settings.batch_size, settings.seed, whole_sources)
 
     def _model(self, values: Weights | None) -> Any:
         """The model with initial weights."""
@@ -87,7 +89,8 @@ class PairTraining(Training):
 
 def architecture(settings: Settings, codec: PairCodec) -> PairArchitecture:
     """Architecture of a model with these settings."""
-    sizes = settings.embedding, settings.hidden, settings.layers
+    attention = settings.attention == ADDITIVE
+    sizes = settings.embedding, settings.hidden, settings.layers, attention
     return PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), *sizes)
 
 

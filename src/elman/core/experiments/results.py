@@ -83,6 +83,7 @@ def result(
     settings["tokenizer"] = config.tokenizer
     if isinstance(config, run.PairConfig):
         settings["target_tokenizer"] = config.target_tokenizer
+        settings["attention"] = config.architecture.attention
     text_sha256 = None if record is None else record.text_sha256
     finished = datetime.fromtimestamp((folder / run.CONFIG).stat().st_mtime)
     return Result(

@@ -17,6 +17,7 @@ from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
 from elman.core.setting_fields import checked, choice, flag, path, paths, real, values_of, whole
 from elman.core.valid_values import (
+    ATTENTION,
     BATCHING,
     DEVICES,
     EDITIONS,
@@ -148,6 +149,9 @@ class PairSettings:
     pairs: bool = flag("Learn the target after the tab of each line from the source before it.")
     target_tokenizer: str | None = choice(
         None, "{choices}.", PAIR_TOKENIZERS, unset="as --tokenizer"
+    )
+    attention: str | None = choice(
+        None, "{choices}: what the decoder reads.", ATTENTION, unset=f"{ATTENTION[0]} for pairs"
     )
 
 
@@ -365,8 +369,9 @@ def _check_pairs(values: Mapping[str, Any]) -> None:
     from elman.core.data.parts import parse_split
 
     if not values.get("pairs"):
-        if value := values.get("target_tokenizer"):
-            raise ElmanError(f"target tokenizer requires --pairs, got {value}: give --pairs")
+        for name in ("target_tokenizer", "attention"):
+            if (value := values.get(name)) is not None:
+                raise ElmanError(f"{in_words(name)} requires --pairs, got {value}: give --pairs")
         return
     if values.get("text", TIME_MACHINE) == TIME_MACHINE:
         raise ElmanError("pairs are read from a file of yours, got none: give its path")
