@@ -3,7 +3,8 @@
 TIME_MACHINE = "time-machine"  # instead of a path: the book's text
 CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 PAIR_TOKENIZERS = (CHAR, WORD, BPE)
-ADDITIVE, NO_ATTENTION = ATTENTION = ("additive", "none")  # of a model of pairs
+ADDITIVE = "additive"
+ATTENTION = (ADDITIVE, "none")  # of a model of pairs
 NEWLINES = ("universal", "keep")
 EDITIONS = ("gutenberg", "d2l")  # of The Time Machine
 BATCHING = ("random", "contiguous")
