@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from starlette.testclient import TestClient
 from elman import numba
 from elman.server.access import Access, Hosts
 from elman.server.app import App
+from elman.server.batcher import QueueFullError
 from elman.server.limits import Limits
 from elman.server.pages import Pages
+from elman.server.translator import TargetChoice, Translator
 from tests.copying import Copying, copying
 from tests.server.conftest import model_of
 
@@ -142,27 +145,38 @@ def test_the_limit_of_prompts_holds_for_pairs() -> None:
         assert asked(client, prompt="abc").status_code == 400
 
 
+def choice_of(source: str) -> TargetChoice:
+    return TargetChoice(source, source, 0, 1, 100)
+
+
 def test_too_many_waiting_targets_are_refused() -> None:
-    model = copying(kind=Pausing)
+    model, results = copying(kind=Pausing), SimpleQueue[Any]()
     model.model.go_on.clear()
-    answers: list[Any] = []
-    with client_of({"copy": model}, max_waiting=1) as client:
+    worker = Translator(model, 1, results.put)
+    worker.submit([choice_of("a")])
+    assert model.model.begun.wait(60)
+    worker.submit([choice_of("b"), choice_of("c")])
+    with pytest.raises(QueueFullError):
+        worker.submit([choice_of("d")])
+    model.model.go_on.set()
+    parts = [part for _ in range(2) for _, part in results.get(timeout=60)]
+    assert [part.text for part in parts] == ["a", "b", "c"]
+    worker.close()
 
-        def ask(prompt: Any) -> None:
-            answers.append(asked(client, prompt=prompt))
 
-        first = threading.Thread(target=ask, args=("a",))
-        first.start()
-        assert model.model.begun.wait(60)
-        second = threading.Thread(target=ask, args=(["b", "c"],))
-        second.start()
-        while 'elman_texts_waiting{model="copy"} 2.0' not in client.get("/metrics").text:
-            pass
-        assert asked(client, prompt="d").status_code == 429
-        model.model.go_on.set()
-        first.join()
-        second.join()
-    assert {answer.status_code for answer in answers} == {200}
+def test_a_target_that_nobody_waits_for_is_not_written() -> None:
+    model, results = copying(kind=Pausing), SimpleQueue[Any]()
+    model.model.go_on.clear()
+    worker = Translator(model, 9, results.put)
+    worker.submit([choice_of("a")])
+    assert model.model.begun.wait(60)
+    left, wanted = choice_of("b"), choice_of("c")
+    worker.submit([left, wanted])
+    worker.cancel([left])
+    model.model.go_on.set()
+    parts = [part for _ in range(2) for _, part in results.get(timeout=60)]
+    assert [part.text for part in parts] == ["a", "c"]
+    worker.close()
 
 
 def test_a_failure_of_the_model_is_an_error_and_the_next_request_is_answered() -> None:

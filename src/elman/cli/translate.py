@@ -33,7 +33,7 @@ def translate(
     framework: Annotated[
         str | None,
         typer.Option(
-            help="torch, tensorflow, jax or mxnet. [default: the first that is installed]",
+            help="torch, jax, tensorflow or mxnet. [default: the first that is installed]",
             show_default=False,
         ),
     ] = None,
