@@ -18,6 +18,7 @@ import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments import pair_run
 from elman.core.experiments.run import new_folder
+from elman.core.model.pair_model import PairModel
 from tests import pairs
 from tests.conftest import STORY, Command
 
@@ -89,6 +90,14 @@ def test_targets_are_those_of_predict(trained: Any, made: Path, framework: str) 
         found = loaded.translate(words[:4], beams=3, length_penalty=penalty)
         wanted = model.predict(words[:4], data, beams=3, length_penalty=penalty)
         assert [each[0].text for each in found] == wanted
+
+
+def test_targets_of_a_model_with_attention_are_those_of_predict(module: Any, trained: Any) -> None:
+    _, data = trained
+    model = pairs.model_for(module, data, attention=True, lr=0.02)
+    pairs.fit(module, model, data, 3)
+    found = PairModel(model, data.pair_codec, data.to_tensor).translate(WORDS[::9])
+    assert [best.text for (best,) in found] == model.predict(WORDS[::9], data)
 
 
 def test_greedy_and_one_beam_have_one_score(made: Path, framework: str) -> None:
