@@ -27,8 +27,8 @@ from tests.robustness.faults import STATE, arrays
 from tests.robustness.hosts import BY_HAND, ELASTIC, STATIC, check, ended, launch, left, named
 from tests.workers import alone, digest, prepare, words
 
-MORE = ("--epochs", "60", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
-SMALL_DISK = "1m"  # holds the store and the run without its checkpoints
+MORE = ("--epochs", "20", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
+SMALL_DISK = "512k"  # holds a run without its checkpoints
 # The hour that a clock is wrong, for all that a program reads of it by these functions.
 WRONG_CLOCK = """
 import datetime, time
@@ -37,7 +37,7 @@ time.time = lambda: right() + HOUR
 class Wrong(Right):
     @classmethod
     def now(cls, tz=None):
-        return cls.fromtimestamp(time.time(), tz)
+        return Right.fromtimestamp(time.time(), tz)  # can be unpickled elsewhere
     @classmethod
     def utcnow(cls):
         return cls.now(datetime.timezone.utc).replace(tzinfo=None)
@@ -65,7 +65,7 @@ class Case:
     - `during`: done after the first checkpoint.
     - `line`: pattern of the line on each host that is left; None if the training ends in the bits
       of one process.
-    - `seconds`: until all have ended, after what is done.
+    - `seconds`: until all have ended, at most, after what is done.
     - `more`: settings of the training; `added`: settings that only the second host is given.
     - `disk`: size of a file system that the hosts share.
     - `again`: all are started again when they have ended.
@@ -164,7 +164,7 @@ def own_runs(place: Place) -> Mapping[str, str]:
 
 def other_run(place: Place) -> Mapping[str, str]:
     """The second host has its own folder of runs, with another run in the place of the new one."""
-    write(place.folder / "nothing" / "two" / "checkpoints", 7, arrays(), STATE)
+    write(place.folder / "nothing" / "two" / "checkpoints", STATE.updates, arrays(), STATE)
     place.bind(place.folder / "nothing", place.folder / "runs")
     return {}
 
@@ -215,23 +215,19 @@ CASES = {
     "a clock is an hour fast": Case(before=wrong_clock),
     "a clock is an hour fast, c10d": Case(before=wrong_clock, way=ELASTIC),
     "another version": Case(
-        before=other_version, line=r"same version of elman.*0\.0\.7 on host2.*install", seconds=NOW
+        before=other_version, line=r"same version of elman.*0\.0\.7 on host2.*install"
     ),
-    "another processor": Case(
-        before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_", seconds=NOW
-    ),
-    "another text": Case(before=other_text, line=r"host2: .*store", seconds=NOW),
-    "no text": Case(before=no_text, line=r"host2: .*store", seconds=NOW),
+    "another processor": Case(before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_"),
+    "another text": Case(before=other_text, line=r"host2: .*store"),
+    "no text": Case(before=no_text, line=r"host2: .*store"),
     "the run is not shared": Case(before=own_runs),
     "the run is not shared, and goes on": Case(before=own_runs, during=interrupt, again=True),
     "another run in its place": Case(
-        before=other_run, line=r"none on host1, 7 on host2: share the folder", seconds=NOW
+        before=other_run, line=r"none on host1, 3 on host2: share the folder"
     ),
-    "another command": Case(
-        added=("--seed", "3"), line=r"seed must be 0.*got 3: type", seconds=NOW
-    ),
+    "another command": Case(added=("--seed", "3"), line=r"seed must be 0.*got 3: type"),
     "the shared disk is full": Case(
-        line=r"host1: .*No space left", more=("--hidden", "128"), disk=SMALL_DISK
+        line=r"host1: .*No space left", more=("--hidden", "64", "--epochs", "2"), disk=SMALL_DISK
     ),
     "no space for temporary files": Case(before=full_disk),
     "names at 127.0.1.1": Case(before=loopback_names),
@@ -267,7 +263,7 @@ def attempt(case: Case, framework: str, way: str | None, folder: Path, run: Path
             lines = [line for line in started[number].lines if "before the first" not in line]
             found = [line for line in lines if re.search(case.line, line)]
             check(len(lines) == len(found) == 1, told(started))
-        if case.during or case.seconds < NOW:
+        if case.during is not None:
             check(took < case.seconds, f"it took {took:.0f} seconds")
         return f"{took:.0f} s, {said[0].removeprefix('elman: ')}"
 

@@ -27,13 +27,14 @@ class JaxWorkers:
     def __init__(self, seconds: int, **places: Any) -> None:
         """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
 
-        A worker that does not answer for `seconds` counts as lost.
+        A worker that does not answer for twice the `seconds` counts as lost.
         """
         with as_machine_error(RuntimeError, ValueError):
             jax.distributed.initialize(
                 **places,
                 initialization_timeout=seconds,
-                heartbeat_timeout_seconds=seconds,
+                # JAX ends the process without a message of ours: a lost host is found before.
+                heartbeat_timeout_seconds=2 * seconds,
                 shutdown_timeout_seconds=seconds,
             )
         self.rank, self.size = jax.process_index(), jax.process_count()

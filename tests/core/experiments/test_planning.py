@@ -92,6 +92,7 @@ def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
     assert wide.exchanged(2) == size - 4 * (10_000 - TOGETHER) * 32
     assert wide.shard(2).exchanged == wide.exchanged(2) / 4
     assert (wide.messages(3), task().messages(3)) == (8, 4)  # symbols are exchanged before
+    assert (task().messages(2), task(framework="jax").messages(2)) == (1, 2)
     tied = task(vocab=10_000, tied=True, **own)
     assert tied.exchanged(2) == 4 * weights.count(tied.arch)
 

@@ -29,6 +29,7 @@ from elman.core.experiments.settings import Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
+from elman.core.workers.processes import WHOLE
 from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
@@ -119,7 +120,9 @@ class Task:
 
     def messages(self, workers: int) -> int:
         """Messages that a worker sends in an update, one after another."""
-        collectives = 2 + self.settings.partition_optimizer + 2 * (self.embedding is not None)
+        whole = workers == 2 and self.settings.framework != "jax" and self.gradient_numbers <= WHOLE
+        collectives = 1 if whole else 2
+        collectives += self.settings.partition_optimizer + 2 * (self.embedding is not None)
         return collectives * (workers - 1)
 
     def shard(self, workers: int) -> Shard:
