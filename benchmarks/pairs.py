@@ -1,12 +1,12 @@
 """Encoder-decoders of each framework: agreement of losses, and exact matches on unseen pairs.
 
-    python benchmarks/pairs.py [NAME | NAME=INTERPRETER ...]
+    python benchmarks/pairs.py [--attention] [NAME | NAME=INTERPRETER ...]
 
-Prints the table of docs/frameworks.md: for each framework (torch, tensorflow, jax and mxnet, unless
-named; one of another environment by its interpreter), without and with attention, the largest
-difference from PyTorch's losses in the 50 updates of the tests, the milliseconds of the fastest
-update, and, of a larger model trained on 256 pairs, how many of 200 others are translated without a
-fault, by the likeliest tokens and by 5 beams.
+Prints a table of docs/frameworks.md: for each framework (torch, tensorflow, jax and mxnet, unless
+named; one of another environment by its interpreter) the largest difference from PyTorch's losses
+in the 50 updates of the tests, and, of a larger model trained on 256 pairs, how many of 200 others
+are translated without a fault, by the likeliest tokens and by 5 beams. With --attention, decoders
+have attention.
 """
 
 import sys
@@ -23,19 +23,22 @@ sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
 from tests import pairs
 
 EPOCHS = 30
+ATTENTION = "--attention"
 
 
-def largest_difference(module: Any, patch: pytest.MonkeyPatch) -> float:
+def largest_difference(module: Any, patch: pytest.MonkeyPatch, attention: bool) -> float:
     """Largest difference from the losses of the tests in 50 updates."""
     data = pairs.small_data(module, patch)
-    _, losses = pairs.fit(module, pairs.model_for(module, data, layers=2), data, 13)
-    return float(np.abs(np.array(losses[:50]) - pairs.LOSSES).max())
+    model = pairs.model_for(module, data, layers=2, attention=attention)
+    _, losses = pairs.fit(module, model, data, 13)
+    wanted = pairs.ATTENTION_LOSSES if attention else pairs.LOSSES
+    return float(np.abs(np.array(losses[:50]) - wanted).max())
 
 
-def exact_matches(module: Any, patch: pytest.MonkeyPatch) -> list[int]:
+def exact_matches(module: Any, patch: pytest.MonkeyPatch, attention: bool) -> list[int]:
     """Numbers of exact matches of 200, by the likeliest tokens and by 5 beams, and of updates."""
     data = pairs.small_data(module, patch)
-    model = pairs.model_for(module, data, hidden=64)
+    model = pairs.model_for(module, data, hidden=64, attention=attention)
     trainer, _ = pairs.fit(module, model, data, EPOCHS)
     unseen = pairs.sentences()[-200:]
     found = []
@@ -46,24 +49,26 @@ def exact_matches(module: Any, patch: pytest.MonkeyPatch) -> list[int]:
     return [*found, trainer.train_batch_idx]
 
 
-def rows(name: str) -> None:
+def rows(name: str, attention: bool) -> None:
     """Print a framework's row of the table."""
     module: Any = elman.framework_module(name)
     with pytest.MonkeyPatch.context() as patch:
-        difference = largest_difference(module, patch)
-        greedy, beams, updates = exact_matches(module, patch)
+        difference = largest_difference(module, patch, attention)
+        greedy, beams, updates = exact_matches(module, patch, attention)
     cells = f"{difference:.0e} | {updates:,} | {greedy} | {beams}"
     print(f"| {name} {module.version()} | {cells} |", flush=True)
 
 
 def main() -> None:
     """Print the table, each framework's part from a process of its own."""
-    if sys.argv[1:2] == ["--rows"]:
-        rows(sys.argv[2])
+    options = [word for word in sys.argv[1:] if word == ATTENTION]
+    words = [word for word in sys.argv[1:] if word != ATTENTION]
+    if words[:1] == ["--rows"]:
+        rows(words[1], bool(options))
         return
     print("| framework | difference | updates | exact, greedy | exact, 5 beams |")
     print("|---|---|---|---|---|", flush=True)
-    print_rows(__file__, sys.argv[1:] or ["torch", "tensorflow", "jax", "mxnet"])
+    print_rows(__file__, words or ["torch", "tensorflow", "jax", "mxnet"], *options)
 
 
 if __name__ == "__main__":

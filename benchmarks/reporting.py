@@ -41,11 +41,16 @@ def print_row(cells: Iterable[object]) -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def print_rows(script: str, names: Iterable[str]) -> None:
-    """Print the rows of each framework, NAME or NAME=INTERPRETER, from `script --rows NAME`."""
+def print_rows(script: str, names: Iterable[str], *options: str) -> None:
+    """Print the rows of each framework, NAME or NAME=INTERPRETER.
+
+    They come from `script --rows NAME`, with further options.
+    """
     for name in names:
         framework, _, python = name.partition("=")
-        subprocess.run([python or sys.executable, script, "--rows", framework], check=True)
+        subprocess.run(
+            [python or sys.executable, script, "--rows", framework, *options], check=True
+        )
 
 
 def save_plot(figure: Any, axes: Any, path: str) -> None:

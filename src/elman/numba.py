@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman import numpy as specification
-from elman.core.d2l import rnnlm
+from elman.core.d2l import names, rnnlm
+from elman.core.d2l.names import *  # noqa: F403
 from elman.core.d2l.overrides import Originals
 from elman.core.data import corpus
 from elman.core.errors import ElmanError
@@ -39,29 +40,15 @@ from elman.kernels.host.continuations import Continuations
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import optimization as rules
 from elman.numpy import (
-    DATA_URL,
     GRU,
     LSTM,
     RNN,
     DataModule,
-    HyperParameters,
     Module,
-    ProgressBoard,
     Recurrent,
-    Vocab,
-    add_to_class,
     architecture,
-    bleu,
-    check_len,
-    check_shape,
     devices,
-    download,
     export_weights,
-    extract,
-    plot,
-    plt,
-    set_figsize,
-    show_list_len_pair_hist,
 )
 from elman.numpy.step import Step as SpecificationStep
 from elman.numpy.weights import model_maker, set_weights
@@ -70,7 +57,6 @@ if _numba.config.DISABLE_JIT:
     raise ElmanError("elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it")
 
 __all__ = [
-    "DATA_URL",
     "GRU",
     "LSTM",
     "RNN",
@@ -78,33 +64,19 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
-    "Architecture",
     "DataModule",
-    "HyperParameters",
     "Module",
-    "ProgressBoard",
     "Recurrent",
     "TextFile",
     "TimeMachine",
     "Trainer",
-    "Vocab",
-    "add_to_class",
     "architecture",
-    "bleu",
     "build",
-    "check_len",
-    "check_shape",
     "devices",
-    "download",
     "export_weights",
-    "extract",
-    "fastest_precision",
-    "plot",
-    "plt",
-    "set_figsize",
-    "show_list_len_pair_hist",
     "version",
 ]
+__all__ += names.__all__
 
 Array = NDArray[Any]
 MAX_SCORED_TOKENS = 1 << 16  # tokens scored in a call of the kernels
@@ -116,7 +88,7 @@ def instructions() -> str:
     return processor.instructions()
 
 
-def fastest_precision() -> str:
+def fastest_precision() -> str:  # type: ignore[no-redef]  # the engine has two precisions
     """Fastest precision of products on this processor."""
     return "bf16" if multiplies_pairs(host_shape().lanes) else SINGLE
 
