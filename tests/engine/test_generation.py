@@ -27,6 +27,7 @@ from elman.kernels.rnn import sampling
 from elman.kernels.rnn.sampling import sampler_buffers, sampler_settings
 from tests.core.model.test_writing import chances, chi_square_is_likely, model_of, written
 from tests.engine.batches import weights_of
+from tests.engine.tiles import TILES
 
 draw, inverse_cdf = njit(sampling.draw.py_func), njit(sampling.inverse_cdf.py_func)
 
@@ -230,7 +231,7 @@ def test_texts_generated_together_continue_across_chunks() -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("shape", [TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", TILES[1:], ids=str)
 def test_narrower_vectors_read_score_and_generate_the_same(
     shape: TileShape, monkeypatch: pytest.MonkeyPatch
 ) -> None:

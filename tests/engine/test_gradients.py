@@ -17,6 +17,7 @@ from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
 from elman.kernels.rnn import by_groups, by_steps
 from tests.engine.batches import batch_of, learned, weights_of
+from tests.engine.tiles import TILES
 
 SIZES = [  # vocab, hidden, layers, embedding, batch, steps
     (1, 1, 1, 0, 1, 1),
@@ -133,7 +134,7 @@ def test_dropout_of_inputs_and_outputs_drops_what_the_specification_drops(layers
         assert_alike(arch, batch, **{name: share})
 
 
-@pytest.mark.parametrize("shape", [TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", TILES[1:], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
 def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: TileShape) -> None:
     arch = Architecture(cell, 11, 20, 2, 5)
@@ -238,9 +239,7 @@ def margins(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, int]]:
     return beside
 
 
-@pytest.mark.parametrize(
-    "shape", [TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4)], ids=str
-)
+@pytest.mark.parametrize("shape", TILES, ids=str)
 @pytest.mark.parametrize(("vocab", "hidden"), [(1, 1), (28, 32), (33, 33)])
 def test_kernels_write_only_to_their_own_arrays(
     shape: TileShape,

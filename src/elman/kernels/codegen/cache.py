@@ -75,7 +75,7 @@ class _Cache(caching.NullCache):
         return self.folder / f"{self.name.rpartition('.')[2]}-{digest[:32]}.nbc", key
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        context.refresh()
+        # Numba's own caches refresh the context here: it imports what only compiling needs.
         path, expected = self._entry(signature, context.codegen())
         try:
             key, code = pickle.loads(read(path))

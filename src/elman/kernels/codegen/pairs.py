@@ -9,6 +9,10 @@ Processors with AVX512_BF16 have instructions that round and multiply. On other 
 instructions do the same: they round numbers below 2^-126 to zero, and add the product of the upper
 halves first, both with one rounding. Results are equal to the bit unless a sum is below 2^-126: the
 AVX512_BF16 instructions replace it by zero.
+
+ARM processors with bfloat16 multiply the upper halves by `bfmlalt` and the lower halves by
+`bfmlalb`. These round as a multiply-add of floats does. `bfdot` and `bfmmla` would add two and four
+products at once, but they round in another way, so that results would differ between processors.
 """
 
 from typing import Any
@@ -33,6 +37,11 @@ class _BFloat16(ir.Type):
 
 
 BFLOAT16 = _BFloat16()
+# LLVM's intrinsics that multiply pairs and add to sums, by the lanes of a vector of sums.
+NATIVE = {
+    16: ("x86.avx512bf16.dpbf16ps.512",),
+    4: ("aarch64.neon.bfmlalt", "aarch64.neon.bfmlalb"),
+}
 
 
 class Floats:
@@ -73,7 +82,9 @@ class Pairs:
     def multiply_add(self, x: Any, y: Any, sums: Any) -> Any:
         """Add both products of each lane of two operands to the sums."""
         if self.native:
-            return _call(self.emit, "dpbf16ps.512", sums.type, sums, x, y)
+            for name in NATIVE[self.emit.lanes]:
+                sums = _call(self.emit, name, sums.type, sums, x, y)
+            return sums
         for halves in zip(x, y, strict=True):
             sums = self.emit.call("fma", *halves, sums, flags=())
         return sums
@@ -125,9 +136,9 @@ def _check_pairs(view: Any) -> None:
 def _rounded(emit: TileBuilder, vector: Any) -> Any:
     """Floats rounded to bfloat16, as 16-bit integers; NaN stays NaN."""
     builder, halves = emit.builder, ir.VectorType(INT16, emit.lanes)
-    if multiplies_pairs(emit.lanes):
+    if emit.lanes == 16 and multiplies_pairs(emit.lanes):
         kind = ir.VectorType(BFLOAT16, emit.lanes)
-        return builder.bitcast(_call(emit, "cvtneps2bf16.512", kind, vector), halves)
+        return builder.bitcast(_call(emit, "x86.avx512bf16.cvtneps2bf16.512", kind, vector), halves)
     bits = builder.bitcast(vector, emit.integers)
     upper = builder.lshr(bits, emit.constant_integers(16))
     odd = builder.and_(upper, emit.constant_integers(1))
@@ -143,8 +154,7 @@ def _rounded(emit: TileBuilder, vector: Any) -> Any:
 
 
 def _call(emit: TileBuilder, name: str, result: Any, *arguments: Any) -> Any:
-    """Call an LLVM intrinsic for an instruction of AVX512_BF16."""
+    """Call an LLVM intrinsic for an instruction with bfloat16s."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    full = f"llvm.x86.avx512bf16.{name}"
-    function = cgutils.get_or_insert_function(emit.builder.module, kind, full)
+    function = cgutils.get_or_insert_function(emit.builder.module, kind, f"llvm.{name}")
     return emit.builder.call(function, arguments)

@@ -8,11 +8,14 @@ import numba
 from elman.core.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
 
-# Tile shapes that the kernels are made for, with vectors of 512, 256 and 128 bits. Loops over rows
+# Tile shapes that the kernels are made for: AVX-512, AVX2, NEON and any processor. Loops over rows
 # and columns have whole tiles only. The rows divide 8, of which groups and blocks of sequences are
 # multiples, and the width, of which hidden units are a multiple; the width divides the 32 positions
 # of a softmax. Tiles of another shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
-SHAPES = (TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(4, 4, 4))
+SHAPES = (TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(8, 2, 4), TileShape(4, 4, 4))
+# LLVM lists few features of ARM processors. It knows the others by the processor's name.
+ARM_WITH_BFLOAT16 = {"neoverse-n2", "neoverse-n3", "neoverse-v1", "neoverse-v2", "neoverse-v3"}
+ARM_WITH_BFLOAT16 |= {"apple-m2", "apple-m3", "apple-m4"}
 
 
 def features() -> str:
@@ -43,25 +46,42 @@ def _digest(found: str) -> str:
 def instructions() -> str:
     """Name the vector instructions that kernels are compiled for."""
     found = features()
-    names = {"+avx512f": "AVX-512", "+avx2": "AVX2", "+sve": "SVE", "+neon": "NEON"}
-    vectors = next((name for flag, name in names.items() if flag in found.split(",")), "baseline")
+    names = {"+avx512f": "AVX-512", "+avx2": "AVX2"}
+    generic = "NEON" if is_arm() else "baseline"
+    vectors = next((name for flag, name in names.items() if flag in found.split(",")), generic)
     return f"{vectors} with bfloat16" if multiplies_pairs(host_shape().lanes) else vectors
 
 
+def is_arm() -> bool:
+    """Return True if kernels are compiled for a 64-bit ARM processor: all of them have NEON."""
+    return str(llvm.get_default_triple()).startswith(("aarch64", "arm64"))
+
+
 def multiplies_pairs(lanes: int) -> bool:
-    """Return True if one instruction multiplies pairs of bfloat16s in vectors of `lanes` floats."""
+    """Return True if instructions multiply pairs of bfloat16s in vectors of `lanes` floats."""
+    if lanes == 4 and is_arm():
+        return "+bf16" in features() or _named_processor() in ARM_WITH_BFLOAT16
     return lanes == 16 and "+avx512bf16" in features()
+
+
+def _named_processor() -> str:
+    """LLVM's name of the processor; empty if features are selected by hand."""
+    if numba.config.CPU_FEATURES is not None:
+        return ""
+    return str(numba.config.CPU_NAME or llvm.get_host_cpu_name())
 
 
 def host_shape() -> TileShape:
     """Tile shape for this processor: it fills most vector registers.
 
-    Without AVX2 a vector has 4 floats and a tile has 16 vectors: half of the 32 registers of an ARM
-    processor, or all 16 of an older x86 processor, where part of the tile spills to memory. A
-    larger tile for ARM would compute more products for each loaded vector, but change the rounding
-    of results.
+    An ARM processor has 32 registers for vectors of 4 floats: enough for 16 sums, two loads, and a
+    factor. A tile of 8 by 3 vectors would fit as well, but not divide the usual numbers of hidden
+    units. On an x86 processor without AVX2, 16 sums take all registers, and a part of them spills
+    to memory.
     """
-    wide, half, narrow = SHAPES
+    wide, half, neon, narrow = SHAPES
+    if is_arm():
+        return neon
     if "+avx512f" in features():
         return wide
     return half if "+avx2" in features() else narrow

@@ -51,8 +51,11 @@ def head_shape(shape: TileShape) -> TileShape:
 
 
 def text_shape(shape: TileShape) -> TileShape:
-    """Tile shape for several texts: as many separate rows as the registers can hold sums for."""
-    return replace(shape, rows=3, separate=True) if shape.lanes == 16 else shape.single
+    """Tile shape for several texts: as many separate rows as the registers can hold sums for.
+
+    Tiles have 8 rows where the processor has 32 registers.
+    """
+    return replace(shape, rows=3, separate=True) if shape.rows == 8 else shape.single
 
 
 class Engine:
