@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import DataAttributes
 from elman.kernels import numba as _numba
 from elman.kernels.codegen import processor
+from elman.kernels.codegen.cache import when_missing
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
-from elman.kernels.host import optimizers
+from elman.kernels.host import optimizers, text_kernels
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.continuations import Continuations
 from elman.kernels.host.engine import Engine
@@ -389,9 +391,13 @@ class Trainer(specification.Trainer):
     _optimization: optimizers.Optimization | None = None
 
     def compile_ahead(self, model: Any, data: Any) -> None:
-        """Compile the kernels."""
-        self._optimization = optimizers.current(self._optimization)
-        if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
+        """Compile the kernels; a second process compiles those for texts meanwhile."""
+        if not isinstance(model, RNNLM) or type(model).training_step is not RNNLM.training_step:
+            self._optimization = optimizers.current(self._optimization)
+            return
+        cell, precision = Architecture(*model.architecture_fields()).cell, model.options.precision
+        with when_missing(partial(text_kernels.compile_beside, cell, precision)):
+            self._optimization = optimizers.current(self._optimization)
             model.compile(DataAttributes.of(data).batch_size)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:

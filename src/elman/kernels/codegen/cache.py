@@ -11,8 +11,8 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,8 @@ class _Cache(caching.NullCache):
         except Exception as error:  # files from other package versions may raise anything
             log.debug("%s is not loaded: %r", path, error)
         _log_compiling()
+        while _waiting:
+            _waiting.pop()()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -94,6 +96,20 @@ class _Cache(caching.NullCache):
             write(path, dumps((key, result._reduce())))
         except OSError as error:
             log.warning("cannot cache compiled kernels in %s: %s", self.folder, error)
+
+
+_waiting: list[Callable[[], None]] = []
+
+
+@contextmanager
+def when_missing(start: Callable[[], None]) -> Iterator[None]:
+    """Call `start` when the first kernel within the block has to be compiled."""
+    _waiting.append(start)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            _waiting.remove(start)
 
 
 DIGEST = hashlib.sha256().digest_size

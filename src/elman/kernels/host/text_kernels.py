@@ -1,0 +1,55 @@
+"""Compiling the kernels for texts in a second process.
+
+    python -m elman.kernels.host.text_kernels CELL PRECISION
+
+A training measures its model and writes a text at its end, with other kernels than those that it
+begins with. Numba compiles under one lock, so a second thread would only wait. A second process
+fills the cache while the first one compiles the kernels for batches.
+"""
+
+import subprocess
+import sys
+from threading import Thread
+
+import numpy as np
+
+from elman.core.model.options import ModelOptions
+from elman.core.model.sampling import Sampler
+from elman.core.model.weights import Architecture, initial
+from elman.kernels.codegen.cache import folder
+from elman.kernels.host.engine import Engine
+from elman.kernels.host.threads import thread_count
+
+
+def compile_beside(cell: str, precision: str) -> None:
+    """Start the second process, if it has a core to run on and a cache to fill.
+
+    It gets no Ctrl-C and prints nothing. If it fails, this process compiles the kernels.
+    """
+    if thread_count(2) == 1 or folder() is None or not sys.executable:
+        return
+    command = [sys.executable, "-P", "-m", __name__, cell, precision]
+    nothing = subprocess.DEVNULL
+    streams = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
+    Thread(
+        target=subprocess.run,
+        args=(command,),
+        kwargs=streams | {"start_new_session": True},
+        name="elman compiling",
+        daemon=True,
+    ).start()
+
+
+def compile_kernels(cell: str, precision: str) -> None:
+    """Compile the kernels that score and write one text."""
+    arch = Architecture(cell, 2, 1)
+    engine = Engine(arch, options=ModelOptions(precision=precision))
+    engine.load({name: np.asarray(value, np.float32) for name, value in initial(arch).items()})
+    ids = np.zeros(1, np.int64)
+    engine.losses(ids, ids, ())
+    seen = np.zeros((1, 0), np.bool_)
+    engine.generate(ids[None], ids, (), [Sampler()], np.zeros((1, 1)), seen)
+
+
+if __name__ == "__main__":
+    compile_kernels(*sys.argv[1:])
