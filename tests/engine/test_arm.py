@@ -1,0 +1,87 @@
+"""Kernels for ARM processors, as far as another machine can show: their code, not their results."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from elman.kernels.codegen import processor
+from elman.kernels.codegen.processor import host_shape, instructions, multiplies_pairs
+from elman.kernels.codegen.tile_types import TileShape
+from tests.emulation.inner_loops import (
+    FLOATS,
+    PAIRS,
+    REGISTERS,
+    assembly,
+    inner_loop,
+    registers_of,
+    sums_of,
+)
+
+NEON = TileShape(8, 2, 4)
+
+
+@pytest.fixture
+def arm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make LLVM name an ARM processor."""
+
+    def named(name: str) -> None:
+        found = SimpleNamespace(
+            get_default_triple=lambda: "aarch64-unknown-linux-gnu",
+            get_host_cpu_name=lambda: name,
+            get_host_cpu_features=lambda: SimpleNamespace(flatten=lambda: "+neon,+fp-armv8"),
+        )
+        monkeypatch.setattr(processor, "llvm", found)
+        monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", None)
+        monkeypatch.setattr(processor.numba.config, "CPU_NAME", None)
+
+    return named
+
+
+def test_an_arm_processor_has_tiles_for_its_32_registers(arm: Any) -> None:
+    arm("cortex-a72")
+    assert host_shape() == NEON
+    assert instructions() == "NEON"
+    sums, loads, factor = NEON.rows * NEON.vectors, NEON.vectors, 1
+    assert sums + loads + factor <= REGISTERS
+
+
+@pytest.mark.parametrize(
+    ("name", "has"), [("neoverse-v2", True), ("apple-m2", True), ("apple-m1", False)]
+)
+def test_bfloat16_is_used_where_the_processor_has_it(arm: Any, name: str, has: bool) -> None:
+    arm(name)
+    assert multiplies_pairs(4) == has
+    assert not multiplies_pairs(16)
+    assert instructions() == ("NEON with bfloat16" if has else "NEON")
+
+
+def test_features_selected_by_hand_count_instead_of_the_name(
+    arm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm("neoverse-v2")
+    monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", "+neon")
+    assert not multiplies_pairs(4)
+    monkeypatch.setattr(processor.numba.config, "CPU_FEATURES", "+neon,+bf16")
+    assert multiplies_pairs(4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", ["apple-m1", "neoverse-v2", "cortex-a72"])
+@pytest.mark.parametrize("shape", [NEON, TileShape(7, 2, 4), NEON.single], ids=str)
+def test_the_inner_loop_keeps_its_sums_in_registers(
+    shape: TileShape, name: str, turned: bool
+) -> None:
+    code = inner_loop(assembly(shape, FLOATS, name, turned))
+    parts = 4 if shape.rows == 1 else 1
+    assert sums_of(code) == parts * shape.rows * shape.vectors
+    assert len(registers_of(code)) <= REGISTERS
+    assert not any("[sp" in line or line.startswith("st") for line in code)
+
+
+def test_pairs_are_multiplied_by_instructions_for_bfloat16() -> None:
+    code = inner_loop(assembly(NEON, PAIRS, "neoverse-v2", native=True))
+    names = [line.split()[0] for line in code]
+    assert names.count("bfmlalt") == names.count("bfmlalb") == NEON.rows * NEON.vectors
+    assert "fmla" not in names
+    assert "fmla" in " ".join(inner_loop(assembly(NEON, PAIRS, "apple-m1")))
