@@ -27,7 +27,7 @@ TEST_PACKAGES = ["pytest", "pytest-timeout", "hypothesis"]
 PLATFORMS = ["manylinux2014", "manylinux_2_17", "manylinux_2_26", "manylinux_2_27"]
 PLATFORMS += ["manylinux_2_28"]
 # Processors and their instructions for Numba; without any, it uses those that LLVM finds. LLVM
-# finds no bfloat16 in "max", QEMU's processor with all instructions that it knows.
+# finds no bfloat16 in "max", QEMU's processor with all its instructions.
 PROCESSORS = {"max": "+fp-armv8,+neon,+lse,+bf16", "cortex-a72": ""}
 TESTS = ["tests/engine", "tests/numpy_module", "tests/frameworks/test_parity.py"]
 TESTS += ["--framework", "numba"]

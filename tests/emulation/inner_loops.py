@@ -13,22 +13,19 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from llvmlite import binding as llvm
 from numba import types
-from numba.core.compiler import Flags, compile_extra
-from numba.core.registry import cpu_target
 
 from elman.kernels.codegen import pairs
-from elman.kernels.codegen.linking import InnerCompiler
 from elman.kernels.codegen.tile_math import mm
 from elman.kernels.codegen.tile_memory import load, store
 from elman.kernels.codegen.tile_types import TileShape, TileShapeType, at, transposed_at
+from tests.emulation.assembly import assembly, loops
 
 TRIPLE = "aarch64-unknown-linux-gnu"
 ROUNDS = 1000
 REGISTERS = 32
-# Multiply-adds and loads that each begins in a cycle, as in LLVM's models. The model of the M1 is
-# that of Cyclone, an earlier processor by Apple.
+# Multiply-adds and loads that each begins in a cycle, as in LLVM's models. The M1 is modeled
+# as Cyclone, an earlier processor by Apple.
 PORTS = {"apple-m1": (3, 2), "neoverse-v2": (4, 3)}
 SHAPES = [TileShape(4, 4, 4), TileShape(8, 2, 4), TileShape(8, 3, 4), TileShape(4, 6, 4)]
 SHAPES += [TileShape(7, 2, 4), TileShape(1, 2, 4), TileShape(3, 2, 4, separate=True)]
@@ -53,7 +50,7 @@ def show(mca: str, shape: TileShape, name: str, kind: Any, native: bool = False)
     for processor, (per_cycle, loads_per_cycle) in PORTS.items():
         if native and processor == "apple-m1":
             continue  # it has no bfloat16
-        code = inner_loop(assembly(shape, kind, processor, native=native))
+        code = inner_loop(shape, kind, processor, native=native)
         products, loads = sums_of(code), loads_of(code)
         bound = max(products / per_cycle, loads / loads_per_cycle)
         cells = [shape, name, processor, len(registers_of(code)), products, loads]
@@ -62,31 +59,13 @@ def show(mca: str, shape: TileShape, name: str, kind: Any, native: bool = False)
         )
 
 
-def assembly(
+def inner_loop(
     shape: TileShape, kind: Any, processor: str, turned: bool = False, native: bool = False
-) -> str:
-    """ARM assembly of a product of a tile's size; `kind` is the element type of its operands.
+) -> list[str]:
+    """Instructions of the inner loop; `kind` is the element type of the operands.
 
     `turned`: the left matrix is read transposed. `native`: with instructions for bfloat16.
     """
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple(TRIPLE).create_target_machine(
-        cpu=processor, features="+bf16" if native else "", opt=3
-    )
-    code = re.sub(
-        r"target triple = .*", f'target triple = "{TRIPLE}"', product(shape, kind, turned, native)
-    )
-    module = llvm.parse_assembly(
-        re.sub(r"target datalayout = .*", f'target datalayout = "{machine.target_data}"', code)
-    )
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-    return str(machine.emit_assembly(module))
-
-
-def product(shape: TileShape, kind: Any, turned: bool, native: bool) -> str:
-    """LLVM code of a product, not optimized."""
     view: Callable[..., Any] = transposed_at if turned else at
 
     def add_product(S, x, left, right, depth):  # type: ignore[no-untyped-def]
@@ -94,35 +73,11 @@ def product(shape: TileShape, kind: Any, turned: bool, native: bool) -> str:
         store(tile, at(x, 0, 0))
 
     operand = types.Array(kind, 2, "C")
-    arguments = (TileShapeType(shape), types.Array(FLOATS, 2, "C"), operand, operand, types.intp)
-    flags = Flags()
-    flags.no_cfunc_wrapper = flags.no_cpython_wrapper = True
+    arguments = TileShapeType(shape), types.Array(FLOATS, 2, "C"), operand, operand, types.intp
     with mock.patch.object(pairs, "multiplies_pairs", return_value=native):
-        typing, target = cpu_target.typing_context, cpu_target.target_context
-        found = compile_extra(
-            typing,
-            target,
-            add_product,
-            arguments,
-            types.none,
-            flags,
-            {},
-            pipeline_class=InnerCompiler,
-        )
-    return str(found.library._final_module)
-
-
-def inner_loop(code: str) -> list[str]:
-    """Instructions of the loop with the most multiply-adds."""
-    lines = [line.split("//")[0].strip() for line in code.splitlines()]
-    starts = {line[:-1]: n for n, line in enumerate(lines) if re.fullmatch(r"\.LBB\w+:", line)}
-    loops = []
-    for n, line in enumerate(lines):
-        target = re.match(r"(?:b\.\w+|cbn?z.*,)\s+(\.LBB\w+)", line)
-        if target and starts.get(target[1], n) < n:
-            body = lines[starts[target[1]] + 1 : n + 1]
-            loops.append([one for one in body if one and not one.startswith(".")])
-    return max(loops, key=sums_of)
+        features = "+bf16" if native else ""
+        code = assembly(add_product, arguments, TRIPLE, processor, features)
+    return max(loops(code), key=sums_of)
 
 
 def sums_of(code: list[str]) -> int:
