@@ -36,7 +36,7 @@ from elman.kernels import numba as _numba
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.cache import when_missing
 from elman.kernels.codegen.processor import host_shape, multiplies_pairs
-from elman.kernels.host import optimizers, text_kernels
+from elman.kernels.host import compiling, optimizers
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.continuations import Continuations
 from elman.kernels.host.engine import Engine
@@ -391,14 +391,12 @@ class Trainer(specification.Trainer):
     _optimization: optimizers.Optimization | None = None
 
     def compile_ahead(self, model: Any, data: Any) -> None:
-        """Compile the kernels; a second process compiles those for texts meanwhile."""
-        if not isinstance(model, RNNLM) or type(model).training_step is not RNNLM.training_step:
-            self._optimization = optimizers.current(self._optimization)
-            return
-        cell, precision = Architecture(*model.architecture_fields()).cell, model.options.precision
-        with when_missing(partial(text_kernels.compile_beside, cell, precision)):
-            self._optimization = optimizers.current(self._optimization)
-            model.compile(DataAttributes.of(data).batch_size)
+        """Compile the kernels: those for batches here, and others in a second process."""
+        if isinstance(model, RNNLM) and type(model).training_step is RNNLM.training_step:
+            cell = Architecture(*model.architecture_fields()).cell
+            with when_missing(partial(compiling.compile_beside, cell, model.options.precision)):
+                model.compile(DataAttributes.of(data).batch_size)
+        self._optimization = optimizers.current(self._optimization)
 
     def clip_gradients(self, grad_clip_val: float, model: Any) -> None:
         """Scale the gradients so that their global norm is at most `grad_clip_val`."""

@@ -1,10 +1,11 @@
-"""Compiling the kernels for texts in a second process.
+"""Compiling in two processes at once.
 
-    python -m elman.kernels.host.text_kernels CELL PRECISION
+    python -m elman.kernels.host.compiling CELL PRECISION
 
-A training measures its model and writes a text at its end, with other kernels than those that it
-begins with. Numba compiles under one lock, so a second thread would only wait. A second process
-fills the cache while the first one compiles the kernels for batches.
+A training begins with the kernels for batches, needs the optimizer's next, and the kernels that
+measure the model and write a text at the end. Numba compiles under one lock, so a second thread
+would only wait. A second process fills the cache while the first one compiles the kernels for
+batches.
 """
 
 import subprocess
@@ -18,6 +19,7 @@ from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen.cache import folder
 from elman.kernels.host.engine import Engine
+from elman.kernels.host.optimizers import Optimization
 from elman.kernels.host.threads import thread_count
 
 
@@ -41,7 +43,8 @@ def compile_beside(cell: str, precision: str) -> None:
 
 
 def compile_kernels(cell: str, precision: str) -> None:
-    """Compile the kernels that score and write one text."""
+    """Compile the optimizer's kernel, and the kernels that score and write one text."""
+    Optimization()
     arch = Architecture(cell, 2, 1)
     engine = Engine(arch, options=ModelOptions(precision=precision))
     engine.load({name: np.asarray(value, np.float32) for name, value in initial(arch).items()})

@@ -1,4 +1,4 @@
-"""While a training compiles its kernels, another process compiles those for texts."""
+"""While a training compiles its kernels for batches, another process compiles the others."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from elman import numba as engine
 from elman.core.errors import ElmanError
 from elman.core.model.weights import Architecture, initial
 from elman.kernels.codegen import cache
-from elman.kernels.host import text_kernels
+from elman.kernels.host import compiling
 
 WRITING = """
 import logging, sys
@@ -32,10 +32,10 @@ list(score(model, [1, 2, 3]))
 
 def test_a_process_that_writes_and_scores_finds_the_kernels_compiled(tmp_path: Path) -> None:
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", text_kernels.__name__, "rnn", "single"]
+    command = [sys.executable, "-m", compiling.__name__, "rnn", "single"]
     subprocess.run(command, env=env, check=True)
     kernels = {path.name.partition("-")[0] for path in (tmp_path / "kernels").iterdir()}
-    assert kernels == {"generate", "score", "pack"}
+    assert kernels == {"run", "generate", "score", "pack"}
     written = subprocess.run(
         [sys.executable, "-c", WRITING], env=env, check=True, capture_output=True, text=True
     )
@@ -52,9 +52,9 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Commands that the engine starts instead of running them."""
     commands: list[Any] = []
-    monkeypatch.setattr(text_kernels, "thread_count", lambda parts: parts)
+    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
     monkeypatch.setattr(
-        text_kernels,
+        compiling,
         "Thread",
         lambda args, **_: SimpleNamespace(start=lambda: commands.append(args)),
     )
@@ -88,12 +88,12 @@ def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
     cause: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cause == "one core":
-        monkeypatch.setattr(text_kernels, "thread_count", lambda parts: 1)
+        monkeypatch.setattr(compiling, "thread_count", lambda parts: 1)
     elif cause == "no cache":
-        monkeypatch.setattr(text_kernels, "folder", lambda: None)
+        monkeypatch.setattr(compiling, "folder", lambda: None)
     else:
         monkeypatch.setattr(sys, "executable", None)
-    text_kernels.compile_beside("rnn", "single")
+    compiling.compile_beside("rnn", "single")
     assert started == []
 
 
