@@ -18,12 +18,13 @@ from elman.core.model.options import ModelOptions
 from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.kernels.codegen import work_queue
+from elman.kernels.host import arrays as host_arrays
 from elman.kernels.host import engine as kernels
 from elman.kernels.host import threads
-from elman.kernels.host.arrays import DropoutMasks
+from elman.kernels.host.arrays import BatchSizes, DropoutMasks, StepArrays
 from elman.kernels.host.engine import Engine
-from elman.kernels.rnn import by_groups
-from elman.kernels.rnn.program import FIRST, OPERATION
+from elman.kernels.rnn import by_groups, steps
+from elman.kernels.rnn.program import FIRST, OPERATION, PARTS
 from tests.engine.batches import batch_of, learned, wait_until, weights_of
 
 
@@ -86,6 +87,37 @@ def test_any_number_of_threads_gives_the_same_bits(
         monkeypatch.setattr(kernels, "run_in_threads", partial(take_turns, made.used, step))
         assert_same_bits(update(made, batch), wanted)
         assert [of_thread.any() for of_thread in losses] == [True] * number
+
+
+def step_arrays(arch: Architecture, batch: int, cores: int) -> StepArrays:
+    """The arrays of a batch of 64 steps on a machine with some cores, without compiled code."""
+    made = Engine(arch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads.config, "NUMBA_NUM_THREADS", cores)
+        patch.setattr(host_arrays, "compiled", lambda run, *arguments: run)
+        return StepArrays(made.layout, made.shapes, batch, BatchSizes(64, False, 0, False, False))
+
+
+@pytest.mark.parametrize("batch", [1, 8, 32, 64])
+@pytest.mark.parametrize(("cell", "hidden"), [("rnn", 96), ("gru", 128), ("lstm", 256)])
+def test_more_cores_make_no_batch_slower_by_the_estimate(
+    cell: str, hidden: int, batch: int
+) -> None:
+    before = np.inf
+    for cores in (1, 2, 4, 8, 16, 32, 64):
+        used = step_arrays(Architecture(cell, 28, hidden), batch, cores)
+        groups = used.room // used.rows / used.together
+        cycles = groups * used.estimated_cycles(used.tiles, used.threads)
+        assert used.threads <= cores
+        assert cycles <= before
+        before = cycles
+
+
+def test_threads_that_wait_for_each_other_at_every_step_are_no_more_than_the_parts() -> None:
+    used = step_arrays(Architecture("lstm", 28, 256), 8, 64)
+    phases = used.phases[used.phases[:, OPERATION] == steps.FORWARD]
+    assert len(phases) == 64
+    assert 4 < used.threads <= phases[0, PARTS]
 
 
 @pytest.mark.parametrize(

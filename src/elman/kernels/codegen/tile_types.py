@@ -60,6 +60,16 @@ class TileShape:
         return self.vectors * self.lanes
 
     @property
+    def depth(self) -> int:
+        """Rows that are summed in one product of two tall matrices.
+
+        Tiles with few sums read their operands often. The rows of the second operand must then stay
+        in the first-level cache: 32 rows of 256 columns. Larger tiles read half as often, so that
+        the second-level cache is fast enough.
+        """
+        return 128 if self.lanes == 16 else 32
+
+    @property
     def single(self) -> "TileShape":
         """Shape of a tile of one row."""
         return replace(self, rows=1)

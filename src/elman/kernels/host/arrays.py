@@ -30,9 +30,11 @@ MAX_SLOTS = MAX_THREADS = 64
 MAX_SLOT_FLOATS = 1 << 25  # of all slots; a larger model has fewer slots, but at least 2
 MAX_LOGITS = 1 << 24  # computed at once
 PART_CYCLES = 6000  # minimum multiply-add cycles in a part of the steps: about 2 microseconds
+WAIT_CYCLES = 400  # of a phase for each thread: it takes two counters' lines from other cores
+OTHER_PHASES = 12  # of a batch, beside the steps
 COLUMN_PANELS = 8  # panels in a part of a product for all positions
 TOKEN_ROWS = 512  # rows of the output layer in a part
-GRADIENT_ROWS = 64  # rows of a weight gradient in a part
+GRADIENT_ROWS = 64  # rows of a weight gradient in a part, or fewer for many threads
 
 
 class DropoutMasks(NamedTuple):
@@ -146,7 +148,7 @@ class StepArrays(BatchArrays):
             -(-batch // block_rows(layout.hidden)),
             (*shapes, step_shape(shapes[0], batch)),
         )
-        self.threads = thread_count(MAX_THREADS)
+        self.threads, self.head_rows = thread_count(MAX_THREADS), shapes[1].rows
         rows = round_up(-(-batch // blocks), math.lcm(shapes[2].rows, layout.pair))
         super().__init__(layout, rows, blocks * rows, *sizes)
         arch, positions = layout.arch, self.positions
@@ -155,7 +157,7 @@ class StepArrays(BatchArrays):
         self.logit_blocks = min(self.position_blocks, most)
         # Blocks of sequences to process together: as many as threads have tiles for. The sums over
         # blocks have the same order for any number, unless logits are computed in several turns.
-        tiles = rows // shapes[2].rows
+        tiles = self.tiles = rows // shapes[2].rows
         self.together = min(-(-self.threads // tiles), blocks, max(1, most // self.position_blocks))
         gates = KERNELS[layout.cell.name].stores_gates or arch.layers > 1 or arch.embedding
         works = [
@@ -167,7 +169,9 @@ class StepArrays(BatchArrays):
             )
             for _ in range(self.together)
         ]
-        self.row_parts, self.unit_parts = self._step_parts(tiles)
+        numbers = range(1, self.threads + 1)
+        self.threads = min(numbers, key=lambda number: self.estimated_cycles(tiles, number))
+        self.row_parts, self.unit_parts = self._step_parts(tiles, self.threads)
         self.column_parts = max(1, layout.hidden // layout.width // COLUMN_PANELS)
         self.token_parts = -(-layout.tokens // TOKEN_ROWS)
         cuts = np.array([self.unit_parts, self.column_parts, self.token_parts])
@@ -182,23 +186,46 @@ class StepArrays(BatchArrays):
         self.program.add(steps.SUM, len(layout.parameters.sums.starts) - 1)
         parts = len(layout.parameters.table.starts) - 1
         self.program.add(steps.SUM_TABLE, parts, joined=True)
-        self._prepare(shapes, by_steps.run, arrays, self.program, MAX_THREADS)
+        self._prepare(shapes, by_steps.run, arrays, self.program, self.threads)
 
-    def _step_parts(self, tiles: int) -> tuple[int, int]:
+    def _step_parts(self, tiles: int, threads: int) -> tuple[int, int]:
         """Number of parts for the rows, and for the units, of a layer's steps.
 
         A part with all units of its rows is independent of other parts. If there are fewer tiles
         than threads, the units are divided as well, and parts wait for each other at every step.
         Neither changes a bit of the result, so the choice may depend on the number of threads.
         """
-        layout, all_tiles = self.layout, tiles * self.together
-        cycles = self.rows * layout.columns * layout.hidden // layout.lanes  # of a step
-        if all_tiles >= self.threads:
+        all_tiles, cycles = tiles * self.together, self._step_cycles()
+        if all_tiles >= threads:
             most = max(1, cycles * self.steps // PART_CYCLES)
-            return min(tiles, -(-2 * self.threads // self.together), most), 1
-        wanted = -(-2 * self.threads // all_tiles)
-        panels = layout.hidden // layout.width
+            return min(tiles, -(-2 * threads // self.together), most), 1
+        wanted = -(-2 * threads // all_tiles)
+        panels = self.layout.hidden // self.layout.width
         return tiles, max(1, min(panels, wanted, cycles // tiles // PART_CYCLES))
+
+    def _step_cycles(self) -> int:
+        """Multiply-add cycles of a layer's step, for one block of sequences."""
+        return self.rows * self.layout.columns * self.layout.hidden // self.layout.lanes
+
+    def estimated_cycles(self, tiles: int, threads: int) -> float:
+        """Estimate of the cycles that a layer of the blocks takes with some threads.
+
+        The busiest thread bounds the steps, forward and backward. Sums over all steps are divided
+        evenly. At the end of each phase, all threads wait for each other. Where that is each step,
+        more threads than parts would take turns, and each would load the weights anew: infinite.
+        """
+        row_parts, unit_parts = self._step_parts(tiles, threads)
+        parts, work = row_parts * unit_parts * self.together, self.together * self._step_cycles()
+        if unit_parts > 1 and threads > parts:
+            return math.inf
+        busiest = -(-parts // threads) / parts
+        products = 2 * self.steps * work * busiest + self.steps * work / threads
+        phases = OTHER_PHASES + (2 * self.steps if unit_parts > 1 else 2)
+        return products + phases * threads * WAIT_CYCLES
+
+    def _gradient_parts(self, rows: int, tile: int) -> int:
+        """Parts of the gradient of a weight with some rows: enough for all threads."""
+        return max(-(-rows // GRADIENT_ROWS), min(2 * self.threads, -(-rows // tile)))
 
     def _add(self, operation: int, parts: int, layer: int = 0, step: int = 0) -> None:
         """Add a phase with `parts` parts for each block of sequences."""
@@ -257,7 +284,7 @@ class StepArrays(BatchArrays):
 
     def _add_head(self) -> None:
         """Add the output layer, several blocks of positions at once."""
-        weights = -(-self.layout.tokens // GRADIENT_ROWS)
+        weights = self._gradient_parts(self.layout.tokens, self.head_rows)
         for first in range(0, self.position_blocks, self.logit_blocks):
             blocks = min(self.logit_blocks, self.position_blocks - first)
             if self.token_parts == 1:  # a whole block stays in the cache
@@ -278,9 +305,10 @@ class StepArrays(BatchArrays):
         if not from_ids:
             parts = self.position_blocks * self.column_parts
             self._add(steps.BELOW, parts, layer)
-            self._add_sum(steps.INPUT_WEIGHTS, -(-columns // GRADIENT_ROWS), layer, joined=True)
+            parts = self._gradient_parts(columns, layout.width)
+            self._add_sum(steps.INPUT_WEIGHTS, parts, layer, joined=True)
         if recurrent:
-            parts = -(-recurrent // GRADIENT_ROWS)
+            parts = self._gradient_parts(recurrent, layout.width)
             self._add_sum(steps.WEIGHTS, parts, layer, joined=not from_ids)
         if from_ids:
             parts = -(-panels // 4)

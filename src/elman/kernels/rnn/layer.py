@@ -84,11 +84,13 @@ def add_transposed_product(S, rows, left, right, out, fresh):
 
     The arrays may have more than `rows` rows.
     """
-    for i in range(0, len(out), S.rows):
-        for j in range(0, out.shape[1], S.width):
-            tile = fill(S, ZERO) if fresh else load(S, at(out, i, j))
-            tile = mm(tile, transposed_at(left, 0, i), at(right, 0, j), rows)
-            store(tile, at(out, i, j))
+    for start in range(0, rows, S.depth):
+        depth, new = min(S.depth, rows - start), fresh and start == 0
+        for i in range(0, len(out), S.rows):
+            for j in range(0, out.shape[1], S.width):
+                tile = fill(S, ZERO) if new else load(S, at(out, i, j))
+                tile = mm(tile, transposed_at(left, start, i), at(right, start, j), depth)
+                store(tile, at(out, i, j))
 
 
 @inner
