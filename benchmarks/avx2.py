@@ -134,7 +134,7 @@ def measured_peak() -> float:
     from elman.kernels.host.threads import parallel_for
 
     @njit(nogil=True)
-    def repeat(S: Any, times: Any, factor: Any, out: Any) -> None:  # noqa: N803
+    def repeat(S: Any, times: Any, factor: Any, out: Any) -> None:
         align_stack()
         sums, x = fill(S, factor), fill(S, factor)
         for _ in range(times):

@@ -1,10 +1,12 @@
-"""Work of an update for each of some threads, counted and not measured.
+"""Work of an update on some cores, counted and not measured.
 
-    python benchmarks/counting.py [THREADS ...]
+    python benchmarks/counting.py [CORES ...]
 
-For an LSTM of 256 units, 64 steps and 28 symbols, and batches of some sizes: phases, between which
-threads wait for each other; parts; the share of a step that the busiest thread computes, as a
-multiple of an even one; and the recurrent weights that a thread reads for a step.
+For an LSTM of 256 units, 64 steps and 28 symbols, and batches of some sizes: the cores, and the
+threads that the engine takes of them; phases, between which threads wait for each other; parts; the
+share of a step that the busiest thread computes, as a multiple of an even one; the recurrent
+weights that a thread reads for a step; and the engine's estimate, as times fewer cycles than those
+of one thread.
 """
 
 import sys
@@ -19,15 +21,30 @@ from elman.kernels.rnn.program import OPERATION, PARTS
 from elman.kernels.rnn.steps import FORWARD
 
 BATCHES = (8, 16, 32, 64)
+COLUMNS = [
+    *("batch", "cores", "threads", "phases", "parts", "busiest", "weights a step"),
+    "times one thread",
+]
 SIZES = BatchSizes(64, False, 0, False, False)
 
 
-def counted(batch: int, threads: int) -> list[str]:
+def cycles(arrays: StepArrays) -> float:
+    """The engine's estimate for all blocks of sequences."""
+    groups = arrays.room / arrays.rows / arrays.together
+    return groups * arrays.estimated_cycles(arrays.tiles, arrays.threads)
+
+
+def arrays_of(kernels: Engine, batch: int, cores: int) -> StepArrays:
+    """Arrays of a batch on a machine with some cores."""
+    config.NUMBA_NUM_THREADS = cores
+    return StepArrays(kernels.layout, kernels.shapes, batch, SIZES)
+
+
+def counted(batch: int, cores: int) -> list[str]:
     """A row of the table."""
-    config.NUMBA_NUM_THREADS = threads
-    job = Job("lstm", 256, batch, SIZES.steps)
-    kernels = Engine(job.arch)
-    arrays = StepArrays(kernels.layout, kernels.shapes, batch, SIZES)
+    kernels = Engine(Job("lstm", 256, batch, SIZES.steps).arch)
+    alone, arrays = (arrays_of(kernels, batch, number) for number in (1, cores))
+    threads = arrays.threads
     phases = arrays.arguments[3][:-1]
     parts = phases[:, PARTS]
     steps = phases[phases[:, OPERATION] == FORWARD]
@@ -35,20 +52,22 @@ def counted(batch: int, threads: int) -> list[str]:
     weights = kernels.layout.packed.W_hh.nbytes * arrays.row_parts / min(threads, steps[0, PARTS])
     return [
         str(batch),
+        str(cores),
         str(threads),
         str(len(phases)),
         f"{parts.sum():,}",
         f"{of_steps:.2f}",
         f"{weights / 1024:,.0f} KB",
+        f"{cycles(alone) / cycles(arrays):.1f}",
     ]
 
 
 def main() -> None:
     """Count and print."""
-    print_header(["batch", "threads", "phases", "parts", "busiest", "weights a step"])
-    for threads in [int(word) for word in sys.argv[1:]] or [2, 4, 8, 16]:
+    print_header(COLUMNS)
+    for cores in [int(word) for word in sys.argv[1:]] or [2, 4, 8, 16, 64]:
         for batch in BATCHES:
-            print_row(counted(batch, threads))
+            print_row(counted(batch, cores))
 
 
 if __name__ == "__main__":
