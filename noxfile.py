@@ -55,11 +55,10 @@ def test_framework(session: nox.Session, name: str, *words: str, **env: str) -> 
 
 @nox.session
 def style(session: nox.Session) -> None:
-    """Formatting, lint and types."""
-    install(session, ".[dev,torch,serve,sweep]")
+    """Formatting and lint."""
+    install(session, "ruff>=0.15")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
-    session.run("mypy")
 
 
 @nox.session
@@ -80,8 +79,9 @@ def shipping(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
-    install(session, f".[test,{','.join(MANY)}]")
+    """Types; PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
+    install(session, f".[test,serve,{','.join(MANY)}]", "mypy>=1.15")
+    session.run("mypy")
     for name in MANY:
         test_framework(session, name)
     test_framework(session, "tensorflow", "-k", "gradients_agree or keras", TF_USE_LEGACY_KERAS="0")

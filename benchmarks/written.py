@@ -1,0 +1,78 @@
+"""What models write after 1, 3 and 10 minutes of training: Markdown, side by side for a text.
+
+    python benchmarks/written.py [--counted GFLOPS] TEXT ... > docs/written.md
+
+TEXT is one of quality_texts.py. No option is given to a training but its minutes. A sample is the
+first that a model writes with the seed 0; none is selected. With --counted the clock of a training
+counts operations, as in tokens.py.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from quality_texts import TEXTS
+from tokens import Counted, texts
+
+import elman
+
+MINUTES = 1, 3, 10
+WHOLE = 1_000_000_000  # more characters than any text has
+CHARACTERS = 480  # of a sample
+TEMPERATURE = 0.7
+HEAD = """\
+# What 1, 3 and 10 minutes write
+
+Nothing but a text and the minutes was given. Each sample is the first one that the model wrote at
+temperature 0.7 with seed 0. Bits per character are those of a part of the text that no model read
+during training.
+"""
+
+
+def sample(run: Any, lines: bool) -> str:
+    """The first text that a model writes, or its first lines."""
+    if lines:
+        return "\n".join(run.model.generate("", n=16, temperature=TEMPERATURE, seed=0))
+    return str(run.sample(tokens=CHARACTERS, temperature=TEMPERATURE, seed=0)[:CHARACTERS])
+
+
+def section(name: str, minutes: float, counted: float | None) -> str:
+    """Train on a text, and write what the model writes."""
+    lines = TEXTS[name].kind == "lines"
+    callbacks = [Counted(1e9 * counted)] if counted else []
+    with tempfile.TemporaryDirectory() as folder:
+        training, validation = texts(name, WHOLE, Path(folder))
+        run = elman.train(
+            training,
+            val=str(validation),
+            minutes=minutes,
+            lines=lines,
+            quiet=True,
+            callbacks=callbacks,
+        )
+        bits = elman.evaluate(run, validation).bits_per_character
+    settings = run.settings
+    unit = "minute" if minutes == 1 else "minutes"
+    return (
+        f"### {minutes:g} {unit}: {bits:.2f} bits per character\n\n"
+        f"{settings['cell'].upper()} of {settings['hidden']} units.\n\n"
+        f"```text\n{sample(run, lines)}\n```\n"
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counted", type=float)
+    parser.add_argument("texts", nargs="+", choices=TEXTS)
+    asked = parser.parse_args()
+    print(HEAD)
+    for name in asked.texts:
+        print(f"## {name}\n")
+        for minutes in MINUTES:
+            print(section(name, minutes, asked.counted), flush=True)
+
+
+if __name__ == "__main__":
+    main()
