@@ -4,6 +4,7 @@
     python benchmarks/quality.py search KIND TEXT [--contenders NAME ...] [--trials N] [--minutes M]
         [--table FILE]
     python benchmarks/quality.py compare [TEXT ...] [--minutes M ...] [--table FILE]
+        [--before FOLDER]
 
 `texts` makes all texts from installed packages (quality_texts.py names them) in data/quality and
 prints their sizes. `search` draws settings at random, the same ones every time, for the bare
@@ -12,7 +13,8 @@ and adds a line of JSON to the table for each; trials that are in it are not run
 elman are options around its own choice. `compare` has elman without any option but the minutes, and
 the bare contenders with the best settings of their kind of text in the table, train one after the
 other on each text, and prints the validation losses in nats per character, and how much lower
-elman's is than the lowest of the others.
+elman's is than the lowest of the others. `--before src` adds another version of elman: the folder
+that contains its package, such as that of `git worktree add`.
 
 All have the same two parts of a text and the same minutes on all cores, and keep the weights that
 were best in validation while they trained. The LSTM and elman read the validation part as one
@@ -40,6 +42,7 @@ OPTIONS = {"short": {}, "long": {}, "lines": {"lines": True}}  # of `elman train
 FOLDER = Path(__file__).parents[1] / "data" / "quality"
 TABLE = Path(__file__).with_name("quality_search.jsonl")
 LONGEST_TOKEN = 64  # characters
+BEFORE = "elman before"
 KEYS = ("contender", "kind", "text", "minutes", "trial")
 
 
@@ -98,24 +101,29 @@ def lead(found: dict[str, Outcome]) -> float:
     counts = {name: one.characters for name, one in found.items()}
     if max(counts.values()) - min(counts.values()) > LONGEST_TOKEN:
         raise ValueError(f"the contenders have read different numbers of characters: {counts}")
-    return min(found[name].loss for name in found if name != "elman") - found["elman"].loss
+    return min(found[name].loss for name in BARE if name in found) - found["elman"].loss
 
 
-def compare(texts: Sequence[str], budgets: Sequence[float], table: Path) -> None:
+def compare(
+    texts: Sequence[str], budgets: Sequence[float], table: Path, before: Path | None
+) -> None:
     """Print a row for each text and budget."""
     kinds = {TEXTS[text].kind for text in texts}
     best = {
         (kind, name): best_settings(table, kind, name) for kind in kinds for name in KINDS[kind]
     }
     print_machine({"numba": sys.executable, "torch": sys.executable})
-    print_header(["text", "minutes", "characters read", "elman", *BARE, "elman's lead"])
+    columns = ("elman", *([] if before is None else [BEFORE]), *BARE)
+    print_header(["text", "minutes", "characters read", *columns, "elman's lead"])
     for text in texts:
         kind, files = TEXTS[text].kind, parts(text, FOLDER)
         for minutes in budgets:
             found = {"elman": outcome("elman", files, minutes, OPTIONS[kind])}
+            if before is not None:
+                found[BEFORE] = outcome("elman", files, minutes, OPTIONS[kind], before)
             for name in KINDS[kind]:
                 found[name] = outcome(name, files, minutes, best[kind, name])
-            losses = [f"{found[n].loss:.3f}" if n in found else "-" for n in ("elman", *BARE)]
+            losses = [f"{found[n].loss:.3f}" if n in found else "-" for n in columns]
             read = f"{found['elman'].characters:,}"
             print_row([text, minutes, read, *losses, f"{lead(found):+.3f}"])
 
@@ -143,6 +151,7 @@ def parsed() -> argparse.Namespace:
     searching.add_argument("--contenders", nargs="+", choices=("elman", *BARE))
     comparing.add_argument("texts", nargs="*", metavar="TEXT", help=f"of {', '.join(TEXTS)}")
     comparing.add_argument("--minutes", type=float, nargs="+", default=[1.5, 3.0])
+    comparing.add_argument("--before", type=Path, help="folder of another version of elman")
     for command in (searching, comparing):
         command.add_argument("--table", type=Path, default=TABLE)
     asked = parser.parse_args()
@@ -162,7 +171,7 @@ def main() -> None:
         contenders = asked.contenders or KINDS[asked.kind]
         search(asked.kind, asked.text, contenders, asked.trials, asked.minutes, asked.table)
     else:
-        compare(asked.texts or list(TEXTS), asked.minutes, asked.table)
+        compare(asked.texts or list(TEXTS), asked.minutes, asked.table, asked.before)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,17 @@ BARE = ("lstm", "gpt", "gru")
 
 # Options of elman around those that it chooses for a text that is one stream.
 AROUND: dict[str, tuple[Any, ...]] = {
+    "tokenizer": ("char", "bpe", "bpe", "bpe"),
+    "vocab-size": (512, 1024, 2048, 4096),
     "cell": ("gru", "gru", "lstm"),
     "layers": (1, 1, 2),
     "hidden": (192, 256, 320, 384, 448, 512, 640),
-    "embedding": (32, 64, 128),
+    "embedding": (64, 128, 256, 384),
     "dropout": (0.0, 0.1, 0.2),
-    "output-dropout": (0.0, 0.1, 0.2),
+    "output-dropout": (0.0, 0.1, 0.2, 0.4),
     "batch-size": (16, 32, 64),
     "seq-len": (48, 64, 96),
-    "lr": (0.002, 0.003, 0.004, 0.006, 0.008),
+    "lr": (0.004, 0.006, 0.008, 0.011, 0.016),
     "weight-decay": (0.01, 0.1, 0.3),
 }
 
@@ -71,11 +73,15 @@ def elman(
     program = [sys.executable, "-m", "elman"]
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder, "run"))
-        if options.get("layers") == 1:  # dropout acts between layers
-            options = {name: value for name, value in options.items() if name != "dropout"}
+        unused = set()
+        if options.get("layers") == 1:
+            unused.add("dropout")  # it acts between layers
+        if options.get("tokenizer") == "char":
+            unused.add("vocab-size")
         given = ["--val", str(validation), "--minutes", str(minutes), "--out", run]
         for name, value in options.items():
-            given.append(f"--{name}" if value is True else f"--{name}={value}")
+            if name not in unused:
+                given.append(f"--{name}" if value is True else f"--{name}={value}")
         subprocess.run(
             [*program, "train", str(training), *given], check=True, stdout=subprocess.DEVNULL
         )
@@ -87,16 +93,23 @@ def elman(
 
 
 def outcome(
-    contender: str, parts: tuple[Path, Path], minutes: float, settings: dict[str, Any]
+    contender: str,
+    parts: tuple[Path, Path],
+    minutes: float,
+    settings: dict[str, Any],
+    source: Path | None = None,
 ) -> Outcome:
     """The outcome of a contender that works in a new process.
 
     - `parts`: files of the training and the validation part.
     - `settings`: options of elman, or settings of a bare contender.
+    - `source`: folder to import elman from; by default that of this process.
     """
     words = contender, *map(str, parts), str(minutes), json.dumps(settings)
     command = [sys.executable, __file__, *words]
     env = os.environ | ENVIRONMENT  # which makes PyTorch faster
+    if source is not None:
+        env["PYTHONPATH"] = str(source)
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     return Outcome(**json.loads(done.stdout.splitlines()[-1]))
 
