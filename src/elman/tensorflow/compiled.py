@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -22,7 +23,7 @@ class Compiled:
     def __call__(self, *arguments: Any) -> Any:
         """Call the function, compiled if possible."""
         leaves = [leaf for leaf in tf.nest.flatten(arguments) if leaf is not None]
-        if not all(hasattr(leaf, "shape") for leaf in leaves):
+        if not all(tf.is_tensor(leaf) or isinstance(leaf, np.ndarray) for leaf in leaves):
             return self.function(*arguments)
         key = (*map(type, arguments), *[(leaf.shape, leaf.dtype) for leaf in leaves])
         if key not in self.graphs:
