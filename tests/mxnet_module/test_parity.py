@@ -12,8 +12,9 @@ from mxnet.gluon import nn, rnn
 from elman import mxnet as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model import weights
+from elman.core.model import encoder_decoder, weights
 from elman.core.model.cells import CELLS, make_layers
+from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.weights import Architecture
 from elman.mxnet.data import from_numpy
 from elman.mxnet.weights import layer_parameters, parameters_by_name
@@ -126,3 +127,16 @@ def test_redundant_biases_are_held_whatever_the_optimizer() -> None:
 def test_an_unknown_nonlinearity_is_refused() -> None:
     with pytest.raises(ElmanError, match="tanh or relu, got 'sin'"):
         d2l.RNN(6, nonlinearity="sin")
+
+
+def test_an_optimizer_has_the_parameters_in_one_order_whatever_was_made_before() -> None:
+    arch = PairArchitecture(11, 13, 4, 6, attention=True)
+    values = encoder_decoder.initial(arch)
+    orders = set()
+    for _ in range(
+        12
+    ):  # each has other numbers in the names of its layers, such as dense9, dense10
+        model = d2l.build_seq2seq(arch, values, tgt_pad=0)
+        optimizer = model.configure_optimizers()
+        orders.add(tuple(parameter.shape for parameter in optimizer._params))
+    assert len(orders) == 1

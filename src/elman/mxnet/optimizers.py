@@ -1,5 +1,7 @@
 """Optimizers of language models; Adam as in the paper."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import mxnet
@@ -27,9 +29,17 @@ class Adam(mxnet.optimizer.Adam):
         super().update(index, weight, grad, state)
 
 
-def make_optimizer(wanted: Optimizer, parameters: Any) -> gluon.Trainer:
-    """Optimizer of Gluon's parameters, with this description."""
+def make_optimizer(wanted: Optimizer, parameters: Mapping[str, Any]) -> gluon.Trainer:
+    """Optimizer of Gluon's parameters by name, with this description."""
+    # A Trainer sorts names as strings: dense10_weight before dense9_weight. The numbers depend on
+    # the layers made before, and so would the order of the state in a checkpoint.
+    in_order = [parameters[name] for name in sorted(parameters, key=numbered)]
     if wanted.optimizer in ("adam", "adamw"):
-        return gluon.Trainer(parameters, Adam(wanted.lr, wanted.decay))
+        return gluon.Trainer(in_order, Adam(wanted.lr, wanted.decay))
     settings = {"learning_rate": wanted.lr, "momentum": wanted.momentum}
-    return gluon.Trainer(parameters, "sgd", settings)
+    return gluon.Trainer(in_order, "sgd", settings)
+
+
+def numbered(name: str) -> list[str | int]:
+    """A name as a key that compares the numbers in it as numbers."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
