@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -14,6 +15,7 @@ from elman.core.workers.processes import OneWorker
 from tests.core.workers.together import Together, at_once, group
 
 SECONDS = 60
+MANY = 150  # connections, more than a port takes by default
 
 
 @pytest.fixture
@@ -104,6 +106,19 @@ def test_values_that_differ_are_named_with_their_hosts() -> None:
     check_same(["a", "b"], ["1", "1"], "text", "copy it")
     with pytest.raises(MachineError, match="same text, got 1 on a, c, 2 on b: copy it"):
         check_same(["a", "b", "c"], ["1", "2", "1"], "text", "copy it")
+
+
+def test_an_address_that_is_not_known_is_the_hosts_name() -> None:
+    assert hosts.source_address("127.0.0.1") == "127.0.0.1"
+    assert hosts.source_address("") == socket.gethostname()
+
+
+@pytest.mark.skipif(socket.SOMAXCONN < MANY, reason="the system keeps fewer connections")
+def test_a_port_takes_the_tries_of_many_workers(three: list[Hosts]) -> None:
+    with ExitStack() as stack:
+        for _ in range(MANY):
+            stack.enter_context(socket.create_connection(("127.0.0.1", three[1].port), 1))
+        assert three[0].unreachable() is None
 
 
 def test_of_many_hosts_four_are_named() -> None:

@@ -64,7 +64,9 @@ def connected(framework: str) -> Iterator[Workers]:
     try:
         yield workers
     except ElmanError as error:
-        raise workers.ended_by(error) from error
+        if (ended := workers.ended_by(error)) is error:
+            raise
+        raise ended from error
     except Exception as error:
         workers.hosts.leave(f"{workers.hosts.name}: {error or type(error).__name__}")
         raise

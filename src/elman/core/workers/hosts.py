@@ -25,6 +25,7 @@ from elman.core.workers.processes import Workers
 TRY_SECONDS = 3  # until a host that does not answer counts as one that cannot be reached
 AGAIN_SECONDS = 1  # until ports are tried once more
 THREADS = 32  # that try ports at once
+WAITING = 1 << 12  # connections that are not accepted: others try a port every few seconds
 NAMED = 4  # hosts in a message
 DISCARD = 9  # any port: nothing is sent to it
 AGAIN = "start all workers again"
@@ -62,7 +63,8 @@ class Hosts:
 
         - `first`: address of the first worker's host, as given to all; "" if it is not known.
         """
-        self._rank, self._server = workers.rank, socket.create_server(("", 0))
+        self._rank = workers.rank
+        self._server = socket.create_server(("", 0), backlog=WAITING)
         self.port = self._server.getsockname()[1]
         token = secrets.token_hex(8)
         own = Member(socket.gethostname(), source_address(first), self.port, token, version)
@@ -164,6 +166,8 @@ def listed(hosts: Iterable[str]) -> str:
 
 def source_address(target: str) -> str:
     """Address from which this machine reaches a target; its name if it cannot tell."""
+    if not target:  # a socket would take it for this machine
+        return socket.gethostname()
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
         unused.connect((target, DISCARD))  # sends nothing
         return str(unused.getsockname()[0])
