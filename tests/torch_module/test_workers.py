@@ -203,6 +203,10 @@ def test_the_first_of_two_workers_reports_unknown_tokens_as_one_process_does(
     ("more", "message"),
     [
         (["train", "text.txt", "--out", "run"], "several workers require a store, got text.txt"),
+        (
+            ["train", "text.txt", "--pairs", "--out", "run"],
+            "pairs are learned by one worker, got 2: start a single process",
+        ),
         (["train", "store"], "workers require a common run directory: give --out RUN"),
         (
             ["train", "store", "--out", "run", "--shards", "1"],

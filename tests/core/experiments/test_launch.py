@@ -8,6 +8,7 @@ import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.experiments import launch
+from elman.core.experiments.choice import with_shards
 from elman.core.experiments.launch import connected, number_of_workers
 from elman.core.workers.processes import ONE_WORKER
 
@@ -49,6 +50,11 @@ def test_a_rank_makes_a_worker_and_a_scheduler_one_of_jax(variables: Set) -> Non
     assert number_of_workers("numba") == 1
     variables(RANK="0", WORLD_SIZE="4")
     assert number_of_workers("jax") == number_of_workers("numba") == 4
+
+
+def test_pairs_have_no_workers() -> None:
+    with pytest.raises(ElmanError, match="pairs are learned by one worker, got 2: start a single"):
+        with_shards({"text": "pairs.tsv", "pairs": True}, 2)
 
 
 def test_the_engine_has_the_threads_of_a_worker(

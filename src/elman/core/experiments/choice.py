@@ -174,6 +174,10 @@ def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenO
 def with_shards(given: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
     """The given settings, with shards for several workers. Several workers train on a store."""
     if workers > 1:
+        if given.get("pairs"):
+            raise ElmanError(
+                f"pairs are learned by one worker, got {workers}: start a single process"
+            )
         given = {"shards": default_shards(workers), **given}
         _check_store(given)
     _check_workers(given.get("shards"), workers)

@@ -132,7 +132,8 @@ def begin(
             raise ElmanError("workers require a common run directory: give --out RUN")
         launched = workers.size > 1 or launch.is_launched()  # a single one may remain of several
         if launched and not numbered and run.is_unfinished(folder):
-            return _resume(folder, {"framework": Settings.framework, **given}, conduct, *first)
+            default = {} if given.get("pairs") else {"framework": Settings.framework}
+            return _resume(folder, {**default, **given}, conduct, *first)
         if not numbered:
             atomic.check_new(folder)
         run.check_writable(folder)
