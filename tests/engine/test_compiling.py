@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,7 +84,7 @@ def miss() -> None:
         cache.kernel(function).compile(())
 
 
-@pytest.mark.parametrize("cause", ["one core", "no cache", "no interpreter"])
+@pytest.mark.parametrize("cause", ["one core", "no cache", "no interpreter", "frozen"])
 def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
     cause: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,10 +92,24 @@ def test_without_a_core_a_cache_or_an_interpreter_it_is_not_started(
         monkeypatch.setattr(compiling, "thread_count", lambda parts: 1)
     elif cause == "no cache":
         monkeypatch.setattr(compiling, "folder", lambda: None)
-    else:
+    elif cause == "no interpreter":
         monkeypatch.setattr(sys, "executable", None)
+    else:
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
     compiling.compile_beside("rnn", "single")
     assert started == []
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_interpreter_that_cannot_be_started_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "thread_count", lambda parts: parts)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+    compiling.compile_beside("rnn", "single")
+    for thread in threading.enumerate():
+        if thread.name == "elman compiling":
+            thread.join()
 
 
 def test_nothing_is_started_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:

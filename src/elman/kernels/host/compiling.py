@@ -10,6 +10,8 @@ batches.
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from threading import Thread
 
 import numpy as np
@@ -26,20 +28,27 @@ from elman.kernels.host.threads import thread_count
 def compile_beside(cell: str, precision: str) -> None:
     """Start the second process, if it has a core to run on and a cache to fill.
 
-    It gets no Ctrl-C and prints nothing. If it fails, this process compiles the kernels.
+    It prints nothing, and gets no Ctrl-C except on Windows, where it then ends. If it fails, this
+    process compiles the kernels. In a frozen program, `sys.executable` is that program.
     """
-    if thread_count(2) == 1 or folder() is None or not sys.executable:
+    if thread_count(2) == 1 or folder() is None or not sys.executable or hasattr(sys, "frozen"):
         return
     command = [sys.executable, "-P", "-m", __name__, cell, precision]
+    Thread(target=_run, args=(command,), name="elman compiling", daemon=True).start()
+
+
+def _run(command: Sequence[str]) -> None:
+    """Run a command without input and output, if it can be started."""
     nothing = subprocess.DEVNULL
-    streams = {"stdin": nothing, "stdout": nothing, "stderr": nothing}
-    Thread(
-        target=subprocess.run,
-        args=(command,),
-        kwargs=streams | {"start_new_session": True},
-        name="elman compiling",
-        daemon=True,
-    ).start()
+    with suppress(OSError):
+        subprocess.run(
+            command,
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            start_new_session=True,
+            check=False,
+        )
 
 
 def compile_kernels(cell: str, precision: str) -> None:
