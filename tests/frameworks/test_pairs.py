@@ -271,6 +271,21 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
         module.Trainer(1).fit(model, data)
 
 
+def test_a_model_of_other_layers_is_not_saved(
+    made: Path, module: Any, framework: str, tmp_path: Path
+) -> None:
+    class Own(module.Encoder):  # type: ignore[misc]
+        """An encoder of a user."""
+
+    model = package.load(made, framework)
+    flax = {"training": True} if framework == "jax" else {}
+    own = module.Seq2Seq(Own(), model.decoder, tgt_pad=0, lr=0.01, **flax)
+    own.codec = model.codec
+    with pytest.raises(ElmanError, match="got Own and Seq2SeqAttentionDecoder: save one of your"):
+        package.save(tmp_path / "own", own)
+    assert not (tmp_path / "own").exists()
+
+
 def test_commands_of_language_models_refuse_a_model_of_pairs(
     made: Path, elman_here: Command
 ) -> None:

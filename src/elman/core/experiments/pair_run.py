@@ -121,8 +121,16 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
         raise ElmanError(
             "an encoder-decoder must be trained on a PairsFile or loaded to be saved: fit it first"
         )
+    parts = model.encoder, model.decoder
+    if not all(map(isinstance, parts, (module.Seq2SeqEncoder, module.Seq2SeqDecoder))):
+        found = " and ".join(type(part).__name__ for part in parts)
+        raise ElmanError(
+            f"an encoder-decoder must have a Seq2SeqEncoder and a Seq2SeqDecoder to be saved, got "
+            f"{found}: save one of your own with its framework"
+        )
     values = module.seq2seq_weights(model)
     arch = architecture_of(values)
+    encoder_decoder.check(values, arch)
     sizes = len(codec.source.vocab), len(codec.target.vocab)
     if sizes != (arch.source_vocab, arch.target_vocab):
         raise ElmanError(
