@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from numpy.typing import NDArray
-
 from elman.core.errors import ElmanError, require_at_least, require_at_most, require_number
 from elman.core.model import encoder_decoder
 from elman.core.model.beams import beam_search
 from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.language_model import generate
 from elman.core.model.optimizers import Optimizer
-from elman.core.model.sampling import Sampler
+from elman.core.model.pair_model import GREEDY, Reader
 from elman.core.model.weights import Weights
 from elman.core.model.writing_options import MAX_BEAMS
 from elman.core.text.pair_codec import BEGIN, END
@@ -89,39 +87,22 @@ class Predicting:
         for sentence in sentences:
             src, _, src_valid_len, _ = data.build([sentence], [""])
             reader = Reader(self, self.encoded(src, src_valid_len), data.to_tensor)
-            ids = reader.likeliest(data, beams, length_penalty)
+            ids = likeliest(reader, data, beams, length_penalty)
             found.append(PairAttributes.of(data).separator.join(data.tgt_vocab.to_tokens(ids)))
         return found
 
 
-class Reader:
-    """A decoder that begins with the state after a source, read as language models are."""
-
-    def __init__(self, model: Any, state: Any, to_tensor: Callable[[Any], Any]) -> None:
-        self.model = model
-        self.state = state
-        self.to_tensor = to_tensor
-
-    def step(self, ids: NDArray[Any], state: Any = None) -> tuple[NDArray[Any], Any]:
-        """Logits of ids, (batch, steps), and the state after them."""
-        begin = self.state if state is None else state
-        logits, state = self.model.decoded(self.to_tensor(ids), begin)
-        return self.model.xp.numpy(logits), state
-
-    def likeliest(self, data: Any, beams: int, length_penalty: float) -> list[int]:
-        """The likeliest ids of a target, without the end."""
-        begin, end = (data.tgt_vocab[symbol] for symbol in (BEGIN, END))
-        if beams == 1:
-            ids = generate(self, [begin], data.num_steps, GREEDY)
-            return list(takewhile(lambda token: token != end, ids))
-        best, *_ = beam_search(
-            *(self, [begin], data.num_steps, beams, GREEDY),
-            *(lambda ids: ids[-1] == end, length_penalty),
-        )
-        return [token for token in best.ids if token != end]
-
-
-GREEDY = Sampler(temperature=0)
+def likeliest(reader: Reader, data: Any, beams: int, length_penalty: float) -> list[int]:
+    """The likeliest ids of a target of some data, without its end."""
+    begin, end = (data.tgt_vocab[symbol] for symbol in (BEGIN, END))
+    if beams == 1:
+        ids = generate(reader, [begin], data.num_steps, GREEDY)
+        return list(takewhile(lambda token: token != end, ids))
+    best, *_ = beam_search(
+        *(reader, [begin], data.num_steps, beams, GREEDY),
+        *(lambda ids: ids[-1] == end, length_penalty),
+    )
+    return [token for token in best.ids if token != end]
 
 
 class Encoder:

@@ -125,14 +125,14 @@ class PairModel:
         """The target of each source by the likeliest tokens."""
         count = len(sources)
         repeated = 1 << (count - 1).bit_length()  # few sizes: frameworks compile for each
-        state = self._encoded([*sources, *[sources[-1]] * (repeated - count)])
+        reader, state = self._reader([*sources, *[sources[-1]] * (repeated - count)]), None
         begin, end = self._symbols()
         read = np.full((repeated, 1), begin)
         ids = np.full((repeated, self.codec.num_steps), end)
         sums, lengths = np.zeros(repeated), np.zeros(repeated, np.int64)
         going = np.ones(repeated, np.bool_)
         for step in range(self.codec.num_steps):
-            logits, state = self._decoded(read, state)
+            logits, state = reader.step(read, state)
             rows = logits[:, -1]  # (batch, vocab)
             check_finite(rows[going])
             chosen = rows.argmax(axis=-1)
@@ -153,7 +153,7 @@ class PairModel:
         """The best targets of a source by beam search, `n` or fewer."""
         begin, end = self._symbols()
         found = beam_search(
-            Reader(self._decoded, self._encoded([source])),
+            self._reader([source]),
             [begin],
             self.codec.num_steps,
             asked.beams,
@@ -180,7 +180,7 @@ class PairModel:
             wanted, _ = padded(target, targets, steps)
             begins = np.full((len(wanted), 1), begin)
             read = np.concatenate([begins, wanted[:, :-1]], axis=1)
-            logits, _ = self._decoded(read, self._encoded(sources))
+            logits, _ = self._reader(sources).step(read)
             check_finite(logits)
             counted = wanted != target.vocab[PADDING]
             yield cross_entropy(logits[counted].astype(np.float64), wanted[counted])
@@ -190,30 +190,26 @@ class PairModel:
         vocab = self.codec.target.vocab
         return vocab[BEGIN], vocab[END]
 
-    def _encoded(self, sources: Sequence[str]) -> Any:
-        """The decoder's state after some sources."""
+    def _reader(self, sources: Sequence[str]) -> "Reader":
+        """The decoder after some sources."""
         ids, lengths = padded(self.codec.source, sources, self.codec.num_steps)
-        return self.model.encoded(self.to_tensor(ids), self.to_tensor(lengths))
-
-    def _decoded(self, ids: NDArray[Any], state: Any) -> tuple[NDArray[Any], Any]:
-        """Logits of ids, (batch, steps), as an array, and the state after them."""
-        logits, state = self.model.decoded(self.to_tensor(ids), state)
-        return self.model.xp.numpy(logits), state
+        state = self.model.encoded(self.to_tensor(ids), self.to_tensor(lengths))
+        return Reader(self.model, state, self.to_tensor)
 
 
 class Reader:
-    """A decoder that begins with the state after a source, read as language models are.
+    """A decoder that begins with the state after sources, read as language models are."""
 
-    - `decoded`: logits of ids, and the state after them, for ids and a state.
-    """
-
-    def __init__(self, decoded: Callable[..., tuple[NDArray[Any], Any]], state: Any) -> None:
-        self.decoded = decoded
+    def __init__(self, model: Any, state: Any, to_tensor: Callable[[Any], Any]) -> None:
+        self.model = model
         self.state = state
+        self.to_tensor = to_tensor
 
     def step(self, ids: NDArray[Any], state: Any = None) -> tuple[NDArray[Any], Any]:
-        """Logits of ids, (batch, steps), and the state after them."""
-        return self.decoded(ids, self.state if state is None else state)
+        """Logits of ids, (batch, steps), as an array, and the state after them."""
+        begin = self.state if state is None else state
+        logits, state = self.model.decoded(self.to_tensor(ids), begin)
+        return self.model.xp.numpy(logits), state
 
 
 def padded(
