@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from elman.core.errors import ElmanError
-from elman.core.experiments import pair_run
+from elman.core.errors import ElmanError, requirements
+from elman.core.experiments import frameworks
 from tests.conftest import Command
 
 
@@ -65,23 +65,23 @@ def test_pairs_need_a_file_and_only_pairs_have_tokens_of_targets(
 def test_where_no_framework_has_pairs_a_line_names_one_to_install(
     elman_here: Command, plurals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pair_run, "installed_frameworks", lambda names: [])
+    monkeypatch.setattr(frameworks, "installed_frameworks", lambda names: [])
     done = elman_here("train", plurals, "--pairs")
     assert done.returncode == 2
     assert done.stderr == (
         "elman: the engine has no encoder-decoder for pairs, and torch, jax, tensorflow or mxnet "
-        'is not installed: pip install "elman[torch]"\n'
+        f"is not installed: pip install {requirements('torch') or 'torch'}\n"
     )
 
 
 def test_the_first_installed_framework_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"jax", "tensorflow"}
     monkeypatch.setattr(
-        pair_run, "installed_frameworks", lambda names: [*filter(there.__contains__, names)]
+        frameworks, "installed_frameworks", lambda names: [*filter(there.__contains__, names)]
     )
-    assert pair_run.default_framework() == "jax"
+    assert frameworks.default_for_pairs() == "jax"
     with pytest.raises(ElmanError, match="numpy has no encoder-decoder for pairs"):
-        pair_run.check_has_pairs("numpy")
+        frameworks.check_has_pairs("numpy")
 
 
 @pytest.mark.parametrize("command", [("plan",), ("sweep", "--space", "lr=0.001..0.1")], ids=str)

@@ -16,7 +16,8 @@ import pytest
 import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
-from elman.core.experiments.pair_run import OF_PAIRS, load_pair_run
+from elman.core.experiments.frameworks import OF_PAIRS
+from elman.core.experiments.pair_run import load_pair_run
 from elman.core.files import tensors
 from tests.conftest import Command
 

@@ -62,7 +62,7 @@ class Translator(Worker[TargetChoice]):
         best = targets[min(choice.place, len(targets) - 1)]
         target = self._model.codec.target
         tokens = target.tokenizer.split(best.text)
-        is_whole = choice.most is None or len(tokens) <= choice.most
+        is_whole = len(tokens) <= choice.most
         choice.finish_reason = "stop" if is_whole else "length"
         kept = tokens if is_whole else tokens[: choice.most]
         choice.written = len(kept)

@@ -14,9 +14,8 @@ from elman.core.data.text import Text, TokenOptions, read_text
 from elman.core.errors import ElmanError
 from elman.core.experiments import pair_recipe, recipe
 from elman.core.experiments.calibration import operations_per_second
-from elman.core.experiments.frameworks import count_gpus, framework_module
+from elman.core.experiments.frameworks import count_gpus, default_for_pairs, framework_module
 from elman.core.experiments.origin import Origin, named
-from elman.core.experiments.pair_run import default_framework
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.run import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
@@ -88,7 +87,7 @@ def _choose_pairs(given: Mapping[str, Any]) -> Choice:
     """Read the pairs of the given settings, and choose the other settings."""
     named_by_user = named(given)
     check_given(given)
-    given = {"framework": default_framework(), **given} if "framework" not in given else given
+    given = {"framework": default_for_pairs(), **given} if "framework" not in given else given
     framework, num_gpus = _framework(given)
     pairs = _read_pairs(given)
     codec = pairs.codec(pair_recipe.num_steps(given, pairs))

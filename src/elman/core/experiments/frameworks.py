@@ -5,7 +5,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from elman.core.errors import ElmanError, require_one_of
+from elman.core.errors import ElmanError, alternatives, require_one_of, requirements
 
 if TYPE_CHECKING:
     from elman.core.model.weights import Weights
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 SINGLE_BYTES = 4  # of a number in single precision
 ON_CPU_ALONE = ("numba", "numpy")
+# With an encoder-decoder for pairs; the first that is installed is the default.
+OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
 
 
 def check_framework(name: str) -> None:
@@ -34,6 +36,27 @@ def framework_module(name: str) -> Any:
 def installed_frameworks(names: tuple[str, ...] = FRAMEWORKS) -> list[str]:
     """Those of some frameworks that are installed, in order."""
     return [name for name in names if find_spec(name)]
+
+
+def default_for_pairs() -> str:
+    """The first installed framework with an encoder-decoder; an ElmanError if there is none."""
+    found = installed_frameworks(OF_PAIRS)
+    if not found:
+        raise ElmanError(
+            f"the engine has no encoder-decoder for pairs, and {alternatives(OF_PAIRS)} is not "
+            f"installed: pip install {requirements(OF_PAIRS[0]) or OF_PAIRS[0]}"
+        )
+    return found[0]
+
+
+def check_has_pairs(framework: str) -> None:
+    """Raise an ElmanError unless a framework has an encoder-decoder."""
+    check_framework(framework)
+    if framework not in OF_PAIRS:
+        raise ElmanError(
+            f"{framework} has no encoder-decoder for pairs: choose --framework "
+            f"{alternatives(OF_PAIRS)}"
+        )
 
 
 def with_gpu() -> str | None:

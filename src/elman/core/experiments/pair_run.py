@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.data.pair_texts import PairTexts
-from elman.core.errors import ElmanError, alternatives
+from elman.core.errors import ElmanError
 from elman.core.experiments import run
 from elman.core.experiments.frameworks import (
-    check_framework,
+    check_has_pairs,
+    default_for_pairs,
     framework_module,
-    installed_frameworks,
 )
 from elman.core.experiments.run import WEIGHTS, PairConfig, TrainingRecord
 from elman.core.model import encoder_decoder
@@ -20,9 +20,6 @@ from elman.core.model.weights import Weights, load_checked
 from elman.core.text import pair_codec
 from elman.core.text.pair_codec import PADDING, PairCodec
 from elman.core.training.history import Epoch
-
-# Frameworks with an encoder-decoder; the first that is installed is the default.
-OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
 
 
 @dataclass(frozen=True)
@@ -41,31 +38,10 @@ class PairRun:
     config: PairConfig
 
 
-def default_framework() -> str:
-    """The first installed framework with an encoder-decoder; an ElmanError if there is none."""
-    found = installed_frameworks(OF_PAIRS)
-    if not found:
-        raise ElmanError(
-            f"the engine has no encoder-decoder for pairs, and {alternatives(OF_PAIRS)} is not "
-            'installed: pip install "elman[torch]"'
-        )
-    return found[0]
-
-
-def check_has_pairs(framework: str) -> None:
-    """Raise an ElmanError unless a framework has an encoder-decoder."""
-    check_framework(framework)
-    if framework not in OF_PAIRS:
-        raise ElmanError(
-            f"{framework} has no encoder-decoder for pairs: choose --framework "
-            f"{alternatives(OF_PAIRS)}"
-        )
-
-
 def load_pair_run(folder: Path, framework: str | None = None) -> PairRun:
     """Load the model of a run of pairs into a framework, by default an installed one."""
     config = run.read_pair_config(folder)
-    framework = framework or default_framework()
+    framework = framework or default_for_pairs()
     check_has_pairs(framework)
     codec = read_codec(folder, config)
     values = read_weights(folder, config.architecture)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
 from elman.core.errors import ElmanError, alternatives, did_you_mean, in_words, require_one_of
-from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE
+from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE, check_has_pairs
 from elman.core.model.cells import CELLS, UnknownCellError, check_cell
 from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
@@ -385,11 +385,8 @@ def _check_pairs(values: Mapping[str, Any]) -> None:
             raise ElmanError(f"{in_words(name)} does not apply to pairs, got {value}: leave it out")
     if values.get("embedding") == 0:
         raise ElmanError("a model of pairs has an embedding, got embedding 0: give it a size")
-    if values.get("framework") in ON_CPU_ALONE:
-        raise ElmanError(
-            f"{values['framework']} has no encoder-decoder for pairs: choose --framework torch, "
-            "tensorflow, jax or mxnet"
-        )
+    if "framework" in values:
+        check_has_pairs(values["framework"])
     for name in ("tokenizer", "target_tokenizer"):
         if (tokens := values.get(name)) is not None:
             require_one_of(PAIR_TOKENIZERS, **{name: tokens})
