@@ -139,6 +139,7 @@ def test_a_run_is_pickled_where_it_outlasts_the_process(run: Run) -> None:
         ("--on FILE evaluates all runs", 'on="FILE" evaluates all runs'),
         ("choose --framework torch, or jax", 'choose framework="torch", or jax'),
         ("resume with elman train --resume runs/a", 'resume with elman.resume("runs/a")'),
+        ("with elman train A.tsv --pairs", 'with elman.train("A.tsv", pairs=True)'),
         ("a -- b --", "a -- b --"),
     ],
 )
