@@ -27,7 +27,7 @@ SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
 HOST, UPDATES = "host", "updates"
 NOTHING = "none"  # in place of the updates of a checkpoint
-PART_BYTES = 1 << 24  # of a checkpoint that is sent
+PART_BYTES = 1 << 20  # of a checkpoint, sent by all to all: slow links must not take a minute
 
 
 def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | None:
