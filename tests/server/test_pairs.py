@@ -179,6 +179,20 @@ def test_a_target_that_nobody_waits_for_is_not_written() -> None:
     worker.close()
 
 
+def test_of_beams_each_source_is_answered_before_the_next_is_read() -> None:
+    model, results = copying(kind=Pausing), SimpleQueue[Any]()
+    model.model.go_on.clear()
+    worker = Translator(model, 9, results.put)
+    choices = [TargetChoice(source, source, 0, 2, 100) for source in "abc"]
+    worker.submit(choices)
+    assert model.model.begun.wait(60)
+    worker.cancel([choices[1]])
+    model.model.go_on.set()
+    found = [results.get(timeout=60) for _ in range(2)]
+    assert [part.text for ((_, part),) in found] == ["a", "c"]
+    worker.close()
+
+
 def test_a_failure_of_the_model_is_an_error_and_the_next_request_is_answered() -> None:
     model = copying()
     with client_of({"copy": model}) as client:

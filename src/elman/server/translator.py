@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.model.pair_model import PairModel, Translation, check_source
+from elman.core.model.pair_model import AT_ONCE, PairModel, Translation, check_source
 from elman.core.model.translating import Translating
 from elman.server.batcher import Deliver, Result, Worker
 from elman.server.choice import Part, Written
@@ -38,7 +38,11 @@ class TargetChoice(Written):
 
 
 class Translator(Worker[TargetChoice]):
-    """A worker that writes targets by a model of pairs: those that wait, together."""
+    """A worker that writes targets by a model of pairs.
+
+    Greedy targets are written together, many at a time, and those of beams source by source. In
+    between, others join, and targets that nobody waits for any longer are left out.
+    """
 
     def __init__(self, model: PairModel, max_waiting: int, deliver: Deliver) -> None:
         self._model = model
@@ -47,15 +51,17 @@ class Translator(Worker[TargetChoice]):
     def _write(
         self, newcomers: Sequence[TargetChoice], results: list[tuple[TargetChoice, Result]]
     ) -> None:
-        self._running = [choice for choice in newcomers if not choice.cancelled]
-        for n in {choice.n for choice in self._running}:
-            some = [choice for choice in self._running if choice.n == n]
-            sources = [*dict.fromkeys(choice.source for choice in some)]
-            found = self._model.translations(sources, Translating(beams=n, n=n))
-            targets = dict(zip(sources, found, strict=True))
-            for choice in some:
+        self._running += newcomers
+        self._running = [choice for choice in self._running if not choice.cancelled]
+        n = self._running[0].n if self._running else 1
+        some = [choice for choice in self._running if choice.n == n]
+        sources = [*dict.fromkeys(choice.source for choice in some)][: AT_ONCE if n == 1 else 1]
+        found = self._model.translations(sources, Translating(beams=n, n=n))
+        targets = dict(zip(sources, found, strict=True))
+        for choice in some:
+            if choice.source in targets:
                 results.append((choice, self._part(choice, targets[choice.source])))
-        self._reset()
+        self._running = [choice for choice in self._running if not choice.ended]
 
     def _part(self, choice: TargetChoice, targets: Sequence[Translation]) -> Part:
         """The target of a choice, cut to its most tokens."""
