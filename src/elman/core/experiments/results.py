@@ -71,8 +71,10 @@ def result(
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
+        assert isinstance(config, run.Config)  # models of pairs are not evaluated on a text
         results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
-        parts |= {"on": Part(_on(config), None, evaluation.characters)}
+        reading = f"cleaned {config.clean}, by lines {config.lines}"
+        parts |= {"on": Part(reading, None, evaluation.characters)}
     settings = {"text": None, **asdict(config.architecture)}
     if record is not None:
         settings |= asdict(record.settings)
@@ -95,13 +97,6 @@ def result(
         _tokens(folder, config),
         f"{finished:%Y-%m-%d %H:%M}",
     )
-
-
-def _on(config: run.AnyConfig) -> str:
-    """How a run reads a text that all runs are evaluated on."""
-    if isinstance(config, run.PairConfig):
-        return "pairs"
-    return f"cleaned {config.clean}, by lines {config.lines}"
 
 
 def _of_history(
