@@ -143,7 +143,8 @@ def load(
 
     - `framework`: numba, numpy, torch, tensorflow, jax or mxnet. None is numba, the fastest engine
       on a CPU. None is numpy for weights in double precision, for a registered cell, and if Numba
-      does not compile (NUMBA_DISABLE_JIT).
+      does not compile (NUMBA_DISABLE_JIT). For a run of pairs it is the first of torch, jax,
+      tensorflow and mxnet that is installed.
     - `precision`: of products, single or bf16. None is the run's precision. A framework without a
       choice computes in single precision and logs a notice.
 

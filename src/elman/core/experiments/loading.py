@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.experiments import pair_run, run
-from elman.core.experiments.frameworks import check_framework, fastest_framework, framework_module
+from elman.core.experiments.frameworks import (
+    check_framework,
+    default_for_pairs,
+    fastest_framework,
+    framework_module,
+)
 from elman.core.model.precision import SINGLE, check_precision, precision_in
 
 
@@ -14,9 +19,9 @@ def load(folder: Path, framework: str | None = None, precision: str | None = Non
         check_framework(framework)
     if not isinstance(run.read_any_config(folder), run.PairConfig):
         return load_language_model(folder, framework, precision)
-    loaded = pair_run.load_pair_run(folder, framework)
-    check_precision(precision or SINGLE, loaded.framework)
-    return loaded.model
+    framework = framework or default_for_pairs()
+    check_precision(precision or SINGLE, framework)
+    return pair_run.load_pair_run(folder, framework).model
 
 
 def load_language_model(

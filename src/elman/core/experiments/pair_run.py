@@ -32,7 +32,6 @@ class PairRun:
     - `config`: content of config.json.
     """
 
-    framework: str
     model: Any
     data: Any
     config: PairConfig
@@ -50,7 +49,7 @@ def load_pair_run(folder: Path, framework: str | None = None) -> PairRun:
     model = module.build_seq2seq(config.architecture, values, tgt_pad=padding)
     model.codec = codec
     data = module.PairsFile.of(without_pairs(codec), codec, batch_size=1)
-    return PairRun(framework, model, data, config)
+    return PairRun(model, data, config)
 
 
 def without_pairs(codec: PairCodec) -> PairTexts:
