@@ -115,7 +115,8 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """Fewest insertions, deletions and substitutions between two sequences (Levenshtein)."""
     if one == other:
         return 0
-    distances = [*range(len(other) + 1)]  # from the start of `one` to each start of `other`
+    # From the start of `one` to each start of `other`.
+    distances: list[int] = [*range(len(other) + 1)]
     for row, symbol in enumerate(one, 1):
         above, distances = distances, [row]
         for column, wanted in enumerate(other):
