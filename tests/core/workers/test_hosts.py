@@ -121,6 +121,16 @@ def test_a_port_takes_the_tries_of_many_workers(three: list[Hosts]) -> None:
         assert three[0].unreachable() is None
 
 
+def test_a_host_whose_name_is_not_known_here_is_not_lost(
+    three: list[Hosts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(place: tuple[str, int], seconds: float) -> socket.socket:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    assert three[0].unreachable() is None
+
+
 def test_of_many_hosts_four_are_named() -> None:
     assert listed(["a", "a", "b"]) == "a, b"
     assert listed("abcdefg") == "a, b, c, d and 3 more"

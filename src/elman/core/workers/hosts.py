@@ -238,6 +238,8 @@ def _answer_of(other: Member) -> str:
         _connected(other).close()
     except ConnectionError:
         return REFUSED
+    except socket.gaierror:  # its name has no address here: that tells nothing
+        return ACCEPTED
     except OSError:
         return NO_ANSWER
     return ACCEPTED
