@@ -109,14 +109,16 @@ def test_a_resumed_training_goes_on_in_its_log(
 ) -> None:
     trainer = fit(module, story, tmp_path / "whole", batching=batching)
     whole, in_epoch = read_log(tmp_path / "whole"), trainer.num_train_batches
+    log, newest = tmp_path / "log", [None]
     for updates in (2, in_epoch, in_epoch + 3):
-        log, place = tmp_path / f"log{updates}", tmp_path / str(updates)
+        place = tmp_path / str(updates)
         checkpoints = Checkpoints(place, seconds=1e9)
+        more = Stop(updates, checkpoints), checkpoints
         with pytest.raises(KeyboardInterrupt):
-            fit(module, story, log, Stop(updates, checkpoints), checkpoints, batching=batching)
-        checkpoint = read_newest(place)
-        # What comes after the checkpoint is lost, and is in the log once nevertheless.
-        fit(module, story, log, resume=checkpoint, batching=batching)
+            fit(module, story, log, *more, resume=newest[-1], batching=batching)
+        newest.append(read_newest(place))
+    # What comes after the checkpoint is lost, and is in the log once nevertheless.
+    for checkpoint in newest[-2:]:
         fit(module, story, log, resume=checkpoint, batching=batching)
         found = read_log(log)
         assert steps_of(found) == steps_of(whole)
