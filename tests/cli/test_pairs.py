@@ -28,6 +28,7 @@ def plurals(tmp_path: Path) -> Path:
         (("--val", "other.tsv"), "val does not apply to pairs, got other.tsv: leave it out"),
         (("--vocab-size", "100"), "vocab size does not apply to pairs, got 100: leave it out"),
         (("--shards", "2"), "shards does not apply to pairs, got 2: leave it out"),
+        (("--init", "run"), "init does not apply to pairs, got run: leave it out"),
         (("--tied",), "tied does not apply to pairs, got True: leave it out"),
         (
             ("--embedding", "0"),

@@ -166,9 +166,9 @@ def test_an_interrupted_training_ends_in_the_same_bits(
         ("a\tb\nno tab\n", "a line of pairs is a source, a tab and a target, got 'no tab'"),
         ("a\t \n", "a line of pairs is a source, a tab and a target"),
         (b"a\t\xff\n", "pairs are UTF-8"),
-        ("a\t" + "b" * (1 << 20), "a line of pairs has at most 65536 bytes"),
+        ("a\t" + "b" * (1 << 20), "a line of pairs has at most 65,536 bytes"),
         ("", "has 0 pairs for training and 0 for validation, and each part needs one"),
-        ("a\tb\n", "and each part needs one: give more pairs, or another val_share or --split"),
+        ("a\tb\n", "and each part needs one: give more pairs, or another share for validation"),
     ],
     ids=["no tab", "no target", "no UTF-8", "long line", "empty", "one pair"],
 )

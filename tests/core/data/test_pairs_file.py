@@ -55,10 +55,10 @@ def test_pairs_of_equal_sources_are_in_one_part(tmp_path: Path) -> None:
         ("a\tb\tc\n", r"a source, a tab and a target, got 'a\\tb\\tc' in line 1"),
         ("\tb\n", r"a source, a tab and a target, got '\\tb' in line 1"),
         ("a\t \n", r"a source, a tab and a target, got 'a\\t ' in line 1"),
-        (b"a\t\xff\n", "pairs are UTF-8, got .* in line 1 of .*: convert the file"),
-        ("a\t" + "b" * (1 << 20), "at most 65536 bytes, got more in line 1"),
+        (b"a\t\xff\n", "pairs are UTF-8 text .* got byte 0xff in line 1 of .*: convert the file"),
+        ("a\t" + "b" * (1 << 20), "at most 65,536 bytes, got more in line 1"),
         ("", "has 0 pairs for training and 0 for validation, and each part needs one"),
-        ("a\tb\n", "and each part needs one: give more pairs, or another val_share"),
+        ("a\tb\n", "and each part needs one: give more pairs, or another share for validation"),
     ],
     ids=["no tab", "two tabs", "no source", "no target", "no UTF-8", "long", "empty", "one"],
 )

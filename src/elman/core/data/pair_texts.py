@@ -92,7 +92,7 @@ def read_pair_texts(
     if not 0 < num_train < len(pairs):
         raise ElmanError(
             f"{path} has {num_train} pairs for training and {len(pairs) - num_train} for "
-            "validation, and each part needs one: give more pairs, or another val_share or --split"
+            "validation, and each part needs one: give more pairs, or another share for validation"
         )
     sides = [*zip(*pairs, strict=True)]
     used = [pair_codec.make(*each) for each in zip(tokenizers, sides, strict=True)]
@@ -124,17 +124,23 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
 def _decoded(line: bytes, where: str) -> str:
     """Text of a line without its end."""
     if len(line) > MAX_LINE_BYTES:
-        raise ElmanError(f"a line of pairs has at most {MAX_LINE_BYTES} bytes, got more in {where}")
+        raise ElmanError(
+            f"a line of pairs has at most {MAX_LINE_BYTES:,} bytes, got more in {where}"
+        )
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise ElmanError(f"pairs are UTF-8, got {error} in {where}: convert the file") from error
+        raise ElmanError(
+            f"pairs are UTF-8 text that is not compressed, got byte 0x{line[error.start]:02x} in "
+            f"{where}: convert the file, as with iconv -t utf-8, or unpack it"
+        ) from error
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:
     source, *targets = text.split("\t")
     if len(targets) != 1 or not source.strip() or not targets[0].strip():
         raise ElmanError(
-            f"a line of pairs is a source, a tab and a target, got {shortened(text)} in {where}"
+            f"a line of pairs is a source, a tab and a target, got {shortened(text)} in {where}: "
+            "give it one tab, with a text on both sides"
         )
     return source, targets[0]

@@ -85,8 +85,8 @@ def choose(given: Mapping[str, Any], workers: int = 1) -> Choice:
 
 def _choose_pairs(given: Mapping[str, Any]) -> Choice:
     """Read the pairs of the given settings, and choose the other settings."""
-    named_by_user = named(given)
     check_given(given)
+    named_by_user = named(given)
     given = {"framework": default_for_pairs(), **given} if "framework" not in given else given
     framework, num_gpus = _framework(given)
     pairs = _read_pairs(given)

@@ -71,7 +71,7 @@ def with_origin(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises an ElmanError for a setting that differs from the run's.
     """
-    if not given.get("init"):
+    if not given.get("init") or given.get("pairs"):  # for pairs, init is refused with a message
         return {**given}
     config = run.read_config(Path(given["init"]))
     fixed = _architecture(config.architecture)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from elman.core.data.pair_texts import read_pairs
 from elman.core.errors import ElmanError, shortened
@@ -53,15 +52,4 @@ def pairs_of(pairs: PairsLike) -> list[Pair]:
         return read_pairs(Path(path))
     if not isinstance(pairs, Iterable):
         raise ElmanError(f"pairs must be a path or pairs of str, got {shortened(pairs)}")
-    return [_checked(pair) for pair in pairs]
-
-
-def _checked(pair: Any) -> Pair:
-    try:
-        source, target = pair
-    except (TypeError, ValueError):
-        source = target = None
-    for text in (source, target):
-        if not isinstance(text, str) or not text.strip():
-            raise ElmanError(f"a pair is a source and a target, got {shortened(pair)}")
-    return source, target
+    return [*pairs]

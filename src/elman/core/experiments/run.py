@@ -33,7 +33,8 @@ from elman.core.model.encoder_decoder import PairArchitecture
 from elman.core.model.metrics import Evaluation, bits_per_character
 from elman.core.model.precision import SINGLE, check_precision
 from elman.core.text import codec, pair_codec, tokenizers
-from elman.core.text.codec import Codec
+from elman.core.text.codec import VOCAB_FILE, Codec
+from elman.core.text.pair_codec import TARGET
 from elman.core.training import checkpoint
 from elman.core.training.curve_files import Scales, save_curves
 from elman.core.training.history import Epoch
@@ -269,6 +270,11 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
         if exists(path / TRAINING):
             with _training(path):
                 pass  # removes files that a crash has left
+        if exists(path / (TARGET + VOCAB_FILE)):
+            raise ElmanError(
+                f"{path} is finished: nothing to resume; a model of pairs is not trained further, "
+                "begin another with more minutes or epochs"
+            )
         raise ElmanError(
             f"{path} is finished: nothing to resume; use elman train TEXT --init {path} to train "
             "its model further"
@@ -423,7 +429,8 @@ def read_config(folder: Path) -> Config:
     config = read_any_config(folder)
     if isinstance(config, PairConfig):
         raise ElmanError(
-            f"{folder} is a model of pairs, which writes targets of sources: use elman translate"
+            f"{folder} is a model of pairs, which writes targets of sources: use elman translate, "
+            "evaluate or serve"
         )
     return config
 

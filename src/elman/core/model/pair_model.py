@@ -83,6 +83,8 @@ class PairModel:
 
     def evaluate(self, pairs: Sequence[Pair]) -> PairEvaluation:
         """Loss of the targets of some pairs, and quality of the targets that the model writes."""
+        for pair in pairs:
+            check_pair(pair)
         if not pairs:
             raise ElmanError("pairs to evaluate must be one or more, got 0")
         self._warn_of_cut(pairs)
@@ -241,6 +243,16 @@ def checked(sources: Iterable[str]) -> list[str]:
     for text in texts:
         check_source(text)
     return texts
+
+
+def check_pair(pair: Any) -> None:
+    """Raise an ElmanError unless this is a source and a target that are not empty."""
+    is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+    if not is_pair or not all(isinstance(text, str) and text.strip() for text in pair):
+        raise ElmanError(
+            f"a pair is a tuple of a source and a target, got {shortened(pair)}: give two texts "
+            "that are not empty"
+        )
 
 
 def check_source(text: str) -> None:
