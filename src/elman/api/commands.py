@@ -21,14 +21,13 @@ from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
 from elman.core.model.pair_metrics import PairEvaluation
-from elman.core.model.pair_model import Pair, PairModel, Translation
+from elman.core.model.pair_model import PairModel, PairsLike, Translation
 from elman.core.model.text_model import Score
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
 from elman.core.valid_values import TIME_MACHINE
 
 RunLike = str | os.PathLike[str]
-PairsLike = str | os.PathLike[str] | Iterable[Pair]
 
 
 @python_terms

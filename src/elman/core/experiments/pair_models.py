@@ -10,10 +10,8 @@ from elman.core.experiments.pair_run import load_pair_run
 from elman.core.experiments.run import PairConfig, read_any_config
 from elman.core.files.paths import as_path
 from elman.core.model.pair_metrics import PairEvaluation
-from elman.core.model.pair_model import Pair, PairModel
+from elman.core.model.pair_model import Pair, PairModel, PairsLike
 from elman.core.text.text_files import STDIN, check_path
-
-PairsLike = str | os.PathLike[str] | Iterable[Pair]
 
 
 def is_of_pairs(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """A trained model of pairs: the targets that it writes for sources, and their quality."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ AT_ONCE = 256  # sources that are read together, or fewer: a power of 2
 MAX_LOGITS = 1 << 24  # of the targets that are read together
 GREEDY = Sampler(temperature=0)
 Pair = tuple[str, str]
+PairsLike = str | os.PathLike[str] | Iterable[Pair]  # a file of pairs, or pairs in memory
 
 
 class Translation(NamedTuple):
