@@ -8,7 +8,7 @@ MASKED = 1e6  # taken from the scores of padding, as in the book: their weights 
 
 
 class Memory(NamedTuple):
-    """What attention reads at all steps; the first axis has the steps of the source."""
+    """Inputs of attention, the same at all steps; the first axis has the steps of the source."""
 
     values: Any  # outputs of the encoder, (steps, batch, hidden)
     keys: Any  # their products with W_k

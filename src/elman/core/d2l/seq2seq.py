@@ -54,7 +54,7 @@ def _grams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 
 
 class Predicting:
-    """How every encoder-decoder predicts.
+    """Prediction of every encoder-decoder.
 
     A framework has `encoded(src, src_valid_len)`, the decoder's first state for a batch of sources,
     and `decoded(tokens, state)`, logits and the next state, both without dropout and gradients.
@@ -206,7 +206,7 @@ class Seq2SeqDecoder(Part):
         return self.decode(X, state)
 
     def decode(self: Any, X: Any, state: Any, **mode: bool) -> tuple[Any, Any]:
-        """What `forward` returns, in a mode that is passed to the GRU, as Flax does."""
+        """Logits and the next state; `mode` is passed to the GRU, as Flax does."""
         enc_outputs, hidden = state
         embedded = self.embedded(X)
         shape = embedded.shape[0], *enc_outputs.shape[1:]

@@ -171,7 +171,7 @@ class BatchesByLength(Loader):
 
     @abstractmethod
     def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What some sequences are sorted by."""
+        """Sort keys of some sequences: their lengths."""
 
     @abstractmethod
     def batch(self, rows: NDArray[np.int64]) -> Batch:

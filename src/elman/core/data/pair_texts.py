@@ -48,7 +48,7 @@ class PairTexts:
         return int(self.lengths.max())
 
     def codec(self, num_steps: int) -> PairCodec:
-        """How these texts are read: their tokenizers, and vocabularies of all their tokens."""
+        """Codec of these texts: their tokenizers, and vocabularies of all their tokens."""
         vocabularies = [
             pair_codec.vocabulary(used, [text[:num_steps] for text in texts], symbols)
             for used, texts, symbols in zip(
