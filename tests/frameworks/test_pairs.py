@@ -153,6 +153,8 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     assert ended.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     assert run.is_unfinished(begun)
     package.resume(begun, quiet=True)
+    with pytest.raises(ElmanError, match="nothing to resume; a model of pairs is not trained"):
+        package.resume(begun, quiet=True)
     again = [*command, str(plurals), *options, "--out", str(whole)]
     subprocess.run(again, check=True, capture_output=True)
     weights = [(folder / "model.safetensors").read_bytes() for folder in (begun, whole)]

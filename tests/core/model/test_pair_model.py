@@ -155,3 +155,9 @@ def test_texts_longer_than_those_of_the_training_are_cut_and_warned_of(
     ]
     with pytest.raises(ElmanError, match="pairs to evaluate must be one or more, got 0"):
         copying().evaluate([])
+
+
+@pytest.mark.parametrize("pairs", ["test.tsv", [("a",)], [("a", " ")], [("a", 1)], ["ab"]])
+def test_what_is_no_pair_is_not_evaluated(pairs: Any) -> None:
+    with pytest.raises(ElmanError, match="a pair is a tuple of a source and a target, got"):
+        copying().evaluate(pairs)
