@@ -4,13 +4,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import pytest
 
 from elman.core.errors import ElmanError
 from elman.core.workers.processes import free_port
-from elman.jax.workers import connect
+from elman.jax.workers import connect, gpu_name
 from tests.conftest import STORY
 from tests.workers import (
     TELLING_ROWS,
@@ -75,6 +76,10 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
 def test_workers_of_a_plan_exchange_with_those_of_their_machine(size: int) -> None:
     told = f"JaxWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
     assert exchanged_in_a_plan("jax", size) == {told}
+
+
+def test_a_gpu_is_named_by_its_model() -> None:
+    assert gpu_name(Mock(device_kind="NVIDIA H100")) == "NVIDIA H100"
 
 
 def test_a_version_that_connects_no_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,31 +1,39 @@
 """Predictions of `elman plan` beside trainings on hosts out of network namespaces.
 
-    python -m tests.robustness.hosts_plans [--seconds S] [--turns N] [--hosts N,N] [--megabits N,N]
+    python -m tests.robustness.hosts_plans [--seconds S] [--hosts N,N] [--megabits N,N]
 
 Plans and trains three models on 2 and 4 hosts with links of 10, 100 and 1,000 Mbit/s, one worker
-each, in turns. All hosts share the cores of this machine. The planned time of computing is
-therefore of as many workers on one machine, and the planned exchange of as many machines. Latency
-is half the median time in which a byte goes to another host and back. Prints medians. Run it while
-nothing else runs. Needs Linux, root and iproute2; otherwise prints a line and ends.
+each. All hosts share the cores of this machine. The planned time of computing is therefore of as
+many workers on one machine, and the planned exchange of as many machines. The computing is measured
+once for each model and number of hosts. Latency is half the median time in which a byte goes to
+another host and back. Prints a table, and how many predictions are near. Takes about ten minutes.
+Run it while nothing else runs. Needs Linux, root and iproute2; otherwise prints a line and ends.
 """
 
 import argparse
 import csv
-import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from elman.core.data.corpus import time_machine
+from elman.core.experiments import planning
+from elman.core.experiments.planning import Network, Task
 from tests.hosts import Switched, reason_without_hosts, switched
 from tests.robustness.hosts import BY_HAND, check, ended, launch, named
-from tests.workers import environment
+from tests.workers import alone, environment
 
 COPIES = 20  # of The Time Machine
+UPDATES = 6  # that a training has at least, as planned
+NEAR = 0.25  # of the measurement
 ROUND_TRIPS = 200
 # Answers each byte at once.
 ECHO = """
@@ -88,37 +96,27 @@ class Speed:
     exchange: float
     rate: float
 
-
-def options(size: Size, hosts: int) -> list[str]:
-    """Settings of a training."""
-    model = ["--cell", "lstm", "--hidden", str(size.hidden), "--embedding", str(size.embedding)]
-    batches = ["--batch-size", "32", "--seq-len", "32", "--batching", "contiguous"]
-    return ["store", *model, *batches, "--recipe", "book", "--shards", str(hosts)]
-
-
-def elman(folder: Path, *words: str) -> str:
-    """Output of a command of elman on this machine."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "elman", *words],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    check(done.returncode == 0, done.stderr)
-    return done.stdout
+    def near(self, other: "Speed") -> tuple[bool, bool]:
+        """Whether the exchange and the tokens a second are near the others."""
+        return (
+            abs(self.exchange / other.exchange - 1) <= NEAR,
+            abs(self.rate / other.rate - 1) <= NEAR,
+        )
 
 
-def planned(folder: Path, size: Size, hosts: int, megabits: float, latency: float) -> Speed:
+def settings(size: Size, hosts: int) -> dict[str, str | int]:
+    """Settings of a training, but for its text."""
+    model = {"cell": "lstm", "hidden": size.hidden, "embedding": size.embedding}
+    batches = {"batch_size": 32, "seq_len": 32, "batching": "contiguous"}
+    return {**model, **batches, "recipe": "book", "shards": hosts}
+
+
+def planned(task: Task, hosts: int, network: Network) -> Speed:
     """The prediction for some hosts that share the cores of this machine."""
-    network = ["--bandwidth", str(megabits / 1000), "--latency", f"{latency:.1f}"]
-    given = [*options(size, hosts), *network, "--workers", str(hosts), "--json"]
     together, apart = (
-        json.loads(elman(folder, "plan", *given, "--per-machine", str(number)))["predictions"][-1]
-        for number in (hosts, 1)
+        planning.predictions(task, hosts, network, number)[-1] for number in (hosts, 1)
     )
-    tokens = apart["tokens_per_second"] * (apart["compute"] + apart["exchange"])
-    return Speed(apart["exchange"], tokens / (together["compute"] + apart["exchange"]))
+    return Speed(apart.exchange, task.update_tokens / (together.compute + apart.exchange))
 
 
 def latency_of(net: Switched) -> float:
@@ -138,8 +136,11 @@ def latency_of(net: Switched) -> float:
 def trained(net: Switched, folder: Path, size: Size, seconds: float) -> Speed:
     """The speed of a training on some hosts."""
     run = folder / f"run-{len([*folder.glob('run-*')])}"
-    more = ["--minutes", str(seconds / 60), "--out", str(run)]
-    command = ["train", *options(size, len(net.hosts)), *more]
+    given = settings(size, len(net.hosts)).items()
+    options = [
+        word for name, value in given for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    command = ["train", "store", *options, "--minutes", str(seconds / 60), "--out", str(run)]
     program = (sys.executable, "-P", str(folder / "timed.py"))
     started = launch(net, folder, command, BY_HAND, program=program)
     codes = ended(started, 10 * seconds + 300)
@@ -151,30 +152,31 @@ def trained(net: Switched, folder: Path, size: Size, seconds: float) -> Speed:
     return Speed(exchange, statistics.median(rates))
 
 
-def medians(found: list[Speed]) -> Speed:
-    """Median exchange and median speed."""
-    return Speed(
-        statistics.median(one.exchange for one in found),
-        statistics.median(one.rate for one in found),
-    )
-
-
-def compare(folder: Path, hosts: int, megabits: float, asked: argparse.Namespace) -> None:
-    """Plan and train each size in turns, and print its row."""
-    with switched(named(hosts), megabits) as net:
-        latency = latency_of(net)
+def compared(
+    folder: Path, hosts: int, asked: argparse.Namespace
+) -> Iterator[tuple[list[str], Speed, Speed]]:
+    """Plan and train each size at each rate: the start of its row, the plan and the training."""
+    with switched(named(hosts), max(asked.megabits)) as net:
         for size in SIZES:
-            plans, trainings = [], []
-            for _ in range(asked.turns):
-                plans.append(planned(folder, size, hosts, megabits, latency))
-                trainings.append(trained(net, folder, size, asked.seconds))
-            plan, training = medians(plans), medians(trainings)
-            row = [size.shown, str(hosts), f"{megabits:,.0f}", f"{latency:.0f}"]
-            row += [f"{1000 * one.exchange:,.1f}" for one in (plan, training)]
-            row += [f"{plan.exchange / training.exchange:.2f}"]
-            row += [f"{one.rate:,.0f}" for one in (plan, training)]
-            row += [f"{plan.rate / training.rate:.2f}"]
-            print(f"| {' | '.join(row)} |", flush=True)
+            given = {"text": str(folder / "store"), **settings(size, hosts)}
+            task = planning.task(given, hosts)
+            for megabits in asked.megabits:
+                for host in net.hosts:
+                    net.rate(host, megabits)
+                latency = latency_of(net)
+                plan = planned(task, hosts, Network(megabits / 1000, latency))
+                seconds = max(asked.seconds, UPDATES * task.update_tokens / plan.rate)
+                case = [size.shown, str(hosts), f"{megabits:,.0f}", f"{latency:.0f}"]
+                yield case, plan, trained(net, folder, size, seconds)
+
+
+def row(case: list[str], plan: Speed, training: Speed) -> str:
+    """A row of the table."""
+    words = [*case, *(f"{1000 * one.exchange:,.1f}" for one in (plan, training))]
+    words += [f"{plan.exchange / training.exchange:.2f}"]
+    words += [f"{one.rate:,.0f}" for one in (plan, training)]
+    words += [f"{plan.rate / training.rate:.2f}"]
+    return f"| {' | '.join(words)} |"
 
 
 def numbers(text: str) -> list[int]:
@@ -188,22 +190,27 @@ def main() -> None:
         print(f"no hosts: {reason}")
         return
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--hosts", type=numbers, default=[2, 4])
     parser.add_argument("--megabits", type=numbers, default=[10, 100, 1000])
     asked = parser.parse_args()
     columns = ["weights", "hosts", "Mbit/s", "latency in us", "ms of exchange planned", "measured"]
     columns += ["ratio", "tokens/s planned", "measured", "ratio"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    with tempfile.TemporaryDirectory() as name:
+    near = []
+    once = patch.object(planning, "measure", cache(planning.measure))
+    with tempfile.TemporaryDirectory() as name, once, patch.dict(os.environ, environment()):
         folder = Path(name)
         (folder / "text.txt").write_text(time_machine() * COPIES, encoding="utf-8")
         (folder / "timed.py").write_text(TIMED)
-        elman(folder, "prepare", "text.txt", "--tokenizer", "char", "--out", "store")
+        done = alone(folder, ["prepare", "text.txt", "--tokenizer", "char", "--out", "store"])
+        check(done.returncode == 0, done.stderr)
         for hosts in asked.hosts:
-            for megabits in asked.megabits:
-                compare(folder, hosts, megabits, asked)
+            for case, plan, training in compared(folder, hosts, asked):
+                print(row(case, plan, training), flush=True)
+                near.append(plan.near(training))
+    exchanges, rates = (sum(column) for column in zip(*near, strict=True))
+    print(f"\nWithin {NEAR:.0%}: {exchanges} exchanges and {rates} speeds of {len(near)}.")
 
 
 if __name__ == "__main__":

@@ -250,3 +250,9 @@ def test_a_worker_takes_the_gpu_of_its_local_rank_and_nccl(
     assert worker.gpu == int(local_rank)  # of which a Trainer tells that there is none
     assert found == ({"gpu": 1} if backend != "gloo" else {}) | {"backend": backend}
     assert os.environ.get(WAITING) == ("1" if backend != "gloo" else None)
+
+
+def test_a_gpu_is_named_by_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"NVIDIA of {gpu}")
+    assert torch_workers.gpu_name(torch.device("cuda:1")) == "NVIDIA of cuda:1"
+    assert torch_workers.gpu_name(torch.device("mps")) == "mps"

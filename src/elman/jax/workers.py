@@ -136,6 +136,11 @@ def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
     )
 
 
+def gpu_name(gpu: jax.Device) -> str:
+    """Name of a GPU, which the workers compare."""
+    return str(gpu.device_kind)
+
+
 def _port_of_first(seconds: int) -> str:
     """Free port of the first worker; torchrun, at MASTER_PORT, distributes it."""
     from elman.torch.workers import TorchWorkers

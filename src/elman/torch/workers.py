@@ -120,6 +120,11 @@ class TorchWorkers:
 connect = TorchWorkers
 
 
+def gpu_name(gpu: torch.device) -> str:
+    """Name of a GPU, which the workers compare."""
+    return torch.cuda.get_device_name(gpu) if gpu.type == "cuda" else gpu.type
+
+
 def _exchangeable(vector: Any) -> torch.Tensor:
     """A vector as a tensor that gloo or NCCL can exchange: neither supports MPS."""
     given = torch.as_tensor(vector)

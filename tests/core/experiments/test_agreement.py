@@ -1,5 +1,7 @@
 """Workers that cannot continue to the same bits are refused, with the names of their hosts."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +20,11 @@ from tests.core.workers.together import Together, at_once, group
 from tests.robustness.faults import STATE, arrays
 
 
-def training(version: str = "1", framework: str = "numba") -> Any:
+def training(version: str = "1", framework: str = "numba", gpus: Sequence[str] = ()) -> Any:
     return SimpleNamespace(
         settings=SimpleNamespace(framework=framework),
         framework=SimpleNamespace(version=lambda: version),
-        trainer=SimpleNamespace(gpus=[]),
+        trainer=SimpleNamespace(gpus=[*gpus]),
     )
 
 
@@ -82,6 +84,33 @@ def test_the_engine_compares_what_it_compiles_for_and_others_the_processor(
     assert "must have the same processor, got " in message
     assert "NUMBA_CPU_FEATURES" in message
     assert agree([tmp_path] * 2, [training(framework="torch")] * 2) == [None, None]
+
+
+@pytest.mark.parametrize(("framework", "differ"), [("torch", True), ("jax", False)])
+def test_numbers_of_threads_are_compared_where_the_framework_obeys_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str, differ: bool
+) -> None:
+    numbers = iter([1, 2])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: next(numbers))
+    for found in agree([tmp_path] * 2, [training(framework=framework)] * 2):
+        assert ("must have the same number of threads" in str(found)) == differ
+
+
+@pytest.mark.parametrize(
+    "other", [["NVIDIA A100"], ["NVIDIA H100", "NVIDIA H100"], []], ids=["name", "number", "none"]
+)
+def test_gpus_are_compared_by_name_and_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: list[str]
+) -> None:
+    monkeypatch.setattr(
+        agreement, "import_module", lambda _: SimpleNamespace(gpu_name=str, host=lambda: "a CPU")
+    )
+    first = training(framework="torch", gpus=["NVIDIA H100"])
+    assert agree([tmp_path] * 2, [first, first]) == [None, None]
+    second = training(framework="torch", gpus=other)
+    for message in agree([tmp_path] * 2, [first, second]):
+        assert "must have the same processor, got NVIDIA H100 on " in message
 
 
 def test_a_worker_that_was_given_another_command_is_refused() -> None:

@@ -1,16 +1,19 @@
 """Workers are found by what their starter tells each process, and by nothing else."""
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from elman.core.errors import ElmanError
-from elman.core.experiments import launch
+from elman.core.experiments import launch, session
 from elman.core.experiments.choice import with_shards
 from elman.core.experiments.launch import connected, number_of_workers
-from elman.core.workers.processes import ONE_WORKER
+from elman.core.workers.hosts import HostError
+from elman.core.workers.processes import ONE_WORKER, OneWorker
 
 Set = Callable[..., None]
 MEETING = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -82,6 +85,39 @@ def test_a_framework_without_collectives_is_refused(variables: Set) -> None:
         connected("mxnet"),
     ):
         pass
+
+
+def test_a_worker_whose_host_lacks_the_run_is_refused_before_it_waits_for_others(
+    variables: Set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def waits(name: str) -> None:
+        raise AssertionError(f"{name} would wait for the others")
+
+    monkeypatch.setattr(launch, "import_module", waits)
+    variables(RANK="1", WORLD_SIZE="2", **MEETING)
+    message = "it has no training.json; --resume requires it on all hosts: copy it, or repeat the"
+    with pytest.raises(ElmanError, match=message):
+        session.resume(tmp_path / "run")
+
+
+class Second(OneWorker):
+    """The second worker, on host b; the first one has failed."""
+
+    def __init__(self, first: str) -> None:
+        self.message = json.dumps({"host": first, "failed": "no space"}).encode()
+
+    @property
+    def host(self) -> str:
+        return "b"
+
+    def gather(self, content: bytes) -> list[bytes]:
+        return [self.message]
+
+
+def test_the_first_workers_failure_is_repeated_on_other_hosts() -> None:
+    assert launch.told(Second("b")) is None
+    with pytest.raises(HostError, match=r"^a: no space$"):
+        launch.told(Second("a"))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from elman.core.experiments import planning
 from elman.core.experiments.machine import Measured
 from elman.core.experiments.measuring import MAX_OPERATIONS, MAX_WEIGHTS, Shard, smaller
 from elman.core.experiments.planning import (
+    WIRE,
     Network,
     Task,
     last_that_pays,
@@ -43,7 +44,7 @@ def test_an_update_takes_gradients_step_and_exchange(monkeypatch: pytest.MonkeyP
     assert [one.compute for one in found] == [4 * 0.5 + 0.25, 2 * 0.5 + 0.25, 0.5 + 0.25]
     size = 4 * weights.count(task().arch)
     assert [one.exchanged for one in found] == [0, size, 1.5 * size]
-    assert found[1].exchange == pytest.approx(size / 1e9, rel=1e-3)
+    assert found[1].exchange == pytest.approx(WIRE * size / 1e9, rel=1e-3)
     for one in found:
         update = one.compute + one.exchange
         assert one.tokens_per_second == pytest.approx(16 * 8 / update)
@@ -91,8 +92,7 @@ def test_rows_of_a_large_embedding_alone_are_exchanged() -> None:
     size = 4 * weights.count(wide.arch)
     assert wide.exchanged(2) == size - 4 * (10_000 - TOGETHER) * 32
     assert wide.shard(2).exchanged == wide.exchanged(2) / 4
-    assert (wide.messages(3), task().messages(3)) == (8, 4)  # symbols are exchanged before
-    assert (task().messages(2), task(framework="jax").messages(2)) == (1, 2)
+    assert wide.messages(3, 3) == task().messages(3, 3) + 2 * 2  # symbols are exchanged before
     tied = task(vocab=10_000, tied=True, **own)
     assert tied.exchanged(2) == 4 * weights.count(tied.arch)
 
@@ -138,15 +138,32 @@ def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.Monke
     found = predictions(task(), 8, Network(bandwidth=8, latency=10.0), per_machine=2)
     size = 4 * weights.count(task().arch)
     assert [one.exchanged for one in found] == [0, size, 1.5 * size, 1.75 * size]
-    # Of 1, 3 and 7 others, 0, 2 and 6 are on other machines, and get two messages each.
-    network = [0.0, size / 1e9 + 4e-5, 1.5 * size / 1e9 + 12e-5]
+    # Of 1, 3 and 7 others, 0, 2 and 6 are on other machines. Rings cross 0, 2 and 4 times.
+    network = [0.0, WIRE * size / 1e9 + 3e-5, 1.5 * WIRE * size / 1e9 + 5e-5]
     assert [one.exchange - 0.5 for one in found[1:]] == pytest.approx(network)
 
 
 def test_workers_wait_for_the_machine_that_has_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "measure", lambda *_: Measured(1.0, 0.5, 1.0, 0.0))
     last = predictions(task(), 6, GIGABYTE, per_machine=4)[-1]
-    assert last.exchange - 0.5 == pytest.approx(4 / 5 * last.exchanged / 1e9, rel=1e-3)
+    assert last.exchange - 0.5 == pytest.approx(4 / 5 * WIRE * last.exchanged / 1e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "machines", "framework", "messages"),
+    [
+        (2, 1, "numba", 0),
+        (2, 2, "numba", 1),  # all numbers in one message
+        (2, 2, "jax", 3),  # all-to-all, the ring of the sums, the ring of the losses
+        (4, 4, "numba", 1 + 3),
+        (4, 2, "numba", 1 + 2),
+        (512, 512, "numba", 1 + 511),
+    ],
+)
+def test_an_all_to_all_takes_one_latency_and_a_ring_one_for_each_step(
+    workers: int, machines: int, framework: str, messages: int
+) -> None:
+    assert task(framework=framework).messages(workers, machines) == messages
 
 
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,39 @@ def test_what_a_stranger_leaves_is_not_the_cause(three: list[Hosts]) -> None:
     assert "all hosts can be reached" in str(three[0].cause(SECONDS))
 
 
+def test_hosts_with_one_name_are_told_apart_by_their_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses: dict[int, str] = {}
+    monkeypatch.setattr(hosts, "source_address", lambda _: addresses[threading.get_ident()])
+    monkeypatch.setattr(socket, "gethostname", lambda: "node")
+
+    def met(worker: Together) -> Hosts:
+        addresses[threading.get_ident()] = ["10.0.0.1", "10.0.0.2", "10.0.0.2"][worker.rank]
+        return Hosts(worker, "1", "10.0.0.1")
+
+    for one in at_once(met, group(3)):
+        one.close()
+        assert one.names == ["node (10.0.0.1)", "node (10.0.0.2)", "node (10.0.0.2)"]
+        assert one.are_several
+
+
+def test_a_host_that_torchrun_does_not_count_is_named_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lost(OneWorker):
+        size = 2
+
+        def gather(self, content: bytes) -> list[bytes]:
+            other = json.loads(content) | {"host": "other", "machines": "1"}
+            return [content, json.dumps(other).encode()]
+
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    message = r"same number of machines in torchrun, got 2 on .*, 1 on other: set their clocks to"
+    with pytest.raises(MachineError, match=message):
+        Hosts(Lost(), "1", "")
+
+
 def test_another_version_is_refused_with_the_names_of_the_hosts() -> None:
     class Other(OneWorker):
         size = 2

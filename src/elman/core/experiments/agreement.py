@@ -7,7 +7,6 @@ weights would drift apart, since each worker updates its own copy.
 import json
 import os
 import platform
-import socket
 import tempfile
 from collections.abc import Mapping
 from importlib import import_module
@@ -20,17 +19,18 @@ from elman.core.experiments.run import CHECKPOINTS, RunSettings
 from elman.core.experiments.train import Training
 from elman.core.training.checkpoint import Checkpoint, path_of, read, read_newest
 from elman.core.workers.hosts import check_same
-from elman.core.workers.processes import Workers
+from elman.core.workers.processes import NamedWorkers, Workers
 
 SHARE = "share the folder, or remove it where it is not the first worker's"
 SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
 HOST, UPDATES = "host", "updates"
+THREADED = "numpy", "torch"  # their results may depend on OMP_NUM_THREADS
 NOTHING = "none"  # in place of the updates of a checkpoint
 PART_BYTES = 1 << 20  # of a checkpoint, sent by all to all: slow links must not take a minute
 
 
-def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | None:
+def agreed(workers: NamedWorkers, training: Training, folder: Path) -> Checkpoint | None:
     """The checkpoint from which all workers continue; None to begin.
 
     It is the newest in the run directory `folder` of the first worker. Workers that have none there
@@ -42,7 +42,7 @@ def agreed(workers: Workers, training: Training, folder: Path) -> Checkpoint | N
     own = NOTHING if begun is None else str(begun[1].updates)
     facts = _facts(training)
     values = {name: value for name, (value, _) in facts.items()}
-    values |= {HOST: socket.gethostname(), UPDATES: own}
+    values |= {HOST: workers.host, UPDATES: own}
     found = [json.loads(content) for content in workers.gather(json.dumps(values).encode())]
     hosts = [each[HOST] for each in found]
     for name, (_, cure) in facts.items():
@@ -76,7 +76,7 @@ def _facts(training: Training) -> dict[str, tuple[str, str]]:
         f"version of {name}": (framework.version(), "install the same everywhere"),
         "processor": _processor(name, training.trainer.gpus),
     }
-    if name != "numba":  # the engine's results do not depend on them
+    if name in THREADED:
         threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
         facts["number of threads"] = threads, "set OMP_NUM_THREADS to the same number everywhere"
     return facts
@@ -86,7 +86,8 @@ def _processor(framework: str, gpus: list[Any]) -> tuple[str, str]:
     """The processor that computes, and how all workers can have the same."""
     cure = "use hosts with the same"
     if gpus:
-        return "GPU", cure
+        gpu_name = import_module(f"elman.{framework}.workers").gpu_name
+        return ", ".join(map(gpu_name, gpus)), cure
     try:
         processor = import_module("elman.kernels.codegen.processor")
     except ImportError:  # Numba does not load

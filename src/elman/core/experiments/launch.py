@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy
 from elman.core.workers.hosts import HostError, Hosts
-from elman.core.workers.processes import ONE_WORKER, Numbers, Workers
+from elman.core.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
 from elman.core.workers.rows import Rows
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
@@ -47,7 +46,7 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def connected(framework: str) -> Iterator[Workers]:
+def connected(framework: str) -> Iterator[NamedWorkers]:
     """Connect the workers of a command; they stay connected within the block."""
     if is_launched() and os.environ["WORLD_SIZE"] != "1":
         _check_variables()
@@ -68,7 +67,7 @@ def connected(framework: str) -> Iterator[Workers]:
             raise
         raise ended from error
     except Exception as error:
-        workers.hosts.leave(f"{workers.hosts.name}: {error or type(error).__name__}")
+        workers.hosts.leave(f"{workers.host}: {error or type(error).__name__}")
         raise
     workers.close()  # not after an exception: the process then ends
 
@@ -141,10 +140,15 @@ class Watched:
         finally:
             self._since = math.inf
 
+    @property
+    def host(self) -> str:
+        """Name of this worker's host."""
+        return self.hosts.name
+
     def ended_by(self, error: ElmanError) -> ElmanError:
         """Leave the error that ends this worker to the others; return it with its host's name."""
         if not isinstance(error, HostError) and self.hosts.are_several:
-            error = type(error)(f"{self.hosts.name}: {error}")
+            error = type(error)(f"{self.host}: {error}")
         self.hosts.leave(str(error))
         return error
 
@@ -191,7 +195,7 @@ def tell_nobody(settings: RunSettings, folder: Path, seconds: float) -> None:
 
 
 @contextmanager
-def telling(workers: Workers) -> Iterator[Tell]:
+def telling(workers: NamedWorkers) -> Iterator[Tell]:
     """Yield a function that sends the first worker's training to the others, read by `told`.
 
     If the block fails before the call, the others are informed.
@@ -212,13 +216,13 @@ def telling(workers: Workers) -> Iterator[Tell]:
         yield tell
     except ElmanError as error:
         if waiting:
-            value = {"host": socket.gethostname(), "failed": str(error)}
+            value = {"host": workers.host, "failed": str(error)}
             with suppress(MachineError):  # an earlier error is being raised
                 busy.end(json.dumps(value).encode())
         raise
 
 
-def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
+def told(workers: NamedWorkers) -> tuple[RunSettings, Path, float] | None:
     """Receive the first worker's run settings, its folder, and the seconds between checkpoints.
 
     None if the first worker has failed on this host; it has then printed the reason. On other hosts
@@ -227,7 +231,7 @@ def told(workers: Workers) -> tuple[RunSettings, Path, float] | None:
     content = Busy(workers).end()[0]
     value = json_files.parse(content, "the first worker's message")
     if "failed" in value:
-        if value["host"] == socket.gethostname():
+        if value["host"] == workers.host:
             return None
         raise HostError(f"{value['host']}: {value['failed']}")
     settings = json_files.record(RunSettings, value["settings"], "the first worker's settings")

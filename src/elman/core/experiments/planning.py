@@ -5,8 +5,16 @@ For W workers, S shards of a batch and P weights, an update takes
     S / W * (gradients of a shard) + (optimizer's step) + (exchange)
 
 Everything except the network is measured on this machine, with as many processes as share it. They
-exchange with each other. An exchange moves 2 P (W - 1) / W numbers to and from each worker. Numbers
-for other machines take the network, as described in docs/scale.md.
+exchange with each other. An exchange moves P (W - 1) / W numbers of 4 bytes to and from each worker
+twice. In an all-to-all each worker sends a piece to every other, all at once. It adds up its own
+pieces along the tree without a message. In an all-gather the sums go around a ring, in W - 1
+messages one after another. With one worker on each machine the network takes
+
+    1538 / 1448 * 8 P (W - 1) / W / bandwidth + W * latency
+
+since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take one
+latency for a small model: they exchange all numbers in one message. With M workers on a machine the
+share (W - M) / (W - 1) of the numbers takes the network, and a ring crosses it W / M times.
 """
 
 import logging
@@ -35,6 +43,7 @@ from elman.core.workers.rows import Rows, embedding_in
 log = logging.getLogger("elman")
 
 EXCHANGE, CHECKPOINT = "exchange", "checkpoint"  # parts of the memory, at different times
+WIRE = 1538 / 1448  # bytes of a link for a byte of a message, with headers of Ethernet and TCP
 WELL_USED = 0.5  # efficiency below which more workers do not pay
 
 
@@ -62,8 +71,8 @@ class Network:
         )
 
     def seconds(self, size: float, messages: int) -> float:
-        """Seconds to move some bytes to and from a worker in some messages."""
-        return 8e-9 * size / self.bandwidth + 1e-6 * self.latency * messages
+        """Seconds to move some bytes to and from a worker in some messages, one after another."""
+        return WIRE * 8e-9 * size / self.bandwidth + 1e-6 * self.latency * messages
 
 
 @dataclass(frozen=True)
@@ -118,12 +127,14 @@ class Task:
         again = self.weights if self.settings.partition_optimizer else 0
         return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
 
-    def messages(self, workers: int) -> int:
-        """Messages that a worker sends in an update, one after another."""
-        whole = workers == 2 and self.settings.framework != "jax" and self.gradient_numbers <= WHOLE
-        collectives = 1 if whole else 2
-        collectives += self.settings.partition_optimizer + 2 * (self.embedding is not None)
-        return collectives * (workers - 1)
+    def messages(self, workers: int, machines: int) -> int:
+        """Messages of an update that take the network one after another."""
+        if machines == 1:
+            return 0
+        jax = self.settings.framework == "jax"
+        whole = workers == 2 and not jax and self.gradient_numbers <= WHOLE
+        rings = 1 + jax + self.settings.partition_optimizer + 2 * (self.embedding is not None)
+        return (not whole) + rings * min(workers - 1, machines)
 
     def shard(self, workers: int) -> Shard:
         """Largest shard of a batch."""
@@ -268,11 +279,12 @@ def _predicted(
     cut = task.settings.partition_optimizer
     compute = shards * measured.gradients + measured.step / (workers if cut else 1)
     exchanged, exchange = task.exchanged(workers), 0.0
+    machines = -(-workers // together)
     if workers > 1:
         fewest = workers % together or together  # smallest number on a machine
         far = (workers - fewest) / (workers - 1)  # share of the other workers on other machines
         exchange = measured.exchange
-        exchange += network.seconds(far * exchanged, round(far * task.messages(workers)))
+        exchange += network.seconds(far * exchanged, task.messages(workers, machines))
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
         workers,
@@ -281,7 +293,7 @@ def _predicted(
         compute,
         exchange,
         rate,
-        rate / -(-workers // together) / (alone or rate),
+        rate / machines / (alone or rate),
         task.tokens / rate,
     )
 

@@ -51,6 +51,8 @@ log = logging.getLogger("elman")
 CONFIG, TRAINING, CHECKPOINTS = "config.json", "training.json", "checkpoints"
 WEIGHTS = "model.safetensors"
 RUNS = "runs"  # folder of runs without a given name
+# Cure where a host of several lacks a run.
+COMMON = "--resume requires it on all hosts: copy it, or repeat the command that began it"
 TENSORBOARD = "tensorboard"  # folder of the log written by `--log tensorboard`
 MEASURED = ("train_ppl", "val_ppl", "tokens_per_second", "seconds")
 HISTORY = ("epoch", *MEASURED)
@@ -250,18 +252,26 @@ def is_unfinished(path: Path) -> bool:
 
 
 def framework_in_training(path: Path) -> str:
-    """Framework of an unfinished run; numba for any other folder, to be refused later."""
+    """Framework with which the workers of a run connect; an ElmanError if the run is not here.
+
+    It is numba for a finished run. The first worker refuses that.
+    """
+    _check_begun(path, f"; {COMMON}")
     return read_training(path).settings.framework if is_unfinished(path) else "numba"
+
+
+def _check_begun(path: Path, cure: str = "") -> None:
+    """Raise an ElmanError unless a folder contains a training, finished or not."""
+    if not exists(path / CONFIG) and not exists(path / TRAINING):
+        reason = _meant(path) or f"it has no {TRAINING}{cure}"
+        raise ElmanError(f"{path} is not a run in training: {reason}")
 
 
 @contextmanager
 def resumed_training(path: Path) -> Iterator[RunSettings]:
     """Read the settings of an unfinished run, and train within the block."""
+    _check_begun(path)
     finished = exists(path / CONFIG)
-    if not finished and not exists(path / TRAINING):
-        raise ElmanError(
-            f"{path} is not a run in training: {_meant(path) or f'it has no {TRAINING}'}"
-        )
     for inside in (path, path / CHECKPOINTS, path / TENSORBOARD):
         if inside.is_dir():
             regular.check_owner(inside.resolve())

@@ -23,7 +23,7 @@ from elman.core.training.callback import Callback
 from elman.core.training.checkpoint import Checkpoints, check_interval
 from elman.core.training.progress import check_sample_every
 from elman.core.workers.busy import Busy
-from elman.core.workers.processes import ONE_WORKER, Workers
+from elman.core.workers.processes import ONE_WORKER, NamedWorkers
 
 Ending = Callable[[Checkpoints], AbstractContextManager[None]]  # where a signal ends a training
 
@@ -73,7 +73,7 @@ class Session:
     training: Training
     folder: Path
     conduct: Conduct = Conduct()
-    workers: Workers = ONE_WORKER
+    workers: NamedWorkers = ONE_WORKER
     tell: Tell = launch.tell_nobody
 
     def fit(self) -> Self:
@@ -152,7 +152,7 @@ def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
 
 
 def _resume(
-    folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: Workers, tell: Tell
+    folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: NamedWorkers, tell: Tell
 ) -> Session:
     """Resume the training of a run directory; an ElmanError if other settings are given."""
     with run.resumed_training(folder) as kept:
@@ -178,7 +178,7 @@ def _kind(settings: Settings) -> type[Training]:
 @contextmanager
 def _first_worker(
     framework: str, conduct: Conduct, given: Mapping[str, Any]
-) -> Iterator[tuple[Workers, Tell] | None]:
+) -> Iterator[tuple[NamedWorkers, Tell] | None]:
     """Connect a training's workers. The first one continues; in the others, follow it: None."""
     with launch.connected(framework) as workers:
         if workers.rank:
@@ -189,7 +189,7 @@ def _first_worker(
             yield workers, tell
 
 
-def _follow(workers: Workers, conduct: Conduct, given: Mapping[str, Any]) -> None:
+def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -> None:
     """Train as the first worker instructs, given the same. Only the first worker writes the run."""
     found = launch.told(workers)
     if found is None:

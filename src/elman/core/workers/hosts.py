@@ -7,6 +7,7 @@ ended, and does not answer if its host cannot be reached.
 """
 
 import json
+import os
 import secrets
 import socket
 import struct
@@ -29,6 +30,9 @@ WAITING = 1 << 12  # connections that are not accepted: others try a port every 
 NAMED = 4  # hosts in a message
 DISCARD = 9  # any port: nothing is sent to it
 AGAIN = "start all workers again"
+MACHINES = "GROUP_WORLD_SIZE"  # variable of a worker of torchrun
+# torchrun with c10d leaves out a machine if its clock is 15 seconds behind another one's.
+SAME_TIME = "set their clocks to the same time, or give --node-rank and --master-addr"
 NO_ANSWER, REFUSED, ACCEPTED = "no answer", "refused", "accepted"  # of a port
 LOOPBACK = "127.0.0.1"
 REQUEST, IN_REQUEST, GET_ADDRESS = "40s", slice(20, 24), 0x8915  # ifreq, SIOCGIFADDR of Linux
@@ -46,6 +50,7 @@ class Member:
     - `host`, `address`, `port`: the name of its host, and where it listens.
     - `token`: begins what others may leave there.
     - `version`: of elman.
+    - `machines`: number of machines that its torchrun has found; "" without torchrun.
     """
 
     host: str
@@ -53,6 +58,7 @@ class Member:
     port: int
     token: str
     version: str
+    machines: str
 
 
 class Hosts:
@@ -67,13 +73,16 @@ class Hosts:
         self._server = socket.create_server(("", 0), backlog=WAITING)
         self.port = self._server.getsockname()[1]
         token = secrets.token_hex(8)
-        own = Member(socket.gethostname(), source_address(first), self.port, token, version)
+        address, machines = source_address(first), os.environ.get(MACHINES, "")
+        own = Member(socket.gethostname(), address, self.port, token, version, machines)
         try:
             found = workers.gather(json.dumps(asdict(own)).encode())
-            self._members = [_member(content, first) for content in found]
+            self._members = _named([_member(content, first) for content in found])
             self.names = [member.host for member in self._members]
             versions = [member.version for member in self._members]
             check_same(self.names, versions, "version of elman", "install the same everywhere")
+            counts = [member.machines for member in self._members]
+            check_same(self.names, counts, "number of machines in torchrun", SAME_TIME)
         except MachineError:
             self.close()
             raise
@@ -218,6 +227,19 @@ def _member(content: bytes, first: str) -> Member:
             "install the same everywhere"
         ) from None
     return replace(member, address=first) if first and is_local(member.address) else member
+
+
+def _named(members: Sequence[Member]) -> list[Member]:
+    """The members, with addresses in the names of hosts that have the same name."""
+    addresses: dict[str, set[str]] = {}
+    for member in members:
+        addresses.setdefault(member.host, set()).add(member.address)
+    return [
+        replace(member, host=f"{member.host} ({member.address})")
+        if len(addresses[member.host]) > 1
+        else member
+        for member in members
+    ]
 
 
 def _unreachable(hosts: str) -> HostError:

@@ -67,10 +67,23 @@ class Workers(Protocol):
         """Close the connections."""
 
 
+class NamedWorkers(Workers, Protocol):
+    """Workers that messages name by their hosts; `host` is this one's, unlike any other's."""
+
+    @property
+    def host(self) -> str:
+        """Name of this worker's host."""
+
+
 class OneWorker:
     """The only process of a training."""
 
     rank, size, gpu = 0, 1, 0
+
+    @property
+    def host(self) -> str:
+        """Name of this host."""
+        return socket.gethostname()
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None
