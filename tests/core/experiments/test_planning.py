@@ -218,4 +218,4 @@ def test_a_large_update_is_measured_on_a_part_of_it(
 def test_a_network_has_a_speed(network: tuple[float, float]) -> None:
     with pytest.raises(ElmanError, match=r"a finite number (above 0|of 0 or more), got"):
         Network(*network)
-    assert Network(1, 0).seconds(1e9, 1000) == 8
+    assert Network(1, 0).seconds(1e9, 1000) == pytest.approx(8 * WIRE)
