@@ -41,15 +41,17 @@ from tests.workers import alone, digest, prepare, words
 
 MORE = ("--epochs", "20", "--layers", "2", "--dropout", "0.2", "--checkpoint-every", "0")
 SMALL_DISK = "512k"  # holds a run without its checkpoints
-# A clock that is wrong for all that a program reads of it by these functions.
+# A clock that is wrong for all that a program reads of it by these functions. Its times can be
+# pickled, and are read by programs with a right clock: torchrun exchanges them.
 WRONG_CLOCK = """
 import datetime, time
-right, Right = time.time, datetime.datetime
+right = time.time
 time.time = lambda: right() + {seconds}
-class Wrong(Right):
+class Wrong(datetime.datetime):
+    __module__, __qualname__ = "datetime", "datetime"
     @classmethod
     def now(cls, tz=None):
-        return Right.fromtimestamp(time.time(), tz)  # can be unpickled elsewhere
+        return cls.fromtimestamp(time.time(), tz)
     @classmethod
     def utcnow(cls):
         return cls.now(datetime.timezone.utc).replace(tzinfo=None)

@@ -1,6 +1,6 @@
 """Workers that cannot continue to the same bits are refused, with the names of their hosts."""
 
-import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,8 @@ from elman.core.training.checkpoint import write
 from elman.core.workers.processes import ONE_WORKER
 from tests.core.workers.together import Together, at_once, group
 from tests.robustness.faults import STATE, arrays
+
+OMP, HOST = "OMP_NUM_THREADS", socket.gethostname()
 
 
 def training(version: str = "1", framework: str = "numba", gpus: Sequence[str] = ()) -> Any:
@@ -86,15 +88,30 @@ def test_the_engine_compares_what_it_compiles_for_and_others_the_processor(
     assert agree([tmp_path] * 2, [training(framework="torch")] * 2) == [None, None]
 
 
-@pytest.mark.parametrize(("framework", "differ"), [("torch", True), ("jax", False)])
-def test_numbers_of_threads_are_compared_where_the_framework_obeys_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str, differ: bool
+@pytest.mark.parametrize(
+    ("framework", "variable"), [("numpy", OMP), ("torch", OMP), ("jax", "NPROC")]
+)
+def test_numbers_of_threads_are_compared_as_the_framework_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framework: str, variable: str
 ) -> None:
-    numbers = iter([1, 2])
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: next(numbers))
-    for found in agree([tmp_path] * 2, [training(framework=framework)] * 2):
-        assert ("must have the same number of threads" in str(found)) == differ
+    cores = iter([1, 2] * 2)
+    monkeypatch.setattr(agreement, "_cores", lambda: next(cores))
+    workers = [training(framework=framework)] * 2
+    for name in (OMP, "NPROC"):
+        monkeypatch.delenv(name, raising=False)
+    for message in agree([tmp_path] * 2, workers):
+        assert f"number of threads, got 1 on {HOST}, 2 on {HOST}: set {variable} to" in message
+    monkeypatch.setenv(OMP if variable == "NPROC" else "NPROC", "1")
+    assert "number of threads" in agree([tmp_path] * 2, workers)[0]
+    monkeypatch.setenv(variable, "1")
+    assert agree([tmp_path] * 2, workers) == [None, None]
+
+
+def test_the_results_of_the_engine_depend_on_no_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement, "_cores", lambda: 1 / 0)
+    assert agree([tmp_path] * 2, [training()] * 2) == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ weights would drift apart, since each worker updates its own copy.
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Mapping
 from importlib import import_module
@@ -25,7 +26,8 @@ SHARE = "share the folder, or remove it where it is not the first worker's"
 SAME_COMMAND = "type the same command on all hosts"
 PATHS = "text", "more_texts", "val", "test", "init"  # may differ: the first worker's are read
 HOST, UPDATES = "host", "updates"
-THREADED = "numpy", "torch"  # their results may depend on OMP_NUM_THREADS
+# Variables of the numbers of threads that results may depend on. The engine's do not.
+THREADS = {"numpy": "OMP_NUM_THREADS", "torch": "OMP_NUM_THREADS", "jax": "NPROC"}
 NOTHING = "none"  # in place of the updates of a checkpoint
 PART_BYTES = 1 << 20  # of a checkpoint, sent by all to all: slow links must not take a minute
 
@@ -76,10 +78,15 @@ def _facts(training: Training) -> dict[str, tuple[str, str]]:
         f"version of {name}": (framework.version(), "install the same everywhere"),
         "processor": _processor(name, training.trainer.gpus),
     }
-    if name in THREADED:
-        threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
-        facts["number of threads"] = threads, "set OMP_NUM_THREADS to the same number everywhere"
+    if (variable := THREADS.get(name)) is not None:
+        threads = os.environ.get(variable) or str(_cores())
+        facts["number of threads"] = threads, f"set {variable} to the same number everywhere"
     return facts
+
+
+def _cores() -> int | None:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
 def _processor(framework: str, gpus: list[Any]) -> tuple[str, str]:
