@@ -1,13 +1,14 @@
 """Updates a second of workers, beside one process and PyTorch's DistributedDataParallel.
 
-    python benchmarks/workers.py [--rounds N] [--seconds S]
+    python benchmarks/workers.py [--rounds N] [--seconds S] [--before FOLDER]
 
 For models of ten thousand to thirty million weights these take turns, all on two threads: elman in
 one process and in two, with the engine and with PyTorch, and a bare PyTorch LSTM in one process and
-in two. Prints the medians of updates a second, the speed of two processes beside one of the same
-program, and the bytes that an update sends from each process, beside the lower bound for a sum of P
-numbers of which all have the result, 2 P (W - 1) / W. Bytes are those of the loopback interface
-while gradients are exchanged, or during all counted updates of the bare LSTM.
+in two. `--before` is a checkout of another version, also measured in two processes. Prints the
+medians of updates a second, the speed of two processes beside one of the same program, and the
+bytes that an update sends from each process, beside the lower bound for a sum of P numbers of which
+all have the result, 2 P (W - 1) / W. Bytes are those of the loopback interface while gradients are
+exchanged, or during all counted updates of the bare LSTM; none go through shared memory.
 """
 
 import argparse
@@ -39,9 +40,9 @@ import atexit, pathlib
 from elman.torch.workers import TorchWorkers
 exchange, counts = TorchWorkers.exchange, [0, 0]
 sent = lambda: int(pathlib.Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
-def counted(self, vector, numbers, rows=None):
+def counted(self, vector, numbers, *more, **named):
     before = sent()
-    found = exchange(self, vector, numbers, rows)
+    found = exchange(self, vector, numbers, *more, **named)
     if vector is not None:
         counts[0] += 1
         counts[1] += sent() - before
@@ -73,8 +74,27 @@ SIZES = (
     Size("char", 20, 448, 1, 64),
     Size("word", 20, 1024, 2, 1024),
 )
-# Framework, or none for the bare LSTM, and number of processes.
-CONTENDERS = [(name, size) for name in ("numba", "torch", "") for size in (1, 2)]
+HERE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A training with a framework, or "" for the bare LSTM, and its checkout."""
+
+    framework: str
+    processes: int
+    checkout: Path = HERE
+
+
+def contenders(before: Path | None) -> dict[str, list[Contender]]:
+    """Trainings in one process and in two, by name."""
+    found = {}
+    for framework in ("numba", "torch"):
+        one, two = (Contender(framework, number) for number in (1, 2))
+        found[f"elman, {framework}"] = [one, two]
+        if before is not None:
+            found[f"elman, {framework}, before"] = [one, Contender(framework, 2, before)]
+    return found | {"bare PyTorch": [Contender("", 1), Contender("", 2)]}
 
 
 def elman(size: Size, framework: str, seconds: int, store: Path, run: Path) -> list[str]:
@@ -93,17 +113,18 @@ def bare(arch: Architecture, size: Size, seconds: int) -> list[str]:
     return [str(BARE), *map(str, (seconds, *model, size.rows, size.steps))]
 
 
-def environment(processes: int) -> Mapping[str, str]:
-    """Two threads for all processes together."""
-    threads = str(2 // processes)
+def environment(contender: Contender) -> Mapping[str, str]:
+    """Two threads for all processes together, and the modules of a checkout."""
+    threads = str(2 // contender.processes)
     own = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
-    return os.environ | ENVIRONMENT | own
+    return os.environ | ENVIRONMENT | own | {"PYTHONPATH": str(contender.checkout / "src")}
 
 
 def measured(
-    size: Size, arch: Architecture, framework: str, processes: int, seconds: int, folder: Path
+    size: Size, arch: Architecture, contender: Contender, seconds: int, folder: Path
 ) -> tuple[float, float]:
     """Updates a second, and bytes that an update sends from each process."""
+    framework, processes = contender.framework, contender.processes
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     words = bare(arch, size, seconds)
@@ -113,7 +134,7 @@ def measured(
         words = [*program, *elman(size, framework, seconds, folder / "store", run)]
     command = [sys.executable, *(TORCHRUN if processes > 1 else ()), *words]
     done = subprocess.run(
-        command, env=environment(processes), check=True, capture_output=True, text=True
+        command, env=environment(contender), check=True, capture_output=True, text=True
     )
     if not framework:
         updates, took, moved = map(float, done.stdout.split())
@@ -137,23 +158,22 @@ def prepare(size: Size, folder: Path) -> Architecture:
     return Architecture("lstm", vocab, size.hidden, size.layers, size.embedding)
 
 
-def compare(size: Size, rounds: int, seconds: int) -> None:
+def compare(size: Size, programs: Mapping[str, list[Contender]], rounds: int, seconds: int) -> None:
     """Print the rows of a size."""
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {one: [] for one in CONTENDERS}
+    each = dict.fromkeys(contender for pair in programs.values() for contender in pair)
+    found: dict[Contender, list[tuple[float, float]]] = {contender: [] for contender in each}
     with tempfile.TemporaryDirectory() as name:
         arch = prepare(size, Path(name))
         for _ in range(rounds):
-            for contender in CONTENDERS:
-                one = measured(size, arch, *contender, seconds, Path(name))
-                found[contender].append(one)
-    for program in ("numba", "torch", ""):
+            for contender in each:
+                found[contender].append(measured(size, arch, contender, seconds, Path(name)))
+    for program, pair in programs.items():
         (one, _), (two, moved) = (
-            map(statistics.median, zip(*found[program, n], strict=True)) for n in (1, 2)
+            map(statistics.median, zip(*found[contender], strict=True)) for contender in pair
         )
-        shown = f"elman, {program}" if program else "bare PyTorch"
         count = weights.count(arch)
         cells = [f"{one:.1f}", f"{two:.1f}", f"{two / one:.2f}", f"{moved:,.0f}"]
-        print_row([f"{count:,}", shown, *cells, f"{4 * count:,}"])
+        print_row([f"{count:,}", program, *cells, f"{4 * count:,}"])
 
 
 def main() -> None:
@@ -161,12 +181,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--before", type=Path)
     asked = parser.parse_args()
     print_machine({"torch": sys.executable, "numba": sys.executable})
     columns = ["weights", "program", "one process", "two", "two / one", "bytes", "lower bound"]
     print_header(columns)
     for size in SIZES:
-        compare(size, asked.rounds, asked.seconds)
+        compare(size, contenders(asked.before), asked.rounds, asked.seconds)
 
 
 if __name__ == "__main__":

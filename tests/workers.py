@@ -25,9 +25,25 @@ def words(framework: str, out: str, *more: str) -> list[str]:
 
 # Words, most of which are in no batch of 256.
 WIDE = " ".join(f"w{7 * number % 2600}" for number in range(7800))
+# A program whose workers share no memory, as on several machines.
+SENDING = """
+from elman.core.workers import shared_memory
+shared_memory.shared_memory = lambda *_: None
+from elman.cli import main
+main()
+"""
+# A program whose workers may send no vectors.
+SHARING = """
+from elman.torch.workers import TorchWorkers
+del TorchWorkers._sent
+from elman.cli import main
+main()
+"""
 # A program that prints the number of rows of an embedding that an update exchanges, 0 for all.
 TELLING_ROWS = """
 from elman.core.training import sharded
+from elman.core.workers import shared_memory
+shared_memory.shared_memory = lambda *_: None
 class Told(sharded.Rows):
     @property
     def pay(self):

@@ -63,9 +63,9 @@ TIMED = """
 import statistics, time
 from elman.torch.workers import TorchWorkers
 exchange, times = TorchWorkers.exchange, []
-def timed(self, vector, numbers, rows=None):
+def timed(self, vector, numbers, *more):
     began = time.perf_counter()
-    found = exchange(self, vector, numbers, rows)
+    found = exchange(self, vector, numbers, *more)
     if vector is not None:
         times.append(time.perf_counter() - began)
     return found

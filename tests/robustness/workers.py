@@ -67,15 +67,17 @@ CHANCE = random.Random(0)
 # A sum in the order in which the collective adds, in place of the tree.
 ALL_REDUCE = """
 import numpy, torch, torch.distributed as dist
+from elman.core.workers.processes import divided
 from elman.torch.workers import TorchWorkers
 exchange = TorchWorkers.exchange
-def added(self, vector, numbers, rows=None):
+def added(self, vector, numbers, rows=None, per=None):
     _, all_numbers = exchange(self, None, numbers)
     if vector is None:
         return None, all_numbers
     total = torch.as_tensor(vector).clone()
     dist.all_reduce(total)
-    return (total.numpy() if isinstance(vector, numpy.ndarray) else total), all_numbers
+    total = total.numpy() if isinstance(vector, numpy.ndarray) else total
+    return divided(total, all_numbers, per), all_numbers
 TorchWorkers.exchange = added
 from elman.cli import main
 main()

@@ -15,6 +15,8 @@ from torch.distributed import HashStore
 from elman.torch import workers as torch_workers
 from tests.conftest import STORY
 from tests.workers import (
+    SENDING,
+    SHARING,
     TELLING_ROWS,
     WIDE,
     alone,
@@ -59,6 +61,22 @@ def test_one_two_and_four_workers_end_in_the_same_bits(
         assert code == 0, err
         assert out.count("nats/token") == 1  # the first worker alone reports
         assert digest(store / f"run{workers}") == digest(store / "one")
+
+
+@pytest.mark.parametrize(
+    ("program", "framework", "size"),
+    [(SHARING, "numba", 2), (SENDING, "numba", 4), (SENDING, "torch", 2)],
+    ids=["sharing-numba-2", "sending-numba-4", "sending-torch-2"],
+)
+def test_vectors_have_the_same_bits_in_shared_memory_and_in_messages(
+    store: Path, program: str, framework: str, size: int
+) -> None:
+    assert alone(store, words(framework, "one", *EPOCHS)).returncode == 0
+    (store / "wrapper.py").write_text(program)
+    launched = start(store, size, words(framework, "run", *EPOCHS), program=["wrapper.py"])
+    _, err = launched.communicate(timeout=240)
+    assert launched.returncode == 0, err
+    assert digest(store / "run") == digest(store / "one")
 
 
 def test_three_workers_have_the_losses_of_one_process(store: Path) -> None:
@@ -109,10 +127,21 @@ def test_a_large_embedding_is_trained_as_in_one_process(tmp_path: Path, framewor
     assert digest(tmp_path / "run") == digest(tmp_path / "one")
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_a_worker_that_is_killed_ends_all_and_loses_nothing(store: Path, rank: int) -> None:
+@pytest.mark.parametrize(
+    ("rank", "program"),
+    [
+        (0, SHARING),
+        pytest.param(1, SHARING, marks=pytest.mark.long),
+        pytest.param(1, SENDING, marks=pytest.mark.long),
+    ],
+    ids=["0-sharing", "1-sharing", "1-sending"],
+)
+def test_a_worker_that_is_killed_ends_all_and_loses_nothing(
+    store: Path, rank: int, program: str
+) -> None:
     command = words("numba", "run", "--epochs", "30", "--checkpoint-every", "0")
-    launched = start(store, 2, command)
+    (store / "wrapper.py").write_text(program)
+    launched = start(store, 2, command, program=["wrapper.py"])
     await_checkpoint(store / "run")
     found = workers_of(launched)
     kill(found[rank])

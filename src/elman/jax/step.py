@@ -99,11 +99,11 @@ class Step(GradientStep):
         (loss, gradients), plots, changed = self._gradients(state, batch, mask)
         return loss, ravel_pytree(gradients)[0], plots, final_state_in(changed)
 
-    def gradient_vector(self) -> Any:
-        """All gradients of the last batch, as one vector; zeros before there are any."""
+    def gradient_vector(self, factor: float = 1, memory: Any = None) -> Any:
+        """All gradients of the last batch times a factor, as one vector; zeros before any."""
         if self._vector is None:
             self._vector = jnp.zeros_like(ravel_pytree(self.state.params)[0])
-        return self._vector
+        return self._vector * np.float32(factor)
 
     def apply_gradients(self, vector: Any) -> None:
         """Take the step with these gradients, as `update` does."""

@@ -12,8 +12,15 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from elman.core.errors import ElmanError
-from elman.core.workers.processes import Numbers, as_machine_error, free_port, tree_sum
+from elman.core.workers.processes import (
+    Numbers,
+    as_machine_error,
+    divided,
+    free_port,
+    tree_sum,
+)
 from elman.core.workers.rows import Rows, packed, unpacked
+from elman.core.workers.shared_memory import SharedMemory, shared_memory
 
 AXIS = PartitionSpec("worker")
 FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost
@@ -41,6 +48,11 @@ class JaxWorkers:
         first = {device.process_index: device for device in reversed(jax.devices())}
         self.mesh = Mesh(np.array([first[rank] for rank in range(self.size)]), ("worker",))
         self._exchange, self._join = self._collective(_exchange), self._collective(_join)
+        self._memory: SharedMemory | None = None
+        if jax.default_backend() == "cpu":
+            with as_machine_error(OSError):
+                self._memory = shared_memory(self, seconds)
+        self.sends_vectors = self._memory is None
 
     def _collective(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile a function of a worker's rows that calls collectives."""
@@ -48,10 +60,25 @@ class JaxWorkers:
             jax.shard_map(function, mesh=self.mesh, in_specs=AXIS, out_specs=AXIS, check_vma=False)
         )
 
+    def own_vector(self, length: int) -> Any:
+        """Any memory will do: arrays of JAX cannot be written to."""
+        return None
+
     def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
+        if self._memory is not None:
+            given = None if vector is None else np.asarray(vector)
+            with as_machine_error(OSError):
+                total, all_numbers = self._memory.exchange(given, numbers, per)
+            return None if total is None else jnp.array(total), all_numbers
+        return self._sent(vector, numbers, rows, per)
+
+    def _sent(
+        self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None
+    ) -> tuple[Any, Numbers]:
+        """Sum of the vectors and all numbers, exchanged through the network."""
         given = np.zeros(1, np.float32) if vector is None else np.asarray(vector)
         length = len(given)
         if rows is not None:
@@ -64,7 +91,8 @@ class JaxWorkers:
             )
             own_sum, own_words = map(_local, (total, all_words))
         own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, _zeros)
-        return jnp.asarray(own_sum), own_words.view(np.float64)
+        all_numbers = own_words.view(np.float64)
+        return divided(jnp.asarray(own_sum), all_numbers, per), all_numbers
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""
@@ -90,6 +118,8 @@ class JaxWorkers:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._memory is not None:
+            self._memory.close()
         jax.distributed.shutdown()
 
 

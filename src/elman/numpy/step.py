@@ -40,9 +40,18 @@ class Step(GradientStep):
             self.model.backward()
         return float(loss)
 
-    def gradient_vector(self) -> Array:
-        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
-        return self._vector(self.model.gradients or _zeros_like(self.model.parameters))
+    def gradient_vector(self, factor: float = 1, memory: Any = None) -> Array:
+        """Copy of all gradients times a factor, in `memory` if it is given.
+
+        They are in the order of the parameters; zeros before there are any.
+        """
+        gradients = self.model.gradients or _zeros_like(self.model.parameters)
+        length = sum(array.size for array in self.model.parameters.values())
+        vector: Array = np.empty(length, np.float32) if memory is None else memory
+        for name, part in self._parts(vector):
+            scale = np.float32(factor)
+            np.multiply(gradients[name], scale, part, dtype=np.float32, casting="same_kind")
+        return vector
 
     def _vector(self, arrays: Weights, own: slice = WHOLE) -> Array:
         """Single precision vector of one array for each weight, or a part of it."""
@@ -54,11 +63,15 @@ class Step(GradientStep):
         return np.concatenate(parts)
 
     def _arrays_of(self, vector: Array) -> Iterator[tuple[str, Array]]:
+        """Names of the weights, each with its part of a vector in the weight's precision."""
+        for name, part in self._parts(vector):
+            yield name, part.astype(self.model.parameters[name].dtype, copy=False)
+
+    def _parts(self, vector: Array) -> Iterator[tuple[str, Array]]:
         """Names of the weights, each with its part of a vector."""
         start = 0
         for name, array in self.model.parameters.items():
-            part = vector[start : start + array.size]
-            yield name, part.reshape(array.shape).astype(array.dtype, copy=False)
+            yield name, vector[start : start + array.size].reshape(array.shape)
             start += array.size
 
     def apply_gradients(self, vector: Array) -> None:

@@ -41,13 +41,22 @@ class Step(GradientStep):
             loss.backward()
         return loss.item()
 
-    def gradient_vector(self) -> torch.Tensor:
-        """Copy of all gradients, in the order of the parameters; zeros before there are any."""
-        parts = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for parameter in self.model.parameters()
-        ]
-        return torch.cat([part.reshape(-1) for part in parts])
+    def gradient_vector(self, factor: float = 1, memory: Any = None) -> torch.Tensor:
+        """Copy of all gradients times a factor, in `memory` if it is given.
+
+        They are in the order of the parameters; zeros before there are any.
+        """
+        vector = torch.from_numpy(memory) if memory is not None else self._new_vector()
+        for parameter, part in self._parts(vector):
+            if parameter.grad is None:
+                part.zero_()
+            else:
+                torch.mul(parameter.grad, factor, out=part)
+        return vector
+
+    def _new_vector(self) -> torch.Tensor:
+        parameters = list(self.model.parameters())
+        return parameters[0].new_empty(sum(map(torch.Tensor.numel, parameters)))
 
     @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:

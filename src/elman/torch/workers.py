@@ -14,8 +14,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
 from elman.core.workers.hosts import interface_towards, source_address
-from elman.core.workers.processes import WHOLE, Numbers, as_machine_error, tree_sum
+from elman.core.workers.processes import WHOLE, Numbers, as_machine_error, divided, tree_sum
 from elman.core.workers.rows import Rows, packed, unpacked
+from elman.core.workers.shared_memory import SharedMemory, shared_memory
 
 
 class TorchWorkers:
@@ -43,11 +44,34 @@ class TorchWorkers:
             dist.init_process_group(
                 backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
             )
+        self._memory: SharedMemory | None = None
+        if backend == "gloo":
+            with as_machine_error(OSError):
+                self._memory = shared_memory(self, seconds)
+        self.sends_vectors = self._memory is None
+
+    def own_vector(self, length: int) -> Any:
+        """Array in shared memory for this worker's next vector; None if there is no such memory."""
+        if self._memory is None:
+            return None
+        with as_machine_error(OSError):
+            return self._memory.own_vector(length)
 
     def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
+        if self._memory is None:
+            return self._sent(vector, numbers, rows, per)
+        given = None if vector is None else torch.as_tensor(vector).numpy()
+        with as_machine_error(OSError):
+            total, all_numbers = self._memory.exchange(given, numbers, per)
+        return (total if vector is None else _like(vector, torch.from_numpy(total))), all_numbers
+
+    def _sent(
+        self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None
+    ) -> tuple[Any, Numbers]:
+        """Sum of the vectors and all numbers, exchanged through the network."""
         given = torch.zeros(0) if vector is None else _exchangeable(vector)
         zeros = given.new_zeros
         if rows is not None:
@@ -55,40 +79,53 @@ class TorchWorkers:
         words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
         whole = self.size == 2 and len(given) <= WHOLE
         with as_machine_error(RuntimeError):
-            total, all_words = (self._sum_of_wholes if whole else self._sum_of_pieces)(given, words)
-            all_numbers = all_words.contiguous().cpu().numpy().view(np.float64)
-        total = total[: len(given)] if rows is None else unpacked(total, rows, zeros)
+            total, all_numbers = (self._sum_of_wholes if whole else self._sum_of_pieces)(
+                given, words, per
+            )
+        total = total if rows is None else unpacked(total, rows, zeros)
         return (total if vector is None else _like(vector, total)), all_numbers
 
     def _sum_of_wholes(
-        self, given: torch.Tensor, words: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the vectors and all words, (size, n), in one message: each adds up everything.
+        self, given: torch.Tensor, words: torch.Tensor, per: int | None
+    ) -> tuple[torch.Tensor, Numbers]:
+        """Sum of the vectors and all numbers in one message: each worker adds up everything.
 
         Two workers send as many bytes as in pieces, in half the messages.
         """
         received = self._gathered(torch.cat([given, words]))
-        return tree_sum(received[:, : len(given)]), received[:, len(given) :]
+        numbers = _numbers(received[:, len(given) :])
+        return divided(tree_sum(received[:, : len(given)]), numbers, per), numbers
 
     def _sum_of_pieces(
-        self, given: torch.Tensor, words: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the vectors, padded, and all words, (size, n): each worker adds up a piece."""
-        piece = -(-len(given) // self.size)
-        pieces = given.new_empty(self.size, piece + len(words))
-        pieces[:, piece:] = words
-        for rank in range(self.size):
-            own = given[rank * piece : (rank + 1) * piece]
-            pieces[rank, : len(own)] = own
-            pieces[rank, len(own) : piece] = 0
-        received = torch.empty_like(pieces)
-        dist.all_to_all_single(received, pieces)
-        own_sum = tree_sum(received[:, :piece])
-        return (self._joined(own_sum) if piece else given), received[:, piece:]
+        self, given: torch.Tensor, words: torch.Tensor, per: int | None
+    ) -> tuple[torch.Tensor, Numbers]:
+        """Sum of the vectors, in place, and all numbers: each worker adds up a piece."""
+        length, piece = len(given), -(-len(given) // self.size)
+        if padding := self.size * piece - length:
+            given = torch.nn.functional.pad(given, (0, padding))
+        pieces = given.view(self.size, piece)
+        received, all_words = torch.empty_like(pieces), words.new_empty(self.size, len(words))
+        gathering = dist.all_gather(list(all_words), words, async_op=True)
+        if piece:
+            dist.all_to_all_single(received, pieces)
+        gathering.wait()
+        numbers = _numbers(all_words)
+        pieces[self.rank] = divided(tree_sum(received), numbers, per)
+        if piece:
+            self._join(pieces)
+        return given[:length], numbers
 
-    def _joined(self, part: torch.Tensor) -> torch.Tensor:
-        """Concatenate the vectors of all workers; they have equal lengths."""
-        return self._gathered(part.contiguous()).view(-1)
+    def _join(self, pieces: torch.Tensor) -> None:
+        """Receive each worker's piece, (size, piece), in its place."""
+        own, others = pieces[self.rank], [n for n in range(self.size) if n != self.rank]
+        if pieces.is_cuda:
+            dist.all_gather_into_tensor(pieces.view(-1), own)
+            return
+        # Without the two copies of a collective of gloo.
+        exchanges: list[Any] = [dist.irecv(pieces[other], other) for other in others]
+        exchanges += [dist.isend(own, other) for other in others]
+        for exchange in exchanges:
+            exchange.wait()
 
     def _gathered(self, own: torch.Tensor) -> torch.Tensor:
         """Vectors of all workers, (size, n); they have equal lengths."""
@@ -99,11 +136,11 @@ class TorchWorkers:
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""
         given = _exchangeable(part)
-        padding = 0, -(-length // self.size) - len(given)
-        padded = torch.nn.functional.pad(given, padding)
+        pieces = given.new_empty(self.size, -(-length // self.size))
+        pieces[self.rank, : len(given)] = given
         with as_machine_error(RuntimeError):
-            total = self._joined(padded)[:length]
-        return _like(part, total)
+            self._join(pieces)
+        return _like(part, pieces.view(-1)[:length])
 
     def gather(self, content: bytes) -> list[bytes]:
         """Gather the contents of all workers."""
@@ -114,6 +151,8 @@ class TorchWorkers:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._memory is not None:
+            self._memory.close()
         dist.destroy_process_group()
 
 
@@ -129,6 +168,12 @@ def _exchangeable(vector: Any) -> torch.Tensor:
     """A vector as a tensor that gloo or NCCL can exchange: neither supports MPS."""
     given = torch.as_tensor(vector)
     return given.cpu() if given.is_mps else given
+
+
+def _numbers(words: torch.Tensor) -> Numbers:
+    """Numbers of all workers, (size, n), in the words that were exchanged."""
+    found: Numbers = words.contiguous().cpu().numpy().view(np.float64)
+    return found
 
 
 def _like(vector: Any, total: torch.Tensor) -> Any:

@@ -104,7 +104,7 @@ class Watched:
 
     def __init__(self, workers: Workers) -> None:
         self.workers, self.rank, self.size = workers, workers.rank, workers.size
-        self.gpu = workers.gpu
+        self.gpu, self.sends_vectors = workers.gpu, workers.sends_vectors
         self._since = math.inf  # when this process began to wait for the others
         signals, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -152,12 +152,17 @@ class Watched:
         self.hosts.leave(str(error))
         return error
 
+    def own_vector(self, length: int) -> Any:
+        """Single precision array for this worker's next vector; None if any memory will do."""
+        with self._waiting():
+            return self.workers.own_vector(length)
+
     def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         with self._waiting():
-            return self.workers.exchange(vector, numbers, rows)
+            return self.workers.exchange(vector, numbers, rows, per)
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""

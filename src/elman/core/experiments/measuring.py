@@ -102,6 +102,7 @@ class TimedStep(WrappedStep):
         super().__init__(inner)
         self.workers = workers
         self.exchanged = exchanged
+        self.length = sum(map(math.prod, inner.vector_shapes().values()))
         self.parts: list[NDArray[np.float64]] = []
         self._deadline = math.inf
 
@@ -109,8 +110,8 @@ class TimedStep(WrappedStep):
         """Take an optimization step; return the mean loss of the batch."""
         moments = [perf_counter()]
         loss = self.inner.backpropagate(batch)
-        vector = self.inner.gradient_vector()
-        vector *= np.float32(batch.num_targets)
+        memory = self.workers.own_vector(self.length)
+        vector = self.inner.gradient_vector(batch.num_targets, memory)
         moments.append(perf_counter())
         own = np.full(WORDS, moments[-1] > self._deadline, np.float64)
         _, numbers = self.workers.exchange(vector[: self.exchanged], own)

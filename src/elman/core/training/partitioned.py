@@ -4,7 +4,6 @@ All weights form one vector. Each worker has the whole gradient and clips it lik
 updates its part of the weights and gathers the parts of the others.
 """
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ class PartitionedStep(ShardedStep):
 
     def __init__(self, inner: GradientStep, shards: Shards) -> None:
         super().__init__(inner, shards)
-        self.part = part_of(sum(map(prod, inner.vector_shapes().values())), self.workers)
+        self.part = part_of(self.length, self.workers)
         inner.partition_optimizer(self.part)
 
     def apply_gradients(self, vector: Any) -> None:

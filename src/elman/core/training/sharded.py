@@ -8,6 +8,7 @@ embedding is exchanged as rows, the workers first agree on the rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from elman.core.workers.processes import (
 )
 from elman.core.workers.rows import Rows, embedding_in, union, used_by
 
+TOKENS = 1  # index of a batch's tokens among exchanged numbers
 STATE = "hidden_state."  # prefix of the arrays of states in a checkpoint
 
 
@@ -78,8 +80,10 @@ class ShardedStep(WrappedStep):
         self.agreed_seconds = 0.0
         self.ending = self.wants_to_end = False
         self.states: Any = None
-        sparse = self.workers.size > 1 and not ModelAttributes.of(self.model).tied
-        self.embedding = embedding_in(inner.vector_shapes()) if sparse else None
+        sparse = self.workers.sends_vectors and not ModelAttributes.of(self.model).tied
+        shapes = inner.vector_shapes()
+        self.length = sum(map(prod, shapes.values()))
+        self.embedding = embedding_in(shapes) if sparse else None
 
     def update(self, batch: Any) -> float:
         """Take an optimization step on the shards of all workers; return the mean loss."""
@@ -87,16 +91,14 @@ class ShardedStep(WrappedStep):
 
         def backpropagate(part: Batch) -> float:
             loss = self.inner.backpropagate(part)
-            vector = self.inner.gradient_vector()
-            vector *= np.float32(part.num_targets)
-            gradient.add(vector)
+            memory = self.workers.own_vector(self.length) if gradient.is_empty else None
+            gradient.add(self.inner.gradient_vector(part.num_targets, memory))
             return loss
 
         sums = self._losses(backpropagate, batch, gradient)
         own = self._or_zeros(gradient.value)
-        total, loss, batch.num_targets = self._exchange(sums, own, self._rows(batch))
-        total /= np.float32(batch.num_targets)
-        self.apply_gradients(total)
+        mean, loss, batch.num_targets = self._exchange(sums, own, self._rows(batch))
+        self.apply_gradients(mean)
         self.inner.seed_dropout(self.seed, self.trainer.train_batch_idx)  # for the checkpoint
         return loss
 
@@ -151,13 +153,13 @@ class ShardedStep(WrappedStep):
     def _exchange(
         self, sums: Numbers, gradient: Any = None, rows: Rows | None = None
     ) -> tuple[Any, float, int]:
-        """Sum of all gradients, mean loss and number of tokens of a batch. Sets the clock."""
+        """Mean of all gradients, mean loss and number of tokens of a batch. Sets the clock."""
         own = np.array([*sums, self.trainer.elapsed, self.wants_to_end])
-        total, numbers = self.workers.exchange(gradient, own, rows)
+        mean, numbers = self.workers.exchange(gradient, own, rows, per=TOKENS)
         loss, tokens = tree_sum(numbers[:, :2].copy())
         self.agreed_seconds = max(self.agreed_seconds, float(numbers[0, 2]))
         self.ending = bool(numbers[:, 3].any())
-        return total, float(loss / tokens), int(tokens)
+        return mean, float(loss / tokens), int(tokens)
 
     def may_end(self, wanted: bool) -> bool:
         """Return True in all workers after the same update, once one of them should end."""

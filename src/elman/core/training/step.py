@@ -114,8 +114,11 @@ class GradientStep(Step):
         """Compute the gradients of a batch; return its mean loss in nats per token."""
 
     @abstractmethod
-    def gradient_vector(self) -> Any:
-        """Copy of all gradients as one vector; zeros before there are any."""
+    def gradient_vector(self, factor: float = 1, memory: Any = None) -> Any:
+        """Copy of all gradients times a factor as one vector; zeros before there are any.
+
+        - `memory`: NumPy array that the vector may be written to.
+        """
 
     @abstractmethod
     def apply_gradients(self, vector: Any) -> None:

@@ -34,7 +34,7 @@ def as_machine_error(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         if "memory" in str(error).lower():
             raise MemoryError(str(error)) from error
-        reason = re.sub(r"^\[\S*\] *|\. .*", "", str(error).partition("\n")[0])
+        reason = re.sub(r"^\[[^\]]*\] *|\. .*", "", str(error).partition("\n")[0])
         raise MachineError(f"a worker has ended, or does not answer ({reason})") from error
 
 
@@ -43,18 +43,26 @@ class Workers(Protocol):
 
     Every worker calls the same methods in the same order. They raise a MachineError if a worker is
     lost. `gpu` is the number of its GPU among the machine's GPUs that the framework can use.
+    `sends_vectors` is false if all workers add up vectors in memory that they share.
     """
 
     rank: int
     size: int
     gpu: int
+    sends_vectors: bool
+
+    def own_vector(self, length: int) -> Any:
+        """Single precision array for this worker's next vector; None if any memory will do."""
 
     def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n).
 
-        If `rows` are given, the vectors are zero in all other rows of an embedding.
+        The sum may be in the memory of the vector. The next exchange may change both.
+
+        - `rows`: the vectors are zero in all other rows of an embedding.
+        - `per`: index of a number; the sum is divided by this number's sum over all workers.
         """
 
     def concatenate(self, part: Any, length: int) -> Any:
@@ -79,6 +87,11 @@ class OneWorker:
     """The only process of a training."""
 
     rank, size, gpu = 0, 1, 0
+    sends_vectors = False
+
+    def own_vector(self, length: int) -> Any:
+        """Any memory will do."""
+        return None
 
     @property
     def host(self) -> str:
@@ -86,10 +99,10 @@ class OneWorker:
         return socket.gethostname()
 
     def exchange(
-        self, vector: Any, numbers: Numbers, rows: Rows | None = None
+        self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
-        """Return the vector, and its numbers as the numbers of all workers."""
-        return vector, numbers[None]
+        """Return the vector, divided if asked, and its numbers as the numbers of all workers."""
+        return divided(vector, numbers[None], per), numbers[None]
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Return the part as the whole vector."""
@@ -125,6 +138,11 @@ class TreeSum:
         self._sums.append((count, term))
 
     @property
+    def is_empty(self) -> bool:
+        """True before the first term, whose memory the sum may take."""
+        return not self._sums
+
+    @property
     def value(self) -> Any:
         """The sum of all terms; no term may be added later. None if all terms are None."""
         while len(self._sums) > 1:
@@ -150,6 +168,16 @@ def tree_sum(terms: Any) -> Any:
     return total.value
 
 
+def divided(total: Any, numbers: Numbers, per: int | None) -> Any:
+    """Divide an array in place by the sum of all workers' numbers at an index, unless it is None.
+
+    The numbers are integers, so that their sum is exact.
+    """
+    if per is not None and total is not None:
+        total /= np.float32(numbers[:, per].sum())
+    return total
+
+
 def own_shards(shards: int, workers: Workers) -> range:
     """Numbers of the shards that a worker computes: adjacent, about equally many for each."""
     own = rows_of(workers.rank, workers.size, shards)
@@ -158,8 +186,13 @@ def own_shards(shards: int, workers: Workers) -> range:
 
 def part_of(length: int, workers: Workers) -> slice:
     """A worker's part of a vector: all parts have the same length, except the last ones."""
-    step = -(-length // workers.size)
-    return slice(min(length, step * workers.rank), min(length, step * (workers.rank + 1)))
+    return piece_of(length, workers.rank, workers.size)
+
+
+def piece_of(length: int, number: int, total: int) -> slice:
+    """Piece of a vector in `total` pieces: all have the same length, except the last ones."""
+    step = -(-length // total)
+    return slice(min(length, step * number), min(length, step * (number + 1)))
 
 
 def free_port() -> int:

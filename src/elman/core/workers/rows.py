@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 # Smaller embeddings take no longer to exchange than the list of symbols with rows.
 MIN_NUMBERS, MIN_SYMBOLS = 1 << 17, 1 << 10
-# Share of a vector. At 10 Gbit/s, its exchange takes about as long as two copies of the vector.
-LEFT_OUT = 1 / 3
+# Share of a vector. At 4 Gbit/s, its exchange takes about as long as two copies of the vector.
+LEFT_OUT = 1 / 8
 TOGETHER = 256  # the number of rows is a multiple of this, so that JAX compiles few exchanges
 
 
