@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.frameworks import (
-    FRAMEWORKS,
-    framework_module,
-    module_of,
-)
+from elman.core.experiments.frameworks import framework_module, module_of
+from elman.core.valid_values import FRAMEWORKS
 
 if TYPE_CHECKING:
     import os

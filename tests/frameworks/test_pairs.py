@@ -16,9 +16,9 @@ import pytest
 import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments import run
-from elman.core.experiments.frameworks import OF_PAIRS
 from elman.core.experiments.pair_run import load_pair_run
 from elman.core.files import tensors
+from elman.core.valid_values import OF_PAIRS
 from tests.conftest import Command
 
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]

@@ -16,7 +16,7 @@ from elman.api.signatures import with_options
 from elman.api.terms import python_terms
 from elman.api.training import settings_of, shares_given, text_path
 from elman.core.errors import ElmanError, require_keywords
-from elman.core.experiments.frameworks import FRAMEWORKS, framework_module
+from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
@@ -25,7 +25,7 @@ from elman.core.model.pair_model import PairModel, PairsLike, Translation
 from elman.core.model.text_model import Score
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
-from elman.core.valid_values import TIME_MACHINE
+from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
 
 RunLike = str | os.PathLike[str]
 

@@ -11,7 +11,7 @@ from elman.api.run import Run
 from elman.api.signatures import with_options
 from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
-from elman.api.training import ending_with_a_batch, settings_of
+from elman.api.training import ending_on_interrupt, settings_of
 from elman.core.errors import ElmanError, InterruptedWorkError, require_keywords
 from elman.core.experiments.settings import CHOSEN, Settings
 from elman.core.files.paths import as_path
@@ -114,5 +114,5 @@ def sweep(
     worker = sweeps.Worker(folder, settings)
     # After an interrupt, return the results so far.
     with sweeps.answering(), suppress(InterruptedWorkError, KeyboardInterrupt):
-        worker.run(partial(sweeps.train_trial, ending=ending_with_a_batch))
+        worker.run(partial(sweeps.train_trial, ending=ending_on_interrupt))
     return Sweep(folder, worker, keeping)

@@ -25,7 +25,7 @@ from elman.core.errors import (
     shortened,
 )
 from elman.core.experiments import launch, run, session
-from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
+from elman.core.experiments.frameworks import check_framework
 from elman.core.experiments.origin import with_origin
 from elman.core.experiments.session import Conduct
 from elman.core.experiments.settings import CHOSEN, Settings
@@ -36,7 +36,7 @@ from elman.core.text.in_memory import TextLike
 from elman.core.training.callback import Callback, TrainerLike
 from elman.core.training.checkpoint import Checkpoints
 from elman.core.training.history import Epoch
-from elman.core.valid_values import TIME_MACHINE
+from elman.core.valid_values import FRAMEWORKS, TIME_MACHINE
 
 log = logging.getLogger("elman")
 
@@ -138,7 +138,7 @@ def _conduct(
         every,
         show_progress=not quiet,
         show_curves=not quiet,
-        ending=ending_with_a_batch,
+        ending=ending_on_interrupt,
     )
 
 
@@ -226,7 +226,7 @@ def _check_one_process() -> None:
 
 
 @contextmanager
-def ending_with_a_batch(checkpoints: Checkpoints) -> Iterator[None]:
+def ending_on_interrupt(checkpoints: Checkpoints) -> Iterator[None]:
     """Within the block, end the training after the current batch on Ctrl-C or a notebook's stop.
 
     A second interrupt does not wait. After an interrupt, KeyboardInterrupt is raised at the end of

@@ -10,7 +10,6 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 import typer
 
 from elman.core.errors import ElmanError, alternatives
-from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import (
     CHOSEN,
     LoopSettings,
@@ -22,6 +21,7 @@ from elman.core.experiments.settings import (
 )
 from elman.core.model.optimizers import Optimizer
 from elman.core.model.options import ModelOptions
+from elman.core.valid_values import FRAMEWORKS
 
 GROUPS = {  # of options in the help
     TextSettings: "Data",

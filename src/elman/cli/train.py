@@ -9,8 +9,8 @@ from elman.cli import signals
 from elman.cli.options import PATH, RUN, check_alone, settings_given, with_settings
 from elman.cli.output import print_table, show
 from elman.core.errors import InterruptedWorkError, alternatives
-from elman.core.experiments.frameworks import FRAMEWORKS
 from elman.core.experiments.settings import Settings
+from elman.core.valid_values import FRAMEWORKS
 
 if TYPE_CHECKING:
     from elman.core.experiments.session import Session

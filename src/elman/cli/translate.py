@@ -9,7 +9,9 @@ import typer
 
 from elman.cli.options import Run, text, with_settings
 from elman.cli.output import Table, show
+from elman.core.errors import alternatives
 from elman.core.model.translating import Translating
+from elman.core.valid_values import OF_PAIRS
 
 if TYPE_CHECKING:
     from elman.core.model.pair_lines import Row
@@ -33,7 +35,7 @@ def translate(
     framework: Annotated[
         str | None,
         typer.Option(
-            help="torch, jax, tensorflow or mxnet. [default: the first that is installed]",
+            help=f"{alternatives(OF_PAIRS)}. [default: the first that is installed]",
             show_default=False,
         ),
     ] = None,

@@ -1,5 +1,10 @@
 """Valid values of options, for the modules that check them and the settings that list them."""
 
+FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
+DIFFERENTIATING = ("torch", "tensorflow", "jax", "mxnet")  # they derive gradients of any layer
+SHARDED = ("numba", "numpy", "torch", "jax")  # their batches can be divided
+# With an encoder-decoder for pairs; the first that is installed is the default.
+OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
 TIME_MACHINE = "time-machine"  # instead of a path: the book's text
 CHAR, BYTE, WORD, BPE = TOKENIZERS = ("char", "byte", "word", "bpe")
 PAIR_TOKENIZERS = (CHAR, WORD, BPE)
@@ -12,7 +17,6 @@ RECIPES = ("auto", "book")
 SCHEDULES = ("constant", "cosine", "plateau")
 DEVICES = ("auto", "cpu", "gpu")
 PRECISIONS = ("single", "bf16")  # of matrix products
-SHARDED = ("numba", "numpy", "torch", "jax")  # frameworks whose batches can be divided
 LOGS = ("tensorboard",)  # that a run directory may contain
 
 MAX_VOCAB_SIZE = 1 << 20  # tokens

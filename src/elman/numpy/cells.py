@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, alternatives
 from elman.core.model import step_arrays
 from elman.core.model.cells import Cell
 from elman.core.model.step_arrays import sigmoid
 from elman.core.model.weights import Weights
+from elman.core.valid_values import DIFFERENTIATING
 from elman.numpy.arrays import Array
 
 
@@ -143,8 +144,8 @@ class WithoutGradients:
 def without_gradients(cell: str) -> ElmanError:
     """Error for training a cell that only has a step."""
     return ElmanError(
-        f"elman.numpy and elman.numba have no gradients of the cell {cell}: train it in torch, "
-        "tensorflow, jax or mxnet"
+        f"elman.numpy and elman.numba have no gradients of the cell {cell}: train it in "
+        f"{alternatives(DIFFERENTIATING)}"
     )
 
 

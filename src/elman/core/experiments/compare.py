@@ -15,7 +15,7 @@ from typing import Any
 from elman.core.d2l.plotting import Point
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
 from elman.core.experiments import table
-from elman.core.experiments.frameworks import FRAMEWORKS, check_framework
+from elman.core.experiments.frameworks import check_framework
 from elman.core.experiments.launch import number_of_workers
 from elman.core.experiments.results import Result, result
 from elman.core.experiments.runs import FinishedRun, finished
@@ -28,6 +28,7 @@ from elman.core.training.curve_files import (
     place,
     save_comparison,
 )
+from elman.core.valid_values import FRAMEWORKS
 
 log = logging.getLogger("elman")
 

@@ -6,15 +6,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from elman.core.errors import ElmanError, alternatives, require_one_of, requirements
+from elman.core.valid_values import DIFFERENTIATING, FRAMEWORKS, OF_PAIRS
 
 if TYPE_CHECKING:
     from elman.core.model.weights import Weights
 
-FRAMEWORKS = ("numba", "numpy", "torch", "tensorflow", "jax", "mxnet")
 SINGLE_BYTES = 4  # of a number in single precision
-ON_CPU_ALONE = ("numba", "numpy")
-# With an encoder-decoder for pairs; the first that is installed is the default.
-OF_PAIRS = ("torch", "jax", "tensorflow", "mxnet")
 
 
 def check_framework(name: str) -> None:
@@ -62,7 +59,7 @@ def check_has_pairs(framework: str) -> None:
 def with_gpu() -> str | None:
     """Name of the first installed framework that can use a GPU here; None if none can."""
     for name in installed_frameworks():
-        if name not in ON_CPU_ALONE and _can_use_gpu(name):
+        if name in DIFFERENTIATING and _can_use_gpu(name):
             return name
     return None
 

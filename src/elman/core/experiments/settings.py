@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from elman.core import setting_fields
 from elman.core.errors import ElmanError, alternatives, did_you_mean, in_words, require_one_of
-from elman.core.experiments.frameworks import FRAMEWORKS, ON_CPU_ALONE, check_has_pairs
+from elman.core.experiments.frameworks import check_has_pairs
 from elman.core.model.cells import CELLS, UnknownCellError, check_cell
 from elman.core.model.optimizers import Optimizer, check_taken
 from elman.core.model.options import ModelOptions
@@ -20,7 +20,9 @@ from elman.core.valid_values import (
     ATTENTION,
     BATCHING,
     DEVICES,
+    DIFFERENTIATING,
     EDITIONS,
+    FRAMEWORKS,
     LOGS,
     MAX_BATCH_SIZE,
     MAX_EMBEDDING,
@@ -431,10 +433,10 @@ def _check_model(values: Mapping[str, Any]) -> None:
     framework = values.get("framework", Settings.framework)
     check_precision(values.get("precision", SINGLE), framework)
     cell = values.get("cell", Settings.cell)
-    if cell not in CELLS and framework in ON_CPU_ALONE:
+    if cell not in CELLS and framework not in DIFFERENTIATING:
         raise ElmanError(
-            f"{framework} has no gradients of the cell {cell}: choose --framework torch, "
-            "tensorflow, jax or mxnet"
+            f"{framework} has no gradients of the cell {cell}: choose --framework "
+            f"{alternatives(DIFFERENTIATING)}"
         )
     if values.get("tied"):
         hidden = values.get("hidden", values.get("embedding")) or 1
