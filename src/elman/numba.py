@@ -19,19 +19,14 @@ from elman.core.d2l import names, rnnlm
 from elman.core.d2l.names import *  # noqa: F403
 from elman.core.d2l.overrides import Originals
 from elman.core.data import corpus
-from elman.core.errors import ElmanError
+from elman.core.errors import ElmanError, alternatives
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
-from elman.core.model.language_model import (
-    GENERATED_TOKENS,
-    CompiledModel,
-    check_ids,
-    integers,
-)
+from elman.core.model.language_model import CompiledModel, check_ids, integers
 from elman.core.model.precision import SINGLE
-from elman.core.model.sampling import Sampler
 from elman.core.model.weights import Architecture, Weights
 from elman.core.user_classes import DataAttributes
+from elman.core.valid_values import DIFFERENTIATING
 from elman.kernels import numba as _numba
 from elman.kernels.codegen import processor
 from elman.kernels.codegen.cache import when_missing
@@ -200,23 +195,6 @@ class RNNLM(specification.RNNLM, CompiledModel):
         with self._kernels() as engine:
             return engine.row_losses(ids)
 
-    def generate_ids(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        tokens: int,
-        sampler: Sampler,
-        seed: int,
-        at_once: int = GENERATED_TOKENS,
-    ) -> Iterator[Array]:
-        """Yield the ids that follow each prefix, (texts, some), until there are `tokens` of each.
-
-        Text n is drawn with the seed `seed` + n; `at_once` tokens of each text come together.
-        """
-        texts = self.continuations()
-        texts.add(prefixes, [sampler] * len(prefixes), range(seed, seed + len(prefixes)))
-        for start in range(0, tokens, at_once):
-            yield texts.draw(min(at_once, tokens - start))
-
     def continuations(self) -> Continuations:
         """Return an empty collection of texts of this model to continue together."""
         return Continuations(self._kernels, self.vocab_size)
@@ -300,8 +278,8 @@ def check_has_kernels(model: RNNLM) -> None:
     """Raise an ElmanError for a model of a registered cell."""
     if model.rnn.cell not in CELLS:
         raise ElmanError(
-            f"elman.numba requires a built-in cell, got {model.rnn.cell}: train it "
-            "in torch, tensorflow, jax or mxnet, and run it in one of these or in numpy"
+            f"elman.numba requires a built-in cell, got {model.rnn.cell}: train it in "
+            f"{alternatives(DIFFERENTIATING)}, and run it in one of these or in numpy"
         )
 
 

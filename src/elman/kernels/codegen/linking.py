@@ -228,7 +228,7 @@ def _no_collection() -> Iterator[None]:
 
 def _supported() -> bool:
     """Return True if this version of Numba has the parts that this module replaces and uses."""
-    return all(hasattr(JITCodeLibrary, part) for part in PARTS)
+    return {*PARTS} <= {*dir(JITCodeLibrary)}
 
 
 # Options of all compiled functions. Threads that count references to the same arrays would wait for

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.model.language_model import check_drawn, check_ids, integers
+from elman.core.model.language_model import Prefixes, check_drawn, check_ids, integers
 from elman.core.model.sampling import Sampler
 from elman.kernels.host.engine import Engine, Ids, States
 
@@ -32,12 +32,7 @@ class Continuations:
     def __len__(self) -> int:
         return len(self._samplers)
 
-    def add(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        samplers: Sequence[Sampler],
-        seeds: Sequence[int],
-    ) -> None:
+    def add(self, prefixes: Prefixes, samplers: Sequence[Sampler], seeds: Sequence[int]) -> None:
         """Append texts that begin with these prefixes, each of one id or more."""
         if not len(prefixes):
             return
@@ -78,7 +73,7 @@ class Continuations:
         self._generators = [self._generators[n] for n in texts]
         self._mark_seen()
 
-    def _aligned(self, prefixes: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
+    def _aligned(self, prefixes: Prefixes) -> tuple[Ids, Ids]:
         """Prefixes as rows that end together, and the column at which each begins."""
         known = [integers(prefix, 1) for prefix in prefixes]
         starts = max(map(len, known)) - np.array([len(prefix) for prefix in known], np.int64)
