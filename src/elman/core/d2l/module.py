@@ -13,7 +13,7 @@ from elman.core.user_classes import ModelAttributes
 class Module(HyperParameters):
     """Base class of models in every framework: computes and plots the loss of a batch.
 
-    A framework's Module adds `forward`, `configure_optimizers` and `to_float`.
+    A framework's Module adds `configure_optimizers`, and `forward` and `to_float` if these differ.
     """
 
     board: ProgressBoard

@@ -1,7 +1,8 @@
 """A run directory: config.json, vocab.json, model.safetensors, history.csv and the curves.
 
 During training it also contains checkpoints, and training.json with the settings. config.json is
-written last, when the run is complete except for the curves.
+written last, when the run is complete except for the curves. After an interrupt, the error says
+what is left and how to resume.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training needs to resume exactly.
+"""Checkpoints: all that a training needs to resume exactly; where an interrupted one ends.
 
 A checkpoint is a safetensors file. Its tensors are the arrays of a trainer (weights, optimizer,
 generators). Its metadata are `trainer_state`, a TrainerState in JSON, and `digest`, the SHA-256 of

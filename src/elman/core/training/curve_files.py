@@ -227,9 +227,9 @@ def _draw_runs(
     """
     extra = min(1.5 * (len(curves) - 1), MAX_EXTRA_WIDTH)
     widths = np.linspace(1 + extra, 1, len(curves))
-    colours = _colours(len(curves))
-    for (training, validation), width, colour in zip(curves.values(), widths, colours, strict=True):
-        look: dict[str, Any] = {"color": colour, "linewidth": width, "markersize": 5 + 2 * width}
+    colors = _colors(len(curves))
+    for (training, validation), width, color in zip(curves.values(), widths, colors, strict=True):
+        look: dict[str, Any] = {"color": color, "linewidth": width, "markersize": 5 + 2 * width}
         for points, style, fill in ((training, ":", "none"), (validation, "-", "full")):
             xy = [p.x for p in points], [p.y for p in points]
             axes.plot(*xy, linestyle=style, fillstyle=fill, marker=marker(points), **look)
@@ -243,7 +243,7 @@ def _draw_runs(
         text.set_parse_math(False)
 
 
-def _colours(number: int) -> list[Any]:
+def _colors(number: int) -> list[Any]:
     """Distinct colors; a spectrum for more than ten."""
     from matplotlib import colormaps
 

@@ -1,7 +1,8 @@
 """The training loop of all frameworks, with D2L's hooks.
 
-A framework's Trainer names its Step, and defines D2L's `clip_gradients` for the framework's
-gradients.
+A framework's Trainer defines `step_type` and D2L's `clip_gradients`. With gradients in the model it
+has `measure_gradients`, with GPUs `to`, `try_all_gpus` and `move_model`, with kernels
+`compile_ahead`.
 """
 
 import math
@@ -65,6 +66,8 @@ class Trainer(HyperParameters):
     """
 
     step_type: Any  # the framework's Step
+    clip_gradients: Callable[..., Any]  # scales gradients down to a norm
+    measure_gradients: Callable[[Any], Any]  # norm of the gradients in a model
     model: Any = None
     optim: Any = None
     data: Any = None  # of the last fit

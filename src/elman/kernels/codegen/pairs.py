@@ -1,4 +1,4 @@
-"""Pairs of bfloat16s: operands of products in bfloat16 with sums in single precision.
+"""Pairs of bfloat16s, and the instructions of x86 and ARM that multiply them.
 
 A bfloat16 is the upper half of a float32: the same range, with 8 significant bits instead of 24. A
 pair is a 32-bit integer that holds the values of two consecutive depths: 2q in its lower half and

@@ -8,11 +8,13 @@ import numba
 from elman.core.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
 
-# Tile shapes that the kernels are made for: AVX-512, AVX2, NEON and any processor. Loops over rows
-# and columns have whole tiles only. The rows divide 8, of which groups and blocks of sequences are
-# multiples, and the width, of which hidden units are a multiple; the width divides the 32 positions
-# of a softmax. Tiles of another shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
-SHAPES = (TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(8, 2, 4), TileShape(4, 4, 4))
+# Tile shapes that the kernels are made for. Loops over rows and columns have whole tiles only. The
+# rows divide 8, of which groups and blocks of sequences are multiples, and the width, of which
+# hidden units are a multiple; the width divides the 32 positions of a softmax. Tiles of another
+# shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
+AVX512, AVX2, NEON = TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(8, 2, 4)
+ANY_PROCESSOR = TileShape(4, 4, 4)
+SHAPES = (AVX512, AVX2, NEON, ANY_PROCESSOR)
 # LLVM lists few features of ARM processors. It knows the others by the processor's name.
 ARM_WITH_BFLOAT16 = {"neoverse-n2", "neoverse-n3", "neoverse-v1", "neoverse-v2", "neoverse-v3"}
 ARM_WITH_BFLOAT16 |= {"apple-m2", "apple-m3", "apple-m4"}
@@ -79,12 +81,11 @@ def host_shape() -> TileShape:
     units. On an x86 processor without AVX2, 16 sums take all registers, and a part of them spills
     to memory.
     """
-    wide, half, neon, narrow = SHAPES
     if is_arm():
-        return neon
+        return NEON
     if "+avx512f" in features():
-        return wide
-    return half if "+avx2" in features() else narrow
+        return AVX512
+    return AVX2 if "+avx2" in features() else ANY_PROCESSOR
 
 
 def check_shape(shape: TileShape) -> None:
