@@ -31,7 +31,7 @@ class Texts(NamedTuple):
 
 
 def read(training: Path, validation: Path, pairs: int = 0) -> Texts:
-    """Both parts in characters, or in so many byte pairs that are learnt from the training part."""
+    """Both parts in characters, or in so many byte pairs learned from the training part."""
     texts = [path.read_bytes().decode() for path in (training, validation)]
     return in_pairs(*texts, pairs) if pairs else in_characters(*texts)
 

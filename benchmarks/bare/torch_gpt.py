@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Learnt positions, blocks, and the embedding as the output layer's weight, too."""
+    """Learned positions, blocks, and the embedding as the output layer's weight, too."""
 
     def __init__(self, vocab: int, settings: dict[str, Any]) -> None:
         super().__init__()

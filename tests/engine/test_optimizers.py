@@ -242,7 +242,7 @@ def test_kernels_are_compiled_once_for_all_models_and_rules() -> None:
     assert list(run.signatures) == before
 
 
-def test_an_optimiser_goes_on_as_its_copy_does() -> None:
+def test_an_optimizer_goes_on_as_its_copy_does() -> None:
     trainer = trainer_of(engine, Trained([(9, 6)]), ("Adam", {}))
     trainer.step.update_weights()
     copies = [copy.deepcopy(trainer.optim)]

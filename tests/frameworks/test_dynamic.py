@@ -86,7 +86,7 @@ def by_formula(adaptation: Adaptation) -> tuple[list[float], Weights]:
     return losses, specification.export_weights(model)
 
 
-def test_a_text_that_repeats_itself_is_learnt_at_the_rate_that_is_found(module: Any) -> None:
+def test_a_text_that_repeats_itself_is_learned_at_the_rate_that_is_found(module: Any) -> None:
     model = adapting(module)
     model.adaptation = find(model, REPEATED)
     assert model.adaptation.rate > 0

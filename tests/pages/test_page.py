@@ -45,7 +45,7 @@ def symbols_of(page: Page) -> list[dict[str, Any]]:
       text: symbol.textContent,
       written: symbol.classList.contains("written"),
       level: ({LEVEL})(symbol),
-      colour: getComputedStyle(symbol).backgroundColor,
+      color: getComputedStyle(symbol).backgroundColor,
     }}))"""
     found: list[dict[str, Any]] = page.locator("#reading span").evaluate_all(told)
     return found
@@ -74,7 +74,7 @@ def test_the_odds_after_a_text_are_the_models(show: Show, model: Any) -> None:
     assert [100 * float(share) for share in bars[:10]] == pytest.approx(shares, abs=0.1)
 
 
-def test_each_symbol_is_coloured_by_its_surprise(show: Show, model: Any) -> None:
+def test_each_symbol_is_colored_by_its_surprise(show: Show, model: Any) -> None:
     page = show(model)
     page.fill("#text", PREFIX)
     ids = np.array(model.codec.prefix_ids(PREFIX))
@@ -86,10 +86,10 @@ def test_each_symbol_is_coloured_by_its_surprise(show: Show, model: Any) -> None
         np.minimum(bits / 8, 1), abs=0.002
     )
     assert symbols[0]["level"] == 0  # nothing predicts it
-    assert len({symbol["colour"] for symbol in symbols}) > 5
+    assert len({symbol["color"] for symbol in symbols}) > 5
 
 
-def test_a_unit_that_is_chosen_colours_the_text(show: Show, model: Any) -> None:
+def test_a_unit_that_is_chosen_colors_the_text(show: Show, model: Any) -> None:
     page = show(model)
     page.fill("#text", PREFIX)
     states = model.hidden_states(PREFIX)[1]  # of the second layer
@@ -104,8 +104,8 @@ def test_a_unit_that_is_chosen_colours_the_text(show: Show, model: Any) -> None:
     levels = states / np.abs(states).max()
     assert [symbol["level"] for symbol in symbols] == pytest.approx(levels, abs=0.002)
     page.click("[value=surprise]")
-    assert [symbol["colour"] for symbol in symbols_of(page)] != [
-        symbol["colour"] for symbol in symbols
+    assert [symbol["color"] for symbol in symbols_of(page)] != [
+        symbol["color"] for symbol in symbols
     ]
 
 

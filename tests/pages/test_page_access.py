@@ -48,18 +48,18 @@ def test_the_keyboard_alone_does_everything(show: Show) -> None:
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#unit-note").startswith("unit 2: ")
     page.keyboard.press("Tab")
-    tab_to(page, "colour")
+    tab_to(page, "color")
     page.keyboard.press("ArrowLeft")
     assert page.is_checked("[value=surprise]")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("colour", ["surprise", "unit"])
-def test_axe_finds_nothing_serious(show: Show, window: str, scheme: str, colour: str) -> None:
+@pytest.mark.parametrize("color", ["surprise", "unit"])
+def test_axe_finds_nothing_serious(show: Show, window: str, scheme: str, color: str) -> None:
     page = show(model_of("gru"), viewport=WINDOWS[window], color_scheme=scheme)
     expect(page.locator("#status")).to_have_text("The model wrote 300 symbols.")
-    page.click(f"[value={colour}]")
+    page.click(f"[value={color}]")
     page.locator("#reading span").nth(20).click()
     found: list[dict[str, Any]] = Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
@@ -68,13 +68,13 @@ def test_axe_finds_nothing_serious(show: Show, window: str, scheme: str, colour:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("colour", "sides"), [("surprise", 1), ("unit", 2)])
-def test_symbols_can_be_read_on_the_strongest_colours(
-    show: Show, scheme: str, colour: str, sides: int
+@pytest.mark.parametrize(("color", "sides"), [("surprise", 1), ("unit", 2)])
+def test_symbols_can_be_read_on_the_strongest_colors(
+    show: Show, scheme: str, color: str, sides: int
 ) -> None:
     page = show(model_of("gru"), color_scheme=scheme)
     expect(page.locator("#status")).to_have_text("The model wrote 300 symbols.")
-    page.click(f"[value={colour}]")
+    page.click(f"[value={color}]")
     page.evaluate("[...view.symbols.children].forEach((each, n) => setLevel(each, n % 2 || -1))")
     told = """(symbols) => symbols.map((symbol) => {
       const { color, backgroundColor } = getComputedStyle(symbol);
@@ -87,9 +87,9 @@ def test_symbols_can_be_read_on_the_strongest_colours(
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5  # level AA
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance of "rgb(red, green, blue)", by WCAG 2."""
-    shares = [int(number) / 255 for number in re.findall(r"\d+", colour)]
+    shares = [int(number) / 255 for number in re.findall(r"\d+", color)]
     red, green, blue = (
         share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
     )

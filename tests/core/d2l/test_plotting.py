@@ -52,7 +52,7 @@ def test_a_curve_of_few_points_shows_them_and_one_of_many_is_a_line() -> None:
     assert [line.get_marker() for line in lines(board)[""]] == [".", "None"]
 
 
-def test_a_second_fit_begins_new_curves_of_the_same_colours() -> None:
+def test_a_second_fit_begins_new_curves_of_the_same_colors() -> None:
     board = ProgressBoard()
     for _ in range(2):
         board.begin()

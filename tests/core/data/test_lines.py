@@ -291,7 +291,7 @@ def test_the_end_of_a_line_is_in_every_vocabulary(tmp_path: Path) -> None:
         Codec(Vocab(["a"]), "char", clean=False, lines=True)
 
 
-def test_byte_pairs_are_learnt_from_the_training_lines(tmp_path: Path) -> None:
+def test_byte_pairs_are_learned_from_the_training_lines(tmp_path: Path) -> None:
     path = tmp_path / "text"
     lines = [f"violet{n}" for n in range(300)]
     training, others = by_part(lines, (0.5, 0.5))

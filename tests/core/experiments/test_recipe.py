@@ -15,7 +15,7 @@ from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
     BATCH_TOKENS,
     HIDDEN,
-    LEARNT,
+    LEARNED,
     MAX_LR,
     MAX_PASSES,
     PRODUCTS_PER_CHARACTER,
@@ -133,7 +133,7 @@ def test_a_time_limit_has_room_for_many_updates(facts: Facts, minutes: float) ->
     assert batch <= 1.1 * STEPS or 1.5 * 60 * minutes * speed / batch >= UPDATES / 1.5
 
 
-def test_a_time_in_which_nothing_can_be_learnt_is_refused() -> None:
+def test_a_time_in_which_nothing_can_be_learned_is_refused() -> None:
     large = replace(NOVEL, vocab=1_000_000)
     check_time(chosen(large, minutes=0.5), large)
     for given_, minutes in (({}, 0.0001), ({"batch_size": 512, "hidden": 256}, 0.5)):
@@ -196,7 +196,7 @@ def test_a_short_text_is_not_read_for_longer_than_it_is_of_use() -> None:
         (1_600, 32, [48]),  # of 12.5 updates
         (160_000, 512, range(17, 20)),
         (160_000, 1, [MAX_PASSES]),
-        (160_000, 4096, [math.ceil(LEARNT / PRODUCTS_PER_CHARACTER)]),
+        (160_000, 4096, [math.ceil(LEARNED / PRODUCTS_PER_CHARACTER)]),
     ):
         wanted = {"minutes": 10_000.0, "hidden": hidden}
         settings, lines = choose(OWN | wanted, text(size))

@@ -131,7 +131,7 @@ def test_settings_that_are_not_valid_are_refused(changes: dict[str, Any], messag
 
 
 def test_the_tokenizers_that_can_be_chosen_are_those_that_there_are() -> None:
-    assert {*TOKENIZERS} == {*tokenizers.TOKENIZERS, *known_tokenizers.LEARNT}
+    assert {*TOKENIZERS} == {*tokenizers.TOKENIZERS, *known_tokenizers.LEARNED}
 
 
 def test_a_run_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:

@@ -24,29 +24,31 @@ STORY = "It's the time, said the traveller; they'll see 日本 and the thé.\n\n
 
 
 @pytest.fixture(scope="module")
-def learnt() -> Tokenizer:
+def learned() -> Tokenizer:
     return bpe.learn([STORY], 280)
 
 
-def library_of(learnt: Tokenizer) -> Any:
+def library_of(learned: Tokenizer) -> Any:
     import tokenizers
 
-    return tokenizers.Tokenizer.from_str(learnt.model)
+    return tokenizers.Tokenizer.from_str(learned.model)
 
 
 @given(text=texts)
-def test_every_text_comes_back(learnt: Tokenizer, text: str) -> None:
-    tokens = learnt.split(text)
-    assert learnt.join(tokens) == text
-    assert sum(map(learnt.size, tokens)) == len(text.encode())
-    assert library_of(learnt).decode(library_of(learnt).encode(text).ids) == text
+def test_every_text_comes_back(learned: Tokenizer, text: str) -> None:
+    tokens = learned.split(text)
+    assert learned.join(tokens) == text
+    assert sum(map(learned.size, tokens)) == len(text.encode())
+    assert library_of(learned).decode(library_of(learned).encode(text).ids) == text
 
 
 @given(text=texts)
-def test_pieces_have_the_ids_that_the_library_gives_the_whole(learnt: Tokenizer, text: str) -> None:
-    ids = learnt.encoder(()).ids(text).tolist()
-    assert ids == library_of(learnt).encode(text).ids
-    assert ids == learnt.vocab(())[learnt.split(text)]
+def test_pieces_have_the_ids_that_the_library_gives_the_whole(
+    learned: Tokenizer, text: str
+) -> None:
+    ids = learned.encoder(()).ids(text).tolist()
+    assert ids == library_of(learned).encode(text).ids
+    assert ids == learned.vocab(())[learned.split(text)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("a \n時"), st.integers(1, 5000)), max_size=4))
@@ -71,28 +73,28 @@ def test_a_text_is_joined_without_its_tokens_in_memory() -> None:
 
 @pytest.mark.parametrize("bound", ["MAX_CACHED_PIECES", "MAX_CACHED_IDS"])
 def test_pieces_that_are_forgotten_are_joined_again(
-    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch, bound: str
+    learned: Tokenizer, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     monkeypatch.setattr(bpe, bound, 3)
-    encoder = learnt.encoder(())
+    encoder = learned.encoder(())
     first = encoder.ids(STORY).tolist()
-    assert encoder.ids("They see").tolist() == learnt.vocab(())[learnt.split("They see")]
+    assert encoder.ids("They see").tolist() == learned.vocab(())[learned.split("They see")]
     assert encoder.ids(STORY).tolist() == first
 
 
 def test_few_but_long_pieces_are_forgotten_too(
-    learnt: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    learned: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bpe, "MAX_CACHED_IDS", 1000)
-    encoder: Any = learnt.encoder(())
+    encoder: Any = learned.encoder(())
     for number in range(20):
         encoder.ids(f" {number:x<900}")
         assert len(encoder._ids) < 2000
 
 
-def test_it_has_as_many_tokens_as_asked_for_or_as_there_are(learnt: Tokenizer) -> None:
-    assert len(learnt.vocab(())) == 280
-    assert "Ġthe" in learnt.vocab(())
+def test_it_has_as_many_tokens_as_asked_for_or_as_there_are(learned: Tokenizer) -> None:
+    assert len(learned.vocab(())) == 280
+    assert "Ġthe" in learned.vocab(())
     assert len(bpe.learn(["ab ab"], 1000).vocab(())) == 257 + 2
     assert len(bpe.learn([], 257).vocab(())) == 257
 
@@ -104,24 +106,24 @@ def test_a_vocabulary_out_of_bounds_is_refused(size: int, message: str) -> None:
 
 
 def test_the_unknown_symbol_is_no_token_of_a_text() -> None:
-    learnt = bpe.learn(["<unk> <unk><unk>" * 99], 300)
-    assert UNKNOWN not in learnt.split("a <unk> b<unk>")
-    assert learnt.join([UNKNOWN, "a"]) == "�a"
+    learned = bpe.learn(["<unk> <unk><unk>" * 99], 300)
+    assert UNKNOWN not in learned.split("a <unk> b<unk>")
+    assert learned.join([UNKNOWN, "a"]) == "�a"
 
 
-def test_learnt_byte_pairs_are_read_from_a_file(learnt: Tokenizer, tmp_path: Path) -> None:
+def test_learned_byte_pairs_are_read_from_a_file(learned: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text(learnt.model, encoding="utf-8")
-    again = bpe.read(path, learnt.vocab(()))
-    assert again.model == learnt.model
-    assert again.split(STORY) == learnt.split(STORY)
-    assert bpe.read(path).alphabet == learnt.alphabet
+    path.write_text(learned.model, encoding="utf-8")
+    again = bpe.read(path, learned.vocab(()))
+    assert again.model == learned.model
+    assert again.split(STORY) == learned.split(STORY)
+    assert bpe.read(path).alphabet == learned.alphabet
 
 
-def test_more_tokens_than_16_bits_can_hold_are_refused(learnt: Tokenizer, tmp_path: Path) -> None:
+def test_more_tokens_than_16_bits_can_hold_are_refused(learned: Tokenizer, tmp_path: Path) -> None:
     more = (one + two + three for one, two, three in product(bpe.ALPHABET[33:75], repeat=3))
-    vocab = Vocab([*learnt.vocab(()).idx_to_token, *more])
-    model = json.loads(learnt.model)
+    vocab = Vocab([*learned.vocab(()).idx_to_token, *more])
+    model = json.loads(learned.model)
     model["model"]["vocab"] = vocab.token_to_idx
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(model))
@@ -160,18 +162,18 @@ def spoilt(model: dict[str, Any]) -> Iterator[tuple[Any, str]]:
 
 
 def test_a_file_that_learning_cannot_have_made_is_refused(
-    learnt: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learned: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, vocab = tmp_path / "tokenizer.json", learnt.vocab(())
-    for value, message in spoilt(json.loads(learnt.model)):
+    path, vocab = tmp_path / "tokenizer.json", learned.vocab(())
+    for value, message in spoilt(json.loads(learned.model)):
         path.write_text(json.dumps(value))
         with pytest.raises(ElmanError, match=message):
             bpe.read(path, vocab)
-    path.write_text(learnt.model)
+    path.write_text(learned.model)
     with pytest.raises(ElmanError, match=r"must equal those in vocab.json"):
         bpe.read(path, Vocab(["a"]))
     no_byte = Vocab([token for token in vocab.idx_to_token if token != "z"])
-    model = json.loads(learnt.model)
+    model = json.loads(learned.model)
     model["model"] |= {"vocab": no_byte.token_to_idx, "merges": []}
     path.write_text(json.dumps(model))
     with pytest.raises(ElmanError, match="a token for each of the 256 bytes"):
@@ -180,7 +182,7 @@ def test_a_file_that_learning_cannot_have_made_is_refused(
     with pytest.raises(ElmanError, match="cannot read"):
         bpe.read(path, vocab)
     monkeypatch.setattr(bpe, "MAX_FILE_BYTES", 10)
-    path.write_text(learnt.model)
+    path.write_text(learned.model)
     with pytest.raises(ElmanError, match="more than 10 bytes"):
         bpe.read(path, vocab)
 

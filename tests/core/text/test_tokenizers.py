@@ -148,6 +148,6 @@ def test_a_program_that_cannot_split_a_text_into_such_tokens_is_refused() -> Non
         used.require_units([Units.BYTES], "a page")
 
 
-def test_a_tokenizer_that_is_learnt_has_no_definition_to_use_by_its_name() -> None:
+def test_a_tokenizer_that_is_learned_has_no_definition_to_use_by_its_name() -> None:
     with pytest.raises(ElmanError, match="the tokenizer bpe must be learned from a text"):
         tokenizer("bpe")

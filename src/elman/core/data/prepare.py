@@ -208,7 +208,7 @@ def _tokenizer(
 ) -> Tokenizer:
     """Make the tokenizer, or read the one that was learned before an interrupt."""
     model = folder / TOKENIZER_FILE
-    if known_tokenizers.is_learnt(settings.tokenizer) and model.exists():
+    if known_tokenizers.is_learned(settings.tokenizer) and model.exists():
         return known_tokenizers.read(settings.tokenizer, model)
     made = settings.make(sources, report)
     if made.model:

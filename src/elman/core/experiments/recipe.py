@@ -29,7 +29,7 @@ READ_AS_PAIRS = 4e6  # characters per second; reading must not take longer than 
 EMBEDDING = 64  # for characters or bytes; for other tokens it is as large as the hidden state
 MAX_CHARACTERS = 512  # distinct ones
 MAX_PASSES = 150  # over the text
-LEARNT = 100.0  # passes times products per character, after which a model has memorized a text
+LEARNED = 100.0  # passes times products per character, after which a model has memorized a text
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 BATCH_TOKENS = 2048
@@ -187,10 +187,10 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products:
     A model larger than the recipe's choice has as many as the largest one.
     """
     passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
-    learnt = LEARNT / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
+    learned = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
     row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
     trained = MIN_TRAINING * chosen["batch_size"] * row / facts.tokens
-    most = min(MAX_PASSES, math.ceil(max(learnt, trained)))
+    most = min(MAX_PASSES, math.ceil(max(learned, trained)))
     if passes > most:
         chosen.setdefault("epochs", most)
     return min(passes, float(chosen.get("epochs", math.inf)))

@@ -8,19 +8,19 @@ from elman.core.text.tokenizers import Tokenizer, check_name, tokenizer
 from elman.core.text.vocab import Vocab
 from elman.core.valid_values import BPE
 
-LEARNT = {BPE: bpe}  # modules that check bounds, learn from texts, and read a file
+LEARNED = {BPE: bpe}  # modules that check bounds, learn from texts, and read a file
 
 
-def is_learnt(name: str) -> bool:
+def is_learned(name: str) -> bool:
     """True for a tokenizer that is learned from a text and then kept in a file."""
-    return name in LEARNT
+    return name in LEARNED
 
 
 def check(name: str, vocab_size: int | None, min_freq: int | None) -> None:
     """Raise an ElmanError unless this tokenizer exists and accepts these bounds."""
     check_name(name)
-    if is_learnt(name):
-        LEARNT[name].check(vocab_size, min_freq)
+    if is_learned(name):
+        LEARNED[name].check(vocab_size, min_freq)
     else:
         tokenizer(name, vocab_size, min_freq)
 
@@ -32,12 +32,12 @@ def make(
     sample: Callable[[], Iterable[str]],
 ) -> Tokenizer:
     """Make a tokenizer; if it must be learned, learn it from a `sample` of the text."""
-    if is_learnt(name):
-        learnt: Tokenizer = LEARNT[name].learn(sample(), vocab_size)
-        return learnt
+    if is_learned(name):
+        learned: Tokenizer = LEARNED[name].learn(sample(), vocab_size)
+        return learned
     return tokenizer(name, vocab_size, min_freq)
 
 
 def read(name: str, path: Path, vocab: Vocab | None = None) -> Tokenizer:
     """Return the tokenizer of a codec; read it from its file if it was learned."""
-    return LEARNT[name].read(path, vocab) if is_learnt(name) else tokenizer(name)
+    return LEARNED[name].read(path, vocab) if is_learned(name) else tokenizer(name)

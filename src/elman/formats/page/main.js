@@ -43,7 +43,7 @@ function end() {
   finished?.();
   view.typed = Math.min(view.typed, reading.length); // the reading of a text may be stopped
   view.draw();
-  if (view.colour === "unit") view.repaint("unit"); // its scale may be another
+  if (view.color === "unit") view.repaint("unit"); // its scale may be another
   byId("write").textContent = "Write on";
   byId("keep").disabled = byId("remove").disabled = reading.length === view.typed;
 }
@@ -152,7 +152,7 @@ on("remove", "click", remove);
 on("temperature", "input", showTemperature);
 on("position", "input", () => view.choose(byId("position").valueAsNumber));
 on("unit", "input", () => chooseUnit(byId("unit").valueAsNumber));
-on("colours", "change", (event) => view.repaint(event.target.value));
+on("colors", "change", (event) => view.repaint(event.target.value));
 on("odds", "click", (event) => {
   const row = event.target.closest("button");
   if (row) replace(Number(row.value));

@@ -2,7 +2,7 @@
 
 const byId = (id) => document.getElementById(id);
 
-const SMALLEST = 1e-9; // activation that colours are relative to, so that zeros are nothing
+const SMALLEST = 1e-9; // activation that colors are relative to, so that zeros are nothing
 
 const percent = (share) => (share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`);
 
@@ -35,8 +35,8 @@ class View {
     return cells;
   }
 
-  get colour() {
-    return this.symbols.dataset.colour;
+  get color() {
+    return this.symbols.dataset.color;
   }
 
   get isAtEnd() {
@@ -72,10 +72,10 @@ class View {
     return symbol;
   }
 
-  /** Colour the symbol at a place by its surprise or by the chosen unit. */
+  /** Color the symbol at a place by its surprise or by the chosen unit. */
   paint(symbol, place) {
     const bits = this.reading.bits[place] || 0; // none of one that nothing predicts
-    if (this.colour === "surprise") setLevel(symbol, bits / this.mostBits);
+    if (this.color === "surprise") setLevel(symbol, bits / this.mostBits);
     else setLevel(symbol, this.activation(this.unit, place + 1) / this.largest);
   }
 
@@ -86,17 +86,17 @@ class View {
     return model.h(this.reading.stateAt(place), layer)[unit % model.hidden];
   }
 
-  /** Colour all symbols anew, by "surprise" or by "unit". */
-  repaint(colour) {
-    this.symbols.dataset.colour = colour;
+  /** Color all symbols anew, by "surprise" or by "unit". */
+  repaint(color) {
+    this.symbols.dataset.color = color;
     this.largest = SMALLEST;
     for (let place = 1; place <= this.reading.length; place++) {
       this.largest = Math.max(this.largest, Math.abs(this.activation(this.unit, place)));
     }
     [...this.symbols.children].forEach((symbol, place) => this.paint(symbol, place));
     const bits = `${Math.round(this.mostBits)} bits or more`;
-    byId("least").textContent = colour === "surprise" ? "0" : (-this.largest).toFixed(2);
-    byId("most").textContent = colour === "surprise" ? bits : this.largest.toFixed(2);
+    byId("least").textContent = color === "surprise" ? "0" : (-this.largest).toFixed(2);
+    byId("most").textContent = color === "surprise" ? bits : this.largest.toFixed(2);
     this.drawPlace();
   }
 

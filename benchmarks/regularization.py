@@ -1,6 +1,6 @@
-"""Validation losses of trainings that differ in their regularisation alone.
+"""Validation losses of trainings that differ in their regularization alone.
 
-    python benchmarks/regularisation.py [options] TEXT
+    python benchmarks/regularization.py [options] TEXT
 
 Trains an LSTM on a text file, read by characters with the state carried from window to window:
 Adam, gradients clipped at 1, the engine. Prints for each epoch the training loss, and the
