@@ -239,6 +239,7 @@ def loopback_names(place: Place) -> Mapping[str, str]:
 NOW, MINUTE, HOUR = 20, 75, 3600
 DEAD = r"host2.*start all workers again"
 STOPPED = r"for 60 seconds, but all hosts can be reached: end it on host1, host2, and start"
+JAX_ENDS = "Terminating process because the JAX distributed service detected fatal errors"
 CASES = {
     "the second host loses its power": Case(
         during=power_off(1), line=DEAD, seconds=MINUTE, left=[0]
@@ -282,10 +283,10 @@ CASES = {
     "names at 127.0.1.1": Case(before=loopback_names),
     "names at 127.0.1.1, c10d": Case(before=loopback_names, way=ELASTIC),
 }
-# JAX gives up a worker that is stopped after two minutes.
+# JAX gives up a worker that is stopped after two minutes, and ends the process itself.
 CASES_OF_JAX = {
     "its processes are stopped for 90 seconds": Case(during=stopped_for(90)),
-    "its processes are stopped": Case(during=stop, line=STOPPED, seconds=150, left=[0]),
+    "its processes are stopped": Case(during=stop, line=JAX_ENDS, seconds=150, left=[0]),
 }
 
 
@@ -347,10 +348,17 @@ def outcome(case: Case, started: Sequence[Launched], took: float) -> str:
         check(not any(one.process.returncode for one in started), told(started))
         return f"{took:.0f} s, the same bits"
     for one in started:
-        lines = [line for line in one.lines if "before the first" not in line]
+        lines = said(one)
         found = [line for line in lines if re.search(case.line, line)]
         check(len(lines) == len(found) == 1, told(started))
-    return f"{took:.0f} s, {started[0].lines[0].removeprefix('elman: ')}"
+    return f"{took:.0f} s, {said(started[0])[0]}"
+
+
+def said(one: Launched) -> list[str]:
+    """The lines with which elman has ended on a host, or JAX if it has ended the process before."""
+    of_jax = [line for line in one.err.read_text(errors="replace").splitlines() if JAX_ENDS in line]
+    of_elman = [line.removeprefix("elman: ") for line in one.lines]
+    return [line for line in of_elman if "before the first" not in line] or of_jax
 
 
 def told(started: Sequence[Launched]) -> str:

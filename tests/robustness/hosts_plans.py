@@ -11,22 +11,22 @@ Run it while nothing else runs. Needs Linux, root and iproute2; otherwise prints
 """
 
 import argparse
-import csv
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from elman.core.data.corpus import time_machine
 from elman.core.experiments import planning
+from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.planning import Network, Task
+from elman.core.experiments.settings import Settings
 from tests.hosts import Switched, reason_without_hosts, switched
 from tests.robustness.hosts import BY_HAND, check, ended, launch, named
 from tests.workers import alone, environment
@@ -58,19 +58,21 @@ for _ in range({ROUND_TRIPS}):
     times.append(time.perf_counter() - began)
 print(5e5 * statistics.median(times))
 """
-# A training that prints the median seconds of its exchanges of gradients.
+# A training that prints the median seconds of its exchanges of gradients, and of its updates.
 TIMED = """
 import statistics, time
 from elman.torch.workers import TorchWorkers
-exchange, times = TorchWorkers.exchange, []
+exchange, begun, times = TorchWorkers.exchange, [], []
 def timed(self, vector, numbers, *more):
     began = time.perf_counter()
     found = exchange(self, vector, numbers, *more)
     if vector is not None:
+        begun.append(began)
         times.append(time.perf_counter() - began)
     return found
 def close(self):
-    print("exchange", statistics.median(times[1:] or times), flush=True)
+    updates = [later - sooner for sooner, later in zip(begun, begun[1:])]
+    print("seconds", statistics.median(times[1:]), statistics.median(updates), flush=True)
 TorchWorkers.exchange, TorchWorkers.close = timed, close
 from elman.cli import main
 main()
@@ -111,6 +113,18 @@ def settings(size: Size, hosts: int) -> dict[str, str | int]:
     return {**model, **batches, "recipe": "book", "shards": hosts}
 
 
+def measuring_once() -> Callable[..., Measured]:
+    """Function that measures each shard once; the shard says which settings are measured."""
+    known: dict[tuple[object, ...], Measured] = {}
+
+    def measured(given: Settings, *case: Any) -> Measured:
+        if case not in known:
+            known[case] = measure(given, *case)
+        return known[case]
+
+    return measured
+
+
 def planned(task: Task, hosts: int, network: Network) -> Speed:
     """The prediction for some hosts that share the cores of this machine."""
     together, apart = (
@@ -133,7 +147,7 @@ def latency_of(net: Switched) -> float:
     return float(done.stdout)
 
 
-def trained(net: Switched, folder: Path, size: Size, seconds: float) -> Speed:
+def trained(net: Switched, folder: Path, size: Size, task: Task, seconds: float) -> Speed:
     """The speed of a training on some hosts."""
     run = folder / f"run-{len([*folder.glob('run-*')])}"
     given = settings(size, len(net.hosts)).items()
@@ -145,11 +159,10 @@ def trained(net: Switched, folder: Path, size: Size, seconds: float) -> Speed:
     started = launch(net, folder, command, BY_HAND, program=program)
     codes = ended(started, 10 * seconds + 300)
     check(not any(codes), started[0].err.read_text())
-    found = [re.search(r"^exchange (\S+)", one.out.read_text(), re.MULTILINE) for one in started]
+    found = [re.search(r"^seconds (\S+) (\S+)", one.out.read_text(), re.M) for one in started]
     exchange = min(float(one[1]) for one in found if one)  # the others also wait for the slowest
-    with (run / "history.csv").open(newline="") as file:
-        rates = [float(row["tokens_per_second"]) for row in csv.DictReader(file)]
-    return Speed(exchange, statistics.median(rates))
+    update = max(float(one[2]) for one in found if one)
+    return Speed(exchange, task.update_tokens / update)
 
 
 def compared(
@@ -167,7 +180,7 @@ def compared(
                 plan = planned(task, hosts, Network(megabits / 1000, latency))
                 seconds = max(asked.seconds, UPDATES * task.update_tokens / plan.rate)
                 case = [size.shown, str(hosts), f"{megabits:,.0f}", f"{latency:.0f}"]
-                yield case, plan, trained(net, folder, size, seconds)
+                yield case, plan, trained(net, folder, size, task, seconds)
 
 
 def row(case: list[str], plan: Speed, training: Speed) -> str:
@@ -198,7 +211,7 @@ def main() -> None:
     columns += ["ratio", "tokens/s planned", "measured", "ratio"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     near = []
-    once = patch.object(planning, "measure", cache(planning.measure))
+    once = patch.object(planning, "measure", measuring_once())
     with tempfile.TemporaryDirectory() as name, once, patch.dict(os.environ, environment()):
         folder = Path(name)
         (folder / "text.txt").write_text(time_machine() * COPIES, encoding="utf-8")
