@@ -84,6 +84,7 @@ class Case:
     - `more`: settings of the training; `added`: settings that only the second host is given.
     - `disk`: size of a file system that the hosts share.
     - `again`: all are started again when they have ended.
+    - `of`: frameworks with which it can be tried.
     """
 
     before: Callable[[Place], Mapping[str, str]] = lambda _: {}
@@ -96,6 +97,7 @@ class Case:
     added: Sequence[str] = ()
     disk: str | None = None
     again: bool = False
+    of: Sequence[str] = ("numba", "torch", "jax")
 
 
 def power_off(number: int) -> Callable[[Place], None]:
@@ -267,7 +269,9 @@ CASES = {
     "another version": Case(
         before=other_version, line=r"same version of elman.*0\.0\.7 on host2.*install"
     ),
-    "another processor": Case(before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_"),
+    "another processor": Case(
+        before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_", of=("numba",)
+    ),
     "another text": Case(before=other_text, line=r"host2: .*store"),
     "no text": Case(before=no_text, line=r"host2: .*store"),
     "the run is not shared": Case(before=own_runs),
@@ -280,7 +284,7 @@ CASES = {
         line=r"host1: .*No space left", more=("--hidden", "64", "--epochs", "2"), disk=SMALL_DISK
     ),
     "no space for temporary files": Case(before=full_disk),
-    "names at 127.0.1.1": Case(before=loopback_names),
+    "names at 127.0.1.1": Case(before=loopback_names, of=("numba", "torch")),
     "names at 127.0.1.1, c10d": Case(before=loopback_names, way=ELASTIC),
 }
 # JAX gives up a worker that is stopped after two minutes, and ends the process itself.
@@ -292,12 +296,11 @@ CASES_OF_JAX = {
 
 def cases_of(framework: str) -> dict[str, Case]:
     """Cases by name. JAX is started by hand."""
+    found = {name: case for name, case in CASES.items() if framework in case.of}
     if framework != "jax":
-        return CASES
-    by_hand = {
-        name: replace(case, way=BY_HAND) for name, case in CASES.items() if case.way == STATIC
-    }
-    return by_hand | {name: replace(case, way=BY_HAND) for name, case in CASES_OF_JAX.items()}
+        return found
+    found = {name: case for name, case in found.items() if case.way != ELASTIC} | CASES_OF_JAX
+    return {name: replace(case, way=BY_HAND) for name, case in found.items()}
 
 
 def attempt(case: Case, framework: str, folder: Path, run: Path) -> str:

@@ -154,16 +154,19 @@ def test_workers_wait_for_the_machine_that_has_the_fewest(monkeypatch: pytest.Mo
     [
         (2, 1, "numba", 0),
         (2, 2, "numba", 1),  # all numbers in one message
-        (2, 2, "jax", 3),  # all-to-all, the ring of the sums, the ring of the losses
+        (2, 2, "jax", 3),  # the pieces, the ring of the sums, the ring of the losses
         (4, 4, "numba", 1 + 3),
         (4, 2, "numba", 1 + 2),
         (512, 512, "numba", 1 + 511),
     ],
 )
-def test_an_all_to_all_takes_one_latency_and_a_ring_one_for_each_step(
+def test_messages_at_once_take_one_latency_and_a_ring_one_for_each_step(
     workers: int, machines: int, framework: str, messages: int
 ) -> None:
     assert task(framework=framework).messages(workers, machines) == messages
+    cut = task(framework=framework, partition_optimizer=True, shards=512, batch_size=512)
+    again = 1 if framework == "numba" else workers - 1  # for the weights of a partitioned optimizer
+    assert cut.messages(workers, machines) == messages + (again if machines > 1 else 0)
 
 
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
