@@ -132,6 +132,7 @@ class SharedMemory:
         """Next message of another worker."""
         arrived, end = self._arrivals[other].poll, perf_counter() + self._spin
         while not arrived(0):
+            os.sched_yield()  # to a worker on the same core
             if perf_counter() >= end and not arrived(1000 * self._seconds):
                 raise TimeoutError(f"no answer for {self._seconds:g} seconds")
         if content := self._others[other].recv(MAX_MESSAGE):
