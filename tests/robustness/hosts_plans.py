@@ -203,7 +203,7 @@ def main() -> None:
         print(f"no hosts: {reason}")
         return
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--hosts", type=numbers, default=[2, 4])
     parser.add_argument("--megabits", type=numbers, default=[10, 100, 1000])
     asked = parser.parse_args()
