@@ -33,7 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 COMPILING = "elman: compiling kernels for this processor; this takes some seconds the first time\n"
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+CommandIn = Callable[[Path], Command]
 
 
 # A short training with the book's recipe; an option that is given again replaces the first.
@@ -46,7 +48,7 @@ STORY = "Once upon a time, said he. \n" * 143  # 4,000 characters; the next is e
 def command_line(folder: Path) -> Command:
     """The command line in a folder and a process of its own."""
 
-    def run(*words: str | Path, stdin: Any = None) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, stdin: Any = None) -> Done:
         # -P: as for the installed command, what lies in the folder is no module
         code = "from elman.cli import main; main()"
         command = [sys.executable, "-P", "-c", code, *map(str, words)]
@@ -60,33 +62,41 @@ def command_line(folder: Path) -> Command:
 
 
 @pytest.fixture
-def elman(tmp_path: Path) -> Command:
-    """The command line in the folder of the test."""
+def elman_process(tmp_path: Path) -> Command:
+    """The command line in the folder of the test and in a process of its own."""
     return command_line(tmp_path)
 
 
 @pytest.fixture
-def elman_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Command:
-    """The command line in the folder of the test and in this process: none has to be started.
+def elman_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandIn:
+    """The command line in a folder and in this process: none has to be started.
 
     What a process changes for itself is put back at the end.
     """
 
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        capfd.readouterr()  # what others wrote before
-        with monkeypatch.context() as patch, mock.patch.dict(os.environ):
-            patch.chdir(tmp_path)
-            patch.setattr(sys, "argv", ["elman", *map(str, words)])
-            patch.setattr(sys, "stderr", sys.stderr)
-            patch.setattr(signal, "signal", lambda *_: None)
-            patch.setattr(logging.getLogger("elman"), "handlers", [])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        return subprocess.CompletedProcess(words, ended.value.code, *capfd.readouterr())
+    def here(folder: Path) -> Command:
+        def run(*words: str | Path) -> Done:
+            capfd.readouterr()  # what others wrote before
+            with monkeypatch.context() as patch, mock.patch.dict(os.environ):
+                patch.chdir(folder)
+                patch.setattr(sys, "argv", ["elman", *map(str, words)])
+                patch.setattr(sys, "stderr", sys.stderr)
+                patch.setattr(signal, "signal", lambda *_: None)
+                patch.setattr(logging.getLogger("elman"), "handlers", [])
+                with pytest.raises(SystemExit) as ended:
+                    cli.main()
+            output, errors = capfd.readouterr()
+            return Done(words, ended.value.code, output, errors.replace(COMPILING, ""))
 
-    return run
+        return run
+
+    return here
+
+
+@pytest.fixture
+def elman(elman_in: CommandIn, tmp_path: Path) -> Command:
+    """The command line in the folder of the test and in this process."""
+    return elman_in(tmp_path)
 
 
 @pytest.fixture

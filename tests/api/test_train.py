@@ -49,7 +49,7 @@ def test_a_function_makes_the_files_of_the_command(
     options: dict[str, Any],
     story: Path,
     tmp_path: Path,
-    elman: Command,
+    elman_process: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import elman as package
@@ -57,7 +57,7 @@ def test_a_function_makes_the_files_of_the_command(
     words = []
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    done = elman("train", "story.txt", "--out", "command", *words)
+    done = elman_process("train", "story.txt", "--out", "command", *words)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
     package.train("story.txt", out="function", quiet=True, **options)

@@ -51,13 +51,13 @@ def test_no_command_shows_the_help(elman: Command) -> None:
     assert "evaluate" in done.stdout
 
 
-def test_info_names_every_framework(elman: Command) -> None:
-    done = elman("info")
+def test_info_names_every_framework(elman_process: Command) -> None:
+    done = elman_process("info")
     assert done.returncode == 0
     assert f"numpy      {np.__version__}  cpu\n" in done.stdout
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert names == ["elman", "numba", "numpy", "torch", "tensorflow", "jax", "mxnet"]
-    told = json.loads(elman("info", "--json").stdout)
+    told = json.loads(elman_process("info", "--json").stdout)
     assert list(told["frameworks"]) == names[1:]
     assert told["frameworks"]["numpy"] == {"version": np.__version__, "devices": ["cpu"]}
 
@@ -184,13 +184,13 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
-    elman_here: Command, tmp_path: Path, words: list[str], message: str
+    elman: Command, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     before = sorted(tmp_path.rglob("*"))
-    done = elman_here(*words)
+    done = elman(*words)
     assert done.returncode == 2
     assert done.stdout == ""
     assert message in done.stderr
@@ -217,11 +217,11 @@ def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
     ],
 )
 def test_the_choice_that_is_meant_is_named(
-    elman_here: Command, tmp_path: Path, option: str, choice: str
+    elman: Command, tmp_path: Path, option: str, choice: str
 ) -> None:
     (tmp_path / "short.txt").write_text("too short")
     given = option.rpartition("=")[2].split(",")[-1]
-    done = elman_here("train", "short.txt", option)
+    done = elman("train", "short.txt", option)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f", got {given!r}: did you mean {choice}?\n")
 
@@ -245,23 +245,23 @@ def test_no_choice_is_named_that_is_not_meant(elman: Command) -> None:
     ids=lambda words: words[0],
 )
 def test_the_name_of_a_run_is_answered_with_its_path(
-    elman_here: Command, tmp_path: Path, words: list[str]
+    elman: Command, tmp_path: Path, words: list[str]
 ) -> None:
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "runs" / "kjv").mkdir(parents=True)
     (tmp_path / "runs" / "kjv" / "config.json").write_text("{}")
-    done = elman_here(*words)
+    done = elman(*words)
     meant = Path("runs", "kjv")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"elman: kjv is not a run directory: did you mean {meant}?\n"
 
 
 def test_the_name_of_an_interrupted_run_is_answered_with_its_path(
-    elman_here: Command, tmp_path: Path
+    elman: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "kjv").mkdir(parents=True)
     (tmp_path / "runs" / "kjv" / "training.json").write_text("{}")
-    done = elman_here("train", "--resume", "kjv")
+    done = elman("train", "--resume", "kjv")
     meant = Path("runs", "kjv")
     assert done.stderr == f"elman: kjv is not a run in training: did you mean {meant}?\n"
 

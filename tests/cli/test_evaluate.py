@@ -38,18 +38,18 @@ def test_evaluate_tells_loss_bits_and_unknown_symbols(
 
 
 def test_evaluate_reads_standard_input_as_it_reads_a_file(
-    elman: Command, run: Path, story: Path, tmp_path: Path
+    elman_process: Command, run: Path, story: Path, tmp_path: Path
 ) -> None:
-    wanted = elman("evaluate", run, story)
+    wanted = elman_process("evaluate", run, story)
     assert "unknown tokens      0" in wanted.stdout
     assert wanted.stderr == ""
     raw, piped = story.read_bytes(), tmp_path / "piped"
     for content in (raw, gzip.compress(raw)):
         piped.write_bytes(content)
         with piped.open("rb") as stdin:
-            done = elman("evaluate", run, "-", stdin=stdin)
+            done = elman_process("evaluate", run, "-", stdin=stdin)
         assert (done.stdout, done.stderr) == (wanted.stdout, "")
-    empty = elman("evaluate", run, "-", stdin=subprocess.DEVNULL)
+    empty = elman_process("evaluate", run, "-", stdin=subprocess.DEVNULL)
     assert empty.returncode == 2
     assert "standard input is empty" in empty.stderr
 

@@ -30,55 +30,55 @@ def test_generate_writes_the_text_and_nothing_else(elman: Command, run: Path) ->
     assert len(one) == len("Once") + 200 + 1
 
 
-def test_several_prefixes_give_a_text_each(elman_here: Command, run: Path) -> None:
+def test_several_prefixes_give_a_text_each(elman: Command, run: Path) -> None:
     texts = [
-        elman_here("generate", run, prefix, "--tokens", "9", "--seed", seed).stdout
+        elman("generate", run, prefix, "--tokens", "9", "--seed", seed).stdout
         for prefix, seed in (("Once", "4"), ("a", "5"))
     ]
-    both = elman_here("generate", run, "Once", "a", "--tokens", "9", "--seed", "4")
+    both = elman("generate", run, "Once", "a", "--tokens", "9", "--seed", "4")
     assert (both.returncode, both.stdout) == (0, "\n".join(texts))
 
 
-def test_words_without_quotes_are_said_to_be_a_prefix_each(elman_here: Command, run: Path) -> None:
+def test_words_without_quotes_are_said_to_be_a_prefix_each(elman: Command, run: Path) -> None:
     short = ("--tokens", "9", *NUMPY)
-    apart = elman_here("generate", run, "Once", "a", "time", *short)
+    apart = elman("generate", run, "Once", "a", "time", *short)
     assert apart.stdout.count("\n\n") >= 2
     assert apart.stderr == (
         "elman: 3 prefixes, each continued separately: to continue one text of several words, "
         'quote it: "Once a time"\n'
     )
-    quoted = elman_here("generate", run, "Once upon", "said he", *short)
+    quoted = elman("generate", run, "Once upon", "said he", *short)
     assert (quoted.returncode, quoted.stderr) == (0, "")
 
 
 def test_n_samples_of_each_prefix_are_those_of_the_prefixes_one_by_one(
-    elman_here: Command, run: Path
+    elman: Command, run: Path
 ) -> None:
     options = ("--tokens", "20", "--seed", "4", "--temperature", "2", *NUMPY)
-    done = elman_here("generate", run, "Once", "a", "--n", "2", *options)
+    done = elman("generate", run, "Once", "a", "--n", "2", *options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == elman_here("generate", run, *["Once"] * 2, *["a"] * 2, *options).stdout
+    assert done.stdout == elman("generate", run, *["Once"] * 2, *["a"] * 2, *options).stdout
     texts = done.stdout.removesuffix("\n").split("\n\n")
     assert len(set(texts)) >= 4  # a text may have an empty line, too
 
 
-def test_a_text_ends_before_a_stop_text(elman_here: Command, run: Path) -> None:
+def test_a_text_ends_before_a_stop_text(elman: Command, run: Path) -> None:
     greedy = ("generate", run, "Once upon", "--temperature", "0", *NUMPY)
-    assert elman_here(*greedy, "--stop", "said", "--stop", "zebra").stdout == "Once upon a time, \n"
-    whole = elman_here(*greedy, "--tokens", "30").stdout
-    assert elman_here(*greedy, "--tokens", "30", "--stop", "zebra").stdout == whole
+    assert elman(*greedy, "--stop", "said", "--stop", "zebra").stdout == "Once upon a time, \n"
+    whole = elman(*greedy, "--tokens", "30").stdout
+    assert elman(*greedy, "--tokens", "30", "--stop", "zebra").stdout == whole
 
 
 def test_a_beam_search_begins_with_a_text_no_less_likely_than_the_greedy_one(
-    elman_here: Command, run: Path
+    elman: Command, run: Path
 ) -> None:
     options = ("--tokens", "12", *NUMPY)
-    best = elman_here("generate", run, "Once", "--beams", "4", "--n", "3", *options)
+    best = elman("generate", run, "Once", "--beams", "4", "--n", "3", *options)
     assert (best.returncode, best.stderr) == (0, "")
     texts = best.stdout.removesuffix("\n").split("\n\n")
     assert len(set(texts)) == 3
-    greedy = elman_here("generate", run, "Once", "--temperature", "0", *options).stdout
-    assert elman_here("generate", run, "Once", "--beams", "1", *options).stdout == greedy
+    greedy = elman("generate", run, "Once", "--temperature", "0", *options).stdout
+    assert elman("generate", run, "Once", "--beams", "1", *options).stdout == greedy
     model = load(run, "numpy")
     losses = [
         total_nll(model, np.array(model.codec.prefix_ids(text)))[0]
@@ -88,12 +88,12 @@ def test_a_beam_search_begins_with_a_text_no_less_likely_than_the_greedy_one(
     assert losses[0] <= losses[3]
 
 
-def test_a_repetition_penalty_makes_repeats_rare(elman_here: Command, run: Path) -> None:
+def test_a_repetition_penalty_makes_repeats_rare(elman: Command, run: Path) -> None:
     options = ("--temperature", "0", "--tokens", "12", *NUMPY)
-    plain = elman_here("generate", run, "Once", *options).stdout
+    plain = elman("generate", run, "Once", *options).stdout
     for framework in ("numpy", "numba"):
         words = ("--repetition-penalty", "3", "--framework", framework)
-        varied = elman_here("generate", run, "Once", *options, *words).stdout
+        varied = elman("generate", run, "Once", *options, *words).stdout
         assert len(set(varied)) > len(set(plain))
 
 

@@ -79,10 +79,10 @@ def test_a_training_begins_with_the_weights_the_tokens_and_the_architecture_of_a
 )
 @pytest.mark.parametrize("recipe", ["auto", "book"])
 def test_an_option_that_contradicts_the_run_is_refused(
-    elman_here: Command, run: Path, option: str, message: str, recipe: str
+    elman: Command, run: Path, option: str, message: str, recipe: str
 ) -> None:
     words = ("--init", "run", "--recipe", recipe, "--framework", "numpy")
-    refused = elman_here("train", "other.txt", *words, option)
+    refused = elman("train", "other.txt", *words, option)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"elman: {message}\n"
 

@@ -46,28 +46,28 @@ def plurals(tmp_path: Path) -> Path:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_settings_that_do_not_apply_are_refused_in_a_line(
-    elman_here: Command, plurals: Path, options: tuple[str, ...], message: str
+    elman: Command, plurals: Path, options: tuple[str, ...], message: str
 ) -> None:
-    done = elman_here("train", plurals, "--pairs", *options)
+    done = elman("train", plurals, "--pairs", *options)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert message in done.stderr
     assert not (plurals.parent / "runs").exists()
 
 
 def test_pairs_need_a_file_and_only_pairs_have_tokens_of_targets(
-    elman_here: Command, plurals: Path
+    elman: Command, plurals: Path
 ) -> None:
-    done = elman_here("train", "--pairs")
+    done = elman("train", "--pairs")
     assert "pairs are read from a file of yours, got none: give its path" in done.stderr
-    done = elman_here("train", plurals, "--target-tokenizer", "word")
+    done = elman("train", plurals, "--target-tokenizer", "word")
     assert "target tokenizer requires --pairs, got word: give --pairs" in done.stderr
 
 
 def test_where_no_framework_has_pairs_a_line_names_one_to_install(
-    elman_here: Command, plurals: Path, monkeypatch: pytest.MonkeyPatch
+    elman: Command, plurals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frameworks, "installed_frameworks", lambda names: [])
-    done = elman_here("train", plurals, "--pairs")
+    done = elman("train", plurals, "--pairs")
     assert done.returncode == 2
     assert done.stderr == (
         "elman: the engine has no encoder-decoder for pairs, and torch, jax, tensorflow or mxnet "
@@ -87,11 +87,11 @@ def test_the_first_installed_framework_is_the_default(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("command", [("plan",), ("sweep", "--space", "lr=0.001..0.1")], ids=str)
 def test_plans_and_sweeps_are_of_language_models(
-    elman_here: Command, plurals: Path, command: tuple[str, ...]
+    elman: Command, plurals: Path, command: tuple[str, ...]
 ) -> None:
     if command[0] == "sweep":
         pytest.importorskip("optuna")
-    done = elman_here(*command, plurals, "--pairs")
+    done = elman(*command, plurals, "--pairs")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     wanted = f"a {command[0]} requires a language model, got pairs: leave --pairs out"
     assert wanted in done.stderr

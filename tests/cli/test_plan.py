@@ -26,10 +26,10 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_tells_memory_exchange_and_speed(
-    elman: Command, story: Path, tmp_path: Path
+    elman_process: Command, story: Path, tmp_path: Path
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16")
-    done = elman("plan", story, *own, "--workers", "4", "--per-machine", "2")
+    done = elman_process("plan", story, *own, "--workers", "4", "--per-machine", "2")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     (heading,) = [line.split() for line in lines if line.split()[:1] == ["workers"]]
@@ -55,10 +55,10 @@ def test_a_plan_tells_memory_exchange_and_speed(
 )
 @pytest.mark.skipif(CORES == 1, reason="workers share cores, and there is one")
 def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
-    elman_here: Command, story: Path, words: tuple[str, ...], line: str
+    elman: Command, story: Path, words: tuple[str, ...], line: str
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--workers", "4")
-    done = elman_here("plan", story, *own, *words)
+    done = elman("plan", story, *own, *words)
     assert done.returncode == 0, done.stderr
     assert f"worker   a process; {line}" in done.stdout.splitlines()
 
@@ -73,38 +73,38 @@ def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
     ],
 )
 def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
-    elman_here: Command, story: Path, rows: str, shards: tuple[str, ...], cure: str
+    elman: Command, story: Path, rows: str, shards: tuple[str, ...], cure: str
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", rows, "--workers", "64")
-    done = elman_here("plan", story, *own, *shards)
+    done = elman("plan", story, *own, *shards)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"more than 2 workers require {cure}"
 
 
 @pytest.mark.usefixtures("briefly")
 def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
-    elman_here: Command, story: Path
+    elman: Command, story: Path
 ) -> None:
     own = (*BOOK, "--hidden", "65536", "--layers", "4")
-    done = elman_here("plan", story, *own, "--workers", "2", "--per-machine", "2")
+    done = elman("plan", story, *own, "--workers", "2", "--per-machine", "2")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^a machine needs \d.* TB for this, but has ", done.stdout, re.M)
 
 
 @pytest.mark.usefixtures("briefly")
 def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
-    elman_here: Command, story: Path
+    elman: Command, story: Path
 ) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "3", "--partition-optimizer")
-    done = elman_here("plan", story, *own)
+    done = elman("plan", story, *own)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("more than 2 workers require more --shards")
 
 
 @pytest.mark.usefixtures("briefly")
-def test_a_plan_of_a_text_that_is_not_there(elman_here: Command) -> None:
+def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
-    done = elman_here("plan", *sizes, "--workers", "2", "--json")
+    done = elman("plan", *sizes, "--workers", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["weights"] == weights.count(Architecture("gru", 300, 32, embedding=32))
@@ -115,11 +115,9 @@ def test_a_plan_of_a_text_that_is_not_there(elman_here: Command) -> None:
 
 
 @pytest.mark.usefixtures("briefly")
-def test_a_partitioned_optimizer_is_planned_as_it_is_trained(
-    elman_here: Command, story: Path
-) -> None:
+def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, story: Path) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--optimizer", "adam")
-    done = elman_here("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
+    done = elman("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     one, two = found["predictions"]
@@ -149,9 +147,9 @@ def test_a_partitioned_optimizer_is_planned_as_it_is_trained(
     ],
 )
 def test_what_cannot_be_planned_is_told(
-    elman_here: Command, story: Path, words: tuple[str, ...], message: str
+    elman: Command, story: Path, words: tuple[str, ...], message: str
 ) -> None:
-    done = elman_here("plan", *words)
+    done = elman("plan", *words)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import elman as package
 from elman.core.errors import ElmanError
 from elman.numpy import TextFile
 from tests.cli.test_resume import run_settings
-from tests.conftest import QUICK, Command
+from tests.conftest import QUICK, Command, CommandIn
 
 
 def test_a_store_is_trained_on_and_evaluated_as_its_text(
@@ -106,15 +104,10 @@ def test_a_model_with_byte_pairs_is_saved_and_loaded(
 
 
 def test_a_run_on_the_current_folder_has_its_name(
-    elman: Command, story: Path, tmp_path: Path
+    elman_in: CommandIn, story: Path, tmp_path: Path
 ) -> None:
-    assert elman("prepare", story, "--out", "kept").returncode == 0
-    code = "import os; os.chdir('kept'); from elman.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", ".", *QUICK, "--framework", "numpy"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    kept = tmp_path / "kept"
+    assert elman_in(tmp_path)("prepare", story, "--out", "kept").returncode == 0
+    done = elman_in(kept)("train", ".", *QUICK, "--framework", "numpy")
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in (tmp_path / "kept" / "runs").iterdir()] == ["kept"]
+    assert [path.name for path in (kept / "runs").iterdir()] == ["kept"]

@@ -92,18 +92,20 @@ def test_an_interrupt_of_the_report_tells_that_the_run_is_finished(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
-def test_a_file_name_that_is_not_utf8_works(elman: Command, story: Path, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_works(
+    elman_process: Command, story: Path, tmp_path: Path
+) -> None:
     text, run = (os.fsdecode(b"caf\xe9" + ending) for ending in (b".txt", b""))
     story.rename(tmp_path / text)
-    done = elman("train", text, *QUICK, "--framework", "numpy")
+    done = elman_process("train", text, *QUICK, "--framework", "numpy")
     assert done.returncode == 0, done.stderr
     made = Path("runs") / run
-    assert elman("generate", made, "Once", "--framework", "numpy").returncode == 0
-    assert "caf\ufffd" in elman("compare", made).stdout
+    assert elman_process("generate", made, "Once", "--framework", "numpy").returncode == 0
+    assert "caf\ufffd" in elman_process("compare", made).stdout
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "training.json").write_text(json.dumps(run_settings(tmp_path / made)))
-    done = elman("train", "--resume", "begun")
+    done = elman_process("train", "--resume", "begun")
     assert done.returncode == 0, done.stderr
 
 

@@ -50,14 +50,14 @@ def test_each_line_has_its_row_in_the_order_of_the_text(
 
 
 def test_the_engine_gives_what_the_specification_gives(
-    elman_here: Command, run: Path, tmp_path: Path
+    elman: Command, run: Path, tmp_path: Path
 ) -> None:
     rng = random.Random(0)
     story = "Once upon a time, said he. " * 20
     lines = [story[: rng.randrange(540)] for _ in range(300)]
     (tmp_path / "many.txt").write_text("\n".join(lines))
     found, wanted = (
-        table(elman_here("score", run, "many.txt", "--framework", name).stdout)
+        table(elman("score", run, "many.txt", "--framework", name).stdout)
         for name in ("numba", "numpy")
     )
     assert len(found) == len(lines)
@@ -66,10 +66,10 @@ def test_the_engine_gives_what_the_specification_gives(
 
 
 def test_by_token_a_line_is_spelt_out_with_its_surprises(
-    elman_here: Command, run: Path, some_lines: Path
+    elman: Command, run: Path, some_lines: Path
 ) -> None:
-    rows = table(elman_here("score", run, some_lines, *NUMPY, "--by", "token").stdout)
-    of_lines = table(elman_here("score", run, some_lines, *NUMPY).stdout)
+    rows = table(elman("score", run, some_lines, *NUMPY, "--by", "token").stdout)
+    of_lines = table(elman("score", run, some_lines, *NUMPY).stdout)
     for n, (line, whole) in enumerate(zip(LINES, of_lines, strict=True), 1):
         tokens, bits = zip(*(row[1:] for row in rows if row[0] == str(n)), strict=True)
         known = {"Z": "<unk>", "\xeb": "<unk>", "x": "<unk>", "y": "<unk>"}
@@ -79,26 +79,26 @@ def test_by_token_a_line_is_spelt_out_with_its_surprises(
 
 
 def test_top_finds_the_lines_with_the_most_bits_per_character(
-    elman_here: Command, run: Path, some_lines: Path
+    elman: Command, run: Path, some_lines: Path
 ) -> None:
-    rows = table(elman_here("score", run, some_lines, *NUMPY).stdout)
+    rows = table(elman("score", run, some_lines, *NUMPY).stdout)
     of_text = [n for n, line in enumerate(LINES) if line]  # an empty line is no finding
     order = sorted(of_text, key=lambda n: -float(rows[n][1]))
-    found = elman_here("score", run, some_lines, *NUMPY, "--top", "3").stdout.splitlines()
+    found = elman("score", run, some_lines, *NUMPY, "--top", "3").stdout.splitlines()
     wanted = ["\t".join([*rows[n], str(n + 1), LINES[n]]) for n in order]
     assert found == wanted[:3]
-    assert elman_here("score", run, some_lines, *NUMPY, "--top", "99").stdout.splitlines() == wanted
+    assert elman("score", run, some_lines, *NUMPY, "--top", "99").stdout.splitlines() == wanted
 
 
 def test_the_text_of_each_line_is_its_last_column(
-    elman_here: Command, run: Path, some_lines: Path
+    elman: Command, run: Path, some_lines: Path
 ) -> None:
     score = ("score", run, some_lines, *NUMPY)
-    rows = elman_here(*score).stdout.splitlines()
-    with_text = elman_here(*score, "--text").stdout.splitlines()
+    rows = elman(*score).stdout.splitlines()
+    with_text = elman(*score, "--text").stdout.splitlines()
     assert with_text == [f"{row}\t{line}" for row, line in zip(rows, LINES, strict=True)]
     top = (*score, "--top", "3")  # its rows have their text already
-    assert elman_here(*top, "--text").stdout == elman_here(*top).stdout
+    assert elman(*top, "--text").stdout == elman(*top).stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
@@ -126,23 +126,23 @@ def test_a_terminal_shows_the_rows_below_a_header(
 
 
 def test_equal_lines_stay_in_the_order_of_the_text(
-    elman_here: Command, run: Path, tmp_path: Path
+    elman: Command, run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "many.txt").write_text("\n".join(LINES[2:4] * 200))
-    rows = table(elman_here("score", run, "many.txt", *NUMPY, "--top", "999").stdout)
+    rows = table(elman("score", run, "many.txt", *NUMPY, "--top", "999").stdout)
     assert len(rows) == 400
     assert rows == sorted(rows, key=lambda row: (-float(row[1]), int(row[3])))
 
 
 def test_standard_input_is_read_as_a_file_is(
-    elman: Command, run: Path, some_lines: Path, tmp_path: Path
+    elman_process: Command, run: Path, some_lines: Path, tmp_path: Path
 ) -> None:
-    wanted = elman("score", run, some_lines, *NUMPY).stdout
+    wanted = elman_process("score", run, some_lines, *NUMPY).stdout
     raw, piped = some_lines.read_bytes(), tmp_path / "piped"
     for content in (raw, gzip.compress(raw), raw + b"\r\n"):
         piped.write_bytes(content)
         with piped.open("rb") as stdin:
-            assert elman("score", run, "-", *NUMPY, stdin=stdin).stdout == wanted
+            assert elman_process("score", run, "-", *NUMPY, stdin=stdin).stdout == wanted
 
 
 def test_a_line_that_nothing_predicts_has_no_bits(elman: Command, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from elman.core.experiments.settings import Settings
 from elman.core.experiments.sweep import BEHIND, Report, Sweep, Worker, begin, check_texts
 from elman.core.experiments.sweep_report import command
 from elman.core.training.callback import Callback
-from tests.conftest import Command, command_line
+from tests.conftest import Command, CommandIn, command_line
 
 FIXED = ("--recipe", "book", "--epochs", "2", "--batch-size", "16", "--optimizer", "adam")
 SPACE = "hidden=4..16:log, layers=1..2, dropout=0..0.5, cell=gru|rnn, lr=0.001..0.1:log"
@@ -50,13 +50,15 @@ def done(folder: Path) -> subprocess.CompletedProcess[str]:
     return found
 
 
-def test_every_trial_is_a_run(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+def test_every_trial_is_a_run(
+    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
+) -> None:
     rows = table(folder / "found")
     assert len(rows) == 12
     assert {row["state"] for row in rows} <= ENDED
     assert "pruned" in {row["state"] for row in rows}
     runs = [f"found/trials/{row['run']}" for row in rows]
-    compared = command_line(folder)("compare", *runs)
+    compared = elman_in(folder)("compare", *runs)
     assert compared.returncode == 0, compared.stderr
     assert all(run in compared.stdout for run in runs)
     losses = [float(row["loss"]) for row in rows]
@@ -64,27 +66,29 @@ def test_every_trial_is_a_run(done: subprocess.CompletedProcess[str], folder: Pa
     assert (folder / "found" / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(folder: Path) -> None:
+def test_trials_with_other_tokens_are_compared_by_the_loss_per_character(
+    elman_in: CommandIn, folder: Path
+) -> None:
     space = ("--space", "tokenizer=char|byte|bpe, vocab_size=257|300")
     own = (*FIXED, "--framework", "numpy", *space, "--trials", "6", "--seed", "1")
-    done = command_line(folder)("sweep", "story.txt", *own, "--out", "tokens")
+    done = elman_in(folder)("sweep", "story.txt", *own, "--out", "tokens")
     assert done.returncode == 0, done.stderr
     rows = [row for row in table(folder / "tokens") if row["state"] == "complete"]
     assert len({row["tokenizer"] for row in rows}) > 1
     for row in rows:
-        shown = command_line(folder)("info", f"tokens/trials/{row['run']}", "--json").stdout
+        shown = elman_in(folder)("info", f"tokens/trials/{row['run']}", "--json").stdout
         bits = json.loads(shown)["results"]["val_bits_per_character"]
         assert float(row["loss"]) == pytest.approx(bits * math.log(2), rel=1e-6)
 
 
 def test_the_best_trial_is_repeated_by_its_command(
-    done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     best = re.search(r"^best +(.*)$", done.stdout, re.MULTILINE)
     repeat = re.search(r"^repeat +elman (.*)$", done.stdout, re.MULTILINE)
     assert best
     assert repeat
-    again = command_line(folder)(*shlex.split(repeat[1]), "--out", "again")
+    again = elman_in(folder)(*shlex.split(repeat[1]), "--out", "again")
     assert again.returncode == 0, again.stderr
     wanted = (folder / best[1] / "model.safetensors").read_bytes()
     assert (folder / "again" / "model.safetensors").read_bytes() == wanted
@@ -98,12 +102,12 @@ def test_a_command_says_what_defaults_depend_on() -> None:
 
 
 def test_a_sweep_that_is_interrupted_goes_on_as_if_it_had_not_been(
-    done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     """With one worker its trials are the same, too: values follow from the seed and the losses."""
     words = ("sweep", "story.txt", *SWEEP, "--trials", "12", "--out", "stopped")
     kill_after(folder, words, trials=4)
-    code = command_line(folder)("sweep", "--resume", "stopped")
+    code = elman_in(folder)("sweep", "--resume", "stopped")
     assert code.returncode == 0, code.stderr
     assert table(folder / "stopped") == table(folder / "found")
 
@@ -153,8 +157,10 @@ def test_two_processes_work_on_a_sweep_and_one_survives(folder: Path) -> None:
     share(folder, 8, "shared")
 
 
-def test_trials_that_are_refused_are_told_and_others_go_on(folder: Path) -> None:
-    elman = command_line(folder)
+def test_trials_that_are_refused_are_told_and_others_go_on(
+    elman_in: CommandIn, folder: Path
+) -> None:
+    elman = elman_in(folder)
     fixed = (*FIXED, "--framework", "numpy", "--tied", "--embedding", "8")
     done = elman(
         "sweep", "story.txt", *fixed, "--space", "hidden=8|16", "--trials", "6", "--out", "tied"
@@ -204,26 +210,26 @@ def test_a_trial_that_was_behind_when_its_process_was_killed_ends_where_it_would
 
 
 def test_a_lock_that_a_killed_process_has_left_holds_up_nobody(
-    done: subprocess.CompletedProcess[str], folder: Path
+    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     (folder / "found" / "journal.log.lock").symlink_to("found/journal.log")  # Optuna's
-    again = command_line(folder)("sweep", "--resume", "found")
+    again = elman_in(folder)("sweep", "--resume", "found")
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
 
 
 def test_a_sweep_is_not_used_up_where_its_text_is_not(
-    done: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path
+    elman_in: CommandIn, done: subprocess.CompletedProcess[str], folder: Path, tmp_path: Path
 ) -> None:
     before = table(folder / "found")
-    elsewhere = command_line(tmp_path)("sweep", "--resume", str(folder / "found"))
+    elsewhere = elman_in(tmp_path)("sweep", "--resume", str(folder / "found"))
     assert elsewhere.returncode == 2
     assert elsewhere.stderr.startswith("elman: there is no file story.txt")
     assert table(folder / "found") == before
 
 
 def test_a_sweep_ends_where_its_text_changes_and_goes_on_when_it_is_restored(
-    tmp_path: Path,
+    elman: Command, tmp_path: Path
 ) -> None:
     """Losses on two texts are not compared, and no trial is used up."""
     text = tmp_path / "story.txt"
@@ -240,16 +246,16 @@ def test_a_sweep_ends_where_its_text_changes_and_goes_on_when_it_is_restored(
     with pytest.raises(ElmanError, match=changed):
         Worker(tmp_path / "sweep", settings).run(train)
     resume = ("sweep", "--resume", str(tmp_path / "sweep"))
-    refused = command_line(tmp_path)(*resume)
+    refused = elman(*resume)
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"elman: {changed}")
     assert [row["state"] for row in table(tmp_path / "sweep")] == ["complete"]
     text.write_text(story)
-    done = command_line(tmp_path)(*resume)
+    done = elman(*resume)
     assert done.returncode == 0, done.stderr
     assert [row["state"] in ENDED for row in table(tmp_path / "sweep")] == [True] * 3
     text.write_text("aaaa" * 1000)  # nothing is left to train
-    assert command_line(tmp_path)(*resume).stdout == done.stdout
+    assert elman(*resume).stdout == done.stdout
 
 
 @pytest.mark.parametrize("name", ["val", "test", "init", "store"])
@@ -269,10 +275,12 @@ def test_a_sweep_notices_a_change_of_all_that_it_reads(tmp_path: Path, name: str
         check_texts(settings)
 
 
-def test_a_notice_that_each_trial_would_repeat_is_told_once(folder: Path) -> None:
+def test_a_notice_that_each_trial_would_repeat_is_told_once(
+    elman_in: CommandIn, folder: Path
+) -> None:
     (folder / "odd.txt").write_text("once upon a time said he. " * 640 + "a tale, " * 600)
     own = (*FIXED, "--framework", "numpy", "--space", "hidden=4|8", "--trials", "3")
-    done = command_line(folder)("sweep", "odd.txt", *own, "--out", "odd")
+    done = elman_in(folder)("sweep", "odd.txt", *own, "--out", "odd")
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if "the validation part differs" in line]
     assert len(told) == 1

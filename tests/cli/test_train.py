@@ -18,9 +18,9 @@ from tests.conftest import BOOK, QUICK, Command
 
 
 def test_train_makes_a_run_directory_and_says_what_came_of_it(
-    elman: Command, tmp_path: Path
+    elman_process: Command, tmp_path: Path
 ) -> None:
-    done = elman("train", *QUICK)
+    done = elman_process("train", *QUICK)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "time-machine"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -169,10 +169,10 @@ def test_texts_are_shown_while_a_model_trains_and_change_nothing(
 
 
 def test_two_trainings_with_one_seed_agree_and_get_folders_of_their_own(
-    elman: Command, tmp_path: Path, story: Path
+    elman_process: Command, tmp_path: Path, story: Path
 ) -> None:
     for _ in range(2):
-        assert elman("train", story, *QUICK).returncode == 0
+        assert elman_process("train", story, *QUICK).returncode == 0
     one, two = tmp_path / "runs" / "story", tmp_path / "runs" / "story-2"
     weights = [(folder / "model.safetensors").read_bytes() for folder in (one, two)]
     assert weights[0] == weights[1]

@@ -42,19 +42,19 @@ def test_an_interrupt_while_kernels_are_compiled_does_not_wait_for_them(
 
 
 def test_a_notebooks_plotting_backend_does_not_fail_a_training(
-    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elman_process: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MPLBACKEND", "of-another-environment")
-    done = elman("train", story, *ONCE, "--out", "run")
+    done = elman_process("train", story, *ONCE, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "curves.svg").exists()
 
 
 def test_without_compiling_there_is_no_engine(
-    elman: Command, story: Path, monkeypatch: pytest.MonkeyPatch
+    elman_process: Command, story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    done = elman("train", story, *ONCE)
+    done = elman_process("train", story, *ONCE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "elman: elman.numba requires compiled code, got NUMBA_DISABLE_JIT: unset it\n"
@@ -62,10 +62,10 @@ def test_without_compiling_there_is_no_engine(
 
 
 def test_settings_of_numba_in_the_current_folder_are_not_read(
-    elman: Command, story: Path, tmp_path: Path
+    elman_process: Command, story: Path, tmp_path: Path
 ) -> None:
     (tmp_path / ".numba_config.yaml").write_text("cache_dir: kept\ndisable_jit: 1\n")
-    done = elman("train", story, *ONCE, "--out", "run")
+    done = elman_process("train", story, *ONCE, "--out", "run")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "kept").exists()
 

@@ -59,9 +59,9 @@ def last_val_ppl(run: Path) -> float:
 
 
 def test_the_same_seed_gives_the_same_numbers_and_the_specifications(
-    elman: Command, here: Here, module: Any, framework: str, story: Path, run: Path
+    elman_process: Command, here: Here, module: Any, framework: str, story: Path, run: Path
 ) -> None:
-    done = elman("train", story, *THRICE, "--framework", framework, "--out", "again")
+    done = elman_process("train", story, *THRICE, "--framework", framework, "--out", "again")
     assert done.returncode == 0, done.stderr
     here("train", story, *THRICE, "--framework", "numpy", "--out", "numpy")
     weights = [(run.parent / out / "model.safetensors").read_bytes() for out in ("run", "again")]
@@ -125,17 +125,17 @@ def test_a_gpu_that_is_not_there_is_refused(here: Here, module: Any, framework: 
 
 @pytest.mark.long
 def test_frameworks_train_side_by_side(
-    elman: Command, framework: str, story: Path, tmp_path: Path
+    elman_process: Command, framework: str, story: Path, tmp_path: Path
 ) -> None:
     both = f"numpy,{framework}={sys.executable}"
-    done = elman("train", story, *THRICE, "--tied", "--embedding", "8", "--framework", both)
+    done = elman_process("train", story, *THRICE, "--tied", "--embedding", "8", "--framework", both)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("common settings: ")
     runs = [f"runs/story/{name}" for name in ("numpy", framework)]
     rows = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("runs/")]
     assert rows[:2] == runs  # a table that is too wide for a screen goes on below
     assert (tmp_path / "runs" / "story.png").stat().st_size > 5000
-    again = elman("compare", *runs, "--plot", "again.svg")
+    again = elman_process("compare", *runs, "--plot", "again.svg")
     assert again.stdout == done.stdout
     assert again.stderr == "elman: curves: again.svg\n"
     assert last_val_ppl(tmp_path / runs[0]) == pytest.approx(

@@ -41,11 +41,11 @@ def plurals(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(elman_here: Command, framework: str) -> Callable[..., Any]:
+def train(elman: Command, framework: str) -> Callable[..., Any]:
     """`elman train --pairs` in this process."""
 
     def call(*words: Any) -> Any:
-        return elman_here("train", *words, "--pairs", "--framework", framework)
+        return elman("train", *words, "--pairs", "--framework", framework)
 
     return call
 
@@ -68,7 +68,7 @@ def made(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_pairs_is_made_shown_and_compared(
-    train: Callable[..., Any], elman_here: Command, plurals: Path
+    train: Callable[..., Any], elman: Command, plurals: Path
 ) -> None:
     done = train(plurals, *TRAINED, "--sample-every", "2")
     assert done.returncode == 0, done.stderr
@@ -83,12 +83,12 @@ def test_a_run_of_pairs_is_made_shown_and_compared(
     assert config["training"]["given"][-1] == "text"
     names = {"config.json", "vocab.json", "target_vocab.json", "model.safetensors", "history.csv"}
     assert {path.name for path in folder.iterdir()} == names | {"curves.png", "curves.svg"}
-    listed = elman_here("runs").stdout.splitlines()
+    listed = elman("runs").stdout.splitlines()
     assert listed[1].split()[:5] == ["runs/plurals", "plurals.tsv", "char", "gru", "16"]
-    shown = elman_here("info", "runs/plurals").stdout
+    shown = elman("info", "runs/plurals").stdout
     assert "word in targets, vocabulary of" in shown
     assert "encoder and decoder of gru, 2 layers of 16 units each" in shown
-    compared = elman_here("compare", "runs/plurals", "--plot", "curves.svg")
+    compared = elman("compare", "runs/plurals", "--plot", "curves.svg")
     assert compared.returncode == 0, compared.stderr
     assert (plurals.parent / "curves.svg").exists()
 
@@ -290,11 +290,9 @@ def test_a_model_of_other_layers_is_not_saved(
     assert not (tmp_path / "own").exists()
 
 
-def test_commands_of_language_models_refuse_a_model_of_pairs(
-    made: Path, elman_here: Command
-) -> None:
+def test_commands_of_language_models_refuse_a_model_of_pairs(made: Path, elman: Command) -> None:
     for command in (("generate", made, "a"), ("next", made, "a"), ("export", made, "--to", "html")):
-        done = elman_here(*command)
+        done = elman(*command)
         assert done.returncode == 2
         assert "is a model of pairs, which writes targets of sources" in done.stderr
     with pytest.raises(ElmanError, match="is a model of pairs"):

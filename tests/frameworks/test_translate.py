@@ -69,14 +69,12 @@ def file(trained: Any, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def piped(
-    elman_here: Command, monkeypatch: pytest.MonkeyPatch, framework: str
-) -> Callable[..., Any]:
+def piped(elman: Command, monkeypatch: pytest.MonkeyPatch, framework: str) -> Callable[..., Any]:
     """`elman translate` in this process, which reads some bytes."""
 
     def call(run: Path, content: bytes, *options: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        return elman_here("translate", run, "--framework", framework, *options)
+        return elman("translate", run, "--framework", framework, *options)
 
     return call
 
@@ -120,10 +118,10 @@ def test_the_loss_is_that_of_the_validation(trained: Any, made: Path, framework:
 
 
 def test_texts_are_translated_in_their_order(
-    elman_here: Command, run: Path, framework: str, piped: Any
+    elman: Command, run: Path, framework: str, piped: Any
 ) -> None:
     wanted = [best.text for (best,) in package.load_pairs(run, framework).translate(WORDS)]
-    done = elman_here("translate", run, *WORDS, "--framework", framework)
+    done = elman("translate", run, *WORDS, "--framework", framework)
     assert (done.returncode, done.stdout.splitlines()) == (0, wanted)
     content = "\r\n".join(WORDS).encode()
     done = piped(run, content)
@@ -204,7 +202,7 @@ def test_lines_that_cannot_be_read_are_refused_in_a_line(
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_does_not_apply_is_refused_in_a_line(
-    elman_here: Command,
+    elman: Command,
     run: Path,
     file: Path,
     letters: Path,
@@ -212,7 +210,7 @@ def test_what_does_not_apply_is_refused_in_a_line(
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    done = elman_here(*words)
+    done = elman(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"elman: {message}")
     assert len(done.stderr.splitlines()) == 1
@@ -232,35 +230,33 @@ def letters(language_model: Path, tmp_path: Path) -> Path:
 
 
 def test_evaluate_prints_what_its_function_returns(
-    elman_here: Command, run: Path, file: Path, framework: str
+    elman: Command, run: Path, file: Path, framework: str
 ) -> None:
-    done = elman_here("evaluate", run, file, "--json", "--framework", framework)
+    done = elman("evaluate", run, file, "--json", "--framework", framework)
     result = package.evaluate(run, file, framework=framework)
     assert json.loads(done.stdout) == result.fields()
     assert (result.pairs, result.sources) == (len(WORDS) + len(IRREGULAR), len(WORDS))
-    shown = elman_here("evaluate", run, file, "--framework", framework).stdout
+    shown = elman("evaluate", run, file, "--framework", framework).stdout
     assert f"exact matches       {result.exact_matches:.2%}\n" in shown
 
 
 @pytest.mark.parametrize("name", ["config.json", "vocab.json", "target_vocab.json"])
 def test_a_spoilt_run_is_refused_in_a_line(
-    elman_here: Command, run: Path, framework: str, name: str
+    elman: Command, run: Path, framework: str, name: str
 ) -> None:
     good = (run / name).read_text(encoding="utf-8")
     for spoilt in ("", "{", "[]", good.replace('"', ""), good[: len(good) // 2]):
         (run / name).write_text(spoilt, encoding="utf-8")
-        done = elman_here("translate", run, "a", "--framework", framework)
+        done = elman("translate", run, "a", "--framework", framework)
         assert done.returncode == 2
         assert str(run / name) in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_spoilt_weights_are_refused_in_a_line(
-    elman_here: Command, run: Path, framework: str
-) -> None:
+def test_spoilt_weights_are_refused_in_a_line(elman: Command, run: Path, framework: str) -> None:
     path = run / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    done = elman_here("translate", run, "a", "--framework", framework)
+    done = elman("translate", run, "a", "--framework", framework)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
 

@@ -57,11 +57,13 @@ def test_a_saved_model_loads_into_bare_torch_layers(elman: Command, tmp_path: Pa
 
 
 def test_all_frameworks_train_one_after_the_other_and_agree(
-    elman: Command, story: Path, tmp_path: Path
+    elman_process: Command, story: Path, tmp_path: Path
 ) -> None:
-    done = elman("train", story, *QUICK, "--cell", "gru", "--framework", "all", "--out", "all")
+    done = elman_process(
+        "train", story, *QUICK, "--cell", "gru", "--framework", "all", "--out", "all"
+    )
     assert done.returncode == 0, done.stderr
-    shown = elman("compare", *(f"all/{name}" for name in HERE), "--json")
+    shown = elman_process("compare", *(f"all/{name}" for name in HERE), "--json")
     runs = json.loads(shown.stdout)["runs"]
     assert [run["settings"]["framework"] for run in runs] == list(HERE)
     assert len({f"{run['results']['val_ppl']:.2f}" for run in runs}) == 1
@@ -69,8 +71,8 @@ def test_all_frameworks_train_one_after_the_other_and_agree(
     assert len({config["training"]["text_sha256"] for config in configs}) == 1
 
 
-def test_info_tells_the_version_and_the_devices_of_every_framework(elman: Command) -> None:
-    lines = elman("info").stdout.splitlines()
+def test_info_tells_the_version_and_the_devices_of_every_framework(elman_process: Command) -> None:
+    lines = elman_process("info").stdout.splitlines()
     for name in HERE:
         module = package.framework_module(name)
         assert f"{name:<10} {module.version()}  {', '.join(module.devices())}" in lines

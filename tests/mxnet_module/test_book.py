@@ -250,6 +250,6 @@ def test_an_mxnet_that_cannot_be_imported_says_what_it_needs(
     assert re.search(said, done.stderr, re.MULTILINE)
 
 
-def test_info_tells_the_version_and_the_devices(elman: Command) -> None:
-    lines = elman("info").stdout.splitlines()
+def test_info_tells_the_version_and_the_devices(elman_process: Command) -> None:
+    lines = elman_process("info").stdout.splitlines()
     assert f"mxnet      {d2l.version()}  {', '.join(d2l.devices())}" in lines

@@ -39,10 +39,12 @@ def open_stream(server: Server, **more: Any) -> socket.socket:
     return connection
 
 
-def test_the_name_of_a_run_is_answered_with_its_path(elman: Command, tmp_path: Path) -> None:
+def test_the_name_of_a_run_is_answered_with_its_path(
+    elman_process: Command, tmp_path: Path
+) -> None:
     (tmp_path / "runs" / "kjv").mkdir(parents=True)
     (tmp_path / "runs" / "kjv" / "config.json").write_text("{}")
-    done = elman("serve", "kjv")
+    done = elman_process("serve", "kjv")
     assert (done.returncode, done.stdout) == (2, "")
     meant = Path("runs", "kjv")
     assert done.stderr == f"elman: kjv is not a run directory: did you mean {meant}?\n"

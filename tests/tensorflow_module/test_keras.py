@@ -40,13 +40,13 @@ print(Model.__module__, issubclass(d2l.Module, Model))
 
 
 def test_the_command_line_reads_no_settings_of_keras(
-    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elman_process: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     words = ("--framework", "tensorflow", "--epochs", "1", "--optimizer", "adam", "--hidden", "4")
     words += ("--recipe", "book", "--embedding", "4", "--tied", "--batch-size", "16")
-    done = elman("train", story, *words)
+    done = elman_process("train", story, *words)
     assert done.returncode == 0, done.stderr
 
 

@@ -539,10 +539,10 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_no_files(
-    elman_here: Command, texts: list[str], tmp_path: Path, words: list[str], message: str
+    elman: Command, texts: list[str], tmp_path: Path, words: list[str], message: str
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    done = elman_here("prepare", *words, "--out", "store")
+    done = elman("prepare", *words, "--out", "store")
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -14,12 +14,14 @@ from tests.conftest import QUICK, Command
 
 
 def test_a_framework_of_another_environment_trains_and_is_compared(
-    elman: Command, story: Path, tmp_path: Path
+    elman_process: Command, story: Path, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"  # as that of another environment
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    done = elman("train", story, *QUICK, "--framework", f"numpy={python}", "--out", "made/run")
+    done = elman_process(
+        "train", story, *QUICK, "--framework", f"numpy={python}", "--out", "made/run"
+    )
     assert done.returncode == 0, done.stderr
     *above, header, row = done.stdout.splitlines()
     assert "framework numpy" in " ".join(above)
@@ -30,7 +32,7 @@ def test_a_framework_of_another_environment_trains_and_is_compared(
     config = json.loads((tmp_path / "made" / "run" / "numpy" / "config.json").read_text())
     assert row.split()[-1] == str(config["training"]["peak_memory_mb"])
     assert config["training"]["peak_memory_mb"] > 20
-    again = elman("compare", "made/run/numpy", "--plot", "again.svg")
+    again = elman_process("compare", "made/run/numpy", "--plot", "again.svg")
     assert (again.stdout, again.stderr) == (done.stdout, "elman: curves: again.svg\n")
     assert (tmp_path / "again.svg").exists()
 
@@ -80,11 +82,13 @@ def test_a_users_error_in_every_framework_exits_with_2(elman: Command) -> None:
 
 
 def test_no_module_from_the_current_folder_is_imported(
-    elman: Command, story: Path, tmp_path: Path
+    elman_process: Command, story: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('not mine')")
     story.rename(tmp_path / "-story $_{.txt")
-    done = elman("train", *QUICK, "--framework", f"numpy={sys.executable}", "--", "-story $_{.txt")
+    done = elman_process(
+        "train", *QUICK, "--framework", f"numpy={sys.executable}", "--", "-story $_{.txt"
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "-story $_{" / "numpy" / "config.json").exists()
 
@@ -107,20 +111,20 @@ def test_an_interrupted_comparison_can_be_resumed(story: Path, tmp_path: Path) -
 
 
 def test_a_folder_that_is_not_a_run_cannot_be_compared(
-    elman: Command, elman_here: Command, story: Path, tmp_path: Path
+    elman: Command, story: Path, tmp_path: Path
 ) -> None:
     assert elman("train", story, *QUICK, "--out", "run").returncode == 0
-    assert "none is not a run directory" in elman_here("compare", "run", "none").stderr
-    assert "cannot write run.xyz" in elman_here("compare", "run", "--plot", "run.xyz").stderr
+    assert "none is not a run directory" in elman("compare", "run", "none").stderr
+    assert "cannot write run.xyz" in elman("compare", "run", "--plot", "run.xyz").stderr
     columns = "epoch,train_ppl,val_ppl,tokens_per_second,seconds\n"
     (tmp_path / "folder").mkdir()
     assert (
         "cannot write folder: the extension must be"
-        in elman_here("compare", "run", "--plot", "folder").stderr
+        in elman("compare", "run", "--plot", "folder").stderr
     )
     for row in ("x,1,1,1,1", "9" * 400 + ",1,1,1,1", "1,-5,1,1,1", "1", "y" * 200_000):
         (tmp_path / "run" / "history.csv").write_text(columns + row + "\n")
-        done = elman_here("compare", "run")
+        done = elman("compare", "run")
         assert "cannot read run/history.csv" in done.stderr
         assert done.stderr.count("\n") == 1
 
@@ -274,9 +278,9 @@ def test_what_is_no_run_is_passed_over_with_a_notice(elman: Command, tmp_path: P
     ],
 )
 def test_a_text_that_runs_cannot_be_compared_on_is_refused(
-    elman_here: Command, text: str, message: str
+    elman: Command, text: str, message: str
 ) -> None:
-    done = elman_here("compare", "run", "--on", text)
+    done = elman("compare", "run", "--on", text)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

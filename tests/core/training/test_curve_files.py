@@ -136,25 +136,29 @@ def test_the_curves_of_many_runs_can_be_told_apart(runs: int) -> None:
 
 @pytest.mark.parametrize("content", [b"text.usetex: True\nfont.size: 1e9\nx: y\n", b"\xff\xfe"])
 def test_no_matplotlibrc_is_read(
-    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+    elman_process: Command,
+    story: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
 ) -> None:
     (tmp_path / "user").mkdir()
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "user"))  # where it makes its cache anew
     for folder in (tmp_path, tmp_path / "user"):
         (folder / "matplotlibrc").write_bytes(content)
-    done = elman("train", story, *QUICK, "--out", "run")
+    done = elman_process("train", story, *QUICK, "--out", "run")
     assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr  # a line an epoch
     assert (tmp_path / "run" / "curves.png").exists()
 
 
 def test_a_run_and_a_table_need_no_picture(
-    elman: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elman_process: Command, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken" / "matplotlib"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise RuntimeError('out of ink')")
     monkeypatch.setenv("PYTHONPATH", str(broken.parent), prepend=":")
-    trained = elman("train", story, *QUICK, "--framework", "numpy,numba", "--out", "runs")
+    trained = elman_process("train", story, *QUICK, "--framework", "numpy,numba", "--out", "runs")
     assert trained.returncode == 0
     rows = [line.split()[0] for line in trained.stdout.splitlines() if line.startswith("runs/")]
     assert rows[-2:] == ["runs/numpy", "runs/numba"]
@@ -163,7 +167,7 @@ def test_a_run_and_a_table_need_no_picture(
     run = line.format("curves.svg") + "; the rest of the run is saved"
     assert messages == [run, run, line.format("runs.png")]
     assert (tmp_path / "runs" / "numba" / "config.json").exists()
-    compared = elman("compare", "runs/numpy")
+    compared = elman_process("compare", "runs/numpy")
     assert compared.returncode == 1
     assert compared.stdout.splitlines()[-1].startswith("runs/numpy")
     assert compared.stderr == line.format("compare.png") + "\n"
