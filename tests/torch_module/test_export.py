@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,58 @@ import pytest
 import elman
 from elman.core.model.cells import CELLS, FRAMEWORK_LAYERS
 from elman.formats import torch as export
+from tests.conftest import Done
 from tests.export.custom_cells import CUSTOM
 from tests.export.models import ARCHITECTURES, model_of, saved
 
-# Asks a program for logits and a text, and prints them with the names of the modules it imported.
+# Asks a program of each line for logits and a text; prints them, and modules that it imported.
 ASK = """\
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import model, torch
-made = model.load()
-logits, _ = made(torch.tensor(json.loads(sys.argv[2])))
-text = model.generate(made, sys.argv[3], tokens=int(sys.argv[4]))
-modules = [name for name in sys.modules if name.split(".")[0] == "elman"]
-print(json.dumps([logits.tolist(), text, modules]))
+import json, sys, traceback
+import torch
+
+def answer(folder, ids, prefix, tokens):
+    sys.path.insert(0, folder)
+    try:
+        import model
+        made = model.load()
+        logits, _ = made(torch.tensor(ids))
+        text = model.generate(made, prefix, tokens=tokens)
+        modules = [name for name in sys.modules if name.split(".")[0] == "elman"]
+        return [logits.tolist(), text, modules]
+    except Exception:
+        return traceback.format_exc()
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop("model", None)
+
+for line in sys.stdin:
+    print(json.dumps(answer(*json.loads(line))), flush=True)
 """
+ALONE = (sys.executable, "-I")  # Python without the user's paths, as on a machine of a stranger
+Stranger = subprocess.Popen[str]
 
 
-def python(*words: str) -> subprocess.CompletedProcess[str]:
-    """Python without the user's paths, as on a machine of a stranger."""
-    return subprocess.run([sys.executable, "-I", *words], capture_output=True, encoding="utf-8")
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Stranger]:
+    """A process that has PyTorch, and is asked for the answers of one program after the other."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen([*ALONE, "-c", ASK], **pipes) as process:  # type: ignore[call-overload]
+        yield process
 
 
-def ask(folder: Path, ids: Any, prefix: str, tokens: int) -> tuple[Any, str]:
+def python(*words: str) -> Done:
+    return subprocess.run([*ALONE, *words], capture_output=True, encoding="utf-8")
+
+
+def ask(stranger: Stranger, folder: Path, ids: Any, prefix: str, tokens: int) -> tuple[Any, str]:
     """Logits of ids, and a greedy text, of the program in a folder."""
-    done = python("-c", ASK, str(folder), json.dumps(ids.tolist()), prefix, str(tokens))
-    assert done.returncode == 0, done.stderr
-    logits, text, modules = json.loads(done.stdout)
+    assert stranger.stdin is not None
+    assert stranger.stdout is not None
+    stranger.stdin.write(json.dumps([str(folder), ids.tolist(), prefix, tokens]) + "\n")
+    stranger.stdin.flush()
+    answer = json.loads(stranger.stdout.readline())
+    assert isinstance(answer, list), answer  # or else what the program raised
+    logits, text, modules = answer
     assert modules == []
     return np.array(logits), text
 
@@ -48,10 +75,12 @@ def exported(folder: Path, model: Any) -> Path:
 
 
 @pytest.mark.parametrize("sizes", ARCHITECTURES, ids=lambda sizes: "-".join(map(str, sizes)))
-def test_logits_and_a_greedy_text_are_elmans(sizes: Any, tmp_path: Path) -> None:
+def test_logits_and_a_greedy_text_are_elmans(
+    stranger: Stranger, sizes: Any, tmp_path: Path
+) -> None:
     model = model_of(*sizes)
     ids = np.array([model.codec.prefix_ids(text) for text in ("Once upon", "said he.\n")])
-    logits, text = ask(exported(tmp_path, model), ids, "Once", 200)
+    logits, text = ask(stranger, exported(tmp_path, model), ids, "Once", 200)
     np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
     assert text == model.predict("Once", 200)
 
@@ -59,21 +88,23 @@ def test_logits_and_a_greedy_text_are_elmans(sizes: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CUSTOM)
 def test_a_cell_of_the_users_own_becomes_a_program_too(
-    cell: str, layers: int, tmp_path: Path
+    stranger: Stranger, cell: str, layers: int, tmp_path: Path
 ) -> None:
     model = model_of(cell, layers)
     ids = np.array([model.codec.prefix_ids("Once upon")])
-    logits, text = ask(exported(tmp_path, model), ids, "Once", 40)
+    logits, text = ask(stranger, exported(tmp_path, model), ids, "Once", 40)
     np.testing.assert_allclose(logits, model.step(ids)[0], atol=1e-4)
     assert text == model.predict("Once", 40)
 
 
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("tokenizer", ["byte", "word", "bpe"])
-def test_every_tokenizer_writes_elmans_text(tokenizer: str, lines: bool, tmp_path: Path) -> None:
+def test_every_tokenizer_writes_elmans_text(
+    stranger: Stranger, tokenizer: str, lines: bool, tmp_path: Path
+) -> None:
     model = model_of("gru", tokenizer=tokenizer, lines=lines)
     ids = np.array([model.codec.prefix_ids("Once")])
-    _, text = ask(exported(tmp_path, model), ids, "Once", 60)
+    _, text = ask(stranger, exported(tmp_path, model), ids, "Once", 60)
     assert text == model.predict("Once", 60)
 
 
