@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+import elman
 from elman.core.workers.processes import free_port
 
 SETTINGS = ("--recipe", "book", "--hidden", "8", "--cell", "lstm", "--optimizer", "adam")
@@ -86,11 +87,10 @@ def exchanged_in_a_plan(framework: str, size: int) -> set[str]:
     return {lines.splitlines()[-1] for lines in told}  # JAX's gloo tells of its connections before
 
 
-def prepare(folder: Path, text: str, *more: str) -> None:
+def prepare(folder: Path, text: str, tokenizer: str | None = None) -> None:
     """Make a text, and a store of it."""
     (folder / "text.txt").write_text(text, encoding="utf-8")
-    done = alone(folder, ["prepare", "text.txt", "--out", "store", *more])
-    assert done.returncode == 0, done.stderr
+    elman.prepare(folder / "text.txt", out=folder / "store", tokenizer=tokenizer, quiet=True)
 
 
 def alone(folder: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,9 @@ from elman.core.errors import ElmanError
 from elman.core.experiments.tensorboard import TensorBoard
 from elman.core.model.weights import Architecture, initial
 from elman.core.training.callback import Callback
-from elman.core.training.checkpoint import Checkpoints, read_newest
 from elman.core.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log
-from tests.frameworks.test_resume import EPOCHS, Stop
+from tests.frameworks.test_resume import EPOCHS
 
 
 def fit(
@@ -103,29 +102,6 @@ def test_padding_has_no_gates(module: Any, tmp_path: Path) -> None:
     assert gate.num == 8 * batch.num_targets < 8 * batch.mask.size
 
 
-@pytest.mark.parametrize("batching", ["random", "contiguous"])
-def test_a_resumed_training_goes_on_in_its_log(
-    module: Any, story: Path, tmp_path: Path, batching: str
-) -> None:
-    trainer = fit(module, story, tmp_path / "whole", batching=batching)
-    whole, in_epoch = read_log(tmp_path / "whole"), trainer.num_train_batches
-    log, newest = tmp_path / "log", [None]
-    for updates in (2, in_epoch, in_epoch + 3):
-        place = tmp_path / str(updates)
-        checkpoints = Checkpoints(place, seconds=1e9)
-        more = Stop(updates, checkpoints), checkpoints
-        with pytest.raises(KeyboardInterrupt):
-            fit(module, story, log, *more, resume=newest[-1], batching=batching)
-        newest.append(read_newest(place))
-    # What comes after the checkpoint is lost, and is in the log once nevertheless.
-    for checkpoint in newest[-2:]:
-        fit(module, story, log, resume=checkpoint, batching=batching)
-        found = read_log(log)
-        assert steps_of(found) == steps_of(whole)
-        for tag in ("loss/training", "loss/validation", "loss/batch", "training/learning_rate"):
-            assert found.scalars[tag] == whole.scalars[tag]
-
-
 def test_a_log_changes_nothing_in_a_training(module: Any, story: Path, tmp_path: Path) -> None:
     def fails() -> str:
         raise ElmanError("the logits contain NaN or infinity")
@@ -143,15 +119,6 @@ def test_a_log_changes_nothing_in_a_training(module: Any, story: Path, tmp_path:
     steps = steps_of(read_log(tmp_path))
     assert "sample" not in steps
     assert steps["weights/linear.bias"] == steps["gates/l0.r"]
-
-
-def test_a_second_training_replaces_the_log_of_the_first(
-    module: Any, story: Path, tmp_path: Path
-) -> None:
-    trainer = fit(module, story, tmp_path)
-    trainer.fit(trainer.model, trainer.data)
-    points = read_log(tmp_path).scalars["loss/training"]
-    assert [loss for _, loss in points] == [np.float32(e.train_loss) for e in trainer.history]
 
 
 def test_a_model_of_the_books_own_has_a_log(module: Any, story: Path, tmp_path: Path) -> None:

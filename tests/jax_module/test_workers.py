@@ -47,7 +47,7 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     tmp_path: Path,
 ) -> None:
     """Gradients of their large embedding are exchanged as rows."""
-    prepare(tmp_path, WIDE, "--tokenizer", "word")
+    prepare(tmp_path, WIDE, tokenizer="word")
     command = words("jax", "one", *EPOCHS, "--embedding", "64")
     done = alone(tmp_path, command)
     assert done.returncode == 0, done.stderr
