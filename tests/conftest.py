@@ -13,7 +13,7 @@ from unittest import mock
 import hypothesis
 import pytest
 
-from elman import cli
+from elman import cli, framework_module
 
 # A machine that is busy, or a kernel that is compiled, makes no test fail.
 hypothesis.settings.register_profile("elman", deadline=None)
@@ -30,6 +30,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_layers_for_gpus(pytestconfig: pytest.Config) -> None:
+    """Without a GPU, spare the graphs that Keras 2 makes of each GRU and LSTM for one.
+
+    They take half of the time in which a step is compiled, and are never run on a CPU.
+    """
+    if pytestconfig.getoption("framework") != "tensorflow":
+        return
+    from elman.tensorflow.keras import KERAS_3
+
+    if not KERAS_3 and not framework_module("tensorflow").num_gpus():
+        from tf_keras.src.layers.rnn import gru_lstm_utils
+
+        gru_lstm_utils.function_register = lambda *arguments, **named: None
 
 
 COMPILING = "elman: compiling kernels for this processor; this takes some seconds the first time\n"

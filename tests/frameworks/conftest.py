@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import elman
+from tests.conftest import STORY
+
+EVEN = 3860  # characters of a text whose random batches of 8 sequences of 16 are all whole
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,10 @@ def _free_compiled_code(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     if pytestconfig.getoption("framework") == "jax":
         sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture
+def even_story(story: Path) -> Path:
+    """A text for whose batches a step is compiled once: none is smaller than the others."""
+    story.write_text(STORY[:EVEN], encoding="utf-8")
+    return story

@@ -64,7 +64,7 @@ def test_a_log_has_the_numbers_of_the_history(module: Any, story: Path, tmp_path
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "mingru"])
 def test_a_log_has_histograms_of_weights_and_gates(
-    module: Any, story: Path, tmp_path: Path, cell: str
+    module: Any, even_story: Path, tmp_path: Path, cell: str
 ) -> None:
     seen: list[dict[str, Any]] = []
 
@@ -72,7 +72,7 @@ def test_a_log_has_histograms_of_weights_and_gates(
         def after_update(self, trainer: Any) -> None:
             seen.append(module.export_weights(trainer.model))
 
-    trainer = fit(module, story, tmp_path, Look(), cell=cell)
+    trainer = fit(module, even_story, tmp_path, Look(), cell=cell)
     log = read_log(tmp_path)
     for name, values in seen[-1].items():
         points = log.histograms.pop(f"weights/{name}")
