@@ -134,22 +134,6 @@ def test_dropout_of_inputs_and_outputs_drops_what_the_specification_drops(layers
         assert_alike(arch, batch, **{name: share})
 
 
-@pytest.mark.parametrize("shape", TILES[1:], ids=str)
-@pytest.mark.parametrize("cell", CELLS)
-def test_narrower_vectors_give_the_same_within_rounding(cell: str, shape: TileShape) -> None:
-    arch = Architecture(cell, 11, 20, 2, 5)
-    X, Y = batch_of(arch, 35, 4)
-    results = []
-    for made in (Engine(arch), Engine(arch, shape)):
-        made.load(weights_of(arch))
-        loss, _ = made.loss(X, Y, (), DropoutMasks(), training=True)
-        results.append((loss, made.gradients()))
-    (wanted, right), (loss, found) = results
-    assert loss == pytest.approx(wanted, rel=1e-6)
-    for name, gradient in right.items():
-        np.testing.assert_allclose(found[name], gradient, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("way", ["groups"], indirect=True)
 def test_a_large_model_has_fewer_slots_and_the_same_gradients(
     way: str, monkeypatch: pytest.MonkeyPatch
