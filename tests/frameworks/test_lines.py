@@ -7,23 +7,24 @@ import numpy as np
 import pytest
 
 from elman import numpy as specification
-from elman.core.errors import ElmanError
 from elman.core.model.evaluation import evaluate_tokens
 from elman.core.model.weights import Architecture, initial
 from elman.core.model.writing import Writing, write
-from elman.core.training.checkpoint import Checkpoints, read_newest
-from tests.frameworks.test_resume import Stop, outcome
 
 
-@pytest.fixture
-def names(tmp_path: Path) -> str:
-    """Lines of 2 to 12 tokens, in batches of three lengths."""
+def names_of(folder: Path) -> str:
+    """A file of lines of 2 to 12 tokens, in batches of three lengths."""
     rng = np.random.default_rng(0)
-    path = tmp_path / "names"
+    path = folder / "names"
     path.write_text(
         "\n".join("".join(rng.choice([*"abcde"], rng.integers(1, 12))) for _ in range(300))
     )
     return str(path)
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> str:
+    return names_of(tmp_path)
 
 
 def made(module: Any, names: str, arch: Any = ("gru", 16, 1)) -> tuple[Any, Any, Any]:
@@ -46,32 +47,6 @@ def test_lines_follow_the_same_losses(module: Any, names: str, arch: tuple[str, 
     (wanted, *counts), (found, *others) = losses(specification), losses(module)
     assert others == counts
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
-
-
-def test_lines_are_resumed_at_any_batch(module: Any, names: str, tmp_path: Path) -> None:
-    trainer, model, data = made(module, names)
-    trainer.fit(model, data)
-    weights, history = outcome(module, trainer, model)
-    for updates in (3, trainer.num_train_batches + 2):
-        trainer, model, data = made(module, names)
-        checkpoints = Checkpoints(tmp_path / str(updates), seconds=1e9)
-        trainer.callbacks = [Stop(updates, checkpoints), checkpoints]
-        with pytest.raises(KeyboardInterrupt):
-            trainer.fit(model, data)
-        trainer, model, data = made(module, names)
-        trainer.fit(model, data, resume=read_newest(tmp_path / str(updates)))
-        found, found_history = outcome(module, trainer, model)
-        assert found_history == history
-        for name, weight in weights.items():
-            np.testing.assert_array_equal(found[name], weight)
-
-
-def test_a_model_of_lines_is_trained_further_on_lines_alone(module: Any, names: str) -> None:
-    trainer, model, data = made(module, names)
-    trainer.fit(model, data)
-    with pytest.raises(ElmanError, match="the codec was made for separate lines: give --lines"):
-        module.TextFile(names, 16, 99, codec=model.codec)
-    module.Trainer(1).fit(model, module.TextFile(names, 16, 99, lines=True, codec=model.codec))
 
 
 def test_lines_are_written_as_by_the_specification(module: Any, names: str) -> None:

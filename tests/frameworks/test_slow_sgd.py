@@ -10,13 +10,14 @@ import pytest
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from tests.conftest import STORY
+from tests.frameworks.conftest import EVEN
 from tests.frameworks.layers import layers_of
 
 
 @pytest.fixture
 def data(module: Any, tmp_path: Path) -> Any:
     path = tmp_path / "story.txt"
-    path.write_text(STORY, encoding="utf-8")
+    path.write_text(STORY[:EVEN], encoding="utf-8")
     return module.TextFile(str(path), batch_size=16, num_steps=16)
 
 
