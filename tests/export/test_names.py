@@ -41,14 +41,16 @@ def run(tmp_path: Path) -> Path:
     ],
     ids=lambda words: " ".join(words[:4]).encode(errors="replace").decode(),
 )  # fmt: skip
-def test_commands_read_and_write_it(elman: Command, run: Path, words: tuple[str, ...]) -> None:
-    done = elman(*words)
+def test_commands_read_and_write_it(
+    elman_process: Command, run: Path, words: tuple[str, ...]
+) -> None:
+    done = elman_process(*words)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_onnx_folder_needs_another_name(elman: Command, run: Path) -> None:
-    done = elman("export", run, "--to", "onnx")
+def test_an_onnx_folder_needs_another_name(elman_process: Command, run: Path) -> None:
+    done = elman_process("export", run, "--to", "onnx")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "elman: onnx requires UTF-8 paths, got 'strange-\\udcff-onnx': choose another --out\n"
