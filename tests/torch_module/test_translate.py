@@ -162,7 +162,7 @@ def test_a_spoilt_run_is_refused_in_a_line(elman: Command, run: Path, name: str)
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_spoilt_weights_are_refused_in_a_line(elman: Command, run: Path, framework: str) -> None:
+def test_spoilt_weights_are_refused_in_a_line(elman: Command, run: Path) -> None:
     path = run / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     done = elman("translate", run, "a", *FRAMEWORK)
