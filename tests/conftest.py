@@ -33,23 +33,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_graphs(pytestconfig: pytest.Config) -> None:
-    """Compile the steps of TensorFlow with Keras 2 in half of the time, to the same bits.
+def _no_layers_for_gpus(pytestconfig: pytest.Config) -> None:
+    """Without a GPU, spare the second graph that Keras 2 traces of each GRU and LSTM for one.
 
-    TensorFlow optimizes no graphs, and without a GPU Keras makes no layers for one. The processes
-    that tests start do both.
+    It takes a third of the time in which a step is compiled, and no CPU runs it. The processes that
+    tests start trace it, and end in the same bits.
     """
     if pytestconfig.getoption("framework") != "tensorflow":
         return
     from elman.tensorflow.keras import KERAS_3
 
-    if KERAS_3:
-        return
-    import tensorflow as tf
-    from tf_keras.src.layers.rnn import gru_lstm_utils
+    if not KERAS_3 and not framework_module("tensorflow").num_gpus():
+        from tf_keras.src.layers.rnn import gru_lstm_utils
 
-    tf.config.optimizer.set_experimental_options({"min_graph_nodes": 1 << 30})
-    if not framework_module("tensorflow").num_gpus():
         gru_lstm_utils.function_register = lambda *arguments, **named: None
 
 
