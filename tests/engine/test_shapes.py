@@ -15,14 +15,14 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import threads
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
-from tests.combinations import half_of
 from tests.engine.batches import batch_of, learned, weights_of
 
 THREADS = (1, 2, 3, 7)
-GROUPS, STEPS = 20, 70  # hidden units of models that are computed in either way
 
 
-@pytest.mark.parametrize(("shape", "cell", "hidden"), half_of(SHAPES, list(CELLS), (GROUPS, STEPS)))
+@pytest.mark.parametrize("hidden", [20, 70], ids=["groups", "steps"])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_gives_the_specifications_results_with_any_threads(
     shape: TileShape, cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
