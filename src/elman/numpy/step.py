@@ -46,10 +46,9 @@ class Step(GradientStep):
         They are in the order of the parameters; zeros before there are any.
         """
         gradients = self.model.gradients or _zeros_like(self.model.parameters)
-        length = sum(array.size for array in self.model.parameters.values())
-        vector: Array = np.empty(length, np.float32) if memory is None else memory
+        vector: Array = np.empty(self.vector_length, np.float32) if memory is None else memory
+        scale = np.float32(factor)
         for name, part in self._parts(vector):
-            scale = np.float32(factor)
             np.multiply(gradients[name], scale, part, dtype=np.float32, casting="same_kind")
         return vector
 

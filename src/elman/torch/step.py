@@ -46,17 +46,16 @@ class Step(GradientStep):
 
         They are in the order of the parameters; zeros before there are any.
         """
-        vector = torch.from_numpy(memory) if memory is not None else self._new_vector()
+        if memory is None:
+            vector = next(self.model.parameters()).new_empty(self.vector_length)
+        else:
+            vector = torch.from_numpy(memory)
         for parameter, part in self._parts(vector):
             if parameter.grad is None:
                 part.zero_()
             else:
                 torch.mul(parameter.grad, factor, out=part)
         return vector
-
-    def _new_vector(self) -> torch.Tensor:
-        parameters = list(self.model.parameters())
-        return parameters[0].new_empty(sum(map(torch.Tensor.numel, parameters)))
 
     @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:

@@ -102,7 +102,7 @@ class TimedStep(WrappedStep):
         super().__init__(inner)
         self.workers = workers
         self.exchanged = exchanged
-        self.length = sum(map(math.prod, inner.vector_shapes().values()))
+        self.length = inner.vector_length
         self.parts: list[NDArray[np.float64]] = []
         self._deadline = math.inf
 

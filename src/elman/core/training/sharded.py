@@ -8,7 +8,6 @@ embedding is exchanged as rows, the workers first agree on the rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,9 +80,8 @@ class ShardedStep(WrappedStep):
         self.ending = self.wants_to_end = False
         self.states: Any = None
         sparse = self.workers.sends_vectors and not ModelAttributes.of(self.model).tied
-        shapes = inner.vector_shapes()
-        self.length = sum(map(prod, shapes.values()))
-        self.embedding = embedding_in(shapes) if sparse else None
+        self.length = inner.vector_length
+        self.embedding = embedding_in(inner.vector_shapes()) if sparse else None
 
     def update(self, batch: Any) -> float:
         """Take an optimization step on the shards of all workers; return the mean loss."""

@@ -8,6 +8,7 @@ divided among them (`partitioned.py`): both wrap its step.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
@@ -119,6 +120,11 @@ class GradientStep(Step):
 
         - `memory`: NumPy array that the vector may be written to.
         """
+
+    @property
+    def vector_length(self) -> int:
+        """Number of gradients in the vector."""
+        return sum(map(prod, self.vector_shapes().values()))
 
     @abstractmethod
     def apply_gradients(self, vector: Any) -> None:
