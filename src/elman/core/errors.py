@@ -25,7 +25,7 @@ class ElmanError(Exception):
     exit_code = 2
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows of an error: the message, without the frames of the package."""
+        """Traceback in IPython: the message, without the frames of the package."""
         return [f"{type(self).__name__}: {self}"]
 
 

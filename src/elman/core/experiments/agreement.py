@@ -1,4 +1,4 @@
-"""What the workers of a training must have in common, compared before the first batch.
+"""Facts that the workers of a training must have in common, compared before the first batch.
 
 Workers on different processors, or with different versions of a framework, round differently. Their
 weights would drift apart, since each worker updates its own copy.
@@ -72,7 +72,7 @@ def _received(workers: Workers, folder: Path, begun: Checkpoint | None) -> Check
 
 
 def _facts(training: Training) -> dict[str, tuple[str, str]]:
-    """What this worker has, and how all can have the same, by name."""
+    """Facts of this worker, each with the cure if workers differ, by name."""
     name, framework = training.settings.framework, training.framework
     facts = {
         f"version of {name}": (framework.version(), "install the same everywhere"),

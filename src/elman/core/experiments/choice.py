@@ -159,7 +159,7 @@ def sources_of(settings: Mapping[str, Any]) -> Sources:
 
 
 def _token_options(settings: Mapping[str, Any], origin: Origin | None) -> TokenOptions:
-    """How to read the text of some settings, with the tokens of the model to start from."""
+    """Options of the tokens in some settings, with the codec of the model to start from."""
     return TokenOptions(
         settings.get("tokenizer"),
         settings.get("vocab_size"),

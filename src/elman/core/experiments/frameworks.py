@@ -31,7 +31,7 @@ def framework_module(name: str) -> Any:
 
 
 def installed_frameworks(names: tuple[str, ...] = FRAMEWORKS) -> list[str]:
-    """Those of some frameworks that are installed, in order."""
+    """Installed frameworks among some names, in order."""
     return [name for name in names if find_spec(name)]
 
 

@@ -57,7 +57,7 @@ class KnownLines:
         return digest.hexdigest()
 
     def among(self, lines: set[str]) -> set[str]:
-        """Those of some lines that are known."""
+        """Known lines among some lines."""
         found: set[str] = set()
         for some in self._lines():
             found |= lines.intersection(some)

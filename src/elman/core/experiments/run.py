@@ -134,7 +134,7 @@ class Config:
 
     @property
     def reading(self) -> tuple[Any, ...]:
-        """What determines how a text is read, except for vocabularies."""
+        """Settings that determine how a text is read, except for vocabularies."""
         return self.tokenizer, self.clean, self.newlines
 
     @property
@@ -170,7 +170,7 @@ class PairConfig:
 
     @property
     def reading(self) -> tuple[Any, ...]:
-        """What determines how pairs are read, except for vocabularies."""
+        """Settings that determine how pairs are read, except for vocabularies."""
         return self.tokenizer, self.target_tokenizer
 
     @property

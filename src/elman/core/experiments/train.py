@@ -74,7 +74,7 @@ class Training:
 
     @property
     def codec(self) -> Codec:
-        """How the text is read."""
+        """Codec of the text."""
         return cast(Codec, self.data.codec)
 
     @classmethod

@@ -48,7 +48,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How fast a model adapts to what it reads. A rate of 0 means no adaptation.
+    """Speed at which a model adapts to the text that it reads. A rate of 0 means no adaptation.
 
     - `rate`: size of a step for a gradient of the usual size.
     - `decay`: fraction of the way back to the trained weights, for a usual weight.

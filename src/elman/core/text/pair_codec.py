@@ -1,4 +1,4 @@
-"""How pairs of texts are read: tokenizer and vocabulary of the sources and of the targets."""
+"""Codec of pairs of texts: tokenizer and vocabulary of the sources and of the targets."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Side:
 
     @property
     def separator(self) -> str:
-        """What stands between two tokens of a text."""
+        """Separator of two tokens of a text."""
         return self.tokenizer.join(("", ""))
 
     def text(self, ids: Iterable[int]) -> str:

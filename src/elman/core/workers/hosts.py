@@ -255,7 +255,7 @@ def _leave(other: Member, reason: str) -> None:
 
 
 def _answer_of(other: Member) -> str:
-    """How a worker's port answers."""
+    """Answer of a worker's port."""
     try:
         _connected(other).close()
     except ConnectionError:
