@@ -2,20 +2,20 @@
 
     python benchmarks/avx2.py [--rounds N] [--torch INTERPRETER]
 
-On a processor with AVX-512, environment variables keep Numba and PyTorch to AVX2. The table of
-updates has the models of sizes.py; the table of texts has 1,000 characters, written one after the
-other, 32 texts of 100 characters written together, and a million characters scored. The contenders
-take turns, each in a process of its own that is stopped while another works. Prints medians, and
-shares of the most multiply-adds that a loop without loads makes with the same vectors.
+On a processor with AVX-512, environment variables keep Numba and PyTorch to AVX2; on another one,
+nothing is set, and there is one column of each kind. The table of updates has the models of
+sizes.py; the table of texts has 1,000 characters, written one after the other, 32 texts of 100
+characters written together, and a million characters scored. The contenders take turns, each in a
+process of its own that is stopped while another works. The peak is that of multiply-adds in a loop
+without loads; it takes turns, too, since a processor's clock varies. Prints medians of seconds and
+of a round's ratios, and the share of the peak in the fastest rounds of each: a median has all
+that other programs on the machine take from caches and memory.
 """
 
 import argparse
 import math
 import os
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from contender import program
 from limits import Job
+from numpy.typing import NDArray
 from reporting import print_header, print_machine, print_row
 from sizes import WORDS, milliseconds, shown, sizes_of
 from turns import Contender, Work, answer, started, take_turns
@@ -44,63 +45,78 @@ TEXTS = [  # title, work, hidden units
 ]
 ROUNDS_OF_TEXTS = 3
 UPDATES = Path(__file__).with_name("updates.py")
-STEPS = 1 << 18  # multiply-adds of each sum in a turn of the peak
-TURNS = 400
+OPERATIONS = 1e9  # of multiply-adds in registers, which take some milliseconds
 
 
-def avx2() -> dict[str, str]:
-    """Environment that keeps libraries to AVX2."""
+def environments() -> dict[str, dict[str, str]]:
+    """Environments by the vectors that libraries use in them: AVX2, and wider ones if there are."""
     names = llvm.get_host_cpu_features().flatten().split(",")
     without = [name for name in names if not name.startswith(("+avx512", "+avx10"))]
+    if without == names:
+        return {"AVX2": {}}
+    return {"AVX2": avx2(without), "AVX-512": {}}
+
+
+def avx2(features: list[str]) -> dict[str, str]:
+    """Environment that keeps libraries to AVX2 on a processor that has more than these features."""
     return {
         "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": ",".join([*without, "-avx512f"]),
+        "NUMBA_CPU_FEATURES": ",".join([*features, "-avx512f"]),
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     }
 
 
-def compare(command: list[str], theirs: list[str], rounds: int) -> dict[str, float]:
-    """Median seconds by contender, with AVX2 and without that bound."""
-    contenders: dict[str, Contender] = {}
-    for suffix, env in ((", AVX2", avx2()), ("", {})):
-        commands = {f"engine{suffix}": command}
-        if theirs:
-            commands[f"torch{suffix}"] = theirs
-        contenders |= started(commands, ENVIRONMENT | env)
-    seconds = take_turns(contenders, rounds)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """Seconds of each round by vectors and by name of the command."""
+    contenders: dict[tuple[str, str], Contender] = {}
+    for vectors, env in environments().items():
+        found = started(commands, ENVIRONMENT | env)
+        contenders |= {(vectors, name): contender for name, contender in found.items()}
+    seconds: dict[str, dict[str, NDArray[Any]]] = {}
+    for (vectors, name), values in take_turns(contenders, rounds).items():
+        seconds.setdefault(vectors, {})[name] = np.array(values)
+    return seconds
 
 
 def updates(rounds: int, python: str) -> None:
     """Print the table of updates."""
-    peaks = [multiply_adds(env) for env in (avx2(), {})]
-    print(f"multiply-adds: {peaks[0] / 1e9:.0f} GFLOP/s with AVX2, {peaks[1] / 1e9:.0f} without\n")
     sizes = ("cell", "hidden", "batch", "steps")
-    columns = ("engine", "PyTorch", "times", "share of the peak")
-    print_header([*sizes, *(f"AVX2: {name}" for name in columns), *columns])
+    columns = ("engine", "PyTorch", "times", "share of the peak", "fastest")
+    print_header(
+        [*sizes, *(f"{vectors}: {name}" for vectors in environments() for name in columns)]
+    )
+    peaks: list[float] = []
     for job in JOBS:
-        command = [sys.executable, str(UPDATES), "engine", *job.words]
-        seconds = compare(command, [python, str(UPDATES), "torch", *job.words], rounds)
+        commands = {
+            "engine": [sys.executable, str(UPDATES), "engine", *job.words],
+            "torch": [python, str(UPDATES), "torch", *job.words],
+            "peak": [sys.executable, __file__, "--peak"],
+        }
         cells: list[str] = []
-        for suffix, peak in zip((", AVX2", ""), peaks, strict=True):
-            mine, torch = (seconds.get(f"{name}{suffix}", math.nan) for name in ("engine", "torch"))
-            cells += [milliseconds(mine), milliseconds(torch), shown(torch / mine, "{:.1f}")]
-            cells.append(shown(job.operations / mine / peak, "{:.2f}"))
+        for found in compare(commands, rounds).values():
+            mine, torch = found["engine"], found.get("torch", np.array([math.nan]))
+            cells += [milliseconds(np.median(mine)), milliseconds(np.median(torch))]
+            cells.append(shown(float(np.median(torch / mine)), "{:.1f}"))
+            peak = OPERATIONS / found["peak"]
+            cells.append(shown(float(np.median(job.operations / mine / peak)), "{:.2f}"))
+            cells.append(shown(job.operations / mine.min() / peak.max(), "{:.2f}"))
+            peaks.append(float(np.median(peak)))
         print_row([*sizes_of(job), *cells])
-    print()
+    print(f"\npeak of a table's row: {min(peaks) / 1e9:.0f} to {max(peaks) / 1e9:.0f} GFLOP/s\n")
 
 
 def texts() -> None:
     """Print the table of texts."""
-    print_header(["work", "hidden", "AVX2", "AVX-512", "times longer"])
+    names = [*environments()]
+    print_header(["work", "hidden", *names, *["times longer"] * (len(names) - 1)])
     for title, work, hidden in TEXTS:
         command = [sys.executable, __file__, "--contender", work, str(hidden)]
-        seconds = compare(command, [], ROUNDS_OF_TEXTS)
-        narrow, wide = seconds["engine, AVX2"], seconds["engine"]
-        ratio = f"{narrow / wide:.2f}"
-        print_row([title, hidden, milliseconds(narrow), milliseconds(wide), ratio])
+        found = compare({"engine": command}, ROUNDS_OF_TEXTS)
+        narrow, *wider = (each["engine"] for each in found.values())
+        seconds = [milliseconds(np.median(each)) for each in (narrow, *wider)]
+        print_row([title, hidden, *seconds, *(f"{np.median(narrow / each):.2f}" for each in wider)])
 
 
 def text_work(work: str, hidden: int) -> Work:
@@ -115,15 +131,8 @@ def text_work(work: str, hidden: int) -> Work:
     return lambda: list(model.generate_ids([[1]] * 32, 100, Sampler(), 0))
 
 
-def multiply_adds(env: dict[str, str]) -> float:
-    """Most operations in a second, on all cores, with an environment."""
-    command = [sys.executable, __file__, "--peak"]
-    done = subprocess.run(command, env=os.environ | env, capture_output=True, check=True)
-    return float(done.stdout)
-
-
-def measured_peak() -> float:
-    """Most operations in a second on all cores, of twelve sums in registers for each thread."""
+def multiply_adds() -> Work:
+    """OPERATIONS on all cores: twelve sums in registers for each thread."""
     from numba import njit
 
     import elman.kernels.codegen.tile_math  # noqa: F401 - the operators on tiles
@@ -141,17 +150,11 @@ def measured_peak() -> float:
             sums = sums * x + x
         store(sums, at(out, 0, 0))
 
-    shape, threads = TileShape(6, 2, host_shape().lanes), os.cpu_count() or 1
-    half = np.float32(0.5)
+    lanes, threads = host_shape().lanes, os.cpu_count() or 1
+    shape, half = TileShape(6, 2, lanes), np.float32(0.5)
+    times = round(OPERATIONS / threads / (2 * shape.rows * shape.width))
     outs = [np.zeros((shape.rows, shape.width), np.float32) for _ in range(threads)]
-    repeat(shape, 1, half, outs[0])
-    best = 0.0
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        parallel_for(lambda n: repeat(shape, STEPS, half, outs[n]), threads)
-        rate = threads * 2 * shape.rows * shape.width * STEPS / (time.perf_counter() - began)
-        best = max(best, rate)
-    return best
+    return lambda: parallel_for(lambda n: repeat(shape, times, half, outs[n]), threads)
 
 
 def main() -> None:
@@ -163,7 +166,7 @@ def main() -> None:
     parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
-        print(measured_peak())
+        answer(multiply_adds, 1)
     elif asked.contender:
         work, hidden = asked.contender
         answer(lambda: text_work(work, int(hidden)), 1)

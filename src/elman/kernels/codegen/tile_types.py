@@ -37,6 +37,9 @@ from elman.kernels.codegen.vectors import FLOAT, INT64
 LINE = 16  # floats in a cache line
 
 
+UNBOUNDED = 1 << 30  # more than the depth of any product
+
+
 @dataclass(frozen=True)
 class TileShape:
     """Shape of a tile, `rows` by `vectors * lanes` floats. Every kernel takes one as an argument.
@@ -68,6 +71,15 @@ class TileShape:
         the second-level cache is fast enough.
         """
         return 128 if self.lanes == 16 else 32
+
+    @property
+    def near(self) -> int:
+        """Largest depth of a product in the steps backward; a deeper one is made in pieces.
+
+        Each tile reads a panel of the second operand, with vectors of 8 floats 16 bytes a cycle. A
+        piece of 256 rows, 16 KB, stays in the first-level cache while all tiles read it.
+        """
+        return 256 if self.lanes == 8 else UNBOUNDED
 
     @property
     def single(self) -> "TileShape":

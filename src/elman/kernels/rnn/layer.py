@@ -79,6 +79,24 @@ def product(S, left, W, bias, out, first, stop):
 
 
 @inner
+def add_first_pieces(S, part, left, W, depth, out):
+    """Add left @ W to `out` but for the last piece, and return the depth of what was added.
+
+    The pieces are of a depth of `S.near`. Each number is added in the order of one product. A tile
+    of one row, which has partial sums, takes the whole depth at once.
+    """
+    start = 0
+    while S.rows > 1 and depth - start > S.near:
+        for p in range(part.first, part.stop):
+            j, panel = p * S.width, W[p]
+            for i in range(0, len(out), S.rows):
+                tile = load(S, at(out, i, j))
+                store(mm(tile, at(left, i, start), at(panel, start, 0), S.near), at(out, i, j))
+        start += S.near
+    return start
+
+
+@inner
 def add_transposed_product(S, rows, left, right, out, fresh):
     """out += left^T @ right, for (rows, m) and (rows, n). If `fresh`, out = left^T @ right.
 
