@@ -8,10 +8,11 @@ import os
 import nox
 from nox.command import CommandFailed
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv|venv"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
+OF_FRAMEWORKS = "venv"  # a machine's settings of pip say which build of PyTorch it takes
 # The base has the engine, which is asked what frameworks are asked, where it applies.
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
@@ -104,7 +105,7 @@ def succeeds(session: nox.Session, *command: str) -> bool:
     return True
 
 
-@nox.session
+@nox.session(venv_backend=OF_FRAMEWORKS)
 def frameworks(session: nox.Session) -> None:
     """Types; PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
     install(session, f".[test,serve,{','.join(MANY)}]", "mypy>=1.15")
@@ -130,7 +131,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
-@nox.session
+@nox.session(venv_backend=OF_FRAMEWORKS)
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
     install(session, f".[test,{','.join(MANY)}]")
