@@ -12,11 +12,12 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
-OF_FRAMEWORKS = "venv"  # a machine's settings of pip say which build of PyTorch it takes
+OF_FRAMEWORKS = "venv"  # with pip, whose settings on a machine choose the build of PyTorch
 # The base has the engine, which is asked what frameworks are asked, where it applies.
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
-    *(f"tests/{name}" for name in ("core", "numpy_module", "engine", "cli", "api")),
+    # First those whose preparation takes longest: what is last is divided among processes.
+    *(f"tests/{name}" for name in ("cli", "core", "numpy_module", "engine", "api")),
     *(f"tests/frameworks/test_{name}.py" for name in ASKED),
     *("--framework", "numba"),
 ]
@@ -29,8 +30,11 @@ ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 
-# JAX compiles for each model anew; most models of the tests have the shapes of others.
+# JAX compiles for each model anew; most models of the tests have the shapes of others. Without
+# LLVM's optimizations it compiles in half of the time.
+NO_OPTIMIZATIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 COMPILED_ONCE = {
+    NO_OPTIMIZATIONS: "1",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(1 << 30),  # with a bound, processes lock it
@@ -138,7 +142,7 @@ def long(session: nox.Session) -> None:
     test(session, *OF_THE_BASE, "-m", "long")
     test(session, "tests/frameworks/test_resume.py", "--framework", "numpy")
     for name in MANY:
-        test_framework(session, name, "-m", "long")
+        test_framework(session, name, "-m", "long", **{NO_OPTIMIZATIONS: "0"})
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
     test_framework(session, "tensorflow", "-k", quick, TF_USE_LEGACY_KERAS="0")
     session.run("python", "tests/robustness/hostile.py", "10000")

@@ -1,7 +1,8 @@
-"""Commands that torchrun starts as workers, for the tests of several frameworks."""
+"""Commands that workers run, started by torchrun or as forks, for the tests of frameworks."""
 
 import csv
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -136,6 +137,48 @@ def together(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, s
     started = start(folder, workers, command)
     out, err = started.communicate(timeout=300)
     return started.returncode, out, err
+
+
+# A process that has imported what workers need, which takes seconds; they are forks of it.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["elman.cli.train", "elman.numba", "elman.torch", "elman.torch.workers"]
+)
+
+
+def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command of elman that so many workers run.
+
+    Their variables are set as a user does who starts them by hand; a single process has none.
+    """
+    variables = {"WORLD_SIZE": workers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    files = [[folder / f"{name}{rank}.log" for name in ("out", "err")] for rank in range(workers)]
+    started = []
+    for rank, paths in enumerate(files):
+        own = variables | {"RANK": rank, "LOCAL_RANK": rank} if workers > 1 else {}
+        own = {name: str(value) for name, value in own.items()}
+        started.append(FORKS.Process(target=_run, args=(folder, command, own, paths)))
+        started[-1].start()
+    for process in started:
+        process.join(300)
+        process.kill()
+        process.join()
+    out, err = ("".join(path.read_text() for path in each) for each in zip(*files, strict=True))
+    return max(abs(process.exitcode or 0) for process in started), out, err
+
+
+def _run(
+    folder: Path, command: Sequence[str], variables: dict[str, str], paths: Sequence[Path]
+) -> None:
+    """Be a fork that runs a command of elman, and writes its output and errors to files."""
+    from elman.cli import main
+
+    for number, path in enumerate(paths, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(folder)
+    os.environ |= variables
+    sys.argv = ["elman", *command]
+    main()
 
 
 def digest(run: Path) -> str:
