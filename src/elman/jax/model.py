@@ -1,4 +1,4 @@
-"""Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field

@@ -1,4 +1,4 @@
-"""Models: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
+"""Models and their losses: Module, Classifier, LinearRegression, RNNLMScratch, RNNLM."""
 
 import inspect
 import operator

@@ -1,4 +1,4 @@
-"""The framework-independent part of RNNLMScratch and RNNLM, and `build`."""
+"""What language models share in every framework: the loss of a batch, and `build`."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The end and the validations of a training with a time limit, as by `--minutes`."""
+"""When a training with a time limit, as by `--minutes`, ends and validates; the loop asks."""
 
 import logging
 import math

@@ -1,1 +1,1 @@
-"""Machine code: register tiles, threads, compiling and caching. Independent of cells."""
+"""Machine code: instructions, register tiles, queues of work, compiling and caching."""

@@ -1,7 +1,6 @@
-"""Products of pairs of bfloat16s in the tile registers of AMX, an extension of x86-64.
+"""Products of pairs of bfloat16s in the tile registers of AMX; not used by the engine yet.
 
-The engine does not choose these products: no processor with AMX has run them. Tests compile them
-and read their assembly.
+No processor with AMX has run these products. Tests compile them and read their assembly.
 
 A tile register holds 16 rows of 64 bytes. `tdpbf16ps` adds the product of 16 rows of 16 pairs and
 16 pairs of rows of 16 columns to 16 x 16 sums. Operands have the layout of `mm`'s (see

@@ -1,4 +1,4 @@
-"""Engine: the kernels for one architecture, and the arrays they work on."""
+"""Engine: loss, gradients and logits of one architecture, by the kernels, and their arrays."""
 
 import math
 from collections.abc import Sequence
