@@ -9,14 +9,15 @@ import nox
 from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "uv|venv"
+nox.options.download_python = "never"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
-OF_FRAMEWORKS = "venv"  # with pip, whose settings on a machine choose the build of PyTorch
+PIP_BACKEND = "venv"  # pip's settings on a machine choose the build of PyTorch
 # The base has the engine, which is asked what frameworks are asked, where it applies.
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
-    # First those whose preparation takes longest: what is last is divided among processes.
+    # The folders with slow fixtures come first: xdist balances what is left at the end.
     *(f"tests/{name}" for name in ("cli", "core", "numpy_module", "engine", "api")),
     *(f"tests/frameworks/test_{name}.py" for name in ASKED),
     *("--framework", "numba"),
@@ -31,7 +32,7 @@ ONE_THREAD = {
 }
 
 # JAX compiles for each model anew; most models of the tests have the shapes of others. Without
-# LLVM's optimizations it compiles in half of the time.
+# LLVM's optimizations it compiles in half the time; `long` has them.
 NO_OPTIMIZATIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 COMPILED_ONCE = {
     NO_OPTIMIZATIONS: "1",
@@ -109,7 +110,7 @@ def succeeds(session: nox.Session, *command: str) -> bool:
     return True
 
 
-@nox.session(venv_backend=OF_FRAMEWORKS)
+@nox.session(venv_backend=PIP_BACKEND)
 def frameworks(session: nox.Session) -> None:
     """Types; PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
     install(session, f".[test,serve,{','.join(MANY)}]", "mypy>=1.15")
@@ -135,7 +136,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
-@nox.session(venv_backend=OF_FRAMEWORKS)
+@nox.session(venv_backend=PIP_BACKEND)
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
     install(session, f".[test,{','.join(MANY)}]")
@@ -143,6 +144,7 @@ def long(session: nox.Session) -> None:
     test(session, "tests/frameworks/test_resume.py", "--framework", "numpy")
     for name in MANY:
         test_framework(session, name, "-m", "long", **{NO_OPTIMIZATIONS: "0"})
+    test_framework(session, "jax", **{NO_OPTIMIZATIONS: "0"})
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
     test_framework(session, "tensorflow", "-k", quick, TF_USE_LEGACY_KERAS="0")
     session.run("python", "tests/robustness/hostile.py", "10000")

@@ -2,14 +2,13 @@
 
     python benchmarks/avx2.py [--rounds N] [--torch INTERPRETER]
 
-On a processor with AVX-512, environment variables keep Numba and PyTorch to AVX2; on another one,
-nothing is set, and there is one column of each kind. The table of updates has the models of
-sizes.py; the table of texts has 1,000 characters, written one after the other, 32 texts of 100
-characters written together, and a million characters scored. The contenders take turns, each in a
-process of its own that is stopped while another works. The peak is that of multiply-adds in a loop
-without loads; it takes turns, too, since a processor's clock varies. Prints medians of seconds and
-of a round's ratios, and the share of the peak in the fastest rounds of each: a median has all
-that other programs on the machine take from caches and memory.
+On a processor with AVX-512, environment variables limit Numba and PyTorch to AVX2. On another one
+nothing is limited, and AVX-512 has no columns. The table of updates has the models of sizes.py; the
+table of texts has 1,000 characters, written one after the other, 32 texts of 100 characters written
+together, and a million characters scored. The contenders take turns, each in a process of its own
+that is stopped while another works. The peak is the rate of multiply-adds in a loop without loads;
+it takes turns, too, since a processor's clock varies. Prints medians of seconds and of a round's
+ratios. The fastest rounds are shown too, because other programs slow most rounds.
 """
 
 import argparse
@@ -45,13 +44,16 @@ TEXTS = [  # title, work, hidden units
 ]
 ROUNDS_OF_TEXTS = 3
 UPDATES = Path(__file__).with_name("updates.py")
-OPERATIONS = 1e9  # of multiply-adds in registers, which take some milliseconds
+OPERATIONS = 1e9  # of each thread's multiply-adds in registers, which take about 10 ms
+ABSENT = np.array([math.nan])
 
 
 def environments() -> dict[str, dict[str, str]]:
-    """Environments by the vectors that libraries use in them: AVX2, and wider ones if there are."""
+    """Environments by the vectors that libraries use in them."""
     names = llvm.get_host_cpu_features().flatten().split(",")
     without = [name for name in names if not name.startswith(("+avx512", "+avx10"))]
+    if "+avx2" not in names:
+        raise SystemExit("this program requires a processor with AVX2")
     if without == names:
         return {"AVX2": {}}
     return {"AVX2": avx2(without), "AVX-512": {}}
@@ -69,14 +71,14 @@ def avx2(features: list[str]) -> dict[str, str]:
 
 
 def compare(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str, NDArray[Any]]]:
-    """Seconds of each round by vectors and by name of the command."""
+    """Seconds of each round by vectors and by name of the command; NaN for what fails."""
     contenders: dict[tuple[str, str], Contender] = {}
     for vectors, env in environments().items():
         found = started(commands, ENVIRONMENT | env)
         contenders |= {(vectors, name): contender for name, contender in found.items()}
-    seconds: dict[str, dict[str, NDArray[Any]]] = {}
+    seconds = {vectors: dict.fromkeys(commands, ABSENT) for vectors in environments()}
     for (vectors, name), values in take_turns(contenders, rounds).items():
-        seconds.setdefault(vectors, {})[name] = np.array(values)
+        seconds[vectors][name] = np.array(values)
     return seconds
 
 
@@ -87,7 +89,7 @@ def updates(rounds: int, python: str) -> None:
     print_header(
         [*sizes, *(f"{vectors}: {name}" for vectors in environments() for name in columns)]
     )
-    peaks: list[float] = []
+    peaks: dict[str, list[float]] = {vectors: [] for vectors in environments()}
     for job in JOBS:
         commands = {
             "engine": [sys.executable, str(UPDATES), "engine", *job.words],
@@ -95,16 +97,18 @@ def updates(rounds: int, python: str) -> None:
             "peak": [sys.executable, __file__, "--peak"],
         }
         cells: list[str] = []
-        for found in compare(commands, rounds).values():
-            mine, torch = found["engine"], found.get("torch", np.array([math.nan]))
+        for vectors, found in compare(commands, rounds).items():
+            mine, torch = found["engine"], found["torch"]
             cells += [milliseconds(np.median(mine)), milliseconds(np.median(torch))]
             cells.append(shown(float(np.median(torch / mine)), "{:.1f}"))
-            peak = OPERATIONS / found["peak"]
+            peak = OPERATIONS * (os.cpu_count() or 1) / found["peak"]
             cells.append(shown(float(np.median(job.operations / mine / peak)), "{:.2f}"))
             cells.append(shown(job.operations / mine.min() / peak.max(), "{:.2f}"))
-            peaks.append(float(np.median(peak)))
+            peaks[vectors].append(float(np.median(peak)))
         print_row([*sizes_of(job), *cells])
-    print(f"\npeak of a table's row: {min(peaks) / 1e9:.0f} to {max(peaks) / 1e9:.0f} GFLOP/s\n")
+    for vectors, rates in peaks.items():
+        print(f"\npeak, {vectors}: {min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f} GFLOP/s")
+    print()
 
 
 def texts() -> None:
@@ -132,7 +136,7 @@ def text_work(work: str, hidden: int) -> Work:
 
 
 def multiply_adds() -> Work:
-    """OPERATIONS on all cores: twelve sums in registers for each thread."""
+    """OPERATIONS on each core: twelve sums in registers for each thread."""
     from numba import njit
 
     import elman.kernels.codegen.tile_math  # noqa: F401 - the operators on tiles
@@ -152,7 +156,7 @@ def multiply_adds() -> Work:
 
     lanes, threads = host_shape().lanes, os.cpu_count() or 1
     shape, half = TileShape(6, 2, lanes), np.float32(0.5)
-    times = round(OPERATIONS / threads / (2 * shape.rows * shape.width))
+    times = round(OPERATIONS / (2 * shape.rows * shape.width))
     outs = [np.zeros((shape.rows, shape.width), np.float32) for _ in range(threads)]
     return lambda: parallel_for(lambda n: repeat(shape, times, half, outs[n]), threads)
 

@@ -1,4 +1,4 @@
-"""Commands that workers run, started by torchrun or as forks, for the tests of frameworks."""
+"""Commands for the tests of workers, started by torchrun or as forks."""
 
 import csv
 import math
@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from unittest import mock
 
 import elman
 from elman.core.workers.processes import free_port
@@ -139,45 +140,56 @@ def together(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, s
     return started.returncode, out, err
 
 
-# A process that has imported what workers need, which takes seconds; they are forks of it.
+# The forkserver imports these modules once, which takes seconds. Workers are its forks.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["elman.cli.train", "elman.numba", "elman.torch", "elman.torch.workers"]
 )
+SECONDS = 240  # less than a test has
 
 
-def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command of elman that so many workers run.
+def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[list[int], str, str]:
+    """Exit codes, output and errors of workers that run a command of elman.
 
-    Their variables are set as a user does who starts them by hand; a single process has none.
+    Their variables are those that a user sets by hand. A single process has none.
     """
-    variables = {"WORLD_SIZE": workers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    files = [[folder / f"{name}{rank}.log" for name in ("out", "err")] for rank in range(workers)]
-    started = []
-    for rank, paths in enumerate(files):
-        own = variables | {"RANK": rank, "LOCAL_RANK": rank} if workers > 1 else {}
-        own = {name: str(value) for name, value in own.items()}
-        started.append(FORKS.Process(target=_run, args=(folder, command, own, paths)))
-        started[-1].start()
-    for process in started:
-        process.join(300)
-        process.kill()
-        process.join()
+    own: list[dict[str, str]] = [{}]
+    if workers > 1:
+        common = {"WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1"}
+        common["MASTER_PORT"] = str(free_port())
+        own = [common | dict.fromkeys(("RANK", "LOCAL_RANK"), str(n)) for n in range(workers)]
+    files = [(folder / f"out{n}.log", folder / f"err{n}.log") for n in range(workers)]
+    started = [
+        FORKS.Process(target=_run, args=(folder, command, *each), daemon=True)
+        for each in zip(own, files, strict=True)
+    ]
+    end = time.monotonic() + SECONDS
+    try:
+        with mock.patch.dict(os.environ, environment() | {"NUMBA_NUM_THREADS": "1"}):
+            for process in started:  # the first one starts the forkserver
+                process.start()
+        for process in started:
+            process.join(max(0, end - time.monotonic()))
+    finally:
+        for process in started:
+            if process.pid is not None:
+                process.kill()
+                process.join()
     out, err = ("".join(path.read_text() for path in each) for each in zip(*files, strict=True))
-    return max(abs(process.exitcode or 0) for process in started), out, err
+    return [int(process.exitcode) for process in started], out, err
 
 
 def _run(
     folder: Path, command: Sequence[str], variables: dict[str, str], paths: Sequence[Path]
 ) -> None:
     """Be a fork that runs a command of elman, and writes its output and errors to files."""
-    from elman.cli import main
-
     for number, path in enumerate(paths, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(folder)
     os.environ |= variables
     sys.argv = ["elman", *command]
+    from elman.cli import main
+
     main()
 
 

@@ -171,7 +171,7 @@ def test_a_mistake_is_answered(mistake: str, run: Run) -> None:
 
 def test_a_column_is_scored_wherever_a_list_is(run: Run) -> None:
     for score in (run.model.score, run.score):
-        assert score(Column(LINES)) == score(LINES)
+        assert score(Column(LINES)) == run.model.score(LINES)
         assert "got None as item 1" in answer(partial(score, Column(["one", None])))
 
 

@@ -17,10 +17,10 @@ CORES = os.cpu_count() or 1
 
 
 @pytest.fixture
-def of_known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+def fixed_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every update has the same costs; nothing is measured."""
     costs = Measured(gradients=2e-3, exchange=1e-4, step=3e-4, program=2e8)
-    monkeypatch.setattr(planning, "measure", lambda *what: costs)
+    monkeypatch.setattr(planning, "measure", lambda *_: costs)
 
 
 def test_a_plan_tells_memory_exchange_and_speed(
@@ -42,7 +42,7 @@ def test_a_plan_tells_memory_exchange_and_speed(
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -61,7 +61,7 @@ def test_workers_share_the_cores_that_are_there_and_the_plan_says_so(
     assert f"worker   a process; {line}" in done.stdout.splitlines()
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 @pytest.mark.parametrize(
     ("rows", "shards", "cure"),
     [
@@ -79,7 +79,7 @@ def test_a_plan_tells_why_it_ends_before_the_workers_that_are_asked(
     assert done.stdout.splitlines()[-1] == f"more than 2 workers require {cure}"
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
     elman: Command, story: Path
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_model_that_a_machine_does_not_hold_is_planned_and_told(
     assert re.search(r"^a machine needs \d.* TB for this, but has ", done.stdout, re.M)
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has_rows(
     elman: Command, story: Path
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_partitioned_optimizer_is_planned_for_as_many_workers_as_the_batch_has
     assert done.stdout.splitlines()[-1].startswith("more than 2 workers require more --shards")
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     sizes = ("--tokens", "1000000000000", "--vocab-size", "300", "--hidden", "32")
     done = elman("plan", *sizes, "--workers", "2", "--json")
@@ -112,7 +112,7 @@ def test_a_plan_of_a_text_that_is_not_there(elman: Command) -> None:
     assert "training: 3 minutes" in done.stderr  # the choice of the other settings
 
 
-@pytest.mark.usefixtures("of_known_speed")
+@pytest.mark.usefixtures("fixed_costs")
 def test_a_partitioned_optimizer_is_planned_as_it_is_trained(elman: Command, story: Path) -> None:
     own = (*BOOK, "--hidden", "16", "--batch-size", "16", "--optimizer", "adam")
     done = elman("plan", story, *own, "--workers", "2", "--partition-optimizer", "--json")

@@ -20,7 +20,7 @@ from tests.engine.batches import batch_of, learned, weights_of
 THREADS = (1, 2, 3, 7)
 
 
-@pytest.mark.parametrize("hidden", [20, 70], ids=["groups", "steps"])
+@pytest.mark.parametrize("hidden", [20, 150], ids=["groups", "steps"])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_gives_the_specifications_results_with_any_threads(

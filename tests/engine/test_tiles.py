@@ -7,7 +7,8 @@ import pytest
 from numba import njit
 
 from elman.kernels.codegen import tile_math
-from elman.kernels.codegen.linking import INLINED
+from elman.kernels.codegen.linking import INLINED, KERNEL
+from elman.kernels.codegen.processor import AVX2
 from elman.kernels.codegen.tile_builder import align_stack
 from elman.kernels.codegen.tile_math import (
     SINGLE_ROW_SUMS,
@@ -29,6 +30,8 @@ from elman.kernels.codegen.tile_memory import (
     store,
 )
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.rnn.cells import Part
+from elman.kernels.rnn.layer import add_leading_depths
 from tests.engine.tiles import SHAPES, TILES, normal
 
 
@@ -235,3 +238,36 @@ def test_a_square_is_turned(shape: TileShape) -> None:
     x, out = normal(size + 3, size + 5), np.zeros((size, size), np.float32)
     turn(shape.square, x, out)
     np.testing.assert_array_equal(out, x[1 : size + 1, 2 : size + 2].T)
+
+
+@njit(**KERNEL)
+def add_product(S, part, left, W, out, cut):  # type: ignore[no-untyped-def]
+    """out += left @ W for some panels of W, with a depth that is cut or not."""
+    align_stack()
+    depth = W.shape[1]
+    start = add_leading_depths(S, part, left, W, depth, out) if cut else 0
+    for p in range(part.first, part.stop):
+        j, panel = p * S.width, W[p]
+        for i in range(0, len(out), S.rows):
+            tile = mm(
+                load(S, at(out, i, j)), at(left, i, start), at(panel, start, 0), depth - start
+            )
+            store(tile, at(out, i, j))
+
+
+@pytest.mark.parametrize("depth", [256, 257, 512, 700])
+@pytest.mark.parametrize("panels", [(0, 3), (1, 2)])
+def test_a_deep_product_has_the_same_bits_cut_and_whole(
+    panels: tuple[int, int], depth: int
+) -> None:
+    part = Part(*panels, 3)
+    left, W, before = normal(8, depth), normal(3, depth, AVX2.width), normal(8, 3 * AVX2.width)
+    cut, whole = before.copy(), before.copy()
+    add_product(AVX2, part, left, W, cut, True)
+    add_product(AVX2, part, left, W, whole, False)
+    np.testing.assert_array_equal(cut, whole)
+    computed = slice(panels[0] * AVX2.width, panels[1] * AVX2.width)
+    wanted = before.astype(np.float64)
+    wanted[:, computed] += (left @ np.hstack(W).astype(np.float64))[:, computed]
+    np.testing.assert_allclose(cut, wanted, rtol=1e-4, atol=1e-3)
+    assert (cut != before)[:, computed].all()

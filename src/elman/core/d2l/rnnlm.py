@@ -1,4 +1,4 @@
-"""What language models share in every framework: the loss of a batch, and `build`."""
+"""What the language models of frameworks share: the loss of a batch, and `build`."""
 
 import math
 from collections.abc import Callable, Sequence

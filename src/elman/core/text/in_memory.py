@@ -15,6 +15,7 @@ TextLike = str | os.PathLike[str] | Iterable[str]
 
 NO_FILE = errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG
 MAX_NAME = 255  # characters in a file name
+BLOCK_CHARACTERS = 1 << 20
 LINES = "a text must be a path, a string with line breaks, or strings that are its lines"
 
 
@@ -65,14 +66,22 @@ def check_lines(text: Any) -> None:
 def blocks_of(text: TextLike) -> Iterator[str]:
     """Yield a text that is not a path in blocks. Each item of an iterable becomes a line.
 
+    A block has several lines, as one of a file has, so that they are read and scored together.
     Raises an ElmanError for an item that is not a string.
     """
     if isinstance(text, str):
         yield text
         return
     check_lines(text)
+    lines, length = [], 0
     for line in strings(text):  # type: ignore[arg-type]
-        yield line if line.endswith("\n") else line + "\n"
+        lines.append(line if line.endswith("\n") else line + "\n")
+        length += len(line)
+        if length >= BLOCK_CHARACTERS:
+            yield "".join(lines)
+            lines, length = [], 0
+    if lines:
+        yield "".join(lines)
 
 
 def strings(lines: Iterable[str]) -> Iterator[str]:

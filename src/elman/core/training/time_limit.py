@@ -1,4 +1,4 @@
-"""When a training with a time limit, as by `--minutes`, ends and validates; the loop asks."""
+"""Decides when a training with a time limit (`--minutes`) ends, and when it is validated."""
 
 import logging
 import math

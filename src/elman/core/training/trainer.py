@@ -1,4 +1,4 @@
-"""The training loop of all frameworks, and where it ends, with D2L's hooks.
+"""The training loop of all frameworks, with D2L's hooks; `time_limit.py` says when it ends.
 
 A framework's Trainer defines `step_type` and D2L's `clip_gradients`. With gradients in the model it
 has `measure_gradients`, with GPUs `to`, `try_all_gpus` and `move_model`, with kernels

@@ -35,8 +35,6 @@ from elman.kernels.codegen.tensors import TensorType, tensor_of
 from elman.kernels.codegen.vectors import FLOAT, INT64
 
 LINE = 16  # floats in a cache line
-
-
 UNBOUNDED = 1 << 30  # more than the depth of any product
 
 
@@ -73,13 +71,14 @@ class TileShape:
         return 128 if self.lanes == 16 else 32
 
     @property
-    def near(self) -> int:
-        """Largest depth of a product in the steps backward; a deeper one is made in pieces.
+    def backward_depth(self) -> int:
+        """Largest depth of a product in the steps backward; a deeper one is cut.
 
-        Each tile reads a panel of the second operand, with vectors of 8 floats 16 bytes a cycle. A
-        piece of 256 rows, 16 KB, stays in the first-level cache while all tiles read it.
+        Each tile reads a whole panel, with vectors of 8 floats 16 bytes a cycle. 256 rows of it, 16
+        KB, stay in the first-level cache while all tiles read them. A tile of one row has partial
+        sums of the whole depth.
         """
-        return 256 if self.lanes == 8 else UNBOUNDED
+        return 256 if self.lanes == 8 and self.rows > 1 else UNBOUNDED
 
     @property
     def single(self) -> "TileShape":

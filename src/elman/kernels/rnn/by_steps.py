@@ -19,7 +19,7 @@ from elman.kernels.rnn.group import ZERO_DEPTH
 from elman.kernels.rnn.layer import (
     DEPTH,
     add_bias_gradient,
-    add_first_pieces,
+    add_leading_depths,
     add_transposed_product,
     at_step,
     backward_to_ids,
@@ -322,7 +322,7 @@ def backward(part, S, cell, n, t, parts, arrays, work):
     step = at_step(of_layer(work.activations, n), work.operands.h[n], t, rows, first, stop)
     depth = ZERO_DEPTH if last else W.shape[1]
     d_gates = work.d_gates[here + first : here + stop]
-    added = add_first_pieces(S, units, later, W, depth, d_state.out)
+    added = add_leading_depths(S, units, later, W, depth, d_state.out)
     later, W, depth = later[:, added:], W[:, added:], depth - added
     backward_step(cell, S, units, step, later, W, depth, d_state, d_gates)
     hidden, out = work.d_h.shape[1], work.operands.d_gates[here + first :]

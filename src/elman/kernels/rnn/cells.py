@@ -66,7 +66,7 @@ class Part(NamedTuple):
 class StateGradients(NamedTuple):
     """Gradients of the state after a step, (rows, hidden), without the part through later gates."""
 
-    out: Any  # from the layer above, or the output layer
+    out: Any  # from the layer above, or the output layer; overwritten with sums of h's gradient
     h: Any  # from h_next of the next step, not through gates; overwritten with this step's h
     c: Any  # the same for c
 

@@ -79,20 +79,20 @@ def product(S, left, W, bias, out, first, stop):
 
 
 @inner
-def add_first_pieces(S, part, left, W, depth, out):
-    """Add left @ W to `out` but for the last piece, and return the depth of what was added.
+def add_leading_depths(S, part, left, W, depth, out):
+    """Add left @ W to `out` for all but the last `S.backward_depth` of the depth, at most.
 
-    The pieces are of a depth of `S.near`. Each number is added in the order of one product. A tile
-    of one row, which has partial sums, takes the whole depth at once.
+    Returns the depth that was added. Each number is added in the order of one product.
     """
     start = 0
-    while S.rows > 1 and depth - start > S.near:
+    while depth - start > S.backward_depth:
         for p in range(part.first, part.stop):
             j, panel = p * S.width, W[p]
             for i in range(0, len(out), S.rows):
                 tile = load(S, at(out, i, j))
-                store(mm(tile, at(left, i, start), at(panel, start, 0), S.near), at(out, i, j))
-        start += S.near
+                tile = mm(tile, at(left, i, start), at(panel, start, 0), S.backward_depth)
+                store(tile, at(out, i, j))
+        start += S.backward_depth
     return start
 
 
