@@ -25,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--framework", help="numba, torch, tensorflow, jax or mxnet")
 
 
+def pytest_configure() -> None:
+    """Take signals as in a terminal: a shell's background job and `nohup` ignore some of them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long has half an hour."""
     for item in items:
