@@ -137,3 +137,28 @@ def test_variables_that_are_wrong_are_named(
     message = f"RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, got {found}: start them with torchrun"
     with pytest.raises(ElmanError, match=message), connected(framework):
         pass
+
+
+def test_a_wait_ends_with_the_reason_of_a_failed_worker_if_no_exception_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second of two waits takes long; the first is over before it could have ended."""
+    waiting = SimpleNamespace(_since=0.0)
+    waiting.hosts = SimpleNamespace(
+        failure=lambda: HostError("host2: no space left"), unreachable=lambda: None
+    )
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == launch.NOTICED - 1:
+            waiting._since = 1.0
+
+    def end(message: str) -> None:
+        raise SystemExit(message)
+
+    monkeypatch.setattr(launch.time, "sleep", sleep)
+    monkeypatch.setattr(launch, "_end", end)
+    with pytest.raises(SystemExit, match="host2: no space left"):
+        launch.Watched._watch_hosts(waiting)  # type: ignore[arg-type]
+    assert len(slept) == 2 * launch.NOTICED - 1

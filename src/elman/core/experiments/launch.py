@@ -25,6 +25,7 @@ from elman.core.workers.rows import Rows
 
 ANSWER_SECONDS = 60  # after this time without an answer, a worker counts as lost
 UNREACHABLE_SECONDS, TRIED_SECONDS = 50, 2  # of waiting for a host; between the trials
+NOTICED = 3  # trials during which a framework would have noticed that a worker has failed
 WAIT_SECONDS = 10  # for other workers after SIGTERM; more than BUSY_SECONDS
 VARIABLES = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"  # of a worker, as in torchrun
 SCHEDULERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # JAX finds their processes itself
@@ -123,11 +124,19 @@ class Watched:
         _end("ended while waiting for another worker")
 
     def _watch_hosts(self) -> None:
-        """End if the host of another worker cannot be reached. JAX would end without a message."""
+        """End a wait for a worker that has failed, or for a host that cannot be reached.
+
+        gloo does not notice each closed connection. JAX would end without a message.
+        """
+        tries = 0  # during one wait; the time of a wait passes even while this process is stopped
         while True:
+            since = self._since
             time.sleep(TRIED_SECONDS)
-            waited = time.monotonic() - self._since
-            if waited > UNREACHABLE_SECONDS and (error := self.hosts.unreachable()) is not None:
+            tries = tries + 1 if since == self._since < math.inf else 0
+            error = self.hosts.failure() if tries >= NOTICED else None
+            if error is None and time.monotonic() - self._since > UNREACHABLE_SECONDS:
+                error = self.hosts.unreachable()
+            if error is not None:
                 _end(str(error))
 
     @contextmanager

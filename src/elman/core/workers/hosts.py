@@ -103,8 +103,8 @@ class Hosts:
 
     def cause(self, seconds: float) -> HostError:
         """The error of a worker that has lost another, which does not answer for `seconds`."""
-        if left := self._left():
-            return HostError(left)
+        if error := self.failure():
+            return error
         found = self._answers()
         if found.keys() == {ACCEPTED}:
             time.sleep(AGAIN_SECONDS)  # one of them may just be ending
@@ -119,6 +119,11 @@ class Hosts:
                 f"end it on {listed(self.names)}, and"
             )
         return HostError(f"{message} {AGAIN}")
+
+    def failure(self) -> HostError | None:
+        """The error of a worker that has failed, and has left its reason here."""
+        left = self._left()
+        return HostError(left) if left else None
 
     def unreachable(self) -> HostError | None:
         """The error if the host of another worker cannot be reached."""
