@@ -140,9 +140,9 @@ class Hosts:
 
     def _left(self) -> str:
         """The reason that another worker has left at this one's port; "" if none has."""
-        self._server.setblocking(False)
         token = self._members[self._rank].token
-        with suppress(OSError):  # nobody else has connected
+        with suppress(OSError):  # nobody else has connected, or this worker listens no longer
+            self._server.setblocking(False)
             while True:
                 connection, _ = self._server.accept()
                 with suppress(OSError), connection:
