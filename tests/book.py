@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,15 @@ def assert_writes_like_the_book(model: Any, vocab: Vocab) -> None:
     """Most words that a model draws are the book's, and some stand together as they do there.
 
     The likeliest text of a trained model may be a circle of two words, with one key and not with
-    another; drawn at a low temperature it is long enough, and various enough, to tell. Of 16
-    trainings in JAX 73 to 93 % of the words were the book's and 2 to 27 % of the threes in a row,
-    and after two epochs 17 to 67 % and none.
+    another; drawn at a temperature of 0.5 it is various enough to tell. Of 16 trainings of the
+    engine 65 to 74 % of the words were the book's and 21 to 29 % of the pairs in a row, and after
+    two epochs 5 to 42 % and 0 to 3 %.
     """
     book, prefix = clean(corpus.time_machine()), vocab[list("it has")]
-    ids = generate(model, prefix, 1000, Sampler(temperature=0.3))
+    ids = generate(model, prefix, 1000, Sampler(temperature=0.5))
     words = "".join(vocab.to_tokens([*prefix, *ids])).split()[2:-1]  # the last is cut
-    threes = [" ".join(words[i : i + 3]) for i in range(len(words) - 2)]
-    assert _share_in(book, words) >= 2 / 3, words
-    assert _share_in(book, threes) >= 0.01, words
+    assert _share_in(book, words) >= 0.5, words
+    assert _share_in(book, [" ".join(pair) for pair in pairwise(words)]) >= 0.1, words
 
 
 def _share_in(book: str, parts: list[str]) -> float:
