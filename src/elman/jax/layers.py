@@ -104,27 +104,7 @@ class Layers(nn.Module):
         # (steps, batch, gates * hidden)
         W_ih, b_ih = w["weight_ih"], w["bias_ih"]
         x = (W_ih.T + b_ih)[inputs] if ids else inputs @ W_ih.T + b_ih
-        reverse = name.endswith("_reverse")
-
-        def step(state: Any, x: Any) -> tuple[Any, Any]:
-            r = state[0] @ w["weight_hh"].T if "weight_hh" in w else None
-            if "bias_hh" in w:
-                r = r + w["bias_hh"]
-            state = cell.next_state(arrays, x, r, state, w)
-            return state, state[0]
-
-        def one_by_one() -> tuple[Any, Any]:
-            last, outputs = jax.lax.scan(step, state, x, reverse=reverse)
-            return outputs, last
-
-        def together() -> tuple[Any, Any]:
-            outputs = scan_linear(*linear_forms(arrays, cell, w, x), state[0], reverse)
-            return outputs, (outputs[0 if reverse else -1],)
-
-        if cell.linear is None:
-            return one_by_one()
-        # A CPU computes the steps faster one by one.
-        return jax.lax.platform_dependent(cpu=one_by_one, default=together)
+        return recurrence(cell, w, x, state, name.endswith("_reverse"))
 
     def _weights(self, name: str, inputs: int) -> dict[str, Any]:
         """Weights by kind. A redundant part of bias_hh is zero and not a parameter."""
@@ -142,6 +122,33 @@ class Layers(nn.Module):
         if "bias_hh" in found:
             found["bias_hh"] = jnp.pad(found["bias_hh"], (redundant, 0))
         return found
+
+
+# Outside of compiled code, as in the book's own loops, a scan over a new function is compiled at
+# each call; one of these arguments, once for each shape.
+@partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
+def recurrence(cell: Cell, w: dict[str, Any], x: Any, state: Any, reverse: bool) -> tuple[Any, Any]:
+    """Outputs of all steps, (steps, batch, hidden), and the last state, given W_ih x + b_ih."""
+
+    def step(state: Any, x: Any) -> tuple[Any, Any]:
+        r = state[0] @ w["weight_hh"].T if "weight_hh" in w else None
+        if "bias_hh" in w:
+            r = r + w["bias_hh"]
+        state = cell.next_state(arrays, x, r, state, w)
+        return state, state[0]
+
+    def one_by_one() -> tuple[Any, Any]:
+        last, outputs = jax.lax.scan(step, state, x, reverse=reverse)
+        return outputs, last
+
+    def together() -> tuple[Any, Any]:
+        outputs = scan_linear(*linear_forms(arrays, cell, w, x), state[0], reverse)
+        return outputs, (outputs[0 if reverse else -1],)
+
+    if cell.linear is None:
+        return one_by_one()
+    # A CPU computes the steps faster one by one.
+    return jax.lax.platform_dependent(cpu=one_by_one, default=together)
 
 
 def scan_linear(a: Any, b: Any, h: Any, reverse: bool) -> Any:
