@@ -4,6 +4,9 @@ What takes long is marked so, and `nox -s long` runs it.
 """
 
 import os
+import re
+import subprocess
+import sys
 
 import nox
 from nox.command import CommandFailed
@@ -13,7 +16,12 @@ nox.options.download_python = "never"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
-PIP_BACKEND = "venv"  # pip's settings on a machine choose the build of PyTorch
+# A machine's settings of pip may choose the build of PyTorch; uv reads only its own.
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "constraint": "UV_CONSTRAINT",
+}
 # The base has the engine, which is asked what frameworks are asked, where it applies.
 ASKED = "parity", "batch", "cli", "codec", "dynamic", "resume", "text_model", "slow_sgd"
 OF_THE_BASE = [
@@ -44,7 +52,15 @@ COMPILED_ONCE = {
 
 def install(session: nox.Session, *packages: str) -> None:
     """Install packages, and leave it to the first import to compile those modules that are used."""
-    session.install("--no-compile", *packages)
+    session.install("--no-compile", *packages, env=settings_of_pip())
+
+
+def settings_of_pip() -> dict[str, str]:
+    """Pip's settings on this machine, as variables of uv."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
+    return {UV_NAMES[name]: value for name, value in found if name in UV_NAMES}
 
 
 def test(session: nox.Session, *words: str, **env: str) -> None:
@@ -110,14 +126,15 @@ def succeeds(session: nox.Session, *command: str) -> bool:
     return True
 
 
-@nox.session(venv_backend=PIP_BACKEND)
+@nox.session
 def frameworks(session: nox.Session) -> None:
     """Types; PyTorch, TensorFlow and JAX in one environment: each by itself, then together."""
     install(session, f".[test,serve,{','.join(MANY)}]", "mypy>=1.15")
-    session.run("mypy")
+    session.run("mypy", env={"MYPY_NUM_WORKERS": str(os.cpu_count())})
     for name in MANY:
         test_framework(session, name)
-    test_framework(session, "tensorflow", "-k", "gradients_agree or keras", TF_USE_LEGACY_KERAS="0")
+    keras_3 = "gradients_agree or settings_of_keras or they_are_keras"
+    test_framework(session, "tensorflow", "-k", keras_3, TF_USE_LEGACY_KERAS="0")
     test(session, "tests/interchange")
 
 
@@ -136,7 +153,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
-@nox.session(venv_backend=PIP_BACKEND)
+@nox.session
 def long(session: nox.Session) -> None:
     """Trainings of a hundred epochs, kills, cold caches, and ten minutes of spoilt inputs."""
     install(session, f".[test,{','.join(MANY)}]")
