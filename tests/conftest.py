@@ -32,9 +32,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+COMPILE = ("tensorflow", "jax")  # for each model anew, which takes most of the time of their tests
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes long has half an hour."""
     for item in items:
+        if config.getoption("framework") in COMPILE and item.get_closest_marker("core"):
+            item.add_marker(pytest.mark.long)
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(1800))
 

@@ -6,6 +6,6 @@ from tests.notebooks import assert_fresh
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook's machinery
-@pytest.mark.parametrize("name", ["own-text", "hidden-state"])
+@pytest.mark.parametrize("name", ["own-text", pytest.param("hidden-state", marks=pytest.mark.long)])
 def test_a_notebook_that_is_run_again_tells_the_same(name: str) -> None:
     assert_fresh(name)

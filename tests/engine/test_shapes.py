@@ -15,14 +15,16 @@ from elman.kernels.codegen.tile_types import TileShape
 from elman.kernels.host import threads
 from elman.kernels.host.arrays import DropoutMasks
 from elman.kernels.host.engine import Engine
+from tests.combinations import combinations
 from tests.engine.batches import batch_of, learned, weights_of
 
 THREADS = (1, 2, 3, 7)
 
 
-@pytest.mark.parametrize("hidden", [20, 150], ids=["groups", "steps"])
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "cell", "hidden"),  # hidden sizes of steps that are computed in groups, and alone
+    combinations(pytest.mark.long, SHAPES, CELLS, (20, 150)),
+)
 def test_every_shape_gives_the_specifications_results_with_any_threads(
     shape: TileShape, cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

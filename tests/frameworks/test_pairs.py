@@ -17,6 +17,8 @@ from elman.core.experiments.pair_run import load_pair_run
 from elman.core.valid_values import OF_PAIRS
 from tests.conftest import Command
 
+pytestmark = pytest.mark.core
+
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]
 PLURALS = "".join(f"{word}\t{' '.join(word)} s\n" for word in WORDS)
 TRAINED = ("--target-tokenizer", "word", "--epochs", "3", "--hidden", "16", "--layers", "2")

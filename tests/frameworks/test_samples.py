@@ -37,7 +37,7 @@ def trained(module: Any, text: Path, batching: str, every: float | None) -> tupl
     return module.export_weights(model), losses
 
 
-@pytest.mark.parametrize("batching", ["random", "contiguous"])
+@pytest.mark.parametrize("batching", [pytest.param("random", marks=pytest.mark.core), "contiguous"])
 def test_a_training_that_shows_texts_ends_in_the_same_bits(
     module: Any, story: Path, batching: str
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_saved_model_keeps_its_text_and_its_settings(
     assert record.validated.characters > 0
 
 
+@pytest.mark.core
 def test_runs_of_one_text_are_runs_of_one_text_however_they_were_made(
     module: Any, story: Path, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_runs_of_one_text_are_runs_of_one_text_however_they_were_made(
     assert "differ" not in rows
 
 
+@pytest.mark.core
 def test_data_of_any_form_is_saved(module: Any, story: Path, tmp_path: Path) -> None:
     """The model in memory may be the only copy of a long training."""
 
@@ -91,6 +93,7 @@ def test_data_of_any_form_is_saved(module: Any, story: Path, tmp_path: Path) -> 
         assert record is None or record.settings.text == str(story)
 
 
+@pytest.mark.core
 def test_what_no_command_can_do_is_saved_all_the_same(module: Any, tmp_path: Path) -> None:
     data = module.TimeMachine(64, 8, num_train=128, num_val=64)
     model = module.RNNLM(layers_of(module, "RNN", 28, 6), 28, lr=1)

@@ -250,6 +250,7 @@ def test_beam_search_finds_what_an_exhaustive_search_finds(
     assert found == [" ".join(words)]
 
 
+@pytest.mark.core
 def test_pairs_of_ones_own_are_learned_by_characters(module: Any, tmp_path: Path) -> None:
     path = tmp_path / "plurals.tsv"
     words = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt")]
@@ -304,7 +305,10 @@ class Stop(Callback):
             self.kept = trainer.checkpoint_arrays(), trainer.trainer_state()
 
 
-@pytest.mark.parametrize(("dropout", "attention"), [(0, False), (0.3, False), (0.3, True)])
+@pytest.mark.parametrize(
+    ("dropout", "attention"),
+    [pytest.param(0, False, marks=pytest.mark.core), (0.3, False), (0.3, True)],
+)
 def test_a_resumed_training_ends_in_the_same_bits(
     module: Any, data: Any, dropout: float, attention: bool
 ) -> None:

@@ -15,6 +15,8 @@ from elman.core.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log
 from tests.frameworks.test_resume import EPOCHS
 
+pytestmark = pytest.mark.core
+
 
 def fit(
     module: Any, story: Path, folder: Path, *more: Callback, cell: str = "lstm", **options: Any

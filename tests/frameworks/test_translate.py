@@ -81,6 +81,7 @@ def test_targets_are_those_of_predict(trained: Any, run: Path, framework: str) -
         assert [each[0].text for each in found] == wanted
 
 
+@pytest.mark.core
 def test_targets_of_a_model_with_attention_are_those_of_predict(module: Any, trained: Any) -> None:
     _, data = trained
     model = pairs.model_for(module, data, attention=True, lr=0.02)

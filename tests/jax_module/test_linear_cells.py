@@ -27,8 +27,9 @@ def test_a_scan_is_the_loop_and_has_its_gradient(steps: int, reverse: bool) -> N
         return scan_linear(a, b, h, reverse)
 
     def total(function: Any) -> Any:
-        return jax.grad(lambda *parts: (function(*parts) ** 2).sum(), (0, 1, 2))
+        return jax.jit(jax.grad(lambda *parts: (function(*parts) ** 2).sum(), (0, 1, 2)))
 
-    np.testing.assert_allclose(scan(a, b, first), loop(a, b, first), rtol=1e-5)
+    found, wanted = (jax.jit(each)(a, b, first) for each in (scan, loop))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
     for found, wanted in zip(total(scan)(a, b, first), total(loop)(a, b, first), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
