@@ -8,9 +8,9 @@ import pytest
 
 
 def combinations(mark: pytest.MarkDecorator, *choices: Collection[Any]) -> list[Any]:
-    """All combinations of three choices or more, every other one with a mark.
+    """All combinations of the choices, every other one with a mark.
 
-    Those without it have every pair of two choices.
+    Of three choices or more, those without it have every pair of two.
     """
     found = []
     for numbered in itertools.product(*map(enumerate, choices)):

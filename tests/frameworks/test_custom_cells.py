@@ -1,6 +1,5 @@
 """Custom cells do in every framework what the built-in ones do."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ from elman.core.errors import ElmanError
 from elman.core.model import step_arrays, weights
 from elman.core.model.cells import STEP_FUNCTIONS
 from elman.core.model.weights import Architecture
+from tests.combinations import combinations
 from tests.frameworks.layers import layers_of
 from tests.parity import IDS, one_update, relative, some_weights, update_losses
 
 CUSTOM = (cells.MINLSTM.name, cells.NORMALIZED_RNN.name)
-ARCHITECTURES = [
-    Architecture(cell, 11, 7, layers, embedding)
-    for cell, layers, embedding in itertools.product(CUSTOM, (1, 2), (0, 5))
-]
+SIZES = combinations(pytest.mark.core, CUSTOM, (1, 2), (0, 5))
 TRAIN = ("torch", "tensorflow", "jax", "mxnet")
 
 
@@ -40,8 +37,11 @@ def runs(framework: str) -> None:
 
 
 @pytest.mark.usefixtures("runs")
-@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
-def test_logits_agree_in_one_call_and_in_several(module: Any, arch: Architecture) -> None:
+@pytest.mark.parametrize(("cell", "layers", "embedding"), SIZES)
+def test_logits_agree_in_one_call_and_in_several(
+    module: Any, cell: str, layers: int, embedding: int
+) -> None:
+    arch = Architecture(cell, 11, 7, layers, embedding)
     wanted, _ = specification.build(arch, some_weights(arch)).step(IDS)
     found = module.build(arch, some_weights(arch))
     state, logits = None, []
@@ -53,8 +53,11 @@ def test_logits_agree_in_one_call_and_in_several(module: Any, arch: Architecture
 
 
 @pytest.mark.usefixtures("trains")
-@pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
-def test_gradients_are_those_of_finite_differences(module: Any, arch: Architecture) -> None:
+@pytest.mark.parametrize(("cell", "layers", "embedding"), SIZES)
+def test_gradients_are_those_of_finite_differences(
+    module: Any, cell: str, layers: int, embedding: int
+) -> None:
+    arch = Architecture(cell, 11, 7, layers, embedding)
     before = {name: value.astype(np.float64) for name, value in some_weights(arch).items()}
     rng, wanted, got = np.random.default_rng(0), [], []
     _, gradients = one_update(module, arch)

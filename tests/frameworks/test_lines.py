@@ -35,7 +35,9 @@ def made(module: Any, names: str, arch: Any = ("gru", 16, 1)) -> tuple[Any, Any,
     return module.Trainer(2, 0, 1.0), model, data
 
 
-@pytest.mark.parametrize("arch", [("gru", 16, 1), ("lstm", 8, 2)], ids=str)
+@pytest.mark.parametrize(
+    "arch", [("gru", 16, 1), pytest.param(("lstm", 8, 2), marks=pytest.mark.core)], ids=str
+)
 def test_lines_follow_the_same_losses(module: Any, names: str, arch: tuple[str, int, int]) -> None:
     def losses(module: Any) -> tuple[list[float], float, int]:
         trainer, model, data = made(module, names, arch)

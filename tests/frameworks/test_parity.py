@@ -41,7 +41,7 @@ ARCHITECTURES = [
 
 
 OF_CELLS = [
-    pytest.param(cell, marks=pytest.mark.core if cell == "rnn-relu" else ()) for cell in CELLS
+    pytest.param(cell, marks=pytest.mark.core if cell in UNBOUNDED else ()) for cell in CELLS
 ]
 
 

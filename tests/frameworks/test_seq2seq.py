@@ -307,7 +307,11 @@ class Stop(Callback):
 
 @pytest.mark.parametrize(
     ("dropout", "attention"),
-    [pytest.param(0, False, marks=pytest.mark.core), (0.3, False), (0.3, True)],
+    [
+        pytest.param(0, False, marks=pytest.mark.core),
+        pytest.param(0.3, False, marks=pytest.mark.core),
+        (0.3, True),
+    ],
 )
 def test_a_resumed_training_ends_in_the_same_bits(
     module: Any, data: Any, dropout: float, attention: bool

@@ -10,6 +10,7 @@ from elman.core.d2l import rnnlm
 from elman.core.errors import ElmanError
 from elman.core.model.cells import CELLS
 from elman.core.model.weights import Architecture, Weights
+from tests.combinations import combinations
 from tests.frameworks.layers import layers_of
 from tests.parity import IDS, LARGE, relative, some_weights
 
@@ -52,8 +53,9 @@ def kept_features(gradients: Weights) -> tuple[np.ndarray, np.ndarray]:
     return inputs, outputs
 
 
-@pytest.mark.parametrize("in_chunks", [False, True])
-@pytest.mark.parametrize("cell", SMOOTH)
+@pytest.mark.parametrize(
+    ("cell", "in_chunks"), combinations(pytest.mark.core, SMOOTH, (False, True))
+)
 def test_all_steps_of_a_sequence_lack_the_same_features(
     module: Any, cell: str, in_chunks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
