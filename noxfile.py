@@ -3,6 +3,7 @@
 What takes long is marked so, and `nox -s long` runs it.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -56,11 +57,16 @@ def install(session: nox.Session, *packages: str) -> None:
 
 
 def settings_of_pip() -> dict[str, str]:
-    """Pip's settings on this machine, as variables of uv."""
+    """Pip's settings on this machine, as variables of uv. The environment's come last."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
-    return {UV_NAMES[name]: value for name, value in found if name in UV_NAMES}
+    found = re.findall(r"^(global|install|:env:)\.([a-z-]+)=('.*')$", listed, re.MULTILINE)
+    names = {}
+    for _, name, value in sorted(found, key=lambda each: each[0] == ":env:"):
+        if name in UV_NAMES:
+            separator = "," if name == "find-links" else " "
+            names[UV_NAMES[name]] = separator.join(ast.literal_eval(value).split())
+    return names | {name: os.environ[name] for name in names.keys() & os.environ.keys()}
 
 
 def test(session: nox.Session, *words: str, **env: str) -> None:
@@ -163,6 +169,7 @@ def long(session: nox.Session) -> None:
         test_framework(session, name, "-m", "long", **{NO_OPTIMIZATIONS: "0"})
     test_framework(session, "jax", **{NO_OPTIMIZATIONS: "0"})
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
-    test_framework(session, "tensorflow", "-k", quick, TF_USE_LEGACY_KERAS="0")
+    all_of_them = "-m", "core or not long"
+    test_framework(session, "tensorflow", "-k", quick, *all_of_them, TF_USE_LEGACY_KERAS="0")
     session.run("python", "tests/robustness/hostile.py", "10000")
     session.run("python", "tests/robustness/attacks.py")

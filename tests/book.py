@@ -29,7 +29,7 @@ def assert_writes_like_the_book(model: Any, vocab: Vocab) -> None:
     """Most words that a model draws are the book's, and some stand together as they do there.
 
     The likeliest text of a trained model may be a circle of two words, with one key and not with
-    another; drawn at a temperature of 0.5 it is various enough to tell. Of 16 trainings of the
+    another; drawn at a temperature of 0.5 it is varied enough to tell. Of 16 trainings of the
     engine 65 to 74 % of the words were the book's and 21 to 29 % of the pairs in a row, and after
     two epochs 5 to 42 % and 0 to 3 %.
     """

@@ -8,12 +8,13 @@ import pytest
 
 
 def combinations(mark: pytest.MarkDecorator, *choices: Collection[Any]) -> list[Any]:
-    """All combinations of the choices, every other one with a mark.
+    """All combinations of the choices, half of them with a mark, as in a checkerboard.
 
-    Of three choices or more, those without it have every pair of two.
+    With three choices or more, of two values or more each, the others have every pair of values.
     """
     found = []
     for numbered in itertools.product(*map(enumerate, choices)):
         places, values = zip(*numbered, strict=True)
-        found.append(pytest.param(*values, marks=mark if sum(places) % 2 else ()))
+        marks = mark if sum(places) % 2 else ()
+        found.append(pytest.param(*values, marks=marks, id="-".join(map(str, values))))
     return found

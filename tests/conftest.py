@@ -32,13 +32,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-COMPILE = ("tensorflow", "jax")  # for each model anew, which takes most of the time of their tests
+COMPILE = ("tensorflow", "jax")  # compile each model anew, for most of the time of their tests
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes long has half an hour."""
+    """For TensorFlow and JAX `core` means `long`. What takes long has half an hour."""
+    compiles = config.getoption("framework") in COMPILE
     for item in items:
-        if config.getoption("framework") in COMPILE and item.get_closest_marker("core"):
+        if compiles and item.get_closest_marker("core"):
             item.add_marker(pytest.mark.long)
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(1800))

@@ -17,8 +17,6 @@ from elman.core.experiments.pair_run import load_pair_run
 from elman.core.valid_values import OF_PAIRS
 from tests.conftest import Command
 
-pytestmark = pytest.mark.core
-
 WORDS = ["".join(letters) for letters in itertools.product("bdg", "aeiou", "nrt", "aeo")]
 PLURALS = "".join(f"{word}\t{' '.join(word)} s\n" for word in WORDS)
 TRAINED = ("--target-tokenizer", "word", "--epochs", "3", "--hidden", "16", "--layers", "2")
@@ -59,6 +57,7 @@ def made(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_plurals(tmp_path_factory.mktemp("pairs"), framework)
 
 
+@pytest.mark.core
 def test_a_model_that_is_trained_longer_learns_the_pairs(
     framework: str, plurals: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +73,7 @@ def test_a_model_that_is_trained_longer_learns_the_pairs(
     assert min(history["val_ppl"]) < 0.5 * history["val_ppl"][0]
 
 
+@pytest.mark.core
 def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
     made: Path, framework: str
 ) -> None:
@@ -88,6 +88,7 @@ def test_the_best_weights_are_kept_and_validation_is_of_held_out_pairs(
     assert record.validated.characters == 10 * record.validated.tokens // 6
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("number", "attention"), [(signal.SIGINT, "none"), (signal.SIGKILL, "additive")]
 )
@@ -147,6 +148,7 @@ def test_a_model_is_saved_and_loaded_in_every_framework_with_pairs(
         module.Trainer(1).fit(model, data)
 
 
+@pytest.mark.core
 def test_a_model_of_other_layers_is_not_saved(
     made: Path, module: Any, framework: str, tmp_path: Path
 ) -> None:

@@ -38,8 +38,7 @@ ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)
     for cell, layers, (embedding, tied) in itertools.product(CELLS, (1, 2), ENDS)
 ]
-
-
+# Of what takes a training, the usual cells are enough.
 OF_CELLS = [
     pytest.param(cell, marks=pytest.mark.core if cell in UNBOUNDED else ()) for cell in CELLS
 ]

@@ -15,8 +15,6 @@ from elman.core.training.schedule import Best, Schedule
 from tests.event_logs import Log, read_log
 from tests.frameworks.test_resume import EPOCHS
 
-pytestmark = pytest.mark.core
-
 
 def fit(
     module: Any, story: Path, folder: Path, *more: Callback, cell: str = "lstm", **options: Any
@@ -38,6 +36,7 @@ def steps_of(log: Log) -> dict[str, list[int]]:
     return {tag: [step for step, _ in points] for tag, points in kinds.items()}
 
 
+@pytest.mark.core
 def test_a_log_has_the_numbers_of_the_history(module: Any, story: Path, tmp_path: Path) -> None:
     trainer = fit(module, story, tmp_path / "log")
     log, in_epoch = read_log(tmp_path / "log"), trainer.num_train_batches
@@ -64,6 +63,7 @@ def test_a_log_has_the_numbers_of_the_history(module: Any, story: Path, tmp_path
     assert log.scalars == {}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "mingru"])
 def test_a_log_has_histograms_of_weights_and_gates(
     module: Any, even_story: Path, tmp_path: Path, cell: str
@@ -94,6 +94,7 @@ def test_a_log_has_histograms_of_weights_and_gates(
     assert {text for _, text in texts} == {"    a\\x1btext\n    of two lines"}
 
 
+@pytest.mark.core
 def test_padding_has_no_gates(module: Any, tmp_path: Path) -> None:
     words = "\n".join(f"{a}{b * (n % 9)}" for a in "abcdefgh" for b in "xyz" for n in range(20))
     (tmp_path / "lines.txt").write_text(words)
@@ -104,6 +105,7 @@ def test_padding_has_no_gates(module: Any, tmp_path: Path) -> None:
     assert gate.num == 8 * batch.num_targets < 8 * batch.mask.size
 
 
+@pytest.mark.core
 def test_a_log_changes_nothing_in_a_training(module: Any, story: Path, tmp_path: Path) -> None:
     def fails() -> str:
         raise ElmanError("the logits contain NaN or infinity")
@@ -123,10 +125,10 @@ def test_a_log_changes_nothing_in_a_training(module: Any, story: Path, tmp_path:
     assert steps["weights/linear.bias"] == steps["gates/l0.r"]
 
 
-def test_a_model_of_the_books_own_has_a_log(module: Any, story: Path, tmp_path: Path) -> None:
+def test_a_model_of_the_books_own_has_a_log(module: Any, even_story: Path, tmp_path: Path) -> None:
     if not hasattr(module, "RNNScratch"):
         pytest.skip("there are no models from scratch here")
-    data = module.TextFile(str(story), 8, 16)
+    data = module.TextFile(str(even_story), 8, 16)
     rnn = module.RNNScratch(len(data.vocab), 8)
     trainer = module.Trainer(1, 0, 1.0)
     trainer.callbacks = [TensorBoard(tmp_path)]

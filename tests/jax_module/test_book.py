@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from elman import jax as d2l
 from elman import numpy as specification
 from elman.core.errors import ElmanError
-from elman.core.model.cells import CELLS, make_layers
+from elman.core.model.cells import CELLS, Cell, make_layers
 from elman.jax.compiled import compiled
 from tests import book, docs
 
@@ -105,6 +105,30 @@ def test_a_step_is_compiled_once_for_each_shape_of_batch() -> None:
         model.predict("x" * length, 40, data.vocab)
     assert set(traced) == {(32, 1, False), (1, 1, False)}
     assert len(traced) <= 6
+
+
+def test_layers_outside_of_compiled_code_are_compiled_once_for_a_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced: list[Any] = []
+    next_state = Cell.next_state
+
+    def telling(cell: Cell, *arguments: Any) -> Any:
+        traced.append(cell)
+        return next_state(cell, *arguments)
+
+    monkeypatch.setattr(Cell, "next_state", telling)
+    layer, inputs = d2l.GRU(13, num_layers=2), d2l.ones((3, 2, 13))
+    variables = layer.init(d2l.get_key(), inputs)
+
+    def loss(variables: Any) -> Any:
+        return layer.apply(variables, inputs)[0].sum()
+
+    for _ in range(3):  # without jax.jit
+        jax.grad(loss)(variables)
+    assert (
+        1 <= len(traced) <= 2
+    )  # JAX may trace a scan twice; a step for each call would be six more
 
 
 def test_code_that_cannot_be_compiled_runs_uncompiled() -> None:

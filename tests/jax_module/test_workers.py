@@ -34,7 +34,6 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.core
 def test_workers_of_torchrun_end_in_the_bits_of_one_process(store: Path) -> None:
     more = (*EPOCHS, "--partition-optimizer")
     done = alone(store, words("jax", "one", *more))

@@ -102,7 +102,7 @@ class Layers(nn.Module):
         ids = jnp.issubdtype(inputs.dtype, jnp.integer)
         w, cell = self._weights(name, num_inputs if ids else inputs.shape[-1]), self._spec
         # (steps, batch, gates * hidden)
-        W_ih, b_ih = w["weight_ih"], w["bias_ih"]
+        W_ih, b_ih = w.pop("weight_ih"), w.pop("bias_ih")
         x = (W_ih.T + b_ih)[inputs] if ids else inputs @ W_ih.T + b_ih
         return recurrence(cell, w, x, state, name.endswith("_reverse"))
 
@@ -124,8 +124,8 @@ class Layers(nn.Module):
         return found
 
 
-# Outside of compiled code, as in the book's own loops, a scan over a new function is compiled at
-# each call; one of these arguments, once for each shape.
+# Outside of compiled code, as in the book's own loops, JAX compiles a scan over a new function at
+# each call. It compiles this function once for each shape.
 @partial(jax.jit, static_argnames=("cell", "reverse"), inline=True)
 def recurrence(cell: Cell, w: dict[str, Any], x: Any, state: Any, reverse: bool) -> tuple[Any, Any]:
     """Outputs of all steps, (steps, batch, hidden), and the last state, given W_ih x + b_ih."""
