@@ -169,6 +169,7 @@ def long(session: nox.Session) -> None:
     for name in MANY:
         test_framework(session, name, "-m", "long", **{NO_OPTIMIZATIONS: "0"})
     test_framework(session, "jax", **{NO_OPTIMIZATIONS: "0"})
+    test(session, "tests/interchange", "-m", "long")
     quick = "agree or there_and_back or dropout or own or keras or compiled or variables or plots"
     all_of_them = "-m", "core or not long"
     test_framework(session, "tensorflow", "-k", quick, *all_of_them, TF_USE_LEGACY_KERAS="0")
