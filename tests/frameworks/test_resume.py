@@ -61,11 +61,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["cell"])
+@pytest.mark.parametrize(
+    "case",
+    [CASES[0], pytest.param(CASES[1], marks=pytest.mark.core), CASES[2]],
+    ids=lambda case: case["cell"],
+)
 def test_a_resumed_training_ends_in_the_same_bits(
-    module: Any, even_story: Path, tmp_path: Path, case: dict[str, Any]
+    module: Any, story: Path, tmp_path: Path, case: dict[str, Any]
 ) -> None:
-    assert_resumes(module, even_story, tmp_path, case)
+    assert_resumes(module, story, tmp_path, case)
 
 
 def test_the_state_carried_along_a_stream_is_resumed_too(
@@ -205,7 +209,7 @@ def test_a_checkpoint_of_another_model_is_refused(module: Any, story: Path, tmp_
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("kills", [2, pytest.param(80, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [4, pytest.param(80, marks=pytest.mark.long)])
 def test_a_training_that_is_killed_again_and_again_ends_in_the_same_bits(
     framework: str, kills: int
 ) -> None:

@@ -92,9 +92,7 @@ def test_sequences_are_those_of_whole_batches(module: Any, story: Path) -> None:
 
 def test_lines_are_those_of_whole_batches(module: Any, tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
-    lines.write_text(
-        "\n".join("ab"[n % 2] * (1 + 4 * (n % 3)) + f" {n % 60:02}" for n in range(300))
-    )
+    lines.write_text("\n".join("ab"[n % 2] * (1 + n % 9) + f" {n % 60}" for n in range(300)))
     whole = losses(train(module, lines, None, CASES[2], lines=True))
     found = losses(train(module, lines, 4, CASES[2], lines=True))
     assert found == pytest.approx(whole, rel=1e-4)

@@ -80,9 +80,9 @@ def test_the_books_printed_loop_takes_effect() -> None:
             self.val_batch_idx += 1
 
     model = d2l.RNNLM(d2l.RNN(8), 28, lr=1)
-    trainer = Trainer(1)
+    trainer = Trainer(3)
     trainer.fit(model, small_data())
-    book.assert_the_books_loop_ran(trainer, 3, 2)
+    book.assert_the_books_loop_ran(trainer, 9, 6)
 
 
 def test_a_step_is_compiled_once_for_each_shape_of_batch() -> None:
