@@ -57,7 +57,7 @@ def install(session: nox.Session, *packages: str) -> None:
 
 
 def settings_of_pip() -> dict[str, str]:
-    """Pip's settings on this machine, as variables of uv. The environment's come last."""
+    """Pip's settings on this machine, as variables of uv; uv's own variables take precedence."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = re.findall(r"^(global|install|:env:)\.([a-z-]+)=('.*')$", listed, re.MULTILINE)

@@ -38,15 +38,16 @@ ARCHITECTURES = [
     Architecture(cell, 11, 7, layers, embedding, tied)
     for cell, layers, (embedding, tied) in itertools.product(CELLS, (1, 2), ENDS)
 ]
-# Of what takes a training, the usual cells are enough.
-OF_CELLS = [
-    pytest.param(cell, marks=pytest.mark.core if cell in UNBOUNDED else ()) for cell in CELLS
-]
-
-
-@pytest.mark.parametrize(
+every_size = pytest.mark.parametrize(
     ("cell", "layers", "ends"), combinations(pytest.mark.core, CELLS, (1, 2), ENDS)
 )
+USUAL = ("rnn", "gru", "lstm")  # cells that are enough for claims which need a training
+every_cell = pytest.mark.parametrize(
+    "cell", [pytest.param(cell, marks=() if cell in USUAL else pytest.mark.core) for cell in CELLS]
+)
+
+
+@every_size
 def test_logits_and_states_agree(
     module: Any, cell: str, layers: int, ends: tuple[int, bool]
 ) -> None:
@@ -75,9 +76,7 @@ def assert_same_states(found: np.ndarray, wanted: np.ndarray) -> None:
         assert min(relative(other, state) for other in found) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("cell", "layers", "ends"), combinations(pytest.mark.core, CELLS, (1, 2), ENDS)
-)
+@every_size
 def test_loss_and_gradients_agree(
     module: Any, cell: str, layers: int, ends: tuple[int, bool]
 ) -> None:
@@ -244,7 +243,7 @@ def test_weights_survive_a_round_trip_through_the_framework(
         np.testing.assert_array_equal(back[name], value)
 
 
-@pytest.mark.parametrize("cell", OF_CELLS)
+@every_cell
 def test_a_model_trained_here_writes_the_same_text_in_numpy(
     module: Any, framework: str, cell: str, tmp_path: Path
 ) -> None:
@@ -273,7 +272,7 @@ def test_the_unknown_symbol_is_not_written_though_it_is_the_likeliest(module: An
     assert "<unk>" not in text
 
 
-@pytest.mark.parametrize("cell", OF_CELLS)
+@every_cell
 def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: str) -> None:
     arch = Architecture(cell, 11, 32, layers=2)
     plain, _ = module.build(arch, weights.initial(arch)).step(IDS)

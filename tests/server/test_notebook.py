@@ -26,5 +26,5 @@ def test_the_first_steps_run_in_a_tenth_of_their_time(tmp_path: Path) -> None:
 
 
 def _shown(cell: nbformat.NotebookNode) -> int:
-    """Number of a cell's outputs that are not empty, as a message is that has gone."""
+    """Number of a cell's outputs that are not empty. A message that was removed leaves one."""
     return sum(output.get("data") != {"text/plain": ""} for output in cell.outputs)
