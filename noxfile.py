@@ -16,6 +16,10 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.download_python = "never"
 nox.options.sessions = ["style", "base", "shipping", "frameworks", "mxnet"]
 
+# Installed modules are compiled by their first import. If that may not write the result, as is set
+# in many containers, each of the hundreds of processes that tests start compiles all of them again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 MANY = ("torch", "tensorflow", "jax")  # frameworks that share an environment
 # A machine's settings of pip may choose the build of PyTorch; uv reads only its own.
 UV_NAMES = {
