@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -97,26 +98,36 @@ def elman_process(tmp_path: Path) -> Command:
     return command_line(tmp_path)
 
 
-@pytest.fixture
-def elman_in(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandIn:
-    """The command line in a folder and in this process: none has to be started.
+@contextmanager
+def in_process(folder: Path, words: Sequence[str]) -> Iterator[None]:
+    """This process as that of a command: what it changes for itself is put back at the end."""
+    with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["elman", *words])
+        patch.setattr(sys, "stderr", sys.stderr)
+        patch.setattr(signal, "signal", lambda *_: None)
+        patch.setattr(logging.getLogger("elman"), "handlers", [])
+        yield
 
-    What a process changes for itself is put back at the end.
-    """
+
+def exit_code() -> Any:
+    """Run the command line in this process; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+@pytest.fixture
+def elman_in(capfd: pytest.CaptureFixture[str]) -> CommandIn:
+    """The command line in a folder and in this process: none has to be started."""
 
     def here(folder: Path) -> Command:
         def run(*words: str | Path) -> Done:
             capfd.readouterr()  # what others wrote before
-            with monkeypatch.context() as patch, mock.patch.dict(os.environ):
-                patch.chdir(folder)
-                patch.setattr(sys, "argv", ["elman", *map(str, words)])
-                patch.setattr(sys, "stderr", sys.stderr)
-                patch.setattr(signal, "signal", lambda *_: None)
-                patch.setattr(logging.getLogger("elman"), "handlers", [])
-                with pytest.raises(SystemExit) as ended:
-                    cli.main()
+            with in_process(folder, list(map(str, words))):
+                code = exit_code()
             output, errors = capfd.readouterr()
-            return Done(words, ended.value.code, output, errors.replace(COMPILING, ""))
+            return Done(words, code, output, errors.replace(COMPILING, ""))
 
         return run
 

@@ -1,10 +1,14 @@
 """Examples of docs that need no framework run as printed."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,20 +18,27 @@ from benchmarks.command_pages import pages, transcripts
 
 from elman.api.training import train
 from elman.cli import app
+from tests.conftest import exit_code, in_process
 from tests.docs import BOOK, EXPORTS, OVERVIEW, PAGES, SERVING, blocks, needs_torch, smaller
 
 # Pages whose examples have a test elsewhere.
 TESTED = (EXPORTS, SERVING, BOOK, OVERVIEW)
 OWN = [page for page in PAGES if page.name not in TESTED and not needs_torch(page)]
-SMALLER = """elman() {
+SMALLER = {
+    "train": "--framework numpy --epochs 1 --hidden 8",
+    "generate": "--framework numpy",
+    "next": "--framework numpy",
+    "score": "--framework numpy",
+    "plan": "--hidden 8 --workers 2",
+    "sweep": "--trials 2 --minutes 0.01",
+}
+CASES = "\n".join(f'{name}) set -- "$@" {options} ;;' for name, options in SMALLER.items())
+IN_THE_SHELL = f"""elman() {{
   case $1 in
-    train) set -- "$@" --framework numpy --epochs 1 --hidden 8 ;;
-    generate | next | score) set -- "$@" --framework numpy ;;
-    plan) set -- "$@" --hidden 8 --workers 2 ;;
-    sweep) set -- "$@" --trials 2 --minutes 0.01 ;;
+    {CASES}
   esac
   python -P -c "import sys; from elman.cli import main; sys.argv[0] = 'elman'; main()" "$@"
-}"""
+}}"""
 Calls = list[tuple[str, Any, Any]]
 
 
@@ -85,12 +96,23 @@ def shorten(text: Path) -> None:
 
 def run(command: str, folder: Path) -> str:
     """Run a command of the shell in which `elman` trains small models for an epoch."""
+    if command.startswith("elman ") and not re.search(r"[|<>&;$*]|--help$", command):
+        return run_here(shlex.split(command.replace("\\\n", ""))[1:], folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    words = ["bash", "-o", "pipefail", "-c", f"{SMALLER}\n{command}"]
+    words = ["bash", "-o", "pipefail", "-c", f"{IN_THE_SHELL}\n{command}"]
     env = os.environ | {"PATH": path}
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done.stdout
+
+
+def run_here(words: list[str], folder: Path) -> str:
+    """Run `elman` in this process: none has to be started."""
+    words += SMALLER.get(words[0], "").split()
+    with TemporaryFile("w+") as output, in_process(folder, words), redirect_stdout(output):
+        assert not exit_code(), words
+        output.seek(0)
+        return output.read()
 
 
 @pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
