@@ -91,10 +91,10 @@ class Scales:
 
 def save_curves(folder: Path, history: Sequence[Epoch], scales: Scales = Scales()) -> None:
     """Write `curves.svg` and `curves.png` into `folder`: losses by epoch or by minute."""
-    for suffix in ("svg", "png"):
-        path = folder / f"curves.{suffix}"
-        with drawing(Path(path.name)):  # the folder may still have a temporary name
-            save(curves(history, scales), path)
+    with drawing(Path("curves.svg")):  # the folder may still have a temporary name
+        figure = curves(history, scales)
+        for suffix in ("svg", "png"):
+            save(figure, folder / f"curves.{suffix}")
 
 
 def curves(history: Sequence[Epoch], scales: Scales = Scales()) -> "Figure":
