@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -98,22 +97,19 @@ def elman_process(tmp_path: Path) -> Command:
     return command_line(tmp_path)
 
 
-@contextmanager
-def in_process(folder: Path, words: Sequence[str]) -> Iterator[None]:
-    """This process as that of a command: what it changes for itself is put back at the end."""
+def run_here(folder: Path, words: Sequence[str]) -> Any:
+    """Run the command line in a folder and in this process; return its exit code.
+
+    What it changes for its process is put back at the end.
+    """
     with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["elman", *words])
         patch.setattr(sys, "stderr", sys.stderr)
         patch.setattr(signal, "signal", lambda *_: None)
         patch.setattr(logging.getLogger("elman"), "handlers", [])
-        yield
-
-
-def exit_code() -> Any:
-    """Run the command line in this process; return its exit code."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
     return ended.value.code
 
 
@@ -124,8 +120,7 @@ def elman_in(capfd: pytest.CaptureFixture[str]) -> CommandIn:
     def here(folder: Path) -> Command:
         def run(*words: str | Path) -> Done:
             capfd.readouterr()  # what others wrote before
-            with in_process(folder, list(map(str, words))):
-                code = exit_code()
+            code = run_here(folder, list(map(str, words)))
             output, errors = capfd.readouterr()
             return Done(words, code, output, errors.replace(COMPILING, ""))
 

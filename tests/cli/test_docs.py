@@ -1,14 +1,11 @@
 """Examples of docs that need no framework run as printed."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +15,7 @@ from benchmarks.command_pages import pages, transcripts
 
 from elman.api.training import train
 from elman.cli import app
-from tests.conftest import exit_code, in_process
+from tests.conftest import run_here
 from tests.docs import BOOK, EXPORTS, OVERVIEW, PAGES, SERVING, blocks, needs_torch, smaller
 
 # Pages whose examples have a test elsewhere.
@@ -94,25 +91,26 @@ def shorten(text: Path) -> None:
     text.write_text(text.read_text("utf-8")[:40_000], "utf-8")
 
 
-def run(command: str, folder: Path) -> str:
-    """Run a command of the shell in which `elman` trains small models for an epoch."""
-    if command.startswith("elman ") and not re.search(r"[|<>&;$*]|--help$", command):
-        return run_here(shlex.split(command.replace("\\\n", ""))[1:], folder)
+def run(command: str, folder: Path) -> None:
+    """Run a command; `elman` trains small models for an epoch.
+
+    Where no shell is needed it runs in this process, and none has to be started.
+    """
+    if command.startswith("elman ") and not set(command) & set("|<>&;$*"):
+        _, name, *words = shlex.split(command.replace("\\\n", ""))
+        assert not run_here(folder, [name, *words, *SMALLER.get(name, "").split()]), command
+    else:
+        in_the_shell(command, folder)
+
+
+def in_the_shell(command: str, folder: Path) -> str:
+    """Run a command of the shell in which `elman` trains small models; return its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["bash", "-o", "pipefail", "-c", f"{IN_THE_SHELL}\n{command}"]
     env = os.environ | {"PATH": path}
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
     return done.stdout
-
-
-def run_here(words: list[str], folder: Path) -> str:
-    """Run `elman` in this process: none has to be started."""
-    words += SMALLER.get(words[0], "").split()
-    with TemporaryFile("w+") as output, in_process(folder, words), redirect_stdout(output):
-        assert not exit_code(), words
-        output.seek(0)
-        return output.read()
 
 
 @pytest.mark.parametrize("page", OWN, ids=lambda page: page.name)
@@ -145,7 +143,7 @@ def test_the_help_of_a_command_is_that_of_its_page(page: Path, tmp_path: Path) -
         for command, output in transcripts(block):
             assert output.strip()[:9] != "Traceback"
             if command.endswith("--help"):
-                assert run(command, tmp_path) == output
+                assert in_the_shell(command, tmp_path) == output
 
 
 def is_command(page: Path) -> bool:
