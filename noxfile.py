@@ -76,7 +76,8 @@ def test(session: nox.Session, *words: str, **env: str) -> None:
     """Run some tests, in as many processes as there are cores; to debug, add `-- -n0`."""
     command = ("pytest", "-n", "auto", "--dist", "worksteal", *words, *session.posargs)
     codes = [0, 5] if session.posargs else [0]  # `-- -k NAME` may leave some folders without tests
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(session.cache_dir / "jax")}
+    # Tests change the folder that they run in: a relative path would name another cache in each.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str((session.cache_dir / "jax").absolute())}
     session.run(*command, env=ONE_THREAD | COMPILED_ONCE | cache | env, success_codes=codes)
 
 
