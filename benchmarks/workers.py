@@ -1,14 +1,18 @@
 """Updates a second of workers, beside one process and PyTorch's DistributedDataParallel.
 
-    python benchmarks/workers.py [--rounds N] [--seconds S] [--before FOLDER]
+    python benchmarks/workers.py [--rounds N] [--seconds S] [--before FOLDER] [--megabits M]
+        [--sizes N ...]
 
 For models of ten thousand to thirty million weights these take turns, all on two threads: elman in
 one process and in two, with the engine and with PyTorch, and a bare PyTorch LSTM in one process and
 in two. `--before` is a checkout of another version, also measured in two processes. Prints the
 medians of updates a second, the speed of two processes beside one of the same program, and the
 bytes that an update sends from each process, beside the lower bound for a sum of P numbers of which
-all have the result, 2 P (W - 1) / W. Bytes are those of the loopback interface while gradients are
+all have the result, 2 P (W - 1) / W. Bytes are those of the network interface while gradients are
 exchanged, or during all counted updates of the bare LSTM; none go through shared memory.
+
+With `--megabits` each of two processes runs on its own host, a network namespace of this machine
+with a link of that rate. Needs Linux, root and iproute2. `--sizes` chooses models, from 0 on.
 """
 
 import argparse
@@ -21,7 +25,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +37,20 @@ from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from frameworks import ENVIRONMENT
 
+sys.path.append(str(Path(__file__).parents[1]))  # the folder of tests
+from tests.hosts import Switched, reason_without_hosts, switched
+from tests.robustness.hosts import by_hand, check, ended, named
+
 BARE = Path(__file__).parent / "bare" / "torch_ddp.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 # A training that prints the number of its exchanges of gradients, and their bytes.
 COUNTED = """
-import atexit, pathlib
+import os, pathlib
 from elman.torch.workers import TorchWorkers
 exchange, counts = TorchWorkers.exchange, [0, 0]
-sent = lambda: int(pathlib.Path("/sys/class/net/lo/statistics/tx_bytes").read_text())
+def sent():
+    table = pathlib.Path("/proc/self/net/dev").read_text()
+    return int(table.partition(os.environ["INTERFACE"] + ":")[2].split()[8])
 def counted(self, vector, numbers, *more, **named):
     before = sent()
     found = exchange(self, vector, numbers, *more, **named)
@@ -113,15 +124,40 @@ def bare(arch: Architecture, size: Size, seconds: int) -> list[str]:
     return [str(BARE), *map(str, (seconds, *model, size.rows, size.steps))]
 
 
-def environment(contender: Contender) -> Mapping[str, str]:
+def environment(contender: Contender, interface: str) -> Mapping[str, str]:
     """Two threads for all processes together, and the modules of a checkout."""
     threads = str(2 // contender.processes)
     own = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
-    return os.environ | ENVIRONMENT | own | {"PYTHONPATH": str(contender.checkout / "src")}
+    modules = {"PYTHONPATH": str(contender.checkout / "src"), "INTERFACE": interface}
+    return os.environ | ENVIRONMENT | own | modules
+
+
+def output(words: Sequence[str], env: Mapping[str, str], processes: int) -> str:
+    """What a program prints in one process, or in two of this machine."""
+    command = [sys.executable, *(TORCHRUN if processes > 1 else ()), *words]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def output_of_hosts(
+    words: Sequence[str], env: Mapping[str, str], net: Switched, folder: Path
+) -> str:
+    """What a program prints on the first of some hosts, with a process on each."""
+    started = [
+        net.start(host, folder, (sys.executable, *words), env | by_hand(net, number, 0, 1))
+        for number, host in enumerate(net.hosts)
+    ]
+    check(not any(ended(started)), started[0].err.read_text())
+    return started[0].out.read_text()
 
 
 def measured(
-    size: Size, arch: Architecture, contender: Contender, seconds: int, folder: Path
+    size: Size,
+    arch: Architecture,
+    contender: Contender,
+    seconds: int,
+    folder: Path,
+    net: Switched | None,
 ) -> tuple[float, float]:
     """Updates a second, and bytes that an update sends from each process."""
     framework, processes = contender.framework, contender.processes
@@ -132,18 +168,19 @@ def measured(
         (folder / "counted.py").write_text(COUNTED)
         program = [str(folder / "counted.py")] if processes > 1 else ["-m", "elman"]
         words = [*program, *elman(size, framework, seconds, folder / "store", run)]
-    command = [sys.executable, *(TORCHRUN if processes > 1 else ()), *words]
-    done = subprocess.run(
-        command, env=environment(contender), check=True, capture_output=True, text=True
-    )
+    if apart := net if processes > 1 else None:
+        printed = output_of_hosts(words, environment(contender, "eth0"), apart, folder)
+    else:
+        printed = output(words, environment(contender, "lo"), processes)
+    counted = 1 if apart else processes  # processes that send through an interface
     if not framework:
-        updates, took, moved = map(float, done.stdout.split())
-        return updates / took, moved / updates / processes
+        updates, took, moved = map(float, printed.split())
+        return updates / took, moved / updates / counted
     with (run / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rate = statistics.median(float(row["tokens_per_second"]) for row in rows)
-    found = re.search(r"exchanged (\d+) (\d+)", done.stdout)
-    moved = int(found[2]) / int(found[1]) / processes if found else 0.0
+    found = re.search(r"exchanged (\d+) (\d+)", printed)
+    moved = int(found[2]) / int(found[1]) / counted if found else 0.0
     return rate / (size.rows * size.steps), moved
 
 
@@ -158,7 +195,13 @@ def prepare(size: Size, folder: Path) -> Architecture:
     return Architecture("lstm", vocab, size.hidden, size.layers, size.embedding)
 
 
-def compare(size: Size, programs: Mapping[str, list[Contender]], rounds: int, seconds: int) -> None:
+def compare(
+    size: Size,
+    programs: Mapping[str, list[Contender]],
+    rounds: int,
+    seconds: int,
+    net: Switched | None,
+) -> None:
     """Print the rows of a size."""
     each = dict.fromkeys(contender for pair in programs.values() for contender in pair)
     found: dict[Contender, list[tuple[float, float]]] = {contender: [] for contender in each}
@@ -166,7 +209,7 @@ def compare(size: Size, programs: Mapping[str, list[Contender]], rounds: int, se
         arch = prepare(size, Path(name))
         for _ in range(rounds):
             for contender in each:
-                found[contender].append(measured(size, arch, contender, seconds, Path(name)))
+                found[contender].append(measured(size, arch, contender, seconds, Path(name), net))
     for program, pair in programs.items():
         (one, _), (two, moved) = (
             map(statistics.median, zip(*found[contender], strict=True)) for contender in pair
@@ -182,12 +225,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--megabits", type=float)
+    parser.add_argument("--sizes", type=int, nargs="+", default=range(len(SIZES)))
     asked = parser.parse_args()
+    if asked.megabits and (reason := reason_without_hosts()) is not None:
+        parser.error(reason)
     print_machine({"torch": sys.executable, "numba": sys.executable})
     columns = ["weights", "program", "one process", "two", "two / one", "bytes", "lower bound"]
     print_header(columns)
-    for size in SIZES:
-        compare(size, contenders(asked.before), asked.rounds, asked.seconds)
+    with ExitStack() as stack:
+        net = asked.megabits and stack.enter_context(switched(named(2), asked.megabits))
+        for number in asked.sizes:
+            compare(SIZES[number], contenders(asked.before), asked.rounds, asked.seconds, net)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Facts that the workers of a training must have in common, compared before the first batch.
+"""Facts that all workers must have in common, and the checkpoint that they continue from.
 
 Workers on different processors, or with different versions of a framework, round differently. Their
 weights would drift apart, since each worker updates its own copy.

@@ -221,7 +221,7 @@ def new_training(path: Path, settings: RunSettings, numbered: bool = False) -> I
         path = atomic.make_new(path, partial(_begin, settings=settings), numbered)
         held = False
         try:
-            with _training(path):
+            with _locked(path):
                 held = True
                 try:
                     yield path
@@ -279,7 +279,7 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
             regular.check_folder(inside)
     if finished:
         if exists(path / TRAINING):
-            with _training(path):
+            with _locked(path):
                 pass  # removes files that a crash has left
         if exists(path / (TARGET + VOCAB_FILE)):
             raise ElmanError(
@@ -290,7 +290,7 @@ def resumed_training(path: Path) -> Iterator[RunSettings]:
             f"{path} is finished: nothing to resume; use elman train TEXT --init {path} to train "
             "its model further"
         )
-    with _training(path):
+    with _locked(path):
         yield read_training(path)
 
 
@@ -304,7 +304,7 @@ def read_training(path: Path) -> RunSettings:
 
 
 @contextmanager
-def _training(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Lock a run directory, and add instructions for resuming to errors.
 
     The lock file remains while the training can be resumed: if it were removed, a process that has

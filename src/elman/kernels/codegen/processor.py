@@ -8,10 +8,10 @@ import numba
 from elman.core.errors import ElmanError
 from elman.kernels.codegen.tile_types import TileShape
 
-# Tile shapes that the kernels are made for. Loops over rows and columns have whole tiles only. The
-# rows divide 8, of which groups and blocks of sequences are multiples, and the width, of which
-# hidden units are a multiple; the width divides the 32 positions of a softmax. Tiles of another
-# shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
+# Tile shapes that the kernels are made for. Loops over rows and columns have whole tiles only. So
+# the rows have to divide 8, since groups and blocks of sequences are multiples of 8, and the width,
+# since hidden units are a multiple of it. The width has to divide 32, the positions of a softmax.
+# Tiles of another shape, such as 6 x 2 or 4 x 3 vectors, would write past the arrays.
 AVX512, AVX2, NEON = TileShape(8, 2, 16), TileShape(4, 2, 8), TileShape(8, 2, 4)
 ANY_PROCESSOR = TileShape(4, 4, 4)
 SHAPES = (AVX512, AVX2, NEON, ANY_PROCESSOR)
