@@ -69,14 +69,18 @@ framework, *place = sys.argv[1:]
 worker = worker_at(Place(*map(int, place)), framework)
 total, numbers = worker.exchange(np.ones(3, np.float32), np.arange(2.0))
 worker.close()
-print(type(worker).__name__, np.asarray(total), numbers.tolist())
+sent = "sent" if worker.sends_vectors else "added in shared memory"
+print(type(worker).__name__, np.asarray(total), numbers.tolist(), sent)
 """
 
 
-def exchanged_in_a_plan(framework: str, size: int) -> set[str]:
-    """Class of the workers, and their exchange of three ones and of 0 and 1, as each tells it."""
+def exchanged_in_a_plan(framework: str, size: int, alone: bool) -> set[str]:
+    """Class of the workers, and their exchange of three ones and of 0 and 1, as each tells it.
+
+    - `alone`: the plan has no other machines.
+    """
     command, port = [sys.executable, "-c", OF_A_PLAN, framework], free_port()
-    places = [(str(rank), str(size), str(port)) for rank in range(size)]
+    places = [(str(rank), str(size), str(port), str(int(alone))) for rank in range(size)]
     started = [
         subprocess.Popen([*command, *place], stdout=subprocess.PIPE, text=True) for place in places
     ]

@@ -72,10 +72,12 @@ def test_workers_started_by_hand_end_in_the_bits_of_one_process(
     assert digest(tmp_path / "hand") == digest(tmp_path / "one")
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_workers_of_a_plan_exchange_with_those_of_their_machine(size: int) -> None:
-    told = f"JaxWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
-    assert exchanged_in_a_plan("jax", size) == {told}
+@pytest.mark.parametrize(("size", "alone", "way"), [(1, True, "sent"), (2, False, "sent")])
+def test_workers_of_a_plan_exchange_with_those_of_their_machine(
+    size: int, alone: bool, way: str
+) -> None:
+    told = f"JaxWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
+    assert exchanged_in_a_plan("jax", size, alone) == {told}
 
 
 def test_a_gpu_is_named_by_its_model() -> None:

@@ -258,10 +258,19 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
     assert not (store / "run").exists()
 
 
-@pytest.mark.parametrize(("framework", "size"), [("numba", 1), ("torch", 2)])
-def test_workers_of_a_plan_exchange_with_those_of_their_machine(framework: str, size: int) -> None:
-    told = f"TorchWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size}"
-    assert exchanged_in_a_plan(framework, size) == {told}
+@pytest.mark.parametrize(
+    ("framework", "size", "alone", "way"),
+    [
+        ("numba", 1, True, "sent"),
+        ("torch", 2, True, "added in shared memory"),
+        ("numba", 2, False, "sent"),
+    ],
+)
+def test_workers_of_a_plan_exchange_with_those_of_their_machine(
+    framework: str, size: int, alone: bool, way: str
+) -> None:
+    told = f"TorchWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
+    assert exchanged_in_a_plan(framework, size, alone) == {told}
 
 
 @pytest.mark.parametrize(

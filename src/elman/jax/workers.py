@@ -27,11 +27,14 @@ FIRST_VERSION = 0, 7  # with a timeout after which a worker counts as lost
 
 
 class JaxWorkers:
-    """Workers that are connected by `jax.distributed.initialize`, each with its first device."""
+    """Workers that are connected by `jax.distributed.initialize`, each with its first device.
+
+    With `share_memory`, workers on one machine add up vectors in its memory.
+    """
 
     gpu = 0
 
-    def __init__(self, seconds: int, **places: Any) -> None:
+    def __init__(self, seconds: int, share_memory: bool, **places: Any) -> None:
         """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
 
         A worker that does not answer for twice the `seconds` counts as lost.
@@ -49,7 +52,7 @@ class JaxWorkers:
         self.mesh = Mesh(np.array([first[rank] for rank in range(self.size)]), ("worker",))
         self._exchange, self._join = self._collective(_exchange), self._collective(_join)
         self._memory: SharedMemory | None = None
-        if jax.default_backend() == "cpu":
+        if jax.default_backend() == "cpu" and share_memory:
             with as_machine_error(OSError):
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None
@@ -144,7 +147,7 @@ def _local(rows: Any) -> Any:
     return np.array(rows.addressable_shards[0].data)[0]
 
 
-def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
+def connect(seconds: int, on_gpus: bool = False, share_memory: bool = True) -> JaxWorkers:
     """Connect the workers started by torchrun, Slurm, Open MPI, or anything that sets RANK."""
     if jax.__version_info__ < FIRST_VERSION:
         needed = ".".join(map(str, FIRST_VERSION))
@@ -152,13 +155,14 @@ def connect(seconds: int, on_gpus: bool = False) -> JaxWorkers:
             f"workers need JAX {needed} or later, got {jax.__version__}: pip install -U jax"
         )
     if "RANK" not in os.environ:
-        return JaxWorkers(seconds)
+        return JaxWorkers(seconds, share_memory)
     rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
     host, port = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
     if "TORCHELASTIC_RUN_ID" in os.environ:
         port = _port_of_first(seconds)
     return JaxWorkers(
         seconds,
+        share_memory,
         coordinator_address=f"{host}:{port}",
         num_processes=size,
         process_id=rank,

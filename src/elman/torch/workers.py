@@ -23,10 +23,10 @@ class TorchWorkers:
     """Workers started by torchrun, or by anything that sets its variables.
 
     A worker that does not answer for `seconds` counts as lost. With `on_gpus`, NCCL exchanges
-    vectors on CUDA devices.
+    vectors on CUDA devices. With `share_memory`, workers on one machine add them up in its memory.
     """
 
-    def __init__(self, seconds: float, on_gpus: bool = False) -> None:
+    def __init__(self, seconds: float, on_gpus: bool = False, share_memory: bool = True) -> None:
         backend = "gloo"
         self.gpu = int(os.environ.get("LOCAL_RANK", "0"))
         if on_gpus and self.gpu < torch.cuda.device_count():
@@ -45,7 +45,7 @@ class TorchWorkers:
                 backend, store=own, rank=self.rank, world_size=self.size, timeout=timeout
             )
         self._memory: SharedMemory | None = None
-        if backend == "gloo":
+        if backend == "gloo" and share_memory:
             with as_machine_error(OSError):
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None
@@ -63,10 +63,10 @@ class TorchWorkers:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         if self._memory is None:
             return self._sent(vector, numbers, rows, per)
-        given = None if vector is None else torch.as_tensor(vector).numpy()
+        given = vector.numpy() if isinstance(vector, torch.Tensor) else vector
         with as_machine_error(OSError):
             total, all_numbers = self._memory.exchange(given, numbers, per)
-        return (total if vector is None else _like(vector, torch.from_numpy(total))), all_numbers
+        return (torch.from_numpy(total) if given is not vector else total), all_numbers
 
     def _sent(
         self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None

@@ -212,7 +212,7 @@ def test_that_a_worker_was_ended_is_told_and_not_that_it_has_gone(stand_in: Stan
 def test_workers_that_cannot_connect_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Collectives:
         @staticmethod
-        def connect(seconds: float, on_gpus: bool) -> Any:
+        def connect(seconds: float, on_gpus: bool, share_memory: bool) -> Any:
             raise MachineError("no network")
 
     monkeypatch.setattr(measuring.launch, "collectives", lambda framework: Collectives)

@@ -127,10 +127,11 @@ def test_as_many_measure_at_once_as_share_a_machine(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(planning, "measure", measure)
     predictions(task(), 8, GIGABYTE, per_machine=2)
-    assert cases == [(16, 1, False), (8, 2, True), (4, 2, True), (2, 2, True)]
+    one, two = [(16, 1, False, True), (8, 2, True, True)]  # on a machine alone
+    assert cases == [one, two, (4, 2, True, False), (2, 2, True, False)]
     cases.clear()
     predictions(task(shards=8), 8, GIGABYTE)  # shards of one size
-    assert cases == [(2, 1, False), (2, 1, True)]
+    assert cases == [(2, 1, False, True), (2, 1, True, False)]
 
 
 def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +173,7 @@ def test_messages_at_once_take_one_latency_and_a_ring_one_for_each_step(
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
 
-    def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
+    def measure(settings: Settings, shard: Shard, number: int, *_: bool) -> Measured:
         groups.append(number)
         return Measured(1.0, 1.0, 1.0, 0.0)
 

@@ -39,11 +39,14 @@ class Measured:
     program: float
 
 
-def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) -> Measured:
+def measure(
+    settings: Settings, shard: Shard, number: int, are_workers: bool, alone: bool = True
+) -> Measured:
     """Costs of a shard when `number` processes run their updates concurrently.
 
     - `are_workers`: they exchange through workers' collectives, a single one with itself. If there
       are several, each has one thread, as with torchrun.
+    - `alone`: there are no workers on other machines.
     """
     environment = dict(os.environ)
     if are_workers and number > 1:
@@ -52,7 +55,7 @@ def measure(settings: Settings, shard: Shard, number: int, are_workers: bool) ->
         group = [stack.enter_context(_process(environment)) for _ in range(number)]
         port = free_port()
         for rank, process in enumerate(group):
-            place = Place(rank, number, port) if are_workers else None
+            place = Place(rank, number, port, alone) if are_workers else None
             _send(process, (settings, shard, place))
         answers = [_answer(process) for process in group]
     if cause := _cause(answers):

@@ -178,11 +178,15 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
 
 @dataclass(frozen=True)
 class Place:
-    """A worker's place among the workers of this machine; they connect through a port."""
+    """A worker's place among the workers of this machine; they connect through a port.
+
+    - `alone`: there are no other machines. Otherwise workers send their gradients.
+    """
 
     rank: int
     size: int
     port: int
+    alone: bool = True
 
 
 def worker_at(place: Place, framework: str) -> Workers:
@@ -200,7 +204,9 @@ def worker_at(place: Place, framework: str) -> Workers:
     os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.port)}
     try:
-        workers: Workers = collectives.connect(launch.ANSWER_SECONDS, on_gpus=framework == "torch")
+        workers: Workers = collectives.connect(
+            launch.ANSWER_SECONDS, on_gpus=framework == "torch", share_memory=place.alone
+        )
     except MachineError:
         if place.size > 1:
             raise

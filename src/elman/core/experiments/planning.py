@@ -252,11 +252,11 @@ def predictions(
     - `per_machine`: workers that share a machine, unless each has a GPU.
     """
     with_gpus = on_gpus(task)
-    known: dict[tuple[Shard, int, bool], Measured] = {}
+    known: dict[tuple[Shard, int, bool, bool], Measured] = {}
     found: list[Prediction] = []
     for number in numbers_of_workers(workers, task):
         together = 1 if with_gpus else min(number, per_machine)
-        case = task.shard(number), together, number > 1
+        case = task.shard(number), together, number > 1, together == number
         if case not in known:
             known[case] = measure(task.settings, *case)
         alone = found[0].tokens_per_second if found else None
