@@ -43,24 +43,26 @@ from tests.robustness.hosts import by_hand, check, ended, named
 
 BARE = Path(__file__).parent / "bare" / "torch_ddp.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-# A training that prints the number of its exchanges of gradients, and their bytes.
+# A training that prints the bytes of an exchange of gradients, and the median seconds from one to
+# the next.
 COUNTED = """
-import os, pathlib
+import os, pathlib, statistics, time
 from elman.torch.workers import TorchWorkers
-exchange, counts = TorchWorkers.exchange, [0, 0]
+exchange, begun, moved = TorchWorkers.exchange, [], []
 def sent():
     table = pathlib.Path("/proc/self/net/dev").read_text()
     return int(table.partition(os.environ["INTERFACE"] + ":")[2].split()[8])
 def counted(self, vector, numbers, *more, **named):
-    before = sent()
+    before, began = sent(), time.perf_counter()
     found = exchange(self, vector, numbers, *more, **named)
     if vector is not None:
-        counts[0] += 1
-        counts[1] += sent() - before
+        begun.append(began)
+        moved.append(sent() - before)
     return found
 def close(self):
     if self.rank == 0:
-        print("exchanged", *counts, flush=True)
+        seconds = statistics.median(last - first for first, last in zip(begun, begun[1:]))
+        print("exchanged", statistics.mean(moved), seconds, flush=True)
 TorchWorkers.exchange, TorchWorkers.close = counted, close
 from elman.cli import main
 main()
@@ -176,12 +178,12 @@ def measured(
     if not framework:
         updates, took, moved = map(float, printed.split())
         return updates / took, moved / updates / counted
+    if found := re.search(r"exchanged (\S+) (\S+)", printed):
+        return 1 / float(found[2]), float(found[1]) / counted
     with (run / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     rate = statistics.median(float(row["tokens_per_second"]) for row in rows)
-    found = re.search(r"exchanged (\d+) (\d+)", printed)
-    moved = int(found[2]) / int(found[1]) / counted if found else 0.0
-    return rate / (size.rows * size.steps), moved
+    return rate / (size.rows * size.steps), 0.0
 
 
 def prepare(size: Size, folder: Path) -> Architecture:
@@ -215,7 +217,7 @@ def compare(
             map(statistics.median, zip(*found[contender], strict=True)) for contender in pair
         )
         count = weights.count(arch)
-        cells = [f"{one:.1f}", f"{two:.1f}", f"{two / one:.2f}", f"{moved:,.0f}"]
+        cells = [f"{one:.4g}", f"{two:.4g}", f"{two / one:.2f}", f"{moved:,.0f}"]
         print_row([f"{count:,}", program, *cells, f"{4 * count:,}"])
 
 

@@ -20,7 +20,10 @@ from pathlib import Path
 PROGRAMS = "ip", "tc", "unshare", "nsenter", "mount"
 NAMESPACES = ("--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc")
 FIRST = "hostname {name} && ip link set lo up && echo begun && exec cat"
-BURST, QUEUE = "64kb", "100ms"  # of a link with a rate
+# A link with a rate may send so much at once, in seconds and bytes. With more, whole gradients of a
+# small model would pass faster than the rate.
+BURST_SECONDS, LEAST_BURST = 1e-3, 3200
+QUEUE = "100ms"
 
 
 def reason_without_hosts() -> str | None:
@@ -111,8 +114,9 @@ class Switched:
 
     def rate(self, host: Host, megabits: float) -> None:
         """Set the rate of a host's link, in both directions."""
+        burst = max(LEAST_BURST, round(1e6 / 8 * megabits * BURST_SECONDS))
         for place, link in ((host, "eth0"), (self.switch, host.name)):
-            shape = ("tbf", "rate", f"{megabits}mbit", "burst", BURST, "latency", QUEUE)
+            shape = ("tbf", "rate", f"{megabits}mbit", "burst", f"{burst}b", "latency", QUEUE)
             place.do("tc", "qdisc", "replace", "dev", link, "root", *shape)
 
     def cut(self, host: Host) -> None:

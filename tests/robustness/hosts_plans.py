@@ -11,8 +11,8 @@ Run it while nothing else runs. Needs Linux, root and iproute2; otherwise prints
 """
 
 import argparse
+import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import numpy as np
 
 from elman.core.data.corpus import time_machine
 from elman.core.experiments import planning
@@ -58,9 +60,9 @@ for _ in range({ROUND_TRIPS}):
     times.append(time.perf_counter() - began)
 print(5e5 * statistics.median(times))
 """
-# A training that prints the median seconds of its exchanges of gradients, and of its updates.
+# A training that prints the times at which its exchanges of gradients begin, and their seconds.
 TIMED = """
-import statistics, time
+import json, time
 from elman.torch.workers import TorchWorkers
 exchange, begun, times = TorchWorkers.exchange, [], []
 def timed(self, vector, numbers, *more):
@@ -71,8 +73,7 @@ def timed(self, vector, numbers, *more):
         times.append(time.perf_counter() - began)
     return found
 def close(self):
-    updates = [later - sooner for sooner, later in zip(begun, begun[1:])]
-    print("seconds", statistics.median(times[1:]), statistics.median(updates), flush=True)
+    print("times", json.dumps([begun, times]), flush=True)
 TorchWorkers.exchange, TorchWorkers.close = timed, close
 from elman.cli import main
 main()
@@ -159,10 +160,16 @@ def trained(net: Switched, folder: Path, size: Size, task: Task, seconds: float)
     started = launch(net, folder, command, BY_HAND, program=program)
     codes = ended(started, 10 * seconds + 300)
     check(not any(codes), started[0].err.read_text())
-    found = [re.search(r"^seconds (\S+) (\S+)", one.out.read_text(), re.M) for one in started]
-    exchange = min(float(one[1]) for one in found if one)  # the others also wait for the slowest
-    update = max(float(one[2]) for one in found if one)
-    return Speed(exchange, task.update_tokens / update)
+    found = [
+        json.loads(line.removeprefix("times"))
+        for one in started
+        for line in one.out.read_text().splitlines()
+        if line.startswith("times")
+    ]
+    begun, times = np.array(found).transpose(1, 2, 0)  # (updates, hosts)
+    exchange = times.min(axis=1)  # of the slowest host: the others also wait for it
+    update = np.diff(begun.max(axis=1))
+    return Speed(float(np.median(exchange[1:])), task.update_tokens / float(np.median(update)))
 
 
 def compared(

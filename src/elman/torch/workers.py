@@ -92,9 +92,12 @@ class TorchWorkers:
 
         Two workers send as many bytes as in pieces, in half the messages.
         """
-        received = self._gathered(torch.cat([given, words]))
-        numbers = _numbers(received[:, len(given) :])
-        return divided(tree_sum(received[:, : len(given)]), numbers, per), numbers
+        length = len(given)
+        both = given.new_empty(self.size, length + len(words))
+        both[self.rank, :length], both[self.rank, length:] = given, words
+        self._join(both)
+        numbers = _numbers(both[:, length:])
+        return divided(tree_sum(both[:, :length]), numbers, per), numbers
 
     def _sum_of_pieces(
         self, given: torch.Tensor, words: torch.Tensor, per: int | None
@@ -105,33 +108,37 @@ class TorchWorkers:
             given = torch.nn.functional.pad(given, (0, padding))
         pieces = given.view(self.size, piece)
         received, all_words = torch.empty_like(pieces), words.new_empty(self.size, len(words))
-        gathering = dist.all_gather(list(all_words), words, async_op=True)
-        if piece:
-            dist.all_to_all_single(received, pieces)
-        gathering.wait()
+        received[self.rank], all_words[self.rank] = pieces[self.rank], words
+        self._exchange_rows((received, pieces), (all_words, words.expand_as(all_words)))
         numbers = _numbers(all_words)
         pieces[self.rank] = divided(tree_sum(received), numbers, per)
-        if piece:
-            self._join(pieces)
+        self._join(pieces)
         return given[:length], numbers
 
-    def _join(self, pieces: torch.Tensor) -> None:
-        """Receive each worker's piece, (size, piece), in its place."""
-        own, others = pieces[self.rank], [n for n in range(self.size) if n != self.rank]
-        if pieces.is_cuda:
-            dist.all_gather_into_tensor(pieces.view(-1), own)
-            return
-        # Without the two copies of a collective of gloo.
-        exchanges: list[Any] = [dist.irecv(pieces[other], other) for other in others]
-        exchanges += [dist.isend(own, other) for other in others]
+    def _exchange_rows(self, *messages: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Send each other worker its row, and receive one, (size, n), for each message at once.
+
+        - `messages`: rows received and rows sent. The own row is not copied.
+        """
+        exchanges: list[Any] = []
+        for tag, (received, sent) in enumerate(messages):
+            if sent.is_cuda:
+                dist.all_to_all_single(received, sent.contiguous())
+            elif sent.numel():
+                # Collectives of gloo copy, and wait for one message before they send the next one.
+                others = [other for other in range(self.size) if other != self.rank]
+                exchanges += [dist.irecv(received[other], other, tag=tag) for other in others]
+                exchanges += [dist.isend(sent[other], other, tag=tag) for other in others]
         for exchange in exchanges:
             exchange.wait()
 
-    def _gathered(self, own: torch.Tensor) -> torch.Tensor:
-        """Vectors of all workers, (size, n); they have equal lengths."""
-        found = own.new_empty(self.size, len(own))
-        dist.all_gather(list(found), own)
-        return found
+    def _join(self, pieces: torch.Tensor) -> None:
+        """Receive each worker's piece, (size, piece), in its place."""
+        own = pieces[self.rank]
+        if pieces.is_cuda:
+            dist.all_gather_into_tensor(pieces.view(-1), own)
+        else:
+            self._exchange_rows((pieces, own.expand_as(pieces)))
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""

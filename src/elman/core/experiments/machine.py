@@ -29,7 +29,7 @@ class Measured:
 
     - `gradients`: seconds for the gradients of a shard.
     - `exchange`: seconds for an exchange with the other processes.
-    - `step`: seconds for the optimizer's step.
+    - `step`: seconds for the optimizer's step and the loop.
     - `program`: bytes of a process, excluding the calculated memory of the model.
     """
 

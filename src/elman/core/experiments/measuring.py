@@ -94,8 +94,9 @@ def smaller(shard: Shard) -> Shard:
 class TimedStep(WrappedStep):
     """A worker's step that times its parts.
 
-    `parts` contains, for each update, the seconds for the gradients, the exchange and the
-    optimizer's step. All workers end after the same update, once one of them has enough timings.
+    `parts` contains, for each update, the seconds for the gradients, for the exchange, and for the
+    optimizer's step with the loop's work since the update before. All workers end after the same
+    update, once one of them has enough timings.
     """
 
     def __init__(self, inner: GradientStep, workers: Workers, exchanged: int) -> None:
@@ -105,6 +106,7 @@ class TimedStep(WrappedStep):
         self.length = inner.vector_length
         self.parts: list[NDArray[np.float64]] = []
         self._deadline = math.inf
+        self._ended = perf_counter()  # the update before
 
     def update(self, batch: Batch) -> float:
         """Take an optimization step; return the mean loss of the batch."""
@@ -120,7 +122,8 @@ class TimedStep(WrappedStep):
         self.inner.apply_gradients(vector)
         float(self.trainer.gradient_norm)  # wait for a GPU
         moments.append(perf_counter())
-        self.parts.append(np.diff(moments))
+        self.parts.append(np.diff(moments) + (0.0, 0.0, moments[0] - self._ended))
+        self._ended = moments[-1]
         if len(self.parts) == 1:  # it may include compiling
             self._deadline = moments[-1] + SECONDS
         if numbers.any():
@@ -145,8 +148,8 @@ class TimeParts(Callback):
 class Timings:
     """Timings of a process on this machine.
 
-    - `updates`: seconds for the gradients of a shard, exchange and step of each update,
-      (updates, 3).
+    - `updates`: seconds for the gradients of a shard, for the exchange, and for the rest of each
+      update, (updates, 3).
     - `program`: bytes of the process, excluding the calculated memory of the model.
     """
 

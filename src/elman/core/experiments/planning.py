@@ -2,21 +2,21 @@
 
 For W workers, S shards of a batch and P weights, an update takes
 
-    S / W * (gradients of a shard) + (optimizer's step) + (exchange)
+    S / W * (gradients of a shard) + (optimizer's step, loop) + (exchange)
 
 Everything except the network is measured on this machine, with as many processes as share it. They
 exchange with each other. An exchange moves P (W - 1) / W numbers of 4 bytes to and from each worker
 twice: each worker sends every other a piece of its gradient, adds up the pieces that it receives
 along the tree, and sends every other the sum. Each time it sends all messages at once. Losses and
-numbers of tokens go around a ring, in W - 1 messages one after another, before the sums. With one
-worker on each machine the network takes
+numbers of tokens are sent with the pieces. With one worker on each machine the network takes
 
-    1538 / 1448 * 8 P (W - 1) / W / bandwidth + W * latency
+    1538 / 1448 * 8 P (W - 1) / W / bandwidth + 2 * latency
 
 since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take one
-latency for a small model: they exchange all numbers in one message. JAX sends the sums around a
-ring as well. With M workers on a machine the share (W - M) / (W - 1) of the numbers takes the
-network, and a ring crosses it W / M times.
+latency for a small model: they exchange all numbers in one message. Rows of an embedding take two
+rings before, of W - 1 messages one after another. JAX sends sums, losses and tokens around rings.
+With M workers on a machine the share (W - M) / (W - 1) of the numbers takes the network, and a ring
+crosses it W / M times.
 """
 
 import logging
@@ -134,10 +134,10 @@ class Task:
         if machines == 1:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
-        whole = workers == 2 and not jax and self.gradient_numbers <= WHOLE
-        rings = 1 + 2 * (self.embedding is not None) + (1 + cut if jax else 0)
-        at_once = (not whole) + (cut and not jax)
-        return at_once + rings * min(workers - 1, machines)
+        whole = workers == 2 and self.gradient_numbers <= WHOLE
+        rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
+        rings += 2 * (self.embedding is not None)
+        return rounds + rings * min(workers - 1, machines)
 
     def shard(self, workers: int) -> Shard:
         """Largest shard of a batch."""
