@@ -167,8 +167,9 @@ def trained(net: Switched, folder: Path, size: Size, task: Task, seconds: float)
         if line.startswith("times")
     ]
     begun, times = np.array(found).transpose(1, 2, 0)  # (updates, hosts)
-    exchange = times.min(axis=1)  # of the slowest host: the others also wait for it
-    update = np.diff(begun.max(axis=1))
+    last = begun.max(axis=1)  # the others wait for the last host
+    exchange = (begun + times).max(axis=1) - last
+    update = np.diff(last)
     return Speed(float(np.median(exchange[1:])), task.update_tokens / float(np.median(update)))
 
 

@@ -122,7 +122,9 @@ class TimedStep(WrappedStep):
         self.inner.apply_gradients(vector)
         float(self.trainer.gradient_norm)  # wait for a GPU
         moments.append(perf_counter())
-        self.parts.append(np.diff(moments) + (0.0, 0.0, moments[0] - self._ended))
+        seconds = np.diff(moments)
+        seconds[-1] += moments[0] - self._ended
+        self.parts.append(seconds)
         self._ended = moments[-1]
         if len(self.parts) == 1:  # it may include compiling
             self._deadline = moments[-1] + SECONDS
