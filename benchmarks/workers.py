@@ -146,7 +146,7 @@ def output_of_hosts(
 ) -> str:
     """What a program prints on the first of some hosts, with a process on each."""
     started = [
-        net.start(host, folder, (sys.executable, *words), env | by_hand(net, number, 0, 1))
+        net.start(host, folder, (sys.executable, *words), {**env, **by_hand(net, number, 0, 1)})
         for number, host in enumerate(net.hosts)
     ]
     check(not any(ended(started)), started[0].err.read_text())
