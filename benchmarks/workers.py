@@ -16,7 +16,6 @@ with a link of that rate. Needs Linux, root and iproute2. `--sizes` chooses mode
 """
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -43,27 +42,31 @@ from tests.robustness.hosts import by_hand, check, ended, named
 
 BARE = Path(__file__).parent / "bare" / "torch_ddp.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-# A training that prints the bytes of an exchange of gradients, and the median seconds from one to
-# the next.
+# A training that prints the median seconds of an update, and in several processes the bytes of an
+# exchange of gradients.
 COUNTED = """
-import os, pathlib, statistics, time
+import atexit, os, pathlib, statistics, time
+from elman.core.training.time_limit import TimeLimit
 from elman.torch.workers import TorchWorkers
-exchange, begun, moved = TorchWorkers.exchange, [], []
+exchange, note, ended, moved = TorchWorkers.exchange, TimeLimit.note_update, [], [0]
 def sent():
     table = pathlib.Path("/proc/self/net/dev").read_text()
     return int(table.partition(os.environ["INTERFACE"] + ":")[2].split()[8])
 def counted(self, vector, numbers, *more, **named):
-    before, began = sent(), time.perf_counter()
+    before = sent()
     found = exchange(self, vector, numbers, *more, **named)
     if vector is not None:
-        begun.append(began)
         moved.append(sent() - before)
     return found
-def close(self):
-    if self.rank == 0:
-        seconds = statistics.median(last - first for first, last in zip(begun, begun[1:]))
-        print("exchanged", statistics.mean(moved), seconds, flush=True)
-TorchWorkers.exchange, TorchWorkers.close = counted, close
+def noted(self, seconds):
+    ended.append(time.perf_counter())
+    note(self, seconds)
+def tell():
+    updates = [last - first for first, last in zip(ended, ended[1:])]
+    if updates:
+        print("measured", statistics.median(updates), sum(moved) / len(ended), flush=True)
+TorchWorkers.exchange, TimeLimit.note_update = counted, noted
+atexit.register(tell)
 from elman.cli import main
 main()
 """
@@ -168,22 +171,20 @@ def measured(
     words = bare(arch, size, seconds)
     if framework:
         (folder / "counted.py").write_text(COUNTED)
-        program = [str(folder / "counted.py")] if processes > 1 else ["-m", "elman"]
-        words = [*program, *elman(size, framework, seconds, folder / "store", run)]
+        command = elman(size, framework, seconds, folder / "store", run)
+        words = [str(folder / "counted.py"), *command]
     if apart := net if processes > 1 else None:
         printed = output_of_hosts(words, environment(contender, "eth0"), apart, folder)
     else:
         printed = output(words, environment(contender, "lo"), processes)
     counted = 1 if apart else processes  # processes that send through an interface
     if not framework:
-        updates, took, moved = map(float, printed.split())
-        return updates / took, moved / updates / counted
-    if found := re.search(r"exchanged (\S+) (\S+)", printed):
-        return 1 / float(found[2]), float(found[1]) / counted
-    with (run / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    rate = statistics.median(float(row["tokens_per_second"]) for row in rows)
-    return rate / (size.rows * size.steps), 0.0
+        updates, median, moved = map(float, printed.split())
+        return 1 / median, moved / updates / counted
+    found = re.search(r"measured (\S+) (\S+)", printed)
+    check(found, f"fewer than two updates in {seconds} seconds: give more --seconds")
+    assert found is not None
+    return 1 / float(found[1]), float(found[2]) / counted
 
 
 def prepare(size: Size, folder: Path) -> Architecture:

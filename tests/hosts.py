@@ -20,8 +20,8 @@ from pathlib import Path
 PROGRAMS = "ip", "tc", "unshare", "nsenter", "mount"
 NAMESPACES = ("--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc")
 FIRST = "hostname {name} && ip link set lo up && echo begun && exec cat"
-# A link with a rate may send so much at once, in seconds and bytes. With more, whole gradients of a
-# small model would pass faster than the rate.
+# A link with a rate may send so much at once, in seconds of the rate and bytes. With less, a link
+# of 1 Gbit/s is slower than that; with more, gradients of small models pass faster than the rate.
 BURST_SECONDS, LEAST_BURST = 1e-3, 3200
 QUEUE = "100ms"
 

@@ -67,7 +67,7 @@ os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "T
 from elman.core.experiments.measuring import Place, worker_at
 framework, *place = sys.argv[1:]
 worker = worker_at(Place(*map(int, place)), framework)
-total, numbers = worker.exchange(np.ones(3, np.float32), np.arange(2.0))
+total, numbers = worker.exchange(np.ones(4, np.float32), np.arange(2.0))
 worker.close()
 sent = "sent" if worker.sends_vectors else "added in shared memory"
 print(type(worker).__name__, np.asarray(total), numbers.tolist(), sent)
@@ -75,7 +75,7 @@ print(type(worker).__name__, np.asarray(total), numbers.tolist(), sent)
 
 
 def exchanged_in_a_plan(framework: str, size: int, alone: bool) -> set[str]:
-    """Class of the workers, and their exchange of three ones and of 0 and 1, as each tells it.
+    """Class of the workers, and their exchange of four ones and of 0 and 1, as each tells it.
 
     - `alone`: the plan has no other machines.
     """

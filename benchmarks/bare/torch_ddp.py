@@ -1,16 +1,18 @@
 """A plain PyTorch LSTM in DistributedDataParallel, or in one process: updates a second.
 
-    torchrun --nproc-per-node 2 benchmarks/bare/torch_ddp.py SECONDS VOCAB HIDDEN LAYERS EMBEDDING
-        ROWS STEPS
+    INTERFACE=lo torchrun --nproc-per-node 2 benchmarks/bare/torch_ddp.py SECONDS VOCAB HIDDEN
+        LAYERS EMBEDDING ROWS STEPS
 
-ROWS are those of all processes. It prints the updates, the seconds that they took, and the bytes
-that the machine has sent meanwhile through the network interface that INTERFACE names.
+ROWS are those of all processes. It prints the updates, their median seconds, and the bytes that the
+machine has sent meanwhile through the network interface that the variable INTERFACE names.
 """
 
 import gc
 import os
+import statistics
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -45,7 +47,7 @@ def sent() -> int:
 
 
 def train(seconds: int, *sizes: int) -> tuple[int, float, int]:
-    """Train for a while; return the updates, their seconds and the bytes that were sent."""
+    """Train for a while; return the updates, their median seconds and the bytes that were sent."""
     vocab, hidden, layers, embedding, rows, steps = sizes
     size = dist.get_world_size() if dist.is_initialized() else 1
     torch.manual_seed(0)
@@ -55,9 +57,11 @@ def train(seconds: int, *sizes: int) -> tuple[int, float, int]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     batches = [torch.randint(vocab, (rows // size, steps + 1)) for _ in range(BATCHES)]
     updates, began, before, ended = -WARM, 0.0, 0, torch.zeros(1)
+    times: list[float] = []
     while not ended:
         if updates == 0:
             began, before = time.perf_counter(), sent()
+            times.append(began)
         loss = model(batches[updates % BATCHES])
         optimizer.zero_grad()
         loss.backward()
@@ -65,12 +69,14 @@ def train(seconds: int, *sizes: int) -> tuple[int, float, int]:
         optimizer.step()
         updates += 1
         if updates > 0:
-            ended.fill_(time.perf_counter() - began > seconds)
+            times.append(time.perf_counter())
+            ended.fill_(times[-1] - began > seconds)
             if size > 1 and updates % BATCHES == 0:  # all end together
                 dist.broadcast(ended, 0)
             elif size > 1:
                 ended.zero_()
-    return updates, time.perf_counter() - began, sent() - before
+    median = statistics.median(last - first for first, last in pairwise(times))
+    return updates, median, sent() - before
 
 
 def main() -> None:

@@ -166,6 +166,7 @@ def trained(net: Switched, folder: Path, size: Size, task: Task, seconds: float)
         for line in one.out.read_text().splitlines()
         if line.startswith("times")
     ]
+    check(len(found) == len(net.hosts), "a host has printed no times")
     begun, times = np.array(found).transpose(1, 2, 0)  # (updates, hosts)
     last = begun.max(axis=1)  # the others wait for the last host
     exchange = (begun + times).max(axis=1) - last

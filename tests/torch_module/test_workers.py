@@ -264,12 +264,13 @@ def test_what_workers_cannot_do_is_told_once(store: Path, more: list[str], messa
         ("numba", 1, True, "sent"),
         ("torch", 2, True, "added in shared memory"),
         ("numba", 2, False, "sent"),
+        ("numba", 3, False, "sent"),  # the parts of the vector are not equal
     ],
 )
 def test_workers_of_a_plan_exchange_with_those_of_their_machine(
     framework: str, size: int, alone: bool, way: str
 ) -> None:
-    told = f"TorchWorkers [{size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
+    told = f"TorchWorkers [{size}. {size}. {size}. {size}.] {[[0.0, 1.0]] * size} {way}"
     assert exchanged_in_a_plan(framework, size, alone) == {told}
 
 

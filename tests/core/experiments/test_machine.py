@@ -49,7 +49,7 @@ answer(Timings(np.full((1, 3), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
 """
 TELL_PLACE = """
 with open(f"place{place.rank}", "w") as file:
-    print(place.size, place.port, file=file)
+    print(place.size, place.port, place.alone, file=file)
 answer(Timings(np.ones((1, 3)), 0.0))
 """
 FAIL = """
@@ -168,10 +168,10 @@ def test_all_wait_for_the_slowest_of_an_update(stand_in: StandIn) -> None:
 
 def test_all_are_told_where_they_meet(stand_in: StandIn, tmp_path: Path) -> None:
     stand_in(TELL_PLACE)
-    measure(SETTINGS, SHARD, 2, are_workers=True)
+    measure(SETTINGS, SHARD, 2, are_workers=True, alone=False)
     first, second = ((tmp_path / f"place{rank}").read_text().split() for rank in range(2))
     assert first == second
-    assert first[0] == "2"
+    assert (first[0], first[2]) == ("2", "False")
 
 
 @pytest.mark.parametrize(

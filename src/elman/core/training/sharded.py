@@ -97,12 +97,9 @@ class ShardedStep(WrappedStep):
         own = self._or_zeros(gradient.value)
         mean, loss, batch.num_targets = self._exchange(sums, own, self._rows(batch))
         self.apply_gradients(mean)
-        return loss
-
-    def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all arrays that updates change; generators as with any number of workers."""
+        # For the checkpoint, and for draws of the user's callbacks: the same in all workers.
         self.inner.seed_dropout(self.seed, self.trainer.train_batch_idx)
-        return super().state_dict()
+        return loss
 
     def _or_zeros(self, gradient: Any) -> Any:
         """The gradient, or zeros if this worker has no shard of the batch."""
