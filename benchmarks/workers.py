@@ -66,6 +66,7 @@ def tell():
     if updates:
         print("measured", statistics.median(updates), sum(moved) / len(ended), flush=True)
 TorchWorkers.exchange, TimeLimit.note_update = counted, noted
+TorchWorkers.close = lambda self: tell()  # a worker ends without its exit handlers
 atexit.register(tell)
 from elman.cli import main
 main()
