@@ -126,7 +126,7 @@ class TorchWorkers:
                 rows = sent.contiguous()
                 exchanges.append(dist.all_to_all_single(received, rows, async_op=True))
             elif sent.numel():
-                # Collectives of gloo took up to 1.8 times as long on slow links.
+                # Not by collectives of gloo, which take longer on slow links.
                 others = [other for other in range(self.size) if other != self.rank]
                 exchanges += [dist.irecv(received[other], other, tag=tag) for other in others]
                 exchanges += [dist.isend(sent[other], other, tag=tag) for other in others]
