@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from elman.core.d2l.plotting import Point
 from elman.core.errors import MachineError
@@ -16,6 +17,7 @@ from elman.core.training.curve_files import (
     Scales,
     _draw_losses,
     _draw_runs,
+    save,
     save_comparison,
     save_curves,
 )
@@ -31,6 +33,18 @@ def test_curves_are_written_as_svg_and_png(tmp_path: Path) -> None:
     save_curves(tmp_path, HISTORY)
     assert b"<svg" in (tmp_path / "curves.svg").read_bytes()[:500]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_holds_what_stands_outside_of_its_figure(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    inside, outside = tmp_path / "inside.png", tmp_path / "outside.png"
+    save(figure, inside)
+    figure.text(2, 0.5, "x")
+    save(figure, outside)
+    (_, narrow, _), (_, wide, _) = (imread(path).shape for path in (inside, outside))
+    assert narrow <= 2 * 150 + 30  # 150 dots per inch
+    assert wide > 4 * 150
 
 
 def test_the_users_settings_change_no_picture_and_are_not_changed(tmp_path: Path) -> None:

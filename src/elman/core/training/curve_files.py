@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_LOSS = 50.0  # in nats; for larger losses, no perplexity is shown next to it
 NARROW = 20.0  # ratio of the perplexities in a picture, below which ticks are evenly spaced
 NATS = "loss in nats per token"
+MARGIN = 0.1  # in inches, Matplotlib's default around the extent of a figure
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # position of a legend
 MAX_EXTRA_WIDTH = 6.0  # in points, of the first line of a comparison over the last
 
@@ -92,9 +93,7 @@ class Scales:
 def save_curves(folder: Path, history: Sequence[Epoch], scales: Scales = Scales()) -> None:
     """Write `curves.svg` and `curves.png` into `folder`: losses by epoch or by minute."""
     with drawing(Path("curves.svg")):  # the folder may still have a temporary name
-        figure = curves(history, scales)
-        for suffix in ("svg", "png"):
-            save(figure, folder / f"curves.{suffix}")
+        save(curves(history, scales), folder / "curves.svg", folder / "curves.png")
 
 
 def curves(history: Sequence[Epoch], scales: Scales = Scales()) -> "Figure":
@@ -177,12 +176,16 @@ def _number_places(axes: "Axes", by_time: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the path's extension."""
-    picture = io.BytesIO()
-    form = path.suffix[1:].lower()
-    figure.savefig(picture, format=form, bbox_inches="tight", dpi=150)
-    atomic.write(path, picture.getvalue())
+def save(figure: "Figure", *paths: Path) -> None:
+    """Write a figure in the formats of the paths' extensions, without a wide margin."""
+    # savefig(bbox_inches="tight") would lay the figure out again for each format.
+    figure.draw_without_rendering()
+    extent = figure.get_tightbbox().padded(MARGIN)
+    for path in paths:
+        picture = io.BytesIO()
+        form = path.suffix[1:].lower()
+        figure.savefig(picture, format=form, bbox_inches=extent, dpi=150)
+        atomic.write(path, picture.getvalue())
 
 
 def save_comparison(
