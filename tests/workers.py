@@ -28,25 +28,27 @@ def words(framework: str, out: str, *more: str) -> list[str]:
 
 # Words, most of which are in no batch of 256.
 WIDE = " ".join(f"w{7 * number % 2600}" for number in range(7800))
-# A program whose workers share no memory, as on several machines.
-SENDING = """
-from elman.core.workers import shared_memory
-shared_memory.shared_memory = lambda *_: None
+PROGRAM = """
 from elman.cli import main
 main()
+"""
+# A program whose workers share no memory, as on several machines.
+SENDING = f"""
+from elman.core.workers import shared_memory
+shared_memory._new_file = lambda stack: None
+{PROGRAM}
 """
 # A program whose workers may send no vectors.
-SHARING = """
+SHARING = f"""
 from elman.torch.workers import TorchWorkers
 del TorchWorkers._sent
-from elman.cli import main
-main()
+{PROGRAM}
 """
 # A program that prints the number of rows of an embedding that an update exchanges, 0 for all.
-TELLING_ROWS = """
+TELLING_ROWS = f"""
 from elman.core.training import sharded
 from elman.core.workers import shared_memory
-shared_memory.shared_memory = lambda *_: None
+shared_memory._new_file = lambda stack: None
 class Told(sharded.Rows):
     @property
     def pay(self):
@@ -54,8 +56,7 @@ class Told(sharded.Rows):
         print("rows", len(self.ids) if pay else 0, flush=True)
         return pay
 sharded.Rows = Told
-from elman.cli import main
-main()
+{PROGRAM}
 """
 
 
@@ -152,8 +153,10 @@ FORKS.set_forkserver_preload(
 SECONDS = 240  # less than a test has
 
 
-def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[list[int], str, str]:
-    """Exit codes, output and errors of workers that run a command of elman.
+def forked(
+    folder: Path, workers: int, command: Sequence[str], program: str = PROGRAM
+) -> tuple[list[int], str, str]:
+    """Exit codes, output and errors of workers that run a command of elman, by a program.
 
     Their variables are those that a user sets by hand. A single process has none.
     """
@@ -164,7 +167,7 @@ def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[list[int
         own = [common | dict.fromkeys(("RANK", "LOCAL_RANK"), str(n)) for n in range(workers)]
     files = [(folder / f"out{n}.log", folder / f"err{n}.log") for n in range(workers)]
     started = [
-        FORKS.Process(target=_run, args=(folder, command, *each), daemon=True)
+        FORKS.Process(target=_run, args=(folder, command, program, *each), daemon=True)
         for each in zip(own, files, strict=True)
     ]
     end = time.monotonic() + SECONDS
@@ -184,7 +187,11 @@ def forked(folder: Path, workers: int, command: Sequence[str]) -> tuple[list[int
 
 
 def _run(
-    folder: Path, command: Sequence[str], variables: dict[str, str], paths: Sequence[Path]
+    folder: Path,
+    command: Sequence[str],
+    program: str,
+    variables: dict[str, str],
+    paths: Sequence[Path],
 ) -> None:
     """Be a fork that runs a command of elman, and writes its output and errors to files."""
     for number, path in enumerate(paths, 1):
@@ -192,9 +199,7 @@ def _run(
     os.chdir(folder)
     os.environ |= variables
     sys.argv = ["elman", *command]
-    from elman.cli import main
-
-    main()
+    exec(program, {})
 
 
 def digest(run: Path) -> str:

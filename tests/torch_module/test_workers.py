@@ -80,10 +80,8 @@ def test_vectors_have_the_same_bits_in_shared_memory_and_in_messages(
     store: Path, program: str, framework: str, size: int
 ) -> None:
     run_alone(store, words(framework, "one", *EPOCHS))
-    (store / "wrapper.py").write_text(program)
-    launched = start(store, size, words(framework, "run", *EPOCHS), program=["wrapper.py"])
-    _, err = launched.communicate(timeout=240)
-    assert launched.returncode == 0, err
+    codes, _, err = forked(store, size, words(framework, "run", *EPOCHS), program)
+    assert codes == [0] * size, err
     assert digest(store / "run") == digest(store / "one")
 
 
@@ -123,11 +121,9 @@ def test_a_large_embedding_is_trained_as_in_one_process(tmp_path: Path, framewor
     prepare(tmp_path, WIDE, tokenizer="word")
     own = words(framework, "one", "--embedding", "64", "--epochs", "1")
     run_alone(tmp_path, own)
-    (tmp_path / "wrapper.py").write_text(TELLING_ROWS)
     own = ["run" if word == "one" else word for word in own]
-    launched = start(tmp_path, 2, own, program=["wrapper.py"])
-    out, err = launched.communicate(timeout=240)
-    assert launched.returncode == 0, err
+    codes, out, err = forked(tmp_path, 2, own, TELLING_ROWS)
+    assert codes == [0, 0], err
     numbers = [int(number) for number in re.findall(r"rows (\d+)", out)]
     assert numbers
     assert all(64 <= number <= 256 for number in numbers)  # symbols of 256 tokens
@@ -178,7 +174,7 @@ def test_workers_that_are_started_again_go_on_by_themselves(
 
 
 def test_workers_end_in_order_when_torchrun_is_killed(store: Path) -> None:
-    epochs = ("--epochs", "200")
+    epochs = ("--epochs", "60")
     run_alone(store, words("numba", "one", *epochs))
     started = start(store, 2, words("numba", "run", *epochs, "--checkpoint-every", "0"))
     await_checkpoint(store / "run")
