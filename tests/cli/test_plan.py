@@ -19,7 +19,7 @@ CORES = os.cpu_count() or 1
 @pytest.fixture
 def fixed_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which every update has the same costs; nothing is measured."""
-    costs = Measured(gradients=2e-3, exchange=1e-4, step=3e-4, program=2e8)
+    costs = Measured(gradients=2e-3, exchange=1e-4, step=2e-4, loop=1e-4, program=2e8)
     monkeypatch.setattr(planning, "measure", lambda *_: costs)
 
 

@@ -37,7 +37,8 @@ place = ask()[2]
 # Of two, one is slow in the first and in the last of three updates, the other in the second; who is
 # not slow waits in its exchange, and may take a longer step.
 ONE_IS_SLOW = """
-fast, slow, slower = (1.0, 6.0, 1.5), (5.0, 2.0, 1.0), (8.0, 2.0, 1.0)
+fast, slow = (1.0, 6.0, 1.5, 0.5), (5.0, 2.0, 1.0, 0.5)
+slower = (8.0, 2.0, 1.0, 0.5)
 try:
     os.mkdir("first")
     answer(Timings(np.array([slow, fast, slower]), 7.0))
@@ -45,12 +46,12 @@ except FileExistsError:
     answer(Timings(np.array([fast, slow, fast, slower]), 5.0))
 """
 THREADS = """
-answer(Timings(np.full((1, 3), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
+answer(Timings(np.full((1, 4), int(os.environ.get("OMP_NUM_THREADS", 0))), 0.0))
 """
 TELL_PLACE = """
 with open(f"place{place.rank}", "w") as file:
     print(place.size, place.port, place.alone, file=file)
-answer(Timings(np.ones((1, 3)), 0.0))
+answer(Timings(np.ones((1, 4)), 0.0))
 """
 FAIL = """
 from elman.core.errors import ElmanError, MachineError
@@ -110,7 +111,7 @@ def test_each_update_has_an_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Sending()
     found = timings(SETTINGS, SHARD, worker)
     assert worker.lengths == [SHARD.exchanged] * 5
-    assert found.updates.shape == (4, 3)  # all but the first, which may be compiled
+    assert found.updates.shape == (4, 4)  # all but the first, which may be compiled
     assert (found.updates > 0).all()
 
 
@@ -129,7 +130,7 @@ def test_a_shard_that_takes_long_is_timed_in_part(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(measuring, "MAX_OPERATIONS", SHARD.operations / 3)
     assert measuring.smaller(SHARD).rows == SHARD.rows // 4
     found = timings(SETTINGS, SHARD, Sending())
-    np.testing.assert_array_equal(found.updates, [[4, 1, 1 + 1]] * len(found.updates))
+    np.testing.assert_array_equal(found.updates, [[4, 1, 1, 1]] * len(found.updates))
 
 
 def test_all_end_with_the_first_that_has_timed_enough() -> None:
@@ -156,14 +157,14 @@ def test_collectives_that_do_not_load_exchange_nothing(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("number", [1, 2])
 def test_processes_measure_the_parts_of_an_update(number: int) -> None:
     found = measure(SETTINGS, SHARD, number, are_workers=number > 1)
-    assert 0 < found.step < found.gradients < 1
+    assert 0 < found.step + found.loop < found.gradients < 1
     assert 0 < found.exchange < 1
     assert 1e7 < found.program < 1e9
 
 
 def test_all_wait_for_the_slowest_of_an_update(stand_in: StandIn) -> None:
     stand_in(ONE_IS_SLOW)
-    assert measure(SETTINGS, SHARD, 2, are_workers=True) == Measured(6.0, 2.0, 1.0, 7.0)
+    assert measure(SETTINGS, SHARD, 2, are_workers=True) == Measured(6.0, 2.0, 1.0, 0.5, 7.0)
 
 
 def test_all_are_told_where_they_meet(stand_in: StandIn, tmp_path: Path) -> None:

@@ -29,13 +29,15 @@ class Measured:
 
     - `gradients`: seconds for the gradients of a shard.
     - `exchange`: seconds for an exchange with the other processes.
-    - `step`: seconds for the optimizer's step and the loop.
+    - `step`: seconds for the optimizer's step.
+    - `loop`: seconds for the loop.
     - `program`: bytes of a process, excluding the calculated memory of the model.
     """
 
     gradients: float
     exchange: float
     step: float
+    loop: float
     program: float
 
 
@@ -81,8 +83,7 @@ def _of_slowest(found: list[Timings]) -> Measured:
     updates = np.array([one.updates[:number] for one in found])  # (processes, updates, parts)
     slowest = updates[:, :, 0].argmax(axis=0)  # in the other processes, exchanges include waiting
     parts = np.mean(updates[slowest, np.arange(number)], axis=0)
-    gradients, exchange, step = map(float, parts)
-    return Measured(gradients, exchange, step, max(one.program for one in found))
+    return Measured(*map(float, parts), max(one.program for one in found))
 
 
 @contextmanager

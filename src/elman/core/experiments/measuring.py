@@ -94,9 +94,9 @@ def smaller(shard: Shard) -> Shard:
 class TimedStep(WrappedStep):
     """A worker's step that times its parts.
 
-    `parts` contains, for each update, the seconds for the gradients, for the exchange, and for the
-    optimizer's step with the loop's work since the update before. All workers end after the same
-    update, once one of them has enough timings.
+    `parts` contains, for each update, the seconds for the gradients, for the exchange, for the
+    optimizer's step, and for the loop's work since the update before. All workers end after the
+    same update, once one of them has enough timings.
     """
 
     def __init__(self, inner: GradientStep, workers: Workers, exchanged: int) -> None:
@@ -122,9 +122,7 @@ class TimedStep(WrappedStep):
         self.inner.apply_gradients(vector)
         float(self.trainer.gradient_norm)  # wait for a GPU
         moments.append(perf_counter())
-        seconds = np.diff(moments)
-        seconds[-1] += moments[0] - self._ended
-        self.parts.append(seconds)
+        self.parts.append(np.array([*np.diff(moments), moments[0] - self._ended]))
         self._ended = moments[-1]
         if len(self.parts) == 1:  # it may include compiling
             self._deadline = moments[-1] + SECONDS
@@ -150,8 +148,8 @@ class TimeParts(Callback):
 class Timings:
     """Timings of a process on this machine.
 
-    - `updates`: seconds for the gradients of a shard, for the exchange, and for the rest of each
-      update, (updates, 3).
+    - `updates`: seconds for the gradients of a shard, for the exchange, for the optimizer's step,
+      and for the loop of each update, (updates, 4).
     - `program`: bytes of the process, excluding the calculated memory of the model.
     """
 
@@ -172,6 +170,7 @@ def timings(settings: Settings, shard: Shard, workers: Workers) -> Timings:
         shard.operations / part.operations,
         shard.exchanged / part.exchanged,
         weights.count(shard.arch) / number,
+        1.0,
     )
     program = 1e6 * (peak_memory_mb() or 0)
     if not trainer.gpus:  # a GPU's memory is separate

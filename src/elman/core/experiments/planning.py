@@ -7,13 +7,14 @@ For W workers, S shards of a batch and P weights, an update takes
 Everything except the network is measured on this machine, with as many processes as share it. They
 exchange with each other. An exchange moves P (W - 1) / W numbers of 4 bytes to and from each worker
 twice: each worker sends every other a piece of its gradient, adds up the pieces that it receives
-along the tree, and sends every other the sum. Each time it sends all messages at once. Losses and
-numbers of tokens are sent with the pieces. With one worker on each machine the network takes
+along the tree, and sends every other the sum. Each time it sends all messages at once, and gloo
+sends each when the other has asked for it: two latencies. Losses and numbers of tokens are sent
+with the pieces. With one worker on each machine the network takes
 
-    1538 / 1448 * 8 P (W - 1) / W / bandwidth + 2 * latency
+    1538 / 1448 * 8 P (W - 1) / W / bandwidth + 4 * latency
 
-since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take one
-latency for a small model: they exchange all numbers in one message. Rows of an embedding take two
+since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take two
+latencies for a small model: they exchange all numbers in one message. Rows of an embedding take two
 rings before, of W - 1 messages one after another. JAX sends sums, losses and tokens around rings.
 With M workers on a machine the share (W - M) / (W - 1) of the numbers takes the network, and a ring
 crosses it W / M times.
@@ -130,14 +131,14 @@ class Task:
         return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
 
     def messages(self, workers: int, machines: int) -> int:
-        """Messages of an update that take the network one after another."""
+        """Messages of an update, and requests for them, that take the network in a row."""
         if machines == 1:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
         whole = workers == 2 and self.gradient_numbers <= WHOLE
         rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
         rings += 2 * (self.embedding is not None)
-        return rounds + rings * min(workers - 1, machines)
+        return (rounds if jax else 2 * rounds) + rings * min(workers - 1, machines)
 
     def shard(self, workers: int) -> Shard:
         """Largest shard of a batch."""
@@ -280,7 +281,8 @@ def _predicted(
 ) -> Prediction:
     shards = -(-task.shards(workers) // workers)  # of the worker with the most
     cut = task.settings.partition_optimizer
-    compute = shards * measured.gradients + measured.step / (workers if cut else 1)
+    step = measured.step / (workers if cut else 1)
+    compute = shards * measured.gradients + step + measured.loop
     exchanged, exchange = task.exchanged(workers), 0.0
     machines = -(-workers // together)
     if workers > 1:
