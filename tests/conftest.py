@@ -32,14 +32,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-COMPILE = ("tensorflow", "jax")  # compile each model anew, for most of the time of their tests
+FEWER = ("tensorflow", "jax", "mxnet")  # The engine and PyTorch run all tests by default.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For TensorFlow and JAX `core` means `long`. What takes long has half an hour."""
-    compiles = config.getoption("framework") in COMPILE
+    """For some frameworks `core` means `long`. What takes long has half an hour."""
+    fewer = config.getoption("framework") in FEWER
     for item in items:
-        if compiles and item.get_closest_marker("core"):
+        if fewer and item.get_closest_marker("core"):
             item.add_marker(pytest.mark.long)
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(1800))
