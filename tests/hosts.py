@@ -19,7 +19,9 @@ from pathlib import Path
 
 PROGRAMS = "ip", "tc", "unshare", "nsenter", "mount"
 NAMESPACES = ("--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc")
-FIRST = "hostname {name} && ip link set lo up && echo begun && exec cat"
+# bbr, the default of some machines, is for long transfers: it spreads a short message in time.
+CUBIC = "echo cubic > /proc/sys/net/ipv4/tcp_congestion_control"
+FIRST = f"hostname {{name}} && {CUBIC} && ip link set lo up && echo begun && exec cat"
 # A link with a rate may send so much at once, in seconds of the rate and bytes. With less, a link
 # of 1 Gbit/s is slower than that; with more, gradients of small models pass faster than the rate.
 BURST_SECONDS, LEAST_BURST = 1e-3, 3200
