@@ -73,7 +73,7 @@ def settings_of_pip() -> dict[str, str]:
 
 
 def test(session: nox.Session, *words: str, **env: str) -> None:
-    """Run some tests, in as many processes as there are cores; to debug, add `-- -n0`."""
+    """Run some tests, by default in a process for each core; to debug, add `-- -n0`."""
     command = ("pytest", "-n", "auto", "--dist", "worksteal", *words, *session.posargs)
     codes = [0, 5] if session.posargs else [0]  # `-- -k NAME` may leave some folders without tests
     # Tests change the folder that they run in: a relative path would name another cache in each.

@@ -32,7 +32,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-FEWER = ("tensorflow", "jax", "mxnet")  # The engine and PyTorch run all tests by default.
+FEWER = ("tensorflow", "jax", "mxnet")  # run tests marked `core` with those that take long
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

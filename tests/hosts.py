@@ -19,7 +19,7 @@ from pathlib import Path
 
 PROGRAMS = "ip", "tc", "unshare", "nsenter", "mount"
 NAMESPACES = ("--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc")
-# bbr, the default of some machines, is for long transfers: it spreads a short message in time.
+# bbr, the default of some machines, spreads the packets of a short message over time.
 CUBIC = "echo cubic > /proc/sys/net/ipv4/tcp_congestion_control"
 FIRST = f"hostname {{name}} && {CUBIC} && ip link set lo up && echo begun && exec cat"
 # A link with a rate may send so much at once, in seconds of the rate and bytes. With less, a link
@@ -39,7 +39,7 @@ def reason_without_hosts() -> str | None:
         with switched(["host1"], megabits=1000):
             return None
     except (subprocess.CalledProcessError, OSError) as error:
-        return f"hosts require network namespaces, a bridge and tbf: {error}"
+        return f"hosts require network namespaces, a bridge, tbf and cubic: {error}"
 
 
 @dataclass(frozen=True)

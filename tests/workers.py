@@ -36,6 +36,13 @@ main()
 SENDING = f"""
 from elman.core.workers import shared_memory
 shared_memory._new_file = lambda stack: None
+del shared_memory.SharedMemory.exchange
+{PROGRAM}
+"""
+# A program whose workers have each a folder of its own.
+APART = f"""
+import os
+os.chdir("worker" + os.environ["RANK"])
 {PROGRAM}
 """
 # A program whose workers may send no vectors.

@@ -41,10 +41,12 @@ ARCHITECTURES = [
 every_size = pytest.mark.parametrize(
     ("cell", "layers", "ends"), combinations(pytest.mark.core, CELLS, (1, 2), ENDS)
 )
-USUAL = ("rnn", "gru", "lstm")  # cells that are enough for claims which need a training
-every_cell = pytest.mark.parametrize(
-    "cell", [pytest.param(cell, marks=() if cell in USUAL else pytest.mark.core) for cell in CELLS]
-)
+
+
+def every_cell(*enough: str) -> pytest.MarkDecorator:
+    """A test of every cell, of which some are `enough` where the others are left out."""
+    marks = {cell: () if cell in enough else pytest.mark.core for cell in CELLS}
+    return pytest.mark.parametrize("cell", [pytest.param(c, marks=m) for c, m in marks.items()])
 
 
 @every_size
@@ -243,7 +245,7 @@ def test_weights_survive_a_round_trip_through_the_framework(
         np.testing.assert_array_equal(back[name], value)
 
 
-@every_cell
+@every_cell("rnn", "gru", "lstm")
 def test_a_model_trained_here_writes_the_same_text_in_numpy(
     module: Any, framework: str, cell: str, tmp_path: Path
 ) -> None:
@@ -272,10 +274,7 @@ def test_the_unknown_symbol_is_not_written_though_it_is_the_likeliest(module: An
     assert "<unk>" not in text
 
 
-# One cell is enough to tell whether a framework drops between layers.
-@pytest.mark.parametrize(
-    "cell", [pytest.param(cell, marks=() if cell == "gru" else pytest.mark.core) for cell in CELLS]
-)
+@every_cell("gru")
 def test_dropout_acts_between_layers_and_only_while_training(module: Any, cell: str) -> None:
     arch = Architecture(cell, 11, 32, layers=2)
     plain, _ = module.build(arch, weights.initial(arch)).step(IDS)

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 def launch(playwright: Playwright) -> Browser:
     """Start the system's Chromium, or the one that Playwright has installed."""
-    # The headless shell, which Playwright prefers too, shows a page in a third of the time.
+    # The headless shell, which Playwright prefers too, is faster.
     found = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     # Root has no sandbox in Chromium.
     return playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])

@@ -6,7 +6,7 @@ Plans and trains three models on 2 and 4 hosts with links of 10, 100 and 1,000 M
 each. All hosts share the cores of this machine. The planned time of computing is therefore of as
 many workers on one machine, and the planned exchange of as many machines. The computing is measured
 once for each model and number of hosts. Latency is half the median time in which a byte goes to
-another host and back. Prints a table, and how many predictions are near. Takes about ten minutes.
+another host and back. Prints a table, and how many predictions are near. Takes about seven minutes.
 Run it while nothing else runs. Needs Linux, root and iproute2; otherwise prints a line and ends.
 """
 

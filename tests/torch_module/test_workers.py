@@ -1,7 +1,6 @@
 """Workers end in the bits of one process, with PyTorch and with the engine.
 
-Workers that are killed or stopped, or run another program, are started by torchrun. The others are
-started by hand.
+Workers that are killed or stopped are started by torchrun. The others are forks.
 """
 
 import os
@@ -19,6 +18,7 @@ from torch.distributed import HashStore
 from elman.torch import workers as torch_workers
 from tests.conftest import STORY
 from tests.workers import (
+    APART,
     SENDING,
     SHARING,
     TELLING_ROWS,
@@ -201,16 +201,8 @@ def test_no_worker_reads_the_text_of_another(store: Path) -> None:
         ids = text.copy()
         ids[spoilt] = 255
         ids.tofile(folder / "ids.bin")
-    (store / "wrapper.py").write_text(
-        "import os, sys\n"
-        "os.chdir('worker' + os.environ['RANK'])\n"
-        "from elman.cli import main\n"
-        "main()\n"
-    )
-    command = words("numba", "../spoilt", *EPOCHS)
-    launched = start(store, 2, command, program=["wrapper.py"])
-    _, err = launched.communicate(timeout=240)
-    assert launched.returncode == 0, err
+    codes, _, err = forked(store, 2, words("numba", "../spoilt", *EPOCHS), APART)
+    assert codes == [0, 0], err
     assert digest(store / "spoilt") == digest(store / "whole")
 
 

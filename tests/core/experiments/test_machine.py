@@ -18,6 +18,7 @@ from elman.core.experiments import machine, measuring
 from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import Place, Shard, timings, worker_at
 from elman.core.experiments.settings import Settings
+from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.workers.processes import ONE_WORKER, Numbers, OneWorker
 
@@ -131,6 +132,19 @@ def test_a_shard_that_takes_long_is_timed_in_part(monkeypatch: pytest.MonkeyPatc
     assert measuring.smaller(SHARD).rows == SHARD.rows // 4
     found = timings(SETTINGS, SHARD, Sending())
     np.testing.assert_array_equal(found.updates, [[4, 1, 1, 1]] * len(found.updates))
+
+
+def test_a_model_that_is_too_large_is_timed_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimizer's step takes a multiple, and the loop does not."""
+    monkeypatch.setattr(measuring, "perf_counter", itertools.count().__next__)
+    number = weights.count(SHARD.arch)
+    for name, value in (("MAX_WEIGHTS", number // 2), ("MIN_HIDDEN", 1), ("MIN_VOCAB", 1)):
+        monkeypatch.setattr(measuring, name, value)
+    part = measuring.smaller(SHARD)
+    gradients, step = SHARD.operations / part.operations, number / weights.count(part.arch)
+    assert 1 < step != gradients
+    found = timings(SETTINGS, SHARD, Sending())
+    np.testing.assert_allclose(found.updates, [[gradients, 1, step, 1]] * len(found.updates))
 
 
 def test_all_end_with_the_first_that_has_timed_enough() -> None:

@@ -83,7 +83,8 @@ def _of_slowest(found: list[Timings]) -> Measured:
     updates = np.array([one.updates[:number] for one in found])  # (processes, updates, parts)
     slowest = updates[:, :, 0].argmax(axis=0)  # in the other processes, exchanges include waiting
     parts = np.mean(updates[slowest, np.arange(number)], axis=0)
-    return Measured(*map(float, parts), max(one.program for one in found))
+    gradients, exchange, step, loop = map(float, parts)
+    return Measured(gradients, exchange, step, loop, max(one.program for one in found))
 
 
 @contextmanager

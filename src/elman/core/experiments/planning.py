@@ -2,14 +2,15 @@
 
 For W workers, S shards of a batch and P weights, an update takes
 
-    S / W * (gradients of a shard) + (optimizer's step, loop) + (exchange)
+    S / W * (gradients of a shard) + (optimizer's step) + (loop) + (exchange)
 
-Everything except the network is measured on this machine, with as many processes as share it. They
-exchange with each other. An exchange moves P (W - 1) / W numbers of 4 bytes to and from each worker
-twice: each worker sends every other a piece of its gradient, adds up the pieces that it receives
-along the tree, and sends every other the sum. Each time it sends all messages at once, and gloo
-sends each when the other has asked for it: two latencies. Losses and numbers of tokens are sent
-with the pieces. With one worker on each machine the network takes
+and W workers divide the step of a partitioned optimizer. Everything except the network is measured
+on this machine, with as many processes as share it. They exchange with each other. An exchange
+moves P (W - 1) / W numbers of 4 bytes to and from each worker twice: each worker sends every other
+a piece of its gradient, adds up the pieces that it receives along the tree, and sends every other
+the sum. Each time it sends all messages at once, each when the other worker has asked for it: two
+latencies. Losses and numbers of tokens are sent with the pieces. With one worker on each machine
+the network takes
 
     1538 / 1448 * 8 P (W - 1) / W / bandwidth + 4 * latency
 
@@ -74,8 +75,11 @@ class Network:
         )
 
     def seconds(self, size: float, messages: int) -> float:
-        """Seconds to move some bytes to and from a worker in some messages, one after another."""
-        return WIRE * 8e-9 * size / self.bandwidth + 1e-6 * self.latency * messages
+        """Seconds to move some bytes to and from a worker in some messages, one after another.
+
+        gloo sends a message when the other worker has asked for it: that takes two latencies.
+        """
+        return WIRE * 8e-9 * size / self.bandwidth + 2e-6 * self.latency * messages
 
 
 @dataclass(frozen=True)
@@ -131,14 +135,14 @@ class Task:
         return NUMBER * (2 * self.gradient_numbers + again) * (workers - 1) / workers
 
     def messages(self, workers: int, machines: int) -> int:
-        """Messages of an update, and requests for them, that take the network in a row."""
+        """Messages of an update that take the network one after another."""
         if machines == 1:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
         whole = workers == 2 and self.gradient_numbers <= WHOLE
         rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
         rings += 2 * (self.embedding is not None)
-        return (rounds if jax else 2 * rounds) + rings * min(workers - 1, machines)
+        return rounds + rings * min(workers - 1, machines)
 
     def shard(self, workers: int) -> Shard:
         """Largest shard of a batch."""

@@ -177,7 +177,7 @@ def _number_places(axes: "Axes", by_time: bool) -> None:
 
 
 def save(figure: "Figure", *paths: Path) -> None:
-    """Write a figure in the formats of the paths' extensions, without a wide margin."""
+    """Write a figure, cut or enlarged to what it shows, in the formats of the paths' extensions."""
     # savefig(bbox_inches="tight") would lay the figure out again for each format.
     figure.draw_without_rendering()
     extent = figure.get_tightbbox().padded(MARGIN)
