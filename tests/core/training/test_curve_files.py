@@ -35,15 +35,15 @@ def test_curves_are_written_as_svg_and_png(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_holds_what_stands_outside_of_its_figure(tmp_path: Path) -> None:
+def test_a_picture_holds_what_its_figure_shows_and_a_margin(tmp_path: Path) -> None:
     figure = Figure(figsize=(2, 1))
-    figure.subplots().plot([0, 1])
+    figure.add_axes((0, 0, 1, 1)).set(xticks=[], yticks=[])
     inside, outside = tmp_path / "inside.png", tmp_path / "outside.png"
     save(figure, inside)
     figure.text(2, 0.5, "x")
     save(figure, outside)
     (_, narrow, _), (_, wide, _) = (imread(path).shape for path in (inside, outside))
-    assert narrow <= 2 * 150 + 30  # 150 dots per inch
+    assert narrow == pytest.approx((2 + 2 * 0.1) * 150, abs=4)  # 150 dots per inch
     assert wide > 4 * 150
 
 
