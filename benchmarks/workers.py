@@ -6,7 +6,7 @@
 For models of ten thousand to thirty million weights these take turns, all on two threads: elman in
 one process and in two, with the engine and with PyTorch, and a bare PyTorch LSTM in one process and
 in two. `--before` is a checkout of another version, also measured in two processes. Prints the
-medians of updates a second, the speed of two processes beside one of the same program, and the
+medians of updates a second and of the ratio of two processes to one in the same round, and the
 bytes that an update sends from each process, beside the lower bound for a sum of P numbers of which
 all have the result, 2 P (W - 1) / W. Bytes are those of the network interface while gradients are
 exchanged, or during all counted updates of the bare LSTM; none go through shared memory.
@@ -214,12 +214,14 @@ def compare(
         for _ in range(rounds):
             for contender in each:
                 found[contender].append(measured(size, arch, contender, seconds, Path(name), net))
+    count = weights.count(arch)
     for program, pair in programs.items():
-        (one, _), (two, moved) = (
-            map(statistics.median, zip(*found[contender], strict=True)) for contender in pair
+        both = [found[contender] for contender in pair]
+        (one, _), (two, moved) = (map(statistics.median, zip(*own, strict=True)) for own in both)
+        ratio = statistics.median(
+            after / before for (before, _), (after, _) in zip(*both, strict=True)
         )
-        count = weights.count(arch)
-        cells = [f"{one:.4g}", f"{two:.4g}", f"{two / one:.2f}", f"{moved:,.0f}"]
+        cells = [f"{one:.4g}", f"{two:.4g}", f"{ratio:.2f}", f"{moved:,.0f}"]
         print_row([f"{count:,}", program, *cells, f"{4 * count:,}"])
 
 

@@ -25,7 +25,7 @@ from elman.core.workers.processes import WHOLE, Numbers, Workers, divided, piece
 
 Vector = NDArray[np.float32]
 Connections = dict[int, socket.socket]  # to the other workers, by rank
-BLOCK = 1 << 15  # numbers of each worker that are added at a time, in a cache
+BLOCK = 1 << 16  # numbers of each worker that are added at a time, in a cache
 NUMBER, MAX_MESSAGE = 4, 1 << 12  # bytes
 NEXT, NOWHERE = b"next", b"nowhere"  # a phase is finished; there is no address
 SPIN_SECONDS = 1e-3  # waking a thread takes longer than the exchange of a small model
@@ -109,7 +109,8 @@ class SharedMemory:
         """Write a piece of the sum."""
         for start in range(piece.start, piece.stop, BLOCK):
             block = slice(start, min(start + BLOCK, piece.stop))
-            terms = [vector[block].copy() for vector in self._vectors]
+            terms = [vector[block] for vector in self._vectors]
+            terms[::2] = [term.copy() for term in terms[::2]]  # their memory takes the sums
             total[block] = divided(tree_sum(terms), numbers, per)
 
     def _await_readers(self) -> None:
