@@ -299,13 +299,13 @@ class StepArrays(BatchArrays):
     def _add_gradients(self, layer: int) -> None:
         """Add the phases that follow the backward steps of a layer."""
         layout = self.layout
-        columns, panels = layout.columns, layout.columns // layout.width
+        panels = layout.columns // layout.width
         recurrent = layout.cell.recurrent_blocks * layout.hidden
         from_ids = layer == 0 and not layout.embedding
         if not from_ids:
             parts = self.position_blocks * self.column_parts
             self._add(steps.BELOW, parts, layer)
-            parts = self._gradient_parts(columns, layout.width)
+            parts = self._gradient_parts(layout.input_columns, layout.width)
             self._add_sum(steps.INPUT_WEIGHTS, parts, layer, joined=True)
         if recurrent:
             parts = self._gradient_parts(recurrent, layout.width)

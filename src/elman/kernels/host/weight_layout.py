@@ -92,6 +92,8 @@ class WeightLayout:
         )
         self.tokens = round_up(arch.vocab, head_shape.rows * pair)
         self.columns = self.cell.blocks * self.hidden
+        # Of the first blocks; the others have no part from the input but the bias.
+        self.input_columns = (1 + max(self.cell.input_blocks)) * self.hidden
         self.shapes = shapes(arch)
         self.numbers = {name: n for n, name in enumerate(self.shapes)}
         self.slot_floats = total_floats(self._slot_sizes())
@@ -117,7 +119,7 @@ class WeightLayout:
     def _matrix_sizes(self) -> Sizes:
         """Sizes of the arrays in `PackedWeights.operands`."""
         panels, above, width = self.hidden // self.width, self.arch.layers - 1, self.width
-        columns, recurrent, pair = self.columns, self.cell.recurrent_blocks, self.pair
+        columns, recurrent, pair = self.input_columns, self.cell.recurrent_blocks, self.pair
         inputs = columns // width if self.embedding else 0
         row = self.hidden + SPARE
         return {
@@ -139,8 +141,8 @@ class WeightLayout:
         return {
             "table": (0 if embedded else vocab, columns),
             "embedding": (vocab if embedded else 0, self.embedding),
-            "W_in": (columns if embedded else 0, self.embedding),
-            "W_ih": (layers - 1, columns, hidden),
+            "W_in": (self.input_columns if embedded else 0, self.embedding),
+            "W_ih": (layers - 1, self.input_columns, hidden),
             "bias": (layers, 1, columns),
             "W_hh": (layers, self.cell.recurrent_blocks * hidden, hidden),
             "W_out": (self.tokens, hidden),

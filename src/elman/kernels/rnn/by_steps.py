@@ -23,6 +23,7 @@ from elman.kernels.rnn.layer import (
     add_transposed_product,
     at_step,
     backward_to_ids,
+    fill_bias,
     of_layer,
     product,
 )
@@ -132,7 +133,10 @@ def project(part, S, n, arrays, work):
     first, stop = block * BLOCK, min(positions, (block + 1) * BLOCK)
     panels = bounds(columns, cuts[COLUMNS], len(W), 1)
     inputs = inputs_of(work.operands, n, rows, len(arrays.batch.masks) > 0)[first:stop]
-    product(S, inputs, W, packed.bias[n], work.activations.gates[n][first:stop], *panels)
+    bias, gates = packed.bias[n], work.activations.gates[n][first:stop]
+    product(S, inputs, W, bias, gates, *panels)
+    if columns == 0:
+        fill_bias(S, bias, gates, len(W) * S.width, bias.shape[1])
 
 
 @inner
@@ -387,7 +391,7 @@ def add_layer_weights(part, S, phase, fresh, arrays, work):
     d_W, d_bias = sums.W_in if n == 0 else sums.W_ih[n - 1], sums.bias[n]
     inputs = input_rows_of(operands, n, rows // pair, len(arrays.batch.masks) > 0)
     add_weights(part, S, parts, fresh, 0, 0, by_rows, inputs, d_W)
-    columns = bounds(part, parts, len(d_W), S.width)
+    columns = bounds(part, parts, d_bias.shape[1], S.width)
     if fresh:
         d_bias[:, columns[0] : columns[1]] = 0
     add_bias_gradient(S, work.d_gates[:positions], d_bias, columns[0], columns[1])

@@ -8,6 +8,7 @@ from elman.kernels.rnn.layer import (
     add_transposed_product,
     at_step,
     backward_to_ids,
+    fill_bias,
     of_layer,
     product,
     whole,
@@ -68,6 +69,8 @@ def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, f
                 below = inputs_of(operands, n, rows, dropout)[first : first + rows]
                 W_ih = input_weights(packed, n)[0]
                 product(S, below, W_ih, packed.bias[n], step.gates, 0, len(W_ih))
+                first_bias, columns = len(W_ih) * S.width, packed.bias.shape[2]
+                fill_bias(S, packed.bias[n], step.gates, first_bias, columns)
                 inputs, ids = step.gates, work.row_ids
             forward_step(cell, S, whole(packed.W_hh_back[n]), inputs, ids, step, W, depth)
             round_columns(S, step.h_next, 0, hidden, operands.h[n][first + rows :])

@@ -79,6 +79,14 @@ def product(S, left, W, bias, out, first, stop):
 
 
 @inner
+def fill_bias(S, bias, out, first, stop):
+    """out = bias for the columns from `first` to `stop`."""
+    for j in range(first, stop, S.width):
+        for i in range(0, len(out), S.rows):
+            store(broadcast_row(S, at(bias, 0, j)), at(out, i, j))
+
+
+@inner
 def add_leading_depths(S, part, left, W, depth, out):
     """Add left @ W to `out` for all but the last `S.backward_depth` of the depth, at most.
 

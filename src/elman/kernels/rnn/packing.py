@@ -68,7 +68,10 @@ ZERO = np.float32(0)
 
 
 class PackedWeights(NamedTuple):
-    """Weights in kernel order, padded to whole tiles; `_back` is for the backward pass."""
+    """Weights in kernel order, padded to whole tiles; `_back` is for the backward pass.
+
+    The input columns are those of the blocks that have a part from the input.
+    """
 
     table: Array  # (ids, blocks * hidden): W_ih^T for one-hot ids, with all biases; or no rows
     flat: Array  # (floats,): the memory of the vectors
@@ -77,9 +80,9 @@ class PackedWeights(NamedTuple):
     b_out: Array  # (1, vocab)
     zeros: Array  # (1, hidden or embedding)
     W_in: Array  # (panels, embedding, width), first layer after an embedding; or no panels
-    W_in_back: Array  # (panels, blocks * hidden, width)
+    W_in_back: Array  # (panels, input columns, width)
     W_ih: Array  # (layers - 1, panels, hidden, width)
-    W_ih_back: Array  # (layers - 1, panels, blocks * hidden, width)
+    W_ih_back: Array  # (layers - 1, panels, input columns, width)
     W_hh: Array  # (layers, panels, hidden, width)
     W_hh_back: Array  # (layers, panels, recurrent blocks * hidden, width)
     W_out_panels: Array  # (panels, hidden, width), for a single sequence or a few
@@ -93,8 +96,8 @@ class Accumulators(NamedTuple):
 
     table: Array  # (ids, blocks * hidden)
     embedding: Array  # (ids, embedding)
-    W_in: Array  # (blocks * hidden, embedding)
-    W_ih: Array  # (layers - 1, blocks * hidden, hidden)
+    W_in: Array  # (input columns, embedding)
+    W_ih: Array  # (layers - 1, input columns, hidden)
     bias: Array  # (layers, 1, blocks * hidden)
     W_hh: Array  # (layers, recurrent blocks * hidden, hidden)
     W_out: Array  # (tokens, hidden)
