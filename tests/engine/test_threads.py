@@ -120,6 +120,23 @@ def test_threads_that_wait_for_each_other_at_every_step_are_no_more_than_the_par
     assert 4 < used.threads <= phases[0, PARTS]
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_large_weights_are_read_once_a_step_with_the_same_bits(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arch = Architecture(cell, 28, 96, 2, 40)
+    batch = batch_of(arch, 64, 3)
+    wanted = update(engine_with(arch, 1, monkeypatch), batch)
+    monkeypatch.setattr(host_arrays, "LARGE_WEIGHTS", 0)
+    for number in (1, 2, 3):
+        made = engine_with(arch, number, monkeypatch)
+        assert_same_bits(update(made, batch), wanted)
+        phases = made.used.arguments[3]
+        forward = phases[phases[:, OPERATION] == steps.FORWARD]
+        panels = made.layout.hidden // made.layout.width
+        assert forward[:, PARTS].tolist() == [min(panels, 4 * number)] * len(forward)
+
+
 @pytest.mark.parametrize(
     "arch", [Architecture("gru", 11, 16), Architecture("lstm", 11, 80)], ids=str
 )

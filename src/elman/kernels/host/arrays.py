@@ -34,6 +34,7 @@ WAIT_CYCLES = 400  # of a phase for each thread: it takes two counters' lines fr
 OTHER_PHASES = 12  # of a batch, beside the steps
 COLUMN_PANELS = 8  # panels in a part of a product for all positions
 TOKEN_ROWS = 512  # rows of the output layer in a part
+LARGE_WEIGHTS = 1 << 23  # bytes of recurrent weights that are read once for each step
 GRADIENT_ROWS = 64  # rows of a weight gradient in a part, or fewer for many threads
 
 
@@ -193,14 +194,18 @@ class StepArrays(BatchArrays):
 
         A part with all units of its rows is independent of other parts. If there are fewer tiles
         than threads, the units are divided as well, and parts wait for each other at every step.
-        Neither changes a bit of the result, so the choice may depend on the number of threads.
+        Each part reads the recurrent weights of its units at every step. Large weights do not stay
+        in the caches, so that the parts have all rows. Nothing of this changes a bit of the result:
+        the choice may depend on the number of threads.
         """
+        panels = self.layout.hidden // self.layout.width
+        if self.layout.packed.W_hh[0].nbytes > LARGE_WEIGHTS:
+            return 1, min(panels, 4 * threads)
         all_tiles, cycles = tiles * self.together, self._step_cycles()
         if all_tiles >= threads:
             most = max(1, cycles * self.steps // PART_CYCLES)
             return min(tiles, -(-2 * threads // self.together), most), 1
         wanted = -(-2 * threads // all_tiles)
-        panels = self.layout.hidden // self.layout.width
         return tiles, max(1, min(panels, wanted, cycles // tiles // PART_CYCLES))
 
     def _step_cycles(self) -> int:
