@@ -54,6 +54,18 @@ def test_evaluate_reads_standard_input_as_it_reads_a_file(
     assert "standard input is empty" in empty.stderr
 
 
+def test_a_model_of_the_book_says_that_it_measures_a_cleaned_text(
+    elman: Command, tmp_path: Path
+) -> None:
+    trained = elman("train", "--epochs", "1", "--hidden", "8", "--out", "book")
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "other.txt").write_text("Once upon a time, in 1895.\n", encoding="utf-8")
+    done = elman("evaluate", "book", "other.txt")
+    assert "tokens              19\n" in done.stdout  # of "once upon a time in ", all but the first
+    assert done.stderr.startswith("elman: the model reads lower-case letters and spaces: ")
+    assert elman("evaluate", "book", "time-machine").stderr == ""
+
+
 def test_dynamic_evaluation_is_marked_and_its_rate_found_again(
     elman: Command, run: Path, story: Path, tmp_path: Path
 ) -> None:

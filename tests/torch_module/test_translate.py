@@ -43,6 +43,13 @@ def piped(elman: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     return translating(elman, monkeypatch, "torch")
 
 
+def test_a_run_of_pairs_is_evaluated_as_by_the_function(run: Path, file: Path) -> None:
+    wanted = package.evaluate(run, file)
+    assert package.open(run).evaluate(file) == wanted
+    pairs = [("bana", "banata"), ("kano", "kanota")]
+    assert package.open(run).evaluate(pairs) == package.evaluate(run, pairs)
+
+
 def test_scores_are_a_table_of_values(run: Path, piped: Any) -> None:
     done = piped(run, b"bana\nkano\n", "--beams", "4", "--n", "2", "--scores")
     rows = [line.split("\t") for line in done.stdout.splitlines()]

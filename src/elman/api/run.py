@@ -19,6 +19,8 @@ from elman.core.experiments import describe, results, run, runs
 from elman.core.files import regular
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
+from elman.core.model.pair_metrics import PairEvaluation
+from elman.core.model.pair_model import PairsLike
 from elman.core.model.text_model import Score, scores
 from elman.core.text import in_memory
 from elman.core.text.in_memory import TextLike
@@ -183,8 +185,14 @@ class Run:
         return next(filter(None, written), "")
 
     @python_terms
-    def evaluate(self, text: TextLike, edition: str | None = None) -> Evaluation:
-        """Loss, perplexity and bits of the model on a text, a path or in memory."""
+    def evaluate(
+        self, text: TextLike | PairsLike, edition: str | None = None
+    ) -> Evaluation | PairEvaluation:
+        """Evaluate the model on a text or pairs, a path or in memory, as `elman.evaluate` does."""
+        from elman.core.experiments.pair_models import evaluate_pairs, is_of_pairs
+
+        if is_of_pairs(self.path):
+            return evaluate_pairs(self.path, text)  # type: ignore[arg-type]
         return self._language_model.evaluate(text, edition)  # type: ignore[no-any-return]
 
     @python_terms

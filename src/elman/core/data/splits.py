@@ -47,6 +47,14 @@ def warn_of_unknown(unknown: Mapping[str, tuple[int, int]]) -> None:
         )
 
 
+def warn_of_cleaning() -> None:
+    """Warn that a model which was trained on a cleaned text measures another text cleaned."""
+    log.warning(
+        "the model reads lower-case letters and spaces: all measures are of the text cleaned to "
+        "these, as in the book"
+    )
+
+
 def warn_of_order(training: Ids, others: Mapping[str, Ids], vocab: Vocab) -> None:
     """Warn about the first part whose characters differ from the training part's."""
     expected = counts_of(training, vocab)

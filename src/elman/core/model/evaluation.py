@@ -49,9 +49,11 @@ def _block(block: Any) -> str:
 def evaluate_on(model: Any, text: TextLike, edition: str | None = None) -> Evaluation:
     """Evaluate a model on The Time Machine, a file, a store, standard input as `-`, or a text.
 
-    Warns about a text with many unknown tokens.
+    Warns about a text that is cleaned, and about one with many unknown tokens.
     """
     tokens = tokens_of(text, model.codec, edition)
+    if model.codec.clean and not (in_memory.is_named(text) and text == TIME_MACHINE):
+        splits.warn_of_cleaning()
     result = evaluate_tokens(model, tokens, model.codec.tokenizer)
     splits.warn_of_unknown({"text": (result.unknown, result.tokens)})
     return result
