@@ -81,6 +81,15 @@ class TileShape:
         return 256 if self.lanes == 8 and self.rows > 1 else UNBOUNDED
 
     @property
+    def operand_floats(self) -> int:
+        """Floats of an operand that all tiles of a product read: more are read part by part.
+
+        With vectors of 8 floats, a processor often has a second-level cache of 512 KB. 128 KB stay
+        in it beside the other operand and the results.
+        """
+        return 1 << 15 if self.lanes == 8 else UNBOUNDED
+
+    @property
     def single(self) -> "TileShape":
         """Shape of a tile of one row."""
         return replace(self, rows=1)
