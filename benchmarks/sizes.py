@@ -41,6 +41,7 @@ WORDS = [
         Job("lstm", units, batch, steps, layers=2, embedding=units, vocab=10_000)
         for units, batch, steps in ((200, 20, 20), (200, 20, 35), (650, 20, 20), (650, 20, 35))
     ),
+    Job("lstm", 1500, 20, 35, layers=2, embedding=1500, vocab=10_000),
     Job("lstm", 200, 64, 35, layers=2, embedding=200, vocab=10_000),
     Job("lstm", 512, 64, 35, layers=2, embedding=512, vocab=65_536),
 ]

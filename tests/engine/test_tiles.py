@@ -30,6 +30,7 @@ from elman.kernels.codegen.tile_memory import (
     store,
 )
 from elman.kernels.codegen.tile_types import TileShape, at, transposed_at
+from elman.kernels.rnn import head
 from elman.kernels.rnn.cells import Part
 from elman.kernels.rnn.layer import add_leading_depths
 from tests.engine.tiles import SHAPES, TILES, normal
@@ -271,3 +272,23 @@ def test_a_deep_product_has_the_same_bits_cut_and_whole(
     wanted[:, computed] += (left @ np.hstack(W).astype(np.float64))[:, computed]
     np.testing.assert_allclose(cut, wanted, rtol=1e-4, atol=1e-3)
     assert (cut != before)[:, computed].all()
+
+
+@njit(**KERNEL)
+def logits_of(T, W, bias, h_T, out):  # type: ignore[no-untyped-def]
+    """out = W h_T + bias."""
+    align_stack()
+    head.product(T, W, bias, h_T, out, 0, len(W))
+
+
+@pytest.mark.parametrize("depth", [64, 300, 512, 2048])
+def test_logits_are_the_same_however_many_positions_are_read_at_once(depth: int) -> None:
+    W, h_T, bias = normal(8, depth), normal(depth, 128), normal(1, 8)
+    out, part = np.zeros((8, 128), np.float32), np.zeros((8, AVX2.width), np.float32)
+    logits_of(AVX2, W, bias, h_T, out)
+    for j in range(0, 128, AVX2.width):
+        columns = slice(j, j + AVX2.width)
+        logits_of(AVX2, W, bias, np.ascontiguousarray(h_T[:, columns]), part)
+        np.testing.assert_array_equal(out[:, columns], part)
+    wanted = W.astype(np.float64) @ h_T + bias.T
+    np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-3)
