@@ -19,18 +19,14 @@ import argparse
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality_texts import TEXTS
 from reporting import print_header, print_machine, print_row
-from tokens import Counted, texts
+from tokens import trained
 
-import elman
 from elman import numba
 from elman.core.model.weights import Weights
 from elman.numpy import optimizers as specification
@@ -95,25 +91,6 @@ def settings_of(idea: str) -> dict[str, Any]:
     return {name.replace("-", "_"): json.loads(value)} if value else {}
 
 
-def loss(name: str, characters: int, minutes: float, idea: str, seed: int, clock: Any) -> float:
-    """Nats for each character of the validation part after a training."""
-    lines = name in TEXTS and TEXTS[name].kind == "lines"
-    numba.RNNLM.optimizers["adamw"] = optimizer_of(idea)
-    with tempfile.TemporaryDirectory() as folder:
-        training, validation = texts(name, characters, Path(folder))
-        run = elman.train(
-            training,
-            val=str(validation),
-            minutes=minutes,
-            lines=lines,
-            seed=seed,
-            quiet=True,
-            callbacks=[Counted(clock)] if clock else [],
-            **settings_of(idea),
-        )
-        return elman.evaluate(run, validation).bits_per_character * math.log(2)
-
-
 def main() -> None:
     """Train with each idea and seed; print."""
     parser = argparse.ArgumentParser()
@@ -124,14 +101,17 @@ def main() -> None:
     parser.add_argument("minutes", type=float)
     parser.add_argument("ideas", nargs="+")
     asked = parser.parse_args()
-    clock = asked.counted and 1e9 * asked.counted
+    of_text = asked.text, asked.characters, asked.minutes
+    speed = asked.counted and 1e9 * asked.counted
     print_machine({})
     seeds = range(asked.seeds)
     print_header(["text", "minutes", "idea", *(f"seed {n}" for n in seeds), "mean", "gain"])
     first = None
     for idea in asked.ideas:
+        numba.RNNLM.optimizers["adamw"] = optimizer_of(idea)
         found = [
-            loss(asked.text, asked.characters, asked.minutes, idea, seed, clock) for seed in seeds
+            math.log(2) * trained(*of_text, {"seed": seed, **settings_of(idea)}, speed)[1]
+            for seed in seeds
         ]
         mean = statistics.mean(found)
         first = mean if first is None else first

@@ -75,35 +75,45 @@ def options_of(words: str) -> dict[str, Any]:
     return {"tokenizer": tokens, **options}
 
 
+def trained(
+    name: str, characters: int, minutes: float, options: dict[str, Any], speed: float | None
+) -> tuple[elman.Run, float]:
+    """A training on a text, and bits for each character of its validation part.
+
+    - `speed`: operations a second of a clock that counts them; None for the machine's clock.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        training, validation = texts(name, characters, Path(folder))
+        run = elman.train(
+            training,
+            val=str(validation),
+            minutes=minutes,
+            lines=name in TEXTS and TEXTS[name].kind == "lines",
+            quiet=True,
+            callbacks=[Counted(speed)] if speed else [],
+            **options,
+        )
+        return run, elman.evaluate(run, validation).bits_per_character
+
+
 def main() -> None:
     """Train with each of the tokens."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--counted", type=float)
-    for argument in ("text", "characters", "minutes"):
-        parser.add_argument(argument)
+    parser.add_argument("text")
+    parser.add_argument("characters", type=int)
+    parser.add_argument("minutes", type=float)
     parser.add_argument("tokens", nargs="+")
     asked = parser.parse_args()
     name, characters, minutes = asked.text, asked.characters, asked.minutes
-    lines = name in TEXTS and TEXTS[name].kind == "lines"
+    speed = asked.counted and 1e9 * asked.counted
     for tokens in asked.tokens:
-        callbacks = [Counted(1e9 * asked.counted)] if asked.counted else []
-        with tempfile.TemporaryDirectory() as folder:
-            training, validation = texts(name, int(characters), Path(folder))
-            run = elman.train(
-                training,
-                val=str(validation),
-                minutes=float(minutes),
-                lines=lines,
-                quiet=True,
-                callbacks=callbacks,
-                **options_of(tokens),
-            )
-            bits = elman.evaluate(run, validation).bits_per_character
+        run, bits = trained(name, characters, minutes, options_of(tokens), speed)
         passes = run.history.get("passes", run.history.get("epoch"))
         print(
             json.dumps(
                 {
-                    **{"text": name, "characters": int(characters), "minutes": float(minutes)},
+                    **{"text": name, "characters": characters, "minutes": minutes},
                     **{"tokens": tokens, "bits": round(bits, 4)},
                     **{
                         key: run.settings[key]
