@@ -136,7 +136,7 @@ def project(part, S, n, arrays, work):
     bias, gates = packed.bias[n], work.activations.gates[n][first:stop]
     product(S, inputs, W, bias, gates, *panels)
     if columns == 0:
-        fill_bias(S, bias, gates, len(W) * S.width, bias.shape[1])
+        fill_bias(S, bias, gates, len(W) * S.width)
 
 
 @inner

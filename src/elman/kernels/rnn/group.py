@@ -69,8 +69,7 @@ def forward_group(S, cell, steps, parameters, packed, work, masks, input_mask, f
                 below = inputs_of(operands, n, rows, dropout)[first : first + rows]
                 W_ih = input_weights(packed, n)[0]
                 product(S, below, W_ih, packed.bias[n], step.gates, 0, len(W_ih))
-                first_bias, columns = len(W_ih) * S.width, packed.bias.shape[2]
-                fill_bias(S, packed.bias[n], step.gates, first_bias, columns)
+                fill_bias(S, packed.bias[n], step.gates, len(W_ih) * S.width)
                 inputs, ids = step.gates, work.row_ids
             forward_step(cell, S, whole(packed.W_hh_back[n]), inputs, ids, step, W, depth)
             round_columns(S, step.h_next, 0, hidden, operands.h[n][first + rows :])

@@ -55,7 +55,7 @@ def product(T, W, bias, h_T, logits, first, stop):
 
     W is (tokens, hidden) and may have more columns.
     """
-    columns = columns_at_once(T, len(h_T))
+    columns = max(T.width, T.operand_floats // len(h_T) // T.width * T.width)  # at once
     for left in range(0, h_T.shape[1], columns):
         for i in range(first, stop, T.rows):
             for j in range(left, min(left + columns, h_T.shape[1]), T.width):
@@ -63,12 +63,6 @@ def product(T, W, bias, h_T, logits, first, stop):
                     prefetch(T, at(logits, i, j))
                 tile = broadcast_column(T, transposed_at(bias, 0, i))
                 store(mm(tile, at(W, i, 0), at(h_T, 0, j), len(h_T)), at(logits, i, j))
-
-
-@inner(**INLINED)
-def columns_at_once(T, depth):
-    """Columns of an operand with some rows that stay in the cache while all tiles read them."""
-    return max(T.width, T.operand_floats // depth // T.width * T.width)
 
 
 @inner(**INLINED)

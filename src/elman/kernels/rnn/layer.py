@@ -79,9 +79,9 @@ def product(S, left, W, bias, out, first, stop):
 
 
 @inner
-def fill_bias(S, bias, out, first, stop):
-    """out = bias for the columns from `first` to `stop`."""
-    for j in range(first, stop, S.width):
+def fill_bias(S, bias, out, first):
+    """out = bias for the columns from `first` on."""
+    for j in range(first, bias.shape[1], S.width):
         for i in range(0, len(out), S.rows):
             store(broadcast_row(S, at(bias, 0, j)), at(out, i, j))
 
