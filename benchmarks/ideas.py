@@ -1,18 +1,22 @@
-"""Trainings that differ in the optimizer alone, with several seeds.
+"""Trainings that differ in the optimizer, its schedule or a few settings, with several seeds.
 
     python benchmarks/ideas.py [--counted GFLOPS] [--seeds N] TEXT CHARACTERS MINUTES IDEA ...
 
-TEXT and CHARACTERS are as in tokens.py, and so is the clock with --counted. An IDEA is
+TEXT and CHARACTERS are as in tokens.py, and so is the clock with --counted. An IDEA is one of
+these, or several joined by +:
 
 - adamw, what `elman train` chooses;
 - lion=FACTOR, Lion (Chen et al. 2023) with the chosen rate times a factor, and the chosen decay
   divided by it;
+- muon=RATE, Muon (Jordan 2024) for the recurrent weights, gate by gate, with AdamW for the others;
+- beta2=VALUE, AdamW with another average of squares;
 - NAME=FACTOR, AdamW with the rate times a factor for weights whose name begins with NAME, as in
   embedding=2 or rnn.weight_hh=0.5;
+- linear, a rate that falls in proportion to the time that is left;
 - a setting, as in weight-decay:0.3 or batch-size:16.
 
 Prints a row for each idea: nats for each character of the validation part with every seed, their
-mean, and how much lower the mean of the first idea is.
+mean, and how much lower the mean is than that of the first idea.
 """
 
 import argparse
@@ -29,9 +33,10 @@ from tokens import trained
 
 from elman import numba
 from elman.core.model.weights import Weights
+from elman.core.training.schedule import MIN_FACTOR, Schedule
 from elman.numpy import optimizers as specification
 
-ADAMW = numba.RNNLM.optimizers["adamw"]
+ADAMW, COSINE = numba.RNNLM.optimizers["adamw"], Schedule.factor
 
 
 class Scaled(numba.AdamW):
@@ -75,20 +80,81 @@ class Lion(specification.Adam):
             mean += np.float32(1 - self.beta2) * (gradient - mean)
 
 
-def optimizer_of(idea: str) -> Any:
-    """Optimizer of an idea."""
-    name, _, factor = idea.partition("=")
-    if not factor:
-        return ADAMW
-    if name == "lion":
-        return partial(Lion, factor=float(factor))
-    return partial(Scaled, factors={name: float(factor)})
+class Beta2(specification.AdamW):
+    """AdamW with another average of squares."""
+
+    def __init__(self, model: Any, lr: float, weight_decay: float, beta2: float) -> None:
+        super().__init__(model, lr, weight_decay)
+        self.beta2 = beta2
 
 
-def settings_of(idea: str) -> dict[str, Any]:
-    """Settings that an idea gives."""
-    name, _, value = idea.partition(":")
-    return {name.replace("-", "_"): json.loads(value)} if value else {}
+class Muon(numba.AdamW):
+    """Muon (Jordan 2024) for recurrent weights, with Nesterov's momentum; AdamW for the others."""
+
+    momentum = 0.95
+
+    def __init__(self, model: Any, lr: float, weight_decay: float, rate: float) -> None:
+        super().__init__(model, lr, weight_decay)
+        self.factor = rate / lr  # a schedule changes lr
+        self.velocity = {
+            name: np.zeros_like(value)
+            for name, value in model.parameters.items()
+            if "weight_hh" in name
+        }
+
+    def step(self) -> None:
+        """Update the model's parameters using its gradients."""
+        values, rate = self.model.parameters, self.lr * self.factor
+        after = {}
+        for name, velocity in self.velocity.items():
+            gradient = self.model.gradients[name]
+            velocity += np.float32(1 - self.momentum) * (gradient - velocity)
+            ahead = gradient + np.float32(self.momentum) * (velocity - gradient)
+            size = values[name].shape[1]
+            change = orthogonalized(ahead.reshape(-1, size, size)).reshape(-1, size)
+            kept = np.float32(1 - rate * self.weight_decay)
+            after[name] = kept * values[name] - np.float32(rate) * change
+        super().step()
+        for name, value in after.items():
+            values[name][:] = value
+
+
+def orthogonalized(gates: np.ndarray) -> np.ndarray:
+    """Matrices (gates, n, n) with singular values near 1: five steps of Newton and Schulz."""
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan 2024
+    x = gates / (np.linalg.norm(gates, axis=(1, 2), keepdims=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.transpose(0, 2, 1)
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
+
+
+def linear(schedule: Schedule, progress: float, history: Any) -> float:
+    """Factor of a rate that falls in proportion to the time that is left, after the warm-up."""
+    if progress < schedule.warmup:
+        return COSINE(schedule, progress, history)
+    return max((1 - progress) / (1 - schedule.warmup), MIN_FACTOR)
+
+
+def prepare(idea: str) -> dict[str, Any]:
+    """Set the optimizer and the schedule of an idea; return the settings that it gives."""
+    optimizer, Schedule.factor, settings = ADAMW, COSINE, {}  # type: ignore[method-assign]
+    for part in idea.split("+"):
+        name, _, value = part.replace(":", "=").partition("=")
+        if part == "linear":
+            Schedule.factor = linear  # type: ignore[method-assign]
+        elif ":" in part:
+            settings[name.replace("-", "_")] = json.loads(value)
+        elif name == "lion":
+            optimizer = partial(Lion, factor=float(value))
+        elif name == "muon":
+            optimizer = partial(Muon, rate=float(value))
+        elif name == "beta2":
+            optimizer = partial(Beta2, beta2=float(value))
+        elif value:
+            optimizer = partial(Scaled, factors={name: float(value)})
+    numba.RNNLM.optimizers["adamw"] = optimizer
+    return settings
 
 
 def main() -> None:
@@ -108,10 +174,9 @@ def main() -> None:
     print_header(["text", "minutes", "idea", *(f"seed {n}" for n in seeds), "mean", "gain"])
     first = None
     for idea in asked.ideas:
-        numba.RNNLM.optimizers["adamw"] = optimizer_of(idea)
+        settings = prepare(idea)
         found = [
-            math.log(2) * trained(*of_text, {"seed": seed, **settings_of(idea)}, speed)[1]
-            for seed in seeds
+            math.log(2) * trained(*of_text, {"seed": seed, **settings}, speed)[1] for seed in seeds
         ]
         mean = statistics.mean(found)
         first = mean if first is None else first

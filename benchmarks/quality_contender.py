@@ -63,6 +63,16 @@ def choices(contender: str) -> dict[str, tuple[Any, ...]]:
     return import_module(f"bare.torch_{contender}").CHOICES
 
 
+def unused(options: dict[str, Any]) -> set[str]:
+    """Options that a training does not use beside others, and refuses."""
+    found = set()
+    if options.get("layers") == 1:
+        found.add("dropout")  # it acts between layers
+    if options.get("tokenizer") == "char":
+        found.add("vocab-size")
+    return found
+
+
 def elman(
     training: Path, validation: Path, minutes: float, options: dict[str, Any]
 ) -> tuple[float, int, int]:
@@ -73,14 +83,10 @@ def elman(
     program = [sys.executable, "-m", "elman"]
     with tempfile.TemporaryDirectory() as folder:
         run = str(Path(folder, "run"))
-        unused = set()
-        if options.get("layers") == 1:
-            unused.add("dropout")  # it acts between layers
-        if options.get("tokenizer") == "char":
-            unused.add("vocab-size")
         given = ["--val", str(validation), "--minutes", str(minutes), "--out", run]
+        left_out = unused(options)
         for name, value in options.items():
-            if name not in unused:
+            if name not in left_out:
                 given.append(f"--{name}" if value is True else f"--{name}={value}")
         subprocess.run(
             [*program, "train", str(training), *given], check=True, stdout=subprocess.DEVNULL

@@ -1,11 +1,14 @@
 """Trainings that differ in their tokens alone, on the first characters of a text.
 
-    python benchmarks/tokens.py [--counted GFLOPS] TEXT CHARACTERS MINUTES TOKENS ...
+    python benchmarks/tokens.py [--counted GFLOPS] [--drawn N] TEXT CHARACTERS MINUTES [TOKENS ...]
 
 TEXT is one of quality_texts.py, or the path of a file, whose last tenth is then for validation.
 TOKENS is auto, char, byte, word, or a number of byte pairs, and other settings that are given, as
 in 1024,embedding=128. All others are those that `elman train` chooses. Prints a line of JSON for
 each training: bits for each character of the validation part, and what was chosen.
+
+--drawn adds so many trainings with settings around the choice, the first ones that `quality.py
+search` would draw for elman.
 
 With --counted the clock of a training counts operations, at so many GFLOP/s, and it takes as many
 updates on a machine that does other work as on a quiet one.
@@ -17,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from quality import FOLDER
+from quality import FOLDER, drawn
+from quality_contender import unused
 from quality_texts import OTHER_ALPHABETS, TEXTS, parts, split
 
 import elman
@@ -75,6 +79,14 @@ def options_of(words: str) -> dict[str, Any]:
     return {"tokenizer": tokens, **options}
 
 
+def drawn_options(trial: int) -> dict[str, Any]:
+    """Options of a training that are drawn at random, but for those that it does not use."""
+    options = drawn("elman", trial)
+    for name in unused(options):
+        del options[name]
+    return {name.replace("-", "_"): value for name, value in options.items()}
+
+
 def trained(
     name: str, characters: int, minutes: float, options: dict[str, Any], speed: float | None
 ) -> tuple[elman.Run, float]:
@@ -100,15 +112,18 @@ def main() -> None:
     """Train with each of the tokens."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--counted", type=float)
+    parser.add_argument("--drawn", type=int, default=0)
     parser.add_argument("text")
     parser.add_argument("characters", type=int)
     parser.add_argument("minutes", type=float)
-    parser.add_argument("tokens", nargs="+")
+    parser.add_argument("tokens", nargs="*")
     asked = parser.parse_args()
     name, characters, minutes = asked.text, asked.characters, asked.minutes
     speed = asked.counted and 1e9 * asked.counted
-    for tokens in asked.tokens:
-        run, bits = trained(name, characters, minutes, options_of(tokens), speed)
+    trainings = [(tokens, options_of(tokens)) for tokens in asked.tokens]
+    trainings += [(f"trial {n}", drawn_options(n)) for n in range(asked.drawn)]
+    for tokens, options in trainings:
+        run, bits = trained(name, characters, minutes, options, speed)
         passes = run.history.get("passes", run.history.get("epoch"))
         print(
             json.dumps(
