@@ -355,7 +355,7 @@ def make_work(
     gate_rows: int,
     gradient_rows: int = 0,
     out_rows: int = 0,
-    transposed: int = BLOCK,
+    transposed: int = BLOCK + SPARE,
     output_dropout: bool = False,
 ) -> Work:
     """Allocate the arrays for `rows` sequences.
@@ -364,7 +364,7 @@ def make_work(
     - `blocks`: blocks of positions whose logits are computed at once.
     - `gate_rows`, `gradient_rows`, `out_rows`: rows of gates, of pre-activation gradients, and of
       output gradients.
-    - `transposed`: positions whose states are transposed at once.
+    - `transposed`: columns of transposed states: positions that are transposed at once, or more.
     - `output_dropout`: store the dropped outputs of the last layer in separate arrays.
     """
     layers, hidden, embedding = layout.arch.layers, layout.hidden, layout.embedding
@@ -396,7 +396,7 @@ def make_work(
         d_h=zeros(rows, hidden),
         d_c=zeros(rows, hidden),
         h_T=zeros(blocks, depth, transposed, dtype=layout.operand),
-        logits=zeros(blocks, layout.tokens + EXTRA_ROWS, BLOCK),
+        logits=zeros(blocks, layout.tokens + EXTRA_ROWS, BLOCK + SPARE),
         operands=operands,
         pair=layout.pair,
     )

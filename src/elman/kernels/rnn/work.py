@@ -60,7 +60,7 @@ class Operands(NamedTuple):
     dropped_rows: Any
     outputs_rows: Any
     d_gates_rows: Any
-    d_logits: Any  # (blocks, tokens, BLOCK)
+    d_logits: Any  # (blocks, tokens, BLOCK or more)
     d_logits_rows: Any
 
 
@@ -86,8 +86,8 @@ class Work(NamedTuple):
     d_embedded: Array  # (positions, embedding)
     d_h: Array  # (rows, hidden)
     d_c: Array  # (rows, hidden)
-    h_T: Any  # (blocks, hidden, BLOCK): transposed states, as operands
-    logits: Array  # (blocks, tokens + head.EXTRA_ROWS, BLOCK)
+    h_T: Any  # (blocks, hidden, positions or more): transposed states, as operands
+    logits: Array  # (blocks, tokens + head.EXTRA_ROWS, BLOCK or more)
     operands: Operands
     pair: Any  # depths in an element of an operand: 1, or 2 for pairs
 
