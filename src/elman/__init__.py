@@ -98,7 +98,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
     run keeps the settings of the training and the digest of its text.
     """
     from elman.core.d2l.seq2seq import Predicting
-    from elman.core.experiments import pair_run, run
+    from elman.core.experiments import pair_run, run, run_folder
     from elman.core.experiments.saved import record_of
     from elman.core.files.paths import as_path
     from elman.core.text import codec
@@ -123,7 +123,7 @@ def save(folder: "str | os.PathLike[str]", model: Any) -> None:
             f"a model must have as many tokens as its text, got {architecture.vocab} and "
             f"{len(used.vocab)}: give it vocab_size=len(data.vocab)"
         )
-    with run.new_folder(path) as part:
+    with run_folder.new_folder(path) as part:
         values = module.export_weights(model)
         record = record_of(model, architecture, module)
         run.write(part, architecture, values, used, model.options.precision, record, history)

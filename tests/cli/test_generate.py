@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from elman import load
-from elman.core.experiments.run import new_folder, write
+from elman.core.experiments.run import write
+from elman.core.experiments.run_folder import new_folder
 from elman.core.model.language_model import total_nll
 from elman.core.model.weights import Architecture, initial
 from elman.core.text.codec import Codec

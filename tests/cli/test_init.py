@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments.choice import settled
-from elman.core.experiments.run import RunSettings, new_folder
+from elman.core.experiments.records import RunSettings
+from elman.core.experiments.run_folder import new_folder
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
 from elman.core.files import json_files

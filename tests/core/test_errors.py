@@ -14,7 +14,7 @@ import elman
 from elman import cli
 from elman.core import errors
 from elman.core.errors import ElmanError
-from elman.core.experiments import compare, pair_run, run
+from elman.core.experiments import compare, pair_run, run_folder
 from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.train import Training
@@ -79,11 +79,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     training = Training(settled(settings))
     training.fit()
-    with run.new_folder(folder / "run") as part:
+    with run_folder.new_folder(folder / "run") as part:
         training.write(part)
     codec = codec_of()
     arch = PairArchitecture(len(codec.source.vocab), len(codec.target.vocab), 4, 4)
-    with run.new_folder(folder / "pairs") as part:
+    with run_folder.new_folder(folder / "pairs") as part:
         pair_run.write(part, arch, encoder_decoder.initial(arch), codec, None, ())
     return folder
 
@@ -121,7 +121,7 @@ def test_a_file_is_refused_as_the_page_says(
         with pytest.raises(ElmanError) as error:
             if name == "training.json":
                 config.unlink()
-                with run.resumed_training(Path("run")):
+                with run_folder.resumed_training(Path("run")):
                     pass
             elif name == "history.csv":
                 compare.compare([Path("run")], Path("curves.png"), print)

@@ -12,7 +12,7 @@ import pytest
 
 import elman as package
 from elman.core.errors import ElmanError
-from elman.core.experiments import run
+from elman.core.experiments import run, run_folder
 from elman.core.experiments.pair_run import load_pair_run
 from elman.core.valid_values import OF_PAIRS
 from tests.conftest import Command
@@ -122,7 +122,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     words = ["train", str(plurals), *options, "--out", str(begun), "--checkpoint-every", "0"]
     ended = subprocess.run([sys.executable, "-c", code, *words, str(int(number))], check=False)
     assert ended.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
-    assert run.is_unfinished(begun)
+    assert run_folder.is_unfinished(begun)
     package.resume(begun, quiet=True)
     with pytest.raises(ElmanError, match="nothing to resume; a model of pairs is not trained"):
         package.resume(begun, quiet=True)

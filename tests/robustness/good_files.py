@@ -12,7 +12,7 @@ from spoiling import STORY, Chance
 from elman.core.data import prepare as preparing
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.experiments import run, train
+from elman.core.experiments import run_folder, train
 from elman.core.experiments.choice import settled
 from elman.core.experiments.settings import Settings
 from elman.core.text import text_files
@@ -52,7 +52,7 @@ class Good:
         self._write(training, self.run)
 
     def _write(self, training: train.Training, path: Path) -> None:
-        with run.new_folder(path) as part:
+        with run_folder.new_folder(path) as part:
             training.write(part)
 
     def _trained(self, folder: Path, **changes: str) -> train.Training:

@@ -26,7 +26,7 @@ from elman.core.data import store
 from elman.core.data.corpus import TextFile
 from elman.core.data.prepare import prepare
 from elman.core.errors import ElmanError
-from elman.core.experiments import results, run, table, train
+from elman.core.experiments import records, results, run, run_folder, table, train
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, tensors
 from elman.core.model.evaluation import evaluate, evaluate_on
@@ -187,7 +187,7 @@ def trainings(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     def resume() -> None:
         with (
             contextlib.suppress(EnoughError),
-            run.resumed_training(folder) as settings,
+            run_folder.resumed_training(folder) as settings,
         ):
             train.Training.from_settings(settings).fit(OneUpdate())
 
@@ -219,7 +219,7 @@ def checkpoints(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
         found = checkpoint.read_newest(folder)
         if found is None:
             raise ElmanError("refused")
-        kept = run.RunSettings(Settings(**settings["settings"]), settings["text_sha256"])
+        kept = records.RunSettings(Settings(**settings["settings"]), settings["text_sha256"])
         train.Training.from_settings(kept).fit(resume=found)
 
     return resume

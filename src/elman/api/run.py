@@ -15,7 +15,7 @@ from elman.api.temporary import TemporaryFolder
 from elman.api.terms import python_terms
 from elman.core import html_tables
 from elman.core.errors import ElmanError
-from elman.core.experiments import describe, results, run, runs
+from elman.core.experiments import describe, records, results, run, run_folder, runs
 from elman.core.files import regular
 from elman.core.files.paths import as_path
 from elman.core.model.metrics import Evaluation
@@ -73,7 +73,7 @@ class Run:
     ) -> None:
         self.path = as_path(path, "a run directory")
         self.keeping = keeping
-        if not run.is_run(self.path):
+        if not run_folder.is_run(self.path):
             run.read_any_config(self.path)  # raises
 
     def __fspath__(self) -> str:
@@ -90,7 +90,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """False while the training can be resumed."""
-        return not run.is_unfinished(self.path)
+        return not run_folder.is_unfinished(self.path)
 
     @cached_property
     def model(self) -> Any:
@@ -132,11 +132,11 @@ class Run:
         return [] if self._record is None else self._record.reasons
 
     @property
-    def _record(self) -> run.RunSettings | None:
+    def _record(self) -> records.RunSettings | None:
         return (
             run.read_any_config(self.path).training
             if self.finished
-            else run.read_training(self.path)
+            else run_folder.read_training(self.path)
         )
 
     @property
@@ -213,7 +213,7 @@ class Run:
         if not self.finished:
             run.read_any_config(self.path)  # raises: it is still in training
         folder = as_path(path, "a run directory")
-        with run.new_folder(folder) as part:
+        with run_folder.new_folder(folder) as part:
             for each in self.path.iterdir():
                 copy = shutil.copytree if each.is_dir() else shutil.copyfile
                 copy(each, part / each.name)
@@ -235,7 +235,7 @@ class Run:
             return html.escape(repr(self))
         facts = describe.describe(self.path)
         rows = html_tables.of_facts(describe.in_lines(facts))
-        if isinstance(run.read_any_config(self.path), run.PairConfig):
+        if isinstance(run.read_any_config(self.path), records.PairConfig):
             return f"{rows}{self._picture()}"
         sample = html.escape(self.sample(HTML_SAMPLE, HTML_TEMPERATURE))
         return f"{rows}{self._picture()}<pre style='white-space:pre-wrap'>{sample}</pre>"

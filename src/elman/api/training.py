@@ -24,7 +24,7 @@ from elman.core.errors import (
     require_keywords,
     shortened,
 )
-from elman.core.experiments import launch, run, session
+from elman.core.experiments import launch, run_folder, session
 from elman.core.experiments.frameworks import check_framework
 from elman.core.experiments.origin import with_origin
 from elman.core.experiments.session import Conduct
@@ -160,9 +160,9 @@ def _run(fit: Callable[[], session.Session | None], folder: Path, keeping: Any) 
         if trained is not None:
             trained.finish()
     except (InterruptedWorkError, KeyboardInterrupt):
-        if not run.is_run(folder):
+        if not run_folder.is_run(folder):
             raise
-        if run.is_unfinished(folder):
+        if run_folder.is_unfinished(folder):
             log.warning("interrupted: continue %s with elman.resume(run)", folder)
         else:
             log.warning("interrupted: %s is finished, but not evaluated on its test part", folder)

@@ -18,7 +18,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs in a folder and their bits per character."""
-    from elman.core.experiments import run
+    from elman.core.experiments import run_folder
     from elman.core.experiments.results import result
     from elman.core.experiments.runs import in_folder, readable
     from elman.core.experiments.table import overview
@@ -26,7 +26,7 @@ def runs(
     if not folder.is_dir():
         raise ElmanError(f"there is no folder {folder}: give one that has runs")
     found = list(in_folder(folder))
-    unfinished = [path for path in found if run.is_unfinished(path)]
+    unfinished = [path for path in found if run_folder.is_unfinished(path)]
     results = [result(*each) for each in readable(sorted({*found} - {*unfinished}))]
     if as_json:
         names = [str(path) for path in unfinished]

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from elman.core.errors import ElmanError, printable
+from elman.core.experiments import records
 from elman.core.experiments import run as runs
 from elman.core.files import atomic
 from elman.core.model.cells import CELLS
@@ -75,7 +76,7 @@ def listing(models: Mapping[str, Path]) -> str:
     return _filled("models.html", _style("style.css", "models.css") | {"models": "\n".join(links)})
 
 
-def _link(name: str, config: runs.Config) -> str:
+def _link(name: str, config: records.Config) -> str:
     facts = html.escape(_facts(config.architecture, config.tokenizer))
     target = quote(name, safe="")
     return f'  <li><a href="pages/{target}"><b>{_shown(name)}</b><span>{facts}</span></a></li>'

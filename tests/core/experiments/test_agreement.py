@@ -12,7 +12,8 @@ import pytest
 from elman.core.errors import ElmanError, MachineError
 from elman.core.experiments import agreement
 from elman.core.experiments.agreement import agreed, check_command
-from elman.core.experiments.run import CHECKPOINTS, RunSettings
+from elman.core.experiments.records import RunSettings
+from elman.core.experiments.run_folder import CHECKPOINTS
 from elman.core.experiments.settings import Settings
 from elman.core.training.checkpoint import write
 from elman.core.workers.processes import ONE_WORKER

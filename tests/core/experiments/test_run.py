@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 import elman
 from elman import numba as engine
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments import run
+from elman.core.experiments import records, run, run_folder
 from elman.core.experiments.settings import Settings
 from elman.core.files import atomic, tensors
 from elman.core.model import weights
@@ -33,7 +33,7 @@ from elman.core.training import curve_files
 from elman.numpy import RNN, RNNLM, TimeMachine, Trainer
 from tests.robustness.faults import failing
 
-SETTINGS = run.RunSettings(Settings(text="story.txt"), "0" * 64)
+SETTINGS = records.RunSettings(Settings(text="story.txt"), "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_an_existing_folder_is_never_written_to(folder: Path, trained: RNNLM) ->
 
 
 def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), run.new_folder(tmp_path / "a" / "run") as part:
+    with pytest.raises(KeyboardInterrupt), run_folder.new_folder(tmp_path / "a" / "run") as part:
         (part / "config.json").write_text("{}")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -145,7 +145,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ElmanError, match="cannot write"),
-        run.new_folder(tmp_path / "file" / "run"),
+        run_folder.new_folder(tmp_path / "file" / "run"),
     ):
         pass
 
@@ -179,24 +179,24 @@ def test_what_the_machine_refuses_is_told_apart_from_a_name_that_cannot_be(
     for name in ("file/run", "x" * 300):
         with (
             pytest.raises(ElmanError, match="cannot write") as told,
-            run.new_folder(tmp_path / name),
+            run_folder.new_folder(tmp_path / name),
         ):
             pass
         assert told.value.exit_code == 2
     with (
         failing(1, PermissionError(errno.EACCES, "Permission denied")),
         pytest.raises(MachineError, match=r"cannot write .*run: Permission denied") as told,
-        run.new_folder(tmp_path / "new" / "run"),
+        run_folder.new_folder(tmp_path / "new" / "run"),
     ):
         pass
     assert told.value.exit_code == 1
 
 
 def test_a_second_training_in_a_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
-    with run.new_training(tmp_path / "run", SETTINGS):
+    with run_folder.new_training(tmp_path / "run", SETTINGS):
         with (
             pytest.raises(ElmanError, match="run is being trained by another process: wait for it"),
-            run.resumed_training(tmp_path / "run"),
+            run_folder.resumed_training(tmp_path / "run"),
         ):
             pass
         (tmp_path / "run" / "config.json").write_text("{}")  # what the first ends with
@@ -207,14 +207,14 @@ def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
     code = """if True:
         import sys
         from pathlib import Path
-        from elman.core.experiments import run
+        from elman.core.experiments import records, run_folder
         from elman.core.experiments.settings import Settings
 
-        settings = run.RunSettings(Settings(), "0" * 64)
+        settings = records.RunSettings(Settings(), "0" * 64)
         print("ready", flush=True)
         sys.stdin.readline()
         for name in "abcdefgh":
-            with run.new_training(Path("runs", name), settings, numbered=True) as folder:
+            with run_folder.new_training(Path("runs", name), settings, numbered=True) as folder:
                 (folder / "config.json").write_text("{}")
             print(folder.name, flush=True)
     """
@@ -237,7 +237,10 @@ def test_trainings_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
 
 
 def test_a_name_that_is_taken_at_the_last_moment_is_not_taken_away(tmp_path: Path) -> None:
-    with pytest.raises(ElmanError, match="run exists already"), run.new_folder(tmp_path / "run"):
+    with (
+        pytest.raises(ElmanError, match="run exists already"),
+        run_folder.new_folder(tmp_path / "run"),
+    ):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "file").write_text("precious")
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "file"]
@@ -248,7 +251,7 @@ def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
 ) -> None:
     synced = []
     monkeypatch.setattr(atomic, "fsync_dir", lambda path: synced.append((path, os.listdir(path))))
-    with run.new_folder(tmp_path / "runs" / "run"):
+    with run_folder.new_folder(tmp_path / "runs" / "run"):
         pass
     assert synced == [(tmp_path, ["runs"]), (tmp_path / "runs", ["run"])]
 
@@ -256,7 +259,7 @@ def test_the_names_of_a_new_run_and_of_the_folders_above_it_are_on_the_disk(
 def test_a_process_that_waited_for_the_lock_resumes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
+    monkeypatch.setattr(run_folder.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
     next_one, release = FileLock(tmp_path / "run" / ".lock", blocking=False), FileLock.release
 
     def released(lock: FileLock, force: bool = False) -> None:
@@ -266,11 +269,14 @@ def test_a_process_that_waited_for_the_lock_resumes_alone(
 
     with monkeypatch.context() as within:
         within.setattr(FileLock, "release", released)
-        with pytest.raises(InterruptedWorkError), run.new_training(tmp_path / "run", SETTINGS):
+        with (
+            pytest.raises(InterruptedWorkError),
+            run_folder.new_training(tmp_path / "run", SETTINGS),
+        ):
             raise KeyboardInterrupt
     with (
         pytest.raises(ElmanError, match="is being trained by another process"),
-        run.resumed_training(tmp_path / "run"),
+        run_folder.resumed_training(tmp_path / "run"),
     ):
         pass
     next_one.release()
@@ -286,7 +292,7 @@ def test_a_training_that_is_being_removed_is_not_resumed(
         release(lock, force)
 
     monkeypatch.setattr(FileLock, "release", released)
-    with pytest.raises(KeyboardInterrupt), run.new_training(tmp_path / "run", SETTINGS):
+    with pytest.raises(KeyboardInterrupt), run_folder.new_training(tmp_path / "run", SETTINGS):
         raise KeyboardInterrupt
     assert not left[0]
     assert list(tmp_path.iterdir()) == []
@@ -295,13 +301,13 @@ def test_a_training_that_is_being_removed_is_not_resumed(
 def test_resuming_is_suggested_only_where_it_is_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
+    monkeypatch.setattr(run_folder.checkpoint, "paths", lambda folder: [Path("1.safetensors")])
     cure = "; resume from the last checkpoint with elman train --resume "
     for error, told in ((MachineError("disk full"), cure), (ElmanError("another text"), "")):
         name = type(error).__name__
         with (
             pytest.raises(type(error)) as raised,
-            run.new_training(tmp_path / name, SETTINGS),
+            run_folder.new_training(tmp_path / name, SETTINGS),
         ):
             raise error
         assert str(raised.value) == f"{error}{told and told + str(tmp_path / name)}"
@@ -316,7 +322,7 @@ def test_where_no_file_can_be_locked_no_folder_is_left(
     monkeypatch.setattr(FileLock, "acquire", acquire)
     with (
         pytest.raises(MachineError, match="No locks available"),
-        run.new_training(tmp_path / "run", SETTINGS),
+        run_folder.new_training(tmp_path / "run", SETTINGS),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -329,7 +335,7 @@ def test_what_a_crash_left_of_a_finished_training_is_removed(tmp_path: Path) -> 
         (folder / name).write_text("{}")
     with (
         pytest.raises(ElmanError, match="run is finished: nothing to resume"),
-        run.resumed_training(folder),
+        run_folder.resumed_training(folder),
     ):
         pass
     assert [path.name for path in folder.iterdir()] == ["config.json"]
@@ -345,7 +351,7 @@ def test_a_training_with_links_out_of_its_folder_is_not_resumed(tmp_path: Path, 
     (folder / name).symlink_to(elsewhere if name == "checkpoints" else elsewhere / "file")
     with (
         pytest.raises(ElmanError, match=f"{name} is a symbolic link: remove it"),
-        run.resumed_training(folder),
+        run_folder.resumed_training(folder),
     ):
         pass
     assert [path.read_text() for path in elsewhere.iterdir()] == ["precious"]
@@ -361,7 +367,7 @@ def test_another_users_training_is_not_resumed(
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     with (
         pytest.raises(ElmanError, match="run belongs to another user: use your own copy"),
-        run.resumed_training(tmp_path / "run"),
+        run_folder.resumed_training(tmp_path / "run"),
     ):
         pass
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["training.json"]
@@ -462,7 +468,7 @@ def test_a_run_has_the_permissions_that_the_umask_leaves(
 ) -> None:
     before = os.umask(mask)
     try:
-        with run.new_folder(tmp_path / "run") as part:
+        with run_folder.new_folder(tmp_path / "run") as part:
             (part / "file").touch()
     finally:
         os.umask(before)

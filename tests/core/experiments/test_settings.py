@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from elman import cli
 from elman.cli.options import with_settings
 from elman.core.errors import ElmanError
-from elman.core.experiments import results, run
+from elman.core.experiments import records, results, run
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.table import table
 from elman.core.files import json_files
@@ -75,10 +75,10 @@ def test_a_setting_that_is_added_to_the_list_is_compared(tmp_path: Path) -> None
     (tmp_path / "config.json").touch()
     shown = []
     for settings in (MoreSettings(), MoreSettings(accumulate=4)):
-        record = run.TrainingRecord(
+        record = records.TrainingRecord(
             settings=settings, text_sha256="0", epoch=1, framework_version="1", python_version="3"
         )
-        config = run.Config(Architecture("rnn", 28, 32), "char", True, record)
+        config = records.Config(Architecture("rnn", 28, 32), "char", True, record)
         shown.append(results.result(tmp_path, config, ()))
     assert [row.split()[1] for row in table(shown).splitlines()[-3:]] == ["accumulate", "1", "4"]
 

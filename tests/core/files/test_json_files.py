@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import Config, RunSettings, TrainingRecord
+from elman.core.experiments.records import Config, RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
 from elman.core.files import json_files, regular
 from elman.core.model.weights import Architecture

@@ -11,7 +11,7 @@ from elman.core.experiments import run
 from elman.core.experiments.choice import sources_of
 from elman.core.experiments.dynamic import AdaptingModel, find
 from elman.core.experiments.frameworks import module_of
-from elman.core.experiments.run import TrainingRecord
+from elman.core.experiments.records import TrainingRecord
 from elman.core.files.long_work import showing
 from elman.core.model.evaluation import evaluate_on
 from elman.core.model.metrics import Evaluation

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import CHECKPOINTS, RunSettings
+from elman.core.experiments.records import RunSettings
+from elman.core.experiments.run_folder import CHECKPOINTS
 from elman.core.experiments.train import Training
 from elman.core.training.checkpoint import Checkpoint, path_of, read, read_newest
 from elman.core.workers.hosts import check_same

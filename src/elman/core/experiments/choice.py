@@ -17,7 +17,7 @@ from elman.core.experiments.calibration import operations_per_second
 from elman.core.experiments.frameworks import count_gpus, default_for_pairs, framework_module
 from elman.core.experiments.origin import Origin, named
 from elman.core.experiments.recipe import Facts
-from elman.core.experiments.run import RunSettings
+from elman.core.experiments.records import RunSettings
 from elman.core.experiments.settings import DEFAULT_LINE, Settings, check_given
 from elman.core.experiments.tensorboard import check_installed
 from elman.core.files import regular

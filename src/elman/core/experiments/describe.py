@@ -5,8 +5,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from elman.core.experiments.records import Config
 from elman.core.experiments.results import kept_epoch, place_in_words, result
-from elman.core.experiments.run import Config
 from elman.core.experiments.runs import read
 from elman.core.experiments.table import COLUMNS, OFF, heading, in_order, shown
 from elman.core.model import encoder_decoder, weights

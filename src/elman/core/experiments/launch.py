@@ -15,7 +15,7 @@ from typing import Any
 
 import elman
 from elman.core.errors import ElmanError, MachineError, printable
-from elman.core.experiments.run import RunSettings
+from elman.core.experiments.records import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from elman.core.experiments import pair_run, run
+from elman.core.experiments import pair_run, records, run
 from elman.core.experiments.frameworks import (
     check_framework,
     default_for_pairs,
@@ -17,7 +17,7 @@ def load(folder: Path, framework: str | None = None, precision: str | None = Non
     """Load the model of a run; the arguments are those of `elman.load`."""
     if framework is not None:
         check_framework(framework)
-    if not isinstance(run.read_any_config(folder), run.PairConfig):
+    if not isinstance(run.read_any_config(folder), records.PairConfig):
         return load_language_model(folder, framework, precision)
     framework = framework or default_for_pairs()
     check_precision(precision or SINGLE, framework)

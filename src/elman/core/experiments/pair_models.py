@@ -7,7 +7,8 @@ from pathlib import Path
 from elman.core.data.pair_texts import read_pairs
 from elman.core.errors import ElmanError, shortened
 from elman.core.experiments.pair_run import load_pair_run
-from elman.core.experiments.run import PairConfig, read_any_config
+from elman.core.experiments.records import PairConfig
+from elman.core.experiments.run import read_any_config
 from elman.core.files.paths import as_path
 from elman.core.model.pair_metrics import PairEvaluation
 from elman.core.model.pair_model import Pair, PairModel, PairsLike

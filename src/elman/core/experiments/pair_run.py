@@ -7,13 +7,14 @@ from typing import Any
 
 from elman.core.data.pair_texts import PairTexts
 from elman.core.errors import ElmanError
-from elman.core.experiments import run
+from elman.core.experiments import run, run_folder
 from elman.core.experiments.frameworks import (
     check_has_pairs,
     default_for_pairs,
     framework_module,
 )
-from elman.core.experiments.run import WEIGHTS, PairConfig, TrainingRecord
+from elman.core.experiments.records import PairConfig, TrainingRecord
+from elman.core.experiments.run import WEIGHTS
 from elman.core.model import encoder_decoder
 from elman.core.model.encoder_decoder import PARTS, PairArchitecture
 from elman.core.model.weights import Weights, load_checked
@@ -112,7 +113,7 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
             f"a model must have as many tokens as its pairs, got {arch.source_vocab} and "
             f"{arch.target_vocab} for {sizes[0]} and {sizes[1]}: use the sizes of the vocabularies"
         )
-    with run.new_folder(folder) as part:
+    with run_folder.new_folder(folder) as part:
         write(part, arch, values, codec, None, history)
         run.draw(part, history)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from elman.core.experiments import run
+from elman.core.experiments import records, run_folder
 from elman.core.files import regular
 from elman.core.model.metrics import Evaluation, bits_per_character, perplexity
 from elman.core.setting_fields import values_of
@@ -56,7 +56,7 @@ class Result:
 
 def result(
     folder: Path,
-    config: run.AnyConfig,
+    config: records.AnyConfig,
     history: Sequence[Epoch],
     evaluation: Evaluation | None = None,
 ) -> Result:
@@ -71,7 +71,7 @@ def result(
     results |= _of_history(history, record)
     parts = _parts(record)
     if evaluation is not None:
-        assert isinstance(config, run.Config)  # models of pairs are not evaluated on a text
+        assert isinstance(config, records.Config)  # models of pairs are not evaluated on a text
         results |= {f"on_{name}": value for name, value in evaluation.fields().items()}
         reading = f"cleaned {config.clean}, by lines {config.lines}"
         parts |= {"on": Part(reading, None, evaluation.characters)}
@@ -83,11 +83,11 @@ def result(
             "init_sha256": record.init_sha256,
         }
     settings["tokenizer"] = config.tokenizer
-    if isinstance(config, run.PairConfig):
+    if isinstance(config, records.PairConfig):
         settings["target_tokenizer"] = config.target_tokenizer
         settings["attention"] = config.architecture.attention
     text_sha256 = None if record is None else record.text_sha256
-    finished = datetime.fromtimestamp((folder / run.CONFIG).stat().st_mtime)
+    finished = datetime.fromtimestamp((folder / run_folder.CONFIG).stat().st_mtime)
     return Result(
         str(folder),
         text_sha256,
@@ -100,7 +100,7 @@ def result(
 
 
 def _of_history(
-    history: Sequence[Epoch], record: run.TrainingRecord | None
+    history: Sequence[Epoch], record: records.TrainingRecord | None
 ) -> dict[str, float | None]:
     names = "train_ppl", "val_ppl", "val_bits_per_character", "tokens_per_second", "seconds"
     if not history:
@@ -115,7 +115,7 @@ def _of_history(
     return dict(zip(names, values, strict=True))
 
 
-def kept_epoch(history: Sequence[Epoch], record: run.TrainingRecord | None) -> Epoch:
+def kept_epoch(history: Sequence[Epoch], record: records.TrainingRecord | None) -> Epoch:
     """The epoch whose weights a run contains; the last one if not recorded."""
     if record is None:
         return history[-1]
@@ -130,14 +130,14 @@ def place_in_words(row: Epoch, rows: int, by_time: bool) -> tuple[str, str]:
     return "point", f"{place}, {passes_in_words(row.passes)}"
 
 
-def kept_loss(history: Sequence[Epoch], record: run.TrainingRecord | None) -> float:
+def kept_loss(history: Sequence[Epoch], record: records.TrainingRecord | None) -> float:
     """Validation loss of a run's weights in nats per token."""
     if record is not None and record.val_loss is not None:
         return record.val_loss
     return kept_epoch(history, record).val_loss
 
 
-def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:
+def _parts(record: records.TrainingRecord | None) -> dict[str, Part]:
     """Validation and test part of a training, if it has any."""
     if record is None:
         return {}
@@ -153,7 +153,7 @@ def _parts(record: run.TrainingRecord | None) -> dict[str, Part]:
 
 
 def _part(
-    record: run.TrainingRecord, file_sha256: str, before: int | None, characters: int | None
+    record: records.TrainingRecord, file_sha256: str, before: int | None, characters: int | None
 ) -> Part:
     lines = ", by lines" if record.settings.lines else ""
     if file_sha256:
@@ -161,7 +161,7 @@ def _part(
     return Part(record.text_sha256 + lines, before, characters)
 
 
-def _tokens(folder: Path, config: run.AnyConfig) -> str:
+def _tokens(folder: Path, config: records.AnyConfig) -> str:
     """Digest of everything that determines how a run reads a text."""
     digest = hashlib.sha256(repr(config.reading).encode())
     for name in (VOCAB_FILE, TOKENIZER_FILE, TARGET + VOCAB_FILE, TARGET + TOKENIZER_FILE):

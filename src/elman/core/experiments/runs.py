@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elman.core.errors import ElmanError
-from elman.core.experiments import run
+from elman.core.experiments import records, run, run_folder
 from elman.core.files.paths import exists, os_error
 from elman.core.training.history import Epoch
 
@@ -26,7 +26,7 @@ def in_folder(folder: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
     for path in inside:
         if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
             continue
-        if run.is_run(path):
+        if run_folder.is_run(path):
             yield path
         elif depth > 1:
             yield from in_folder(path, depth - 1)
@@ -36,7 +36,7 @@ class FinishedRun(NamedTuple):
     """A run directory and its contents."""
 
     folder: Path
-    config: run.AnyConfig
+    config: records.AnyConfig
     history: list[Epoch]
 
 
@@ -63,16 +63,16 @@ def finished(paths: Sequence[Path]) -> list[FinishedRun]:
     """
     found: dict[Path, FinishedRun] = {}
     for path in paths:
-        if not exists(path) or exists(path / run.CONFIG):
+        if not exists(path) or exists(path / run_folder.CONFIG):
             runs = [read(path)]
-        elif run.is_run(path):
+        elif run_folder.is_run(path):
             log.info("skipping %s: it is still in training", path)
             continue
         elif not path.is_dir():
             log.info("skipping %s: it is not a run directory", path)
             continue
         else:
-            inside = [each for each in in_folder(path) if exists(each / run.CONFIG)]
+            inside = [each for each in in_folder(path) if exists(each / run_folder.CONFIG)]
             runs = readable(inside)
             if not inside:
                 log.info("skipping %s: it contains no finished run", path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from elman.core.data.corpus import TextFile, TimeMachine
 from elman.core.errors import ElmanError
-from elman.core.experiments.run import TrainingRecord
+from elman.core.experiments.records import TrainingRecord
 from elman.core.experiments.settings import Settings
 from elman.core.model.weights import Architecture
 from elman.core.training.history import best_epoch

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from elman.core.errors import ElmanError, InterruptedWorkError
-from elman.core.experiments import launch, run
+from elman.core.experiments import launch, run, run_folder
 from elman.core.experiments.agreement import agreed, check_command
 from elman.core.experiments.choice import choose, with_shards
 from elman.core.experiments.launch import Tell
@@ -80,7 +80,7 @@ class Session:
         """Train, starting from the newest checkpoint if there is one, and write the run."""
         self.tell(self.training.run_settings, self.folder, self.conduct.checkpoint_every)
         first = self.workers.rank == 0
-        place = self.folder / run.CHECKPOINTS
+        place = self.folder / run_folder.CHECKPOINTS
         checkpoints = Checkpoints(place, self.conduct.checkpoint_every, self.workers)
         begun = agreed(self.workers, self.training, self.folder)
         self.training.trainer.show_progress = first and self.conduct.show_progress
@@ -131,22 +131,22 @@ def begin(
         if workers.size > 1 and numbered:
             raise ElmanError("workers require a common run directory: give --out RUN")
         launched = workers.size > 1 or launch.is_launched()  # a single one may remain of several
-        if launched and not numbered and run.is_unfinished(folder):
+        if launched and not numbered and run_folder.is_unfinished(folder):
             default = {} if given.get("pairs") else {"framework": Settings.framework}
             return _resume(folder, {**default, **given}, conduct, *first)
         if not numbered:
             atomic.check_new(folder)
-        run.check_writable(folder)
+        run_folder.check_writable(folder)
         choice = choose(with_shards(given, workers.size), workers.size)
         training = _kind(choice.settings)(choice, workers)
-        with run.new_training(folder, training.run_settings, numbered) as folder:
+        with run_folder.new_training(folder, training.run_settings, numbered) as folder:
             return Session(training, folder, conduct, workers, tell).fit()
 
 
 def resume(folder: Path, conduct: Conduct = Conduct()) -> Session | None:
     """Resume the training of a run directory. Return None in workers other than the first."""
     alone = launch.number_of_workers() == 1
-    framework = Settings.framework if alone else run.framework_in_training(folder)
+    framework = Settings.framework if alone else run_folder.framework_in_training(folder)
     with _first_worker(framework, conduct, {}) as first:
         return None if first is None else _resume(folder, {}, conduct, *first)
 
@@ -155,7 +155,7 @@ def _resume(
     folder: Path, given: Mapping[str, Any], conduct: Conduct, workers: NamedWorkers, tell: Tell
 ) -> Session:
     """Resume the training of a run directory; an ElmanError if other settings are given."""
-    with run.resumed_training(folder) as kept:
+    with run_folder.resumed_training(folder) as kept:
         for name, value in given.items():
             if (own := vars(kept.settings)[name]) != value:
                 raise ElmanError(
@@ -207,4 +207,6 @@ def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -
 
 def default_folder(text: str) -> Path:
     """Default run directory of a training on a text."""
-    return Path(run.RUNS, Path(os.path.abspath(text)).stem or "run")  # resolves . and .. to names
+    return Path(
+        run_folder.RUNS, Path(os.path.abspath(text)).stem or "run"
+    )  # resolves . and .. to names

@@ -32,7 +32,7 @@ from elman.core.errors import (
     require_at_least,
     require_at_most,
 )
-from elman.core.experiments import run, session, space
+from elman.core.experiments import run, run_folder, session, space
 from elman.core.experiments.frameworks import count_gpus, framework_module
 from elman.core.experiments.results import kept_loss
 from elman.core.experiments.session import Conduct, Ending, no_signals
@@ -188,11 +188,11 @@ def train_trial(
     given: Mapping[str, Any], folder: Path, report: Report, ending: Ending = no_signals
 ) -> float:
     """Train or resume the run of a trial; return its lowest loss in nats per character."""
-    finished = (folder / run.CONFIG).exists()  # by a process that was killed afterwards
+    finished = (folder / run_folder.CONFIG).exists()  # by a process that was killed afterwards
     with quiet():
         if not finished:
             conduct = Conduct(callbacks=(report,), show_progress=False, ending=ending)
-            if run.is_unfinished(folder):
+            if run_folder.is_unfinished(folder):
                 trained = session.resume(folder, conduct)
             else:
                 trained = session.begin(given, folder, conduct=conduct)

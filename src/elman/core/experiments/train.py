@@ -12,10 +12,10 @@ from elman.core.data.batch_settings import BatchSettings
 from elman.core.data.sizes import Size
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError
-from elman.core.experiments import run, sample
+from elman.core.experiments import run, run_folder, sample
 from elman.core.experiments.choice import Choice, again
 from elman.core.experiments.frameworks import count_gpus
-from elman.core.experiments.run import RunSettings, TrainingRecord
+from elman.core.experiments.records import RunSettings, TrainingRecord
 from elman.core.experiments.settings import Settings
 from elman.core.experiments.tensorboard import TensorBoard
 from elman.core.files.long_work import showing
@@ -145,7 +145,7 @@ class Training:
         """
         if self.settings.log is None:
             return []
-        return [TensorBoard(folder / run.TENSORBOARD, self._compiled_sample())]
+        return [TensorBoard(folder / run_folder.TENSORBOARD, self._compiled_sample())]
 
     def _compiled_sample(self) -> Callable[[], str]:
         """Function that writes a text or a few lines."""

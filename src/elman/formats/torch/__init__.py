@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from elman.core.experiments import run as runs
+from elman.core.experiments import run_folder
 from elman.core.files import atomic, tensors
 from elman.core.model.precision import precision_in
 from elman.core.text import codec
@@ -16,7 +17,7 @@ def write(run: Path, out: Path) -> None:
     """
     arch, values, used, recorded = runs.read(run)
     precision_in("torch", recorded)  # a notice if it differs
-    with runs.new_folder(out) as part:
+    with run_folder.new_folder(out) as part:
         codec.write(part, used.vocab, used.tokenizer)
         tensors.write(part / "model.safetensors", values)
         atomic.write(part / "model.py", source.program(arch, used).encode())
