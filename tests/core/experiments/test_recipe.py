@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from elman.core.data.batching import ContiguousBatches
 from elman.core.errors import ElmanError
 from elman.core.experiments.recipe import (
-    BATCH_TOKENS,
     HIDDEN,
     LEARNED,
+    MAX_BATCH,
     MAX_LR,
     MAX_PASSES,
     PRODUCTS_PER_CHARACTER,
@@ -133,6 +133,34 @@ def test_a_time_limit_has_room_for_many_updates(facts: Facts, minutes: float) ->
     assert batch <= 1.1 * STEPS or 1.5 * 60 * minutes * speed / batch >= UPDATES / 1.5
 
 
+@given(texts, st.floats(0.01, 10), st.floats(1.1, 100))
+def test_a_longer_training_has_no_smaller_batches(
+    facts: Facts, minutes: float, times: float
+) -> None:
+    one, two = (chosen(facts, hidden=128, minutes=each) for each in (minutes, times * minutes))
+    assert two.batch_size >= one.batch_size
+
+
+@pytest.mark.parametrize("line", [0.0, 9.4])
+@pytest.mark.parametrize("minutes", [0.5, 1.5, 3.0])
+def test_a_training_of_minutes_has_thousands_of_updates(line: float, minutes: float) -> None:
+    facts = replace(text(10**6), line=line, speed=1e11)
+    settings = chosen(facts, minutes=minutes)
+    speed = facts.speed / 6 / products(model(settings, facts))
+    updates = 60 * minutes * speed / (settings.batch_size * (line or settings.seq_len))
+    assert 2000 < updates < 6000  # batches are multiples of 8 sequences
+    assert settings.batch_size % 8 == 0
+
+
+def test_lines_of_any_length_have_batches_of_several() -> None:
+    assert chosen(replace(text(10**6), line=150.0), minutes=0.5).batch_size == 8
+
+
+def test_every_shard_of_a_batch_has_several_sequences() -> None:
+    one, two, four = (chosen(text(10**6), minutes=0.5, shards=n).batch_size for n in (1, 2, 4))
+    assert (one, two, four) == (8, 16, 32)
+
+
 def test_a_time_in_which_nothing_can_be_learned_is_refused() -> None:
     large = replace(NOVEL, vocab=1_000_000)
     check_time(chosen(large, minutes=0.5), large)
@@ -145,7 +173,7 @@ def test_a_time_in_which_nothing_can_be_learned_is_refused() -> None:
 @given(texts)
 def test_no_part_of_a_text_is_too_short_for_the_batches(facts: Facts) -> None:
     settings = chosen(replace(facts, line=0.0))
-    assert settings.batch_size * settings.seq_len <= 1.1 * BATCH_TOKENS
+    assert settings.batch_size * settings.seq_len <= 1.1 * MAX_BATCH
     assert settings.batch_size < facts.shortest
     if facts.shortest < 10**5:
         ids = np.zeros(facts.shortest, np.uint8)

@@ -32,7 +32,9 @@ MAX_PASSES = 150  # over the text
 LEARNED = 100.0  # passes times products per character, after which a model has memorized a text
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
-BATCH_TOKENS = 2048
+USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch allow fewer or more
+MIN_BATCH, MAX_BATCH = 512, 2048  # tokens of a shard, and of a batch; small ones take longer
+TILE_ROWS = 8  # sequences that the engine processes together, at most
 MIN_UPDATES = 16  # in a pass over the text
 UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
@@ -114,8 +116,9 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    _choose_batches(chosen, facts, speed)
-    passes = _choose_epochs(chosen, facts, speed, products)
+    learned = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
+    _choose_batches(chosen, facts, speed, learned)
+    passes = _choose_epochs(chosen, facts, speed, learned)
     _choose_optimizer(chosen, facts.characters)
     _choose_dropout(chosen, facts, passes, products)
     settings = Settings(**chosen)
@@ -181,13 +184,9 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
 
 
-def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products: int) -> float:
-    """Choose a number of epochs if the time is too long; return the passes over the text.
-
-    A model larger than the recipe's choice has as many as the largest one.
-    """
+def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, learned: float) -> float:
+    """Choose a number of epochs if the time is too long; return the passes over the text."""
     passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
-    learned = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
     row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
     trained = MIN_TRAINING * chosen["batch_size"] * row / facts.tokens
     most = min(MAX_PASSES, math.ceil(max(learned, trained)))
@@ -196,13 +195,20 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, products:
     return min(passes, float(chosen.get("epochs", math.inf)))
 
 
-def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
-    """Choose batches of similar size for all texts, and smaller ones for short texts and times."""
-    in_time = speed * 60 * chosen.get("minutes", math.inf) / UPDATES  # tokens
-    in_time = max(in_time, STEPS * (chosen.get("shards") or 1))
-    tokens = max(1.0, min(BATCH_TOKENS, facts.tokens / MIN_UPDATES, in_time))
+def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, learned: float) -> None:
+    """Choose batches such that a training has about USUAL_UPDATES.
+
+    They are smaller for a short text, and where the time has too few updates otherwise.
+    """
+    in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
+    read = min(in_time, facts.tokens * chosen.get("epochs", learned))
+    shards = chosen.get("shards") or 1
+    least = min(shards * max(MIN_BATCH, TILE_ROWS * facts.line), in_time / UPDATES)
+    least = max(least, shards * STEPS)
+    usual = min(MAX_BATCH, max(read / USUAL_UPDATES, least))
+    tokens = max(1.0, min(usual, facts.tokens / MIN_UPDATES))
     if chosen.get("lines"):
-        chosen.setdefault("batch_size", max(1, round(tokens / max(1, facts.line))))
+        chosen.setdefault("batch_size", _rows(tokens / max(1, facts.line)))
         return
     chosen.setdefault("batching", "contiguous")
     steps = min(STEPS, round(tokens))
@@ -210,7 +216,12 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float) -> None:
         steps = min(steps, facts.shortest - 1)  # a window and its next token
     chosen.setdefault("seq_len", max(1, steps))
     sequences = min(tokens / chosen["seq_len"], facts.shortest / MIN_SEQUENCE)
-    chosen.setdefault("batch_size", max(1, round(sequences)))
+    chosen.setdefault("batch_size", _rows(sequences))
+
+
+def _rows(number: float) -> int:
+    """Sequences of a batch: whole tiles if there are enough, and at least one."""
+    return int(number // TILE_ROWS * TILE_ROWS) if number >= TILE_ROWS else max(1, round(number))
 
 
 def _choose_optimizer(chosen: dict[str, Any], characters: int) -> None:
