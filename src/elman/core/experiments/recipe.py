@@ -196,16 +196,16 @@ def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, learned: 
 
 
 def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, learned: float) -> None:
-    """Choose batches such that a training has about USUAL_UPDATES.
+    """Choose batches such that a training has about USUAL_UPDATES, if time bounds it.
 
-    They are smaller for a short text, and where the time has too few updates otherwise.
+    They are smaller for a short text, and where the time has too few updates otherwise. A text that
+    is read as often as is of use has large ones: with small ones it is memorized sooner.
     """
     in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
-    read = min(in_time, facts.tokens * chosen.get("epochs", learned))
     shards = chosen.get("shards") or 1
     least = min(shards * max(MIN_BATCH, TILE_ROWS * facts.line), in_time / UPDATES)
-    least = max(least, shards * STEPS)
-    usual = min(MAX_BATCH, max(read / USUAL_UPDATES, least))
+    usual = in_time / USUAL_UPDATES if in_time < learned * facts.tokens else math.inf
+    usual = min(MAX_BATCH, max(usual, least, shards * STEPS))
     tokens = max(1.0, min(usual, facts.tokens / MIN_UPDATES))
     if chosen.get("lines"):
         chosen.setdefault("batch_size", _rows(tokens / max(1, facts.line)))
