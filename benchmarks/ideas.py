@@ -3,7 +3,7 @@
     python benchmarks/ideas.py [--counted GFLOPS] [--seeds N] TEXT CHARACTERS MINUTES IDEA ...
 
 TEXT and CHARACTERS are as in tokens.py, and so is the clock with --counted. An IDEA is one of
-these, or several joined by +:
+these, or an optimizer, a schedule and settings joined by +:
 
 - adamw, what `elman train` chooses;
 - lion=FACTOR, Lion (Chen et al. 2023) with the chosen rate times a factor, and the chosen decay
@@ -138,23 +138,34 @@ def linear(schedule: Schedule, progress: float, history: Any) -> float:
 
 def prepare(idea: str) -> dict[str, Any]:
     """Set the optimizer and the schedule of an idea; return the settings that it gives."""
-    optimizer, Schedule.factor, settings = ADAMW, COSINE, {}  # type: ignore[method-assign]
+    optimizers, settings = [], {}
+    Schedule.factor = COSINE  # type: ignore[method-assign]
     for part in idea.split("+"):
         name, _, value = part.replace(":", "=").partition("=")
         if part == "linear":
             Schedule.factor = linear  # type: ignore[method-assign]
         elif ":" in part:
             settings[name.replace("-", "_")] = json.loads(value)
-        elif name == "lion":
-            optimizer = partial(Lion, factor=float(value))
-        elif name == "muon":
-            optimizer = partial(Muon, rate=float(value))
-        elif name == "beta2":
-            optimizer = partial(Beta2, beta2=float(value))
-        elif value:
-            optimizer = partial(Scaled, factors={name: float(value)})
-    numba.RNNLM.optimizers["adamw"] = optimizer
+        elif part != "adamw":
+            optimizers.append(optimizer_of(name, value))
+    if len(optimizers) > 1:
+        raise SystemExit(f"an idea has one optimizer, got {idea}")
+    numba.RNNLM.optimizers["adamw"] = optimizers[0] if optimizers else ADAMW
     return settings
+
+
+def optimizer_of(name: str, value: str) -> Any:
+    """Optimizer with a number."""
+    if not value:
+        raise SystemExit(f"an idea is adamw, linear, NAME=NUMBER or setting:value, got {name}")
+    number = float(value)
+    if name == "lion":
+        return partial(Lion, factor=number)
+    if name == "muon":
+        return partial(Muon, rate=number)
+    if name == "beta2":
+        return partial(Beta2, beta2=number)
+    return partial(Scaled, factors={name: number})
 
 
 def main() -> None:

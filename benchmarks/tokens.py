@@ -1,4 +1,4 @@
-"""Trainings that differ in their tokens alone, on the first characters of a text.
+"""Trainings that differ in their tokens, or in other settings, on the first characters of a text.
 
     python benchmarks/tokens.py [--counted GFLOPS] [--drawn N] TEXT CHARACTERS MINUTES [TOKENS ...]
 
@@ -129,7 +129,7 @@ def main() -> None:
             json.dumps(
                 {
                     **{"text": name, "characters": characters, "minutes": minutes},
-                    **{"tokens": tokens, "bits": round(bits, 4)},
+                    **{"tokens": tokens, "given": options, "bits": round(bits, 4)},
                     **{
                         key: run.settings[key]
                         for key in ("hidden", "embedding", "lr", "input_dropout")

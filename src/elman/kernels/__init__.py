@@ -26,7 +26,7 @@ Terms used throughout:
     piece     block of a weight's matrix that is copied or summed in one loop
     pack      copy weights from canonical order into the order in which kernels read them
     sum       add the slots, in order, to get gradients in canonical order
-    h_T       transposed states, (hidden, sequences); likewise logits_T
+    h_T       transposed states, (hidden, positions or more); likewise logits, (tokens, positions)
 """
 
 import sys

@@ -33,6 +33,13 @@ def task(vocab: int = 50, tokens: int = 10_000, **settings: Any) -> Task:
     return Task(made, arch, tokens, made.seq_len)
 
 
+def test_a_plan_has_the_batches_of_a_training_with_as_many_workers() -> None:
+    given = {"vocab_size": 50, "minutes": 0.3, "hidden": 512}
+    batches = [planning.task(given, n, tokens=10**7).settings.batch_size for n in (1, 4)]
+    assert batches == [8, 32]
+    assert planning.task(given, 4, tokens=10**7).settings.shards is None
+
+
 def predicted(one: Task, workers: int, measured: Measured, monkeypatch: Any) -> Any:
     monkeypatch.setattr(planning, "measure", lambda *_: measured)
     return predictions(one, workers, GIGABYTE)

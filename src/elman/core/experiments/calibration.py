@@ -13,7 +13,7 @@ from elman.core.model.weights import Architecture
 from elman.core.training.callback import Callback, TrainerLike
 
 PROBE = Architecture("gru", vocab=64, hidden=256, embedding=64)
-BATCH, STEPS = 32, 32
+BATCH, STEPS = 16, 64
 UPDATES = 20  # maximum; the first may include compiling and is not timed
 SECONDS = 0.5
 

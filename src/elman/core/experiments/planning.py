@@ -207,12 +207,23 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
             f"a plan requires a framework with workers ({', '.join(SHARDED)}), got {framework}: "
             "choose one of them"
         )
-    if given.get("partition_optimizer"):  # split among the workers, like the batch
-        rows = max(1, given.get("batch_size", MAX_SHARDS))
-        most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
-        given = {"shards": min(default_shards(workers), most), **given}
-    if tokens is not None:
-        return _unread(given, workers, tokens)
+    shards = given.get("shards")
+    given = {"shards": _shards(given, workers), **given}
+    planned = _unread(given, workers, tokens) if tokens is not None else _read(given, workers)
+    if not given.get("partition_optimizer"):  # which is split among the workers, like the batch
+        planned = replace(planned, settings=replace(planned.settings, shards=shards))
+    check_rows(planned.settings.batch_size, planned.settings.shards or 1)
+    return planned
+
+
+def _shards(given: Mapping[str, Any], workers: int) -> int:
+    """Shards of a batch in a training with so many workers, as far as a given size allows."""
+    rows = max(1, given.get("batch_size", MAX_SHARDS))
+    most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
+    return min(default_shards(workers), most)
+
+
+def _read(given: Mapping[str, Any], workers: int) -> Task:
     if given.get("text", TIME_MACHINE) == TIME_MACHINE:
         raise ElmanError(
             "a plan requires the path of your text, or --tokens and --vocab-size: give one"
@@ -244,8 +255,6 @@ def _unread(given: Mapping[str, Any], workers: int, tokens: int) -> Task:
 
 
 def _task(settings: Settings, vocab: int, tokens: int, steps: int) -> Task:
-    s = settings
-    check_rows(s.batch_size, s.shards or 1)
     return Task(settings, settings.architecture(vocab), tokens, max(1, steps))
 
 

@@ -1,8 +1,8 @@
 """Settings for a user's text: settings that are not given follow from a few facts.
 
 The facts are the size of the training part, the vocabulary, the time, and the speed of the machine.
-The constants below were measured with benchmarks/choices.py and tokens.py; docs/recipe.md lists
-the measurements.
+The constants below were measured with benchmarks/choices.py, tokens.py and ideas.py; docs/recipe.md
+lists the measurements.
 """
 
 import math
@@ -33,8 +33,8 @@ LEARNED = 100.0  # passes times products per character, after which a model has 
 MIN_TRAINING = 600  # updates that it always needs
 STEPS = 64
 USUAL_UPDATES = 3000  # of a training, unless the bounds of a batch allow fewer or more
-MIN_BATCH, MAX_BATCH = 512, 2048  # tokens of a shard, and of a batch; small ones take longer
-TILE_ROWS = 8  # sequences that the engine processes together, at most
+MIN_SHARD, MAX_BATCH = 512, 2048  # tokens; small shards take longer for each token
+TILE_ROWS = 8  # of the engine's largest tile
 MIN_UPDATES = 16  # in a pass over the text
 UPDATES = 100  # that fit in the time at least, so that it can be kept
 MIN_UPDATES_IN_TIME = 10  # with fewer, nothing is learned, and the training is refused
@@ -116,9 +116,10 @@ def choose(given: Mapping[str, Any], facts: Facts) -> tuple[Settings, list[str]]
     arch = _choose_model(chosen, facts, _products(facts, seconds))
     products = weights.products(arch)
     speed = facts.speed / weights.OPERATIONS / products  # tokens per second
-    learned = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
-    _choose_batches(chosen, facts, speed, learned)
-    passes = _choose_epochs(chosen, facts, speed, learned)
+    # A model larger than the recipe's choice has as many passes as the largest one.
+    useful_passes = LEARNED / min(products / facts.characters, PRODUCTS_PER_CHARACTER)
+    _choose_batches(chosen, facts, speed, useful_passes)
+    passes = _choose_epochs(chosen, facts, speed, useful_passes)
     _choose_optimizer(chosen, facts.characters)
     _choose_dropout(chosen, facts, passes, products)
     settings = Settings(**chosen)
@@ -184,18 +185,18 @@ def _architecture(chosen: Mapping[str, Any], facts: Facts, hidden: int) -> Archi
     return Architecture(chosen["cell"], facts.vocab, hidden, chosen["layers"], embedding, tied)
 
 
-def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, learned: float) -> float:
+def _choose_epochs(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> float:
     """Choose a number of epochs if the time is too long; return the passes over the text."""
     passes: float = speed / facts.tokens * 60 * chosen.get("minutes", math.inf)
     row = max(1, facts.line) if chosen.get("lines") else chosen["seq_len"]
     trained = MIN_TRAINING * chosen["batch_size"] * row / facts.tokens
-    most = min(MAX_PASSES, math.ceil(max(learned, trained)))
+    most = min(MAX_PASSES, math.ceil(max(useful, trained)))
     if passes > most:
         chosen.setdefault("epochs", most)
     return min(passes, float(chosen.get("epochs", math.inf)))
 
 
-def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, learned: float) -> None:
+def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: float) -> None:
     """Choose batches such that a training has about USUAL_UPDATES, if time bounds it.
 
     They are smaller for a short text, and where the time has too few updates otherwise. A text that
@@ -203,8 +204,10 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, learned:
     """
     in_time = speed * 60 * chosen.get("minutes", math.inf)  # tokens
     shards = chosen.get("shards") or 1
-    least = min(shards * max(MIN_BATCH, TILE_ROWS * facts.line), in_time / UPDATES)
-    usual = in_time / USUAL_UPDATES if in_time < learned * facts.tokens else math.inf
+    row = facts.line or chosen.get("seq_len", STEPS)
+    least = min(shards * max(MIN_SHARD, TILE_ROWS * row), in_time / UPDATES)
+    is_bounded = in_time < max(useful * facts.tokens, MIN_TRAINING * MAX_BATCH)
+    usual = in_time / USUAL_UPDATES if is_bounded else math.inf
     usual = min(MAX_BATCH, max(usual, least, shards * STEPS))
     tokens = max(1.0, min(usual, facts.tokens / MIN_UPDATES))
     if chosen.get("lines"):
@@ -221,7 +224,8 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, learned:
 
 def _rows(number: float) -> int:
     """Sequences of a batch: whole tiles if there are enough, and at least one."""
-    return int(number // TILE_ROWS * TILE_ROWS) if number >= TILE_ROWS else max(1, round(number))
+    tile = TILE_ROWS if number >= TILE_ROWS else 1
+    return max(1, round(number / tile)) * tile
 
 
 def _choose_optimizer(chosen: dict[str, Any], characters: int) -> None:

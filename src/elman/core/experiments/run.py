@@ -17,9 +17,9 @@ from elman.core.experiments.records import (
     PairConfig,
     TrainingRecord,
     read_value,
-    record,
+    record_of,
 )
-from elman.core.experiments.run_folder import CONFIG, TRAINING, meant
+from elman.core.experiments.run_folder import CONFIG, TRAINING, suggestion
 from elman.core.files import atomic, json_files, regular, tensors
 from elman.core.files.paths import exists
 from elman.core.model import weights
@@ -169,7 +169,7 @@ def read_any_config(folder: Path) -> AnyConfig:
         )
     if not finished:
         raise ElmanError(
-            f"{folder} is not a run directory: {meant(folder) or 'it has no config.json'}"
+            f"{folder} is not a run directory: {suggestion(folder) or 'it has no config.json'}"
         )
     path = folder / CONFIG
     value = read_value(path)
@@ -178,8 +178,8 @@ def read_any_config(folder: Path) -> AnyConfig:
         '"training": null to keep only the model'
     )
     if isinstance(value, dict) and "target_tokenizer" in value:
-        return record(PairConfig, value, path, cure)
-    return record(Config, value, path, cure)
+        return record_of(PairConfig, value, path, cure)
+    return record_of(Config, value, path, cure)
 
 
 def read_history(folder: Path) -> list[Epoch]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments.records import RunSettings, read_value, record
+from elman.core.experiments.records import RunSettings, read_value, record_of
 from elman.core.files import atomic, json_files, regular
 from elman.core.files.paths import exists
 from elman.core.text.codec import VOCAB_FILE
@@ -110,7 +110,7 @@ def framework_in_training(path: Path) -> str:
 def _check_begun(path: Path, cure: str = "") -> None:
     """Raise an ElmanError unless a folder contains a training, finished or not."""
     if not exists(path / CONFIG) and not exists(path / TRAINING):
-        reason = meant(path) or f"it has no {TRAINING}{cure}"
+        reason = suggestion(path) or f"it has no {TRAINING}{cure}"
         raise ElmanError(f"{path} is not a run in training: {reason}")
 
 
@@ -144,7 +144,7 @@ def read_training(path: Path) -> RunSettings:
     """Read training.json of an unfinished run, checked."""
     file = path / TRAINING
     cure = "if another version of elman began this training, start it again"
-    return record(RunSettings, read_value(file), file, cure)
+    return record_of(RunSettings, read_value(file), file, cure)
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _locked(path: Path) -> Iterator[None]:
                 (path / ".lock").unlink()
 
 
-def meant(path: Path) -> str:
+def suggestion(path: Path) -> str:
     """End of a message that suggests a run in the folder of runs; "" if there is none."""
     run = Path(RUNS, path)
     return f"did you mean {run}?" if is_run(run) else ""

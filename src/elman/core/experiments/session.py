@@ -207,6 +207,5 @@ def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -
 
 def default_folder(text: str) -> Path:
     """Default run directory of a training on a text."""
-    return Path(
-        run_folder.RUNS, Path(os.path.abspath(text)).stem or "run"
-    )  # resolves . and .. to names
+    name = Path(os.path.abspath(text)).stem  # resolves . and .. to names
+    return Path(run_folder.RUNS, name or "run")

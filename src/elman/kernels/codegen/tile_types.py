@@ -85,7 +85,7 @@ class TileShape:
         """Floats of an operand that all tiles of a product read: more are read part by part.
 
         With vectors of 8 floats, a tile has few sums and reads 16 bytes a cycle of the operand: 16
-        KB stay in the first-level cache.
+        KB stay in the first-level cache. A deeper operand is read a tile's width at a time.
         """
         return 1 << 12 if self.lanes == 8 else UNBOUNDED
 

@@ -55,7 +55,8 @@ def product(T, W, bias, h_T, logits, first, stop):
 
     W is (tokens, hidden) and may have more columns.
     """
-    columns = max(T.width, T.operand_floats // len(h_T) // T.width * T.width)  # at once
+    # All tiles read these columns before the next.
+    columns = max(T.width, T.operand_floats // len(h_T) // T.width * T.width)
     for left in range(0, h_T.shape[1], columns):
         for i in range(first, stop, T.rows):
             for j in range(left, min(left + columns, h_T.shape[1]), T.width):

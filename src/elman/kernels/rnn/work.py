@@ -60,7 +60,7 @@ class Operands(NamedTuple):
     dropped_rows: Any
     outputs_rows: Any
     d_gates_rows: Any
-    d_logits: Any  # (blocks, tokens, BLOCK or more)
+    d_logits: Any  # (blocks, tokens + head.EXTRA_ROWS, BLOCK or more)
     d_logits_rows: Any
 
 
