@@ -218,7 +218,7 @@ def task(given: Mapping[str, Any], workers: int, tokens: int | None = None) -> T
 
 def _shards(given: Mapping[str, Any], workers: int) -> int:
     """Shards of a batch in a training with so many workers, as far as a given size allows."""
-    rows = max(1, given.get("batch_size", MAX_SHARDS))
+    rows: int = max(1, given.get("batch_size", MAX_SHARDS))
     most = 1 << (min(rows, MAX_SHARDS).bit_length() - 1)  # a power of two
     return min(default_shards(workers), most)
 
