@@ -28,18 +28,17 @@ BARE = ("lstm", "gpt", "gru")
 
 # Options of elman around those that it chooses for a text that is one stream.
 AROUND: dict[str, tuple[Any, ...]] = {
-    "tokenizer": ("char", "bpe", "bpe", "bpe"),
-    "vocab-size": (512, 1024, 2048, 4096),
-    "cell": ("gru", "gru", "lstm"),
-    "layers": (1, 1, 2),
-    "hidden": (128, 160, 192, 256, 320, 384, 512),
-    "embedding": (64, 128, 256, 384),
-    "dropout": (0.0, 0.1, 0.2),
-    "output-dropout": (0.0, 0.1, 0.2, 0.4),
-    "batch-size": (8, 16, 32),
-    "seq-len": (48, 64, 96),
-    "lr": (0.004, 0.006, 0.008, 0.011, 0.016),
-    "weight-decay": (0.01, 0.1, 0.3),
+    "tokenizer": ("char", "bpe", "bpe", "bpe", "bpe"),
+    "vocab-size": (1024, 2048, 2048, 4096),
+    "cell": ("gru", "gru", "gru", "lstm"),
+    "layers": (1, 1, 1, 2),
+    "hidden": (96, 128, 160, 192, 256),
+    "dropout": (0.0, 0.1),
+    "output-dropout": (0.0, 0.05, 0.1),
+    "batch-size": (4, 8, 16, 32),
+    "seq-len": (32, 48, 64, 96),
+    "lr": (0.008, 0.011, 0.016, 0.022),
+    "weight-decay": (0.03, 0.1, 0.3),
 }
 
 
