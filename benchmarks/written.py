@@ -8,14 +8,10 @@ counts operations, as in tokens.py.
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from quality_texts import TEXTS
-from tokens import Counted, texts
-
-import elman
+from tokens import trained
 
 MINUTES = 1, 3, 10
 WHOLE = 1_000_000_000  # more characters than any text has
@@ -39,25 +35,14 @@ def sample(run: Any, lines: bool) -> str:
 
 def section(name: str, minutes: float, counted: float | None) -> str:
     """Train on a text, and write what the model writes."""
-    lines = TEXTS[name].kind == "lines"
-    callbacks = [Counted(1e9 * counted)] if counted else []
-    with tempfile.TemporaryDirectory() as folder:
-        training, validation = texts(name, WHOLE, Path(folder))
-        run = elman.train(
-            training,
-            val=str(validation),
-            minutes=minutes,
-            lines=lines,
-            quiet=True,
-            callbacks=callbacks,
-        )
-        bits = elman.evaluate(run, validation).bits_per_character
+    run, bits = trained(name, WHOLE, minutes, {}, counted and 1e9 * counted)
     settings = run.settings
+    text = sample(run, settings["lines"])
     unit = "minute" if minutes == 1 else "minutes"
     return (
         f"### {minutes:g} {unit}: {bits:.2f} bits per character\n\n"
         f"{settings['cell'].upper()} of {settings['hidden']} units.\n\n"
-        f"```text\n{sample(run, lines)}\n```\n"
+        f"```text\n{sample(run, settings['lines'])}\n```\n"
     )
 
 
