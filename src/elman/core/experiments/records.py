@@ -141,7 +141,7 @@ def read_value(path: Path) -> Any:
     return json_files.read(path, MAX_JSON_BYTES)
 
 
-def record_of(kind: type[Record], value: Any, path: Path, cure: str) -> Record:
+def checked_record(kind: type[Record], value: Any, path: Path, cure: str) -> Record:
     """Make a dataclass from the content of a JSON file; `cure` ends the error for a wrong value."""
     try:
         return json_files.record(kind, value, str(path))

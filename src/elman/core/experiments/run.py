@@ -16,8 +16,8 @@ from elman.core.experiments.records import (
     Config,
     PairConfig,
     TrainingRecord,
+    checked_record,
     read_value,
-    record_of,
 )
 from elman.core.experiments.run_folder import CONFIG, TRAINING, suggestion
 from elman.core.files import atomic, json_files, regular, tensors
@@ -178,8 +178,8 @@ def read_any_config(folder: Path) -> AnyConfig:
         '"training": null to keep only the model'
     )
     if isinstance(value, dict) and "target_tokenizer" in value:
-        return record_of(PairConfig, value, path, cure)
-    return record_of(Config, value, path, cure)
+        return checked_record(PairConfig, value, path, cure)
+    return checked_record(Config, value, path, cure)
 
 
 def read_history(folder: Path) -> list[Epoch]:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from elman.core.errors import ElmanError, InterruptedWorkError, MachineError
-from elman.core.experiments.records import RunSettings, read_value, record_of
+from elman.core.experiments.records import RunSettings, checked_record, read_value
 from elman.core.files import atomic, json_files, regular
 from elman.core.files.paths import exists
 from elman.core.text.codec import VOCAB_FILE
@@ -144,7 +144,7 @@ def read_training(path: Path) -> RunSettings:
     """Read training.json of an unfinished run, checked."""
     file = path / TRAINING
     cure = "if another version of elman began this training, start it again"
-    return record_of(RunSettings, read_value(file), file, cure)
+    return checked_record(RunSettings, read_value(file), file, cure)
 
 
 @contextmanager
