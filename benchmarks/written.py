@@ -37,7 +37,6 @@ def section(name: str, minutes: float, counted: float | None) -> str:
     """Train on a text, and write what the model writes."""
     run, bits = trained(name, WHOLE, minutes, {}, counted and 1e9 * counted)
     settings = run.settings
-    text = sample(run, settings["lines"])
     unit = "minute" if minutes == 1 else "minutes"
     return (
         f"### {minutes:g} {unit}: {bits:.2f} bits per character\n\n"
