@@ -39,6 +39,25 @@ shared_memory._new_file = lambda stack: None
 del shared_memory.SharedMemory.exchange
 {PROGRAM}
 """
+# A program that sends all gradients but the first weight's early, by messages. It prints how many
+# parts were not sent before all gradients were complete, and whether a worker had no shard.
+EARLY = f"""
+from elman.core.training import early, sharded
+from elman.core.workers import shared_memory
+shared_memory._new_file = lambda stack: None
+early.EARLY = 1
+class Told(early.EarlySending):
+    def _unsent(self):
+        unsent = super()._unsent()
+        if self._vector is None:
+            print("late", len(unsent), "of", len(self.parts), flush=True)
+        return unsent
+    def send(self, vector):
+        print("no shard", flush=True)
+        super().send(vector)
+sharded.EarlySending = Told
+{PROGRAM}
+"""
 # A program whose workers have each a folder of its own.
 APART = f"""
 import os
@@ -51,9 +70,11 @@ from elman.torch.workers import TorchWorkers
 del TorchWorkers._sent
 {PROGRAM}
 """
-# A program that prints the number of rows of an embedding that an update exchanges, 0 for all.
+# A program that prints the number of rows of an embedding that an update exchanges, 0 for all. It
+# sends all other gradients early where the framework can.
 TELLING_ROWS = f"""
-from elman.core.training import sharded
+from elman.core.training import early, sharded
+early.EARLY = 1
 from elman.core.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 class Told(sharded.Rows):

@@ -15,10 +15,12 @@ import pytest
 import torch
 from torch.distributed import HashStore
 
+import elman
 from elman.torch import workers as torch_workers
 from tests.conftest import STORY
 from tests.workers import (
     APART,
+    EARLY,
     SENDING,
     SHARING,
     TELLING_ROWS,
@@ -83,6 +85,27 @@ def test_vectors_have_the_same_bits_in_shared_memory_and_in_messages(
     codes, _, err = forked(store, size, words(framework, "run", *EPOCHS), program)
     assert codes == [0] * size, err
     assert digest(store / "run") == digest(store / "one")
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("more", [(), PARTS], ids=["whole", "parts"])
+def test_gradients_that_are_sent_early_have_the_bits_of_one_process(
+    tmp_path: Path, size: int, more: tuple[str, ...]
+) -> None:
+    """The last batch has one line: all workers but one have no shard of it."""
+    training, validation = tmp_path / "text.txt", tmp_path / "val.txt"
+    for path, lines in {training: 16 * 3 + 1, validation: 10}.items():
+        path.write_text("".join(f"the line {number}\n" for number in range(lines)))
+    store = tmp_path / "store"
+    elman.prepare(training, out=store, val=str(validation), lines=True, quiet=True)
+    own = (*EPOCHS, "--lines", "--layers", "2", *more)
+    run_alone(tmp_path, words("torch", "one", *own))
+    codes, out, err = forked(tmp_path, size, words("torch", "run", *own), EARLY)
+    assert codes == [0] * size, err
+    late = set(re.findall(r"late (\d+) of (\d+)", out))
+    assert late == {("0", "9")}  # of ten arrays of weights
+    assert "no shard" in out
+    assert digest(tmp_path / "run") == digest(tmp_path / "one")
 
 
 def test_three_workers_have_the_losses_of_one_process(store: Path) -> None:

@@ -33,6 +33,7 @@ class JaxWorkers:
     """
 
     gpu = 0
+    sends_early = False  # one compiled function returns all gradients
 
     def __init__(self, seconds: int, share_memory: bool, **places: Any) -> None:
         """Connect; `places` are arguments of `initialize`, none if JAX finds them itself.
@@ -96,6 +97,9 @@ class JaxWorkers:
         own_sum = own_sum[:length] if rows is None else unpacked(own_sum, rows, _zeros)
         all_numbers = own_words.view(np.float64)
         return divided(jnp.asarray(own_sum), all_numbers, per), all_numbers
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Do nothing: all gradients are complete at the same time."""
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""

@@ -1,6 +1,6 @@
 """Step: updates and validation in PyTorch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ from elman.core.data.batch import Batch
 from elman.core.errors import ElmanError
 from elman.core.files import memory
 from elman.core.model.weights import Weights
-from elman.core.training.step import GradientStep, clip_or_measure
+from elman.core.training.step import EarlyStep, clip_or_measure
 from elman.torch.arrays import cpu, numpy
 
 __all__ = ["Step"]
 
 
-class Step(GradientStep):
+class Step(EarlyStep):
     """Training of a model in PyTorch, batch by batch."""
 
     @memory.as_memory_error(RuntimeError, "memory")
@@ -46,16 +46,32 @@ class Step(GradientStep):
 
         They are in the order of the parameters; zeros before there are any.
         """
-        if memory is None:
-            vector = next(self.model.parameters()).new_empty(self.vector_length)
-        else:
-            vector = torch.from_numpy(memory)
-        for parameter, part in self._parts(vector):
-            if parameter.grad is None:
-                part.zero_()
-            else:
-                torch.mul(parameter.grad, factor, out=part)
+        vector = self.empty_vector() if memory is None else torch.from_numpy(memory)
+        self.copy_gradients(vector, slice(0, len(vector)), factor)
         return vector
+
+    def when_complete(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with a weight's name whenever its gradient of a batch is complete."""
+        for name, parameter in self.model.named_parameters():
+            parameter.register_post_accumulate_grad_hook(lambda _, name=name: tell(name))
+
+    def empty_vector(self) -> torch.Tensor:
+        """Vector for all gradients, without values."""
+        return next(self.model.parameters()).new_empty(self.vector_length)
+
+    def copy_gradients(self, vector: torch.Tensor, part: slice, factor: float) -> None:
+        """Copy the gradients of some weights times a factor to their part of a vector.
+
+        Weights without gradients have zeros.
+        """
+        start = 0
+        for parameter, own in self._parts(vector):
+            if part.start <= start < part.stop:
+                if parameter.grad is None:
+                    own.zero_()
+                else:
+                    torch.mul(parameter.grad, factor, out=own)
+            start += parameter.numel()
 
     @memory.as_memory_error(RuntimeError, "memory")
     def apply_gradients(self, vector: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 import os
 import secrets
 import time
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,36 @@ from torch.distributed.rendezvous import rendezvous
 
 from elman.core.errors import MachineError
 from elman.core.workers.hosts import interface_towards, source_address
-from elman.core.workers.processes import WHOLE, Numbers, as_machine_error, divided, tree_sum
+from elman.core.workers.processes import (
+    WHOLE,
+    Numbers,
+    as_machine_error,
+    divided,
+    remaining,
+    tree_sum,
+)
 from elman.core.workers.rows import Rows, packed, unpacked
 from elman.core.workers.shared_memory import SharedMemory, shared_memory
+
+FIRST_EARLY = 2  # tag of the first part that is sent early; others are below
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Exchange of a part of a vector that has begun.
+
+    - `place`: where it is in the vector.
+    - `part`: view of the vector; takes the sum.
+    - `pieces`: the part, or a copy with padding, (size, piece); None if all of it is sent.
+    - `received`: rows of all workers, (size, piece) or (size, length of the part).
+    - `exchanges`: what has to end before they are complete.
+    """
+
+    place: slice
+    part: torch.Tensor
+    pieces: torch.Tensor | None
+    received: torch.Tensor
+    exchanges: list[Any]
 
 
 class TorchWorkers:
@@ -49,6 +77,8 @@ class TorchWorkers:
             with as_machine_error(OSError):
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None
+        self.sends_early = backend == "gloo" and self.sends_vectors
+        self._begun: list[Begun] = []
 
     def own_vector(self, length: int) -> Any:
         """Array in shared memory for this worker's next vector; None if there is no such memory."""
@@ -61,12 +91,65 @@ class TorchWorkers:
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
+        if self._begun:
+            return self._sent_with_begun(vector, numbers, rows, per)
         if self._memory is None:
             return self._sent(vector, numbers, rows, per)
         given = vector.numpy() if isinstance(vector, torch.Tensor) else vector
         with as_machine_error(OSError):
             total, all_numbers = self._memory.exchange(given, numbers, per)
         return (torch.from_numpy(total) if given is not vector else total), all_numbers
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Begin to exchange a part of the vector that is given to the next exchange."""
+        own = vector[part]
+        pieces = None if self.size == 2 else self._pieces(own)
+        sent = own.expand(self.size, len(own)) if pieces is None else pieces
+        received = torch.empty_like(sent, memory_format=torch.contiguous_format)
+        received[self.rank] = sent[self.rank]
+        tag = FIRST_EARLY + len(self._begun)
+        with as_machine_error(RuntimeError):
+            exchanges = self._begin_rows(received, sent, tag)
+        self._begun.append(Begun(part, own, pieces, received, exchanges))
+
+    def _sent_with_begun(
+        self, vector: torch.Tensor, numbers: Numbers, rows: Rows | None, per: int | None
+    ) -> tuple[torch.Tensor, Numbers]:
+        """Sum of the vectors, in place, and all numbers; some parts have been sent early."""
+        begun, self._begun = self._begun, []
+        left = [vector[place] for place in remaining(len(vector), (one.place for one in begun))]
+        rest = torch.cat(left)
+        if rows is not None:
+            before = sum(len(one.part) for one in begun if one.place.start < rows.start)
+            rows = replace(rows, length=len(rest), start=rows.start - before)
+        total, all_numbers = self._sent(rest, numbers, rows, per)
+        for own, part in zip(left, total.split([len(own) for own in left]), strict=True):
+            own[:] = part
+        with as_machine_error(RuntimeError):
+            for one in begun:
+                _wait(one.exchanges)
+                self._add(one, all_numbers, per)
+            self._join_parts(begun)
+        return vector, all_numbers
+
+    def _add(self, begun: Begun, numbers: Numbers, per: int | None) -> None:
+        """Write the sum of a part, or of this worker's piece of it."""
+        total = divided(tree_sum(begun.received), numbers, per)
+        if begun.pieces is None:
+            begun.part[:] = total
+        else:
+            begun.pieces[self.rank] = total
+
+    def _join_parts(self, begun: list[Begun]) -> None:
+        """Receive the pieces of the other workers' sums, those of all parts at once."""
+        in_pieces = [(one.part, one.pieces) for one in begun if one.pieces is not None]
+        exchanges = []
+        for number, (_, pieces) in enumerate(in_pieces):
+            own = pieces[self.rank].expand_as(pieces)
+            exchanges += self._begin_rows(pieces, own, FIRST_EARLY + number)
+        _wait(exchanges)
+        for part, pieces in in_pieces:
+            part[:] = pieces.view(-1)[: len(part)]
 
     def _sent(
         self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None
@@ -103,17 +186,20 @@ class TorchWorkers:
         self, given: torch.Tensor, words: torch.Tensor, per: int | None
     ) -> tuple[torch.Tensor, Numbers]:
         """Sum of the vectors, in place, and all numbers: each worker adds up a piece."""
-        length, piece = len(given), -(-len(given) // self.size)
-        if padding := self.size * piece - length:
-            given = torch.nn.functional.pad(given, (0, padding))
-        pieces = given.view(self.size, piece)
+        pieces = self._pieces(given)
         received, all_words = torch.empty_like(pieces), words.new_empty(self.size, len(words))
         received[self.rank], all_words[self.rank] = pieces[self.rank], words
         self._exchange_rows((received, pieces), (all_words, words.expand_as(all_words)))
         numbers = _numbers(all_words)
         pieces[self.rank] = divided(tree_sum(received), numbers, per)
         self._join(pieces)
-        return given[:length], numbers
+        return pieces.view(-1)[: len(given)], numbers
+
+    def _pieces(self, given: torch.Tensor) -> torch.Tensor:
+        """View of a vector as a piece for each worker, (size, piece); a copy if it is padded."""
+        padding = -len(given) % self.size
+        whole = torch.nn.functional.pad(given, (0, padding)) if padding else given
+        return whole.view(self.size, -1)
 
     def _exchange_rows(self, *messages: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Send each of the other workers a row, and receive one from it, all messages at once.
@@ -122,16 +208,19 @@ class TorchWorkers:
         """
         exchanges: list[Any] = []
         for tag, (received, sent) in enumerate(messages):
-            if sent.is_cuda:
-                rows = sent.contiguous()
-                exchanges.append(dist.all_to_all_single(received, rows, async_op=True))
-            elif sent.numel():
-                # Not by collectives of gloo, which take longer on slow links.
-                others = [other for other in range(self.size) if other != self.rank]
-                exchanges += [dist.irecv(received[other], other, tag=tag) for other in others]
-                exchanges += [dist.isend(sent[other], other, tag=tag) for other in others]
-        for exchange in exchanges:
-            exchange.wait()
+            exchanges += self._begin_rows(received, sent, tag)
+        _wait(exchanges)
+
+    def _begin_rows(self, received: torch.Tensor, sent: torch.Tensor, tag: int) -> list[Any]:
+        """Begin to send each of the other workers a row, and to receive one from it."""
+        if sent.is_cuda:
+            return [dist.all_to_all_single(received, sent.contiguous(), async_op=True)]
+        if not sent.numel():
+            return []
+        # Not by collectives of gloo, which take longer on slow links.
+        others = [other for other in range(self.size) if other != self.rank]
+        receiving = [dist.irecv(received[other], other, tag=tag) for other in others]
+        return receiving + [dist.isend(sent[other], other, tag=tag) for other in others]
 
     def _join(self, pieces: torch.Tensor) -> None:
         """Receive each worker's piece, (size, piece), in its place."""
@@ -170,6 +259,12 @@ connect = TorchWorkers
 def gpu_name(gpu: torch.device) -> str:
     """Name of a GPU, which the workers compare."""
     return torch.cuda.get_device_name(gpu) if gpu.type == "cuda" else gpu.type
+
+
+def _wait(exchanges: list[Any]) -> None:
+    """Wait until exchanges have ended."""
+    for exchange in exchanges:
+        exchange.wait()
 
 
 def _exchangeable(vector: Any) -> torch.Tensor:

@@ -150,3 +150,22 @@ def test_each_worker_trains_on_a_gpu_of_its_own() -> None:
     worker.gpu = 2
     with pytest.raises(ElmanError, match="needs a GPU, got 2 for worker 2: start fewer"):
         _ = in_shards(1)
+
+
+@given(st.integers(1, 32), st.integers(0, 31), st.integers(0, 4))
+def test_the_last_term_takes_the_sum_part_by_part(number: int, missing: int, cut: int) -> None:
+    shards = 32
+    values = [*terms(shards)[:number], *[None] * (shards - number)]
+    missing = min(missing, number - 1)
+    values[:missing] = [None] * missing
+    last = values[number - 1]
+    assert last is not None
+    total, own = TreeSum(), last.copy()
+    for value in values[: number - 1]:
+        total.add(None if value is None else value.copy())
+    for part in (slice(cut, len(own)), slice(0, cut)):
+        total.add_to_last(own, part)
+    total.finish(own)
+    for value in values[number:]:
+        total.add(value)
+    assert total.value.tobytes() == summed(values).tobytes()  # type: ignore[union-attr]

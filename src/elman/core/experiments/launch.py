@@ -106,6 +106,7 @@ class Watched:
     def __init__(self, workers: Workers) -> None:
         self.workers, self.rank, self.size = workers, workers.rank, workers.size
         self.gpu, self.sends_vectors = workers.gpu, workers.sends_vectors
+        self.sends_early = workers.sends_early
         self._since = math.inf  # when this process began to wait for the others
         signals, wake = os.pipe()
         os.set_blocking(wake, False)
@@ -172,6 +173,11 @@ class Watched:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
         with self._waiting():
             return self.workers.exchange(vector, numbers, rows, per)
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Begin to exchange a part of the vector that the next `exchange` is given."""
+        with self._waiting():
+            self.workers.send_early(vector, part)
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""

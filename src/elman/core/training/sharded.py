@@ -17,7 +17,8 @@ from safetensors import numpy as safetensors
 from elman.core.data.batch import Batch
 from elman.core.data.sharding import ShardedBatch, ShardedLoader, sharded
 from elman.core.errors import ElmanError
-from elman.core.training.step import Arrays, GradientStep, WrappedStep
+from elman.core.training.early import EarlySending, early_parts
+from elman.core.training.step import Arrays, EarlyStep, GradientStep, WrappedStep
 from elman.core.user_classes import ModelAttributes
 from elman.core.workers.processes import (
     ONE_WORKER,
@@ -82,12 +83,19 @@ class ShardedStep(WrappedStep):
         sparse = self.workers.sends_vectors and not ModelAttributes.of(self.model).tied
         self.length = inner.vector_length
         self.embedding = embedding_in(inner.vector_shapes()) if sparse else None
+        self.early: EarlySending | None = None
+        may_send = self.workers.sends_early and not self.trainer.gpus  # not tried on GPUs
+        if isinstance(inner, EarlyStep) and may_send and early_parts(inner.vector_shapes()):
+            self.early = EarlySending(inner, self.workers)
 
     def update(self, batch: Any) -> float:
         """Take an optimization step on the shards of all workers; return the mean loss."""
-        gradient = TreeSum()
+        gradient, rows = TreeSum(), self._rows(batch)
+        last = batch.parts[max(batch.parts)] if batch.parts else None
 
         def backpropagate(part: Batch) -> float:
+            if self.early and part is last:
+                return self.early.backpropagate(part, gradient)
             loss = self.inner.backpropagate(part)
             memory = self.workers.own_vector(self.length) if gradient.is_empty else None
             gradient.add(self.inner.gradient_vector(part.num_targets, memory))
@@ -95,7 +103,7 @@ class ShardedStep(WrappedStep):
 
         sums = self._losses(backpropagate, batch, gradient)
         own = self._or_zeros(gradient.value)
-        mean, loss, batch.num_targets = self._exchange(sums, own, self._rows(batch))
+        mean, loss, batch.num_targets = self._exchange(sums, own, rows)
         self.apply_gradients(mean)
         # For the checkpoint, and for draws of the user's callbacks: the same in all workers.
         self.inner.seed_dropout(self.seed, self.trainer.train_batch_idx)
@@ -103,7 +111,12 @@ class ShardedStep(WrappedStep):
 
     def _or_zeros(self, gradient: Any) -> Any:
         """The gradient, or zeros if this worker has no shard of the batch."""
-        return self.inner.gradient_vector() * np.float32(0) if gradient is None else gradient
+        if gradient is not None:
+            return gradient
+        zeros = self.inner.gradient_vector() * np.float32(0)
+        if self.early:
+            self.early.send(zeros)
+        return zeros
 
     def apply_gradients(self, vector: Any) -> None:
         """Take the step with these gradients."""

@@ -7,7 +7,7 @@ divided among them (`partitioned.py`): both wrap its step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -157,6 +157,22 @@ class GradientStep(Step):
     @abstractmethod
     def is_of_part(self, name: str) -> bool:
         """Return True if an array of `state_dict` contains only this part's optimizer state."""
+
+
+class EarlyStep(GradientStep):
+    """A step that has the gradients of some weights before those of others."""
+
+    @abstractmethod
+    def when_complete(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with a weight's name whenever its gradient of a batch is complete."""
+
+    @abstractmethod
+    def empty_vector(self) -> Any:
+        """Vector for all gradients, without values."""
+
+    @abstractmethod
+    def copy_gradients(self, vector: Any, part: slice, factor: float) -> None:
+        """Copy the gradients of some weights times a factor to their part of a vector."""
 
 
 def clip_or_measure(trainer: Any) -> None:

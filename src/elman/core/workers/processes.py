@@ -7,7 +7,7 @@ worker computes some of the shards. Sums over shards follow a fixed binary tree,
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -43,13 +43,15 @@ class Workers(Protocol):
 
     Every worker calls the same methods in the same order. They raise a MachineError if a worker is
     lost. `gpu` is the number of its GPU among the machine's GPUs that the framework can use.
-    `sends_vectors` is false if all workers add up vectors in memory that they share.
+    `sends_vectors` is false if all workers add up vectors in memory that they share. `sends_early`
+    is true if they can exchange a part of a vector while the others are computed.
     """
 
     rank: int
     size: int
     gpu: int
     sends_vectors: bool
+    sends_early: bool
 
     def own_vector(self, length: int) -> Any:
         """Single precision array for this worker's next vector; None if any memory will do."""
@@ -63,6 +65,12 @@ class Workers(Protocol):
 
         - `rows`: the vectors are zero in all other rows of an embedding.
         - `per`: index of a number; the sum is divided by this number's sum over all workers.
+        """
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Begin to exchange a part of the vector that the next `exchange` is given.
+
+        At least one number is left for `exchange`, and all rows that it is given.
         """
 
     def concatenate(self, part: Any, length: int) -> Any:
@@ -87,7 +95,7 @@ class OneWorker:
     """The only process of a training."""
 
     rank, size, gpu = 0, 1, 0
-    sends_vectors = False
+    sends_vectors = sends_early = False
 
     def own_vector(self, length: int) -> Any:
         """Any memory will do."""
@@ -103,6 +111,9 @@ class OneWorker:
     ) -> tuple[Any, Numbers]:
         """Return the vector, divided if asked, and its numbers as the numbers of all workers."""
         return divided(vector, numbers[None], per), numbers[None]
+
+    def send_early(self, vector: Any, part: slice) -> None:
+        """Do nothing: there is no other worker."""
 
     def concatenate(self, part: Any, length: int) -> Any:
         """Return the part as the whole vector."""
@@ -136,6 +147,16 @@ class TreeSum:
             term = _plus(self._sums.pop()[1], term)
             count *= 2
         self._sums.append((count, term))
+
+    def add_to_last(self, term: Any, part: slice) -> None:
+        """Add the sum of all terms so far to a part of the last one, in its memory."""
+        for _, earlier in reversed(self._sums):
+            if earlier is not None:
+                term[part] += earlier[part]
+
+    def finish(self, total: Any) -> None:
+        """Take a vector as the sum of all terms."""
+        self._sums = [(1, total)]
 
     @property
     def is_empty(self) -> bool:
@@ -193,6 +214,16 @@ def piece_of(length: int, number: int, total: int) -> slice:
     """Piece of a vector in `total` pieces: all have the same length, except the last ones."""
     step = -(-length // total)
     return slice(min(length, step * number), min(length, step * (number + 1)))
+
+
+def remaining(length: int, places: Iterable[slice]) -> list[slice]:
+    """Slices of a vector that are between some others."""
+    found, start = [], 0
+    for place in sorted(places, key=lambda place: int(place.start)):
+        found.append(slice(start, place.start))
+        start = place.stop
+    found.append(slice(start, length))
+    return [place for place in found if place.start < place.stop]
 
 
 def free_port() -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 MIN_NUMBERS, MIN_SYMBOLS = 1 << 17, 1 << 10
 # Share of a vector. At 4 Gbit/s, its exchange takes about as long as two copies of the vector.
 LEFT_OUT = 1 / 8
+EMBEDDING = "embedding."  # prefix of its name among those of the weights
 TOGETHER = 256  # the number of rows is a multiple of this, so that JAX compiles few exchanges
 
 
@@ -81,7 +82,7 @@ def embedding_in(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, 
     sizes = [prod(shape) for shape in shapes.values()]
     for number, (name, shape) in enumerate(shapes.items()):
         large = sizes[number] >= MIN_NUMBERS and shape[0] >= MIN_SYMBOLS
-        if name.startswith("embedding.") and large:
+        if name.startswith(EMBEDDING) and large:
             found = sum(sizes), sum(sizes[:number]), shape[0], shape[1]
             return found if Rows(*found, np.arange(1)).pay else None
     return None

@@ -1,0 +1,106 @@
+"""Gradients that workers exchange while those of other weights are still computed.
+
+A framework has the gradients of the last layers first. All workers send the same parts of their
+vectors, whether their gradients are complete early or not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from elman.core.data.batch import Batch
+from elman.core.training.step import EarlyStep
+from elman.core.workers.processes import TreeSum, Workers, remaining
+from elman.core.workers.rows import EMBEDDING
+
+EARLY = 1 << 20  # least numbers of a part: smaller messages take longer than they save
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weights whose gradients are sent together, and their part of the vector."""
+
+    names: frozenset[str]
+    place: slice
+
+    @property
+    def length(self) -> int:
+        """Number of gradients."""
+        return int(self.place.stop - self.place.start)
+
+
+def early_parts(shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
+    """Parts of the vector of some weights that are sent early, in about the order of completion.
+
+    An untied embedding and the first other weights are in none: they are complete last.
+    """
+    parts: list[Part] = []
+    names: list[str] = []
+    start = stop = sum(map(prod, shapes.values()))
+    first = next((name for name in shapes if not name.startswith(EMBEDDING)), None)
+    for name, shape in reversed(list(shapes.items())):
+        start -= prod(shape)
+        if name == first or name.startswith(EMBEDDING):
+            names, stop = [], start
+            continue
+        names.append(name)
+        if stop - start >= EARLY:
+            parts.append(Part(frozenset(names), slice(start, stop)))
+            names, stop = [], start
+    return parts
+
+
+class EarlySending:
+    """Sends the gradients of a worker's last shard of a batch as they are completed."""
+
+    def __init__(self, step: EarlyStep, workers: Workers) -> None:
+        self.step, self.workers = step, workers
+        self.parts = early_parts(step.vector_shapes())
+        self._left = remaining(step.vector_length, (part.place for part in self.parts))
+        self._vector: Any = None  # while the gradients of the last shard are computed
+        step.when_complete(self._complete)
+
+    def backpropagate(self, batch: Batch, gradient: TreeSum) -> float:
+        """Compute the gradients of the last shard; return its mean loss in nats per token.
+
+        - `gradient`: sum of the gradients of the other shards; that of all afterwards.
+        """
+        self._gradient, self._factor = gradient, batch.num_targets
+        self._vector = vector = self.step.empty_vector()
+        self._incomplete = [set(part.names) for part in self.parts]
+        loss = self.step.backpropagate(batch)
+        self._vector = None
+        for part in self._unsent():  # the weights of some have no gradient
+            self._send(vector, part)
+        for place in self._left:
+            self._copy(vector, place)
+        gradient.finish(vector)
+        return loss
+
+    def send(self, vector: Any) -> None:
+        """Send the parts of the gradient of a worker without a shard."""
+        for part in self.parts:
+            self.workers.send_early(vector, part.place)
+
+    def _complete(self, name: str) -> None:
+        """Send the next parts if the gradients of a weight were the last that they lacked."""
+        if self._vector is None:
+            return
+        for names in self._incomplete:
+            names.discard(name)
+        while self._incomplete and not self._incomplete[0]:
+            self._send(self._vector, self._unsent()[0])
+
+    def _unsent(self) -> list[Part]:
+        return self.parts[len(self.parts) - len(self._incomplete) :]
+
+    def _send(self, vector: Any, part: Part) -> None:
+        self._incomplete.pop(0)
+        self._copy(vector, part.place)
+        self.workers.send_early(vector, part.place)
+
+    def _copy(self, vector: Any, place: slice) -> None:
+        """Copy a part of the gradient of the last shard, and add those of the other shards."""
+        self.step.copy_gradients(vector, place, self._factor)
+        self._gradient.add_to_last(vector, place)
