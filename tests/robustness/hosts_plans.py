@@ -1,13 +1,16 @@
 """Predictions of `elman plan` beside trainings on hosts out of network namespaces.
 
     python -m tests.robustness.hosts_plans [--seconds S] [--hosts N,N] [--megabits N,N]
+        [--sizes N,N]
 
-Plans and trains three models on 2 and 4 hosts with links of 10, 100 and 1,000 Mbit/s, one worker
-each. All hosts share the cores of this machine. The planned time of computing is therefore of as
-many workers on one machine, and the planned exchange of as many machines. The computing is measured
-once for each model and number of hosts. Latency is half the median time in which a byte goes to
-another host and back. Prints a table, and how many predictions are near. Takes about seven minutes.
-Run it while nothing else runs. Needs Linux, root and iproute2; otherwise prints a line and ends.
+Plans and trains four models on 2 and 4 hosts with links of 10, 100 and 1,000 Mbit/s, one worker
+each. `--sizes` chooses models, from 0 on. The last one exchanges gradients while it computes others.
+
+All hosts share the cores of this machine. The planned time of computing is therefore of as many
+workers on one machine, and the planned exchange of as many machines. The computing is measured once
+for each model and number of hosts. Latency is half the median time in which a byte goes to another
+host and back. Prints a table, and how many predictions are near. Takes about ten minutes. Run it
+while nothing else runs. Needs Linux, root and iproute2; otherwise prints a line and ends.
 """
 
 import argparse
@@ -82,14 +85,21 @@ main()
 
 @dataclass(frozen=True)
 class Size:
-    """An LSTM, its optimizer's batches, and what it is called in the table."""
+    """An LSTM, what it is called in the table, and its framework."""
 
     hidden: int
     embedding: int
     shown: str
+    layers: int = 1
+    framework: str = "numba"
 
 
-SIZES = (Size(32, 16, "10 k"), Size(128, 64, "0.1 M"), Size(448, 64, "1 M"))
+SIZES = (
+    Size(32, 16, "10 k"),
+    Size(128, 64, "0.1 M"),
+    Size(448, 64, "1 M"),
+    Size(512, 64, "3 M, PyTorch", 2, "torch"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class Speed:
 def settings(size: Size, hosts: int) -> dict[str, str | int]:
     """Settings of a training, but for its text."""
     model = {"cell": "lstm", "hidden": size.hidden, "embedding": size.embedding}
+    model |= {"layers": size.layers, "framework": size.framework}
     batches = {"batch_size": 32, "seq_len": 32, "batching": "contiguous"}
     return {**model, **batches, "recipe": "book", "shards": hosts}
 
@@ -179,7 +190,7 @@ def compared(
 ) -> Iterator[tuple[list[str], Speed, Speed]]:
     """Plan and train each size at each rate: the start of its row, the plan and the training."""
     with switched(named(hosts), max(asked.megabits)) as net:
-        for size in SIZES:
+        for size in [SIZES[number] for number in asked.sizes]:
             given = {"text": str(folder / "store"), **settings(size, hosts)}
             task = planning.task(given, hosts)
             for megabits in asked.megabits:
@@ -215,6 +226,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--hosts", type=numbers, default=[2, 4])
     parser.add_argument("--megabits", type=numbers, default=[10, 100, 1000])
+    parser.add_argument("--sizes", type=numbers, default=range(len(SIZES)))
     asked = parser.parse_args()
     columns = ["weights", "hosts", "Mbit/s", "latency in us", "ms of exchange planned", "measured"]
     columns += ["ratio", "tokens/s planned", "measured", "ratio"]

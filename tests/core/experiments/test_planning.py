@@ -152,6 +152,23 @@ def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.Monke
     assert [one.exchange - 0.5 for one in found[1:]] == pytest.approx(network)
 
 
+@pytest.mark.parametrize("gradients", [0.0, 0.006, 1.0])
+def test_pytorch_sends_gradients_while_it_computes_others(
+    monkeypatch: pytest.MonkeyPatch, gradients: float
+) -> None:
+    sizes = {"cell": "rnn", "hidden": 1024, "embedding": 1024, "layers": 2}
+    tasks = [task(framework=framework, **sizes) for framework in ("numba", "torch")]
+    measured = Measured(gradients, 0.0, 0.1, 0.0, 0.0)
+    together, early = (predicted(one, 2, measured, monkeypatch)[1] for one in tasks)
+    # The weights of the upper layer and the output layer are sent during the backward pass of the
+    # lower layer.
+    matrix, output_layer = 1024 * 1024, 50 * 1024
+    sent = WIRE * 4 * (2 * matrix + 2 * 1024 + output_layer + 50) / 1e9
+    backward = 2 / 3 * gradients * 2 * matrix / (4 * matrix + output_layer)
+    assert together.exchange - early.exchange == pytest.approx(min(sent, backward))
+    assert early.exchanged == together.exchanged
+
+
 def test_workers_wait_for_the_machine_that_has_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "measure", lambda *_: Measured(1.0, 0.5, 1.0, 0.0, 0.0))
     last = predictions(task(), 6, GIGABYTE, per_machine=4)[-1]

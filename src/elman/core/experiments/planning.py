@@ -17,6 +17,8 @@ the network takes
 since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take two
 latencies for a small model: they exchange all numbers in one message. Rows of an embedding take two
 rings before, of W - 1 messages one after another. JAX sends sums, losses and tokens around rings.
+PyTorch sends the gradients of some weights while it computes those of others (`overlap.py`): the
+exchange is what is left of it after the backward pass.
 With M workers on a machine the share (W - M) / (W - 1) of the numbers takes the network, and a ring
 crosses it W / M times.
 """
@@ -36,6 +38,7 @@ from elman.core.experiments.choice import choose, default_shards
 from elman.core.experiments.frameworks import framework_module
 from elman.core.experiments.machine import Measured, measure
 from elman.core.experiments.measuring import EXCHANGED, NUMBER, Shard
+from elman.core.experiments.overlap import Early, early_gradients, seconds_after
 from elman.core.experiments.recipe import Facts
 from elman.core.experiments.settings import Settings
 from elman.core.model import weights
@@ -128,6 +131,12 @@ class Task:
         # Most rows that the batch can have; fewer if tokens repeat.
         rows = Rows(*self.embedding, np.arange(min(self.update_tokens, symbols)))
         return self.weights - (rows.left_out if rows.pay else 0)
+
+    @property
+    def sent_early(self) -> list[Early]:
+        """Gradients that are sent while others are computed: only PyTorch's on CPUs."""
+        is_early = self.settings.framework == "torch" and not on_gpus(self)
+        return early_gradients(self.arch) if is_early else []
 
     def exchanged(self, workers: int) -> float:
         """Bytes that an update moves to, and from, each worker."""
@@ -302,7 +311,7 @@ def _predicted(
         fewest = workers % together or together  # smallest number on a machine
         far = (workers - fewest) / (workers - 1)  # share of the other workers on other machines
         exchange = measured.exchange
-        exchange += network.seconds(far * exchanged, task.messages(workers, machines))
+        exchange += _network_seconds(task, workers, machines, network, far, measured.gradients)
     rate = task.update_tokens / (compute + exchange)
     return Prediction(
         workers,
@@ -314,6 +323,22 @@ def _predicted(
         rate / machines / (alone or rate),
         task.tokens / rate,
     )
+
+
+def _network_seconds(
+    task: Task, workers: int, machines: int, network: Network, far: float, gradients: float
+) -> float:
+    """Seconds that the network takes for an exchange after the backward pass.
+
+    - `far`: share of the numbers that takes the network.
+    - `gradients`: seconds for the gradients of a shard.
+    """
+    early = task.sent_early if machines > 1 else []
+    # Two workers send all of an early part at once, others the pieces of the first round.
+    size = far * NUMBER * (1 if workers == 2 else (workers - 1) / workers)
+    after = seconds_after(gradients, early, lambda number: network.seconds(size * number, 0))
+    later = far * task.exchanged(workers) - size * sum(one.numbers for one in early)
+    return after + network.seconds(later, task.messages(workers, machines))
 
 
 def numbers_of_workers(most: int, task: Task) -> list[int]:
