@@ -8,8 +8,9 @@ one process and in two, with the engine and with PyTorch, and a bare PyTorch LST
 in two. `--before` is a checkout of another version, also measured in two processes. Prints the
 medians of updates a second and of the ratio of two processes to one in the same round, and the
 bytes that an update sends from each process, beside the lower bound for a sum of P numbers of which
-all have the result, 2 P (W - 1) / W. Bytes are those of the network interface while gradients are
-exchanged, or during all counted updates of the bare LSTM; none go through shared memory.
+all have the result, 2 P (W - 1) / W. Bytes are those of the network interface from one exchange of
+gradients to the next, or during all counted updates of the bare LSTM; none go through shared
+memory.
 
 With `--megabits` each of two processes runs on its own host, a network namespace of this machine
 with a link of that rate. Needs Linux, root and iproute2. `--sizes` chooses models, from 0 on.
@@ -48,15 +49,14 @@ COUNTED = """
 import atexit, os, pathlib, statistics, time
 from elman.core.training.time_limit import TimeLimit
 from elman.torch.workers import TorchWorkers
-exchange, note, ended, moved = TorchWorkers.exchange, TimeLimit.note_update, [], [0]
+exchange, note, ended, moved = TorchWorkers.exchange, TimeLimit.note_update, [], []
 def sent():
     table = pathlib.Path("/proc/self/net/dev").read_text()
     return int(table.partition(os.environ["INTERFACE"] + ":")[2].split()[8])
 def counted(self, vector, numbers, *more, **named):
-    before = sent()
     found = exchange(self, vector, numbers, *more, **named)
     if vector is not None:
-        moved.append(sent() - before)
+        moved.append(sent())  # since an exchange may begin before
     return found
 def noted(self, seconds):
     ended.append(time.perf_counter())
@@ -64,7 +64,8 @@ def noted(self, seconds):
 def tell():
     updates = [last - first for first, last in zip(ended, ended[1:])]
     if updates:
-        print("measured", statistics.median(updates), sum(moved) / len(ended), flush=True)
+        each = [last - first for first, last in zip(moved, moved[1:])] or [0]
+        print("measured", statistics.median(updates), statistics.median(each), flush=True)
 TorchWorkers.exchange, TimeLimit.note_update = counted, noted
 TorchWorkers.close = lambda self: tell()  # a worker ends without its exit handlers
 atexit.register(tell)
