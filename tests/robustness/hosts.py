@@ -7,8 +7,9 @@ address, link, processes and temporary files; all share a folder. When this prog
 whatever way, the kernel removes the hosts.
 
 `bits`: trainings on 1, 2 and 4 hosts, one and two workers each, started by torchrun (static and
-c10d rendezvous) and by hand, end in the bits of one process. Prints a line for a case, and exits
-with 1 if one has other bits.
+c10d rendezvous) and by hand, end in the bits of one process. With PyTorch there is also a model of
+three million weights, whose gradients are sent while others are computed. Prints a line for a case,
+and exits with 1 if one has other bits.
 """
 
 import sys
@@ -28,6 +29,7 @@ PORT = "29400"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 ELMAN = (sys.executable, "-P", "-m", "elman")
 SHORT = ("--epochs", "2")
+LARGE = ("--hidden", "512", "--layers", "2")
 STATIC, ELASTIC, BY_HAND = "torchrun", "torchrun, c10d", "by hand"
 
 
@@ -120,20 +122,28 @@ def bits(*frameworks: str) -> None:
     """Each framework, on each number of hosts, started in each way."""
     with shared_folder() as folder:
         for framework in frameworks or ("numba", "torch", "jax"):
-            done = alone(folder, words(framework, f"{framework}-one", *SHORT))
-            check(done.returncode == 0, done.stderr)
-            expected = digest(folder / f"{framework}-one")
-            for hosts, each in ((1, 1), (2, 1), (2, 2), (4, 1)):
-                with switched(named(hosts), 1000) as net:
-                    for number, way in enumerate((STATIC, ELASTIC, BY_HAND)):
-                        run = f"{framework}-{hosts}-{each}-{number}"
-                        began = time.monotonic()
-                        command = words(framework, run, *SHORT)
-                        trained(launch(net, folder, command, way, each), folder / run, expected)
-                        check(not left(net.hosts), "a process is left")
-                        seconds = f"{time.monotonic() - began:.0f}"
-                        row = (framework, str(hosts), str(each), way, seconds)
-                        print(f"| {' | '.join(row)} |", flush=True)
+            of_a_model(folder, framework, "small", ())
+            if framework == "torch":
+                of_a_model(folder, framework, "large", LARGE)
+
+
+def of_a_model(folder: Path, framework: str, name: str, model: Sequence[str]) -> None:
+    """Train a model on each number of hosts, started in each way."""
+    one = f"{framework}-{name}-one"
+    done = alone(folder, words(framework, one, *SHORT, *model))
+    check(done.returncode == 0, done.stderr)
+    expected = digest(folder / one)
+    for hosts, each in ((1, 1), (2, 1), (2, 2), (4, 1)):
+        with switched(named(hosts), 1000) as net:
+            for number, way in enumerate((STATIC, ELASTIC, BY_HAND)):
+                run = f"{framework}-{name}-{hosts}-{each}-{number}"
+                began = time.monotonic()
+                command = words(framework, run, *SHORT, *model)
+                trained(launch(net, folder, command, way, each), folder / run, expected)
+                check(not left(net.hosts), "a process is left")
+                seconds = f"{time.monotonic() - began:.0f}"
+                row = (framework, name, str(hosts), str(each), way, seconds)
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 def left(hosts: Sequence[Host]) -> list[int]:

@@ -4,7 +4,7 @@
         [--sizes N,N]
 
 Plans and trains four models on 2 and 4 hosts with links of 10, 100 and 1,000 Mbit/s, one worker
-each. `--sizes` chooses models, from 0 on. The last one exchanges gradients while it computes others.
+each. `--sizes` chooses models, from 0 on. The last one sends gradients while it computes others.
 
 All hosts share the cores of this machine. The planned time of computing is therefore of as many
 workers on one machine, and the planned exchange of as many machines. The computing is measured once
