@@ -39,24 +39,57 @@ shared_memory._new_file = lambda stack: None
 del shared_memory.SharedMemory.exchange
 {PROGRAM}
 """
-# A program that sends all gradients but the first weight's early, by messages. It prints how many
-# parts were not sent before all gradients were complete, and whether a worker had no shard.
+# A program that sends all gradients but the first weight's early, by messages. It prints whether a
+# part was sent before all gradients were complete, and whether a worker had no shard.
 EARLY = f"""
 from elman.core.training import early, sharded
 from elman.core.workers import shared_memory
 shared_memory._new_file = lambda stack: None
-early.EARLY = 1
+early.EARLY, early.LOWEST = 1, "none"
+early.LOWEST = "none"
 class Told(early.EarlySending):
-    def _unsent(self):
-        unsent = super()._unsent()
-        if self._vector is None:
-            print("late", len(unsent), "of", len(self.parts), flush=True)
-        return unsent
+    def _send_next(self, vector):
+        print("late" if self._vector is None else "early", flush=True)
+        super()._send_next(vector)
     def send(self, vector):
         print("no shard", flush=True)
         super().send(vector)
 sharded.EarlySending = Told
 {PROGRAM}
+"""
+# A program whose workers exchange vectors of which they have sent parts, and compare the sums.
+PARTS_OF_VECTORS = """
+import numpy as np
+import torch
+from elman.core.workers.processes import tree_sum
+from elman.core.workers.rows import Rows
+from elman.torch.workers import TorchWorkers
+workers = TorchWorkers(60, share_memory=False)
+rng = np.random.default_rng(0)
+for case in range(100):
+    length, cuts = 1000, np.sort(rng.choice(np.arange(300, 1000), 4, replace=False))
+    vectors = rng.standard_normal((workers.size, length), np.float32)
+    vectors *= np.float32(10.0) ** rng.integers(-6, 6, (workers.size, 1))
+    start, rows = [0, 90, int(cuts[0])][case % 3], None
+    if case % 2:
+        rows = Rows(length, start, 25, 8, np.arange(0, 25, 3))
+        unused = np.setdiff1d(np.arange(25), rows.ids)
+        for vector in vectors:
+            vector[start : start + 200].reshape(25, 8)[unused] = 0
+    parts = [slice(cuts[2], cuts[3]), slice(cuts[0], cuts[1])][: case % 4]
+    if rows is not None:
+        parts = [part for part in parts if part.stop <= start or part.start >= start + 200]
+    expected = tree_sum(vectors.copy()) / np.float32(3 * workers.size)
+    own = torch.from_numpy(vectors[workers.rank].copy())
+    for part in parts:
+        workers.send_early(own, part)
+    total, numbers = workers.exchange(own, np.array([3.0, workers.rank]), rows, per=0)
+    assert total.numpy().tobytes() == expected.tobytes(), (case, workers.size, parts, rows)
+    assert numbers.tolist() == [[3.0, rank] for rank in range(workers.size)]
+    _, numbers = workers.exchange(None, np.array([1.0]))
+    assert numbers.tolist() == [[1.0]] * workers.size
+print("parts", len(parts))
+workers.close()
 """
 # A program whose workers have each a folder of its own.
 APART = f"""

@@ -50,10 +50,15 @@ class Step(EarlyStep):
         self.copy_gradients(vector, slice(0, len(vector)), factor)
         return vector
 
-    def when_complete(self, tell: Callable[[str], None]) -> None:
-        """Call `tell` with a weight's name whenever its gradient of a batch is complete."""
-        for name, parameter in self.model.named_parameters():
-            parameter.register_post_accumulate_grad_hook(lambda _, name=name: tell(name))
+    def when_complete(self, tell: Callable[[str], None]) -> frozenset[str]:
+        """Call `tell` with a weight's name whenever its gradient of a batch is complete.
+
+        Return the names of the weights for which it is called, if they have a gradient.
+        """
+        trained = {n: weight for n, weight in self.model.named_parameters() if weight.requires_grad}
+        for name, weight in trained.items():
+            weight.register_post_accumulate_grad_hook(lambda _, name=name: tell(name))
+        return frozenset(trained)
 
     def empty_vector(self) -> torch.Tensor:
         """Vector for all gradients, without values."""

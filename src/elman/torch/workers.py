@@ -16,7 +16,6 @@ from torch.distributed.rendezvous import rendezvous
 from elman.core.errors import MachineError
 from elman.core.workers.hosts import interface_towards, source_address
 from elman.core.workers.processes import (
-    WHOLE,
     Numbers,
     as_machine_error,
     divided,
@@ -26,25 +25,25 @@ from elman.core.workers.processes import (
 from elman.core.workers.rows import Rows, packed, unpacked
 from elman.core.workers.shared_memory import SharedMemory, shared_memory
 
-FIRST_EARLY = 2  # tag of the first part that is sent early; others are below
+REST, NUMBERS, FIRST_EARLY = range(3)  # tags of messages that are sent at the same time
 
 
 @dataclass(frozen=True)
 class Begun:
-    """Exchange of a part of a vector that has begun.
+    """An exchange of a part of a vector that has begun.
 
-    - `place`: where it is in the vector.
-    - `part`: view of the vector; takes the sum.
-    - `pieces`: the part, or a copy with padding, (size, piece); None if all of it is sent.
-    - `received`: rows of all workers, (size, piece) or (size, length of the part).
-    - `exchanges`: what has to end before they are complete.
+    - `place`: of the part in the vector.
+    - `own`: the part, which takes the sum.
+    - `pieces`: the part as a piece for each worker, (size, piece); None if all of it is sent.
+    - `received`: all pieces for this worker, (size, piece), or all of the other worker's part.
+    - `waits`: what has to end before they are complete.
     """
 
     place: slice
-    part: torch.Tensor
+    own: torch.Tensor
     pieces: torch.Tensor | None
     received: torch.Tensor
-    exchanges: list[Any]
+    waits: list[Any]
 
 
 class TorchWorkers:
@@ -78,7 +77,7 @@ class TorchWorkers:
                 self._memory = shared_memory(self, seconds)
         self.sends_vectors = self._memory is None
         self.sends_early = backend == "gloo" and self.sends_vectors
-        self._begun: list[Begun] = []
+        self._early: list[Begun] = []
 
     def own_vector(self, length: int) -> Any:
         """Array in shared memory for this worker's next vector; None if there is no such memory."""
@@ -91,8 +90,6 @@ class TorchWorkers:
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
     ) -> tuple[Any, Numbers]:
         """Sum the vectors of all workers along a tree, and gather each one's numbers, (size, n)."""
-        if self._begun:
-            return self._sent_with_begun(vector, numbers, rows, per)
         if self._memory is None:
             return self._sent(vector, numbers, rows, per)
         given = vector.numpy() if isinstance(vector, torch.Tensor) else vector
@@ -101,118 +98,106 @@ class TorchWorkers:
         return (torch.from_numpy(total) if given is not vector else total), all_numbers
 
     def send_early(self, vector: Any, part: slice) -> None:
-        """Begin to exchange a part of the vector that is given to the next exchange."""
-        own = vector[part]
-        pieces = None if self.size == 2 else self._pieces(own)
-        sent = own.expand(self.size, len(own)) if pieces is None else pieces
-        received = torch.empty_like(sent, memory_format=torch.contiguous_format)
-        received[self.rank] = sent[self.rank]
-        tag = FIRST_EARLY + len(self._begun)
+        """Begin to exchange a part of the vector that the next `exchange` is given."""
         with as_machine_error(RuntimeError):
-            exchanges = self._begin_rows(received, sent, tag)
-        self._begun.append(Begun(part, own, pieces, received, exchanges))
-
-    def _sent_with_begun(
-        self, vector: torch.Tensor, numbers: Numbers, rows: Rows | None, per: int | None
-    ) -> tuple[torch.Tensor, Numbers]:
-        """Sum of the vectors, in place, and all numbers; some parts have been sent early."""
-        begun, self._begun = self._begun, []
-        left = [vector[place] for place in remaining(len(vector), (one.place for one in begun))]
-        rest = torch.cat(left)
-        if rows is not None:
-            before = sum(len(one.part) for one in begun if one.place.start < rows.start)
-            rows = replace(rows, length=len(rest), start=rows.start - before)
-        total, all_numbers = self._sent(rest, numbers, rows, per)
-        for own, part in zip(left, total.split([len(own) for own in left]), strict=True):
-            own[:] = part
-        with as_machine_error(RuntimeError):
-            for one in begun:
-                _wait(one.exchanges)
-                self._add(one, all_numbers, per)
-            self._join_parts(begun)
-        return vector, all_numbers
-
-    def _add(self, begun: Begun, numbers: Numbers, per: int | None) -> None:
-        """Write the sum of a part, or of this worker's piece of it."""
-        total = divided(tree_sum(begun.received), numbers, per)
-        if begun.pieces is None:
-            begun.part[:] = total
-        else:
-            begun.pieces[self.rank] = total
-
-    def _join_parts(self, begun: list[Begun]) -> None:
-        """Receive the pieces of the other workers' sums, those of all parts at once."""
-        in_pieces = [(one.part, one.pieces) for one in begun if one.pieces is not None]
-        exchanges = []
-        for number, (_, pieces) in enumerate(in_pieces):
-            own = pieces[self.rank].expand_as(pieces)
-            exchanges += self._begin_rows(pieces, own, FIRST_EARLY + number)
-        _wait(exchanges)
-        for part, pieces in in_pieces:
-            part[:] = pieces.view(-1)[: len(part)]
+            tag = FIRST_EARLY + len(self._early)
+            self._early.append(self._begin(vector[part], part, tag))
 
     def _sent(
         self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None
     ) -> tuple[Any, Numbers]:
         """Sum of the vectors and all numbers, exchanged through the network."""
         given = torch.zeros(0) if vector is None else _exchangeable(vector)
-        zeros = given.new_zeros
-        if rows is not None:
-            given = packed(given, rows, zeros)
+        early, self._early = self._early, []
+        left = [given[place] for place in remaining(len(given), (one.place for one in early))]
         words = torch.from_numpy(numbers.view(np.float32)).to(given.device)
-        whole = self.size == 2 and len(given) <= WHOLE
         with as_machine_error(RuntimeError):
-            total, all_numbers = (self._sum_of_wholes if whole else self._sum_of_pieces)(
-                given, words, per
-            )
-        total = total if rows is None else unpacked(total, rows, zeros)
+            rest = torch.cat(left) if early else given
+            if rows is not None:
+                before = sum(len(one.own) for one in early if one.place.start < rows.start)
+                rows = replace(rows, length=len(rest), start=rows.start - before)
+                rest = packed(rest, rows, rest.new_zeros)
+            last, all_numbers = self._begin_rest(rest, words)
+            self._finish([*early, last], all_numbers, per)
+            total = last.own
+            if rows is not None:
+                total = unpacked(total, rows, total.new_zeros)
+            if early:
+                for own, part in zip(left, total.split([*map(len, left)]), strict=True):
+                    own[:] = part
+                total = given
         return (total if vector is None else _like(vector, total)), all_numbers
 
-    def _sum_of_wholes(
-        self, given: torch.Tensor, words: torch.Tensor, per: int | None
-    ) -> tuple[torch.Tensor, Numbers]:
-        """Sum of the vectors and all numbers in one message: each worker adds up everything.
+    def _begin_rest(self, rest: torch.Tensor, words: torch.Tensor) -> tuple[Begun, Numbers]:
+        """Begin to exchange what was not sent early, and gather the numbers of all workers.
 
-        Two workers send as many bytes as in pieces, in half the messages.
+        Two workers send both in one message.
         """
-        length = len(given)
-        both = given.new_empty(self.size, length + len(words))
-        both[self.rank, :length], both[self.rank, length:] = given, words
-        self._join(both)
-        numbers = _numbers(both[:, length:])
-        return divided(tree_sum(both[:, :length]), numbers, per), numbers
+        length, all_words = len(rest), words.new_empty(self.size, len(words))
+        all_words[self.rank] = words
+        if self._sends_whole(rest):
+            begun = self._begin(torch.cat([rest, words]), slice(0, length), REST)
+            _wait(begun.waits)
+            all_words[1 - self.rank] = begun.received[length:]
+            own, received = begun.own[:length], begun.received[:length]
+            begun = replace(begun, own=own, received=received, waits=[])
+        else:
+            begun = self._begin(rest, slice(0, length), REST)
+            _wait(self._begin_rows(all_words, words.expand_as(all_words), NUMBERS))
+        return begun, _numbers(all_words)
 
-    def _sum_of_pieces(
-        self, given: torch.Tensor, words: torch.Tensor, per: int | None
-    ) -> tuple[torch.Tensor, Numbers]:
-        """Sum of the vectors, in place, and all numbers: each worker adds up a piece."""
-        pieces = self._pieces(given)
-        received, all_words = torch.empty_like(pieces), words.new_empty(self.size, len(words))
-        received[self.rank], all_words[self.rank] = pieces[self.rank], words
-        self._exchange_rows((received, pieces), (all_words, words.expand_as(all_words)))
-        numbers = _numbers(all_words)
-        pieces[self.rank] = divided(tree_sum(received), numbers, per)
-        self._join(pieces)
-        return pieces.view(-1)[: len(given)], numbers
+    def _sends_whole(self, own: torch.Tensor) -> bool:
+        """True if each worker sends all of its vector and adds up everything.
+
+        Two workers then send as many bytes as in pieces, in half the messages.
+        """
+        return self.size == 2 and not own.is_cuda
+
+    def _begin(self, own: torch.Tensor, place: slice, tag: int) -> Begun:
+        """Begin to exchange a vector, which must not change before the end."""
+        if self._sends_whole(own):
+            received = torch.empty_like(own)
+            both = received.expand(self.size, -1), own.expand(self.size, -1)
+            return Begun(place, own, None, received, self._begin_rows(*both, tag))
+        pieces = self._pieces(own)
+        received = torch.empty_like(pieces)
+        received[self.rank] = pieces[self.rank]
+        return Begun(place, own, pieces, received, self._begin_rows(received, pieces, tag))
+
+    def _finish(self, begun: list[Begun], numbers: Numbers, per: int | None) -> None:
+        """Add up all parts, each worker a piece of each, and receive the other pieces."""
+        joins = []
+        for tag, one in enumerate(begun):
+            _wait(one.waits)
+            if one.pieces is None:
+                one.own.add_(one.received)
+                divided(one.own, numbers, per)
+            else:
+                one.pieces[self.rank] = divided(tree_sum(one.received), numbers, per)
+                joins += self._begin_join(one.pieces, tag)
+        _wait(joins)
+        for one in begun:
+            if one.pieces is not None and one.pieces.numel() > len(one.own):  # a padded copy
+                one.own[:] = one.pieces.view(-1)[: len(one.own)]
 
     def _pieces(self, given: torch.Tensor) -> torch.Tensor:
         """View of a vector as a piece for each worker, (size, piece); a copy if it is padded."""
         padding = -len(given) % self.size
         whole = torch.nn.functional.pad(given, (0, padding)) if padding else given
-        return whole.view(self.size, -1)
+        return whole.view(self.size, len(whole) // self.size)
 
-    def _exchange_rows(self, *messages: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Send each of the other workers a row, and receive one from it, all messages at once.
-
-        - `messages`: rows received and rows sent, (size, n). The own row need not be received.
-        """
-        exchanges: list[Any] = []
-        for tag, (received, sent) in enumerate(messages):
-            exchanges += self._begin_rows(received, sent, tag)
-        _wait(exchanges)
+    def _begin_join(self, pieces: torch.Tensor, tag: int) -> list[Any]:
+        """Begin to receive each worker's piece, (size, piece), in its place."""
+        own = pieces[self.rank]
+        if pieces.is_cuda:
+            return [dist.all_gather_into_tensor(pieces.view(-1), own, async_op=True)]
+        return self._begin_rows(pieces, own.expand_as(pieces), tag)
 
     def _begin_rows(self, received: torch.Tensor, sent: torch.Tensor, tag: int) -> list[Any]:
-        """Begin to send each of the other workers a row, and to receive one from it."""
+        """Begin to send each of the other workers a row, and to receive one from it, (size, n).
+
+        The own row need not be received.
+        """
         if sent.is_cuda:
             return [dist.all_to_all_single(received, sent.contiguous(), async_op=True)]
         if not sent.numel():
@@ -222,21 +207,13 @@ class TorchWorkers:
         receiving = [dist.irecv(received[other], other, tag=tag) for other in others]
         return receiving + [dist.isend(sent[other], other, tag=tag) for other in others]
 
-    def _join(self, pieces: torch.Tensor) -> None:
-        """Receive each worker's piece, (size, piece), in its place."""
-        own = pieces[self.rank]
-        if pieces.is_cuda:
-            dist.all_gather_into_tensor(pieces.view(-1), own)
-        else:
-            self._exchange_rows((pieces, own.expand_as(pieces)))
-
     def concatenate(self, part: Any, length: int) -> Any:
         """Concatenate the workers' parts of a vector of this length."""
         given = _exchangeable(part)
         pieces = given.new_empty(self.size, -(-length // self.size))
         pieces[self.rank, : len(given)] = given
         with as_machine_error(RuntimeError):
-            self._join(pieces)
+            _wait(self._begin_join(pieces, REST))
         return _like(part, pieces.view(-1)[:length])
 
     def gather(self, content: bytes) -> list[bytes]:
@@ -261,10 +238,10 @@ def gpu_name(gpu: torch.device) -> str:
     return torch.cuda.get_device_name(gpu) if gpu.type == "cuda" else gpu.type
 
 
-def _wait(exchanges: list[Any]) -> None:
-    """Wait until exchanges have ended."""
-    for exchange in exchanges:
-        exchange.wait()
+def _wait(waits: list[Any]) -> None:
+    """Wait until messages have been sent and received."""
+    for each in waits:
+        each.wait()
 
 
 def _exchangeable(vector: Any) -> torch.Tensor:

@@ -10,10 +10,12 @@ from math import prod
 from typing import Any
 
 from elman.core.data.batch import Batch
+from elman.core.errors import ElmanError
 from elman.core.training.step import EarlyStep
 from elman.core.workers.processes import TreeSum, Workers, remaining
 from elman.core.workers.rows import EMBEDDING
 
+LOWEST = "_l0"  # suffix of the names of the lowest layer's weights
 EARLY = 1 << 20  # least numbers of a part: smaller messages take longer than they save
 
 
@@ -33,15 +35,16 @@ class Part:
 def early_parts(shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
     """Parts of the vector of some weights that are sent early, in about the order of completion.
 
-    An untied embedding and the first other weights are in none: they are complete last.
+    The embedding and the lowest layer are in none: their gradients are complete last. Nor is the
+    first array, since something has to be left for the exchange.
     """
     parts: list[Part] = []
     names: list[str] = []
     start = stop = sum(map(prod, shapes.values()))
-    first = next((name for name in shapes if not name.startswith(EMBEDDING)), None)
     for name, shape in reversed(list(shapes.items())):
         start -= prod(shape)
-        if name == first or name.startswith(EMBEDDING):
+        is_last = name.startswith(EMBEDDING) or name.endswith(LOWEST) or start == 0
+        if is_last:
             names, stop = [], start
             continue
         names.append(name)
@@ -58,8 +61,8 @@ class EarlySending:
         self.step, self.workers = step, workers
         self.parts = early_parts(step.vector_shapes())
         self._left = remaining(step.vector_length, (part.place for part in self.parts))
+        self._told = step.when_complete(self._complete)
         self._vector: Any = None  # while the gradients of the last shard are computed
-        step.when_complete(self._complete)
 
     def backpropagate(self, batch: Batch, gradient: TreeSum) -> float:
         """Compute the gradients of the last shard; return its mean loss in nats per token.
@@ -67,12 +70,14 @@ class EarlySending:
         - `gradient`: sum of the gradients of the other shards; that of all afterwards.
         """
         self._gradient, self._factor = gradient, batch.num_targets
+        self._incomplete = [set(part.names & self._told) for part in self.parts]
         self._vector = vector = self.step.empty_vector()
-        self._incomplete = [set(part.names) for part in self.parts]
-        loss = self.step.backpropagate(batch)
-        self._vector = None
-        for part in self._unsent():  # the weights of some have no gradient
-            self._send(vector, part)
+        try:
+            loss = self.step.backpropagate(batch)
+        finally:
+            self._vector = None
+        while self._incomplete:  # some weights have no gradient
+            self._send_next(vector)
         for place in self._left:
             self._copy(vector, place)
         gradient.finish(vector)
@@ -84,23 +89,27 @@ class EarlySending:
             self.workers.send_early(vector, part.place)
 
     def _complete(self, name: str) -> None:
-        """Send the next parts if the gradients of a weight were the last that they lacked."""
+        """Send the next parts if the gradient of a weight was the last that they lacked."""
         if self._vector is None:
             return
+        sent = self.parts[: len(self.parts) - len(self._incomplete)]
+        if any(name in part.names for part in sent):
+            raise ElmanError(
+                f"workers require one backward pass for each batch, got a second gradient of {name}"
+                ": call backward once, and checkpoint with use_reentrant=False"
+            )
         for names in self._incomplete:
             names.discard(name)
         while self._incomplete and not self._incomplete[0]:
-            self._send(self._vector, self._unsent()[0])
+            self._send_next(self._vector)
 
-    def _unsent(self) -> list[Part]:
-        return self.parts[len(self.parts) - len(self._incomplete) :]
-
-    def _send(self, vector: Any, part: Part) -> None:
-        self._incomplete.pop(0)
+    def _send_next(self, vector: Any) -> None:
+        part = self.parts[len(self.parts) - len(self._incomplete)]
+        del self._incomplete[0]
         self._copy(vector, part.place)
         self.workers.send_early(vector, part.place)
 
     def _copy(self, vector: Any, place: slice) -> None:
-        """Copy a part of the gradient of the last shard, and add those of the other shards."""
+        """Copy a part of the gradient of the last shard, and add the sum of the other shards."""
         self.step.copy_gradients(vector, place, self._factor)
         self._gradient.add_to_last(vector, place)

@@ -163,8 +163,11 @@ class EarlyStep(GradientStep):
     """A step that has the gradients of some weights before those of others."""
 
     @abstractmethod
-    def when_complete(self, tell: Callable[[str], None]) -> None:
-        """Call `tell` with a weight's name whenever its gradient of a batch is complete."""
+    def when_complete(self, tell: Callable[[str], None]) -> frozenset[str]:
+        """Call `tell` with a weight's name whenever its gradient of a batch is complete.
+
+        Return the names of the weights for which it is called, if they have a gradient.
+        """
 
     @abstractmethod
     def empty_vector(self) -> Any:

@@ -20,7 +20,6 @@ from elman.core.valid_values import MAX_SHARDS
 from elman.core.workers.rows import Rows
 
 Numbers = NDArray[np.float64]
-WHOLE = 1 << 20  # numbers that two workers exchange at once: more would take more memory
 
 
 @contextmanager
