@@ -63,10 +63,11 @@ import numpy as np
 import torch
 from elman.core.workers.processes import tree_sum
 from elman.core.workers.rows import Rows
-from elman.torch.workers import TorchWorkers
-workers = TorchWorkers(60, share_memory=False)
+from elman.torch import workers as module
+workers = module.TorchWorkers(60, share_memory=False)
 rng = np.random.default_rng(0)
 for case in range(100):
+    module.WHOLE = 500 * (case % 5)
     length, cuts = 1000, np.sort(rng.choice(np.arange(300, 1000), 4, replace=False))
     vectors = rng.standard_normal((workers.size, length), np.float32)
     vectors *= np.float32(10.0) ** rng.integers(-6, 6, (workers.size, 1))

@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from elman.core.errors import MachineError
 from elman.core.workers.hosts import interface_towards, source_address
 from elman.core.workers.processes import (
+    WHOLE,
     Numbers,
     as_machine_error,
     divided,
@@ -101,7 +102,7 @@ class TorchWorkers:
         """Begin to exchange a part of the vector that the next `exchange` is given."""
         with as_machine_error(RuntimeError):
             tag = FIRST_EARLY + len(self._early)
-            self._early.append(self._begin(vector[part], part, tag))
+            self._early.append(self._begin(vector[part], part, tag, whole=self.size == 2))
 
     def _sent(
         self, vector: Any, numbers: Numbers, rows: Rows | None, per: int | None
@@ -131,31 +132,28 @@ class TorchWorkers:
     def _begin_rest(self, rest: torch.Tensor, words: torch.Tensor) -> tuple[Begun, Numbers]:
         """Begin to exchange what was not sent early, and gather the numbers of all workers.
 
-        Two workers send both in one message.
+        Two workers send a small vector and its numbers in one message.
         """
         length, all_words = len(rest), words.new_empty(self.size, len(words))
         all_words[self.rank] = words
-        if self._sends_whole(rest):
-            begun = self._begin(torch.cat([rest, words]), slice(0, length), REST)
+        if self.size == 2 and length <= WHOLE and not rest.is_cuda:
+            begun = self._begin(torch.cat([rest, words]), slice(0, length), REST, whole=True)
             _wait(begun.waits)
             all_words[1 - self.rank] = begun.received[length:]
             own, received = begun.own[:length], begun.received[:length]
             begun = replace(begun, own=own, received=received, waits=[])
         else:
-            begun = self._begin(rest, slice(0, length), REST)
+            begun = self._begin(rest, slice(0, length), REST, whole=False)
             _wait(self._begin_rows(all_words, words.expand_as(all_words), NUMBERS))
         return begun, _numbers(all_words)
 
-    def _sends_whole(self, own: torch.Tensor) -> bool:
-        """True if each worker sends all of its vector and adds up everything.
+    def _begin(self, own: torch.Tensor, place: slice, tag: int, whole: bool) -> Begun:
+        """Begin to exchange a vector, which must not change before the end.
 
-        Two workers then send as many bytes as in pieces, in half the messages.
+        - `whole`: both of two workers send all of it and add up everything. That takes as many
+          bytes as pieces, in half the messages.
         """
-        return self.size == 2 and not own.is_cuda
-
-    def _begin(self, own: torch.Tensor, place: slice, tag: int) -> Begun:
-        """Begin to exchange a vector, which must not change before the end."""
-        if self._sends_whole(own):
+        if whole:
             received = torch.empty_like(own)
             both = received.expand(self.size, -1), own.expand(self.size, -1)
             return Begun(place, own, None, received, self._begin_rows(*both, tag))

@@ -15,11 +15,11 @@ the network takes
     1538 / 1448 * 8 P (W - 1) / W / bandwidth + 4 * latency
 
 since an Ethernet packet takes 1538 bytes of a link for 1448 of a message. Two workers take two
-latencies: they exchange all numbers in one message. Rows of an embedding take two rings before, of
-W - 1 messages one after another. JAX sends sums, losses and tokens around rings. PyTorch sends the
-gradients of some weights during the backward pass (`overlap.py`): the exchange is then what follows
-it. With M workers on a machine the share (W - M) / (W - 1) of the numbers takes the network, and a
-ring crosses it W / M times.
+latencies for a small model: they exchange all numbers in one message. Rows of an embedding take two
+rings before, of W - 1 messages one after another. JAX sends sums, losses and tokens around rings.
+PyTorch sends the gradients of some weights during the backward pass (`overlap.py`): the exchange is
+then what follows it. With M workers on a machine the share (W - M) / (W - 1) of the numbers takes
+the network, and a ring crosses it W / M times.
 """
 
 import logging
@@ -43,6 +43,7 @@ from elman.core.experiments.settings import Settings
 from elman.core.model import weights
 from elman.core.model.weights import Architecture
 from elman.core.valid_values import CHAR, MAX_SHARDS, SHARDED, TIME_MACHINE
+from elman.core.workers.processes import WHOLE
 from elman.core.workers.rows import Rows, embedding_in
 
 log = logging.getLogger("elman")
@@ -146,7 +147,9 @@ class Task:
         if machines == 1:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
-        rounds, rings = (1, 2 + cut) if jax else (1 + (workers > 2) + cut, 0)
+        rest = self.gradient_numbers - sum(one.numbers for one in self.sent_early)
+        whole = workers == 2 and rest <= WHOLE
+        rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
         rings += 2 * (self.embedding is not None)
         return rounds + rings * min(workers - 1, machines)
 

@@ -20,6 +20,7 @@ from elman.core.valid_values import MAX_SHARDS
 from elman.core.workers.rows import Rows
 
 Numbers = NDArray[np.float64]
+WHOLE = 1 << 20  # most numbers of a vector that each of two workers adds up: more are divided
 
 
 @contextmanager

@@ -21,11 +21,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.core.workers.processes import Numbers, Workers, divided, piece_of, tree_sum
+from elman.core.workers.processes import WHOLE, Numbers, Workers, divided, piece_of, tree_sum
 
 Vector = NDArray[np.float32]
 Connections = dict[int, socket.socket]  # to the other workers, by rank
-WHOLE = 1 << 20  # most numbers of a vector that each worker adds up: more are divided among them
 BLOCK = 1 << 16  # numbers of each worker that are added at a time, in a cache
 NUMBER, MAX_MESSAGE = 4, 1 << 12  # bytes
 NEXT, NOWHERE = b"next", b"nowhere"  # a phase is finished; there is no address
