@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import elman
-from elman.core.errors import ElmanError, MachineError, printable
+from elman.core.errors import ElmanError, InterruptedWorkError, MachineError, printable
 from elman.core.experiments.records import RunSettings
 from elman.core.files import json_files
 from elman.core.valid_values import SHARDED
 from elman.core.workers.busy import Busy
-from elman.core.workers.hosts import HostError, Hosts
+from elman.core.workers.hosts import HostError, Hosts, listed
 from elman.core.workers.processes import ONE_WORKER, NamedWorkers, Numbers, Workers
 from elman.core.workers.rows import Rows
 
@@ -155,9 +155,13 @@ class Watched:
         """Name of this worker's host."""
         return self.hosts.name
 
+    def hosts_of(self, ranks: Iterable[int]) -> str:
+        """Names of the hosts of some workers, for a message."""
+        return listed([self.hosts.names[rank] for rank in ranks])
+
     def ended_by(self, error: ElmanError) -> ElmanError:
         """Leave the error that ends this worker to the others; return it with its host's name."""
-        if not isinstance(error, HostError) and self.hosts.are_several:
+        if not isinstance(error, HostError | InterruptedWorkError) and self.hosts.are_several:
             error = type(error)(f"{self.host}: {error}")
         self.hosts.leave(str(error))
         return error

@@ -86,11 +86,25 @@ class Session:
         self.training.trainer.show_progress = first and self.conduct.show_progress
         self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]
-        with self.conduct.ending(checkpoints):
+        with self.conduct.ending(checkpoints), self._naming_interrupted():
             self.training.fit(*callbacks, resume=begun)
             if first:
                 self.training.write(self.folder)
         return self
+
+    @contextmanager
+    def _naming_interrupted(self) -> Iterator[None]:
+        """Have all of several workers say on which host the training was interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            enders = getattr(self.training.trainer.step, "enders", [])
+            if self.workers.size == 1 or not enders:
+                raise
+            raise InterruptedWorkError(
+                f"interrupted on {self.workers.hosts_of(enders)}: type the same command on all "
+                "hosts to continue"
+            ) from error
 
     def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:
         """Callbacks of the first worker.
@@ -196,13 +210,10 @@ def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -
         raise FirstWorkerFailedError("the first worker has failed")
     settings, folder, seconds = found
     check_command(given, settings)
-    try:
-        reading = Busy(workers)
-        training = Training.from_settings(settings, workers)
-        reading.end()
-        Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
-    except KeyboardInterrupt as error:
-        raise InterruptedWorkError(f"interrupted: worker {workers.rank} has ended") from error
+    reading = Busy(workers)
+    training = Training.from_settings(settings, workers)
+    reading.end()
+    Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
 
 
 def default_folder(text: str) -> Path:

@@ -83,16 +83,16 @@ class Training:
         training = cls(again(kept, workers.size), workers)
         found = training.run_settings
         settings = kept.settings
-        cure = "copy it from the first worker's host" if workers.rank else "restore it"
+        told = "has changed since the training began: restore it"
+        if workers.rank:
+            told = "differs from the first worker's: copy it from its host"
         for names, digests in (
             ([settings.text, *settings.more_texts], (found.text_sha256, kept.text_sha256)),
             ([settings.val or settings.text], (found.val_sha256, kept.val_sha256)),
             ([settings.test or settings.text], (found.test_sha256, kept.test_sha256)),
         ):
             if digests[0] != digests[1]:
-                raise ElmanError(
-                    f"{' or '.join(names)} has changed since the training began: {cure}"
-                )
+                raise ElmanError(f"{' or '.join(names)} {told}")
         return training
 
     def _model(self, values: weights.Weights | None) -> Any:

@@ -78,7 +78,8 @@ class ShardedStep(WrappedStep):
         super().__init__(inner)
         self.workers, self.seed, self.own = shards.workers, shards.seed, shards.own
         self.agreed_seconds = 0.0
-        self.ending = self.wants_to_end = False
+        self.wants_to_end = False
+        self.enders: list[int] = []  # ranks of the workers that want to end
         self.states: Any = None
         sparse = self.workers.sends_vectors and not ModelAttributes.of(self.model).tied
         self.length = inner.vector_length
@@ -170,13 +171,13 @@ class ShardedStep(WrappedStep):
         mean, numbers = self.workers.exchange(gradient, own, rows, per=TOKENS)
         loss, tokens = tree_sum(numbers[:, :2].copy())
         self.agreed_seconds = max(self.agreed_seconds, float(numbers[0, 2]))
-        self.ending = bool(numbers[:, 3].any())
+        self.enders = [int(rank) for rank in np.flatnonzero(numbers[:, 3])]
         return mean, float(loss / tokens), int(tokens)
 
     def may_end(self, wanted: bool) -> bool:
         """Return True in all workers after the same update, once one of them should end."""
         self.wants_to_end = wanted
-        return self.ending or (wanted and self.workers.size == 1)
+        return bool(self.enders) or (wanted and self.workers.size == 1)
 
     def hidden_arrays(self, state: Any) -> dict[str, NDArray[Any]]:
         """Arrays of the hidden states of all shards."""

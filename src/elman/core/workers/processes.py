@@ -90,6 +90,9 @@ class NamedWorkers(Workers, Protocol):
     def host(self) -> str:
         """Name of this worker's host."""
 
+    def hosts_of(self, ranks: Iterable[int]) -> str:
+        """Names of the hosts of some workers, for a message."""
+
 
 class OneWorker:
     """The only process of a training."""
@@ -105,6 +108,10 @@ class OneWorker:
     def host(self) -> str:
         """Name of this host."""
         return socket.gethostname()
+
+    def hosts_of(self, ranks: Iterable[int]) -> str:
+        """Name of this host."""
+        return self.host
 
     def exchange(
         self, vector: Any, numbers: Numbers, rows: Rows | None = None, per: int | None = None
