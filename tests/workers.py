@@ -46,7 +46,6 @@ from elman.core.training import early, sharded
 from elman.core.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 early.EARLY, early.LOWEST = 1, "none"
-early.LOWEST = "none"
 class Told(early.EarlySending):
     def _send_next(self, vector):
         print("late" if self._vector is None else "early", flush=True)
@@ -89,7 +88,6 @@ for case in range(100):
     assert numbers.tolist() == [[3.0, rank] for rank in range(workers.size)]
     _, numbers = workers.exchange(None, np.array([1.0]))
     assert numbers.tolist() == [[1.0]] * workers.size
-print("parts", len(parts))
 workers.close()
 """
 # A program whose workers have each a folder of its own.
@@ -108,7 +106,7 @@ del TorchWorkers._sent
 # sends all other gradients early where the framework can.
 TELLING_ROWS = f"""
 from elman.core.training import early, sharded
-early.EARLY = 1
+early.EARLY, early.LOWEST = 1, "none"
 from elman.core.workers import shared_memory
 shared_memory._new_file = lambda stack: None
 class Told(sharded.Rows):

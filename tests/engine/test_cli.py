@@ -27,11 +27,12 @@ def test_the_first_training_says_that_it_compiles_and_the_next_has_no_need_to(
     assert COMPILING not in said[1]
 
 
+@pytest.mark.parametrize("more", [(), ("--shards", "2")])
 def test_an_interrupt_while_kernels_are_compiled_does_not_wait_for_them(
-    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
-    command = [sys.executable, "-m", "elman", "train", str(story), *ONCE, "--out", "run"]
+    command = [sys.executable, "-m", "elman", "train", str(story), *ONCE, "--out", "run", *more]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         assert training.stderr.readline() == COMPILING

@@ -218,6 +218,12 @@ def interrupt(place: Place) -> None:
             os.kill(process, signal.SIGTERM)
 
 
+def interrupt_second(place: Place) -> None:
+    """Interrupt the training on the second host."""
+    for process in place.net.hosts[1].processes():
+        os.kill(process, signal.SIGTERM)
+
+
 def full_disk(place: Place) -> Mapping[str, str]:
     """The second host has no space for temporary files and caches."""
     own = place.folder / "full"
@@ -261,6 +267,9 @@ CASES = {
         during=stopped_for(90), line=STOPPED, seconds=NOW
     ),
     "its processes are stopped": Case(during=stop, line=STOPPED, seconds=MINUTE, left=[0]),
+    "it is interrupted": Case(
+        during=interrupt_second, line=r"^interrupted on host2: to continue, type"
+    ),
     "a clock is an hour fast": Case(before=wrong_clock(HOUR)),
     "a clock is an hour fast, c10d": Case(
         before=wrong_clock(HOUR), way=ELASTIC, line=r"number of machines.*2 on host1, 1 on host2"
@@ -272,7 +281,7 @@ CASES = {
     "another processor": Case(
         before=other_processor, line=r"same processor.*on host2.*NUMBA_CPU_", of=("numba",)
     ),
-    "another text": Case(before=other_text, line=r"host2: .*store"),
+    "another text": Case(before=other_text, line=r"host2: .*store differs from the first worker's"),
     "no text": Case(before=no_text, line=r"host2: .*store"),
     "the run is not shared": Case(before=own_runs),
     "the run is not shared, and goes on": Case(before=own_runs, during=interrupt, again=True),

@@ -140,7 +140,7 @@ def test_a_training_goes_on_with_another_number_of_workers(
     await_checkpoint(store / "run")
     launched.send_signal(signal.SIGTERM)
     _, err = launched.communicate(timeout=120)
-    one, several = "resume with elman train --resume", "type the same command on all hosts"
+    one, several = "resume with elman train --resume", "to continue, type the same command"
     assert re.search(
         rf"interrupted: {one}" if before == 1 else rf"interrupted on \S+: {several}", err
     )

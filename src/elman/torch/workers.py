@@ -33,7 +33,7 @@ REST, NUMBERS, FIRST_EARLY = range(3)  # tags of messages that are sent at the s
 class Begun:
     """An exchange of a part of a vector that has begun.
 
-    - `place`: of the part in the vector.
+    - `place`: of the part in the vector; of the rest, its length.
     - `own`: the part, which takes the sum.
     - `pieces`: the part as a piece for each worker, (size, piece); None if all of it is sent.
     - `received`: all pieces for this worker, (size, piece), or all of the other worker's part.

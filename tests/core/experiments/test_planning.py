@@ -196,6 +196,21 @@ def test_messages_at_once_count_as_one_and_those_of_a_ring_each(
     assert cut.messages(workers, machines) == messages + (again if machines > 1 else 0)
 
 
+@pytest.mark.parametrize(
+    ("framework", "layers", "hidden", "messages"),
+    [
+        ("numba", 4, 600, 2),  # two and a half million weights
+        ("torch", 4, 600, 1),  # the upper layers are sent early
+        ("torch", 1, 1100, 2),  # the lowest layer is not
+    ],
+)
+def test_what_is_not_sent_early_takes_one_message_if_it_is_small(
+    framework: str, layers: int, hidden: int, messages: int
+) -> None:
+    sizes = {"cell": "rnn", "hidden": hidden, "embedding": 16, "layers": layers}
+    assert task(framework=framework, **sizes).messages(2, 2) == messages
+
+
 def test_workers_on_gpus_do_not_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = []
 

@@ -148,7 +148,7 @@ class Task:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
         rest = self.gradient_numbers - sum(one.numbers for one in self.sent_early)
-        whole = workers == 2 and rest <= WHOLE
+        whole = workers == 2 and rest <= WHOLE and not on_gpus(self)
         rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
         rings += 2 * (self.embedding is not None)
         return rounds + rings * min(workers - 1, machines)

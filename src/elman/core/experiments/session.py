@@ -86,25 +86,23 @@ class Session:
         self.training.trainer.show_progress = first and self.conduct.show_progress
         self.training.model.board.display = self.conduct.show_curves
         callbacks = self._callbacks(checkpoints) if first else [checkpoints]
-        with self.conduct.ending(checkpoints), self._naming_interrupted():
+        with self.conduct.ending(checkpoints), self._naming_interrupted(checkpoints):
             self.training.fit(*callbacks, resume=begun)
             if first:
                 self.training.write(self.folder)
         return self
 
     @contextmanager
-    def _naming_interrupted(self) -> Iterator[None]:
+    def _naming_interrupted(self, checkpoints: Checkpoints) -> Iterator[None]:
         """Have all of several workers say on which host the training was interrupted."""
         try:
             yield
         except KeyboardInterrupt as error:
-            enders = getattr(self.training.trainer.step, "enders", [])
-            if self.workers.size == 1 or not enders:
+            if self.workers.size == 1 or not checkpoints.begun:
                 raise
-            raise InterruptedWorkError(
-                f"interrupted on {self.workers.hosts_of(enders)}: type the same command on all "
-                "hosts to continue"
-            ) from error
+            if enders := self.training.trainer.step.enders:
+                raise _interrupted_on(self.workers.hosts_of(enders)) from error
+            raise
 
     def _callbacks(self, checkpoints: Checkpoints) -> list[Callback]:
         """Callbacks of the first worker.
@@ -210,10 +208,19 @@ def _follow(workers: NamedWorkers, conduct: Conduct, given: Mapping[str, Any]) -
         raise FirstWorkerFailedError("the first worker has failed")
     settings, folder, seconds = found
     check_command(given, settings)
-    reading = Busy(workers)
-    training = Training.from_settings(settings, workers)
-    reading.end()
-    Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
+    try:
+        reading = Busy(workers)
+        training = Training.from_settings(settings, workers)
+        reading.end()
+        Session(training, folder, replace(conduct, checkpoint_every=seconds), workers).fit()
+    except KeyboardInterrupt as error:
+        raise _interrupted_on(workers.host) from error
+
+
+def _interrupted_on(hosts: str) -> InterruptedWorkError:
+    return InterruptedWorkError(
+        f"interrupted on {hosts}: to continue, type the same command on all hosts"
+    )
 
 
 def default_folder(text: str) -> Path:

@@ -166,7 +166,8 @@ class EarlyStep(GradientStep):
     def when_complete(self, tell: Callable[[str], None]) -> frozenset[str]:
         """Call `tell` with a weight's name whenever its gradient of a batch is complete.
 
-        Return the names of the weights for which it is called, if they have a gradient.
+        Return the names of the weights for which it is called, if they have a gradient. No other
+        weights may be trained later.
         """
 
     @abstractmethod

@@ -20,7 +20,8 @@ from elman.core.valid_values import MAX_SHARDS
 from elman.core.workers.rows import Rows
 
 Numbers = NDArray[np.float64]
-WHOLE = 1 << 20  # most numbers of a vector that each of two workers adds up: more are divided
+# Most numbers of a vector that every worker adds up. Of a larger one, each adds up a piece.
+WHOLE = 1 << 20
 
 
 @contextmanager
