@@ -156,6 +156,7 @@ def test_the_network_takes_what_goes_to_other_machines(monkeypatch: pytest.Monke
 def test_pytorch_sends_gradients_while_it_computes_others(
     monkeypatch: pytest.MonkeyPatch, gradients: float
 ) -> None:
+    monkeypatch.setattr(planning, "on_gpus", lambda _: False)  # without the framework
     sizes = {"cell": "rnn", "hidden": 1024, "embedding": 1024, "layers": 2}
     tasks = [task(framework=framework, **sizes) for framework in ("numba", "torch")]
     measured = Measured(gradients, 0.0, 0.1, 0.0, 0.0)
@@ -205,8 +206,9 @@ def test_messages_at_once_count_as_one_and_those_of_a_ring_each(
     ],
 )
 def test_what_is_not_sent_early_takes_one_message_if_it_is_small(
-    framework: str, layers: int, hidden: int, messages: int
+    monkeypatch: pytest.MonkeyPatch, framework: str, layers: int, hidden: int, messages: int
 ) -> None:
+    monkeypatch.setattr(planning, "on_gpus", lambda _: False)  # without the framework
     sizes = {"cell": "rnn", "hidden": hidden, "embedding": 16, "layers": layers}
     assert task(framework=framework, **sizes).messages(2, 2) == messages
 

@@ -148,8 +148,8 @@ class Task:
             return 0
         jax, cut = self.settings.framework == "jax", self.settings.partition_optimizer
         rest = self.gradient_numbers - sum(one.numbers for one in self.sent_early)
-        whole = workers == 2 and rest <= WHOLE and not on_gpus(self)
-        rounds, rings = (1, 2 + cut) if jax else (2 - whole + cut, 0)
+        small = workers == 2 and rest <= WHOLE
+        rounds, rings = (1, 2 + cut) if jax else (2 - (small and not on_gpus(self)) + cut, 0)
         rings += 2 * (self.embedding is not None)
         return rounds + rings * min(workers - 1, machines)
 
