@@ -162,3 +162,22 @@ def test_a_model_of_other_layers_is_not_saved(
     with pytest.raises(ElmanError, match="got Own and Seq2SeqAttentionDecoder: save one of your"):
         package.save(tmp_path / "own", own)
     assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.core
+def test_a_model_that_computes_otherwise_is_not_saved(
+    made: Path, module: Any, framework: str, tmp_path: Path
+) -> None:
+    class Own(module.Seq2SeqEncoder):  # type: ignore[misc]
+        """An encoder that a user has changed."""
+
+        def embedded(self, X: Any) -> Any:
+            return 2 * super().embedded(X)
+
+    model = package.load(made, framework)
+    flax = {"training": True} if framework == "jax" else {}
+    own = module.Seq2Seq(Own(9, 4, 4, 1), model.decoder, tgt_pad=0, lr=0.01, **flax)
+    own.codec = model.codec
+    with pytest.raises(ElmanError, match="got Own with its own embedded: save one of your own"):
+        package.save(tmp_path / "own", own)
+    assert not (tmp_path / "own").exists()

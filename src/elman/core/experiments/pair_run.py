@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elman.core.d2l.overrides import Originals
 from elman.core.data.pair_texts import PairTexts
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, run_folder
@@ -21,6 +22,9 @@ from elman.core.model.weights import Weights, load_checked
 from elman.core.text import pair_codec
 from elman.core.text.pair_codec import PADDING, PairCodec
 from elman.core.training.history import Epoch
+
+# Methods of an encoder or a decoder that define what it computes, by the frameworks' names.
+COMPUTING = ("setup", "embedded", "init_state", "decode", "forward", "call", "__call__")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
             f"an encoder-decoder must have a Seq2SeqEncoder and a Seq2SeqDecoder to be saved, got "
             f"{found}: save one of your own with its framework"
         )
+    for part in parts:
+        _check_own_methods(type(part))
     values = module.seq2seq_weights(model)
     arch = architecture_of(values)
     encoder_decoder.check(values, arch)
@@ -116,6 +122,16 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
     with run_folder.new_folder(folder) as part:
         write(part, arch, values, codec, None, history)
         run.draw(part, history)
+
+
+def _check_own_methods(kind: type) -> None:
+    """Raise an ElmanError for an encoder or decoder that computes something else than elman's."""
+    ours = next(each for each in kind.__mro__ if each.__module__.startswith("elman."))
+    if (name := Originals(ours, COMPUTING).replaced_in(kind)) is not None:
+        raise ElmanError(
+            f"an encoder-decoder must compute as elman's to be saved, got {kind.__name__} with its "
+            f"own {name}: save one of your own with its framework"
+        )
 
 
 def architecture_of(values: Mapping[str, Weights]) -> PairArchitecture:
