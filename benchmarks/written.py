@@ -8,10 +8,14 @@ counts operations, as in tokens.py.
 """
 
 import argparse
+import sys
 from typing import Any
 
 from quality_texts import TEXTS
+from reporting import processor
 from tokens import trained
+
+from elman.kernels.codegen.processor import instructions
 
 MINUTES = 1, 3, 10
 WHOLE = 1_000_000_000  # more characters than any text has
@@ -21,8 +25,12 @@ HEAD = """\
 # What 1, 3 and 10 minutes write
 
 Nothing but a text and the minutes was given. Each sample is the first one that the model wrote at
-temperature 0.7 with seed 0. Bits per character are those of a part of the text that no model read
-during training.
+temperature 0.7 with seed 0. Bits per character are those of the first 150,000 characters of a part
+of the text that no model read during training.
+"""
+COUNTED = """
+The clock of these trainings counted operations: a minute has as many updates as one of a machine
+that computes {gflops:g} GFLOP/s, and the page does not depend on what else the machine did.
 """
 
 
@@ -52,6 +60,10 @@ def main() -> None:
     parser.add_argument("texts", nargs="+", choices=TEXTS)
     asked = parser.parse_args()
     print(HEAD)
+    if asked.counted:
+        print(COUNTED.format(gflops=asked.counted))
+    command = " ".join(["python benchmarks/written.py", *sys.argv[1:]])
+    print(f"\n(`{command}`, {processor()}, {instructions()})\n")
     for name in asked.texts:
         print(f"## {name}\n")
         for minutes in MINUTES:
