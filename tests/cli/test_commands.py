@@ -98,7 +98,7 @@ BAD = [
     (["train", "--batching", "contiguous"], "The Time Machine is read in random windows"),
     (
         ["train", "short.txt", "--batching", "sliding"],
-        "batching must be random or contiguous, got 'sliding'",
+        "batching must be random, contiguous or shuffled, got 'sliding'",
     ),
     (
         ["train", "short.txt", "--recipe", "book", "--batching", "contiguous"],

@@ -13,6 +13,7 @@ from elman.core.d2l import rnnlm
 from elman.core.errors import DivergedError, ElmanError
 from elman.core.model import weights
 from elman.core.model.cells import CELLS
+from elman.core.model.language_model import log_probabilities
 from elman.core.model.weights import Architecture
 from elman.core.text.vocab import Vocab
 from elman.core.training import checkpoint
@@ -151,20 +152,45 @@ def test_a_changing_learning_rate_changes_every_framework_alike(
     assert_close(losses(module), losses(specification))
 
 
-@pytest.mark.parametrize(("cell", "layers"), [(cell, 1 + n % 2) for n, cell in enumerate(CELLS)])
-def test_streams_follow_the_same_losses(module: Any, cell: str, layers: int, story: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "layers", "batching"),
+    [
+        *((cell, 1 + n % 2, "contiguous") for n, cell in enumerate(CELLS)),
+        ("lstm", 2, "shuffled"),
+    ],
+)
+def test_streams_follow_the_same_losses(
+    module: Any, cell: str, layers: int, batching: str, story: Path
+) -> None:
     def losses(module: Any) -> tuple[np.ndarray, list[float]]:
-        # 11 batches, the last of 7 steps
-        data = module.TextFile(str(story), 12, 26, batching="contiguous")
+        # 11 batches, the last of 7 steps; or 8 batches of stretches of 3 windows
+        sizes = (12, 26) if batching == "contiguous" else (8, 16)
+        data = module.TextFile(str(story), *sizes, batching=batching)
         arch = Architecture(cell, len(data.vocab), 16, layers)
         model = module.build(arch, weights.initial(arch, 5), lr=0.1)
         found = update_losses(module, model, data)
         return found, [epoch.val_loss for epoch in model.trainer.history]
 
     (wanted, wanted_val), (found, found_val) = losses(specification), losses(module)
-    assert len(wanted) == 110
+    assert len(wanted) == (110 if batching == "contiguous" else 240)
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
     np.testing.assert_allclose(found_val, wanted_val, rtol=1e-3)
+
+
+def test_a_stretch_begins_with_the_zero_state(module: Any, story: Path) -> None:
+    data = module.TextFile(str(story), 8, 16, batching="shuffled", seed=3)
+    arch = Architecture("gru", len(data.vocab), 8, 2)
+    model = module.build(arch, weights.initial(arch, 5), lr=1e-9)  # which changes nothing
+    found = update_losses(module, model, data)[: len(data.train_dataloader())]
+    windows, wanted = data.train_dataloader().windows, []
+    assert windows > 1
+    spec = specification.build(arch, weights.initial(arch, 5))
+    state: Any = None
+    for n, (X, Y) in enumerate(data.get_dataloader(train=True)):
+        logits, state = spec.step(np.asarray(X), None if n % windows == 0 else state)
+        known = log_probabilities(logits)
+        wanted.append(-np.take_along_axis(known, np.asarray(Y)[..., None], -1).mean())
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 def test_a_stream_read_in_pieces_is_the_stream_read_at_once(module: Any, story: Path) -> None:

@@ -72,10 +72,11 @@ def test_a_resumed_training_ends_in_the_same_bits(
     assert_resumes(module, story, tmp_path, case)
 
 
-def test_the_state_carried_along_a_stream_is_resumed_too(
-    module: Any, story: Path, tmp_path: Path
+@pytest.mark.parametrize("batching", ["contiguous", "shuffled"])
+def test_the_state_carried_from_batch_to_batch_is_resumed_too(
+    module: Any, story: Path, tmp_path: Path, batching: str
 ) -> None:
-    assert_resumes(module, story, tmp_path, CASES[1] | {"batching": "contiguous"})
+    assert_resumes(module, story, tmp_path, CASES[1] | {"batching": batching})
 
 
 @pytest.mark.parametrize(

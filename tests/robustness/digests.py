@@ -38,6 +38,7 @@ VARIANTS = {
 MORE = {
     "momentum": "--optimizer sgd --momentum 0.9 --schedule cosine --warmup 0.2",
     "tied": "--optimizer adamw --embedding 32 --tied",
+    "shuffled": "--optimizer adam --batching shuffled --batch-size 4 --seq-len 8",
 }
 PRECISE = {"bf16": "--optimizer adam --precision bf16"}  # in frameworks that have a choice
 SHARDED = {"partitioned": "--optimizer adam --partition-optimizer --layers 2 --embedding 16"}

@@ -60,7 +60,12 @@ def run_alone(folder: Path, command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("framework", "batching", "sizes"),
-    [("numba", "contiguous", (2, 4)), ("numba", "random", (2,)), ("torch", "random", (2,))],
+    [
+        ("numba", "contiguous", (2, 4)),
+        ("numba", "random", (2,)),
+        ("numba", "shuffled", (2, 4)),
+        ("torch", "random", (2,)),
+    ],
 )
 def test_one_two_and_four_workers_end_in_the_same_bits(
     store: Path, framework: str, batching: str, sizes: tuple[int, ...]

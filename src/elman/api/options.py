@@ -63,7 +63,9 @@ class TrainOptions(TypedDict, total=False):
     batch_size: int | None
     """Windows or lines of a batch. [default: chosen for the text; the book's is 1024]"""
     batching: str | None
-    """random or contiguous windows. [default: chosen for the text; the book's is 'random']"""
+    """random, contiguous or shuffled windows. [default: chosen for the text; the book's is
+    'random']
+    """
     epochs: int | None
     """Passes over the training part. [default: chosen for the text; the book's is 100]"""
     minutes: float | None

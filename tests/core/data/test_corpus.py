@@ -162,7 +162,7 @@ def test_a_text_whose_words_are_all_unknown_is_refused(tmp_path: Path) -> None:
         TextFile(str(path), 4, 4, "word")
 
 
-@pytest.mark.parametrize("batching", ["random", "contiguous"])
+@pytest.mark.parametrize("batching", ["random", "contiguous", "shuffled"])
 def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
     story: Path, batching: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,7 +206,10 @@ def test_an_address_is_not_taken_for_a_path(address: str) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["char", "byte", "word"])
 @pytest.mark.parametrize("split", [None, (0.9, 0.1), (0.9, 0.05, 0.05)])
-@pytest.mark.parametrize(("steps", "batch", "batching"), [(1, 1, "random"), (4, 8, "contiguous")])
+@pytest.mark.parametrize(
+    ("steps", "batch", "batching"),
+    [(1, 1, "random"), (4, 8, "contiguous"), (4, 3, "shuffled"), (4, 8, "shuffled")],
+)
 def test_a_text_is_long_enough_from_the_tokens_on_that_the_message_names(
     tmp_path: Path,
     tokenizer: str,

@@ -12,7 +12,7 @@ from elman.core.errors import ElmanError
 from elman.numpy import TextFile
 
 
-@pytest.mark.parametrize("batching", ["random", "contiguous"])
+@pytest.mark.parametrize("batching", ["random", "contiguous", "shuffled"])
 def test_batches_of_a_text_that_was_read_are_those_of_a_text_file(
     story: Path, batching: str
 ) -> None:

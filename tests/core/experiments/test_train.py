@@ -75,7 +75,7 @@ def test_a_test_that_was_cut_short_has_bits_of_what_it_read(
     assert result.bits_per_character < 8
 
 
-@pytest.mark.parametrize("batching", ["random", "contiguous"])
+@pytest.mark.parametrize("batching", ["random", "contiguous", "shuffled"])
 def test_a_whole_validation_has_the_unknown_tokens_that_evaluating_finds(
     uneven: Path, batching: str
 ) -> None:

@@ -27,12 +27,14 @@ class Batch(Sequence[Any]):
       not act on the state: a padded sequence has the state after its padding, so pad at the end.
     - `stateful`: True if each sequence continues a sequence of the previous batch. The trainer then
       adds the state after that batch as the last input, or None at the start of an epoch.
+    - `begins`: True if all sequences of a stateful batch are new: the last input is then None.
     """
 
     inputs: Any
     targets: Any
     mask: NDArray[np.bool_] | None = None
     stateful: bool = False
+    begins: bool = False
 
     def __post_init__(self) -> None:
         several = isinstance(self.inputs, tuple | list)

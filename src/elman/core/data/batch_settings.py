@@ -16,6 +16,8 @@ from elman.core.data.batching import (
     sliding_windows,
 )
 from elman.core.data.lines import LineBatches, Lines
+from elman.core.data.parts import PARTS
+from elman.core.data.stretches import Stretches, number_of_windows
 from elman.core.data.text import Text
 from elman.core.errors import ElmanError, require_at_least, require_one_of
 from elman.core.text.encoders import Ids
@@ -24,7 +26,7 @@ from elman.core.valid_values import BATCHING
 MIN_UPDATES, SUGGESTED_UPDATES = 2, 10  # in an epoch
 
 log = logging.getLogger("elman")
-Loader = Minibatches | ContiguousBatches | LineBatches
+Loader = Minibatches | ContiguousBatches | Stretches | LineBatches
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class BatchSettings:
 
     - `batch_size`: windows, sequences or lines in a batch.
     - `num_steps`: tokens in a window, or at most in a line.
-    - `batching`: random or contiguous windows.
+    - `batching`: random, contiguous or shuffled windows. Shuffled ones are in stretches of the text
+      in random order; in validation they are contiguous.
     - `seed`: seed for the boundaries and the order of the training windows.
     """
 
@@ -48,7 +51,7 @@ class BatchSettings:
         require_at_least(0, seed=self.seed)
 
     def check_lines(self, lines: bool) -> None:
-        """Raise an ElmanError for contiguous batches of lines."""
+        """Raise an ElmanError for batches of lines that are not random."""
         if lines and self.batching != "random":
             raise ElmanError(
                 f"--lines requires random batching, got batching {self.batching}: leave it out"
@@ -63,16 +66,18 @@ class BatchSettings:
 
     def _check_lengths(self, text: Text) -> None:
         """Raise an ElmanError with a sufficient length for a part without a whole batch."""
-        if self.batching == "contiguous":
+        if self.batching != "random":
             needed = self.batch_size + 1
             rule = f"{self.batch_size} sequences need {needed} tokens"
-            less = "a smaller batch"
-        else:
+            less = ", or a smaller batch" if needed > 2 else ""
+            text.require_tokens(needed, rule, less)
+        if self.batching != "contiguous":
             needed = self.num_steps + 1
             steps = "step" if self.num_steps == 1 else "steps"
             rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
-            less = "fewer steps"
-        text.require_tokens(needed, rule, f", or {less}" if needed > 2 else "")
+            less = ", or fewer steps" if needed > 2 else ""
+            parts = PARTS if self.batching == "random" else PARTS[:1]
+            text.require_tokens(needed, rule, less, parts)
 
     def advise(self, text: Text, updates: int) -> None:
         """Warn about large batches that leave few updates in an epoch."""
@@ -100,16 +105,20 @@ class BatchSettings:
         rng: np.random.Generator | None,
         convert: Callable[[NDArray[Any]], Any],
         id_type: Any,
+        characters: float = 1.0,
     ) -> Loader:
         """Batches of a part of a text, in an order drawn by `rng`.
 
-        `convert` converts to arrays of a framework.
+        `convert` converts to arrays of a framework; `characters` is the mean number of a token.
         """
         size = self.batch_size
         steps = self.num_steps
         if isinstance(part, Lines):
             return LineBatches(part, size, steps, rng, convert, id_type)
-        if self.batching == "contiguous":
+        if self.batching == "shuffled" and rng is not None:
+            windows = number_of_windows(len(part), characters, size, steps)
+            return Stretches(part, size, steps, windows, rng, convert, id_type)
+        if self.batching != "random":
             return ContiguousBatches(part, size, steps, convert, id_type)
         arrays = [MemmapWindows(view, id_type) for view in sliding_windows(part, steps)]
         sampler = non_overlapping(len(arrays[0]), steps, rng)

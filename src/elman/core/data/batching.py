@@ -58,7 +58,9 @@ def shuffled(count: int, rng: np.random.Generator) -> IndexSampler:
     return IndexSampler(count, rng)
 
 
-def non_overlapping(count: int, steps: int, rng: np.random.Generator | None = None) -> IndexSampler:
+def non_overlapping(
+    count: int, steps: int, rng: np.random.Generator | None = None
+) -> "NonOverlapping":
     """Sampler of windows that do not overlap: an epoch reads each token once.
 
     `count` is the number of all windows of `steps` ids. Without a generator, the samples are in

@@ -236,10 +236,12 @@ class TextFile(DataModule):
         - `split`: shares of the training, validation and test part, in text order, or of the first
           two; 0.8, 0.1 and 0.1 by default.
         - `seed`: seed for the boundaries and the order of the training windows.
-        - `batching`: random or contiguous. With random, an epoch reads each token once, in windows
-          whose boundaries and order change; validation and test windows are in text order. With
-          contiguous, each part is read as `batch_size` contiguous sequences, and the state is
-          carried from batch to batch.
+        - `batching`: random, contiguous or shuffled. With random, an epoch reads each token once,
+          in windows whose boundaries and order change; validation and test windows are in text
+          order. With contiguous, each part is read as `batch_size` contiguous sequences, and the
+          state is carried from batch to batch. With shuffled, the training part is read in
+          stretches of about 256 characters, whose boundaries and order change; the state is carried
+          from window to window of a stretch. Validation and test parts are then contiguous.
         - `codec`: codec of a model, to read the text with, instead of a new codec from the training
           part.
         - `vocab_size`: maximum size of the vocabulary, including the unknown symbol: the most
@@ -378,7 +380,9 @@ class TextFile(DataModule):
     ) -> Loader:
         """Minibatches of a part; `convert` defaults to the framework's conversion."""
         read = self.text.lines[part] if self.lines else self._ids(part)
-        return self.batches.loader(read, rng, convert or self.to_tensor, self.id_type)
+        size = self.sizes["training"]
+        characters = max(1, size.characters) / max(1, size.tokens)
+        return self.batches.loader(read, rng, convert or self.to_tensor, self.id_type, characters)
 
     def _ids(self, part: str) -> Ids:
         """Ids of a part. A user may have replaced them."""

@@ -22,6 +22,7 @@ from elman.core.data.batching import (
     ScaledShuffle,
 )
 from elman.core.data.lines import LineBatches
+from elman.core.data.stretches import Stretches
 from elman.core.errors import ElmanError
 
 BATCHES_AT_ONCE = 64  # whose windows are drawn together
@@ -43,6 +44,11 @@ class ShardedBatch:
     def stateful(self) -> bool:
         """True if the sequences continue sequences of the previous batch."""
         return any(batch.stateful for batch in self.parts.values())
+
+    @property
+    def begins(self) -> bool:
+        """True if all sequences are new, in a batch that is stateful."""
+        return any(batch.begins for batch in self.parts.values())
 
     def prepared(self, prepare: Callable[[Batch], Batch]) -> "ShardedBatch":
         """The same shards on the device; `inputs` stay as made by the loader."""
@@ -159,6 +165,23 @@ class WindowShards(ShardedLoader):
         return ScaledShuffle(self.number, self.steps, start, rng, SEGMENT_IDS)
 
 
+class StretchShards(ShardedLoader):
+    """Stretches in random order, drawn as WindowShards draws windows."""
+
+    def __init__(self, loader: Stretches, total: int, own: range, vocab: int) -> None:
+        super().__init__(loader, total, own, vocab)
+        self.whole = WindowShards(loader.whole, total, own, vocab)
+
+    def __len__(self) -> int:
+        return len(self.whole) * int(self.loader.windows)
+
+    def _batches(self) -> Iterator[ShardedBatch]:
+        for stretches in self.whole._batches():
+            shards = [self.loader.cut(part) for part in stretches.parts.values()]
+            for windows in zip(*shards, strict=True):
+                yield ShardedBatch(dict(zip(stretches.parts, windows, strict=True)))
+
+
 class SequenceShards(ShardedLoader):
     """Contiguous sequences, about equally many in each shard."""
 
@@ -187,6 +210,9 @@ def sharded(loader: Any, total: int, own: range, vocab: int) -> ShardedLoader:
     if isinstance(loader, ContiguousBatches):
         kind = SequenceShards
         rows = len(loader.both[0])
+    elif isinstance(loader, Stretches):
+        kind = StretchShards
+        rows = loader.whole.batch_size
     elif isinstance(loader, LineBatches | Minibatches):
         of_windows = isinstance(loader, Minibatches) and isinstance(loader.sampler, NonOverlapping)
         windows = of_windows and loader.state

@@ -1,6 +1,7 @@
 """A text as tokens, and facts about it: its parts, their sizes, its lines. No batches."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,9 +120,14 @@ class Text:
         """Mean number of targets in a training line, truncated to `steps`; 0 without lines."""
         return self.lines["training"].read(steps) / self.num_lines if self.lines else 0.0
 
-    def require_tokens(self, needed: int, rule: str, other_cure: str = "") -> None:
-        """Raise an ElmanError with the rule for a part with fewer tokens than needed."""
-        for part in self.used:
+    def require_tokens(
+        self, needed: int, rule: str, other_cure: str = "", parts: Sequence[str] = PARTS
+    ) -> None:
+        """Raise an ElmanError with the rule for one of these parts with fewer tokens than needed.
+
+        Parts that are not used do not count.
+        """
+        for part in filter(parts.__contains__, self.used):
             if (found := len(self.ids(part))) < needed:
                 cure = self._longer(part, needed) + other_cure
                 raise ElmanError(f"{rule}, and the {part} part has {found}: {cure}")

@@ -213,10 +213,10 @@ def _choose_batches(chosen: dict[str, Any], facts: Facts, speed: float, useful: 
     if chosen.get("lines"):
         chosen.setdefault("batch_size", _rows(tokens / max(1, facts.line)))
         return
-    chosen.setdefault("batching", "contiguous")
+    chosen.setdefault("batching", "shuffled")
     steps = min(STEPS, round(tokens))
-    if chosen["batching"] == "random":
-        steps = min(steps, facts.shortest - 1)  # a window and its next token
+    if chosen["batching"] != "contiguous":  # a window and its next token
+        steps = min(steps, (facts.shortest if chosen["batching"] == "random" else facts.tokens) - 1)
     chosen.setdefault("seq_len", max(1, steps))
     sequences = min(tokens / chosen["seq_len"], facts.shortest / MIN_SEQUENCE)
     chosen.setdefault("batch_size", _rows(sequences))

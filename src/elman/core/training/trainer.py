@@ -86,7 +86,7 @@ class Trainer(HyperParameters):
     batch_loss: float = math.nan  # of the last update
     gradient_norm: Any = math.nan  # of the last update, before clipping
     learning_rate_factor: float = 1.0  # set by a schedule
-    hidden_state: Any = None  # after the last batch, if batches are contiguous
+    hidden_state: Any = None  # after the last batch, if batches are stateful
     # Convert training and validation losses to bits per character, unless tokens are characters.
     in_bits: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
     _final: tuple[float, int] | None = None  # loss and batches of the last validation by time
@@ -390,11 +390,14 @@ class Trainer(HyperParameters):
     def _prepared(self, arrays: Any, state: Any) -> Any:
         """Batch on the device, made from the results of the data set and `prepare_batch`.
 
-        A stateful batch starts from the state after the previous batch.
+        A stateful batch starts from the state after the previous batch, unless it begins.
         """
+        batch = self._on_device(arrays)
+        return batch.with_state(None if batch.begins else state) if batch.stateful else batch
+
+    def _on_device(self, arrays: Any) -> Any:
         sharded = isinstance(arrays, ShardedBatch)
-        batch = arrays.prepared(self._moved) if sharded else self._moved(arrays)
-        return batch.with_state(state) if batch.stateful else batch
+        return arrays.prepared(self._moved) if sharded else self._moved(arrays)
 
     def _moved(self, arrays: Sequence[Any]) -> Batch:
         moved = self.prepare_batch(arrays)
@@ -564,8 +567,8 @@ class Trainer(HyperParameters):
         board = self.model.board
         self.model.board = ProgressBoard(display=False)
         self.model.eval()
-        batch = self._prepared(next(iter(self.train_dataloader)), self.hidden_state)
-        self.step.validate(batch)
+        batch = self._on_device(next(iter(self.train_dataloader)))
+        self.step.validate(batch.with_state(self.hidden_state))
         self.model.board = board
 
 

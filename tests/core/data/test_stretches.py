@@ -1,0 +1,109 @@
+"""Shuffled batches: stretches of the text in random order, read window by window."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elman.core.data.batching import ContiguousBatches
+from elman.core.data.sharding import sharded
+from elman.core.data.stretches import Stretches, number_of_windows
+from elman.numpy import TextFile
+
+
+def stretches_of(tokens: int, batch: int, steps: int, windows: int, seed: int = 0) -> Stretches:
+    """Batches of the ids 0, 1, 2, ...: each id is its place in the text."""
+    rng = np.random.default_rng(seed)
+    ids = np.arange(tokens)
+    return Stretches(ids, batch, steps, windows, rng, np.asarray, np.int64)
+
+
+def joined(batches: Any, windows: int) -> np.ndarray:
+    """Inputs of all stretches, (stretches, windows * steps)."""
+    batches = list(batches)
+    groups = [batches[n : n + windows] for n in range(0, len(batches), windows)]
+    return np.concatenate([np.concatenate([X for X, _ in group], axis=1) for group in groups])
+
+
+@given(
+    st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 300), st.integers(0, 9)
+)
+def test_an_epoch_reads_stretches_that_do_not_overlap(
+    batch: int, steps: int, windows: int, more: int, seed: int
+) -> None:
+    stretch = steps * windows
+    tokens = stretch + 1 + more
+    loader = stretches_of(tokens, batch, steps, windows, seed)
+    batches = list(loader)
+    assert len(batches) == len(loader)
+    for X, Y in batches:
+        assert X.shape == (min(batch, max(1, (tokens - stretch) // stretch)), steps)
+        np.testing.assert_array_equal(Y, X + 1)
+    read = joined(batches, windows)
+    np.testing.assert_array_equal(np.diff(read, axis=1), np.ones((len(read), stretch - 1)))
+    assert len(np.unique(read)) == read.size
+    assert tokens - 1 - read.size < (batch + 1) * stretch
+
+
+def test_each_epoch_has_other_stretches_in_another_order_and_a_seed_repeats_them() -> None:
+    loader, again = (stretches_of(1000, 4, 5, 3) for _ in range(2))
+    first, second = (joined(loader, 3)[:, 0] for _ in range(2))
+    assert sorted(first) != sorted(second)
+    assert list(first) != sorted(first)
+    for epoch in (first, second):
+        np.testing.assert_array_equal(joined(again, 3)[:, 0], epoch)
+
+
+def test_what_an_epoch_leaves_out_is_read_in_others() -> None:
+    loader = stretches_of(60, 4, 5, 2)  # of 5 stretches, a batch has 4
+    epochs = [set(joined(loader, 2).ravel()) for _ in range(20)]
+    assert {len(epoch) for epoch in epochs} == {40}
+    assert set.union(*epochs) == set(range(59))
+
+
+def test_only_the_first_window_of_a_stretch_begins() -> None:
+    batches = list(stretches_of(200, 4, 5, 3))
+    assert all(batch.stateful for batch in batches)
+    assert [batch.begins for batch in batches] == [True, False, False] * (len(batches) // 3)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "characters", "windows"),
+    [
+        (1_000_000, 1.0, 4),  # of 64 characters
+        (1_000_000, 1.6, 2),  # of 64 byte pairs of Chinese
+        (1_000_000, 4.2, 1),  # of 64 byte pairs of English
+        (1_000_000, 600.0, 1),
+        (8 * 64 * 8 * 3, 1.0, 3),  # an epoch has eight batches of stretches
+        (70, 1.0, 1),
+    ],
+)
+def test_a_stretch_has_about_256_characters_and_fewer_in_a_short_text(
+    tokens: int, characters: float, windows: int
+) -> None:
+    assert number_of_windows(tokens, characters, batch_size=8, steps=64) == windows
+
+
+def test_a_text_is_validated_in_its_order(story: Path) -> None:
+    data = TextFile(str(story), 8, 16, batching="shuffled")
+    training, validation = data.train_dataloader(), data.val_dataloader()
+    assert isinstance(training, Stretches)
+    assert training.windows > 1
+    assert isinstance(validation, ContiguousBatches)
+    assert isinstance(data._batches("test"), ContiguousBatches)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_any_number_of_shards_reads_the_same_stretches(shards: int) -> None:
+    def rows(total: int) -> list[np.ndarray]:
+        loader = sharded(stretches_of(2000, 8, 5, 3), total, range(total), 2001)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        assert [batch.begins for batch in batches[:4]] == [True, False, False, True]
+        return [np.concatenate([X for X, _ in batch.parts.values()]) for batch in batches]
+
+    for found, wanted in zip(rows(shards), rows(8), strict=True):
+        np.testing.assert_array_equal(found, wanted)
