@@ -2,7 +2,8 @@
 
 On Debian `apt-get install bible-kjv dict-gcide wamerican fortunes-de` installs them (bible-kjv has
 the program that reads bible-kjv-text). The Time Machine is a part of elman, and the standard
-library that of the interpreter. `OTHER_ALPHABETS` needs fortunes-zh and manpages-ja.
+library that of the interpreter. `HELD_OUT` needs dict-foldoc, dict-jargon and wngerman, and
+`OTHER_ALPHABETS` fortunes-zh and manpages-ja.
 
 The validation part is a file of its own, so that it has the same characters for every contender:
 the last tenth of the characters, or of the lines where each is a sequence of its own.
@@ -15,6 +16,7 @@ import sysconfig
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -47,10 +49,11 @@ def standard_library() -> str:
     return "".join(sources)
 
 
-def dictionary() -> str:
-    """The first characters of the GNU Collaborative International Dictionary of English."""
-    with gzip.open("/usr/share/dictd/gcide.dict.dz", "rt", encoding="utf-8", errors="replace") as f:
-        return f.read(LONGEST)
+def of_dictionary(name: str) -> str:
+    """The first characters of a dictionary in the format of dictd."""
+    path = f"/usr/share/dictd/{name}.dict.dz"
+    with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+        return file.read(LONGEST)
 
 
 def german() -> str:
@@ -71,9 +74,9 @@ def japanese() -> str:
     )
 
 
-def words() -> str:
-    """American English words in random order, one a line."""
-    text = Path("/usr/share/dict/american-english").read_text(encoding="utf-8")
+def words(name: str) -> str:
+    """Words of a list of /usr/share/dict in random order, one a line."""
+    text = Path("/usr/share/dict", name).read_text(encoding="utf-8")
     shuffled = sorted(set(text.splitlines()))
     random.Random(0).shuffle(shuffled)
     return "".join(f"{word}\n" for word in shuffled)
@@ -94,10 +97,19 @@ TEXTS = {
     "time-machine": Text("short", time_machine),
     "king-james": Text("long", king_james),
     "standard-library": Text("long", standard_library),
-    "dictionary": Text("long", dictionary),
+    # GNU Collaborative International Dictionary of English
+    "dictionary": Text("long", partial(of_dictionary, "gcide")),
     "german": Text("long", german),
-    "words": Text("lines", words),
+    "words": Text("lines", partial(words, "american-english")),
 }
+
+# Texts that no setting of the recipe was chosen with.
+HELD_OUT = {
+    "foldoc": Text("long", partial(of_dictionary, "foldoc")),  # of computing
+    "jargon": Text("long", partial(of_dictionary, "jargon")),  # the Jargon File
+    "german-words": Text("lines", partial(words, "ngerman")),
+}
+TEXTS |= HELD_OUT
 
 # Texts with thousands of distinct characters, on which the choice of tokens was measured.
 OTHER_ALPHABETS = {

@@ -178,18 +178,20 @@ def test_streams_follow_the_same_losses(
 
 
 def test_a_stretch_begins_with_the_zero_state(module: Any, story: Path) -> None:
-    data = module.TextFile(str(story), 8, 16, batching="shuffled", seed=3)
+    def data_of(module: Any) -> Any:
+        return module.TextFile(str(story), 8, 16, batching="shuffled", seed=3)
+
+    data, batches = data_of(module), data_of(specification).train_dataloader()
     arch = Architecture("gru", len(data.vocab), 8, 2)
     model = module.build(arch, weights.initial(arch, 5), lr=1e-9)  # which changes nothing
-    found = update_losses(module, model, data)[: len(data.train_dataloader())]
-    windows, wanted = data.train_dataloader().windows, []
-    assert windows > 1
+    found = update_losses(module, model, data)[: len(batches)]
+    assert batches.windows > 1
     spec = specification.build(arch, weights.initial(arch, 5))
-    state: Any = None
-    for n, (X, Y) in enumerate(data.get_dataloader(train=True)):
-        logits, state = spec.step(np.asarray(X), None if n % windows == 0 else state)
+    state, wanted = None, []
+    for n, (X, Y) in enumerate(batches):
+        logits, state = spec.step(X, None if n % batches.windows == 0 else state)
         known = log_probabilities(logits)
-        wanted.append(-np.take_along_axis(known, np.asarray(Y)[..., None], -1).mean())
+        wanted.append(-np.take_along_axis(known, Y[..., None], -1).mean())
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
