@@ -13,7 +13,8 @@ and adds a line of JSON to the table for each; trials that are in it are not run
 elman are options around its own choice. `compare` has elman without any option but the minutes, and
 the bare contenders with the best settings of their kind of text in the table, train one after the
 other on each text, and prints the validation losses in nats per character, and how much lower
-elman's is than the lowest of the others. `--before src` adds another version of elman: the folder
+elman's is than the lowest of the others; texts that no setting was chosen with are compared only if
+they are named. `--before src` adds another version of elman: the folder
 that contains its package, such as that of `git worktree add`.
 
 All have the same two parts of a text and the same minutes on all cores, and keep the weights that
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from quality_contender import BARE, Outcome, choices, outcome
-from quality_texts import TEXTS, parts
+from quality_texts import HELD_OUT, TEXTS, parts
 from reporting import print_header, print_machine, print_row
 
 KINDS = {"short": ("lstm", "gpt"), "long": ("lstm", "gpt"), "lines": ("lstm", "gpt", "gru")}
@@ -43,6 +44,7 @@ FOLDER = Path(__file__).parents[1] / "data" / "quality"
 TABLE = Path(__file__).with_name("quality_search.jsonl")
 LONGEST_TOKEN = 64  # characters
 BEFORE = "elman before"
+COMPARED = TEXTS | HELD_OUT
 KEYS = ("contender", "kind", "text", "minutes", "trial")
 
 
@@ -108,7 +110,7 @@ def compare(
     texts: Sequence[str], budgets: Sequence[float], table: Path, before: Path | None
 ) -> None:
     """Print a row for each text and budget."""
-    kinds = {TEXTS[text].kind for text in texts}
+    kinds = {COMPARED[text].kind for text in texts}
     best = {
         (kind, name): best_settings(table, kind, name) for kind in kinds for name in KINDS[kind]
     }
@@ -116,7 +118,7 @@ def compare(
     columns = ("elman", *([] if before is None else [BEFORE]), *BARE)
     print_header(["text", "minutes", "characters read", *columns, "elman's lead"])
     for text in texts:
-        kind, files = TEXTS[text].kind, parts(text, FOLDER)
+        kind, files = COMPARED[text].kind, parts(text, FOLDER)
         for minutes in budgets:
             found = {"elman": outcome("elman", files, minutes, OPTIONS[kind])}
             if before is not None:
@@ -149,7 +151,7 @@ def parsed() -> argparse.Namespace:
     searching.add_argument("--trials", type=int, default=12)
     searching.add_argument("--minutes", type=float, default=1.5)
     searching.add_argument("--contenders", nargs="+", choices=("elman", *BARE))
-    comparing.add_argument("texts", nargs="*", metavar="TEXT", help=f"of {', '.join(TEXTS)}")
+    comparing.add_argument("texts", nargs="*", metavar="TEXT", help=f"of {', '.join(COMPARED)}")
     comparing.add_argument("--minutes", type=float, nargs="+", default=[1.5, 3.0])
     comparing.add_argument("--before", type=Path, help="folder of another version of elman")
     for command in (searching, comparing):
@@ -157,8 +159,8 @@ def parsed() -> argparse.Namespace:
     asked = parser.parse_args()
     if asked.command == "search" and TEXTS[asked.text].kind != asked.kind:
         parser.error(f"{asked.text} is a text of the kind {TEXTS[asked.text].kind}")
-    if asked.command == "compare" and not {*asked.texts} <= {*TEXTS}:
-        parser.error(f"a text is one of {', '.join(TEXTS)}, got {', '.join(asked.texts)}")
+    if asked.command == "compare" and not {*asked.texts} <= {*COMPARED}:
+        parser.error(f"a text is one of {', '.join(COMPARED)}, got {', '.join(asked.texts)}")
     return asked
 
 

@@ -109,7 +109,6 @@ HELD_OUT = {
     "jargon": Text("long", partial(of_dictionary, "jargon")),  # the Jargon File
     "german-words": Text("lines", partial(words, "ngerman")),
 }
-TEXTS |= HELD_OUT
 
 # Texts with thousands of distinct characters, on which the choice of tokens was measured.
 OTHER_ALPHABETS = {
@@ -134,7 +133,7 @@ def parts(name: str, folder: Path) -> tuple[Path, Path]:
     paths = folder / f"{name}.train.txt", folder / f"{name}.val.txt"
     if not all(path.exists() for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
-        text = (TEXTS | OTHER_ALPHABETS)[name]
+        text = (TEXTS | HELD_OUT | OTHER_ALPHABETS)[name]
         made = split(text.make(), text.kind == "lines")
         for path, part in zip(paths, made, strict=True):
             path.write_text(part, encoding="utf-8", newline="")

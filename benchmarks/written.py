@@ -63,7 +63,7 @@ def main() -> None:
     if asked.counted:
         print(COUNTED.format(gflops=asked.counted))
     command = " ".join(["python benchmarks/written.py", *sys.argv[1:]])
-    print(f"\n(`{command}`, {processor()}, {instructions()})\n")
+    print(f"(`{command}`, {processor()}, {instructions()})\n")
     for name in asked.texts:
         print(f"## {name}\n")
         for minutes in MINUTES:

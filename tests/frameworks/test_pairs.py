@@ -13,7 +13,7 @@ import pytest
 import elman as package
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, run_folder
-from elman.core.experiments.pair_run import load_pair_run
+from elman.core.experiments.pair_run import check_own_methods, load_pair_run
 from elman.core.valid_values import OF_PAIRS
 from tests.conftest import Command
 
@@ -165,7 +165,7 @@ def test_a_model_of_other_layers_is_not_saved(
 
 
 @pytest.mark.core
-def test_a_model_that_computes_otherwise_is_not_saved(
+def test_a_model_that_computes_something_else_is_not_saved(
     made: Path, module: Any, framework: str, tmp_path: Path
 ) -> None:
     class Own(module.Seq2SeqEncoder):  # type: ignore[misc]
@@ -181,3 +181,20 @@ def test_a_model_that_computes_otherwise_is_not_saved(
     with pytest.raises(ElmanError, match="got Own with its own embedded: save one of your own"):
         package.save(tmp_path / "own", own)
     assert not (tmp_path / "own").exists()
+
+
+def test_a_subclass_that_changes_no_method_is_like_its_base(module: Any) -> None:
+    class Named(module.Seq2SeqAttentionDecoder):  # type: ignore[misc]
+        """A decoder with another name."""
+
+        note = "mine"
+
+    class Attending(Named):
+        """A decoder that attends to something else."""
+
+        def attend(self, *arguments: Any) -> Any:
+            return arguments
+
+    check_own_methods(Named)
+    with pytest.raises(ElmanError, match="got Attending with its own attend"):
+        check_own_methods(Attending)

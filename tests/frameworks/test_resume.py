@@ -39,7 +39,9 @@ class Stop(Callback):
 
 
 def made_ready(module: Any, story: Path, case: dict[str, Any]) -> tuple[Any, Any, Any]:
-    data = module.TextFile(str(story), 8, 16, seed=3, batching=case.get("batching", "random"))
+    batching = case.get("batching", "random")
+    steps = 8 if batching == "shuffled" else 16  # so that stretches have several windows
+    data = module.TextFile(str(story), 8, steps, seed=3, batching=batching)
     arch = Architecture(case["cell"], len(data.vocab), 8, case["layers"], case.get("embedding", 0))
     names = ("optimizer", "momentum", "dropout", "input_dropout", "output_dropout")
     settings = {name: case[name] for name in names if name in case}

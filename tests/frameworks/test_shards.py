@@ -51,7 +51,8 @@ def train(
     partitioned: bool = False,
 ) -> Any:
     batching = "random" if lines else case["batching"]
-    data = module.TextFile(str(story), 8, 16, batching=batching, lines=lines)
+    steps = 8 if batching == "shuffled" else 16  # so that stretches have several windows
+    data = module.TextFile(str(story), 8, steps, batching=batching, lines=lines)
     arch = Architecture(case["cell"], len(data.vocab), 8, case.get("layers", 1), 4)
     settings = {"lr": case.get("lr", 0.01), "optimizer": case["optimizer"], "seed": 5}
     settings["momentum"] = case.get("momentum", 0.0)

@@ -82,7 +82,11 @@ class PairAttributes(Attributes):
 
 @dataclass(frozen=True)
 class LoaderAttributes(Attributes):
-    """Attributes of a loader of batches: the state of its generator, and an example."""
+    """Attributes of a loader of batches.
+
+    These are the state of its generator, an example, and the share of the data in an epoch.
+    """
 
     state: Any = None
+    share: float = 1.0
     example: Callable[[], Any] | None = None

@@ -208,7 +208,7 @@ def test_an_address_is_not_taken_for_a_path(address: str) -> None:
 @pytest.mark.parametrize("split", [None, (0.9, 0.1), (0.9, 0.05, 0.05)])
 @pytest.mark.parametrize(
     ("steps", "batch", "batching"),
-    [(1, 1, "random"), (4, 8, "contiguous"), (4, 3, "shuffled"), (4, 8, "shuffled")],
+    [(1, 1, "random"), (4, 8, "contiguous"), (50, 2, "shuffled"), (4, 8, "shuffled")],
 )
 def test_a_text_is_long_enough_from_the_tokens_on_that_the_message_names(
     tmp_path: Path,

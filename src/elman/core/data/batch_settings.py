@@ -35,8 +35,8 @@ class BatchSettings:
 
     - `batch_size`: windows, sequences or lines in a batch.
     - `num_steps`: tokens in a window, or at most in a line.
-    - `batching`: random, contiguous or shuffled windows. Shuffled ones are in stretches of the text
-      in random order; in validation they are contiguous.
+    - `batching`: random or contiguous windows; or shuffled: the training part is read in stretches
+      in random order, other parts contiguously.
     - `seed`: seed for the boundaries and the order of the training windows.
     """
 
@@ -66,18 +66,20 @@ class BatchSettings:
 
     def _check_lengths(self, text: Text) -> None:
         """Raise an ElmanError with a sufficient length for a part without a whole batch."""
-        if self.batching != "random":
-            needed = self.batch_size + 1
-            rule = f"{self.batch_size} sequences need {needed} tokens"
-            less = ", or a smaller batch" if needed > 2 else ""
-            text.require_tokens(needed, rule, less)
+        rules = []
         if self.batching != "contiguous":
             needed = self.num_steps + 1
             steps = "step" if self.num_steps == 1 else "steps"
             rule = f"a window of {self.num_steps} {steps} needs {needed} tokens"
             less = ", or fewer steps" if needed > 2 else ""
-            parts = PARTS if self.batching == "random" else PARTS[:1]
-            text.require_tokens(needed, rule, less, parts)
+            rules.append((needed, rule, less, PARTS if self.batching == "random" else PARTS[:1]))
+        if self.batching != "random":
+            needed = self.batch_size + 1
+            sequences = "sequence needs" if self.batch_size == 1 else "sequences need"
+            rule = f"{self.batch_size} {sequences} {needed} tokens"
+            rules.append((needed, rule, ", or a smaller batch" if needed > 2 else "", PARTS))
+        for of_parts in sorted(rules, reverse=True):  # a cure of the first is one of the second
+            text.require_tokens(*of_parts)
 
     def advise(self, text: Text, updates: int) -> None:
         """Warn about large batches that leave few updates in an epoch."""
@@ -105,7 +107,7 @@ class BatchSettings:
         rng: np.random.Generator | None,
         convert: Callable[[NDArray[Any]], Any],
         id_type: Any,
-        characters: float = 1.0,
+        characters: float,
     ) -> Loader:
         """Batches of a part of a text, in an order drawn by `rng`.
 

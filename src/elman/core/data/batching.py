@@ -58,9 +58,7 @@ def shuffled(count: int, rng: np.random.Generator) -> IndexSampler:
     return IndexSampler(count, rng)
 
 
-def non_overlapping(
-    count: int, steps: int, rng: np.random.Generator | None = None
-) -> "NonOverlapping":
+def non_overlapping(count: int, steps: int, rng: np.random.Generator | None = None) -> IndexSampler:
     """Sampler of windows that do not overlap: an epoch reads each token once.
 
     `count` is the number of all windows of `steps` ids. Without a generator, the samples are in
@@ -207,6 +205,7 @@ class Loader(ABC):
     """Batches of a part of a text. The order may be drawn anew for each epoch."""
 
     rng: np.random.Generator | None = None  # draws the next epoch
+    share = 1.0  # of the text that an epoch reads
 
     @abstractmethod
     def __len__(self) -> int:

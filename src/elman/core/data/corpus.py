@@ -290,7 +290,8 @@ class TextFile(DataModule):
                 tell_cut(text.lines[part], self.num_steps)
         for part in text.used:
             self._batches(part)
-        batches.advise(text, len(self._batches("training")))
+        training = self._batches("training", np.random.default_rng(self.seed))
+        batches.advise(text, len(training))
 
     def _name_parts(self) -> None:
         """Set the attributes of the text that users read."""

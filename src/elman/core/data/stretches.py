@@ -1,7 +1,7 @@
 """Minibatches of stretches of a text in random order: some windows that follow each other."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from elman.core.data.batching import (
 from elman.core.text.encoders import Ids
 
 STRETCH = 256  # characters of a stretch, approximately
-MIN_BATCHES = 8  # of stretches in an epoch; a short text has shorter ones
+MIN_BATCHES = 16  # of stretches in an epoch; a short text has shorter ones
 
 
 def number_of_windows(tokens: int, characters: float, batch_size: int, steps: int) -> int:
@@ -35,9 +35,10 @@ class Stretches(Loader):
     """Batches of stretches that do not overlap, in a new random order for each epoch.
 
     A stretch begins with the zero state. Its windows, of `steps` tokens each, are in adjacent
-    batches, and the state is carried along. Up to `batch_size` - 1 stretches of the text are left
-    out of an epoch, so that all batches have as many rows; another part of the text in each epoch.
-    Inputs and targets are (batch, steps), converted to `id_type` and by `convert`.
+    batches, and the state is carried along. The last batch of stretches of one window may have
+    fewer rows. If stretches have several windows, a smaller last batch is left out, so that states
+    have the same shape in all batches; these are other stretches in each epoch. Inputs and targets
+    are (batch, steps), converted to `id_type` and by `convert`.
     """
 
     def __init__(
@@ -52,24 +53,22 @@ class Stretches(Loader):
     ) -> None:
         arrays = [MemmapWindows(view, id_type) for view in sliding_windows(ids, windows * steps)]
         sampler = non_overlapping(len(arrays[0]), windows * steps, rng)
-        left_out = sampler.number % batch_size if sampler.number > batch_size else 0
-        sampler = replace(
-            sampler,
-            number=sampler.number - left_out,
-            slack=sampler.slack + left_out * windows * steps,
-        )
         self.whole = Minibatches(arrays, batch_size, sampler, np.asarray)
         self.rng, self.steps, self.windows, self.convert = rng, steps, windows, convert
+        self.batches = len(self.whole)  # of stretches
+        if windows > 1:
+            self.batches = max(1, sampler.number // batch_size)
+        self.share = min(1.0, self.batches * batch_size / sampler.number)
 
     def __len__(self) -> int:
-        return len(self.whole) * self.windows
+        return self.batches * self.windows
 
     def example(self) -> Batch:
         """Batch of the first window of a stretch, to infer shapes from."""
         return next(self.cut(self.whole.example()))
 
     def __iter__(self) -> Iterator[Batch]:
-        for stretches in self.whole:
+        for stretches in islice(self.whole, self.batches):
             yield from self.cut(stretches)
 
     def cut(self, stretches: Batch) -> Iterator[Batch]:
@@ -77,4 +76,5 @@ class Stretches(Loader):
         for start in range(0, self.windows * self.steps, self.steps):
             X, Y = (ids[:, start : start + self.steps] for ids in stretches)
             inputs, targets = map(self.convert, map(np.ascontiguousarray, (X, Y)))
-            yield Batch(inputs, targets, stateful=self.windows > 1, begins=start == 0)
+            several = self.windows > 1
+            yield Batch(inputs, targets, stateful=several, begins=several and start == 0)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elman.core.d2l.overrides import Originals
 from elman.core.data.pair_texts import PairTexts
 from elman.core.errors import ElmanError
 from elman.core.experiments import run, run_folder
@@ -22,9 +21,6 @@ from elman.core.model.weights import Weights, load_checked
 from elman.core.text import pair_codec
 from elman.core.text.pair_codec import PADDING, PairCodec
 from elman.core.training.history import Epoch
-
-# Methods of an encoder or a decoder that define what it computes, by the frameworks' names.
-COMPUTING = ("setup", "embedded", "init_state", "decode", "forward", "call", "__call__")
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
             f"{found}: save one of your own with its framework"
         )
     for part in parts:
-        _check_own_methods(type(part))
+        check_own_methods(type(part))
     values = module.seq2seq_weights(model)
     arch = architecture_of(values)
     encoder_decoder.check(values, arch)
@@ -124,14 +120,20 @@ def save(folder: Path, model: Any, module: Any, history: Sequence[Epoch]) -> Non
         run.draw(part, history)
 
 
-def _check_own_methods(kind: type) -> None:
-    """Raise an ElmanError for an encoder or decoder that computes something else than elman's."""
+def check_own_methods(kind: type) -> None:
+    """Raise an ElmanError for an encoder or decoder that does not compute what elman's does.
+
+    Those are subclasses that replace a method or a property.
+    """
     ours = next(each for each in kind.__mro__ if each.__module__.startswith("elman."))
-    if (name := Originals(ours, COMPUTING).replaced_in(kind)) is not None:
-        raise ElmanError(
-            f"an encoder-decoder must compute as elman's to be saved, got {kind.__name__} with its "
-            f"own {name}: save one of your own with its framework"
-        )
+    for each in kind.__mro__[: kind.__mro__.index(ours)]:
+        for name, value in vars(each).items():
+            is_own = hasattr(ours, name) and (callable(value) or isinstance(value, property))
+            if is_own and (name == "__call__" or not name.startswith("_")):
+                raise ElmanError(
+                    f"an encoder-decoder must compute what elman's does to be saved, got "
+                    f"{kind.__name__} with its own {name}: save one of your own with its framework"
+                )
 
 
 def architecture_of(values: Mapping[str, Weights]) -> PairArchitecture:

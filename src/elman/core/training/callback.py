@@ -37,6 +37,10 @@ class TrainerLike(Protocol):
         """Seconds of training."""
 
     @property
+    def passes(self) -> float:
+        """Number of passes over the training data so far."""
+
+    @property
     def progress(self) -> float:
         """Fraction of the training that is done."""
 

@@ -238,7 +238,7 @@ class Samples(Callback):
         epochs = f"{updates / in_epoch:.3g}"
         place = f"{epochs} epoch{'s' * (epochs != '1')}"
         if trainer.by_time:
-            place = passes_in_words(updates / in_epoch)
+            place = passes_in_words(trainer.passes)
         _print(f"after {place}:\n{_quoted(text)}")
 
 

@@ -282,8 +282,14 @@ class Trainer(HyperParameters):
             tokens_per_second=row.speed(seconds),
             seconds=seconds,
             tokens=None if before is None else before + row.loss.weight,
-            passes=self.train_batch_idx / max(1, self.num_train_batches),
+            passes=self.passes,
         )
+
+    @property
+    def passes(self) -> float:
+        """Number of passes over the training data so far."""
+        share = LoaderAttributes.of(self.train_dataloader).share
+        return share * self.train_batch_idx / max(1, self.num_train_batches)
 
     def _end_row(self) -> None:
         """Validate, and add a row to the history."""
