@@ -363,7 +363,7 @@ def cut_stores(good: Good, place: Path, chance: Chance) -> Callable[[], Any]:
     folder = place / "store"
     shutil.copytree(good.stores[0], folder)
     length = chance.randrange((folder / "ids.bin").stat().st_size)
-    batching = chance.choice(["random", "contiguous"])
+    batching = chance.choice(["random", "contiguous", "shuffled"])
 
     def read() -> None:
         data = TextFile(str(folder), 4, 8, batching=batching)

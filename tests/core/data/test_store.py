@@ -360,7 +360,9 @@ def test_bpe_learns_from_the_training_part_alone(text: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no mapped file can be cut there")
-@pytest.mark.parametrize("use", ["read('random')", "read('contiguous')", "evaluate()"])
+@pytest.mark.parametrize(
+    "use", ["read('random')", "read('contiguous')", "read('shuffled')", "evaluate()"]
+)
 def test_a_store_that_is_cut_while_it_is_read_is_told_of(
     text: Path, tmp_path: Path, use: str
 ) -> None:
