@@ -51,7 +51,7 @@ def test_workers_without_the_run_receive_the_first_ones_checkpoint(
     write(tmp_path / "a" / CHECKPOINTS, STATE.updates, arrays(), STATE)
     found = agree([tmp_path / name for name in ("a", "b", "a")], [training()] * 3)
     for values, state in found:
-        assert state == found[0][1]
+        assert repr(state) == repr(found[0][1])  # a loss is NaN
         assert all(np.array_equal(values[name], array) for name, array in arrays().items())
     assert not (tmp_path / "b").exists()
 
