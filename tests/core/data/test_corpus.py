@@ -168,7 +168,8 @@ def test_a_text_too_short_for_its_batches_gets_one_line_of_advice(
 ) -> None:
     for batch_size, updates in ((100, 1), (60, 2)):
         caplog.clear()
-        TextFile(str(story), batch_size, 32, batching=batching)
+        data = TextFile(str(story), batch_size, 32, batching=batching)
+        assert len(data.train_dataloader()) == updates
         (told,) = caplog.messages
         assert told.startswith(
             f"an epoch has only {updates} update{'s' * (updates > 1)}: a batch takes"

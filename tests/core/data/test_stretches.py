@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from elman.core.data.batching import ContiguousBatches
 from elman.core.data.sharding import sharded
 from elman.core.data.stretches import Stretches, number_of_windows
-from elman.numpy import TextFile
+from elman.core.model.weights import Architecture, initial
+from elman.numpy import TextFile, Trainer, build
 
 
 def stretches_of(tokens: int, batch: int, steps: int, windows: int, seed: int = 0) -> Stretches:
@@ -70,6 +71,16 @@ def test_epochs_read_all_places_equally_often_but_for_the_ends() -> None:
     for _ in range(epochs):
         np.add.at(counts, joined(loader, 2).ravel(), 1)
     np.testing.assert_allclose(counts[10:-20] / epochs, 56 / 59, atol=0.06)
+
+
+def test_passes_count_what_an_epoch_reads(story: Path) -> None:
+    data = TextFile(str(story), 8, 8, batching="shuffled")
+    arch = Architecture("rnn", len(data.vocab), 4)
+    trainer = Trainer(2)
+    trainer.fit(build(arch, initial(arch), lr=0.1), data)
+    share = data.train_dataloader().share
+    assert 0.9 < share < 1
+    assert [epoch.passes for epoch in trainer.history] == [share, 2 * share]
 
 
 def test_only_the_first_window_of_a_stretch_begins() -> None:
