@@ -13,9 +13,9 @@ and adds a line of JSON to the table for each; trials that are in it are not run
 elman are options around its own choice. `compare` has elman without any option but the minutes, and
 the bare contenders with the best settings of their kind of text in the table, train one after the
 other on each text, and prints the validation losses in nats per character, and how much lower
-elman's is than the lowest of the others; texts that no setting was chosen with are compared only if
-they are named. `--before src` adds another version of elman: the folder
-that contains its package, such as that of `git worktree add`.
+elman's is than the lowest of the others. Texts that no setting was chosen with are compared only if
+they are named. `--before src` adds another version of elman: the folder that contains its package,
+such as that of `git worktree add`.
 
 All have the same two parts of a text and the same minutes on all cores, and keep the weights that
 were best in validation while they trained. The LSTM and elman read the validation part as one
