@@ -73,6 +73,16 @@ def test_epochs_read_all_places_equally_often_but_for_the_ends() -> None:
     np.testing.assert_allclose(counts[10:-20] / epochs, 56 / 59, atol=0.06)
 
 
+def test_a_warning_counts_the_updates_of_an_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("a stitch in time " * 16 + "abc")  # 275 characters: 16 windows, or 3 batches
+    data = TextFile(str(path), 8, 16, batching="shuffled", val_path=str(path))  # of sequences
+    assert len(data.train_dataloader()) == 2
+    assert caplog.messages[-1].startswith("an epoch has only 2 updates")
+
+
 def test_passes_count_what_an_epoch_reads(story: Path) -> None:
     data = TextFile(str(story), 8, 8, batching="shuffled")
     arch = Architecture("rnn", len(data.vocab), 4)
