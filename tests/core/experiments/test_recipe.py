@@ -297,6 +297,15 @@ def test_three_lines_describe_the_choice() -> None:
     assert lines[2].endswith("weight decay 0.1, for 500,000 tokens")
 
 
+@pytest.mark.parametrize("order", ["shuffled", "contiguous", "random"])
+def test_the_choice_names_the_order_of_the_text(order: str) -> None:
+    wanted = OWN | {"batching": order, "batch_size": 8, "seq_len": 16}
+    line = choose(wanted, NOVEL)[1][1]
+    assert line.endswith(f"cosine schedule, {order} batches of 8 sequences of 16 tokens")
+    by_line = choose(OWN | {"lines": True, "batch_size": 8}, replace(NOVEL, line=10.0))[1][1]
+    assert by_line.endswith("cosine schedule, batches of 8 lines")
+
+
 def one_of(wanted: dict[str, Any]) -> str:
     """The last of the lines of a choice."""
     return choose(wanted, NOVEL)[1][2]

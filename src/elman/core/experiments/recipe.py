@@ -273,6 +273,7 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
     inputs = f"an embedding of {settings.embedding}" if settings.embedding else "one-hot input"
     end = "" if settings.minutes is None else f"{counted(settings.minutes, 'minute')}, "
     end += "" if settings.epochs is None else f"at most {counted(settings.epochs, 'epoch')}, "
+    order = "" if settings.lines else f"{settings.batching} "
     sequences = "lines" if settings.lines else f"sequences of {settings.seq_len} tokens"
     between = "" if settings.layers == 1 else f"{settings.dropout:g} between layers, "
     most = "at most " if settings.minutes is not None else ""
@@ -283,7 +284,7 @@ def _described(settings: Settings, facts: Facts) -> list[str]:
         f"model: {settings.cell}, {layers} of {settings.hidden} units, {inputs}, "
         f"{settings.precision} precision",
         f"training: {end}{settings.optimizer}, learning rate {settings.lr:g}, "
-        f"{settings.schedule} schedule, batches of {settings.batch_size} {sequences}",
+        f"{settings.schedule} schedule, {order}batches of {settings.batch_size} {sequences}",
         f"regularization: dropout {between}{settings.input_dropout:g} on the embedding and "
         f"{settings.output_dropout:g} on outputs, weight decay {settings.weight_decay or 0:g}, for "
         f"{read}{facts.tokens:,} tokens",
