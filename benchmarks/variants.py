@@ -1,0 +1,158 @@
+"""Losses of variants of a GRU and of its training in PyTorch, after the same operations.
+
+    python benchmarks/variants.py [--seeds N] [--operations N] TEXT VARIANT ...
+
+TEXT is one of quality_texts.py: long ones are read in 2,048 byte pairs, the others in characters.
+A VARIANT of the model is one of
+
+- gru: an embedding, a GRU layer, an output layer, as `elman train` chooses;
+- skip: the output layer also reads the embedding;
+- layer-norm: layer normalization of both parts of the gates (Ba et al. 2016);
+- rms-norm: the same without means (Zhang and Sennrich 2019);
+- residual: two narrower layers, each added to its input;
+- bottleneck: more units, and an output layer of two factors, half as many features between them;
+- tied: an output layer that shares the embedding, through a matrix;
+- mingru: three blocks of minGRU (Feng et al. 2024), each added to its normalized input.
+
+Hidden units are chosen so that a token takes as many operations. One of the GRU's training is
+
+- average: validation has a moving average of the weights;
+- tail: the rate stays, and validation has the mean weights of the last quarter;
+- trapezoid: the rate stays, and falls to zero in the last 30 % of the updates;
+- growing-batch: a third of the operations each with 4, 8 and 16 sequences;
+- growing-sequences: a quarter each with 32, 16, 8 and 4 sequences of 16, 32, 64 and 128 tokens.
+
+An update has 8 sequences of 64 tokens from stretches of the text in random order, AdamW with a
+cosine. Prints a row for each variant: its sizes, nats for each character of the validation part
+with every seed, their mean, and how much lower it is than that of the first.
+"""
+
+import argparse
+import statistics
+from collections.abc import Iterator
+
+import torch
+from bare.characters import CLIP, optimizer_of, prepare, rate, read
+from quality import FOLDER
+from quality_texts import TEXTS, parts
+from reporting import print_header, print_machine, print_row
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from variant_models import Model, Sizes, like
+
+SIZES = {  # as chosen for half a minute at 100 GFLOP/s
+    "long": Sizes(2048, 1, 160, 160, 0.0143, 0.0, 0.0),
+    "short": Sizes(0, 4, 256, 64, 0.0113, 0.02, 0.32),
+    "lines": Sizes(0, 4, 256, 64, 0.0113, 0.0, 0.0),
+}
+MODELS = ["gru", "skip", "layer-norm", "rms-norm", "residual", "bottleneck", "tied", "mingru"]
+STAGES = {  # sequences and steps of each stage of a training
+    "growing-batch": [(4, 64), (8, 64), (16, 64)],
+    "growing-sequences": [(32, 16), (16, 32), (8, 64), (4, 128)],
+}
+STEPS = 64
+USUAL = [(8, STEPS)]
+TRAININGS = ["average", "tail", "trapezoid", *STAGES]
+WARMUP, DECAY = 0.02, 0.1
+AVERAGED = 0.998  # of a moving average that an update keeps
+TAIL, FALL = 0.75, 0.7  # shares of a training before the averaged tail, and before the fall
+READ = 150_000  # tokens of the validation part
+AT_ONCE = 4096  # tokens
+
+
+def stretches(ids: Tensor, batch: int, steps: int, windows: int) -> Iterator[tuple[Tensor, ...]]:
+    """Ids and targets, (steps, batch), and whether they begin stretches; for ever."""
+    length = windows * steps
+    while True:
+        start = int(torch.randint(length, ()))
+        number = (len(ids) - start - 1) // length
+        X = ids[start : start + number * length].view(number, length)
+        Y = ids[start + 1 : start + 1 + number * length].view(number, length)
+        for rows in torch.randperm(number).split(batch):
+            if len(rows) == batch:
+                for at in range(0, length, steps):
+                    cut = slice(at, at + steps)
+                    yield X[rows, cut].T, Y[rows, cut].T, torch.tensor(at == 0)
+
+
+def factor(variant: str, share: float) -> float:
+    """Factor of the learning rate when this share of the updates is over."""
+    if variant not in ("trapezoid", "tail") or share < WARMUP:
+        return rate(share, WARMUP)
+    return 1.0 if variant == "tail" else min(1.0, (1 - share) / (1 - FALL))
+
+
+def average_of(variant: str, model: Model) -> AveragedModel | None:
+    """The averaged weights of a variant: a moving average, or the mean; None if it has none."""
+    if variant == "average":
+        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGED))
+    return AveragedModel(model) if variant == "tail" else None
+
+
+def learn(model: Model, variant: str, ids: Tensor, operations: float) -> None:
+    """Train with so many operations; the model ends with averaged weights if the variant has."""
+    sizes, stages = model.sizes, STAGES.get(variant, USUAL)
+    optimizer, averaged = optimizer_of(model, sizes.lr, DECAY), average_of(variant, model)
+    for number, (batch, steps) in enumerate(stages):
+        updates = int(operations / len(stages) / (6 * model.products() * batch * steps))
+        batches = stretches(ids, batch, steps, max(1, sizes.windows * STEPS // steps))
+        state = None
+        for update, (X, Y, begins) in zip(range(updates), batches, strict=False):
+            share = (number + update / updates) / len(stages)
+            for group in optimizer.param_groups:
+                group["lr"] = sizes.lr * factor(variant, share)
+            state = None if begins or state is None else [each.detach() for each in state]
+            losses, state = model(X, Y, state)
+            optimizer.zero_grad()
+            losses.mean().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            optimizer.step()
+            if averaged and (variant != "tail" or share > TAIL):
+                averaged.update_parameters(model)
+    if averaged:
+        model.load_state_dict(averaged.module.state_dict())
+
+
+@torch.inference_mode()
+def nats(model: Model, ids: Tensor) -> float:
+    """Nats of all tokens but the first, read as one stream."""
+    model.eval()
+    total, state = 0.0, None
+    for X, Y in zip(ids[:-1, None].split(AT_ONCE), ids[1:, None].split(AT_ONCE), strict=True):
+        losses, state = model(X, Y, state)
+        total += losses.double().sum().item()
+    return total
+
+
+def main() -> None:
+    """Train each variant with every seed; print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--operations", type=float, default=2.7e12)
+    parser.add_argument("text", choices=TEXTS)
+    parser.add_argument("variants", nargs="+", choices=[*MODELS, *TRAININGS])
+    asked = parser.parse_args()
+    sizes = SIZES[TEXTS[asked.text].kind]
+    texts = read(*parts(asked.text, FOLDER), sizes.pairs)
+    held_out = texts.validation[:READ]
+    characters = texts.predicted * len(held_out) / len(texts.validation)
+    print_machine({})
+    seeds = [f"seed {n}" for n in range(asked.seeds)]
+    print_header(["text", "variant", "units", "weights", *seeds, "mean", "gain"])
+    first = None
+    for variant in asked.variants:
+        found = []
+        for seed in range(asked.seeds):
+            prepare(seed)
+            model = like(variant, texts.vocab, sizes)
+            learn(model, variant, texts.training, asked.operations)
+            found.append(nats(model, held_out) / characters)
+        mean = statistics.mean(found)
+        first = mean if first is None else first
+        count = sum(weight.numel() for weight in model.parameters())
+        shown = [f"{each:.4f}" for each in (*found, mean)]
+        print_row([asked.text, variant, model.hidden, f"{count:,}", *shown, f"{first - mean:+.4f}"])
+
+
+if __name__ == "__main__":
+    main()
