@@ -26,7 +26,7 @@ from elman.core.experiments.recipe import (
     choose,
 )
 from elman.core.experiments.settings import CHOSEN, Settings
-from elman.core.model.weights import Architecture, products
+from elman.core.model.weights import OPERATIONS, Architecture, products
 
 OWN = {"text": "my-text.txt"}
 NOVEL = Facts(
@@ -278,6 +278,25 @@ def test_settings_that_need_others_get_them() -> None:
 def test_what_does_not_go_together_is_refused(wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(ElmanError, match=f"^{re.escape(message)}"):
         choose(OWN | wanted, NOVEL)
+
+
+@pytest.mark.parametrize("minutes", [0.5, 1.5, 3.0, 10.0])
+@pytest.mark.parametrize("speed", [1e11, 3e11])
+def test_weights_of_byte_pairs_decay_as_much_in_any_training(minutes: float, speed: float) -> None:
+    pairs = replace(text(1_000_000), characters=4_000_000, vocab=2048, tokenizer="bpe", speed=speed)
+    settings = chosen(pairs, minutes=minutes)
+    arch = Architecture("gru", 2048, settings.hidden, 1, settings.embedding)
+    tokens = 60 * minutes * speed / (OPERATIONS * products(arch))
+    updates = tokens / (settings.batch_size * settings.seq_len)
+    assert settings.weight_decay * settings.lr / 2 * updates == pytest.approx(2.0, rel=0.02)
+    assert chosen(NOVEL, minutes=minutes).weight_decay == 0.1
+    assert chosen(pairs, minutes=minutes, weight_decay=0.01).weight_decay == 0.01
+
+
+def test_a_low_learning_rate_has_the_highest_weight_decay() -> None:
+    pairs = replace(text(1_000_000), vocab=2048, tokenizer="bpe")
+    assert chosen(pairs, lr=1e-4).weight_decay == 0.3
+    assert chosen(pairs, epochs=1, lr=1e-4).weight_decay == 0.3
 
 
 def test_three_lines_describe_the_choice() -> None:

@@ -10,7 +10,7 @@ from elman.core.valid_values import BPE, CHAR
 
 SAMPLE_CHARACTERS = 4 << 20
 # Byte pairs by minimum number of characters in a text. Shorter texts, and lines, are read by
-# character. Measured with benchmarks/tokens.py; docs/recipe.md lists the measurements.
+# character. Measured with benchmarks/tokens.py; docs/trials.md lists the measurements.
 PAIRS = {400_000: 1024, 800_000: 2048}
 
 
